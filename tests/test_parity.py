@@ -14,7 +14,9 @@ from parity import ADAPTERS
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     root = metafunc.config.getoption("--golden-root")
     index = json.loads((root / "index.json").read_text())
-    metafunc.parametrize("case", [pytest.param((root / name, entry["kind"]), id=name) for name, entry in index.items()])
+    metafunc.parametrize(
+        "case", [pytest.param((root / name, entry["kind"]), id=name) for name, entry in index.items()]
+    )
 
 
 def test_case_equals_the_original(case: tuple[Path, str], tmp_path: Path) -> None:

@@ -1,10 +1,16 @@
 """The parity adapters: kind of a reference case -> function that runs it and compares every stored value."""
 
-from parity import sampling
+from parity import internvideo_mm, sampling
 
 ADAPTERS = {
+    "mm_load_video": internvideo_mm.mm_load_video,
+    "mm_tokenizer": internvideo_mm.mm_tokenizer,
+    "mm_zero_shot": internvideo_mm.mm_zero_shot,
+    "mm_clip_init": internvideo_mm.mm_clip_init,
+    "mm_forward": internvideo_mm.mm_forward,
     "mm_sampling": sampling.mm_sampling,
     "openset_frame_indices": sampling.openset_frame_indices,
+    "retrieval_frames": sampling.retrieval_frames,
     "uniformerv2_sampling": sampling.uniformerv2_sampling,
     "videomae_frame_indices": sampling.videomae_frame_indices,
 }

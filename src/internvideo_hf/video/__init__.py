@@ -1,0 +1,21 @@
+"""Frames of videos: reading, choosing, resizing. Knows numpy and torch, nothing of models."""
+
+from internvideo_hf.video.choice import choose
+from internvideo_hf.video.errors import VideoDecodeError
+from internvideo_hf.video.reader import VideoReader, available_backends
+from internvideo_hf.video.sampling import BLANK, SAMPLERS, views
+from internvideo_hf.video.transforms import RESIZE_METHODS, crop, resize_exact, resize_short_side
+
+__all__ = [
+    "BLANK",
+    "RESIZE_METHODS",
+    "SAMPLERS",
+    "VideoDecodeError",
+    "VideoReader",
+    "available_backends",
+    "choose",
+    "crop",
+    "resize_exact",
+    "resize_short_side",
+    "views",
+]

@@ -1,0 +1,41 @@
+"""The InternVideo family of video foundation models, native in Hugging Face transformers.
+
+`import internvideo_hf` is all it takes for `AutoModel`, `AutoProcessor` and `pipeline` to know the families. It costs
+nothing by itself: names are imported when they are first used, and registration waits for transformers' Auto classes.
+"""
+
+import importlib
+
+from internvideo_hf import registration  # noqa: F401  (its import is its work)
+
+__version__ = "0.1.0"
+
+# Public name -> the module that defines it.
+_EXPORTS = {
+    "CheckpointError": "internvideo_hf.conversion.errors",
+    "InternVideoMMConfig": "internvideo_hf.models.internvideo_mm.configuration_internvideo_mm",
+    "InternVideoMMModel": "internvideo_hf.models.internvideo_mm.modeling_internvideo_mm",
+    "InternVideoProcessor": "internvideo_hf.processing.processing",
+    "InternVideoVideoProcessor": "internvideo_hf.processing.video_processing",
+    "UniFormerV2Config": "internvideo_hf.models.uniformerv2.configuration_uniformerv2",
+    "UniFormerV2Model": "internvideo_hf.models.uniformerv2.modeling_uniformerv2",
+    "VideoDecodeError": "internvideo_hf.video",
+    "VideoReader": "internvideo_hf.video",
+    "ZeroShotVideoClassificationPipeline": "internvideo_hf.pipelines.zero_shot_video_classification",
+    "convert_checkpoint": "internvideo_hf.conversion",
+    "initialize_from_clip": "internvideo_hf.conversion",
+}
+
+__all__ = sorted(_EXPORTS)
+
+
+def __getattr__(name: str):
+    if name not in _EXPORTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_EXPORTS[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_EXPORTS])

@@ -1,0 +1,50 @@
+"""Which classes belong to which family, and their registration with transformers."""
+
+from dataclasses import dataclass, field
+
+from transformers import AutoConfig, AutoModel, AutoProcessor, AutoVideoProcessor
+from transformers.configuration_utils import PreTrainedConfig
+from transformers.modeling_utils import PreTrainedModel
+from transformers.models.auto.auto_factory import _BaseAutoModelClass
+
+from internvideo_hf.models.internvideo_mm.configuration_internvideo_mm import InternVideoMMConfig
+from internvideo_hf.models.internvideo_mm.modeling_internvideo_mm import InternVideoMMModel
+from internvideo_hf.models.uniformerv2.configuration_uniformerv2 import UniFormerV2Config
+from internvideo_hf.models.uniformerv2.modeling_uniformerv2 import UniFormerV2Model
+from internvideo_hf.processing.processing import InternVideoProcessor
+from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
+
+
+@dataclass(frozen=True)
+class Family:
+    """The classes of one model family.
+
+    Attributes:
+        config: the configuration class; its `model_type` names the family.
+        models: Auto class -> model class.
+        processor: the processor of video and text, where the family reads text.
+    """
+
+    config: type[PreTrainedConfig]
+    models: dict[type[_BaseAutoModelClass], type[PreTrainedModel]] = field(default_factory=dict)
+    processor: type[InternVideoProcessor] | None = None
+
+
+FAMILIES = {
+    "uniformerv2": Family(UniFormerV2Config, {AutoModel: UniFormerV2Model}),
+    "internvideo_mm": Family(InternVideoMMConfig, {AutoModel: InternVideoMMModel}, InternVideoProcessor),
+}
+
+
+def register() -> None:
+    """Make transformers' Auto classes know all families; calling it again changes nothing."""
+    for model_type, family in FAMILIES.items():
+        AutoConfig.register(model_type, family.config, exist_ok=True)
+        AutoVideoProcessor.register(family.config, InternVideoVideoProcessor, exist_ok=True)
+        for auto_class, model_class in family.models.items():
+            auto_class.register(family.config, model_class, exist_ok=True)
+        if family.processor is not None:
+            AutoProcessor.register(family.config, family.processor, exist_ok=True)
+
+
+register()

@@ -1,0 +1,7 @@
+"""From released checkpoint files to folders that `from_pretrained` loads, tensor by tensor."""
+
+from internvideo_hf.conversion.clip import initialize_from_clip
+from internvideo_hf.conversion.convert import ConversionReport, convert_checkpoint
+from internvideo_hf.conversion.errors import CheckpointError
+
+__all__ = ["CheckpointError", "ConversionReport", "convert_checkpoint", "initialize_from_clip"]

@@ -1,0 +1,175 @@
+"""From a released file to a folder that `from_pretrained` loads."""
+
+import difflib
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import ModelCard, ModelCardData
+from transformers import AutoModel
+from transformers.configuration_utils import PreTrainedConfig
+
+from internvideo_hf import auto
+from internvideo_hf.conversion import internvideo_mm
+from internvideo_hf.conversion.errors import CheckpointError
+from internvideo_hf.conversion.loading import load_state_dict
+from internvideo_hf.conversion.released import find_released
+from internvideo_hf.conversion.table import check_complete, convert_state_dict
+
+# Each family's module has: recognises, normalise, table_for, config_from, build_processor.
+FAMILIES = {"internvideo_mm": internvideo_mm}
+
+# Families that this converter can name but not convert, by a tensor that each of their files holds.
+STRANGERS = {
+    "visual.proj": "an image CLIP model, from which `internvideo_hf.initialize_from_clip` starts InternVideo-MM",
+    "encoder.patch_embed.proj.weight": "a VideoMAE pretraining checkpoint, which this converter does not read yet",
+    "patch_embed.proj.weight": "a VideoMAE checkpoint, which this converter does not read yet",
+    "backbone.transformer.proj.2.weight": "a UniFormerV2 classifier, which this converter does not read yet",
+    "vision_encoder.class_embedding": "a ViCLIP checkpoint, which this converter does not read yet",
+}
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class ConversionReport:
+    """What became of a released file.
+
+    Attributes:
+        family: name of the recognised model family.
+        output_dir: the written folder.
+        num_tensors, num_parameters: of the converted model.
+        left_out: names in the released file that have no place in the model, with the reason for each.
+    """
+
+    family: str
+    output_dir: Path
+    num_tensors: int
+    num_parameters: int
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+def convert_checkpoint(
+    checkpoint: str | Path,
+    output_dir: str | Path,
+    *,
+    config_overrides: Mapping[str, Any] | None = None,
+    dtype: str = "float32",
+    trust_pickle: bool = False,
+    overwrite: bool = False,
+) -> ConversionReport:
+    """Convert a released file into a folder with model, processor and model card.
+
+    The family and all sizes are recognised from the tensors. Every released tensor is used or left out with a
+    reason, and every tensor of the model is filled, or nothing is written.
+
+    Args:
+        checkpoint: the released file; see `load_state_dict` for the layouts.
+        output_dir: the folder to write; it appears whole or not at all.
+        config_overrides: configuration values that no shape tells, nested as in `config.json`.
+        dtype: number type to store: float32, float16 or bfloat16.
+        trust_pickle: run the code that the file may hold.
+        overwrite: replace `output_dir` if it exists and is not empty.
+
+    Raises:
+        CheckpointError: if the file cannot be read safely, is of no known family, or does not fit exactly.
+        ValueError: if an override or `dtype` is unknown.
+        FileExistsError: if `output_dir` is in the way.
+    """
+    output_dir = Path(output_dir)
+    if output_dir.is_file() or (not overwrite and output_dir.is_dir() and any(output_dir.iterdir())):
+        raise FileExistsError(f"{output_dir} exists and is not empty. Choose another folder, or pass --overwrite.")
+    if dtype not in DTYPES:
+        raise ValueError(f"Unknown dtype {dtype!r}, expected one of {', '.join(DTYPES)}.")
+
+    state_dict = load_state_dict(checkpoint, trust_pickle=trust_pickle)
+    family = _recognise(state_dict, checkpoint)
+    converter = FAMILIES[family]
+    state_dict = converter.normalise(state_dict)
+    _check_overrides(config_overrides or {}, auto.FAMILIES[family].config)
+    config = converter.config_from(state_dict, config_overrides or {})
+    table = converter.table_for(state_dict)
+    converted, left_out = convert_state_dict(state_dict, table)
+    with torch.device("meta"):
+        model = auto.FAMILIES[family].models[AutoModel](config)
+    check_complete(model, converted, table)
+
+    # Contiguous, since a file stores no strides; the rest stays a view of the mapped file until it is written.
+    converted = {name: tensor.to(DTYPES[dtype]).contiguous() for name, tensor in converted.items()}
+    model.load_state_dict(converted, assign=True)
+    report = ConversionReport(
+        family, output_dir, len(converted), sum(tensor.numel() for tensor in converted.values()), left_out
+    )
+    _write(model, converted, report, Path(checkpoint).name)
+    return report
+
+
+def _recognise(state_dict: Mapping[str, torch.Tensor], checkpoint: str | Path) -> str:
+    for family, converter in FAMILIES.items():
+        if converter.recognises(state_dict):
+            return family
+    for name, what in STRANGERS.items():
+        if name in state_dict:
+            raise CheckpointError(f"{checkpoint} looks like {what}.")
+    raise CheckpointError(
+        f"{checkpoint} is of no family that this converter knows ({', '.join(FAMILIES)}). "
+        f"Its first names are {', '.join(list(state_dict)[:4])}."
+    )
+
+
+def _check_overrides(overrides: Mapping[str, Any], config_class: type[PreTrainedConfig], where: str = "") -> None:
+    known = {entry.name for entry in fields(config_class)}
+    for key, value in overrides.items():
+        if key not in known:
+            nearest = difflib.get_close_matches(key, known, n=1)
+            hint = f" Did you mean {where}{nearest[0]}?" if nearest else ""
+            raise ValueError(f"{where}{key} is no setting of {config_class.__name__}.{hint}")
+        if key in config_class.sub_configs_defaults:
+            if not isinstance(value, Mapping):
+                raise ValueError(f"{where}{key} must hold settings by name, got {value!r}.")
+            _check_overrides(value, config_class.sub_configs_defaults[key].config_class, f"{where}{key}.")
+
+
+def _write(model, state_dict: dict[str, torch.Tensor], report: ConversionReport, source: str) -> None:
+    output_dir = report.output_dir
+    output_dir.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{output_dir.name}.", dir=output_dir.parent))
+    try:
+        model.save_pretrained(partial, state_dict=state_dict, save_original_format=False)
+        FAMILIES[report.family].build_processor(model.config).save_pretrained(partial)
+        _model_card(model.config, report, source).save(partial / "README.md")
+        partial.chmod(0o755)  # mkdtemp makes folders that only their owner can read
+        if output_dir.is_dir():
+            shutil.rmtree(output_dir)
+        partial.rename(output_dir)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _model_card(config: PreTrainedConfig, report: ConversionReport, source: str) -> ModelCard:
+    released = find_released(source, report.family)
+    data = ModelCardData(
+        library_name="transformers",
+        tags=["internvideo_hf", "video", report.family],
+        pipeline_tag="zero-shot-video-classification" if config.projection_dim else None,
+        license="other",
+    )
+    reasons = dict.fromkeys(report.left_out.values())
+    left_out = "".join(
+        f"\n- {reason}: " + ", ".join(f"`{name}`" for name, why in report.left_out.items() if why == reason)
+        for reason in reasons
+    )
+    return ModelCard(
+        f"---\n{data.to_yaml()}\n---\n\n"
+        f"# {released['name'] if released else source}\n\n"
+        f"Converted from `{source}` by internvideo_hf: {report.num_tensors} tensors, "
+        f"{report.num_parameters:,} parameters.\n\n"
+        f"- Source: {released['address'] if released else 'a file that is not in the Model Zoo'}\n"
+        f"- Licence of the weights: {released['licence'] if released else 'ask whoever made the file'}\n\n"
+        f"## Left out\n{left_out or chr(10) + 'Nothing.'}\n"
+    )

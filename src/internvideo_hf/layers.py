@@ -1,0 +1,138 @@
+"""The layers whose maths is equal in all families; what differs between families lives with the family.
+
+Shape letters, here and in the models: `b` clip, `t` frame, `h w` patch grid, `n` token, `c` channel, `k` head.
+"""
+
+from collections.abc import Callable
+
+import torch
+from einops import rearrange
+from torch import nn
+from transformers.activations import ACT2FN
+from transformers.configuration_utils import PreTrainedConfig
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+
+def eager_attention_forward(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **kwargs,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Attention written out, for the probabilities that the fused kernels do not return.
+
+    Args:
+        query: `(b, k, n, d)`.
+        key, value: `(b, k, m, d)`.
+        attention_mask: added to the scores, broadcastable to `(b, k, n, m)`.
+
+    Returns:
+        The result `(b, n, k, d)` and the probabilities `(b, k, n, m)`.
+    """
+    scores = torch.matmul(query, key.transpose(2, 3)) * scaling
+    if attention_mask is not None:
+        scores = scores + attention_mask
+    probabilities = nn.functional.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
+    probabilities = nn.functional.dropout(probabilities, p=dropout, training=module.training)
+    return torch.matmul(probabilities, value).transpose(1, 2).contiguous(), probabilities
+
+
+class Attention(nn.Module):
+    """Multi-head attention of `hidden_states` to itself or to other tokens, without a mask.
+
+    Args:
+        config: names the attention kernel (`_attn_implementation`) and the rate `attention_dropout`.
+        num_heads: must divide `config.hidden_size`.
+    """
+
+    def __init__(self, config: PreTrainedConfig, num_heads: int):
+        super().__init__()
+        self.config = config
+        self.num_heads = num_heads
+        self.scaling = (config.hidden_size // num_heads) ** -0.5
+        self.is_causal = False
+        self.q_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.k_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.v_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.out_proj = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(
+        self, hidden_states: torch.Tensor, context: torch.Tensor | None = None, **kwargs
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """
+        Args:
+            hidden_states: the queries, `(b, n, c)`.
+            context: the tokens attended to, `(b, m, c)`; `hidden_states` itself where None.
+
+        Returns:
+            `(b, n, c)`, and the probabilities `(b, k, n, m)` where the kernel computes them.
+        """
+        context = hidden_states if context is None else context
+        query = rearrange(self.q_proj(hidden_states), "b n (k d) -> b k n d", k=self.num_heads)
+        key = rearrange(self.k_proj(context), "b n (k d) -> b k n d", k=self.num_heads)
+        value = rearrange(self.v_proj(context), "b n (k d) -> b k n d", k=self.num_heads)
+        attend: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
+            self.config._attn_implementation, eager_attention_forward
+        )
+        dropout = self.config.attention_dropout if self.training else 0.0
+        attended, probabilities = attend(
+            self, query, key, value, None, scaling=self.scaling, dropout=dropout, **kwargs
+        )
+        return self.out_proj(rearrange(attended, "b n k d -> b n (k d)")), probabilities
+
+
+class MLP(nn.Module):
+    """Two linear layers with an activation, and dropout behind the activation.
+
+    Args:
+        config: gives `hidden_size`, `intermediate_size` and `hidden_act`.
+        dropout: probability that a hidden unit is dropped in training, 0-1.
+    """
+
+    def __init__(self, config: PreTrainedConfig, dropout: float = 0.0):
+        super().__init__()
+        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.activation = ACT2FN[config.hidden_act]
+        self.dropout = nn.Dropout(dropout)
+        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.fc2(self.dropout(self.activation(self.fc1(hidden_states))))
+
+
+class EncoderLayer(GradientCheckpointingLayer):
+    """The pre-norm transformer layer: self-attention and MLP, each added to its input."""
+
+    def __init__(self, config: PreTrainedConfig):
+        super().__init__()
+        self.layer_norm1 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.self_attn = Attention(config, config.num_attention_heads)
+        self.layer_norm2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.mlp = MLP(config)
+
+    def forward(self, hidden_states: torch.Tensor, **kwargs) -> torch.Tensor:
+        hidden_states = hidden_states + self.self_attn(self.layer_norm1(hidden_states), **kwargs)[0]
+        return hidden_states + self.mlp(self.layer_norm2(hidden_states))
+
+
+def resample_position_grid(positions: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Fit a square table of learned patch positions to another grid, by bicubic interpolation.
+
+    Args:
+        positions: `(side * side, c)`, row by row.
+        height, width: the wanted grid, in patches.
+
+    Returns:
+        `(height * width, c)`; the same tensor where the grid is already right.
+    """
+    side = round(positions.shape[0] ** 0.5)
+    if (height, width) == (side, side):
+        return positions
+    grid = rearrange(positions, "(h w) c -> 1 c h w", h=side)
+    grid = nn.functional.interpolate(grid.float(), size=(height, width), mode="bicubic", align_corners=False)
+    return rearrange(grid, "1 c h w -> (h w) c").to(positions.dtype)

@@ -1,0 +1,178 @@
+"""InternVideo-MM (arXiv 2212.03191, section 3.2): one embedding space for videos and sentences.
+
+A UniFormerV2 tower for video and CLIP's text transformer, both started from CLIP and trained further on videos.
+Differences from CLIP: the video tower (see `modeling_uniformerv2.py`), a learned embedding for masked words, and a
+text feature read at the largest token id, which is the end-of-text token.
+
+Released: B/16 (178 M parameters, 512 shared dimensions) and L/14 (478 M, 768).
+"""
+
+import torch
+from torch import nn
+from transformers import CLIPTextModel
+from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.modeling_utils import PreTrainedModel
+from transformers.models.clip.modeling_clip import CLIPTextEmbeddings
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs, can_return_tuple
+
+from internvideo_hf.losses import contrastive_loss
+from internvideo_hf.models.internvideo_mm.configuration_internvideo_mm import InternVideoMMConfig
+from internvideo_hf.models.uniformerv2.modeling_uniformerv2 import UniFormerV2Model
+from internvideo_hf.outputs import VideoTextOutput
+
+MASKED = -1  # the id of a masked word; CLIP's text model takes ids only, so the mask has to travel among them
+
+
+class InternVideoMMTextEmbeddings(CLIPTextEmbeddings):
+    """CLIP's text embeddings, in which ids of `MASKED` get a learned embedding of their own."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.mask_embedding = nn.Parameter(torch.empty(config.hidden_size))
+
+    def forward(self, input_ids: torch.Tensor, position_ids: torch.Tensor | None = None, **kwargs) -> torch.Tensor:
+        embeddings = self.token_embedding(input_ids.clamp(min=0))
+        embeddings = torch.where((input_ids == MASKED)[..., None], self.mask_embedding, embeddings)
+        return super().forward(position_ids=position_ids, inputs_embeds=embeddings)
+
+
+class InternVideoMMPreTrainedModel(PreTrainedModel):
+    config: InternVideoMMConfig
+    base_model_prefix = "internvideo_mm"
+    main_input_name = "pixel_values_videos"
+    input_modalities = ("video", "text")
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, InternVideoMMModel):
+            init.normal_(module.text_model.embeddings.mask_embedding, std=self.config.initializer_range)
+            init.constant_(module.logit_scale, self.config.logit_scale_init_value)
+            for projection in (module.visual_projection, module.text_projection):
+                if isinstance(projection, nn.Linear):
+                    init.normal_(projection.weight, std=projection.in_features**-0.5)
+
+
+def _projection(width: int, projection_dim: int | None) -> nn.Module:
+    return nn.Identity() if projection_dim is None else nn.Linear(width, projection_dim, bias=False)
+
+
+class InternVideoMMModel(InternVideoMMPreTrainedModel):
+    """The InternVideo-MM dual encoder: embeddings of videos and texts, and their similarity."""
+
+    # The loss is a mean over pairs; see "accepts_loss_kwargs" in transformers' Trainer for what this prevents.
+    accepts_loss_kwargs = False
+
+    def __init__(self, config: InternVideoMMConfig):
+        super().__init__(config)
+        vision, text = config.vision_config, config.text_config
+        self.vision_model = UniFormerV2Model._from_config(vision)
+        self.text_model = CLIPTextModel._from_config(text)
+        self.text_model.embeddings = InternVideoMMTextEmbeddings(text)
+        self.post_layernorm = nn.LayerNorm(vision.hidden_size, eps=vision.layer_norm_eps)
+        self.visual_projection = _projection(vision.hidden_size, config.projection_dim)
+        self.text_projection = _projection(text.hidden_size, config.projection_dim)
+        self.logit_scale = nn.Parameter(torch.empty(()))
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.text_model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.text_model.set_input_embeddings(value)
+
+    @can_return_tuple
+    def get_video_features(
+        self, pixel_values_videos: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
+    ) -> tuple | BaseModelOutputWithPooling:
+        """Embed clips.
+
+        Args:
+            pixel_values_videos: normalised frames, `(batch, frames, channels, height, width)`, or single images
+                `(batch, channels, height, width)`; any number of frames.
+
+        Returns:
+            `pooler_output`: the projected embeddings, not normalised, `(batch, projection_dim)`;
+            `last_hidden_state`: the video tower's tokens, `(batch, frames * (1 + patches), hidden_size)`.
+        """
+        outputs = self.vision_model(pixel_values_videos, **kwargs)
+        outputs.pooler_output = self.visual_projection(self.post_layernorm(outputs.pooler_output))
+        return outputs
+
+    @can_return_tuple
+    def get_text_features(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        bool_masked_pos: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple | BaseModelOutputWithPooling:
+        """Embed texts.
+
+        Args:
+            input_ids: token ids, `(batch, tokens)`; the end-of-text token must be the largest id of each row.
+            attention_mask: `(batch, tokens)`, 0 on padding. Not needed: attention is causal and padding comes last.
+            bool_masked_pos: `(batch, tokens)`, True on words to hide behind the mask embedding.
+
+        Returns:
+            `pooler_output`: the projected embeddings, not normalised, `(batch, projection_dim)`;
+            `last_hidden_state`: `(batch, tokens, hidden_size)`.
+        """
+        visible = input_ids if bool_masked_pos is None else input_ids.masked_fill(bool_masked_pos, MASKED)
+        outputs = self.text_model(visible, attention_mask=attention_mask, **kwargs)
+        # Not the text model's own pooling: that looks for one configured id, which a hidden word may have covered.
+        end_of_text = input_ids.to(torch.int).argmax(dim=-1)
+        rows = torch.arange(input_ids.shape[0], device=input_ids.device)
+        outputs.pooler_output = self.text_projection(outputs.last_hidden_state[rows, end_of_text])
+        return outputs
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values_videos: torch.Tensor,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        return_loss: bool = False,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple | VideoTextOutput:
+        """Compare every video with every text.
+
+        Args:
+            pixel_values_videos: `(videos, frames, channels, height, width)`.
+            input_ids: `(texts, tokens)`.
+            attention_mask: `(texts, tokens)`, 0 on padding.
+            return_loss: add the contrastive loss; video `i` must belong to text `i`.
+
+        Raises:
+            ValueError: if the model has no projections (`projection_dim=None`), as question-answering models.
+        """
+        if self.config.projection_dim is None:
+            raise ValueError(
+                "This model has no shared space for video and text (projection_dim=None, as question-answering "
+                "checkpoints): use get_video_features and get_text_features, or a checkpoint with projections."
+            )
+        video_outputs = self.get_video_features(pixel_values_videos, **kwargs)
+        text_outputs = self.get_text_features(input_ids, attention_mask, **kwargs)
+        video_embeds = nn.functional.normalize(video_outputs.pooler_output, dim=-1)
+        text_embeds = nn.functional.normalize(text_outputs.pooler_output, dim=-1)
+        logits_per_video = self.logit_scale.exp() * video_embeds @ text_embeds.T
+        return VideoTextOutput(
+            loss=contrastive_loss(logits_per_video) if return_loss else None,
+            logits_per_video=logits_per_video,
+            logits_per_text=logits_per_video.T,
+            video_embeds=video_embeds,
+            text_embeds=text_embeds,
+            video_model_output=video_outputs,
+            text_model_output=text_outputs,
+        )
+
+
+__all__ = ["InternVideoMMModel", "InternVideoMMPreTrainedModel"]

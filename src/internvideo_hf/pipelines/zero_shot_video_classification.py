@@ -1,0 +1,186 @@
+"""Classification of videos by labels that are named when the question is asked."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from einops import rearrange, reduce
+from torch import nn
+from torch.utils.data import DataLoader
+from transformers.pipelines.base import Pipeline
+from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
+from transformers.utils import logging
+
+from internvideo_hf.processing.post_process import zero_shot_scores
+from internvideo_hf.processing.video_processing import is_one_video
+from internvideo_hf.recipes import load_prompts
+
+TEXTS_AT_ONCE = 256
+
+
+class ZeroShotVideoClassificationPipeline(Pipeline):
+    """Zero-shot classification with any model of this package that embeds video and text in one space.
+
+    >>> from transformers import pipeline
+    >>> import internvideo_hf
+    >>> classify = pipeline("zero-shot-video-classification", model=folder)
+    >>> classify("clip.mp4", candidate_labels=["a dog runs", "a car stops"])
+    [{'label': ..., 'score': ..., 'similarity': ...}, ...]
+    """
+
+    _load_processor = True
+    _load_tokenizer = False
+    _load_feature_extractor = False
+    _load_image_processor = False
+    _load_video_processor = False
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        for method in ("get_video_features", "get_text_features"):
+            if not hasattr(self.model, method):
+                raise ValueError(
+                    f"{type(self.model).__name__} has no {method}: zero-shot classification needs a model of video "
+                    "and text, such as InternVideoMMModel."
+                )
+        self._text_key, self._text_embeds = None, None
+
+    def __call__(self, inputs: Any, **kwargs: Any) -> list[dict[str, Any]] | list[list[dict[str, Any]]]:
+        """Score the labels for one or several videos.
+
+        Args:
+            inputs: one video or a list of videos, of every kind that `VideoReader` takes.
+            candidate_labels (`list[str]`): the labels to choose from; a string is split at its commas.
+            hypothesis_template (`str`): the sentence around a label, `"A video of {}."` by default.
+            prompts (`str` or `list[str]`): several sentences around each label, instead of `hypothesis_template`:
+                the name of a list in `recipes/prompts.json` ("kinetics"), or the sentences themselves.
+            top_k (`int`): how many labels to return, the best first; all by default.
+            num_clips (`int`): clips to take from each video; their scores are averaged.
+            batch_size (`int`): videos at once, 1 by default.
+
+        Returns:
+            For each video a list of `{"label", "score", "similarity"}`, the best label first: `score` is a
+            probability over the labels, `similarity` the mean cosine. One video gives one such list.
+
+        Raises:
+            VideoDecodeError: if a video cannot be read.
+            ValueError: if an option has no meaning.
+        """
+        if is_one_video(inputs):
+            return super().__call__([inputs], **kwargs)[0]
+        return super().__call__(list(inputs), **kwargs) if len(inputs) else []
+
+    def _sanitize_parameters(
+        self,
+        candidate_labels: str | Sequence[str] | None = None,
+        hypothesis_template: str | None = None,
+        prompts: str | Sequence[str] | None = None,
+        top_k: int | None = None,
+        **processor_options: Any,
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        forward, postprocess = {}, {}
+        if candidate_labels is not None:
+            forward["labels"] = postprocess["labels"] = _labels(candidate_labels)
+        if hypothesis_template is not None and prompts is not None:
+            raise ValueError("Pass hypothesis_template or prompts, not both.")
+        if hypothesis_template is not None:
+            forward["templates"] = _templates([hypothesis_template])
+        if prompts is not None:
+            forward["templates"] = _templates(prompts)
+        if top_k is not None:
+            if top_k < 1:
+                raise ValueError(f"top_k={top_k} must be at least 1.")
+            postprocess["top_k"] = top_k
+        return {"processor_options": processor_options} if processor_options else {}, forward, postprocess
+
+    def preprocess(self, video: Any, processor_options: dict[str, Any] | None = None) -> dict[str, torch.Tensor]:
+        views = self.processor(videos=[video], return_tensors="pt", **(processor_options or {}))
+        return {"pixel_values_videos": views["pixel_values_videos"]}
+
+    def get_iterator(
+        self,
+        inputs: Sequence[Any],
+        num_workers: int,
+        batch_size: int,
+        preprocess_params: dict[str, Any],
+        forward_params: dict[str, Any],
+        postprocess_params: dict[str, Any],
+    ) -> Iterable[list[dict[str, Any]]]:
+        # transformers' own collation knows texts and images only.
+        loader = DataLoader(
+            PipelineDataset(inputs, self.preprocess, preprocess_params),
+            num_workers=num_workers,
+            batch_size=batch_size,
+            collate_fn=_stack,
+        )
+        outputs = PipelineIterator(loader, self.forward, forward_params, loader_batch_size=batch_size)
+        return PipelineIterator(outputs, self.postprocess, postprocess_params)
+
+    def _forward(
+        self,
+        model_inputs: dict[str, torch.Tensor],
+        labels: tuple[str, ...] = (),
+        templates: tuple[str, ...] = ("A video of {}.",),
+    ) -> dict[str, torch.Tensor]:
+        if not labels:
+            raise ValueError("Pass candidate_labels, the labels to choose from.")
+        pixels = model_inputs["pixel_values_videos"]
+        video_embeds = self.model.get_video_features(rearrange(pixels, "b v t c h w -> (b v) t c h w")).pooler_output
+        scores, similarity = zero_shot_scores(
+            nn.functional.normalize(video_embeds.float(), dim=-1),
+            self._embed_labels(labels, templates),
+            self.model.logit_scale.float().exp(),
+        )
+        return {
+            name: reduce(value, "(b v) l -> b l", "mean", b=len(pixels))
+            for name, value in (("scores", scores), ("similarity", similarity))
+        }
+
+    def postprocess(
+        self, model_outputs: dict[str, torch.Tensor], labels: tuple[str, ...] = (), top_k: int | None = None
+    ) -> list[dict[str, Any]]:
+        scores, similarity = model_outputs["scores"].reshape(-1), model_outputs["similarity"].reshape(-1)
+        best = scores.argsort(descending=True, stable=True)[:top_k]
+        return [
+            {"label": labels[i], "score": scores[i].item(), "similarity": similarity[i].item()} for i in best.tolist()
+        ]
+
+    def _embed_labels(self, labels: tuple[str, ...], templates: tuple[str, ...]) -> torch.Tensor:
+        """Embed every label in every template, `(templates, labels, dim)`, once for as long as nothing changes."""
+        # The weights belong to the key: a pipeline may outlive a training step or a load of other weights.
+        weights = tuple((weight.data_ptr(), weight._version) for weight in self.model.parameters())
+        if self._text_key != (labels, templates, weights):
+            texts = [template.format(label) for template in templates for label in labels]
+            chunks = [texts[start : start + TEXTS_AT_ONCE] for start in range(0, len(texts), TEXTS_AT_ONCE)]
+            embeds = []
+            for chunk in logging.tqdm(chunks, desc="Embedding labels", disable=len(chunks) < 4):
+                inputs = self.processor(text=chunk, return_tensors="pt").to(self.model.device)
+                embeds.append(self.model.get_text_features(**inputs).pooler_output.float())
+            embeds = nn.functional.normalize(torch.cat(embeds), dim=-1)
+            self._text_embeds = rearrange(embeds, "(p l) d -> p l d", p=len(templates))
+            self._text_key = (labels, templates, weights)
+        return self._text_embeds
+
+
+def _stack(items: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    return {"pixel_values_videos": torch.stack([item["pixel_values_videos"] for item in items])}
+
+
+def _labels(labels: str | Sequence[str]) -> tuple[str, ...]:
+    labels = [label.strip() for label in (labels.split(",") if isinstance(labels, str) else labels)]
+    if not labels or not all(labels):
+        raise ValueError(f"candidate_labels must name at least one label and none may be empty, got {labels}.")
+    if doubled := {label for label in labels if labels.count(label) > 1}:
+        raise ValueError(f"candidate_labels names {', '.join(sorted(doubled))} twice; name each label once.")
+    return tuple(labels)
+
+
+def _templates(prompts: str | Sequence[str]) -> tuple[str, ...]:
+    if isinstance(prompts, str):
+        known = load_prompts()
+        if prompts not in known:
+            raise ValueError(f"No prompts of the name {prompts!r}; known: {', '.join(known)}. Or pass a list.")
+        prompts = known[prompts]
+    for template in prompts:
+        if template.count("{}") != 1:
+            raise ValueError(f"The template {template!r} must hold {{}} once, where the label goes.")
+    return tuple(prompts)

@@ -1,0 +1,80 @@
+"""The processor of the models that read text and video."""
+
+import html
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import ftfy
+from transformers.feature_extraction_utils import BatchFeature
+from transformers.processing_utils import ProcessorMixin
+
+
+def clean_text(text: str) -> str:
+    """Mend a text as CLIP's own tokenizer does before it looks for words.
+
+    Broken encodings and look-alike characters are fixed, HTML entities resolved twice (crawled captions hold them
+    doubly escaped), runs of white space become one space.
+    """
+    text = html.unescape(html.unescape(ftfy.fix_text(text)))
+    return re.sub(r"\\s+", " ", text).strip()
+
+
+class InternVideoProcessor(ProcessorMixin):
+    """Turns videos into `pixel_values_videos` and texts into `input_ids`.
+
+    Args:
+        video_processor: an `InternVideoVideoProcessor`.
+        tokenizer: CLIP's.
+    """
+
+    text_kwargs = {"padding": True}
+
+    def __init__(self, video_processor=None, tokenizer=None):
+        super().__init__(video_processor, tokenizer)
+
+    def __call__(self, text: str | Sequence[str] | None = None, videos: Any = None, **kwargs: Any) -> BatchFeature:
+        """Prepare texts, videos, or both for a model.
+
+        Args:
+            text: one text or several; cleaned as the original does.
+            videos: one video or several, of every kind that the video processor takes.
+            kwargs: options of the tokenizer and the video processor, such as `return_tensors="pt"`,
+                `truncation=True`, `num_frames=16`.
+
+        Returns:
+            `input_ids` and `attention_mask`, `(texts, tokens)`, padded with zeros; `pixel_values_videos`.
+
+        Raises:
+            ValueError: if a text is longer than the model reads and `truncation` is not set; if neither text nor
+                videos are given.
+            VideoDecodeError: if a video cannot be read.
+        """
+        if text is None and videos is None:
+            raise ValueError("Got neither text nor videos; pass text=, videos=, or both.")
+        if text is not None:
+            text = clean_text(text) if isinstance(text, str) else [clean_text(one) for one in text]
+        features = super().__call__(text=text, videos=videos, **kwargs)
+        if "attention_mask" in features:
+            single = isinstance(text, str) and not hasattr(features["input_ids"], "ndim")
+            mask = [features["attention_mask"]] if single else features["attention_mask"]
+            self._check_lengths(mask, [text] if isinstance(text, str) else text)
+            features["input_ids"] = _pad_with_zeros(features["input_ids"], features["attention_mask"])
+        return features
+
+    def _check_lengths(self, attention_mask: Any, texts: Sequence[str]) -> None:
+        limit = self.tokenizer.model_max_length
+        for row, text in zip(attention_mask, texts, strict=True):
+            if (tokens := int(sum(row))) > limit:
+                raise ValueError(
+                    f"The text {text[:40] + '...'!r} has {tokens} tokens, the model reads at most {limit}. "
+                    "Shorten it, or pass truncation=True."
+                )
+
+
+def _pad_with_zeros(input_ids: Any, attention_mask: Any) -> Any:
+    # The original pads with zeros, the tokenizer with the end-of-text token. It cannot be told to do otherwise: id 0
+    # is "!", and naming that as the padding token would make every "!" of a text a special token.
+    if isinstance(input_ids, list):
+        return [_pad_with_zeros(ids, mask) for ids, mask in zip(input_ids, attention_mask, strict=True)]
+    return input_ids * attention_mask  # tensors, arrays, and single ids alike

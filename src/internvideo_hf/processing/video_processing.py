@@ -1,0 +1,271 @@
+"""The video processor of all families: every decision about frames and pixels, as saved configuration."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from einops import rearrange
+from PIL import Image
+from transformers.feature_extraction_utils import BatchFeature
+from transformers.image_utils import ChannelDimension, SizeDict
+from transformers.processing_utils import VideosKwargs
+from transformers.utils import TensorType
+from transformers.video_processing_utils import BaseVideoProcessor
+from transformers.video_utils import VideoMetadata
+
+from internvideo_hf.video import BLANK, SAMPLERS, VideoReader, choose, crop, resize_exact, resize_short_side
+
+CHANNEL_ORDERS = {"rgb": [0, 1, 2], "bgr": [2, 1, 0]}
+SAMPLING_OPTIONS = ("num_frames", "num_clips", "sampler", "sampler_kwargs")
+
+
+class InternVideoVideoProcessorKwargs(VideosKwargs, total=False):
+    """Options beyond those of transformers.
+
+    Attributes:
+        sampler: name of a rule in `internvideo_hf.video.SAMPLERS` that says which frames a clip holds.
+        sampler_kwargs: options of that rule.
+        num_clips: clips of `num_frames` frames taken from a video, 1 or more.
+        num_crops: crops of every clip along its longer side, 1 (the centre) or more.
+        resize_method: how pixels are resized, a name in `internvideo_hf.video.RESIZE_METHODS`.
+        resize_rounding: how the longer side is rounded, "truncate" or "floor".
+        crop_rounding: how the offset of a centre crop is rounded: "round" (half to even), "ceil" or "floor".
+        channel_order: "rgb", or "bgr" for models that were trained on OpenCV's order.
+        backend: decoder of video files: "auto", "pyav", "torchcodec" or "decord".
+    """
+
+    sampler: str | None
+    sampler_kwargs: dict | None
+    num_clips: int | None
+    num_crops: int | None
+    resize_method: str | None
+    resize_rounding: str | None
+    crop_rounding: str | None
+    channel_order: str | None
+    backend: str | None
+
+
+class InternVideoVideoProcessor(BaseVideoProcessor):
+    """Turns videos of any kind into `pixel_values_videos`.
+
+    Call it with one video or a list of videos; a video is whatever `internvideo_hf.video.VideoReader` reads: a path,
+    an address, bytes, a folder of frames, an array or a list of images. The defaults are the released evaluation of
+    InternVideo-MM.
+
+    The result holds `pixel_values_videos`, `(videos * num_clips * num_crops, num_frames, 3, height, width)`: all
+    views of a video one after the other, clip by clip, the crops of a clip together. Every video is decoded once.
+
+    Raises (when called):
+        VideoDecodeError: if a video cannot be read.
+        ValueError: if an option has no meaning, naming the ones that have.
+    """
+
+    valid_kwargs = InternVideoVideoProcessorKwargs
+    model_input_names = ["pixel_values_videos"]
+
+    do_sample_frames = True
+    num_frames = 8
+    sampler = "internvideo_mm"
+    sampler_kwargs = {}
+    num_clips = 1
+    num_crops = 1
+    do_resize = True
+    size = {"shortest_edge": 256}
+    default_to_square = False
+    # The original asks for "nearest" and gets PIL's antialiased bilinear (`mm_load_video` pins it).
+    resize_method = "pil_bilinear"
+    resize_rounding = "truncate"
+    do_center_crop = True
+    crop_size = {"height": 224, "width": 224}
+    crop_rounding = "round"
+    do_convert_rgb = False
+    channel_order = "rgb"
+    do_rescale = True
+    do_normalize = True
+    image_mean = [0.48145466, 0.4578275, 0.40821073]
+    image_std = [0.26862954, 0.26130258, 0.27577711]
+    backend = "auto"
+
+    def sample_frames(
+        self,
+        metadata: VideoMetadata,
+        num_frames: int | None = None,
+        num_clips: int | None = None,
+        sampler: str | None = None,
+        sampler_kwargs: Mapping[str, Any] | None = None,
+    ) -> np.ndarray:
+        """Choose frames by a rule; what is None is as configured.
+
+        Args:
+            metadata: with `total_num_frames`, and `fps` for rules that count in seconds.
+
+        Returns:
+            Indices of all clips, one after the other, `(num_clips * num_frames,)`.
+        """
+        rule = choose(SAMPLERS, sampler or self.sampler, "sampler")
+        options = dict(self.sampler_kwargs if sampler_kwargs is None else sampler_kwargs)
+        if "fps" in inspect.signature(rule).parameters:
+            options.setdefault("fps", metadata.fps)
+        indices = rule(
+            metadata.total_num_frames, num_frames or self.num_frames, num_clips or self.num_clips, **options
+        )
+        return indices.reshape(-1)
+
+    def fetch_videos(
+        self,
+        video_url_or_urls: Any,
+        sample_indices_fn: Callable[[VideoMetadata], np.ndarray] | None = None,
+        backend: str | None = None,
+    ) -> tuple[Any, Any]:
+        """Read the chosen frames of one video, or of a list of videos.
+
+        Args:
+            video_url_or_urls: whatever `VideoReader` reads.
+            sample_indices_fn: metadata to frame indices; all frames where None.
+            backend: decoder of video files; the configured one by default.
+
+        Returns:
+            Frames, uint8 `(t, h, w, 3)` RGB, and metadata; a list of each where a list was given.
+        """
+        if isinstance(video_url_or_urls, list):
+            read = [self.fetch_videos(video, sample_indices_fn, backend) for video in video_url_or_urls]
+            return [frames for frames, _ in read], [metadata for _, metadata in read]
+        with VideoReader(video_url_or_urls, backend=backend or self.backend) as reader:
+            metadata = VideoMetadata(
+                total_num_frames=reader.num_frames,
+                fps=reader.fps,
+                duration=reader.duration,
+                video_backend=reader.backend,
+            )
+            indices = np.arange(reader.num_frames) if sample_indices_fn is None else sample_indices_fn(metadata)
+            # What a blank frame looks like is known behind the normalisation only; until then any frame will do.
+            frames = reader.read(np.where(indices == BLANK, 0, indices))
+        metadata.frames_indices = indices
+        metadata.height, metadata.width = frames.shape[1:3]
+        return frames, metadata
+
+    def preprocess(self, videos: Any, **kwargs: Any) -> BatchFeature:
+        """Do what calling the processor does; see the class."""
+        if kwargs.get("fps") is not None:
+            raise ValueError(
+                "fps is no option here: a rule chooses the frames. Pass sampler= and sampler_kwargs= instead, such as "
+                "sampler='retrieval_fps', sampler_kwargs={'sample_fps': 2}."
+            )
+        option = {name: getattr(self, name, None) for name in self.valid_kwargs.__annotations__}
+        option |= {name: value for name, value in kwargs.items() if value is not None}
+        videos = [videos] if is_one_video(videos) else list(videos)
+        known = _one_each(option.pop("video_metadata", None), videos)
+        choose_frames = partial(self.sample_frames, **{name: option[name] for name in SAMPLING_OPTIONS})
+
+        frames, metadata = [], []
+        for video, about in zip(videos, known, strict=True):
+            sample = partial(_with_known, choose_frames, about) if option["do_sample_frames"] else None
+            one, facts = self.fetch_videos(video, sample, option["backend"])
+            frames.append(one)
+            metadata.append(facts)
+        features = super().preprocess(
+            frames,
+            **kwargs
+            | {
+                "do_sample_frames": False,
+                "video_metadata": metadata,
+                "input_data_format": ChannelDimension.LAST,
+                "return_metadata": False,
+            },
+        )
+        _blank_out(features["pixel_values_videos"], metadata, option["num_clips"], option["num_crops"])
+        if option["return_metadata"]:
+            features["video_metadata"] = metadata
+        return features
+
+    def _validate_preprocess_kwargs(self, **kwargs: Any) -> None:
+        # transformers wants a `resample` filter where there is resizing; resize_method says more than that.
+        super()._validate_preprocess_kwargs(**{**kwargs, "do_resize": False})
+
+    def _preprocess(
+        self,
+        videos: list[torch.Tensor],
+        do_resize: bool,
+        size: SizeDict,
+        resize_method: str,
+        resize_rounding: str,
+        do_center_crop: bool,
+        crop_size: SizeDict,
+        crop_rounding: str,
+        num_clips: int,
+        num_crops: int,
+        channel_order: str,
+        do_rescale: bool,
+        rescale_factor: float,
+        do_normalize: bool,
+        image_mean: Sequence[float],
+        image_std: Sequence[float],
+        return_tensors: str | TensorType | None = None,
+        **kwargs: Any,
+    ) -> BatchFeature:
+        channels = choose(CHANNEL_ORDERS, channel_order, "channel_order")
+        views = []
+        for frames in videos:
+            if do_resize:
+                frames = _resize(frames, size, resize_method, resize_rounding)
+            crops = [frames]
+            if do_center_crop:
+                window = (crop_size.height, crop_size.width)
+                crops = [crop(frames, window, position, num_crops, crop_rounding) for position in range(num_crops)]
+            # (crop, clip, frame, ...) is how they are cut, clip before crop how the released tests count them
+            clips = rearrange(torch.stack(crops), "crop (clip t) c h w -> (clip crop) t c h w", clip=num_clips)
+            pixels = self.rescale_and_normalize(
+                clips[:, :, channels], do_rescale, rescale_factor, do_normalize, image_mean, image_std
+            )
+            views.extend(pixels)
+        return BatchFeature({"pixel_values_videos": views}, tensor_type=return_tensors)
+
+
+def is_one_video(videos: Any) -> bool:
+    """Tell one video, as `VideoReader` takes it, from several.
+
+    Several are a list or tuple of videos, or a batch of arrays `(videos, frames, ...)`. A list of images, or of arrays
+    `(h, w, 3)`, is one video.
+    """
+    if isinstance(videos, (np.ndarray, torch.Tensor)):
+        return videos.ndim < 5
+    if not isinstance(videos, (list, tuple)):
+        return True
+    return bool(videos) and all(isinstance(item, Image.Image) or getattr(item, "ndim", 0) == 3 for item in videos)
+
+
+def _one_each(metadata: Any, videos: list[Any]) -> list[Mapping[str, Any]]:
+    if metadata is None:
+        return [{}] * len(videos)
+    metadata = list(metadata) if isinstance(metadata, (list, tuple)) else [metadata]
+    if len(metadata) != len(videos):
+        raise ValueError(f"Got {len(metadata)} video_metadata for {len(videos)} videos; pass one for each.")
+    return metadata
+
+
+def _with_known(
+    choose_frames: Callable[[VideoMetadata], np.ndarray], known: Mapping[str, Any], metadata: VideoMetadata
+) -> np.ndarray:
+    """Choose frames with what the caller knows of a video beyond what its source tells, such as an array's fps."""
+    metadata.update({key: known[key] for key in ("fps", "duration") if known and dict(known).get(key) is not None})
+    return choose_frames(metadata)
+
+
+def _resize(frames: torch.Tensor, size: SizeDict, method: str, rounding: str) -> torch.Tensor:
+    if size.shortest_edge:
+        return resize_short_side(frames, size.shortest_edge, rounding=rounding, method=method)
+    return resize_exact(frames, (size.height, size.width), method=method)
+
+
+def _blank_out(
+    views: Sequence[torch.Tensor | np.ndarray], metadata: list[VideoMetadata], num_clips: int, num_crops: int
+) -> None:
+    """Set the frames that the sampling rule left blank to zero, in place."""
+    for video, facts in enumerate(metadata):
+        blank = np.asarray(facts.frames_indices).reshape(num_clips, -1) == BLANK
+        for view in range(num_clips * num_crops):
+            for frame in np.flatnonzero(blank[view // num_crops]):
+                views[video * num_clips * num_crops + view][frame] = 0

@@ -1,0 +1,54 @@
+"""Registration with transformers that costs nothing until transformers is used.
+
+`import internvideo_hf` must make `AutoModel` and `pipeline` know our families, and must not import torch, which alone
+takes seconds. So registration waits for the modules of transformers that it registers with. It cannot run the moment
+one of them has been imported: transformers imports its Auto classes in the middle of importing modules that our models
+need. It runs when the outermost of these imports is over.
+"""
+
+import importlib
+import sys
+from importlib.abc import MetaPathFinder
+from types import ModuleType
+
+# A module of transformers -> the module of ours that registers with it when it is imported.
+REGISTRATIONS = {
+    "transformers.models.auto.configuration_auto": "internvideo_hf.auto",
+    "transformers.pipelines": "internvideo_hf.pipelines",
+}
+
+WATCHED = ("transformers", "internvideo_hf.")
+
+
+def register_what_is_due() -> None:
+    """Import our registering modules whose counterparts have been imported, unless an import is under way."""
+    names = [name for name in tuple(sys.modules) if name.startswith(WATCHED)]
+    if any(getattr(getattr(sys.modules.get(name), "__spec__", None), "_initializing", False) for name in names):
+        return
+    for theirs, ours in REGISTRATIONS.items():
+        if theirs in sys.modules and ours not in sys.modules:
+            importlib.import_module(ours)
+
+
+class RegisterAfterImport(MetaPathFinder):
+    """Finds nothing itself: lets the other finders find modules, and looks for due registrations after each."""
+
+    def find_spec(self, name, path=None, target=None):
+        if not name.startswith(WATCHED) or all(ours in sys.modules for ours in REGISTRATIONS.values()):
+            return None
+        others = (finder.find_spec(name, path, target) for finder in sys.meta_path if finder is not self)
+        spec = next(filter(None, others), None)
+        if spec is not None and spec.loader is not None:
+            run = spec.loader.exec_module
+            spec.loader.exec_module = lambda module: run_then_register(run, module)
+        return spec
+
+
+def run_then_register(run, module: ModuleType) -> None:
+    run(module)
+    module.__spec__._initializing = False  # importlib does so itself, but only after this function
+    register_what_is_due()
+
+
+sys.meta_path.insert(0, RegisterAfterImport())
+register_what_is_due()

@@ -1,0 +1,425 @@
+"""The decoders behind one interface: `read(sorted unique indices) -> frames` and `close()`."""
+
+import functools
+import importlib
+import io
+from pathlib import Path
+
+import av
+import numpy as np
+from torch.utils.data import get_worker_info
+
+from internvideo_hf.video.errors import VideoDecodeError
+from internvideo_hf.video.index import (
+    FrameIndex,
+    decode_packets,
+    make_index,
+    packets_tell_frames,
+    read_packets,
+    scan_packets,
+)
+from internvideo_hf.video.sources import CHECK_THE_FILE
+
+# Decoding on over this many unwanted frames is cheaper than a seek, which empties the decoder's pipeline.
+_CHEAPER_THAN_A_SEEK = 8
+_TRY_PYAV = 'Use `backend="pyav"` for this file.'
+
+
+def codec_threads() -> int:
+    """Return 1 inside a DataLoader worker, where the workers already share the cores, else 2."""
+    return 1 if get_worker_info() is not None else 2
+
+
+class PyAVDecoder:
+    """Decodes by PyAV: seeks to the keyframe before each asked frame and decodes from there.
+
+    Args:
+        file: Absolute path, or the file's bytes.
+        label: Name of the source for messages.
+        index: The file's index, `None` to make it.
+
+    Raises:
+        VideoDecodeError: The file cannot be opened or holds no video.
+    """
+
+    name = "pyav"
+
+    def __init__(self, file: Path | bytes, label: str, index: FrameIndex | None = None):
+        self._file = file
+        self._label = label
+        self._container = None
+        self.frames_decoded = 0
+        self._open()
+        self.index = index or self._make_index()
+        self._places = {packet.pts: i for i, packet in enumerate(self.index.packets)}
+
+    def read(self, indices: np.ndarray) -> np.ndarray:
+        """Return the frames at `indices` as uint8 `(len(indices), height, width, 3)`, RGB.
+
+        Args:
+            indices: Rising frame numbers in `[0, num_frames)`.
+
+        Raises:
+            VideoDecodeError: A frame is damaged or missing.
+        """
+        frames = self._read_in_order(indices) if self.index.pts is None else self._read_by_time(indices)
+        missing = [int(i) for i in indices if i not in frames]
+        if missing:
+            cause = f"frame {missing[0]} cannot be decoded ({len(missing)} of the {len(indices)} asked frames)"
+            raise VideoDecodeError(self._label, cause, f"Ask for other frames. {CHECK_THE_FILE}")
+        sizes = {frames[i].shape[:2] for i in indices}
+        if len(sizes) > 1:
+            cause = f"the frame size changes within the video ({', '.join(f'{h}x{w}' for h, w in sorted(sizes))})"
+            raise VideoDecodeError(self._label, cause, "Encode it anew with one size.")
+        return np.stack([frames[i] for i in indices])
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._container is not None:
+            self._container.close()
+        self._container = self._stream = None
+
+    def _open(self, threads: int | None = None) -> None:
+        self.close()
+        self._container = _open_container(self._file, self._label)
+        self._stream = _best_video_stream(self._container)
+        if self._stream is None:
+            kinds = sorted({stream.type for stream in self._container.streams})
+            self.close()
+            cause = f"it holds no video stream (only: {', '.join(kinds) or 'nothing'})"
+            raise VideoDecodeError(self._label, cause, "Pass a file with a picture.")
+        self._stream.thread_type = "AUTO"
+        self._stream.codec_context.thread_count = threads or codec_threads()
+
+    def _make_index(self) -> FrameIndex:
+        packets = scan_packets(self._container, self._stream)
+        decoded = None if packets_tell_frames(packets) else [frame.pts for frame in self._frames_from(None)]
+        return make_index(self._container, self._stream, packets, decoded, self._label)
+
+    def _read_by_time(self, indices: np.ndarray) -> dict[int, np.ndarray]:
+        frames = {}
+        for key, run in self._runs(indices):
+            frames.update(self._decode_from(key, run))
+        missing = [i for i in indices if i not in frames]
+        if missing:
+            # A keyframe that is none, or a gradual refresh longer than its group: the whole stream is sure.
+            frames.update(self._decode_from(None, missing))
+        return frames
+
+    def _runs(self, indices: np.ndarray) -> list[tuple[int, list[int]]]:
+        """Return (keyframe, frames) such that each run is decoded from its keyframe without another seek."""
+        runs = []
+        reached = None
+        for i in indices:
+            key = self.index.keyframe[i]
+            if runs and key <= reached + _CHEAPER_THAN_A_SEEK:
+                runs[-1][1].append(i)
+            else:
+                runs.append((key, [i]))
+            reached = self.index.position[i]
+        return runs
+
+    def _decode_from(self, key: int | None, run: list[int]) -> dict[int, np.ndarray]:
+        wanted = {int(self.index.pts[i]): i for i in run}
+        last = max(wanted)
+        found = {}
+        for frame in self._frames_from(key):
+            if frame.pts in wanted and wanted[frame.pts] not in found:
+                found[wanted[frame.pts]] = _to_rgb(frame)
+            is_past = key is not None and frame.pts is not None and frame.pts > last
+            if len(found) == len(wanted) or is_past:
+                break
+        return found
+
+    def _read_in_order(self, indices: np.ndarray) -> dict[int, np.ndarray]:
+        wanted = set(indices.tolist())
+        found = {}
+        for i, frame in enumerate(self._frames_from(None)):
+            if i in wanted:
+                found[i] = _to_rgb(frame)
+            if len(found) == len(wanted):
+                break
+        return found
+
+    def _frames_from(self, key: int | None):
+        packets = self._packets_at(key) if key is not None else None
+        if packets is None:
+            # Several threads report a damaged packet late, and take frames with them that are whole.
+            self._open(threads=1)
+            packets = read_packets(self._container, self._stream)
+        for frame in decode_packets(self._stream, packets):
+            self.frames_decoded += 1
+            yield frame
+
+    def _packets_at(self, key: int):
+        """Return the packets from the one at place `key` or from an earlier one, `None` where no seek gets there."""
+        packet = self.index.packets[key]
+        # MP4 finds its place by decoding time, Matroska by presentation time; the later one saves a group.
+        for time in (packet.pts, packet.dts):
+            if time is None:
+                continue
+            try:
+                self._container.seek(time, stream=self._stream)
+            except av.FFmpegError:
+                continue
+            packets = read_packets(self._container, self._stream)
+            first = next(packets, None)
+            place = self._places.get(first.pts) if first is not None else None
+            if place is not None and place <= key:
+                return self._as_indexed(place, first, packets)
+        return None
+
+    def _as_indexed(self, place: int, first, rest):
+        """Yield packets as long as they are those that the index has from `place` on.
+
+        After a seek, MPEG program streams give packets the times of others, so the right time proves nothing alone.
+        """
+        for packet, expected in zip(_chain(first, rest), self.index.packets[place:], strict=False):
+            if (packet.pts, packet.size) != (expected.pts, expected.size):
+                return
+            yield packet
+
+    def shows_keyframes(self) -> bool:
+        """Return whether a decoder that starts at a keyframe shows that very frame first.
+
+        It does not where "keyframes" only begin a gradual refresh of the picture. One of them stands for all.
+        """
+        keys = [i for i, packet in enumerate(self.index.packets) if packet.is_keyframe]
+        if len(keys) < 2:
+            return True
+        packets = self._packets_at(keys[1])
+        if packets is None:
+            return False
+        time = self.index.packets[keys[1]].pts
+        return next((frame.pts == time for frame in decode_packets(self._stream, packets)), False)
+
+
+class DecordDecoder:
+    """Decodes by decord, which can scale while it decodes as some released protocols do.
+
+    Args:
+        file: Absolute path, or the file's bytes.
+        label: Name of the source for messages.
+        index: The file's index.
+        width: Pixels to scale to, `None` for those of the file.
+        height: Pixels to scale to, `None` for those of the file.
+
+    Raises:
+        ImportError: decord does not load on this machine.
+        VideoDecodeError: decord cannot open the file, or would return other frames than the asked ones.
+    """
+
+    name = "decord"
+    frames_decoded = None
+
+    def __init__(
+        self, file: Path | bytes, label: str, index: FrameIndex, width: int | None = None, height: int | None = None
+    ):
+        problem = decord_problem()
+        if problem:
+            raise ImportError(f"the decord backend does not load: {problem}. `pip install decord` or use another.")
+        import decord
+
+        _check_seekable(index, self.name, label)
+        self._label = label
+        self._error = decord.DECORDError
+        self._can_seek = index.has_closed_groups and _shows_keyframes(file, label, index)
+        source = io.BytesIO(file) if isinstance(file, bytes) else str(file)
+        try:
+            self._reader = decord.VideoReader(
+                source, width=width or -1, height=height or -1, num_threads=codec_threads()
+            )
+        except (decord.DECORDError, RuntimeError) as error:
+            raise VideoDecodeError(label, f"decord cannot open it ({_first_line(error)})", _TRY_PYAV) from error
+        self._can_seek = self._can_seek and len(self._reader) == index.num_frames
+
+    def read(self, indices: np.ndarray) -> np.ndarray:
+        """Return the frames at `indices` as uint8 `(len(indices), height, width, 3)`, RGB.
+
+        Args:
+            indices: Rising frame numbers in `[0, num_frames)`.
+
+        Raises:
+            VideoDecodeError: decord fails to decode a frame.
+        """
+        try:
+            return self._seek_each(indices) if self._can_seek else self._read_from_start(indices)
+        except (self._error, RuntimeError, IndexError, StopIteration) as error:
+            raise VideoDecodeError(self._label, f"decord fails ({_first_line(error)})", _TRY_PYAV) from error
+
+    def close(self) -> None:
+        """Release decord's reader."""
+        self._reader = None
+
+    def _seek_each(self, indices: np.ndarray) -> np.ndarray:
+        return _as_numpy(self._reader.get_batch(indices.tolist()))
+
+    def _read_from_start(self, indices: np.ndarray) -> np.ndarray:
+        # After a seek decord counts the frames from the keyframe on, and is wrong by those that the decoder does not
+        # show there (the leading pictures of open groups, most HEVC has them). Read in order it is right.
+        wanted = set(indices.tolist())
+        self._reader.seek(0)
+        frames = []
+        for i in range(indices[-1] + 1):
+            frame = self._reader.next()
+            if i in wanted:
+                frames.append(_as_numpy(frame))
+        return np.stack(frames)
+
+
+class TorchCodecDecoder:
+    """Decodes by torchcodec in its exact mode; the approximate one returns other frames at variable rates.
+
+    Args:
+        file: Absolute path, or the file's bytes.
+        label: Name of the source for messages.
+        index: The file's index.
+
+    Raises:
+        ImportError: torchcodec does not load on this machine.
+        VideoDecodeError: torchcodec cannot open the file.
+    """
+
+    name = "torchcodec"
+    frames_decoded = None
+
+    def __init__(self, file: Path | bytes, label: str, index: FrameIndex):
+        problem = torchcodec_problem()
+        if problem:
+            raise ImportError(f"the torchcodec backend does not load: {problem}. Install FFmpeg, or use another.")
+        from torchcodec.decoders import VideoDecoder
+
+        _check_seekable(index, self.name, label)
+        self._label = label
+        self._index = index
+        try:
+            self._decoder = VideoDecoder(
+                file if isinstance(file, bytes) else str(file),
+                stream_index=index.stream_index,
+                dimension_order="NHWC",
+                num_ffmpeg_threads=codec_threads(),
+                seek_mode="exact",
+            )
+        except (RuntimeError, ValueError) as error:
+            raise VideoDecodeError(label, f"torchcodec cannot open it ({_first_line(error)})", _TRY_PYAV) from error
+
+    def read(self, indices: np.ndarray) -> np.ndarray:
+        """Return the frames at `indices` as uint8 `(len(indices), height, width, 3)`, RGB.
+
+        Args:
+            indices: Rising frame numbers in `[0, num_frames)`.
+
+        Raises:
+            VideoDecodeError: torchcodec fails to decode a frame, or returns another.
+        """
+        seconds = self._index.seconds[indices]
+        try:
+            if len(self._decoder) == self._index.num_frames:
+                batch = self._decoder.get_frames_at(indices.tolist())
+            else:
+                # It counts other packets than the index does (half a packet at a cut), so only times tell frames.
+                batch = self._decoder.get_frames_played_at((seconds + self._half_gap()).tolist())
+        except (RuntimeError, ValueError, IndexError) as error:
+            raise VideoDecodeError(self._label, f"torchcodec fails ({_first_line(error)})", _TRY_PYAV) from error
+        if np.abs(batch.pts_seconds.numpy() - seconds).max() > 1e-6:
+            raise VideoDecodeError(self._label, "torchcodec returns other frames than the asked ones", _TRY_PYAV)
+        return batch.data.numpy()
+
+    def close(self) -> None:
+        """Release torchcodec's decoder."""
+        self._decoder = None
+
+    def _half_gap(self) -> float:
+        return float(np.diff(self._index.seconds).min(initial=1.0)) / 2
+
+
+@functools.cache
+def torchcodec_problem() -> str | None:
+    """Return why torchcodec cannot decode on this machine, `None` where it can; asked once a process."""
+    try:
+        torchcodec = importlib.import_module("torchcodec")
+        importlib.import_module("torchcodec.decoders")
+    except (ImportError, OSError, RuntimeError, AttributeError) as error:
+        return _first_line(error)
+    # Newer releases import without FFmpeg, for their image decoders, and fail at the first video only.
+    if getattr(torchcodec, "ffmpeg_major_version", 0) is None:
+        return "it finds no FFmpeg libraries that fit it and torch"
+    return None
+
+
+@functools.cache
+def decord_problem() -> str | None:
+    """Return why decord cannot decode on this machine, `None` where it can; asked once a process."""
+    try:
+        importlib.import_module("decord")
+    except (ImportError, OSError, RuntimeError) as error:
+        return _first_line(error)
+    return None
+
+
+def _check_seekable(index: FrameIndex, name: str, label: str) -> None:
+    # Both return other frames for MPEG transport and program streams, decord without a word.
+    if index.pts is None or index.container in ("mpegts", "mpeg"):
+        raise VideoDecodeError(label, f"{name} does not find single frames in a {index.container} file", _TRY_PYAV)
+
+
+def _shows_keyframes(file: Path | bytes, label: str, index: FrameIndex) -> bool:
+    decoder = PyAVDecoder(file, label, index)
+    try:
+        return decoder.shows_keyframes()
+    finally:
+        decoder.close()
+
+
+def _as_numpy(frames) -> np.ndarray:
+    # Users may have told decord, for the whole process, to return tensors of another library.
+    return frames.asnumpy() if hasattr(frames, "asnumpy") else np.asarray(frames)
+
+
+def _open_container(file: Path | bytes, label: str):
+    source = io.BytesIO(file) if isinstance(file, bytes) else str(file)
+    try:
+        # A playlist must not make FFmpeg fetch what it lists from the network.
+        return av.open(source, container_options={"protocol_whitelist": "file"})
+    except (av.FFmpegError, ValueError) as error:
+        cause = f"FFmpeg cannot open it ({getattr(error, 'strerror', None) or _first_line(error)})"
+        advice = CHECK_THE_FILE
+        if _head(file)[4:8] == b"ftyp":
+            cause = f"{cause}; it begins like an MP4, but its index (`moov`) is missing or broken"
+            advice = "It was cut off or is still being written: copy or download it again."
+        raise VideoDecodeError(label, cause, advice) from error
+
+
+def _head(file: Path | bytes) -> bytes:
+    if isinstance(file, bytes):
+        return file[:8]
+    try:
+        with open(file, "rb") as opened:
+            return opened.read(8)
+    except OSError:
+        return b""
+
+
+def _best_video_stream(container):
+    # The cover picture of a song is a video stream of one frame to FFmpeg, and an audio file to everybody else.
+    streams = [stream for stream in container.streams.video if not stream.disposition & _COVER_PICTURE]
+    best = container.streams.best("video")
+    return best if best in streams else next(iter(streams), None)
+
+
+_COVER_PICTURE = av.stream.Disposition.attached_pic
+
+
+def _to_rgb(frame) -> np.ndarray:
+    # Bicubic as in FFmpeg's own tool and in torchcodec: it decides how chroma is scaled up for odd sizes.
+    image = frame.to_ndarray(format="rgb24", interpolation="BICUBIC")
+    return np.rot90(image, round(frame.rotation / 90) % 4)
+
+
+def _chain(first, rest):
+    yield first
+    yield from rest
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

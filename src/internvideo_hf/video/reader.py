@@ -1,0 +1,332 @@
+"""`VideoReader`: one way to the frames of a video, whatever it is and whichever library decodes it."""
+
+import ctypes
+import os
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from internvideo_hf.video.backends import (
+    DecordDecoder,
+    PyAVDecoder,
+    TorchCodecDecoder,
+    decord_problem,
+    torchcodec_problem,
+)
+from internvideo_hf.video.errors import VideoDecodeError
+from internvideo_hf.video.index import FrameIndex
+from internvideo_hf.video.sources import Download, check_path, describe, is_url
+from internvideo_hf.video.stills import StillFrames, frame_files, frames_of_array, is_image_file
+
+_DECODERS = {decoder.name: decoder for decoder in (PyAVDecoder, DecordDecoder, TorchCodecDecoder)}
+_KINDS = (
+    "a path, an http(s) URL, bytes, a file object opened in binary mode, a numpy or torch array of frames, "
+    "a PIL image, a list of PIL images or of arrays, or a folder of frame files"
+)
+
+
+def available_backends() -> list[str]:
+    """Return the names of the decoders that load on this machine."""
+    problems = {"pyav": None, "decord": decord_problem(), "torchcodec": torchcodec_problem()}
+    return [name for name, problem in problems.items() if problem is None]
+
+
+class VideoReader:
+    """The frames of one video, decoded when they are asked for.
+
+    A reader is a context manager. It pickles, and it may be used in a forked process: the copy opens the source
+    anew at its first use. After `close`, too, the next use opens it again.
+
+    Args:
+        source: A path, an http(s) URL, bytes, a binary file object (read from its present place to its end), uint8
+            frames `(frames, height, width, 3)` or `(frames, 3, height, width)` in RGB, a PIL image, a list of PIL
+            images or of arrays `(height, width, 3)`, or a folder of frame files in the order of their numbers.
+        backend: `"pyav"`, `"decord"` or `"torchcodec"`; `"auto"` is torchcodec where it loads and can read the
+            file, else PyAV. Sources that are frames already need none.
+        fps: Frames a second of a source that is frames already, `None` if unknown. Video files bring their own.
+        width: Pixels that decord scales to while decoding; for `backend="decord"` only.
+        height: Pixels that decord scales to while decoding; for `backend="decord"` only.
+        timeout: Seconds to wait for a URL's server, at the connection and for each next piece of data.
+        max_bytes: The most bytes to fetch from a URL.
+
+    Raises:
+        VideoDecodeError: The source is missing, empty, damaged, or holds no video.
+        TypeError: The source is none of the kinds above.
+        ValueError: An argument is unknown, or does not fit the source or the backend.
+        ImportError: The named backend does not load on this machine.
+    """
+
+    def __init__(
+        self,
+        source,
+        backend: str = "auto",
+        *,
+        fps: float | None = None,
+        width: int | None = None,
+        height: int | None = None,
+        timeout: float = 30.0,
+        max_bytes: int = 2 << 30,
+    ):
+        if backend not in ("auto", *_DECODERS):
+            raise ValueError(f"backend is {backend!r}, expected one of {', '.join(['auto', *_DECODERS])}")
+        if backend != "decord" and (width is not None or height is not None):
+            raise ValueError(
+                f'width and height are for backend="decord", which scales while decoding; backend is {backend!r}. '
+                "Scale the frames afterwards."
+            )
+        self._source, self._label = _as_source(source)
+        self._requested = backend
+        self._given_fps = fps
+        self._scale = {} if width is None and height is None else {"width": width, "height": height}
+        self._timeout = timeout
+        self._max_bytes = max_bytes
+        self._set_closed()
+        self._open()
+
+    @property
+    def backend(self) -> str:
+        """Name of the decoder in use; `"frames"` for a source that is frames already."""
+        return self._opened().name
+
+    @property
+    def num_frames(self) -> int:
+        """Number of frames that can be read, counted and not taken from the header."""
+        return self._metadata().num_frames
+
+    @property
+    def fps(self) -> float | None:
+        """Mean frames a second, `None` where unknown."""
+        metadata = self._metadata()
+        return metadata.fps if isinstance(metadata, FrameIndex) else self._given_fps
+
+    @property
+    def duration(self) -> float | None:
+        """Seconds from the begin of the first frame to the end of the last, `None` where unknown."""
+        metadata = self._metadata()
+        if isinstance(metadata, FrameIndex):
+            return metadata.duration
+        return metadata.num_frames / self._given_fps if self._given_fps else None
+
+    @property
+    def height(self) -> int:
+        """Pixels from top to bottom of the first frame, as `read` returns it."""
+        return self._size()[0]
+
+    @property
+    def width(self) -> int:
+        """Pixels from left to right of the first frame, as `read` returns it."""
+        return self._size()[1]
+
+    @property
+    def frames_decoded(self) -> int | None:
+        """Frames that the decoder had to decode so far, asked or not; `None` where it does not tell."""
+        return getattr(self._opened(), "frames_decoded", None)
+
+    def __len__(self) -> int:
+        return self.num_frames
+
+    def read(self, indices: Sequence[int] | np.ndarray | torch.Tensor) -> np.ndarray:
+        """Return the asked frames, in the asked order and with repeats, as uint8 `(frames, height, width, 3)` RGB.
+
+        Rotation that the file asks for is applied. All frames of one call are decoded in one pass, so ask for
+        everything at once.
+
+        Args:
+            indices: Whole numbers in `[0, num_frames)`, counted in presentation order.
+
+        Raises:
+            VideoDecodeError: An index is out of range, or a frame cannot be decoded.
+            TypeError: The indices are not whole numbers in one dimension.
+        """
+        indices = self._check_indices(indices)
+        if len(indices) == 0:
+            return np.empty((0, *self._size(), 3), dtype=np.uint8)
+        unique, inverse = np.unique(indices, return_inverse=True)
+        frames = self._read_unique(unique)
+        if frames.dtype != np.uint8 or frames.ndim != 4 or (len(frames), frames.shape[3]) != (len(unique), 3):
+            # decord does so for rotated videos of a few widths, such as 48.
+            cause = f"{self.backend} returned {frames.dtype} {frames.shape} for {len(unique)} RGB frames"
+            raise VideoDecodeError(self._label, cause, "Use another backend.")
+        self._known_size = frames.shape[1:3]
+        in_order = len(unique) == len(indices) and (inverse[:-1] < inverse[1:]).all()
+        return np.ascontiguousarray(frames if in_order else frames[inverse])
+
+    def close(self) -> None:
+        """Close the file and delete what was downloaded."""
+        if self._decoder is not None:
+            self._decoder.close()
+        if self._download is not None:
+            self._download.close()
+        self._set_closed()
+
+    def __enter__(self) -> "VideoReader":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"VideoReader({self._label!r}, backend={self._requested!r})"
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_decoder": None, "_download": None, "_index": None}
+
+    def _set_closed(self) -> None:
+        self._decoder = None
+        self._download = None
+        self._index = None
+        self._known_size = None
+
+    def _open(self) -> None:
+        source = self._source
+        if is_url(source):
+            if self._download is None or not self._download.path.exists():
+                self._download = Download(source, self._timeout, self._max_bytes)
+            source = self._download.path
+        elif isinstance(source, str):
+            source = check_path(source)
+        if isinstance(source, Path) and source.is_dir():
+            source = frame_files(source, self._label)
+        elif isinstance(source, Path) and is_image_file(source):
+            source = [source]
+        if isinstance(source, Path | bytes):
+            self._decoder = self._open_video(source)
+        else:
+            self._decoder = StillFrames(source, self._label)
+            self._index = self._decoder
+        _open_readers.add(self)
+
+    def _open_video(self, file: Path | bytes):
+        if self._given_fps is not None:
+            raise ValueError(f"fps is {self._given_fps}, but {self._label} is a video file, which brings its own")
+        # The index is PyAV's for every backend: it is what makes their frame numbers mean the same frames.
+        scanner = PyAVDecoder(file, self._label, self._index)
+        self._index = scanner.index
+        name = self._requested
+        if name == "auto":
+            name = "torchcodec" if torchcodec_problem() is None else "pyav"
+        if name == "pyav":
+            return scanner
+        try:
+            return _DECODERS[name](file, self._label, self._index, **self._scale)
+        except VideoDecodeError:
+            if self._requested != "auto":
+                raise
+            return PyAVDecoder(file, self._label, self._index)
+        finally:
+            scanner.close()
+
+    def _opened(self):
+        if self._decoder is None:
+            self._open()
+        return self._decoder
+
+    def _metadata(self) -> FrameIndex | StillFrames:
+        if self._index is None:
+            self._open()
+        return self._index
+
+    def _size(self) -> tuple[int, int]:
+        if self._known_size is None:
+            self.read([0])
+        return self._known_size
+
+    def _read_unique(self, indices: np.ndarray) -> np.ndarray:
+        decoder = self._opened()
+        try:
+            return decoder.read(indices)
+        except VideoDecodeError:
+            if self._requested != "auto" or decoder.name != "torchcodec":
+                raise
+        # PyAV reads files that torchcodec gives up on: MPEG-TS to the end, frames before a damaged one.
+        decoder.close()
+        file = self._download.path if self._download else self._source
+        file = file if isinstance(file, Path | bytes) else check_path(file)
+        self._decoder = PyAVDecoder(file, self._label, self._index)
+        return self._decoder.read(indices)
+
+    def _check_indices(self, indices) -> np.ndarray:
+        array = indices.cpu().numpy() if isinstance(indices, torch.Tensor) else np.asarray(indices)
+        if array.size == 0 and array.ndim == 1:
+            return array.astype(np.int64)
+        if array.ndim != 1 or array.dtype.kind not in "iu":
+            raise TypeError(
+                f"indices are {array.dtype} of shape {array.shape}, expected whole numbers in one dimension; "
+                "pass a list such as [0, 8, 16]"
+            )
+        outside = array[(array < 0) | (array >= self.num_frames)]
+        if len(outside):
+            cause = f"index {outside[0]} is out of range: the video has {self.num_frames} frames"
+            raise VideoDecodeError(self._label, cause, f"Ask for frames from 0 to {self.num_frames - 1}.")
+        return array.astype(np.int64)
+
+
+_open_readers: "weakref.WeakSet[VideoReader]" = weakref.WeakSet()
+
+
+def _forget_inherited_decoders() -> None:
+    """Make every reader of a forked child open its source anew.
+
+    The threads of a decoder do not survive a fork. Using it in the child waits for them for ever, and so does
+    freeing it: one reference too many keeps it from being freed, even when the interpreter ends.
+    """
+    for reader in list(_open_readers):
+        if reader._decoder is not None:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(reader._decoder))
+            reader._decoder = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_inherited_decoders)
+
+
+def _as_source(source) -> tuple[str | bytes | np.ndarray | list, str]:
+    """Return `source` in a form that can be pickled and opened many times, and its name for messages."""
+    if isinstance(source, str | os.PathLike):
+        path = os.fspath(source)
+        return path, describe(path)
+    if isinstance(source, bytes | bytearray | memoryview):
+        return _content(bytes(source), describe(bytes(source)))
+    if isinstance(source, np.ndarray | torch.Tensor):
+        label = describe(source)
+        return frames_of_array(source, label), label
+    if isinstance(source, Image.Image):
+        return [source], describe([source])
+    if isinstance(source, list | tuple) and all(
+        isinstance(f, Image.Image | np.ndarray | torch.Tensor) for f in source
+    ):
+        label = describe(source)
+        return [_as_image(frame, label) for frame in source], label
+    if hasattr(source, "read"):
+        name = getattr(source, "name", None)
+        return _content(source.read(), name if isinstance(name, str) else "<file object>")
+    raise TypeError(f"a video is {_KINDS}; got {_kind_of(source)}")
+
+
+def _content(content, label: str) -> tuple[bytes, str]:
+    if isinstance(content, str):
+        raise TypeError(f'{label} is opened as text; open it with mode "rb"')
+    if len(content) == 0:
+        cause = "there is nothing to read (0 bytes)"
+        raise VideoDecodeError(label, cause, "Rewind the file object with `seek(0)`, or fetch the data again.")
+    return bytes(content), label
+
+
+def _as_image(frame, label: str):
+    if isinstance(frame, Image.Image):
+        return frame
+    frames = frames_of_array(frame, label)
+    if frame.ndim != 3:
+        cause = f"a frame in the list has the shape {tuple(frame.shape)}, expected (height, width, 3)"
+        raise VideoDecodeError(label, cause, "Concatenate the clips into one array first.")
+    return frames[0]
+
+
+def _kind_of(source) -> str:
+    if isinstance(source, list | tuple):
+        return f"a {type(source).__name__} of {', '.join(sorted({type(f).__name__ for f in source}))}"
+    return type(source).__name__

@@ -1,0 +1,160 @@
+"""Videos that are already frames: arrays, images, and folders of frame files."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+from internvideo_hf.video.errors import VideoDecodeError
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+_ONE_SIZE = "Resize the frames to one size first."
+
+
+class StillFrames:
+    """Frames that need no video decoder, read one by one when they are asked for.
+
+    Args:
+        frames: A uint8 array `(frames, height, width, 3)`, or a list of PIL images, of uint8 arrays
+            `(height, width, 3)` and of paths of image files.
+        label: Name of the source for messages.
+
+    Raises:
+        VideoDecodeError: There is no frame, or frames in memory differ in size.
+    """
+
+    name = "frames"
+
+    def __init__(self, frames, label: str):
+        if len(frames) == 0:
+            raise VideoDecodeError(label, "it holds no frames", "Pass one frame or more.")
+        self._frames = frames
+        self._label = label
+        self.num_frames = len(frames)
+        if not isinstance(frames, np.ndarray):
+            self._check_sizes_in_memory()
+
+    def read(self, indices: np.ndarray) -> np.ndarray:
+        """Return the frames at `indices` as uint8 `(len(indices), height, width, 3)`, RGB.
+
+        Args:
+            indices: Frame numbers in `[0, num_frames)`.
+
+        Raises:
+            VideoDecodeError: A frame file cannot be read, or has another size than the others.
+        """
+        if isinstance(self._frames, np.ndarray):
+            return self._frames[indices]
+        frames = [_load(self._frames[i], self._label) for i in indices]
+        for index, frame in zip(indices, frames, strict=True):
+            if frame.shape != frames[0].shape:
+                raise self._another_size(index, frame.shape[:2], frames[0].shape[:2])
+        return np.stack(frames)
+
+    def close(self) -> None:
+        """Do nothing: no frame file stays open after it was read."""
+
+    def _check_sizes_in_memory(self) -> None:
+        sizes = [_size(frame) for frame in self._frames if not isinstance(frame, Path)]
+        for index, size in enumerate(sizes):
+            if size != sizes[0]:
+                raise self._another_size(index, size, sizes[0])
+
+    def _another_size(self, index, size, expected) -> VideoDecodeError:
+        frame = self._frames[index]
+        name = f"frame {frame.name}" if isinstance(frame, Path) else f"frame {index}"
+        cause = f"{name} is {size[0]}x{size[1]} (height x width) where others are {expected[0]}x{expected[1]}"
+        return VideoDecodeError(self._label, cause, _ONE_SIZE)
+
+
+def frames_of_array(array: np.ndarray | torch.Tensor, label: str) -> np.ndarray:
+    """Return an array of frames, or one image, as uint8 `(frames, height, width, 3)`.
+
+    The last axis is taken for the colours where it has size 3, else the one that a channels-first array has.
+
+    Args:
+        array: uint8 `(frames, height, width, 3)`, `(frames, 3, height, width)`, `(height, width, 3)` or
+            `(3, height, width)`, values in `[0, 255]`, RGB.
+        label: Name of the source for messages.
+
+    Raises:
+        VideoDecodeError: The array has another dtype or shape.
+    """
+    if array.dtype not in (np.uint8, torch.uint8):
+        cause = f"the frames are {str(array.dtype).removeprefix('torch.')}, expected uint8 in [0, 255]"
+        raise VideoDecodeError(label, cause, "Scale them to 0..255 (times 255 if they are in 0..1) and cast to uint8.")
+    if isinstance(array, torch.Tensor):
+        array = array.detach().cpu().numpy()
+    if array.ndim == 3:
+        array = array[None]
+    if array.ndim == 4 and array.shape[-1] == 3:
+        return array
+    if array.ndim == 4 and array.shape[1] == 3:
+        return array.transpose(0, 2, 3, 1)
+    cause = f"the shape {tuple(array.shape)} has no RGB axis, expected (frames, height, width, 3)"
+    raise VideoDecodeError(label, cause, "Repeat a grey channel three times, drop an alpha channel, or move the axes.")
+
+
+def frame_files(folder: Path, label: str) -> list[Path]:
+    """Return the image files of a folder, in the order in which a person numbers them (2 before 10).
+
+    Args:
+        folder: Path of the folder.
+        label: Name of the source for messages.
+
+    Raises:
+        VideoDecodeError: The folder cannot be listed, or holds no image file.
+    """
+    try:
+        entries = list(folder.iterdir())
+    except OSError as error:
+        raise VideoDecodeError(
+            label, f"the folder cannot be listed ({error.strerror})", "Check its rights."
+        ) from error
+    files = [file for file in entries if is_image_file(file) and not file.name.startswith(".")]
+    if not files:
+        cause = f"the folder holds no frame files ({', '.join(IMAGE_SUFFIXES)})"
+        raise VideoDecodeError(label, cause, "Pass a folder of frames, or the path of one video in it.")
+    return sorted(files, key=_natural_order)
+
+
+def is_image_file(path: Path) -> bool:
+    """Return whether the name of `path` ends as that of an image file."""
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def _natural_order(path: Path) -> tuple:
+    # The name itself decides between `1.jpg` and `01.jpg`, so that the order never depends on the folder's own.
+    parts = re.split(r"(\d+)", path.name)
+    return [int(part) if part.isdecimal() else part.lower() for part in parts], path.name
+
+
+def _size(frame) -> tuple[int, int]:
+    return frame.size[::-1] if isinstance(frame, Image.Image) else frame.shape[:2]
+
+
+def _load(frame, label: str) -> np.ndarray:
+    if isinstance(frame, np.ndarray):
+        return frame
+    if isinstance(frame, Image.Image):
+        return _rgb(frame, label)
+    try:
+        with Image.open(frame) as image:
+            return _rgb(ImageOps.exif_transpose(image), str(frame))
+    except VideoDecodeError:
+        raise
+    # Pillow answers damaged files with any of these, according to the format.
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        raise VideoDecodeError(
+            str(frame), f"the frame cannot be read ({error})", "Extract this frame again."
+        ) from error
+
+
+def _rgb(image: Image.Image, label: str) -> np.ndarray:
+    if image.mode == "F" or image.mode.startswith("I"):
+        # Pillow clips these modes at 255 instead of scaling them, which makes nearly every pixel white.
+        cause = f"an image has the mode {image.mode!r}, more than 8 bits a channel"
+        raise VideoDecodeError(label, cause, "Scale it to 8 bits first.")
+    return np.asarray(image.convert("RGB"))

@@ -1,0 +1,223 @@
+"""Adapters of the InternVideo-MM kinds: forward passes, the start from CLIP, text, pixels and zero-shot scores."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from einops import rearrange
+from torch.nn.functional import cross_entropy, normalize
+
+from internvideo_hf.conversion import convert_checkpoint
+from internvideo_hf.conversion.clip import NEW_PARTS, initialize_from_clip
+from internvideo_hf.conversion.internvideo_mm import PREFIX, TABLE
+from internvideo_hf.conversion.table import released_name
+from internvideo_hf.models.internvideo_mm.modeling_internvideo_mm import InternVideoMMModel
+from internvideo_hf.processing.post_process import zero_shot_scores
+from internvideo_hf.processing.processing import InternVideoProcessor, clean_text
+from internvideo_hf.processing.tokenizer import build_clip_tokenizer
+from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
+from internvideo_hf.video import VideoReader
+from parity.compare import Comparison, load_config, load_tensors
+
+
+def overrides(config: dict) -> dict:
+    """What no shape of a checkpoint tells, in our names, from the original constructor's numbers."""
+    return {
+        "vision_config": {
+            "num_attention_heads": config["vision_heads"],
+            "num_global_attention_heads": config["n_head"],
+            "global_layers": config["return_list"],
+            "num_frames": config["num_frames"],
+        },
+        "text_config": {"num_attention_heads": config["text_heads"]},
+    }
+
+
+def converted_model(folder: Path, tmp_path: Path) -> InternVideoMMModel:
+    """The case's released checkpoint, through the public converter and back from the folder that it wrote."""
+    checkpoint = next(folder.glob("checkpoint.*"))
+    convert_checkpoint(checkpoint, tmp_path / "model", config_overrides=overrides(load_config(folder)))
+    return InternVideoMMModel.from_pretrained(tmp_path / "model").eval()
+
+
+@torch.no_grad()
+def mm_forward(folder: Path, tmp_path: Path) -> None:
+    model = converted_model(folder, tmp_path)
+    stored = load_tensors(folder)
+    compare = Comparison(stored, inputs=("video", "image", "text_ids", "text_masked_indices", "special_tokens_mask"))
+    tower = model.vision_model
+    stages = {}
+
+    def keep(name):
+        return lambda module, args, output: stages.__setitem__(name, output)
+
+    tower.pre_layernorm.register_forward_hook(keep("visual.ln_pre"))
+    for index, block in enumerate(tower.global_blocks):
+        block.register_forward_hook(keep(f"visual.dec.{index}"))
+        block.position_conv.register_forward_hook(keep(f"visual.dpe.{index}"))
+        block.layer_norm_context.register_forward_pre_hook(
+            lambda module, args, name=f"visual.dec_in.{index}": stages.__setitem__(name, args[0])
+        )
+    tower.register_forward_hook(lambda module, args, output: stages.__setitem__("visual.pooled", output.pooler_output))
+
+    video, ids = rearrange(stored["video"], "n c t h w -> n t c h w"), stored["text_ids"].long()
+    outputs = model(video, ids, output_hidden_states=True)
+    frames = video.shape[1]
+    compare.close("visual.ln_pre", stages["visual.ln_pre"])
+    for index, state in enumerate(outputs.video_model_output.hidden_states[1:]):
+        compare.close(f"visual.resblock.{index}", rearrange(state, "nt l c -> l nt c"))
+    layouts = {
+        "visual.dec": lambda token: rearrange(token, "n one c -> one n c"),
+        "visual.dpe": lambda volume: volume,
+        "visual.dec_in": lambda context: rearrange(_by_frame(context, frames), "n t l c -> (t l) n c"),
+    }
+    for name in stored:
+        if (stage := name.rpartition(".")[0]) in layouts:
+            compare.close(name, layouts[stage](stages[name]))
+    compare.close("visual.pooled", stages["visual.pooled"])
+    compare.close("video_feats", outputs.video_model_output.pooler_output)
+    tokens = outputs.video_model_output.last_hidden_state
+    compare.close("video_all_feats", rearrange(tokens, "n (t l) c -> l n t c", t=frames))
+    compare.close("similarity", outputs.logits_per_video)
+    compare.close("probs", outputs.logits_per_video.softmax(dim=-1))
+
+    for index, state in enumerate(outputs.text_model_output.hidden_states[1:]):
+        compare.close(f"text.resblock.{index}", rearrange(state, "n l c -> l n c"))
+    compare.close("text_feats", outputs.text_model_output.pooler_output)
+    compare.close("text_all_feats", outputs.text_model_output.last_hidden_state)
+    masked = model.get_text_features(ids, bool_masked_pos=stored["text_masked_indices"])
+    compare.close("text_feats_masked", masked.pooler_output)
+
+    image = model.get_video_features(stored["image"][:, :, 0])
+    compare.close("image_feats", image.pooler_output)
+    compare.close("image_all_feats", rearrange(image.last_hidden_state, "n l c -> l n 1 c"))
+    compare.finish()
+
+
+def _by_frame(context: torch.Tensor, frames: int) -> torch.Tensor:
+    """All class tokens, then all patches, as `(clip, frame, class token and patches, channel)`."""
+    class_tokens, patches = context[:, :frames], context[:, frames:]
+    return torch.cat([class_tokens[:, :, None], rearrange(patches, "n (t l) c -> n t l c", t=frames)], dim=2)
+
+
+@torch.no_grad()
+def mm_clip_init(folder: Path, tmp_path: Path) -> None:
+    config, stored = load_config(folder), load_tensors(folder)
+    sizes = overrides(config)
+    model = initialize_from_clip(folder / "checkpoint.pth", **sizes)
+    compare = Comparison(stored, inputs=("video", "image", "text_ids"))
+
+    ids = stored["text_ids"].long()
+    compare.close("text_feats", model.get_text_features(ids).pooler_output)
+    compare.close("image_feats", model.get_video_features(stored["image"][:, :, 0]).pooler_output)
+    video = rearrange(stored["video"], "n c t h w -> n t c h w")
+    outputs = model.get_video_features(video)
+    compare.close("video_feats", outputs.pooler_output)
+
+    # The two readings of "identical to CLIP": the model is the second, up to the epsilon of the layer norm, which
+    # stands under a variance that the gate has halved twice (the stored pair differs by the same amount).
+    class_tokens = rearrange(outputs.last_hidden_state, "n (t l) c -> n t l c", t=video.shape[1])[:, :, 0]
+
+    def project(tokens):
+        return model.visual_projection(model.post_layernorm(tokens))
+
+    compare.close("clip_frame_features_mean_after_proj", project(class_tokens).mean(dim=1))
+    compare.close("clip_mean_of_frame_cls_then_ln_proj", project(class_tokens.mean(dim=1)))
+    compare.finish()
+
+    parameters = model.state_dict()
+    new = {released_name(name, TABLE).removeprefix(PREFIX) for name in parameters if name.startswith(NEW_PARTS)}
+    assert new == set(config["not_in_clip"])
+    for name, tensor in parameters.items():
+        # Query, key and value stand in one released tensor; their biases are zero at the start as well.
+        if released_name(name, TABLE).removeprefix(PREFIX) in config["zero_after_init"]:
+            assert not tensor.any(), f"{name} should start at zero"
+
+
+def mm_tokenizer(folder: Path, tmp_path: Path) -> None:
+    stored = json.loads((folder / "tokens.json").read_text())
+    limit = stored["context_length"]
+
+    def tokenize(text: str, limit: int, **options) -> dict:
+        tokenizer = build_clip_tokenizer(limit)
+        assert len(tokenizer) == stored["vocab_size"]
+        return InternVideoProcessor(InternVideoVideoProcessor(), tokenizer)(text=text, **options)
+
+    for row in stored["rows"]:
+        name = repr(row["text"][:60])
+        if row["raises_without_truncate"]:
+            with pytest.raises(ValueError, match="at most"):
+                tokenize(row["text"], limit)
+        tokens = tokenize(row["text"], limit, truncation=True)
+        assert tokens["input_ids"] == row["ids"], name
+        assert len(tokens["input_ids"]) == row["n_tokens"], name
+        padded = tokenize(row["text"], limit, truncation=True, padding="max_length")
+        padding = limit - row["n_tokens"]
+        assert padded["input_ids"] == row["ids"] + [stored["pad"]] * padding, name
+        # The original's "special tokens" are the padding alone.
+        assert [not kept for kept in padded["attention_mask"]] == [False] * row["n_tokens"] + [True] * padding, name
+
+        tokenizer = build_clip_tokenizer(limit)
+        words = tokenizer(clean_text(row["text"]))["input_ids"][1:-1]
+        assert len(words) == row["raw_bpe_len"], name
+        assert (len(words) + 2 > limit) == row["truncated"], name
+        if not row["truncated"]:
+            # Ours drops the space that the original leaves behind the last word.
+            assert tokenizer.decode(words, clean_up_tokenization_spaces=False).strip() == row["decoded"].strip(), name
+        assert (tokens["input_ids"][0], tokens["input_ids"][-1]) == (stored["sot"], stored["eot"]), name
+    for row in stored["context8"]:
+        tokens = tokenize(row["text"], row["context_length"], truncation=True, padding="max_length")
+        assert tokens["input_ids"] == row["ids"], row["text"]
+
+
+def mm_load_video(folder: Path, tmp_path: Path) -> None:
+    config, stored = load_config(folder), load_tensors(folder)
+    frames = np.load(folder / "frames.npz")
+    channels, num_frames, height, width = config["shape"]
+    processor = InternVideoVideoProcessor(num_frames=num_frames)
+    options = {"return_tensors": "pt", "return_metadata": True}
+    plain = processor(folder / "clip.mp4", do_rescale=False, do_normalize=False, **options)
+    cropped = rearrange(plain["pixel_values_videos"], "1 t c h w -> c t h w").numpy()
+    assert plain["video_metadata"][0].frames_indices.tolist() == stored["frame_indices"].tolist()
+    with VideoReader(folder / "clip.mp4") as reader:
+        assert reader.num_frames == config["frames"]
+        np.testing.assert_array_equal(reader.read(stored["frame_indices"]), frames["decoded"])
+    assert cropped.shape == (channels, num_frames, height, width)
+    np.testing.assert_array_equal(cropped, frames["cropped_u8_cthw"])
+    pixels = np.ascontiguousarray(cropped.astype(np.uint8))
+    assert hashlib.sha256(pixels.tobytes()).hexdigest() == config["sha256_of_cropped_u8"]
+
+    tensor = rearrange(processor(folder / "clip.mp4", **options)["pixel_values_videos"], "1 t c h w -> c t h w")
+    mean, std = (torch.tensor(processor.to_dict()[key])[:, None, None, None] for key in ("image_mean", "image_std"))
+    exact = (torch.from_numpy(frames["cropped_u8_cthw"]) / 255 - mean) / std
+    torch.testing.assert_close(tensor, exact, atol=1e-6, rtol=0)
+    compare = Comparison(stored, inputs=("frame_indices",))
+    side = stored["tensor_corner"].shape[-1]
+    compare.close("tensor_corner", tensor[..., :side, :side], atol=1e-6, rtol=0)
+    compare.close("tensor_sub16", tensor[..., ::16, ::16], atol=1e-6, rtol=0)
+    compare.close("tensor_mean_per_ct", tensor.mean(dim=(2, 3)))
+    compare.finish()
+
+
+@torch.no_grad()
+def mm_zero_shot(folder: Path, tmp_path: Path) -> None:
+    model = converted_model(folder, tmp_path)
+    config, stored = load_config(folder), load_tensors(folder)
+    compare = Comparison(stored, inputs=("frames", "option_ids", "answers", "zs.text_feats_prompt_major"))
+    scale = model.logit_scale.exp()
+    video_embeds = normalize(model.get_video_features(stored["frames"]).pooler_output, dim=-1)
+
+    text_embeds = normalize(stored["zs.text_feats_prompt_major"], dim=-1)
+    text_embeds = rearrange(text_embeds, "(p l) d -> p l d", p=config["num_prompts"])
+    compare.close("zs.similarity", zero_shot_scores(video_embeds, text_embeds, scale)[0])
+
+    options = stored["option_ids"].long()
+    option_embeds = normalize(model.get_text_features(options.flatten(0, 1)).pooler_output, dim=-1)
+    option_embeds = rearrange(option_embeds, "(b o) d -> b o d", b=len(options))
+    scores = scale * torch.einsum("bd,bod->bo", video_embeds, option_embeds)
+    compare.close("mc_score", scores)
+    compare.close("mc_loss", cross_entropy(scores, stored["answers"]))
+    compare.finish()
