@@ -34,7 +34,7 @@ class InternVideoVideoProcessorKwargs(VideosKwargs, total=False):
         resize_rounding: how the longer side is rounded, "truncate" or "floor".
         crop_rounding: how the offset of a centre crop is rounded: "round" (half to even), "ceil" or "floor".
         channel_order: "rgb", or "bgr" for models that were trained on OpenCV's order.
-        backend: decoder of video files: "auto", "pyav", "torchcodec" or "decord".
+        decoder: what reads video files: "auto", "pyav", "torchcodec" or "decord".
     """
 
     sampler: str | None
@@ -45,7 +45,7 @@ class InternVideoVideoProcessorKwargs(VideosKwargs, total=False):
     resize_rounding: str | None
     crop_rounding: str | None
     channel_order: str | None
-    backend: str | None
+    decoder: str | None
 
 
 class InternVideoVideoProcessor(BaseVideoProcessor):
@@ -87,7 +87,7 @@ class InternVideoVideoProcessor(BaseVideoProcessor):
     do_normalize = True
     image_mean = [0.48145466, 0.4578275, 0.40821073]
     image_std = [0.26862954, 0.26130258, 0.27577711]
-    backend = "auto"
+    decoder = "auto"
 
     def sample_frames(
         self,
@@ -118,22 +118,22 @@ class InternVideoVideoProcessor(BaseVideoProcessor):
         self,
         video_url_or_urls: Any,
         sample_indices_fn: Callable[[VideoMetadata], np.ndarray] | None = None,
-        backend: str | None = None,
+        decoder: str | None = None,
     ) -> tuple[Any, Any]:
         """Read the chosen frames of one video, or of a list of videos.
 
         Args:
             video_url_or_urls: whatever `VideoReader` reads.
             sample_indices_fn: metadata to frame indices; all frames where None.
-            backend: decoder of video files; the configured one by default.
+            decoder: what reads video files; the configured one by default.
 
         Returns:
             Frames, uint8 `(t, h, w, 3)` RGB, and metadata; a list of each where a list was given.
         """
         if isinstance(video_url_or_urls, list):
-            read = [self.fetch_videos(video, sample_indices_fn, backend) for video in video_url_or_urls]
+            read = [self.fetch_videos(video, sample_indices_fn, decoder) for video in video_url_or_urls]
             return [frames for frames, _ in read], [metadata for _, metadata in read]
-        with VideoReader(video_url_or_urls, backend=backend or self.backend) as reader:
+        with VideoReader(video_url_or_urls, backend=decoder or self.decoder) as reader:
             metadata = VideoMetadata(
                 total_num_frames=reader.num_frames,
                 fps=reader.fps,
@@ -163,7 +163,7 @@ class InternVideoVideoProcessor(BaseVideoProcessor):
         frames, metadata = [], []
         for video, about in zip(videos, known, strict=True):
             sample = partial(_with_known, choose_frames, about) if option["do_sample_frames"] else None
-            one, facts = self.fetch_videos(video, sample, option["backend"])
+            one, facts = self.fetch_videos(video, sample, option["decoder"])
             frames.append(one)
             metadata.append(facts)
         features = super().preprocess(

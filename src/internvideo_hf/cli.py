@@ -1,0 +1,219 @@
+"""The program `internvideo`, also `python -m internvideo_hf.cli`.
+
+Exit codes: 0 done, 1 done in part (the failures are listed last), 2 refused (bad arguments, bad file).
+Nothing here imports torch before a command needs it, so that `--help` answers at once.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+DONE, DONE_IN_PART, REFUSED = 0, 1, 2
+
+app = typer.Typer(
+    name="internvideo",
+    help="The InternVideo family of video foundation models, native in Hugging Face transformers.",
+    epilog="Exit codes: 0 done, 1 done in part (failures listed last), 2 refused (bad arguments or a bad file).",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars and no remarks.")]
+
+
+@app.command()
+def convert(
+    checkpoint: Annotated[Path, typer.Argument(help="A released file (.ckpt, .pth, .bin, .safetensors).")],
+    output: Annotated[Path, typer.Argument(help="The folder to write; it appears whole or not at all.")],
+    config: Annotated[
+        Path | None,
+        typer.Option(help="JSON file with configuration values that no shape tells, nested as in config.json."),
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="Number type to store: float32, float16 or bfloat16.")] = "float32",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUTPUT if it is there.")] = False,
+    trust_pickle: Annotated[
+        bool, typer.Option("--trust-pickle", help="Run the code that the file may hold. Only for files you trust.")
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Convert a released checkpoint into a folder that from_pretrained loads.
+
+    Family and sizes are recognised from the tensors; every tensor is used or named as left out.
+
+    Example: internvideo convert InternVideo-MM-L-14.ckpt internvideo-mm-l14
+    """
+    overrides = _read_json(config) if config is not None else {}
+    _quieten_transformers()
+    from internvideo_hf.conversion import convert_checkpoint
+
+    report = convert_checkpoint(
+        checkpoint,
+        output,
+        config_overrides=overrides,
+        dtype=dtype,
+        trust_pickle=trust_pickle,
+        overwrite=overwrite,
+    )
+    if quiet:
+        return
+    typer.echo(f"{checkpoint}: recognised as {report.family}.")
+    for name, reason in report.left_out.items():
+        typer.echo(f"left out  {name}  ({reason})")
+    typer.echo(
+        f"Wrote {report.num_tensors} tensors ({report.num_parameters:,} parameters, {dtype}) to {output}; "
+        f"{len(report.left_out)} tensors of the file were left out."
+    )
+
+
+@app.command("zero-shot")
+def zero_shot(
+    videos: Annotated[list[str], typer.Argument(help="Video files, folders of frames, or http(s) addresses.")],
+    model: Annotated[str, typer.Option(help="A converted model folder, or its name on the Hub.")],
+    labels: Annotated[str | None, typer.Option(help='The labels to choose from: "a dog, a cat".')] = None,
+    labels_file: Annotated[Path | None, typer.Option(help="A text file with one label a line, instead.")] = None,
+    template: Annotated[
+        str | None, typer.Option(help='The sentence around a label; "A video of {}." by default.')
+    ] = None,
+    prompts: Annotated[
+        str | None, typer.Option(help='Several sentences around each label: "kinetics", the released list of 16.')
+    ] = None,
+    top_k: Annotated[int, typer.Option(min=1, help="Labels to show for each video.")] = 5,
+    num_clips: Annotated[int, typer.Option(min=1, help="Clips taken from each video; scores are averaged.")] = 1,
+    device: Annotated[str | None, typer.Option(help='Such as "cuda", "cpu"; the accelerator if there is one.')] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Choose labels for videos, with labels that you name now.
+
+    Example: internvideo zero-shot clip.mp4 --model internvideo-mm-l14 --labels "a dog runs, a car stops"
+    """
+    if (labels is None) == (labels_file is None):
+        raise ValueError("Give the labels by --labels or by --labels-file, one of the two.")
+    if labels_file is not None:
+        candidates = [line.strip() for line in _read_text(labels_file).splitlines() if line.strip()]
+    else:
+        candidates = [label.strip() for label in labels.split(",") if label.strip()]
+    options = {"hypothesis_template": template, "prompts": prompts}
+    _check_model(model)
+    _quieten_transformers()
+    from tqdm import tqdm
+    from transformers import pipeline
+
+    from internvideo_hf import VideoDecodeError
+
+    classify = pipeline(
+        "zero-shot-video-classification",
+        model=model,
+        device=device,
+        candidate_labels=candidates,
+        top_k=top_k,
+        num_clips=num_clips,
+        **{name: value for name, value in options.items() if value is not None},
+    )
+    answers, failures = [], []
+    for video in tqdm(videos, desc="Classifying", unit="video", disable=quiet or len(videos) == 1):
+        try:
+            results = classify(video)
+        except VideoDecodeError as error:
+            failures.append(str(error))
+            answers.append({"video": video, "error": str(error)})
+            continue
+        answers.append({"video": video, "results": results})
+        if not as_json:
+            tqdm.write(_answer(video, results))
+    if as_json:
+        typer.echo(json.dumps(answers, indent=2, ensure_ascii=False))
+    _report_failures(failures, len(videos))
+
+
+@app.command()
+def doctor() -> None:
+    """Show what really works on this machine: decoders, attention kernels, optional extras.
+
+    Exit code 1 where something broken is needed by the core of the package.
+    """
+    from internvideo_hf.doctor import examine, table
+
+    checks = examine()
+    typer.echo(table(checks))
+    broken = [check.name for check in checks if check.needed and not check.works]
+    if broken:
+        typer.echo(f"The package cannot work here: {', '.join(broken)}.", err=True)
+        raise typer.Exit(1)
+
+
+def _answer(video: str, results: list[dict[str, Any]]) -> str:
+    lines = [f"  {result['score']:6.1%}  {result['label']}  (cosine {result['similarity']:.3f})" for result in results]
+    return "\n".join([video, *lines])
+
+
+def _report_failures(failures: list[str], asked: int) -> None:
+    """List what failed, last, and leave with the exit code that it means."""
+    if not failures:
+        return
+    typer.echo(f"{len(failures)} of {asked} could not be read:", err=True)
+    for failure in failures:
+        typer.echo(f"  {failure}", err=True)
+    raise typer.Exit(DONE_IN_PART if len(failures) < asked else REFUSED)
+
+
+def _check_model(model: str) -> None:
+    """Refuse a mistyped folder at once; transformers would look for it on the Hub, for a minute if that is away."""
+    is_hub_name = model.count("/") == 1 and not model.startswith((".", "/", "~"))
+    if not Path(model).is_dir() and not is_hub_name:
+        raise ValueError(
+            f"{model} is no folder, and no name on the Hub (owner/name). Give the folder that `internvideo convert` "
+            "wrote."
+        )
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not a text file in UTF-8: {error}.") from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(_read_text(path))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not valid JSON: {error}.") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must hold a JSON object of settings, got a {type(content).__name__}.")
+    return content
+
+
+def _quieten_transformers() -> None:
+    """Leave the terminal to our own bar: transformers shows several, and remarks that are none of the user's."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def main() -> None:
+    """Run the program; a user's mistake ends in one line and exit code 2, never in a traceback.
+
+    `INTERNVIDEO_DEBUG=1` shows the traceback all the same.
+    """
+    if os.environ.get("INTERNVIDEO_DEBUG"):
+        app()
+    try:
+        app()
+    # Files and arguments fail as these, in our code and in that of transformers and torch.
+    except (ValueError, OSError, ImportError, KeyError) as error:
+        typer.echo(f"internvideo: {error}", err=True)
+        sys.exit(REFUSED)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
