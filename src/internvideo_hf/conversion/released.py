@@ -14,7 +14,6 @@ def released() -> tuple[dict[str, Any], ...]:
     return tuple(json.loads(text))
 
 
-def find_released(file_name: str, family: str) -> dict[str, Any] | None:
-    """The row of a family whose released file has this name; None where none has, or several have."""
-    rows = [row for row in released() if row["family"] == family and PurePosixPath(row["file"]).name == file_name]
-    return rows[0] if len(rows) == 1 else None
+def rows_of_file(file_name: str, family: str) -> list[dict[str, Any]]:
+    """The rows of a family whose released file has this name; several fine-tunes share theirs."""
+    return [row for row in released() if row["family"] == family and PurePosixPath(row["file"]).name == file_name]

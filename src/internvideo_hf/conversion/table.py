@@ -40,12 +40,12 @@ def rename(name: str) -> Become:
 
 def split_rows(*names: str) -> Become:
     """Equal parts along the first axis, such as the query, key and value of a fused projection."""
-    return Become(names, lambda tensor: tensor.chunk(len(names)))
+    return Become(names, lambda tensor: tensor.tensor_split(len(names)))
 
 
 def transpose(name: str) -> Become:
     """A matrix `(in, out)` as the weight `(out, in)` of a linear layer."""
-    return Become((name,), lambda tensor: (tensor.T,))
+    return Become((name,), lambda tensor: (tensor.t(),))
 
 
 def insert_time(name: str) -> Become:
@@ -67,7 +67,8 @@ def convert_state_dict(
         The new tensors by name, and the released names that were left out with the reason for each.
 
     Raises:
-        CheckpointError: naming all tensors that the table does not know, or that would become one tensor twice.
+        CheckpointError: naming all tensors that the table does not know, or that would become one tensor twice, or
+            the first that has too few axes for its line.
     """
     patterns = {_compile(released): action for released, action in table.items()}
     converted, left_out, unknown, doubled = {}, {}, [], []
@@ -83,7 +84,12 @@ def convert_state_dict(
         else:
             targets = [target.format(*match.groups()) for target in action.names]
             doubled += [target for target in targets if target in converted]
-            converted.update(zip(targets, action.convert(tensor), strict=True))
+            try:
+                converted.update(zip(targets, action.convert(tensor), strict=True))
+            except (RuntimeError, IndexError) as error:
+                raise CheckpointError(
+                    f"{name} has the shape {tuple(tensor.shape)}, which cannot become {', '.join(targets)}."
+                ) from error
     if unknown:
         raise CheckpointError(
             f"The file holds {len(unknown)} tensors that this model does not know: {_some(unknown)}."
@@ -100,8 +106,8 @@ def check_complete(model: nn.Module, converted: Mapping[str, torch.Tensor], tabl
         model: may live on the meta device; only names and shapes are read.
 
     Raises:
-        CheckpointError: naming all tensors that are missing (as the released file calls them), too many, or of
-            another shape.
+        CheckpointError: naming all tensors that are missing (as the released file calls them), too many, of
+            another shape, or of whole numbers where the model computes.
     """
     expected = model.state_dict()
     problems = []
@@ -116,6 +122,13 @@ def check_complete(model: nn.Module, converted: Mapping[str, torch.Tensor], tabl
     ]
     if shapes:
         problems.append(f"of another shape: {_some(shapes)}")
+    kinds = [
+        f"{released_name(name, table)} holds {converted[name].dtype}"
+        for name, tensor in expected.items()
+        if name in converted and converted[name].is_floating_point() != tensor.is_floating_point()
+    ]
+    if kinds:
+        problems.append(f"of another kind of number: {_some(list(dict.fromkeys(kinds)))}")
     if problems:
         raise CheckpointError(
             f"The file does not fit {type(model).__name__} as its own tensors describe it; {'; '.join(problems)}. "

@@ -1,24 +1,21 @@
 """Classification of videos by labels that are named when the question is asked."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from einops import rearrange, reduce
 from torch import nn
-from torch.utils.data import DataLoader
-from transformers.pipelines.base import Pipeline
-from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
 from transformers.utils import logging
 
+from internvideo_hf.pipelines.base import VideoPipeline, check_top_k
 from internvideo_hf.processing.post_process import zero_shot_scores
-from internvideo_hf.processing.video_processing import is_one_video
 from internvideo_hf.recipes import load_prompts
 
 TEXTS_AT_ONCE = 256
 
 
-class ZeroShotVideoClassificationPipeline(Pipeline):
+class ZeroShotVideoClassificationPipeline(VideoPipeline):
     """Zero-shot classification with any model of this package that embeds video and text in one space.
 
     >>> from transformers import pipeline
@@ -29,10 +26,6 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
     """
 
     _load_processor = True
-    _load_tokenizer = False
-    _load_feature_extractor = False
-    _load_image_processor = False
-    _load_video_processor = False
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -65,9 +58,7 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
             VideoDecodeError: if a video cannot be read.
             ValueError: if an option has no meaning.
         """
-        if is_one_video(inputs):
-            return super().__call__([inputs], **kwargs)[0]
-        return super().__call__(list(inputs), **kwargs) if len(inputs) else []
+        return super().__call__(inputs, **kwargs)
 
     def _sanitize_parameters(
         self,
@@ -87,33 +78,8 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
         if prompts is not None:
             forward["templates"] = _templates(prompts)
         if top_k is not None:
-            if top_k < 1:
-                raise ValueError(f"top_k={top_k} must be at least 1.")
-            postprocess["top_k"] = top_k
+            postprocess["top_k"] = check_top_k(top_k)
         return {"processor_options": processor_options} if processor_options else {}, forward, postprocess
-
-    def preprocess(self, video: Any, processor_options: dict[str, Any] | None = None) -> dict[str, torch.Tensor]:
-        views = self.processor(videos=[video], return_tensors="pt", **(processor_options or {}))
-        return {"pixel_values_videos": views["pixel_values_videos"]}
-
-    def get_iterator(
-        self,
-        inputs: Sequence[Any],
-        num_workers: int,
-        batch_size: int,
-        preprocess_params: dict[str, Any],
-        forward_params: dict[str, Any],
-        postprocess_params: dict[str, Any],
-    ) -> Iterable[list[dict[str, Any]]]:
-        # transformers' own collation knows texts and images only.
-        loader = DataLoader(
-            PipelineDataset(inputs, self.preprocess, preprocess_params),
-            num_workers=num_workers,
-            batch_size=batch_size,
-            collate_fn=_stack,
-        )
-        outputs = PipelineIterator(loader, self.forward, forward_params, loader_batch_size=batch_size)
-        return PipelineIterator(outputs, self.postprocess, postprocess_params)
 
     def _forward(
         self,
@@ -159,10 +125,6 @@ class ZeroShotVideoClassificationPipeline(Pipeline):
             self._text_embeds = rearrange(embeds, "(p l) d -> p l d", p=len(templates))
             self._text_key = (labels, templates, weights)
         return self._text_embeds
-
-
-def _stack(items: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    return {"pixel_values_videos": torch.stack([item["pixel_values_videos"] for item in items])}
 
 
 def _labels(labels: str | Sequence[str]) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ def clean_text(text: str) -> str:
     doubly escaped), runs of white space become one space.
     """
     text = html.unescape(html.unescape(ftfy.fix_text(text)))
-    return re.sub(r"\\s+", " ", text).strip()
+    return re.sub(r"\s+", " ", text).strip()
 
 
 class InternVideoProcessor(ProcessorMixin):

@@ -105,13 +105,18 @@ class InternVideoVideoProcessor(BaseVideoProcessor):
         Returns:
             Indices of all clips, one after the other, `(num_clips * num_frames,)`.
         """
-        rule = choose(SAMPLERS, sampler or self.sampler, "sampler")
-        options = dict(self.sampler_kwargs if sampler_kwargs is None else sampler_kwargs)
+        asked = {
+            "num_frames": num_frames,
+            "num_clips": num_clips,
+            "sampler": sampler,
+            "sampler_kwargs": sampler_kwargs,
+        }
+        option = {name: getattr(self, name) if value is None else value for name, value in asked.items()}
+        rule = choose(SAMPLERS, option["sampler"], "sampler")
+        rule_options = dict(option["sampler_kwargs"])
         if "fps" in inspect.signature(rule).parameters:
-            options.setdefault("fps", metadata.fps)
-        indices = rule(
-            metadata.total_num_frames, num_frames or self.num_frames, num_clips or self.num_clips, **options
-        )
+            rule_options.setdefault("fps", metadata.fps)
+        indices = rule(metadata.total_num_frames, option["num_frames"], option["num_clips"], **rule_options)
         return indices.reshape(-1)
 
     def fetch_videos(
@@ -130,7 +135,7 @@ class InternVideoVideoProcessor(BaseVideoProcessor):
         Returns:
             Frames, uint8 `(t, h, w, 3)` RGB, and metadata; a list of each where a list was given.
         """
-        if isinstance(video_url_or_urls, list):
+        if not is_one_video(video_url_or_urls):
             read = [self.fetch_videos(video, sample_indices_fn, decoder) for video in video_url_or_urls]
             return [frames for frames, _ in read], [metadata for _, metadata in read]
         with VideoReader(video_url_or_urls, backend=decoder or self.decoder) as reader:

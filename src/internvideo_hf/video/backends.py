@@ -22,6 +22,8 @@ from internvideo_hf.video.sources import CHECK_THE_FILE
 
 # Decoding on over this many unwanted frames is cheaper than a seek, which empties the decoder's pipeline.
 _CHEAPER_THAN_A_SEEK = 8
+# FFmpeg draws files that are named as text, such as `a.txt`, as a film of scrolling letters.
+_TEXT_CODECS = ("ansi", "bintext", "xbin", "idf")
 _TRY_PYAV = 'Use `backend="pyav"` for this file.'
 
 
@@ -79,6 +81,11 @@ class PyAVDecoder:
             self._container.close()
         self._container = self._stream = None
 
+    def __del__(self) -> None:
+        # A PyAV container that is not closed refers to itself by its streams. It would keep its threads until the
+        # garbage collector comes, and a forked child in which that happens would wait for them for ever.
+        self.close()
+
     def _open(self, threads: int | None = None) -> None:
         self.close()
         self._container = _open_container(self._file, self._label)
@@ -88,8 +95,13 @@ class PyAVDecoder:
             self.close()
             cause = f"it holds no video stream (only: {', '.join(kinds) or 'nothing'})"
             raise VideoDecodeError(self._label, cause, "Pass a file with a picture.")
+        codec = self._stream.codec_context
+        if codec is None or codec.name in _TEXT_CODECS:
+            self.close()
+            cause = "it is text" if codec else "FFmpeg here has no decoder for its picture"
+            raise VideoDecodeError(self._label, cause, "Pass a video, or convert it to H.264 first.")
         self._stream.thread_type = "AUTO"
-        self._stream.codec_context.thread_count = threads or codec_threads()
+        codec.thread_count = threads or codec_threads()
 
     def _make_index(self) -> FrameIndex:
         packets = scan_packets(self._container, self._stream)

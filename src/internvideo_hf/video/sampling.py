@@ -14,65 +14,17 @@ independent draws over the whole video. One clip is always exactly the original.
 """
 
 import math
-import random
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from internvideo_hf.video.choice import choose
+from internvideo_hf.video.randomness import Generator, draw_integer, draw_permutation
 
 BLANK = -1
 """Stands where the released loader puts a frame whose pixels are zero AFTER normalisation, no frame of the video."""
-
-Generator = np.random.Generator | np.random.RandomState | random.Random | torch.Generator
-
-
-# ---- random draws ---------------------------------------------------------------------------------------------------
-
-# The originals draw from the global streams of `numpy.random` or `random`: a RandomState or Random with the same seed
-# replays them.
-_RANDOM_SOURCES = {
-    np.random.Generator: (
-        lambda generator, low, high: generator.integers(low, high),
-        lambda generator, n: generator.permutation(n),
-    ),
-    np.random.RandomState: (
-        lambda generator, low, high: generator.randint(low, high),
-        lambda generator, n: generator.permutation(n),
-    ),
-    random.Random: (
-        lambda generator, low, high: generator.randrange(low, high),
-        lambda generator, n: generator.sample(range(n), n),
-    ),
-    torch.Generator: (
-        lambda generator, low, high: torch.randint(low, high, (), generator=generator, device=generator.device),
-        lambda generator, n: torch.randperm(n, generator=generator, device=generator.device).tolist(),
-    ),
-}
-
-
-def _random_source(generator: Generator) -> tuple[Callable, Callable]:
-    for kind, functions in _RANDOM_SOURCES.items():
-        if isinstance(generator, kind):
-            return functions
-    raise ValueError(
-        f"generator: got {type(generator).__name__}, expected numpy.random.Generator, numpy.random.RandomState, "
-        "random.Random or torch.Generator; make one with numpy.random.default_rng(seed)"
-    )
-
-
-def _draw(generator: Generator, low: int, high: int) -> int:
-    """One integer, uniform over [low, high)."""
-    integer, _ = _random_source(generator)
-    return int(integer(generator, low, high))
-
-
-def _permutation(generator: Generator, n: int) -> np.ndarray:
-    _, permutation = _random_source(generator)
-    return np.asarray(permutation(generator, n), dtype=np.int64)
 
 
 # ---- shared pieces --------------------------------------------------------------------------------------------------
@@ -192,8 +144,8 @@ def interval_draws(length: int, num_frames: int, num_clips: int = 1, *, generato
 
     def clip() -> np.ndarray:
         if has_single:
-            return np.sort(_permutation(generator, length)[: len(bounds) - 1])
-        return np.array([_draw(generator, lo, hi - 1) for lo, hi in zip(bounds[:-1], bounds[1:], strict=True)])
+            return np.sort(draw_permutation(generator, length)[: len(bounds) - 1])
+        return np.array([draw_integer(generator, lo, hi - 1) for lo, hi in zip(bounds[:-1], bounds[1:], strict=True)])
 
     return np.stack([_repeat_last(clip(), num_frames) for _ in range(num_clips)])
 
@@ -354,7 +306,7 @@ def dense_draw(
     Raises:
         ValueError: If a number is not a positive integer, or the generator is of no known kind.
     """
-    return _dense_clips(length, num_frames, num_clips, sampling_rate, partial(_draw, generator))
+    return _dense_clips(length, num_frames, num_clips, sampling_rate, partial(draw_integer, generator))
 
 
 def sparse_interleaved(length: int, num_frames: int, num_clips: int = 1) -> np.ndarray:
@@ -451,7 +403,7 @@ def segment_draws(length: int, num_frames: int, num_clips: int = 1, *, generator
         ValueError: If a number is not a positive integer, or the generator is of no known kind.
     """
     _check_counts(length=length, num_frames=num_frames, num_clips=num_clips)
-    draw = partial(_draw, generator, 0)
+    draw = partial(draw_integer, generator, 0)
     return np.stack([_segment_frames(length, num_frames, draw) for _ in range(num_clips)])
 
 
@@ -464,9 +416,9 @@ def _clip_starts(length: int, span: int, num_clips: int, generator: Generator) -
     num_starts = max(length - span + 1, 0)
     stretch = num_starts // num_clips
     if stretch > 0:
-        return np.array([clip * stretch + _draw(generator, 0, stretch) for clip in range(num_clips)])
+        return np.array([clip * stretch + draw_integer(generator, 0, stretch) for clip in range(num_clips)])
     if length > max(num_clips, span):
-        return np.sort([_draw(generator, 0, num_starts) for _ in range(num_clips)])
+        return np.sort([draw_integer(generator, 0, num_starts) for _ in range(num_clips)])
     return np.around(np.arange(num_clips) * (num_starts / num_clips)).astype(np.int64) % length
 
 
@@ -550,7 +502,9 @@ def segment_draws_closed(length: int, num_frames: int, num_clips: int = 1, *, ge
     _check_counts(length=length, num_frames=num_frames, num_clips=num_clips)
     bounds = _segment_bounds(length, num_frames).tolist()
     segments = list(zip(bounds[:-1], bounds[1:], strict=True))
-    return np.array([[_draw(generator, lo, hi + 1) for lo, hi in segments] for _ in range(num_clips)], dtype=np.int64)
+    return np.array(
+        [[draw_integer(generator, lo, hi + 1) for lo, hi in segments] for _ in range(num_clips)], dtype=np.int64
+    )
 
 
 # ---- Retrieval ------------------------------------------------------------------------------------------------------
@@ -823,7 +777,7 @@ def looped_dense_draw(
     """
     _check_counts(length=length, num_frames=num_frames, num_clips=num_clips, frame_interval=frame_interval)
     _check_counts(sample_range=sample_range)
-    start = _draw(generator, 0, length - sample_range) if length > sample_range else 0
+    start = draw_integer(generator, 0, length - sample_range) if length > sample_range else 0
     return _looped(_group_starts(start, length, sample_range, num_clips), length, num_frames, frame_interval)
 
 

@@ -17,7 +17,6 @@ class InternVideoMMConfig(PreTrainedConfig):
         projection_dim: width of the space that video and text share; None for towers without projections, as
             released question-answering checkpoints hold them.
         logit_scale_init_value: start of the learned temperature, as the logarithm of the factor.
-        initializer_range: standard deviation of freshly drawn weights.
     """
 
     model_type = "internvideo_mm"
@@ -27,7 +26,6 @@ class InternVideoMMConfig(PreTrainedConfig):
     text_config: dict | PreTrainedConfig | None = None
     projection_dim: int | None = 512
     logit_scale_init_value: float | int = 2.6592
-    initializer_range: float | int = 0.02
 
 
 __all__ = ["InternVideoMMConfig"]

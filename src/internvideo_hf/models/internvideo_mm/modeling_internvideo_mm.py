@@ -9,7 +9,7 @@ Released: B/16 (178 M parameters, 512 shared dimensions) and L/14 (478 M, 768).
 
 import torch
 from torch import nn
-from transformers import CLIPTextModel
+from transformers import CLIPTextConfig, CLIPTextModel
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.modeling_utils import PreTrainedModel
@@ -28,7 +28,7 @@ MASKED = -1  # the id of a masked word; CLIP's text model takes ids only, so the
 class InternVideoMMTextEmbeddings(CLIPTextEmbeddings):
     """CLIP's text embeddings, in which ids of `MASKED` get a learned embedding of their own."""
 
-    def __init__(self, config):
+    def __init__(self, config: CLIPTextConfig):
         super().__init__(config)
         self.mask_embedding = nn.Parameter(torch.empty(config.hidden_size))
 
@@ -36,6 +36,21 @@ class InternVideoMMTextEmbeddings(CLIPTextEmbeddings):
         embeddings = self.token_embedding(input_ids.clamp(min=0))
         embeddings = torch.where((input_ids == MASKED)[..., None], self.mask_embedding, embeddings)
         return super().forward(position_ids=position_ids, inputs_embeds=embeddings)
+
+
+class InternVideoMMTextModel(CLIPTextModel):
+    """CLIP's text model, whose embeddings know masked words."""
+
+    def __init__(self, config: CLIPTextConfig):
+        super().__init__(config)
+        self.embeddings = InternVideoMMTextEmbeddings(config)
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, InternVideoMMTextEmbeddings):
+            init.normal_(module.mask_embedding, std=self.config.initializer_range)
 
 
 class InternVideoMMPreTrainedModel(PreTrainedModel):
@@ -54,15 +69,17 @@ class InternVideoMMPreTrainedModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if isinstance(module, InternVideoMMModel):
-            init.normal_(module.text_model.embeddings.mask_embedding, std=self.config.initializer_range)
             init.constant_(module.logit_scale, self.config.logit_scale_init_value)
-            for projection in (module.visual_projection, module.text_projection):
-                if isinstance(projection, nn.Linear):
-                    init.normal_(projection.weight, std=projection.in_features**-0.5)
+        elif isinstance(module, InternVideoMMProjection):
+            init.normal_(module.weight, std=module.in_features**-0.5)
+
+
+class InternVideoMMProjection(nn.Linear):
+    """From a tower's width into the shared space. A class of its own, so that fresh weights find it alone."""
 
 
 def _projection(width: int, projection_dim: int | None) -> nn.Module:
-    return nn.Identity() if projection_dim is None else nn.Linear(width, projection_dim, bias=False)
+    return nn.Identity() if projection_dim is None else InternVideoMMProjection(width, projection_dim, bias=False)
 
 
 class InternVideoMMModel(InternVideoMMPreTrainedModel):
@@ -75,8 +92,7 @@ class InternVideoMMModel(InternVideoMMPreTrainedModel):
         super().__init__(config)
         vision, text = config.vision_config, config.text_config
         self.vision_model = UniFormerV2Model._from_config(vision)
-        self.text_model = CLIPTextModel._from_config(text)
-        self.text_model.embeddings = InternVideoMMTextEmbeddings(text)
+        self.text_model = InternVideoMMTextModel._from_config(text)
         self.post_layernorm = nn.LayerNorm(vision.hidden_size, eps=vision.layer_norm_eps)
         self.visual_projection = _projection(vision.hidden_size, config.projection_dim)
         self.text_projection = _projection(text.hidden_size, config.projection_dim)
@@ -103,7 +119,7 @@ class InternVideoMMModel(InternVideoMMPreTrainedModel):
             `pooler_output`: the projected embeddings, not normalised, `(batch, projection_dim)`;
             `last_hidden_state`: the video tower's tokens, `(batch, frames * (1 + patches), hidden_size)`.
         """
-        outputs = self.vision_model(pixel_values_videos, **kwargs)
+        outputs = self.vision_model(pixel_values_videos, return_dict=True, **kwargs)
         outputs.pooler_output = self.visual_projection(self.post_layernorm(outputs.pooler_output))
         return outputs
 
@@ -127,7 +143,7 @@ class InternVideoMMModel(InternVideoMMPreTrainedModel):
             `last_hidden_state`: `(batch, tokens, hidden_size)`.
         """
         visible = input_ids if bool_masked_pos is None else input_ids.masked_fill(bool_masked_pos, MASKED)
-        outputs = self.text_model(visible, attention_mask=attention_mask, **kwargs)
+        outputs = self.text_model(visible, attention_mask=attention_mask, return_dict=True, **kwargs)
         # Not the text model's own pooling: that looks for one configured id, which a hidden word may have covered.
         end_of_text = input_ids.to(torch.int).argmax(dim=-1)
         rows = torch.arange(input_ids.shape[0], device=input_ids.device)
@@ -159,8 +175,8 @@ class InternVideoMMModel(InternVideoMMPreTrainedModel):
                 "This model has no shared space for video and text (projection_dim=None, as question-answering "
                 "checkpoints): use get_video_features and get_text_features, or a checkpoint with projections."
             )
-        video_outputs = self.get_video_features(pixel_values_videos, **kwargs)
-        text_outputs = self.get_text_features(input_ids, attention_mask, **kwargs)
+        video_outputs = self.get_video_features(pixel_values_videos, return_dict=True, **kwargs)
+        text_outputs = self.get_text_features(input_ids, attention_mask, return_dict=True, **kwargs)
         video_embeds = nn.functional.normalize(video_outputs.pooler_output, dim=-1)
         text_embeds = nn.functional.normalize(text_outputs.pooler_output, dim=-1)
         logits_per_video = self.logit_scale.exp() * video_embeds @ text_embeds.T

@@ -19,7 +19,7 @@ from transformers.utils import TransformersKwargs
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from internvideo_hf.layers import MLP, Attention, EncoderLayer, resample_position_grid
+from internvideo_hf.layers import MLP, Attention, EncoderLayer, as_clips, resample_position_grid
 from internvideo_hf.models.uniformerv2.configuration_uniformerv2 import UniFormerV2Config
 
 
@@ -68,9 +68,16 @@ class UniFormerV2GlobalBlock(GradientCheckpointingLayer):
         self.position_conv = nn.Conv3d(width, width, kernel_size=3, padding=1, groups=width)
         self.layer_norm_query = nn.LayerNorm(width, eps=eps)
         self.layer_norm_context = nn.LayerNorm(width, eps=eps)
-        self.cross_attn = Attention(config, config.num_global_attention_heads)
+        self.cross_attn = Attention(config, width, config.num_global_attention_heads)
         self.layer_norm_mlp = nn.LayerNorm(width, eps=eps)
-        self.mlp = MLP(config, dropout=config.global_dropout)
+        self.mlp = MLP(width, config.intermediate_size, config.hidden_act, dropout=config.global_dropout)
+        # How `_init_weights` draws them. It cannot tell from this block: where only some tensors are missing from a
+        # checkpoint, transformers calls it for the modules that hold them, and the block itself holds none.
+        attention = self.cross_attn
+        for layer in (attention.q_proj, attention.k_proj, attention.v_proj, self.mlp.fc1):
+            layer.draw_weight = init.xavier_uniform_
+        for layer in (attention.out_proj, self.mlp.fc2):
+            layer.draw_weight = init.zeros_
 
     def forward(
         self, video_token: torch.Tensor, frame_tokens: torch.Tensor, grid: tuple[int, int, int], **kwargs
@@ -117,13 +124,8 @@ class UniFormerV2PreTrainedModel(PreTrainedModel):
         elif isinstance(module, UniFormerV2Model):
             init.zeros_(module.video_embedding)
             init.zeros_(module.fusion_gate)
-            # Not in a branch of their own: transformers visits only modules that hold parameters themselves.
-            for block in module.global_blocks:
-                attention = block.cross_attn
-                for layer in (attention.q_proj, attention.k_proj, attention.v_proj, block.mlp.fc1):
-                    init.xavier_uniform_(layer.weight)
-                for layer in (attention.out_proj, block.mlp.fc2):
-                    init.zeros_(layer.weight)
+        elif hasattr(module, "draw_weight"):
+            module.draw_weight(module.weight)
 
 
 class UniFormerV2Model(UniFormerV2PreTrainedModel):
@@ -184,38 +186,6 @@ class UniFormerV2Model(UniFormerV2PreTrainedModel):
             last_hidden_state=rearrange(hidden_states, "(b t) n c -> b (t n) c", t=frames),
             pooler_output=(1 - gate) * video_token[:, 0] + gate * frame_mean,
         )
-
-
-def as_clips(pixel_values_videos: torch.Tensor, num_channels: int, patch_size: int) -> torch.Tensor:
-    """Check a batch of clips, and give single images the time axis that they lack.
-
-    Args:
-        pixel_values_videos: `(batch, frames, channels, height, width)` or `(batch, channels, height, width)`.
-
-    Returns:
-        `(batch, frames, channels, height, width)`.
-
-    Raises:
-        ValueError: naming the shape that came and what would fit.
-    """
-    shape = tuple(pixel_values_videos.shape)
-    if pixel_values_videos.ndim == 4:
-        pixel_values_videos = pixel_values_videos[:, None]
-    if pixel_values_videos.ndim != 5 or pixel_values_videos.shape[2] != num_channels:
-        raise ValueError(
-            f"pixel_values_videos has the shape {shape}, expected (batch, frames, {num_channels}, height, width) "
-            f"or (batch, {num_channels}, height, width). The processor makes this layout; from (batch, channels, "
-            "frames, height, width) it is `pixel_values_videos.transpose(1, 2)`."
-        )
-    for side, length in zip(("height", "width"), pixel_values_videos.shape[3:], strict=True):
-        if length % patch_size or not length:
-            below = length // patch_size * patch_size
-            nearest = " or ".join(str(size) for size in (below, below + patch_size) if size)
-            raise ValueError(
-                f"The {side} of {length} pixels is not a multiple of the patch size {patch_size}. "
-                f"Resize or crop to {nearest}."
-            )
-    return pixel_values_videos
 
 
 __all__ = ["UniFormerV2Model", "UniFormerV2PreTrainedModel"]

@@ -1,0 +1,166 @@
+"""Released VideoMAE files: pretrained encoders with their decoders, and fine-tuned classifiers."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from internvideo_hf.conversion.errors import CheckpointError
+from internvideo_hf.conversion.table import Become, Table, flatten, rename, split_rows
+from internvideo_hf.models.internvideo_mae.configuration_internvideo_mae import SIZES, InternVideoMAEConfig
+from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
+
+HEAD_DIM = 64  # of sizes that were never released
+HEADS = {size["hidden_size"]: size["num_attention_heads"] for size in SIZES.values()}
+DECODER_HEADS = {size["decoder_hidden_size"]: size["decoder_num_attention_heads"] for size in SIZES.values()}
+# Whether a layer scale is there is told by the file; the value it started from matters to nobody after training.
+LAYER_SCALE = 0.1
+
+
+def _layers(released: str, ours: str) -> Table:
+    pairs = {
+        "norm1": "layer_norm1",
+        "norm2": "layer_norm2",
+        "attn.proj": "self_attn.out_proj",
+        "mlp.fc1": "mlp.fc1",
+        "mlp.fc2": "mlp.fc2",
+    }
+    return {
+        f"{released}.attn.qkv.weight": split_rows(*(f"{ours}.self_attn.{part}_proj.weight" for part in "qkv")),
+        f"{released}.attn.q_bias": rename(f"{ours}.self_attn.q_proj.bias"),
+        f"{released}.attn.v_bias": rename(f"{ours}.self_attn.v_proj.bias"),
+        f"{released}.gamma_1": rename(f"{ours}.layer_scale1.factor"),
+        f"{released}.gamma_2": rename(f"{ours}.layer_scale2.factor"),
+        **{
+            f"{released}.{theirs}.{kind}": rename(f"{ours}.{name}.{kind}")
+            for theirs, name in pairs.items()
+            for kind in ("weight", "bias")
+        },
+    }
+
+
+def _pair(released: str, ours: str) -> Table:
+    return {f"{released}.{kind}": rename(f"{ours}.{kind}") for kind in ("weight", "bias")}
+
+
+def _encoder(released: str) -> Table:
+    return {
+        **_pair(f"{released}patch_embed.proj", "internvideo_mae.embeddings"),
+        **_layers(f"{released}blocks.{{}}", "internvideo_mae.layers.{}"),
+        **_pair(f"{released}norm", "internvideo_mae.layernorm"),
+        f"{released}pos_embed": Become(("internvideo_mae.positions.table",), lambda table: (table[0],)),
+    }
+
+
+CLASSIFIER: Table = {
+    **_encoder(""),
+    **_pair("fc_norm", "internvideo_mae.pooler_layernorm"),
+    **_pair("head", "classifier"),
+}
+
+PRETRAINING: Table = {
+    **_encoder("encoder."),
+    "encoder_to_decoder.weight": rename("encoder_to_decoder.weight"),
+    "mask_token": flatten("decoder.mask_token"),
+    **_layers("decoder.blocks.{}", "decoder.layers.{}"),
+    **_pair("decoder.norm", "decoder.layernorm"),
+    **_pair("decoder.head", "decoder.head"),
+}
+
+
+def recognises(state_dict: Mapping[str, torch.Tensor]) -> bool:
+    """Whether the tensors are those of a VideoMAE classifier or pretraining model."""
+    return any(re.match(r"(backbone\.|encoder\.)?(patch_embed\.proj|blocks\.\d+\.)", name) for name in state_dict)
+
+
+def normalise(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors without the `backbone.` that some training code writes before them."""
+    return {name.removeprefix("backbone."): tensor for name, tensor in state_dict.items()}
+
+
+def is_pretraining(state_dict: Mapping[str, torch.Tensor]) -> bool:
+    """Whether the file is of pretraining, which has a decoder."""
+    return any(name.startswith(("encoder.", "decoder.", "mask_token")) for name in state_dict)
+
+
+def table_for(state_dict: Mapping[str, torch.Tensor]) -> Table:
+    """The key table of the file's kind."""
+    return PRETRAINING if is_pretraining(state_dict) else CLASSIFIER
+
+
+def config_from(state_dict: Mapping[str, torch.Tensor], overrides: Mapping[str, Any]) -> InternVideoMAEConfig:
+    """Read the sizes from the shapes; frames and pixels, which no shape tells, are 16 and 224 unless overridden.
+
+    Raises:
+        CheckpointError: if a tensor is missing that tells a size, or has another number of axes.
+    """
+    pretraining = is_pretraining(state_dict)
+    prefix = "encoder." if pretraining else ""
+    width, channels, tubelet_size, patch_size, _ = _shape(state_dict, f"{prefix}patch_embed.proj.weight", 5)
+    sizes = {
+        "hidden_size": width,
+        "num_channels": channels,
+        "tubelet_size": tubelet_size,
+        "patch_size": patch_size,
+        "num_hidden_layers": _count(state_dict, f"{prefix}blocks."),
+        "intermediate_size": _shape(state_dict, f"{prefix}blocks.0.mlp.fc1.weight", 2)[0],
+        "qkv_bias": f"{prefix}blocks.0.attn.q_bias" in state_dict,
+        "layer_scale_init_value": LAYER_SCALE if f"{prefix}blocks.0.gamma_1" in state_dict else 0.0,
+        "position_embedding_type": "learned" if f"{prefix}pos_embed" in state_dict else "sinusoidal",
+        "use_mean_pooling": not pretraining and "fc_norm.weight" in state_dict,
+    }
+    if "num_attention_heads" not in overrides:
+        sizes["num_attention_heads"] = _heads(width, HEADS, "num_attention_heads")
+    if pretraining:
+        decoder_width = _shape(state_dict, "encoder_to_decoder.weight", 2)[0]
+        sizes |= {
+            "decoder_hidden_size": decoder_width,
+            "decoder_num_hidden_layers": _count(state_dict, "decoder.blocks."),
+            "decoder_intermediate_size": _shape(state_dict, "decoder.blocks.0.mlp.fc1.weight", 2)[0],
+        }
+        if "decoder_num_attention_heads" not in overrides:
+            sizes["decoder_num_attention_heads"] = _heads(decoder_width, DECODER_HEADS, "decoder_num_attention_heads")
+    else:
+        sizes["num_labels"] = _shape(state_dict, "head.weight", 2)[0]
+    return InternVideoMAEConfig(**sizes | dict(overrides))
+
+
+def build_processor(config: InternVideoMAEConfig) -> InternVideoVideoProcessor:
+    """The released test views: frames at a stride of 4 from the whole video, OpenCV's resize, the middle crop."""
+    return InternVideoVideoProcessor(
+        num_frames=config.num_frames,
+        sampler="videomae_dense",
+        sampler_kwargs={"sampling_rate": 4},
+        size={"shortest_edge": config.image_size},
+        resize_method="cv2_linear",
+        crop_size={"height": config.image_size, "width": config.image_size},
+        crop_rounding="floor",
+        image_mean=list(config.image_mean),
+        image_std=list(config.image_std),
+    )
+
+
+def _shape(state_dict: Mapping[str, torch.Tensor], name: str, axes: int) -> tuple[int, ...]:
+    if name not in state_dict:
+        raise CheckpointError(f"The file lacks {name}. Is the download whole?")
+    shape = tuple(state_dict[name].shape)
+    if len(shape) != axes:
+        raise CheckpointError(f"{name} has the shape {shape}, expected {axes} axes.")
+    return shape
+
+
+def _count(state_dict: Mapping[str, torch.Tensor], prefix: str) -> int:
+    numbers = {name.removeprefix(prefix).split(".")[0] for name in state_dict if name.startswith(prefix)}
+    return 1 + max((int(number) for number in numbers if number.isdigit()), default=-1)
+
+
+def _heads(width: int, released: Mapping[int, int], key: str) -> int:
+    if width in released:
+        return released[width]
+    if width % HEAD_DIM:
+        raise CheckpointError(
+            f"The number of heads is in no shape, and a width of {width} is none of the released "
+            f"{', '.join(map(str, released))}. Give {key} in a JSON file by --config."
+        )
+    return width // HEAD_DIM

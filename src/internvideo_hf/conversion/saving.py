@@ -1,0 +1,69 @@
+"""Writing a model's folder: whole or not at all, and tensor by tensor."""
+
+import json
+import struct
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from transformers.utils import logging
+
+# What safetensors calls the number types that models hold.
+DTYPE_CODES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A folder to fill, which takes the place of `folder` once the block has ended without an error.
+
+    What stood there before stays until then, and stays for good where anything fails.
+    """
+    folder = folder.resolve()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
+        new, old = Path(scratch, "new"), Path(scratch, "old")
+        new.mkdir()
+        yield new
+        if folder.exists():
+            folder.rename(old)
+        try:
+            new.rename(folder)
+        except BaseException:
+            if old.exists():
+                old.rename(folder)
+            raise
+
+
+def save_safetensors(tensors: Mapping[str, torch.Tensor], path: Path, dtype: torch.dtype) -> None:
+    """Write tensors as a safetensors file, floating-point numbers as `dtype`.
+
+    safetensors' own writer takes all tensors at once, and with them every change of number type or axis order at
+    once. Here one tensor at a time is copied, so that a mapped file is all that is ever in memory.
+    """
+    dtypes = {name: dtype if tensor.is_floating_point() else tensor.dtype for name, tensor in tensors.items()}
+    names = sorted(tensors, key=lambda name: -dtypes[name].itemsize)  # keeps every tensor aligned to its numbers
+    header, end = {"__metadata__": {"format": "pt"}}, 0
+    for name in names:
+        start, end = end, end + tensors[name].numel() * dtypes[name].itemsize
+        shape = list(tensors[name].shape)
+        header[name] = {"dtype": DTYPE_CODES[dtypes[name]], "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for name in logging.tqdm(names, desc="Writing tensors", unit="tensor"):
+            flat = tensors[name].detach().to(dtypes[name]).reshape(-1)
+            file.write(flat.view(torch.uint8).numpy())

@@ -1,0 +1,155 @@
+"""Configuration of InternVideo's masked video encoder (VideoMAE)."""
+
+from huggingface_hub.dataclasses import strict
+from transformers.configuration_utils import PreTrainedConfig
+
+# Released sizes: encoder, then decoder of pretraining.
+SIZES = {
+    "small": {
+        "hidden_size": 384,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 6,
+        "decoder_hidden_size": 192,
+        "decoder_num_attention_heads": 3,
+        "decoder_num_hidden_layers": 4,
+    },
+    "base": {
+        "hidden_size": 768,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "decoder_hidden_size": 384,
+        "decoder_num_attention_heads": 6,
+        "decoder_num_hidden_layers": 4,
+    },
+    "large": {
+        "hidden_size": 1024,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "decoder_hidden_size": 512,
+        "decoder_num_attention_heads": 8,
+        "decoder_num_hidden_layers": 12,
+    },
+    "huge": {
+        "hidden_size": 1280,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 16,
+        "decoder_hidden_size": 512,
+        "decoder_num_attention_heads": 8,
+        "decoder_num_hidden_layers": 8,
+    },
+    "giant": {
+        "hidden_size": 1408,
+        "num_hidden_layers": 40,
+        "num_attention_heads": 16,
+        "patch_size": 14,
+        "intermediate_size": 6144,
+        "decoder_hidden_size": 512,
+        "decoder_num_attention_heads": 8,
+        "decoder_num_hidden_layers": 4,
+    },
+}
+
+
+@strict
+class InternVideoMAEConfig(PreTrainedConfig):
+    """Sizes of a VideoMAE encoder, with its pretraining decoder and its classifier; the defaults are ViT-B.
+
+    Args:
+        hidden_size: width of the encoder.
+        num_hidden_layers: layers of the encoder.
+        num_attention_heads: heads of the encoder; must divide `hidden_size`.
+        intermediate_size: width inside the encoder's MLPs; four times `hidden_size` by default.
+        image_size: height and width in pixels that the model is meant for.
+        num_frames: frames that the model is meant for.
+        position_image_size, position_num_frames: the clip that the position table is computed for; other clips
+            re-sample it. By default the one the model is meant for; the released 384-pixel, 32-frame model keeps
+            the table of 224 pixels and 16 frames.
+        patch_size: height and width of a cube in pixels.
+        tubelet_size: frames of a cube.
+        num_channels: colour channels.
+        position_embedding_type: "sinusoidal" (fixed, in no file) or "learned".
+        qkv_bias: biases on queries and values; the keys have none.
+        layer_scale_init_value: start of the learned factors on both branches of a layer; 0 for none.
+        hidden_act: activation of the MLPs.
+        layer_norm_eps: epsilon of all layer norms.
+        drop_path_rate: of the last layer, 0-1; it rises linearly from 0 at the first.
+        attention_dropout: dropout of attention probabilities, 0-1, in training only.
+        classifier_dropout: dropout before the classification head, 0-1, in training only.
+        use_mean_pooling: pool the mean of the tokens; the first token otherwise.
+        num_segments: rows of a training batch that belong to one video, whose logits are averaged.
+        decoder_hidden_size, decoder_num_hidden_layers, decoder_num_attention_heads, decoder_intermediate_size:
+            the decoder of pretraining.
+        norm_pix_loss: reconstruct cubes that are normalised each by itself; plain pixels (0-1) otherwise.
+        image_mean, image_std: the processor's normalisation of each channel, which the reconstruction undoes.
+        initializer_range: standard deviation of freshly drawn weights.
+        head_init_scale: factor on the freshly drawn classification head.
+
+    Raises:
+        StrictDataclassClassValidationError: where two numbers do not fit each other.
+    """
+
+    model_type = "internvideo_mae"
+
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int | None = None
+    image_size: int = 224
+    num_frames: int = 16
+    position_image_size: int | None = None
+    position_num_frames: int | None = None
+    patch_size: int = 16
+    tubelet_size: int = 2
+    num_channels: int = 3
+    position_embedding_type: str = "sinusoidal"
+    qkv_bias: bool = True
+    layer_scale_init_value: float | int = 0.0
+    hidden_act: str = "gelu"
+    layer_norm_eps: float | int = 1e-6
+    drop_path_rate: float | int = 0.0
+    attention_dropout: float | int = 0.0
+    classifier_dropout: float | int = 0.0
+    use_mean_pooling: bool = True
+    num_segments: int = 1
+    decoder_hidden_size: int = 384
+    decoder_num_hidden_layers: int = 4
+    decoder_num_attention_heads: int = 6
+    decoder_intermediate_size: int | None = None
+    norm_pix_loss: bool = True
+    image_mean: list[float] | tuple[float, ...] = (0.485, 0.456, 0.406)
+    image_std: list[float] | tuple[float, ...] = (0.229, 0.224, 0.225)
+    initializer_range: float | int = 0.02
+    head_init_scale: float | int = 0.001
+
+    def __post_init__(self, **kwargs):
+        self.intermediate_size = self.intermediate_size or 4 * self.hidden_size
+        self.decoder_intermediate_size = self.decoder_intermediate_size or 4 * self.decoder_hidden_size
+        self.position_image_size = self.position_image_size or self.image_size
+        self.position_num_frames = self.position_num_frames or self.num_frames
+        super().__post_init__(**kwargs)
+
+    @classmethod
+    def from_size(cls, size: str, **overrides) -> "InternVideoMAEConfig":
+        """The released sizes by name: small, base, large, huge, giant."""
+        if size not in SIZES:
+            raise ValueError(f"Unknown size {size!r}, expected one of {', '.join(SIZES)}.")
+        return cls(**SIZES[size] | overrides)
+
+    def validate_architecture(self) -> None:
+        super().validate_architecture()
+        for width, heads in (
+            ("hidden_size", "num_attention_heads"),
+            ("decoder_hidden_size", "decoder_num_attention_heads"),
+        ):
+            if getattr(self, width) % getattr(self, heads):
+                raise ValueError(f"{heads}={getattr(self, heads)} must divide {width}={getattr(self, width)}.")
+        for size, part in (("image_size", "patch_size"), ("num_frames", "tubelet_size")):
+            if getattr(self, size) % getattr(self, part):
+                raise ValueError(f"{part}={getattr(self, part)} must divide {size}={getattr(self, size)}.")
+        if self.position_embedding_type not in ("sinusoidal", "learned"):
+            raise ValueError(
+                f"position_embedding_type={self.position_embedding_type!r} must be 'sinusoidal' or 'learned'."
+            )
+
+
+__all__ = ["InternVideoMAEConfig"]

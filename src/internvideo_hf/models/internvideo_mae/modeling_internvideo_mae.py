@@ -1,0 +1,452 @@
+"""VideoMAE (arXiv 2203.12602) as InternVideo trains it: a video ViT that learns by filling in hidden cubes.
+
+A clip is cut into cubes of 2 frames x 16 x 16 pixels, and all cubes attend to each other, in space and time alike.
+Differences from a plain ViT: no class token; a fixed sine table counts the cubes one after the other; no bias on the
+keys. In pretraining 90 % of the cubes are hidden; the encoder sees the rest, and a narrow decoder fills them in.
+
+Released: B 768 x 12, L 1024 x 24, H 1280 x 32 layers, decoders 384 x 4, 512 x 12, 512 x 8.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from torch import nn
+from transformers import initialization as init
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import BaseModelOutputWithPooling, ImageClassifierOutput
+from transformers.modeling_utils import PreTrainedModel
+from transformers.processing_utils import Unpack
+from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
+from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.output_capturing import OutputRecorder, capture_outputs
+
+from internvideo_hf.layers import MLP, Attention, DropPath, LayerScale, as_clips
+from internvideo_hf.models.internvideo_mae.configuration_internvideo_mae import InternVideoMAEConfig
+
+CUBES = "b (t pt) c (h ph) (w pw) -> b (t h w) (pt ph pw c)"  # the order of pixels inside a cube that targets have
+
+
+@dataclass
+class InternVideoMAEForPreTrainingOutput(ModelOutput):
+    """The result of masked pretraining.
+
+    Attributes:
+        loss: mean squared error over the reconstructed hidden cubes.
+        logits: the reconstruction, `(batch, hidden cubes, tubelet * patch * patch * channels)`, in the cubes' order,
+            inside a cube frame by frame, row by row, the channel fastest.
+        hidden_states, attentions: of the encoder, over the visible cubes.
+    """
+
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+
+
+def sine_table(positions: int, width: int) -> torch.Tensor:
+    """The fixed position table, `(positions, width)`, float32 on the CPU: sines at even channels, cosines at odd.
+
+    Position `n` is the cube's number in the clip, so the table does not tell space from time.
+    """
+    # The device is named: transformers builds models on the meta device, where a table would stay empty.
+    rates = 10000.0 ** (2 * (torch.arange(width, dtype=torch.float64, device="cpu") // 2) / width)
+    angles = torch.arange(positions, dtype=torch.float64, device="cpu")[:, None] / rates
+    even = torch.arange(width, device="cpu") % 2 == 0
+    return torch.where(even, angles.sin(), angles.cos()).float()
+
+
+class InternVideoMAEPositions(nn.Module):
+    """Positions of all cubes of a clip: a fixed sine table, or a learned one.
+
+    The table is made for one grid. Other grids re-sample it as the released loader does: bicubic in space, then
+    linear in time.
+    """
+
+    def __init__(self, config: InternVideoMAEConfig, width: int):
+        super().__init__()
+        side = config.position_image_size // config.patch_size
+        self.grid = (config.position_num_frames // config.tubelet_size, side, side)
+        self.width = width
+        self.learned = config.position_embedding_type == "learned"
+        if self.learned:
+            self.table = nn.Parameter(torch.zeros(self.grid[0] * side * side, width))
+        else:
+            self.register_buffer("table", sine_table(self.grid[0] * side * side, width), persistent=False)
+
+    def forward(self, grid: tuple[int, int, int]) -> torch.Tensor:
+        """The positions `(t * h * w, width)` of a grid of cubes."""
+        if grid == self.grid:
+            return self.table
+        frames, height, width = self.grid
+        table = rearrange(self.table.float(), "(t h w) c -> t c h w", t=frames, h=height)
+        if grid[1:] != self.grid[1:]:
+            table = nn.functional.interpolate(table, size=grid[1:], mode="bicubic", align_corners=False)
+        if grid[0] != frames:
+            rows = rearrange(table, "t c h w -> (h w) c t")
+            rows = nn.functional.interpolate(rows, size=grid[0], mode="linear", align_corners=False)
+            table = rearrange(rows, "(h w) c t -> t c h w", h=grid[1])
+        return rearrange(table, "t c h w -> (t h w) c").to(self.table.dtype)
+
+
+class InternVideoMAECubeEmbedding(nn.Module):
+    """A linear map of every cube's pixels; its weight has the released shape of a 3-D convolution."""
+
+    def __init__(self, config: InternVideoMAEConfig):
+        super().__init__()
+        self.cube = (config.tubelet_size, config.patch_size, config.patch_size)
+        self.weight = nn.Parameter(torch.empty(config.hidden_size, config.num_channels, *self.cube))
+        self.bias = nn.Parameter(torch.empty(config.hidden_size))
+
+    def cut(self, pixel_values_videos: torch.Tensor) -> torch.Tensor:
+        """Cut clips into cubes, `(batch, cubes, pixels)`; time is slowest, then row, then column."""
+        frames, height, width = self.cube
+        return rearrange(pixel_values_videos, CUBES, pt=frames, ph=height, pw=width)
+
+    def forward(self, cubes: torch.Tensor) -> torch.Tensor:
+        # A matrix product, since a convolution could not leave hidden cubes out.
+        weight = rearrange(self.weight, "d c pt ph pw -> d (pt ph pw c)")
+        return nn.functional.linear(cubes.to(weight.dtype), weight, self.bias)
+
+
+class InternVideoMAELayer(GradientCheckpointingLayer):
+    """The pre-norm transformer layer, with drop path and, in some models, layer scale on both branches."""
+
+    def __init__(self, config: InternVideoMAEConfig, width: int, heads: int, inner_width: int, drop_path: float):
+        super().__init__()
+        scale = config.layer_scale_init_value
+        self.layer_norm1 = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        self.self_attn = Attention(config, width, heads, biases="qv" if config.qkv_bias else "")
+        self.layer_scale1 = LayerScale(width, scale) if scale else nn.Identity()
+        self.layer_norm2 = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        self.mlp = MLP(width, inner_width, config.hidden_act)
+        self.layer_scale2 = LayerScale(width, scale) if scale else nn.Identity()
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, hidden_states: torch.Tensor, **kwargs) -> torch.Tensor:
+        attended = self.self_attn(self.layer_norm1(hidden_states), **kwargs)[0]
+        hidden_states = hidden_states + self.drop_path(self.layer_scale1(attended))
+        return hidden_states + self.drop_path(self.layer_scale2(self.mlp(self.layer_norm2(hidden_states))))
+
+
+class InternVideoMAEPreTrainedModel(PreTrainedModel):
+    config: InternVideoMAEConfig
+    base_model_prefix = "internvideo_mae"
+    main_input_name = "pixel_values_videos"
+    input_modalities = ("video",)
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["InternVideoMAELayer"]
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Draw fresh weights; rebuild the sine tables, which no file holds."""
+        super()._init_weights(module)
+        std = self.config.initializer_range
+        if isinstance(module, InternVideoMAEPositions):
+            if module.learned:
+                init.trunc_normal_(module.table, std=std)
+            else:
+                init.copy_(module.table, sine_table(module.table.shape[0], module.width))
+        elif isinstance(module, InternVideoMAECubeEmbedding):
+            init.kaiming_uniform_(module.weight, a=5**0.5)  # as torch draws a convolution
+            init.zeros_(module.bias)
+        elif isinstance(module, LayerScale):
+            init.constant_(module.factor, module.start)
+        elif isinstance(module, InternVideoMAEDecoder):
+            init.trunc_normal_(module.mask_token, std=std)
+        elif isinstance(module, InternVideoMAEForVideoClassification):
+            init.normal_(module.classifier.weight, std=std * self.config.head_init_scale)
+
+
+class InternVideoMAEModel(InternVideoMAEPreTrainedModel):
+    """The video encoder without a head."""
+
+    _can_record_outputs = {
+        "hidden_states": InternVideoMAELayer,
+        "attentions": OutputRecorder(Attention, index=1, layer_name="self_attn"),
+    }
+
+    def __init__(self, config: InternVideoMAEConfig):
+        super().__init__(config)
+        self.embeddings = InternVideoMAECubeEmbedding(config)
+        self.positions = InternVideoMAEPositions(config, config.hidden_size)
+        sizes = (config.hidden_size, config.num_attention_heads, config.intermediate_size)
+        rates = drop_path_rates(config.drop_path_rate, config.num_hidden_layers)
+        self.layers = nn.ModuleList([InternVideoMAELayer(config, *sizes, rate) for rate in rates])
+        # A model pools its tokens and then normalises, or the other way round; no released one does both.
+        norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.layernorm = nn.Identity() if config.use_mean_pooling else norm
+        self.pooler_layernorm = norm if config.use_mean_pooling else nn.Identity()
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.embeddings
+
+    @merge_with_config_defaults
+    @capture_outputs(tie_last_hidden_states=False)
+    def forward(
+        self,
+        pixel_values_videos: torch.Tensor,
+        bool_masked_pos: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> BaseModelOutputWithPooling:
+        """Encode clips.
+
+        Args:
+            pixel_values_videos: normalised frames, `(batch, frames, channels, height, width)`.
+            bool_masked_pos: `(batch, cubes)`, True on cubes that are hidden and cost nothing; as many in each row.
+
+        Returns:
+            `last_hidden_state`: `(batch, visible cubes, hidden_size)`, time slowest, then row, then column.
+            `pooler_output`: their mean, `(batch, hidden_size)`.
+
+        Raises:
+            ValueError: if the shapes do not fit the model or each other.
+        """
+        cubes, grid = cut_into_cubes(self, pixel_values_videos)
+        positions = self.positions(grid).expand(len(cubes), -1, -1)
+        if bool_masked_pos is not None:
+            check_mask(bool_masked_pos, cubes.shape[:2])
+            cubes, positions = keep(cubes, ~bool_masked_pos), keep(positions, ~bool_masked_pos)
+        hidden_states = self.embeddings(cubes) + positions
+        for layer in self.layers:
+            hidden_states = layer(hidden_states, **kwargs)
+        hidden_states = self.layernorm(hidden_states)
+        return BaseModelOutputWithPooling(
+            last_hidden_state=hidden_states, pooler_output=self.pooler_layernorm(hidden_states.mean(dim=1))
+        )
+
+
+class InternVideoMAEDecoder(nn.Module):
+    """Fills in hidden cubes from the encoder's view of the others."""
+
+    def __init__(self, config: InternVideoMAEConfig):
+        super().__init__()
+        self.mask_token = nn.Parameter(torch.zeros(config.decoder_hidden_size))
+        self.positions = InternVideoMAEPositions(config, config.decoder_hidden_size)
+        sizes = (config.decoder_hidden_size, config.decoder_num_attention_heads, config.decoder_intermediate_size)
+        rates = drop_path_rates(config.drop_path_rate, config.decoder_num_hidden_layers)
+        self.layers = nn.ModuleList([InternVideoMAELayer(config, *sizes, rate) for rate in rates])
+        self.layernorm = nn.LayerNorm(config.decoder_hidden_size, eps=config.layer_norm_eps)
+        pixels = config.tubelet_size * config.patch_size**2 * config.num_channels
+        self.head = nn.Linear(config.decoder_hidden_size, pixels)
+
+    def forward(
+        self,
+        visible: torch.Tensor,
+        is_visible: torch.Tensor,
+        is_wanted: torch.Tensor,
+        grid: tuple[int, int, int],
+        **kwargs,
+    ) -> torch.Tensor:
+        """
+        Args:
+            visible: `(b, visible cubes, width)`.
+            is_visible, is_wanted: `(b, cubes)`, which cubes `visible` holds, and which are to be filled in.
+
+        Returns:
+            `(b, wanted cubes, pixels)`.
+        """
+        positions = self.positions(grid).expand(len(visible), -1, -1)
+        visible = visible + keep(positions, is_visible)
+        wanted = self.mask_token + keep(positions, is_wanted)
+        hidden_states = torch.cat([visible, wanted], dim=1)
+        for layer in self.layers:
+            hidden_states = layer(hidden_states, **kwargs)
+        return self.head(self.layernorm(hidden_states[:, visible.shape[1] :]))
+
+
+class InternVideoMAEForPreTraining(InternVideoMAEPreTrainedModel):
+    """The encoder with the decoder that fills in what was hidden from it."""
+
+    accepts_loss_kwargs = False  # the loss is a plain mean
+
+    def __init__(self, config: InternVideoMAEConfig):
+        super().__init__(config)
+        if config.use_mean_pooling:
+            raise ValueError(
+                "Pretraining needs an encoder that normalises its tokens: pass use_mean_pooling=False. With the "
+                "pooling of a classifier the final layer norm would silently be missing."
+            )
+        self.internvideo_mae = InternVideoMAEModel(config)
+        self.encoder_to_decoder = nn.Linear(config.hidden_size, config.decoder_hidden_size, bias=False)
+        self.decoder = InternVideoMAEDecoder(config)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.internvideo_mae.embeddings
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values_videos: torch.Tensor,
+        bool_masked_pos: torch.Tensor,
+        bool_unwanted_pos: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple | InternVideoMAEForPreTrainingOutput:
+        """Reconstruct hidden cubes, and compare them with the true ones.
+
+        Args:
+            pixel_values_videos: normalised frames, `(batch, frames, channels, height, width)`.
+            bool_masked_pos: `(batch, cubes)`, True on cubes hidden from the encoder; as many in each row.
+            bool_unwanted_pos: `(batch, cubes)`, True on cubes that the decoder leaves out as well (the dual masking of
+                VideoMAE V2, arXiv 2303.16727); as many cubes must remain in each row. None reconstructs all hidden
+                ones. Remaining cubes that the encoder saw are reconstructed, but do not count in the loss.
+        """
+        outputs = self.internvideo_mae(pixel_values_videos, bool_masked_pos, **kwargs)
+        cubes, grid = cut_into_cubes(self.internvideo_mae, pixel_values_videos)
+        is_wanted = bool_masked_pos
+        if bool_unwanted_pos is not None:
+            check_mask(bool_unwanted_pos, cubes.shape[:2])
+            is_wanted = ~bool_unwanted_pos
+        predictions = self.decoder(
+            self.encoder_to_decoder(outputs.last_hidden_state), ~bool_masked_pos, is_wanted, grid, **kwargs
+        )
+        errors = (predictions.float() - self.targets(keep(cubes, is_wanted))).square().mean(dim=-1)
+        counts = keep(bool_masked_pos[..., None], is_wanted)[..., 0]
+        return InternVideoMAEForPreTrainingOutput(
+            loss=(errors * counts).sum() / counts.sum(),
+            logits=predictions,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+    def targets(self, cubes: torch.Tensor) -> torch.Tensor:
+        """What the reconstruction of normalised cubes `(b, n, pixels)` should be, in float32."""
+        pixels = self._denormalise(cubes)
+        if not self.config.norm_pix_loss:
+            return rearrange(pixels, "b n p c -> b n (p c)")
+        mean, spread = self._statistics(pixels)
+        return rearrange((pixels - mean) / spread, "b n p c -> b n (p c)")
+
+    @torch.no_grad()
+    def reconstruct(self, pixel_values_videos: torch.Tensor, bool_masked_pos: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Pictures of a reconstruction.
+
+        Returns:
+            `original`, `masked` (hidden cubes grey) and `reconstructed` (visible cubes as they are), each 0-1,
+            `(batch, frames, channels, height, width)`. Brightness and contrast of a reconstructed cube are the true
+            ones where the model predicts normalised cubes.
+        """
+        cubes, grid = cut_into_cubes(self.internvideo_mae, pixel_values_videos)
+        pixels = self._denormalise(cubes)
+        predicted = self(pixel_values_videos, bool_masked_pos).logits.float()
+        predicted = rearrange(predicted, "b n (p c) -> b n p c", c=self.config.num_channels)
+        if self.config.norm_pix_loss:
+            mean, spread = self._statistics(keep(pixels, bool_masked_pos))
+            predicted = predicted * spread + mean
+        hidden = bool_masked_pos[..., None, None].expand_as(pixels)
+        masked = pixels.masked_fill(hidden, 0.5)
+        reconstructed = pixels.masked_scatter(hidden, predicted)
+        t, h, w = grid
+        size = {"pt": self.config.tubelet_size, "ph": self.config.patch_size, "pw": self.config.patch_size}
+        back = "b (t h w) (pt ph pw) c -> b (t pt) c (h ph) (w pw)"
+        pictures = {"original": pixels, "masked": masked, "reconstructed": reconstructed}
+        return {
+            name: rearrange(picture, back, t=t, h=h, w=w, **size).clamp(0, 1) for name, picture in pictures.items()
+        }
+
+    def _denormalise(self, cubes: torch.Tensor) -> torch.Tensor:
+        """Undo the processor's normalisation: `(b, n, pixels * channels)` to 0-1, `(b, n, pixels, channels)`."""
+        pixels = rearrange(cubes.float(), "b n (p c) -> b n p c", c=self.config.num_channels)
+        return pixels * pixels.new_tensor(self.config.image_std) + pixels.new_tensor(self.config.image_mean)
+
+    @staticmethod
+    def _statistics(pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return pixels.mean(dim=2, keepdim=True), pixels.var(dim=2, keepdim=True).sqrt() + 1e-6
+
+
+class InternVideoMAEForVideoClassification(InternVideoMAEPreTrainedModel):
+    """The encoder with a linear classifier on its pooled tokens."""
+
+    accepts_loss_kwargs = False  # the loss is a plain mean
+
+    def __init__(self, config: InternVideoMAEConfig):
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.internvideo_mae = InternVideoMAEModel(config)
+        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.internvideo_mae.embeddings
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values_videos: torch.Tensor,
+        labels: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple | ImageClassifierOutput:
+        """Classify clips.
+
+        Args:
+            pixel_values_videos: normalised frames, `(batch, frames, channels, height, width)`.
+            labels: class numbers `(batch,)`, or soft targets `(batch, num_labels)`. In training with `num_segments`
+                above 1, one for each group of that many consecutive clips.
+        """
+        outputs = self.internvideo_mae(pixel_values_videos, **kwargs)
+        pooled = outputs.pooler_output if self.config.use_mean_pooling else outputs.last_hidden_state[:, 0]
+        logits = self.classifier(self.dropout(pooled))
+        if self.training and self.config.num_segments > 1:
+            logits = rearrange(logits, "(b s) k -> b s k", s=self.config.num_segments).mean(dim=1)
+        loss = None
+        if labels is not None:
+            loss = nn.functional.cross_entropy(logits.float(), labels)  # class numbers and soft targets alike
+        return ImageClassifierOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+
+def drop_path_rates(last: float, layers: int) -> list[float]:
+    """Rates that rise linearly from 0 at the first layer to `last` at the last one."""
+    return [last * index / max(layers - 1, 1) for index in range(layers)]
+
+
+def cut_into_cubes(
+    model: InternVideoMAEModel, pixel_values_videos: torch.Tensor
+) -> tuple[torch.Tensor, tuple[int, int, int]]:
+    """The cubes `(batch, cubes, pixels)` of checked clips, and their grid `(t, h, w)`."""
+    config = model.config
+    clips = as_clips(pixel_values_videos, config.num_channels, config.patch_size, config.tubelet_size)
+    grid = (
+        clips.shape[1] // config.tubelet_size,
+        clips.shape[3] // config.patch_size,
+        clips.shape[4] // config.patch_size,
+    )
+    return model.embeddings.cut(clips), grid
+
+
+def keep(tokens: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
+    """The tokens `(b, n, c)` where `which` `(b, n)` is True, in their order; as many in each row."""
+    return tokens[which].reshape(len(tokens), -1, *tokens.shape[2:])
+
+
+def check_mask(mask: torch.Tensor, shape: tuple[int, int]) -> None:
+    """Refuse a mask that is not boolean, not of the cubes' shape, or uneven over the batch.
+
+    Raises:
+        ValueError: naming what came and what was expected.
+    """
+    if mask.dtype != torch.bool or tuple(mask.shape) != tuple(shape):
+        raise ValueError(
+            f"The mask is {mask.dtype} of the shape {tuple(mask.shape)}, expected torch.bool of the shape "
+            f"{tuple(shape)} (clips, cubes); `internvideo_hf.video.masking` makes such masks."
+        )
+    hidden = mask.sum(dim=1)
+    if (hidden != hidden[0]).any():
+        raise ValueError(f"Every row of a mask must hide as many cubes, got {hidden.tolist()}.")
+
+
+__all__ = [
+    "InternVideoMAEForPreTraining",
+    "InternVideoMAEForVideoClassification",
+    "InternVideoMAEModel",
+    "InternVideoMAEPreTrainedModel",
+]

@@ -1,0 +1,455 @@
+"""What training does to the pixels of a clip: VideoMAE's augmentation, as functions of the frames and of `Randomness`.
+
+Frames are tensors of shape (frames, channels, height, width). One draw serves all frames of a clip, but for the noise
+of `random_erasing`. The order of the draws, and the stream of each, is the released one: with the same seed the
+pixels are those of the original (golden case vm_preprocess). Each docstring lists its draws.
+
+A training view of a clip is `pretraining_view` or `finetuning_view`; `repeated_views` makes several of the same frames.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torchvision.transforms.v2.functional as tv
+from einops import rearrange
+from PIL import Image, ImageEnhance, ImageOps
+from torch import Tensor
+
+from internvideo_hf.video.randomness import Randomness, draw_integer
+from internvideo_hf.video.transforms import resize_exact
+
+# ---- shared pieces --------------------------------------------------------------------------------------------------
+
+
+def _check_frames(frames: Tensor) -> None:
+    if frames.ndim != 4:
+        raise ValueError(
+            f"frames: got shape {tuple(frames.shape)}, expected (frames, channels, height, width); augment one clip "
+            "at a time"
+        )
+
+
+def _check_rgb(frames: Tensor) -> None:
+    _check_frames(frames)
+    if frames.dtype != torch.uint8 or frames.shape[1] != 3:
+        raise ValueError(
+            f"frames: got {frames.dtype} and {frames.shape[1]} channels, expected uint8 and 3 channels; augment the "
+            "frames before they are normalised"
+        )
+
+
+def _check_probability(probability: float) -> None:
+    if not 0 <= probability <= 1:
+        raise ValueError(f"probability: got {probability}, expected a number in [0, 1]; 0 turns the step off")
+
+
+def normalize(frames: Tensor, *, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Brings pixels to the model's range: (pixel / 255 - mean) / std.
+
+    Args:
+        frames: Shape (frames, channels, height, width), uint8.
+        mean: One number a channel, in [0, 1].
+        std: One number a channel, in [0, 1].
+
+    Returns:
+        float32, of the same shape.
+
+    Raises:
+        ValueError: If the frames are not uint8, and would be divided by 255 twice.
+    """
+    if frames.dtype != torch.uint8:
+        raise ValueError(f"frames: got {frames.dtype}, expected uint8; normalise the frames once")
+    return tv.normalize(tv.to_dtype(frames, torch.float32, scale=True), list(mean), list(std))
+
+
+# ---- pre-training ---------------------------------------------------------------------------------------------------
+
+CROP_SCALES = (1, 0.875, 0.75, 0.66)
+"""Sides of a pre-training crop, as shares of the frame's short side."""
+
+_CROP_SNAP = 2
+"""A side within so many pixels of the wanted one becomes that."""
+
+# Quarters of the room beside the crop, as (left, top): the four corners and the centre, the middles of the sides (left,
+# right, bottom, top), and the middles between the corners and the centre.
+_CROP_PLACES = ((0, 0), (4, 0), (0, 4), (4, 4), (2, 2), (0, 2), (4, 2), (2, 4), (2, 0), (1, 1), (3, 1), (1, 3), (3, 3))
+
+
+def multi_scale_crop(frames: Tensor, size: int, *, randomness: Randomness) -> Tensor:
+    """Cuts one of 10 shapes at one of 13 places out of the clip, and resizes it to a square.
+
+    Height and width are two of the `CROP_SCALES`, at most one step apart. Draws: `python`, the shape and the place.
+    Source: VideoMAE pre-training (corner cropping of TSN, arXiv:1608.00859, section 3.3).
+
+    Args:
+        frames: Shape (frames, channels, height, width), uint8.
+        size: Side of the square in pixels.
+        randomness: Source of the draws.
+
+    Returns:
+        uint8, shape (frames, channels, size, size).
+
+    Raises:
+        ValueError: If the shape, the type or the size is wrong.
+    """
+    _check_frames(frames)
+    height, width = frames.shape[-2:]
+    sides = [int(min(height, width) * scale) for scale in CROP_SCALES]
+    sides = [size if abs(side - size) <= _CROP_SNAP else side for side in sides]
+    shapes = [(h, w) for i, h in enumerate(sides) for j, w in enumerate(sides) if abs(i - j) <= 1]
+    crop_height, crop_width = shapes[draw_integer(randomness.python, 0, len(shapes))]
+    left, top = _CROP_PLACES[draw_integer(randomness.python, 0, len(_CROP_PLACES))]
+    # Reference: whole quarters, so the last place can miss the border by 3 pixels; and where the side has snapped to
+    # more than the frame has, the crop reaches beyond it, into black.
+    top, left = top * ((height - crop_height) // 4), left * ((width - crop_width) // 4)
+    return resize_exact(tv.crop(frames, top, left, crop_height, crop_width), (size, size), method="pil_bilinear")
+
+
+# ---- RandAugment ----------------------------------------------------------------------------------------------------
+
+_FILL = (128, 128, 128)
+_MAX_MAGNITUDE = 10
+_OPERATION_PROBABILITY = 0.5
+
+
+class _Operation(NamedTuple):
+    """A change of one picture by a level in [0, 1], or in [-1, 1] with an equal chance for both signs."""
+
+    apply: Callable[[Image.Image, float], Image.Image]
+    is_signed: bool = False
+
+
+def _affine(image: Image.Image, matrix: tuple[float, ...]) -> Image.Image:
+    return image.transform(
+        image.size, Image.Transform.AFFINE, matrix, resample=Image.Resampling.BICUBIC, fillcolor=_FILL
+    )
+
+
+def _solarize_add(image: Image.Image, level: float) -> Image.Image:
+    added = int(level * 110)
+    table = [min(value + added, 255) if value < 128 else value for value in range(256)]
+    return image.point(table * 3)
+
+
+def _enhance(kind: type, image: Image.Image, level: float) -> Image.Image:
+    return kind(image).enhance(1 + level * 0.9)
+
+
+# The draw is an index: the order is part of it.
+_OPERATIONS: dict[str, _Operation] = {
+    "auto_contrast": _Operation(lambda image, level: ImageOps.autocontrast(image)),
+    "equalize": _Operation(lambda image, level: ImageOps.equalize(image)),
+    "invert": _Operation(lambda image, level: ImageOps.invert(image)),
+    "rotate": _Operation(
+        lambda image, level: image.rotate(level * 30, resample=Image.Resampling.BICUBIC, fillcolor=_FILL),
+        is_signed=True,
+    ),
+    "posterize": _Operation(lambda image, level: ImageOps.posterize(image, 4 - int(level * 4))),
+    "solarize": _Operation(lambda image, level: ImageOps.solarize(image, 256 - int(level * 256))),
+    "solarize_add": _Operation(_solarize_add),
+    "color": _Operation(partial(_enhance, ImageEnhance.Color), is_signed=True),
+    "contrast": _Operation(partial(_enhance, ImageEnhance.Contrast), is_signed=True),
+    "brightness": _Operation(partial(_enhance, ImageEnhance.Brightness), is_signed=True),
+    "sharpness": _Operation(partial(_enhance, ImageEnhance.Sharpness), is_signed=True),
+    "shear_x": _Operation(lambda image, level: _affine(image, (1, level * 0.3, 0, 0, 1, 0)), is_signed=True),
+    "shear_y": _Operation(lambda image, level: _affine(image, (1, 0, 0, level * 0.3, 1, 0)), is_signed=True),
+    "translate_x": _Operation(
+        lambda image, level: _affine(image, (1, 0, level * 0.45 * image.width, 0, 1, 0)), is_signed=True
+    ),
+    "translate_y": _Operation(
+        lambda image, level: _affine(image, (1, 0, 0, 0, 1, level * 0.45 * image.height)), is_signed=True
+    ),
+}
+
+
+def rand_augment(
+    frames: Tensor,
+    *,
+    magnitude: float = 7,
+    num_operations: int = 4,
+    magnitude_std: float = 0.5,
+    randomness: Randomness,
+) -> Tensor:
+    """Changes colours and geometry by `num_operations` random operations, each with a chance of one half.
+
+    An operation can come twice. Its strength is a normal draw, clipped to [0, 10]; both are the same for all frames.
+    The defaults are the released `rand-m7-n4-mstd0.5-inc1`. Draws: `numpy`, the operations; then of each `python`,
+    whether it is applied, and if so its strength and, where it has one, its sign. Source: RandAugment
+    (arXiv:1909.13719) as timm has it, strength growing with the magnitude; outside the frame lies grey 128.
+
+    Args:
+        frames: RGB, shape (frames, 3, height, width), uint8.
+        magnitude: Mean strength, in [0, 10].
+        num_operations: Operations to draw.
+        magnitude_std: Standard deviation of the strength.
+        randomness: Source of the draws.
+
+    Returns:
+        uint8, of the same shape.
+
+    Raises:
+        ValueError: If the shape or type of the frames is wrong, or a number is out of range.
+    """
+    _check_rgb(frames)
+    if not 0 <= magnitude <= _MAX_MAGNITUDE:
+        raise ValueError(f"magnitude: got {magnitude}, expected a number in [0, {_MAX_MAGNITUDE}]; VideoMAE's is 7")
+    if num_operations < 0 or magnitude_std < 0:
+        raise ValueError(
+            f"num_operations, magnitude_std: got {num_operations}, {magnitude_std}, expected at least 0; 0 turns it off"
+        )
+    images = [Image.fromarray(picture) for picture in rearrange(frames, "t c h w -> t h w c").cpu().numpy()]
+    operations = list(_OPERATIONS.values())
+    chosen = [draw_integer(randomness.numpy, 0, len(operations)) for _ in range(num_operations)]
+    for operation in (operations[index] for index in chosen):
+        if randomness.python.random() > _OPERATION_PROBABILITY:
+            continue
+        # Reference: no deviation, no draw.
+        strength = randomness.python.gauss(magnitude, magnitude_std) if magnitude_std else magnitude
+        level = min(_MAX_MAGNITUDE, max(0, strength)) / _MAX_MAGNITUDE
+        if operation.is_signed and randomness.python.random() > 0.5:
+            level = -level
+        images = [operation.apply(image, level) for image in images]
+    augmented = torch.from_numpy(np.stack([np.asarray(image) for image in images])).to(frames.device)
+    return rearrange(augmented, "t h w c -> t c h w").contiguous()
+
+
+# ---- fine-tuning ----------------------------------------------------------------------------------------------------
+
+_CROP_ATTEMPTS = 10
+_ERASE_ATTEMPTS = 100
+_ERASED_AREA = (0.02, 1 / 3)
+_ERASED_RATIO = (0.3, 1 / 0.3)
+
+
+def _draw_sides(
+    area: float, share: tuple[float, float], ratio: tuple[float, float], randomness: Randomness
+) -> tuple[int, int]:
+    """Two sides in pixels: of `area` a uniform share, and a log-uniform ratio of the first to the second."""
+    target = randomness.python.uniform(*share) * area
+    drawn = math.exp(randomness.python.uniform(math.log(ratio[0]), math.log(ratio[1])))
+    return round(math.sqrt(target * drawn)), round(math.sqrt(target / drawn))
+
+
+def _draw_offset(room_height: int, room_width: int, randomness: Randomness) -> tuple[int, int]:
+    top = draw_integer(randomness.python, 0, room_height + 1)
+    return top, draw_integer(randomness.python, 0, room_width + 1)
+
+
+def _draw_resized_crop(
+    height: int, width: int, area: tuple[float, float], ratio: tuple[float, float], randomness: Randomness
+) -> tuple[int, int, int, int]:
+    """First row, first column, height and width of a crop."""
+    for _ in range(_CROP_ATTEMPTS):
+        crop_width, crop_height = _draw_sides(height * width, area, ratio, randomness)
+        # Reference: a draw for a swap of the sides that the released recipes leave off; the flip comes after it.
+        randomness.numpy.uniform()
+        if 0 < crop_width <= width and 0 < crop_height <= height:
+            return *_draw_offset(height - crop_height, width - crop_width, randomness), crop_height, crop_width
+    crop_height = min(height, round(width / ratio[0]))
+    crop_width = min(width, round(height * ratio[1]))
+    return (height - crop_height) // 2, (width - crop_width) // 2, crop_height, crop_width
+
+
+def random_resized_crop(
+    frames: Tensor,
+    size: int,
+    *,
+    area: tuple[float, float] = (0.08, 1.0),
+    ratio: tuple[float, float] = (0.75, 1.3333),
+    randomness: Randomness,
+) -> Tensor:
+    """Cuts a random rectangle out of the clip and resizes it to a square, bilinear, without antialias.
+
+    After 10 rectangles that do not fit: the central one that comes closest to the whole frame. Draws, for each
+    rectangle: `python`, area and ratio; `numpy`, one that is not used; where it fits, `python`, first row and first
+    column. Source: VideoMAE fine-tuning.
+
+    Args:
+        frames: Shape (frames, channels, height, width), float.
+        size: Side of the square in pixels.
+        area: Lowest and highest share of the frame's area, in (0, 1]; uniform.
+        ratio: Lowest and highest width by height; log-uniform. The released 1.3333 is not quite 4/3.
+        randomness: Source of the draws.
+
+    Returns:
+        Shape (frames, channels, size, size), of the same type.
+
+    Raises:
+        ValueError: If the shape, the type or the size is wrong.
+    """
+    _check_frames(frames)
+    top, left, height, width = _draw_resized_crop(*frames.shape[-2:], area, ratio, randomness)
+    return resize_exact(frames[..., top : top + height, left : left + width], (size, size), method="torch_bilinear")
+
+
+def random_flip(frames: Tensor, *, probability: float = 0.5, randomness: Randomness) -> Tensor:
+    """Swaps left and right of all frames, or of none.
+
+    Never for labels that tell left from right, as Something-Something's: a probability of 0. Draws: `numpy`, one;
+    none for a probability of 0. Source: VideoMAE fine-tuning.
+
+    Args:
+        frames: Shape (frames, channels, height, width).
+        probability: Chance to flip, in [0, 1].
+        randomness: Source of the draw.
+
+    Returns:
+        Of the same shape and type.
+
+    Raises:
+        ValueError: If the shape or the probability is wrong.
+    """
+    _check_frames(frames)
+    _check_probability(probability)
+    if probability and randomness.numpy.uniform() < probability:
+        return frames.flip(-1)
+    return frames
+
+
+def random_erasing(frames: Tensor, *, probability: float = 0.25, randomness: Randomness) -> Tensor:
+    """Replaces a rectangle, the same in all frames, by noise of mean 0 and variance 1, another in every frame.
+
+    The rectangle has 2 to 33 % of the area and a height of 0.3 to 3.3 widths; after 100 that do not fit none is erased.
+    Draws: none for a probability of 0; `python`, whether; for each rectangle area and ratio, where it fits first row
+    and first column; `torch`, the noise frame by frame. Source: VideoMAE fine-tuning (arXiv:1708.04896, mode 'pixel').
+
+    Args:
+        frames: NORMALISED frames, shape (frames, channels, height, width), float.
+        probability: Chance to erase, in [0, 1].
+        randomness: Source of the draws.
+
+    Returns:
+        Of the same shape and type; the input is not changed.
+
+    Raises:
+        ValueError: If the shape or the probability is wrong, or the frames are not normalised.
+    """
+    _check_frames(frames)
+    _check_probability(probability)
+    if not frames.is_floating_point():
+        raise ValueError(f"frames: got {frames.dtype}, expected a float type; normalise the frames before erasing")
+    if not probability or randomness.python.random() > probability:
+        return frames
+    _, channels, height, width = frames.shape
+    for _ in range(_ERASE_ATTEMPTS):
+        erased_height, erased_width = _draw_sides(height * width, _ERASED_AREA, _ERASED_RATIO, randomness)
+        if erased_height < height and erased_width < width:
+            break
+    else:
+        return frames
+    top, left = _draw_offset(height - erased_height, width - erased_width, randomness)
+    # Frame by frame: torch draws few numbers in another way than many.
+    noise = [
+        torch.randn(channels, erased_height, erased_width, generator=randomness.torch, dtype=frames.dtype)
+        for _ in frames
+    ]
+    erased = frames.clone()
+    erased[..., top : top + erased_height, left : left + erased_width] = torch.stack(noise).to(frames.device)
+    return erased
+
+
+# ---- views of a clip ------------------------------------------------------------------------------------------------
+
+
+def pretraining_view(
+    frames: Tensor, size: int, *, mean: Sequence[float], std: Sequence[float], randomness: Randomness
+) -> Tensor:
+    """Makes one view of a clip for masked video modelling: `multi_scale_crop`, then `normalize`; no flip (released).
+
+    Source: VideoMAE pre-training.
+
+    Args:
+        frames: RGB, shape (frames, 3, height, width), uint8.
+        size: Side of the square in pixels.
+        mean: One number a channel, in [0, 1].
+        std: One number a channel, in [0, 1].
+        randomness: Source of the draws.
+
+    Returns:
+        float32, shape (frames, 3, size, size).
+
+    Raises:
+        ValueError: If the shape, the type or the size is wrong.
+    """
+    return normalize(multi_scale_crop(frames, size, randomness=randomness), mean=mean, std=std)
+
+
+def finetuning_view(
+    frames: Tensor,
+    size: int,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    flip_probability: float = 0.5,
+    erasing_probability: float = 0.25,
+    randomness: Randomness,
+) -> Tensor:
+    """Makes one view of a clip for classification, in the released order: normalised BEFORE it is cropped.
+
+    `rand_augment`, `normalize`, `random_resized_crop`, `random_flip`, `random_erasing`. Source: VideoMAE fine-tuning.
+
+    Args:
+        frames: RGB, shape (frames, 3, height, width), uint8.
+        size: Side of the square in pixels.
+        mean: One number a channel, in [0, 1].
+        std: One number a channel, in [0, 1].
+        flip_probability: Chance to swap left and right; 0 for Something-Something.
+        erasing_probability: Chance to erase a rectangle.
+        randomness: Source of the draws.
+
+    Returns:
+        float32, shape (frames, 3, size, size).
+
+    Raises:
+        ValueError: If the shape, the type, the size or a probability is wrong.
+    """
+    frames = normalize(rand_augment(frames, randomness=randomness), mean=mean, std=std)
+    frames = random_resized_crop(frames, size, randomness=randomness)
+    frames = random_flip(frames, probability=flip_probability, randomness=randomness)
+    return random_erasing(frames, probability=erasing_probability, randomness=randomness)
+
+
+def repeated_views(frames: Tensor, num_views: int, make_view: Callable[[Tensor], Tensor]) -> list[Tensor]:
+    """Makes several views of the SAME frames, so that a video is decoded once (repeated sampling, `num_sample`).
+
+    Args:
+        frames: Shape (frames, channels, height, width).
+        num_views: Views to make; the released recipes take 2 in fine-tuning and 4 in pre-training of the largest.
+        make_view: Makes one view, e.g. `pretraining_view` with all but the frames given; it draws anew each time.
+
+    Returns:
+        `num_views` results of `make_view`, in order.
+
+    Raises:
+        ValueError: If `num_views` is not positive.
+    """
+    if num_views < 1:
+        raise ValueError(f"num_views: got {num_views}, expected at least 1; 1 is no repetition")
+    return [make_view(frames) for _ in range(num_views)]
+
+
+def collate_views(videos: Sequence[Sequence[Mapping[str, object]]]) -> dict[str, Tensor]:
+    """Stacks the views of several videos, all views of a video before the next video's.
+
+    View r of video b is row b * num_views + r. The order matters to mixup, whose partner is the batch reversed.
+
+    Args:
+        videos: For each video its views, each with the same fields: tensors of equal shape, arrays or numbers.
+
+    Returns:
+        Each field with a first axis of all views.
+
+    Raises:
+        ValueError: If a view has other fields than the first.
+    """
+    views = [view for video in videos for view in video]
+    for number, view in enumerate(views):
+        if view.keys() != views[0].keys():
+            raise ValueError(
+                f"view {number}: got the fields {sorted(view)}, expected {sorted(views[0])}; give all views the same"
+            )
+    return {name: torch.stack([torch.as_tensor(view[name]) for view in views]) for name in views[0]}

@@ -1,0 +1,172 @@
+"""The video processor: which frames, which pixels, which views, from every kind of input, saved and loaded."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoVideoProcessor
+
+from internvideo_hf import InternVideoVideoProcessor, VideoDecodeError, VideoReader
+
+
+@pytest.fixture
+def frames() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (20, 60, 90, 3), dtype=np.uint8)
+
+
+def small(**options) -> InternVideoVideoProcessor:
+    return InternVideoVideoProcessor(
+        **{"size": {"shortest_edge": 32}, "crop_size": {"height": 28, "width": 28}, "num_frames": 4} | options
+    )
+
+
+def pixels(processor: InternVideoVideoProcessor, videos, **options) -> torch.Tensor:
+    return processor(videos, return_tensors="pt", **options)["pixel_values_videos"]
+
+
+def test_one_video_gives_a_batch_of_one_and_a_list_a_batch_of_many(frames):
+    assert pixels(small(), frames).shape == (1, 4, 3, 28, 28)
+    assert pixels(small(), [frames, frames[:7]]).shape == (2, 4, 3, 28, 28)
+    assert pixels(small(), np.stack([frames, frames])).shape == (2, 4, 3, 28, 28)
+
+
+def test_all_kinds_of_input_give_the_same_pixels(frames, tmp_path):
+    for index, frame in enumerate(frames):
+        Image.fromarray(frame).save(tmp_path / f"{index:03d}.png")
+    expected = pixels(small(), frames)
+    kinds = {
+        "torch": torch.from_numpy(frames),
+        "channels first": torch.from_numpy(frames).permute(0, 3, 1, 2),
+        "images": [Image.fromarray(frame) for frame in frames],
+        "arrays": list(frames),
+        "folder": tmp_path,
+        "folder by name": str(tmp_path),
+    }
+    for name, video in kinds.items():
+        torch.testing.assert_close(pixels(small(), video), expected, atol=0, rtol=0, msg=name)
+
+
+def test_a_file_gives_the_frames_that_its_rule_names(bikes: Path):
+    out = small()(bikes, return_metadata=True, do_rescale=False, do_normalize=False, do_resize=False)
+    facts = out["video_metadata"][0]
+    with VideoReader(bikes) as reader:
+        chosen = np.linspace(0, reader.num_frames - 1, 4).astype(int)
+        top, left = round((reader.height - 28) / 2), round((reader.width - 28) / 2)
+        expected = reader.read(chosen)[:, top : top + 28, left : left + 28]
+        assert (facts.total_num_frames, facts.fps) == (reader.num_frames, reader.fps)
+    assert facts.frames_indices.tolist() == chosen.tolist()
+    assert torch.equal(out["pixel_values_videos"][0], torch.from_numpy(expected).permute(0, 3, 1, 2))
+
+
+def test_bytes_and_open_files_are_read_too(bikes: Path):
+    expected = pixels(small(), bikes)
+    assert torch.equal(pixels(small(), bikes.read_bytes()), expected)
+    with bikes.open("rb") as file:
+        assert torch.equal(pixels(small(), file), expected)
+
+
+def test_views_come_clip_by_clip_and_crop_by_crop(frames):
+    processor = small(num_clips=2, num_crops=3, do_rescale=False, do_normalize=False, do_resize=False)
+    views = pixels(processor, frames)
+    assert views.shape == (6, 4, 3, 28, 28)
+    first_clip, second_clip = frames[:10], frames[10:]
+    for view, (clip, left) in enumerate((clip, left) for clip in (first_clip, second_clip) for left in (0, 31, 62)):
+        chosen = clip[np.linspace(0, 9, 4).astype(int)][:, 16:44, left : left + 28]
+        assert torch.equal(views[view], torch.from_numpy(chosen).permute(0, 3, 1, 2)), view
+
+
+def test_bgr_models_get_the_channels_reversed(frames):
+    plain = {"do_rescale": False, "do_normalize": False}
+    rgb, bgr = pixels(small(**plain), frames), pixels(small(channel_order="bgr", **plain), frames)
+    assert torch.equal(bgr, rgb.flip(2)) and not torch.equal(bgr, rgb)
+
+
+def test_exact_size_ignores_the_shape_of_the_picture(frames):
+    squashed = small(size={"height": 24, "width": 40}, do_center_crop=False, resize_method="torchvision_bicubic")
+    assert pixels(squashed, frames).shape == (1, 4, 3, 24, 40)
+
+
+def test_blank_frames_are_zero_behind_the_normalisation(frames):
+    processor = small(sampler="retrieval_fps")
+    out = processor(frames, video_metadata=[{"fps": 10.0, "total_num_frames": 20}], return_tensors="pt")
+    clip = out["pixel_values_videos"][0]
+    assert clip[:2].abs().sum(dim=(1, 2, 3)).all()  # one frame a second of 20 frames at 10 a second
+    assert not clip[2:].any()
+
+
+def test_a_rule_that_counts_seconds_says_what_it_lacks(frames):
+    with pytest.raises(ValueError, match="fps"):
+        small(sampler="retrieval_fps")(frames)
+
+
+def test_without_sampling_all_frames_are_kept(frames):
+    assert pixels(small(), frames, do_sample_frames=False).shape == (1, 20, 3, 28, 28)
+
+
+def test_options_of_a_call_go_before_the_configured_ones(frames):
+    assert pixels(small(), frames, num_frames=6, num_clips=2).shape == (2, 6, 3, 28, 28)
+    middles = small()(frames, sampler="internvideo_mm_intervals", return_metadata=True)
+    assert middles["video_metadata"][0].frames_indices.tolist() == [2, 7, 12, 17]
+
+
+def test_every_decision_survives_saving(tmp_path, frames):
+    processor = small(
+        sampler="videomae_dense",
+        sampler_kwargs={"sampling_rate": 2},
+        num_clips=2,
+        num_crops=3,
+        resize_method="cv2_linear",
+        resize_rounding="floor",
+        crop_rounding="ceil",
+        channel_order="bgr",
+        image_mean=[0.1, 0.2, 0.3],
+        decoder="pyav",
+    )
+    processor.save_pretrained(tmp_path)
+    loaded = InternVideoVideoProcessor.from_pretrained(tmp_path)
+    assert loaded.to_dict() == processor.to_dict()
+    assert torch.equal(pixels(loaded, frames), pixels(processor, frames))
+
+
+def test_auto_class_loads_it_from_a_converted_folder(mm_folder):
+    processor = AutoVideoProcessor.from_pretrained(mm_folder)
+    assert type(processor) is InternVideoVideoProcessor
+    assert (processor.num_frames, processor.crop_size["height"]) == (8, 224)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sampler": "nonsense"}, "internvideo_mm"),
+        ({"resize_method": "nonsense"}, "pil_bilinear"),
+        ({"resize_rounding": "nonsense"}, "truncate"),
+        ({"crop_rounding": "nonsense"}, "round"),
+        ({"channel_order": "nonsense"}, "bgr"),
+        ({"decoder": "nonsense"}, "pyav"),
+        ({"num_clips": 0}, "num_clips"),
+        ({"fps": 2.0}, "sampler"),
+        ({"crop_size": {"height": 400, "width": 400}}, "crop"),
+    ],
+)
+def test_a_meaningless_option_is_refused_with_the_ones_that_have_a_meaning(frames, options, message):
+    with pytest.raises(ValueError, match=message):
+        small()(frames, **options)
+
+
+def test_an_unknown_option_is_refused(frames):
+    with pytest.raises((TypeError, ValueError), match="num_frame"):
+        small()(frames, num_frame=3)
+
+
+def test_a_damaged_video_is_an_error_and_never_other_frames(tmp_path, frames):
+    damaged = tmp_path / "damaged.mp4"
+    damaged.write_text("no video")
+    with pytest.raises(VideoDecodeError, match="damaged.mp4"):
+        small()([frames, damaged])
+
+
+def test_as_many_metadata_as_videos(frames):
+    with pytest.raises(ValueError, match="one for each"):
+        small()([frames, frames], video_metadata=[{"fps": 10.0, "total_num_frames": 20}])

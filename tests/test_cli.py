@@ -1,0 +1,188 @@
+"""The program: what it prints, what it writes, and its exit codes."""
+
+import contextlib
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from unittest import mock
+
+import pytest
+import torch
+
+from internvideo_hf import cli
+
+LABELS = "riding a bike, cooking pasta, playing chess"
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess:
+    """Run the program in this process, which has paid for importing torch already."""
+    command = ["internvideo", *map(str, arguments)]
+    out, err = io.StringIO(), io.StringIO()
+    with mock.patch.object(sys, "argv", command), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as done:
+            code = done.code or 0
+    return subprocess.CompletedProcess(command, code, out.getvalue(), err.getvalue())
+
+
+def assert_refused(result: subprocess.CompletedProcess, *words: str) -> None:
+    assert result.returncode == 2, result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
+    for word in words:
+        assert word in result.stderr
+
+
+def test_help_imports_no_torch():
+    code = (
+        "import sys\n"
+        "sys.argv = ['internvideo', '--help']\n"
+        "from internvideo_hf.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as done:\n    assert done.code == 0, done.code\n"
+        "heavy = {'torch', 'transformers', 'numpy', 'av'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stderr
+    for command in ("convert", "zero-shot", "doctor"):
+        assert command in result.stdout
+
+
+def test_the_installed_program_is_the_same_one():
+    program = Path(sys.executable).with_name("internvideo")
+    installed = subprocess.run([program, "convert", "--help"], capture_output=True, text=True, timeout=60)
+    assert installed.returncode == 0
+    module = subprocess.run(
+        [sys.executable, "-m", "internvideo_hf.cli", "convert", "--help"], capture_output=True, text=True, timeout=60
+    )
+    assert installed.stdout.split("Options:")[1] == module.stdout.split("Options:")[1]
+
+
+def test_a_mistake_ends_the_process_with_2_and_no_traceback(tmp_path):
+    command = [sys.executable, "-m", "internvideo_hf.cli", "convert", tmp_path / "none.ckpt", tmp_path / "out"]
+    assert_refused(subprocess.run(command, capture_output=True, text=True, timeout=120), "none.ckpt", "does not exist")
+
+
+def test_convert_writes_a_folder_and_names_what_it_left_out(random_checkpoint, tmp_path):
+    content = torch.load(random_checkpoint, weights_only=True)
+    content["state_dict"]["caption_decoder.text_norm.weight"] = torch.ones(4)
+    torch.save(content, tmp_path / "with-decoder.ckpt")
+    result = run("convert", tmp_path / "with-decoder.ckpt", tmp_path / "out")
+    assert result.returncode == 0, result.stderr
+    assert "caption_decoder.text_norm.weight" in result.stdout
+    assert {"config.json", "model.safetensors", "README.md"} <= {path.name for path in (tmp_path / "out").iterdir()}
+    quiet = run("convert", tmp_path / "with-decoder.ckpt", tmp_path / "out", "--overwrite", "--quiet")
+    assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
+
+
+def test_convert_refuses_and_leaves_nothing_behind(random_checkpoint, tmp_path):
+    whole = random_checkpoint.read_bytes()
+    (tmp_path / "cut.ckpt").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "typo.json").write_text('{"vision_config": {"num_attention_head": 1}}')
+    (tmp_path / "misfit.json").write_text('{"vision_config": {"num_attention_heads": 3}}')
+    (tmp_path / "broken.json").write_text("{")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/file").touch()
+    before = sorted(tmp_path.iterdir())
+    refusals = [
+        ((tmp_path / "cut.ckpt", tmp_path / "out"), "cut.ckpt"),
+        ((tmp_path / "missing.ckpt", tmp_path / "out"), "does not exist"),
+        ((random_checkpoint, tmp_path / "full"), "--overwrite"),
+        ((random_checkpoint, tmp_path / "out", "--config", tmp_path / "typo.json"), "num_attention_heads"),
+        ((random_checkpoint, tmp_path / "out", "--config", tmp_path / "misfit.json"), "must divide"),
+        ((random_checkpoint, tmp_path / "out", "--config", tmp_path / "broken.json"), "broken.json"),
+        ((random_checkpoint, tmp_path / "out", "--config", tmp_path / "none.json"), "none.json"),
+        ((random_checkpoint, tmp_path / "out", "--dtype", "int8"), "float32"),
+    ]
+    for arguments, word in refusals:
+        assert_refused(run("convert", *arguments), word)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_no_code_of_a_checkpoint_runs(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "was-here"), "w"))
+
+    torch.save({"state_dict": {"clip.visual_proj": torch.ones(1)}, "callbacks": Evil()}, tmp_path / "evil.ckpt")
+    assert_refused(run("convert", tmp_path / "evil.ckpt", tmp_path / "out"), "open", "--trust-pickle")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["evil.ckpt"]
+
+
+def test_zero_shot_answers_what_it_can_and_lists_the_rest_last(mm_folder, bikes, tmp_path):
+    damaged = tmp_path / "damaged.mp4"
+    damaged.write_text("no video")
+    result = run("zero-shot", bikes, damaged, tmp_path / "missing.mp4", "--model", mm_folder, "--labels", LABELS)
+    assert result.returncode == 1
+    assert str(bikes) in result.stdout and "cooking pasta" in result.stdout
+    report = result.stderr.split("could not be read:")[1]
+    assert str(damaged) in report and "missing.mp4" in report
+    assert "Classifying" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_zero_shot_speaks_json_and_keeps_quiet(mm_folder, bikes, tmp_path):
+    (tmp_path / "labels.txt").write_text("riding a bike\n\nbread, butter\n")
+    labels = ("--labels-file", tmp_path / "labels.txt")
+    result = run("zero-shot", bikes, bikes, "--model", mm_folder, *labels, "--json", "--quiet", "--top-k", 1)
+    assert (result.returncode, result.stderr) == (0, "")
+    answers = json.loads(result.stdout)
+    assert [answer["video"] for answer in answers] == [str(bikes)] * 2
+    assert answers[0]["results"] == answers[1]["results"] and len(answers[0]["results"]) == 1
+    assert answers[0]["results"][0]["label"] in ("riding a bike", "bread, butter")
+
+
+def test_zero_shot_options_change_the_question(mm_folder, bikes):
+    def ask(*options):
+        result = run("zero-shot", bikes, "--model", mm_folder, "--labels", LABELS, "--json", "-q", *options)
+        assert result.returncode == 0, result.stderr
+        return {answer["label"]: answer["score"] for answer in json.loads(result.stdout)[0]["results"]}
+
+    plain = ask()
+    assert ask("--template", "A video of {}.") == plain
+    assert ask("--prompts", "kinetics") != plain
+    assert ask("--num-clips", 3) != plain
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--labels", LABELS, "--model", "no-such-folder"), ("no-such-folder", "internvideo convert")),
+        (("--model", "{mm_folder}"), ("--labels",)),
+        (("--model", "{mm_folder}", "--labels", "a", "--labels-file", "b"), ("one of the two",)),
+        (("--model", "{mm_folder}", "--labels-file", "missing.txt"), ("missing.txt",)),
+        (("--model", "{mm_folder}", "--labels", " , "), ("at least one label",)),
+        (("--model", "{mm_folder}", "--labels", "a,a"), ("twice",)),
+        (("--model", "{mm_folder}", "--labels", LABELS, "--prompts", "none"), ("kinetics",)),
+        (("--model", "{mm_folder}", "--labels", LABELS, "--template", "nothing"), ("nothing",)),
+        (("--model", "{mm_folder}", "--labels", LABELS, "--top-k", "0"), ("top-k",)),
+        (("--model", "{mm_folder}", "--labels", LABELS, "--device", "warp"), ("warp",)),
+        (("--labels", LABELS), ("--model",)),
+        (("--nonsense",), ("--nonsense",)),
+    ],
+)
+def test_zero_shot_refuses_a_mistake_in_one_line(mm_folder, bikes, arguments, words):
+    filled = [argument.format(mm_folder=mm_folder) for argument in arguments]
+    assert_refused(run("zero-shot", bikes, *filled), *words)
+
+
+def test_zero_shot_with_nothing_but_bad_files_is_refused(mm_folder, tmp_path):
+    (tmp_path / "empty.mp4").touch()
+    result = run("zero-shot", tmp_path / "empty.mp4", "--model", mm_folder, "--labels", LABELS)
+    assert_refused(result, "empty.mp4")
+
+
+def test_a_folder_that_holds_no_model_is_refused(bikes, tmp_path):
+    assert_refused(run("zero-shot", bikes, "--model", tmp_path, "--labels", LABELS), str(tmp_path))
+
+
+def test_doctor_finds_this_machine_fit():
+    result = run("doctor")
+    assert result.returncode == 0, result.stdout + result.stderr
+    lines = {line.split("  ")[0]: line for line in result.stdout.splitlines()}
+    for name in ("Python", "torch", "torchvision", "transformers", "decoder pyav", "attention sdpa"):
+        assert " works " in lines[name]
+    assert {"decoder torchcodec", "decoder decord", "extra [deepspeed] deepspeed"} <= set(lines)

@@ -1,0 +1,71 @@
+"""Every example runs from top to bottom, and the README's snippets do what they say."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from conftest import ROOT
+
+EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("[0-9]*.py"))
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_example_runs(name, tmp_path):
+    result = subprocess.run(
+        [sys.executable, ROOT / "examples" / name],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**__import__("os").environ, "TMPDIR": str(tmp_path)},
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip()
+    assert len((ROOT / "examples" / name).read_text().splitlines()) <= 60
+
+
+def snippets(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+
+
+@pytest.fixture(scope="module")
+def desk(random_checkpoint, mm_folder, bikes, tmp_path_factory) -> Path:
+    """A folder with the files that the README's snippets name."""
+    folder = tmp_path_factory.mktemp("readme")
+    (folder / "InternVideo-MM-L-14.ckpt").write_bytes(random_checkpoint.read_bytes())
+    (folder / "clip.mp4").write_bytes(bikes.read_bytes())
+    with av.open(folder / "other.webm", "w") as container:
+        stream = container.add_stream("libvpx-vp9", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for brightness in range(0, 240, 20):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), brightness, np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return folder
+
+
+def test_readme_commands_run_in_order(desk):
+    # The two commands that install are run by .ci/run, which reads them from the README.
+    commands = [line for block in snippets("bash") for line in block.splitlines() if line.startswith("internvideo ")]
+    assert len(commands) >= 3
+    for command in commands:
+        program = f"{Path(sys.executable).with_name('internvideo')} {command.removeprefix('internvideo ')}"
+        result = subprocess.run(["bash", "-c", program], capture_output=True, text=True, cwd=desk, timeout=300)
+        assert result.returncode == 0, f"{command}\n{result.stderr}"
+
+
+def test_readme_python_runs_from_top_to_bottom(desk):
+    blocks = snippets("python")
+    assert len(blocks) >= 4
+    result = subprocess.run(
+        [sys.executable, "-c", "\n".join(blocks)], capture_output=True, text=True, cwd=desk, timeout=300
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_readme_stays_short_enough_to_be_read():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 200

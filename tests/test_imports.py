@@ -1,0 +1,274 @@
+"""Who may import whom, read from the source, and what `import internvideo_hf` does in a fresh interpreter.
+
+    apps      cli (with doctor) · pipelines · examples/ · conversion/ (scripts)
+    policy    training · evaluation · conversion (engine)
+    edge      auto  >  data · processing · recipes
+    maths     models  >  layers · losses · outputs
+    frames    video
+
+A module imports what stands below its layer, and its own package. On top of that: maths never see pixels (`video`,
+`processing`, `data`), `video` never sees transformers, and one family imports another only where `FAMILIES` says so.
+
+What the plan leaves open: `auto` stands over the processors that it registers, as `models` stand over `layers`.
+`recipes` are data for policy and apps; models and processors must not know them. `assets` hold no code. `__init__` and
+`registration` are the front door: they name modules as text, import nothing of the package but each other, and no
+module behind the door imports `registration`. A name taken through the front door counts as taken from its module.
+"""
+
+import ast
+import importlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+import internvideo_hf
+
+PACKAGE = "internvideo_hf"
+ROOT = Path(__file__).parent.parent
+SOURCE = ROOT / "src" / PACKAGE
+
+LAYERS = (
+    ("video",),
+    ("layers", "losses", "outputs"),
+    ("models",),
+    ("data", "processing", "recipes"),
+    ("auto",),
+    ("training", "evaluation", "conversion"),
+    ("cli", "pipelines"),
+)
+HEIGHT = {part: height for height, parts in enumerate(LAYERS) for part in parts}
+PART_OF = {"doctor": "cli"}
+FRONT_DOOR = ("", "registration")
+MATHS = ("layers", "losses", "outputs", "models")
+PIXELS = ("video", "processing", "data")
+FAMILIES = {"internvideo_mm": {"uniformerv2"}, "internvideo": {"internvideo_mae", "uniformerv2"}}
+
+
+def imports_of(source: str, module: str, is_package: bool = False) -> Iterator[str]:
+    """Every module that some source imports, anywhere in it, by full name; `from a import b` gives `a.b`.
+
+    `importlib.import_module` of a literal name counts as an import.
+    """
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parents = module.split(".") if is_package else module.split(".")[:-1]
+            above = parents[: len(parents) + 1 - node.level] if node.level else []
+            base = ".".join([*above, *filter(None, [node.module])])
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            if node.args and isinstance(node.args[0], ast.Constant):
+                yield node.args[0].value
+
+
+def behind_the_front_door(name: str) -> str:
+    """The module that a public name comes from."""
+    head, _, public = name.partition(".")
+    return f"{internvideo_hf._EXPORTS[public]}.{public}" if public in internvideo_hf._EXPORTS else name
+
+
+def part_of(name: str) -> str:
+    """`internvideo_hf.video.reader.VideoReader` -> `video`; the package itself -> ``."""
+    parts = [*name.split("."), ""]
+    return PART_OF.get(parts[1], parts[1])
+
+
+def complaints(source: str, module: str, is_package: bool = False) -> list[str]:
+    """What a module's imports do against the rules."""
+    found = []
+    part = part_of(module)
+    if part not in HEIGHT and part not in FRONT_DOOR:
+        return [f"{module} stands in no layer; give {part!r} its place in LAYERS and in the plan"]
+    for name in imports_of(source, module, is_package):
+        if part == "video" and name.split(".")[0] == "transformers":
+            found.append(f"{module} imports {name}: video never sees transformers")
+        if name.split(".")[0] != PACKAGE:
+            continue
+        target = part_of(behind_the_front_door(name))
+        if part in FRONT_DOOR:
+            if target != "registration":
+                found.append(f"{module} imports {name}: the front door imports nothing of the package")
+        elif target == "":
+            if part not in LAYERS[-1]:
+                found.append(f"{module} imports {name}: only apps use the front door")
+        elif target not in HEIGHT:
+            found.append(f"{module} imports {name}, which stands in no layer")
+        elif part in MATHS and target in PIXELS:
+            found.append(f"{module} imports {name}: maths never see {', '.join(PIXELS)}")
+        elif part == target == "models":
+            family, other = (path.split(".")[2] for path in (module, behind_the_front_door(name)))
+            if family != other and other not in FAMILIES.get(family, ()):
+                found.append(f"{module} imports {name}: the family {family} may not import {other}")
+        elif part != target and HEIGHT[target] >= HEIGHT[part]:
+            found.append(f"{module} imports {name}: {target} does not stand below {part}")
+    return found
+
+
+def modules() -> dict[str, Path]:
+    """All modules of the package by full name."""
+    found = {}
+    for path in SOURCE.rglob("*.py"):
+        parts = path.relative_to(SOURCE.parent).with_suffix("").parts
+        found[".".join(parts).removesuffix(".__init__")] = path
+    return found
+
+
+@pytest.mark.parametrize("module", sorted(modules()))
+def test_module_imports_only_what_stands_below_it(module: str) -> None:
+    path = modules()[module]
+    assert complaints(path.read_text(encoding="utf-8"), module, path.name == "__init__.py") == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "complaint"),
+    [
+        ("video.reader", "import transformers.video_utils", "never sees transformers"),
+        ("video.reader", "def read():\n    from transformers import AutoModel", "never sees transformers"),
+        ("video.reader", "from internvideo_hf.processing import processing", "does not stand below video"),
+        ("layers", "from internvideo_hf.models.viclip import modeling_viclip", "does not stand below layers"),
+        ("layers", "from internvideo_hf.losses import contrastive_loss", "does not stand below layers"),
+        ("models.viclip.modeling_viclip", "from internvideo_hf.video import VideoReader", "maths never see"),
+        ("models.viclip.modeling_viclip", "from internvideo_hf import VideoReader", "maths never see"),
+        ("models.viclip.modeling_viclip", "from ...processing import processing", "maths never see"),
+        ("models.viclip.modeling_viclip", "import internvideo_hf.auto", "does not stand below models"),
+        ("models.viclip.modeling_viclip", "import internvideo_hf", "only apps use the front door"),
+        ("models.viclip.modeling_viclip", "from internvideo_hf import UniFormerV2Model", "may not import uniformerv2"),
+        ("models.uniformerv2.modeling_uniformerv2", "from ..internvideo_mm import x", "may not import internvideo_mm"),
+        ("processing.processing", "from internvideo_hf import recipes", "does not stand below processing"),
+        ("data.manifests", "from internvideo_hf.auto import FAMILIES", "does not stand below data"),
+        ("auto", "from internvideo_hf import convert_checkpoint", "does not stand below auto"),
+        ("training.trainer", "import internvideo_hf.evaluation.metrics", "does not stand below training"),
+        ("conversion.convert", "from internvideo_hf.cli import main", "does not stand below conversion"),
+        ("pipelines.zero_shot", "from internvideo_hf.doctor import examine", "does not stand below pipelines"),
+        ("cli", "from internvideo_hf import registration", "which stands in no layer"),
+        ("registration", "import internvideo_hf.auto", "front door imports nothing"),
+        ("losses", "importlib.import_module('internvideo_hf.models')", "does not stand below losses"),
+        ("helpers", "", "stands in no layer"),
+    ],
+)
+def test_rules_find_a_made_up_violation(module: str, source: str, complaint: str) -> None:
+    found = complaints(source, f"{PACKAGE}.{module}")
+    assert len(found) == 1 and complaint in found[0], found
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("video.reader", "import numpy, torch\nfrom internvideo_hf.video.index import FrameIndex"),
+        ("models.internvideo_mm.modeling", "from internvideo_hf.models.uniformerv2.modeling import UniFormerV2Model"),
+        ("models.internvideo.modeling", "from internvideo_hf.models.internvideo_mae import modeling"),
+        ("models.viclip.modeling_viclip", "from internvideo_hf.layers import MLP\nimport transformers"),
+        ("processing.processing", "from internvideo_hf.video import SAMPLERS\nfrom .tokenizer import build"),
+        ("auto", "from internvideo_hf import InternVideoProcessor, UniFormerV2Model"),
+        ("conversion.convert", "from internvideo_hf import auto"),
+        ("cli", "import internvideo_hf\nfrom internvideo_hf.doctor import examine"),
+    ],
+)
+def test_rules_leave_what_is_allowed_alone(module: str, source: str) -> None:
+    assert complaints(source, f"{PACKAGE}.{module}") == []
+
+
+def test_scripts_and_tests_are_imported_by_no_module() -> None:
+    outside = {"examples", "benchmarks", "tests", "conversion"}
+    for module, path in modules().items():
+        names = imports_of(path.read_text(encoding="utf-8"), module, path.name == "__init__.py")
+        assert not {name.split(".")[0] for name in names} & outside, module
+
+
+def test_assets_hold_no_code() -> None:
+    assert not list((SOURCE / "assets").rglob("*.py"))
+
+
+# The front door
+
+
+def test_every_public_name_resolves_and_is_listed() -> None:
+    for name in internvideo_hf.__all__:
+        value = getattr(internvideo_hf, name)
+        assert value.__name__ == name
+        assert value is getattr(importlib.import_module(internvideo_hf._EXPORTS[name]), name)
+    assert set(internvideo_hf.__all__) <= set(dir(internvideo_hf))
+
+
+def test_unknown_name_raises_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="internvideo_hf.*InternVideoGPT"):
+        _ = internvideo_hf.InternVideoGPT
+    assert not hasattr(internvideo_hf, "InternVideoGPT")
+
+
+# Nothing of internvideo_hf is imported here before the first questions: that would register by itself.
+KNOWS_THE_FAMILIES = """
+from transformers import AutoConfig, AutoModel, AutoProcessor, AutoVideoProcessor, pipeline
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+assert {"uniformerv2", "internvideo_mm"} <= set(CONFIG_MAPPING)
+from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
+from transformers.models.auto.video_processing_auto import VIDEO_PROCESSOR_MAPPING
+from transformers.pipelines import check_task
+
+assert check_task("zero-shot-video-classification")[0] == "zero-shot-video-classification"
+small = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "image_size": 16}
+small |= {"global_layers": [0], "num_global_attention_heads": 1}
+model = AutoModel.from_config(AutoConfig.for_model("uniformerv2", **small))
+assert type(model).__name__ == "UniFormerV2Model"
+
+from internvideo_hf.auto import FAMILIES
+
+for model_type, family in FAMILIES.items():
+    assert type(AutoConfig.for_model(model_type)) is family.config, model_type
+    assert family.config in VIDEO_PROCESSOR_MAPPING, model_type
+    assert family.processor is None or PROCESSOR_MAPPING[family.config] is family.processor, model_type
+    for auto_class, model_class in family.models.items():
+        assert auto_class._model_mapping[family.config] is model_class, model_type
+"""
+
+LAZY = """
+import sys
+import internvideo_hf
+
+dir(internvideo_hf), internvideo_hf.__version__
+assert not hasattr(internvideo_hf, "nothing_of_this_name")
+assert not {"torch", "transformers", "numpy", "av"} & set(sys.modules), "the import is not lazy"
+"""
+
+REGISTER_AGAIN = """
+from internvideo_hf import auto, pipelines
+auto.register(), auto.register(), pipelines.register(), pipelines.register()
+"""
+
+# What a fresh interpreter does before it is asked -> the code. Each takes seconds to start, so it does several things.
+SCENARIOS = {
+    "internvideo_hf, twice": LAZY + KNOWS_THE_FAMILIES + REGISTER_AGAIN,
+    "transformers, then internvideo_hf": "from transformers import AutoModel, pipeline; import internvideo_hf",
+    "a model class": "from internvideo_hf import InternVideoMMModel",
+    # Modules of transformers that import the Auto classes while they, and others, are being imported themselves.
+    "internvideo_hf, then modeling_layers": "import internvideo_hf, transformers.modeling_layers",
+    "internvideo_hf, then generation.utils": "import internvideo_hf, transformers.generation.utils",
+    "internvideo_hf, then pipelines": "import internvideo_hf, transformers.pipelines",
+    "internvideo_hf, then Trainer": "import internvideo_hf; from transformers import Trainer",
+}
+
+
+@pytest.fixture(scope="module")
+def interpreters() -> Iterator[dict[str, Future]]:
+    """All scenarios, two at a time."""
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        yield {name: pool.submit(run_in_fresh_interpreter, code) for name, code in SCENARIOS.items()}
+
+
+def run_in_fresh_interpreter(code: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-c", f"{code}\n{KNOWS_THE_FAMILIES}"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_auto_classes_and_pipelines_know_the_families_after_import_of(
+    scenario: str, interpreters: dict[str, Future]
+) -> None:
+    result = interpreters[scenario].result()
+    assert result.returncode == 0, result.stderr
