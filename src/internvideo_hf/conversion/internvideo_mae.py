@@ -123,6 +123,8 @@ def config_from(state_dict: Mapping[str, torch.Tensor], overrides: Mapping[str, 
             sizes["decoder_num_attention_heads"] = _heads(decoder_width, DECODER_HEADS, "decoder_num_attention_heads")
     else:
         sizes["num_labels"] = _shape(state_dict, "head.weight", 2)[0]
+    if f"{prefix}pos_embed" in state_dict:
+        sizes |= _learned_grid(_shape(state_dict, f"{prefix}pos_embed", 3)[1], sizes | dict(overrides))
     return InternVideoMAEConfig(**sizes | dict(overrides))
 
 
@@ -139,6 +141,13 @@ def build_processor(config: InternVideoMAEConfig) -> InternVideoVideoProcessor:
         image_mean=list(config.image_mean),
         image_std=list(config.image_std),
     )
+
+
+def _learned_grid(rows: int, sizes: Mapping[str, Any]) -> dict[str, int]:
+    """The clip that a learned table was made for: as many frames as the model's, and square."""
+    frames = sizes.get("num_frames", InternVideoMAEConfig.num_frames)
+    side = int((rows // (frames // sizes["tubelet_size"])) ** 0.5)
+    return {"position_image_size": side * sizes["patch_size"], "position_num_frames": frames}
 
 
 def _shape(state_dict: Mapping[str, torch.Tensor], name: str, axes: int) -> tuple[int, ...]:

@@ -1,7 +1,7 @@
 """From the scores of many views (segments x crops, several models) to one row of scores for each video, and accuracy.
 
-A video that could not be computed counts as wrong: the original's `ensemble.py` counted it as correct. Source: VideoMAE
-test (`merge`, `ensemble`; golden case vm_score_merge).
+A video that could not be computed counts as wrong: the original's `ensemble.py` counted it as correct. Source:
+VideoMAE test (`merge`, `ensemble`; golden case vm_score_merge).
 """
 
 import re
@@ -56,8 +56,8 @@ def _read_line(line: str, place: str) -> View:
     match = _LINE.fullmatch(line)
     if match is None:
         raise ValueError(
-            f"{place}: got {line[:80]!r}, expected 'video [score, score, ...] label segment crop'; was the run stopped "
-            "while it wrote?"
+            f"{place}: got {line[:80]!r}, expected 'video [score, score, ...] label segment crop'; was the run "
+            "stopped while it wrote?"
         )
     numbers = {name: int(match[name]) for name in ("label", "segment", "crop")}
     try:
@@ -165,8 +165,8 @@ def merge_views(*members: Iterable[View], method: str = "prob", labels: Mapping[
         One row for each video.
 
     Raises:
-        ValueError: If the method or a video is unknown, views of a video differ in label, views differ in the number of
-            classes, or a label is no class.
+        ValueError: If the method or a video is unknown, views of a video differ in label, views differ in the number
+            of classes, or a label is no class.
     """
     weigh = choose(METHODS, method, "method")
     labels, pooled = _pool(members, labels)

@@ -4,7 +4,8 @@ Frames are tensors of shape (frames, channels, height, width). One draw serves a
 of `random_erasing`. The order of the draws, and the stream of each, is the released one: with the same seed the
 pixels are those of the original (golden case vm_preprocess). Each docstring lists its draws.
 
-A training view of a clip is `pretraining_view` or `finetuning_view`; `repeated_views` makes several of the same frames.
+A training view of a clip is a `pretraining_view` or a `finetuning_view`; `repeated_views` makes several of the same
+frames.
 """
 
 import math
@@ -33,13 +34,18 @@ def _check_frames(frames: Tensor) -> None:
         )
 
 
-def _check_rgb(frames: Tensor) -> None:
+def _check_pixels(frames: Tensor) -> None:
     _check_frames(frames)
-    if frames.dtype != torch.uint8 or frames.shape[1] != 3:
+    if frames.dtype != torch.uint8:
         raise ValueError(
-            f"frames: got {frames.dtype} and {frames.shape[1]} channels, expected uint8 and 3 channels; augment the "
-            "frames before they are normalised"
+            f"frames: got {frames.dtype}, expected uint8; take this step before the frames are normalised"
         )
+
+
+def _check_normalized(frames: Tensor) -> None:
+    _check_frames(frames)
+    if not frames.is_floating_point():
+        raise ValueError(f"frames: got {frames.dtype}, expected a float type; normalise the frames before this step")
 
 
 def _check_probability(probability: float) -> None:
@@ -59,11 +65,11 @@ def normalize(frames: Tensor, *, mean: Sequence[float], std: Sequence[float]) ->
         float32, of the same shape.
 
     Raises:
-        ValueError: If the frames are not uint8, and would be divided by 255 twice.
+        ValueError: If the shape is wrong, or the frames are not uint8 and would be divided by 255 twice.
     """
-    if frames.dtype != torch.uint8:
-        raise ValueError(f"frames: got {frames.dtype}, expected uint8; normalise the frames once")
-    return tv.normalize(tv.to_dtype(frames, torch.float32, scale=True), list(mean), list(std))
+    _check_pixels(frames)
+    # Divided, because torchvision's `to_dtype` multiplies by 1 / 255, which rounds differently.
+    return tv.normalize(frames.float() / 255, list(mean), list(std))
 
 
 # ---- pre-training ---------------------------------------------------------------------------------------------------
@@ -74,7 +80,7 @@ CROP_SCALES = (1, 0.875, 0.75, 0.66)
 _CROP_SNAP = 2
 """A side within so many pixels of the wanted one becomes that."""
 
-# Quarters of the room beside the crop, as (left, top): the four corners and the centre, the middles of the sides (left,
+# Quarters of the room beside the crop, as (left, top): the corners and the centre, the middles of the sides (left,
 # right, bottom, top), and the middles between the corners and the centre.
 _CROP_PLACES = ((0, 0), (4, 0), (0, 4), (4, 4), (2, 2), (0, 2), (4, 2), (2, 4), (2, 0), (1, 1), (3, 1), (1, 3), (3, 3))
 
@@ -83,7 +89,7 @@ def multi_scale_crop(frames: Tensor, size: int, *, randomness: Randomness) -> Te
     """Cuts one of 10 shapes at one of 13 places out of the clip, and resizes it to a square.
 
     Height and width are two of the `CROP_SCALES`, at most one step apart. Draws: `python`, the shape and the place.
-    Source: VideoMAE pre-training (corner cropping of TSN, arXiv:1608.00859, section 3.3).
+    Source: VideoMAE pre-training (corner cropping and scale jittering of TSN, arXiv:1608.00859).
 
     Args:
         frames: Shape (frames, channels, height, width), uint8.
@@ -96,7 +102,7 @@ def multi_scale_crop(frames: Tensor, size: int, *, randomness: Randomness) -> Te
     Raises:
         ValueError: If the shape, the type or the size is wrong.
     """
-    _check_frames(frames)
+    _check_pixels(frames)
     height, width = frames.shape[-2:]
     sides = [int(min(height, width) * scale) for scale in CROP_SCALES]
     sides = [size if abs(side - size) <= _CROP_SNAP else side for side in sides]
@@ -129,10 +135,15 @@ def _affine(image: Image.Image, matrix: tuple[float, ...]) -> Image.Image:
     )
 
 
+def _posterize(image: Image.Image, level: float) -> Image.Image:
+    # Not `ImageOps.posterize`, which refuses to clear all 8 bits, as the highest level does.
+    cleared_bits = 4 + int(level * 4)
+    return image.point([value >> cleared_bits << cleared_bits for value in range(256)] * 3)
+
+
 def _solarize_add(image: Image.Image, level: float) -> Image.Image:
     added = int(level * 110)
-    table = [min(value + added, 255) if value < 128 else value for value in range(256)]
-    return image.point(table * 3)
+    return image.point([min(value + added, 255) if value < 128 else value for value in range(256)] * 3)
 
 
 def _enhance(kind: type, image: Image.Image, level: float) -> Image.Image:
@@ -148,7 +159,7 @@ _OPERATIONS: dict[str, _Operation] = {
         lambda image, level: image.rotate(level * 30, resample=Image.Resampling.BICUBIC, fillcolor=_FILL),
         is_signed=True,
     ),
-    "posterize": _Operation(lambda image, level: ImageOps.posterize(image, 4 - int(level * 4))),
+    "posterize": _Operation(_posterize),
     "solarize": _Operation(lambda image, level: ImageOps.solarize(image, 256 - int(level * 256))),
     "solarize_add": _Operation(_solarize_add),
     "color": _Operation(partial(_enhance, ImageEnhance.Color), is_signed=True),
@@ -194,12 +205,15 @@ def rand_augment(
     Raises:
         ValueError: If the shape or type of the frames is wrong, or a number is out of range.
     """
-    _check_rgb(frames)
+    _check_pixels(frames)
+    if frames.shape[1] != 3:
+        raise ValueError(f"frames: got {frames.shape[1]} channels, expected 3; repeat a grey one three times")
     if not 0 <= magnitude <= _MAX_MAGNITUDE:
         raise ValueError(f"magnitude: got {magnitude}, expected a number in [0, {_MAX_MAGNITUDE}]; VideoMAE's is 7")
     if num_operations < 0 or magnitude_std < 0:
         raise ValueError(
-            f"num_operations, magnitude_std: got {num_operations}, {magnitude_std}, expected at least 0; 0 turns it off"
+            f"num_operations, magnitude_std: got {num_operations}, {magnitude_std}, expected at least 0; 0 turns "
+            "either off"
         )
     images = [Image.fromarray(picture) for picture in rearrange(frames, "t c h w -> t h w c").cpu().numpy()]
     operations = list(_OPERATIONS.values())
@@ -281,7 +295,7 @@ def random_resized_crop(
     Raises:
         ValueError: If the shape, the type or the size is wrong.
     """
-    _check_frames(frames)
+    _check_normalized(frames)
     top, left, height, width = _draw_resized_crop(*frames.shape[-2:], area, ratio, randomness)
     return resize_exact(frames[..., top : top + height, left : left + width], (size, size), method="torch_bilinear")
 
@@ -313,9 +327,10 @@ def random_flip(frames: Tensor, *, probability: float = 0.5, randomness: Randomn
 def random_erasing(frames: Tensor, *, probability: float = 0.25, randomness: Randomness) -> Tensor:
     """Replaces a rectangle, the same in all frames, by noise of mean 0 and variance 1, another in every frame.
 
-    The rectangle has 2 to 33 % of the area and a height of 0.3 to 3.3 widths; after 100 that do not fit none is erased.
-    Draws: none for a probability of 0; `python`, whether; for each rectangle area and ratio, where it fits first row
-    and first column; `torch`, the noise frame by frame. Source: VideoMAE fine-tuning (arXiv:1708.04896, mode 'pixel').
+    The rectangle has 2 to 33 % of the area and a height of 0.3 to 3.3 widths; after 100 that do not fit, none is
+    erased. Draws: none for a probability of 0; `python`, whether; for each rectangle area and ratio, where it fits
+    first row and first column; `torch`, the noise, frame by frame. Source: VideoMAE fine-tuning (random erasing,
+    arXiv:1708.04896, mode 'pixel').
 
     Args:
         frames: NORMALISED frames, shape (frames, channels, height, width), float.
@@ -328,10 +343,8 @@ def random_erasing(frames: Tensor, *, probability: float = 0.25, randomness: Ran
     Raises:
         ValueError: If the shape or the probability is wrong, or the frames are not normalised.
     """
-    _check_frames(frames)
+    _check_normalized(frames)
     _check_probability(probability)
-    if not frames.is_floating_point():
-        raise ValueError(f"frames: got {frames.dtype}, expected a float type; normalise the frames before erasing")
     if not probability or randomness.python.random() > probability:
         return frames
     _, channels, height, width = frames.shape

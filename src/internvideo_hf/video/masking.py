@@ -1,9 +1,9 @@
 """Which tokens of a clip are hidden in masked video modelling: VideoMAE's rules, as pure functions of the token grid.
 
-A rule is called `rule((t, h, w), mask_ratio, generator=...)` with the grid of tokens, e.g. (8, 14, 14) for 16 frames of
-224 pixels, and draws the mask of one sample: bool, shape (t * h * w,), True = hidden, in the order of the tokens (time
-slowest, then row, then column). Every draw of one rule hides the same number of tokens, so masks can be stacked. A
-repeated sample gets a mask of its own. `MASKS` names the rules for configs.
+A rule is called `rule((t, h, w), mask_ratio, generator=...)` with the grid of tokens, e.g. (8, 14, 14) for 16 frames
+of 224 pixels, and draws the mask of one sample: bool, shape (t * h * w,), True = hidden, in the order of the tokens
+(time slowest, then row, then column). Every draw of one rule hides the same number of tokens, so masks can be stacked.
+A repeated sample gets a mask of its own. `MASKS` names the rules for configs.
 
 The originals draw from `numpy.random`: a RandomState with the same seed replays them, also those that draw the masks
 of a whole batch at once. Source of all: VideoMAE pre-training (`masking_generator`, golden case vm_masks).
@@ -119,7 +119,7 @@ def progressive(grid: tuple[int, int, int], mask_ratio: float, *, generator: Gen
 
 
 def center_progressive(grid: tuple[int, int, int], mask_ratio: float, *, generator: Generator) -> np.ndarray:
-    """Hides least in the middle of the clip: 0.95 in the first and the last frame, `mask_ratio` in the two central ones.
+    """Hides least in the middle of the clip: 0.95 in the first and last frame, `mask_ratio` in the two central ones.
 
     The second half is the line of `progressive`, the first half its mirror image. Original name: `t_center_prog`.
 
@@ -150,8 +150,8 @@ def _line(num_steps: int, num_tokens: int, mask_ratio: float) -> np.ndarray:
 def running_cell(grid: tuple[int, int, int], mask_ratio: float, *, generator: Generator) -> np.ndarray:
     """Hides int(4 * mask_ratio) tokens of every 2 x 2 cell; the hidden ones move one place on with every frame.
 
-    Used as mask of the decoder too, where True = not reconstructed. Source: VideoMAE V2 (arXiv:2303.16727), section
-    3.2; the masked autoencoders with a running cell of arXiv:2205.14443.
+    Used as mask of the decoder too, where True = not reconstructed. Source: MAR (arXiv:2207.11660); as mask of the
+    decoder VideoMAE V2 (arXiv:2303.16727).
 
     Args:
         grid: Tokens of a clip along time, rows and columns; even numbers along rows and columns.

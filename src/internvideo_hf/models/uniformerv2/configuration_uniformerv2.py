@@ -50,6 +50,15 @@ class UniFormerV2Config(PreTrainedConfig):
 
     def validate_architecture(self) -> None:
         super().validate_architecture()
+        for name in (
+            "hidden_size",
+            "num_hidden_layers",
+            "num_attention_heads",
+            "num_global_attention_heads",
+            "num_frames",
+        ):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
         for name in ("num_attention_heads", "num_global_attention_heads"):
             if self.hidden_size % getattr(self, name):
                 raise ValueError(f"{name}={getattr(self, name)} must divide hidden_size={self.hidden_size}.")

@@ -1,0 +1,141 @@
+"""Adapters of the VideoMAE model kinds: classification, pretraining, and what the released loader does."""
+
+import re
+from pathlib import Path
+
+import torch
+from einops import rearrange
+from torch.nn.functional import cross_entropy
+
+from internvideo_hf.conversion import convert_checkpoint
+from internvideo_hf.conversion.internvideo_mae import CLASSIFIER, PRETRAINING
+from internvideo_hf.conversion.table import Table
+from internvideo_hf.models.internvideo_mae.modeling_internvideo_mae import (
+    InternVideoMAEForPreTraining,
+    InternVideoMAEForVideoClassification,
+    cut_into_cubes,
+    keep,
+)
+from parity.compare import Comparison, load_config, load_tensors
+
+FIRST = 8  # tokens that the reference data keeps of each stage
+
+
+def overrides(config: dict) -> dict:
+    """What no shape of a checkpoint tells, in our names, from the original constructor's numbers."""
+    constructor = config["constructor"]
+    told = {
+        "num_attention_heads": constructor.get("num_heads") or constructor["encoder_num_heads"],
+        "image_size": constructor["img_size"],
+        "num_frames": constructor.get("all_frames") or config.get("num_frames", 16),
+    }
+    if "decoder_num_heads" in constructor:
+        told["decoder_num_attention_heads"] = constructor["decoder_num_heads"]
+    if "num_segment" in constructor:
+        told["num_segments"] = constructor["num_segment"]
+    return told
+
+
+def as_ours(video: torch.Tensor) -> torch.Tensor:
+    return rearrange(video, "b c t h w -> b t c h w")
+
+
+def keep_stages(modules: dict[str, torch.nn.Module], take) -> dict[str, torch.Tensor]:
+    """Fill a dict with the outputs of modules by name, once they have run."""
+    stages = {}
+    for name, module in modules.items():
+        module.register_forward_hook(lambda module, args, output, name=name: stages.__setitem__(name, take(output)))
+    return stages
+
+
+def first_tokens(output) -> torch.Tensor:
+    return (output[0] if isinstance(output, tuple) else output)[:, :FIRST]
+
+
+def compare_gradients(compare: Comparison, prefix: str, model: torch.nn.Module, table: Table) -> None:
+    """Compare all stored gradients, which have the released names, with those of the tensors that each became."""
+    gradients = {name: weight.grad for name, weight in model.named_parameters()}
+    for stored in [name for name in compare.stored if name.startswith(prefix)]:
+        released = stored.removeprefix(prefix)
+        pattern = re.sub(r"(?<=blocks\.)\d+", "{}", released)
+        numbers = re.findall(r"(?<=blocks\.)\d+", released)
+        ours = [name.format(*numbers) for name in table[pattern].names]
+        gradient = torch.cat([gradients[name] for name in ours]) if len(ours) > 1 else gradients[ours[0]]
+        compare.close(stored, gradient.reshape(compare.stored[stored].shape))
+
+
+def videomae_classification(folder: Path, tmp_path: Path) -> None:
+    config, stored = load_config(folder), load_tensors(folder)
+    told = overrides(config)
+    if not config["position_table"].startswith("sinusoid table computed on this model own grid"):
+        # The released loader starts from the table of 224 pixels and 16 frames, and re-samples it.
+        told |= {"position_image_size": 224, "position_num_frames": 16}
+    convert_checkpoint(folder / "checkpoint.pth", tmp_path / "model", config_overrides=told)
+    model = InternVideoMAEForVideoClassification.from_pretrained(tmp_path / "model").eval()
+    encoder, segments = model.internvideo_mae, model.config.num_segments
+    compare = Comparison(stored, inputs=("pixel_values", "labels", "soft_targets"))
+    stages = keep_stages(
+        {
+            "act.patch_embed": encoder.embeddings,
+            "act.attn0": encoder.layers[0].self_attn,
+            "act.mlp0": encoder.layers[0].mlp,
+            **{f"act.blocks.{index}": layer for index, layer in enumerate(encoder.layers)},
+        },
+        first_tokens,
+    )
+    model.dropout.register_forward_hook(
+        lambda module, args, output: stages.__setitem__("act.head_dropout_in", args[0])
+    )
+
+    video, labels = as_ours(stored["pixel_values"]), stored["labels"]
+    _, grid = cut_into_cubes(encoder, video)
+    compare.close("pos_embed", encoder.positions(grid)[None])
+    logits = model(video).logits
+    compare.close("logits", logits)
+    for name in [name for name in stored if name.startswith("act.")]:
+        compare.close(name, stages[name])
+    if segments > 1:
+        model.train()
+        logits = model(video).logits
+        compare.close("logits_train_segment_mean", logits)
+        labels = labels[::segments]
+    compare.close("loss_ce", cross_entropy(logits, labels))
+    compare.close("loss_label_smoothing_0.1", cross_entropy(logits, labels, label_smoothing=0.1))
+    loss = model(video, labels=stored["soft_targets"]).loss
+    compare.close("loss_soft_target", loss)
+    loss.backward()
+    compare_gradients(compare, "grad_soft.", model, CLASSIFIER)
+    compare.finish()
+    torch.testing.assert_close(model(video, labels=labels).loss, stored["loss_ce"], atol=1e-5, rtol=1e-5)
+
+
+def videomae_pretraining(folder: Path, tmp_path: Path) -> None:
+    config, stored = load_config(folder), load_tensors(folder)
+    convert_checkpoint(folder / "checkpoint.pth", tmp_path / "model", config_overrides=overrides(config))
+    model = InternVideoMAEForPreTraining.from_pretrained(tmp_path / "model").eval()
+    encoder, decoder, mask = model.internvideo_mae, model.decoder, stored["mask"]
+    compare = Comparison(stored, inputs=("pixel_values", "mask"))
+    modules = {"act.encoder.norm": encoder.layernorm, "act.encoder_to_decoder": model.encoder_to_decoder}
+    modules |= {f"act.encoder.blocks.{index}": layer for index, layer in enumerate(encoder.layers)}
+    modules |= {f"act.decoder.blocks.{index}": layer for index, layer in enumerate(decoder.layers)}
+    stages = keep_stages(modules, first_tokens)
+
+    video = as_ours(stored["pixel_values"])
+    output = model(video, mask)
+    compare.close("pred", output.logits)
+    compare.close("loss_norm", output.loss)
+    cubes, grid = cut_into_cubes(encoder, video)
+    # Ours embeds visible cubes only; the stored stage is of all of them.
+    stages["act.encoder.patch_embed"] = encoder.embeddings(cubes)[:, :FIRST]
+    for name in [name for name in stored if name.startswith("act.")]:
+        compare.close(name, stages[name])
+    compare.close("pos_embed_encoder_first8", encoder.positions(grid)[None, :8])
+    compare.close("pos_embed_decoder_last8", decoder.positions(grid)[None, -8:])
+    compare.close("target_norm", model.targets(keep(cubes, mask)))
+    output.loss.backward()
+    compare_gradients(compare, "grad.", model, PRETRAINING)
+
+    model.config.norm_pix_loss = False
+    compare.close("target_raw_first4", model.targets(keep(cubes, mask))[:, :4])
+    compare.close("loss_raw", model(video, mask).loss)
+    compare.finish()
