@@ -13,6 +13,10 @@ __version__ = "0.1.0"
 # Public name -> the module that defines it.
 _EXPORTS = {
     "CheckpointError": "internvideo_hf.conversion.errors",
+    "InternVideoMAEConfig": "internvideo_hf.models.internvideo_mae.configuration_internvideo_mae",
+    "InternVideoMAEForPreTraining": "internvideo_hf.models.internvideo_mae.modeling_internvideo_mae",
+    "InternVideoMAEForVideoClassification": "internvideo_hf.models.internvideo_mae.modeling_internvideo_mae",
+    "InternVideoMAEModel": "internvideo_hf.models.internvideo_mae.modeling_internvideo_mae",
     "InternVideoMMConfig": "internvideo_hf.models.internvideo_mm.configuration_internvideo_mm",
     "InternVideoMMModel": "internvideo_hf.models.internvideo_mm.modeling_internvideo_mm",
     "InternVideoProcessor": "internvideo_hf.processing.processing",

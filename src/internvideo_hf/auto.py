@@ -2,11 +2,24 @@
 
 from dataclasses import dataclass, field
 
-from transformers import AutoConfig, AutoModel, AutoProcessor, AutoVideoProcessor
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForPreTraining,
+    AutoModelForVideoClassification,
+    AutoProcessor,
+    AutoVideoProcessor,
+)
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 from transformers.models.auto.auto_factory import _BaseAutoModelClass
 
+from internvideo_hf.models.internvideo_mae.configuration_internvideo_mae import InternVideoMAEConfig
+from internvideo_hf.models.internvideo_mae.modeling_internvideo_mae import (
+    InternVideoMAEForPreTraining,
+    InternVideoMAEForVideoClassification,
+    InternVideoMAEModel,
+)
 from internvideo_hf.models.internvideo_mm.configuration_internvideo_mm import InternVideoMMConfig
 from internvideo_hf.models.internvideo_mm.modeling_internvideo_mm import InternVideoMMModel
 from internvideo_hf.models.uniformerv2.configuration_uniformerv2 import UniFormerV2Config
@@ -32,6 +45,14 @@ class Family:
 
 FAMILIES = {
     "uniformerv2": Family(UniFormerV2Config, {AutoModel: UniFormerV2Model}),
+    "internvideo_mae": Family(
+        InternVideoMAEConfig,
+        {
+            AutoModel: InternVideoMAEModel,
+            AutoModelForPreTraining: InternVideoMAEForPreTraining,
+            AutoModelForVideoClassification: InternVideoMAEForVideoClassification,
+        },
+    ),
     "internvideo_mm": Family(InternVideoMMConfig, {AutoModel: InternVideoMMModel}, InternVideoProcessor),
 }
 

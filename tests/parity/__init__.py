@@ -1,8 +1,11 @@
 """The parity adapters: kind of a reference case -> function that runs it and compares every stored value."""
 
-from parity import internvideo_mm, sampling, videomae_data
+from parity import internvideo_mae, internvideo_mm, sampling, videomae_data
 
 ADAPTERS = {
+    "videomae_classification": internvideo_mae.videomae_classification,
+    "videomae_loading": internvideo_mae.videomae_loading,
+    "videomae_pretraining": internvideo_mae.videomae_pretraining,
     "mm_load_video": internvideo_mm.mm_load_video,
     "mm_tokenizer": internvideo_mm.mm_tokenizer,
     "mm_zero_shot": internvideo_mm.mm_zero_shot,

@@ -9,7 +9,8 @@ from torch.nn.functional import cross_entropy
 
 from internvideo_hf.conversion import convert_checkpoint
 from internvideo_hf.conversion.internvideo_mae import CLASSIFIER, PRETRAINING
-from internvideo_hf.conversion.table import Table
+from internvideo_hf.conversion.loading import load_state_dict
+from internvideo_hf.conversion.table import Table, convert_state_dict, released_name
 from internvideo_hf.models.internvideo_mae.modeling_internvideo_mae import (
     InternVideoMAEForPreTraining,
     InternVideoMAEForVideoClassification,
@@ -138,4 +139,51 @@ def videomae_pretraining(folder: Path, tmp_path: Path) -> None:
     model.config.norm_pix_loss = False
     compare.close("target_raw_first4", model.targets(keep(cubes, mask))[:, :4])
     compare.close("loss_raw", model(video, mask).loss)
+    compare.finish()
+
+
+HEADS = {"Kinetics-400": "k400", "Kinetics-600": "k600", "Kinetics-700": "k700"}
+
+
+@torch.no_grad()
+def videomae_loading(folder: Path, tmp_path: Path) -> None:
+    """What the released fine-tuning loader makes of a checkpoint, done by converter and `from_pretrained`."""
+    config, stored = load_config(folder), load_tensors(folder)
+    constructor, told = config["constructor"], overrides(config)
+    if not config["own_grid_table"]:
+        told |= {"position_image_size": 224, "position_num_frames": 16}
+    state_dict = load_state_dict(folder / "checkpoint.pth")
+    head = HEADS.get(config["loader_args"].get("data_set"))
+    if not any(name.endswith("head.weight") and len(weight) == 710 for name, weight in state_dict.items()):
+        head = None
+    if any("decoder." in name for name in state_dict):
+        # The reference does not say how many heads its decoder has, which is thrown away here: one fits all widths.
+        told["decoder_num_attention_heads"] = 1
+    convert_checkpoint(folder / "checkpoint.pth", tmp_path / "model", config_overrides=told, head=head)
+    model, loading = InternVideoMAEForVideoClassification.from_pretrained(
+        tmp_path / "model",
+        num_labels=constructor["num_classes"],
+        use_mean_pooling=constructor.get("use_mean_pooling", True),
+        ignore_mismatched_sizes=True,
+        output_loading_info=True,
+    )
+    fresh = loading["missing_keys"] | {name for name, *_ in loading["mismatched_keys"]}
+    assert {released_name(name, CLASSIFIER) for name in fresh} == set(
+        config["tensors_not_initialised_from_checkpoint"]
+    )
+    given = {name: value for name, value in stored.items() if name.startswith("not_from_checkpoint.")}
+    weights = model.state_dict()
+    for name in fresh:
+        weights[name].copy_(given[f"not_from_checkpoint.{released_name(name, CLASSIFIER)}"])
+
+    compare = Comparison(stored, inputs=("pixel_values", *given))
+    for name in [name for name in stored if name.startswith("after.")]:
+        ours = convert_state_dict({name.removeprefix("after."): stored[name]}, CLASSIFIER)[0]
+        for key, value in ours.items():
+            torch.testing.assert_close(weights[key], value, atol=0, rtol=0)
+        compare.open.discard(name)
+    video = as_ours(stored["pixel_values"])
+    _, grid = cut_into_cubes(model.internvideo_mae, video)
+    compare.close("pos_embed", model.internvideo_mae.positions(grid)[None])
+    compare.close("logits", model.eval()(video).logits)
     compare.finish()

@@ -9,27 +9,28 @@ from typing import Any
 import torch
 from huggingface_hub import ModelCard, ModelCardData
 from huggingface_hub.errors import StrictDataclassError
-from transformers import AutoModel
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from internvideo_hf import auto
-from internvideo_hf.conversion import internvideo_mm
+from internvideo_hf.conversion import internvideo_mae, internvideo_mm, transformers_videomae
 from internvideo_hf.conversion.errors import CheckpointError
 from internvideo_hf.conversion.loading import load_state_dict
 from internvideo_hf.conversion.released import rows_of_file
 from internvideo_hf.conversion.saving import save_safetensors, whole_folder
 from internvideo_hf.conversion.table import check_complete, convert_state_dict
 
-# Each family's module has: recognises, normalise, table_for, config_from, build_processor.
-FAMILIES = {"internvideo_mm": internvideo_mm}
+# Each family's module has: recognises, normalise, choose_head, known_head, table_for, model_class, config_from,
+# build_processor. A question is asked of the families in this order.
+FAMILIES = {"internvideo_mm": internvideo_mm, "internvideo_mae": internvideo_mae}
+
+# What else than our own classes a model can be written for -> its family, and the function that does it.
+TARGETS = {"transformers-videomae": ("internvideo_mae", transformers_videomae.export)}
 
 # Families that this converter can name but not convert, by a tensor that each of their files holds.
 STRANGERS = {
     "visual.proj": "an image CLIP model, from which `internvideo_hf.initialize_from_clip` starts InternVideo-MM",
-    "encoder.patch_embed.proj.weight": "a VideoMAE pretraining checkpoint, which this converter does not read yet",
-    "patch_embed.proj.weight": "a VideoMAE checkpoint, which this converter does not read yet",
     "backbone.transformer.proj.2.weight": "a UniFormerV2 classifier, which this converter does not read yet",
     "vision_encoder.class_embedding": "a ViCLIP checkpoint, which this converter does not read yet",
 }
@@ -49,6 +50,7 @@ class ConversionReport:
         output_dir: the written folder.
         num_tensors, num_parameters: of the converted model.
         left_out: names in the released file that have no place in the model, with the reason for each.
+        head: the data set whose classes the classification head has; None without a head, or an unknown one.
     """
 
     family: str
@@ -56,6 +58,7 @@ class ConversionReport:
     num_tensors: int
     num_parameters: int
     left_out: dict[str, str] = field(default_factory=dict)
+    head: str | None = None
 
 
 def convert_checkpoint(
@@ -63,6 +66,8 @@ def convert_checkpoint(
     output_dir: str | Path,
     *,
     config_overrides: Mapping[str, Any] | None = None,
+    head: str | None = None,
+    to: str | None = None,
     dtype: str = "float32",
     trust_pickle: bool = False,
     overwrite: bool = False,
@@ -76,6 +81,9 @@ def convert_checkpoint(
         checkpoint: the released file; see `load_state_dict` for the layouts.
         output_dir: the folder to write; it appears whole or not at all.
         config_overrides: configuration values that no shape tells, nested as in `config.json`.
+        head: the data set whose classes a classification head has, a name in `internvideo_hf.recipes.labels`. Where
+            the file tells it, it need not be said; k400, k600 and k700 can be taken out of a Kinetics-710 head.
+        to: write the model for other classes than ours, a name in `TARGETS`.
         dtype: number type to store: float32, float16 or bfloat16.
         trust_pickle: run the code that the file may hold.
         overwrite: replace `output_dir` if it holds a model already; it stays as it is if the conversion fails.
@@ -87,31 +95,48 @@ def convert_checkpoint(
     """
     checkpoint, output_dir = Path(checkpoint), Path(output_dir)
     _check_output(output_dir, checkpoint, overwrite)
+    if to is not None and to not in TARGETS:
+        raise ValueError(f"Unknown target {to!r}, expected one of {', '.join(TARGETS)}.")
     if dtype not in DTYPES:
         raise ValueError(f"Unknown dtype {dtype!r}, expected one of {', '.join(DTYPES)}.")
 
     state_dict = load_state_dict(checkpoint, trust_pickle=trust_pickle)
     family = _recognise(state_dict, checkpoint)
     converter = FAMILIES[family]
+    if to is not None and TARGETS[to][0] != family:
+        raise ValueError(f"A model of the family {family} cannot be written as {to}.")
     state_dict = converter.normalise(state_dict)
     _check_overrides(config_overrides or {}, auto.FAMILIES[family].config)
+    rows = rows_of_file(checkpoint.name, family)
+    overrides = dict(config_overrides or {})
+    if len(rows) == 1:
+        overrides = {**rows[0]["config"], **overrides}
+    labels = None
+    if head := head or converter.known_head(state_dict, rows):
+        state_dict, labels = converter.choose_head(state_dict, head)
     table = converter.table_for(state_dict)
     converted, left_out = convert_state_dict(state_dict, table)
-    model = _empty_model(family, state_dict, config_overrides or {})
+    model = _empty_model(family, state_dict, overrides)
     check_complete(model, converted, table)
     model.load_state_dict(converted, assign=True)
+    if labels is not None:
+        model.config.id2label = dict(enumerate(labels))
+        model.config.label2id = {label: index for index, label in enumerate(labels)}
+    processor = converter.build_processor(model.config)
+    if to is not None:
+        model, converted, processor = TARGETS[to][1](model.config, converted)
 
     config = model.config
     config.architectures = [type(model).__name__]
     for part in (config, *(getattr(config, name) for name in config.sub_configs_defaults)):
         part.dtype = dtype
     report = ConversionReport(
-        family, output_dir, len(converted), sum(tensor.numel() for tensor in converted.values()), left_out
+        family, output_dir, len(converted), sum(tensor.numel() for tensor in converted.values()), left_out, head
     )
     with whole_folder(output_dir) as folder:
         config.save_pretrained(folder)
-        converter.build_processor(config).save_pretrained(folder)
-        _model_card(config, report, checkpoint.name).save(folder / "README.md")
+        processor.save_pretrained(folder)
+        _model_card(model, report, checkpoint.name, rows).save(folder / "README.md")
         # Last, since reading the mapped file makes it count as memory in use, all of it in the end.
         save_safetensors(converted, folder / SAFE_WEIGHTS_NAME, DTYPES[dtype])
     return report
@@ -139,7 +164,7 @@ def _empty_model(family: str, state_dict: Mapping[str, torch.Tensor], overrides:
     try:
         config = FAMILIES[family].config_from(state_dict, overrides)
         with torch.device("meta"):
-            return auto.FAMILIES[family].models[AutoModel](config)
+            return auto.FAMILIES[family].models[FAMILIES[family].model_class(state_dict)](config)
     except StrictDataclassError as error:
         # The error itself speaks of validators; what the user can mend stands in its cause.
         raise ValueError(f"These settings make no model: {error.__cause__ or error}") from error
@@ -173,8 +198,9 @@ def _check_overrides(overrides: Mapping[str, Any], config_class: type[PreTrained
             _check_overrides(value, config_class.sub_configs_defaults[key].config_class, f"{where}{key}.")
 
 
-def _model_card(config: PreTrainedConfig, report: ConversionReport, source: str) -> ModelCard:
-    rows = rows_of_file(source, report.family)
+def _model_card(
+    model: PreTrainedModel, report: ConversionReport, source: str, rows: list[dict[str, Any]]
+) -> ModelCard:
     addresses = [f"{row['name']}: {row['address']}" for row in rows]
     if len(addresses) > 1:
         addresses = ["one of the released files of this name", *addresses]
@@ -182,7 +208,7 @@ def _model_card(config: PreTrainedConfig, report: ConversionReport, source: str)
     data = ModelCardData(
         library_name="transformers",
         tags=["internvideo_hf", "video", report.family],
-        pipeline_tag="zero-shot-video-classification" if config.projection_dim else None,
+        pipeline_tag=_pipeline_tag(model),
         license="other",
     )
     reasons = dict.fromkeys(report.left_out.values())
@@ -199,3 +225,9 @@ def _model_card(config: PreTrainedConfig, report: ConversionReport, source: str)
         f"- Licence of the weights: {'; '.join(licences) or 'ask whoever made the file'}\n\n"
         f"## Left out\n{left_out or chr(10) + 'Nothing.'}\n"
     )
+
+
+def _pipeline_tag(model: PreTrainedModel) -> str | None:
+    if type(model).__name__.endswith("ForVideoClassification"):
+        return "video-classification"
+    return "zero-shot-video-classification" if getattr(model.config, "projection_dim", None) else None

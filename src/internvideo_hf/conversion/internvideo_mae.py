@@ -5,11 +5,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from transformers import AutoModelForPreTraining, AutoModelForVideoClassification
 
 from internvideo_hf.conversion.errors import CheckpointError
 from internvideo_hf.conversion.table import Become, Table, flatten, rename, split_rows
 from internvideo_hf.models.internvideo_mae.configuration_internvideo_mae import SIZES, InternVideoMAEConfig
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
+from internvideo_hf.recipes.labels import LABEL_SETS, ROWS_IN_K710, load_labels, rows_in_k710
 
 HEAD_DIM = 64  # of sizes that were never released
 HEADS = {size["hidden_size"]: size["num_attention_heads"] for size in SIZES.values()}
@@ -87,6 +89,49 @@ def is_pretraining(state_dict: Mapping[str, torch.Tensor]) -> bool:
 def table_for(state_dict: Mapping[str, torch.Tensor]) -> Table:
     """The key table of the file's kind."""
     return PRETRAINING if is_pretraining(state_dict) else CLASSIFIER
+
+
+def model_class(state_dict: Mapping[str, torch.Tensor]) -> type:
+    """The Auto class that the file's model belongs to."""
+    return AutoModelForPreTraining if is_pretraining(state_dict) else AutoModelForVideoClassification
+
+
+def choose_head(state_dict: Mapping[str, torch.Tensor], head: str) -> tuple[dict[str, torch.Tensor], list[str]]:
+    """Give the classification head the classes of a data set.
+
+    Args:
+        state_dict: as `normalise` gives it.
+        head: a name in `LABEL_SETS`. A Kinetics-710 head also gives k400, k600 and k700: their rows are picked.
+
+    Returns:
+        The tensors, and the class names in the head's order.
+
+    Raises:
+        CheckpointError: if the file has no head, or one of other classes.
+    """
+    labels = load_labels(head)
+    if "head.weight" not in state_dict:
+        raise CheckpointError("This file has no classification head: it is of pretraining. Leave out --head.")
+    rows = len(state_dict["head.weight"])
+    if rows == len(labels):
+        return dict(state_dict), labels
+    if rows == 710 and head in ROWS_IN_K710:
+        kept = rows_in_k710(head)
+        picked = {name: state_dict[name][kept] for name in ("head.weight", "head.bias") if name in state_dict}
+        return {**state_dict, **picked}, labels
+    raise CheckpointError(
+        f"The file's head has {rows} classes and {head} has {len(labels)}. Give the set that it was trained on."
+    )
+
+
+def known_head(state_dict: Mapping[str, torch.Tensor], rows: list[dict[str, Any]]) -> str | None:
+    """The data set of the head, where the released rows that the file may be, or its number of classes, tell it."""
+    if "head.weight" not in state_dict:
+        return None
+    classes = len(state_dict["head.weight"])
+    fitting = [name for name in LABEL_SETS if len(load_labels(name)) == classes]
+    named = {row["labels"] for row in rows if row["labels"] in fitting}
+    return named.pop() if len(named) == 1 else fitting[0] if len(fitting) == 1 else None
 
 
 def config_from(state_dict: Mapping[str, torch.Tensor], overrides: Mapping[str, Any]) -> InternVideoMAEConfig:

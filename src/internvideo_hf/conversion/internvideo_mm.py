@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from transformers import AutoModel
 
 from internvideo_hf.conversion.errors import CheckpointError
 from internvideo_hf.conversion.table import LeaveOut, Table, flatten, rename, split_rows, transpose
@@ -115,6 +116,24 @@ def table_for(state_dict: Mapping[str, torch.Tensor]) -> Table:
     """
     outside = {name for name in state_dict if not name.startswith(PREFIX)}
     return TABLE | {name: LeaveOut(OUTSIDE.get(name.split(".")[0], "outside the two towers")) for name in outside}
+
+
+def model_class(state_dict: Mapping[str, torch.Tensor]) -> type:
+    """The Auto class that the file's model belongs to."""
+    return AutoModel
+
+
+def choose_head(state_dict: Mapping[str, torch.Tensor], head: str) -> tuple[dict[str, torch.Tensor], list[str]]:
+    """Refuse to choose classes: the model is told them when it is asked.
+
+    Raises:
+        CheckpointError: always.
+    """
+    raise CheckpointError("An InternVideo-MM model has no classification head: leave out --head.")
+
+
+def known_head(state_dict: Mapping[str, torch.Tensor], rows: list[dict[str, Any]]) -> None:
+    """No data set: there is no classification head."""
 
 
 def config_from(state_dict: Mapping[str, torch.Tensor], overrides: Mapping[str, Any]) -> InternVideoMMConfig:
