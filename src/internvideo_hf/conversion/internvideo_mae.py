@@ -77,8 +77,9 @@ def recognises(state_dict: Mapping[str, torch.Tensor]) -> bool:
 
 
 def normalise(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The tensors without the `backbone.` that some training code writes before them."""
-    return {name.removeprefix("backbone."): tensor for name, tensor in state_dict.items()}
+    """The tensors under the released names, also where training code writes `backbone.` before the encoder's."""
+    prefix = "encoder." if is_pretraining(state_dict) else ""
+    return {re.sub(r"^backbone\.", prefix, name): tensor for name, tensor in state_dict.items()}
 
 
 def is_pretraining(state_dict: Mapping[str, torch.Tensor]) -> bool:

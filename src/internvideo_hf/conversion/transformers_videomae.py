@@ -37,8 +37,8 @@ TABLE: Table = {
 }
 
 SHARED = (
-    "hidden_size num_hidden_layers num_attention_heads intermediate_size image_size num_frames patch_size tubelet_size "
-    "num_channels hidden_act layer_norm_eps use_mean_pooling norm_pix_loss decoder_hidden_size initializer_range "
+    "hidden_size num_hidden_layers num_attention_heads intermediate_size image_size num_frames patch_size "
+    "tubelet_size num_channels hidden_act layer_norm_eps use_mean_pooling norm_pix_loss decoder_hidden_size initializer_range "
     "decoder_num_hidden_layers decoder_num_attention_heads decoder_intermediate_size"
 ).split()
 
