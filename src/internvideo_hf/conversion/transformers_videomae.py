@@ -37,10 +37,10 @@ TABLE: Table = {
 }
 
 SHARED = (
-    "hidden_size num_hidden_layers num_attention_heads intermediate_size image_size num_frames patch_size "
-    "tubelet_size num_channels hidden_act layer_norm_eps use_mean_pooling norm_pix_loss decoder_hidden_size initializer_range "
-    "decoder_num_hidden_layers decoder_num_attention_heads decoder_intermediate_size"
-).split()
+    "hidden_size num_hidden_layers num_attention_heads intermediate_size image_size num_frames patch_size tubelet_size",
+    "num_channels hidden_act layer_norm_eps initializer_range use_mean_pooling norm_pix_loss decoder_hidden_size",
+    "decoder_num_hidden_layers decoder_num_attention_heads decoder_intermediate_size",
+)
 
 
 def export(
@@ -64,7 +64,7 @@ def export(
     if reasons := [reason for reason, holds in obstacles.items() if holds]:
         raise ValueError(f"transformers' VideoMAE cannot compute this model: {' and '.join(reasons)}.")
     stock = VideoMAEConfig(
-        **{name: getattr(config, name) for name in SHARED},
+        **{name: getattr(config, name) for line in SHARED for name in line.split()},
         qkv_bias=config.qkv_bias,
         id2label=config.id2label,
         label2id=config.label2id,

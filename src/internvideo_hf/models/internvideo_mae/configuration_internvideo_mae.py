@@ -3,51 +3,25 @@
 from huggingface_hub.dataclasses import strict
 from transformers.configuration_utils import PreTrainedConfig
 
-# Released sizes: encoder, then decoder of pretraining.
+# Sizes by name. Encoder width, layers, heads; decoder width, layers, heads as the pretraining scripts set them.
 SIZES = {
-    "small": {
-        "hidden_size": 384,
-        "num_hidden_layers": 12,
-        "num_attention_heads": 6,
-        "decoder_hidden_size": 192,
-        "decoder_num_attention_heads": 3,
-        "decoder_num_hidden_layers": 4,
-    },
-    "base": {
-        "hidden_size": 768,
-        "num_hidden_layers": 12,
-        "num_attention_heads": 12,
-        "decoder_hidden_size": 384,
-        "decoder_num_attention_heads": 6,
-        "decoder_num_hidden_layers": 4,
-    },
-    "large": {
-        "hidden_size": 1024,
-        "num_hidden_layers": 24,
-        "num_attention_heads": 16,
-        "decoder_hidden_size": 512,
-        "decoder_num_attention_heads": 8,
-        "decoder_num_hidden_layers": 12,
-    },
-    "huge": {
-        "hidden_size": 1280,
-        "num_hidden_layers": 32,
-        "num_attention_heads": 16,
-        "decoder_hidden_size": 512,
-        "decoder_num_attention_heads": 8,
-        "decoder_num_hidden_layers": 8,
-    },
-    "giant": {
-        "hidden_size": 1408,
-        "num_hidden_layers": 40,
-        "num_attention_heads": 16,
-        "patch_size": 14,
-        "intermediate_size": 6144,
-        "decoder_hidden_size": 512,
-        "decoder_num_attention_heads": 8,
-        "decoder_num_hidden_layers": 4,
-    },
+    name: dict(
+        zip(
+            ("hidden_size", "num_hidden_layers", "num_attention_heads")
+            + ("decoder_hidden_size", "decoder_num_hidden_layers", "decoder_num_attention_heads"),
+            numbers,
+            strict=True,
+        )
+    )
+    for name, numbers in {
+        "small": (384, 12, 6, 192, 4, 3),
+        "base": (768, 12, 12, 384, 4, 6),
+        "large": (1024, 24, 16, 512, 12, 8),
+        "huge": (1280, 32, 16, 512, 8, 8),
+        "giant": (1408, 40, 16, 512, 4, 8),
+    }.items()
 }
+SIZES["giant"] |= {"patch_size": 14, "intermediate_size": 6144}
 
 
 @strict
