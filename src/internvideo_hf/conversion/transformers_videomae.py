@@ -37,9 +37,9 @@ TABLE: Table = {
 }
 
 SHARED = (
-    "hidden_size num_hidden_layers num_attention_heads intermediate_size image_size num_frames patch_size tubelet_size",
-    "num_channels hidden_act layer_norm_eps initializer_range use_mean_pooling norm_pix_loss decoder_hidden_size",
-    "decoder_num_hidden_layers decoder_num_attention_heads decoder_intermediate_size",
+    "hidden_size num_hidden_layers num_attention_heads intermediate_size image_size num_frames patch_size",
+    "tubelet_size num_channels hidden_act layer_norm_eps initializer_range use_mean_pooling norm_pix_loss",
+    "decoder_hidden_size decoder_num_hidden_layers decoder_num_attention_heads decoder_intermediate_size",
 )
 
 
