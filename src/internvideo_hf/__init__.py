@@ -21,6 +21,8 @@ _EXPORTS = {
     "InternVideoMMModel": "internvideo_hf.models.internvideo_mm.modeling_internvideo_mm",
     "InternVideoProcessor": "internvideo_hf.processing.processing",
     "InternVideoVideoProcessor": "internvideo_hf.processing.video_processing",
+    "FeatureExtractor": "internvideo_hf.extraction",
+    "MultiViewVideoClassificationPipeline": "internvideo_hf.pipelines.multi_view_video_classification",
     "UniFormerV2Config": "internvideo_hf.models.uniformerv2.configuration_uniformerv2",
     "UniFormerV2Model": "internvideo_hf.models.uniformerv2.modeling_uniformerv2",
     "VideoDecodeError": "internvideo_hf.video",

@@ -13,6 +13,7 @@ from transformers import (
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 from transformers.models.auto.auto_factory import _BaseAutoModelClass
+from transformers.models.auto.modeling_auto import MODEL_FOR_VIDEO_CLASSIFICATION_MAPPING_NAMES
 
 from internvideo_hf.models.internvideo_mae.configuration_internvideo_mae import InternVideoMAEConfig
 from internvideo_hf.models.internvideo_mae.modeling_internvideo_mae import (
@@ -64,6 +65,10 @@ def register() -> None:
         AutoVideoProcessor.register(family.config, InternVideoVideoProcessor, exist_ok=True)
         for auto_class, model_class in family.models.items():
             auto_class.register(family.config, model_class, exist_ok=True)
+        if AutoModelForVideoClassification in family.models:
+            # transformers' own pipeline calls a class an error that is not in this list, and then works with it.
+            name = family.models[AutoModelForVideoClassification].__name__
+            MODEL_FOR_VIDEO_CLASSIFICATION_MAPPING_NAMES[model_type] = name
         if family.processor is not None:
             AutoProcessor.register(family.config, family.processor, exist_ok=True)
 

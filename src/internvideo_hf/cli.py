@@ -6,7 +6,9 @@ Nothing here imports torch before a command needs it, so that `--help` answers a
 
 import json
 import os
+import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,6 +37,12 @@ def convert(
         Path | None,
         typer.Option(help="JSON file with configuration values that no shape tells, nested as in config.json."),
     ] = None,
+    head: Annotated[
+        str | None, typer.Option(help="Data set of the head's classes, such as k400; a K710 head gives it too.")
+    ] = None,
+    to: Annotated[
+        str | None, typer.Option(help='"transformers-videomae": a folder for transformers\' own VideoMAE classes.')
+    ] = None,
     dtype: Annotated[str, typer.Option(help="Number type to store: float32, float16 or bfloat16.")] = "float32",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUTPUT if it is there.")] = False,
     trust_pickle: Annotated[
@@ -56,6 +64,8 @@ def convert(
         checkpoint,
         output,
         config_overrides=overrides,
+        head=head,
+        to=to,
         dtype=dtype,
         trust_pickle=trust_pickle,
         overwrite=overwrite,
@@ -63,6 +73,10 @@ def convert(
     if quiet:
         return
     typer.echo(f"{checkpoint}: recognised as {report.family}.")
+    if report.head is not None:
+        typer.echo(f"Its classes are those of {report.head}.")
+    elif report.num_labels is not None:
+        typer.echo(f"Its {report.num_labels} classes keep their numbers, for no label map is known: --head names one.")
     for name, reason in report.left_out.items():
         typer.echo(f"left out  {name}  ({reason})")
     typer.echo(
@@ -102,39 +116,125 @@ def zero_shot(
     options = {"hypothesis_template": template, "prompts": prompts}
     _check_model(model)
     _quieten_transformers()
-    import torch
-    from tqdm import tqdm
     from transformers import pipeline
 
-    from internvideo_hf import VideoDecodeError
-
-    try:
-        device = None if device is None else torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f"--device {device}: {error}") from error
-    classify = pipeline(
+    answer = pipeline(
         "zero-shot-video-classification",
         model=model,
-        device=device,
+        device=_device(device),
         candidate_labels=candidates,
         top_k=top_k,
         num_clips=num_clips,
         **{name: value for name, value in options.items() if value is not None},
     )
-    answers, failures = [], []
-    for video in tqdm(videos, desc="Classifying", unit="video", disable=quiet or len(videos) == 1):
-        try:
-            results = classify(video)
-        except VideoDecodeError as error:
-            failures.append(str(error))
-            answers.append({"video": video, "error": str(error)})
-            continue
-        answers.append({"video": video, "results": results})
-        if not as_json:
-            tqdm.write(_answer(video, results))
-    if as_json:
-        typer.echo(json.dumps(answers, indent=2, ensure_ascii=False))
+    _answer_each(videos, answer, as_json, quiet)
+
+
+@app.command()
+def classify(
+    videos: Annotated[list[str], typer.Argument(help="Video files, folders of frames, or http(s) addresses.")],
+    model: Annotated[str, typer.Option(help="The folder of a converted classifier, or its name on the Hub.")],
+    views: Annotated[
+        str | None, typer.Option(help="Clips x crops of each video, such as 5x3, whose scores are averaged.")
+    ] = None,
+    merge: Annotated[str, typer.Option(help='What is averaged over views: "prob", or "score" for logits.')] = "prob",
+    top_k: Annotated[int, typer.Option(min=1, help="Labels to show for each video.")] = 5,
+    device: Annotated[str | None, typer.Option(help='Such as "cuda", "cpu"; the accelerator if there is one.')] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Name the class of videos, among those that a fine-tuned model knows.
+
+    Example: internvideo classify clip.mp4 --model vit-b-k400 --views 5x3
+    """
+    clips_and_crops = _views(views)
+    _check_model(model)
+    _quieten_transformers()
+    from transformers import pipeline
+
+    answer = pipeline(
+        "multi-view-video-classification",
+        model=model,
+        device=_device(device),
+        merge=merge,
+        top_k=top_k,
+        **clips_and_crops,
+    )
+    _answer_each(videos, answer, as_json, quiet)
+
+
+@app.command()
+def extract(
+    videos: Annotated[list[str], typer.Argument(help="Video files, folders of frames, or http(s) addresses.")],
+    model: Annotated[str, typer.Option(help="The folder of a converted model, or its name on the Hub.")],
+    out: Annotated[Path, typer.Option(help="The folder for NAME.safetensors and NAME.json of each video.")],
+    window: Annotated[int, typer.Option(min=1, help="Frames of a window.")] = 16,
+    stride: Annotated[int, typer.Option(min=1, help="Frames from one window's start to the next one's.")] = 4,
+    batch_size: Annotated[int, typer.Option(min=1, help="Windows that go through the model at once.")] = 8,
+    npy: Annotated[bool, typer.Option("--npy", help="Write NAME.npy besides.")] = False,
+    device: Annotated[str | None, typer.Option(help='Such as "cuda", "cpu"; the accelerator if there is one.')] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Write sliding-window features of long videos, each frame decoded once.
+
+    What was done is kept: run the same command again after a kill. NAME.json tells fps, stride and the time of each
+    row.
+
+    Example: internvideo extract match.mp4 --model vit-h --window 16 --stride 4 --out features
+    """
+    names = [Path(video).name for video in videos]
+    if doubled := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f"Several videos are called {', '.join(sorted(doubled))}: extract them to different folders.")
+    _check_model(model)
+    _quieten_transformers()
+    from tqdm import tqdm
+
+    from internvideo_hf import FeatureExtractor, VideoDecodeError
+    from internvideo_hf.extraction import extract_to_file
+
+    extractor = FeatureExtractor(model, window, stride, batch_size, _device(device))
+    out.mkdir(parents=True, exist_ok=True)
+    failures = []
+    for video, name in zip(videos, names, strict=True):
+        path = out / f"{name}.safetensors"
+        with tqdm(desc=name, unit="row", disable=quiet) as bar:
+
+            def show(done: int, total: int, bar=bar) -> None:
+                bar.total = total
+                bar.update(done - bar.n)
+
+            try:
+                new = extract_to_file(extractor, video, path, as_npy=npy, on_rows=show)
+            except (VideoDecodeError, FileExistsError) as error:
+                failures.append(str(error))
+                continue
+        if not quiet:
+            typer.echo(str(path) if new else f"{path} (was there already)")
     _report_failures(failures, len(videos))
+
+
+@app.command()
+def reconstruct(
+    video: Annotated[str, typer.Argument(help="A video file, a folder of frames, or an http(s) address.")],
+    model: Annotated[str, typer.Option(help="The folder of a converted pretrained VideoMAE, or its name on the Hub.")],
+    out: Annotated[Path, typer.Option(help="The picture to write, such as grid.png.")],
+    mask: Annotated[str, typer.Option(help="How cubes are hidden: tube, random, running_cell, ...")] = "tube",
+    mask_ratio: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of the cubes to hide.")] = 0.9,
+    columns: Annotated[int, typer.Option(min=1, help="Frames to draw.")] = 8,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the mask.")] = 0,
+) -> None:
+    """Draw a video, the part of it that a masked autoencoder sees, and what it makes of that.
+
+    Example: internvideo reconstruct clip.mp4 --model vit-h-pretrained --out grid.png
+    """
+    _check_model(model)
+    _quieten_transformers()
+    from internvideo_hf.reconstruction import PICTURES, reconstruct, save_picture
+
+    if out.suffix.lower() not in PICTURES:
+        raise ValueError(f"{out} must end in one of {', '.join(PICTURES)}.")
+    save_picture(reconstruct(video, model, mask=mask, mask_ratio=mask_ratio, columns=columns, seed=seed), out)
+    typer.echo(f"Wrote {out}: original, masked and reconstructed frames.")
 
 
 @app.command()
@@ -153,9 +253,33 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
-def _answer(video: str, results: list[dict[str, Any]]) -> str:
-    lines = [f"  {result['score']:6.1%}  {result['label']}  (cosine {result['similarity']:.3f})" for result in results]
-    return "\n".join([video, *lines])
+def _answer_each(
+    videos: list[str], pipeline: Callable[[str], list[dict[str, Any]]], as_json: bool, quiet: bool
+) -> None:
+    """Print a pipeline's answer for each video that can be read, and list the others at the end."""
+    from tqdm import tqdm
+
+    from internvideo_hf import VideoDecodeError
+
+    answers, failures = [], []
+    for video in tqdm(videos, desc="Classifying", unit="video", disable=quiet or len(videos) == 1):
+        try:
+            results = pipeline(video)
+        except VideoDecodeError as error:
+            failures.append(str(error))
+            answers.append({"video": video, "error": str(error)})
+            continue
+        answers.append({"video": video, "results": results})
+        if not as_json:
+            tqdm.write("\n".join([video, *map(_line, results)]))
+    if as_json:
+        typer.echo(json.dumps(answers, indent=2, ensure_ascii=False))
+    _report_failures(failures, len(videos))
+
+
+def _line(result: dict[str, Any]) -> str:
+    cosine = f"  (cosine {result['similarity']:.3f})" if "similarity" in result else ""
+    return f"  {result['score']:6.1%}  {result['label']}{cosine}"
 
 
 def _report_failures(failures: list[str], asked: int) -> None:
@@ -166,6 +290,25 @@ def _report_failures(failures: list[str], asked: int) -> None:
     for failure in failures:
         typer.echo(f"  {failure}", err=True)
     raise typer.Exit(DONE_IN_PART if len(failures) < asked else REFUSED)
+
+
+def _device(name: str | None) -> Any:
+    import torch
+
+    try:
+        return None if name is None else torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"--device {name}: {error}") from error
+
+
+def _views(text: str | None) -> dict[str, int]:
+    """`5x3` as the processor's options."""
+    if text is None:
+        return {}
+    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
+    if match is None:
+        raise ValueError(f"--views {text}: expected clips x crops, such as 5x3.")
+    return {"num_clips": int(match[1]), "num_crops": int(match[2])}
 
 
 def _check_model(model: str) -> None:

@@ -51,6 +51,7 @@ class ConversionReport:
         num_tensors, num_parameters: of the converted model.
         left_out: names in the released file that have no place in the model, with the reason for each.
         head: the data set whose classes the classification head has; None without a head, or an unknown one.
+        num_labels: classes of the head; None without a head.
     """
 
     family: str
@@ -59,6 +60,7 @@ class ConversionReport:
     num_parameters: int
     left_out: dict[str, str] = field(default_factory=dict)
     head: str | None = None
+    num_labels: int | None = None
 
 
 def convert_checkpoint(
@@ -108,12 +110,14 @@ def convert_checkpoint(
     state_dict = converter.normalise(state_dict)
     _check_overrides(config_overrides or {}, auto.FAMILIES[family].config)
     rows = rows_of_file(checkpoint.name, family)
-    overrides = dict(config_overrides or {})
-    if len(rows) == 1:
-        overrides = {**rows[0]["config"], **overrides}
     labels = None
     if head := head or converter.known_head(state_dict, rows):
         state_dict, labels = converter.choose_head(state_dict, head)
+        # Of the files that share a name, those with these classes; a head picked from a larger one leaves them all.
+        rows = [row for row in rows if row["labels"] == head] or rows
+    overrides = dict(config_overrides or {})
+    if len(rows) == 1:
+        overrides = {**rows[0]["config"], **overrides}
     table = converter.table_for(state_dict)
     converted, left_out = convert_state_dict(state_dict, table)
     model = _empty_model(family, state_dict, overrides)
@@ -131,7 +135,13 @@ def convert_checkpoint(
     for part in (config, *(getattr(config, name) for name in config.sub_configs_defaults)):
         part.dtype = dtype
     report = ConversionReport(
-        family, output_dir, len(converted), sum(tensor.numel() for tensor in converted.values()), left_out, head
+        family,
+        output_dir,
+        len(converted),
+        sum(tensor.numel() for tensor in converted.values()),
+        left_out,
+        head,
+        config.num_labels if _pipeline_tag(model) == "video-classification" else None,
     )
     with whole_folder(output_dir) as folder:
         config.save_pretrained(folder)
@@ -201,7 +211,7 @@ def _check_overrides(overrides: Mapping[str, Any], config_class: type[PreTrained
 def _model_card(
     model: PreTrainedModel, report: ConversionReport, source: str, rows: list[dict[str, Any]]
 ) -> ModelCard:
-    addresses = [f"{row['name']}: {row['address']}" for row in rows]
+    addresses = [f"{row['name']}: {row['address'] or 'no address is known'}" for row in rows]
     if len(addresses) > 1:
         addresses = ["one of the released files of this name", *addresses]
     licences = dict.fromkeys(row["licence"] for row in rows)
@@ -211,6 +221,9 @@ def _model_card(
         pipeline_tag=_pipeline_tag(model),
         license="other",
     )
+    classes = ""
+    if type(model).__name__.endswith("ForVideoClassification"):
+        classes = f"- Classes: {report.head or 'numbered, for neither the file nor its name tells the data set'}\n"
     reasons = dict.fromkeys(report.left_out.values())
     left_out = "".join(
         f"\n- {reason}: " + ", ".join(f"`{name}`" for name, why in report.left_out.items() if why == reason)
@@ -222,7 +235,7 @@ def _model_card(
         f"Converted from `{source}` by internvideo_hf: {report.num_tensors} tensors, "
         f"{report.num_parameters:,} parameters.\n\n"
         f"- Source: {'; '.join(addresses) or 'a file that is not in the Model Zoo'}\n"
-        f"- Licence of the weights: {'; '.join(licences) or 'ask whoever made the file'}\n\n"
+        f"- Licence of the weights: {'; '.join(licences) or 'ask whoever made the file'}\n{classes}\n"
         f"## Left out\n{left_out or chr(10) + 'Nothing.'}\n"
     )
 

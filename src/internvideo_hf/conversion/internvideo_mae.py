@@ -109,27 +109,27 @@ def choose_head(state_dict: Mapping[str, torch.Tensor], head: str) -> tuple[dict
 
     Raises:
         CheckpointError: if the file has no head, or one of other classes.
+        ValueError: if there is no set of that name.
     """
     labels = load_labels(head)
-    if "head.weight" not in state_dict:
+    if is_pretraining(state_dict):
         raise CheckpointError("This file has no classification head: it is of pretraining. Leave out --head.")
-    rows = len(state_dict["head.weight"])
-    if rows == len(labels):
+    classes = _shape(state_dict, "head.weight", 2)[0]
+    if classes == len(labels):
         return dict(state_dict), labels
-    if rows == 710 and head in ROWS_IN_K710:
+    if classes == 710 and head in ROWS_IN_K710 and _shape(state_dict, "head.bias", 1) == (710,):
         kept = rows_in_k710(head)
-        picked = {name: state_dict[name][kept] for name in ("head.weight", "head.bias") if name in state_dict}
-        return {**state_dict, **picked}, labels
+        return {**state_dict, **{name: state_dict[name][kept] for name in ("head.weight", "head.bias")}}, labels
     raise CheckpointError(
-        f"The file's head has {rows} classes and {head} has {len(labels)}. Give the set that it was trained on."
+        f"The file's head has {classes} classes and {head} has {len(labels)}. Give the set that it was trained on."
     )
 
 
 def known_head(state_dict: Mapping[str, torch.Tensor], rows: list[dict[str, Any]]) -> str | None:
     """The data set of the head, where the released rows that the file may be, or its number of classes, tell it."""
-    if "head.weight" not in state_dict:
+    if is_pretraining(state_dict):
         return None
-    classes = len(state_dict["head.weight"])
+    classes = _shape(state_dict, "head.weight", 2)[0]
     fitting = [name for name in LABEL_SETS if len(load_labels(name)) == classes]
     named = {row["labels"] for row in rows if row["labels"] in fitting}
     return named.pop() if len(named) == 1 else fitting[0] if len(fitting) == 1 else None
@@ -151,10 +151,13 @@ def config_from(state_dict: Mapping[str, torch.Tensor], overrides: Mapping[str, 
         "patch_size": patch_size,
         "num_hidden_layers": _count(state_dict, f"{prefix}blocks."),
         "intermediate_size": _shape(state_dict, f"{prefix}blocks.0.mlp.fc1.weight", 2)[0],
-        "qkv_bias": f"{prefix}blocks.0.attn.q_bias" in state_dict,
-        "layer_scale_init_value": LAYER_SCALE if f"{prefix}blocks.0.gamma_1" in state_dict else 0.0,
+        # One of these tensors is enough, so that a file that lacks another of them is told which one.
+        "qkv_bias": any(name.endswith((".attn.q_bias", ".attn.v_bias")) for name in state_dict),
+        "layer_scale_init_value": LAYER_SCALE
+        if any(name.endswith((".gamma_1", ".gamma_2")) for name in state_dict)
+        else 0.0,
         "position_embedding_type": "learned" if f"{prefix}pos_embed" in state_dict else "sinusoidal",
-        "use_mean_pooling": not pretraining and "fc_norm.weight" in state_dict,
+        "use_mean_pooling": any(name.startswith("fc_norm.") for name in state_dict),
     }
     if "num_attention_heads" not in overrides:
         sizes["num_attention_heads"] = _heads(width, HEADS, "num_attention_heads")
@@ -190,10 +193,10 @@ def build_processor(config: InternVideoMAEConfig) -> InternVideoVideoProcessor:
 
 
 def _learned_grid(rows: int, sizes: Mapping[str, Any]) -> dict[str, int]:
-    """The clip that a learned table was made for: as many frames as the model's, and square."""
+    """The clip that a learned table was made for, and the model with it: square, of as many frames as the model's."""
     frames = sizes.get("num_frames", InternVideoMAEConfig.num_frames)
-    side = int((rows // (frames // sizes["tubelet_size"])) ** 0.5)
-    return {"position_image_size": side * sizes["patch_size"], "position_num_frames": frames}
+    side = int((rows // (frames // sizes["tubelet_size"])) ** 0.5) * sizes["patch_size"]
+    return {"image_size": side, "position_image_size": side, "position_num_frames": frames}
 
 
 def _shape(state_dict: Mapping[str, torch.Tensor], name: str, axes: int) -> tuple[int, ...]:
@@ -206,8 +209,15 @@ def _shape(state_dict: Mapping[str, torch.Tensor], name: str, axes: int) -> tupl
 
 
 def _count(state_dict: Mapping[str, torch.Tensor], prefix: str) -> int:
-    numbers = {name.removeprefix(prefix).split(".")[0] for name in state_dict if name.startswith(prefix)}
-    return 1 + max((int(number) for number in numbers if number.isdigit()), default=-1)
+    """One more than the largest number of a block, of which any tensor counts."""
+    pattern = re.compile(rf"{re.escape(prefix)}(\d+)\.")
+    layers = 0
+    for name in state_dict:
+        if match := pattern.match(name):
+            layers = max(layers, 1 + int(match[1]))
+            if layers > len(state_dict):
+                raise CheckpointError(f"{name} counts more layers than the file holds tensors. Is it damaged?")
+    return layers
 
 
 def _heads(width: int, released: Mapping[int, int], key: str) -> int:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import torch
 from transformers import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEVideoProcessor
+from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from internvideo_hf.conversion.table import Become, Table, check_complete, convert_state_dict, rename
 from internvideo_hf.models.internvideo_mae.configuration_internvideo_mae import InternVideoMAEConfig
@@ -48,6 +49,9 @@ def export(
 ) -> tuple[torch.nn.Module, dict[str, torch.Tensor], VideoMAEVideoProcessor]:
     """Turn our configuration and tensors into transformers' own.
 
+    One number of theirs cannot be set: the epsilon of the last layer norm before the classifier, and before the
+    decoder's head, is 1e-5 and ours 1e-6. With tokens of about unit spread it moves a logit by some millionths.
+
     Returns:
         The model, filled, the same tensors by its names, and the processor. Its pixels differ a little from the
         released ones, for transformers resizes with antialiasing.
@@ -55,21 +59,25 @@ def export(
     Raises:
         ValueError: if transformers' classes cannot compute what this model does.
     """
+    is_pretraining = "decoder.mask_token" in state_dict
+    pixels = (tuple(config.image_mean), tuple(config.image_std))
     own_grid = (config.position_image_size, config.position_num_frames) == (config.image_size, config.num_frames)
     obstacles = {
         "its position table is re-sampled from another clip size": not own_grid,
         "its position table is learned": config.position_embedding_type == "learned",
         "its layers have a layer scale": bool(config.layer_scale_init_value),
+        "its reconstruction undoes another normalisation than ImageNet's": is_pretraining
+        and pixels != (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD),
     }
     if reasons := [reason for reason, holds in obstacles.items() if holds]:
         raise ValueError(f"transformers' VideoMAE cannot compute this model: {' and '.join(reasons)}.")
     stock = VideoMAEConfig(
         **{name: getattr(config, name) for line in SHARED for name in line.split()},
-        qkv_bias=config.qkv_bias,
+        qv_bias=config.qkv_bias,
+        attention_probs_dropout_prob=config.attention_dropout,
         id2label=config.id2label,
         label2id=config.label2id,
     )
-    is_pretraining = "decoder.mask_token" in state_dict
     converted, _ = convert_state_dict(state_dict, TABLE)
     with torch.device("meta"):
         model = (VideoMAEForPreTraining if is_pretraining else VideoMAEForVideoClassification)(stock)

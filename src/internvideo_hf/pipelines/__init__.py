@@ -1,12 +1,16 @@
 """Tasks for `transformers.pipeline` that transformers does not have."""
 
-from transformers import AutoModel
+from transformers import AutoModel, AutoModelForVideoClassification
 from transformers.pipelines import PIPELINE_REGISTRY
 
+from internvideo_hf.pipelines.multi_view_video_classification import MultiViewVideoClassificationPipeline
 from internvideo_hf.pipelines.zero_shot_video_classification import ZeroShotVideoClassificationPipeline
 
 # Task -> pipeline class and the Auto class that loads its model.
-TASKS = {"zero-shot-video-classification": (ZeroShotVideoClassificationPipeline, AutoModel)}
+TASKS = {
+    "multi-view-video-classification": (MultiViewVideoClassificationPipeline, AutoModelForVideoClassification),
+    "zero-shot-video-classification": (ZeroShotVideoClassificationPipeline, AutoModel),
+}
 
 
 def register() -> None:

@@ -2,12 +2,14 @@
 
 from internvideo_hf.video.choice import choose
 from internvideo_hf.video.errors import VideoDecodeError
+from internvideo_hf.video.masking import MASKS
 from internvideo_hf.video.reader import VideoReader, available_backends
 from internvideo_hf.video.sampling import BLANK, SAMPLERS, views
 from internvideo_hf.video.transforms import RESIZE_METHODS, crop, resize_exact, resize_short_side
 
 __all__ = [
     "BLANK",
+    "MASKS",
     "RESIZE_METHODS",
     "SAMPLERS",
     "VideoDecodeError",

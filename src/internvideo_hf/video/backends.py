@@ -3,6 +3,7 @@
 import functools
 import importlib
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -74,6 +75,29 @@ class PyAVDecoder:
             cause = f"the frame size changes within the video ({', '.join(f'{h}x{w}' for h, w in sorted(sizes))})"
             raise VideoDecodeError(self._label, cause, "Encode it anew with one size.")
         return np.stack([frames[i] for i in indices])
+
+    def stream(self, start: int) -> Iterator[np.ndarray]:
+        """Yield the frames from `start` on, each decoded once, as uint8 `(height, width, 3)`, RGB.
+
+        Decoding begins with the file, since only that is sure on every file; frames before `start` are not converted.
+
+        Raises:
+            VideoDecodeError: A frame is damaged or missing.
+        """
+        expected = 0
+        for frame in self._frames_from(None):
+            if expected == self.index.num_frames:
+                return
+            if self.index.pts is not None and frame.pts != self.index.pts[expected]:
+                if frame.pts is not None and frame.pts < self.index.pts[expected]:
+                    continue  # a frame that the file hides
+                break
+            if expected >= start:
+                yield _to_rgb(frame)
+            expected += 1
+        if expected < self.index.num_frames:
+            cause = f"frame {expected} of {self.index.num_frames} cannot be decoded"
+            raise VideoDecodeError(self._label, cause, CHECK_THE_FILE)
 
     def close(self) -> None:
         """Close the file."""

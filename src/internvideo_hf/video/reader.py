@@ -1,9 +1,10 @@
 """`VideoReader`: one way to the frames of a video, whatever it is and whichever library decodes it."""
 
 import ctypes
+import itertools
 import os
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -154,6 +155,31 @@ class VideoReader:
         self._known_size = frames.shape[1:3]
         in_order = len(unique) == len(indices) and (inverse[:-1] < inverse[1:]).all()
         return np.ascontiguousarray(frames if in_order else frames[inverse])
+
+    def blocks(self, size: int, start: int = 0) -> Iterator[np.ndarray]:
+        """Go through the video from frame `start` to its end, `size` frames at a time, the last block may be shorter.
+
+        With PyAV, which is what a reader of `backend="pyav"` has, every frame is decoded once, however long the video;
+        calls of `read` would each begin at a keyframe.
+
+        Args:
+            size: Frames of a block, 1 or more.
+            start: The first frame, in `[0, num_frames)`.
+
+        Yields:
+            uint8 `(size, height, width, 3)`, RGB.
+
+        Raises:
+            VideoDecodeError: A frame cannot be decoded. The blocks before it have come by then.
+        """
+        decoder, count = self._opened(), self.num_frames
+        if not hasattr(decoder, "stream"):
+            for first in range(start, count, size):
+                yield self.read(range(first, min(first + size, count)))
+            return
+        frames = decoder.stream(start)
+        for first in range(start, count, size):
+            yield np.stack(list(itertools.islice(frames, min(size, count - first))))
 
     def close(self) -> None:
         """Close the file and delete what was downloaded."""

@@ -21,7 +21,8 @@ SIZES = {
         "giant": (1408, 40, 16, 512, 4, 8),
     }.items()
 }
-SIZES["giant"] |= {"patch_size": 14, "intermediate_size": 6144}
+# The ratio of its MLPs is 48 to 11, in the decoder too.
+SIZES["giant"] |= {"patch_size": 14, "intermediate_size": 6144, "decoder_intermediate_size": 2234}
 
 
 @strict

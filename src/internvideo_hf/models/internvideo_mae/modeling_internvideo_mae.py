@@ -209,7 +209,7 @@ class InternVideoMAEModel(InternVideoMAEPreTrainedModel):
             ValueError: if the shapes do not fit the model or each other.
         """
         cubes, grid = cut_into_cubes(self, pixel_values_videos)
-        positions = self.positions(grid).expand(len(cubes), -1, -1)
+        positions = self.positions(grid).expand(cubes.shape[0], -1, -1)
         if bool_masked_pos is not None:
             check_mask(bool_masked_pos, cubes.shape[:2])
             cubes, positions = keep(cubes, ~bool_masked_pos), keep(positions, ~bool_masked_pos)
