@@ -47,3 +47,21 @@ def mm_folder(random_checkpoint: Path) -> Path:
     folder = random_checkpoint.with_name("internvideo-mm")
     convert_checkpoint(random_checkpoint, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def mae_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small VideoMAE classifier of Kinetics-400, converted from the released layout."""
+    folder = tmp_path_factory.mktemp("videomae-classifier")
+    runpy.run_path(str(ROOT / "examples/random_videomae.py"))["write_classifier"](folder / "classifier.pth")
+    convert_checkpoint(folder / "classifier.pth", folder / "model")
+    return folder / "model"
+
+
+@pytest.fixture(scope="session")
+def mae_pretrained_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small pretrained VideoMAE with its decoder, converted from the released layout."""
+    folder = tmp_path_factory.mktemp("videomae-pretrained")
+    runpy.run_path(str(ROOT / "examples/random_videomae.py"))["write_pretrained"](folder / "pretrained.pth")
+    convert_checkpoint(folder / "pretrained.pth", folder / "model")
+    return folder / "model"

@@ -186,3 +186,67 @@ def test_doctor_finds_this_machine_fit():
     for name in ("Python", "torch", "torchvision", "transformers", "decoder pyav", "attention sdpa"):
         assert " works " in lines[name]
     assert {"decoder torchcodec", "decoder decord", "extra [deepspeed] deepspeed"} <= set(lines)
+
+
+def test_classify_names_classes_and_lists_what_it_cannot_read(mae_folder, bikes, tmp_path):
+    (tmp_path / "empty.mp4").touch()
+    result = run("classify", bikes, tmp_path / "empty.mp4", "--model", mae_folder, "--views", "2x3", "--top-k", 2)
+    assert result.returncode == 1
+    assert len(result.stdout.splitlines()) == 3 and str(bikes) in result.stdout
+    assert "empty.mp4" in result.stderr.split("could not be read:")[1]
+    answers = json.loads(run("classify", bikes, "--model", mae_folder, "--json", "-q").stdout)
+    assert len(answers[0]["results"]) == 5
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--views", "five"), ("5x3",)),
+        (("--views", "0x3"), ("5x3",)),
+        (("--merge", "vote"), ("prob", "score")),
+        (("--top-k", "0"), ("top-k",)),
+    ],
+)
+def test_classify_refuses_a_mistake(mae_folder, bikes, options, words):
+    assert_refused(run("classify", bikes, "--model", mae_folder, *options), *words)
+
+
+def test_classify_refuses_a_model_that_is_no_classifier(mm_folder, bikes):
+    assert_refused(run("classify", bikes, "--model", mm_folder), "InternVideoMM")
+
+
+def test_extract_goes_on_after_a_damaged_file_and_does_nothing_twice(mae_folder, bikes, tmp_path):
+    (tmp_path / "empty.mp4").touch()
+    out = tmp_path / "features"
+    options = ("--model", mae_folder, "--out", out, "--stride", 64, "--npy")
+    result = run("extract", tmp_path / "empty.mp4", bikes, *options)
+    assert result.returncode == 1
+    assert "empty.mp4" in result.stderr.split("could not be read:")[1]
+    assert {path.name for path in out.iterdir()} == {f"bikes.mp4{end}" for end in (".json", ".npy", ".safetensors")}
+    again = run("extract", bikes, *options)
+    assert again.returncode == 0 and "was there already" in again.stdout
+    assert_refused(run("extract", bikes, "--model", mae_folder, "--out", out, "--stride", 32), "other settings")
+    assert_refused(run("extract", bikes, bikes, *options), "bikes.mp4", "different folders")
+    assert_refused(run("extract", bikes, "--model", mae_folder, "--out", out, "--window", 7), "multiple of 2")
+
+
+def test_reconstruct_draws_a_picture(mae_pretrained_folder, mae_folder, bikes, tmp_path):
+    result = run("reconstruct", bikes, "--model", mae_pretrained_folder, "--out", tmp_path / "grid.png")
+    assert result.returncode == 0 and (tmp_path / "grid.png").stat().st_size > 1000
+    assert_refused(run("reconstruct", bikes, "--model", mae_folder, "--out", tmp_path / "x.png"), "no decoder")
+    assert_refused(run("reconstruct", bikes, "--model", mae_pretrained_folder, "--out", tmp_path / "x.txt"), ".png")
+    assert_refused(
+        run("reconstruct", "no.mp4", "--model", mae_pretrained_folder, "--out", tmp_path / "x.png"), "no.mp4"
+    )
+
+
+def test_convert_says_whose_classes_a_head_has(mae_folder, tmp_path):
+    checkpoint = mae_folder.with_name("classifier.pth")
+    told = run("convert", checkpoint, tmp_path / "k400")
+    assert told.returncode == 0 and "classes are those of k400" in told.stdout
+    assert_refused(run("convert", checkpoint, tmp_path / "ssv2", "--head", "ssv2"), "400", "174")
+    assert_refused(run("convert", checkpoint, tmp_path / "x", "--head", "k401"), "k400")
+    stock = run("convert", checkpoint, tmp_path / "stock", "--to", "transformers-videomae")
+    assert stock.returncode == 0, stock.stderr
+    assert json.loads((tmp_path / "stock/config.json").read_text())["model_type"] == "videomae"
+    assert_refused(run("convert", checkpoint, tmp_path / "x", "--to", "onnx"), "transformers-videomae")
