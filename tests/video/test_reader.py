@@ -20,8 +20,16 @@ import psutil
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset
-from video.clips import decode_in_order, moving_picture, set_rotation, video_bytes, write_sound, write_video
+from torch.utils.data import DataLoader
+from video.clips import (
+    EndsOfVideo,
+    decode_in_order,
+    moving_picture,
+    set_rotation,
+    video_bytes,
+    write_sound,
+    write_video,
+)
 
 from internvideo_hf.video.backends import decord_problem, torchcodec_problem
 from internvideo_hf.video.reader import VideoDecodeError, VideoReader, available_backends
@@ -715,20 +723,9 @@ def test_a_reader_that_is_dropped_without_closing_leaves_nothing_open(plain, bac
         gc.enable()
 
 
-class _Frames(Dataset):
-    def __init__(self, reader: VideoReader):
-        self.reader = reader
-
-    def __len__(self) -> int:
-        return 12
-
-    def __getitem__(self, i: int):
-        return self.reader.read([i, 39 - i])
-
-
 def assert_workers_read(reader: VideoReader, expected: np.ndarray, start: str) -> None:
     np.testing.assert_array_equal(reader.read([8]), expected[[8]])
-    loader = DataLoader(_Frames(reader), batch_size=None, num_workers=2, multiprocessing_context=start, timeout=30)
+    loader = DataLoader(EndsOfVideo(reader), batch_size=None, num_workers=2, multiprocessing_context=start, timeout=30)
     for i, frames in enumerate(loader):
         np.testing.assert_array_equal(frames, expected[[i, 39 - i]])
     np.testing.assert_array_equal(reader.read([9]), expected[[9]])
@@ -737,6 +734,31 @@ def assert_workers_read(reader: VideoReader, expected: np.ndarray, start: str) -
 @pytest.mark.timeout(60)
 def test_forked_dataloader_workers_use_the_reader_that_the_parent_has_open(plain, backend):
     assert_workers_read(VideoReader(plain, backend=backend), decode_in_order(plain), "fork")
+
+
+def test_blocks_are_all_frames_in_order_each_decoded_once(plain):
+    expected = decode_in_order(plain)
+    for start, size in ((0, 7), (13, 10), (0, 100), (39, 1)):
+        with VideoReader(plain, backend="pyav") as reader:
+            before = reader.frames_decoded
+            blocks = list(reader.blocks(size, start))
+            assert reader.frames_decoded - before == reader.num_frames
+        assert [len(block) for block in blocks[:-1]] == [size] * (len(blocks) - 1)
+        np.testing.assert_array_equal(np.concatenate(blocks), expected[start:])
+
+
+def test_blocks_of_frames_that_are_frames_already():
+    frames = moving_picture(9)
+    with VideoReader(frames) as reader:
+        np.testing.assert_array_equal(np.concatenate(list(reader.blocks(4, 2))), frames[2:])
+
+
+def test_blocks_of_a_cut_video_come_until_the_cut(tmp_path):
+    cut = tmp_path / "cut.ts"
+    write_video(cut, codec="mpeg2video", bframes=0)
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    with VideoReader(cut, backend="pyav") as reader:
+        assert sum(map(len, reader.blocks(8))) == reader.num_frames
 
 
 @pytest.mark.timeout(60)

@@ -265,6 +265,7 @@ class InternVideoMAEForPreTraining(InternVideoMAEPreTrainedModel):
     """The encoder with the decoder that fills in what was hidden from it."""
 
     accepts_loss_kwargs = False  # the loss is a plain mean
+    _can_compile_fullgraph = False  # how many cubes are hidden stands in the mask, and not in its shape
 
     def __init__(self, config: InternVideoMAEConfig):
         super().__init__(config)
@@ -298,7 +299,7 @@ class InternVideoMAEForPreTraining(InternVideoMAEPreTrainedModel):
                 VideoMAE V2, arXiv 2303.16727); as many cubes must remain in each row. None reconstructs all hidden
                 ones. Remaining cubes that the encoder saw are reconstructed, but do not count in the loss.
         """
-        outputs = self.internvideo_mae(pixel_values_videos, bool_masked_pos, **kwargs)
+        outputs = self.internvideo_mae(pixel_values_videos, bool_masked_pos, return_dict=True, **kwargs)
         cubes, grid = cut_into_cubes(self.internvideo_mae, pixel_values_videos)
         is_wanted = bool_masked_pos
         if bool_unwanted_pos is not None:
@@ -309,6 +310,8 @@ class InternVideoMAEForPreTraining(InternVideoMAEPreTrainedModel):
         )
         errors = (predictions.float() - self.targets(keep(cubes, is_wanted))).square().mean(dim=-1)
         counts = keep(bool_masked_pos[..., None], is_wanted)[..., 0]
+        if not counts.any():
+            raise ValueError("No hidden cube is left to reconstruct: the masks must hide some, and want some of these.")
         return InternVideoMAEForPreTrainingOutput(
             loss=(errors * counts).sum() / counts.sum(),
             logits=predictions,
@@ -391,7 +394,7 @@ class InternVideoMAEForVideoClassification(InternVideoMAEPreTrainedModel):
             labels: class numbers `(batch,)`, or soft targets `(batch, num_labels)`. In training with `num_segments`
                 above 1, one for each group of that many consecutive clips.
         """
-        outputs = self.internvideo_mae(pixel_values_videos, **kwargs)
+        outputs = self.internvideo_mae(pixel_values_videos, return_dict=True, **kwargs)
         pooled = outputs.pooler_output if self.config.use_mean_pooling else outputs.last_hidden_state[:, 0]
         logits = self.classifier(self.dropout(pooled))
         if self.training and self.config.num_segments > 1:
@@ -442,6 +445,8 @@ def check_mask(mask: torch.Tensor, shape: tuple[int, int]) -> None:
     hidden = mask.sum(dim=1)
     if (hidden != hidden[0]).any():
         raise ValueError(f"Every row of a mask must hide as many cubes, got {hidden.tolist()}.")
+    if hidden[0] == shape[1]:
+        raise ValueError(f"The mask hides all {shape[1]} cubes, expected some to be left.")
 
 
 __all__ = [
