@@ -1,6 +1,8 @@
 """Every example runs from top to bottom, and the README's snippets do what they say."""
 
+import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +22,7 @@ def test_example_runs(name, tmp_path):
         capture_output=True,
         text=True,
         cwd=tmp_path,
-        env={**__import__("os").environ, "TMPDIR": str(tmp_path)},
+        env={**os.environ, "TMPDIR": str(tmp_path)},
         timeout=300,
     )
     assert result.returncode == 0, result.stderr
@@ -38,6 +40,9 @@ def desk(random_checkpoint, mm_folder, bikes, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("readme")
     (folder / "InternVideo-MM-L-14.ckpt").write_bytes(random_checkpoint.read_bytes())
     (folder / "clip.mp4").write_bytes(bikes.read_bytes())
+    write = runpy.run_path(str(ROOT / "examples/random_videomae.py"))
+    write["write_classifier"](folder / "vit_b_hybrid_pt_800e_k400_ft.pth")
+    write["write_pretrained"](folder / "mae-b.bin")
     with av.open(folder / "other.webm", "w") as container:
         stream = container.add_stream("libvpx-vp9", rate=10)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"

@@ -60,7 +60,7 @@ def export(
         ValueError: if transformers' classes cannot compute what this model does.
     """
     is_pretraining = "decoder.mask_token" in state_dict
-    pixels = (tuple(config.image_mean), tuple(config.image_std))
+    pixels = (list(config.image_mean), list(config.image_std))
     own_grid = (config.position_image_size, config.position_num_frames) == (config.image_size, config.num_frames)
     obstacles = {
         "its position table is re-sampled from another clip size": not own_grid,

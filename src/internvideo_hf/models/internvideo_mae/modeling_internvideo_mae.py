@@ -21,7 +21,7 @@ from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from internvideo_hf.layers import MLP, Attention, DropPath, LayerScale, as_clips
+from internvideo_hf.layers import MLP, Attention, DropPath, LayerScale, Linear, as_clips, linear
 from internvideo_hf.models.internvideo_mae.configuration_internvideo_mae import InternVideoMAEConfig
 
 CUBES = "b (t pt) c (h ph) (w pw) -> b (t h w) (pt ph pw c)"  # the order of pixels inside a cube that targets have
@@ -106,7 +106,7 @@ class InternVideoMAECubeEmbedding(nn.Module):
     def forward(self, cubes: torch.Tensor) -> torch.Tensor:
         # A matrix product, since a convolution could not leave hidden cubes out.
         weight = rearrange(self.weight, "d c pt ph pw -> d (pt ph pw c)")
-        return nn.functional.linear(cubes.to(weight.dtype), weight, self.bias)
+        return linear(cubes.to(weight.dtype), weight, self.bias)
 
 
 class InternVideoMAELayer(GradientCheckpointingLayer):
@@ -159,8 +159,8 @@ class InternVideoMAEPreTrainedModel(PreTrainedModel):
             init.constant_(module.factor, module.start)
         elif isinstance(module, InternVideoMAEDecoder):
             init.trunc_normal_(module.mask_token, std=std)
-        elif isinstance(module, InternVideoMAEForVideoClassification):
-            init.normal_(module.classifier.weight, std=std * self.config.head_init_scale)
+        elif module is getattr(self, "classifier", None):  # transformers passes over modules without own parameters
+            init.normal_(module.weight, std=std * self.config.head_init_scale)
 
 
 class InternVideoMAEModel(InternVideoMAEPreTrainedModel):
@@ -234,7 +234,7 @@ class InternVideoMAEDecoder(nn.Module):
         self.layers = nn.ModuleList([InternVideoMAELayer(config, *sizes, rate) for rate in rates])
         self.layernorm = nn.LayerNorm(config.decoder_hidden_size, eps=config.layer_norm_eps)
         pixels = config.tubelet_size * config.patch_size**2 * config.num_channels
-        self.head = nn.Linear(config.decoder_hidden_size, pixels)
+        self.head = Linear(config.decoder_hidden_size, pixels)
 
     def forward(
         self,
@@ -275,7 +275,7 @@ class InternVideoMAEForPreTraining(InternVideoMAEPreTrainedModel):
                 "pooling of a classifier the final layer norm would silently be missing."
             )
         self.internvideo_mae = InternVideoMAEModel(config)
-        self.encoder_to_decoder = nn.Linear(config.hidden_size, config.decoder_hidden_size, bias=False)
+        self.encoder_to_decoder = Linear(config.hidden_size, config.decoder_hidden_size, bias=False)
         self.decoder = InternVideoMAEDecoder(config)
         self.post_init()
 
