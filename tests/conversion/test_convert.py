@@ -324,8 +324,6 @@ def test_whole_numbers_in_place_of_weights_are_an_error(released, convert, tmp_p
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["encoder.patch_embed.proj.weight", "mask_token"], "VideoMAE pretraining checkpoint"),
-        (["patch_embed.proj.weight", "blocks.0.norm1.weight", "head.weight"], "VideoMAE checkpoint"),
         (["visual.conv1.weight", "visual.proj", "text_projection"], "image CLIP model.*initialize_from_clip"),
         (["backbone.transformer.proj.2.weight"], "UniFormerV2 classifier"),
         (["vision_encoder.class_embedding", "text_encoder.positional_embedding"], "ViCLIP checkpoint"),

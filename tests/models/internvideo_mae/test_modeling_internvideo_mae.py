@@ -140,6 +140,10 @@ class TestInternVideoMAEModelWithLearnedPositions(TestInternVideoMAEModel):
             position_embedding_type="learned", layer_scale_init_value=0.1, qkv_bias=False, use_mean_pooling=False
         )
 
+    # The graph is that of the class above.
+    test_whole_graph_compiles_for_any_number_of_frames = None
+    test_exported_program_takes_other_batches_and_frame_counts = None
+
 
 class LossInFloat32:
     """Half-precision models give the loss in float32: a mean of so many small numbers would lose them otherwise."""
@@ -184,9 +188,10 @@ class TestInternVideoMAEForPreTraining(LossInFloat32, ModelChecks):
     test_exported_program_takes_other_batches_and_frame_counts = None
 
     def test_compiled_in_pieces_it_computes_the_same(self):
-        model, inputs = self.model(), self.inputs()
+        model = pretraining(num_hidden_layers=1, decoder_num_hidden_layers=1)
+        inputs = self.inputs()
         torch._dynamo.reset()
-        compiled = torch.compile(model, backend="aot_eager")
+        compiled = torch.compile(model, backend="eager")
         expected, actual = model(**inputs), compiled(**inputs)
         assert_same(actual, expected, atol=1e-6, rtol=1e-5)
         expected = present(gradients(model, expected))

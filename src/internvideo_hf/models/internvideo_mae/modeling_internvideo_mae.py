@@ -305,13 +305,13 @@ class InternVideoMAEForPreTraining(InternVideoMAEPreTrainedModel):
         if bool_unwanted_pos is not None:
             check_mask(bool_unwanted_pos, cubes.shape[:2])
             is_wanted = ~bool_unwanted_pos
+        if not (bool_masked_pos & is_wanted).any():
+            raise ValueError("No hidden cube is left to reconstruct; the masks must hide some and want some of these.")
         predictions = self.decoder(
             self.encoder_to_decoder(outputs.last_hidden_state), ~bool_masked_pos, is_wanted, grid, **kwargs
         )
         errors = (predictions.float() - self.targets(keep(cubes, is_wanted))).square().mean(dim=-1)
         counts = keep(bool_masked_pos[..., None], is_wanted)[..., 0]
-        if not counts.any():
-            raise ValueError("No hidden cube is left to reconstruct: the masks must hide some, and want some of these.")
         return InternVideoMAEForPreTrainingOutput(
             loss=(errors * counts).sum() / counts.sum(),
             logits=predictions,
@@ -365,7 +365,11 @@ class InternVideoMAEForPreTraining(InternVideoMAEPreTrainedModel):
 
 
 class InternVideoMAEForVideoClassification(InternVideoMAEPreTrainedModel):
-    """The encoder with a linear classifier on its pooled tokens."""
+    """The encoder with a linear classifier on its pooled tokens.
+
+    To fine-tune a pretrained encoder, pool the mean as all released classifiers do:
+    `from_pretrained(folder, num_labels=12, use_mean_pooling=True)`; pretraining itself needs `use_mean_pooling=False`.
+    """
 
     accepts_loss_kwargs = False  # the loss is a plain mean
 
