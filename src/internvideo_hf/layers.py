@@ -43,20 +43,28 @@ def eager_attention_forward(
 
 
 CONVOLUTION_IS_FASTER = (
-    torch.backends.mkldnn.is_available() and torch.backends.mkl.is_available()
-) and torch.backends.cpu.get_cpu_capability() == "AVX512"
+    torch.backends.mkl.is_available()
+    and torch.backends.mkldnn.is_available()
+    and torch.backends.cpu.get_cpu_capability() == "AVX512"
+)
 
 
 def linear(tokens: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     """`nn.functional.linear` of tokens `(b, n, c)`, by the faster of two kernels.
 
     On a CPU, torch gives matrix products to MKL, which leaves half of AMD's AVX-512 units idle, and convolutions to
-    oneDNN, which does not. In float32 a convolution of one pixel does the same in half the time (benchmarks/README.md),
-    forwards and backwards.
+    oneDNN, which does not. A convolution by one pixel is the same in about half the time (benchmarks/README.md), but
+    not for a few tokens, where its backward has more to rearrange than to multiply.
     """
-    is_plain = type(weight) in (torch.Tensor, nn.Parameter)  # neither quantised nor distributed
-    on_cpu = tokens.device.type == "cpu" and tokens.dtype == torch.float32
-    if not (CONVOLUTION_IS_FASTER and on_cpu and is_plain and tokens.ndim == 3):
+    convolve = (
+        CONVOLUTION_IS_FASTER
+        and tokens.device.type == "cpu"
+        and tokens.dtype == torch.float32
+        and type(weight) in (torch.Tensor, nn.Parameter)  # neither quantised nor distributed
+        and tokens.ndim == 3
+        and tokens.shape[0] * tokens.shape[1] >= 256
+    )
+    if not convolve:
         return nn.functional.linear(tokens, weight, bias)
     # The axis comes by indexing: with the strides of a rearrangement, torch would copy a batch of one.
     image = rearrange(tokens, "b n c -> b c n")[:, :, None]
