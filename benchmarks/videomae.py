@@ -78,7 +78,8 @@ class Original(nn.Module):
 
     def __init__(self, ours: nn.Module):
         super().__init__()
-        self.config, self.positions = ours.config, ours.internvideo_mae.positions
+        self.config, self.positions = ours.config, ours.internvideo_mae.positions.table
+        self.decoder_positions = ours.decoder.positions.table if hasattr(ours, "decoder") else None
         self.weights = nn.ParameterDict()
         for name, tensor in ours.state_dict().items():
             self.weights[name.replace(".", "/")] = nn.Parameter(tensor.clone())
@@ -110,7 +111,7 @@ class Original(nn.Module):
     def encode(self, video: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         weight, bias = (self.get(f"internvideo_mae.embeddings.{part}") for part in ("weight", "bias"))
         x = F.conv3d(video.transpose(1, 2), weight, bias, stride=weight.shape[2:]).flatten(2).transpose(1, 2)
-        x = x + self.positions.table
+        x = x + self.positions
         x = x if mask is None else x[~mask].reshape(len(x), -1, x.shape[-1])
         for index in range(self.config.num_hidden_layers):
             x = self.block(x, f"internvideo_mae.layers.{index}", self.config.num_attention_heads)
@@ -120,11 +121,11 @@ class Original(nn.Module):
         pooled = self.norm(self.encode(video, None).mean(1), "internvideo_mae.pooler_layernorm")
         return self.linear(pooled, "classifier")
 
-    def fill_in(self, video: torch.Tensor, mask: torch.Tensor, unwanted: torch.Tensor | None, table: torch.Tensor):
-        """`table`: the decoder's positions. `unwanted`: decoder masking as in VideoMAE V2; only checked, not timed."""
+    def fill_in(self, video: torch.Tensor, mask: torch.Tensor, unwanted: torch.Tensor | None = None) -> torch.Tensor:
+        """`unwanted`: decoder masking as in VideoMAE V2, which the original does not have; compared, but not timed."""
         x = self.norm(self.encode(video, mask), "internvideo_mae.layernorm")
         x = self.linear(x, "encoder_to_decoder", bias=False)
-        table, wanted = table.expand(len(x), -1, -1), mask if unwanted is None else ~unwanted
+        table, wanted = self.decoder_positions.expand(len(x), -1, -1), mask if unwanted is None else ~unwanted
         seen, missing = (table[where].reshape(len(x), -1, x.shape[-1]) for where in (~mask, wanted))
         x = torch.cat([x + seen, self.get("decoder.mask_token") + missing], dim=1)
         for index in range(self.config.decoder_num_hidden_layers):
@@ -175,8 +176,6 @@ def models(case: Case, quick: bool, names: tuple[str, ...] = VARIANTS) -> dict[s
                 module.eps = config.layer_norm_eps
     if "original" in names:
         found["original"] = Original(ours)
-        if case.pretraining:
-            found["original"].table = ours.decoder.positions.table
     return {name: found[name].train(case.backward) for name in names}
 
 
@@ -187,7 +186,7 @@ def answer(name: str, model: nn.Module, case: Case, video, given, unwanted) -> t
         output = model(video, **{"bool_masked_pos" if case.pretraining else "labels": given}, **extra)
         return output.logits, output.loss
     if case.pretraining:
-        predicted = model.fill_in(video, given, None, model.table)
+        predicted = model.fill_in(video, given)
         return predicted, F.mse_loss(predicted, model.targets(video, given))
     predicted = model.classify(video)
     return predicted, F.cross_entropy(predicted, given)
@@ -204,14 +203,14 @@ def run(name: str, model: nn.Module, case: Case, *clip) -> None:
 
 @torch.no_grad()
 def difference(found: dict[str, nn.Module], case: Case, *clip) -> str:
-    """How far the others are from us, at most, in logits or reconstructed pixels."""
+    """How far the others are from us, at most, in logits or reconstructed pixels, and in the loss."""
     if case.decoder_masking:  # which transformers lacks
         ours = answer("ours", found["ours"], case, *clip)[0]
-        written_out = found["original"].fill_in(*clip, found["original"].table)
-        return f"{(ours - written_out).abs().max():.0e} (decoder masking written out)"
-    answers = {name: answer(name, model, case, *clip)[0] for name, model in found.items()}
-    furthest = max((answers["ours"] - other).abs().max().item() for other in answers.values())
-    return f"{furthest:.0e}, largest value {answers['ours'].abs().max():.1f}"
+        return f"{(ours - found['original'].fill_in(*clip)).abs().max():.0e} (decoder masking written out)"
+    answers = {name: answer(name, model, case, *clip) for name, model in found.items()}
+    ours = answers.pop("ours")
+    furthest = max((a - b).abs().max() for other in answers.values() for a, b in zip(ours, other, strict=True))
+    return f"{furthest:.0e}, largest value {ours[0].abs().max():.1f}"
 
 
 def products(case: Case, config: InternVideoMAEConfig) -> list[tuple[int, tuple[int, ...]]]:

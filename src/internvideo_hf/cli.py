@@ -7,6 +7,7 @@ Nothing here imports torch before a command needs it, so that `--help` answers a
 import json
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -116,11 +117,12 @@ def zero_shot(
     options = {"hypothesis_template": template, "prompts": prompts}
     _check_model(model)
     _quieten_transformers()
-    from transformers import pipeline
+    from transformers import AutoModel, AutoProcessor, pipeline
 
     answer = pipeline(
         "zero-shot-video-classification",
-        model=model,
+        model=_load(AutoModel, model),
+        processor=AutoProcessor.from_pretrained(model),
         device=_device(device),
         candidate_labels=candidates,
         top_k=top_k,
@@ -150,11 +152,12 @@ def classify(
     clips_and_crops = _views(views)
     _check_model(model)
     _quieten_transformers()
-    from transformers import pipeline
+    from transformers import AutoModelForVideoClassification, AutoVideoProcessor, pipeline
 
     answer = pipeline(
         "multi-view-video-classification",
-        model=model,
+        model=_load(AutoModelForVideoClassification, model),
+        video_processor=AutoVideoProcessor.from_pretrained(model),
         device=_device(device),
         merge=merge,
         top_k=top_k,
@@ -265,15 +268,16 @@ def _answer_each(
     for video in tqdm(videos, desc="Classifying", unit="video", disable=quiet or len(videos) == 1):
         try:
             results = pipeline(video)
-        except VideoDecodeError as error:
-            failures.append(str(error))
+        # One video must not cost the answers for the others, whatever it does to decoder or memory.
+        except (VideoDecodeError, ValueError, RuntimeError, MemoryError) as error:
+            failures.append(str(error) if isinstance(error, VideoDecodeError) else f"{video}: {error}")
             answers.append({"video": video, "error": str(error)})
             continue
         answers.append({"video": video, "results": results})
         if not as_json:
             tqdm.write("\n".join([video, *map(_line, results)]))
     if as_json:
-        typer.echo(json.dumps(answers, indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(answers, indent=2, ensure_ascii=False, allow_nan=False))
     _report_failures(failures, len(videos))
 
 
@@ -290,6 +294,17 @@ def _report_failures(failures: list[str], asked: int) -> None:
     for failure in failures:
         typer.echo(f"  {failure}", err=True)
     raise typer.Exit(DONE_IN_PART if len(failures) < asked else REFUSED)
+
+
+def _load(auto_class: Any, model: str) -> Any:
+    """Load a model, whole: transformers itself would fill a gap with random weights, and only remark on it."""
+    import internvideo_hf  # noqa: F401  (its import registers)
+
+    loaded, loading = auto_class.from_pretrained(model, output_loading_info=True)
+    if gaps := sorted(loading["missing_keys"]) + sorted(str(entry[0]) for entry in loading["mismatched_keys"]):
+        more = f" and {len(gaps) - 3} more" if len(gaps) > 3 else ""
+        raise ValueError(f"{model} lacks weights: {', '.join(gaps[:3])}{more}. Convert or download it again.")
+    return loaded
 
 
 def _device(name: str | None) -> Any:
@@ -323,7 +338,7 @@ def _check_model(model: str) -> None:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")  # editors on Windows begin files with a mark
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not a text file in UTF-8: {error}.") from error
 
@@ -351,13 +366,17 @@ def main() -> None:
 
     `INTERNVIDEO_DEBUG=1` shows the traceback all the same.
     """
+    # As on Ctrl-C: what is unfinished is cleared away.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     if os.environ.get("INTERNVIDEO_DEBUG"):
         app()
     try:
         app()
-    # Files and arguments fail as these, in our code and in that of transformers and torch.
-    except (ValueError, OSError, ImportError, KeyError) as error:
-        typer.echo(f"internvideo: {error}", err=True)
+    except Exception as error:
+        # Some messages of transformers hold a traceback of their own.
+        message = str(error).split("Traceback")[0].strip() or type(error).__name__
+        plain = isinstance(error, ValueError | OSError | ImportError)
+        typer.echo(f"internvideo: {message if plain else f'{type(error).__name__}: {message}'}", err=True)
         sys.exit(REFUSED)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -147,8 +147,8 @@ def extract_to_file(
         return False
     tag = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
     parts = path.parent / f".{path.name}.{tag}.parts"
-    parts.mkdir(parents=True, exist_ok=True)
     with VideoReader(str(video), backend="pyav") as reader:
+        parts.mkdir(parents=True, exist_ok=True)
         total = extractor.num_rows(reader)
         done, waiting = sum(len(load_file(part)["features"]) for part in _parts(parts)), []
         on_rows(done, total)

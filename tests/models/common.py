@@ -331,7 +331,8 @@ class ModelChecks:
             assert len(some.outputs.hidden_states) == full.num_layers + 1
             for layer, state in enumerate(some.outputs.hidden_states):
                 if layer in (1, full.num_layers):
-                    assert torch.equal(state, full.outputs.hidden_states[layer])
+                    # Two runs: on a busy machine the last bit may differ, by how many threads a product got.
+                    torch.testing.assert_close(state, full.outputs.hidden_states[layer], atol=1e-6, rtol=1e-6)
                 else:
                     assert state is None
 

@@ -107,7 +107,7 @@ def _by_frame(context: torch.Tensor, frames: int) -> torch.Tensor:
 def mm_clip_init(folder: Path, tmp_path: Path) -> None:
     config, stored = load_config(folder), load_tensors(folder)
     sizes = overrides(config)
-    model = initialize_from_clip(folder / "checkpoint.pth", **sizes)
+    model = initialize_from_clip(next(folder.glob("checkpoint.*")), **sizes)
     compare = Comparison(stored, inputs=("video", "image", "text_ids"))
 
     ids = stored["text_ids"].long()
@@ -175,14 +175,14 @@ def mm_tokenizer(folder: Path, tmp_path: Path) -> None:
 
 def mm_load_video(folder: Path, tmp_path: Path) -> None:
     config, stored = load_config(folder), load_tensors(folder)
-    frames = np.load(folder / "frames.npz")
+    frames, clip = np.load(folder / "frames.npz"), next(folder.glob("clip.*"))
     channels, num_frames, height, width = config["shape"]
     processor = InternVideoVideoProcessor(num_frames=num_frames)
     options = {"return_tensors": "pt", "return_metadata": True}
-    plain = processor(folder / "clip.mp4", do_rescale=False, do_normalize=False, **options)
+    plain = processor(clip, do_rescale=False, do_normalize=False, **options)
     cropped = rearrange(plain["pixel_values_videos"], "1 t c h w -> c t h w").numpy()
     assert plain["video_metadata"][0].frames_indices.tolist() == stored["frame_indices"].tolist()
-    with VideoReader(folder / "clip.mp4") as reader:
+    with VideoReader(clip) as reader:
         assert reader.num_frames == config["frames"]
         np.testing.assert_array_equal(reader.read(stored["frame_indices"]), frames["decoded"])
     assert cropped.shape == (channels, num_frames, height, width)
@@ -190,7 +190,7 @@ def mm_load_video(folder: Path, tmp_path: Path) -> None:
     pixels = np.ascontiguousarray(cropped.astype(np.uint8))
     assert hashlib.sha256(pixels.tobytes()).hexdigest() == config["sha256_of_cropped_u8"]
 
-    tensor = rearrange(processor(folder / "clip.mp4", **options)["pixel_values_videos"], "1 t c h w -> c t h w")
+    tensor = rearrange(processor(clip, **options)["pixel_values_videos"], "1 t c h w -> c t h w")
     mean, std = (torch.tensor(processor.to_dict()[key])[:, None, None, None] for key in ("image_mean", "image_std"))
     exact = (torch.from_numpy(frames["cropped_u8_cthw"]) / 255 - mean) / std
     torch.testing.assert_close(tensor, exact, atol=1e-6, rtol=0)

@@ -34,6 +34,8 @@ def test_an_exclamation_mark_is_a_word_and_no_padding(processor):
         ("a  dog \n runs ", "a dog runs"),
         ("cats &amp;amp; dogs", "cats & dogs"),
         ("“quoted”", '"quoted"'),
+        ("<b> salt &amp;amp; pepper", "<b> salt & pepper"),
+        ("A Dog", "a dog"),
         ("cafÃ©", "café"),
     ],
 )

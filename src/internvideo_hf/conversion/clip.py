@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from transformers import CLIPModel
 
+from internvideo_hf.conversion.convert import check_overrides
 from internvideo_hf.conversion.errors import CheckpointError
 from internvideo_hf.conversion.internvideo_mm import PREFIX, SHARED_SPACE, TEXT, VISION, config_from, count_layers
 from internvideo_hf.conversion.loading import load_state_dict
@@ -78,7 +79,9 @@ def initialize_from_clip(
 
     Raises:
         CheckpointError: if the file cannot be read safely, is no CLIP model, or does not fit.
+        ValueError: if an override is unknown.
     """
+    check_overrides(overrides, InternVideoMMConfig)
     if isinstance(clip, CLIPModel):
         state_dict, table, config = clip.state_dict(), TRANSFORMERS, _config_from_clip_model(clip, overrides)
     else:

@@ -108,7 +108,7 @@ def convert_checkpoint(
     if to is not None and TARGETS[to][0] != family:
         raise ValueError(f"A model of the family {family} cannot be written as {to}.")
     state_dict = converter.normalise(state_dict)
-    _check_overrides(config_overrides or {}, auto.FAMILIES[family].config)
+    check_overrides(config_overrides or {}, auto.FAMILIES[family].config)
     rows = rows_of_file(checkpoint.name, family)
     labels = None
     if head := head or converter.known_head(state_dict, rows):
@@ -195,7 +195,8 @@ def _recognise(state_dict: Mapping[str, torch.Tensor], checkpoint: Path) -> str:
     )
 
 
-def _check_overrides(overrides: Mapping[str, Any], config_class: type[PreTrainedConfig], where: str = "") -> None:
+def check_overrides(overrides: Mapping[str, Any], config_class: type[PreTrainedConfig], where: str = "") -> None:
+    """Refuse settings that a configuration does not have, naming the nearest that it has."""
     known = {entry.name for entry in fields(config_class)} - NOT_FOR_OVERRIDES
     for key, value in overrides.items():
         if key not in known:
@@ -205,7 +206,7 @@ def _check_overrides(overrides: Mapping[str, Any], config_class: type[PreTrained
         if key in config_class.sub_configs_defaults:
             if not isinstance(value, Mapping):
                 raise ValueError(f"{where}{key} must hold settings by name, got {value!r}.")
-            _check_overrides(value, config_class.sub_configs_defaults[key].config_class, f"{where}{key}.")
+            check_overrides(value, config_class.sub_configs_defaults[key].config_class, f"{where}{key}.")
 
 
 def _model_card(

@@ -37,6 +37,11 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         new, old = Path(scratch, "new"), Path(scratch, "old")
         new.mkdir()
         yield new
+        if folder.is_dir() and not any(folder.iterdir()):
+            # Filled rather than replaced: it may be a mount point, or the folder that a shell is in.
+            for file in new.iterdir():
+                file.rename(folder / file.name)
+            return
         if folder.exists():
             folder.rename(old)
         try:

@@ -1,10 +1,12 @@
 """What the pipelines share: one video or many, and batches of views."""
 
-from collections.abc import Iterable, Sequence
+import difflib
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from transformers.pipelines.base import Pipeline
 from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
 
@@ -25,10 +27,22 @@ class VideoPipeline(Pipeline):
     _load_video_processor = False
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:
-        """Answer for one video, or for each of a list of videos."""
-        if is_one_video(inputs):
+        """Answer for one video, or for each of several: a list, a generator, or a dataset of videos."""
+        is_stream = isinstance(inputs, Iterator) and not hasattr(inputs, "read")  # an open file iterates, too
+        if not is_stream and not isinstance(inputs, Dataset) and is_one_video(inputs):
             return super().__call__([inputs], **kwargs)[0]
-        return super().__call__(list(inputs), **kwargs) if len(inputs) else []
+        videos = list(inputs)
+        return super().__call__(videos, **kwargs) if videos else []
+
+    def _processor_parameters(self, options: dict[str, Any]) -> dict[str, Any]:
+        """What is no option of the pipeline is one of the video processor, or a mistake."""
+        process = self.processor.video_processor if self.processor is not None else self.video_processor
+        known = set(process.valid_kwargs.__annotations__)
+        for name in options:
+            if name not in known:
+                nearest = difflib.get_close_matches(name, [*known, "top_k", "batch_size"], n=1)
+                raise TypeError(f"Unknown option {name}." + (f" Did you mean {nearest[0]}?" if nearest else ""))
+        return {"processor_options": options} if options else {}
 
     def preprocess(self, video: Any, processor_options: dict[str, Any] | None = None) -> dict[str, torch.Tensor]:
         process = self.processor if self.processor is not None else self.video_processor
@@ -60,6 +74,12 @@ def check_top_k(top_k: int) -> int:
     if top_k < 1:
         raise ValueError(f"top_k={top_k} must be at least 1.")
     return top_k
+
+
+def check_finite(scores: Any) -> None:
+    """Refuse scores that are no numbers, which damaged weights give."""
+    if not all(math.isfinite(score) for score in scores.tolist()):
+        raise ValueError("The scores are not finite: the model's weights are damaged. Convert or download it again.")
 
 
 def _stack(items: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:

@@ -7,7 +7,7 @@ import torch
 from einops import rearrange
 
 from internvideo_hf.evaluation.score_merging import METHODS
-from internvideo_hf.pipelines.base import VideoPipeline, check_top_k
+from internvideo_hf.pipelines.base import VideoPipeline, check_finite, check_top_k
 from internvideo_hf.video import choose
 
 
@@ -58,7 +58,7 @@ class MultiViewVideoClassificationPipeline(VideoPipeline):
         if merge is not None:
             choose(METHODS, merge, "merge")
             postprocess["merge"] = merge
-        return {"processor_options": processor_options} if processor_options else {}, {}, postprocess
+        return self._processor_parameters(processor_options), {}, postprocess
 
     def _forward(self, model_inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         pixels = model_inputs["pixel_values_videos"]
@@ -72,5 +72,6 @@ class MultiViewVideoClassificationPipeline(VideoPipeline):
         scores = np.mean([METHODS[merge](logits) for logits in views], axis=0)
         if merge == "score":
             scores = METHODS["prob"](scores)
+        check_finite(scores)
         best = np.argsort(-scores, kind="stable")[:top_k]
         return [{"label": self.model.config.id2label[int(index)], "score": float(scores[index])} for index in best]

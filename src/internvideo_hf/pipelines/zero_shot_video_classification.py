@@ -8,7 +8,7 @@ from einops import rearrange, reduce
 from torch import nn
 from transformers.utils import logging
 
-from internvideo_hf.pipelines.base import VideoPipeline, check_top_k
+from internvideo_hf.pipelines.base import VideoPipeline, check_finite, check_top_k
 from internvideo_hf.processing.post_process import zero_shot_scores
 from internvideo_hf.recipes import load_prompts
 
@@ -35,6 +35,16 @@ class ZeroShotVideoClassificationPipeline(VideoPipeline):
                     f"{type(self.model).__name__} has no {method}: zero-shot classification needs a model of video "
                     "and text, such as InternVideoMMModel."
                 )
+        if getattr(self.model.config, "projection_dim", 1) is None:
+            raise ValueError(
+                "This model has no shared space for video and text (projection_dim=None, as question-answering "
+                "checkpoints), so it cannot compare them. Use a checkpoint with projections."
+            )
+        words, known = len(self.processor.tokenizer), self.model.config.text_config.vocab_size
+        if words != known:
+            raise ValueError(
+                f"The folder's tokenizer has {words} tokens and its model {known}: a file is missing. Convert again."
+            )
         self._text_key, self._text_embeds = None, None
 
     def __call__(self, inputs: Any, **kwargs: Any) -> list[dict[str, Any]] | list[list[dict[str, Any]]]:
@@ -79,7 +89,7 @@ class ZeroShotVideoClassificationPipeline(VideoPipeline):
             forward["templates"] = _templates(prompts)
         if top_k is not None:
             postprocess["top_k"] = check_top_k(top_k)
-        return {"processor_options": processor_options} if processor_options else {}, forward, postprocess
+        return self._processor_parameters(processor_options), forward, postprocess
 
     def _forward(
         self,
@@ -105,6 +115,7 @@ class ZeroShotVideoClassificationPipeline(VideoPipeline):
         self, model_outputs: dict[str, torch.Tensor], labels: tuple[str, ...] = (), top_k: int | None = None
     ) -> list[dict[str, Any]]:
         scores, similarity = model_outputs["scores"].reshape(-1), model_outputs["similarity"].reshape(-1)
+        check_finite(scores)
         best = scores.argsort(descending=True, stable=True)[:top_k]
         return [
             {"label": labels[i], "score": scores[i].item(), "similarity": similarity[i].item()} for i in best.tolist()
@@ -115,7 +126,7 @@ class ZeroShotVideoClassificationPipeline(VideoPipeline):
         # The weights belong to the key: a pipeline may outlive a training step or a load of other weights.
         weights = tuple((weight.data_ptr(), weight._version) for weight in self.model.parameters())
         if self._text_key != (labels, templates, weights):
-            texts = [template.format(label) for template in templates for label in labels]
+            texts = [template.replace("{}", label) for template in templates for label in labels]
             chunks = [texts[start : start + TEXTS_AT_ONCE] for start in range(0, len(texts), TEXTS_AT_ONCE)]
             embeds = []
             for chunk in logging.tqdm(chunks, desc="Embedding labels", disable=len(chunks) < 4):
@@ -142,6 +153,8 @@ def _templates(prompts: str | Sequence[str]) -> tuple[str, ...]:
         if prompts not in known:
             raise ValueError(f"No prompts of the name {prompts!r}; known: {', '.join(known)}. Or pass a list.")
         prompts = known[prompts]
+    if not prompts:
+        raise ValueError("prompts must hold at least one template.")
     for template in prompts:
         if template.count("{}") != 1:
             raise ValueError(f"The template {template!r} must hold {{}} once, where the label goes.")

@@ -14,10 +14,10 @@ def clean_text(text: str) -> str:
     """Mend a text as CLIP's own tokenizer does before it looks for words.
 
     Broken encodings and look-alike characters are fixed, HTML entities resolved twice (crawled captions hold them
-    doubly escaped), runs of white space become one space.
+    doubly escaped), runs of white space become one space, letters lower case.
     """
     text = html.unescape(html.unescape(ftfy.fix_text(text)))
-    return re.sub(r"\s+", " ", text).strip()
+    return re.sub(r"\s+", " ", text).strip().lower()
 
 
 class InternVideoProcessor(ProcessorMixin):

@@ -4,9 +4,11 @@ import functools
 import importlib
 import io
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import av
+import av.filter
 import numpy as np
 from torch.utils.data import get_worker_info
 
@@ -448,8 +450,25 @@ _COVER_PICTURE = av.stream.Disposition.attached_pic
 
 def _to_rgb(frame) -> np.ndarray:
     # Bicubic as in FFmpeg's own tool and in torchcodec: it decides how chroma is scaled up for odd sizes.
-    image = frame.to_ndarray(format="rgb24", interpolation="BICUBIC")
-    return np.rot90(image, round(frame.rotation / 90) % 4)
+    if max(component.bits for component in frame.format.components) > 8:
+        # For deeper pictures PyAV's own conversion takes other rules than FFmpeg's filter, which torchcodec uses.
+        rotation = frame.rotation
+        image = _filtered(frame).to_ndarray()
+    else:
+        rotation = frame.rotation
+        image = frame.to_ndarray(format="rgb24", interpolation="BICUBIC")
+    return np.rot90(image, round(rotation / 90) % 4)
+
+
+def _filtered(frame) -> av.VideoFrame:
+    graph = av.filter.Graph()
+    source = graph.add_buffer(
+        width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1, 1)
+    )
+    scale, to_rgb = graph.add("scale", "flags=bicubic"), graph.add("format", "rgb24")
+    graph.link_nodes(source, scale, to_rgb, graph.add("buffersink")).configure()
+    graph.push(frame)
+    return graph.pull()
 
 
 def _chain(first, rest):

@@ -10,12 +10,13 @@ class VideoDecodeError(ValueError):
         advice: What can be done about it, as a full sentence.
     """
 
-    def __init__(self, source: str, cause: str, advice: str):
+    def __init__(self, source: str, cause: str | None = None, advice: str | None = None):
         self.source = source
         self.cause = cause
         self.advice = advice
-        super().__init__(f"{source}: {cause}. {advice}")
+        # A DataLoader raises a worker's error again from its message alone, so that must do, too.
+        super().__init__(source if cause is None else f"{source}: {cause}. {advice}")
 
     def __reduce__(self):
-        # `Exception` pickles its message only, and a DataLoader worker hands its error over by pickle.
+        # `Exception` pickles its message only.
         return type(self), (self.source, self.cause, self.advice)

@@ -3,6 +3,7 @@
 import ctypes
 import itertools
 import os
+import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -81,6 +82,7 @@ class VideoReader:
             )
         self._source, self._label = _as_source(source)
         self._requested = backend
+        self._lock = threading.RLock()
         self._given_fps = fps
         self._scale = {} if width is None and height is None else {"width": width, "height": height}
         self._timeout = timeout
@@ -147,7 +149,8 @@ class VideoReader:
         if len(indices) == 0:
             return np.empty((0, *self._size(), 3), dtype=np.uint8)
         unique, inverse = np.unique(indices, return_inverse=True)
-        frames = self._read_unique(unique)
+        with self._lock:  # a decoder has one place in its file; two threads would move it under each other
+            frames = self._read_unique(unique)
         if frames.dtype != np.uint8 or frames.ndim != 4 or (len(frames), frames.shape[3]) != (len(unique), 3):
             # decord does so for rotated videos of a few widths, such as 48.
             cause = f"{self.backend} returned {frames.dtype} {frames.shape} for {len(unique)} RGB frames"
@@ -199,7 +202,10 @@ class VideoReader:
         return f"VideoReader({self._label!r}, backend={self._requested!r})"
 
     def __getstate__(self) -> dict:
-        return {**self.__dict__, "_decoder": None, "_download": None, "_index": None}
+        return {**self.__dict__, "_decoder": None, "_download": None, "_index": None, "_lock": None}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state, _lock=threading.RLock())
 
     def _set_closed(self) -> None:
         self._decoder = None
@@ -304,6 +310,7 @@ def _forget_inherited_decoders() -> None:
         if reader._decoder is not None:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(reader._decoder))
             reader._decoder = None
+        reader._lock = threading.RLock()  # a thread that held it is not in the child
 
 
 if hasattr(os, "register_at_fork"):

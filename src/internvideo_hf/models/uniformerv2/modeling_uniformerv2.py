@@ -102,7 +102,7 @@ class UniFormerV2GlobalBlock(GradientCheckpointingLayer):
 
 class UniFormerV2PreTrainedModel(PreTrainedModel):
     config: UniFormerV2Config
-    base_model_prefix = "uniformerv2"
+    base_model_prefix = "vision_model"  # its name in every model that holds it, out of whose folder it loads
     main_input_name = "pixel_values_videos"
     input_modalities = ("video",)
     supports_gradient_checkpointing = True
@@ -129,7 +129,11 @@ class UniFormerV2PreTrainedModel(PreTrainedModel):
 
 
 class UniFormerV2Model(UniFormerV2PreTrainedModel):
-    """The UniFormerV2 video encoder without a head."""
+    """The UniFormerV2 video encoder without a head; also loads out of the folder of an InternVideo-MM model."""
+
+    _keys_to_ignore_on_load_unexpected = [
+        r"^(text_model|text_projection|visual_projection|post_layernorm|logit_scale)"
+    ]
 
     _can_record_outputs = {
         "hidden_states": UniFormerV2Layer,
