@@ -54,7 +54,7 @@ def linear(tokens: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
 
     On a CPU, torch gives matrix products to MKL, which leaves half of AMD's AVX-512 units idle, and convolutions to
     oneDNN, which does not. A convolution by one pixel is the same in about half the time (benchmarks/README.md), but
-    not for a few tokens, where its backward has more to rearrange than to multiply.
+    not for a few tokens, where there is more to rearrange than to multiply.
     """
     convolve = (
         CONVOLUTION_IS_FASTER
@@ -62,7 +62,7 @@ def linear(tokens: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
         and tokens.dtype == torch.float32
         and type(weight) in (torch.Tensor, nn.Parameter)  # neither quantised nor distributed
         and tokens.ndim == 3
-        and tokens.shape[0] * tokens.shape[1] >= 256
+        and tokens.shape[0] * tokens.shape[1] >= 128
     )
     if not convolve:
         return nn.functional.linear(tokens, weight, bias)
