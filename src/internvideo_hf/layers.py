@@ -58,6 +58,7 @@ def linear(tokens: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
     """
     convolve = (
         CONVOLUTION_IS_FASTER
+        and not torch.compiler.is_compiling()  # a choice by the number of tokens would bind the graph to it
         and tokens.device.type == "cpu"
         and tokens.dtype == torch.float32
         and type(weight) in (torch.Tensor, nn.Parameter)  # neither quantised nor distributed
