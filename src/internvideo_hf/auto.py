@@ -25,6 +25,8 @@ from internvideo_hf.models.internvideo_mm.configuration_internvideo_mm import In
 from internvideo_hf.models.internvideo_mm.modeling_internvideo_mm import InternVideoMMModel
 from internvideo_hf.models.uniformerv2.configuration_uniformerv2 import UniFormerV2Config
 from internvideo_hf.models.uniformerv2.modeling_uniformerv2 import UniFormerV2Model
+from internvideo_hf.models.viclip.configuration_viclip import ViCLIPConfig, ViCLIPVisionConfig
+from internvideo_hf.models.viclip.modeling_viclip import ViCLIPForVideoClassification, ViCLIPModel, ViCLIPVisionModel
 from internvideo_hf.processing.processing import InternVideoProcessor
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
 
@@ -55,6 +57,12 @@ FAMILIES = {
         },
     ),
     "internvideo_mm": Family(InternVideoMMConfig, {AutoModel: InternVideoMMModel}, InternVideoProcessor),
+    "viclip": Family(
+        ViCLIPConfig,
+        {AutoModel: ViCLIPModel, AutoModelForVideoClassification: ViCLIPForVideoClassification},
+        InternVideoProcessor,
+    ),
+    "viclip_vision_model": Family(ViCLIPVisionConfig, {AutoModel: ViCLIPVisionModel}),
 }
 
 

@@ -44,6 +44,9 @@ def convert(
     to: Annotated[
         str | None, typer.Option(help='"transformers-videomae": a folder for transformers\' own VideoMAE classes.')
     ] = None,
+    processor: Annotated[
+        str | None, typer.Option(help='ViCLIP: whose pixels the processor makes, "training" or "demo".')
+    ] = None,
     dtype: Annotated[str, typer.Option(help="Number type to store: float32, float16 or bfloat16.")] = "float32",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUTPUT if it is there.")] = False,
     trust_pickle: Annotated[
@@ -67,6 +70,7 @@ def convert(
         config_overrides=overrides,
         head=head,
         to=to,
+        processor=processor,
         dtype=dtype,
         trust_pickle=trust_pickle,
         overwrite=overwrite,

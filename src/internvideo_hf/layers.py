@@ -158,11 +158,21 @@ class DropPath(nn.Module):
         super().__init__()
         self.rate = rate
 
-    def forward(self, branch: torch.Tensor) -> torch.Tensor:
+    def forward(self, branch: torch.Tensor, rows: int = 1) -> torch.Tensor:
+        """
+        Args:
+            branch: `(b * rows, ...)`.
+            rows: consecutive rows that are one sample, such as the frames of a clip.
+        """
         if not self.training or self.rate == 0.0:
             return branch
-        keep = branch.new_empty(branch.shape[0], *[1] * (branch.ndim - 1)).bernoulli_(1 - self.rate)
-        return branch * keep / (1 - self.rate)
+        keep = branch.new_empty(branch.shape[0] // rows, *[1] * (branch.ndim - 1)).bernoulli_(1 - self.rate)
+        return branch * keep.repeat_interleave(rows, dim=0) / (1 - self.rate)
+
+
+def drop_path_rates(last: float, layers: int) -> list[float]:
+    """Rates that rise linearly from 0 at the first layer to `last` at the last one."""
+    return [last * index / max(layers - 1, 1) for index in range(layers)]
 
 
 class LayerScale(nn.Module):
@@ -178,18 +188,49 @@ class LayerScale(nn.Module):
 
 
 class EncoderLayer(GradientCheckpointingLayer):
-    """The pre-norm transformer layer: self-attention and MLP, each added to its input."""
+    """The pre-norm transformer layer: self-attention and MLP, each added to its input.
 
-    def __init__(self, config: PreTrainedConfig):
+    Args:
+        config: with `hidden_size`, `intermediate_size`, `num_attention_heads`, `hidden_act`, `layer_norm_eps`.
+        drop_path: probability that a sample's branch is left out in training, 0-1.
+    """
+
+    def __init__(self, config: PreTrainedConfig, drop_path: float = 0.0):
         super().__init__()
         self.layer_norm1 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.self_attn = Attention(config, config.hidden_size, config.num_attention_heads)
         self.layer_norm2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.mlp = MLP(config.hidden_size, config.intermediate_size, config.hidden_act)
+        self.drop_path = DropPath(drop_path)
 
     def forward(self, hidden_states: torch.Tensor, **kwargs) -> torch.Tensor:
-        hidden_states = hidden_states + self.self_attn(self.layer_norm1(hidden_states), **kwargs)[0]
-        return hidden_states + self.mlp(self.layer_norm2(hidden_states))
+        attended = self.self_attn(self.layer_norm1(hidden_states), **kwargs)[0]
+        hidden_states = hidden_states + self.drop_path(attended)
+        return hidden_states + self.drop_path(self.mlp(self.layer_norm2(hidden_states)))
+
+
+def resample_position_rows(positions: torch.Tensor, length: int) -> torch.Tensor:
+    """Fit a table of learned positions in a sequence to another length, as ViCLIP's loader does.
+
+    More rows come by linear interpolation (half-pixel centres); of fewer, they are the first ones, as they are.
+
+    Args:
+        positions: `(rows, c)`.
+        length: the wanted rows, 1 or more; may be symbolic in a traced graph.
+
+    Returns:
+        `(length, c)`.
+    """
+    rows = positions.shape[0]
+    # One formula for both cases, since a graph that is made for any length cannot branch on it: where there are rows
+    # enough, one step of the sequence is one row.
+    step = torch.sym_min(rows, length) / length
+    place = ((torch.arange(length, device=positions.device) + 0.5) * step - 0.5).clamp(min=0.0)
+    lower = place.long().clamp(max=rows - 1)
+    share = (place - lower)[:, None]
+    table = positions.float()
+    between = table[lower] * (1 - share) + table[(lower + 1).clamp(max=rows - 1)] * share
+    return between.to(positions.dtype)
 
 
 def resample_position_grid(positions: torch.Tensor, height: int, width: int) -> torch.Tensor:
@@ -245,3 +286,26 @@ def _check_multiple(what: str, length: int, unit: int, unit_name: str) -> None:
         below = length // unit * unit
         nearest = " or ".join(str(size) for size in (below, below + unit) if size)
         raise ValueError(f"The {what}, {length}, is not a multiple of the {unit_name} {unit}. Make it {nearest}.")
+
+
+def keep(tokens: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
+    """The tokens `(b, n, c)` where `which` `(b, n)` is True, in their order; as many in each row."""
+    return tokens[which].reshape(len(tokens), -1, *tokens.shape[2:])
+
+
+def check_mask(mask: torch.Tensor, shape: tuple[int, int]) -> None:
+    """Refuse a mask that is not boolean, not of the tokens' shape, or uneven over the batch.
+
+    Raises:
+        ValueError: naming what came and what was expected.
+    """
+    if mask.dtype != torch.bool or tuple(mask.shape) != tuple(shape):
+        raise ValueError(
+            f"The mask is {mask.dtype} of the shape {tuple(mask.shape)}, expected torch.bool of the shape "
+            f"{tuple(shape)} (clips, cubes); `internvideo_hf.video.masking` makes such masks."
+        )
+    hidden = mask.sum(dim=1)
+    if (hidden != hidden[0]).any():
+        raise ValueError(f"Every row of a mask must hide as many cubes, got {hidden.tolist()}.")
+    if hidden[0] == shape[1]:
+        raise ValueError(f"The mask hides all {shape[1]} cubes, expected some to be left.")

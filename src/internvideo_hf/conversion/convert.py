@@ -14,7 +14,7 @@ from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from internvideo_hf import auto
-from internvideo_hf.conversion import internvideo_mae, internvideo_mm, transformers_videomae
+from internvideo_hf.conversion import internvideo_mae, internvideo_mm, transformers_videomae, viclip
 from internvideo_hf.conversion.errors import CheckpointError
 from internvideo_hf.conversion.loading import load_state_dict
 from internvideo_hf.conversion.released import rows_of_file
@@ -22,8 +22,9 @@ from internvideo_hf.conversion.saving import save_safetensors, whole_folder
 from internvideo_hf.conversion.table import check_complete, convert_state_dict
 
 # Each family's module has: recognises, normalise, choose_head, known_head, table_for, model_class, config_from,
-# build_processor. A question is asked of the families in this order.
-FAMILIES = {"internvideo_mm": internvideo_mm, "internvideo_mae": internvideo_mae}
+# build_processor. Some have `fit`, which re-samples a file's tables for the lengths that the configuration asks for, and
+# `PROCESSORS`, names that their build_processor takes. A question is asked of the families in this order.
+FAMILIES = {"internvideo_mm": internvideo_mm, "internvideo_mae": internvideo_mae, "viclip": viclip}
 
 # What else than our own classes a model can be written for -> its family, and the function that does it.
 TARGETS = {"transformers-videomae": ("internvideo_mae", transformers_videomae.export)}
@@ -32,7 +33,6 @@ TARGETS = {"transformers-videomae": ("internvideo_mae", transformers_videomae.ex
 STRANGERS = {
     "visual.proj": "an image CLIP model, from which `internvideo_hf.initialize_from_clip` starts InternVideo-MM",
     "backbone.transformer.proj.2.weight": "a UniFormerV2 classifier, which this converter does not read yet",
-    "vision_encoder.class_embedding": "a ViCLIP checkpoint, which this converter does not read yet",
 }
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -70,6 +70,7 @@ def convert_checkpoint(
     config_overrides: Mapping[str, Any] | None = None,
     head: str | None = None,
     to: str | None = None,
+    processor: str | None = None,
     dtype: str = "float32",
     trust_pickle: bool = False,
     overwrite: bool = False,
@@ -86,6 +87,8 @@ def convert_checkpoint(
         head: the data set whose classes a classification head has, a name in `internvideo_hf.recipes.labels`. Where
             the file tells it, it need not be said; k400, k600 and k700 can be taken out of a Kinetics-710 head.
         to: write the model for other classes than ours, a name in `TARGETS`.
+        processor: whose pixels the saved processor makes, where the original has several: "training" (the default) or
+            "demo" for ViCLIP.
         dtype: number type to store: float32, float16 or bfloat16.
         trust_pickle: run the code that the file may hold.
         overwrite: replace `output_dir` if it holds a model already; it stays as it is if the conversion fails.
@@ -107,6 +110,10 @@ def convert_checkpoint(
     converter = FAMILIES[family]
     if to is not None and TARGETS[to][0] != family:
         raise ValueError(f"A model of the family {family} cannot be written as {to}.")
+    processors = getattr(converter, "PROCESSORS", {})
+    if processor is not None and processor not in processors:
+        known = f"expected one of {', '.join(processors)}" if processors else f"{family} has one only; leave it out"
+        raise ValueError(f"Unknown processor {processor!r}, {known}.")
     state_dict = converter.normalise(state_dict)
     check_overrides(config_overrides or {}, auto.FAMILIES[family].config)
     rows = rows_of_file(checkpoint.name, family)
@@ -121,14 +128,16 @@ def convert_checkpoint(
     table = converter.table_for(state_dict)
     converted, left_out = convert_state_dict(state_dict, table)
     model = _empty_model(family, state_dict, overrides)
+    if hasattr(converter, "fit"):
+        converted = converter.fit(converted, model.config)
     check_complete(model, converted, table)
     model.load_state_dict(converted, assign=True)
     if labels is not None:
         model.config.id2label = dict(enumerate(labels))
         model.config.label2id = {label: index for index, label in enumerate(labels)}
-    processor = converter.build_processor(model.config)
+    saved_processor = converter.build_processor(model.config, *filter(None, [processor]))
     if to is not None:
-        model, converted, processor = TARGETS[to][1](model.config, converted)
+        model, converted, saved_processor = TARGETS[to][1](model.config, converted)
 
     config = model.config
     config.architectures = [type(model).__name__]
@@ -145,7 +154,7 @@ def convert_checkpoint(
     )
     with whole_folder(output_dir) as folder:
         config.save_pretrained(folder)
-        processor.save_pretrained(folder)
+        saved_processor.save_pretrained(folder)
         _model_card(model, report, checkpoint.name, rows).save(folder / "README.md")
         # Last, since reading the mapped file makes it count as memory in use, all of it in the end.
         save_safetensors(converted, folder / SAFE_WEIGHTS_NAME, DTYPES[dtype])

@@ -34,6 +34,8 @@ class InternVideoVideoProcessorKwargs(VideosKwargs, total=False):
         resize_rounding: how the longer side is rounded, "truncate" or "floor".
         crop_rounding: how the offset of a centre crop is rounded: "round" (half to even), "ceil" or "floor".
         channel_order: "rgb", or "bgr" for models that were trained on OpenCV's order.
+        input_channel_order: of the arrays that are given as frames: "rgb", or "bgr" as OpenCV reads them. Files and
+            images tell theirs themselves.
         decoder: what reads video files: "auto", "pyav", "torchcodec" or "decord".
     """
 
@@ -45,6 +47,7 @@ class InternVideoVideoProcessorKwargs(VideosKwargs, total=False):
     resize_rounding: str | None
     crop_rounding: str | None
     channel_order: str | None
+    input_channel_order: str | None
     decoder: str | None
 
 
@@ -83,6 +86,7 @@ class InternVideoVideoProcessor(BaseVideoProcessor):
     crop_rounding = "round"
     do_convert_rgb = False
     channel_order = "rgb"
+    input_channel_order = "rgb"
     do_rescale = True
     do_normalize = True
     image_mean = [0.48145466, 0.4578275, 0.40821073]
@@ -124,6 +128,7 @@ class InternVideoVideoProcessor(BaseVideoProcessor):
         video_url_or_urls: Any,
         sample_indices_fn: Callable[[VideoMetadata], np.ndarray] | None = None,
         decoder: str | None = None,
+        input_channel_order: str | None = None,
     ) -> tuple[Any, Any]:
         """Read the chosen frames of one video, or of a list of videos.
 
@@ -131,12 +136,16 @@ class InternVideoVideoProcessor(BaseVideoProcessor):
             video_url_or_urls: whatever `VideoReader` reads.
             sample_indices_fn: metadata to frame indices; all frames where None.
             decoder: what reads video files; the configured one by default.
+            input_channel_order: of arrays; the configured one by default.
 
         Returns:
             Frames, uint8 `(t, h, w, 3)` RGB, and metadata; a list of each where a list was given.
         """
         if not is_one_video(video_url_or_urls):
-            read = [self.fetch_videos(video, sample_indices_fn, decoder) for video in video_url_or_urls]
+            read = [
+                self.fetch_videos(video, sample_indices_fn, decoder, input_channel_order)
+                for video in video_url_or_urls
+            ]
             return [frames for frames, _ in read], [metadata for _, metadata in read]
         with VideoReader(video_url_or_urls, backend=decoder or self.decoder) as reader:
             metadata = VideoMetadata(
@@ -148,6 +157,9 @@ class InternVideoVideoProcessor(BaseVideoProcessor):
             indices = np.arange(reader.num_frames) if sample_indices_fn is None else sample_indices_fn(metadata)
             # What a blank frame looks like is known behind the normalisation only; until then any frame will do.
             frames = reader.read(np.where(indices == BLANK, 0, indices))
+        order = choose(CHANNEL_ORDERS, input_channel_order or self.input_channel_order, "input_channel_order")
+        if _holds_arrays(video_url_or_urls):
+            frames = frames[..., order]
         metadata.frames_indices = indices
         metadata.height, metadata.width = frames.shape[1:3]
         return frames, metadata
@@ -168,7 +180,7 @@ class InternVideoVideoProcessor(BaseVideoProcessor):
         frames, metadata = [], []
         for video, about in zip(videos, known, strict=True):
             sample = partial(_with_known, choose_frames, about) if option["do_sample_frames"] else None
-            one, facts = self.fetch_videos(video, sample, option["decoder"])
+            one, facts = self.fetch_videos(video, sample, option["decoder"], option["input_channel_order"])
             frames.append(one)
             metadata.append(facts)
         features = super().preprocess(
@@ -240,6 +252,12 @@ def is_one_video(videos: Any) -> bool:
     if not isinstance(videos, (list, tuple)):
         return True
     return bool(videos) and all(isinstance(item, Image.Image) or getattr(item, "ndim", 0) == 3 for item in videos)
+
+
+def _holds_arrays(video: Any) -> bool:
+    """Tell frames that are nothing but numbers from files and images, which know what their channels are."""
+    first = video[0] if isinstance(video, (list, tuple)) else video
+    return isinstance(first, (np.ndarray, torch.Tensor))
 
 
 def _one_each(metadata: Any, videos: list[Any]) -> list[Mapping[str, Any]]:

@@ -21,7 +21,18 @@ from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from internvideo_hf.layers import MLP, Attention, DropPath, LayerScale, Linear, as_clips, linear
+from internvideo_hf.layers import (
+    MLP,
+    Attention,
+    DropPath,
+    LayerScale,
+    Linear,
+    as_clips,
+    check_mask,
+    drop_path_rates,
+    keep,
+    linear,
+)
 from internvideo_hf.models.internvideo_mae.configuration_internvideo_mae import InternVideoMAEConfig
 
 CUBES = "b (t pt) c (h ph) (w pw) -> b (t h w) (pt ph pw c)"  # the order of pixels inside a cube that targets have
@@ -411,11 +422,6 @@ class InternVideoMAEForVideoClassification(InternVideoMAEPreTrainedModel):
         )
 
 
-def drop_path_rates(last: float, layers: int) -> list[float]:
-    """Rates that rise linearly from 0 at the first layer to `last` at the last one."""
-    return [last * index / max(layers - 1, 1) for index in range(layers)]
-
-
 def cut_into_cubes(
     model: InternVideoMAEModel, pixel_values_videos: torch.Tensor
 ) -> tuple[torch.Tensor, tuple[int, int, int]]:
@@ -428,29 +434,6 @@ def cut_into_cubes(
         clips.shape[4] // config.patch_size,
     )
     return model.embeddings.cut(clips), grid
-
-
-def keep(tokens: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
-    """The tokens `(b, n, c)` where `which` `(b, n)` is True, in their order; as many in each row."""
-    return tokens[which].reshape(len(tokens), -1, *tokens.shape[2:])
-
-
-def check_mask(mask: torch.Tensor, shape: tuple[int, int]) -> None:
-    """Refuse a mask that is not boolean, not of the cubes' shape, or uneven over the batch.
-
-    Raises:
-        ValueError: naming what came and what was expected.
-    """
-    if mask.dtype != torch.bool or tuple(mask.shape) != tuple(shape):
-        raise ValueError(
-            f"The mask is {mask.dtype} of the shape {tuple(mask.shape)}, expected torch.bool of the shape "
-            f"{tuple(shape)} (clips, cubes); `internvideo_hf.video.masking` makes such masks."
-        )
-    hidden = mask.sum(dim=1)
-    if (hidden != hidden[0]).any():
-        raise ValueError(f"Every row of a mask must hide as many cubes, got {hidden.tolist()}.")
-    if hidden[0] == shape[1]:
-        raise ValueError(f"The mask hides all {shape[1]} cubes, expected some to be left.")
 
 
 __all__ = [

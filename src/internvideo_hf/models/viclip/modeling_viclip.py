@@ -1,0 +1,394 @@
+"""ViCLIP (arXiv 2307.06942): CLIP whose image tower attends over space and time at once.
+
+A clip's patches are one long sequence behind one class token; a learned table marks the time beside CLIP's own marks
+of place. Differences from CLIP: the temporal table, texts of 32 tokens, cosines that are divided by a temperature
+(kept as it is, not as a logarithm, with a floor), and training in which most patches are left out. The original leaves
+out 90 % in evaluation too, unless it is told not to; here evaluation always sees all of them.
+
+Released: B/16 (150 M parameters, 512 shared dimensions) and L/14 (428 M, 768), 8 frames of 224 x 224.
+"""
+
+import torch
+from einops import rearrange
+from torch import nn
+from transformers import CLIPTextModel
+from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutputWithPooling, ImageClassifierOutput
+from transformers.modeling_utils import PreTrainedModel
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs, can_return_tuple
+from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.output_capturing import OutputRecorder, capture_outputs
+
+from internvideo_hf.layers import (
+    Attention,
+    EncoderLayer,
+    as_clips,
+    check_mask,
+    drop_path_rates,
+    keep,
+    resample_position_grid,
+    resample_position_rows,
+)
+from internvideo_hf.losses import contrastive_loss, gathered_contrastive_loss
+from internvideo_hf.models.viclip.configuration_viclip import ViCLIPConfig, ViCLIPVisionConfig
+from internvideo_hf.outputs import VideoTextOutput
+
+
+class ViCLIPVisionEmbeddings(nn.Module):
+    """Patches of a clip as tokens, with their places in the frame and in time added."""
+
+    def __init__(self, config: ViCLIPVisionConfig):
+        super().__init__()
+        cube = (config.tubelet_size, config.patch_size, config.patch_size)
+        num_patches = (config.image_size // config.patch_size) ** 2
+        self.class_embedding = nn.Parameter(torch.empty(config.hidden_size))
+        self.patch_embedding = nn.Conv3d(
+            config.num_channels, config.hidden_size, kernel_size=cube, stride=cube, bias=False
+        )
+        self.position_embedding = nn.Parameter(torch.empty(1 + num_patches, config.hidden_size))
+        self.temporal_embedding = nn.Parameter(torch.empty(config.num_frames // cube[0], config.hidden_size))
+
+    def forward(self, pixel_values_videos: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """
+        Returns:
+            The class token `(b, 1, c)`; the patches `(b, h * w * t, c)`, all times of a place together.
+        """
+        pixels = rearrange(pixel_values_videos.to(self.patch_embedding.weight.dtype), "b t c h w -> b c t h w")
+        patches = self.patch_embedding(pixels)
+        frames, height, width = patches.shape[2:]
+        places = resample_position_grid(self.position_embedding[1:], height, width)
+        patches = rearrange(patches, "b c t h w -> b (h w) t c") + places[:, None] + self._times(frames)
+        class_token = (self.class_embedding + self.position_embedding[0]).expand(patches.shape[0], 1, -1)
+        return class_token, rearrange(patches, "b n t c -> b (n t) c")
+
+    def _times(self, frames: int) -> torch.Tensor:
+        """The temporal table for so many frames, `(t, c)`: a single image lies in the middle of all times."""
+        if frames == 1:
+            return self.temporal_embedding.mean(dim=0, keepdim=True)
+        return resample_position_rows(self.temporal_embedding, frames)
+
+
+class ViCLIPVisionLayer(EncoderLayer):
+    """A layer of the video tower: all tokens of a clip attend to each other."""
+
+
+class ViCLIPVisionPreTrainedModel(PreTrainedModel):
+    config: ViCLIPVisionConfig
+    base_model_prefix = "vision_model"  # its name in every model that holds it, out of whose folder it loads
+    main_input_name = "pixel_values_videos"
+    input_modalities = ("video",)
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["ViCLIPVisionEmbeddings", "ViCLIPVisionLayer"]
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Draw fresh weights; times start alike, so that an image ViT's weights keep their answers."""
+        super()._init_weights(module)
+        if isinstance(module, ViCLIPVisionEmbeddings):
+            init.normal_(module.class_embedding, std=self.config.initializer_range)
+            init.normal_(module.position_embedding, std=self.config.initializer_range)
+            init.zeros_(module.temporal_embedding)
+
+
+class ViCLIPVisionModel(ViCLIPVisionPreTrainedModel):
+    """ViCLIP's video tower alone; also loads out of the folder of a ViCLIP model or classifier."""
+
+    _keys_to_ignore_on_load_unexpected = [
+        r"^(text_model|text_projection|visual_projection|temperature$|classifier)"
+    ]
+
+    _can_record_outputs = {
+        "hidden_states": ViCLIPVisionLayer,
+        "attentions": OutputRecorder(Attention, index=1, layer_name="self_attn"),
+    }
+
+    def __init__(self, config: ViCLIPVisionConfig):
+        super().__init__(config)
+        self.embeddings = ViCLIPVisionEmbeddings(config)
+        self.pre_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        rates = drop_path_rates(config.drop_path_rate, config.num_hidden_layers)
+        self.layers = nn.ModuleList([ViCLIPVisionLayer(config, rate) for rate in rates])
+        self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.embeddings.patch_embedding
+
+    @merge_with_config_defaults
+    @capture_outputs(tie_last_hidden_states=False)
+    def forward(
+        self,
+        pixel_values_videos: torch.Tensor,
+        bool_masked_pos: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> BaseModelOutputWithPooling:
+        """Encode clips.
+
+        Args:
+            pixel_values_videos: normalised frames, `(batch, frames, channels, height, width)`; a single image
+                `(batch, channels, height, width)` counts as a clip of one frame. Any number of frames: a clip of more
+                than the temporal table has interpolates it, one of fewer has its first rows, and one of a single
+                frame its mean, as the released code does.
+            bool_masked_pos: `(batch, patches)`, True on patches to leave out; as many in each row. The number of a
+                patch is `place * frames + frame`. None leaves out none in evaluation, and in training what
+                `config.mask_ratio` asks for, drawn anew.
+
+        Returns:
+            `last_hidden_state`: `(batch, 1 + patches left, hidden_size)`, the class token first.
+            `pooler_output`: that of the class token, `(batch, hidden_size)`.
+
+        Raises:
+            ValueError: if the axes are not those above, or a length is not a multiple of its part of a patch.
+        """
+        config = self.config
+        clips = as_clips(pixel_values_videos, config.num_channels, config.patch_size, config.tubelet_size)
+        class_token, patches = self.embeddings(clips)
+        if bool_masked_pos is not None:
+            check_mask(bool_masked_pos, patches.shape[:2])
+            patches = keep(patches, ~bool_masked_pos)
+        elif self.training and config.mask_ratio > 0:
+            patches = keep(patches, ~draw_mask(*patches.shape[:2], config.mask_ratio).to(patches.device))
+        hidden_states = self.pre_layernorm(torch.cat([class_token, patches], dim=1))
+        for layer in self.layers:
+            hidden_states = layer(hidden_states, **kwargs)
+        hidden_states = self.post_layernorm(hidden_states)
+        return BaseModelOutputWithPooling(last_hidden_state=hidden_states, pooler_output=hidden_states[:, 0])
+
+
+def draw_mask(clips: int, patches: int, ratio: float) -> torch.Tensor:
+    """Draw which patches training leaves out, whatever their place and time.
+
+    The noise is the CPU's, in float32, so that a seed means the same mask on every device (reference case
+    `viclip_tiny`).
+
+    Args:
+        ratio: share to leave out, 0-1, rounded down to whole patches.
+
+    Returns:
+        `(clips, patches)`, True on those left out.
+    """
+    order = torch.rand(clips, patches, dtype=torch.float32, device="cpu").argsort(dim=1)
+    mask = torch.zeros(clips, patches, dtype=torch.bool, device="cpu")
+    return mask.scatter(1, order[:, : int(ratio * patches)], True)
+
+
+class ViCLIPPreTrainedModel(PreTrainedModel):
+    config: ViCLIPConfig
+    base_model_prefix = "viclip"
+    main_input_name = "pixel_values_videos"
+    input_modalities = ("video", "text")
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, ViCLIPModel):
+            init.constant_(module.temperature, self.config.temperature_init_value)
+        elif isinstance(module, ViCLIPProjection):
+            init.normal_(module.weight, std=module.in_features**-0.5)
+
+
+class ViCLIPProjection(nn.Linear):
+    """From a tower's width into the shared space. A class of its own, so that fresh weights find it alone."""
+
+
+class ViCLIPModel(ViCLIPPreTrainedModel):
+    """The ViCLIP dual encoder: embeddings of videos and texts, and their similarity."""
+
+    # The loss is a mean over pairs; see "accepts_loss_kwargs" in transformers' Trainer for what this prevents.
+    accepts_loss_kwargs = False
+
+    def __init__(self, config: ViCLIPConfig):
+        super().__init__(config)
+        vision, text = config.vision_config, config.text_config
+        self.vision_model = ViCLIPVisionModel._from_config(vision)
+        self.text_model = CLIPTextModel._from_config(text)
+        self.visual_projection = ViCLIPProjection(vision.hidden_size, config.projection_dim, bias=False)
+        self.text_projection = ViCLIPProjection(text.hidden_size, config.projection_dim, bias=False)
+        self.temperature = nn.Parameter(torch.empty(()))
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.text_model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.text_model.set_input_embeddings(value)
+
+    @property
+    def logit_scale(self) -> torch.Tensor:
+        """The logarithm of the factor on the cosines, which is how CLIP keeps it and pipelines ask for it."""
+        return torch.as_tensor(self._factor()).log()
+
+    def _factor(self) -> torch.Tensor | float:
+        """What cosines are multiplied by: one over the temperature, or the fixed scale that evaluation asks for."""
+        if self.config.inference_scale is not None and not self.training:
+            return float(self.config.inference_scale)
+        return 1 / self.temperature.clamp(min=self.config.temperature_min)
+
+    @can_return_tuple
+    def get_video_features(
+        self,
+        pixel_values_videos: torch.Tensor,
+        bool_masked_pos: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple | BaseModelOutputWithPooling:
+        """Embed clips.
+
+        Args:
+            pixel_values_videos: normalised frames, `(batch, frames, channels, height, width)`, or single images
+                `(batch, channels, height, width)`; any number of frames.
+            bool_masked_pos: `(batch, patches)`, True on patches to leave out; see `ViCLIPVisionModel`.
+
+        Returns:
+            `pooler_output`: the projected embeddings, not normalised, `(batch, projection_dim)`;
+            `last_hidden_state`: the video tower's tokens, `(batch, 1 + patches, hidden_size)`.
+        """
+        outputs = self.vision_model(pixel_values_videos, bool_masked_pos, return_dict=True, **kwargs)
+        outputs.pooler_output = self.visual_projection(outputs.pooler_output)
+        return outputs
+
+    @can_return_tuple
+    def get_text_features(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple | BaseModelOutputWithPooling:
+        """Embed texts.
+
+        Args:
+            input_ids: token ids, `(batch, tokens)`, at most as many as `text_config.max_position_embeddings`; the
+                end-of-text token must be the largest id of each row. For longer texts, convert with another
+                `max_position_embeddings`: the table of positions is re-sampled then, once, since one that depended on
+                the longest text of a batch would give a text other embeddings in other company.
+            attention_mask: `(batch, tokens)`, 0 on padding. Not needed: attention is causal and padding comes last.
+
+        Returns:
+            `pooler_output`: the projected embeddings, not normalised, `(batch, projection_dim)`;
+            `last_hidden_state`: `(batch, tokens, hidden_size)`.
+        """
+        outputs = self.text_model(input_ids, attention_mask=attention_mask, return_dict=True, **kwargs)
+        # Not the text model's own pooling: that looks for one configured id, and vocabularies differ.
+        end_of_text = input_ids.to(torch.int).argmax(dim=-1)
+        rows = torch.arange(input_ids.shape[0], device=input_ids.device)
+        outputs.pooler_output = self.text_projection(outputs.last_hidden_state[rows, end_of_text])
+        return outputs
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values_videos: torch.Tensor,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        caption_ids: torch.Tensor | None = None,
+        bool_masked_pos: torch.Tensor | None = None,
+        return_loss: bool = False,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple | VideoTextOutput:
+        """Compare every video with every text.
+
+        Args:
+            pixel_values_videos: `(videos, frames, channels, height, width)`.
+            input_ids: `(texts, tokens)`.
+            attention_mask: `(texts, tokens)`, 0 on padding.
+            caption_ids: `(texts,)`, whole numbers, equal where captions are the same: each is then a true partner of
+                the other's video as well. None: all captions differ.
+            bool_masked_pos: `(videos, patches)`, True on patches to leave out; see `ViCLIPVisionModel`.
+            return_loss: add the contrastive loss; video `i` must belong to text `i`. In training with several
+                processes it is the loss of all their pairs, whose gradient is true in each of them.
+        """
+        if self.training and return_loss:
+            self.raise_temperature()
+        video_outputs = self.get_video_features(pixel_values_videos, bool_masked_pos, return_dict=True, **kwargs)
+        text_outputs = self.get_text_features(input_ids, attention_mask, return_dict=True, **kwargs)
+        video_embeds = nn.functional.normalize(video_outputs.pooler_output, dim=-1)
+        text_embeds = nn.functional.normalize(text_outputs.pooler_output, dim=-1)
+        factor = self._factor()
+        logits_per_video = factor * video_embeds @ text_embeds.T
+        loss = None
+        if return_loss and self.training:
+            loss = gathered_contrastive_loss(video_embeds, text_embeds, factor, caption_ids)
+        elif return_loss:
+            loss = contrastive_loss(logits_per_video, caption_ids)
+        return VideoTextOutput(
+            loss=loss,
+            logits_per_video=logits_per_video,
+            logits_per_text=logits_per_video.T,
+            video_embeds=video_embeds,
+            text_embeds=text_embeds,
+            video_model_output=video_outputs,
+            text_model_output=text_outputs,
+        )
+
+    @torch.no_grad()
+    def raise_temperature(self) -> None:
+        """Lift the temperature to its floor, if a step of the optimizer has taken it below; training does so itself.
+
+        The parameter is changed, as in the original: a floor that only the forward saw would stop its gradient, and
+        it could never leave the floor again.
+        """
+        self.temperature.clamp_(min=self.config.temperature_min)
+
+
+class ViCLIPForVideoClassification(ViCLIPPreTrainedModel):
+    """ViCLIP's video tower with a linear classifier on its class token, for fine-tuning.
+
+    The original published fine-tuned scores, but neither the code nor the heads: this one is new. A ViCLIP folder
+    loads into it, with a fresh classifier.
+    """
+
+    accepts_loss_kwargs = False  # the loss is a plain mean
+    input_modalities = ("video",)
+    _keys_to_ignore_on_load_unexpected = [r"^(text_model|text_projection|visual_projection|temperature$)"]
+
+    def __init__(self, config: ViCLIPConfig):
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.vision_model = ViCLIPVisionModel._from_config(config.vision_config)
+        self.classifier = nn.Linear(config.vision_config.hidden_size, config.num_labels)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.vision_model.get_input_embeddings()
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values_videos: torch.Tensor,
+        labels: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple | ImageClassifierOutput:
+        """Classify clips.
+
+        Args:
+            pixel_values_videos: normalised frames, `(batch, frames, channels, height, width)`, or single images.
+            labels: class numbers `(batch,)`, or soft targets `(batch, num_labels)`.
+        """
+        outputs = self.vision_model(pixel_values_videos, return_dict=True, **kwargs)
+        logits = self.classifier(outputs.pooler_output)
+        loss = None
+        if labels is not None:
+            loss = nn.functional.cross_entropy(logits.float(), labels)  # class numbers and soft targets alike
+        return ImageClassifierOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+
+__all__ = [
+    "ViCLIPForVideoClassification",
+    "ViCLIPModel",
+    "ViCLIPPreTrainedModel",
+    "ViCLIPVisionModel",
+    "ViCLIPVisionPreTrainedModel",
+]
