@@ -35,6 +35,7 @@ _EXPORTS = {
     "ZeroShotVideoClassificationPipeline": "internvideo_hf.pipelines.zero_shot_video_classification",
     "convert_checkpoint": "internvideo_hf.conversion",
     "initialize_from_clip": "internvideo_hf.conversion",
+    "merge_checkpoints": "internvideo_hf.conversion",
 }
 
 __all__ = sorted(_EXPORTS)

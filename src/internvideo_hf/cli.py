@@ -90,6 +90,31 @@ def convert(
     )
 
 
+@app.command()
+def merge(
+    base: Annotated[Path, typer.Argument(help="The folder of the model as it was before training.")],
+    finetuned: Annotated[list[Path], typer.Argument(help="The folder of the trained model; of several, their mean.")],
+    out: Annotated[Path, typer.Option(help="The folder to write; it appears whole or not at all.")],
+    weight: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of BASE.")] = 0.5,
+    variant: Annotated[
+        str | None,
+        typer.Option(help='Which tensors are averaged: "internvideo_mm", "retrieval", "viclip"; the family\'s own.'),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it is there.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Average a model with what it became by training (WiSE-FT), as the released evaluations do.
+
+    Example: internvideo merge viclip-from-clip viclip-trained --weight 0.5 --out viclip-merged
+    """
+    _quieten_transformers()
+    from internvideo_hf.conversion import merge_checkpoints
+
+    averaged = merge_checkpoints(base, finetuned, out, weight=weight, variant=variant, overwrite=overwrite)
+    if not quiet:
+        typer.echo(f"Wrote the average of {averaged} tensors to {out}; the others are those of {finetuned[0]}.")
+
+
 @app.command("zero-shot")
 def zero_shot(
     videos: Annotated[list[str], typer.Argument(help="Video files, folders of frames, or http(s) addresses.")],

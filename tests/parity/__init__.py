@@ -1,6 +1,6 @@
 """The parity adapters: kind of a reference case -> function that runs it and compares every stored value."""
 
-from parity import internvideo_mae, internvideo_mm, sampling, videomae_data
+from parity import internvideo_mae, internvideo_mm, merging, sampling, viclip, videomae_data
 
 ADAPTERS = {
     "videomae_classification": internvideo_mae.videomae_classification,
@@ -12,9 +12,17 @@ ADAPTERS = {
     "mm_clip_init": internvideo_mm.mm_clip_init,
     "mm_forward": internvideo_mm.mm_forward,
     "mm_sampling": sampling.mm_sampling,
+    "mm_wiseft": merging.mm_wiseft,
     "openset_frame_indices": sampling.openset_frame_indices,
     "retrieval_frames": sampling.retrieval_frames,
     "uniformerv2_sampling": sampling.uniformerv2_sampling,
+    "viclip_clip_init": viclip.viclip_clip_init,
+    "viclip_forward": viclip.viclip_forward,
+    "viclip_frames2tensor": viclip.viclip_frames2tensor,
+    "viclip_protocol": viclip.viclip_protocol,
+    "viclip_resizing": viclip.viclip_resizing,
+    "viclip_tokenizer": viclip.viclip_tokenizer,
+    "viclip_two_rank_loss": viclip.viclip_two_rank_loss,
     "videomae_frame_indices": sampling.videomae_frame_indices,
     "videomae_masks": videomae_data.videomae_masks,
     "videomae_preprocessing": videomae_data.videomae_preprocessing,

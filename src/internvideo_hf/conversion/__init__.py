@@ -3,5 +3,6 @@
 from internvideo_hf.conversion.clip import initialize_from_clip
 from internvideo_hf.conversion.convert import ConversionReport, convert_checkpoint
 from internvideo_hf.conversion.errors import CheckpointError
+from internvideo_hf.conversion.merging import merge_checkpoints
 
-__all__ = ["CheckpointError", "ConversionReport", "convert_checkpoint", "initialize_from_clip"]
+__all__ = ["CheckpointError", "ConversionReport", "convert_checkpoint", "initialize_from_clip", "merge_checkpoints"]

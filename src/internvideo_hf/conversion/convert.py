@@ -22,7 +22,7 @@ from internvideo_hf.conversion.saving import save_safetensors, whole_folder
 from internvideo_hf.conversion.table import check_complete, convert_state_dict
 
 # Each family's module has: recognises, normalise, choose_head, known_head, table_for, model_class, config_from,
-# build_processor. Some have `fit`, which re-samples a file's tables for the lengths that the configuration asks for, and
+# build_processor. Some have `fit`, which re-samples a file's tables for the lengths of the configuration, and
 # `PROCESSORS`, names that their build_processor takes. A question is asked of the families in this order.
 FAMILIES = {"internvideo_mm": internvideo_mm, "internvideo_mae": internvideo_mae, "viclip": viclip}
 

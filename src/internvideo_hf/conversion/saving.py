@@ -3,7 +3,7 @@
 import json
 import struct
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -52,11 +52,20 @@ def whole_folder(folder: Path) -> Iterator[Path]:
             raise
 
 
-def save_safetensors(tensors: Mapping[str, torch.Tensor], path: Path, dtype: torch.dtype) -> None:
+def save_safetensors(
+    tensors: Mapping[str, torch.Tensor],
+    path: Path,
+    dtype: torch.dtype,
+    compute: Callable[[str], torch.Tensor] | None = None,
+) -> None:
     """Write tensors as a safetensors file, floating-point numbers as `dtype`.
 
     safetensors' own writer takes all tensors at once, and with them every change of number type or axis order at
     once. Here one tensor at a time is copied, so that a mapped file is all that is ever in memory.
+
+    Args:
+        compute: what to write under a name, called when its turn comes; `tensors` then tell names, shapes and kinds
+            of number only.
     """
     dtypes = {name: dtype if tensor.is_floating_point() else tensor.dtype for name, tensor in tensors.items()}
     names = sorted(tensors, key=lambda name: -dtypes[name].itemsize)  # keeps every tensor aligned to its numbers
@@ -70,5 +79,6 @@ def save_safetensors(tensors: Mapping[str, torch.Tensor], path: Path, dtype: tor
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for name in logging.tqdm(names, desc="Writing tensors", unit="tensor"):
-            flat = tensors[name].detach().to(dtypes[name]).reshape(-1)
+            tensor = tensors[name] if compute is None else compute(name)
+            flat = tensor.detach().to(dtypes[name]).reshape(-1)
             file.write(flat.view(torch.uint8).numpy())

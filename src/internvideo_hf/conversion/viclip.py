@@ -1,6 +1,7 @@
 """Released ViCLIP files, `ViCLIP-*.pth`, files of its training code, and its start from an image CLIP."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,9 +11,19 @@ from transformers import AutoModel, CLIPModel
 from internvideo_hf.conversion.errors import CheckpointError
 from internvideo_hf.conversion.internvideo_mae import _count, _shape
 from internvideo_hf.conversion.internvideo_mm import _layer, _pairs
-from internvideo_hf.conversion.table import Become, LeaveOut, Table, rename, transpose
+from internvideo_hf.conversion.loading import load_state_dict
+from internvideo_hf.conversion.table import (
+    Become,
+    LeaveOut,
+    Table,
+    check_complete,
+    convert_state_dict,
+    rename,
+    transpose,
+)
 from internvideo_hf.layers import resample_position_grid, resample_position_rows
 from internvideo_hf.models.viclip.configuration_viclip import CONTEXT_LENGTH, ViCLIPConfig
+from internvideo_hf.models.viclip.modeling_viclip import ViCLIPModel
 from internvideo_hf.processing.processing import InternVideoProcessor
 from internvideo_hf.processing.tokenizer import build_clip_tokenizer
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
@@ -186,9 +197,7 @@ def training_pixels(config: ViCLIPConfig) -> InternVideoVideoProcessor:
 def demo_pixels(config: ViCLIPConfig) -> InternVideoVideoProcessor:
     """The inference package's `frames2tensor`: every `length // 8`-th frame from the first, squeezed by OpenCV's
     bilinear. Arrays of frames are taken as BGR, which OpenCV reads; files are read in the right order anyway."""
-    return _video_processor(
-        config, sampler="viclip_stride", resize_method="cv2_linear", input_channel_order="bgr"
-    )
+    return _video_processor(config, sampler="viclip_stride", resize_method="cv2_linear", input_channel_order="bgr")
 
 
 PROCESSORS: dict[str, Callable[[ViCLIPConfig], InternVideoVideoProcessor]] = {
@@ -295,3 +304,20 @@ def fit_clip(
         table = fitted[TEXT_PLACES][:length]
         fitted[TEXT_PLACES] = nn.functional.pad(table, (0, 0, 0, length - table.shape[0]))
     return fitted
+
+
+def start_from_clip(
+    clip: str | Path | Mapping[str, torch.Tensor] | CLIPModel, inflation: str = "center", **overrides: Any
+) -> ViCLIPModel:
+    if isinstance(clip, CLIPModel):
+        state_dict, table, config = clip.state_dict(), TRANSFORMERS, config_from_clip_model(clip, overrides)
+    else:
+        state_dict = dict(clip) if isinstance(clip, Mapping) else load_state_dict(clip)
+        table, config = OPENAI, config_from_openai(state_dict, overrides)
+    converted, _ = convert_state_dict(state_dict, table)
+    model = ViCLIPModel(config)
+    fresh = {name: value for name, value in model.state_dict().items() if name in NEW_PARTS}
+    converted = fresh | fit_clip(converted, config, inflation)
+    check_complete(model, converted, table)
+    model.load_state_dict(converted)
+    return model.eval()

@@ -42,3 +42,37 @@ def warmup_cosine(
         return start_lr + epoch * (base_lr - start_lr) / warmup_epochs
     progress = (epoch - warmup_epochs) / (num_epochs - warmup_epochs)
     return end_lr + (base_lr - end_lr) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def warmup_cosine_floored(
+    step: int, *, base_lr: float, total_steps: int, warmup_steps: int = 0, floor: float = 0.01
+) -> float:
+    """Computes ViCLIP's learning rate: a linear warm-up, then a half cosine, neither below `floor` of `base_lr`.
+
+    The cosine is not held at its end: it rises again if training goes on (released). Source: ViCLIP training code,
+    evaluated once an iteration.
+
+    Args:
+        step: Iterations done, 0 or more.
+        base_lr: Rate at the end of the warm-up.
+        total_steps: Iterations in all, more than `warmup_steps`.
+        warmup_steps: Iterations of warm-up.
+        floor: Smallest share of `base_lr`, 0-1.
+
+    Returns:
+        The learning rate.
+
+    Raises:
+        ValueError: If the warm-up does not end before training, or the step is negative.
+    """
+    if not 0 <= warmup_steps < total_steps:
+        raise ValueError(
+            f"warmup_steps: got {warmup_steps}, expected at least 0 and less than total_steps={total_steps}; shorten "
+            "the warm-up"
+        )
+    if step < 0:
+        raise ValueError(f"step: got {step}, expected 0 or more; count the iterations done")
+    if step < warmup_steps:
+        return base_lr * max(floor, step / warmup_steps)
+    progress = (step - warmup_steps) / (total_steps - warmup_steps)
+    return base_lr * max(floor, 0.5 * (1 + math.cos(math.pi * progress)))

@@ -99,9 +99,7 @@ class ViCLIPVisionPreTrainedModel(PreTrainedModel):
 class ViCLIPVisionModel(ViCLIPVisionPreTrainedModel):
     """ViCLIP's video tower alone; also loads out of the folder of a ViCLIP model or classifier."""
 
-    _keys_to_ignore_on_load_unexpected = [
-        r"^(text_model|text_projection|visual_projection|temperature$|classifier)"
-    ]
+    _keys_to_ignore_on_load_unexpected = [r"^(text_model|text_projection|visual_projection|temperature$|classifier)"]
 
     _can_record_outputs = {
         "hidden_states": ViCLIPVisionLayer,

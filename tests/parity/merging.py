@@ -1,0 +1,50 @@
+"""Adapter of averages of models: `mm_wiseft`."""
+
+from pathlib import Path
+
+from safetensors.torch import load_file
+
+from internvideo_hf.conversion import convert_checkpoint, merge_checkpoints
+from internvideo_hf.conversion.internvideo_mm import PREFIX, TABLE
+from internvideo_hf.conversion.loading import load_state_dict
+from internvideo_hf.conversion.merging import is_averaged, merge_tensors
+from internvideo_hf.conversion.table import convert_state_dict, released_name
+from parity.compare import Comparison, load_config, load_tensors
+from parity.internvideo_mm import overrides
+
+
+def mm_wiseft(folder: Path, tmp_path: Path) -> None:
+    config, stored = load_config(folder), load_tensors(folder)
+    trained = sorted([*folder.glob("checkpoint.*"), *folder.glob("finetuned*")])
+    assert len(trained) == config["n_load_paths"]
+    for file in (folder / "base_clip_state.safetensors", *trained):
+        convert_checkpoint(file, tmp_path / file.stem, config_overrides=overrides(config))
+    averaged = merge_checkpoints(
+        tmp_path / "base_clip_state",
+        [tmp_path / file.stem for file in trained],
+        tmp_path / "merged",
+        weight=config["clip_wiseft_coef"],
+    )
+    merged = load_file(tmp_path / "merged/model.safetensors")
+    assert averaged == sum(is_averaged(name, "internvideo_mm") for name in merged)
+    names = {name: released_name(name, TABLE) for name in merged}
+    found = {released for name, released in names.items() if is_averaged(name, "internvideo_mm")}
+    assert found == set(config["interpolated_keys"])
+
+    towers = {name: tensor for name, tensor in stored.items() if name.startswith(PREFIX)}
+    expected, _ = convert_state_dict(towers, TABLE)
+    compare = Comparison(expected)
+    for name, tensor in merged.items():
+        compare.close(name, tensor)
+    compare.finish()
+
+    # The heads outside the towers have no place in the model; the rule for them is the mean of the trained files.
+    outside = {name: tensor for name, tensor in stored.items() if name not in towers}
+    compare = Comparison(outside)
+    files = [load_state_dict(file) for file in trained]
+    for name in outside:
+        compare.close(name, merge_tensors(None, [file[name] for file in files], config["clip_wiseft_coef"]))
+    compare.finish()
+    assert set(outside) | {names[name] for name in merged if not is_averaged(name, "internvideo_mm")} == set(
+        config["kept_from_finetuned"]
+    )
