@@ -1,0 +1,365 @@
+"""ViCLIP: one sequence in space and time, masks in training only, a temperature with a floor."""
+
+import pytest
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from models.common import ModelChecks, Tower, assert_same, draw, move_from_start, tensors_of
+from torch.nn.functional import cross_entropy, normalize
+from transformers import AutoModelForVideoClassification
+
+from internvideo_hf import (
+    ViCLIPConfig,
+    ViCLIPForVideoClassification,
+    ViCLIPModel,
+    ViCLIPVisionConfig,
+    ViCLIPVisionModel,
+)
+from internvideo_hf.models.viclip.modeling_viclip import draw_mask
+
+FRAMES, PATCHES, WIDTH, TEXT_WIDTH, SHARED = 2, 16, 16, 24, 20
+START, END = 58, 59
+IDS = torch.tensor([[START, 4, 5, END, 0, 0], [START, 7, 8, 9, 10, END], [START, 30, END, 0, 0, 0]])
+MASK = torch.tensor([[1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 1], [1, 1, 1, 0, 0, 0]])
+VISION = {
+    "hidden_size": WIDTH,
+    "intermediate_size": 28,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "image_size": 32,
+    "patch_size": 8,
+    "num_frames": FRAMES,
+}
+TEXT = {
+    "vocab_size": 60,
+    "hidden_size": TEXT_WIDTH,
+    "intermediate_size": 40,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 3,
+    "max_position_embeddings": 12,
+    "bos_token_id": START,
+    "eos_token_id": END,
+    "pad_token_id": 0,
+}
+
+
+def tiny_config(vision: dict | None = None, **changes) -> ViCLIPConfig:
+    settings = {"vision_config": VISION | (vision or {}), "text_config": TEXT, "projection_dim": SHARED}
+    # Far from the floor, so that noise on the temperature does not take it below.
+    return ViCLIPConfig(**settings | {"temperature_init_value": 2.0} | changes)
+
+
+def moved_model(vision: dict | None = None, **changes) -> ViCLIPModel:
+    torch.manual_seed(0)
+    return move_from_start(ViCLIPModel(tiny_config(vision, **changes)))
+
+
+class TestViCLIPVisionModel(ModelChecks):
+    model_class = ViCLIPVisionModel
+    input_embeddings = "embeddings.patch_embedding"
+
+    def config(self):
+        return ViCLIPVisionConfig(**VISION)
+
+    def inputs(self):
+        return {"pixel_values_videos": draw(3, FRAMES, 3, 32, 32)}
+
+    def towers(self, outputs):
+        tokens = 1 + FRAMES * PATCHES
+        return [Tower(outputs, 3, (3, tokens, WIDTH), (3, 2, tokens, tokens))]
+
+
+class TestViCLIPVisionModelOfTubelets(TestViCLIPVisionModel):
+    frame_counts = (4, 6)
+
+    def config(self):
+        return ViCLIPVisionConfig(**VISION | {"tubelet_size": 2, "num_frames": 4})
+
+    def towers(self, outputs):
+        return [Tower(outputs, 3, (3, 1 + PATCHES, WIDTH), (3, 2, 1 + PATCHES, 1 + PATCHES))]
+
+
+class TestViCLIPModel(ModelChecks):
+    model_class = ViCLIPModel
+    input_embeddings = "text_model.embeddings.token_embedding"
+    drawn_by_transformers = {"text_model.encoder": "CLIP's own layers, in which no part may be missing"}
+    cancelling = {"logits_per_video": 0.5, "logits_per_text": 0.5}
+    loss_over = "pairs"
+
+    def config(self):
+        return tiny_config()
+
+    def inputs(self):
+        videos = draw(3, FRAMES, 3, 32, 32)
+        return {"pixel_values_videos": videos, "input_ids": IDS, "attention_mask": MASK, "return_loss": True}
+
+    def towers(self, outputs):
+        tokens = 1 + FRAMES * PATCHES
+        return [
+            Tower(outputs.video_model_output, 3, (3, tokens, WIDTH), (3, 2, tokens, tokens)),
+            Tower(outputs.text_model_output, 2, (3, 6, TEXT_WIDTH), (3, 3, 6, 6)),
+        ]
+
+
+class TestViCLIPForVideoClassification(ModelChecks):
+    model_class = ViCLIPForVideoClassification
+    auto_class = AutoModelForVideoClassification
+    input_embeddings = "vision_model.embeddings.patch_embedding"
+    fields_read_elsewhere = dict.fromkeys(
+        ("text_config", "projection_dim", "temperature_init_value", "temperature_min", "inference_scale"),
+        "ViCLIPModel, whose folder this class loads",
+    )
+    loss_over = "samples"
+
+    def config(self):
+        return tiny_config(num_labels=5)
+
+    def inputs(self):
+        return {"pixel_values_videos": draw(3, FRAMES, 3, 32, 32), "labels": torch.tensor([4, 0, 2])}
+
+    def towers(self, outputs):
+        tokens = 1 + FRAMES * PATCHES
+        return [Tower(outputs, 3, (3, tokens, WIDTH), (3, 2, tokens, tokens))]
+
+
+# Time
+
+
+@torch.no_grad()
+def test_image_is_a_clip_of_one_frame_in_the_middle_of_all_times():
+    model, image = moved_model({"num_frames": 6}), draw(2, 3, 32, 32)
+    expected = model.get_video_features(image)
+    assert_same(model.get_video_features(image[:, None]), expected)
+    table = model.vision_model.embeddings.temporal_embedding
+    table.copy_(table.mean(dim=0, keepdim=True).expand_as(table).clone())
+    assert_same(model.get_video_features(image), expected, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_fewer_frames_have_the_first_times_and_more_lie_between_them():
+    embeddings = moved_model({"num_frames": 4}).vision_model.embeddings
+    table = embeddings.temporal_embedding
+    assert torch.equal(embeddings._times(4), table)
+    assert torch.equal(embeddings._times(3), table[:3])
+    assert torch.equal(embeddings._times(1)[0], table.mean(dim=0))
+    for frames in (5, 8, 11):
+        expected = torch.nn.functional.interpolate(table.T[None], size=frames, mode="linear", align_corners=False)
+        torch.testing.assert_close(embeddings._times(frames), expected[0].T)
+
+
+@torch.no_grad()
+def test_order_of_frames_counts():
+    model, videos = moved_model(), draw(2, 4, 3, 32, 32)
+    forwards, backwards = (model.get_video_features(clips).pooler_output for clips in (videos, videos.flip(1)))
+    assert not torch.allclose(forwards, backwards, atol=1e-3)
+
+
+# Masks
+
+
+@torch.no_grad()
+def test_nothing_is_left_out_in_evaluation_whatever_the_configuration_asks_for():
+    videos = draw(2, FRAMES, 3, 32, 32)
+    expected = moved_model().get_video_features(videos)
+    assert_same(moved_model({"mask_ratio": 0.9}).get_video_features(videos), expected)
+
+
+@torch.no_grad()
+def test_training_leaves_out_what_is_asked_for_by_the_seed():
+    model, videos = moved_model({"mask_ratio": 0.8}), draw(2, FRAMES, 3, 32, 32)
+    torch.manual_seed(3)
+    mask = draw_mask(2, FRAMES * PATCHES, 0.8)
+    assert mask.sum(dim=1).tolist() == [25, 25]
+    expected = model.get_video_features(videos, mask)
+    assert expected.last_hidden_state.shape == (2, 1 + 32 - 25, WIDTH)
+    torch.manual_seed(3)
+    assert_same(model.train().get_video_features(videos), expected)
+    assert moved_model().train().get_video_features(videos).last_hidden_state.shape[1] == 33
+
+
+@torch.no_grad()
+def test_a_patch_has_the_number_place_times_frames_plus_frame():
+    model, videos = moved_model(), draw(1, FRAMES, 3, 32, 32)
+    mask = torch.zeros(1, FRAMES * PATCHES, dtype=torch.bool)
+    place, frame = 5, 1  # second row, second column; second frame
+    mask[0, place * FRAMES + frame] = True
+    other = videos.clone()
+    other[:, frame, :, 8:16, 8:16] += 1
+    assert_same(model.get_video_features(other, mask), model.get_video_features(videos, mask))
+    assert not torch.allclose(
+        model.get_video_features(other).pooler_output, model.get_video_features(videos).pooler_output
+    )
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (torch.zeros(2, 32), "float32"),
+        (torch.zeros(2, 31, dtype=torch.bool), r"\(2, 31\), expected torch.bool of the shape \(2, 32\)"),
+        (torch.arange(64).reshape(2, 32) < 3, "as many"),
+        (torch.ones(2, 32, dtype=torch.bool), "hides all 32"),
+    ],
+)
+def test_a_wrong_mask_is_refused(mask, message):
+    with pytest.raises(ValueError, match=message):
+        moved_model().get_video_features(draw(2, FRAMES, 3, 32, 32), mask)
+
+
+# Similarities, temperature and loss
+
+
+@torch.no_grad()
+def test_cosines_are_divided_by_the_temperature():
+    model, videos = moved_model(), draw(2, FRAMES, 3, 32, 32)
+    outputs = model(videos, IDS, MASK)
+    video_embeds = normalize(model.get_video_features(videos).pooler_output, dim=-1)
+    text_embeds = normalize(model.get_text_features(IDS, MASK).pooler_output, dim=-1)
+    cosines = video_embeds @ text_embeds.T
+    torch.testing.assert_close(outputs.logits_per_video, cosines / model.temperature)
+    assert torch.equal(outputs.logits_per_text, outputs.logits_per_video.T)
+    torch.testing.assert_close(model.logit_scale.exp(), 1 / model.temperature)
+    assert outputs.loss is None
+
+
+@torch.no_grad()
+def test_the_fixed_scale_of_the_original_inference_code_is_for_evaluation_only():
+    model, videos = moved_model(inference_scale=100.0), draw(2, FRAMES, 3, 32, 32)
+    outputs = model(videos, IDS)
+    torch.testing.assert_close(outputs.logits_per_video, 100 * outputs.video_embeds @ outputs.text_embeds.T)
+    torch.testing.assert_close(model.logit_scale.exp(), torch.tensor(100.0))
+    outputs = model.train()(videos, IDS)
+    expected = outputs.video_embeds @ outputs.text_embeds.T / model.temperature
+    torch.testing.assert_close(outputs.logits_per_video, expected)
+
+
+def test_temperature_below_its_floor_is_lifted_in_training_and_can_rise_again():
+    model, videos = moved_model(temperature_min=0.5), draw(3, FRAMES, 3, 32, 32)
+    with torch.no_grad():
+        model.temperature.fill_(0.1)
+        outputs = model(videos, IDS)
+        torch.testing.assert_close(outputs.logits_per_video, 2 * outputs.video_embeds @ outputs.text_embeds.T)
+    assert model.temperature.item() == pytest.approx(0.1)
+    model.train()(videos, IDS, return_loss=True).loss.backward()
+    assert model.temperature.item() == 0.5
+    assert model.temperature.grad.item() != 0
+
+
+def test_fresh_temperature_is_the_configured_one():
+    assert ViCLIPModel(tiny_config(temperature_init_value=0.07)).temperature.item() == pytest.approx(0.07)
+    assert ViCLIPConfig().temperature_init_value == 0.01
+
+
+def test_equal_captions_are_partners_of_each_others_videos():
+    model, videos = moved_model(), draw(3, FRAMES, 3, 32, 32)
+    outputs = model(videos, IDS[[0, 1, 0]], return_loss=True, caption_ids=torch.tensor([7, 2, 7]))
+    table = outputs.logits_per_video
+    target = torch.tensor([[0.5, 0, 0.5], [0, 1, 0], [0.5, 0, 0.5]])
+    expected = (cross_entropy(table, target) + cross_entropy(table.T, target)) / 2
+    torch.testing.assert_close(outputs.loss, expected)
+    alone = model(videos, IDS, return_loss=True)
+    torch.testing.assert_close(
+        model(videos, IDS, return_loss=True, caption_ids=torch.arange(3)).loss, alone.loss, atol=1e-6, rtol=1e-6
+    )
+
+
+def test_training_and_evaluation_have_one_loss_in_one_process():
+    model, videos = moved_model(), draw(3, FRAMES, 3, 32, 32)
+    expected = model(videos, IDS, return_loss=True).loss
+    torch.testing.assert_close(model.train()(videos, IDS, return_loss=True).loss, expected)
+
+
+def test_unequal_counts_are_compared_without_a_loss_and_refused_with_one():
+    model, videos = moved_model(), draw(2, FRAMES, 3, 32, 32)
+    assert model(videos, IDS, MASK).logits_per_video.shape == (2, 3)
+    with pytest.raises(ValueError, match="2 videos and 3 texts"):
+        model(videos, IDS, MASK, return_loss=True)
+
+
+def test_training_step_compiles_as_a_whole():
+    model, videos = moved_model().train(), draw(3, FRAMES, 3, 32, 32)
+    torch._dynamo.reset()
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    expected = model(videos, IDS, return_loss=True).loss
+    torch.testing.assert_close(compiled(videos, IDS, return_loss=True).loss, expected)
+    torch._dynamo.reset()
+
+
+# Text
+
+
+@torch.no_grad()
+def test_padding_behind_the_end_of_a_text_changes_nothing():
+    model = moved_model()
+    short = torch.tensor([[START, 30, END]])
+    expected = model.get_text_features(short).pooler_output
+    for length in (4, 12):
+        padded = torch.nn.functional.pad(short, (0, length - 3))
+        actual = model.get_text_features(padded).pooler_output
+        torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)
+
+
+# Loading one class out of the folder of another
+
+
+@torch.no_grad()
+def test_tower_and_classifier_load_out_of_a_folder_of_both_towers(tmp_path):
+    model, videos = moved_model(), draw(2, FRAMES, 3, 32, 32)
+    model.save_pretrained(tmp_path / "both")
+    tower, info = ViCLIPVisionModel.from_pretrained(tmp_path / "both", output_loading_info=True)
+    assert not any(info.values()), info
+    assert_same(tower(videos), model.vision_model(videos))
+    classifier, info = AutoModelForVideoClassification.from_pretrained(
+        tmp_path / "both", num_labels=4, output_loading_info=True
+    )
+    assert info["missing_keys"] == {"classifier.weight", "classifier.bias"} and not info["unexpected_keys"]
+    assert classifier(videos).logits.shape == (2, 4)
+    classifier.save_pretrained(tmp_path / "classifier")
+    again = ViCLIPVisionModel.from_pretrained(tmp_path / "classifier")
+    assert_same(again(videos), tower(videos))
+
+
+def test_soft_targets_are_taken():
+    torch.manual_seed(0)
+    model = move_from_start(ViCLIPForVideoClassification(tiny_config(num_labels=5)))
+    targets = torch.tensor([[0.5, 0.5, 0, 0, 0], [0, 0, 0, 0, 1]])
+    outputs = model(draw(2, FRAMES, 3, 32, 32), labels=targets)
+    torch.testing.assert_close(outputs.loss, -(targets * outputs.logits.log_softmax(-1)).sum(-1).mean())
+
+
+# Configuration
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_attention_heads": 5}, "num_attention_heads=5 must divide hidden_size=768"),
+        ({"tubelet_size": 3}, "tubelet_size=3 must divide num_frames=8"),
+        ({"patch_size": 15}, "patch_size=15 must divide image_size=224"),
+        ({"mask_ratio": 1.0}, "mask_ratio=1.0 must be"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers=0 must be at least 1"),
+    ],
+)
+def test_numbers_that_do_not_fit_are_refused(changes, message):
+    with pytest.raises(StrictDataclassError) as error:
+        ViCLIPVisionConfig(**changes)
+    assert message in str(error.value.__cause__ or error.value)
+
+
+def test_a_temperature_of_zero_is_refused():
+    with pytest.raises(StrictDataclassError) as error:
+        ViCLIPConfig(temperature_min=0.0)
+    assert "temperature_min=0.0 must be above 0" in str(error.value.__cause__ or error.value)
+
+
+def test_default_sizes_are_those_of_the_released_b16():
+    with torch.device("meta"):
+        model = ViCLIPModel(ViCLIPConfig())
+    assert sum(parameter.numel() for parameter in model.parameters()) == 149_603_841
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("method", ["get_video_features", "get_text_features"])
+def test_features_come_as_a_tuple_on_request(method):
+    model = moved_model()
+    arguments = {"get_video_features": [draw(1, 1, 3, 32, 32)], "get_text_features": [IDS]}[method]
+    features = getattr(model, method)
+    assert_same([*features(*arguments, return_dict=False)], [*tensors_of(features(*arguments)).values()])
