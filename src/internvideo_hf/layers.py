@@ -158,11 +158,21 @@ class DropPath(nn.Module):
         super().__init__()
         self.rate = rate
 
-    def forward(self, branch: torch.Tensor) -> torch.Tensor:
+    def forward(self, branch: torch.Tensor, rows: int = 1) -> torch.Tensor:
+        """
+        Args:
+            branch: `(b * rows, ...)`.
+            rows: consecutive rows that are one sample, such as the frames of a clip.
+        """
         if not self.training or self.rate == 0.0:
             return branch
-        keep = branch.new_empty(branch.shape[0], *[1] * (branch.ndim - 1)).bernoulli_(1 - self.rate)
-        return branch * keep / (1 - self.rate)
+        keep = branch.new_empty(branch.shape[0] // rows, *[1] * (branch.ndim - 1)).bernoulli_(1 - self.rate)
+        return branch * keep.repeat_interleave(rows, dim=0) / (1 - self.rate)
+
+
+def drop_path_rates(last: float, layers: int) -> list[float]:
+    """Rates that rise linearly from 0 at the first layer to `last` at the last one."""
+    return [last * index / max(layers - 1, 1) for index in range(layers)]
 
 
 class LayerScale(nn.Module):
@@ -178,18 +188,25 @@ class LayerScale(nn.Module):
 
 
 class EncoderLayer(GradientCheckpointingLayer):
-    """The pre-norm transformer layer: self-attention and MLP, each added to its input."""
+    """The pre-norm transformer layer: self-attention and MLP, each added to its input.
 
-    def __init__(self, config: PreTrainedConfig):
+    Args:
+        config: with `hidden_size`, `intermediate_size`, `num_attention_heads`, `hidden_act`, `layer_norm_eps`.
+        drop_path: probability that a sample's branch is left out in training, 0-1.
+    """
+
+    def __init__(self, config: PreTrainedConfig, drop_path: float = 0.0):
         super().__init__()
         self.layer_norm1 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.self_attn = Attention(config, config.hidden_size, config.num_attention_heads)
         self.layer_norm2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.mlp = MLP(config.hidden_size, config.intermediate_size, config.hidden_act)
+        self.drop_path = DropPath(drop_path)
 
     def forward(self, hidden_states: torch.Tensor, **kwargs) -> torch.Tensor:
-        hidden_states = hidden_states + self.self_attn(self.layer_norm1(hidden_states), **kwargs)[0]
-        return hidden_states + self.mlp(self.layer_norm2(hidden_states))
+        attended = self.self_attn(self.layer_norm1(hidden_states), **kwargs)[0]
+        hidden_states = hidden_states + self.drop_path(attended)
+        return hidden_states + self.drop_path(self.mlp(self.layer_norm2(hidden_states)))
 
 
 def resample_position_grid(positions: torch.Tensor, height: int, width: int) -> torch.Tensor:

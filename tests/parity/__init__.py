@@ -1,6 +1,6 @@
 """The parity adapters: kind of a reference case -> function that runs it and compares every stored value."""
 
-from parity import internvideo_mae, internvideo_mm, sampling, videomae_data
+from parity import internvideo_mae, internvideo_mm, sampling, uniformerv2, videomae_data
 
 ADAPTERS = {
     "videomae_classification": internvideo_mae.videomae_classification,
@@ -14,6 +14,9 @@ ADAPTERS = {
     "mm_sampling": sampling.mm_sampling,
     "openset_frame_indices": sampling.openset_frame_indices,
     "retrieval_frames": sampling.retrieval_frames,
+    "uniformerv2_classification": uniformerv2.uniformerv2_classification,
+    "uniformerv2_clip_init": uniformerv2.uniformerv2_clip_init,
+    "uniformerv2_head_map": uniformerv2.uniformerv2_head_map,
     "uniformerv2_sampling": sampling.uniformerv2_sampling,
     "videomae_frame_indices": sampling.videomae_frame_indices,
     "videomae_masks": videomae_data.videomae_masks,

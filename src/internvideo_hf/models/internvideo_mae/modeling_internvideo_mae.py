@@ -21,7 +21,8 @@ from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from internvideo_hf.layers import MLP, Attention, DropPath, LayerScale, Linear, as_clips, linear
+from internvideo_hf.groups import LayerGroups
+from internvideo_hf.layers import MLP, Attention, DropPath, LayerScale, Linear, as_clips, drop_path_rates, linear
 from internvideo_hf.models.internvideo_mae.configuration_internvideo_mae import InternVideoMAEConfig
 
 CUBES = "b (t pt) c (h ph) (w pw) -> b (t h w) (pt ph pw c)"  # the order of pixels inside a cube that targets have
@@ -129,7 +130,7 @@ class InternVideoMAELayer(GradientCheckpointingLayer):
         return hidden_states + self.drop_path(self.layer_scale2(self.mlp(self.layer_norm2(hidden_states))))
 
 
-class InternVideoMAEPreTrainedModel(PreTrainedModel):
+class InternVideoMAEPreTrainedModel(LayerGroups, PreTrainedModel):
     config: InternVideoMAEConfig
     base_model_prefix = "internvideo_mae"
     main_input_name = "pixel_values_videos"
@@ -141,6 +142,12 @@ class InternVideoMAEPreTrainedModel(PreTrainedModel):
     _supports_flex_attn = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
+    layer_group_rules = {
+        r"embeddings|positions": "embeddings",
+        r"layers\.(\d+)": "layers.{}",
+        r"encoder_to_decoder|decoder": "decoder",
+        r"layernorm|pooler_layernorm|classifier": "head",
+    }
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -409,11 +416,6 @@ class InternVideoMAEForVideoClassification(InternVideoMAEPreTrainedModel):
         return ImageClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
-
-
-def drop_path_rates(last: float, layers: int) -> list[float]:
-    """Rates that rise linearly from 0 at the first layer to `last` at the last one."""
-    return [last * index / max(layers - 1, 1) for index in range(layers)]
 
 
 def cut_into_cubes(
