@@ -3,7 +3,7 @@
     apps      cli (with doctor, extraction, reconstruction) · pipelines · examples/ · conversion/ (scripts)
     policy    training · evaluation · conversion (engine)
     edge      auto  >  data · processing · recipes
-    maths     models  >  layers · losses · outputs
+    maths     models  >  groups · layers · losses · outputs
     frames    video
 
 A module imports what stands below its layer, and its own package. On top of that: maths never see pixels (`video`,
@@ -33,7 +33,7 @@ SOURCE = ROOT / "src" / PACKAGE
 
 LAYERS = (
     ("video",),
-    ("layers", "losses", "outputs"),
+    ("groups", "layers", "losses", "outputs"),
     ("models",),
     ("data", "processing", "recipes"),
     ("auto",),
@@ -43,7 +43,7 @@ LAYERS = (
 HEIGHT = {part: height for height, parts in enumerate(LAYERS) for part in parts}
 PART_OF = {"doctor": "cli", "extraction": "cli", "reconstruction": "cli"}
 FRONT_DOOR = ("", "registration")
-MATHS = ("layers", "losses", "outputs", "models")
+MATHS = ("groups", "layers", "losses", "outputs", "models")
 PIXELS = ("video", "processing", "data")
 FAMILIES = {"internvideo_mm": {"uniformerv2"}, "internvideo": {"internvideo_mae", "uniformerv2"}}
 

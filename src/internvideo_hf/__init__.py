@@ -24,6 +24,7 @@ _EXPORTS = {
     "FeatureExtractor": "internvideo_hf.extraction",
     "MultiViewVideoClassificationPipeline": "internvideo_hf.pipelines.multi_view_video_classification",
     "UniFormerV2Config": "internvideo_hf.models.uniformerv2.configuration_uniformerv2",
+    "UniFormerV2ForVideoClassification": "internvideo_hf.models.uniformerv2.modeling_uniformerv2",
     "UniFormerV2Model": "internvideo_hf.models.uniformerv2.modeling_uniformerv2",
     "ViCLIPConfig": "internvideo_hf.models.viclip.configuration_viclip",
     "ViCLIPForVideoClassification": "internvideo_hf.models.viclip.modeling_viclip",

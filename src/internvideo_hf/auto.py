@@ -24,7 +24,10 @@ from internvideo_hf.models.internvideo_mae.modeling_internvideo_mae import (
 from internvideo_hf.models.internvideo_mm.configuration_internvideo_mm import InternVideoMMConfig
 from internvideo_hf.models.internvideo_mm.modeling_internvideo_mm import InternVideoMMModel
 from internvideo_hf.models.uniformerv2.configuration_uniformerv2 import UniFormerV2Config
-from internvideo_hf.models.uniformerv2.modeling_uniformerv2 import UniFormerV2Model
+from internvideo_hf.models.uniformerv2.modeling_uniformerv2 import (
+    UniFormerV2ForVideoClassification,
+    UniFormerV2Model,
+)
 from internvideo_hf.models.viclip.configuration_viclip import ViCLIPConfig, ViCLIPVisionConfig
 from internvideo_hf.models.viclip.modeling_viclip import ViCLIPForVideoClassification, ViCLIPModel, ViCLIPVisionModel
 from internvideo_hf.processing.processing import InternVideoProcessor
@@ -47,7 +50,10 @@ class Family:
 
 
 FAMILIES = {
-    "uniformerv2": Family(UniFormerV2Config, {AutoModel: UniFormerV2Model}),
+    "uniformerv2": Family(
+        UniFormerV2Config,
+        {AutoModel: UniFormerV2Model, AutoModelForVideoClassification: UniFormerV2ForVideoClassification},
+    ),
     "internvideo_mae": Family(
         InternVideoMAEConfig,
         {

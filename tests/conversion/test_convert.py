@@ -325,8 +325,6 @@ def test_whole_numbers_in_place_of_weights_are_an_error(released, convert, tmp_p
     ("names", "message"),
     [
         (["visual.conv1.weight", "visual.proj", "text_projection"], "image CLIP model.*initialize_from_clip"),
-        (["backbone.transformer.proj.2.weight"], "UniFormerV2 classifier"),
-        (["vision_encoder.class_embedding", "text_encoder.positional_embedding"], "ViCLIP checkpoint"),
         (
             ["layer1.0.conv1.weight", "fc.bias"],
             r"no family .*internvideo_mm.* first names are layer1\.0\.conv1\.weight",
@@ -429,7 +427,7 @@ def test_a_size_that_contradicts_the_shapes_is_refused(change, named, released, 
 
 
 def test_heads_that_no_shape_tells_are_asked_for(released, convert, tmp_path):
-    with pytest.raises(CheckpointError, match="width of 20 is not a multiple .*64.* Give num_attention_heads"):
+    with pytest.raises(CheckpointError, match="width of 20 is neither .*64.* Give num_attention_heads"):
         convert(released, config_overrides=None)
     assert_nothing_written(tmp_path)
 

@@ -490,9 +490,9 @@ def test_card_of_a_file_without_an_address_says_so(convert, tmp_path):
 
 
 def test_heads_that_no_shape_tells_are_asked_for(convert, tmp_path):
-    with pytest.raises(CheckpointError, match=r"width of 12 is none of .*768.*Give num_attention_heads"):
+    with pytest.raises(CheckpointError, match=r"width of 12 is neither .*64.*Give num_attention_heads"):
         convert(classifier(), config_overrides=None)
-    with pytest.raises(CheckpointError, match=r"width of 8 is none of .*384.*Give decoder_num_attention_heads"):
+    with pytest.raises(CheckpointError, match=r"width of 8 is neither .*64.*Give decoder_num_attention_heads"):
         convert(pretraining(), config_overrides={"num_attention_heads": 2})
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from parity import internvideo_mae, internvideo_mm
+from parity import internvideo_mae, internvideo_mm, uniformerv2
 from parity.compare import load_config
 
 from internvideo_hf.conversion.convert import FAMILIES
@@ -43,6 +43,7 @@ def run_script(monkeypatch: pytest.MonkeyPatch, family: str, *arguments: object)
 CASES = {
     "internvideo_mm": ("mm_tiny_b/checkpoint.ckpt", internvideo_mm.overrides, "caption_decoder.visual_queries"),
     "internvideo_mae": ("vm_cls_mean/checkpoint.pth", internvideo_mae.overrides, "recognised as internvideo_mae"),
+    "uniformerv2": ("ufv2_local_global/checkpoint.pth", uniformerv2.overrides, "recognised as uniformerv2"),
 }
 
 

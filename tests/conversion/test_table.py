@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from internvideo_hf.conversion import CheckpointError
-from internvideo_hf.conversion.internvideo_mm import TABLE, count_layers
+from internvideo_hf.conversion.internvideo_mm import TABLE
+from internvideo_hf.conversion.shapes import count_layers
 from internvideo_hf.conversion.table import (
     Become,
     LeaveOut,
@@ -124,12 +125,12 @@ def _covers(line: str, name: str) -> bool:
 
 def test_layers_are_counted_by_any_of_their_tensors():
     tensors = dict.fromkeys(["clip.a.0.x", "clip.a.2.y", "clip.b.1.x", "clip.c.8.x", "a.9.x", "clip.a.z.x"])
-    assert count_layers(tensors, "a") == 3
-    assert count_layers(tensors, "b") == 2
-    assert count_layers(tensors, "a", "b") == 3
+    assert count_layers(tensors, "clip.a") == 3
+    assert count_layers(tensors, "clip.b") == 2
+    assert count_layers(tensors, "clip.a", "clip.b") == 3
     assert count_layers(tensors, "nothing") == 0
 
 
 def test_an_absurd_layer_number_is_refused_before_a_model_of_that_size_is_built():
     with pytest.raises(CheckpointError, match=r"clip\.a\.999999999\.x counts more layers"):
-        count_layers({"clip.a.999999999.x": arange(1)}, "a")
+        count_layers({"clip.a.999999999.x": arange(1)}, "clip.a")

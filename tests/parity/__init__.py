@@ -1,6 +1,6 @@
 """The parity adapters: kind of a reference case -> function that runs it and compares every stored value."""
 
-from parity import internvideo_mae, internvideo_mm, merging, sampling, viclip, videomae_data
+from parity import internvideo_mae, internvideo_mm, merging, sampling, uniformerv2, viclip, videomae_data
 
 ADAPTERS = {
     "videomae_classification": internvideo_mae.videomae_classification,
@@ -15,6 +15,9 @@ ADAPTERS = {
     "mm_wiseft": merging.mm_wiseft,
     "openset_frame_indices": sampling.openset_frame_indices,
     "retrieval_frames": sampling.retrieval_frames,
+    "uniformerv2_classification": uniformerv2.uniformerv2_classification,
+    "uniformerv2_clip_init": uniformerv2.uniformerv2_clip_init,
+    "uniformerv2_head_map": uniformerv2.uniformerv2_head_map,
     "uniformerv2_sampling": sampling.uniformerv2_sampling,
     "viclip_clip_init": viclip.viclip_clip_init,
     "viclip_forward": viclip.viclip_forward,

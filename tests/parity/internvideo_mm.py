@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from einops import rearrange
 from torch.nn.functional import cross_entropy, normalize
 
 from internvideo_hf.conversion import convert_checkpoint
-from internvideo_hf.conversion.clip import NEW_PARTS, initialize_from_clip
+from internvideo_hf.conversion.clip import STARTS, initialize_from_clip
 from internvideo_hf.conversion.internvideo_mm import PREFIX, TABLE
 from internvideo_hf.conversion.table import released_name
 from internvideo_hf.models.internvideo_mm.modeling_internvideo_mm import InternVideoMMModel
@@ -129,7 +130,8 @@ def mm_clip_init(folder: Path, tmp_path: Path) -> None:
     compare.finish()
 
     parameters = model.state_dict()
-    new = {released_name(name, TABLE).removeprefix(PREFIX) for name in parameters if name.startswith(NEW_PARTS)}
+    added = [name for name in parameters if re.match(STARTS["internvideo_mm"].new_parts, name)]
+    new = {released_name(name, TABLE).removeprefix(PREFIX) for name in added}
     assert new == set(config["not_in_clip"])
     for name, tensor in parameters.items():
         # Query, key and value stand in one released tensor; their biases are zero at the start as well.

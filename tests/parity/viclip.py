@@ -11,9 +11,9 @@ import torch
 from torch import distributed, multiprocessing, nn
 from torch.nn.functional import normalize
 
-from internvideo_hf.conversion import convert_checkpoint
+from internvideo_hf.conversion import convert_checkpoint, initialize_from_clip
 from internvideo_hf.conversion.loading import load_state_dict
-from internvideo_hf.conversion.viclip import PLACES, TABLE, TEXT_PLACES, TIMES, demo_pixels, start_from_clip
+from internvideo_hf.conversion.viclip import PLACES, TABLE, TEXT_PLACES, TIMES, demo_pixels
 from internvideo_hf.evaluation.metrics import dual_softmax, retrieval_recalls
 from internvideo_hf.losses import contrastive_loss, gathered_contrastive_loss
 from internvideo_hf.models.viclip.configuration_viclip import ViCLIPConfig
@@ -188,8 +188,9 @@ def viclip_clip_init(folder: Path, tmp_path: Path) -> None:
     config, stored = load_config(folder), load_tensors(folder)
     image_tower = load_state_dict(next(folder.glob("checkpoint.*")))
     clip = {f"visual.{name}": tensor for name, tensor in image_tower.items()} | _some_text_tower(config["output_dim"])
-    model = start_from_clip(
+    model = initialize_from_clip(
         clip,
+        "viclip",
         inflation="center" if config["center"] else "mean",
         vision_config={
             "num_attention_heads": config["heads"],

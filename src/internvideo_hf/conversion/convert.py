@@ -14,7 +14,7 @@ from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from internvideo_hf import auto
-from internvideo_hf.conversion import internvideo_mae, internvideo_mm, transformers_videomae, viclip
+from internvideo_hf.conversion import internvideo_mae, internvideo_mm, transformers_videomae, uniformerv2, viclip
 from internvideo_hf.conversion.errors import CheckpointError
 from internvideo_hf.conversion.loading import load_state_dict
 from internvideo_hf.conversion.released import rows_of_file
@@ -24,7 +24,12 @@ from internvideo_hf.conversion.table import check_complete, convert_state_dict
 # Each family's module has: recognises, normalise, choose_head, known_head, table_for, model_class, config_from,
 # build_processor. Some have `fit`, which re-samples a file's tables for the lengths of the configuration, and
 # `PROCESSORS`, names that their build_processor takes. A question is asked of the families in this order.
-FAMILIES = {"internvideo_mm": internvideo_mm, "internvideo_mae": internvideo_mae, "viclip": viclip}
+FAMILIES = {
+    "internvideo_mm": internvideo_mm,
+    "uniformerv2": uniformerv2,
+    "internvideo_mae": internvideo_mae,
+    "viclip": viclip,
+}
 
 # What else than our own classes a model can be written for -> its family, and the function that does it.
 TARGETS = {"transformers-videomae": ("internvideo_mae", transformers_videomae.export)}
@@ -32,7 +37,6 @@ TARGETS = {"transformers-videomae": ("internvideo_mae", transformers_videomae.ex
 # Families that this converter can name but not convert, by a tensor that each of their files holds.
 STRANGERS = {
     "visual.proj": "an image CLIP model, from which `internvideo_hf.initialize_from_clip` starts InternVideo-MM",
-    "backbone.transformer.proj.2.weight": "a UniFormerV2 classifier, which this converter does not read yet",
 }
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -206,7 +210,7 @@ def _recognise(state_dict: Mapping[str, torch.Tensor], checkpoint: Path) -> str:
 
 def check_overrides(overrides: Mapping[str, Any], config_class: type[PreTrainedConfig], where: str = "") -> None:
     """Refuse settings that a configuration does not have, naming the nearest that it has."""
-    known = {entry.name for entry in fields(config_class)} - NOT_FOR_OVERRIDES
+    known = {entry.name for entry in fields(config_class)} - NOT_FOR_OVERRIDES | {"num_labels"}
     for key, value in overrides.items():
         if key not in known:
             nearest = difflib.get_close_matches(key, known, n=1)

@@ -8,12 +8,12 @@ import torch
 from transformers import AutoModelForPreTraining, AutoModelForVideoClassification
 
 from internvideo_hf.conversion.errors import CheckpointError
-from internvideo_hf.conversion.table import Become, Table, flatten, rename, split_rows
+from internvideo_hf.conversion.heads import choose_classes, known_classes
+from internvideo_hf.conversion.shapes import count_layers, fill_heads, shape_of
+from internvideo_hf.conversion.table import Become, Table, flatten, pairs, rename, split_rows
 from internvideo_hf.models.internvideo_mae.configuration_internvideo_mae import SIZES, InternVideoMAEConfig
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
-from internvideo_hf.recipes.labels import LABEL_SETS, ROWS_IN_K710, load_labels, rows_in_k710
 
-HEAD_DIM = 64  # of sizes that were never released
 HEADS = {size["hidden_size"]: size["num_attention_heads"] for size in SIZES.values()}
 DECODER_HEADS = {size["decoder_hidden_size"]: size["decoder_num_attention_heads"] for size in SIZES.values()}
 # Whether a layer scale is there is told by the file; the value it started from matters to nobody after training.
@@ -21,44 +21,40 @@ LAYER_SCALE = 0.1
 
 
 def _layers(released: str, ours: str) -> Table:
-    pairs = {
-        "norm1": "layer_norm1",
-        "norm2": "layer_norm2",
-        "attn.proj": "self_attn.out_proj",
-        "mlp.fc1": "mlp.fc1",
-        "mlp.fc2": "mlp.fc2",
-    }
     return {
         f"{released}.attn.qkv.weight": split_rows(*(f"{ours}.self_attn.{part}_proj.weight" for part in "qkv")),
         f"{released}.attn.q_bias": rename(f"{ours}.self_attn.q_proj.bias"),
         f"{released}.attn.v_bias": rename(f"{ours}.self_attn.v_proj.bias"),
         f"{released}.gamma_1": rename(f"{ours}.layer_scale1.factor"),
         f"{released}.gamma_2": rename(f"{ours}.layer_scale2.factor"),
-        **{
-            f"{released}.{theirs}.{kind}": rename(f"{ours}.{name}.{kind}")
-            for theirs, name in pairs.items()
-            for kind in ("weight", "bias")
-        },
+        **pairs(
+            {
+                f"{released}.norm1": f"{ours}.layer_norm1",
+                f"{released}.norm2": f"{ours}.layer_norm2",
+                f"{released}.attn.proj": f"{ours}.self_attn.out_proj",
+                f"{released}.mlp.fc1": f"{ours}.mlp.fc1",
+                f"{released}.mlp.fc2": f"{ours}.mlp.fc2",
+            }
+        ),
     }
-
-
-def _pair(released: str, ours: str) -> Table:
-    return {f"{released}.{kind}": rename(f"{ours}.{kind}") for kind in ("weight", "bias")}
 
 
 def _encoder(released: str) -> Table:
     return {
-        **_pair(f"{released}patch_embed.proj", "internvideo_mae.embeddings"),
+        **pairs(
+            {
+                f"{released}patch_embed.proj": "internvideo_mae.embeddings",
+                f"{released}norm": "internvideo_mae.layernorm",
+            }
+        ),
         **_layers(f"{released}blocks.{{}}", "internvideo_mae.layers.{}"),
-        **_pair(f"{released}norm", "internvideo_mae.layernorm"),
         f"{released}pos_embed": Become(("internvideo_mae.positions.table",), lambda table: (table[0],)),
     }
 
 
 CLASSIFIER: Table = {
     **_encoder(""),
-    **_pair("fc_norm", "internvideo_mae.pooler_layernorm"),
-    **_pair("head", "classifier"),
+    **pairs({"fc_norm": "internvideo_mae.pooler_layernorm", "head": "classifier"}),
 }
 
 PRETRAINING: Table = {
@@ -66,8 +62,7 @@ PRETRAINING: Table = {
     "encoder_to_decoder.weight": rename("encoder_to_decoder.weight"),
     "mask_token": flatten("decoder.mask_token"),
     **_layers("decoder.blocks.{}", "decoder.layers.{}"),
-    **_pair("decoder.norm", "decoder.layernorm"),
-    **_pair("decoder.head", "decoder.head"),
+    **pairs({"decoder.norm": "decoder.layernorm", "decoder.head": "decoder.head"}),
 }
 
 
@@ -111,28 +106,16 @@ def choose_head(state_dict: Mapping[str, torch.Tensor], head: str) -> tuple[dict
         CheckpointError: if the file has no head, or one of other classes.
         ValueError: if there is no set of that name.
     """
-    labels = load_labels(head)
     if is_pretraining(state_dict):
         raise CheckpointError("This file has no classification head: it is of pretraining. Leave out --head.")
-    classes = _shape(state_dict, "head.weight", 2)[0]
-    if classes == len(labels):
-        return dict(state_dict), labels
-    if classes == 710 and head in ROWS_IN_K710 and _shape(state_dict, "head.bias", 1) == (710,):
-        kept = rows_in_k710(head)
-        return {**state_dict, **{name: state_dict[name][kept] for name in ("head.weight", "head.bias")}}, labels
-    raise CheckpointError(
-        f"The file's head has {classes} classes and {head} has {len(labels)}. Give the set that it was trained on."
-    )
+    return choose_classes(state_dict, "head", head)
 
 
 def known_head(state_dict: Mapping[str, torch.Tensor], rows: list[dict[str, Any]]) -> str | None:
     """The data set of the head, where the released rows that the file may be, or its number of classes, tell it."""
     if is_pretraining(state_dict):
         return None
-    classes = _shape(state_dict, "head.weight", 2)[0]
-    fitting = [name for name in LABEL_SETS if len(load_labels(name)) == classes]
-    named = {row["labels"] for row in rows if row["labels"] in fitting}
-    return named.pop() if len(named) == 1 else fitting[0] if len(fitting) == 1 else None
+    return known_classes(state_dict, "head", rows)
 
 
 def config_from(state_dict: Mapping[str, torch.Tensor], overrides: Mapping[str, Any]) -> InternVideoMAEConfig:
@@ -143,14 +126,14 @@ def config_from(state_dict: Mapping[str, torch.Tensor], overrides: Mapping[str, 
     """
     pretraining = is_pretraining(state_dict)
     prefix = "encoder." if pretraining else ""
-    width, channels, tubelet_size, patch_size, _ = _shape(state_dict, f"{prefix}patch_embed.proj.weight", 5)
+    width, channels, tubelet_size, patch_size, _ = shape_of(state_dict, f"{prefix}patch_embed.proj.weight", 5)
     sizes = {
         "hidden_size": width,
         "num_channels": channels,
         "tubelet_size": tubelet_size,
         "patch_size": patch_size,
-        "num_hidden_layers": _count(state_dict, f"{prefix}blocks."),
-        "intermediate_size": _shape(state_dict, f"{prefix}blocks.0.mlp.fc1.weight", 2)[0],
+        "num_hidden_layers": count_layers(state_dict, f"{prefix}blocks"),
+        "intermediate_size": shape_of(state_dict, f"{prefix}blocks.0.mlp.fc1.weight", 2)[0],
         # One of these tensors is enough, so that a file that lacks another of them is told which one.
         "qkv_bias": any(name.endswith((".attn.q_bias", ".attn.v_bias")) for name in state_dict),
         "layer_scale_init_value": LAYER_SCALE
@@ -159,22 +142,22 @@ def config_from(state_dict: Mapping[str, torch.Tensor], overrides: Mapping[str, 
         "position_embedding_type": "learned" if f"{prefix}pos_embed" in state_dict else "sinusoidal",
         "use_mean_pooling": any(name.startswith("fc_norm.") for name in state_dict),
     }
-    if "num_attention_heads" not in overrides:
-        sizes["num_attention_heads"] = _heads(width, HEADS, "num_attention_heads")
     if pretraining:
-        decoder_width = _shape(state_dict, "encoder_to_decoder.weight", 2)[0]
+        decoder_width = shape_of(state_dict, "encoder_to_decoder.weight", 2)[0]
         sizes |= {
             "decoder_hidden_size": decoder_width,
-            "decoder_num_hidden_layers": _count(state_dict, "decoder.blocks."),
-            "decoder_intermediate_size": _shape(state_dict, "decoder.blocks.0.mlp.fc1.weight", 2)[0],
+            "decoder_num_hidden_layers": count_layers(state_dict, "decoder.blocks"),
+            "decoder_intermediate_size": shape_of(state_dict, "decoder.blocks.0.mlp.fc1.weight", 2)[0],
         }
-        if "decoder_num_attention_heads" not in overrides:
-            sizes["decoder_num_attention_heads"] = _heads(decoder_width, DECODER_HEADS, "decoder_num_attention_heads")
     else:
-        sizes["num_labels"] = _shape(state_dict, "head.weight", 2)[0]
+        sizes["num_labels"] = shape_of(state_dict, "head.weight", 2)[0]
     if f"{prefix}pos_embed" in state_dict:
-        sizes |= _learned_grid(_shape(state_dict, f"{prefix}pos_embed", 3)[1], sizes | dict(overrides))
-    return InternVideoMAEConfig(**sizes | dict(overrides))
+        sizes |= _learned_grid(shape_of(state_dict, f"{prefix}pos_embed", 3)[1], sizes | dict(overrides))
+    sizes |= overrides
+    fill_heads(sizes, "num_attention_heads", width=width, released=HEADS)
+    if pretraining:
+        fill_heads(sizes, "decoder_num_attention_heads", width=decoder_width, released=DECODER_HEADS)
+    return InternVideoMAEConfig(**sizes)
 
 
 def build_processor(config: InternVideoMAEConfig) -> InternVideoVideoProcessor:
@@ -197,35 +180,3 @@ def _learned_grid(rows: int, sizes: Mapping[str, Any]) -> dict[str, int]:
     frames = sizes.get("num_frames", InternVideoMAEConfig.num_frames)
     side = int((rows // (frames // sizes["tubelet_size"])) ** 0.5) * sizes["patch_size"]
     return {"image_size": side, "position_image_size": side, "position_num_frames": frames}
-
-
-def _shape(state_dict: Mapping[str, torch.Tensor], name: str, axes: int) -> tuple[int, ...]:
-    if name not in state_dict:
-        raise CheckpointError(f"The file lacks {name}. Is the download whole?")
-    shape = tuple(state_dict[name].shape)
-    if len(shape) != axes:
-        raise CheckpointError(f"{name} has the shape {shape}, expected {axes} axes.")
-    return shape
-
-
-def _count(state_dict: Mapping[str, torch.Tensor], prefix: str) -> int:
-    """One more than the largest number of a block, of which any tensor counts."""
-    pattern = re.compile(rf"{re.escape(prefix)}(\d+)\.")
-    layers = 0
-    for name in state_dict:
-        if match := pattern.match(name):
-            layers = max(layers, 1 + int(match[1]))
-            if layers > len(state_dict):
-                raise CheckpointError(f"{name} counts more layers than the file holds tensors. Is it damaged?")
-    return layers
-
-
-def _heads(width: int, released: Mapping[int, int], key: str) -> int:
-    if width in released:
-        return released[width]
-    if width % HEAD_DIM:
-        raise CheckpointError(
-            f"The number of heads is in no shape, and a width of {width} is none of the released "
-            f"{', '.join(map(str, released))}. Give {key} in a JSON file by --config."
-        )
-    return width // HEAD_DIM

@@ -38,6 +38,15 @@ def rename(name: str) -> Become:
     return Become((name,), lambda tensor: (tensor,))
 
 
+def pairs(names: Mapping[str, str]) -> Table:
+    """Lines for modules that hold a weight and a bias: released name -> ours."""
+    return {
+        f"{released}.{kind}": rename(f"{ours}.{kind}")
+        for released, ours in names.items()
+        for kind in ("weight", "bias")
+    }
+
+
 def split_rows(*names: str) -> Become:
     """Equal parts along the first axis, such as the query, key and value of a fused projection."""
     return Become(names, lambda tensor: tensor.tensor_split(len(names)))

@@ -34,7 +34,11 @@ def moved_model(**changes) -> UniFormerV2Model:
 class TestUniFormerV2Model(ModelChecks):
     model_class = UniFormerV2Model
     input_embeddings = "embeddings.patch_embedding"
-    fields_read_elsewhere = {"num_frames": "converters hand it to the processor, which samples that many frames"}
+    fields_read_elsewhere = {
+        "num_frames": "converters hand it to the processor, which samples that many frames",
+        "local_intermediate_size": "local blocks read it, which the class below has",
+        "classifier_dropout": "the classifier reads it",
+    }
 
     def config(self):
         return tiny_config()

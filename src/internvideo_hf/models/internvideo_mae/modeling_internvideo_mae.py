@@ -21,6 +21,7 @@ from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
+from internvideo_hf.groups import LayerGroups
 from internvideo_hf.layers import (
     MLP,
     Attention,
@@ -140,7 +141,7 @@ class InternVideoMAELayer(GradientCheckpointingLayer):
         return hidden_states + self.drop_path(self.layer_scale2(self.mlp(self.layer_norm2(hidden_states))))
 
 
-class InternVideoMAEPreTrainedModel(PreTrainedModel):
+class InternVideoMAEPreTrainedModel(LayerGroups, PreTrainedModel):
     config: InternVideoMAEConfig
     base_model_prefix = "internvideo_mae"
     main_input_name = "pixel_values_videos"
@@ -152,6 +153,12 @@ class InternVideoMAEPreTrainedModel(PreTrainedModel):
     _supports_flex_attn = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
+    layer_group_rules = {
+        r"embeddings|positions": "embeddings",
+        r"layers\.(\d+)": "layers.{}",
+        r"encoder_to_decoder|decoder": "decoder",
+        r"layernorm|pooler_layernorm|classifier": "head",
+    }
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

@@ -17,9 +17,10 @@ from transformers.models.clip.modeling_clip import CLIPTextEmbeddings
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple
 
+from internvideo_hf.groups import LayerGroups
 from internvideo_hf.losses import contrastive_loss
 from internvideo_hf.models.internvideo_mm.configuration_internvideo_mm import InternVideoMMConfig
-from internvideo_hf.models.uniformerv2.modeling_uniformerv2 import UniFormerV2Model
+from internvideo_hf.models.uniformerv2.modeling_uniformerv2 import UniFormerV2Model, UniFormerV2PreTrainedModel
 from internvideo_hf.outputs import VideoTextOutput
 
 MASKED = -1  # the id of a masked word; CLIP's text model takes ids only, so the mask has to travel among them
@@ -53,7 +54,7 @@ class InternVideoMMTextModel(CLIPTextModel):
             init.normal_(module.mask_embedding, std=self.config.initializer_range)
 
 
-class InternVideoMMPreTrainedModel(PreTrainedModel):
+class InternVideoMMPreTrainedModel(LayerGroups, PreTrainedModel):
     config: InternVideoMMConfig
     base_model_prefix = "internvideo_mm"
     main_input_name = "pixel_values_videos"
@@ -64,6 +65,17 @@ class InternVideoMMPreTrainedModel(PreTrainedModel):
     _supports_flex_attn = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
+    layer_group_rules = {
+        **{
+            rf"vision_model\.(?:{rule})": f"vision.{group}"
+            for rule, group in UniFormerV2PreTrainedModel.layer_group_rules.items()
+        },
+        r"text_model\.embeddings": "text.embeddings",
+        r"text_model\.encoder\.layers\.(\d+)": "text.layers.{}",
+        r"text_model\.final_layer_norm": "text.norm",
+        r"post_layernorm|visual_projection|text_projection|logit_scale": "head",
+    }
+    backbone_groups = ("vision", "text")
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

@@ -1,22 +1,50 @@
-"""Configuration of the UniFormerV2 video encoder."""
+"""Configuration of the UniFormerV2 video encoder and classifier."""
 
 from huggingface_hub.dataclasses import strict
 from transformers.configuration_utils import PreTrainedConfig
 
+# Sizes by name: those of CLIP's image encoders.
+SIZES = {
+    "base": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "patch_size": 16},
+    "large": {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "patch_size": 14},
+}
+SIZES["large-336"] = SIZES["large"] | {"image_size": 336}
+
+# What the released classifiers have besides a size.
+TASKS = {
+    "scene": {},
+    "motion": {
+        "num_frames": 16,
+        "num_local_blocks": 2,
+        "temporal_downsampling": True,
+        "drop_path_rate": 0.2,
+        "global_drop_path_rate": 0.4,
+    },
+}
+
 
 @strict
 class UniFormerV2Config(PreTrainedConfig):
-    """Sizes of a UniFormerV2 video encoder; the defaults are the released B/16 of InternVideo-MM.
+    """Sizes of a UniFormerV2 video encoder and its classifier; the defaults are the released B/16 for Kinetics.
 
     Args:
         hidden_size: width of all tokens.
-        intermediate_size: width inside the MLPs.
+        intermediate_size: width inside the MLPs; four times `hidden_size` by default.
         num_hidden_layers: layers of the trunk, which attend inside a frame.
         num_attention_heads: heads of the trunk; must divide `hidden_size`.
         global_layers: trunk layers, counted from 0 and rising, whose tokens feed a global block.
-        num_global_attention_heads: heads of the global blocks; must divide `hidden_size`.
+        num_global_attention_heads: heads of the global blocks, which must divide `hidden_size`; by default the same.
         global_dropout: dropout behind the activation in the MLPs of the global blocks, 0-1, in training only.
+        use_fusion_gate: mix the video token with the mean of the frames' class tokens by a learned gate. Without it,
+            as in the released "frozen" models, the video token is all that the head sees.
+        num_local_blocks: temporal convolutions in every layer of the trunk: 0, 1 (before the attention) or 2 (before
+            the MLP too).
+        local_intermediate_size: channels of these convolutions; two thirds of `hidden_size`, rounded down, by default.
+        temporal_downsampling: patches of 3 frames, every second frame, instead of one frame each.
+        drop_path_rate, global_drop_path_rate: of the last trunk layer and the last global block, 0-1; they rise
+            linearly from 0 at the first.
         attention_dropout: dropout of attention probabilities, 0-1, in training only.
+        classifier_dropout: dropout before the classification head, 0-1, in training only.
         image_size: height and width in pixels that the position table was made for; other sizes re-sample it.
         patch_size: height and width of a patch in pixels; must divide `image_size`.
         num_channels: colour channels.
@@ -33,13 +61,20 @@ class UniFormerV2Config(PreTrainedConfig):
     base_config_key = "vision_config"
 
     hidden_size: int = 768
-    intermediate_size: int = 3072
+    intermediate_size: int | None = None
     num_hidden_layers: int = 12
     num_attention_heads: int = 12
     global_layers: list[int] | tuple[int, ...] = (8, 9, 10, 11)
-    num_global_attention_heads: int = 12
+    num_global_attention_heads: int | None = None
     global_dropout: float | int = 0.5
+    use_fusion_gate: bool = True
+    num_local_blocks: int = 0
+    local_intermediate_size: int | None = None
+    temporal_downsampling: bool = False
+    drop_path_rate: float | int = 0.0
+    global_drop_path_rate: float | int = 0.0
     attention_dropout: float | int = 0.0
+    classifier_dropout: float | int = 0.5
     image_size: int = 224
     patch_size: int = 16
     num_channels: int = 3
@@ -48,6 +83,30 @@ class UniFormerV2Config(PreTrainedConfig):
     layer_norm_eps: float | int = 1e-5
     initializer_range: float | int = 0.02
 
+    def __post_init__(self, **kwargs):
+        self.intermediate_size = self.intermediate_size or 4 * self.hidden_size
+        self.num_global_attention_heads = self.num_global_attention_heads or self.num_attention_heads
+        self.local_intermediate_size = self.local_intermediate_size or max(2 * self.hidden_size // 3, 1)
+        super().__post_init__(**kwargs)
+
+    @classmethod
+    def from_size(cls, size: str, task: str = "scene", **overrides) -> "UniFormerV2Config":
+        """The released sizes by name: base (B/16), large (L/14), large-336; for a "scene" or a "motion" task.
+
+        Scene: Kinetics, Moments in Time, ActivityNet, HACS, where a few frames tell the class. Motion:
+        Something-Something, with local blocks, temporal downsampling and more global blocks.
+
+        Raises:
+            ValueError: if there is no such size or task.
+        """
+        if size not in SIZES:
+            raise ValueError(f"Unknown size {size!r}, expected one of {', '.join(SIZES)}.")
+        if task not in TASKS:
+            raise ValueError(f"Unknown task {task!r}, expected one of {', '.join(TASKS)}.")
+        layers = SIZES[size]["num_hidden_layers"]
+        first = {"scene": layers - 4, "motion": layers // 3}[task]
+        return cls(**SIZES[size] | TASKS[task] | {"global_layers": list(range(first, layers))} | overrides)
+
     def validate_architecture(self) -> None:
         super().validate_architecture()
         for name in (
@@ -55,6 +114,7 @@ class UniFormerV2Config(PreTrainedConfig):
             "num_hidden_layers",
             "num_attention_heads",
             "num_global_attention_heads",
+            "local_intermediate_size",
             "num_frames",
         ):
             if getattr(self, name) < 1:
@@ -64,6 +124,8 @@ class UniFormerV2Config(PreTrainedConfig):
                 raise ValueError(f"{name}={getattr(self, name)} must divide hidden_size={self.hidden_size}.")
         if self.image_size % self.patch_size:
             raise ValueError(f"patch_size={self.patch_size} must divide image_size={self.image_size}.")
+        if self.num_local_blocks not in (0, 1, 2):
+            raise ValueError(f"num_local_blocks={self.num_local_blocks} must be 0, 1 or 2.")
         layers = list(self.global_layers)
         if layers != sorted(set(layers)) or not all(0 <= layer < self.num_hidden_layers for layer in layers):
             raise ValueError(

@@ -2,9 +2,10 @@
 
 An image ViT (CLIP's) runs on every frame alone. Beside it goes one token for the whole clip: after each of the last
 layers a global block lets it attend to all tokens of all frames, whose places in space and time a depth-wise 3-D
-convolution marks. At the end a learned gate mixes it with the mean of the frames' class tokens.
+convolution marks. At the end a learned gate mixes it with the mean of the frames' class tokens. Classifiers of motion
+also have local blocks, temporal convolutions inside the layers of the trunk, and patches that span three frames.
 
-Released widths: B/16 768 x 12 layers, L/14 1024 x 24 layers; global blocks behind the last four.
+Released: B/16 768 x 12 layers, L/14 1024 x 24; global blocks behind the last four (of motion: the last two thirds).
 """
 
 import torch
@@ -12,29 +13,44 @@ from einops import rearrange, reduce
 from torch import nn
 from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.modeling_outputs import BaseModelOutputWithPooling, ImageClassifierOutput
 from transformers.modeling_utils import PreTrainedModel
 from transformers.processing_utils import Unpack
-from transformers.utils import TransformersKwargs
+from transformers.utils import TransformersKwargs, can_return_tuple
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from internvideo_hf.layers import MLP, Attention, EncoderLayer, as_clips, resample_position_grid
+from internvideo_hf.groups import LayerGroups
+from internvideo_hf.layers import (
+    MLP,
+    Attention,
+    DropPath,
+    EncoderLayer,
+    Linear,
+    as_clips,
+    drop_path_rates,
+    resample_position_grid,
+)
 from internvideo_hf.models.uniformerv2.configuration_uniformerv2 import UniFormerV2Config
 
 
 class UniFormerV2Embeddings(nn.Module):
-    """Patches of every frame as tokens, a class token before them, positions in the frame added."""
+    """Patches of every frame as tokens, a class token before them, positions in the frame added.
+
+    With temporal downsampling a patch spans three frames, around every second one.
+    """
 
     def __init__(self, config: UniFormerV2Config):
         super().__init__()
         self.config = config
+        frames, stride = (3, 2) if config.temporal_downsampling else (1, 1)
         self.class_embedding = nn.Parameter(torch.empty(config.hidden_size))
         self.patch_embedding = nn.Conv3d(
             config.num_channels,
             config.hidden_size,
-            kernel_size=(1, config.patch_size, config.patch_size),
-            stride=(1, config.patch_size, config.patch_size),
+            kernel_size=(frames, config.patch_size, config.patch_size),
+            stride=(stride, config.patch_size, config.patch_size),
+            padding=(frames // 2, 0, 0),
             bias=False,
         )
         num_patches = (config.image_size // config.patch_size) ** 2
@@ -55,14 +71,81 @@ class UniFormerV2Embeddings(nn.Module):
         return torch.cat([class_tokens, patches], dim=1), grid
 
 
+class UniFormerV2LocalBlock(nn.Module):
+    """A patch takes in its neighbours in time, at its own place (the paper's local UniBlock).
+
+    Three linear steps: fewer channels, a depth-wise convolution over three frames, all channels again; batch
+    normalisation before. With gradient checkpointing the running statistics move twice a step.
+    """
+
+    def __init__(self, config: UniFormerV2Config):
+        super().__init__()
+        width, inner = config.hidden_size, config.local_intermediate_size
+        self.batch_norm = nn.BatchNorm1d(width)
+        self.down_proj = Linear(width, inner)
+        self.temporal_conv = nn.Conv1d(inner, inner, kernel_size=3, padding=1, groups=inner)
+        self.up_proj = Linear(inner, width)
+        # As torch draws layers: the trunk is an image model's, but these are new, and silent at the start.
+        for layer in (self.down_proj, self.temporal_conv):
+            layer.draw_weight = draw_as_torch
+        self.up_proj.draw_weight = init.zeros_
+
+    def forward(self, patches: torch.Tensor, frames: int) -> torch.Tensor:
+        """
+        Args:
+            patches: `(b * t, n, c)`.
+            frames: `t`.
+        """
+        normalised = self.batch_norm(rearrange(patches, "bt n c -> (bt n) c"))
+        narrow = self.down_proj(rearrange(normalised, "(bt n) c -> bt n c", bt=patches.shape[0]))
+        # By shifted sums, since a convolution wants time last, and moving it there costs more than convolving.
+        padded = nn.functional.pad(rearrange(narrow, "(b t) n c -> b t n c", t=frames), (0, 0, 0, 0, 1, 1))
+        weights = self.temporal_conv.weight[:, 0].unbind(dim=1)
+        mixed = self.temporal_conv.bias + sum(
+            padded[:, shift : shift + frames] * weight for shift, weight in enumerate(weights)
+        )
+        return self.up_proj(rearrange(mixed, "b t n c -> (b t) n c"))
+
+
 class UniFormerV2Layer(EncoderLayer):
-    """A layer of the trunk: the tokens of one frame attend to each other."""
+    """A layer of the trunk: the tokens of one frame attend to each other; local blocks, if any, join the frames.
+
+    Drop path draws once for a clip. The released code draws for a clip in the local blocks, but for a place in the
+    frame, over the whole batch, in attention and MLP, where the first axis of its tensors counts tokens.
+    """
+
+    def __init__(self, config: UniFormerV2Config, drop_path: float):
+        super().__init__(config, drop_path)
+        blocks = config.num_local_blocks
+        self.local_block1 = UniFormerV2LocalBlock(config) if blocks > 0 else None
+        self.local_block2 = UniFormerV2LocalBlock(config) if blocks > 1 else None
+
+    def forward(self, hidden_states: torch.Tensor, frames: int, **kwargs) -> torch.Tensor:
+        """
+        Args:
+            hidden_states: `(b * t, 1 + h * w, c)`.
+            frames: `t`.
+        """
+        hidden_states = self._join_frames(self.local_block1, hidden_states, frames)
+        attended = self.self_attn(self.layer_norm1(hidden_states), **kwargs)[0]
+        hidden_states = hidden_states + self.drop_path(attended, frames)
+        hidden_states = self._join_frames(self.local_block2, hidden_states, frames)
+        return hidden_states + self.drop_path(self.mlp(self.layer_norm2(hidden_states)), frames)
+
+    def _join_frames(
+        self, block: UniFormerV2LocalBlock | None, hidden_states: torch.Tensor, frames: int
+    ) -> torch.Tensor:
+        if block is None:
+            return hidden_states
+        class_tokens, patches = hidden_states[:, :1], hidden_states[:, 1:]
+        patches = patches + self.drop_path(block(patches, frames), frames)
+        return torch.cat([class_tokens, patches], dim=1)
 
 
 class UniFormerV2GlobalBlock(GradientCheckpointingLayer):
     """The clip's token attends to all tokens of all frames (the paper's global UniBlock)."""
 
-    def __init__(self, config: UniFormerV2Config):
+    def __init__(self, config: UniFormerV2Config, drop_path: float):
         super().__init__()
         width, eps = config.hidden_size, config.layer_norm_eps
         self.position_conv = nn.Conv3d(width, width, kernel_size=3, padding=1, groups=width)
@@ -71,9 +154,11 @@ class UniFormerV2GlobalBlock(GradientCheckpointingLayer):
         self.cross_attn = Attention(config, width, config.num_global_attention_heads)
         self.layer_norm_mlp = nn.LayerNorm(width, eps=eps)
         self.mlp = MLP(width, config.intermediate_size, config.hidden_act, dropout=config.global_dropout)
+        self.drop_path = DropPath(drop_path)
         # How `_init_weights` draws them. It cannot tell from this block: where only some tensors are missing from a
         # checkpoint, transformers calls it for the modules that hold them, and the block itself holds none.
         attention = self.cross_attn
+        self.position_conv.draw_weight = draw_as_torch
         for layer in (attention.q_proj, attention.k_proj, attention.v_proj, self.mlp.fc1):
             layer.draw_weight = init.xavier_uniform_
         for layer in (attention.out_proj, self.mlp.fc2):
@@ -89,8 +174,9 @@ class UniFormerV2GlobalBlock(GradientCheckpointingLayer):
             grid: `(t, h, w)`.
         """
         context = self.layer_norm_context(self._with_positions(frame_tokens, grid))
-        video_token = video_token + self.cross_attn(self.layer_norm_query(video_token), context, **kwargs)[0]
-        return video_token + self.mlp(self.layer_norm_mlp(video_token))
+        attended = self.cross_attn(self.layer_norm_query(video_token), context, **kwargs)[0]
+        video_token = video_token + self.drop_path(attended)
+        return video_token + self.drop_path(self.mlp(self.layer_norm_mlp(video_token)))
 
     def _with_positions(self, frame_tokens: torch.Tensor, grid: tuple[int, int, int]) -> torch.Tensor:
         frames, height, width = grid
@@ -100,7 +186,12 @@ class UniFormerV2GlobalBlock(GradientCheckpointingLayer):
         return torch.cat([class_tokens, patches], dim=1)
 
 
-class UniFormerV2PreTrainedModel(PreTrainedModel):
+def draw_as_torch(weight: torch.Tensor) -> torch.Tensor:
+    """Draw a weight as torch's linear and convolution layers do by default."""
+    return init.kaiming_uniform_(weight, a=5**0.5)
+
+
+class UniFormerV2PreTrainedModel(LayerGroups, PreTrainedModel):
     config: UniFormerV2Config
     base_model_prefix = "vision_model"  # its name in every model that holds it, out of whose folder it loads
     main_input_name = "pixel_values_videos"
@@ -112,6 +203,14 @@ class UniFormerV2PreTrainedModel(PreTrainedModel):
     _supports_flex_attn = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
+    layer_group_rules = {
+        r"embeddings|pre_layernorm": "embeddings",
+        r"layers\.(\d+)": "layers.{}",
+        r"global_blocks\.(\d+)": "global_blocks.{}",
+        r"video_embedding|fusion_gate": "fusion",
+        r"layernorm|classifier": "head",
+    }
+    backbone_groups = ("embeddings", "layers")  # what the released "frozen" models leave as CLIP made it
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -123,7 +222,8 @@ class UniFormerV2PreTrainedModel(PreTrainedModel):
             init.normal_(module.position_embedding, std=std)
         elif isinstance(module, UniFormerV2Model):
             init.zeros_(module.video_embedding)
-            init.zeros_(module.fusion_gate)
+            if module.fusion_gate is not None:
+                init.zeros_(module.fusion_gate)
         elif hasattr(module, "draw_weight"):
             module.draw_weight(module.weight)
 
@@ -144,10 +244,12 @@ class UniFormerV2Model(UniFormerV2PreTrainedModel):
         super().__init__(config)
         self.embeddings = UniFormerV2Embeddings(config)
         self.pre_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.layers = nn.ModuleList([UniFormerV2Layer(config) for _ in range(config.num_hidden_layers)])
-        self.global_blocks = nn.ModuleList([UniFormerV2GlobalBlock(config) for _ in config.global_layers])
+        rates = drop_path_rates(config.drop_path_rate, config.num_hidden_layers)
+        self.layers = nn.ModuleList([UniFormerV2Layer(config, rate) for rate in rates])
+        rates = drop_path_rates(config.global_drop_path_rate, len(config.global_layers))
+        self.global_blocks = nn.ModuleList([UniFormerV2GlobalBlock(config, rate) for rate in rates])
         self.video_embedding = nn.Parameter(torch.empty(config.hidden_size))
-        self.fusion_gate = nn.Parameter(torch.empty(config.hidden_size))
+        self.fusion_gate = nn.Parameter(torch.empty(config.hidden_size)) if config.use_fusion_gate else None
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
@@ -166,7 +268,8 @@ class UniFormerV2Model(UniFormerV2PreTrainedModel):
 
         Returns:
             `last_hidden_state`: the trunk's tokens, `(batch, frames * (1 + patches), hidden_size)`, frame by frame,
-            each frame's class token first. `pooler_output`: one vector a clip, `(batch, hidden_size)`.
+            each frame's class token first; half as many frames, rounded up, with temporal downsampling.
+            `pooler_output`: one vector a clip, `(batch, hidden_size)`.
             `hidden_states`, where asked for: `(batch * frames, 1 + patches, hidden_size)` each.
 
         Raises:
@@ -175,21 +278,68 @@ class UniFormerV2Model(UniFormerV2PreTrainedModel):
         pixel_values_videos = as_clips(pixel_values_videos, self.config.num_channels, self.config.patch_size)
         hidden_states, grid = self.embeddings(pixel_values_videos)
         hidden_states = self.pre_layernorm(hidden_states)
-        batch_size, frames = pixel_values_videos.shape[:2]
-        video_token = self.video_embedding.expand(batch_size, 1, -1)
+        frames = grid[0]
+        video_token = self.video_embedding.expand(pixel_values_videos.shape[0], 1, -1)
 
         block_after = dict(zip(self.config.global_layers, self.global_blocks, strict=True))
         for index, layer in enumerate(self.layers):
-            hidden_states = layer(hidden_states, **kwargs)
+            hidden_states = layer(hidden_states, frames, **kwargs)
             if index in block_after:
                 video_token = block_after[index](video_token, hidden_states, grid, **kwargs)
 
-        frame_mean = reduce(hidden_states[:, 0], "(b t) c -> b c", "mean", t=frames)
-        gate = self.fusion_gate.sigmoid()
         return BaseModelOutputWithPooling(
             last_hidden_state=rearrange(hidden_states, "(b t) n c -> b (t n) c", t=frames),
-            pooler_output=(1 - gate) * video_token[:, 0] + gate * frame_mean,
+            pooler_output=self._fuse(video_token[:, 0], hidden_states[:, 0], frames),
+        )
+
+    def _fuse(self, video_token: torch.Tensor, class_tokens: torch.Tensor, frames: int) -> torch.Tensor:
+        if self.fusion_gate is None:
+            return video_token
+        gate = self.fusion_gate.sigmoid()
+        return (1 - gate) * video_token + gate * reduce(class_tokens, "(b t) c -> b c", "mean", t=frames)
+
+
+class UniFormerV2ForVideoClassification(UniFormerV2PreTrainedModel):
+    """The encoder with a linear classifier; also loads the encoder out of the folder of an InternVideo-MM model."""
+
+    accepts_loss_kwargs = False  # the loss is a plain mean
+    _keys_to_ignore_on_load_unexpected = [
+        r"^(text_model|text_projection|visual_projection|post_layernorm|logit_scale)"
+    ]
+
+    def __init__(self, config: UniFormerV2Config):
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.vision_model = UniFormerV2Model(config)
+        self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.vision_model.get_input_embeddings()
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values_videos: torch.Tensor,
+        labels: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple | ImageClassifierOutput:
+        """Classify clips.
+
+        Args:
+            pixel_values_videos: normalised frames, `(batch, frames, channels, height, width)`, any number of frames.
+            labels: class numbers `(batch,)`, or soft targets `(batch, num_labels)`.
+        """
+        outputs = self.vision_model(pixel_values_videos, return_dict=True, **kwargs)
+        logits = self.classifier(self.dropout(self.layernorm(outputs.pooler_output)))
+        loss = None
+        if labels is not None:
+            loss = nn.functional.cross_entropy(logits.float(), labels)  # class numbers and soft targets alike
+        return ImageClassifierOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
 
 
-__all__ = ["UniFormerV2Model", "UniFormerV2PreTrainedModel"]
+__all__ = ["UniFormerV2ForVideoClassification", "UniFormerV2Model", "UniFormerV2PreTrainedModel"]

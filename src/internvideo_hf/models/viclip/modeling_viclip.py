@@ -232,6 +232,8 @@ class ViCLIPModel(ViCLIPPreTrainedModel):
         """What cosines are multiplied by: one over the temperature, or the fixed scale that evaluation asks for."""
         if self.config.inference_scale is not None and not self.training:
             return float(self.config.inference_scale)
+        if self.training:
+            return 1 / self.temperature  # not below its floor: see `raise_temperature`
         return 1 / self.temperature.clamp(min=self.config.temperature_min)
 
     @can_return_tuple
@@ -306,7 +308,7 @@ class ViCLIPModel(ViCLIPPreTrainedModel):
             return_loss: add the contrastive loss; video `i` must belong to text `i`. In training with several
                 processes it is the loss of all their pairs, whose gradient is true in each of them.
         """
-        if self.training and return_loss:
+        if self.training:
             self.raise_temperature()
         video_outputs = self.get_video_features(pixel_values_videos, bool_masked_pos, return_dict=True, **kwargs)
         text_outputs = self.get_text_features(input_ids, attention_mask, return_dict=True, **kwargs)
@@ -334,7 +336,7 @@ class ViCLIPModel(ViCLIPPreTrainedModel):
         """Lift the temperature to its floor, if a step of the optimizer has taken it below; training does so itself.
 
         The parameter is changed, as in the original: a floor that only the forward saw would stop its gradient, and
-        it could never leave the floor again.
+        it would never leave the floor again.
         """
         self.temperature.clamp_(min=self.config.temperature_min)
 
@@ -377,7 +379,8 @@ class ViCLIPForVideoClassification(ViCLIPPreTrainedModel):
         logits = self.classifier(outputs.pooler_output)
         loss = None
         if labels is not None:
-            loss = nn.functional.cross_entropy(logits.float(), labels)  # class numbers and soft targets alike
+            targets = labels.to(logits.dtype) if labels.is_floating_point() else labels
+            loss = nn.functional.cross_entropy(logits, targets)
         return ImageClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )

@@ -1,0 +1,105 @@
+"""Named groups of a model's tensors, from the input to the head: what is frozen, decayed and loaded together."""
+
+import re
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+
+class LayerGroups:
+    """What a model gains by naming its groups; goes before `PreTrainedModel` among the bases.
+
+    Attributes:
+        layer_group_rules: pattern of the beginning of a tensor's name, without `base_model_prefix` -> name of its
+            group, in order from the input to the output. `{}` in a group's name takes over the layer's number.
+        backbone_groups: what `freeze_backbone` freezes by default; "layers" stands for all groups `layers.*`.
+    """
+
+    layer_group_rules: ClassVar[Mapping[str, str]]
+    backbone_groups: ClassVar[tuple[str, ...]] = ("embeddings", "layers")
+
+    _frozen_tensors: frozenset[str] = frozenset()
+
+    def layer_groups(self) -> dict[str, list[str]]:
+        """The groups in order from the input to the output, with the names of their parameters and buffers.
+
+        Every tensor of `state_dict()` is in exactly one group.
+        """
+        places = {name: self._place(name) for name in self.state_dict()}
+        groups: dict[str, list[str]] = {}
+        for name in sorted(places, key=lambda name: places[name][:2]):
+            groups.setdefault(places[name][2], []).append(name)
+        return groups
+
+    def freeze_backbone(self, *groups: str) -> None:
+        """Stop training groups: no gradient, and evaluation mode, so that their statistics and dropout rest too.
+
+        Args:
+            groups: names in `layer_groups()`, or their beginnings ("layers" for all `layers.*`); the embedding and
+                all layers of the trunk by default. What was frozen before stays so.
+
+        Raises:
+            ValueError: if there is no such group, naming those that there are.
+        """
+        self._frozen_tensors = self._frozen_tensors | set(self._tensors_of(groups or self.backbone_groups))
+        for name, parameter in self.named_parameters():
+            if name in self._frozen_tensors:
+                parameter.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> nn.Module:
+        """Switch to training or evaluation; frozen groups stay in evaluation."""
+        super().train(mode)
+        if self._frozen_tensors:
+            for prefix, module in self.named_modules():
+                names = {f"{prefix}.{name}".removeprefix(".") for name in module.state_dict()}
+                if names and names <= self._frozen_tensors:
+                    module.eval()
+        return self
+
+    @torch.no_grad()
+    def load_layer_groups(self, source: "LayerGroups", *groups: str) -> None:
+        """Take over the weights of groups from another model, such as all but the head of one with other classes.
+
+        Args:
+            source: a model of the same family, with or without the same head.
+            groups: names in `layer_groups()` or their beginnings; all but "head" by default.
+
+        Raises:
+            ValueError: if there is no such group, or `source` lacks one of its tensors or has it in another shape;
+                nothing is changed then.
+        """
+        own = self.state_dict()
+        given = {source._without_prefix(name): tensor for name, tensor in source.state_dict().items()}
+        wanted = self._tensors_of(groups or tuple(group for group in self.layer_groups() if group != "head"))
+        pairs = {name: given.get(self._without_prefix(name)) for name in wanted}
+        for name, tensor in pairs.items():
+            if tensor is None or tensor.shape != own[name].shape:
+                found = "is missing" if tensor is None else f"has the shape {tuple(tensor.shape)}"
+                raise ValueError(
+                    f"{name} {found} in the {type(source).__name__} given, expected {tuple(own[name].shape)}. "
+                    "Take a model of the same sizes, or name only the groups that fit."
+                )
+        for name, tensor in pairs.items():
+            own[name].copy_(tensor)
+
+    def _tensors_of(self, names: tuple[str, ...]) -> list[str]:
+        groups = self.layer_groups()
+        chosen = {name: [group for group in groups if f"{group}.".startswith(f"{name}.")] for name in names}
+        for name, found in chosen.items():
+            if not found:
+                raise ValueError(f"No group {name!r} in {type(self).__name__}; it has {', '.join(groups)}.")
+        return [tensor for found in chosen.values() for group in found for tensor in groups[group]]
+
+    def _place(self, name: str) -> tuple[int, int, str]:
+        """Number of the rule, number of the layer, and name of the group of a tensor."""
+        for number, (rule, group) in enumerate(self.layer_group_rules.items()):
+            if match := re.match(rf"(?:{rule})(?:\.|$)", self._without_prefix(name)):
+                layer = next((text for text in match.groups() if text), "0")
+                return number, int(layer), group.format(layer)
+        raise AssertionError(f"{name} of {type(self).__name__} is in no group of layer_group_rules")
+
+    def _without_prefix(self, name: str) -> str:
+        return name.removeprefix(f"{self.base_model_prefix}.")

@@ -1,0 +1,151 @@
+"""Adapters of the UniFormerV2 kinds: classification, the start from CLIP, and picking classes out of a head."""
+
+import json
+import re
+from pathlib import Path
+
+import torch
+from einops import rearrange
+from torch import nn
+
+from internvideo_hf.conversion import convert_checkpoint
+from internvideo_hf.conversion.clip import STARTS, initialize_from_clip
+from internvideo_hf.conversion.heads import choose_classes, pick_rows
+from internvideo_hf.conversion.loading import load_state_dict
+from internvideo_hf.conversion.table import released_name
+from internvideo_hf.conversion.uniformerv2 import HEAD, TABLE
+from internvideo_hf.models.uniformerv2.modeling_uniformerv2 import UniFormerV2ForVideoClassification
+from parity.compare import Comparison, load_config, load_tensors
+
+
+def overrides(config: dict) -> dict:
+    """What no shape of a checkpoint tells, in our names, from the original constructor's numbers."""
+    return {
+        "num_attention_heads": config["heads"],
+        "num_global_attention_heads": config["n_head"],
+        "global_layers": config["return_list"],
+        "num_frames": config["num_frames"],
+    }
+
+
+def keep_stages(model: UniFormerV2ForVideoClassification, batch: int) -> dict[str, torch.Tensor]:
+    """Fill a dict with the outputs of the stages, in the original's layouts, whenever the model runs."""
+    stages: dict[str, torch.Tensor] = {}
+    tower = model.vision_model
+    side = tower.config.image_size // tower.config.patch_size
+
+    def keep(name, module, layout):
+        module.register_forward_hook(lambda module, args, output: stages.__setitem__(name, layout(output).detach()))
+
+    def token_first(tokens):
+        return rearrange(tokens, "nt l c -> l nt c")
+
+    def volume(patches):
+        return rearrange(patches, "(n t) (h w) c -> n c t h w", n=batch, h=side)
+
+    keep("conv1", tower.embeddings.patch_embedding, lambda patches: patches)
+    keep("ln_pre", tower.pre_layernorm, lambda tokens: tokens)
+    for index, layer in enumerate(tower.layers):
+        keep(f"resblock.{index}", layer, token_first)
+        for number, block in enumerate((layer.local_block1, layer.local_block2), start=1):
+            if block is not None:
+                keep(f"resblock.{index}.lmhra{number}", block, volume)
+    for index, block in enumerate(tower.global_blocks):
+        keep(f"dec.{index}", block, lambda token: rearrange(token, "n one c -> one n c"))
+        keep(f"dpe.{index}", block.position_conv, lambda patches: patches)
+    keep("proj.0", model.layernorm, lambda pooled: pooled)
+    return stages
+
+
+def uniformerv2_classification(folder: Path, tmp_path: Path) -> None:
+    config, stored = load_config(folder), load_tensors(folder)
+    convert_checkpoint(folder / "checkpoint.pth", tmp_path / "model", config_overrides=overrides(config))
+    # The stored training values are without dropout and drop path.
+    model = UniFormerV2ForVideoClassification.from_pretrained(
+        tmp_path / "model", global_dropout=0.0, classifier_dropout=0.0
+    )
+    compare = Comparison(stored, inputs=("video", "labels"))
+    video, labels = rearrange(stored["video"], "n c t h w -> n t c h w"), stored["labels"]
+    stages = keep_stages(model, len(video))
+    with torch.no_grad():
+        logits = model.eval()(video).logits
+    compare.close("logits", logits)
+    compare.close("softmax", logits.softmax(dim=-1))
+    for name in [name for name in stored if name in stages]:
+        compare.close(name, stages[name])
+
+    outputs = model.train()(video, labels=labels)
+    compare.close("train.logits", outputs.logits)
+    compare.close("train.loss", outputs.loss)
+    outputs.loss.backward()
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+    state_dict = model.state_dict()
+    for name in [name for name in stored if name.startswith(("grad.", "train.after."))]:
+        released = name.removeprefix("grad.").removeprefix("train.after.")
+        ours = ours_of(released)
+        values = [gradients[key] if name.startswith("grad.") else state_dict[key] for key in ours]
+        value = torch.cat(values) if len(values) > 1 else values[0]
+        compare.close(name, value.reshape(stored[name].shape))
+    compare.finish()
+
+
+def ours_of(released: str) -> list[str]:
+    """Our names of a released tensor."""
+    line = next(line for line in TABLE if re.fullmatch(re.escape(line).replace(r"\{\}", r"\d+"), released))
+    numbers = re.fullmatch(re.escape(line).replace(r"\{\}", r"(\d+)"), released).groups()
+    return [name.format(*numbers) for name in TABLE[line].names]
+
+
+@torch.no_grad()
+def uniformerv2_clip_init(folder: Path, tmp_path: Path) -> None:
+    config, stored = load_config(folder), load_tensors(folder)
+    settings = overrides(config) | {"num_labels": config["num_classes"]}
+    settings |= {"temporal_downsampling": config["temporal_downsample"], "use_fusion_gate": not config.get("frozen")}
+    if not config["no_lmhra"]:
+        settings["num_local_blocks"] = 2 if config["double_lmhra"] else 1
+        settings["local_intermediate_size"] = int(config["width"] / config["dw_reduction"])
+    model = initialize_from_clip(folder / "checkpoint.pth", "uniformerv2", **settings)
+    compare = Comparison(stored, inputs=("video", "proj.2.weight", "proj.2.bias"))
+
+    parameters = model.state_dict()
+    added = [name for name in parameters if re.match(STARTS["uniformerv2"].new_parts, name)]
+    assert {released_name(name, TABLE) for name in added} == set(config["not_in_clip"])
+    for name, tensor in parameters.items():
+        if released_name(name, TABLE) in config["zero_after_init"]:
+            assert not tensor.any(), f"{name} should start at zero"
+
+    model.classifier.weight.copy_(stored["proj.2.weight"])
+    model.classifier.bias.copy_(stored["proj.2.bias"])
+    video = rearrange(stored["video"], "n c t h w -> n t c h w")
+    stages = keep_stages(model, len(video))
+    compare.close("logits", model(video).logits)
+    compare.close("conv1_weight_3d", model.vision_model.embeddings.patch_embedding.weight)
+    local = [stage.abs().max() for name, stage in stages.items() if ".lmhra1" in name]  # silent, or not there at all
+    compare.close("lmhra1.out_absmax", max(local, default=torch.tensor(0.0)))
+    for name in [name for name in stored if name in stages]:
+        compare.close(name, stages[name])
+    compare.finish()
+
+
+@torch.no_grad()
+def uniformerv2_head_map(folder: Path, tmp_path: Path) -> None:
+    """A K710 head for other numbers of classes: rows of the smaller set, or a fresh head (stored as zeros)."""
+    stored, released = load_tensors(folder), load_state_dict(folder / "checkpoint.pth")
+    compare = Comparison(stored)
+    for case in sorted({name.rpartition(".")[0] for name in stored}):
+        classes, delete = map(int, re.fullmatch(r"n(\d+)_delete(\d)", case).groups())
+        rows = folder / f"data_list/k710/label_mixto{classes}.json"
+        fresh = nn.Linear(released[f"{HEAD}.weight"].shape[1], classes)
+        nn.init.zeros_(fresh.weight), nn.init.zeros_(fresh.bias)
+        head = {f"{HEAD}.{kind}": tensor for kind, tensor in fresh.state_dict().items()}
+        if classes == len(released[f"{HEAD}.weight"]):
+            head = released
+        elif delete:
+            pass  # what `from_pretrained(..., num_labels=..., ignore_mismatched_sizes=True)` does
+        elif rows.is_file():
+            head = pick_rows(released, HEAD, json.loads(rows.read_text()))
+        else:
+            head = choose_classes(released, HEAD, f"k{classes}")[0]
+        for kind in ("weight", "bias"):
+            compare.close(f"{case}.{kind}", head[f"{HEAD}.{kind}"], atol=0, rtol=0)
+    compare.finish()
