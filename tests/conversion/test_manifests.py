@@ -135,7 +135,7 @@ def test_the_manifests_hold_the_released_numbers_of_tensors_and_parameters(name)
 
 
 def test_the_rows_of_released_json_are_complete():
-    keys = {"name", "file", "address", "family", "config", "labels", "licence", "manifest", "note"}
+    keys = {"name", "file", "address", "family", "config", "labels", "licence", "manifest", "note", "evaluation"}
     for row in released():
         assert set(row) == keys, row["name"]
         assert row["family"] in conversion.FAMILIES, row["name"]
@@ -146,7 +146,7 @@ def test_the_rows_of_released_json_are_complete():
             assert row["address"].startswith("https://"), row["name"]
         assert row["licence"] and row["name"] == row["name"].strip()
         assert isinstance(row["config"], dict), row["name"]
-        assert row["file"].endswith((".ckpt", ".pth", ".pt", ".bin")), row["name"]
+        assert row["file"].endswith((".ckpt", ".pth", ".pyth", ".pt", ".bin")), row["name"]
         assert row["labels"] is None or row["labels"] in LABEL_SETS, row["name"]
 
 

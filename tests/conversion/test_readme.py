@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from parity import internvideo_mae, internvideo_mm, uniformerv2
+from parity import internvideo_mae, internvideo_mm, uniformerv2, viclip
 from parity.compare import load_config
 
 from internvideo_hf.conversion.convert import FAMILIES
-from internvideo_hf.conversion.released import released, rows_of_file
+from internvideo_hf.conversion.released import published, released, rows_of_file
 
 FOLDER = Path(__file__).parents[2] / "conversion"
 
@@ -22,7 +22,8 @@ def table_row(row: dict) -> str:
         file = f"[{file}]({row['address']})"
     # The settings of a name that is one file's alone are found by it.
     settings = f"`{json.dumps(row['config'])}`" if row["config"] and not alone else ""
-    return f"| {' | '.join([row['name'], file, row['labels'] or '', settings, row['note'] or ''])} |"
+    remark = "; ".join(filter(None, [published(row), row["note"]]))
+    return f"| {' | '.join([row['name'], file, row['labels'] or '', settings, remark])} |"
 
 
 def test_the_table_of_released_files_equals_released_json():
@@ -44,6 +45,7 @@ CASES = {
     "internvideo_mm": ("mm_tiny_b/checkpoint.ckpt", internvideo_mm.overrides, "caption_decoder.visual_queries"),
     "internvideo_mae": ("vm_cls_mean/checkpoint.pth", internvideo_mae.overrides, "recognised as internvideo_mae"),
     "uniformerv2": ("ufv2_local_global/checkpoint.pth", uniformerv2.overrides, "recognised as uniformerv2"),
+    "viclip": ("viclip_tiny/checkpoint.pth", viclip.overrides, "recognised as viclip"),
 }
 
 

@@ -524,6 +524,22 @@ class ModelChecks:
             assert_same(dict(exported(**bigger)), dict(model(**bigger)), atol=1e-5, rtol=1e-5)
 
 
+class LossInFloat32:
+    """Half-precision models give the loss in float32: a mean of so many small numbers would lose them otherwise."""
+
+    @torch.no_grad()
+    @pytest.mark.parametrize("dtype", HALF_PRECISION, ids=str)
+    def test_half_precision_keeps_its_type_and_stays_close(self, dtype, tmp_path):
+        expected, half = self.model()(**self.inputs()), self.model().to(dtype)
+        outputs = half(**self.inputs())
+        assert (outputs.logits.dtype, outputs.loss.dtype) == (dtype, torch.float32)
+        for name in ("logits", "loss"):
+            error = (outputs[name].float() - expected[name]).norm() / expected[name].norm()
+            assert error < HALF_PRECISION[dtype], f"{name} is {error:.1%} off"
+        half.save_pretrained(tmp_path)
+        assert {p.dtype for p in self.model_class.from_pretrained(tmp_path).parameters()} == {dtype}
+
+
 def present(tensors: Mapping[str, torch.Tensor | None]) -> dict[str, torch.Tensor]:
     return {name: tensor for name, tensor in tensors.items() if tensor is not None}
 
@@ -534,7 +550,7 @@ def one_sample(value: Any) -> Any:
 
 def assert_alike(drawn: torch.Tensor, fresh: torch.Tensor, name: str) -> None:
     """Both are the same constant, or random with the same spread."""
-    spread, expected = drawn.std(correction=0), fresh.std(correction=0)
+    spread, expected = drawn.float().std(correction=0), fresh.float().std(correction=0)
     if expected == 0:
         assert torch.equal(drawn, fresh), f"{name} should start at {fresh.flatten()[0]:.4g}"
     else:

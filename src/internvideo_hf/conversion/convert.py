@@ -17,7 +17,7 @@ from internvideo_hf import auto
 from internvideo_hf.conversion import internvideo_mae, internvideo_mm, transformers_videomae, uniformerv2, viclip
 from internvideo_hf.conversion.errors import CheckpointError
 from internvideo_hf.conversion.loading import load_state_dict
-from internvideo_hf.conversion.released import rows_of_file
+from internvideo_hf.conversion.released import published, rows_of_file
 from internvideo_hf.conversion.saving import save_safetensors, whole_folder
 from internvideo_hf.conversion.table import check_complete, convert_state_dict
 
@@ -238,6 +238,8 @@ def _model_card(
     classes = ""
     if type(model).__name__.endswith("ForVideoClassification"):
         classes = f"- Classes: {report.head or 'numbered, for neither the file nor its name tells the data set'}\n"
+    if len(rows) == 1 and rows[0]["labels"] == report.head and (test := published(rows[0])):
+        classes += f"- Published test: {test}\n"
     reasons = dict.fromkeys(report.left_out.values())
     left_out = "".join(
         f"\n- {reason}: " + ", ".join(f"`{name}`" for name, why in report.left_out.items() if why == reason)

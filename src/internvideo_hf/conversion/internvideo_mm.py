@@ -102,7 +102,9 @@ def config_from(state_dict: Mapping[str, torch.Tensor], overrides: Mapping[str, 
     Raises:
         CheckpointError: if a tensor that tells a size is missing, has another number of axes, or contradicts another.
     """
-
+    # Every released model has the gate: without it a file is damaged, and not one of the classifiers that do without.
+    vision = {"use_fusion_gate": True, **overrides.get("vision_config", {})}
+    vision = tower_sizes(state_dict, PREFIX + "visual.", vision)
     vocab_size, text_width = shape_of(state_dict, PREFIX + "token_embedding.weight", 2)
     context_length, columns = shape_of(state_dict, PREFIX + "positional_embedding", 2)
     same_width(PREFIX + "token_embedding.weight", text_width, PREFIX + "positional_embedding", columns)
@@ -121,10 +123,8 @@ def config_from(state_dict: Mapping[str, torch.Tensor], overrides: Mapping[str, 
         **overrides.get("text_config", {}),
     }
     fill_heads(text, "num_attention_heads", text_width)
-    # Every released model has the gate: without it a file is damaged, and not one of the classifiers that do without.
-    vision = {"use_fusion_gate": True, **overrides.get("vision_config", {})}
     found = {
-        "vision_config": tower_sizes(state_dict, PREFIX + "visual.", vision),
+        "vision_config": vision,
         "text_config": text,
         "projection_dim": shape_of(state_dict, PREFIX + "text_projection", 2)[1] if projected else None,
     }

@@ -17,6 +17,7 @@ from transformers.video_processing_utils import BaseVideoProcessor
 from transformers.video_utils import VideoMetadata
 
 from internvideo_hf.video import BLANK, SAMPLERS, VideoReader, choose, crop, resize_exact, resize_short_side
+from internvideo_hf.video.transforms import FLOAT_RESIZE_METHODS
 
 CHANNEL_ORDERS = {"rgb": [0, 1, 2], "bgr": [2, 1, 0]}
 SAMPLING_OPTIONS = ("num_frames", "num_clips", "sampler", "sampler_kwargs")
@@ -278,6 +279,9 @@ def _with_known(
 
 
 def _resize(frames: torch.Tensor, size: SizeDict, method: str, rounding: str) -> torch.Tensor:
+    if method in FLOAT_RESIZE_METHODS:
+        # The released code normalises before it resizes so. Both are linear: the order changes nothing but speed.
+        frames = frames.float()
     if size.shortest_edge:
         return resize_short_side(frames, size.shortest_edge, rounding=rounding, method=method)
     return resize_exact(frames, (size.height, size.width), method=method)

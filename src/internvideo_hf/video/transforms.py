@@ -106,6 +106,9 @@ torch_*: float, no antialias, half-pixel centres (UniFormerV2: bilinear, AFTER n
 torchvision_bicubic: antialias, uint8 or float (ViCLIP training code, on uint8).
 cv2_linear: OpenCV's fixed-point bilinear, uint8, no antialias (VideoMAE, ViCLIP demo)."""
 
+FLOAT_RESIZE_METHODS = ("torch_bilinear", "torch_bicubic")
+"""The methods that take no uint8."""
+
 LONG_SIDE_ROUNDINGS: dict[str, Callable[[int, int, int], int]] = {
     "truncate": lambda size, long, short: int(size * long / short),
     "floor": lambda size, long, short: math.floor(long / short * size),

@@ -9,7 +9,7 @@ import pytest
 import torch
 from einops import rearrange
 from huggingface_hub.errors import StrictDataclassClassValidationError
-from models.common import HALF_PRECISION, ModelChecks, Tower, assert_same, draw, gradients, move_from_start, present
+from models.common import LossInFloat32, ModelChecks, Tower, assert_same, draw, gradients, move_from_start, present
 from torch import nn
 from torch.nn.functional import cross_entropy, linear, softmax
 from transformers import AutoModel, AutoModelForPreTraining, AutoModelForVideoClassification
@@ -143,22 +143,6 @@ class TestInternVideoMAEModelWithLearnedPositions(TestInternVideoMAEModel):
     # The graph is that of the class above.
     test_whole_graph_compiles_for_any_number_of_frames = None
     test_exported_program_takes_other_batches_and_frame_counts = None
-
-
-class LossInFloat32:
-    """Half-precision models give the loss in float32: a mean of so many small numbers would lose them otherwise."""
-
-    @torch.no_grad()
-    @pytest.mark.parametrize("dtype", HALF_PRECISION, ids=str)
-    def test_half_precision_keeps_its_type_and_stays_close(self, dtype, tmp_path):
-        expected, half = self.model()(**self.inputs()), self.model().to(dtype)
-        outputs = half(**self.inputs())
-        assert (outputs.logits.dtype, outputs.loss.dtype) == (dtype, torch.float32)
-        for name in ("logits", "loss"):
-            error = (outputs[name].float() - expected[name]).norm() / expected[name].norm()
-            assert error < HALF_PRECISION[dtype], f"{name} is {error:.1%} off"
-        half.save_pretrained(tmp_path)
-        assert {p.dtype for p in self.model_class.from_pretrained(tmp_path).parameters()} == {dtype}
 
 
 class TestInternVideoMAEForPreTraining(LossInFloat32, ModelChecks):

