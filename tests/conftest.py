@@ -50,6 +50,15 @@ def mm_folder(random_checkpoint: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def viclip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small ViCLIP, converted from the released layout, with the full vocabulary."""
+    folder = tmp_path_factory.mktemp("viclip")
+    runpy.run_path(str(ROOT / "examples/random_viclip.py"))["write_random_viclip"](folder / "random.pth")
+    convert_checkpoint(folder / "random.pth", folder / "model")
+    return folder / "model"
+
+
+@pytest.fixture(scope="session")
 def mae_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small VideoMAE classifier of Kinetics-400, converted from the released layout."""
     folder = tmp_path_factory.mktemp("videomae-classifier")

@@ -250,3 +250,26 @@ def test_convert_says_whose_classes_a_head_has(mae_folder, tmp_path):
     assert stock.returncode == 0, stock.stderr
     assert json.loads((tmp_path / "stock/config.json").read_text())["model_type"] == "videomae"
     assert_refused(run("convert", checkpoint, tmp_path / "x", "--to", "onnx"), "transformers-videomae")
+
+
+def test_merge_averages_two_folders_and_refuses_what_is_none(viclip_folder, tmp_path):
+    result = run("merge", viclip_folder, viclip_folder, "--weight", "0.5", "--out", tmp_path / "out")
+    assert result.returncode == 0, result.stderr
+    assert "average of 78 tensors" in result.stdout
+    assert (tmp_path / "out/preprocessor_config.json").is_file() or (tmp_path / "out/processor_config.json").is_file()
+    assert_refused(run("merge", viclip_folder, tmp_path, "--out", tmp_path / "other"), "config.json")
+    assert_refused(run("merge", viclip_folder, viclip_folder, "--out", tmp_path / "out"), "--overwrite")
+
+
+def test_convert_saves_the_processor_that_is_asked_for(viclip_folder, tmp_path):
+    source = viclip_folder.with_name("random.pth")
+    result = run("convert", source, tmp_path / "out", "--processor", "demo")
+    assert result.returncode == 0, result.stderr
+    assert "viclip_stride" in "".join(path.read_text() for path in (tmp_path / "out").glob("*.json"))
+    assert_refused(run("convert", source, tmp_path / "none", "--processor", "demos"), "training, demo")
+
+
+def test_zero_shot_answers_by_viclip(viclip_folder, bikes):
+    result = run("zero-shot", bikes, "--model", viclip_folder, "--labels", LABELS, "--prompts", "viclip", "--json")
+    assert result.returncode == 0, result.stderr
+    assert len(json.loads(result.stdout)[0]["results"]) == 3

@@ -152,3 +152,16 @@ def test_a_model_without_text_is_refused(mm_folder):
         ZeroShotVideoClassificationPipeline(
             model=model.vision_model, processor=AutoProcessor.from_pretrained(mm_folder)
         )
+
+
+def test_another_family_answers_by_the_same_code(viclip_folder, bikes):
+    classify = pipeline("zero-shot-video-classification", model=viclip_folder, device="cpu")
+    model, processor = AutoModel.from_pretrained(viclip_folder).eval(), AutoProcessor.from_pretrained(viclip_folder)
+    with torch.no_grad():
+        out = model(**processor(text=[f"a video of {label}" for label in LABELS], videos=bikes, return_tensors="pt"))
+    expected = out.logits_per_video.softmax(-1)[0].tolist()
+    answers = {
+        answer["label"]: answer for answer in classify(bikes, candidate_labels=LABELS, prompts=["a video of {}"])
+    }
+    assert [answers[label]["score"] for label in LABELS] == pytest.approx(expected, abs=1e-4)
+    assert len(classify(bikes, candidate_labels=LABELS, prompts="viclip", top_k=2)) == 2
