@@ -1,4 +1,4 @@
-"""A saved InternVideo-MM folder is a sentence-transformers model of text and video, with no glue."""
+"""The saved folder of a dual encoder is a sentence-transformers model of text and video, with no glue."""
 
 from pathlib import Path
 
@@ -10,22 +10,37 @@ from sentence_transformers import SentenceTransformer
 from transformers import AutoModel, AutoProcessor
 from video.clips import write_video
 
-from internvideo_hf import InternVideoMMConfig, InternVideoMMModel, InternVideoProcessor, InternVideoVideoProcessor
+from internvideo_hf import (
+    InternVideoMMConfig,
+    InternVideoMMModel,
+    InternVideoProcessor,
+    InternVideoVideoProcessor,
+    ViCLIPConfig,
+    ViCLIPModel,
+)
 from internvideo_hf.processing.tokenizer import build_clip_tokenizer
 
 TEXTS = ["a dog runs across a field", "cooking", "Caf&eacute;   in the   rain!"]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+HEADS = {"num_attention_heads": 2, "num_hidden_layers": 2}
+VISION = {"hidden_size": 16, "intermediate_size": 24, "image_size": 32, "patch_size": 16, "num_frames": 3, **HEADS}
+TEXT = {"hidden_size": 8, "intermediate_size": 12, "vocab_size": 49408, "max_position_embeddings": 16, **HEADS}
+TEXT |= {"bos_token_id": 49406, "eos_token_id": 49407, "pad_token_id": 0}
+NEW_IN_MM = {"num_global_attention_heads": 4, "global_layers": [0, 1]}
+FAMILIES = {
+    "internvideo_mm": (InternVideoMMModel, InternVideoMMConfig, {"vision_config": VISION | NEW_IN_MM}),
+    # At a temperature of 1 the noise on it cannot take it below its floor.
+    "viclip": (ViCLIPModel, ViCLIPConfig, {"vision_config": VISION, "temperature_init_value": 1.0}),
+}
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny model with CLIP's whole vocabulary and a processor of small frames."""
-    heads = {"num_attention_heads": 2, "num_hidden_layers": 2}
-    vision = {"hidden_size": 16, "intermediate_size": 24, "num_global_attention_heads": 4, "global_layers": [0, 1]}
-    vision |= {"image_size": 32, "patch_size": 16, "num_frames": 3, **heads}
-    text = {"hidden_size": 8, "intermediate_size": 12, "vocab_size": 49408, "max_position_embeddings": 16, **heads}
-    text |= {"bos_token_id": 49406, "eos_token_id": 49407, "pad_token_id": 0}
+    model_class, config_class, settings = FAMILIES[request.param]
     torch.manual_seed(0)
-    model = InternVideoMMModel(InternVideoMMConfig(vision_config=vision, text_config=text, projection_dim=20))
+    model = model_class(config_class(**settings, text_config=TEXT, projection_dim=20))
     video_processor = InternVideoVideoProcessor(
         num_frames=3, size={"shortest_edge": 36}, crop_size={"height": 32, "width": 32}
     )
