@@ -16,24 +16,18 @@ Memory is measured in an interpreter of its own for every figure: its peak durin
 """
 
 import argparse
-import ctypes
-import gc
 import json
 import os
-import platform
-import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date
 from functools import partial
-from pathlib import Path
-
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # for the processor time; torch reads it when it is imported
 
 import numpy as np
+from side_by_side import as_row, environment, in_turns, peak_memory, ratios, timed  # sets what torch reads
+
+# isort: split
 import torch
 import transformers
 from torch import nn
@@ -266,13 +260,6 @@ def products_alone(case: Case, config: InternVideoMAEConfig) -> dict[str, Callab
     return {"matmul": lambda: seconds(F.linear), "linear": lambda: seconds(linear)}
 
 
-def timed(call: Callable[[], None]) -> np.ndarray:
-    """The seconds that passed, and those of all processors in this process."""
-    start = np.array([time.perf_counter(), time.process_time()])
-    call()
-    return np.array([time.perf_counter(), time.process_time()]) - start
-
-
 def measure_speed(case: Case, rounds: int, quick: bool) -> tuple[str, str]:
     """The row of the first table, and that of the second."""
     found = models(case, quick)
@@ -280,15 +267,9 @@ def measure_speed(case: Case, rounds: int, quick: bool) -> tuple[str, str]:
     remark = difference(found, case, *clip)
     calls = {name: partial(timed, partial(run, name, model, case, *clip)) for name, model in found.items()}
     calls |= products_alone(case, config)
-    for call in calls.values():
-        call()
-    rows: dict[str, list[np.ndarray]] = {name: [] for name in calls}
-    for turn in range(rounds):
-        for name in list(calls) if turn % 2 == 0 else reversed(calls):
-            rows[name].append(calls[name]())
-    times = {name: np.stack(row) for name, row in rows.items()}
+    times = in_turns(calls, rounds)
     seconds = {name: np.median(row[:, 0]) for name, row in times.items()}
-    gains = {name: np.median(row / times["ours"], axis=0) for name, row in times.items()}
+    gains = ratios(times, "ours")
 
     cells = [str(case), *(f"{seconds[name]:.2f}" for name in VARIANTS)]
     for clock in (0, 1):
@@ -300,32 +281,11 @@ def measure_speed(case: Case, rounds: int, quick: bool) -> tuple[str, str]:
     return as_row(*cells, remark), as_row(*shares)
 
 
-def as_row(*cells: str) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def memory(field: str) -> int:
-    return int(re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
-
-
 def measure_memory(case: Case, name: str, quick: bool) -> None:
     """Print the peak of one call in this process over what it holds before, in bytes."""
     model = models(case, quick, (name,))[name]
     clip = inputs(case, model.config if name != "transformers" else InternVideoMAEConfig(**QUICK if quick else {}))
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)  # memory that is held without use would hide what the call takes
-    Path("/proc/self/clear_refs").write_text("5")  # from here on VmHWM starts anew
-    before = memory("VmRSS")
-    run(name, model, case, *clip)
-    print(json.dumps(memory("VmHWM") - before))
-
-
-def environment() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-    versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
-    kernels = torch.backends.cpu.get_cpu_capability()
-    return f"{date.today()}, {cpu}, {os.cpu_count()} cores, {kernels}, Python {platform.python_version()}, {versions}"
+    print(json.dumps(peak_memory(partial(run, name, model, case, *clip))))
 
 
 def main() -> None:
@@ -343,16 +303,19 @@ def main() -> None:
     cases = [case for case in CASES if any(words in str(case) for words in options.only)]
     if not cases:
         parser.error(f"--only: no row has {options.only} in its name; the rows: {'; '.join(map(str, CASES))}")
-    print(environment(), " ".join(["python", *sys.argv]), sep="\n\n", end="\n\n")
+    print(environment(), end="\n\n")
     columns = ["seconds", *VARIANTS, "transformers / ours", "original / ours"]
     columns += ["transformers / ours, processor time", "original / ours, processor time", "largest difference"]
     print(as_row(*columns), as_row("---", *["---:"] * 7, "---"), sep="\n", flush=True)
-    start, shares = np.array([time.perf_counter(), time.process_time()]), []
-    for case in cases:
-        row, share = measure_speed(case, options.rounds, options.quick)
-        shares.append(share)
-        print(row, flush=True)
-    wall, busy = np.array([time.perf_counter(), time.process_time()]) - start
+    shares = []
+
+    def measure_all() -> None:
+        for case in cases:
+            row, share = measure_speed(case, options.rounds, options.quick)
+            shares.append(share)
+            print(row, flush=True)
+
+    wall, busy = timed(measure_all)
     print(f"\nOn average the process had {busy / wall:.2f} of {os.cpu_count()} cores.\n")
     columns = ["GFLOP/s", "GFLOP", "ours", "matmul alone", "ours of it", "by processor time"]
     columns += ["`linear` alone", "ours of it", "by processor time"]

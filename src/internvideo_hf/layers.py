@@ -4,6 +4,7 @@ Shape letters, here and in the models: `b` clip, `t` frame, `h w` patch grid, `n
 """
 
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from einops import rearrange
@@ -42,10 +43,16 @@ def eager_attention_forward(
     return torch.matmul(probabilities, value).transpose(1, 2).contiguous(), probabilities
 
 
+def _on_amd() -> bool:
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.is_file() and "AuthenticAMD" in cpuinfo.read_text()
+
+
 CONVOLUTION_IS_FASTER = (
     torch.backends.mkl.is_available()
     and torch.backends.mkldnn.is_available()
     and torch.backends.cpu.get_cpu_capability() == "AVX512"
+    and _on_amd()
 )
 
 
@@ -54,7 +61,7 @@ def linear(tokens: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
 
     On a CPU, torch gives matrix products to MKL, which leaves half of AMD's AVX-512 units idle, and convolutions to
     oneDNN, which does not. A convolution by one pixel is the same in about half the time (benchmarks/README.md), but
-    not for a few tokens, where there is more to rearrange than to multiply.
+    not for a few tokens, where there is more to rearrange than to multiply, nor backwards for a narrow layer.
     """
     convolve = (
         CONVOLUTION_IS_FASTER
@@ -63,7 +70,8 @@ def linear(tokens: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
         and tokens.dtype == torch.float32
         and type(weight) in (torch.Tensor, nn.Parameter)  # neither quantised nor distributed
         and tokens.ndim == 3
-        and tokens.shape[0] * tokens.shape[1] >= 128
+        and tokens.shape[0] * tokens.shape[1] >= 160
+        and min(weight.shape) >= 192
     )
     if not convolve:
         return nn.functional.linear(tokens, weight, bias)
