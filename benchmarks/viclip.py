@@ -1,6 +1,6 @@
 """Speed and memory of ViCLIP's towers, side by side with the maths of the original.
 
-python benchmarks/viclip.py [--rounds 3]
+python benchmarks/viclip.py [--rounds 3] [--only video]
 
 8 frames of 224 x 224 for the video tower, 32 texts of 32 tokens for the text tower, float32, two threads, forward. The
 two have the same weights, and their answers are compared before anything is timed; they take turns, and a ratio is the
@@ -10,19 +10,19 @@ Memory is measured in an interpreter of its own: the peak during one call, less 
 """
 
 import argparse
-import ctypes
-import gc
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import numpy as np
+from side_by_side import as_row, environment, in_turns, peak_memory, ratios, timed  # sets what torch reads
+
+# isort: split
 import torch
 from torch import nn
 from torch.nn import functional as F
-from videomae import as_row, environment, memory, timed  # beside this file
 
 from internvideo_hf import ViCLIPConfig, ViCLIPModel
 
@@ -34,6 +34,7 @@ SIZES = {
         768,
     ),
 }
+VARIANTS = ("original", "ours")
 CASES = [(size, tower) for size in SIZES for tower in ("video", "text")]
 
 
@@ -84,7 +85,7 @@ class Original:
         return self.linear(x[torch.arange(len(ids)), ids.argmax(dim=-1)], "text_projection")
 
 
-def prepare(size: str, tower: str, names: tuple[str, ...] = ("original", "ours")) -> dict:
+def prepare(size: str, tower: str, names: tuple[str, ...] = VARIANTS) -> dict[str, Callable[[], torch.Tensor]]:
     """The two variants as functions without arguments."""
     vision, text, dim = SIZES[size]
     torch.manual_seed(0)
@@ -100,45 +101,32 @@ def prepare(size: str, tower: str, names: tuple[str, ...] = ("original", "ours")
     return {name: found[name] for name in names}
 
 
-def measure_memory(size: str, tower: str, name: str) -> None:
-    """Print the peak of one call in this process over what it holds before, in bytes."""
-    call = prepare(size, tower, (name,))[name]
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")
-    before = memory("VmRSS")
-    call()
-    print(json.dumps(memory("VmHWM") - before))
-
-
 def row(size: str, tower: str, rounds: int) -> str:
     calls = prepare(size, tower)
     answers = {name: call() for name, call in calls.items()}
     apart = (answers["ours"] - answers["original"]).abs().max()
-    times = {name: [] for name in calls}
-    for turn in range(rounds):
-        for name in list(calls) if turn % 2 == 0 else reversed(calls):
-            times[name].append(timed(calls[name]))
-    seconds = {name: np.stack(found) for name, found in times.items()}
-    gain = np.median(seconds["original"] / seconds["ours"], axis=0)
+    times = in_turns({name: partial(timed, call) for name, call in calls.items()}, rounds)
     peaks = {}
-    for name in calls:
+    for name in VARIANTS:
         command = [sys.executable, __file__, "--memory", size, tower, name]
         peaks[name] = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout) / 2**20
-    cells = [f"{np.median(seconds[name][:, 0]):.2f}" for name in ("original", "ours")]
-    cells += [f"{gain[0]:.2f}", f"{gain[1]:.2f}", *(f"{peaks[name]:.0f}" for name in ("original", "ours"))]
+    cells = [f"{np.median(times[name][:, 0]):.2f}" for name in VARIANTS]
+    cells += [f"{ratio:.2f}" for ratio in ratios(times, "ours")["original"]]
+    cells += [f"{peaks[name]:.0f}" for name in VARIANTS]
     return as_row(f"{size} {tower}", *cells, f"{apart:.0e} of {answers['ours'].abs().max():.1f}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", choices=["video", "text"], help="One of the two towers.")
     parser.add_argument("--memory", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(2)
     with torch.no_grad():
         if options.memory:
-            measure_memory(*options.memory)
+            size, tower, name = options.memory
+            print(json.dumps(peak_memory(prepare(size, tower, (name,))[name])))
             return
         print(f"{environment()}\n")
         print(
@@ -147,8 +135,9 @@ def main() -> None:
             )
         )
         print(as_row("---", *["---:"] * 6, "---"))
-        for case in CASES:
-            print(row(*case, options.rounds), flush=True)
+        for size, tower in CASES:
+            if options.only in (None, tower):
+                print(row(size, tower, options.rounds), flush=True)
 
 
 if __name__ == "__main__":

@@ -81,11 +81,13 @@ def _features(model: ViCLIPModel, stored: dict, compare: Comparison) -> None:
         if name.startswith("vision."):
             compare.close(name, stages[name.removeprefix("vision.").removesuffix("_sample0_ND")][0])
     for index, state in enumerate(text.hidden_states[1:]):
-        compare.close(f"text.block{index}_out_sample0_ND", state[0])
+        if (name := f"text.block{index}_out_sample0_ND") in stored:
+            compare.close(name, state[0])
     compare.close("vision_embeds", video.pooler_output)
     compare.close("text_embeds", text.pooler_output)
     for name, pixels in (("1frame", "video_1frame_BTCHW"), ("image4d", "image_BCHW")):
-        compare.close(f"vision_embeds_{name}", model.get_video_features(stored[pixels]).pooler_output)
+        if f"vision_embeds_{name}" in stored:  # patches of several frames take no image
+            compare.close(f"vision_embeds_{name}", model.get_video_features(stored[pixels]).pooler_output)
 
 
 def _similarities(model: ViCLIPModel, config: dict, stored: dict, compare: Comparison) -> None:
@@ -97,7 +99,9 @@ def _similarities(model: ViCLIPModel, config: dict, stored: dict, compare: Compa
     compare.close("retrieval.sim_v2t_div_temp", outputs.logits_per_video, atol=2e-5)
     compare.close("retrieval.sim_t2v_div_temp", outputs.logits_per_text, atol=2e-5)
     compare.close("loss_only.no_idx", outputs.loss)
-    torch.testing.assert_close(model.logit_scale.exp(), torch.tensor(1 / config["temp_value"]))
+    torch.testing.assert_close(
+        model.logit_scale.exp(), torch.tensor(1 / max(config["temp_value"], config["temp_min"]))
+    )
 
     model.config.inference_scale = 100.0
     probabilities = model(*pair).logits_per_video.softmax(dim=-1)
@@ -153,9 +157,10 @@ def _training(model: ViCLIPModel, config: dict, stored: dict, compare: Compariso
 def released_gradients(model: ViCLIPModel) -> dict[str, torch.Tensor]:
     """The gradients under the released names, in the released shapes."""
     grads = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
-    found = {}
+    config, found = model.config, {}
+    layers = max(config.vision_config.num_hidden_layers, config.text_config.num_hidden_layers)
     for released, line in TABLE.items():
-        for index in range(model.config.vision_config.num_hidden_layers if "{}" in released else 1):
+        for index in range(layers if "{}" in released else 1):
             parts = [grads.get(name.format(index)) for name in line.names]
             if all(part is not None for part in parts):
                 found[released.format(index)] = torch.cat(parts) if len(parts) > 1 else parts[0]
@@ -178,7 +183,10 @@ def viclip_resizing(folder: Path, tmp_path: Path) -> None:
     compare.close("text_embeds", model.get_text_features(stored["input_ids"].long()).pooler_output)
     compare.finish()
 
-    # A model as released takes other numbers of frames without being converted for them.
+    # A model as released takes other numbers of frames without being converted for them; but a single frame is an
+    # image to it, and lies in the middle of all times.
+    if stored["video_BTCHW"].shape[1] == config["model_config"]["vision"]["kernel_size"]:
+        return
     model = converted_model(folder, tmp_path, overrides(config["checkpoint_config"]))
     compare.close("vision_embeds", model.get_video_features(stored["video_BTCHW"]).pooler_output)
 
@@ -256,7 +264,7 @@ def _one_rank(rank: int, folder: Path, tmp_path: Path, processes: int) -> None:
     distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meeting", rank=rank, world_size=processes)
     stored = load_tensors(folder)
     weight, temperature = nn.Parameter(stored["W"]), nn.Parameter(stored["temp"])
-    vision_in, text, groups = (stored[name].chunk(processes)[rank] for name in ("vision_in", "text", "idx"))
+    vision_in, text, groups = (stored[name].tensor_split(processes)[rank] for name in ("vision_in", "text", "idx"))
     videos = normalize(vision_in @ weight, dim=-1)
     loss = gathered_contrastive_loss(videos, normalize(text, dim=-1), 1 / temperature, groups)
     loss.backward()

@@ -75,7 +75,7 @@ class ViCLIPConfig(PreTrainedConfig):
 
     Args:
         vision_config: the video tower.
-        text_config: the text tower, CLIP's, with 32 positions by default.
+        text_config: the text tower, CLIP's; where none is given, with 32 positions in place of CLIP's 77.
         projection_dim: width of the space that video and text share.
         temperature_init_value: start of the learned temperature, which divides the cosines.
         temperature_min: floor of the temperature.
