@@ -11,6 +11,7 @@ import av
 import numpy as np
 import pytest
 from conftest import ROOT
+from transformers import CLIPConfig, CLIPModel
 
 EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("[0-9]*.py"))
 
@@ -43,6 +44,11 @@ def desk(random_checkpoint, mm_folder, bikes, tmp_path_factory) -> Path:
     write = runpy.run_path(str(ROOT / "examples/random_videomae.py"))
     write["write_classifier"](folder / "vit_b_hybrid_pt_800e_k400_ft.pth")
     write["write_pretrained"](folder / "mae-b.bin")
+    sizes = {"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 3, "num_attention_heads": 3}
+    vision, text = sizes | {"image_size": 32, "patch_size": 16}, sizes | {"vocab_size": 60}
+    CLIPModel(CLIPConfig(vision_config=vision, text_config=text)).save_pretrained(
+        folder / "openai/clip-vit-base-patch16"
+    )
     with av.open(folder / "other.webm", "w") as container:
         stream = container.add_stream("libvpx-vp9", rate=10)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
