@@ -6,6 +6,7 @@ from models.common import draw, move_from_start
 from models.internvideo_mae.test_modeling_internvideo_mae import tiny_config as mae_config
 from models.internvideo_mm.test_modeling_internvideo_mm import tiny_config as mm_config
 from models.uniformerv2.test_modeling_uniformerv2 import tiny_config as uniformer_config
+from models.viclip.test_modeling_viclip import tiny_config as viclip_config
 
 from internvideo_hf import (
     InternVideoMAEForPreTraining,
@@ -14,6 +15,9 @@ from internvideo_hf import (
     InternVideoMMModel,
     UniFormerV2ForVideoClassification,
     UniFormerV2Model,
+    ViCLIPForVideoClassification,
+    ViCLIPModel,
+    ViCLIPVisionModel,
 )
 
 MODELS = {
@@ -27,6 +31,9 @@ MODELS = {
     ),
     "InternVideoMAEForVideoClassification": lambda: InternVideoMAEForVideoClassification(mae_config()),
     "InternVideoMMModel": lambda: InternVideoMMModel(mm_config()),
+    "ViCLIPModel": lambda: ViCLIPModel(viclip_config()),
+    "ViCLIPVisionModel": lambda: ViCLIPVisionModel(viclip_config().vision_config),
+    "ViCLIPForVideoClassification": lambda: ViCLIPForVideoClassification(viclip_config()),
 }
 
 
@@ -73,6 +80,9 @@ def test_groups_do_not_depend_on_what_stands_around_the_encoder():
         ("InternVideoMAEForVideoClassification", {"head"}),
         ("InternVideoMAEForPreTraining", {"decoder", "head"}),
         ("InternVideoMMModel", {"head"}),
+        ("ViCLIPModel", {"head"}),
+        ("ViCLIPForVideoClassification", {"head"}),
+        ("ViCLIPVisionModel", {"head"}),
     ],
 )
 def test_backbone_is_the_embedding_and_the_layers(name, trained):

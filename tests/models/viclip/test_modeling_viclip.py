@@ -3,7 +3,7 @@
 import pytest
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from models.common import ModelChecks, Tower, assert_same, draw, move_from_start, tensors_of
+from models.common import LossInFloat32, ModelChecks, Tower, assert_same, draw, move_from_start, tensors_of
 from torch.nn.functional import cross_entropy, normalize
 from transformers import AutoModelForVideoClassification
 
@@ -100,7 +100,7 @@ class TestViCLIPModel(ModelChecks):
         ]
 
 
-class TestViCLIPForVideoClassification(ModelChecks):
+class TestViCLIPForVideoClassification(LossInFloat32, ModelChecks):
     model_class = ViCLIPForVideoClassification
     auto_class = AutoModelForVideoClassification
     input_embeddings = "vision_model.embeddings.patch_embedding"

@@ -20,6 +20,7 @@ from transformers.utils import TransformersKwargs, can_return_tuple
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
+from internvideo_hf.groups import LayerGroups
 from internvideo_hf.layers import (
     Attention,
     EncoderLayer,
@@ -73,7 +74,7 @@ class ViCLIPVisionLayer(EncoderLayer):
     """A layer of the video tower: all tokens of a clip attend to each other."""
 
 
-class ViCLIPVisionPreTrainedModel(PreTrainedModel):
+class ViCLIPVisionPreTrainedModel(LayerGroups, PreTrainedModel):
     config: ViCLIPVisionConfig
     base_model_prefix = "vision_model"  # its name in every model that holds it, out of whose folder it loads
     main_input_name = "pixel_values_videos"
@@ -85,6 +86,11 @@ class ViCLIPVisionPreTrainedModel(PreTrainedModel):
     _supports_flex_attn = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
+    layer_group_rules = {
+        r"embeddings|pre_layernorm": "embeddings",
+        r"layers\.(\d+)": "layers.{}",
+        r"post_layernorm|classifier": "head",
+    }
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -176,7 +182,7 @@ def draw_mask(clips: int, patches: int, ratio: float) -> torch.Tensor:
     return mask.scatter(1, order[:, : int(ratio * patches)], True)
 
 
-class ViCLIPPreTrainedModel(PreTrainedModel):
+class ViCLIPPreTrainedModel(LayerGroups, PreTrainedModel):
     config: ViCLIPConfig
     base_model_prefix = "viclip"
     main_input_name = "pixel_values_videos"
@@ -187,6 +193,16 @@ class ViCLIPPreTrainedModel(PreTrainedModel):
     _supports_flex_attn = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
+    layer_group_rules = {
+        r"vision_model\.(?:embeddings|pre_layernorm)": "vision.embeddings",
+        r"vision_model\.layers\.(\d+)": "vision.layers.{}",
+        r"vision_model\.post_layernorm": "vision.norm",
+        r"text_model\.embeddings": "text.embeddings",
+        r"text_model\.encoder\.layers\.(\d+)": "text.layers.{}",
+        r"text_model\.final_layer_norm": "text.norm",
+        r"visual_projection|text_projection|temperature|classifier": "head",
+    }
+    backbone_groups = ("vision", "text")
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -350,6 +366,7 @@ class ViCLIPForVideoClassification(ViCLIPPreTrainedModel):
 
     accepts_loss_kwargs = False  # the loss is a plain mean
     input_modalities = ("video",)
+    backbone_groups = ("vision",)
     _keys_to_ignore_on_load_unexpected = [r"^(text_model|text_projection|visual_projection|temperature$)"]
 
     def __init__(self, config: ViCLIPConfig):
@@ -379,8 +396,7 @@ class ViCLIPForVideoClassification(ViCLIPPreTrainedModel):
         logits = self.classifier(outputs.pooler_output)
         loss = None
         if labels is not None:
-            targets = labels.to(logits.dtype) if labels.is_floating_point() else labels
-            loss = nn.functional.cross_entropy(logits, targets)
+            loss = nn.functional.cross_entropy(logits.float(), labels)  # class numbers and soft targets alike
         return ImageClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
