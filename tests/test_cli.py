@@ -118,7 +118,7 @@ def test_zero_shot_answers_what_it_can_and_lists_the_rest_last(mm_folder, bikes,
     result = run("zero-shot", bikes, damaged, tmp_path / "missing.mp4", "--model", mm_folder, "--labels", LABELS)
     assert result.returncode == 1
     assert str(bikes) in result.stdout and "cooking pasta" in result.stdout
-    report = result.stderr.split("could not be read:")[1]
+    report = result.stderr.split(" failed:")[1]
     assert str(damaged) in report and "missing.mp4" in report
     assert "Classifying" in result.stderr
     assert "Traceback" not in result.stderr
@@ -193,7 +193,7 @@ def test_classify_names_classes_and_lists_what_it_cannot_read(mae_folder, bikes,
     result = run("classify", bikes, tmp_path / "empty.mp4", "--model", mae_folder, "--views", "2x3", "--top-k", 2)
     assert result.returncode == 1
     assert len(result.stdout.splitlines()) == 3 and str(bikes) in result.stdout
-    assert "empty.mp4" in result.stderr.split("could not be read:")[1]
+    assert "empty.mp4" in result.stderr.split(" failed:")[1]
     answers = json.loads(run("classify", bikes, "--model", mae_folder, "--json", "-q").stdout)
     assert len(answers[0]["results"]) == 5
 
@@ -215,18 +215,34 @@ def test_classify_refuses_a_model_that_is_no_classifier(mm_folder, bikes):
     assert_refused(run("classify", bikes, "--model", mm_folder), "InternVideoMM")
 
 
+def test_classify_tells_a_pretrained_model_and_a_folder_of_transformers_own(
+    mae_folder, mae_pretrained_folder, bikes, tmp_path
+):
+    wanted = ("holds a InternVideoMAEForPreTraining", "InternVideoMAEForVideoClassification")
+    assert_refused(run("classify", bikes, "--model", mae_pretrained_folder), *wanted)
+    checkpoint, stock = mae_folder.with_name("classifier.pth"), tmp_path / "stock"
+    assert run("convert", checkpoint, stock, "--to", "transformers-videomae").returncode == 0
+    for command in (
+        ["classify"],
+        ["extract", "--out", tmp_path / "out"],
+        ["reconstruct", "--out", tmp_path / "x.png"],
+    ):
+        assert_refused(run(*command, bikes, "--model", stock), "'videomae'", "transformers' own pipelines")
+
+
 def test_extract_goes_on_after_a_damaged_file_and_does_nothing_twice(mae_folder, bikes, tmp_path):
     (tmp_path / "empty.mp4").touch()
     out = tmp_path / "features"
     options = ("--model", mae_folder, "--out", out, "--stride", 64, "--npy")
     result = run("extract", tmp_path / "empty.mp4", bikes, *options)
     assert result.returncode == 1
-    assert "empty.mp4" in result.stderr.split("could not be read:")[1]
+    assert "empty.mp4" in result.stderr.split(" failed:")[1]
     assert {path.name for path in out.iterdir()} == {f"bikes.mp4{end}" for end in (".json", ".npy", ".safetensors")}
     again = run("extract", bikes, *options)
     assert again.returncode == 0 and "was there already" in again.stdout
     assert_refused(run("extract", bikes, "--model", mae_folder, "--out", out, "--stride", 32), "other settings")
     assert_refused(run("extract", bikes, bikes, *options), "bikes.mp4", "different folders")
+    assert_refused(run("extract", bikes, "--model", mae_folder, "--out", out / "bikes.mp4.json"), "name of a folder")
     assert_refused(run("extract", bikes, "--model", mae_folder, "--out", out, "--window", 7), "multiple of 2")
 
 

@@ -1,11 +1,13 @@
 """Sliding-window features: equal to one read a window, each frame decoded once, taken up after a kill."""
 
 import json
+import shutil
 
+import av
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoVideoProcessor
 
 from internvideo_hf import FeatureExtractor, VideoDecodeError, VideoReader, extraction
@@ -84,7 +86,7 @@ def test_a_finished_file_is_not_made_again_and_other_settings_do_not_replace_it(
 
 
 def test_a_killed_run_is_taken_up_where_it_was(mae_folder, bikes, tmp_path, monkeypatch):
-    monkeypatch.setattr(extraction, "ROWS_A_PART", 2)
+    monkeypatch.setattr(extraction, "SECONDS_A_PART", 0.0)
     extractor = make(mae_folder, window=16, stride=32, batch_size=1)
     whole, path = tmp_path / "whole.safetensors", tmp_path / "killed.safetensors"
     extract_to_file(extractor, bikes, whole)
@@ -104,8 +106,65 @@ def test_a_killed_run_is_taken_up_where_it_was(mae_folder, bikes, tmp_path, monk
     calls.clear()
     calls.extend([1] * 10)
     assert extract_to_file(extractor, bikes, path)
-    assert len(calls) - 10 == 8 - 4  # four of the eight rows were on disk
+    assert len(calls) - 10 == 8 - 5  # five of the eight rows were on disk
     torch.testing.assert_close(load_file(path)["features"], load_file(whole)["features"], atol=1e-5, rtol=1e-5)
+
+
+def test_parts_of_another_video_are_not_taken_up(mae_folder, bikes, tmp_path, monkeypatch):
+    monkeypatch.setattr(extraction, "SECONDS_A_PART", 0.0)
+    video, path = tmp_path / "clip.mp4", tmp_path / "features.safetensors"
+    make_video(video, seed=0)
+    extractor = make(mae_folder, window=8, stride=8, batch_size=1)
+    embed, calls = extractor._embed, []
+    extractor._embed = lambda clips: (calls.append(1), embed(clips) if len(calls) < 4 else 1 / 0)[1]
+    with pytest.raises(ZeroDivisionError):
+        extract_to_file(extractor, video, path)
+    assert list(tmp_path.glob(".*.parts/*.safetensors"))
+    make_video(video, seed=1)
+    extractor._embed = embed
+    assert extract_to_file(extractor, video, path)
+    assert extract_to_file(extractor, video, tmp_path / "alone.safetensors")
+    assert torch.equal(load_file(path)["features"], load_file(tmp_path / "alone.safetensors")["features"])
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_features_of_another_video_are_not_taken_for_done(mae_folder, tmp_path):
+    video, path = tmp_path / "clip.mp4", tmp_path / "features.safetensors"
+    make_video(video, seed=0)
+    assert extract_to_file(make(mae_folder), video, path)
+    (tmp_path / "copy").mkdir()
+    shutil.copy(video, tmp_path / "copy/clip.mp4")
+    assert not extract_to_file(make(mae_folder), tmp_path / "copy/clip.mp4", path)  # the same, in another place
+    make_video(video, seed=1)
+    with pytest.raises(FileExistsError, match=r"another video, .*clip\.mp4"):
+        extract_to_file(make(mae_folder), video, path)
+
+
+def test_the_model_may_be_called_by_another_path(mae_folder, bikes, tmp_path, monkeypatch):
+    path = tmp_path / "features.safetensors"
+    assert extract_to_file(make(mae_folder, 16, 64), bikes, path)
+    monkeypatch.chdir(mae_folder.parent)
+    assert not extract_to_file(make(f"./{mae_folder.name}", 16, 64), bikes, path)
+
+
+def test_a_folder_that_lacks_weights_is_refused(mae_folder, tmp_path):
+    shutil.copytree(mae_folder, tmp_path / "damaged")
+    weights = load_file(mae_folder / "model.safetensors")
+    del weights["internvideo_mae.layers.0.mlp.fc1.bias"]
+    save_file(weights, tmp_path / "damaged/model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="lacks weights: layers.0.mlp.fc1.bias"):
+        make(tmp_path / "damaged")
+
+
+def make_video(path, seed: int) -> None:
+    """Noise, coded without loss, so that every seed gives another file."""
+    frames = np.random.default_rng(seed).integers(0, 256, (40, 24, 40, 3), dtype=np.uint8)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10, options={"crf": "0"})
+        stream.width, stream.height, stream.pix_fmt = 40, 24, "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
 
 
 def test_dual_encoders_give_their_video_embedding(mm_folder, video):

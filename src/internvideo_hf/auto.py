@@ -1,6 +1,7 @@
 """Which classes belong to which family, and their registration with transformers."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from transformers import (
     AutoConfig,
@@ -70,6 +71,24 @@ FAMILIES = {
     ),
     "viclip_vision_model": Family(ViCLIPVisionConfig, {AutoModel: ViCLIPVisionModel}),
 }
+
+
+def load_whole(auto_class: type[_BaseAutoModelClass], model: str | Path) -> PreTrainedModel:
+    """Load a model whose every weight is there: transformers would draw those that are missing, with a remark.
+
+    Raises:
+        ValueError: if weights are missing or misshapen, or the folder holds a model for another task.
+    """
+    loaded, loading = auto_class.from_pretrained(model, output_loading_info=True)
+    gaps = sorted(loading["missing_keys"]) + sorted(str(entry[0]) for entry in loading["mismatched_keys"])
+    if not gaps:
+        return loaded
+    architectures = loaded.config.architectures or []
+    there = {name.split(".")[0] for name in loaded.state_dict() if name not in gaps}
+    if architectures and not there & {name.split(".")[0] for name in gaps}:  # whole parts of it, not some weights
+        raise ValueError(f"{model} holds a {architectures[0]}, and what is needed here is a {type(loaded).__name__}.")
+    more = f" and {len(gaps) - 3} more" if len(gaps) > 3 else ""
+    raise ValueError(f"{model} lacks weights: {', '.join(gaps[:3])}{more}. Convert or download it again.")
 
 
 def register() -> None:

@@ -81,7 +81,7 @@ def convert(
     if report.head is not None:
         typer.echo(f"Its classes are those of {report.head}.")
     elif report.num_labels is not None:
-        typer.echo(f"Its {report.num_labels} classes keep their numbers, for no label map is known: --head names one.")
+        typer.echo(f"Its {report.num_labels} classes keep their numbers for names: {_heads(report.num_labels)}.")
     for name, reason in report.left_out.items():
         typer.echo(f"left out  {name}  ({reason})")
     typer.echo(
@@ -148,9 +148,11 @@ def zero_shot(
     _quieten_transformers()
     from transformers import AutoModel, AutoProcessor, pipeline
 
+    from internvideo_hf.auto import load_whole
+
     answer = pipeline(
         "zero-shot-video-classification",
-        model=_load(AutoModel, model),
+        model=load_whole(AutoModel, model),
         processor=AutoProcessor.from_pretrained(model),
         device=_device(device),
         candidate_labels=candidates,
@@ -183,9 +185,11 @@ def classify(
     _quieten_transformers()
     from transformers import AutoModelForVideoClassification, AutoVideoProcessor, pipeline
 
+    from internvideo_hf.auto import load_whole
+
     answer = pipeline(
         "multi-view-video-classification",
-        model=_load(AutoModelForVideoClassification, model),
+        model=load_whole(AutoModelForVideoClassification, model),
         video_processor=AutoVideoProcessor.from_pretrained(model),
         device=_device(device),
         merge=merge,
@@ -225,6 +229,8 @@ def extract(
     from internvideo_hf.extraction import extract_to_file
 
     extractor = FeatureExtractor(model, window, stride, batch_size, _device(device))
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out {out} is a file. Give the name of a folder.")
     out.mkdir(parents=True, exist_ok=True)
     failures = []
     for video, name in zip(videos, names, strict=True):
@@ -251,7 +257,7 @@ def reconstruct(
     model: Annotated[str, typer.Option(help="The folder of a converted pretrained VideoMAE, or its name on the Hub.")],
     out: Annotated[Path, typer.Option(help="The picture to write, such as grid.png.")],
     mask: Annotated[str, typer.Option(help="How cubes are hidden: tube, random, running_cell, ...")] = "tube",
-    mask_ratio: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of the cubes to hide.")] = 0.9,
+    mask_ratio: Annotated[float, typer.Option(help="Share of the cubes to hide, above 0 and below 1.")] = 0.9,
     columns: Annotated[int, typer.Option(min=1, help="Frames to draw.")] = 8,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the mask.")] = 0,
 ) -> None:
@@ -319,21 +325,18 @@ def _report_failures(failures: list[str], asked: int) -> None:
     """List what failed, last, and leave with the exit code that it means."""
     if not failures:
         return
-    typer.echo(f"{len(failures)} of {asked} could not be read:", err=True)
+    typer.echo(f"{len(failures)} of {asked} failed:", err=True)
     for failure in failures:
         typer.echo(f"  {failure}", err=True)
     raise typer.Exit(DONE_IN_PART if len(failures) < asked else REFUSED)
 
 
-def _load(auto_class: Any, model: str) -> Any:
-    """Load a model, whole: transformers itself would fill a gap with random weights, and only remark on it."""
-    import internvideo_hf  # noqa: F401  (its import registers)
+def _heads(classes: int) -> str:
+    """What can be done about classes without names."""
+    from internvideo_hf.recipes.labels import LABEL_SETS, load_labels
 
-    loaded, loading = auto_class.from_pretrained(model, output_loading_info=True)
-    if gaps := sorted(loading["missing_keys"]) + sorted(str(entry[0]) for entry in loading["mismatched_keys"]):
-        more = f" and {len(gaps) - 3} more" if len(gaps) > 3 else ""
-        raise ValueError(f"{model} lacks weights: {', '.join(gaps[:3])}{more}. Convert or download it again.")
-    return loaded
+    fitting = [name for name in LABEL_SETS if len(load_labels(name)) == classes]
+    return f"say --head {' or '.join(fitting)}" if fitting else "no list of as many is known"
 
 
 def _device(name: str | None) -> Any:
@@ -363,6 +366,18 @@ def _check_model(model: str) -> None:
             f"{model} is no folder, and no name on the Hub (owner/name). Give the folder that `internvideo convert` "
             "wrote."
         )
+    if Path(model).is_dir():
+        from internvideo_hf.auto import FAMILIES
+
+        config = Path(model) / "config.json"
+        family = _read_json(config).get("model_type") if config.is_file() else None
+        if family is None:
+            raise ValueError(f"{model} holds no model: there is no config.json that names one. Convert it again.")
+        if family not in FAMILIES:
+            raise ValueError(
+                f"{model} holds a {family!r} model of other classes than ours ({', '.join(FAMILIES)}). If it comes "
+                "from `convert --to transformers-...`, it is meant for transformers' own pipelines."
+            )
 
 
 def _read_text(path: Path) -> str:

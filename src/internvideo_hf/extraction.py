@@ -1,8 +1,10 @@
 """Sliding-window features of long videos, as temporal localization and retrieval over moments read them."""
 
+import glob
 import hashlib
 import json
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,10 +15,12 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoVideoProcessor
 from transformers.modeling_utils import PreTrainedModel
 
+from internvideo_hf.auto import load_whole
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
 from internvideo_hf.video import VideoReader
 
-ROWS_A_PART = 256  # rows after which the work so far is on disk
+SECONDS_A_PART = 20.0  # after which the work so far goes to disk
+ENDS = 2**20  # bytes of a file's beginning and end that tell it from others
 
 
 @dataclass(frozen=True)
@@ -24,13 +28,11 @@ class Settings:
     """What decides the features of a video; a file made with other settings is not taken for done.
 
     Attributes:
-        model: folder or name of the model.
-        revision: its commit on the Hub, or the hash of its weights.
+        revision: the model's commit on the Hub, or the hash of its weights.
         window: frames of a window, neighbours in the video.
         stride: frames from the start of one window to the start of the next.
     """
 
-    model: str
     revision: str
     window: int
     stride: int
@@ -50,7 +52,7 @@ class FeatureExtractor:
         device: where the model runs; the accelerator if there is one.
 
     Raises:
-        ValueError: if a number is below 1, or the window does not suit the model.
+        ValueError: if a number is below 1, the window does not suit the model, or the folder lacks weights.
     """
 
     def __init__(
@@ -66,12 +68,13 @@ class FeatureExtractor:
                 raise ValueError(f"{name}={number} must be at least 1.")
         self.batch_size = batch_size
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.model = AutoModel.from_pretrained(model).to(self.device).eval()
+        self.name = str(model)
+        self.model = load_whole(AutoModel, model).to(self.device).eval()
         tubelet = getattr(self.model.config, "tubelet_size", 1)
         if window % tubelet:
             raise ValueError(f"window={window} must be a multiple of {tubelet}, the frames of one cube of this model.")
         self.processor: InternVideoVideoProcessor = AutoVideoProcessor.from_pretrained(model)
-        self.settings = Settings(str(model), _revision(model, self.model), window, stride)
+        self.settings = Settings(_revision(model, self.model), window, stride)
 
     def rows(self, reader: VideoReader, first_row: int = 0) -> Iterator[torch.Tensor]:
         """Yield the features of a video from row `first_row` on, `(rows, dim)` float32 on the CPU, a batch at a time.
@@ -134,12 +137,16 @@ def extract_to_file(
 
     Raises:
         VideoDecodeError: if the video cannot be read; what was done before stays for the next try.
-        FileExistsError: if `path` holds features of other settings.
+        FileExistsError: if `path` holds features of another video, or of other settings.
     """
-    settings = asdict(extractor.settings)
+    settings = {**asdict(extractor.settings), "content": _content(str(video))}
     sidecar = path.with_suffix(".json")
     if path.exists() and sidecar.exists():
         known = json.loads(sidecar.read_text(encoding="utf-8"))
+        if known.get("content") != settings["content"]:
+            raise FileExistsError(
+                f"{path} holds features of another video, {known.get('video')}. Choose another folder, or delete it."
+            )
         if any(known.get(key) != value for key, value in settings.items()):
             raise FileExistsError(f"{path} holds features of other settings than {settings}. Choose another folder.")
         if as_npy and not path.with_suffix(".npy").exists():
@@ -147,6 +154,7 @@ def extract_to_file(
         return False
     tag = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
     parts = path.parent / f".{path.name}.{tag}.parts"
+    saved_at = time.monotonic()
     with VideoReader(str(video), backend="pyav") as reader:
         parts.mkdir(parents=True, exist_ok=True)
         total = extractor.num_rows(reader)
@@ -154,21 +162,39 @@ def extract_to_file(
         on_rows(done, total)
         for rows in extractor.rows(reader, done) if done < total else ():
             waiting.append(rows)
-            if sum(map(len, waiting)) >= ROWS_A_PART:
-                done = _save_part(parts, done, waiting)
+            if time.monotonic() - saved_at >= SECONDS_A_PART:
+                done, saved_at = _save_part(parts, done, waiting), time.monotonic()
             on_rows(done + sum(map(len, waiting)), total)
         if waiting:
             _save_part(parts, done, waiting)
         spans = _time_spans(extractor.settings, total, reader)
-        facts = {**settings, "video": str(video), "fps": reader.fps, "num_frames": reader.num_frames, "rows": total}
+        facts = {"video": str(video), "fps": reader.fps, "num_frames": reader.num_frames, "rows": total}
     features = torch.cat([load_file(part)["features"] for part in _parts(parts)])
     if as_npy:
         _save_npy(path, features)
-    text = json.dumps({**facts, "seconds": spans}, indent=1)
+    text = json.dumps({"model": extractor.name, **settings, **facts, "seconds": spans}, indent=1)
     _replace(sidecar, lambda file: file.write_text(text, encoding="utf-8"))
     _replace(path, lambda file: save_file({"features": features}, file))
-    shutil.rmtree(parts)
+    for unfinished in path.parent.glob(f".{glob.escape(path.name)}.*.parts"):  # of other settings too: `path` is taken
+        shutil.rmtree(unfinished)
     return True
+
+
+def _content(video: str) -> str:
+    """What tells a video from others: a file's size, beginning and end; a folder's files; an address itself."""
+    path, digest = Path(video), hashlib.sha256()
+    if path.is_file():
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            digest.update(f"{size}".encode() + file.read(ENDS))
+            file.seek(max(size - ENDS, 0))
+            digest.update(file.read())
+    elif path.is_dir():
+        files = sorted((entry.name, entry.stat().st_size) for entry in path.iterdir())
+        digest.update(json.dumps(files).encode())
+    else:
+        digest.update(video.encode())
+    return f"sha256:{digest.hexdigest()[:16]}"
 
 
 def _save_npy(path: Path, features: torch.Tensor) -> None:

@@ -277,9 +277,10 @@ def as_clips(
     if pixel_values_videos.ndim == 4:
         pixel_values_videos = pixel_values_videos[:, None]
     if pixel_values_videos.ndim != 5 or pixel_values_videos.shape[2] != num_channels:
+        images = f" or (batch, {num_channels}, height, width)" if tubelet_size == 1 else ""
         raise ValueError(
-            f"pixel_values_videos has the shape {shape}, expected (batch, frames, {num_channels}, height, width) "
-            f"or (batch, {num_channels}, height, width). The processor makes this layout; from (batch, channels, "
+            f"pixel_values_videos has the shape {shape}, expected (batch, frames, {num_channels}, height, width)"
+            f"{images}. The processor makes this layout; from (batch, channels, "
             "frames, height, width) it is `pixel_values_videos.transpose(1, 2)`."
         )
     _, frames, _, height, width = pixel_values_videos.shape

@@ -58,7 +58,8 @@ def reconstruct(
 
 
 def save_picture(picture: Image.Image, path: Path) -> None:
-    """Write a picture so that it is there whole or not at all."""
+    """Write a picture so that it is there whole or not at all; its folder is made where it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".unfinished-{path.name}")
     picture.save(unfinished)
     unfinished.replace(path)

@@ -42,6 +42,8 @@ SETTINGS = {
     "decoder_num_attention_heads": 2,
     "image_size": 16,
     "num_frames": 4,
+    "position_image_size": 16,
+    "position_num_frames": 4,
 }
 CUBES = 2 * 4 * 4
 
@@ -469,6 +471,26 @@ def test_settings_of_a_uniquely_named_file_are_its_own(convert, tmp_path):
     assert (processor.num_frames, processor.size["shortest_edge"], processor.crop_size["height"]) == (32, 384, 384)
     convert(classifier(400), "ViT-H_f32_res384_89.54.pth", config_overrides=heads | {"num_frames": 16}, overwrite=True)
     assert config_of(tmp_path)["num_frames"] == 16 and config_of(tmp_path)["image_size"] == 384
+
+
+def test_a_classifier_of_another_clip_size_resamples_the_table_of_the_released_one(convert, tmp_path):
+    heads = {"num_attention_heads": 2}
+    convert(classifier(400), "renamed.pth", config_overrides=heads | {"image_size": 384, "num_frames": 32})
+    config = config_of(tmp_path)
+    assert (config["position_image_size"], config["position_num_frames"]) == (224, 16)
+    own = heads | {"num_frames": 32, "position_num_frames": 32}
+    convert(classifier(400), "renamed.pth", config_overrides=own, overwrite=True)
+    assert config_of(tmp_path)["position_num_frames"] == 32
+
+
+def test_encoder_before_the_names_of_a_classifier_is_taken_off(convert, tmp_path):
+    source = classifier(51)
+    convert(source)
+    expected = load_file(tmp_path / "out/model.safetensors")
+    named = {name if name.startswith("head.") else f"encoder.{name}": tensor for name, tensor in source.items()}
+    convert(named, overwrite=True)
+    found = load_file(tmp_path / "out/model.safetensors")
+    assert found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in expected)
 
 
 def test_card_names_the_files_that_the_classes_leave_possible(convert, tmp_path):

@@ -68,9 +68,9 @@ def compare_gradients(compare: Comparison, prefix: str, model: torch.nn.Module, 
 def videomae_classification(folder: Path, tmp_path: Path) -> None:
     config, stored = load_config(folder), load_tensors(folder)
     told = overrides(config)
-    if not config["position_table"].startswith("sinusoid table computed on this model own grid"):
-        # The released loader starts from the table of 224 pixels and 16 frames, and re-samples it.
-        told |= {"position_image_size": 224, "position_num_frames": 16}
+    if config["position_table"].startswith("sinusoid table computed on this model own grid"):
+        # Unlike the released loader, which re-samples the table of 224 pixels and 16 frames.
+        told |= {"position_image_size": told["image_size"], "position_num_frames": told["num_frames"]}
     convert_checkpoint(folder / "checkpoint.pth", tmp_path / "model", config_overrides=told)
     model = InternVideoMAEForVideoClassification.from_pretrained(tmp_path / "model").eval()
     encoder, segments = model.internvideo_mae, model.config.num_segments
@@ -150,9 +150,11 @@ def videomae_loading(folder: Path, tmp_path: Path) -> None:
     """What the released fine-tuning loader makes of a checkpoint, done by converter and `from_pretrained`."""
     config, stored = load_config(folder), load_tensors(folder)
     constructor, told = config["constructor"], overrides(config)
+    state_dict = load_state_dict(folder / "checkpoint.pth")
     if not config["own_grid_table"]:
         told |= {"position_image_size": 224, "position_num_frames": 16}
-    state_dict = load_state_dict(folder / "checkpoint.pth")
+    elif not any(name.endswith("pos_embed") for name in state_dict):  # a learned table tells its own grid
+        told |= {"position_image_size": told["image_size"], "position_num_frames": told["num_frames"]}
     head = HEADS.get(config["loader_args"].get("data_set"))
     if not any(name.endswith("head.weight") and len(weight) == 710 for name, weight in state_dict.items()):
         head = None

@@ -72,14 +72,18 @@ def recognises(state_dict: Mapping[str, torch.Tensor]) -> bool:
 
 
 def normalise(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The tensors under the released names, also where training code writes `backbone.` before the encoder's."""
-    prefix = "encoder." if is_pretraining(state_dict) else ""
-    return {re.sub(r"^backbone\.", prefix, name): tensor for name, tensor in state_dict.items()}
+    """The tensors under the released names, also where training code writes `backbone.` before the encoder's.
+
+    In a classifier's file, `encoder.` is taken off too, as the released loader does.
+    """
+    if is_pretraining(state_dict):
+        return {re.sub(r"^backbone\.", "encoder.", name): tensor for name, tensor in state_dict.items()}
+    return {re.sub(r"^(backbone|encoder)\.", "", name): tensor for name, tensor in state_dict.items()}
 
 
 def is_pretraining(state_dict: Mapping[str, torch.Tensor]) -> bool:
     """Whether the file is of pretraining, which has a decoder."""
-    return any(name.startswith(("encoder.", "decoder.", "mask_token")) for name in state_dict)
+    return any(name.startswith(("decoder.", "encoder_to_decoder.", "mask_token")) for name in state_dict)
 
 
 def table_for(state_dict: Mapping[str, torch.Tensor]) -> Table:
@@ -121,6 +125,9 @@ def known_head(state_dict: Mapping[str, torch.Tensor], rows: list[dict[str, Any]
 def config_from(state_dict: Mapping[str, torch.Tensor], overrides: Mapping[str, Any]) -> InternVideoMAEConfig:
     """Read the sizes from the shapes; frames and pixels, which no shape tells, are 16 and 224 unless overridden.
 
+    A classifier for other frames and pixels re-samples the table of these two, as the released loader does, unless
+    `position_num_frames` and `position_image_size` are overridden as well.
+
     Raises:
         CheckpointError: if a tensor is missing that tells a size, or has another number of axes.
     """
@@ -151,6 +158,7 @@ def config_from(state_dict: Mapping[str, torch.Tensor], overrides: Mapping[str, 
         }
     else:
         sizes["num_labels"] = shape_of(state_dict, "head.weight", 2)[0]
+        sizes |= {"position_image_size": 224, "position_num_frames": 16}
     if f"{prefix}pos_embed" in state_dict:
         sizes |= _learned_grid(shape_of(state_dict, f"{prefix}pos_embed", 3)[1], sizes | dict(overrides))
     sizes |= overrides

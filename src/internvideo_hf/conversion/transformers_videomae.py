@@ -53,8 +53,9 @@ def export(
     decoder's head, is 1e-5 and ours 1e-6. With tokens of about unit spread it moves a logit by some millionths.
 
     Returns:
-        The model, filled, the same tensors by its names, and the processor. Its pixels differ a little from the
-        released ones, for transformers resizes with antialiasing.
+        The model, filled, the same tensors by its names, and the processor. Its clip is another one: frames spread
+        over the whole video, not the released ones a fixed stride apart. Its pixels differ a little, for transformers
+        resizes with antialiasing.
 
     Raises:
         ValueError: if transformers' classes cannot compute what this model does.

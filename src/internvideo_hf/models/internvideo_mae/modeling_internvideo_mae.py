@@ -222,6 +222,8 @@ class InternVideoMAEModel(InternVideoMAEPreTrainedModel):
         Returns:
             `last_hidden_state`: `(batch, visible cubes, hidden_size)`, time slowest, then row, then column.
             `pooler_output`: their mean, `(batch, hidden_size)`.
+            `hidden_states`, where asked for: of the embedding and every layer; with `output_hidden_states=[3, -1]` of
+            the third layer and the last alone, None for the others.
 
         Raises:
             ValueError: if the shapes do not fit the model or each other.
@@ -420,7 +422,13 @@ class InternVideoMAEForVideoClassification(InternVideoMAEPreTrainedModel):
         pooled = outputs.pooler_output if self.config.use_mean_pooling else outputs.last_hidden_state[:, 0]
         logits = self.classifier(self.dropout(pooled))
         if self.training and self.config.num_segments > 1:
-            logits = rearrange(logits, "(b s) k -> b s k", s=self.config.num_segments).mean(dim=1)
+            segments = self.config.num_segments
+            if len(logits) % segments:
+                raise ValueError(
+                    f"A training batch of {len(logits)} clips is no multiple of num_segments={segments}, the clips "
+                    "of one video that are averaged. Give all clips of every video."
+                )
+            logits = rearrange(logits, "(b s) k -> b s k", s=segments).mean(dim=1)
         loss = None
         if labels is not None:
             loss = nn.functional.cross_entropy(logits.float(), labels)  # class numbers and soft targets alike
