@@ -170,3 +170,36 @@ def test_a_damaged_video_is_an_error_and_never_other_frames(tmp_path, frames):
 def test_as_many_metadata_as_videos(frames):
     with pytest.raises(ValueError, match="one for each"):
         small()([frames, frames], video_metadata=[{"fps": 10.0, "total_num_frames": 20}])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_crops": 0}, "num_crops=0 must be a whole number"),
+        ({"num_clips": 1.5}, "num_clips=1.5 must be a whole number"),
+        ({"num_frames": 0}, "num_frames=0"),
+        ({"sampler": "uniformerv2_train"}, "draws frames at random"),
+        ({"image_mean": [0.5]}, "image_mean=.* must hold 3 numbers"),
+        ({"size": {"longest_edge": 32}}, "shortest_edge"),
+        ({"do_sample_frames": False, "num_clips": 3}, "20 frames cannot be cut into num_clips=3"),
+    ],
+)
+def test_options_without_a_meaning_are_refused(frames, options, message):
+    with pytest.raises(ValueError, match=message):
+        pixels(small(), frames, **options)
+
+
+def test_nothing_at_all_is_refused():
+    with pytest.raises(ValueError, match="videos is empty"):
+        small()([])
+
+
+def test_float_methods_resize_what_the_released_code_normalises_first(frames):
+    processor = small(
+        resize_method="torch_bilinear", resize_rounding="floor", image_mean=[0.45] * 3, image_std=[0.225] * 3
+    )
+    video = (torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255 - 0.45) / 0.225
+    video = torch.nn.functional.interpolate(video, size=(32, 48), mode="bilinear", align_corners=False)
+    chosen = np.linspace(0, 19, 4).astype(int)
+    expected = video[chosen][None, :, :, 2:30, 10:38]
+    torch.testing.assert_close(pixels(processor, frames), expected, atol=1e-5, rtol=1e-5)

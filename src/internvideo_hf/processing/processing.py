@@ -52,6 +52,8 @@ class InternVideoProcessor(ProcessorMixin):
         """
         if text is None and videos is None:
             raise ValueError("Got neither text nor videos; pass text=, videos=, or both.")
+        if text is not None and not isinstance(text, str) and len(text) == 0:
+            raise ValueError("text is empty; pass one text or several.")
         if text is not None:
             text = clean_text(text) if isinstance(text, str) else [clean_text(one) for one in text]
         features = super().__call__(text=text, videos=videos, **kwargs)

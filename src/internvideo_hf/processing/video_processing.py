@@ -174,7 +174,10 @@ class InternVideoVideoProcessor(BaseVideoProcessor):
             )
         option = {name: getattr(self, name, None) for name in self.valid_kwargs.__annotations__}
         option |= {name: value for name, value in kwargs.items() if value is not None}
+        _check_options(option)
         videos = [videos] if is_one_video(videos) else list(videos)
+        if not videos:
+            raise ValueError("videos is empty; pass one video or several.")
         known = _one_each(option.pop("video_metadata", None), videos)
         choose_frames = partial(self.sample_frames, **{name: option[name] for name in SAMPLING_OPTIONS})
 
@@ -227,6 +230,10 @@ class InternVideoVideoProcessor(BaseVideoProcessor):
         channels = choose(CHANNEL_ORDERS, channel_order, "channel_order")
         views = []
         for frames in videos:
+            if len(frames) % num_clips:
+                raise ValueError(
+                    f"{len(frames)} frames cannot be cut into num_clips={num_clips} clips of equal length."
+                )
             if do_resize:
                 frames = _resize(frames, size, resize_method, resize_rounding)
             crops = [frames]
@@ -240,6 +247,21 @@ class InternVideoVideoProcessor(BaseVideoProcessor):
             )
             views.extend(pixels)
         return BatchFeature({"pixel_values_videos": views}, tensor_type=return_tensors)
+
+
+def _check_options(option: Mapping[str, Any]) -> None:
+    """Refuse numbers and rules that have no meaning, before a video is read."""
+    for name in ("num_frames", "num_clips", "num_crops"):
+        if isinstance(option[name], bool) or not isinstance(option[name], int) or option[name] < 1:
+            raise ValueError(f"{name}={option[name]!r} must be a whole number from 1 on.")
+    if option["do_sample_frames"] and option["sampler"].endswith("train"):
+        raise ValueError(
+            f"sampler={option['sampler']!r} draws frames at random, for training; a processor takes the rules of "
+            "tests, such as the same name without its end."
+        )
+    for name in ("image_mean", "image_std"):
+        if option["do_normalize"] and isinstance(option[name], Sequence) and len(option[name]) != 3:
+            raise ValueError(f"{name}={option[name]} must hold 3 numbers, one for each colour, or be one number.")
 
 
 def is_one_video(videos: Any) -> bool:
@@ -282,6 +304,8 @@ def _resize(frames: torch.Tensor, size: SizeDict, method: str, rounding: str) ->
     if method in FLOAT_RESIZE_METHODS:
         # The released code normalises before it resizes so. Both are linear: the order changes nothing but speed.
         frames = frames.float()
+    if not size.shortest_edge and not (size.height and size.width):
+        raise ValueError(f'size={dict(size)} must name "shortest_edge", or "height" and "width".')
     if size.shortest_edge:
         return resize_short_side(frames, size.shortest_edge, rounding=rounding, method=method)
     return resize_exact(frames, (size.height, size.width), method=method)

@@ -2,6 +2,7 @@
 
 import ctypes
 import itertools
+import math
 import os
 import threading
 import weakref
@@ -80,6 +81,8 @@ class VideoReader:
                 f'width and height are for backend="decord", which scales while decoding; backend is {backend!r}. '
                 "Scale the frames afterwards."
             )
+        if fps is not None and not 0 < fps < math.inf:
+            raise ValueError(f"fps is {fps}, expected frames a second above 0")
         self._source, self._label = _as_source(source)
         self._requested = backend
         self._lock = threading.RLock()

@@ -54,6 +54,8 @@ def check_path(path: str) -> Path:
         VideoDecodeError: Nothing is there, the file is empty, or it is neither a file nor a folder.
     """
     label = describe(path)
+    if not os.fspath(path):
+        raise VideoDecodeError("''", "the path is empty", "Give the path of a video.")
     try:
         # Absolute, so that FFmpeg never reads a name such as `concat:a|b` as one of its protocols.
         absolute = Path(path).expanduser().absolute()

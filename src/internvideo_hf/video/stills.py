@@ -113,7 +113,7 @@ def frame_files(folder: Path, label: str) -> list[Path]:
         raise VideoDecodeError(
             label, f"the folder cannot be listed ({error.strerror})", "Check its rights."
         ) from error
-    files = [file for file in entries if is_image_file(file) and not file.name.startswith(".")]
+    files = [file for file in entries if is_image_file(file) and not file.name.startswith(".") and file.is_file()]
     if not files:
         cause = f"the folder holds no frame files ({', '.join(IMAGE_SUFFIXES)})"
         raise VideoDecodeError(label, cause, "Pass a folder of frames, or the path of one video in it.")
