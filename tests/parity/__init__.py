@@ -1,6 +1,6 @@
 """The parity adapters: kind of a reference case -> function that runs it and compares every stored value."""
 
-from parity import internvideo_mae, internvideo_mm, merging, sampling, uniformerv2, viclip, videomae_data
+from parity import internvideo_mae, internvideo_mm, merging, sampling, training, uniformerv2, viclip, videomae_data
 
 ADAPTERS = {
     "videomae_classification": internvideo_mae.videomae_classification,
@@ -26,6 +26,10 @@ ADAPTERS = {
     "viclip_resizing": viclip.viclip_resizing,
     "viclip_tokenizer": viclip.viclip_tokenizer,
     "viclip_two_rank_loss": viclip.viclip_two_rank_loss,
+    "videomae_finetuning_steps": training.videomae_finetuning_steps,
+    "videomae_param_groups": training.videomae_param_groups,
+    "videomae_pretraining_steps": training.videomae_pretraining_steps,
+    "videomae_schedules": training.videomae_schedules,
     "videomae_frame_indices": sampling.videomae_frame_indices,
     "videomae_masks": videomae_data.videomae_masks,
     "videomae_preprocessing": videomae_data.videomae_preprocessing,

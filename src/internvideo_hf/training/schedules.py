@@ -44,6 +44,35 @@ def warmup_cosine(
     return end_lr + (base_lr - end_lr) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
+def linear_then_cosine(
+    step: int, *, base: float, final: float, total_steps: int, warmup_steps: int = 0, start: float = 0.0
+) -> float:
+    """Computes VideoMAE's schedule of learning rate or weight decay: from `start` to `base`, then a cosine to `final`.
+
+    As in the original, the warm-up reaches `base` at its last step, the cosine starts with `base` once more, and ends
+    one step before it would reach `final`. Source: VideoMAE's `cosine_scheduler`.
+
+    Args:
+        step: Steps of the optimizer done, in [0, total_steps).
+        base: Value after the warm-up.
+        final: Value that the cosine goes to.
+        total_steps: Steps in all, more than `warmup_steps`.
+        warmup_steps: Steps of warm-up.
+        start: Value of the first step, if there is a warm-up.
+
+    Returns:
+        The value.
+
+    Raises:
+        ValueError: If the warm-up does not end before training, or the step is negative.
+    """
+    _check_steps(step, total_steps, warmup_steps)
+    if step < warmup_steps:
+        return start if warmup_steps == 1 else start + (base - start) * step / (warmup_steps - 1)
+    progress = (step - warmup_steps) / (total_steps - warmup_steps)
+    return final + 0.5 * (base - final) * (1 + math.cos(math.pi * min(progress, 1.0)))
+
+
 def warmup_cosine_floored(
     step: int, *, base_lr: float, total_steps: int, warmup_steps: int = 0, floor: float = 0.01
 ) -> float:
@@ -65,6 +94,14 @@ def warmup_cosine_floored(
     Raises:
         ValueError: If the warm-up does not end before training, or the step is negative.
     """
+    _check_steps(step, total_steps, warmup_steps)
+    if step < warmup_steps:
+        return base_lr * max(floor, step / warmup_steps)
+    progress = (step - warmup_steps) / (total_steps - warmup_steps)
+    return base_lr * max(floor, 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def _check_steps(step: int, total_steps: int, warmup_steps: int) -> None:
     if not 0 <= warmup_steps < total_steps:
         raise ValueError(
             f"warmup_steps: got {warmup_steps}, expected at least 0 and less than total_steps={total_steps}; shorten "
@@ -72,7 +109,3 @@ def warmup_cosine_floored(
         )
     if step < 0:
         raise ValueError(f"step: got {step}, expected 0 or more; count the iterations done")
-    if step < warmup_steps:
-        return base_lr * max(floor, step / warmup_steps)
-    progress = (step - warmup_steps) / (total_steps - warmup_steps)
-    return base_lr * max(floor, 0.5 * (1 + math.cos(math.pi * progress)))

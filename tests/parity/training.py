@@ -1,0 +1,202 @@
+"""Adapters of the training kinds: parameter groups, schedules, and steps of the optimizer through the Trainer."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from internvideo_hf.conversion import convert_checkpoint
+from internvideo_hf.conversion.internvideo_mae import CLASSIFIER, PRETRAINING
+from internvideo_hf.conversion.table import Table, convert_state_dict, released_name
+from internvideo_hf.models.internvideo_mae.configuration_internvideo_mae import InternVideoMAEConfig
+from internvideo_hf.models.internvideo_mae.modeling_internvideo_mae import (
+    InternVideoMAEForPreTraining,
+    InternVideoMAEForVideoClassification,
+)
+from internvideo_hf.training.parameter_groups import parameter_groups
+from internvideo_hf.training.schedules import linear_then_cosine
+from internvideo_hf.training.trainer import VideoTrainer, VideoTrainingArguments
+from parity.compare import Comparison, load_config, load_tensors
+from parity.internvideo_mae import as_ours, overrides
+
+
+def videomae_param_groups(folder: Path, tmp_path: Path) -> None:
+    for case, stored in json.loads((folder / "groups.json").read_text()).items():
+        decay = re.search(r"layer_decay([\d.]+)\.(?=wd|extra)", case)
+        pretraining = any(name.startswith("decoder.") for name in stored)
+        model, table = model_of_names(stored, pretraining), PRETRAINING if pretraining else CLASSIFIER
+        found = {
+            released_name(name, table): (group["lr_scale"], group["weight_decay"])
+            for group in parameter_groups(model, 1.0, 0.05, float(decay[1]) if decay else 1.0)
+            for name in group["names"]
+        }
+        expected = {name: (row["lr_scale"], row["weight_decay"]) for name, row in stored.items()}
+        assert found.keys() == expected.keys(), case
+        for name, (scale, weight_decay) in expected.items():
+            assert found[name] == (pytest.approx(scale, rel=1e-12), weight_decay), f"{case}: {name}"
+
+
+def model_of_names(names, pretraining: bool):
+    """A model that has these tensors and no others, of any width."""
+
+    def blocks(prefix: str) -> int:
+        return 1 + max(int(match[1]) for name in names if (match := re.match(rf"{prefix}blocks\.(\d+)\.", name)))
+
+    config = InternVideoMAEConfig(
+        hidden_size=8,
+        num_attention_heads=2,
+        image_size=16,
+        num_frames=4,
+        num_hidden_layers=blocks("encoder." if pretraining else ""),
+        qkv_bias=any(name.endswith("q_bias") for name in names),
+        layer_scale_init_value=0.1 if any(name.endswith("gamma_1") for name in names) else 0.0,
+        position_embedding_type="learned" if any(name.endswith("pos_embed") for name in names) else "sinusoidal",
+        use_mean_pooling=any(name.startswith("fc_norm.") for name in names),
+        decoder_hidden_size=8,
+        decoder_num_attention_heads=2,
+        decoder_num_hidden_layers=blocks(r"decoder\.") if pretraining else 1,
+    )
+    return (InternVideoMAEForPreTraining if pretraining else InternVideoMAEForVideoClassification)(config)
+
+
+def videomae_schedules(folder: Path, tmp_path: Path) -> None:
+    for entry in load_config(folder)["entries"]:
+        args, stored = entry["args"], np.load(folder / entry["file"])
+        total = args["epochs"] * args["niter_per_ep"]
+        warmup = args.get("warmup_epochs", 0) * args["niter_per_ep"]
+        if warmup and args.get("warmup_steps", 0) > 0:
+            warmup = args["warmup_steps"]
+        values = [
+            linear_then_cosine(
+                step,
+                base=args["base_value"],
+                final=args["final_value"],
+                total_steps=total,
+                warmup_steps=warmup,
+                start=args.get("start_warmup_value", 0.0),
+            )
+            for step in range(total)
+        ]
+        np.testing.assert_allclose(values, stored, rtol=1e-12, atol=0)
+        assert (len(stored), stored[0], stored[-1]) == (entry["length"], entry["first"], entry["last"])
+
+
+class GivenRates(VideoTrainer):
+    """Learning rates and weight decays step by step, as a case lists them, in place of a schedule."""
+
+    def __init__(self, *args, rates: list[float], decays: list[float], **kwargs):
+        super().__init__(*args, **kwargs)
+        self.rates, self.decays = rates, decays
+
+    def create_scheduler(self, num_training_steps, optimizer=None):
+        def rate(step: int) -> float:
+            for group in self.optimizer.param_groups:
+                group["weight_decay"] = self.decays[min(step, len(self.decays) - 1)] if group["weight_decay"] else 0.0
+            return self.rates[min(step, len(self.rates) - 1)]
+
+        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, rate)
+        return self.lr_scheduler
+
+    def _get_train_sampler(self, train_dataset=None):
+        return torch.utils.data.SequentialSampler(self.train_dataset)
+
+
+def arguments(tmp_path: Path, **options) -> VideoTrainingArguments:
+    return VideoTrainingArguments(
+        tmp_path / "run",
+        learning_rate=1.0,  # the rates are given, and scaled by layer alone
+        weight_decay=0.05,
+        report_to="none",
+        save_strategy="no",
+        logging_steps=1,
+        disable_tqdm=True,
+        use_cpu=True,
+        **options,
+    )
+
+
+def adam_of(config: dict) -> dict[str, float]:
+    first, second = map(float, re.search(r"betas \(([\d.]+),([\d.]+)\)", config["optimizer"]).groups())
+    return {"adam_beta1": first, "adam_beta2": second, "adam_epsilon": 1e-8}
+
+
+def compare_weights(compare: Comparison, prefix: str, weights: dict[str, torch.Tensor], table: Table) -> None:
+    for name in [name for name in compare.stored if name.startswith(prefix)]:
+        ours = convert_state_dict({name.removeprefix(prefix): compare.stored[name]}, table)[0]
+        for key, value in ours.items():
+            torch.testing.assert_close(
+                weights[key], value, atol=1e-5, rtol=1e-5, msg=lambda text, k=key: f"{k}: {text}"
+            )
+        compare.open.discard(name)
+
+
+def videomae_finetuning_steps(folder: Path, tmp_path: Path) -> None:
+    config, stored = load_config(folder), load_tensors(folder)
+    told = overrides(config)
+    told |= {"position_image_size": told["image_size"], "position_num_frames": told["num_frames"]}
+    convert_checkpoint(folder / "checkpoint.pth", tmp_path / "model", config_overrides=told)
+    model = InternVideoMAEForVideoClassification.from_pretrained(tmp_path / "model")
+    clips = [
+        {"pixel_values_videos": as_ours(stored[f"x{index}"])[row], "labels": int(stored[f"y{index}"][row])}
+        for index in range(config["micro_batches"])
+        for row in range(len(stored[f"y{index}"]))
+    ]
+    start = config["start_steps"]
+    trainer = GivenRates(
+        model,
+        arguments(
+            tmp_path,
+            **adam_of(config),
+            layer_decay=config["layer_decay"],
+            label_smoothing_factor=config["label_smoothing"],
+            gradient_accumulation_steps=config["update_freq"],
+            per_device_train_batch_size=len(stored["y0"]),
+            max_steps=config["steps_per_epoch"],
+            max_grad_norm=config["clip_grad_norm"],
+            ema_decay=config["ema_decay"],
+        ),
+        train_dataset=clips,
+        rates=config["lr"][start:],
+        decays=config["wd"][start:],
+    )
+    loss = trainer.train().training_loss
+    compare = Comparison(stored, inputs=tuple(name for name in stored if re.fullmatch(r"[xy]\d+", name)))
+    compare_weights(compare, "after.", model.state_dict(), CLASSIFIER)
+    compare_weights(compare, "ema.", trainer.average.tensors, CLASSIFIER)
+    compare.finish()
+    assert loss == pytest.approx(config["mean_loss"], rel=1e-5)
+
+
+def videomae_pretraining_steps(folder: Path, tmp_path: Path) -> None:
+    config, stored = load_config(folder), load_tensors(folder)
+    convert_checkpoint(folder / "checkpoint.pth", tmp_path / "model", config_overrides=overrides(config))
+    model = InternVideoMAEForPreTraining.from_pretrained(tmp_path / "model")
+    steps = config["epochs"] * config["steps_per_epoch"]
+    clips = [
+        {"pixel_values_videos": as_ours(stored[f"x{index}"])[row], "bool_masked_pos": stored[f"mask{index}"][row]}
+        for index in range(steps)
+        for row in range(len(stored["x0"]))
+    ]
+    trainer = GivenRates(
+        model,
+        arguments(
+            tmp_path,
+            **adam_of(config),
+            per_device_train_batch_size=len(stored["x0"]),
+            max_steps=steps,
+            max_grad_norm=config["clip_grad_norm"],
+        ),
+        train_dataset=clips,
+        rates=config["lr"],
+        decays=config["wd"],
+    )
+    trainer.train()
+    compare = Comparison(stored, inputs=tuple(name for name in stored if re.fullmatch(r"(x|mask)\d+", name)))
+    compare_weights(compare, "after4.", model.state_dict(), PRETRAINING)
+    compare.finish()
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    means = np.reshape(losses, (config["epochs"], -1)).mean(axis=1)
+    np.testing.assert_allclose(means, config["mean_loss_per_epoch"], rtol=1e-5)
