@@ -179,6 +179,11 @@ def test_a_folder_that_holds_no_model_is_refused(bikes, tmp_path):
     assert_refused(run("zero-shot", bikes, "--model", tmp_path, "--labels", LABELS), str(tmp_path))
 
 
+def test_zero_shot_refuses_a_model_without_text(mae_folder, bikes):
+    refused = run("zero-shot", bikes, "--model", mae_folder, "--labels", LABELS)
+    assert_refused(refused, "InternVideoMAEModel has no get_video_features")
+
+
 def test_doctor_finds_this_machine_fit():
     result = run("doctor")
     assert result.returncode == 0, result.stdout + result.stderr

@@ -82,7 +82,7 @@ def test_groups_do_not_depend_on_what_stands_around_the_encoder():
         ("InternVideoMMModel", {"head"}),
         ("ViCLIPModel", {"head"}),
         ("ViCLIPForVideoClassification", {"head"}),
-        ("ViCLIPVisionModel", {"head"}),
+        ("ViCLIPVisionModel", {"norm"}),
     ],
 )
 def test_backbone_is_the_embedding_and_the_layers(name, trained):
@@ -152,3 +152,24 @@ def test_groups_that_do_not_fit_change_nothing():
     with pytest.raises(ValueError, match=r"classifier.weight has the shape \(3, 16\).*expected \(5, 16\)"):
         target.load_layer_groups(uniformer(num_labels=3), "layers", "head")
     assert all(torch.equal(tensor, before[name]) for name, tensor in target.state_dict().items())
+
+
+def test_towers_and_what_holds_them_exchange_their_groups():
+    tower, dual, classifier = (
+        MODELS[f"ViCLIP{name}"]() for name in ("VisionModel", "Model", "ForVideoClassification")
+    )
+    for model in (tower, dual, classifier):
+        move_from_start(model)
+    tower.load_layer_groups(dual)
+    video = draw(2, 2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(tower(video).pooler_output, dual.vision_model(video).pooler_output)
+    classifier.load_layer_groups(move_from_start(tower, seed=3))
+    dual.load_layer_groups(classifier, "vision")
+    for model in (classifier, dual):
+        for name, tensor in tower.state_dict().items():
+            assert torch.equal(model.vision_model.state_dict()[name], tensor), name
+    with pytest.raises(ValueError, match="text_model.* is missing"):
+        dual.load_layer_groups(tower)
+    with pytest.raises(ValueError, match="A Linear names no groups"):
+        dual.load_layer_groups(torch.nn.Linear(2, 2))

@@ -85,7 +85,7 @@ def load_whole(auto_class: type[_BaseAutoModelClass], model: str | Path) -> PreT
         return loaded
     architectures = loaded.config.architectures or []
     there = {name.split(".")[0] for name in loaded.state_dict() if name not in gaps}
-    if architectures and not there & {name.split(".")[0] for name in gaps}:  # whole parts of it, not some weights
+    if architectures and not there & {name.split(".")[0] for name in gaps}:  # whole parts are missing, not weights
         raise ValueError(f"{model} holds a {architectures[0]}, and what is needed here is a {type(loaded).__name__}.")
     more = f" and {len(gaps) - 3} more" if len(gaps) > 3 else ""
     raise ValueError(f"{model} lacks weights: {', '.join(gaps[:3])}{more}. Convert or download it again.")

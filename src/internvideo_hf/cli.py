@@ -125,7 +125,7 @@ def zero_shot(
         str | None, typer.Option(help='The sentence around a label; "A video of {}." by default.')
     ] = None,
     prompts: Annotated[
-        str | None, typer.Option(help='Several sentences around each label: "kinetics", the released list of 16.')
+        str | None, typer.Option(help='Several sentences around each label: "kinetics", or "viclip", as published.')
     ] = None,
     top_k: Annotated[int, typer.Option(min=1, help="Labels to show for each video.")] = 5,
     num_clips: Annotated[int, typer.Option(min=1, help="Clips taken from each video; scores are averaged.")] = 1,

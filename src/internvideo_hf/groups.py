@@ -65,16 +65,19 @@ class LayerGroups:
 
         Args:
             source: a model of the same family, with or without the same head.
-            groups: names in `layer_groups()` or their beginnings; all but "head" by default.
+            groups: names in our `layer_groups()` or their beginnings; all but "head" by default.
 
         Raises:
             ValueError: if there is no such group, or `source` lacks one of its tensors or has it in another shape;
                 nothing is changed then.
         """
-        own = self.state_dict()
-        given = {source._without_prefix(name): tensor for name, tensor in source.state_dict().items()}
+        if not isinstance(source, LayerGroups):
+            raise ValueError(f"A {type(source).__name__} names no groups; give a model of this package.")
+        own, given = self.state_dict(), source.state_dict()
         wanted = self._tensors_of(groups or tuple(group for group in self.layer_groups() if group != "head"))
-        pairs = {name: given.get(self._without_prefix(name)) for name in wanted}
+        pairs = {
+            name: next((given[key] for key in self._names_in(source, name) if key in given), None) for name in wanted
+        }
         for name, tensor in pairs.items():
             if tensor is None or tensor.shape != own[name].shape:
                 found = "is missing" if tensor is None else f"has the shape {tuple(tensor.shape)}"
@@ -103,3 +106,8 @@ class LayerGroups:
 
     def _without_prefix(self, name: str) -> str:
         return name.removeprefix(f"{self.base_model_prefix}.")
+
+    def _names_in(self, source: "LayerGroups", name: str) -> tuple[str, ...]:
+        """What one of our tensors may be called in another model: with or without what stands before an encoder."""
+        bare = (self._without_prefix(name), source._without_prefix(name))
+        return (name, *bare, *(f"{model.base_model_prefix}.{one}" for model in (self, source) for one in bare))

@@ -21,6 +21,7 @@ def contrastive_loss(logits_per_video: torch.Tensor, groups: torch.Tensor | None
             f"The contrastive loss pairs video i with text i, but got {videos} videos and {texts} texts. "
             "Pass one text per video, or leave out return_loss."
         )
+    groups = None if groups is None else torch.as_tensor(groups, device=logits_per_video.device)
     if groups is None:
         target = torch.arange(videos, device=logits_per_video.device)
     elif groups.shape != (texts,):

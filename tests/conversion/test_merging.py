@@ -136,11 +136,29 @@ def test_what_is_no_pair_of_models_is_refused_and_nothing_written(save, tmp_path
     assert not (tmp_path / "out").exists()
 
 
+def test_what_training_left_beside_the_model_is_not_copied(save, tmp_path):
+    base, trained = save("base", viclip(), 1), save("trained", viclip(), 2)
+    left = ("optimizer.pt", "pytorch_model.bin", "trainer_state.json", "training_args.bin")
+    for name in left:
+        (trained / name).write_text("{}")
+    (trained / "preprocessor_config.json").write_text("{}")
+    merge_checkpoints(base, trained, tmp_path / "out")
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert not written & set(left) and {"config.json", "preprocessor_config.json", "model.safetensors"} <= written
+    (tmp_path / "file.pth").touch()
+    with pytest.raises(CheckpointError, match="file.pth holds no config.json"):
+        merge_checkpoints(tmp_path / "file.pth", trained, tmp_path / "none")
+
+
 def test_a_folder_in_the_way_stays_unless_it_may_be_replaced(save, tmp_path):
     base, trained = save("base", viclip(), 1), save("trained", viclip(), 2)
     before = weights(trained)
-    with pytest.raises(FileExistsError, match="one of the models"):
+    with pytest.raises(FileExistsError, match="which is to be averaged"):
         merge_checkpoints(base, trained, trained, overwrite=True)
+    inside = shutil.copytree(trained, trained / "checkpoint-500")
+    with pytest.raises(FileExistsError, match="is or holds .*checkpoint-500"):
+        merge_checkpoints(base, inside, trained, overwrite=True)
+    shutil.rmtree(inside)
     assert all(torch.equal(tensor, before[name]) for name, tensor in weights(trained).items())
     there = save("there", viclip(), 3)
     with pytest.raises(FileExistsError, match="--overwrite"):

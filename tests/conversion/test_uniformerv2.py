@@ -265,6 +265,26 @@ def test_a_missing_tensor_is_named_and_nothing_is_written(name, checkpoint, tmp_
     assert not (tmp_path / "model").exists()
 
 
+def test_a_released_name_tells_that_a_gate_is_missing(golden, tmp_path):
+    tensors = torch.load(golden / "ufv2_global/checkpoint.pth", weights_only=True)
+    del tensors["backbone.transformer.balance"]
+    source = with_classes(tensors, 710, tmp_path / "k710_uniformerv2_b16_8x224.pyth")
+    overrides = {"num_attention_heads": 4, "num_global_attention_heads": 4}
+    with pytest.raises(CheckpointError, match=r"missing: backbone\.transformer\.balance"):
+        convert_checkpoint(source, tmp_path / "model", config_overrides=overrides)
+
+
+def test_frames_and_colours_of_a_motion_model_do_not_hang_on_its_name(golden, tmp_path):
+    scene, motion = (
+        torch.load(golden / f"ufv2_{name}/checkpoint.pth", weights_only=True) for name in ("global", "local_global")
+    )
+    for name, tensors, frames, order in (("scene", scene, 8, "rgb"), ("motion", motion, 16, "bgr")):
+        heads = {"num_attention_heads": 1, "num_global_attention_heads": 1}
+        convert_checkpoint(with_classes(tensors, 174, tmp_path / "mine.pyth"), tmp_path / name, config_overrides=heads)
+        processor = AutoVideoProcessor.from_pretrained(tmp_path / name)
+        assert (processor.num_frames, processor.channel_order) == (frames, order)
+
+
 # The start from CLIP
 
 
@@ -323,3 +343,17 @@ def test_what_cannot_start_from_clip_is_told(clip, tmp_path):
     torch.save({"conv1.weight": torch.ones(2, 3, 4, 4)}, tmp_path / "half.pth")
     with pytest.raises(CheckpointError, match="no CLIP vision transformer"):
         initialize_from_clip(tmp_path / "half.pth", "uniformerv2")
+
+
+def test_a_configuration_that_contradicts_the_clip_model_is_refused(clip):
+    sizes = dict(
+        hidden_size=24, intermediate_size=40, num_hidden_layers=3, patch_size=8, image_size=24, global_layers=[2]
+    )
+    with pytest.raises(ValueError, match="num_attention_heads is 2 in the configuration and 3 in the CLIP model"):
+        initialize_from_clip(clip, UniFormerV2Config(**sizes, num_attention_heads=2))
+    with pytest.raises(ValueError, match="hidden_act is 'gelu'"):
+        initialize_from_clip(clip, UniFormerV2Config(**sizes, num_attention_heads=3, hidden_act="gelu"))
+    with pytest.raises(CheckpointError, match="Give a configuration of this CLIP's sizes"):
+        initialize_from_clip(clip, UniFormerV2Config(**sizes | {"num_hidden_layers": 4}, num_attention_heads=3))
+    with pytest.raises(ValueError, match="These settings make no model: num_attention_heads=5"):
+        initialize_from_clip(clip, "uniformerv2", num_attention_heads=5)

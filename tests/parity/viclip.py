@@ -41,6 +41,7 @@ def overrides(config: dict) -> dict:
             "num_attention_heads": text["transformer_heads"],
             "max_position_embeddings": text["context_length"],
         },
+        **({"temperature_min": config["temp_min"]} if "temp_min" in config else {}),
     }
 
 
@@ -347,11 +348,11 @@ def _captions(table: list[dict]) -> None:
 
 
 def _prompts(table: dict) -> None:
-    prompts = load_prompts()
-    assert len(prompts["kinetics"]) == len(prompts["viclip"]) == table["num"]
+    prompts = load_prompts()["viclip"]
+    assert len(prompts.templates) == table["num"] and prompts.mean_of == "cosines"
     (label,) = {text for text in table["example"] if any(other == f"the man is {text}" for other in table["example"])}
-    assert [clean_caption(prompt.replace("{}", label)) for prompt in prompts["kinetics"]] == table["example"]
-    assert [prompt.replace("{}", label) for prompt in prompts["viclip"]] == table["example"]
+    sentences = [template.replace("{}", label) for template in prompts.templates]
+    assert [clean_caption(sentence, prompts.clean) for sentence in sentences] == table["example"]
 
 
 def _retrieval(table: dict[str, dict], stored: dict[str, torch.Tensor]) -> None:

@@ -8,6 +8,7 @@ from transformers import AutoModel, AutoProcessor, pipeline
 
 from internvideo_hf import VideoDecodeError, ZeroShotVideoClassificationPipeline
 from internvideo_hf.recipes import load_prompts
+from internvideo_hf.recipes.captions import clean_caption
 
 LABELS = ["riding a bike", "cooking pasta", "playing chess"]
 
@@ -45,7 +46,7 @@ def test_scores_are_the_softmax_of_scaled_cosines(classify, bikes, mm_folder):
 
 def test_prompts_average_probabilities_and_not_embeddings(classify, noise, mm_folder):
     model, processor = AutoModel.from_pretrained(mm_folder).eval(), AutoProcessor.from_pretrained(mm_folder)
-    prompts = load_prompts()["kinetics"]
+    prompts = load_prompts()["kinetics"].templates
     assert len(prompts) == 16
     with torch.no_grad():
         video = model.get_video_features(processor(videos=[noise], return_tensors="pt")["pixel_values_videos"])
@@ -165,3 +166,23 @@ def test_another_family_answers_by_the_same_code(viclip_folder, bikes):
     }
     assert [answers[label]["score"] for label in LABELS] == pytest.approx(expected, abs=1e-4)
     assert len(classify(bikes, candidate_labels=LABELS, prompts="viclip", top_k=2)) == 2
+
+
+@torch.no_grad()
+def test_prompts_of_viclip_are_cleaned_and_ranked_by_the_mean_cosine(viclip_folder, bikes):
+    labels = ["Riding a bike!", "cooking (pasta)", "a dog runs", "shaking hands", "juggling", "a car stops"]
+    classify = pipeline("zero-shot-video-classification", model=viclip_folder, device="cpu")
+    model, processor = AutoModel.from_pretrained(viclip_folder).eval(), AutoProcessor.from_pretrained(viclip_folder)
+    video = model.get_video_features(processor(videos=[bikes], return_tensors="pt")["pixel_values_videos"])
+    expected = []
+    for label in ["riding a bike", "cooking pasta", *labels[2:]]:
+        texts = [clean_caption(template.format(label)) for template in load_prompts()["kinetics"].templates]
+        text = model.get_text_features(**processor(text=texts, return_tensors="pt"))
+        expected.append((normalize(video.pooler_output, dim=-1) @ normalize(text.pooler_output, dim=-1).T).mean())
+    answers = {answer["label"]: answer for answer in classify(bikes, candidate_labels=labels, prompts="viclip")}
+    order = torch.stack(expected).argsort(descending=True).tolist()
+    assert list(answers) == [labels[index] for index in order]
+    scores = (model.logit_scale.exp() * torch.stack(expected)).softmax(-1)
+    for index, label in enumerate(labels):
+        assert answers[label]["similarity"] == pytest.approx(expected[index].item(), abs=1e-5)
+        assert answers[label]["score"] == pytest.approx(scores[index].item(), abs=1e-4)

@@ -29,7 +29,8 @@ def test_an_unknown_rule_is_refused_with_the_known_ones():
         clean_caption("a dog", rule="clip")
 
 
-def test_prompts_of_viclip_are_those_of_kinetics_after_cleaning():
+def test_prompts_of_viclip_are_those_of_kinetics_cleaned_and_their_cosines_averaged():
     prompts = load_prompts()
-    for raw, clean in zip(prompts["kinetics"], prompts["viclip"], strict=True):
-        assert clean.replace("{}", "juggling") == clean_caption(raw.replace("{}", "juggling"))
+    assert prompts["viclip"].templates == prompts["kinetics"].templates and len(prompts["viclip"].templates) == 16
+    assert (prompts["viclip"].clean, prompts["viclip"].mean_of) == ("viclip", "cosines")
+    assert (prompts["kinetics"].clean, prompts["kinetics"].mean_of) == (None, "probabilities")

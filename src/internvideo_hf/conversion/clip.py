@@ -13,7 +13,7 @@ from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 
 from internvideo_hf.conversion import internvideo_mm, uniformerv2, viclip
-from internvideo_hf.conversion.convert import check_overrides
+from internvideo_hf.conversion.convert import check_overrides, plain_errors_of_settings
 from internvideo_hf.conversion.errors import CheckpointError
 from internvideo_hf.conversion.loading import load_state_dict
 from internvideo_hf.conversion.shapes import count_layers, shape_of
@@ -118,7 +118,7 @@ def initialize_from_clip(
 
     Raises:
         CheckpointError: if the file cannot be read safely, is no CLIP model, or does not fit.
-        ValueError: if the family or an override is unknown.
+        ValueError: if the family or an override is unknown, or the configuration contradicts the `CLIPModel`.
     """
     family = into if isinstance(into, str) else into.model_type
     if family not in STARTS:
@@ -135,12 +135,28 @@ def initialize_from_clip(
         state_dict = _openai_names(dict(clip) if isinstance(clip, Mapping) else load_state_dict(clip))
         clip, table, read_config = state_dict, start.openai, start.config_from_openai
     converted, _ = convert_state_dict(state_dict, table)
-    model = start.model(read_config(clip, overrides) if isinstance(into, str) else into)
+    with plain_errors_of_settings():
+        config = read_config(clip, overrides) if isinstance(into, str) else into
+        if isinstance(clip, CLIPModel) and config is into:
+            _check_agreement(config, read_config(clip, {}))
+        model = start.model(config)
     fresh = {name: value for name, value in model.state_dict().items() if re.match(start.new_parts, name)}
     converted = start.fit(converted, model, inflation)
-    check_complete(model, fresh | converted, table)
+    check_complete(model, fresh | converted, table, "Give a configuration of this CLIP's sizes, or a family's name.")
     model.load_state_dict(fresh | converted)
     return model.eval()
+
+
+def _check_agreement(wanted: PreTrainedConfig, told: PreTrainedConfig) -> None:
+    """Refuse a configuration by which CLIP's weights would compute something else, though they have its shapes."""
+    for part in ("", *told.sub_configs_defaults):
+        ours, theirs = (getattr(config, part) if part else config for config in (wanted, told))
+        for key in ("num_attention_heads", "hidden_act", "layer_norm_eps"):
+            if hasattr(theirs, key) and getattr(ours, key) != getattr(theirs, key):
+                raise ValueError(
+                    f"{part and part + '.'}{key} is {getattr(ours, key)!r} in the configuration and "
+                    f"{getattr(theirs, key)!r} in the CLIP model. Take over the latter."
+                )
 
 
 def _openai_names(state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -1,7 +1,8 @@
 """From a released file to a folder that `from_pretrained` loads."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -184,10 +185,17 @@ def _check_output(output_dir: Path, checkpoint: Path, overwrite: bool) -> None:
 
 def _empty_model(family: str, state_dict: Mapping[str, torch.Tensor], overrides: Mapping[str, Any]) -> PreTrainedModel:
     """The model that the file describes, on the meta device, where it takes no memory."""
-    try:
+    with plain_errors_of_settings():
         config = FAMILIES[family].config_from(state_dict, overrides)
         with torch.device("meta"):
             return auto.FAMILIES[family].models[FAMILIES[family].model_class(state_dict)](config)
+
+
+@contextmanager
+def plain_errors_of_settings() -> Iterator[None]:
+    """Raise a ValueError that says what is wrong with the settings of a model, whatever noticed it."""
+    try:
+        yield
     except StrictDataclassError as error:
         # The error itself speaks of validators; what the user can mend stands in its cause.
         raise ValueError(f"These settings make no model: {error.__cause__ or error}") from error

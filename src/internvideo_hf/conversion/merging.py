@@ -15,6 +15,10 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 from internvideo_hf.conversion.errors import CheckpointError
 from internvideo_hf.conversion.saving import save_safetensors, whole_folder
 
+# Files of a model's folder that say how it is used, and not what it has learned or how far its training went.
+DESCRIBING = (".json", ".txt", ".md", ".jinja", ".model")
+NOT_DESCRIBING = (SAFE_WEIGHTS_INDEX_NAME, "pytorch_model.bin.index.json", "trainer_state.json")
+
 _CLIP_ENDS = (
     "text_model.embeddings.token_embedding.weight",
     "text_model.embeddings.position_embedding.weight",
@@ -122,7 +126,7 @@ def merge_checkpoints(
     dtype = next(tensor.dtype for tensor in trained[0].values() if tensor.is_floating_point())
     with whole_folder(output_dir) as folder:
         for file in folders[0].iterdir():
-            if file.is_file() and file.suffix != ".safetensors" and file.name != SAFE_WEIGHTS_INDEX_NAME:
+            if file.is_file() and file.suffix in DESCRIBING and file.name not in NOT_DESCRIBING:
                 shutil.copy(file, folder / file.name)
         with (folder / "README.md").open("a", encoding="utf-8") as card:
             sources = ", ".join(f"`{one.name}`" for one in folders)
@@ -161,8 +165,11 @@ def merge_tensors(base: torch.Tensor | None, finetuned: Sequence[torch.Tensor], 
 
 
 def _check_output(output_dir: Path, sources: Sequence[Path], overwrite: bool) -> None:
-    if output_dir.resolve() in [source.resolve() for source in sources]:
-        raise FileExistsError(f"{output_dir} is one of the models to be averaged. Choose another folder.")
+    for source in sources:
+        if source.resolve().is_relative_to(output_dir.resolve()):
+            raise FileExistsError(
+                f"{output_dir} is or holds {source}, which is to be averaged. Choose another folder."
+            )
     if output_dir.is_file():
         raise FileExistsError(f"{output_dir} is a file. Choose the name of a folder.")
     if output_dir.is_dir() and any(output_dir.iterdir()):
@@ -177,7 +184,7 @@ def _check_output(output_dir: Path, sources: Sequence[Path], overwrite: bool) ->
 def _config(folder: Path) -> dict:
     try:
         return json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise CheckpointError(
             f"{folder} holds no config.json. Give the folder that `internvideo convert` or save_pretrained wrote."
         ) from error

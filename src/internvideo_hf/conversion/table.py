@@ -108,11 +108,17 @@ def convert_state_dict(
     return converted, left_out
 
 
-def check_complete(model: nn.Module, converted: Mapping[str, torch.Tensor], table: Table) -> None:
+DOWNLOAD = "Is the download whole? Sizes that no shape tells go into --config."
+
+
+def check_complete(
+    model: nn.Module, converted: Mapping[str, torch.Tensor], table: Table, advice: str = DOWNLOAD
+) -> None:
     """Prove that converted tensors fill a model exactly.
 
     Args:
         model: may live on the meta device; only names and shapes are read.
+        advice: what the user may do about a misfit.
 
     Raises:
         CheckpointError: naming all tensors that are missing (as the released file calls them), too many, of
@@ -139,10 +145,7 @@ def check_complete(model: nn.Module, converted: Mapping[str, torch.Tensor], tabl
     if kinds:
         problems.append(f"of another kind of number: {_some(list(dict.fromkeys(kinds)))}")
     if problems:
-        raise CheckpointError(
-            f"The file does not fit {type(model).__name__} as its own tensors describe it; {'; '.join(problems)}. "
-            "Is the download whole? Sizes that no shape tells go into --config."
-        )
+        raise CheckpointError(f"The tensors do not fit {type(model).__name__}; {'; '.join(problems)}. {advice}")
 
 
 def released_name(name: str, table: Table) -> str:

@@ -11,7 +11,7 @@ from internvideo_hf.conversion.clip_layout import attention, layer
 from internvideo_hf.conversion.heads import choose_classes, known_classes
 from internvideo_hf.conversion.shapes import count_layers, fill_heads, same_width, shape_of
 from internvideo_hf.conversion.table import Become, Table, flatten, pairs, rename
-from internvideo_hf.models.uniformerv2.configuration_uniformerv2 import UniFormerV2Config
+from internvideo_hf.models.uniformerv2.configuration_uniformerv2 import TASKS, UniFormerV2Config
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
 from internvideo_hf.recipes.labels import load_labels
 
@@ -114,6 +114,8 @@ def config_from(state_dict: Mapping[str, torch.Tensor], overrides: Mapping[str, 
         CheckpointError: if a tensor that tells a size is missing, has another number of axes, or contradicts another.
     """
     sizes = tower_sizes(state_dict, PREFIX, overrides)
+    if sizes["temporal_downsampling"]:
+        sizes.setdefault("num_frames", TASKS["motion"]["num_frames"])
     return UniFormerV2Config(**{"num_labels": shape_of(state_dict, f"{HEAD}.weight", 2)[0], **sizes})
 
 
@@ -157,7 +159,7 @@ def build_processor(config: UniFormerV2Config) -> InternVideoVideoProcessor:
 
     The models of Something-Something see blue first: their frames came from OpenCV, and nobody turned them.
     """
-    of_something = config.num_labels == len(load_labels("ssv2"))
+    of_something = config.num_labels == len(load_labels("ssv2")) and config.num_local_blocks > 0
     return InternVideoVideoProcessor(
         num_frames=config.num_frames,
         sampler="uniformerv2",

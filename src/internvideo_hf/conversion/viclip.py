@@ -159,6 +159,8 @@ def fit(converted: Mapping[str, torch.Tensor], config: ViCLIPConfig) -> dict[str
         TEXT_PLACES: config.text_config.max_position_embeddings,
     }
     for name, length in lengths.items():
+        if length < 1:
+            raise ValueError(f"A table of {length} positions makes no model; frames and tokens count from 1.")
         if name in fitted and fitted[name].ndim == 2 and fitted[name].shape[0] != length:
             fitted[name] = resample_position_rows(fitted[name], length)
     table, side = fitted.get(PLACES), vision.image_size // vision.patch_size

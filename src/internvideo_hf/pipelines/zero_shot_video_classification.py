@@ -10,9 +10,11 @@ from transformers.utils import logging
 
 from internvideo_hf.pipelines.base import VideoPipeline, check_finite, check_top_k
 from internvideo_hf.processing.post_process import zero_shot_scores
-from internvideo_hf.recipes import load_prompts
+from internvideo_hf.recipes import PromptSet, load_prompts
+from internvideo_hf.recipes.captions import clean_caption
 
 TEXTS_AT_ONCE = 256
+DEFAULT_PROMPTS = PromptSet(("A video of {}.",))
 
 
 class ZeroShotVideoClassificationPipeline(VideoPipeline):
@@ -27,14 +29,14 @@ class ZeroShotVideoClassificationPipeline(VideoPipeline):
 
     _load_processor = True
 
-    def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
+    def __init__(self, model: Any, *args: Any, **kwargs: Any):
         for method in ("get_video_features", "get_text_features"):
-            if not hasattr(self.model, method):
+            if not hasattr(model, method):
                 raise ValueError(
-                    f"{type(self.model).__name__} has no {method}: zero-shot classification needs a model of video "
+                    f"{type(model).__name__} has no {method}: zero-shot classification needs a model of video "
                     "and text, such as InternVideoMMModel."
                 )
+        super().__init__(model, *args, **kwargs)
         if getattr(self.model.config, "projection_dim", 1) is None:
             raise ValueError(
                 "This model has no shared space for video and text (projection_dim=None, as question-answering "
@@ -55,7 +57,8 @@ class ZeroShotVideoClassificationPipeline(VideoPipeline):
             candidate_labels (`list[str]`): the labels to choose from; a string is split at its commas.
             hypothesis_template (`str`): the sentence around a label, `"A video of {}."` by default.
             prompts (`str` or `list[str]`): several sentences around each label, instead of `hypothesis_template`:
-                the name of a list in `recipes/prompts.json` ("kinetics"), or the sentences themselves.
+                the name of a set in `recipes/prompts.json` ("kinetics", or "viclip", whose protocol cleans the
+                sentences and averages cosines), or the sentences themselves.
             top_k (`int`): how many labels to return, the best first; all by default.
             num_clips (`int`): clips to take from each video; their scores are averaged.
             batch_size (`int`): videos at once, 1 by default.
@@ -84,9 +87,9 @@ class ZeroShotVideoClassificationPipeline(VideoPipeline):
         if hypothesis_template is not None and prompts is not None:
             raise ValueError("Pass hypothesis_template or prompts, not both.")
         if hypothesis_template is not None:
-            forward["templates"] = _templates([hypothesis_template])
+            forward["prompts"] = _prompt_set([hypothesis_template])
         if prompts is not None:
-            forward["templates"] = _templates(prompts)
+            forward["prompts"] = _prompt_set(prompts)
         if top_k is not None:
             postprocess["top_k"] = check_top_k(top_k)
         return self._processor_parameters(processor_options), forward, postprocess
@@ -95,7 +98,7 @@ class ZeroShotVideoClassificationPipeline(VideoPipeline):
         self,
         model_inputs: dict[str, torch.Tensor],
         labels: tuple[str, ...] = (),
-        templates: tuple[str, ...] = ("A video of {}.",),
+        prompts: PromptSet = DEFAULT_PROMPTS,
     ) -> dict[str, torch.Tensor]:
         if not labels:
             raise ValueError("Pass candidate_labels, the labels to choose from.")
@@ -103,8 +106,9 @@ class ZeroShotVideoClassificationPipeline(VideoPipeline):
         video_embeds = self.model.get_video_features(rearrange(pixels, "b v t c h w -> (b v) t c h w")).pooler_output
         scores, similarity = zero_shot_scores(
             nn.functional.normalize(video_embeds.float(), dim=-1),
-            self._embed_labels(labels, templates),
+            self._embed_labels(labels, prompts),
             self.model.logit_scale.float().exp(),
+            prompts.mean_of,
         )
         return {
             name: reduce(value, "(b v) l -> b l", "mean", b=len(pixels))
@@ -121,20 +125,22 @@ class ZeroShotVideoClassificationPipeline(VideoPipeline):
             {"label": labels[i], "score": scores[i].item(), "similarity": similarity[i].item()} for i in best.tolist()
         ]
 
-    def _embed_labels(self, labels: tuple[str, ...], templates: tuple[str, ...]) -> torch.Tensor:
+    def _embed_labels(self, labels: tuple[str, ...], prompts: PromptSet) -> torch.Tensor:
         """Embed every label in every template, `(templates, labels, dim)`, once for as long as nothing changes."""
         # The weights belong to the key: a pipeline may outlive a training step or a load of other weights.
         weights = tuple((weight.data_ptr(), weight._version) for weight in self.model.parameters())
-        if self._text_key != (labels, templates, weights):
-            texts = [template.replace("{}", label) for template in templates for label in labels]
+        if self._text_key != (labels, prompts, weights):
+            texts = [template.replace("{}", label) for template in prompts.templates for label in labels]
+            if prompts.clean is not None:
+                texts = [clean_caption(text, prompts.clean) for text in texts]
             chunks = [texts[start : start + TEXTS_AT_ONCE] for start in range(0, len(texts), TEXTS_AT_ONCE)]
             embeds = []
             for chunk in logging.tqdm(chunks, desc="Embedding labels", disable=len(chunks) < 4):
                 inputs = self.processor(text=chunk, return_tensors="pt").to(self.model.device)
                 embeds.append(self.model.get_text_features(**inputs).pooler_output.float())
             embeds = nn.functional.normalize(torch.cat(embeds), dim=-1)
-            self._text_embeds = rearrange(embeds, "(p l) d -> p l d", p=len(templates))
-            self._text_key = (labels, templates, weights)
+            self._text_embeds = rearrange(embeds, "(p l) d -> p l d", p=len(prompts.templates))
+            self._text_key = (labels, prompts, weights)
         return self._text_embeds
 
 
@@ -147,15 +153,15 @@ def _labels(labels: str | Sequence[str]) -> tuple[str, ...]:
     return tuple(labels)
 
 
-def _templates(prompts: str | Sequence[str]) -> tuple[str, ...]:
+def _prompt_set(prompts: str | Sequence[str]) -> PromptSet:
     if isinstance(prompts, str):
         known = load_prompts()
         if prompts not in known:
             raise ValueError(f"No prompts of the name {prompts!r}; known: {', '.join(known)}. Or pass a list.")
-        prompts = known[prompts]
+        return known[prompts]
     if not prompts:
         raise ValueError("prompts must hold at least one template.")
     for template in prompts:
         if template.count("{}") != 1:
             raise ValueError(f"The template {template!r} must hold {{}} once, where the label goes.")
-    return tuple(prompts)
+    return PromptSet(tuple(prompts))

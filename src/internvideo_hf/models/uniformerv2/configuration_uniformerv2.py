@@ -124,6 +124,9 @@ class UniFormerV2Config(PreTrainedConfig):
                 raise ValueError(f"{name}={getattr(self, name)} must divide hidden_size={self.hidden_size}.")
         if self.image_size % self.patch_size:
             raise ValueError(f"patch_size={self.patch_size} must divide image_size={self.image_size}.")
+        for name in ("drop_path_rate", "global_drop_path_rate", "global_dropout", "classifier_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 0 and less than 1.")
         if self.num_local_blocks not in (0, 1, 2):
             raise ValueError(f"num_local_blocks={self.num_local_blocks} must be 0, 1 or 2.")
         layers = list(self.global_layers)

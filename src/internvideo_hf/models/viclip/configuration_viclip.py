@@ -65,8 +65,9 @@ class ViCLIPVisionConfig(PreTrainedConfig):
         ):
             if getattr(self, whole) % getattr(self, part):
                 raise ValueError(f"{part}={getattr(self, part)} must divide {whole}={getattr(self, whole)}.")
-        if not 0 <= self.mask_ratio < 1:
-            raise ValueError(f"mask_ratio={self.mask_ratio} must be at least 0 and less than 1.")
+        for name in ("mask_ratio", "drop_path_rate", "attention_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 0 and less than 1.")
 
 
 @strict
@@ -105,6 +106,8 @@ class ViCLIPConfig(PreTrainedConfig):
         for name in ("temperature_init_value", "temperature_min"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be above 0: it divides the cosines.")
+        if self.inference_scale is not None and self.inference_scale <= 0:
+            raise ValueError(f"inference_scale={self.inference_scale} must be above 0, or None for the learned one.")
 
 
 __all__ = ["ViCLIPConfig", "ViCLIPVisionConfig"]

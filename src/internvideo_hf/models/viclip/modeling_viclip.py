@@ -89,7 +89,7 @@ class ViCLIPVisionPreTrainedModel(LayerGroups, PreTrainedModel):
     layer_group_rules = {
         r"embeddings|pre_layernorm": "embeddings",
         r"layers\.(\d+)": "layers.{}",
-        r"post_layernorm|classifier": "head",
+        r"post_layernorm": "norm",
     }
 
     @torch.no_grad()
