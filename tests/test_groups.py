@@ -61,7 +61,7 @@ def test_groups_go_from_the_input_to_the_head():
     classifier = InternVideoMAEForVideoClassification(mae_config(num_hidden_layers=11))
     assert list(classifier.layer_groups()) == ["embeddings", *(f"layers.{index}" for index in range(11)), "head"]
     groups = list(InternVideoMMModel(mm_config()).layer_groups())
-    assert groups[0] == "vision.embeddings" and groups[-1] == "head"
+    assert groups[0] == "vision.embeddings" and groups[-3:] == ["head.vision", "head.text", "head.scale"]
     assert groups.index("vision.fusion") < groups.index("text.embeddings") < groups.index("text.layers.0")
 
 
@@ -79,8 +79,8 @@ def test_groups_do_not_depend_on_what_stands_around_the_encoder():
         ("UniFormerV2ForVideoClassification", {"global_blocks.0", "global_blocks.1", "fusion", "head"}),
         ("InternVideoMAEForVideoClassification", {"head"}),
         ("InternVideoMAEForPreTraining", {"decoder", "head"}),
-        ("InternVideoMMModel", {"head"}),
-        ("ViCLIPModel", {"head"}),
+        ("InternVideoMMModel", {"head.vision", "head.text", "head.scale"}),
+        ("ViCLIPModel", {"head.vision", "head.text", "head.scale"}),
         ("ViCLIPForVideoClassification", {"head"}),
         ("ViCLIPVisionModel", {"norm"}),
     ],

@@ -65,7 +65,7 @@ class LayerGroups:
 
         Args:
             source: a model of the same family, with or without the same head.
-            groups: names in our `layer_groups()` or their beginnings; all but "head" by default.
+            groups: names in our `layer_groups()` or their beginnings; all but the head's by default.
 
         Raises:
             ValueError: if there is no such group, or `source` lacks one of its tensors or has it in another shape;
@@ -74,7 +74,8 @@ class LayerGroups:
         if not isinstance(source, LayerGroups):
             raise ValueError(f"A {type(source).__name__} names no groups; give a model of this package.")
         own, given = self.state_dict(), source.state_dict()
-        wanted = self._tensors_of(groups or tuple(group for group in self.layer_groups() if group != "head"))
+        body = tuple(group for group in self.layer_groups() if group.split(".")[0] != "head")
+        wanted = self._tensors_of(groups or body)
         pairs = {
             name: next((given[key] for key in self._names_in(source, name) if key in given), None) for name in wanted
         }

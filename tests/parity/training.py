@@ -10,14 +10,18 @@ import torch
 
 from internvideo_hf.conversion import convert_checkpoint
 from internvideo_hf.conversion.internvideo_mae import CLASSIFIER, PRETRAINING
+from internvideo_hf.conversion.internvideo_mm import TABLE as MM
 from internvideo_hf.conversion.table import Table, convert_state_dict, released_name
 from internvideo_hf.models.internvideo_mae.configuration_internvideo_mae import InternVideoMAEConfig
 from internvideo_hf.models.internvideo_mae.modeling_internvideo_mae import (
     InternVideoMAEForPreTraining,
     InternVideoMAEForVideoClassification,
 )
+from internvideo_hf.models.internvideo_mm.configuration_internvideo_mm import InternVideoMMConfig
+from internvideo_hf.models.internvideo_mm.modeling_internvideo_mm import InternVideoMMModel
+from internvideo_hf.training.optimizers import BertAdam
 from internvideo_hf.training.parameter_groups import parameter_groups
-from internvideo_hf.training.schedules import linear_then_cosine
+from internvideo_hf.training.schedules import linear_then_cosine, warmup_cosine_of_all
 from internvideo_hf.training.trainer import VideoTrainer, VideoTrainingArguments
 from parity.compare import Comparison, load_config, load_tensors
 from parity.internvideo_mae import as_ours, overrides
@@ -200,3 +204,61 @@ def videomae_pretraining_steps(folder: Path, tmp_path: Path) -> None:
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     means = np.reshape(losses, (config["epochs"], -1)).mean(axis=1)
     np.testing.assert_allclose(means, config["mean_loss_per_epoch"], rtol=1e-5)
+
+
+def retrieval_optimizer(folder: Path, tmp_path: Path) -> None:
+    config, stored = load_config(folder), load_tensors(folder)
+    settings = re.findall(r"([\d.]+) \(wd ([\d.]+)\)", config["note"])
+    total, share = re.search(r"t_total (\d+), warmup ([\d.]+)", config["note"]).groups()
+    compare = Comparison(stored, inputs=tuple(name for name in stored if name.startswith("g")))
+    for number, (rate, decay) in enumerate(settings, start=1):
+        parameter = torch.nn.Parameter(stored[f"p{number}.0"].clone())
+        optimizer = BertAdam([parameter], lr=float(rate), weight_decay=float(decay))
+        steps = sum(name.startswith(f"g{number}.") for name in stored)
+        for step in range(steps):
+            compare.close(f"p{number}.{step}", parameter)
+            optimizer.param_groups[0]["lr"] = warmup_cosine_of_all(
+                step, base_lr=float(rate), total_steps=int(total), warmup_share=float(share)
+            )
+            parameter.grad = stored[f"g{number}.{step}"].clone()
+            optimizer.step()
+        compare.close(f"p{number}.{steps}", parameter)
+    compare.finish()
+
+    expected = json.loads((folder / "groups.json").read_text())
+    width, text = config["vision_width"], config["text_width"]
+    model = InternVideoMMModel(
+        InternVideoMMConfig(
+            projection_dim=config["embed_dim"],
+            vision_config={
+                "hidden_size": width,
+                "num_hidden_layers": config["vision_layers"],
+                "num_attention_heads": config["vision_heads"],
+                "num_global_attention_heads": config["n_head"],
+                "global_layers": config["return_list"],
+                "image_size": config["image_size"],
+                "patch_size": config["patch_size"],
+            },
+            text_config={
+                "hidden_size": text,
+                "intermediate_size": 4 * text,
+                "num_hidden_layers": config["text_layers"],
+                "num_attention_heads": config["text_heads"],
+                "vocab_size": config["vocab_size"],
+                "max_position_embeddings": config["context_length"],
+            },
+        )
+    )
+    base, factor = map(float, re.search(r"lr=([\de.-]+) coef_lr=([\de.-]+)", config["note"]).groups())
+    found = {
+        released_name(name, MM): (group["lr"], group["weight_decay"])
+        for group in parameter_groups(model, base * factor, 0.2, rule="retrieval")
+        for name in group["names"]
+    }
+    stored_groups = {name: (row["lr"], row["weight_decay"]) for row in expected["groups"] for name in row["names"]}
+    assert found.keys() == stored_groups.keys()
+    for name, (rate, decay) in stored_groups.items():
+        assert found[name] == (pytest.approx(rate, rel=1e-9), decay), name
+    model.freeze_backbone("vision.embeddings", "vision.fusion", "text.embeddings", "head.vision")
+    frozen = {released_name(name, MM) for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    assert frozen == set(expected["frozen_with_freeze_layer_num_0"])

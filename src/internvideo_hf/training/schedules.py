@@ -101,6 +101,33 @@ def warmup_cosine_floored(
     return base_lr * max(floor, 0.5 * (1 + math.cos(math.pi * progress)))
 
 
+def warmup_cosine_of_all(step: int, *, base_lr: float, total_steps: int, warmup_share: float = 0.1) -> float:
+    """Computes the learning rate of retrieval fine-tuning: from 0 in a line over `warmup_share` of all, then a cosine.
+
+    The cosine counts from the first step of training and not from the end of the warm-up, so the rate drops a little
+    there (released). Source: the `warmup_cosine` of BertAdam.
+
+    Args:
+        step: Steps done, in [0, total_steps].
+        base_lr: Rate that the warm-up goes to.
+        total_steps: Steps in all.
+        warmup_share: Share of the steps that are warm-up, 0-1.
+
+    Returns:
+        The learning rate.
+
+    Raises:
+        ValueError: If the share is no share, or the step is negative.
+    """
+    if not 0 <= warmup_share < 1:
+        raise ValueError(f"warmup_share: got {warmup_share}, expected a share of all steps, from 0 to below 1")
+    _check_steps(step, total_steps, 0)
+    progress = step / total_steps
+    if progress < warmup_share:
+        return base_lr * progress / warmup_share
+    return base_lr * 0.5 * (1 + math.cos(math.pi * progress))
+
+
 def _check_steps(step: int, total_steps: int, warmup_steps: int) -> None:
     if not 0 <= warmup_steps < total_steps:
         raise ValueError(

@@ -73,7 +73,9 @@ class InternVideoMMPreTrainedModel(LayerGroups, PreTrainedModel):
         r"text_model\.embeddings": "text.embeddings",
         r"text_model\.encoder\.layers\.(\d+)": "text.layers.{}",
         r"text_model\.final_layer_norm": "text.norm",
-        r"post_layernorm|visual_projection|text_projection|logit_scale": "head",
+        r"post_layernorm|visual_projection": "head.vision",
+        r"text_projection": "head.text",
+        r"logit_scale": "head.scale",
     }
     backbone_groups = ("vision", "text")
 

@@ -200,7 +200,10 @@ class ViCLIPPreTrainedModel(LayerGroups, PreTrainedModel):
         r"text_model\.embeddings": "text.embeddings",
         r"text_model\.encoder\.layers\.(\d+)": "text.layers.{}",
         r"text_model\.final_layer_norm": "text.norm",
-        r"visual_projection|text_projection|temperature|classifier": "head",
+        r"visual_projection": "head.vision",
+        r"text_projection": "head.text",
+        r"temperature": "head.scale",
+        r"classifier": "head",
     }
     backbone_groups = ("vision", "text")
 
