@@ -18,7 +18,7 @@ from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple
 
 from internvideo_hf.groups import LayerGroups
-from internvideo_hf.losses import contrastive_loss
+from internvideo_hf.losses import contrastive_loss, gathered_contrastive_loss
 from internvideo_hf.models.internvideo_mm.configuration_internvideo_mm import InternVideoMMConfig
 from internvideo_hf.models.uniformerv2.modeling_uniformerv2 import UniFormerV2Model, UniFormerV2PreTrainedModel
 from internvideo_hf.outputs import VideoTextOutput
@@ -179,7 +179,8 @@ class InternVideoMMModel(InternVideoMMPreTrainedModel):
             pixel_values_videos: `(videos, frames, channels, height, width)`.
             input_ids: `(texts, tokens)`.
             attention_mask: `(texts, tokens)`, 0 on padding.
-            return_loss: add the contrastive loss; video `i` must belong to text `i`.
+            return_loss: add the contrastive loss; video `i` must belong to text `i`. In training with several
+                processes it is the loss of all their pairs, whose gradient is true in each of them.
 
         Raises:
             ValueError: if the model has no projections (`projection_dim=None`), as question-answering models.
@@ -193,9 +194,15 @@ class InternVideoMMModel(InternVideoMMPreTrainedModel):
         text_outputs = self.get_text_features(input_ids, attention_mask, return_dict=True, **kwargs)
         video_embeds = nn.functional.normalize(video_outputs.pooler_output, dim=-1)
         text_embeds = nn.functional.normalize(text_outputs.pooler_output, dim=-1)
-        logits_per_video = self.logit_scale.exp() * video_embeds @ text_embeds.T
+        factor = self.logit_scale.exp()
+        logits_per_video = factor * video_embeds @ text_embeds.T
+        loss = None
+        if return_loss and self.training:
+            loss = gathered_contrastive_loss(video_embeds, text_embeds, factor)
+        elif return_loss:
+            loss = contrastive_loss(logits_per_video)
         return VideoTextOutput(
-            loss=contrastive_loss(logits_per_video) if return_loss else None,
+            loss=loss,
             logits_per_video=logits_per_video,
             logits_per_text=logits_per_video.T,
             video_embeds=video_embeds,
