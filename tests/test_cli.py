@@ -1,32 +1,15 @@
 """The program: what it prints, what it writes, and its exit codes."""
 
-import contextlib
-import io
 import json
 import subprocess
 import sys
 from pathlib import Path
-from unittest import mock
 
 import pytest
 import torch
-
-from internvideo_hf import cli
+from program import run
 
 LABELS = "riding a bike, cooking pasta, playing chess"
-
-
-def run(*arguments: object) -> subprocess.CompletedProcess:
-    """Run the program in this process, which has paid for importing torch already."""
-    command = ["internvideo", *map(str, arguments)]
-    out, err = io.StringIO(), io.StringIO()
-    with mock.patch.object(sys, "argv", command), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as done:
-            code = done.code or 0
-    return subprocess.CompletedProcess(command, code, out.getvalue(), err.getvalue())
 
 
 def assert_refused(result: subprocess.CompletedProcess, *words: str) -> None:

@@ -1,0 +1,22 @@
+"""The program `internvideo`, run in this process."""
+
+import contextlib
+import io
+import subprocess
+import sys
+from unittest import mock
+
+from internvideo_hf import cli
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess:
+    """Run the program in this process, which has paid for importing torch already."""
+    command = ["internvideo", *map(str, arguments)]
+    out, err = io.StringIO(), io.StringIO()
+    with mock.patch.object(sys, "argv", command), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as done:
+            code = done.code or 0
+    return subprocess.CompletedProcess(command, code, out.getvalue(), err.getvalue())
