@@ -160,6 +160,7 @@ def convert_checkpoint(
     with whole_folder(output_dir) as folder:
         config.save_pretrained(folder)
         saved_processor.save_pretrained(folder)
+        del saved_processor  # a vocabulary is some megabytes, and what follows is the peak
         _model_card(model, report, checkpoint.name, rows).save(folder / "README.md")
         # Last, since reading the mapped file makes it count as memory in use, all of it in the end.
         save_safetensors(converted, folder / SAFE_WEIGHTS_NAME, DTYPES[dtype])

@@ -52,6 +52,9 @@ def whole_folder(folder: Path) -> Iterator[Path]:
             raise
 
 
+NUMBERS_AT_ONCE = 2**20
+
+
 def save_safetensors(
     tensors: Mapping[str, torch.Tensor],
     path: Path,
@@ -80,5 +83,5 @@ def save_safetensors(
         file.write(struct.pack("<Q", len(text)) + text)
         for name in logging.tqdm(names, desc="Writing tensors", unit="tensor"):
             tensor = tensors[name] if compute is None else compute(name)
-            flat = tensor.detach().to(dtypes[name]).reshape(-1)
-            file.write(flat.view(torch.uint8).numpy())
+            for part in tensor.detach().reshape(-1).split(NUMBERS_AT_ONCE):  # of which alone there is a copy
+                file.write(part.to(dtypes[name]).view(torch.uint8).numpy())
