@@ -28,6 +28,7 @@ ADAPTERS = {
     "viclip_two_rank_loss": viclip.viclip_two_rank_loss,
     "videomae_frame_indices": sampling.videomae_frame_indices,
     "videomae_masks": videomae_data.videomae_masks,
+    "videomae_mixup": videomae_data.videomae_mixup,
     "videomae_preprocessing": videomae_data.videomae_preprocessing,
     "videomae_repeated_sampling": videomae_data.videomae_repeated_sampling,
     "videomae_score_merging": videomae_data.videomae_score_merging,
