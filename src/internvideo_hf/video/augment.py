@@ -21,7 +21,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
 from internvideo_hf.video.randomness import Randomness, draw_integer
-from internvideo_hf.video.transforms import resize_exact
+from internvideo_hf.video.transforms import FLOAT_RESIZE_METHODS, resize_exact
 
 # ---- shared pieces --------------------------------------------------------------------------------------------------
 
@@ -274,19 +274,21 @@ def random_resized_crop(
     *,
     area: tuple[float, float] = (0.08, 1.0),
     ratio: tuple[float, float] = (0.75, 1.3333),
+    method: str = "torch_bilinear",
     randomness: Randomness,
 ) -> Tensor:
-    """Cuts a random rectangle out of the clip and resizes it to a square, bilinear, without antialias.
+    """Cuts a random rectangle out of the clip and resizes it to a square; by default bilinear, without antialias.
 
     After 10 rectangles that do not fit: the central one that comes closest to the whole frame. Draws, for each
     rectangle: `python`, area and ratio; `numpy`, one that is not used; where it fits, `python`, first row and first
     column. Source: VideoMAE fine-tuning.
 
     Args:
-        frames: Shape (frames, channels, height, width), float.
+        frames: Shape (frames, channels, height, width), of a type that the method takes: float for the default.
         size: Side of the square in pixels.
         area: Lowest and highest share of the frame's area, in (0, 1]; uniform.
         ratio: Lowest and highest width by height; log-uniform. The released 1.3333 is not quite 4/3.
+        method: Name in `RESIZE_METHODS`.
         randomness: Source of the draws.
 
     Returns:
@@ -295,9 +297,9 @@ def random_resized_crop(
     Raises:
         ValueError: If the shape, the type or the size is wrong.
     """
-    _check_normalized(frames)
+    (_check_normalized if method in FLOAT_RESIZE_METHODS else _check_frames)(frames)
     top, left, height, width = _draw_resized_crop(*frames.shape[-2:], area, ratio, randomness)
-    return resize_exact(frames[..., top : top + height, left : left + width], (size, size), method="torch_bilinear")
+    return resize_exact(frames[..., top : top + height, left : left + width], (size, size), method=method)
 
 
 def random_flip(frames: Tensor, *, probability: float = 0.5, randomness: Randomness) -> Tensor:
@@ -424,6 +426,42 @@ def finetuning_view(
     frames = random_resized_crop(frames, size, randomness=randomness)
     frames = random_flip(frames, probability=flip_probability, randomness=randomness)
     return random_erasing(frames, probability=erasing_probability, randomness=randomness)
+
+
+def contrastive_view(
+    frames: Tensor,
+    size: int,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    area: tuple[float, float] = (0.5, 1.0),
+    flip_probability: float = 0.5,
+    randomness: Randomness,
+) -> Tensor:
+    """Makes one view of a clip for training with texts: `random_resized_crop`, bicubic, `random_flip`, `normalize`.
+
+    Source: ViCLIP training. The distribution is the released one; the draws are this module's, not torchvision's.
+
+    Args:
+        frames: RGB, shape (frames, 3, height, width), uint8.
+        size: Side of the square in pixels.
+        mean: One number a channel, in [0, 1].
+        std: One number a channel, in [0, 1].
+        area: Lowest and highest share of the frame's area, in (0, 1].
+        flip_probability: Chance to swap left and right; 0 for captions that tell left from right.
+        randomness: Source of the draws.
+
+    Returns:
+        float32, shape (frames, 3, size, size).
+
+    Raises:
+        ValueError: If the shape, the type, the size or a probability is wrong.
+    """
+    _check_pixels(frames)
+    cropped = random_resized_crop(
+        frames, size, area=area, ratio=(3 / 4, 4 / 3), method="torchvision_bicubic", randomness=randomness
+    )
+    return normalize(random_flip(cropped, probability=flip_probability, randomness=randomness), mean=mean, std=std)
 
 
 def repeated_views(frames: Tensor, num_views: int, make_view: Callable[[Tensor], Tensor]) -> list[Tensor]:
