@@ -86,7 +86,7 @@ def test_a_span_of_seconds_keeps_to_its_frames(tmp_path):
     assert sample["captions"] == "a wave"
     late = make_sample(row | {"start": 1.9, "end": 99.0}, settings(num_frames=3, **WHOLE, view="contrastive"), 0)
     assert len(late["pixel_values_videos"]) == 3
-    with pytest.raises(VideoDecodeError, match="starts at 2 s, the video ends at 2 s"):
+    with pytest.raises(VideoDecodeError, match="starts at 2 s, the last frame is at 1.96667 s"):
         make_sample(row | {"start": 2.0, "end": 3.0}, whole, 0)
 
 

@@ -464,6 +464,7 @@ class _Checks:
     numbers: Mapping[str, int]
     file_name: str | None
     check_files: bool
+    check_labels: bool
 
     def row(self, given: Record) -> dict[str, Any]:
         video, start, end = given["video"], given.get("start"), given.get("end")
@@ -482,7 +483,7 @@ class _Checks:
             raise _BadRow(f"num_frames is {num_frames!r}, expected at least 1", "Mend it.")
         return {
             "video": _address(video, self.data_root, self.check_files),
-            "label": _label(given.get("label"), self.labels, self.numbers),
+            "label": _label(given.get("label"), self.labels, self.numbers) if self.check_labels else None,
             "caption": None if _is_missing(caption) else caption,
             "start": start,
             "end": end,
@@ -504,6 +505,7 @@ def read_manifest(
     keep: Callable[[Record], bool] | None = None,
     ignore: Sequence[str] = (),
     check_files: bool = True,
+    check_labels: bool = True,
     allow_duplicates: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """Reads a list of videos row by row.
@@ -520,6 +522,7 @@ def read_manifest(
         keep: Told the record as the list has it, says whether to keep it, e.g. by a score of InternVid.
         ignore: Columns to leave out.
         check_files: Whether a path where nothing is, is an error. Addresses are not asked.
+        check_labels: Whether labels are looked at. False leaves them empty, where only the files matter.
         allow_duplicates: Whether a row may come twice. The published lists of captions have such rows anyway.
 
     Yields:
@@ -542,7 +545,7 @@ def read_manifest(
         record = {name: value for name, value in record.items() if name not in ignore}
         try:
             known = known or _layout_of(record)
-            checks = checks or _Checks(root, labels, numbers, file_name or known.file_name, check_files)
+            checks = checks or _Checks(root, labels, numbers, file_name or known.file_name, check_files, check_labels)
             if missing := known.needs - set(record):
                 raise _BadRow(f"there is no {', '.join(sorted(missing))}", "Every row needs it.")
             if split is not None:

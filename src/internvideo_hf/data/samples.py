@@ -4,7 +4,6 @@
 """
 
 import inspect
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,7 +24,7 @@ from internvideo_hf.video.sampling import BLANK, SAMPLERS
 CHANNEL_ORDERS = {"rgb": (0, 1, 2), "bgr": (2, 1, 0)}
 """Name -> the channels of an RGB frame in that order. UniFormerV2 saw Something-Something in BGR."""
 
-_AT_A_TIME = 1e-6  # frames; a time that is a frame's own, but for rounding, means that frame
+_AT_A_TIME = 1e-6  # seconds; a time that is a frame's own, but for rounding, means that frame
 
 
 def processed_view(frames: Tensor, *, processor: Callable[..., Mapping[str, Any]], randomness: Randomness) -> Tensor:
@@ -196,15 +195,17 @@ def _span(reader: VideoReader, row: Row) -> tuple[int, int]:
     start, end = row.get("start"), row.get("end")
     if start is None:
         return 0, reader.num_frames
-    fps = _frame_rate(reader, row)
-    first = math.ceil(start * fps - _AT_A_TIME)
+    seconds = reader.seconds
+    if seconds is None:
+        seconds = np.arange(reader.num_frames) / _frame_rate(reader, row)
+    first, last = np.searchsorted(seconds, [start - _AT_A_TIME, end - _AT_A_TIME]).tolist()
     if first >= reader.num_frames:
         raise VideoDecodeError(
             row["video"],
-            f"the clip starts at {start:g} s, the video ends at {reader.num_frames / fps:g} s",
+            f"the clip starts at {start:g} s, the last frame is at {seconds[-1]:g} s",
             "Check the times, and that the file is the whole source.",
         )
-    return first, max(min(math.ceil(end * fps - _AT_A_TIME), reader.num_frames), first + 1)
+    return first, max(last, first + 1)
 
 
 def _make_view(frames: Tensor, blank: Tensor, settings: SampleSettings, randomness: Randomness) -> dict[str, Tensor]:
