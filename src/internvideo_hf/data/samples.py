@@ -21,8 +21,11 @@ from internvideo_hf.video.randomness import Randomness
 from internvideo_hf.video.reader import VideoReader
 from internvideo_hf.video.sampling import BLANK, SAMPLERS
 
-CHANNEL_ORDERS = {"rgb": (0, 1, 2), "bgr": (2, 1, 0)}
-"""Name -> the channels of an RGB frame in that order. UniFormerV2 saw Something-Something in BGR."""
+CHANNEL_ORDERS: dict[str, Callable[[Tensor], Tensor]] = {
+    "rgb": lambda frames: frames,
+    "bgr": lambda frames: frames.flip(1),
+}
+"""Name -> what brings RGB frames into that order. UniFormerV2 saw Something-Something in BGR."""
 
 _AT_A_TIME = 1e-6  # seconds; a time that is a frame's own, but for rounding, means that frame
 
@@ -147,8 +150,7 @@ def make_sample(row: Row, settings: SampleSettings, seed: int, content: bytes | 
         if content is None:
             raise
         raise VideoDecodeError(row["video"], error.cause, error.advice) from error
-    order = list(CHANNEL_ORDERS[settings.channel_order])
-    frames = rearrange(torch.from_numpy(frames)[..., order], "t h w c -> t c h w")
+    frames = CHANNEL_ORDERS[settings.channel_order](rearrange(torch.from_numpy(frames), "t h w c -> t c h w"))
     blank = torch.from_numpy(indices == BLANK)
     views = repeated_views(frames, settings.num_views, lambda frames: _make_view(frames, blank, settings, randomness))
     fields = {name: [view[name] for view in views] for name in views[0]}

@@ -19,6 +19,7 @@ import torchvision.transforms.v2.functional as tv
 from einops import rearrange
 from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
+from torch.utils.data import default_collate
 
 from internvideo_hf.video.randomness import Randomness, draw_integer
 from internvideo_hf.video.transforms import FLOAT_RESIZE_METHODS, resize_exact
@@ -68,8 +69,10 @@ def normalize(frames: Tensor, *, mean: Sequence[float], std: Sequence[float]) ->
         ValueError: If the shape is wrong, or the frames are not uint8 and would be divided by 255 twice.
     """
     _check_pixels(frames)
+    # Decoders give the channels last; rows of one channel side by side make all that follows faster.
+    pixels = frames.to(torch.float32, memory_format=torch.contiguous_format)
     # Divided, because torchvision's `to_dtype` multiplies by 1 / 255, which rounds differently.
-    return tv.normalize(frames.float() / 255, list(mean), list(std))
+    return tv.normalize(pixels.div_(255), list(mean), list(std), inplace=True)
 
 
 # ---- pre-training ---------------------------------------------------------------------------------------------------
@@ -234,6 +237,8 @@ def rand_augment(
 # ---- fine-tuning ----------------------------------------------------------------------------------------------------
 
 _CROP_ATTEMPTS = 10
+_CROP_AREA = (0.08, 1.0)
+_CROP_RATIO = (0.75, 1.3333)
 _ERASE_ATTEMPTS = 100
 _ERASED_AREA = (0.02, 1 / 3)
 _ERASED_RATIO = (0.3, 1 / 0.3)
@@ -272,8 +277,8 @@ def random_resized_crop(
     frames: Tensor,
     size: int,
     *,
-    area: tuple[float, float] = (0.08, 1.0),
-    ratio: tuple[float, float] = (0.75, 1.3333),
+    area: tuple[float, float] = _CROP_AREA,
+    ratio: tuple[float, float] = _CROP_RATIO,
     method: str = "torch_bilinear",
     randomness: Randomness,
 ) -> Tensor:
@@ -403,7 +408,7 @@ def finetuning_view(
     erasing_probability: float = 0.25,
     randomness: Randomness,
 ) -> Tensor:
-    """Makes one view of a clip for classification, in the released order: normalised BEFORE it is cropped.
+    """Makes one view of a clip for classification, in the released order: normalised BEFORE it is resized.
 
     `rand_augment`, `normalize`, `random_resized_crop`, `random_flip`, `random_erasing`. Source: VideoMAE fine-tuning.
 
@@ -422,8 +427,11 @@ def finetuning_view(
     Raises:
         ValueError: If the shape, the type, the size or a probability is wrong.
     """
-    frames = normalize(rand_augment(frames, randomness=randomness), mean=mean, std=std)
-    frames = random_resized_crop(frames, size, randomness=randomness)
+    frames = rand_augment(frames, randomness=randomness)
+    top, left, height, width = _draw_resized_crop(*frames.shape[-2:], _CROP_AREA, _CROP_RATIO, randomness)
+    # Pixel by pixel, so that what lies outside the crop can be left out.
+    frames = normalize(frames[..., top : top + height, left : left + width], mean=mean, std=std)
+    frames = resize_exact(frames, (size, size), method="torch_bilinear")
     frames = random_flip(frames, probability=flip_probability, randomness=randomness)
     return random_erasing(frames, probability=erasing_probability, randomness=randomness)
 
@@ -503,4 +511,5 @@ def collate_views(videos: Sequence[Sequence[Mapping[str, object]]]) -> dict[str,
             raise ValueError(
                 f"view {number}: got the fields {sorted(view)}, expected {sorted(views[0])}; give all views the same"
             )
-    return {name: torch.stack([torch.as_tensor(view[name]) for view in views]) for name in views[0]}
+    # Not `torch.stack`: inside a worker this writes to the memory that the loader's process reads.
+    return {name: default_collate([torch.as_tensor(view[name]) for view in views]) for name in views[0]}
