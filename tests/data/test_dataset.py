@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from data.settings import IMAGENET, PIXELS, settings, write_videos
 from PIL import Image
 from torch.utils.data import DataLoader
@@ -16,6 +17,7 @@ from video.clips import decode_in_order, write_video
 from internvideo_hf.data.collation import VideoCollator
 from internvideo_hf.data.dataset import VideoDataset
 from internvideo_hf.data.failures import FailureLog, TooManyFailuresError
+from internvideo_hf.data.manifests import load_manifest
 from internvideo_hf.data.samples import SampleSettings, make_sample
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
 from internvideo_hf.video import VideoDecodeError
@@ -142,6 +144,26 @@ def test_workers_change_no_bit(rows, context):
     alone = batches(dataset, mix=True)
     assert alone[0]["labels"].shape == (6, 6)
     assert_equal(alone, batches(dataset, 2, mix=True, multiprocessing_context=context))
+
+
+def test_rows_of_a_loaded_manifest_are_as_good_as_a_list(rows, tmp_path):
+    (tmp_path / "list.csv").write_text("".join(f"{row['video']},{row['label']}\n" for row in rows))
+    loaded = load_manifest(tmp_path / "list.csv")
+    assert_equal(batches(VideoDataset(loaded, settings()), 2), batches(VideoDataset(rows, settings())))
+    assert int(VideoDataset(loaded, settings())[np.int64(3)]["labels"]) == 3
+
+
+def test_a_trainer_gets_all_of_it(with_a_bad_one, tmp_path):
+    failures = FailureLog(tmp_path / "failed.jsonl")
+    dataset = VideoDataset(with_a_bad_one, settings(), on_error="skip", failures=failures)
+    prepared = Accelerator(cpu=True).prepare(DataLoader(dataset, 3, collate_fn=VideoCollator()))
+    epochs = []
+    for epoch in (0, 1):
+        prepared.set_epoch(epoch)
+        epochs.append(list(prepared))
+    assert [len(batch["labels"]) for batch in epochs[0]] == [2, 3] and len(failures) == 1
+    first, second = (epoch[0]["pixel_values_videos"] for epoch in epochs)
+    assert not torch.equal(first, second), "set_epoch comes through"
 
 
 def test_epochs_and_seeds_draw_anew_also_in_workers_that_stay(rows):

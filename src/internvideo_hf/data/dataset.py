@@ -81,6 +81,7 @@ class VideoDataset(Dataset):
         """
         if not 0 <= index < len(self.rows):
             raise IndexError(f"index: got {index}, expected 0 to {len(self.rows) - 1}")
+        index = int(index)
         seed = sample_seed(self.seed, int(self._epoch), index)
         try:
             return make_sample(self.rows[index], self.settings, seed)
