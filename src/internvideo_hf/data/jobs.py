@@ -62,7 +62,7 @@ def each(
     """Does a task for every item, and yields (item, result) as they come; a result may be the error it ended with.
 
     With one job in this process, else in spawned ones. Items that were under way when a process died are done once
-    more, each by itself.
+    more, one after the other.
 
     Args:
         task: A function of an importable module, or a `partial` of one.
@@ -83,10 +83,11 @@ def each(
         return
     remaining = list(items)
     while remaining:
-        suspects, remaining = yield from _in_pool(task, remaining, jobs)
-        for item in suspects:
-            died, _ = yield from _in_pool(task, [item], 1)
-            if died:
+        suspects, remaining = yield from _in_pool(task, remaining, jobs, _WAITING * jobs)
+        while suspects:
+            # One at a time, so that it is plain which of them does it.
+            killers, suspects = yield from _in_pool(task, suspects, 1, 1)
+            for item in killers:
                 yield item, VideoDecodeError(name_of(item), KILLED, "Leave the video out, or encode it again.")
 
 
@@ -97,15 +98,18 @@ def _outcome(task: Callable[[Any], Any], item: Any) -> Any:
         return error
 
 
-def _in_pool(task: Callable, items: Sequence[Any], jobs: int) -> Iterator[tuple[Any, Any]]:
-    """Yields as `each`, until a process dies; returns the items that were handed out then, and those that were not."""
+def _in_pool(task: Callable, items: Sequence[Any], jobs: int, ahead: int) -> Iterator[tuple[Any, Any]]:
+    """Yields as `each`, until a process dies; returns the items that were handed out then, and those that were not.
+
+    At most `ahead` items are handed out at a time.
+    """
     remaining = list(reversed(items))
     waiting: dict[Future, Any] = {}
     context = multiprocessing.get_context("spawn")  # a decoder's threads do not survive a fork
     pool = ProcessPoolExecutor(min(jobs, len(items)), mp_context=context)
     try:
         while remaining or waiting:
-            while remaining and len(waiting) < _WAITING * jobs:
+            while remaining and len(waiting) < ahead:
                 waiting[pool.submit(_outcome, task, remaining[-1])] = remaining[-1]
                 remaining.pop()
             for future in wait(waiting, return_when=FIRST_COMPLETED).done:

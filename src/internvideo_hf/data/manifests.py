@@ -110,9 +110,9 @@ def _format_of_content(start: bytes) -> str:
     if start[:4] == b"PAR1":
         return "parquet"
     text = start.decode("utf-8", errors="replace").lstrip("\ufeff").lstrip()
-    if text[0] == "[":
+    if text[:1] == "[":
         return "json"
-    if text[0] != "{":
+    if text[:1] != "{":
         return "text"
     # A line that is an object by itself is JSON lines, but for a whole document without line breaks.
     first, _, rest = text.partition("\n")
