@@ -141,6 +141,7 @@ def test_split_and_keep_choose_rows(folder):
         ("k.csv", "[1, 2]", {}, "the name says .csv, the content is json"),
         ("k.parquet", "a.mp4 0\n", {}, "the name says .parquet, the content is text"),
         ("k.csv", " \n", {}, "it is empty"),
+        ("k.csv", "\ufeff\n", {}, "it is empty"),
         ("k.yaml", "a.mp4 0\n", {}, "ends in '.yaml'"),
     ],
 )  # fmt: skip

@@ -96,7 +96,7 @@ def _format_of(path: Path) -> str:
         raise ManifestError(
             str(path), None, f"it cannot be opened ({error.strerror})", "Check the path and its rights."
         ) from error
-    if not start.strip():
+    if not start.removeprefix(b"\xef\xbb\xbf").strip():
         raise ManifestError(str(path), None, "it is empty", "Write it again, a row for each video.")
     found = _format_of_content(start)
     if found not in _NAMES_OF_FORMATS[suffix]:
