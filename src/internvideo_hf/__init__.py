@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 # Public name -> the module that defines it.
 _EXPORTS = {
     "CheckpointError": "internvideo_hf.conversion.errors",
+    "FailureLog": "internvideo_hf.data.failures",
     "InternVideoMAEConfig": "internvideo_hf.models.internvideo_mae.configuration_internvideo_mae",
     "InternVideoMAEForPreTraining": "internvideo_hf.models.internvideo_mae.modeling_internvideo_mae",
     "InternVideoMAEForVideoClassification": "internvideo_hf.models.internvideo_mae.modeling_internvideo_mae",
@@ -22,7 +23,10 @@ _EXPORTS = {
     "InternVideoProcessor": "internvideo_hf.processing.processing",
     "InternVideoVideoProcessor": "internvideo_hf.processing.video_processing",
     "FeatureExtractor": "internvideo_hf.extraction",
+    "ManifestError": "internvideo_hf.data.manifests",
     "MultiViewVideoClassificationPipeline": "internvideo_hf.pipelines.multi_view_video_classification",
+    "SampleSettings": "internvideo_hf.data.samples",
+    "ShardDataset": "internvideo_hf.data.shards",
     "UniFormerV2Config": "internvideo_hf.models.uniformerv2.configuration_uniformerv2",
     "UniFormerV2ForVideoClassification": "internvideo_hf.models.uniformerv2.modeling_uniformerv2",
     "UniFormerV2Model": "internvideo_hf.models.uniformerv2.modeling_uniformerv2",
@@ -31,11 +35,14 @@ _EXPORTS = {
     "ViCLIPModel": "internvideo_hf.models.viclip.modeling_viclip",
     "ViCLIPVisionConfig": "internvideo_hf.models.viclip.configuration_viclip",
     "ViCLIPVisionModel": "internvideo_hf.models.viclip.modeling_viclip",
+    "VideoCollator": "internvideo_hf.data.collation",
+    "VideoDataset": "internvideo_hf.data.dataset",
     "VideoDecodeError": "internvideo_hf.video",
     "VideoReader": "internvideo_hf.video",
     "ZeroShotVideoClassificationPipeline": "internvideo_hf.pipelines.zero_shot_video_classification",
     "convert_checkpoint": "internvideo_hf.conversion",
     "initialize_from_clip": "internvideo_hf.conversion",
+    "load_manifest": "internvideo_hf.data.manifests",
     "merge_checkpoints": "internvideo_hf.conversion",
 }
 

@@ -33,6 +33,7 @@ ADAPTERS = {
     "videomae_schedules": training.videomae_schedules,
     "videomae_frame_indices": sampling.videomae_frame_indices,
     "videomae_masks": videomae_data.videomae_masks,
+    "videomae_mixup": videomae_data.videomae_mixup,
     "videomae_preprocessing": videomae_data.videomae_preprocessing,
     "videomae_repeated_sampling": videomae_data.videomae_repeated_sampling,
     "videomae_score_merging": videomae_data.videomae_score_merging,

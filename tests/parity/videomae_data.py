@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from einops import rearrange, repeat
+from torch.nn.functional import cross_entropy
 
 from internvideo_hf.evaluation.score_merging import merge_views, read_views, top_k_accuracy
 from internvideo_hf.video.augment import (
@@ -17,6 +18,7 @@ from internvideo_hf.video.augment import (
     repeated_views,
 )
 from internvideo_hf.video.masking import MASKS
+from internvideo_hf.video.mixup import mix_batch
 from internvideo_hf.video.randomness import Randomness
 from internvideo_hf.video.transforms import crop, resize_short_side
 from parity.compare import Comparison, load_config, load_tensors
@@ -142,6 +144,34 @@ def videomae_repeated_sampling(folder: Path, tmp_path: Path) -> None:
 def _replay(views: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
     remaining = iter(views)
     return lambda frames: next(remaining)
+
+
+# ---- mixup and cutmix -----------------------------------------------------------------------------------------------
+
+
+def videomae_mixup(folder: Path, tmp_path: Path) -> None:
+    config, stored = load_config(folder), load_tensors(folder)
+    assert config["mode"] == "batch"
+    given = ("x", "labels", "logits")
+    comparison = Comparison(stored, inputs=tuple(name for name in stored if name.rpartition(".")[2] in given))
+    for entry in config["entries"]:
+        key = entry["key"]
+        clips = rearrange(stored[f"{key}.x"], "b c t h w -> b t c h w")
+        mixed, targets = mix_batch(
+            clips,
+            stored[f"{key}.labels"],
+            config["num_classes"],
+            mixup_alpha=entry["mixup_alpha"],
+            cutmix_alpha=entry["cutmix_alpha"],
+            probability=config["prob"],
+            switch_probability=config["switch_prob"],
+            smoothing=config["label_smoothing"],
+            generator=np.random.RandomState(entry["numpy_seed"]),
+        )
+        comparison.close(f"{key}.mixed", rearrange(mixed, "b t c h w -> b c t h w"), **exact)
+        comparison.close(f"{key}.targets", targets)
+        comparison.close(f"{key}.loss", cross_entropy(stored[f"{key}.logits"], targets))
+    comparison.finish()
 
 
 # ---- test scores ----------------------------------------------------------------------------------------------------

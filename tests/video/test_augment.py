@@ -11,6 +11,7 @@ from torch import Tensor
 from internvideo_hf.video import augment
 from internvideo_hf.video.augment import (
     collate_views,
+    contrastive_view,
     finetuning_view,
     multi_scale_crop,
     normalize,
@@ -306,3 +307,17 @@ SEEDED = {"randomness": Randomness.seeded(0)}
 def test_errors(call, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_contrastive_view_keeps_half_of_the_picture_at_least():
+    frames = torch.arange(64, dtype=torch.uint8)[None, None, None, :].expand(2, 3, 64, 64)
+    widths = []
+    for seed in range(20):
+        view = contrastive_view(frames, 16, mean=(0, 0, 0), std=(1, 1, 1), randomness=Randomness.seeded(seed))
+        assert view.shape == (2, 3, 16, 16) and torch.equal(view[0], view[1])
+        columns = view[0, 0, 0] * 255
+        assert columns.diff().sign().unique().numel() == 1, "a flip at most"
+        widths.append(abs(float(columns[-1] - columns[0])))
+    assert min(widths) > 64 * (0.5 * 3 / 4) ** 0.5 * 0.9 and len(set(widths)) > 5
+    with pytest.raises(ValueError, match="expected uint8"):
+        contrastive_view(frames.float(), 16, mean=(0, 0, 0), std=(1, 1, 1), randomness=Randomness.seeded(0))

@@ -812,3 +812,11 @@ def test_a_forked_child_that_only_drops_the_readers_ends(plain):
         "os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
     )
     assert subprocess.run([sys.executable, "-c", script], timeout=40).returncode == 7
+
+
+def test_seconds_are_the_times_of_the_frames(tmp_path):
+    uneven = [0, 1, 2, 6, 7, 12]
+    path = write_video(tmp_path / "v.mkv", 6, times=uneven, shift=9)
+    with VideoReader(path) as reader:
+        np.testing.assert_allclose(reader.seconds, np.array(uneven) / 30, atol=1e-3)
+    assert VideoReader(np.zeros((2, 8, 8, 3), np.uint8), fps=5).seconds is None

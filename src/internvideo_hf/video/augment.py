@@ -19,9 +19,10 @@ import torchvision.transforms.v2.functional as tv
 from einops import rearrange
 from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
+from torch.utils.data import default_collate
 
 from internvideo_hf.video.randomness import Randomness, draw_integer
-from internvideo_hf.video.transforms import resize_exact
+from internvideo_hf.video.transforms import FLOAT_RESIZE_METHODS, resize_exact
 
 # ---- shared pieces --------------------------------------------------------------------------------------------------
 
@@ -68,8 +69,10 @@ def normalize(frames: Tensor, *, mean: Sequence[float], std: Sequence[float]) ->
         ValueError: If the shape is wrong, or the frames are not uint8 and would be divided by 255 twice.
     """
     _check_pixels(frames)
+    # Decoders give the channels last; rows of one channel side by side make all that follows faster.
+    pixels = frames.to(torch.float32, memory_format=torch.contiguous_format)
     # Divided, because torchvision's `to_dtype` multiplies by 1 / 255, which rounds differently.
-    return tv.normalize(frames.float() / 255, list(mean), list(std))
+    return tv.normalize(pixels.div_(255), list(mean), list(std), inplace=True)
 
 
 # ---- pre-training ---------------------------------------------------------------------------------------------------
@@ -234,6 +237,8 @@ def rand_augment(
 # ---- fine-tuning ----------------------------------------------------------------------------------------------------
 
 _CROP_ATTEMPTS = 10
+_CROP_AREA = (0.08, 1.0)
+_CROP_RATIO = (0.75, 1.3333)
 _ERASE_ATTEMPTS = 100
 _ERASED_AREA = (0.02, 1 / 3)
 _ERASED_RATIO = (0.3, 1 / 0.3)
@@ -272,21 +277,23 @@ def random_resized_crop(
     frames: Tensor,
     size: int,
     *,
-    area: tuple[float, float] = (0.08, 1.0),
-    ratio: tuple[float, float] = (0.75, 1.3333),
+    area: tuple[float, float] = _CROP_AREA,
+    ratio: tuple[float, float] = _CROP_RATIO,
+    method: str = "torch_bilinear",
     randomness: Randomness,
 ) -> Tensor:
-    """Cuts a random rectangle out of the clip and resizes it to a square, bilinear, without antialias.
+    """Cuts a random rectangle out of the clip and resizes it to a square; by default bilinear, without antialias.
 
     After 10 rectangles that do not fit: the central one that comes closest to the whole frame. Draws, for each
     rectangle: `python`, area and ratio; `numpy`, one that is not used; where it fits, `python`, first row and first
     column. Source: VideoMAE fine-tuning.
 
     Args:
-        frames: Shape (frames, channels, height, width), float.
+        frames: Shape (frames, channels, height, width), of a type that the method takes: float for the default.
         size: Side of the square in pixels.
         area: Lowest and highest share of the frame's area, in (0, 1]; uniform.
         ratio: Lowest and highest width by height; log-uniform. The released 1.3333 is not quite 4/3.
+        method: Name in `RESIZE_METHODS`.
         randomness: Source of the draws.
 
     Returns:
@@ -295,9 +302,9 @@ def random_resized_crop(
     Raises:
         ValueError: If the shape, the type or the size is wrong.
     """
-    _check_normalized(frames)
+    (_check_normalized if method in FLOAT_RESIZE_METHODS else _check_frames)(frames)
     top, left, height, width = _draw_resized_crop(*frames.shape[-2:], area, ratio, randomness)
-    return resize_exact(frames[..., top : top + height, left : left + width], (size, size), method="torch_bilinear")
+    return resize_exact(frames[..., top : top + height, left : left + width], (size, size), method=method)
 
 
 def random_flip(frames: Tensor, *, probability: float = 0.5, randomness: Randomness) -> Tensor:
@@ -401,7 +408,7 @@ def finetuning_view(
     erasing_probability: float = 0.25,
     randomness: Randomness,
 ) -> Tensor:
-    """Makes one view of a clip for classification, in the released order: normalised BEFORE it is cropped.
+    """Makes one view of a clip for classification, in the released order: normalised BEFORE it is resized.
 
     `rand_augment`, `normalize`, `random_resized_crop`, `random_flip`, `random_erasing`. Source: VideoMAE fine-tuning.
 
@@ -420,10 +427,49 @@ def finetuning_view(
     Raises:
         ValueError: If the shape, the type, the size or a probability is wrong.
     """
-    frames = normalize(rand_augment(frames, randomness=randomness), mean=mean, std=std)
-    frames = random_resized_crop(frames, size, randomness=randomness)
+    frames = rand_augment(frames, randomness=randomness)
+    top, left, height, width = _draw_resized_crop(*frames.shape[-2:], _CROP_AREA, _CROP_RATIO, randomness)
+    # Pixel by pixel, so that what lies outside the crop can be left out.
+    frames = normalize(frames[..., top : top + height, left : left + width], mean=mean, std=std)
+    frames = resize_exact(frames, (size, size), method="torch_bilinear")
     frames = random_flip(frames, probability=flip_probability, randomness=randomness)
     return random_erasing(frames, probability=erasing_probability, randomness=randomness)
+
+
+def contrastive_view(
+    frames: Tensor,
+    size: int,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    area: tuple[float, float] = (0.5, 1.0),
+    flip_probability: float = 0.5,
+    randomness: Randomness,
+) -> Tensor:
+    """Makes one view of a clip for training with texts: `random_resized_crop`, bicubic, `random_flip`, `normalize`.
+
+    Source: ViCLIP training. The distribution is the released one; the draws are this module's, not torchvision's.
+
+    Args:
+        frames: RGB, shape (frames, 3, height, width), uint8.
+        size: Side of the square in pixels.
+        mean: One number a channel, in [0, 1].
+        std: One number a channel, in [0, 1].
+        area: Lowest and highest share of the frame's area, in (0, 1].
+        flip_probability: Chance to swap left and right; 0 for captions that tell left from right.
+        randomness: Source of the draws.
+
+    Returns:
+        float32, shape (frames, 3, size, size).
+
+    Raises:
+        ValueError: If the shape, the type, the size or a probability is wrong.
+    """
+    _check_pixels(frames)
+    cropped = random_resized_crop(
+        frames, size, area=area, ratio=(3 / 4, 4 / 3), method="torchvision_bicubic", randomness=randomness
+    )
+    return normalize(random_flip(cropped, probability=flip_probability, randomness=randomness), mean=mean, std=std)
 
 
 def repeated_views(frames: Tensor, num_views: int, make_view: Callable[[Tensor], Tensor]) -> list[Tensor]:
@@ -465,4 +511,5 @@ def collate_views(videos: Sequence[Sequence[Mapping[str, object]]]) -> dict[str,
             raise ValueError(
                 f"view {number}: got the fields {sorted(view)}, expected {sorted(views[0])}; give all views the same"
             )
-    return {name: torch.stack([torch.as_tensor(view[name]) for view in views]) for name in views[0]}
+    # Not `torch.stack`: inside a worker this writes to the memory that the loader's process reads.
+    return {name: default_collate([torch.as_tensor(view[name]) for view in views]) for name in views[0]}

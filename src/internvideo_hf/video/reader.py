@@ -118,6 +118,14 @@ class VideoReader:
         return metadata.num_frames / self._given_fps if self._given_fps else None
 
     @property
+    def seconds(self) -> np.ndarray | None:
+        """Time of each frame, float64 `(num_frames,)`, rising, 0 for the first; `None` where the file has no times."""
+        metadata = self._metadata()
+        if not isinstance(metadata, FrameIndex) or metadata.pts is None:
+            return None
+        return metadata.seconds - metadata.seconds[0]
+
+    @property
     def height(self) -> int:
         """Pixels from top to bottom of the first frame, as `read` returns it."""
         return self._size()[0]

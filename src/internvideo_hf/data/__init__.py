@@ -1,0 +1,4 @@
+"""From lists of videos to batches: manifests, samples, shards, collation; finding bad files and making files smaller.
+
+The library `datasets` comes with the extra `train`, and is imported by the functions that need it only.
+"""

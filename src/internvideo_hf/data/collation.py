@@ -1,0 +1,86 @@
+"""Samples as batches: views of a video together, bad samples left out, mixup at the end."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from internvideo_hf.data.failures import TooManyFailuresError
+from internvideo_hf.data.samples import Sample
+from internvideo_hf.video.augment import collate_views
+from internvideo_hf.video.mixup import mix_batch
+
+_OF_EACH_VIEW = ("pixel_values_videos", "bool_masked_pos")
+
+
+class VideoCollator:
+    """Makes a batch of samples, as `collate_fn` of a data loader and `data_collator` of a Trainer.
+
+    Args:
+        tokenize: Turns a list of captions into tensors with an axis of captions, such as a tokenizer with
+            `padding=True, return_tensors="pt"` given. Where None, `captions` stays a list of texts.
+        mixup: None, or options of `mix_batch`, `num_labels` among them: `labels` then become probabilities.
+    """
+
+    def __init__(
+        self,
+        *,
+        tokenize: Callable[[list[str]], Mapping[str, Tensor]] | None = None,
+        mixup: Mapping[str, Any] | None = None,
+    ):
+        if mixup is not None and "num_labels" not in mixup:
+            raise ValueError(f"mixup: got {sorted(mixup)}, expected num_labels among them; add the number of classes")
+        self.tokenize = tokenize
+        self.mixup = mixup
+
+    def __call__(self, samples: Sequence[Sample]) -> dict[str, Any]:
+        """Stack samples: all views of a video, then the next video's.
+
+        Returns:
+            `pixel_values_videos`, float32, shape (videos * views, frames, channels, height, width); what else the
+            samples have, repeated for each view: `labels`, int64, shape (videos * views,), or float32,
+            (videos * views, num_labels) with mixup; `bool_masked_pos`, bool, (videos * views, tokens); the captions.
+
+        Raises:
+            TooManyFailuresError: If no sample of the batch could be read.
+            ValueError: If samples have different fields, or mixup lacks labels.
+        """
+        read = [sample for sample in samples if "failure" not in sample]
+        if not read:
+            raise TooManyFailuresError(
+                f"None of the {len(samples)} videos of a batch can be read; the last: {samples[-1]['failure']} Train "
+                "with larger batches, or leave out what `internvideo scan` finds."
+            )
+        videos = [_views(sample) for sample in read]
+        captions = [view.pop("captions") for views in videos for view in views if "captions" in view]
+        batch: dict[str, Any] = collate_views(videos)
+        if captions and len(captions) != len(batch["pixel_values_videos"]):
+            raise ValueError(
+                f"captions: got {len(captions)} for {len(batch['pixel_values_videos'])} views, expected one for each; "
+                "give every row a caption, or none"
+            )
+        if captions:
+            batch.update({"captions": captions} if self.tokenize is None else self.tokenize(captions))
+        if self.mixup is not None:
+            self._mix(batch, [sample["seed"] for sample in read])
+        return batch
+
+    def _mix(self, batch: dict[str, Any], seeds: list[int]) -> None:
+        if "labels" not in batch:
+            raise ValueError("mixup: got samples without labels, expected a label for each; add them to the manifest")
+        # From the samples' own seeds, so that it does not matter which worker makes the batch.
+        generator = np.random.RandomState(np.random.SeedSequence(seeds).generate_state(1)[0])
+        batch["pixel_values_videos"], batch["labels"] = mix_batch(
+            batch["pixel_values_videos"], batch["labels"], **self.mixup, generator=generator
+        )
+
+
+def _views(sample: Sample) -> list[dict[str, Any]]:
+    sample = {name: value for name, value in sample.items() if name != "seed"}
+    if sample["pixel_values_videos"].ndim == 4:
+        return [sample]
+    views = range(len(sample["pixel_values_videos"]))
+    return [
+        {name: value[view] if name in _OF_EACH_VIEW else value for name, value in sample.items()} for view in views
+    ]

@@ -1,0 +1,92 @@
+"""Rows as training and evaluation samples, by index."""
+
+from collections.abc import Sequence
+
+import torch
+from torch.utils.data import Dataset
+
+from internvideo_hf.data.failures import FailureLog
+from internvideo_hf.data.samples import Row, Sample, SampleSettings, make_sample, sample_seed
+from internvideo_hf.video.errors import VideoDecodeError
+
+ON_ERROR = ("raise", "skip")
+
+
+def check_policy(on_error: str, failures: FailureLog | None) -> None:
+    """Refuse a policy that is unknown, or that would leave out videos without a trace.
+
+    Raises:
+        ValueError: If it is.
+    """
+    if on_error not in ON_ERROR:
+        raise ValueError(f"on_error: got {on_error!r}, expected one of {', '.join(ON_ERROR)}; check the spelling")
+    if (on_error == "skip") != (failures is not None):
+        raise ValueError(
+            f"on_error={on_error!r} came with failures={failures!r}, expected a FailureLog with 'skip' and none with "
+            "'raise'; no video is left out without a trace"
+        )
+
+
+class VideoDataset(Dataset):
+    """Samples of the rows of a manifest, decoded when they are asked for, in the worker that asks.
+
+    A sample depends on `seed`, the epoch and its index alone: any number of workers and processes gives the same bits.
+    No reader is kept, so workers may be forked or spawned.
+
+    Args:
+        rows: A `datasets.Dataset` from `load_manifest`, or a list of such dicts.
+        settings: How a row becomes a sample.
+        seed: At least 0.
+        on_error: "raise", or "skip": a video that cannot be read gives `{"failure": ...}`, which `VideoCollator`
+            leaves out, so that its batch is smaller. It never becomes another video.
+        failures: With "skip", the record that ends the run when too many fail.
+
+    Raises:
+        ValueError: If there are no rows, or the policy is unknown.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[Row],
+        settings: SampleSettings,
+        *,
+        seed: int = 0,
+        on_error: str = "raise",
+        failures: FailureLog | None = None,
+    ):
+        check_policy(on_error, failures)
+        if len(rows) == 0:
+            raise ValueError("rows: got none, expected at least one; check the manifest")
+        self.rows = rows
+        self.settings = settings
+        self.seed = seed
+        self.failures = failures
+        # In shared memory: workers that outlive an epoch see the next one's number.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw anew: call it before an epoch's iterator is made, as Trainer and Accelerate do."""
+        self._epoch.fill_(epoch)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Make the sample of a row; see `make_sample`.
+
+        Raises:
+            IndexError: If there is no such row.
+            VideoDecodeError: If the video cannot be read and the policy is "raise".
+            TooManyFailuresError: If the policy is "skip" and too many cannot be read.
+        """
+        if not 0 <= index < len(self.rows):
+            raise IndexError(f"index: got {index}, expected 0 to {len(self.rows) - 1}")
+        index = int(index)
+        seed = sample_seed(self.seed, int(self._epoch), index)
+        try:
+            return make_sample(self.rows[index], self.settings, seed)
+        except VideoDecodeError as error:
+            if self.failures is None:
+                raise
+            self.failures.add(index, error, len(self.rows))
+            return {"failure": str(error)}

@@ -1,0 +1,227 @@
+"""What becomes of a row of a manifest: frames are chosen, decoded once, and made into one or several views.
+
+`SampleSettings` says how, by names and numbers only, so that a recipe can hold it. Every draw comes from one seed.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from internvideo_hf.video.augment import contrastive_view, finetuning_view, pretraining_view, repeated_views
+from internvideo_hf.video.choice import choose
+from internvideo_hf.video.errors import VideoDecodeError
+from internvideo_hf.video.masking import MASKS
+from internvideo_hf.video.randomness import Randomness
+from internvideo_hf.video.reader import VideoReader
+from internvideo_hf.video.sampling import BLANK, SAMPLERS
+
+CHANNEL_ORDERS: dict[str, Callable[[Tensor], Tensor]] = {
+    "rgb": lambda frames: frames,
+    "bgr": lambda frames: frames.flip(1),
+}
+"""Name -> what brings RGB frames into that order. UniFormerV2 saw Something-Something in BGR."""
+
+_AT_A_TIME = 1e-6  # seconds; a time that is a frame's own, but for rounding, means that frame
+
+
+def processed_view(frames: Tensor, *, processor: Callable[..., Mapping[str, Any]], randomness: Randomness) -> Tensor:
+    """Makes the view that a video processor makes, for evaluation: nothing is drawn.
+
+    Args:
+        frames: RGB, shape (frames, 3, height, width), uint8.
+        processor: A video processor of this package.
+        randomness: Not used; here because every view takes it.
+
+    Returns:
+        float32, shape (frames, 3, height, width) of the processor's size.
+    """
+    options = {"do_sample_frames": False, "num_clips": 1, "num_crops": 1, "return_tensors": "pt"}
+    return processor(rearrange(frames, "t c h w -> t h w c").numpy(), **options)["pixel_values_videos"][0]
+
+
+VIEWS: dict[str, Callable[..., Tensor]] = {
+    "pretraining": pretraining_view,
+    "finetuning": finetuning_view,
+    "contrastive": contrastive_view,
+    "processor": processed_view,
+}
+"""Name in a config -> function (frames, **options, randomness) -> pixels. pretraining: VideoMAE. finetuning: VideoMAE,
+and UniFormerV2 with erasing_probability=0; flip_probability=0 for Something-Something. contrastive: ViCLIP."""
+
+Row = Mapping[str, Any]
+Sample = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class SampleSettings:
+    """How a row becomes a sample.
+
+    Args:
+        num_frames: Frames of a clip.
+        sampler: Name in `SAMPLERS`: which frames.
+        view: Name in `VIEWS`: what is done to their pixels.
+        sampler_options: Options of the rule, such as `{"sampling_rate": 4}`.
+        view_options: Options of the view, such as `{"size": 224, "mean": [...], "std": [...]}`.
+        num_views: Views of the same frames, each drawn anew (repeated sampling).
+        mask: None, or the mask of every view: `{"mask": name in MASKS, "mask_ratio", "patch_size", "tubelet_size"}`.
+        channel_order: Name in `CHANNEL_ORDERS`: what the view is given.
+        backend: Decoder, see `VideoReader`.
+
+    Raises:
+        ValueError: If a name or an option is unknown or missing, or a number is not positive.
+    """
+
+    num_frames: int
+    sampler: str
+    view: str
+    sampler_options: Mapping[str, Any] = field(default_factory=dict)
+    view_options: Mapping[str, Any] = field(default_factory=dict)
+    num_views: int = 1
+    mask: Mapping[str, Any] | None = None
+    channel_order: str = "rgb"
+    backend: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("num_frames", "num_views"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: got {getattr(self, name)}, expected at least 1; correct the recipe")
+        choose(CHANNEL_ORDERS, self.channel_order, "channel_order")
+        _check_options("sampler_options", choose(SAMPLERS, self.sampler, "sampler"), self.sampler_options)
+        _check_options("view_options", choose(VIEWS, self.view, "view"), self.view_options)
+        if self.mask is not None:
+            wanted = {"mask", "mask_ratio", "patch_size", "tubelet_size"}
+            if set(self.mask) != wanted:
+                raise ValueError(f"mask: got {sorted(self.mask)}, expected {sorted(wanted)}; correct the recipe")
+            choose(MASKS, self.mask["mask"], "mask")
+
+
+# What `make_sample` fills in by itself.
+_FILLED_IN = ("frames", "length", "num_frames", "num_clips", "generator", "randomness", "fps")
+
+
+def _check_options(name: str, function: Callable, options: Mapping[str, Any]) -> None:
+    parameters = {key: value for key, value in inspect.signature(function).parameters.items() if key not in _FILLED_IN}
+    missing = [key for key, value in parameters.items() if value.default is value.empty and key not in options]
+    unknown = [key for key in options if key not in parameters]
+    if missing or unknown:
+        raise ValueError(
+            f"{name}: unknown are {unknown}, missing are {missing}; {function.__name__} takes {list(parameters)}; "
+            "correct the recipe"
+        )
+
+
+def sample_seed(seed: int, epoch: int, index: int) -> int:
+    """Mixes three numbers into the seed of one sample, in [0, 2**32).
+
+    A sample so depends on nothing else: not on the number of workers or processes, nor on the order of samples.
+    """
+    return int(np.random.SeedSequence([seed, epoch, index]).generate_state(1)[0])
+
+
+def make_sample(row: Row, settings: SampleSettings, seed: int, content: bytes | None = None) -> Sample:
+    """Reads the clip of a row and makes its views.
+
+    Args:
+        row: With `video`, and what else is known of `label`, `caption`, `start`, `end`, `num_frames`.
+        settings: How.
+        seed: In [0, 2**32); two calls with one seed give the same sample, bit for bit.
+        content: The bytes of the video file; where None they are read from `row["video"]`.
+
+    Returns:
+        `pixel_values_videos`, float32, shape (num_frames, 3, height, width), with more than one view (num_views, ...);
+        with a mask `bool_masked_pos`, bool, shape (tokens,) or (num_views, tokens), True = hidden; `labels`, int64,
+        shape (), and `captions`, text, where the row has them; and `seed`.
+
+    Raises:
+        VideoDecodeError: If the frames cannot be had. It names the row's video, also where `content` is given.
+    """
+    randomness = Randomness.seeded(seed)
+    try:
+        with VideoReader(row["video"] if content is None else content, backend=settings.backend) as reader:
+            indices = _choose_frames(reader, row, settings, randomness)
+            frames = reader.read(np.where(indices == BLANK, 0, indices))
+    except VideoDecodeError as error:
+        if content is None:
+            raise
+        raise VideoDecodeError(row["video"], error.cause, error.advice) from error
+    frames = CHANNEL_ORDERS[settings.channel_order](rearrange(torch.from_numpy(frames), "t h w c -> t c h w"))
+    blank = torch.from_numpy(indices == BLANK)
+    views = repeated_views(frames, settings.num_views, lambda frames: _make_view(frames, blank, settings, randomness))
+    fields = {name: [view[name] for view in views] for name in views[0]}
+    sample: Sample = {
+        name: values[0] if settings.num_views == 1 else torch.stack(values) for name, values in fields.items()
+    }
+    if row.get("label") is not None:
+        sample["labels"] = torch.tensor(row["label"])
+    if row.get("caption") is not None:
+        sample["captions"] = row["caption"]
+    return {**sample, "seed": seed}
+
+
+def _choose_frames(reader: VideoReader, row: Row, settings: SampleSettings, randomness: Randomness) -> np.ndarray:
+    """Indices of the clip's frames, or `BLANK`, int64, shape (num_frames,)."""
+    listed = row.get("num_frames")
+    if listed is not None and reader.num_frames < listed:
+        raise VideoDecodeError(
+            row["video"],
+            f"the list says {listed} frames, {reader.num_frames} can be read",
+            "Extract or download them again.",
+        )
+    first, last = _span(reader, row)
+    rule = SAMPLERS[settings.sampler]
+    wanted, options = inspect.signature(rule).parameters, dict(settings.sampler_options)
+    if "generator" in wanted:
+        options["generator"] = randomness.numpy
+    if "fps" in wanted:
+        options["fps"] = _frame_rate(reader, row)
+    indices = rule(last - first, settings.num_frames, 1, **options)[0]
+    return np.where(indices == BLANK, BLANK, indices + first)
+
+
+def _frame_rate(reader: VideoReader, row: Row) -> float:
+    if reader.fps is None:
+        raise VideoDecodeError(
+            row["video"], "it has no frame rate, and seconds are asked for", "Use a video file, or another sampler."
+        )
+    return reader.fps
+
+
+def _span(reader: VideoReader, row: Row) -> tuple[int, int]:
+    """First frame, and the one behind the last: those that begin within [start, end) seconds."""
+    start, end = row.get("start"), row.get("end")
+    if start is None:
+        return 0, reader.num_frames
+    seconds = reader.seconds
+    if seconds is None:
+        seconds = np.arange(reader.num_frames) / _frame_rate(reader, row)
+    first, last = np.searchsorted(seconds, [start - _AT_A_TIME, end - _AT_A_TIME]).tolist()
+    if first >= reader.num_frames:
+        raise VideoDecodeError(
+            row["video"],
+            f"the clip starts at {start:g} s, the last frame is at {seconds[-1]:g} s",
+            "Check the times, and that the file is the whole source.",
+        )
+    return first, max(last, first + 1)
+
+
+def _make_view(frames: Tensor, blank: Tensor, settings: SampleSettings, randomness: Randomness) -> dict[str, Tensor]:
+    pixels = VIEWS[settings.view](frames, **settings.view_options, randomness=randomness)
+    if blank.any():
+        pixels = pixels.masked_fill(blank[:, None, None, None], 0)
+    view = {"pixel_values_videos": pixels}
+    if settings.mask is not None:
+        # After the pixels, from the same streams: the order of the original (golden case vm_preprocess).
+        view["bool_masked_pos"] = _make_mask(pixels.shape, settings.mask, randomness)
+    return view
+
+
+def _make_mask(shape: Sequence[int], mask: Mapping[str, Any], randomness: Randomness) -> Tensor:
+    patch, tubelet = mask["patch_size"], mask["tubelet_size"]
+    grid = (shape[0] // tubelet, shape[2] // patch, shape[3] // patch)
+    return torch.from_numpy(MASKS[mask["mask"]](grid, mask["mask_ratio"], generator=randomness.numpy))

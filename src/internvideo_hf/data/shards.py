@@ -1,0 +1,295 @@
+"""Videos in tar files (the layout of WebDataset), read from front to back, for data that does not fit a disk.
+
+A sample is two members of one name: the video, `000000012.mp4`, and its row, `000000012.json`. Files written by other
+tools are read, too: a `.txt` beside a video is its caption, a `.cls` its label.
+"""
+
+import hashlib
+import io
+import json
+import random
+import tarfile
+import urllib.request
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import IterableDataset, get_worker_info
+
+from internvideo_hf.data.dataset import check_policy
+from internvideo_hf.data.failures import FailureLog
+from internvideo_hf.data.jobs import VIDEO_SUFFIXES
+from internvideo_hf.data.manifests import COLUMNS
+from internvideo_hf.data.samples import Row, Sample, SampleSettings, make_sample, sample_seed
+from internvideo_hf.video.errors import VideoDecodeError
+from internvideo_hf.video.sources import check_path, is_url
+
+INDEX = "shards.json"
+_TIMEOUT = 60  # seconds without data from a server
+_DAMAGED = "Copy or write the shard again."
+
+
+# ---- writing --------------------------------------------------------------------------------------------------------
+
+
+def write_shards(
+    rows: Sequence[Row],
+    folder: str | Path,
+    *,
+    samples_per_shard: int = 500,
+    on_shard: Callable[[], object] = lambda: None,
+) -> list[VideoDecodeError]:
+    """Packs the videos of a manifest into tar files, byte for byte.
+
+    Shards appear whole or not at all; after a kill, the same call goes on. Shuffle the rows before: what stands in one
+    shard is read together.
+
+    Args:
+        rows: Rows of a manifest; video files only.
+        folder: Where the shards go, with `shards.json`, which lists them.
+        samples_per_shard: Rows of a shard.
+        on_shard: Is called after each shard.
+
+    Returns:
+        What is wrong with videos that were left out because nothing is there, or no file. They are in no shard.
+
+    Raises:
+        ValueError: If there are no rows, or a number is below 1.
+        FileExistsError: If the folder holds shards of other rows.
+    """
+    if len(rows) == 0 or samples_per_shard < 1:
+        raise ValueError(
+            f"rows, samples_per_shard: got {len(rows)} rows and {samples_per_shard}, expected at least 1 of each; "
+            "check the manifest"
+        )
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256(str(samples_per_shard).encode())
+    for row in rows:
+        digest.update(json.dumps(dict(row), sort_keys=True).encode())
+    index = {"rows": len(rows), "samples_per_shard": samples_per_shard, "sha256": digest.hexdigest()}
+    _claim(folder, index)
+    failures = []
+    for first in range(0, len(rows), samples_per_shard):
+        numbers = range(first, min(first + samples_per_shard, len(rows)))
+        path = folder / f"{first // samples_per_shard:06d}.tar"
+        good = []
+        for number in numbers:
+            try:
+                good.append((number, _video_file(rows[number]["video"])))
+            except VideoDecodeError as error:
+                failures.append(error)
+        if good and not path.exists():
+            unfinished = path.with_name(f".unfinished-{path.name}")
+            with tarfile.open(unfinished, "w") as shard:
+                for number, file in good:
+                    _add(shard, number, file, rows[number])
+            unfinished.replace(path)
+        on_shard()
+    return failures
+
+
+def _claim(folder: Path, index: dict[str, Any]) -> None:
+    path = folder / INDEX
+    if path.exists() and json.loads(path.read_text(encoding="utf-8")) != index:
+        raise FileExistsError(f"{folder} holds shards of other rows. Choose another folder, or delete it.")
+    if not path.exists() and any(folder.glob("*.tar")):
+        raise FileExistsError(f"{folder} holds tar files of something else. Choose another folder.")
+    unfinished = folder / f".unfinished-{INDEX}"
+    unfinished.write_text(json.dumps(index, indent=1), encoding="utf-8")
+    unfinished.replace(path)
+
+
+def _video_file(video: str) -> Path:
+    if is_url(video):
+        raise VideoDecodeError(video, "it is an address", "Download it first.")
+    path = check_path(video)
+    if path.is_dir():
+        raise VideoDecodeError(video, "it is a folder", "Encode its frames as a video first.")
+    return path
+
+
+def _add(shard: tarfile.TarFile, number: int, file: Path, row: Row) -> None:
+    facts = json.dumps({name: value for name, value in row.items() if value is not None}, ensure_ascii=False).encode()
+    about = tarfile.TarInfo(f"{number:09d}.json")
+    about.size = len(facts)
+    # The row first: when the video comes, everything is known.
+    shard.addfile(about, io.BytesIO(facts))
+    member = tarfile.TarInfo(f"{number:09d}{file.suffix.lower()}")
+    member.size = file.stat().st_size
+    with file.open("rb") as content:
+        shard.addfile(member, content)
+
+
+# ---- reading --------------------------------------------------------------------------------------------------------
+
+
+class ShardDataset(IterableDataset):
+    """Samples of tar files, decoded in the worker that reads the file.
+
+    A sample depends on `seed`, the epoch and its name in the shard; the ORDER on the number of workers besides, as
+    shards are dealt out to them. Under the policy "skip" a video that cannot be read is left out.
+
+    Shards are split over `world_size` processes here. Leave that at 1 where Accelerate or Trainer prepares the loader:
+    they deal out the samples among the processes themselves.
+
+    Args:
+        shards: Paths or http(s) addresses of tar files, or one folder.
+        settings: How a row becomes a sample.
+        seed: At least 0.
+        shuffle: Samples that wait in memory, as undecoded bytes, to be drawn from; 0 keeps the order of the shards.
+        rank: Number of this process, in [0, world_size).
+        world_size: Processes that share the shards.
+        on_error: "raise" or "skip".
+        failures: With "skip", the record that ends the run when too many fail: of the samples that the worker has met,
+            as nobody knows how many there are.
+
+    Raises:
+        ValueError: If there are fewer shards than processes, or the policy is unknown.
+    """
+
+    def __init__(
+        self,
+        shards: Sequence[str | Path] | str | Path,
+        settings: SampleSettings,
+        *,
+        seed: int = 0,
+        shuffle: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        on_error: str = "raise",
+        failures: FailureLog | None = None,
+    ):
+        check_policy(on_error, failures)
+        if isinstance(shards, str | Path) and Path(shards).is_dir():
+            shards = sorted(Path(shards).glob("*.tar"))
+        self.shards = [str(shard) for shard in ([shards] if isinstance(shards, str | Path) else shards)]
+        if not (0 <= rank < world_size <= len(self.shards)) or shuffle < 0:
+            raise ValueError(
+                f"got {len(self.shards)} shards for process {rank} of {world_size}, shuffle={shuffle}, expected a "
+                "shard for each process, and at least 0; write smaller shards"
+            )
+        self.settings = settings
+        self.seed = seed
+        self.shuffle = shuffle
+        self.rank = rank
+        self.world_size = world_size
+        self.failures = failures
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw anew, and in another order: call it before an epoch's iterator is made."""
+        self._epoch.fill_(epoch)
+
+    def __iter__(self) -> Iterator[Sample]:
+        """Yield the samples of this worker's share.
+
+        Raises:
+            VideoDecodeError: If a shard is damaged, or a video and the policy is "raise".
+            TooManyFailuresError: If the policy is "skip" and too many cannot be read.
+        """
+        epoch = int(self._epoch)
+        for met, (row, content, name) in enumerate(self._drawn(epoch), 1):
+            try:
+                yield make_sample(row, self.settings, sample_seed(self.seed, epoch, _number(name)), content)
+            except VideoDecodeError as error:
+                if self.failures is None:
+                    raise
+                self.failures.add(name, error, met)
+
+    def _drawn(self, epoch: int) -> Iterator[tuple[Row, bytes, str]]:
+        worker = get_worker_info()
+        part, parts = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        shards = list(self.shards)
+        if self.shuffle:
+            random.Random(sample_seed(self.seed, epoch, 0)).shuffle(shards)  # the same order in all processes
+        own = shards[self.rank :: self.world_size][part::parts]
+        draw = random.Random(sample_seed(self.seed, epoch, 1 + self.rank * parts + part))
+        waiting: list[tuple[Row, bytes, str]] = []
+        for shard in own:
+            for sample in read_shard(shard):
+                waiting.append(sample)
+                if len(waiting) > self.shuffle:
+                    yield waiting.pop(draw.randrange(len(waiting)) if self.shuffle else 0)
+        draw.shuffle(waiting)
+        yield from waiting
+
+
+def _number(name: str) -> int:
+    """A number for a sample's name; samples are drawn alike wherever they stand."""
+    return zlib.crc32(name.encode())
+
+
+class _StrictTarInfo(tarfile.TarInfo):
+    """Takes a tar file's own end mark for its end, and nothing else.
+
+    Reference: `tarfile` takes a damaged header, and the end of a file that was cut off, for the end of the archive.
+    """
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"it is cut off or damaged at byte {archive.offset}: {error}") from error
+
+
+def read_shard(shard: str) -> Iterator[tuple[Row, bytes, str]]:
+    """Reads a tar file from front to back.
+
+    Args:
+        shard: Path or http(s) address.
+
+    Yields:
+        The row, with the columns of a manifest; the video's bytes; and the sample's name in the shard.
+
+    Raises:
+        VideoDecodeError: If the shard cannot be read to its end, or holds a sample without a video.
+    """
+    try:
+        with _open(shard) as file, tarfile.open(fileobj=file, mode="r|*", tarinfo=_StrictTarInfo) as tar:
+            name, members = None, {}
+            for member in tar:
+                if not member.isfile():
+                    continue
+                stem, _, ending = member.name.rpartition(".")
+                if stem != name and members:
+                    yield _sample(shard, name, members)
+                    members = {}
+                name = stem
+                content = tar.extractfile(member).read()
+                if len(content) != member.size:
+                    raise tarfile.ReadError(f"{member.name} is cut off")
+                members[f".{ending.lower()}"] = content
+            if members:
+                yield _sample(shard, name, members)
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+        raise VideoDecodeError(shard, f"the shard cannot be read ({error})", _DAMAGED) from error
+
+
+def _open(shard: str) -> Any:
+    if is_url(shard):
+        if not shard.lower().startswith(("http://", "https://")):
+            raise VideoDecodeError(shard, "it is no http(s) address", "Give an http(s) address or a path.")
+        return urllib.request.urlopen(shard, timeout=_TIMEOUT)
+    return open(shard, "rb")
+
+
+def _sample(shard: str, name: str, members: dict[str, bytes]) -> tuple[Row, bytes, str]:
+    label = f"{shard}/{name}"
+    video = next((content for ending, content in members.items() if ending in VIDEO_SUFFIXES), None)
+    if video is None:
+        raise VideoDecodeError(label, f"there is no video beside {', '.join(members)}", _DAMAGED)
+    try:
+        row = json.loads(members[".json"]) if ".json" in members else {}
+        if ".txt" in members:
+            row["caption"] = members[".txt"].decode()
+        if ".cls" in members:
+            row["label"] = int(members[".cls"])
+    except ValueError as error:
+        raise VideoDecodeError(label, f"what is said of the video cannot be read ({error})", _DAMAGED) from error
+    return {**{column: row.get(column) for column in COLUMNS}, "video": label}, video, name

@@ -1,0 +1,24 @@
+"""Settings of small samples, and rows of small videos, for the tests of this folder."""
+
+from pathlib import Path
+
+from video.clips import write_video
+
+from internvideo_hf.data.samples import SampleSettings
+
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+PIXELS = {"size": 16, **IMAGENET}
+
+
+def settings(**changes) -> SampleSettings:
+    """Fine-tuning on 4 frames of 16 x 16."""
+    chosen = {"num_frames": 4, "sampler": "videomae_dense_train", "view": "finetuning", "view_options": PIXELS}
+    return SampleSettings(**chosen | {"sampler_options": {"sampling_rate": 2}} | changes)
+
+
+def write_videos(folder: Path, count: int = 6) -> list[dict]:
+    """Write videos of different lengths, and return their rows."""
+    return [
+        {"video": str(write_video(folder / f"{number}.mp4", 20 + 4 * number, size=(24, 32))), "label": number}
+        for number in range(count)
+    ]

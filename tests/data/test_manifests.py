@@ -1,0 +1,189 @@
+"""Lists of videos: every layout gives the rows that it means, and every mistake is named with file and line."""
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+
+from internvideo_hf.data.manifests import COLUMNS, LAYOUTS, ManifestError, load_manifest, read_manifest
+from internvideo_hf.recipes.labels import load_labels
+
+NAMES = ["a.mp4", "b c.mp4", "7010.webm", "video7.mp4", "abcdefghijk.mp4", "abcdefghijk_00:00:01.500.mp4"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder of files by the names that the lists below mean; a list is about existence only."""
+    for name in NAMES:
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "frames").mkdir()
+    return tmp_path
+
+
+def rows(folder: Path, name: str, content: str, **options) -> list[dict]:
+    (folder / name).write_text(content, encoding="utf-8")
+    found = list(read_manifest(folder / name, **options))
+    assert all(list(row) == list(COLUMNS) for row in found)
+    return [
+        {k: v.removeprefix(f"{folder}/") if k == "video" else v for k, v in row.items() if v is not None}
+        for row in found
+    ]
+
+
+SSV2 = [{"id": "7010", "label": "holding a pen", "template": "Holding [something]", "placeholders": ["a pen"]}]
+MSRVTT = {
+    "info": {},
+    "videos": [{"video_id": "video7", "split": "test", "start time": 3.0, "end time": 9.0, "url": "x"}],
+    "sentences": [{"video_id": "video7", "caption": "a man", "sen_id": 1}] * 2,
+}
+INTERNVID = {
+    "YoutubeID": "abcdefghijk",
+    "Start_timestamp": "00:00:01.500",
+    "End_timestamp": "00:01:02.000",
+    "Caption": "a cat",
+    "UMT_Score": 0.4,
+}
+CLIP = {"caption": "a cat", "start": 1.5, "end": 62.0}
+A0, BC, BC1 = {"video": "a.mp4", "label": 0}, {"video": "b c.mp4"}, {"video": "b c.mp4", "label": 1}
+SENTENCE = {"video": "video7.mp4", "caption": "a man"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("k.csv", "a.mp4 0\nb c.mp4 1\n", [A0, BC1]),
+        ("k.csv", "a.mp4,0\r\nb c.mp4,1", [A0, BC1]),
+        ("k.txt", "\ufeffa.mp4\t0\nb c.mp4\t1\n", [A0, BC1]),
+        ("k.txt", "a.mp4\nb c.mp4\n", [{"video": "a.mp4"}, BC]),
+        ("k.txt", "https://x.org/a.mp4?b=1\n", [{"video": "https://x.org/a.mp4?b=1"}]),
+        ("s.list", "frames 37 2\n", [{"video": "frames", "label": 2, "num_frames": 37}]),
+        ("p.txt", "a.mp4 0 -1 0\nframes 1 37 2\n", [A0, {"video": "frames", "label": 2, "num_frames": 37}]),
+        ("n.csv", "label,path\n0,a.mp4\n", [A0]),
+        ("n.csv", 'video,caption\na.mp4,"one,\ntwo"\n', [{"video": "a.mp4", "caption": "one,\ntwo"}]),
+        ("n.csv", "video,start,end\na.mp4,0.5,2\n", [{"video": "a.mp4", "start": 0.5, "end": 2.0}]),
+        ("n.json", '[{"video": "a.mp4", "caption": ["x", "y"]}]', [{"caption": c, "video": "a.mp4"} for c in "xy"]),
+        ("n.jsonl", '{"video": "a.mp4", "label": 0.0}\n{"video": "b c.mp4", "label": null}\n', [A0, BC]),
+        ("v.json", json.dumps(MSRVTT, indent=1), [SENTENCE] * 2),
+        ("v.json", json.dumps(MSRVTT), [SENTENCE] * 2),
+        ("v.csv", "key,vid_key,video_id,sentence\nret0,msr7,video7,a man\n", [SENTENCE]),
+        ("i.jsonl", json.dumps(INTERNVID), [{"video": "abcdefghijk.mp4", **CLIP}]),
+        ("i.json", json.dumps(INTERNVID), [{"video": "abcdefghijk.mp4", **CLIP}]),
+    ],
+)  # fmt: skip
+def test_every_layout_gives_its_rows(folder, name, content, expected):
+    assert rows(folder, name, content) == expected
+
+
+def test_something_something_finds_the_class_of_a_template(folder):
+    labels = load_labels("ssv2")
+    found = rows(folder, "s.json", json.dumps(SSV2), labels=labels)
+    assert found == [{"video": "7010.webm", "label": labels.index("Holding something"), "caption": "holding a pen"}]
+
+
+def test_text_labels_and_data_root(folder, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("lists") / "k.csv"
+    elsewhere.write_text("a.mp4,riding a bike\n")
+    row = next(read_manifest(elsewhere, folder, labels=["abseiling", "riding a bike"]))
+    assert (row["video"], row["label"]) == (str(folder / "a.mp4"), 1)
+
+
+def test_internvid_files_named_by_their_start_are_cut_already(folder):
+    found = rows(folder, "i.jsonl", json.dumps(INTERNVID), file_name="{YoutubeID}_{Start_timestamp}.mp4")
+    assert found == [{"video": NAMES[5], "caption": "a cat"}]
+
+
+def test_split_and_keep_choose_rows(folder):
+    content = json.dumps(MSRVTT)
+    assert len(rows(folder, "v.json", content, split="test")) == 2
+    with pytest.raises(ManifestError, match="splits are test"):
+        rows(folder, "v.json", content, split="train")
+    with pytest.raises(ManifestError, match="no row is left"):
+        rows(folder, "i.jsonl", json.dumps(INTERNVID), keep=lambda record: record["UMT_Score"] > 0.5)
+    with pytest.raises(ManifestError, match="no split"):
+        rows(folder, "k.csv", "a.mp4 0\n", split="train")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "options", "words"),
+    [
+        ("k.csv", "a.mp4 0\n\na.mp4 1\n", {}, "k.csv, line 2: it is empty"),
+        ("k.csv", "a.mp4 0\nb c.mp4 1\na.mp4 0\n", {}, "line 3: it is the same as line 1"),
+        ("k.csv", "a.mp4,0\na.mp4,1,2\n", {}, "line 2: it has 3 fields"),
+        ("k.csv", "a.mp4,0\na.mp4\n", {}, "line 2: it has 1 fields"),
+        ("k.csv", "a.mp4 0\nno.mp4 1\n", {}, "line 2: there is no .*no.mp4.*data_root"),
+        ("k.csv", "a.mp4 -1\n", {}, "label is -1, expected at least 0"),
+        ("k.csv", "a.mp4 2\n", {"labels": ["x", "y"]}, "label is 2, expected 0 to 1"),
+        ("k.csv", "a.mp4,riding a bike\n", {}, "class names in order"),
+        ("k.csv", "a.mp4,riding a byke\n", {"labels": ["riding a bike"]}, "nearest are 'riding a bike'"),
+        ("k.csv", "a.mp4,0\n", {"data_root": "/nowhere"}, "/nowhere is no folder"),
+        ("n.csv", "video,label,weight\na.mp4,0,1\n", {}, "line 2: there is no column 'weight'.*ignore="),
+        ("n.csv", "video,path\na.mp4,a.mp4\n", {}, "several columns mean 'video'"),
+        ("n.csv", "video,label\na.mp4\n", {}, "line 2: it has 1 fields, the header 2"),
+        ("n.csv", "video,label\n\na.mp4,0\n", {}, "line 2: it is empty"),
+        ("n.csv", "video,start,end\na.mp4,3,2\n", {}, "from 3.0 to 2.0 seconds"),
+        ("n.csv", "video,start\na.mp4,3\n", {}, "from 3.0 to None"),
+        ("n.csv", "video,start,end\na.mp4,1:2:3:4,9\n", {}, "start is '1:2:3:4'"),
+        ("n.csv", "video,label\n", {}, "no row is left"),
+        ("n.json", '[{"video": "a.mp4", "label": true}]', {}, "record 1: the label is True"),
+        ("n.json", '[{"video": "a.mp4", "label": 1.5}]', {}, "label is 1.5"),
+        ("n.json", '[{"video": "a.mp4"}, {"label": 1}]', {}, "record 2: there is no video"),
+        ("n.json", '[{"video": "a.mp4"}, 3]', {}, "record 2: it is a int"),
+        ("n.json", '[{"video": null}]', {}, "the video is None"),
+        ("n.json", '[{"label": 1}]', {}, "nothing says which video is meant: there are label"),
+        ("n.json", '[{"video": "a.mp4"', {}, "not valid JSON"),
+        ("n.json", '{"database": {}}', {}, "ends? in|one object with database|there are database"),
+        ("n.jsonl", '{"video": "a.mp4"}\nnonsense\n', {}, "line 2: it is not valid JSON"),
+        ("s.list", "frames 0 2\n", {}, "num_frames is '0'"),
+        ("p.txt", "frames 12 37 2\n", {}, "begins at frame file 12"),
+        ("i.jsonl", json.dumps(INTERNVID), {"file_name": "{Youtube}.mp4"}, "'{Youtube}.mp4'"),
+        ("i.jsonl", json.dumps(INTERNVID | {"End_timestamp": "soon"}), {}, "end is 'soon'"),
+        ("k.csv", "[1, 2]", {}, "the name says .csv, the content is json"),
+        ("k.parquet", "a.mp4 0\n", {}, "the name says .parquet, the content is text"),
+        ("k.csv", " \n", {}, "it is empty"),
+        ("k.csv", "\ufeff\n", {}, "it is empty"),
+        ("k.yaml", "a.mp4 0\n", {}, "ends in '.yaml'"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_named_with_its_place(folder, name, content, options, words):
+    with pytest.raises(ManifestError, match=words):
+        rows(folder, name, content, **options)
+
+
+def test_a_list_that_is_not_there_or_no_text(folder):
+    with pytest.raises(ManifestError, match="cannot be opened"):
+        next(read_manifest(folder / "none.csv"))
+    (folder / "latin.csv").write_bytes("a.mp4,caf\xe9\n".encode("latin-1"))
+    with pytest.raises(ManifestError, match="UTF-8"):
+        next(read_manifest(folder / "latin.csv", labels=["x"]))
+    with pytest.raises(ValueError, match="layout: got 'kinetic'"):
+        next(read_manifest(folder / "latin.csv", layout="kinetic"))
+    assert "kinetics" in LAYOUTS
+
+
+def test_the_error_survives_a_worker(folder):
+    error = ManifestError("k.csv", "line 2", "it is empty", "Delete the line.")
+    copy = pickle.loads(pickle.dumps(error))
+    assert (str(copy), copy.place) == ("k.csv, line 2: it is empty. Delete the line.", "line 2")
+    assert str(ManifestError(str(error))) == str(error)
+
+
+def test_load_manifest_has_fixed_columns_and_types(folder):
+    (folder / "k.csv").write_text("a.mp4 0\nb c.mp4 1\n")
+    table = load_manifest(folder / "k.csv")
+    assert {name: value.dtype for name, value in table.features.items()} == COLUMNS
+    assert table[1] == {**dict.fromkeys(COLUMNS), "video": str(folder / "b c.mp4"), "label": 1}
+    (folder / "k.csv").write_text("a.mp4 4\n")
+    assert load_manifest(folder / "k.csv")["label"] == [4], "no cache of an earlier state of the list"
+    assert list(load_manifest(folder / "k.csv", streaming=True))[0]["label"] == 4
+
+
+def test_parquet_is_read_as_it_was_written(folder):
+    (folder / "n.jsonl").write_text('{"video": "a.mp4", "label": 3}\n{"video": "b c.mp4", "caption": "x"}\n')
+    table = load_manifest(folder / "n.jsonl")
+    table.to_parquet(folder / "n.parquet")
+    assert list(read_manifest(folder / "n.parquet")) == list(table)
+    broken = (folder / "n.parquet").read_bytes()
+    (folder / "n.parquet").write_bytes(broken[: len(broken) // 2])
+    with pytest.raises(ManifestError, match="not valid parquet"):
+        list(read_manifest(folder / "n.parquet"))
