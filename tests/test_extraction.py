@@ -19,6 +19,25 @@ def video() -> np.ndarray:
     return np.random.default_rng(2).integers(0, 256, (45, 24, 40, 3), dtype=np.uint8)
 
 
+def make_video(path, seed: int) -> None:
+    """Noise, coded without loss, so that every seed gives another file."""
+    frames = np.random.default_rng(seed).integers(0, 256, (40, 24, 40, 3), dtype=np.uint8)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10, options={"crf": "0"})
+        stream.width, stream.height, stream.pix_fmt = 40, 24, "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+
+
+@pytest.fixture
+def clip(tmp_path):
+    """A file of 40 frames."""
+    (tmp_path / "videos").mkdir()
+    make_video(tmp_path / "videos/clip.mp4", seed=0)
+    return tmp_path / "videos/clip.mp4"
+
+
 def make(folder, window=8, stride=3, batch_size=4) -> FeatureExtractor:
     return FeatureExtractor(folder, window, stride, batch_size, device="cpu")
 
@@ -55,9 +74,9 @@ def test_rows_may_begin_in_the_middle(mae_folder, video):
         torch.testing.assert_close(torch.cat(list(extractor.rows(reader, 5))), everything[5:], atol=1e-5, rtol=1e-5)
 
 
-def test_every_frame_is_decoded_once(mae_folder, bikes):
-    extractor = make(mae_folder, window=16, stride=64)
-    with VideoReader(bikes, backend="pyav") as reader:
+def test_every_frame_is_decoded_once(mae_folder, clip):
+    extractor = make(mae_folder, window=16, stride=3)
+    with VideoReader(clip, backend="pyav") as reader:
         before = reader.frames_decoded
         list(extractor.rows(reader))
         assert reader.frames_decoded - before == reader.num_frames
@@ -77,19 +96,19 @@ def test_files_tell_what_their_rows_are(mae_folder, bikes, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bikes.mp4.json", "bikes.mp4.npy", "bikes.mp4.safetensors"]
 
 
-def test_a_finished_file_is_not_made_again_and_other_settings_do_not_replace_it(mae_folder, bikes, tmp_path):
+def test_a_finished_file_is_not_made_again_and_other_settings_do_not_replace_it(mae_folder, clip, tmp_path):
     path = tmp_path / "features.safetensors"
-    assert extract_to_file(make(mae_folder, 16, 64), bikes, path)
-    assert not extract_to_file(make(mae_folder, 16, 64), bikes, path)
+    assert extract_to_file(make(mae_folder, 16, 8), clip, path)
+    assert not extract_to_file(make(mae_folder, 16, 8), clip, path)
     with pytest.raises(FileExistsError, match="other settings"):
-        extract_to_file(make(mae_folder, 16, 32), bikes, path)
+        extract_to_file(make(mae_folder, 16, 4), clip, path)
 
 
-def test_a_killed_run_is_taken_up_where_it_was(mae_folder, bikes, tmp_path, monkeypatch):
+def test_a_killed_run_is_taken_up_where_it_was(mae_folder, clip, tmp_path, monkeypatch):
     monkeypatch.setattr(extraction, "SECONDS_A_PART", 0.0)
-    extractor = make(mae_folder, window=16, stride=32, batch_size=1)
+    extractor = make(mae_folder, window=8, stride=4, batch_size=1)
     whole, path = tmp_path / "whole.safetensors", tmp_path / "killed.safetensors"
-    extract_to_file(extractor, bikes, whole)
+    extract_to_file(extractor, clip, whole)
 
     embed, calls = extractor._embed, []
 
@@ -101,16 +120,16 @@ def test_a_killed_run_is_taken_up_where_it_was(mae_folder, bikes, tmp_path, monk
 
     extractor._embed = embed_until_killed
     with pytest.raises(KeyboardInterrupt):
-        extract_to_file(extractor, bikes, path)
+        extract_to_file(extractor, clip, path)
     assert not path.exists()
     calls.clear()
     calls.extend([1] * 10)
-    assert extract_to_file(extractor, bikes, path)
-    assert len(calls) - 10 == 8 - 5  # five of the eight rows were on disk
+    assert extract_to_file(extractor, clip, path)
+    assert len(calls) - 10 == 9 - 5  # five of the nine rows were on disk
     torch.testing.assert_close(load_file(path)["features"], load_file(whole)["features"], atol=1e-5, rtol=1e-5)
 
 
-def test_parts_of_another_video_are_not_taken_up(mae_folder, bikes, tmp_path, monkeypatch):
+def test_parts_of_another_video_are_not_taken_up(mae_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(extraction, "SECONDS_A_PART", 0.0)
     video, path = tmp_path / "clip.mp4", tmp_path / "features.safetensors"
     make_video(video, seed=0)
@@ -140,11 +159,11 @@ def test_features_of_another_video_are_not_taken_for_done(mae_folder, tmp_path):
         extract_to_file(make(mae_folder), video, path)
 
 
-def test_the_model_may_be_called_by_another_path(mae_folder, bikes, tmp_path, monkeypatch):
+def test_the_model_may_be_called_by_another_path(mae_folder, clip, tmp_path, monkeypatch):
     path = tmp_path / "features.safetensors"
-    assert extract_to_file(make(mae_folder, 16, 64), bikes, path)
+    assert extract_to_file(make(mae_folder, 16, 8), clip, path)
     monkeypatch.chdir(mae_folder.parent)
-    assert not extract_to_file(make(f"./{mae_folder.name}", 16, 64), bikes, path)
+    assert not extract_to_file(make(f"./{mae_folder.name}", 16, 8), clip, path)
 
 
 def test_a_folder_that_lacks_weights_is_refused(mae_folder, tmp_path):
@@ -154,17 +173,6 @@ def test_a_folder_that_lacks_weights_is_refused(mae_folder, tmp_path):
     save_file(weights, tmp_path / "damaged/model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ValueError, match="lacks weights: layers.0.mlp.fc1.bias"):
         make(tmp_path / "damaged")
-
-
-def make_video(path, seed: int) -> None:
-    """Noise, coded without loss, so that every seed gives another file."""
-    frames = np.random.default_rng(seed).integers(0, 256, (40, 24, 40, 3), dtype=np.uint8)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=10, options={"crf": "0"})
-        stream.width, stream.height, stream.pix_fmt = 40, 24, "yuv420p"
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode())
 
 
 def test_dual_encoders_give_their_video_embedding(mm_folder, video):
