@@ -19,7 +19,7 @@ from internvideo_hf.conversion import internvideo_mae, internvideo_mm, transform
 from internvideo_hf.conversion.errors import CheckpointError
 from internvideo_hf.conversion.loading import load_state_dict
 from internvideo_hf.conversion.released import published, rows_of_file
-from internvideo_hf.conversion.saving import save_safetensors, whole_folder
+from internvideo_hf.conversion.saving import check_replaceable, save_safetensors, whole_folder
 from internvideo_hf.conversion.table import check_complete, convert_state_dict
 
 # Each family's module has: recognises, normalise, choose_head, known_head, table_for, model_class, config_from,
@@ -168,16 +168,7 @@ def convert_checkpoint(
 
 
 def _check_output(output_dir: Path, checkpoint: Path, overwrite: bool) -> None:
-    if output_dir.exists() and not output_dir.is_dir():
-        raise FileExistsError(f"{output_dir} is a file. Choose the name of a folder.")
-    if not output_dir.is_dir() or not any(output_dir.iterdir()):
-        return
-    if not overwrite:
-        raise FileExistsError(f"{output_dir} exists and is not empty. Choose another folder, or pass --overwrite.")
-    if not (output_dir / "config.json").is_file():
-        raise FileExistsError(
-            f"{output_dir} holds no config.json, so it is no model's folder and is not replaced. Choose another one."
-        )
+    check_replaceable(output_dir, overwrite)
     if checkpoint.resolve().is_relative_to(output_dir.resolve()):
         raise FileExistsError(
             f"{output_dir} holds {checkpoint.name} itself, which --overwrite would delete. Choose another folder."

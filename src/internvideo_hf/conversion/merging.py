@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from internvideo_hf.conversion.errors import CheckpointError
-from internvideo_hf.conversion.saving import save_safetensors, whole_folder
+from internvideo_hf.conversion.saving import check_replaceable, save_safetensors, whole_folder
 
 # Files of a model's folder that say how it is used, and not what it has learned or how far its training went.
 DESCRIBING = (".json", ".txt", ".md", ".jinja", ".model")
@@ -170,15 +170,7 @@ def _check_output(output_dir: Path, sources: Sequence[Path], overwrite: bool) ->
             raise FileExistsError(
                 f"{output_dir} is or holds {source}, which is to be averaged. Choose another folder."
             )
-    if output_dir.is_file():
-        raise FileExistsError(f"{output_dir} is a file. Choose the name of a folder.")
-    if output_dir.is_dir() and any(output_dir.iterdir()):
-        if not overwrite:
-            raise FileExistsError(f"{output_dir} exists and is not empty. Choose another, or pass --overwrite.")
-        if not (output_dir / "config.json").is_file():
-            raise FileExistsError(
-                f"{output_dir} holds no config.json, so it is no model's folder. Choose another one."
-            )
+    check_replaceable(output_dir, overwrite)
 
 
 def _config(folder: Path) -> dict:

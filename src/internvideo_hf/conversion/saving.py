@@ -25,6 +25,24 @@ DTYPE_CODES = {
 }
 
 
+def check_replaceable(folder: Path, overwrite: bool) -> None:
+    """Refuse to put a model where something else stands, or, unless told so, where another model does.
+
+    Raises:
+        FileExistsError: saying what stands there, and what to do.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(f"{folder} is a file. Choose the name of a folder.")
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    if not overwrite:
+        raise FileExistsError(f"{folder} exists and is not empty. Choose another folder, or pass --overwrite.")
+    if not (folder / "config.json").is_file():
+        raise FileExistsError(
+            f"{folder} holds no config.json, so it is no model's folder and is not replaced. Choose another one."
+        )
+
+
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
     """A folder to fill, which takes the place of `folder` once the block has ended without an error.
