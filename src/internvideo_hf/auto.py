@@ -1,8 +1,13 @@
 """Which classes belong to which family, and their registration with transformers."""
 
-from dataclasses import dataclass, field
+import difflib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -89,6 +94,36 @@ def load_whole(auto_class: type[_BaseAutoModelClass], model: str | Path) -> PreT
         raise ValueError(f"{model} holds a {architectures[0]}, and what is needed here is a {type(loaded).__name__}.")
     more = f" and {len(gaps) - 3} more" if len(gaps) > 3 else ""
     raise ValueError(f"{model} lacks weights: {', '.join(gaps[:3])}{more}. Convert or download it again.")
+
+
+# Configuration values that whoever makes a model writes itself.
+NOT_FOR_OVERRIDES = {"dtype", "architectures", "transformers_version"}
+
+
+def check_overrides(overrides: Mapping[str, Any], config_class: type[PreTrainedConfig], where: str = "") -> None:
+    """Refuse settings that a configuration does not have, naming the nearest that it has."""
+    known = {entry.name for entry in fields(config_class)} - NOT_FOR_OVERRIDES | {"num_labels"}
+    for key, value in overrides.items():
+        if key not in known:
+            nearest = difflib.get_close_matches(key, known, n=1)
+            hint = f" Did you mean {where}{nearest[0]}?" if nearest else ""
+            raise ValueError(f"{where}{key} is no setting of {config_class.__name__}.{hint}")
+        if key in config_class.sub_configs_defaults:
+            if not isinstance(value, Mapping):
+                raise ValueError(f"{where}{key} must hold settings by name, got {value!r}.")
+            check_overrides(value, config_class.sub_configs_defaults[key].config_class, f"{where}{key}.")
+
+
+@contextmanager
+def plain_errors_of_settings() -> Iterator[None]:
+    """Raise a ValueError that says what is wrong with the settings of a model, whatever noticed it."""
+    try:
+        yield
+    except StrictDataclassError as error:
+        # The error itself speaks of validators; what the user can mend stands in its cause.
+        raise ValueError(f"These settings make no model: {error.__cause__ or error}") from error
+    except (ArithmeticError, RuntimeError, KeyError) as error:
+        raise ValueError(f"These settings make no model: {type(error).__name__}: {error}.") from error
 
 
 def register() -> None:

@@ -1,7 +1,10 @@
 """Training losses that several families share."""
 
+from collections.abc import Callable
+
 import torch
 from torch import distributed, nn
+from torch.utils.checkpoint import checkpoint
 
 
 def contrastive_loss(logits_per_video: torch.Tensor, groups: torch.Tensor | None = None) -> torch.Tensor:
@@ -52,6 +55,29 @@ def gathered_contrastive_loss(
     """
     videos, texts = gather_with_gradient(video_embeds), gather_with_gradient(text_embeds)
     return contrastive_loss(factor * videos @ texts.T, None if groups is None else gather_with_gradient(groups))
+
+
+def encode_in_chunks(
+    encode: Callable[..., torch.Tensor], size: int | None, *inputs: torch.Tensor | None
+) -> torch.Tensor:
+    """Encode a batch part by part, so that memory is needed for the activations of one part at a time.
+
+    What the parts compute on their way is forgotten, and computed once more, with the same draws, when the gradient
+    comes back: the loss compares all rows, and its gradient is that of the undivided batch. Source: gradient caching
+    (arXiv 2101.06983), by activation checkpointing.
+
+    Args:
+        encode: what to do with a part of each input.
+        size: rows of a part; None for all at once.
+        inputs: of as many rows each, or None, which stays None.
+    """
+    if size is None:
+        return encode(*inputs)
+    rows = len(next(entry for entry in inputs if entry is not None))
+    parts = [
+        [None if entry is None else entry[start : start + size] for entry in inputs] for start in range(0, rows, size)
+    ]
+    return torch.cat([checkpoint(encode, *part, use_reentrant=False) for part in parts])
 
 
 def gather_with_gradient(rows: torch.Tensor) -> torch.Tensor:

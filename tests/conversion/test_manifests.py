@@ -162,7 +162,7 @@ def test_the_names_of_released_json_are_unique():
 )
 def test_the_settings_of_a_row_fit_its_manifest(row):
     overrides = row["config"]
-    conversion.check_overrides(overrides, auto.FAMILIES[row["family"]].config)
+    auto.check_overrides(overrides, auto.FAMILIES[row["family"]].config)
     config = config_from(meta_state_dict(row["manifest"]), overrides)
     frames = overrides.get("vision_config", {}).get("num_frames", 8)
     assert config.vision_config.num_frames == frames

@@ -32,7 +32,6 @@ def trainer(folder, **options) -> VideoTrainer:
         "logging_steps": 1,
         "save_steps": 3,
         "learning_rate": 1e-2,
-        "lr_scheduler_type": "cosine",
         "use_cpu": True,
         "disable_tqdm": True,
         "report_to": "none",

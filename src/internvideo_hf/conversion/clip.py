@@ -12,8 +12,8 @@ from transformers import CLIPModel
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 
+from internvideo_hf.auto import check_overrides, plain_errors_of_settings
 from internvideo_hf.conversion import internvideo_mm, uniformerv2, viclip
-from internvideo_hf.conversion.convert import check_overrides, plain_errors_of_settings
 from internvideo_hf.conversion.errors import CheckpointError
 from internvideo_hf.conversion.loading import load_state_dict
 from internvideo_hf.conversion.shapes import count_layers, shape_of

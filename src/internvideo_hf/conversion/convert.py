@@ -1,20 +1,17 @@
 """From a released file to a folder that `from_pretrained` loads."""
 
-import difflib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub import ModelCard, ModelCardData
-from huggingface_hub.errors import StrictDataclassError
-from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from internvideo_hf import auto
+from internvideo_hf.auto import check_overrides, plain_errors_of_settings
 from internvideo_hf.conversion import internvideo_mae, internvideo_mm, transformers_videomae, uniformerv2, viclip
 from internvideo_hf.conversion.errors import CheckpointError
 from internvideo_hf.conversion.loading import load_state_dict
@@ -41,9 +38,6 @@ STRANGERS = {
 }
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-
-# Configuration values that the converter writes itself.
-NOT_FOR_OVERRIDES = {"dtype", "architectures", "transformers_version"}
 
 
 @dataclass(frozen=True)
@@ -183,18 +177,6 @@ def _empty_model(family: str, state_dict: Mapping[str, torch.Tensor], overrides:
             return auto.FAMILIES[family].models[FAMILIES[family].model_class(state_dict)](config)
 
 
-@contextmanager
-def plain_errors_of_settings() -> Iterator[None]:
-    """Raise a ValueError that says what is wrong with the settings of a model, whatever noticed it."""
-    try:
-        yield
-    except StrictDataclassError as error:
-        # The error itself speaks of validators; what the user can mend stands in its cause.
-        raise ValueError(f"These settings make no model: {error.__cause__ or error}") from error
-    except (ArithmeticError, RuntimeError, KeyError) as error:
-        raise ValueError(f"These settings make no model: {type(error).__name__}: {error}.") from error
-
-
 def _recognise(state_dict: Mapping[str, torch.Tensor], checkpoint: Path) -> str:
     for family, converter in FAMILIES.items():
         if converter.recognises(state_dict):
@@ -206,20 +188,6 @@ def _recognise(state_dict: Mapping[str, torch.Tensor], checkpoint: Path) -> str:
         f"{checkpoint} is of no family that this converter knows ({', '.join(FAMILIES)}). "
         f"Its first names are {', '.join(list(state_dict)[:4])}."
     )
-
-
-def check_overrides(overrides: Mapping[str, Any], config_class: type[PreTrainedConfig], where: str = "") -> None:
-    """Refuse settings that a configuration does not have, naming the nearest that it has."""
-    known = {entry.name for entry in fields(config_class)} - NOT_FOR_OVERRIDES | {"num_labels"}
-    for key, value in overrides.items():
-        if key not in known:
-            nearest = difflib.get_close_matches(key, known, n=1)
-            hint = f" Did you mean {where}{nearest[0]}?" if nearest else ""
-            raise ValueError(f"{where}{key} is no setting of {config_class.__name__}.{hint}")
-        if key in config_class.sub_configs_defaults:
-            if not isinstance(value, Mapping):
-                raise ValueError(f"{where}{key} must hold settings by name, got {value!r}.")
-            check_overrides(value, config_class.sub_configs_defaults[key].config_class, f"{where}{key}.")
 
 
 def _model_card(

@@ -1,9 +1,11 @@
 """Samples as batches: views of a video together, bad samples left out, mixup at the end."""
 
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from internvideo_hf.data.failures import TooManyFailuresError
@@ -12,6 +14,7 @@ from internvideo_hf.video.augment import collate_views
 from internvideo_hf.video.mixup import mix_batch
 
 _OF_EACH_VIEW = ("pixel_values_videos", "bool_masked_pos")
+EQUAL_CAPTIONS = ("text", "label")
 
 
 class VideoCollator:
@@ -20,19 +23,30 @@ class VideoCollator:
     Args:
         tokenize: Turns a list of captions into tensors with an axis of captions, such as a tokenizer with
             `padding=True, return_tensors="pt"` given. Where None, `captions` stays a list of texts.
+        equal_captions: with captions, which of them say the same: those of one "text", or of one "label", which is
+            used up so. The batch then has `caption_ids`, int64, shape (captions,), equal where captions are.
         mixup: None, or options of `mix_batch`, `num_labels` among them: `labels` then become probabilities.
+        keep_names: add `videos`, a list of the names of the videos, for messages.
     """
 
     def __init__(
         self,
         *,
         tokenize: Callable[[list[str]], Mapping[str, Tensor]] | None = None,
+        equal_captions: str | None = None,
         mixup: Mapping[str, Any] | None = None,
+        keep_names: bool = False,
     ):
+        if equal_captions not in (None, *EQUAL_CAPTIONS):
+            raise ValueError(
+                f"equal_captions: got {equal_captions!r}, expected one of {', '.join(EQUAL_CAPTIONS)}, or None"
+            )
         if mixup is not None and "num_labels" not in mixup:
             raise ValueError(f"mixup: got {sorted(mixup)}, expected num_labels among them; add the number of classes")
         self.tokenize = tokenize
+        self.equal_captions = equal_captions
         self.mixup = mixup
+        self.keep_names = keep_names
 
     def __call__(self, samples: Sequence[Sample]) -> dict[str, Any]:
         """Stack samples: all views of a video, then the next video's.
@@ -62,8 +76,16 @@ class VideoCollator:
             )
         if captions:
             batch.update({"captions": captions} if self.tokenize is None else self.tokenize(captions))
+        if captions and self.equal_captions == "text":
+            batch["caption_ids"] = torch.tensor([zlib.crc32(caption.encode()) for caption in captions])
+        elif captions and self.equal_captions == "label":
+            if "labels" not in batch:
+                raise ValueError("equal_captions='label': got captions without labels; add them to the manifest")
+            batch["caption_ids"] = batch.pop("labels")
         if self.mixup is not None:
             self._mix(batch, [sample["seed"] for sample in read])
+        if self.keep_names:
+            batch["videos"] = [sample["video"] for sample in read]
         return batch
 
     def _mix(self, batch: dict[str, Any], seeds: list[int]) -> None:
@@ -77,7 +99,7 @@ class VideoCollator:
 
 
 def _views(sample: Sample) -> list[dict[str, Any]]:
-    sample = {name: value for name, value in sample.items() if name != "seed"}
+    sample = {name: value for name, value in sample.items() if name not in ("seed", "video")}
     if sample["pixel_values_videos"].ndim == 4:
         return [sample]
     views = range(len(sample["pixel_values_videos"]))

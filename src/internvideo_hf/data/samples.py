@@ -136,7 +136,7 @@ def make_sample(row: Row, settings: SampleSettings, seed: int, content: bytes | 
     Returns:
         `pixel_values_videos`, float32, shape (num_frames, 3, height, width), with more than one view (num_views, ...);
         with a mask `bool_masked_pos`, bool, shape (tokens,) or (num_views, tokens), True = hidden; `labels`, int64,
-        shape (), and `captions`, text, where the row has them; and `seed`.
+        shape (), and `captions`, text, where the row has them; `seed`; and `video`, the row's.
 
     Raises:
         VideoDecodeError: If the frames cannot be had. It names the row's video, also where `content` is given.
@@ -161,7 +161,7 @@ def make_sample(row: Row, settings: SampleSettings, seed: int, content: bytes | 
         sample["labels"] = torch.tensor(row["label"])
     if row.get("caption") is not None:
         sample["captions"] = row["caption"]
-    return {**sample, "seed": seed}
+    return {**sample, "seed": seed, "video": str(row["video"])}
 
 
 def _choose_frames(reader: VideoReader, row: Row, settings: SampleSettings, randomness: Randomness) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Learning-rate schedules of the released recipes, as pure functions of the position in training."""
 
 import math
+from collections.abc import Callable
 
 
 def warmup_cosine(
@@ -136,3 +137,21 @@ def _check_steps(step: int, total_steps: int, warmup_steps: int) -> None:
         )
     if step < 0:
         raise ValueError(f"step: got {step}, expected 0 or more; count the iterations done")
+
+
+# Name in a recipe -> (step, steps in all, steps of warm-up, first rate of the warm-up, last rate) -> learning rate,
+# all rates as shares of the one after the warm-up. Where a released schedule has its own numbers, these are not asked.
+SCHEDULES: dict[str, Callable[[int, int, int, float, float], float]] = {
+    "linear_then_cosine": lambda step, total, warmup, start, end: linear_then_cosine(
+        step, base=1.0, final=end, total_steps=total, warmup_steps=warmup, start=start
+    ),
+    "warmup_cosine": lambda step, total, warmup, start, end: warmup_cosine(
+        step, base_lr=1.0, num_epochs=total, warmup_epochs=warmup, start_lr=start, end_lr=end
+    ),
+    "warmup_cosine_floored": lambda step, total, warmup, start, end: warmup_cosine_floored(
+        step, base_lr=1.0, total_steps=total, warmup_steps=warmup
+    ),
+    "warmup_cosine_of_all": lambda step, total, warmup, start, end: warmup_cosine_of_all(
+        step, base_lr=1.0, total_steps=total, warmup_share=warmup / total
+    ),
+}

@@ -7,6 +7,8 @@ text feature read at the largest token id, which is the end-of-text token.
 Released: B/16 (178 M parameters, 512 shared dimensions) and L/14 (478 M, 768).
 """
 
+import math
+
 import torch
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
@@ -18,7 +20,7 @@ from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple
 
 from internvideo_hf.groups import LayerGroups
-from internvideo_hf.losses import contrastive_loss, gathered_contrastive_loss
+from internvideo_hf.losses import contrastive_loss, encode_in_chunks, gathered_contrastive_loss
 from internvideo_hf.models.internvideo_mm.configuration_internvideo_mm import InternVideoMMConfig
 from internvideo_hf.models.uniformerv2.modeling_uniformerv2 import UniFormerV2Model, UniFormerV2PreTrainedModel
 from internvideo_hf.outputs import VideoTextOutput
@@ -97,8 +99,14 @@ def _projection(width: int, projection_dim: int | None) -> nn.Module:
 
 
 class InternVideoMMModel(InternVideoMMPreTrainedModel):
-    """The InternVideo-MM dual encoder: embeddings of videos and texts, and their similarity."""
+    """The InternVideo-MM dual encoder: embeddings of videos and texts, and their similarity.
 
+    Attributes:
+        grad_cache: pairs that go through the towers at once in training, which changes memory and time, and no
+            gradient (`losses.encode_in_chunks`); None for all. The outputs then hold no towers' own outputs.
+    """
+
+    grad_cache: int | None = None
     # The loss is a mean over pairs; see "accepts_loss_kwargs" in transformers' Trainer for what this prevents.
     accepts_loss_kwargs = False
 
@@ -170,6 +178,7 @@ class InternVideoMMModel(InternVideoMMPreTrainedModel):
         pixel_values_videos: torch.Tensor,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
+        caption_ids: torch.Tensor | None = None,
         return_loss: bool = False,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple | VideoTextOutput:
@@ -179,6 +188,8 @@ class InternVideoMMModel(InternVideoMMPreTrainedModel):
             pixel_values_videos: `(videos, frames, channels, height, width)`.
             input_ids: `(texts, tokens)`.
             attention_mask: `(texts, tokens)`, 0 on padding.
+            caption_ids: `(texts,)`, whole numbers, equal where captions are the same: each is then a true partner of
+                the other's video as well. None: all captions differ.
             return_loss: add the contrastive loss; video `i` must belong to text `i`. In training with several
                 processes it is the loss of all their pairs, whose gradient is true in each of them.
 
@@ -190,17 +201,34 @@ class InternVideoMMModel(InternVideoMMPreTrainedModel):
                 "This model has no shared space for video and text (projection_dim=None, as question-answering "
                 "checkpoints): use get_video_features and get_text_features, or a checkpoint with projections."
             )
-        video_outputs = self.get_video_features(pixel_values_videos, return_dict=True, **kwargs)
-        text_outputs = self.get_text_features(input_ids, attention_mask, return_dict=True, **kwargs)
-        video_embeds = nn.functional.normalize(video_outputs.pooler_output, dim=-1)
-        text_embeds = nn.functional.normalize(text_outputs.pooler_output, dim=-1)
+        if self.training:
+            self.clamp_logit_scale()
+        video_outputs = text_outputs = None
+        if self.training and self.grad_cache is not None:
+            video = encode_in_chunks(
+                lambda pixels: self.get_video_features(pixels, return_dict=True, **kwargs).pooler_output,
+                self.grad_cache,
+                pixel_values_videos,
+            )
+            text = encode_in_chunks(
+                lambda ids, mask: self.get_text_features(ids, mask, return_dict=True, **kwargs).pooler_output,
+                self.grad_cache,
+                input_ids,
+                attention_mask,
+            )
+        else:
+            video_outputs = self.get_video_features(pixel_values_videos, return_dict=True, **kwargs)
+            text_outputs = self.get_text_features(input_ids, attention_mask, return_dict=True, **kwargs)
+            video, text = video_outputs.pooler_output, text_outputs.pooler_output
+        video_embeds = nn.functional.normalize(video, dim=-1)
+        text_embeds = nn.functional.normalize(text, dim=-1)
         factor = self.logit_scale.exp()
         logits_per_video = factor * video_embeds @ text_embeds.T
         loss = None
         if return_loss and self.training:
-            loss = gathered_contrastive_loss(video_embeds, text_embeds, factor)
+            loss = gathered_contrastive_loss(video_embeds, text_embeds, factor, caption_ids)
         elif return_loss:
-            loss = contrastive_loss(logits_per_video)
+            loss = contrastive_loss(logits_per_video, caption_ids)
         return VideoTextOutput(
             loss=loss,
             logits_per_video=logits_per_video,
@@ -210,6 +238,11 @@ class InternVideoMMModel(InternVideoMMPreTrainedModel):
             video_model_output=video_outputs,
             text_model_output=text_outputs,
         )
+
+    @torch.no_grad()
+    def clamp_logit_scale(self) -> None:
+        """Bring the learned factor back into 1 to 100, as training does before each step."""
+        self.logit_scale.clamp_(0, math.log(100))
 
 
 __all__ = ["InternVideoMMModel", "InternVideoMMPreTrainedModel"]

@@ -31,7 +31,7 @@ from internvideo_hf.layers import (
     resample_position_grid,
     resample_position_rows,
 )
-from internvideo_hf.losses import contrastive_loss, gathered_contrastive_loss
+from internvideo_hf.losses import contrastive_loss, encode_in_chunks, gathered_contrastive_loss
 from internvideo_hf.models.viclip.configuration_viclip import ViCLIPConfig, ViCLIPVisionConfig
 from internvideo_hf.outputs import VideoTextOutput
 
@@ -221,8 +221,14 @@ class ViCLIPProjection(nn.Linear):
 
 
 class ViCLIPModel(ViCLIPPreTrainedModel):
-    """The ViCLIP dual encoder: embeddings of videos and texts, and their similarity."""
+    """The ViCLIP dual encoder: embeddings of videos and texts, and their similarity.
 
+    Attributes:
+        grad_cache: pairs that go through the towers at once in training, which changes memory and time, and no
+            gradient (`losses.encode_in_chunks`); None for all. The outputs then hold no towers' own outputs.
+    """
+
+    grad_cache: int | None = None
     # The loss is a mean over pairs; see "accepts_loss_kwargs" in transformers' Trainer for what this prevents.
     accepts_loss_kwargs = False
 
@@ -329,10 +335,26 @@ class ViCLIPModel(ViCLIPPreTrainedModel):
         """
         if self.training:
             self.raise_temperature()
-        video_outputs = self.get_video_features(pixel_values_videos, bool_masked_pos, return_dict=True, **kwargs)
-        text_outputs = self.get_text_features(input_ids, attention_mask, return_dict=True, **kwargs)
-        video_embeds = nn.functional.normalize(video_outputs.pooler_output, dim=-1)
-        text_embeds = nn.functional.normalize(text_outputs.pooler_output, dim=-1)
+        video_outputs = text_outputs = None
+        if self.training and self.grad_cache is not None:
+            video = encode_in_chunks(
+                lambda pixels, mask: self.get_video_features(pixels, mask, return_dict=True, **kwargs).pooler_output,
+                self.grad_cache,
+                pixel_values_videos,
+                bool_masked_pos,
+            )
+            text = encode_in_chunks(
+                lambda ids, mask: self.get_text_features(ids, mask, return_dict=True, **kwargs).pooler_output,
+                self.grad_cache,
+                input_ids,
+                attention_mask,
+            )
+        else:
+            video_outputs = self.get_video_features(pixel_values_videos, bool_masked_pos, return_dict=True, **kwargs)
+            text_outputs = self.get_text_features(input_ids, attention_mask, return_dict=True, **kwargs)
+            video, text = video_outputs.pooler_output, text_outputs.pooler_output
+        video_embeds = nn.functional.normalize(video, dim=-1)
+        text_embeds = nn.functional.normalize(text, dim=-1)
         factor = self._factor()
         logits_per_video = factor * video_embeds @ text_embeds.T
         loss = None
