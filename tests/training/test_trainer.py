@@ -8,7 +8,8 @@ from transformers import TrainerCallback
 
 from internvideo_hf import InternVideoMAEForVideoClassification
 from internvideo_hf.training.averaging import WeightAverage
-from internvideo_hf.training.trainer import VideoTrainer, VideoTrainingArguments
+from internvideo_hf.training.schedules import SCHEDULES
+from internvideo_hf.training.trainer import LossError, VideoTrainer, VideoTrainingArguments, last_checkpoint
 
 CLIPS = [
     {"pixel_values_videos": clip, "labels": index % 5} for index, clip in enumerate(draw(12, FRAMES, 3, SIDE, SIDE))
@@ -23,9 +24,9 @@ class StopAfter(TrainerCallback):
         control.should_training_stop = state.global_step == self.steps
 
 
-def trainer(folder, **options) -> VideoTrainer:
+def trainer(folder, model_class=InternVideoMAEForVideoClassification, data_collator=None, **options) -> VideoTrainer:
     torch.manual_seed(0)
-    model = InternVideoMAEForVideoClassification(tiny_config(num_hidden_layers=2, drop_path_rate=0.2))
+    model = model_class(tiny_config(num_hidden_layers=2, drop_path_rate=0.2))
     arguments = {
         "per_device_train_batch_size": 2,
         "max_steps": 6,
@@ -37,7 +38,7 @@ def trainer(folder, **options) -> VideoTrainer:
         "report_to": "none",
     }
     args = VideoTrainingArguments(folder, **arguments | options)
-    return VideoTrainer(model, args, train_dataset=CLIPS, eval_dataset=CLIPS[:4])
+    return VideoTrainer(model, args, train_dataset=CLIPS, eval_dataset=CLIPS[:4], data_collator=data_collator)
 
 
 def logged(run: VideoTrainer, key: str) -> list[float]:
@@ -102,6 +103,84 @@ def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path):
         assert torch.equal(again.model.state_dict()[name], tensor), name
     for name, tensor in whole.average.tensors.items():
         assert torch.equal(again.average.tensors[name], tensor), name
+
+
+def with_names(clips: list[dict]) -> dict:
+    batch = {name: torch.stack([torch.as_tensor(clip[name]) for clip in clips]) for name in clips[0]}
+    return batch | {"videos": [f"{int(clip['labels'])}.mp4" for clip in clips]}
+
+
+def test_a_loss_that_is_no_number_stops_with_its_clips_and_the_last_checkpoint(tmp_path):
+    clips = [dict(clip, pixel_values_videos=clip["pixel_values_videos"].clone()) for clip in CLIPS]
+    run = trainer(tmp_path, save_steps=1, max_steps=100, data_collator=with_names)
+    run.train_dataset = clips
+
+    class Spoil(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            if state.global_step == 1:  # a batch is read ahead
+                for clip in clips:
+                    clip["pixel_values_videos"][0, 0, 0, 0] = torch.nan
+
+    run.add_callback(Spoil())
+    with pytest.raises(LossError, match=r"nan at step 3, of the clips \d\.mp4, \d\.mp4.*checkpoint-2"):
+        run.train()
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-2"
+    kept = InternVideoMAEForVideoClassification.from_pretrained(tmp_path / "checkpoint-2")
+    for name, tensor in kept.state_dict().items():
+        assert torch.equal(tensor, run.model.state_dict()[name]), name
+
+
+def test_a_gradient_that_is_not_finite_does_no_step(tmp_path):
+    run = trainer(tmp_path, max_steps=1)
+    before = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
+    run.model.classifier.weight.register_hook(lambda gradient: gradient * torch.inf)
+    with pytest.raises(LossError, match="gradient is not finite at step 1.*none yet"):
+        run.train()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in run.model.state_dict().items())
+
+
+class InParts(InternVideoMAEForVideoClassification):
+    """Gives its loss in two parts."""
+
+    def forward(self, **inputs):
+        outputs = super().forward(**inputs)
+        return {"loss": outputs.loss, "near_loss": outputs.loss * 0.25, "far_loss": outputs.loss * 0.75}
+
+
+def test_parts_of_the_loss_are_logged_by_their_names(tmp_path):
+    run = trainer(tmp_path, max_steps=4, logging_steps=2, model_class=InParts, gradient_accumulation_steps=2)
+    run.train()
+    losses = logged(run, "loss")
+    assert len(losses) == 2
+    assert logged(run, "near_loss") == pytest.approx([loss / 4 for loss in losses], rel=1e-4)
+    assert logged(run, "far_loss") == pytest.approx([loss * 3 / 4 for loss in losses], rel=1e-4)
+
+
+def test_only_checkpoints_that_were_saved_to_their_end_count(tmp_path):
+    assert last_checkpoint(tmp_path) is None
+    for step in (9, 10, 11):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+    for step in (9, 10):
+        (tmp_path / f"checkpoint-{step}/complete").touch()
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_released_schedule_rises_from_the_start_to_the_rate_and_ends_low(name, tmp_path):
+    options = {"schedule": name, "warmup_epochs": 2, "num_train_epochs": 8, "max_steps": -1}
+    run = trainer(tmp_path, **options, min_learning_rate=1e-4, warmup_learning_rate=1e-5)
+    run.train()
+    rates = logged(run, "learning_rate")
+    assert len(rates) == 8 * 6
+    assert rates[0] < 1e-3 and max(rates) == pytest.approx(1e-2, rel=0.1) and rates[-1] < 4e-4
+    assert 10 <= rates.index(max(rates)) <= 14  # two epochs of six steps
+
+
+def test_unknown_names_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="expected one of linear_then_cosine"):
+        trainer(tmp_path, schedule="cosin")
+    with pytest.raises(ValueError, match="for dual encoders"):
+        trainer(tmp_path, grad_cache=2)
 
 
 def test_averages_that_cannot_be_are_refused(tmp_path):

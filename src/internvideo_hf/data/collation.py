@@ -14,6 +14,7 @@ from internvideo_hf.video.augment import collate_views
 from internvideo_hf.video.mixup import mix_batch
 
 _OF_EACH_VIEW = ("pixel_values_videos", "bool_masked_pos")
+TARGETS = ("labels", "captions")
 EQUAL_CAPTIONS = ("text", "label")
 
 
@@ -21,17 +22,19 @@ class VideoCollator:
     """Makes a batch of samples, as `collate_fn` of a data loader and `data_collator` of a Trainer.
 
     Args:
+        targets: What of `labels` and `captions` the batch gets, where the samples have it.
         tokenize: Turns a list of captions into tensors with an axis of captions, such as a tokenizer with
             `padding=True, return_tensors="pt"` given. Where None, `captions` stays a list of texts.
-        equal_captions: with captions, which of them say the same: those of one "text", or of one "label", which is
+        equal_captions: With captions, which of them say the same: those of one "text", or of one "label", which is
             used up so. The batch then has `caption_ids`, int64, shape (captions,), equal where captions are.
         mixup: None, or options of `mix_batch`, `num_labels` among them: `labels` then become probabilities.
-        keep_names: add `videos`, a list of the names of the videos, for messages.
+        keep_names: Add `videos`, a list of the names of the videos, for messages.
     """
 
     def __init__(
         self,
         *,
+        targets: Sequence[str] = TARGETS,
         tokenize: Callable[[list[str]], Mapping[str, Tensor]] | None = None,
         equal_captions: str | None = None,
         mixup: Mapping[str, Any] | None = None,
@@ -43,6 +46,9 @@ class VideoCollator:
             )
         if mixup is not None and "num_labels" not in mixup:
             raise ValueError(f"mixup: got {sorted(mixup)}, expected num_labels among them; add the number of classes")
+        self.left_out = {"seed", "video", *TARGETS}.difference(targets)
+        if equal_captions == "label":
+            self.left_out.discard("labels")
         self.tokenize = tokenize
         self.equal_captions = equal_captions
         self.mixup = mixup
@@ -66,7 +72,7 @@ class VideoCollator:
                 f"None of the {len(samples)} videos of a batch can be read; the last: {samples[-1]['failure']} Train "
                 "with larger batches, or leave out what `internvideo scan` finds."
             )
-        videos = [_views(sample) for sample in read]
+        videos = [_views({key: sample[key] for key in sample.keys() - self.left_out}) for sample in read]
         captions = [view.pop("captions") for views in videos for view in views if "captions" in view]
         batch: dict[str, Any] = collate_views(videos)
         if captions and len(captions) != len(batch["pixel_values_videos"]):
@@ -99,7 +105,6 @@ class VideoCollator:
 
 
 def _views(sample: Sample) -> list[dict[str, Any]]:
-    sample = {name: value for name, value in sample.items() if name not in ("seed", "video")}
     if sample["pixel_values_videos"].ndim == 4:
         return [sample]
     views = range(len(sample["pixel_values_videos"]))

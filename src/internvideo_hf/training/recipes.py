@@ -215,7 +215,7 @@ def build_model(recipe: Recipe, labels: Sequence[str] | int | None = None) -> Pr
     """
     settings, family = recipe.model, choose(FAMILIES, recipe.model.family, "model.family")
     auto_class = TASKS[settings.task]
-    if auto_class not in family.models:
+    if auto_class not in family.models or (settings.task == "contrastive" and family.processor is None):
         raise RecipeError(f"{settings.family} has no model for {settings.task}.")
     check_overrides(settings.config, family.config, "model.config.")
     values = dict(settings.config)

@@ -1,5 +1,7 @@
 """transformers' Trainer with what the released recipes need: layer-wise rates, their schedules, averaged weights."""
 
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -92,6 +94,7 @@ class VideoTrainer(Trainer):
     Args:
         model: a model of this package, also inside peft's wrapper.
         args: `VideoTrainingArguments`.
+        eval_collator: makes the batches of evaluation, where mixing must rest; `data_collator` by default.
         kwargs: as of `Trainer`.
 
     Raises:
@@ -99,7 +102,14 @@ class VideoTrainer(Trainer):
         LossError (in training): if a loss or a gradient is not finite; no step is done with it, nothing saved.
     """
 
-    def __init__(self, model: Any, args: VideoTrainingArguments, **kwargs: Any):
+    def __init__(
+        self,
+        model: Any,
+        args: VideoTrainingArguments,
+        *,
+        eval_collator: Callable[[list[Any]], dict[str, Any]] | None = None,
+        **kwargs: Any,
+    ):
         if args.evaluate_ema and args.ema_decay is None:
             raise ValueError("evaluate_ema needs an average: set ema_decay, such as 0.9999.")
         if args.schedule is not None and args.schedule not in SCHEDULES:
@@ -112,6 +122,7 @@ class VideoTrainer(Trainer):
                 )
             self.layered_model.grad_cache = args.grad_cache
         self.average = None if args.ema_decay is None else WeightAverage(model, args.ema_decay)
+        self.eval_collator = eval_collator
         self._loss_parts: dict[str, list[torch.Tensor]] = {}
         self._videos: list[str] = []
         # First, so that what it adds to the log reaches all others.
@@ -186,10 +197,14 @@ class VideoTrainer(Trainer):
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Evaluate the weights, or their average where `evaluate_ema` is set."""
-        if not self.args.evaluate_ema:
-            return super().evaluate(*args, **kwargs)
-        with self.average.in_place_of(self.model):
-            return super().evaluate(*args, **kwargs)
+        average = self.average.in_place_of(self.model) if self.args.evaluate_ema else nullcontext()
+        training_collator = self.data_collator
+        self.data_collator = self.eval_collator or training_collator
+        try:
+            with average:
+                return super().evaluate(*args, **kwargs)
+        finally:
+            self.data_collator = training_collator
 
 
 class _Recipe(TrainerCallback):

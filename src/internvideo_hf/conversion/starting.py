@@ -1,0 +1,78 @@
+"""Giving a new model the weights that its training starts from."""
+
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, CLIPModel
+from transformers.modeling_utils import PreTrainedModel
+
+from internvideo_hf.auto import FAMILIES
+from internvideo_hf.conversion.clip import initialize_from_clip
+from internvideo_hf.conversion.errors import CheckpointError
+from internvideo_hf.recipes.labels import ROWS_IN_K710, load_labels, rows_in_k710
+
+
+def start_from(model: PreTrainedModel, source: str | Path) -> PreTrainedModel:
+    """Fill a model with weights that were trained before.
+
+    All but the head is taken over. The head too, where it has the same classes; and where the source knows
+    Kinetics-710 and the model K400, K600 or K700, the rows of the head that these are.
+
+    Args:
+        model: as drawn freshly.
+        source: the folder of a converted model of the same family, pretrained or a classifier; of transformers'
+            `CLIPModel`; or a CLIP file in OpenAI's layout.
+
+    Returns:
+        The model, or from CLIP another one of the same configuration.
+
+    Raises:
+        CheckpointError: if there is no such file or folder, or it is of another family.
+        ValueError: if a tensor does not fit.
+    """
+    source = Path(source)
+    if source.is_file():
+        return initialize_from_clip(source, model.config)
+    if not (source / "config.json").is_file():
+        raise CheckpointError(f"{source} is no model's folder (there is no config.json), and no CLIP file.")
+    config = AutoConfig.from_pretrained(source)
+    if config.model_type == "clip":
+        return initialize_from_clip(CLIPModel.from_pretrained(source), model.config)
+    if config.model_type != model.config.model_type:
+        raise CheckpointError(f"{source} holds a {config.model_type!r} model, expected {model.config.model_type!r}.")
+    names = config.architectures or []
+    classes = [kind for kind in FAMILIES[config.model_type].models.values() if kind.__name__ in names]
+    trained = (classes[0] if classes else type(model)).from_pretrained(source)
+    model.load_layer_groups(trained)
+    if type(trained) is type(model):
+        _take_head(model, trained)
+    return model
+
+
+@torch.no_grad()
+def _take_head(model: PreTrainedModel, trained: PreTrainedModel) -> None:
+    names = [name for group, names in model.layer_groups().items() if group.startswith("head") for name in names]
+    own, given = model.state_dict(), trained.state_dict()
+    rows = _rows_of_classes(model.config.id2label, trained.config.id2label)
+    for name in names:
+        tensor = given.get(name)
+        if tensor is None:
+            continue
+        if rows is not None and tensor.shape[:1] == (len(trained.config.id2label),):
+            tensor = tensor[rows]
+        elif name.startswith("classifier."):
+            continue  # of other classes: it stays as drawn
+        if tensor.shape == own[name].shape:
+            own[name].copy_(tensor)
+
+
+def _rows_of_classes(wanted: dict[int, str], there: dict[int, str]) -> list[int] | None:
+    """Where a model's classes stand in another model's head; None where it does not know them."""
+    wanted, there = list(wanted.values()), list(there.values())
+    if wanted == there:
+        return list(range(len(there)))
+    if there == load_labels("k710"):
+        for name in ROWS_IN_K710:
+            if wanted == load_labels(name):
+                return rows_in_k710(name)
+    return None

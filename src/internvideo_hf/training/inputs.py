@@ -1,0 +1,175 @@
+"""From a recipe's lists of videos to what the Trainer reads."""
+
+import inspect
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import Dataset, IterableDataset
+
+from internvideo_hf.data.collation import VideoCollator
+from internvideo_hf.data.dataset import VideoDataset
+from internvideo_hf.data.failures import FailureLog
+from internvideo_hf.data.manifests import load_manifest
+from internvideo_hf.data.samples import VIEWS, SampleSettings
+from internvideo_hf.data.shards import ShardDataset
+from internvideo_hf.processing.processing import InternVideoProcessor
+from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
+from internvideo_hf.recipes.captions import clean_caption
+from internvideo_hf.recipes.labels import LABEL_SETS, load_labels
+from internvideo_hf.training.recipes import Recipe, RecipeError
+from internvideo_hf.video.choice import choose
+
+Processor = InternVideoProcessor | InternVideoVideoProcessor
+
+
+def video_processor_of(processor: Processor) -> InternVideoVideoProcessor:
+    """The part of a processor that makes pixels."""
+    return getattr(processor, "video_processor", processor)
+
+
+def sample_settings(recipe: Recipe, processor: Processor, training: bool) -> SampleSettings:
+    """How a row becomes a sample: for training as the recipe says, for validation as the processor does.
+
+    Size, statistics and colour order of the pixels are the processor's in both.
+    """
+    videos, clip = video_processor_of(processor), recipe.data.clip
+    if not training:
+        return SampleSettings(
+            num_frames=videos.num_frames,
+            sampler=videos.sampler,
+            sampler_options=dict(videos.sampler_kwargs),
+            view="processor",
+            view_options={"processor": videos},
+            mask=clip.mask,
+        )
+    size = (videos.crop_size if videos.do_center_crop else videos.size) or videos.size
+    known = {
+        "size": size["height"] if "height" in size else size["shortest_edge"],
+        "mean": list(videos.image_mean),
+        "std": list(videos.image_std),
+        "processor": videos,
+    }
+    taken = inspect.signature(choose(VIEWS, clip.view, "data.clip.view")).parameters
+    return SampleSettings(
+        num_frames=videos.num_frames,
+        sampler=clip.sampler,
+        sampler_options=clip.sampler_options,
+        view=clip.view,
+        view_options={name: value for name, value in known.items() if name in taken} | clip.view_options,
+        num_views=clip.num_views,
+        mask=clip.mask,
+        # A processor turns the colours itself.
+        channel_order="rgb" if clip.view == "processor" else videos.channel_order,
+    )
+
+
+def class_names(recipe: Recipe, data_root: Path) -> list[str] | int | None:
+    """Names of the classes that a recipe's labels are, or how many there are.
+
+    Where the recipe does not say, the list of videos for training does: one more than its largest label.
+
+    Raises:
+        RecipeError: if they cannot be found.
+    """
+    labels = recipe.data.labels
+    if recipe.model.task != "classification" or isinstance(labels, int):
+        return labels if isinstance(labels, int) else None
+    if labels in LABEL_SETS:
+        return load_labels(labels)
+    if labels is not None:
+        try:
+            lines = (data_root / labels).read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(
+                f"data.labels is {labels!r}: no set of that name ({', '.join(LABEL_SETS)}), and as a file it cannot "
+                f"be read ({error})."
+            ) from error
+        return [line.strip() for line in lines if line.strip()]
+    rows = load_manifest(data_root / recipe.data.train, data_root, layout=recipe.data.layout, check_files=False)
+    found = [label for label in rows["label"] if label is not None]
+    if not found:
+        raise RecipeError(f"{recipe.data.train} tells no labels. Give data.labels, or a list with labels.")
+    return max(found) + 1
+
+
+def make_dataset(
+    recipe: Recipe,
+    name: str,
+    data_root: Path,
+    processor: Processor,
+    *,
+    training: bool,
+    num_labels: int | None = None,
+    failures: FailureLog | None = None,
+    seed: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+) -> Dataset | IterableDataset:
+    """Make the samples of a list of videos, or of a folder of tar shards.
+
+    Args:
+        name: the list or the folder, below `data_root`.
+        training: draw clips as the recipe says; or take those of the processor, for validation.
+        num_labels: classes of the model; a label beyond them is refused.
+        failures: the record of unreadable videos, where the recipe skips them.
+        seed, rank, world_size: of the run and of this process.
+
+    Raises:
+        ManifestError: if the list is not as it should be.
+        RecipeError: if it lacks what the task needs, or goes beyond the classes.
+    """
+    settings = sample_settings(recipe, processor, training)
+    policy = {"on_error": "raise" if failures is None else "skip", "failures": failures, "seed": seed}
+    path = data_root / name
+    if path.is_dir() and any(path.glob("*.tar")):
+        shuffle = 1000 if training else 0
+        return ShardDataset(path, settings, shuffle=shuffle, rank=rank, world_size=world_size, **policy)
+    task, data = recipe.model.task, recipe.data
+    rows = load_manifest(path, data_root, layout=data.layout, allow_duplicates=task == "contrastive")
+    needed = {"classification": "label", "contrastive": "caption"}.get(task)
+    if needed is not None and any(value is None for value in rows[needed]):
+        raise RecipeError(f"{path} has rows without a {needed}, which {task} needs. Add it, or choose another list.")
+    if task == "classification" and max(rows["label"]) >= num_labels:
+        raise RecipeError(
+            f"{path} has the label {max(rows['label'])}, and there are {num_labels} classes, counted from 0. Correct "
+            "the list, or data.labels."
+        )
+    if task == "contrastive" and data.min_words > 1:
+        rows = rows.filter(
+            partial(_has_words, rule=data.caption_rule, at_least=data.min_words), input_columns="caption"
+        )
+    return VideoDataset(rows, settings, **policy)
+
+
+def make_collator(recipe: Recipe, processor: Processor, num_labels: int | None, *, training: bool) -> VideoCollator:
+    """What makes batches of a recipe's samples: texts as tokens, clips mixed."""
+    if recipe.model.task == "contrastive":
+        return VideoCollator(
+            targets=("captions",),
+            tokenize=partial(tokenize_captions, processor=processor, rule=recipe.data.caption_rule),
+            # In validation, captions of the same text are one item of the gallery.
+            equal_captions=recipe.data.equal_captions if training else "text",
+            keep_names=True,
+        )
+    if recipe.model.task == "pretraining":
+        return VideoCollator(targets=(), keep_names=True)
+    mixup = {**recipe.data.mixup, "num_labels": num_labels} if training and recipe.data.mixup else None
+    return VideoCollator(targets=("labels",), mixup=mixup, keep_names=True)
+
+
+def tokenize_captions(captions: Sequence[str], *, processor: InternVideoProcessor, rule: str | None) -> dict[str, Any]:
+    """Turn captions into what a dual encoder reads, its call for the loss included.
+
+    Args:
+        processor: of the model; what is too long for it is cut, and ends with the end token all the same.
+        rule: how captions are cleaned first, a name in `internvideo_hf.recipes.captions`.
+    """
+    if rule is not None:
+        captions = [clean_caption(caption, rule) for caption in captions]
+    return {**processor(text=list(captions), truncation=True, return_tensors="pt"), "return_loss": True}
+
+
+def _has_words(caption: str, rule: str | None, at_least: int) -> bool:
+    return len((caption if rule is None else clean_caption(caption, rule)).split()) >= at_least

@@ -1,0 +1,251 @@
+"""A training run: from a recipe and a folder of data to a folder with the model and everything that tells how."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from huggingface_hub import ModelCard, ModelCardData
+from transformers import EvalPrediction
+from transformers.modeling_utils import PreTrainedModel
+from transformers.utils import logging
+
+from internvideo_hf.conversion.convert import FAMILIES as CONVERTERS
+from internvideo_hf.conversion.starting import start_from
+from internvideo_hf.data.failures import FailureLog
+from internvideo_hf.evaluation.metrics import retrieval_recalls
+from internvideo_hf.training.inputs import Processor, class_names, make_collator, make_dataset, video_processor_of
+from internvideo_hf.training.recipes import Recipe, RecipeError, build_model
+from internvideo_hf.training.run_folder import FINAL, RunLog, check_recipe, check_room, write_settings
+from internvideo_hf.training.trainer import VideoTrainer, VideoTrainingArguments, last_checkpoint
+
+logger = logging.get_logger(__name__)
+
+
+def train(
+    recipe: Recipe,
+    data_root: str | Path = ".",
+    output_dir: str | Path = "run",
+    *,
+    start: str | Path | None = None,
+    report_to: str = "none",
+    quiet: bool = False,
+) -> Path:
+    """Train as a recipe says; the same call goes on where it was stopped, and ends with the same weights.
+
+    In every process of `torchrun` or `accelerate launch` alike. Where fewer devices than the recipe's give a smaller
+    batch, batches are accumulated, so that a step sees as many videos as the original's.
+
+    Args:
+        recipe: from `load_recipe`.
+        data_root: the folder that the recipe's lists, and the paths in them, begin in.
+        output_dir: the folder of the run, which holds recipe.yaml, versions.json, log.jsonl, curves.png,
+            failures.jsonl, the checkpoints and in the end final/, the model with its processor and card.
+        start: the folder or file with the weights to start from, where the recipe says what they are; "random" to
+            draw them all the same.
+        report_to: of transformers' integrations, such as "tensorboard", "wandb".
+        quiet: no progress bars.
+
+    Returns:
+        The folder of the final model.
+
+    Raises:
+        RecipeError: if recipe, data and folder do not fit each other.
+        ManifestError: if a list of videos is not as it should be.
+        OSError: if the folder cannot be written, or lacks room.
+        LossError: if the loss is not finite.
+    """
+    data_root, output_dir = Path(data_root), Path(output_dir)
+    final = output_dir / FINAL
+    args = _arguments(recipe, output_dir, report_to, quiet)
+    check_recipe(output_dir, recipe)
+    if final.is_dir():
+        logger.warning(f"{output_dir} holds a run that has ended; its model is {final}.")
+        return final
+    torch.manual_seed(args.seed)  # the weights that are drawn
+    labels = class_names(recipe, data_root)
+    num_labels = labels if isinstance(labels, int) else len(labels or [])
+    model = _model(recipe, labels, start)
+    check_room(output_dir, model, args.ema_decay is not None, args.save_total_limit or 1)
+    processor = _processor(recipe, model)
+    failures = None
+    if recipe.data.on_error == "skip":
+        failures = FailureLog(output_dir / "failures.jsonl")
+    shared = {"num_labels": num_labels, "failures": failures, "seed": args.seed}
+    shared |= {"rank": args.process_index, "world_size": args.world_size}
+    train_dataset = make_dataset(recipe, recipe.data.train, data_root, processor, training=True, **shared)
+    eval_dataset = None
+    if recipe.data.validation is not None:
+        eval_dataset = make_dataset(recipe, recipe.data.validation, data_root, processor, training=False, **shared)
+    trainer = VideoTrainer(
+        _adapted(recipe, model),
+        args,
+        train_dataset=train_dataset,
+        eval_dataset=eval_dataset,
+        data_collator=make_collator(recipe, processor, num_labels, training=True),
+        eval_collator=make_collator(recipe, processor, num_labels, training=False),
+        processing_class=processor,
+        callbacks=[RunLog(output_dir)],
+        **METRICS[recipe.model.task],
+    )
+    if trainer.is_world_process_zero():
+        write_settings(output_dir, recipe, args.world_size)
+    trainer.train(resume_from_checkpoint=str(kept) if (kept := last_checkpoint(output_dir)) else None)
+    _save(trainer, recipe, processor, final)
+    return final
+
+
+def _arguments(recipe: Recipe, output_dir: Path, report_to: str, quiet: bool) -> VideoTrainingArguments:
+    """The Trainer's arguments: the recipe's, and what follows from this machine."""
+    options = {
+        "per_device_train_batch_size": 8,
+        "eval_strategy": "no" if recipe.data.validation is None else "epoch",
+        "save_strategy": "epoch",
+        "save_total_limit": 2,
+        "logging_steps": 10,
+        "dataloader_num_workers": min(8, os.cpu_count() or 1),
+        "dataloader_pin_memory": torch.cuda.is_available(),
+        "label_names": LABEL_NAMES[recipe.model.task],
+        "prediction_loss_only": recipe.model.task == "pretraining",
+        **recipe.training,
+    }
+    options.setdefault("dataloader_persistent_workers", options["dataloader_num_workers"] > 0)
+    if not torch.cuda.is_available() and (options.get("fp16") or options.get("bf16")):
+        logger.warning("There is no GPU here: training in float32.")
+        options |= {"fp16": False, "bf16": False}
+    processes = int(os.environ.get("WORLD_SIZE", 1))
+    of_process = max(1, recipe.batch_size // processes)
+    if "grad_cache" in options:  # the loss compares what one step sees, so it must be there at once
+        options["per_device_train_batch_size"] = of_process
+    at_once = options["per_device_train_batch_size"] = min(of_process, options["per_device_train_batch_size"])
+    accumulated = max(1, round(of_process / at_once))
+    if recipe.model.task == "contrastive" and accumulated > 1:
+        logger.warning(
+            f"A step sees {recipe.batch_size} pairs, but only {at_once * processes} are compared with each other. Set "
+            f"training.grad_cache={at_once} to compare all in the same memory."
+        )
+    args = VideoTrainingArguments(
+        str(output_dir),
+        gradient_accumulation_steps=accumulated,
+        report_to=report_to,
+        disable_tqdm=quiet,
+        **options,
+    )
+    if args.n_gpu > 1:
+        logger.warning(f"Training on one of {args.n_gpu} GPUs; `torchrun --nproc-per-node {args.n_gpu}` uses all.")
+        args._n_gpu = 1  # or Trainer would take torch's DataParallel, in which no loss sees the whole batch
+    return args
+
+
+def _model(recipe: Recipe, labels: list[str] | int | None, start: str | Path | None) -> PreTrainedModel:
+    model = build_model(recipe, labels)
+    if start is None and recipe.model.start is not None:
+        raise RecipeError(
+            f"This recipe starts from {recipe.model.start}. Give its folder by --start (internvideo convert writes "
+            "it; for CLIP, a folder or file of CLIP's own), or --start random to draw all weights."
+        )
+    return model if start in (None, "random") else start_from(model, start)
+
+
+def _adapted(recipe: Recipe, model: PreTrainedModel) -> torch.nn.Module:
+    """The model with what is frozen frozen, and with low-rank additions where the recipe wants them."""
+    if recipe.model.freeze:
+        model.freeze_backbone(*recipe.model.freeze)
+    if recipe.model.lora is None:
+        return model
+    from peft import LoraConfig, get_peft_model
+
+    try:
+        return get_peft_model(model, LoraConfig(**recipe.model.lora))
+    except TypeError as error:
+        raise RecipeError(f"model.lora: {error}; its keys are those of peft's LoraConfig.") from error
+
+
+def _processor(recipe: Recipe, model: PreTrainedModel) -> Processor:
+    processor = CONVERTERS[recipe.model.family].build_processor(model.config)
+    videos = video_processor_of(processor)
+    for name, value in recipe.model.processor.items():
+        if not hasattr(type(videos), name):
+            raise RecipeError(f"model.processor.{name} is no option of a {type(videos).__name__}.")
+        setattr(videos, name, value)
+    return processor
+
+
+def _accuracies(prediction: EvalPrediction) -> dict[str, float]:
+    """Top-1 and top-5 in percent, of one view a video."""
+    logits, labels = prediction.predictions, np.asarray(prediction.label_ids)
+    order = np.argsort(-logits, axis=1, kind="stable")
+    return {f"top-{k}": float(100 * (order[:, :k] == labels[:, None]).any(axis=1).mean()) for k in (1, 5)}
+
+
+def _recalls(prediction: EvalPrediction) -> dict[str, float]:
+    """Retrieval in both directions over all pairs, in percent; pairs of the same caption are right for each other."""
+    video_embeds, text_embeds = prediction.predictions
+    captions = np.asarray(prediction.label_ids)
+    partners = [np.flatnonzero(captions == caption) for caption in captions]
+    both = {"text_to_video": text_embeds @ video_embeds.T, "video_to_text": video_embeds @ text_embeds.T}
+    return {
+        f"{name}_{key}": value
+        for name, similarity in both.items()
+        for key, value in retrieval_recalls(similarity, partners).items()
+    }
+
+
+def _embeddings(outputs: tuple[torch.Tensor, ...], labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Of a dual encoder's outputs, what does not depend on the batch."""
+    return outputs[2], outputs[3]
+
+
+def _logits(outputs: torch.Tensor | tuple[torch.Tensor, ...], labels: torch.Tensor) -> torch.Tensor:
+    return outputs[0] if isinstance(outputs, tuple) else outputs
+
+
+# What is trained for -> the Trainer's functions for metrics, and which inputs tell it what is right.
+METRICS: dict[str, dict[str, Callable]] = {
+    "pretraining": {},
+    "classification": {"compute_metrics": _accuracies, "preprocess_logits_for_metrics": _logits},
+    "contrastive": {"compute_metrics": _recalls, "preprocess_logits_for_metrics": _embeddings},
+}
+LABEL_NAMES = {"pretraining": ["bool_masked_pos"], "classification": ["labels"], "contrastive": ["caption_ids"]}
+
+
+def _save(trainer: VideoTrainer, recipe: Recipe, processor: Processor, final: Path) -> None:
+    """Write the model, its processor and its card; the folder appears whole."""
+    unfinished = final.with_name(f".unfinished-{final.name}")
+    if trainer.args.evaluate_ema:
+        trainer.model.load_state_dict(trainer.average.tensors)
+    if recipe.model.lora is not None:
+        trainer.model = trainer.model_wrapped = trainer.model.merge_and_unload()
+    trainer.save_model(str(unfinished))
+    if trainer.is_world_process_zero():
+        (unfinished / "training_args.bin").unlink(missing_ok=True)  # a pickle, and recipe.yaml says more
+        processor.save_pretrained(unfinished)
+        _card(trainer, recipe).save(unfinished / "README.md")
+        unfinished.rename(final)
+    trainer.accelerator.wait_for_everyone()
+
+
+def _card(trainer: VideoTrainer, recipe: Recipe) -> ModelCard:
+    data = ModelCardData(library_name="transformers", tags=["internvideo_hf", "video", recipe.model.family])
+    history = trainer.state.log_history
+    found = next((entry for entry in reversed(history) if "eval_loss" in entry), {})
+    scores = [f"- {key.removeprefix('eval_')}: {found[key]:.4g}" for key in found if key.startswith("eval_")]
+    scores = [line for line in scores if not line.split(":")[0].endswith(("runtime", "per_second"))]
+    expected = recipe.expected
+    published = f"{expected.metric} {expected.value}" if expected and expected.value is not None else "no number"
+    lines = [
+        f"---\n{data.to_yaml()}\n---\n",
+        f"# {recipe.title}\n",
+        f"Trained by internvideo_hf from the recipe in `recipe.yaml` beside this folder: {trainer.state.global_step} "
+        f"steps of {trainer.args.step_batch_size} videos ({trainer.state.epoch:.4g} epochs), started from "
+        f"{recipe.model.start or 'random weights'}.\n",
+        "## Validation, one view a video\n",
+        *(scores or ["None was made."]),
+        "\n## The recipe\n",
+        f"- Source: {'; '.join(recipe.source)}",
+        f"- The original reports: {published}",
+        *(f"- {note}" for note in recipe.notes),
+        "\nAsk the owners of the data, and of the weights that training started from, what the model may be used for.",
+    ]
+    return ModelCard("\n".join(lines))

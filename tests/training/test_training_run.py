@@ -1,0 +1,222 @@
+"""Runs from recipes, by the command: what they write, how they go on, what they refuse."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from program import run
+from safetensors.torch import load_file
+from training.recipes import CLASSIFICATION, write_data, write_recipe
+from transformers import AutoModelForVideoClassification, AutoVideoProcessor
+
+from internvideo_hf.training.trainer import last_checkpoint
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return write_data(tmp_path_factory.mktemp("training") / "data")
+
+
+@pytest.fixture(scope="module")
+def ended(data, tmp_path_factory) -> tuple[Path, Path]:
+    """A recipe and the folder of its run."""
+    folder = tmp_path_factory.mktemp("run")
+    recipe = write_recipe(folder)
+    done = run("train", recipe, "--data-root", data, "--output-dir", folder / "run", "--quiet")
+    assert done.returncode == 0, done.stderr
+    return recipe, folder / "run"
+
+
+def changed(section: str, **values) -> dict:
+    content = deepcopy(CLASSIFICATION)
+    content[section] |= values
+    return content
+
+
+def test_the_folder_of_a_run_tells_everything(ended):
+    _, folder = ended
+    assert {path.name for path in folder.iterdir()} >= {
+        "recipe.yaml",
+        "versions.json",
+        "log.jsonl",
+        "curves.png",
+        "final",
+    }
+    log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in log if "learning_rate" in entry] == [1, 2, 3, 4]
+    assert [entry["step"] for entry in log if "eval_top-1" in entry] == [2, 4]
+    assert json.loads((folder / "versions.json").read_text())["transformers"].startswith("5.")
+    with Image.open(folder / "curves.png") as picture:
+        assert picture.width > picture.height > 300 and len(picture.convert("RGB").getcolors(1 << 20)) > 10
+
+
+def test_the_final_folder_is_a_whole_model(ended):
+    _, folder = ended
+    model = AutoModelForVideoClassification.from_pretrained(folder / "final")
+    assert model.config.num_labels == 8
+    assert AutoVideoProcessor.from_pretrained(folder / "final").num_frames == 4
+    assert "A small classifier" in (folder / "final/README.md").read_text()
+    assert not (folder / "final/training_args.bin").exists()
+
+
+def test_a_run_that_has_ended_is_left_alone(ended, data):
+    recipe, folder = ended
+    before = (folder / "final/model.safetensors").stat().st_mtime_ns
+    done = run("train", recipe, "--data-root", data, "--output-dir", folder, "--quiet")
+    assert done.returncode == 0 and (folder / "final/model.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_folder_of_another_recipe_is_refused(ended, data):
+    recipe, folder = ended
+    done = run("train", recipe, "training.learning_rate=0.5", "--data-root", data, "--output-dir", folder)
+    assert done.returncode == 2 and "training.learning_rate differ" in done.stderr
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_killed_run_goes_on_to_the_same_weights(ended, data, tmp_path, workers):
+    recipe, whole = ended
+    recipe = write_recipe(
+        tmp_path, changed("training", save_strategy="steps", save_steps=1, dataloader_num_workers=workers)
+    )
+    command = [sys.executable, "-m", "internvideo_hf.cli", "train", recipe, "--data-root", data, "--quiet"]
+    command += ["--output-dir", tmp_path / "run"]
+    process = subprocess.Popen(list(map(str, command)), start_new_session=True, stderr=subprocess.DEVNULL)
+    while not (tmp_path / "run/checkpoint-1/complete").exists() and process.poll() is None:
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGKILL)  # in the first of two epochs of two steps
+    process.wait()
+    kept = last_checkpoint(tmp_path / "run")
+    assert kept is not None and not (tmp_path / "run/final").exists()
+    # What a kill while saving leaves behind.
+    half = tmp_path / "run/checkpoint-3"
+    half.mkdir(exist_ok=True)
+    (half / "complete").unlink(missing_ok=True)
+    (half / "trainer_state.json").write_text("{")
+    done = run("train", recipe, "--data-root", data, "--output-dir", tmp_path / "run", "--quiet")
+    assert done.returncode == 0, done.stderr
+    ours, expected = (load_file(folder / "final/model.safetensors") for folder in (tmp_path / "run", whole))
+    assert ours.keys() == expected.keys()
+    assert all(torch.equal(ours[name], expected[name]) for name in ours)
+
+
+def test_what_cannot_be_is_refused_in_plain_words(data, tmp_path):
+    recipe = write_recipe(tmp_path)
+
+    def refusal(*arguments) -> str:
+        done = run("train", *arguments, "--output-dir", tmp_path / "run")
+        assert done.returncode == 2 and "Traceback" not in done.stderr
+        return done.stderr
+
+    assert "Did you mean" in refusal("videomae/finetune_base_k4000")
+    assert "model.sise is no setting" in refusal(recipe, "model.sise=1", "--data-root", data)
+    assert "cannot be opened" in refusal(recipe, "--data-root", tmp_path)
+    assert "has the label 7" in refusal(recipe, "data.labels=5", "--data-root", data)
+    assert "starts from VideoMAE-B" in refusal(recipe, "model.start=VideoMAE-B", "--data-root", data)
+    assert "no model's folder" in refusal(recipe, "--start", tmp_path / "gone", "--data-root", data)
+    assert "has no model for contrastive" in refusal(recipe, "model.task=contrastive", "--data-root", data)
+    assert "no option of" in refusal(recipe, "model.processor.sise=3", "--data-root", data)
+    (tmp_path / "file").touch()
+    done = run("train", recipe, "--data-root", data, "--output-dir", tmp_path / "file")
+    assert done.returncode == 2 and "is a file" in done.stderr
+
+
+def test_a_full_disk_is_said_before_the_first_step(data, tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000})())
+    done = run("train", write_recipe(tmp_path), "--data-root", data, "--output-dir", tmp_path / "run")
+    assert done.returncode == 2 and "GB free" in done.stderr
+    assert not list((tmp_path / "run").glob("checkpoint-*"))
+
+
+def test_damaged_videos_are_left_out_and_listed(data, tmp_path):
+    write_data(tmp_path / "data")
+    (tmp_path / "data/3.mp4").write_bytes(b"no video")
+    folder = tmp_path / "run"
+    done = run("train", write_recipe(tmp_path), "--data-root", tmp_path / "data", "--output-dir", folder, "--quiet")
+    assert done.returncode == 0, done.stderr
+    assert "3.mp4" in (folder / "failures.jsonl").read_text()
+
+
+def test_weights_that_the_training_starts_from(ended, data, tmp_path):
+    recipe, whole = ended
+    folder = tmp_path / "run"
+    arguments = ["training.learning_rate=1e-12", "training.weight_decay=0.0", "--start", whole / "final", "--quiet"]
+    done = run("train", recipe, *arguments, "--data-root", data, "--output-dir", folder)
+    assert done.returncode == 0, done.stderr
+    ours, start = (load_file(path / "final/model.safetensors") for path in (folder, whole))
+    assert all(torch.allclose(ours[name], start[name], atol=1e-6) for name in ours)
+
+
+def test_low_rank_additions_are_merged_at_the_end(data, tmp_path):
+    lora = {"r": 2, "target_modules": ["q_proj", "v_proj"], "modules_to_save": ["classifier"]}
+    folder = tmp_path / "run"
+    recipe = write_recipe(tmp_path, changed("model", lora=lora))
+    done = run("train", recipe, "--data-root", data, "--output-dir", folder, "--quiet")
+    assert done.returncode == 0, done.stderr
+    model, loading = AutoModelForVideoClassification.from_pretrained(folder / "final", output_loading_info=True)
+    assert not loading["missing_keys"] and not loading["unexpected_keys"]
+
+
+def test_masked_pretraining_and_what_it_starts(data, tmp_path):
+    content = changed("model", task="pretraining")
+    content["model"]["config"] = {**content["model"]["config"], "use_mean_pooling": False}
+    content["data"] = {
+        "labels": None,
+        "clip": {
+            "sampler": "videomae_pretrain",
+            "sampler_options": {"sampling_rate": 2},
+            "view": "pretraining",
+            "num_views": 2,
+            "mask": {"mask": "tube", "mask_ratio": 0.5, "patch_size": 8, "tubelet_size": 2},
+        },
+        "validation": "train.csv",
+    }
+    folder = tmp_path / "run"
+    done = run("train", write_recipe(tmp_path, content), "--data-root", data, "--output-dir", folder, "--quiet")
+    assert done.returncode == 0, done.stderr
+    log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in log if "eval_loss" in entry] == [2, 4]
+    (tmp_path / "second").mkdir()
+    recipe = write_recipe(tmp_path / "second", CLASSIFICATION)
+    arguments = ["--data-root", data, "--output-dir", tmp_path / "second/run", "--start", folder / "final", "--quiet"]
+    done = run("train", recipe, *arguments)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("grad_cache", [None, 2])
+def test_contrastive_training(data, tmp_path, grad_cache):
+    content = deepcopy(CLASSIFICATION)
+    vision = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = {**vision, "max_position_embeddings": 16}
+    vision |= {"image_size": 16, "patch_size": 8, "num_frames": 4}
+    config = {"vision_config": vision, "text_config": text, "projection_dim": 8}
+    content["model"] = {"family": "viclip", "task": "contrastive", "config": config}
+    content["data"] = {
+        "train": "captions.csv",
+        "validation": "captions.csv",
+        "clip": {"sampler": "viclip_train", "view": "contrastive"},
+        "caption_rule": "viclip",
+        "min_words": 2,
+        "equal_captions": "text",
+    }
+    if grad_cache:
+        content["training"] = {**content["training"], "grad_cache": grad_cache}
+    folder = tmp_path / "run"
+    done = run("train", write_recipe(tmp_path, content), "--data-root", data, "--output-dir", folder, "--quiet")
+    assert done.returncode == 0, done.stderr
+    last = json.loads((folder / "log.jsonl").read_text().splitlines()[-2])
+    assert 0 <= last["eval_text_to_video_R@1"] <= 100 and "eval_video_to_text_R@5" in last
+
+
+def test_recipes_are_listed_and_shown():
+    listed = run("recipes").stdout
+    assert "videomae/finetune_base_k400" in listed
+    shown = run("recipes", "videomae/finetune_base_k400").stdout
+    assert "layer_decay: 0.75" in shown  # of what it extends
