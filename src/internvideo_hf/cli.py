@@ -341,6 +341,33 @@ def shrink(
     _report_failures(failures, len(targets))
 
 
+@app.command("make-demo-data")
+def make_demo_data(
+    out: Annotated[Path, typer.Argument(help="The folder to write.")],
+    clips: Annotated[
+        int, typer.Option(min=1, help="Videos to train on; those to evaluate on come besides, 720 from 4000 on.")
+    ] = 4000,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, other videos.")] = 0,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes; one for each core by default.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Make a small data set of drawn videos with sentences and labels, to try training with.
+
+    What was done is kept: run the same command again after a kill. OUT/README.md says what is where.
+
+    Example: internvideo make-demo-data shapes --clips 4000
+    """
+    from tqdm import tqdm
+
+    from internvideo_hf.data.synthetic import make_data_set, split_sizes
+
+    count = sum(split_sizes(clips).values())
+    with tqdm(total=count, desc="Drawing", unit="video", disable=quiet) as bar:
+        already = make_data_set(out, clips, seed=seed, jobs=_jobs(jobs, count), on_done=bar.update)
+    if not quiet:
+        typer.echo(f"Wrote {count - already} videos to {out}; {already} were there already.")
+
+
 @app.command()
 def train(
     recipe: Annotated[str, typer.Argument(help="A name that `internvideo recipes` lists, or a .yaml file.")],
