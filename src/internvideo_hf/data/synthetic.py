@@ -594,7 +594,7 @@ def write_clip(clip: Clip, path: str | Path, seed: int = 0) -> None:
         stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1  # several threads make other bytes
         # Each frame by itself, and as coarsely as every other: what is said of a frame's pixels then holds for what is
-        # decoded too. Predicted frames show traces of motion; a rate control spends bits by what comes before and after.
+        # decoded too. Predicted frames show traces of motion; a rate control spends bits by what is before and after.
         stream.codec_context.gop_size = 1
         stream.options = {"qp": "28", "preset": "superfast"}
         for pixels in render(clip, seed):
