@@ -45,8 +45,8 @@ class ModelSettings:
         size: the released size by name, such as "base", for families whose configuration has `from_size`.
         kind: of UniFormerV2, "scene" or "motion".
         config: further values of the configuration, nested as in config.json.
-        start: what the weights come from: the name of a released checkpoint, or "CLIP"; which folder holds it, a user
-            says by `--start`. None: they are drawn.
+        start: what the weights come from: the name of a released checkpoint, "CLIP", or the name of another recipe,
+            whose run made them; which folder holds it, a user says by `--start`. None: they are drawn.
         freeze: groups of `layer_groups()` that are not trained, or their beginnings.
         lora: options of peft's `LoraConfig`; then low-rank additions alone are trained, and merged at the end.
         processor: options of the video processor that are other than the family's own, such as `sampler`.
