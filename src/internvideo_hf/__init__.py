@@ -39,11 +39,17 @@ _EXPORTS = {
     "VideoDataset": "internvideo_hf.data.dataset",
     "VideoDecodeError": "internvideo_hf.video",
     "VideoReader": "internvideo_hf.video",
+    "VideoTrainer": "internvideo_hf.training.trainer",
+    "VideoTrainingArguments": "internvideo_hf.training.trainer",
     "ZeroShotVideoClassificationPipeline": "internvideo_hf.pipelines.zero_shot_video_classification",
+    "build_processor": "internvideo_hf.conversion",
     "convert_checkpoint": "internvideo_hf.conversion",
     "initialize_from_clip": "internvideo_hf.conversion",
     "load_manifest": "internvideo_hf.data.manifests",
+    "load_recipe": "internvideo_hf.training.recipes",
+    "make_data_set": "internvideo_hf.data.synthetic",
     "merge_checkpoints": "internvideo_hf.conversion",
+    "train": "internvideo_hf.training_run",
 }
 
 __all__ = sorted(_EXPORTS)

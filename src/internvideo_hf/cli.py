@@ -378,6 +378,10 @@ def train(
         Path, typer.Option(help="The folder that the recipe's lists, and the paths in them, begin in.")
     ] = Path("."),
     output_dir: Annotated[Path, typer.Option(help="The folder of the run.")] = Path("run"),
+    grad_cache: Annotated[
+        int | None,
+        typer.Option(min=1, help="Pairs that go through a dual encoder at once; the loss still compares the batch."),
+    ] = None,
     start: Annotated[
         str | None,
         typer.Option(help='Weights to start from: a converted folder, CLIP\'s folder or file; "random" for none.'),
@@ -392,12 +396,15 @@ def train(
 
     Example: internvideo train videomae/finetune_base --data-root videos --output-dir run --start vit-b-pretrained
     """
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # of every file that is read and written; the Trainer's own stays
     from internvideo_hf.training.recipes import load_recipe
     from internvideo_hf.training_run import train
 
-    final = train(
-        load_recipe(recipe, changes or []), data_root, output_dir, start=start, report_to=report_to, quiet=quiet
-    )
+    changes = [*(changes or []), *([] if grad_cache is None else [f"training.grad_cache={grad_cache}"])]
+    loaded = load_recipe(recipe, changes)
+    final = train(loaded, data_root, output_dir, start=start, report_to=report_to, quiet=quiet)
     if int(os.environ.get("RANK", 0)) == 0:
         typer.echo(f"The model is in {final}.")
 

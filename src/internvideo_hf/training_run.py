@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from huggingface_hub import ModelCard, ModelCardData
-from transformers import EvalPrediction
+from transformers import EvalPrediction, PrinterCallback
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import logging
 
-from internvideo_hf.conversion.convert import FAMILIES as CONVERTERS
+from internvideo_hf.conversion.convert import build_processor
 from internvideo_hf.conversion.starting import start_from
 from internvideo_hf.data.failures import FailureLog
 from internvideo_hf.evaluation.metrics import retrieval_recalls
@@ -89,6 +89,8 @@ def train(
         callbacks=[RunLog(output_dir)],
         **METRICS[recipe.model.task],
     )
+    if quiet:
+        trainer.remove_callback(PrinterCallback)
     if trainer.is_world_process_zero():
         write_settings(output_dir, recipe, args.world_size)
     trainer.train(resume_from_checkpoint=str(kept) if (kept := last_checkpoint(output_dir)) else None)
@@ -105,13 +107,15 @@ def _arguments(recipe: Recipe, output_dir: Path, report_to: str, quiet: bool) ->
         "save_total_limit": 2,
         "logging_steps": 10,
         "dataloader_num_workers": min(8, os.cpu_count() or 1),
-        "dataloader_pin_memory": torch.cuda.is_available(),
+        # Or accelerate would start no group of processes where there is no GPU.
+        "use_cpu": not torch.accelerator.is_available(),
+        "dataloader_pin_memory": torch.accelerator.is_available(),
         "label_names": LABEL_NAMES[recipe.model.task],
         "prediction_loss_only": recipe.model.task == "pretraining",
         **recipe.training,
     }
     options.setdefault("dataloader_persistent_workers", options["dataloader_num_workers"] > 0)
-    if not torch.cuda.is_available() and (options.get("fp16") or options.get("bf16")):
+    if not torch.accelerator.is_available() and (options.get("fp16") or options.get("bf16")):
         logger.warning("There is no GPU here: training in float32.")
         options |= {"fp16": False, "bf16": False}
     processes = int(os.environ.get("WORLD_SIZE", 1))
@@ -163,7 +167,7 @@ def _adapted(recipe: Recipe, model: PreTrainedModel) -> torch.nn.Module:
 
 
 def _processor(recipe: Recipe, model: PreTrainedModel) -> Processor:
-    processor = CONVERTERS[recipe.model.family].build_processor(model.config)
+    processor = build_processor(model.config)
     videos = video_processor_of(processor)
     for name, value in recipe.model.processor.items():
         if not hasattr(type(videos), name):

@@ -107,6 +107,27 @@ def test_a_killed_run_goes_on_to_the_same_weights(ended, data, tmp_path, workers
     assert all(torch.equal(ours[name], expected[name]) for name in ours)
 
 
+def test_two_processes_train_the_weights_of_one(data, tmp_path):
+    content = changed("training", num_train_epochs=1)
+    content["model"]["config"] = {**content["model"]["config"], "drop_path_rate": 0.0}
+    content["data"] = {**content["data"], "mixup": None}
+    recipe = write_recipe(tmp_path, content)
+    arguments = ["train", recipe, "--data-root", data, "--quiet", "--output-dir"]
+    done = run(*arguments, tmp_path / "one", "training.per_device_train_batch_size=4")
+    assert done.returncode == 0, done.stderr
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "internvideo_hf.cli"]
+    command = list(map(str, [*command, *arguments, tmp_path / "two"]))
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "two/versions.json").read_text())["devices"] == 2
+    one, two = (load_file(tmp_path / name / "final/model.safetensors") for name in ("one", "two"))
+    for name, tensor in one.items():
+        # Sums over the batch in another order, which AdamW's root of a sum of squares makes larger.
+        torch.testing.assert_close(
+            two[name], tensor, atol=1e-5, rtol=1e-4, msg=lambda text, name=name: f"{name}: {text}"
+        )
+
+
 def test_what_cannot_be_is_refused_in_plain_words(data, tmp_path):
     recipe = write_recipe(tmp_path)
 

@@ -1,8 +1,15 @@
 """From released checkpoint files to folders that `from_pretrained` loads, tensor by tensor."""
 
 from internvideo_hf.conversion.clip import initialize_from_clip
-from internvideo_hf.conversion.convert import ConversionReport, convert_checkpoint
+from internvideo_hf.conversion.convert import ConversionReport, build_processor, convert_checkpoint
 from internvideo_hf.conversion.errors import CheckpointError
 from internvideo_hf.conversion.merging import merge_checkpoints
 
-__all__ = ["CheckpointError", "ConversionReport", "convert_checkpoint", "initialize_from_clip", "merge_checkpoints"]
+__all__ = [
+    "CheckpointError",
+    "ConversionReport",
+    "build_processor",
+    "convert_checkpoint",
+    "initialize_from_clip",
+    "merge_checkpoints",
+]

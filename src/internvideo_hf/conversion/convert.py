@@ -7,8 +7,11 @@ from typing import Any
 
 import torch
 from huggingface_hub import ModelCard, ModelCardData
+from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
+from transformers.processing_utils import ProcessorMixin
 from transformers.utils import SAFE_WEIGHTS_NAME
+from transformers.video_processing_utils import BaseVideoProcessor
 
 from internvideo_hf import auto
 from internvideo_hf.auto import check_overrides, plain_errors_of_settings
@@ -159,6 +162,20 @@ def convert_checkpoint(
         # Last, since reading the mapped file makes it count as memory in use, all of it in the end.
         save_safetensors(converted, folder / SAFE_WEIGHTS_NAME, DTYPES[dtype])
     return report
+
+
+def build_processor(config: PreTrainedConfig) -> ProcessorMixin | BaseVideoProcessor:
+    """Make the processor of a model's released evaluation, at the frames and sizes of its configuration.
+
+    Args:
+        config: of a family of this package.
+
+    Raises:
+        ValueError: if it is of another one.
+    """
+    if config.model_type not in FAMILIES:
+        raise ValueError(f"No processor is known for {config.model_type!r}, expected one of {', '.join(FAMILIES)}.")
+    return FAMILIES[config.model_type].build_processor(config)
 
 
 def _check_output(output_dir: Path, checkpoint: Path, overwrite: bool) -> None:
