@@ -14,6 +14,7 @@ ADAPTERS = {
     "mm_sampling": sampling.mm_sampling,
     "mm_wiseft": merging.mm_wiseft,
     "openset_frame_indices": sampling.openset_frame_indices,
+    "mm_optimizer_groups": training.mm_optimizer_groups,
     "retrieval_optimizer": training.retrieval_optimizer,
     "retrieval_frames": sampling.retrieval_frames,
     "uniformerv2_classification": uniformerv2.uniformerv2_classification,

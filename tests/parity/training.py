@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transformers import get_scheduler
 
 from internvideo_hf.conversion import convert_checkpoint
 from internvideo_hf.conversion.internvideo_mae import CLASSIFIER, PRETRAINING
@@ -262,3 +263,49 @@ def retrieval_optimizer(folder: Path, tmp_path: Path) -> None:
     model.freeze_backbone("vision.embeddings", "vision.fusion", "text.embeddings", "head.vision")
     frozen = {released_name(name, MM) for name, parameter in model.named_parameters() if not parameter.requires_grad}
     assert frozen == set(expected["frozen_with_freeze_layer_num_0"])
+
+
+def mm_optimizer_groups(folder: Path, tmp_path: Path) -> None:
+    """The towers, and both schedules. The caption decoder and the answer head have no place in ours yet."""
+    stored = json.loads((folder / "groups.json").read_text())
+    config, rows = stored["config"], stored["groups"]
+    names = [name for row in rows for name in row["names"]]
+    strangers = {name.split(".")[0] for name in names} - {"clip"}
+    assert strangers <= {"caption_decoder", "vqa_classifier"}
+
+    def blocks(place: str) -> int:
+        return 1 + max(int(match[1]) for name in names if (match := re.match(rf"clip\.{place}\.(\d+)\.", name)))
+
+    layers, global_blocks = blocks(r"visual\.transformer\.resblocks"), blocks(r"visual\.transformer\.dec")
+    sizes = {"hidden_size": 8, "intermediate_size": 16, "num_attention_heads": 2}
+    vision = {**sizes, "image_size": 16, "patch_size": 8, "num_hidden_layers": layers}
+    vision["global_layers"] = list(range(layers - global_blocks, layers))
+    text = {**sizes, "num_hidden_layers": blocks(r"transformer\.resblocks"), "vocab_size": 16}
+    model = InternVideoMMModel(InternVideoMMConfig(vision_config=vision, text_config=text, projection_dim=8))
+    found = {
+        f"clip.{released_name(name, MM).removeprefix('clip.')}": (group["lr"], group["weight_decay"])
+        for group in parameter_groups(model, config["lr"], config["weight_decay"], rule="internvideo_mm")
+        for name in group["names"]
+    }
+    projections = {"clip.text_projection", "clip.visual_proj"}  # which question answering takes out of its model
+    expected = {
+        name: (row["initial_lr"], row["weight_decay"])
+        for row in rows
+        for name in row["names"]
+        if name.startswith("clip.")
+    }
+    assert found.keys() - projections == expected.keys() - projections
+    for name, value in expected.items():
+        assert found[name] == pytest.approx(value, rel=1e-12), name
+
+    for kind, key in (("linear", "lr_per_step_polynomial_power1"), ("cosine", "lr_group0_cosine")):
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(()))], config["lr"])
+        warmup = round(config["warmup_steps"] * config["max_steps"])
+        schedule = get_scheduler(kind, optimizer, warmup, config["max_steps"])
+        rates = []
+        for _ in range(config["max_steps"]):
+            rates += schedule.get_last_lr()
+            optimizer.step()
+            schedule.step()
+        for step, rate, *_ in stored[key]:
+            assert rates[step] == pytest.approx(rate, rel=1e-9, abs=1e-18), (kind, step)
