@@ -11,6 +11,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging
 
 from internvideo_hf.training.averaging import WeightAverage
+from internvideo_hf.training.own_shards import read_own_shards
 from internvideo_hf.training.parameter_groups import parameter_groups
 from internvideo_hf.training.schedules import linear_then_cosine
 
@@ -125,7 +126,8 @@ class _Recipe(TrainerCallback):
     def __init__(self, trainer: VideoTrainer):
         self.trainer = trainer
 
-    def on_train_begin(self, args, state, control, **kwargs):
+    def on_train_begin(self, args, state, control, train_dataloader=None, **kwargs):
+        read_own_shards(train_dataloader, args.process_index, args.world_size)
         if self.trainer.average is not None and state.global_step > 0:
             self.trainer.average.load(Path(get_last_checkpoint(args.output_dir)))
 
@@ -146,5 +148,6 @@ class _Recipe(TrainerCallback):
             self.trainer.average.update(self.trainer.accelerator.unwrap_model(self.trainer.model_wrapped))
 
     def on_save(self, args, state, control, **kwargs):
-        if self.trainer.average is not None and state.is_world_process_zero:
-            self.trainer.average.save(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+        if self.trainer.average is not None:
+            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            self.trainer.average.save(folder, writes=state.is_world_process_zero)
