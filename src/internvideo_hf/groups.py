@@ -22,6 +22,19 @@ class LayerGroups:
 
     _frozen_tensors: frozenset[str] = frozenset()
 
+    def post_init(self) -> None:
+        """Finish the model; see transformers' `PreTrainedModel.post_init`."""
+        super().post_init()
+        # Accelerate's FSDP2 refuses to shard by a layer that is not there, and CLIP's text tower also names those of a
+        # vision tower, while sizes of ours leave out a kind of block. It also shards the input embedding by itself, so
+        # that no other unit may hold it.
+        embedding = self.get_input_embeddings()
+        self._no_split_modules &= {
+            type(module).__name__
+            for module in self.modules()
+            if module is embedding or all(part is not embedding for part in module.modules())
+        }
+
     def layer_groups(self) -> dict[str, list[str]]:
         """The groups in order from the input to the output, with the names of their parameters and buffers.
 

@@ -5,6 +5,7 @@ import http.server
 import io
 import tarfile
 import threading
+from itertools import islice
 
 import pytest
 import torch
@@ -48,6 +49,19 @@ def test_workers_and_processes_share_the_samples(folder):
     assert sorted(sum(parts, [])) == list(range(7)) and all(parts)
     with pytest.raises(ValueError, match="4 shards for process 0 of 5"):
         ShardDataset(folder, settings(), world_size=5)
+
+
+def test_repeated_shards_go_on_with_the_next_epoch(folder):
+    dataset = ShardDataset(folder, settings(), shuffle=4, seed=1)
+    epochs = []
+    for epoch in (0, 1):
+        dataset.set_epoch(epoch)
+        epochs += labels(dataset)
+    endless = ShardDataset(folder, settings(), shuffle=4, seed=1, repeat=True)
+    assert [int(sample["labels"]) for sample in islice(endless, 14)] == epochs
+    worker_without_shards = ShardDataset(folder, settings(), repeat=True)
+    worker_without_shards.shards = []
+    assert list(worker_without_shards) == []
 
 
 def test_shuffling_repeats_for_an_epoch_and_differs_between_epochs(folder):

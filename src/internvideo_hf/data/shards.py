@@ -12,6 +12,7 @@ import tarfile
 import urllib.request
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -132,8 +133,12 @@ class ShardDataset(IterableDataset):
     A sample depends on `seed`, the epoch and its name in the shard; the ORDER on the number of workers besides, as
     shards are dealt out to them. Under the policy "skip" a video that cannot be read is left out.
 
-    Shards are split over `world_size` processes here. Leave that at 1 where Accelerate or Trainer prepares the loader:
-    they deal out the samples among the processes themselves.
+    Over several processes there are two ways. With `world_size` at 1 Accelerate and Trainer deal out the samples: the
+    first process reads and decodes for all, each clip once in an epoch; good for a few processes. With `world_size`
+    every process reads shards of its own. Then `repeat` is needed for training, since the shares are not of one
+    length, and for Trainer `accelerator_config={"dispatch_batches": False}` as well:
+
+        ShardDataset(folder, settings, rank=args.process_index, world_size=args.world_size, repeat=True)
 
     Args:
         shards: Paths or http(s) addresses of tar files, or one folder.
@@ -142,6 +147,7 @@ class ShardDataset(IterableDataset):
         shuffle: Samples that wait in memory, as undecoded bytes, to be drawn from; 0 keeps the order of the shards.
         rank: Number of this process, in [0, world_size).
         world_size: Processes that share the shards.
+        repeat: Start over, as the next epoch, whenever all is read: the dataset never ends.
         on_error: "raise" or "skip".
         failures: With "skip", the record that ends the run when too many fail: of the samples that the worker has met,
             as nobody knows how many there are.
@@ -159,6 +165,7 @@ class ShardDataset(IterableDataset):
         shuffle: int = 0,
         rank: int = 0,
         world_size: int = 1,
+        repeat: bool = False,
         on_error: str = "raise",
         failures: FailureLog | None = None,
     ):
@@ -176,6 +183,7 @@ class ShardDataset(IterableDataset):
         self.shuffle = shuffle
         self.rank = rank
         self.world_size = world_size
+        self.repeat = repeat
         self.failures = failures
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
@@ -190,14 +198,19 @@ class ShardDataset(IterableDataset):
             VideoDecodeError: If a shard is damaged, or a video and the policy is "raise".
             TooManyFailuresError: If the policy is "skip" and too many cannot be read.
         """
-        epoch = int(self._epoch)
-        for met, (row, content, name) in enumerate(self._drawn(epoch), 1):
-            try:
-                yield make_sample(row, self.settings, sample_seed(self.seed, epoch, _number(name)), content)
-            except VideoDecodeError as error:
-                if self.failures is None:
-                    raise
-                self.failures.add(name, error, met)
+        met = 0
+        for epoch in count(int(self._epoch)):
+            before = met
+            for row, content, name in self._drawn(epoch):
+                met += 1
+                try:
+                    yield make_sample(row, self.settings, sample_seed(self.seed, epoch, _number(name)), content)
+                except VideoDecodeError as error:
+                    if self.failures is None:
+                        raise
+                    self.failures.add(name, error, met)
+            if not self.repeat or met == before:
+                return
 
     def _drawn(self, epoch: int) -> Iterator[tuple[Row, bytes, str]]:
         worker = get_worker_info()

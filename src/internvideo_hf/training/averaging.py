@@ -14,29 +14,38 @@ FILE_NAME = "average.safetensors"  # in a checkpoint's folder
 class WeightAverage:
     """The exponential moving average of all weights and statistics of a model.
 
+    Where FSDP2 shards the model, every process averages its own shards.
+
     Args:
         model: whose weights it starts from.
         decay: share of the average that each update keeps, 0-1.
+
+    Raises:
+        ValueError: if the decay lies outside, or DeepSpeed's ZeRO-3 partitions the model.
     """
 
     def __init__(self, model: nn.Module, decay: float):
         if not 0 <= decay < 1:
             raise ValueError(f"decay={decay} must be at least 0 and less than 1.")
+        _refuse_zero3(model)
         self.decay = decay
         self.tensors = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         """Move the average towards the model's weights; counters are taken as they are."""
+        self._follow(model)
         for name, tensor in model.state_dict().items():
             if tensor.is_floating_point():
-                self.tensors[name].lerp_(tensor, 1 - self.decay)
+                # DeepSpeed keeps the weights in half precision, in which so small a step would round to nothing.
+                self.tensors[name].lerp_(tensor.to(self.tensors[name].dtype), 1 - self.decay)
             else:
                 self.tensors[name].copy_(tensor)
 
     @contextmanager
     def in_place_of(self, model: nn.Module) -> Iterator[None]:
         """Give the model the average for a while; its own weights come back, whatever happens."""
+        self._follow(model)
         own = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
         model.load_state_dict(self.tensors)
         try:
@@ -44,11 +53,23 @@ class WeightAverage:
         finally:
             model.load_state_dict(own)
 
-    def save(self, folder: Path) -> None:
-        """Write the average into a checkpoint's folder."""
-        unfinished = folder / f".unfinished-{FILE_NAME}"
-        save_file({name: tensor.contiguous() for name, tensor in self.tensors.items()}, unfinished)
-        unfinished.replace(folder / FILE_NAME)
+    def save(self, folder: Path, writes: bool = True) -> None:
+        """Write the average into a checkpoint's folder.
+
+        Args:
+            folder: of the checkpoint.
+            writes: whether this process writes. All must call it, since each holds a share of a sharded average.
+        """
+        whole = {}
+        for name, tensor in self.tensors.items():
+            if _is_sharded(tensor):
+                tensor = tensor.full_tensor()
+            if writes:
+                whole[name] = tensor.contiguous().cpu()
+        if writes:
+            unfinished = folder / f".unfinished-{FILE_NAME}"
+            save_file(whole, unfinished)
+            unfinished.replace(folder / FILE_NAME)
 
     def load(self, folder: Path) -> None:
         """Read the average from a checkpoint's folder.
@@ -63,4 +84,31 @@ class WeightAverage:
         if {name: tensor.shape for name, tensor in loaded.items()} != shapes:
             raise ValueError(f"{folder / FILE_NAME} is the average of another model.")
         for name, tensor in loaded.items():
-            self.tensors[name].copy_(tensor)
+            self.tensors[name].copy_(_placed_like(tensor, self.tensors[name]))
+
+    def _follow(self, model: nn.Module) -> None:
+        """Bring the average to where the model is, which may have been moved and sharded since."""
+        _refuse_zero3(model)
+        for name, tensor in model.state_dict().items():
+            self.tensors[name] = _placed_like(self.tensors[name], tensor)
+
+
+def _is_sharded(tensor: torch.Tensor) -> bool:
+    return hasattr(tensor, "device_mesh")
+
+
+def _placed_like(tensor: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """A tensor on the device, and in the shards, of another of its shape."""
+    if _is_sharded(other) and not _is_sharded(tensor):
+        from torch.distributed.tensor import distribute_tensor  # which not every build of torch has
+
+        return distribute_tensor(tensor, other.device_mesh, other.placements)
+    return tensor.to(other.device)
+
+
+def _refuse_zero3(model: nn.Module) -> None:
+    if any(hasattr(parameter, "ds_id") for parameter in model.parameters()):
+        raise ValueError(
+            "Got a model that DeepSpeed's ZeRO-3 partitions, expected whole weights or those of FSDP2: leave out "
+            "ema_decay, or take FSDP2 or ZeRO-2."
+        )

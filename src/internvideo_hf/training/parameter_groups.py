@@ -72,7 +72,9 @@ def is_spared(name: str, parameter: nn.Parameter, rule: DecayRule) -> bool:
     """Whether a parameter is not decayed."""
     if rule.decayed and re.search(rule.decayed, name):
         return False
-    return (rule.vectors and parameter.ndim < 2) or bool(rule.spared and re.search(rule.spared, name))
+    # ZeRO-3 leaves an empty vector in the place of every parameter, and notes its shape.
+    axes = len(getattr(parameter, "ds_shape", parameter.shape))
+    return (rule.vectors and axes < 2) or bool(rule.spared and re.search(rule.spared, name))
 
 
 def layer_scales(model: LayerGroups, layer_decay: float) -> dict[str, float]:

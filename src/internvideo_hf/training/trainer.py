@@ -13,6 +13,7 @@ from transformers.utils import logging
 
 from internvideo_hf.training.averaging import WeightAverage
 from internvideo_hf.training.optimizers import BertAdam
+from internvideo_hf.training.own_shards import read_own_shards
 from internvideo_hf.training.parameter_groups import parameter_groups
 from internvideo_hf.training.schedules import SCHEDULES, linear_then_cosine
 
@@ -213,7 +214,8 @@ class _Recipe(TrainerCallback):
     def __init__(self, trainer: VideoTrainer):
         self.trainer = trainer
 
-    def on_train_begin(self, args, state, control, **kwargs):
+    def on_train_begin(self, args, state, control, train_dataloader=None, **kwargs):
+        read_own_shards(train_dataloader, args.process_index, args.world_size)
         if self.trainer.average is not None and state.global_step > 0:
             self.trainer.average.load(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
@@ -249,8 +251,9 @@ class _Recipe(TrainerCallback):
         self.trainer._loss_parts = {}
 
     def on_save(self, args, state, control, **kwargs):
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        if self.trainer.average is not None:
+            self.trainer.average.save(folder, writes=state.is_world_process_zero)
+        self.trainer.accelerator.wait_for_everyone()  # all have written their parts
         if state.is_world_process_zero:
-            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            if self.trainer.average is not None:
-                self.trainer.average.save(folder)
             (folder / COMPLETE).touch()

@@ -61,9 +61,10 @@ def sine_table(positions: int, width: int) -> torch.Tensor:
 
     Position `n` is the cube's number in the clip, so the table does not tell space from time.
     """
-    # The device is named: transformers builds models on the meta device, where a table would stay empty.
-    rates = 10000.0 ** (2 * (torch.arange(width, dtype=torch.float64, device="cpu") // 2) / width)
-    angles = torch.arange(positions, dtype=torch.float64, device="cpu")[:, None] / rates
+    # The device is named: transformers builds models on the meta device, where a table would stay empty. Numbers
+    # become float64 when they are there: DeepSpeed's zero.Init casts whatever is created as a float to half precision.
+    rates = 10000.0 ** (2 * (torch.arange(width, device="cpu").double() // 2) / width)
+    angles = torch.arange(positions, device="cpu").double()[:, None] / rates
     even = torch.arange(width, device="cpu") % 2 == 0
     return torch.where(even, angles.sin(), angles.cos()).float()
 

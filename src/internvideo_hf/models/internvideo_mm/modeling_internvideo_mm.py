@@ -44,6 +44,8 @@ class InternVideoMMTextEmbeddings(CLIPTextEmbeddings):
 class InternVideoMMTextModel(CLIPTextModel):
     """CLIP's text model, whose embeddings know masked words."""
 
+    _no_split_modules = ["InternVideoMMTextEmbeddings", "CLIPEncoderLayer"]
+
     def __init__(self, config: CLIPTextConfig):
         super().__init__(config)
         self.embeddings = InternVideoMMTextEmbeddings(config)

@@ -1,0 +1,259 @@
+"""What two processes run in `test_scaling.py`; here, where a spawned process finds it by import.
+
+Each case is a function of the folder to write to. All run one after the other in the same pair of processes, since
+starting one takes longer than everything it does here.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator, PartialState
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
+from data.settings import settings
+from models.common import draw, move_from_start
+from models.internvideo_mae.test_modeling_internvideo_mae import FRAMES, SIDE, tiny_config
+from torch import distributed, nn
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
+from training.processes import BATCH, build
+from training.processes import CASES as FAMILIES
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from internvideo_hf import InternVideoMAEForVideoClassification
+from internvideo_hf.data.collation import VideoCollator
+from internvideo_hf.data.shards import ShardDataset
+from internvideo_hf.training.memory import local_bytes
+from internvideo_hf.training.trainer import VideoTrainer, VideoTrainingArguments
+
+CLIPS = [
+    {"pixel_values_videos": clip, "labels": index % 5} for index, clip in enumerate(draw(24, FRAMES, 3, SIDE, SIDE))
+]
+STEPS, SAVED_AT = 6, 3
+RECIPE = {
+    "layer_decay": 0.5,
+    "weight_decay": 0.1,
+    "final_weight_decay": 0.2,
+    "ema_decay": 0.5,
+    "evaluate_ema": True,
+    "lr_scheduler_type": "cosine",
+    "learning_rate": 1e-3,
+    "max_steps": STEPS,
+    "save_steps": SAVED_AT,
+}
+FSDP2 = {"fsdp": True, "fsdp_config": {"version": 2}}
+
+
+def arguments(folder: Path, batch_size: int = 2, **options) -> VideoTrainingArguments:
+    quiet = {"use_cpu": True, "disable_tqdm": True, "report_to": "none"}
+    args = VideoTrainingArguments(folder, per_device_train_batch_size=batch_size, **quiet, **options)
+    if "fsdp" in options:
+        allow_fsdp_on_cpu()
+    return args
+
+
+def allow_fsdp_on_cpu() -> None:
+    """Let Accelerate shard on a CPU, as torch can: of itself it shards on accelerators only, else it takes DDP."""
+    PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
+
+
+def trainer(args: VideoTrainingArguments, kind: type[VideoTrainer] = VideoTrainer, **options) -> VideoTrainer:
+    """Without chance in the model: drop path would draw otherwise in each process."""
+    torch.manual_seed(0)
+    model = move_from_start(InternVideoMAEForVideoClassification(tiny_config(num_hidden_layers=2)))
+    data = {"train_dataset": CLIPS, "eval_dataset": CLIPS[:4]}
+    return kind(model, args, **data | options)
+
+
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def outcome(run: VideoTrainer) -> dict:
+    """What a run has made of its weights, all of them."""
+    return {
+        "weights": {name: whole(tensor).clone() for name, tensor in run.model.state_dict().items()},
+        "average": {name: whole(tensor).clone() for name, tensor in run.average.tensors.items()},
+        "loss": run.evaluate()["eval_loss"],
+    }
+
+
+def ddp(folder: Path) -> dict:
+    run = trainer(arguments(folder / "out", **RECIPE))
+    run.train()
+    return outcome(run) | {"type": run.accelerator.distributed_type.value}
+
+
+def fsdp2(folder: Path) -> dict:
+    run = trainer(arguments(folder / "out", **RECIPE, **FSDP2))
+    run.train()
+    parameters = dict(run.model.named_parameters())
+    groups = [
+        {
+            "names": group["names"],
+            "lr_scale": group["lr_scale"],
+            "decayed": group["weight_decay"] > 0,
+            "of the names": all(
+                parameters[name] is parameter for name, parameter in zip(group["names"], group["params"], strict=True)
+            ),
+        }
+        for group in run.optimizer.param_groups
+    ]
+    moments = [tensor for state in run.optimizer.state.values() for tensor in state.values() if tensor.ndim]
+    kept = {"weights": parameters.values(), "optimizer": moments, "average": run.average.tensors.values()}
+    return outcome(run) | {
+        "groups": groups,
+        "sizes": {name: local_bytes(tensors) for name, tensors in kept.items()},
+        "sharded": all(isinstance(parameter, DTensor) for parameter in parameters.values()),
+        "units": [name for name, module in run.model.named_modules() if isinstance(module, FSDPModule)],
+    }
+
+
+def fsdp2_resumed(folder: Path) -> dict:
+    """Go on from the middle of what `fsdp2` wrote."""
+    checkpoint = folder.parent / f"fsdp2/out/checkpoint-{SAVED_AT}"
+    if distributed.get_rank() == 0:
+        checkpoint.rename(folder / checkpoint.name)
+    distributed.barrier()
+    run = trainer(arguments(folder, **RECIPE, **FSDP2))
+    run.train(resume_from_checkpoint=True)
+    return outcome(run)
+
+
+def fsdp2_families(folder: Path) -> dict:
+    """Gradients of every family, sharded by the names of its layers."""
+    found = {}
+    for name in FAMILIES:
+        model, batch = build(name)
+        units = set(model._no_split_modules)
+        layers = {
+            type(module).__name__ for module in model.modules() if isinstance(module, GradientCheckpointingLayer)
+        }
+        make_scales_vectors(model)
+        model = sharded(model)
+        share, rank = BATCH // distributed.get_world_size(), distributed.get_rank()
+        mine = {
+            key: value[rank * share : (rank + 1) * share] if isinstance(value, torch.Tensor) else value
+            for key, value in batch.items()
+        }
+        model(**mine).loss.backward()
+        gradients = {key: whole(value.grad) for key, value in model.named_parameters() if value.grad is not None}
+        wrapped = {type(module).__name__.removeprefix("FSDP") for module in model.modules() if is_sharded(module)}
+        found[name] = {"gradients": gradients, "missing": (units | layers) - wrapped, "units": units}
+    return found
+
+
+def fsdp2_scalar(folder: Path) -> str:
+    """What torch says of a model with a scalar among its parameters."""
+    try:
+        sharded(build("dual_encoder")[0])
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def sharded(model: nn.Module) -> nn.Module:
+    """A model as Accelerate shards it, without a Trainer."""
+    forget_accelerate()
+    AcceleratorState._reset_state(reset_partial_state=True)
+    PartialState(cpu=True)
+    allow_fsdp_on_cpu()
+    plugin = FullyShardedDataParallelPlugin(fsdp_version=2, auto_wrap_policy="transformer_based_wrap")
+    accelerator = Accelerator(cpu=True, fsdp_plugin=plugin)
+    return accelerator.prepare(model, torch.optim.SGD(model.parameters(), lr=0.1))[0]
+
+
+def is_sharded(module: nn.Module) -> bool:
+    """Whether a module is gathered and freed by itself, with all that it holds."""
+    return isinstance(module, FSDPModule) and all(isinstance(tensor, DTensor) for tensor in module.parameters())
+
+
+def make_scales_vectors(model: nn.Module) -> None:
+    """Give scalars an axis: FSDP2 shards none."""
+    for name, parameter in list(model.named_parameters(recurse=False)):
+        if parameter.ndim == 0:
+            setattr(model, name, nn.Parameter(parameter.detach()[None]))
+
+
+class Recording(VideoTrainer):
+    """Notes the labels of the clips that this process trains on."""
+
+    def compute_loss(self, model, inputs, *args, **kwargs):
+        self.seen = [*getattr(self, "seen", []), inputs["labels"].tolist()]
+        return super().compute_loss(model, inputs, *args, **kwargs)
+
+
+def shards_read_by_one(folder: Path) -> dict:
+    return shards(folder, ShardDataset(folder.parent / "shards", settings()))
+
+
+def shards_of_each(folder: Path) -> dict:
+    share = {"rank": distributed.get_rank(), "world_size": distributed.get_world_size()}
+    dataset = ShardDataset(folder.parent / "shards", settings(), repeat=True, **share)
+    return shards(folder, dataset, accelerator_config={"dispatch_batches": False})
+
+
+def shards(folder: Path, dataset: ShardDataset, **options) -> dict:
+    # Two steps of 2 clips in 2 processes are an epoch of 8 clips.
+    args = arguments(folder / "out", max_steps=2, save_strategy="no", **options)
+    torch.manual_seed(0)
+    sizes = {"num_hidden_layers": 1, "image_size": 16, "num_labels": 8}
+    model = InternVideoMAEForVideoClassification(tiny_config(**sizes))
+    run = Recording(model, args, train_dataset=dataset, data_collator=VideoCollator())
+    run.train()
+    return {"seen": run.seen}
+
+
+def shards_split_twice(folder: Path) -> dict:
+    """What is said of splits that would lose clips or wait forever."""
+    rank, said = distributed.get_rank(), {}
+    wrong = {
+        "by one": {"rank": rank, "world_size": 2, "repeat": True},
+        "ends": {"rank": rank, "world_size": 2},
+        "other": {"rank": 1 - rank, "world_size": 2, "repeat": True},
+    }
+    for name, options in wrong.items():
+        try:
+            shards(folder, ShardDataset(folder.parent / "shards", settings(), **options))
+        except ValueError as error:
+            said[name] = str(error)
+    return said
+
+
+CASES: dict[str, Callable[[Path], dict]] = {
+    function.__name__: function
+    for function in (
+        ddp,
+        shards_read_by_one,
+        shards_of_each,
+        shards_split_twice,
+        fsdp2,
+        fsdp2_resumed,
+        fsdp2_families,
+        fsdp2_scalar,
+    )
+}
+
+
+def forget_accelerate() -> None:
+    """Undo what a plugin wrote into the environment, where the next Trainer would find it."""
+    for name in [name for name in os.environ if name.startswith(("FSDP_", "ACCELERATE_"))]:
+        del os.environ[name]
+
+
+def run_cases(rank: int, folder: Path, processes: int, cases: list[str]) -> None:
+    """Be one of several processes on CPUs, as `torchrun` would start it, and save what each case returns."""
+    addresses = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}  # not used: the processes meet in a file
+    places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes}
+    os.environ.update({name: str(value) for name, value in places.items()} | addresses)
+    os.environ.update(OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="")
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=processes)
+    for case in cases:
+        (folder / case).mkdir(exist_ok=True)
+        distributed.barrier()
+        torch.save(CASES[case](folder / case), folder / f"{case}-{rank}.pt")
+        forget_accelerate()
+    distributed.destroy_process_group()
