@@ -110,6 +110,7 @@ def _arguments(recipe: Recipe, output_dir: Path, report_to: str, quiet: bool) ->
         # Or accelerate would start no group of processes where there is no GPU.
         "use_cpu": not torch.accelerator.is_available(),
         "dataloader_pin_memory": torch.accelerator.is_available(),
+        "accelerator_config": {"dispatch_batches": False},  # every process reads its own shards
         "label_names": LABEL_NAMES[recipe.model.task],
         "prediction_loss_only": recipe.model.task == "pretraining",
         **recipe.training,
@@ -218,7 +219,7 @@ def _save(trainer: VideoTrainer, recipe: Recipe, processor: Processor, final: Pa
     """Write the model, its processor and its card; the folder appears whole."""
     unfinished = final.with_name(f".unfinished-{final.name}")
     if trainer.args.evaluate_ema:
-        trainer.model.load_state_dict(trainer.average.tensors)
+        trainer.average.put_into(trainer.model)
     if recipe.model.lora is not None:
         trainer.model = trainer.model_wrapped = trainer.model.merge_and_unload()
     trainer.save_model(str(unfinished))

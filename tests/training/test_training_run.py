@@ -17,6 +17,8 @@ from safetensors.torch import load_file
 from training.recipes import CLASSIFICATION, write_data, write_recipe
 from transformers import AutoModelForVideoClassification, AutoVideoProcessor
 
+from internvideo_hf.data.manifests import load_manifest
+from internvideo_hf.data.shards import write_shards
 from internvideo_hf.training.trainer import last_checkpoint
 
 
@@ -173,6 +175,36 @@ def test_weights_that_the_training_starts_from(ended, data, tmp_path):
     assert done.returncode == 0, done.stderr
     ours, start = (load_file(path / "final/model.safetensors") for path in (folder, whole))
     assert all(torch.allclose(ours[name], start[name], atol=1e-6) for name in ours)
+
+
+def test_the_average_is_the_final_model_where_it_is_evaluated(ended, data, tmp_path):
+    _, whole = ended
+    recipe = write_recipe(tmp_path, changed("training", ema_decay=0.5, evaluate_ema=True))
+    done = run("train", recipe, "--data-root", data, "--output-dir", tmp_path / "run", "--quiet")
+    assert done.returncode == 0, done.stderr
+    ours, average, last = (
+        load_file(path)
+        for path in (
+            tmp_path / "run/final/model.safetensors",
+            tmp_path / "run/checkpoint-4/average.safetensors",
+            whole / "final/model.safetensors",
+        )
+    )
+    assert all(torch.equal(ours[name], average[name]) for name in ours)
+    assert any(not torch.equal(ours[name], last[name]) for name in ours)
+
+
+def test_tar_shards_are_trained_on_for_so_many_steps(data, tmp_path):
+    (tmp_path / "data").mkdir()
+    write_shards(load_manifest(data / "train.csv"), tmp_path / "data/shards", samples_per_shard=4)
+    content = changed("data", train="shards", validation="shards")
+    recipe = write_recipe(tmp_path, content)
+    arguments = ["train", recipe, "--data-root", tmp_path / "data", "--output-dir", tmp_path / "run", "--quiet"]
+    assert "set training.max_steps" in run(*arguments).stderr
+    done = run(*arguments, "training.max_steps=3", "training.eval_strategy=steps", "training.eval_steps=3")
+    assert done.returncode == 0, done.stderr
+    log = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in log if "eval_top-1" in entry] == [3]
 
 
 def test_low_rank_additions_are_merged_at_the_end(data, tmp_path):

@@ -45,13 +45,17 @@ class WeightAverage:
     @contextmanager
     def in_place_of(self, model: nn.Module) -> Iterator[None]:
         """Give the model the average for a while; its own weights come back, whatever happens."""
-        self._follow(model)
         own = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-        model.load_state_dict(self.tensors)
+        self.put_into(model)
         try:
             yield
         finally:
             model.load_state_dict(own)
+
+    def put_into(self, model: nn.Module) -> None:
+        """Give the model the average for good."""
+        self._follow(model)
+        model.load_state_dict(self.tensors)
 
     def save(self, folder: Path, writes: bool = True) -> None:
         """Write the average into a checkpoint's folder.

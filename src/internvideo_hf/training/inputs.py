@@ -124,8 +124,14 @@ def make_dataset(
     policy = {"on_error": "raise" if failures is None else "skip", "failures": failures, "seed": seed}
     path = data_root / name
     if path.is_dir() and any(path.glob("*.tar")):
-        shuffle = 1000 if training else 0
-        return ShardDataset(path, settings, shuffle=shuffle, rank=rank, world_size=world_size, **policy)
+        if not training:
+            return ShardDataset(path, settings, **policy)
+        if recipe.training.get("max_steps", -1) < 1:
+            raise RecipeError(
+                f"{path} holds shards, which do not tell how many clips there are: set training.max_steps."
+            )
+        own = {"rank": rank, "world_size": world_size, "repeat": world_size > 1}
+        return ShardDataset(path, settings, shuffle=1000, **own, **policy)
     task, data = recipe.model.task, recipe.data
     rows = load_manifest(path, data_root, layout=data.layout, allow_duplicates=task == "contrastive")
     needed = {"classification": "label", "contrastive": "caption"}.get(task)
