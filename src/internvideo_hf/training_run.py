@@ -1,5 +1,6 @@
 """A training run: from a recipe and a folder of data to a folder with the model and everything that tells how."""
 
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -123,8 +124,8 @@ def _arguments(recipe: Recipe, output_dir: Path, report_to: str, quiet: bool) ->
     of_process = max(1, recipe.batch_size // processes)
     if "grad_cache" in options:  # the loss compares what one step sees, so it must be there at once
         options["per_device_train_batch_size"] = of_process
-    at_once = options["per_device_train_batch_size"] = min(of_process, options["per_device_train_batch_size"])
-    accumulated = max(1, round(of_process / at_once))
+    accumulated = math.ceil(of_process / options["per_device_train_batch_size"])
+    at_once = options["per_device_train_batch_size"] = math.ceil(of_process / accumulated)
     if recipe.model.task == "contrastive" and accumulated > 1:
         logger.warning(
             f"A step sees {recipe.batch_size} pairs, but only {at_once * processes} are compared with each other. Set "
