@@ -31,8 +31,8 @@ TIES: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]] = {
     "before": _place_after_ties,
     "each": _each_place_of_ties,
 }
-"""Name -> what becomes of items that are as similar as the true one. before: they come before it. each: the query counts
-once for each place among them (the original's metric of one caption a video)."""
+"""Name -> what becomes of items that are as similar as the true one. before: they come before it. each: the query
+counts once for each place among them (the original's metric of one caption a video)."""
 
 
 def _ranks(blocks: Iterable[np.ndarray], partners: Sequence[Sequence[int]], ties: str) -> np.ndarray:

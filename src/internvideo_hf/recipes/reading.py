@@ -1,7 +1,7 @@
 """Strict reading of recipes, for training and for evaluation: every key is known and every value of the right kind.
 
-`extends` takes over another recipe, whose mappings are filled up key by key and whose other values are replaced; a file
-whose name begins with an underscore is there to be extended, and is no recipe by itself.
+`extends` takes over another recipe, whose mappings are filled up key by key and whose other values are replaced; a
+file whose name begins with an underscore is there to be extended, and is no recipe by itself.
 """
 
 import difflib

@@ -1,8 +1,6 @@
 """Recipes: everything that makes a training run, as data. `recipes/**/*.yaml` has one for each released run.
 
-A recipe names its keys strictly: what is unknown is refused with the nearest name. `extends` takes over another
-recipe, whose mappings are filled up key by key and whose other values are replaced; a file whose name begins with an
-underscore is there to be extended, and is no recipe by itself.
+They are read strictly, see `internvideo_hf.recipes.reading`: an unknown key is refused with the nearest name.
 """
 
 from collections.abc import Mapping, Sequence
