@@ -208,7 +208,8 @@ def retrieval_ranks(
         similarity: `(texts, videos)`; for dual softmax with the factor that the protocol has in front of the cosine.
         video_of_text: which video each text is a caption of; where None, text i is that of video i. Every video has
             one caption or more.
-        missing: videos that could not be computed. Nothing finds them and they find nothing: theirs is the last rank.
+        missing: videos that could not be computed. Nothing finds them and they find nothing: their ranks, and those
+            of their captions, are behind the last item, and behind the tenth in any case.
         several: what a video finds where videos have several captions. "video" (InternVideo): the video that its
             nearest caption belongs to, so that the ranks are places among videos; dual softmax of both directions is
             over texts, and the median of text-to-video is the lower one. "caption" (ViCLIP): one of its captions,
@@ -229,6 +230,8 @@ def retrieval_ranks(
         similarity = similarity.astype(np.float64)
     owners = np.arange(len(similarity)) if video_of_text is None else np.asarray(video_of_text, dtype=np.int64)
     lost = _check_retrieval(similarity, owners, missing)
+    if lost.any() and ties == "each":
+        raise ValueError("ties='each' does not go with missing videos, which the original's metric does not know.")
     num_texts, num_videos = similarity.shape
     captions = np.argsort(owners, kind="stable")
     starts = np.searchsorted(owners[captions], np.arange(num_videos))
@@ -246,20 +249,29 @@ def retrieval_ranks(
     def from_videos(weigh: bool) -> Iterator[np.ndarray]:
         for columns in _slices(num_videos, num_texts):
             block = similarity[:, columns]
-            if grouped:
-                of_block = tuple(part[columns] for part in of_texts)
-                block = dual_softmax(block, of_block).T if weigh else block.T
-                block = np.maximum.reduceat(block[:, captions], starts, axis=1)
-            else:
-                block = dual_softmax(block.T, of_videos) if weigh else block.T.astype(np.float64)
-            block[lost[columns]] = -np.inf
-            yield block
+            if not grouped:
+                yield dual_softmax(block.T, of_videos) if weigh else block.T
+                continue
+            of_block = tuple(part[columns] for part in of_texts)
+            block = dual_softmax(block, of_block).T if weigh else block.T
+            yield np.maximum.reduceat(block[:, captions], starts, axis=1)
+
+    def found(blocks: Iterator[np.ndarray], partners: Sequence, without: np.ndarray, num_items: int) -> np.ndarray:
+        ranks = _ranks(blocks, partners, ties)
+        if without.any():
+            ranks[without] = max(num_items, *RANKS)
+        return ranks
 
     owned = [[video] for video in range(num_videos)] if grouped else np.split(captions, starts[1:])
     ways = {"plain": False, "dual_softmax": True}
     return {
-        "text_to_video": {name: _ranks(from_texts(weigh), owners[:, None], ties) for name, weigh in ways.items()},
-        "video_to_text": {name: _ranks(from_videos(weigh), owned, ties) for name, weigh in ways.items()},
+        "text_to_video": {
+            name: found(from_texts(weigh), owners[:, None], lost[owners], num_videos) for name, weigh in ways.items()
+        },
+        "video_to_text": {
+            name: found(from_videos(weigh), owned, lost, num_videos if grouped else num_texts)
+            for name, weigh in ways.items()
+        },
     }
 
 
