@@ -76,6 +76,8 @@ class DataSettings:
     Args:
         clip: how a clip is taken.
         train, validation: lists of videos, or a folder of tar shards, below the data root; no validation where None.
+        train_videos, validation_videos: lists of the ids of the videos to keep of those lists, below the data root, as
+            the data sets of captions have them; all where None.
         layout: a name in `internvideo_hf.data.LAYOUTS`, where the list does not tell it.
         labels: classes: the name of a set in `internvideo_hf.recipes.labels`, a text file below the data root with one
             name a line, or how many there are.
@@ -90,6 +92,8 @@ class DataSettings:
     clip: ClipSettings
     train: str = "train.csv"
     validation: str | None = "val.csv"
+    train_videos: str | None = None
+    validation_videos: str | None = None
     layout: str | None = None
     labels: str | int | None = None
     mixup: dict | None = None
