@@ -8,6 +8,7 @@ COLUMNS = {
     "zero_shot": ("top-1", "top-5", "mean"),
     "multiple_choice": ("top-1",),
 }
+RANKS = {"video": "places among videos, each as near as its nearest caption", "caption": "places among captions"}
 WAYS = {"plain": "", "dual_softmax": ", dual softmax"}
 
 
@@ -54,8 +55,8 @@ def _protocol_lines(result: Mapping[str, Any]) -> list[str]:
     if merge is not None:
         facts["merge"] = f"{merge['weight']} CLIP, by internvideo merge --variant {merge['variant']}"
     if settings["task"] == "retrieval":
-        found = {"video": "a video by its nearest caption", "caption": "any of its captions"}
-        facts["finds"] = f"a video finds {found[settings['several']]}; factor of the cosine: {settings['factor']}"
+        facts["ranks"] = f"of video to text: {RANKS[settings['several']]}"
+        facts["factor"] = f"of the cosine: {settings['factor']}"
     return [f"  {name:8}{fact}" for name, fact in facts.items()]
 
 
