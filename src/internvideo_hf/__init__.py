@@ -44,11 +44,14 @@ _EXPORTS = {
     "ZeroShotVideoClassificationPipeline": "internvideo_hf.pipelines.zero_shot_video_classification",
     "build_processor": "internvideo_hf.conversion",
     "convert_checkpoint": "internvideo_hf.conversion",
+    "evaluate": "internvideo_hf.evaluation_run",
     "initialize_from_clip": "internvideo_hf.conversion",
     "load_manifest": "internvideo_hf.data.manifests",
+    "load_protocol": "internvideo_hf.evaluation.protocols",
     "load_recipe": "internvideo_hf.training.recipes",
     "make_data_set": "internvideo_hf.data.synthetic",
     "merge_checkpoints": "internvideo_hf.conversion",
+    "retrieval_metrics": "internvideo_hf.evaluation.metrics",
     "train": "internvideo_hf.training_run",
 }
 

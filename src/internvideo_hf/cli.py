@@ -410,6 +410,65 @@ def train(
 
 
 @app.command()
+def evaluate(
+    protocol: Annotated[str | None, typer.Argument(help="A name that --list shows, or a .yaml file.")] = None,
+    changes: Annotated[
+        list[str] | None, typer.Argument(help="Values to change, such as processor.num_frames=16.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="A converted model folder, or its name on the Hub.")] = None,
+    data_root: Annotated[
+        Path, typer.Option(help="The folder that the protocol's lists begin in, and that holds the videos.")
+    ] = Path("."),
+    out: Annotated[Path | None, typer.Option(help="A JSON file for the result, such as result.json.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Videos that go through the model at once.")] = 8,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Processes that decode; one for each core, 8 at most, by default.")
+    ] = None,
+    max_damaged: Annotated[
+        float, typer.Option(min=0.0, max=0.99, help="Share of the videos that may be damaged.")
+    ] = 0.01,
+    device: Annotated[str | None, typer.Option(help='Such as "cuda", "cpu"; the accelerator if there is one.')] = None,
+    list_all: Annotated[bool, typer.Option("--list", help="List the protocols.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Score a model by a published protocol, and show the published numbers beside.
+
+    Retrieval, zero-shot classification and multiple choice. Retrieval is scored plain and by dual softmax. Damaged
+    videos are listed last and never count as correct.
+
+    Example: internvideo evaluate retrieval/msrvtt --model internvideo-mm-merged --data-root msrvtt --out result.json
+    """
+    from internvideo_hf.evaluation.protocols import load_protocol, protocol_names
+
+    if list_all:
+        for name in protocol_names():
+            typer.echo(f"{name:32} {load_protocol(name).title}")
+        return
+    if protocol is None or model is None:
+        raise ValueError("Give a protocol and --model; `internvideo evaluate --list` shows the protocols.")
+    loaded = load_protocol(protocol, changes or [])
+    _check_model(model)
+    _quieten_transformers()
+    from internvideo_hf.evaluation.report import table
+    from internvideo_hf.evaluation_run import evaluate
+
+    result = evaluate(
+        loaded,
+        model,
+        data_root,
+        out,
+        name=" ".join([protocol, *(changes or [])]),
+        batch_size=batch_size,
+        workers=workers,
+        device=_device(device),
+        max_damaged=max_damaged,
+        quiet=quiet,
+    )
+    typer.echo(table(result))
+    _report_failures([entry["cause"] for entry in result["damaged"]], result["data"]["videos"])
+
+
+@app.command()
 def recipes(
     recipe: Annotated[str | None, typer.Argument(help="One of them, to be shown whole.")] = None,
 ) -> None:

@@ -187,3 +187,148 @@ def test_parquet_is_read_as_it_was_written(folder):
     (folder / "n.parquet").write_bytes(broken[: len(broken) // 2])
     with pytest.raises(ManifestError, match="not valid parquet"):
         list(read_manifest(folder / "n.parquet"))
+
+
+MSVD = {"a_1_2": [["a", "man"], ["one", "walks"]], "b_3_4": [["a", "dog"]]}
+ANET = {
+    "v_b": {"duration": 9.5, "timestamps": [[0, 4], [4, 9]], "sentences": ["A man. ", " He runs."]},
+    "v_c": {"duration": 3, "timestamps": [[0, 3]], "sentences": ["A dog."]},
+}
+DIDEMO = [
+    {"video": "1@N0_a.mov", "description": "a cat", "times": [[0, 0]], "num_segments": 6},
+    {"video": "2@N0_b.avi", "description": "a sea", "times": [[1, 1]], "num_segments": 6},
+    {"video": "1@N0_a.mov", "description": " a dog", "times": [[2, 3]], "num_segments": 6},
+]
+VATEX = [{"videoID": "xyz_000001_000011", "enCap": ["a man", "one man"], "chCap": ["-"], "path": "s3://x/y.mp4"}]
+LSMDC = (
+    '0001_Film_00.00.51.926-00.00.54.129\t1\t2\t3\t4\tSOMEONE says "no.\n'
+    "0002_Other_Film_00.01.00.000-00.01.02.000\t1\t2\t3\t4\tShe, too\n"
+)
+
+
+def retrieval_rows(folder: Path, list_name: str, content: str | bytes, videos: list[str], **options) -> list[tuple]:
+    for video in videos:
+        (folder / video).parent.mkdir(parents=True, exist_ok=True)
+        (folder / video).write_bytes(b"x")
+    file = folder / list_name
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    found = list(read_manifest(file, folder, **options))
+    assert all(list(row) == list(COLUMNS) for row in found)
+    return [(row["video"].removeprefix(f"{folder}/"), row["caption"]) for row in found]
+
+
+MSVD_ROWS = [("clips/a_1_2.avi", "a man"), ("clips/a_1_2.avi", "one walks"), ("b_3_4.mp4", "a dog")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "videos", "expected"),
+    [
+        ("raw-captions.pkl", pickle.dumps(MSVD), ["clips/a_1_2.avi", "b_3_4.mp4"], MSVD_ROWS),
+        ("raw-captions.pkl", pickle.dumps(MSVD, protocol=2), ["clips/a_1_2.avi", "b_3_4.mp4"], MSVD_ROWS),
+        ("captions.json", json.dumps(MSVD), ["clips/a_1_2.avi", "b_3_4.mp4"], MSVD_ROWS),
+        ("captions.json", '{"b_3_4": ["a dog"]}', ["b_3_4.mp4"], MSVD_ROWS[2:]),
+        (
+            "val_1.json",
+            json.dumps(ANET),
+            ["videos/v_b.mkv", "videos/c.mp4"],
+            [("videos/v_b.mkv", "A man. He runs."), ("videos/c.mp4", "A dog.")],
+        ),
+        (
+            "test_data.json",
+            json.dumps(DIDEMO),
+            ["1@N0_a.mp4", "small/2@N0_b.avi.mp4"],
+            [("1@N0_a.mp4", "a cat a dog"), ("small/2@N0_b.avi.mp4", "a sea")],
+        ),
+        (
+            "vatex_validation_v1.0_ceph.json",
+            json.dumps(VATEX),
+            ["v/xyz_000001_000011.webm"],
+            [("v/xyz_000001_000011.webm", "a man"), ("v/xyz_000001_000011.webm", "one man")],
+        ),
+        (
+            "LSMDC16_challenge_1000_publictect.csv",
+            LSMDC,
+            [
+                "0001_Film/0001_Film_00.00.51.926-00.00.54.129.avi",
+                "0002_Other_Film/0002_Other_Film_00.01.00.000-00.01.02.000.mp4",
+            ],
+            [
+                ("0001_Film/0001_Film_00.00.51.926-00.00.54.129.avi", 'SOMEONE says "no.'),
+                ("0002_Other_Film/0002_Other_Film_00.01.00.000-00.01.02.000.mp4", "She, too"),
+            ],
+        ),
+        ("v.json", json.dumps(MSRVTT), ["all/videos/video7.mp4"], [("all/videos/video7.mp4", "a man")] * 2),
+    ],
+)  # fmt: skip
+def test_published_captions_of_retrieval(tmp_path, name, content, videos, expected):
+    assert retrieval_rows(tmp_path, name, content, videos) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("test_list.txt", "b_3_4\n"),
+        ("test_ids.json", '["b_3_4", "b_3_4"]'),
+        ("MSRVTT_train.9k.csv", "video_id\nb_3_4\n"),
+        ("ids.csv", 'key,video_id,sentence\nret0,b_3_4,"a, b"\n'),
+    ],
+)
+def test_only_keeps_the_videos_of_a_list(tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+    found = retrieval_rows(tmp_path, "captions.json", json.dumps(MSVD), ["b_3_4.mp4"], only=tmp_path / name)
+    assert found == MSVD_ROWS[2:]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("a_1_2\nno\nneither\n", "2 of the 3 videos of .*ids.txt have no row, the first is no"),
+        ("", "no list of videos' ids"),
+    ],
+)
+def test_only_wants_every_video_of_its_list(tmp_path, content, words):
+    (tmp_path / "ids.txt").write_text(content)
+    with pytest.raises(ManifestError, match=words):
+        retrieval_rows(tmp_path, "captions.json", json.dumps(MSVD), ["a_1_2.avi"], only=tmp_path / "ids.txt")
+    (tmp_path / "k.csv").write_text("a_1_2.avi 0\n")
+    (tmp_path / "ids.txt").write_text("a_1_2\n")
+    with pytest.raises(ManifestError, match="no ids in this layout"):
+        next(read_manifest(tmp_path / "k.csv", tmp_path, only=tmp_path / "ids.txt"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("c.json", '{"a": [3]}', "record 1: the caption is 3"),
+        ("c.json", '{"a": []}', r"the captions are \[\]"),
+        ("c.json", '{"a": ["x"],\n "b": "y"}', "one object with a, b"),
+        ("v.json", '{"v_b": {"timestamps": [], "sentences": "A man."}}', "sentences are 'A man.'"),
+        ("d.json", '[{"video": "a.mp4", "description": 3}]', "caption is 3"),
+        ("l.csv", LSMDC + "0003\t1\t2\t3\n", "line 3: it has 4 fields between tabs, expected 6"),
+        ("p.pkl", pickle.dumps(["a"]), "holds a list"),
+        ("p.pkl", pickle.dumps(MSVD)[:-20], "cannot be unpickled safely"),
+        ("p.pkl", pickle.dumps({"a": Path("x")}), "it wants pathlib"),
+        ("p.csv", pickle.dumps(MSVD), "the name says .csv, the content is pickle"),
+    ],
+)
+def test_mistakes_of_published_captions(tmp_path, name, content, words):
+    films = [f"{line.split(chr(9))[0]}.avi" for line in LSMDC.splitlines()]
+    with pytest.raises(ManifestError, match=words):
+        retrieval_rows(tmp_path, name, content, ["a.mp4", "v_b.mp4", *films])
+
+
+def test_two_files_of_one_name_are_told(tmp_path):
+    with pytest.raises(ManifestError, match="2 files have the name of b_3_4: .*Give a data_root"):
+        retrieval_rows(tmp_path, "captions.json", '{"b_3_4": ["x"]}', ["raw/b_3_4.avi", "small/b_3_4.mp4"])
+    with pytest.raises(ManifestError, match="there is no .*none.avi"):
+        retrieval_rows(tmp_path, "captions.json", '{"none": ["x"]}', [])
+
+
+def test_no_code_of_a_pickle_runs(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "ran",))
+
+    with pytest.raises(ManifestError, match="nothing but lists, dicts and texts"):
+        retrieval_rows(tmp_path, "raw-captions.pkl", pickle.dumps({"a": Evil()}), [])
+    assert not (tmp_path / "ran").exists()

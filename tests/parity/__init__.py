@@ -1,6 +1,16 @@
 """The parity adapters: kind of a reference case -> function that runs it and compares every stored value."""
 
-from parity import internvideo_mae, internvideo_mm, merging, sampling, training, uniformerv2, viclip, videomae_data
+from parity import (
+    internvideo_mae,
+    internvideo_mm,
+    merging,
+    retrieval,
+    sampling,
+    training,
+    uniformerv2,
+    viclip,
+    videomae_data,
+)
 
 ADAPTERS = {
     "videomae_classification": internvideo_mae.videomae_classification,
@@ -17,6 +27,9 @@ ADAPTERS = {
     "mm_optimizer_groups": training.mm_optimizer_groups,
     "retrieval_optimizer": training.retrieval_optimizer,
     "retrieval_frames": sampling.retrieval_frames,
+    "retrieval_metrics": retrieval.retrieval_metrics_of_both,
+    "retrieval_model": retrieval.retrieval_model,
+    "retrieval_tokens": retrieval.retrieval_tokens,
     "uniformerv2_classification": uniformerv2.uniformerv2_classification,
     "uniformerv2_clip_init": uniformerv2.uniformerv2_clip_init,
     "uniformerv2_head_map": uniformerv2.uniformerv2_head_map,

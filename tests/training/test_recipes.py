@@ -19,6 +19,7 @@ from internvideo_hf.models.internvideo_mm.modeling_internvideo_mm import InternV
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
 from internvideo_hf.recipes.captions import clean_caption
 from internvideo_hf.recipes.labels import load_labels
+from internvideo_hf.training.inputs import make_dataset
 from internvideo_hf.training.parameter_groups import parameter_groups
 from internvideo_hf.training.recipes import (
     Recipe,
@@ -253,6 +254,21 @@ RETRIEVAL = {
     "vatex": (5, 128, 1e-3 * 5e-3, 8, "retrieval_fps"),
 }
 
+# Run -> captions and videos for training, and for validation
+RETRIEVAL_FILES = {
+    "msrvtt": ("MSRVTT_data.json", "MSRVTT_train.9k.csv", "MSRVTT_JSFUSION_test.csv", None),
+    "msvd": ("raw-captions.pkl", "train_list.txt", "raw-captions.pkl", "val_list.txt"),
+    "lsmdc": ("LSMDC16_annos_training.csv", None, "LSMDC16_challenge_1000_publictect.csv", None),
+    "anet": ("train.json", "train_ids.json", "val_1.json", "val_ids.json"),
+    "didemo": ("train_data.json", "train_list.txt", "val_data.json", "val_list.txt"),
+    "vatex": (
+        "vatex_training_v1.0_ceph.json",
+        "train_list.txt",
+        "vatex_validation_v1.0_ceph.json",
+        "test_list.txt",
+    ),
+}
+
 # Run -> batch, learning rate, epochs, epochs of warm-up, share of patches left out
 VICLIP = {
     "stage1_base": (64 * 512, 2e-4, 10, 0.5, 0.9),
@@ -422,6 +438,8 @@ def test_retrieval_is_as_released(run):
     assert (training["max_grad_norm"], training["seed"], training["dataloader_drop_last"]) == (1.0, 42, True)
     assert not {"fp16", "bf16"} & training.keys()
     assert found.model.start == "InternVideo-MM-L-14" and found.data.clip.view == "processor"
+    data = found.data
+    assert (data.train, data.train_videos, data.validation, data.validation_videos) == RETRIEVAL_FILES[run]
 
 
 @pytest.mark.parametrize("run", RETRIEVAL)
@@ -614,3 +632,20 @@ def test_numbers_are_read_as_everyone_writes_them(text, number, tmp_path):
 def test_text_that_looks_like_no_number_stays_text(tmp_path):
     (tmp_path / "run.yaml").write_text("values: [1e, e-3, 1e-3x, 5 clips]")
     assert read_recipe(tmp_path / "run.yaml")["values"] == ["1e", "e-3", "1e-3x", "5 clips"]
+
+
+def test_lists_of_ids_choose_the_videos_for_training_and_for_validation(tmp_path):
+    captions = {f"v{number}": ["a", "b"] for number in range(3)}
+    (tmp_path / "captions.json").write_text(json.dumps(captions))
+    for number in range(3):
+        (tmp_path / f"v{number}.mp4").write_bytes(b"")
+    for name, ids in (("train_list.txt", "v0\nv2\n"), ("val_list.txt", "v1\n")):
+        (tmp_path / name).write_text(ids)
+    lists = {"train": "captions.json", "train_videos": "train_list.txt"}
+    lists |= {"validation": "captions.json", "validation_videos": "val_list.txt"}
+    found = load_recipe("retrieval/msvd", [f"data.{key}={value}" for key, value in lists.items()])
+    processor = InternVideoVideoProcessor(num_frames=4)
+    for training, videos in ((True, ["v0.mp4", "v2.mp4"]), (False, ["v1.mp4"])):
+        rows = make_dataset(found, "captions.json", tmp_path, processor, training=training).rows
+        assert [Path(row["video"]).name for row in rows] == [video for video in videos for _ in range(2)]
+        assert rows["caption"] == ["a", "b"] * len(videos)

@@ -8,16 +8,11 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
+from internvideo_hf.data.finding import VIDEO_SUFFIXES
 from internvideo_hf.data.manifests import MANIFEST_SUFFIXES, read_manifest
 from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.sources import is_url
 from internvideo_hf.video.stills import is_image_file
-
-VIDEO_SUFFIXES = (
-    *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"),
-    *(".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"),
-)
-"""What files in a folder are taken for videos."""
 
 KILLED = "the decoder killed its process, or memory ran out"
 _WAITING = 4  # tasks for each process that are handed out ahead

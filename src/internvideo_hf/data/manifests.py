@@ -5,7 +5,8 @@ library (parquet apart); `load_manifest` makes a `datasets.Dataset` of them. Rea
 not as it should be stops it, with the file and the line.
 
 The FORMAT of a file is told by its content, and its name must agree: text (a row a line), json (a list of objects, or
-MSR-VTT's document), jsonl, parquet. The LAYOUT says what its rows mean; `LAYOUTS` lists them.
+a published document: MSR-VTT's, or one that has something for each id), jsonl, parquet, pickle (MSVD's captions;
+nothing but lists, dicts and texts is unpickled). The LAYOUT says what its rows mean; `LAYOUTS` lists them.
 """
 
 import csv
@@ -13,6 +14,7 @@ import difflib
 import json
 import math
 import os
+import pickle
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +22,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from internvideo_hf.data.finding import VideoTree, read_ids
 from internvideo_hf.video.choice import choose
 from internvideo_hf.video.sources import is_url
 
@@ -75,6 +78,8 @@ _NAMES_OF_FORMATS = {
     ".json": ("json", "jsonl"),
     ".jsonl": ("jsonl",),
     ".parquet": ("parquet",),
+    ".pkl": ("pickle",),
+    ".pickle": ("pickle",),
 }
 MANIFEST_SUFFIXES = tuple(_NAMES_OF_FORMATS)
 """What the name of a list of videos ends in."""
@@ -109,6 +114,8 @@ def _format_of(path: Path) -> str:
 def _format_of_content(start: bytes) -> str:
     if start[:4] == b"PAR1":
         return "parquet"
+    if start[:1] == pickle.PROTO:
+        return "pickle"
     text = start.decode("utf-8", errors="replace").lstrip("\ufeff").lstrip()
     if text[:1] == "[":
         return "json"
@@ -117,9 +124,11 @@ def _format_of_content(start: bytes) -> str:
     # A line that is an object by itself is JSON lines, but for a whole document without line breaks.
     first, _, rest = text.partition("\n")
     try:
-        return "json" if "sentences" in json.loads(first) and not rest.strip() else "jsonl"
+        content = json.loads(first)
     except json.JSONDecodeError:
         return "json"
+    is_document = "sentences" in content or all(isinstance(value, dict | list) for value in content.values())
+    return "json" if is_document and not rest.strip() else "jsonl"
 
 
 def _text_lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -165,7 +174,7 @@ def _json_records(path: Path) -> Iterator[tuple[str, Record]]:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ManifestError(str(path), None, f"it is not valid JSON ({error})", "Download it again.") from error
     if isinstance(content, dict):
-        content = _sentences(path, content)
+        content = _document(path, content)
     for number, record in enumerate(content, 1):
         if not isinstance(record, dict):
             raise ManifestError(
@@ -174,18 +183,22 @@ def _json_records(path: Path) -> Iterator[tuple[str, Record]]:
         yield f"record {number}", record
 
 
-def _sentences(path: Path, document: Mapping[str, Any]) -> list[Record]:
-    """MSR-VTT: sentences that name their video, and videos that name their split."""
-    if not isinstance(document.get("sentences"), list):
-        raise ManifestError(
-            str(path),
-            None,
-            f"it is one object with {', '.join(list(document)[:5]) or 'nothing'}",
-            "Expected a list of objects, or MSR-VTT's document with 'videos' and 'sentences'.",
-        )
-    splits = {video.get("video_id"): video.get("split") for video in document.get("videos", [])}
-    # Not "start time" and "end time" of its videos: those are places in the source that the files were cut from.
-    return [{**sentence, "split": splits.get(sentence.get("video_id"))} for sentence in document["sentences"]]
+def _document(path: Path, document: Mapping[str, Any]) -> list[Record]:
+    """MSR-VTT: sentences that name their video, and videos that name their split. Others: something for each id."""
+    if isinstance(document.get("sentences"), list):
+        splits = {video.get("video_id"): video.get("split") for video in document.get("videos", [])}
+        # Not "start time" and "end time" of its videos: those are places in the source that the files were cut from.
+        return [{**sentence, "split": splits.get(sentence.get("video_id"))} for sentence in document["sentences"]]
+    if document and all(isinstance(value, dict) and "sentences" in value for value in document.values()):
+        return [{**value, "video_id": name} for name, value in document.items()]
+    if document and all(isinstance(value, list) for value in document.values()):
+        return [{"video_id": name, "captions": value} for name, value in document.items()]
+    raise ManifestError(
+        str(path),
+        None,
+        f"it is one object with {', '.join(map(str, list(document)[:5])) or 'nothing'}",
+        "Expected a list of objects, MSR-VTT's document with 'videos' and 'sentences', or captions by video id.",
+    )
 
 
 def _jsonl_records(path: Path) -> Iterator[tuple[str, Record]]:
@@ -223,12 +236,48 @@ def _parquet_records(path: Path) -> Iterator[tuple[str, Record]]:
         ) from error
 
 
+class _PlainUnpickler(pickle.Unpickler):
+    """Unpickles what needs no code: dicts, lists, tuples, texts, numbers."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        # All that could run code, or make an object of a class, comes by here.
+        raise pickle.UnpicklingError(f"it wants {module}.{name}, and nothing but lists, dicts and texts is let in")
+
+
+def _pickle_records(path: Path) -> Iterator[tuple[str, Record]]:
+    # MSVD's captions are published as a pickle, and who had to make a JSON of it first would unpickle it unguarded.
+    try:
+        with path.open("rb") as file:
+            content = _PlainUnpickler(file, encoding="utf-8").load()
+    except Exception as error:  # a damaged pickle raises all kinds
+        raise ManifestError(
+            str(path), None, f"it cannot be unpickled safely ({error})", "Write its captions as JSON: {id: [caption]}."
+        ) from error
+    if not isinstance(content, dict):
+        raise ManifestError(str(path), None, f"it holds a {type(content).__name__}", "Expected captions by video id.")
+    for number, record in enumerate(_document(path, content), 1):
+        yield f"record {number}", record
+
+
 _FORMATS: dict[str, Callable[[Path], Iterator[tuple[str, Record]]]] = {
     "text": _text_records,
     "json": _json_records,
     "jsonl": _jsonl_records,
     "parquet": _parquet_records,
+    "pickle": _pickle_records,
 }
+
+
+def read_records(path: str | Path) -> Iterator[tuple[str, Record]]:
+    """Reads a list of whatever format, record by record, as it has them; a line of text has "line" and "delimiter".
+
+    Yields:
+        The place of a record, such as "line 3", for messages; and the record.
+
+    Raises:
+        ManifestError: If the list cannot be read.
+    """
+    return _FORMATS[_format_of(Path(path))](Path(path))
 
 
 # ---- from records to rows -------------------------------------------------------------------------------------------
@@ -311,6 +360,41 @@ def _sentence(record: Record) -> Iterator[Record]:
     yield {"video": record, "caption": record["caption"] if "caption" in record else record["sentence"]}
 
 
+def _captions(record: Record) -> Iterator[Record]:
+    if not isinstance(record["captions"], list) or not record["captions"]:
+        raise _BadRow(f"the captions are {record['captions']!r}", "Expected a list of them.")
+    for caption in record["captions"]:
+        if isinstance(caption, list) and all(isinstance(word, str) for word in caption):
+            caption = " ".join(caption)
+        yield {"video": record, "caption": caption}
+
+
+def _paragraph(record: Record) -> Iterator[Record]:
+    sentences = record["sentences"]
+    if not isinstance(sentences, list) or not all(isinstance(sentence, str) for sentence in sentences):
+        raise _BadRow(f"the sentences are {sentences!r}", "Expected a list of texts.")
+    bare = {**record, "youtube_id": str(record["video_id"]).removeprefix("v_")}
+    yield {"video": bare, "caption": " ".join(sentence.strip() for sentence in sentences)}
+
+
+def _description(record: Record) -> Iterator[Record]:
+    yield {"video": record, "caption": record["description"]}
+
+
+def _english_captions(record: Record) -> Iterator[Record]:
+    yield from (
+        {"video": record, "caption": row["caption"]} for row in _captions({**record, "captions": record["enCap"]})
+    )
+
+
+def _movie_line(record: Record) -> Iterator[Record]:
+    # Not by the reader of csv: sentences hold quotes that are nothing but quotes.
+    fields = record["line"].split("\t")
+    if len(fields) != _FIELDS_OF_LSMDC:
+        raise _BadRow(f"it has {len(fields)} fields between tabs, expected {_FIELDS_OF_LSMDC}", "Download it again.")
+    yield {"video": {"clip": fields[0]}, "caption": fields[-1]}
+
+
 def _internvid(record: Record) -> Iterator[Record]:
     yield {
         "video": record,
@@ -329,19 +413,43 @@ class Layout:
         needs: Names that a record of this layout has; none for lines without a header.
         file_name: How a video's file is called, with the record's names in braces; None where the list has paths.
         may_repeat: Whether the published list holds a row several times.
+        id: Which of the names is the video's id, for lists of captions. A file of that name, and any ending, is looked
+            for in the data root and all folders below.
+        other_name: How the file may be called besides.
+        joined: Whether all captions of a video are one text.
     """
 
     rows: Callable[[Record], Iterator[Record]]
     needs: frozenset[str] = field(default_factory=frozenset)
     file_name: str | None = None
     may_repeat: bool = False
+    id: str | None = None
+    other_name: str | None = None
+    joined: bool = False
 
+
+_FIELDS_OF_LSMDC = 6
 
 LAYOUTS: dict[str, Layout] = {
     "paths": Layout(_path_only),
     "kinetics": Layout(_path_and_label),
     "frames": Layout(_frame_folder),
     "videomae_pretraining": Layout(_pretraining_line),
+    "lsmdc": Layout(_movie_line, file_name="{clip}.avi", may_repeat=True, id="clip"),
+    "didemo": Layout(
+        _description, frozenset({"video", "description"}), "{video}", may_repeat=True, id="video", joined=True
+    ),
+    "vatex": Layout(
+        _english_captions, frozenset({"videoID", "enCap"}), "{videoID}.mp4", may_repeat=True, id="videoID"
+    ),
+    "msvd": Layout(_captions, frozenset({"video_id", "captions"}), "{video_id}.avi", may_repeat=True, id="video_id"),
+    "activitynet": Layout(
+        _paragraph,
+        frozenset({"video_id", "sentences"}),
+        "{video_id}.mp4",
+        id="video_id",
+        other_name="{youtube_id}.mp4",
+    ),
     **{f"named_{name}": Layout(_named, frozenset({name})) for name in _NAMES_OF_COLUMNS["video"]},
     "internvid": Layout(
         _internvid,
@@ -350,13 +458,18 @@ LAYOUTS: dict[str, Layout] = {
         may_repeat=True,
     ),
     "something_something": Layout(_something_something, frozenset({"id", "template"}), "{id}.webm"),
-    "msrvtt": Layout(_sentence, frozenset({"video_id", "caption"}), "{video_id}.mp4", may_repeat=True),
-    "msrvtt_csv": Layout(_sentence, frozenset({"video_id", "sentence"}), "{video_id}.mp4", may_repeat=True),
+    "msrvtt": Layout(_sentence, frozenset({"video_id", "caption"}), "{video_id}.mp4", may_repeat=True, id="video_id"),
+    "msrvtt_csv": Layout(
+        _sentence, frozenset({"video_id", "sentence"}), "{video_id}.mp4", may_repeat=True, id="video_id"
+    ),
 }
 """Name -> layout. paths: a path a line. kinetics: `path label` or `path,label` (VideoMAE, UniFormerV2). frames:
 `folder num_frames label` (UniFormerV2's Something-Something). videomae_pretraining: `path start total label`, a total
 below 0 for a video file. named_...: columns with names (`video` or `path`, `label`, `caption`, ...). internvid: the
-public table. something_something, msrvtt: the published json. msrvtt_csv: the test list of 1k-A."""
+public table. something_something, msrvtt: the published json. msrvtt_csv: the test list of 1k-A. lsmdc: lines of 6
+fields between tabs, clip first and sentence last. didemo: descriptions, joined to one text a video. vatex: the json
+with `videoID` and `enCap`. msvd: captions by video id, as lists of words (pickle) or as texts (json). activitynet: the
+json with `sentences` by video id, which are joined to one text."""
 
 _LINE_LAYOUTS = ("paths", "kinetics", "frames", "videomae_pretraining")
 
@@ -364,6 +477,8 @@ _LINE_LAYOUTS = ("paths", "kinetics", "frames", "videomae_pretraining")
 def _layout_of(record: Record) -> Layout:
     if "line" in record and "delimiter" in record:
         line, delimiter = record["line"], record["delimiter"]
+        if delimiter == "\t" and line.count("\t") == _FIELDS_OF_LSMDC - 1:
+            return LAYOUTS["lsmdc"]
         if delimiter == " ":
             # How many numbers end the line; spaces within the path are no separators.
             extra = len(re.search(r"(?:\s-?\d+){0,3}$", line).group().split())
@@ -465,11 +580,15 @@ class _Checks:
     file_name: str | None
     check_files: bool
     check_labels: bool
+    tree: VideoTree | None = None
+    other_name: str | None = None
 
     def row(self, given: Record) -> dict[str, Any]:
         video, start, end = given["video"], given.get("start"), given.get("end")
         if isinstance(video, Mapping):
             record, video = video, _file_named(video, self.file_name)
+            if self.tree is not None and not os.path.exists(self.data_root / video):
+                video = self._found(record, video)
             if "{Start_timestamp" in self.file_name and "Start_timestamp" in record:
                 start = end = None  # such a file is the clip itself
         start, end = _seconds(start, "start"), _seconds(end, "end")
@@ -490,6 +609,14 @@ class _Checks:
             "num_frames": count,
         }
 
+    def _found(self, record: Record, name: str) -> str:
+        """The file of a video below the data root; its plain name where there is none."""
+        names = [name] if self.other_name is None else [name, _file_named(record, self.other_name)]
+        try:
+            return self.tree.find(names) or name
+        except LookupError as error:
+            raise _BadRow(str(error), "Give a data_root that holds one of them.") from None
+
 
 # ---- whole lists ----------------------------------------------------------------------------------------------------
 
@@ -503,6 +630,7 @@ def read_manifest(
     file_name: str | None = None,
     split: str | None = None,
     keep: Callable[[Record], bool] | None = None,
+    only: str | Path | None = None,
     ignore: Sequence[str] = (),
     check_files: bool = True,
     check_labels: bool = True,
@@ -520,6 +648,8 @@ def read_manifest(
             `start` and `end` are left empty.
         split: Rows to keep, where the list names a split (MSR-VTT: "train", "validate", "test").
         keep: Told the record as the list has it, says whether to keep it, e.g. by a score of InternVid.
+        only: A list of the ids of the videos to keep, such as MSRVTT_train.9k.csv or test_list.txt, for layouts whose
+            videos have ids (`read_ids` says what it may look like). Every id must have a row.
         ignore: Columns to leave out.
         check_files: Whether a path where nothing is, is an error. Addresses are not asked.
         check_labels: Whether labels are looked at. False leaves them empty, where only the files matter.
@@ -530,7 +660,7 @@ def read_manifest(
 
     Raises:
         ManifestError: If the list cannot be read, holds an empty line, an unknown or missing column, a label, time or
-            path that is none, a row twice, or no row at all.
+            path that is none, a row twice, or no row at all; if a video of `only` has no row.
         ValueError: If the layout is unknown.
     """
     path = Path(path).expanduser()
@@ -538,14 +668,15 @@ def read_manifest(
         raise ManifestError(str(path), None, f"its data_root {data_root} is no folder", "Check the path.")
     known = None if layout is None else choose(LAYOUTS, layout, "layout")
     root = path.parent if data_root is None else Path(data_root).expanduser()
-    numbers = {name: number for number, name in enumerate(labels or ())}
+    wanted = None if only is None else _wanted(path, only)
     seen: dict[int, str] = {}
-    splits, checks, count = set(), None, 0
-    for place, record in _FORMATS[_format_of(path)](path):
+    joined: dict[str, tuple[str, dict[str, Any]]] = {}
+    splits, checks, count, found = set(), None, 0, set()
+    for place, record in read_records(path):
         record = {name: value for name, value in record.items() if name not in ignore}
         try:
             known = known or _layout_of(record)
-            checks = checks or _Checks(root, labels, numbers, file_name or known.file_name, check_files, check_labels)
+            checks = checks or _checks_of(known, root, labels, file_name, check_files, check_labels)
             if missing := known.needs - set(record):
                 raise _BadRow(f"there is no {', '.join(sorted(missing))}", "Every row needs it.")
             if split is not None:
@@ -555,6 +686,13 @@ def read_manifest(
             if (split is not None and record["split"] != split) or (keep is not None and not keep(record)):
                 continue
             for given in known.rows(record):
+                if wanted is not None:
+                    if (name := _id_of(given, known)) not in wanted:
+                        continue
+                    found.add(name)
+                if known.joined:
+                    _join(given, place, joined, known)
+                    continue
                 row = checks.row(given)
                 if not (allow_duplicates or known.may_repeat):
                     _check_new(row, place, seen)
@@ -562,9 +700,55 @@ def read_manifest(
                 yield row
         except _BadRow as bad:
             raise ManifestError(str(path), place, *bad.args) from None
+    for place, given in joined.values():
+        try:
+            row = checks.row(given)
+        except _BadRow as bad:
+            raise ManifestError(str(path), place, *bad.args) from None
+        count += 1
+        yield row
+    if wanted is not None and (lost := [name for name in wanted if name not in found]):
+        cause = f"{len(lost)} of the {len(wanted)} videos of {only} have no row, the first is {lost[0]}"
+        raise ManifestError(str(path), None, cause, "Check that the two files belong together.")
     if not count:
         named = f"; splits are {', '.join(sorted(splits))}" if splits else ""
         raise ManifestError(str(path), None, f"no row is left{named}", "Check split and keep.")
+
+
+def _wanted(path: Path, only: str | Path) -> dict[str, None]:
+    try:
+        return dict.fromkeys(read_ids(only))
+    except ValueError as error:
+        raise ManifestError(str(path), None, f"its videos are chosen by a bad list: {error}", "Correct it.") from error
+
+
+def _id_of(given: Record, layout: Layout) -> str:
+    if layout.id is None:
+        raise _BadRow("videos have no ids in this layout", "Leave out `only`, or use keep.")
+    return str(given["video"][layout.id])
+
+
+def _join(given: Record, place: str, joined: dict[str, tuple[str, dict[str, Any]]], layout: Layout) -> None:
+    """Put a caption behind those that its video has already."""
+    if not isinstance(given["caption"], str):
+        raise _BadRow(f"the caption is {given['caption']!r}, expected text", "Mend it.")
+    _, row = joined.setdefault(_id_of(given, layout), (place, {**given, "caption": ""}))
+    row["caption"] = f"{row['caption']} {given['caption'].strip()}".strip()
+
+
+def _checks_of(
+    layout: Layout,
+    root: Path,
+    labels: Sequence[str] | None,
+    file_name: str | None,
+    check_files: bool,
+    check_labels: bool,
+) -> _Checks:
+    numbers = {name: number for number, name in enumerate(labels or ())}
+    plain = (root, labels, numbers, file_name or layout.file_name, check_files, check_labels)
+    # Whoever says how files are called has said where they are.
+    searches = layout.id is not None and file_name is None
+    return _Checks(*plain, VideoTree(root), layout.other_name) if searches else _Checks(*plain)
 
 
 def _check_new(row: Record, place: str, seen: dict[int, str]) -> None:
@@ -583,6 +767,7 @@ def load_manifest(
     file_name: str | None = None,
     split: str | None = None,
     keep: Callable[[Record], bool] | None = None,
+    only: str | Path | None = None,
     ignore: Sequence[str] = (),
     check_files: bool = True,
     allow_duplicates: bool = False,
@@ -609,6 +794,7 @@ def load_manifest(
         "file_name": file_name,
         "split": split,
         "keep": keep,
+        "only": only,
         "ignore": ignore,
         "check_files": check_files,
         "allow_duplicates": allow_duplicates or streaming,

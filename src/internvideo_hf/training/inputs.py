@@ -133,7 +133,9 @@ def make_dataset(
         own = {"rank": rank, "world_size": world_size, "repeat": world_size > 1}
         return ShardDataset(path, settings, shuffle=1000, **own, **policy)
     task, data = recipe.model.task, recipe.data
-    rows = load_manifest(path, data_root, layout=data.layout, allow_duplicates=task == "contrastive")
+    videos = data.train_videos if training else data.validation_videos
+    only = None if videos is None else data_root / videos
+    rows = load_manifest(path, data_root, layout=data.layout, only=only, allow_duplicates=task == "contrastive")
     needed = {"classification": "label", "contrastive": "caption"}.get(task)
     if needed is not None and any(value is None for value in rows[needed]):
         raise RecipeError(f"{path} has rows without a {needed}, which {task} needs. Add it, or choose another list.")

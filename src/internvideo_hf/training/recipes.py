@@ -1,25 +1,19 @@
 """Recipes: everything that makes a training run, as data. `recipes/**/*.yaml` has one for each released run.
 
-A recipe names its keys strictly: what is unknown is refused with the nearest name. `extends` takes over another
-recipe, whose mappings are filled up key by key and whose other values are replaced; a file whose name begins with an
-underscore is there to be extended, and is no recipe by itself.
+They are read strictly, see `internvideo_hf.recipes.reading`: an unknown key is refused with the nearest name.
 """
 
-import difflib
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from functools import cache
-from importlib import resources
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
-import yaml
 from transformers import AutoModel, AutoModelForPreTraining, AutoModelForVideoClassification
 from transformers.modeling_utils import PreTrainedModel
 
 from internvideo_hf.auto import FAMILIES, check_overrides, plain_errors_of_settings
+from internvideo_hf.recipes.reading import RecipeError, Shelf, build, check_kind, check_known
 from internvideo_hf.training.trainer import VideoTrainingArguments
 from internvideo_hf.video.choice import choose
 
@@ -29,10 +23,6 @@ TASKS = {
     "contrastive": AutoModel,
 }
 """What is trained for -> the Auto class of the models that are."""
-
-
-class RecipeError(ValueError):
-    """A recipe is not as it should be; the message says where, what was expected, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +76,8 @@ class DataSettings:
     Args:
         clip: how a clip is taken.
         train, validation: lists of videos, or a folder of tar shards, below the data root; no validation where None.
+        train_videos, validation_videos: lists of the ids of the videos to keep of those lists, below the data root, as
+            the data sets of captions have them; all where None.
         layout: a name in `internvideo_hf.data.LAYOUTS`, where the list does not tell it.
         labels: classes: the name of a set in `internvideo_hf.recipes.labels`, a text file below the data root with one
             name a line, or how many there are.
@@ -100,6 +92,8 @@ class DataSettings:
     clip: ClipSettings
     train: str = "train.csv"
     validation: str | None = "val.csv"
+    train_videos: str | None = None
+    validation_videos: str | None = None
     layout: str | None = None
     labels: str | int | None = None
     mixup: dict | None = None
@@ -152,9 +146,12 @@ class Recipe:
     notes: list = field(default_factory=list)
 
 
+SHELF = Shelf("", "internvideo recipes")
+
+
 def recipe_names() -> list[str]:
     """Names of all recipes of the package, such as "videomae/finetune_base_k400"."""
-    return sorted(name for name in _files() if not name.rpartition("/")[2].startswith("_"))
+    return SHELF.names()
 
 
 def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -167,21 +164,12 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: if there is no such recipe, or a key or value of it or of an override is wrong.
     """
-    content = read_recipe(name)
-    for override in overrides:
-        _override(content, override)
-    return parse_recipe(content, str(name))
+    return parse_recipe(SHELF.read(name, overrides), str(name))
 
 
 def read_recipe(name: str | Path) -> dict[str, Any]:
     """Read a recipe's content with all that it extends filled in; see `load_recipe`."""
-    content = _parse(*_find(str(name)))
-    if "extends" in content:
-        base = str(content.pop("extends"))
-        if base.startswith("."):  # beside a file of the user's
-            base = str((Path(name).parent / base).resolve())
-        content = _fill_up(read_recipe(base), content)
-    return content
+    return SHELF.read(name)
 
 
 def parse_recipe(content: Mapping[str, Any], name: str = "recipe") -> Recipe:
@@ -190,7 +178,7 @@ def parse_recipe(content: Mapping[str, Any], name: str = "recipe") -> Recipe:
     Raises:
         RecipeError: if a key is unknown or missing, or a value of the wrong kind.
     """
-    recipe = _build(Recipe, content, name, "")
+    recipe = build(Recipe, content, name)
     if recipe.model.task not in TASKS:
         raise RecipeError(f"{name}: model.task is {recipe.model.task!r}, expected one of {', '.join(TASKS)}.")
     if recipe.data.equal_captions not in (None, "text", "label"):
@@ -199,8 +187,8 @@ def parse_recipe(content: Mapping[str, Any], name: str = "recipe") -> Recipe:
         raise RecipeError(f"{name}: batch_size is {recipe.batch_size}, expected at least 1.")
     hints = _training_hints()
     for key, value in recipe.training.items():
-        _check_known(key, hints, name, "training.")
-        _check_kind(value, hints[key], name, f"training.{key}")
+        check_known(key, hints, name, "training.")
+        check_kind(value, hints[key], name, f"training.{key}")
     return recipe
 
 
@@ -243,122 +231,3 @@ def _training_hints() -> dict[str, Any]:
     hints = get_type_hints(VideoTrainingArguments)
     names = {entry.name for entry in fields(VideoTrainingArguments) if entry.init} - _OF_THE_RUN
     return {name: hints[name] for name in names}
-
-
-@cache
-def _files() -> dict[str, Any]:
-    """Name -> file of the package."""
-    root, found = resources.files("internvideo_hf.recipes"), {}
-    for folder in root.iterdir():
-        if folder.is_dir():
-            for file in folder.iterdir():
-                if file.name.endswith(".yaml"):
-                    found[f"{folder.name}/{file.name.removesuffix('.yaml')}"] = file
-    return found
-
-
-def _find(name: str) -> tuple[str, str]:
-    """The text of a recipe, and what to call it in messages."""
-    if name.endswith(".yaml"):
-        try:
-            return Path(name).read_text(encoding="utf-8"), name
-        except (OSError, UnicodeDecodeError) as error:
-            raise RecipeError(f"{name} cannot be read ({error}). Give the path of a recipe.") from error
-    if name not in _files():
-        nearest = difflib.get_close_matches(name, recipe_names(), n=3, cutoff=0.4)
-        hint = f" Did you mean {' or '.join(nearest)}?" if nearest else ""
-        raise RecipeError(f"No recipe {name!r}.{hint} `internvideo recipes` lists all; a path must end in .yaml.")
-    return _files()[name].read_text(encoding="utf-8"), name
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML in which 1e-3 is a number, as everyone writes it; YAML 1.1 wants 1.0e-3. A key may stand once."""
-
-    def construct_mapping(self, node, deep=False):
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        if doubled := {str(key) for key in keys if keys.count(key) > 1}:
-            raise yaml.YAMLError(f"{', '.join(sorted(doubled))} stands there twice")
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
-
-
-def _parse(text: str, name: str) -> dict[str, Any]:
-    try:
-        content = yaml.load(text, _Loader)  # a SafeLoader
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{name} is no valid YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise RecipeError(f"{name} holds {type(content).__name__}, expected settings by name.")
-    return content
-
-
-def _fill_up(base: dict[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    filled = dict(base)
-    for key, value in own.items():
-        both = isinstance(value, Mapping) and isinstance(filled.get(key), dict)
-        filled[key] = _fill_up(filled[key], value) if both else value
-    return filled
-
-
-def _override(content: dict[str, Any], override: str) -> None:
-    path, equals, text = override.partition("=")
-    if not equals or not path:
-        raise RecipeError(f"{override!r} changes nothing. Write key=value, such as training.learning_rate=1e-4.")
-    try:
-        value = yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{override!r}: the value is no valid YAML ({error}).") from error
-    *parents, last = path.split(".")
-    place = content
-    for parent in parents:
-        if place.get(parent) is None:
-            place[parent] = {}
-        place = place[parent]
-        if not isinstance(place, dict):
-            raise RecipeError(f"{override!r}: {parent} holds no settings by name.")
-    place[last] = value
-
-
-def _check_known(key: Any, known: Mapping[str, Any], name: str, where: str) -> None:
-    if key not in known:
-        nearest = difflib.get_close_matches(str(key), known, n=1)
-        hint = f" Did you mean {where}{nearest[0]}?" if nearest else f" There are {', '.join(sorted(known))}."
-        raise RecipeError(f"{name}: {where}{key} is no setting of a recipe.{hint}")
-
-
-def _build(kind: type, content: Any, name: str, where: str) -> Any:
-    if not isinstance(content, Mapping):
-        raise RecipeError(f"{name}: {where.rstrip('.')} holds {content!r}, expected settings by name.")
-    hints, values = get_type_hints(kind), {}
-    for key, value in content.items():
-        _check_known(key, hints, name, where)
-        part = next(
-            (hint for hint in (hints[key], *get_args(hints[key])) if hasattr(hint, "__dataclass_fields__")), None
-        )
-        if part is not None and value is not None:
-            value = _build(part, value, name, f"{where}{key}.")
-        else:
-            _check_kind(value, hints[key], name, f"{where}{key}")
-        values[key] = value
-    needed = [entry.name for entry in fields(kind) if entry.default is entry.default_factory is MISSING]
-    if missing := [key for key in needed if key not in values]:
-        raise RecipeError(f"{name}: {', '.join(where + key for key in missing)} must be given.")
-    return kind(**values)
-
-
-def _check_kind(value: Any, hint: Any, name: str, where: str) -> None:
-    """Refuse a value of another kind than a hint's, as far as kinds of YAML go; what else there is, passes."""
-    kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-    kinds = tuple(get_origin(kind) or kind for kind in kinds)
-    plain = (bool, int, float, str, dict, list, NoneType)
-    if not all(kind in plain for kind in kinds):
-        kinds = tuple(kind for kind in kinds if kind in plain) or plain
-    # Python calls True an int; a recipe does not. A whole number is a fine float.
-    fits = type(value) in kinds or (float in kinds and type(value) is int)
-    if not fits:
-        expected = " or ".join("null" if kind is NoneType else kind.__name__ for kind in kinds)
-        raise RecipeError(f"{name}: {where} is {value!r}, expected {expected}.")

@@ -1,0 +1,196 @@
+"""Strict reading of recipes, for training and for evaluation: every key is known and every value of the right kind.
+
+`extends` takes over another recipe, whose mappings are filled up key by key and whose other values are replaced; a
+file whose name begins with an underscore is there to be extended, and is no recipe by itself.
+"""
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+
+class RecipeError(ValueError):
+    """A recipe is not as it should be; the message says where, what was expected, and what to do."""
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """The recipes of a folder of the package, by names such as "videomae/finetune_base_k400".
+
+    Args:
+        folder: below `internvideo_hf.recipes`; "" for that itself.
+        listed_by: the command that lists them, for messages.
+    """
+
+    folder: str
+    listed_by: str
+
+    @cached_property
+    def files(self) -> dict[str, Any]:
+        """Name -> file."""
+        root, found = resources.files("internvideo_hf.recipes"), {}
+        for folder in (root.joinpath(self.folder) if self.folder else root).iterdir():
+            if folder.is_dir():
+                for file in folder.iterdir():
+                    if file.name.endswith(".yaml"):
+                        found[f"{folder.name}/{file.name.removesuffix('.yaml')}"] = file
+        return found
+
+    def names(self) -> list[str]:
+        """The names of all that are whole."""
+        return sorted(name for name in self.files if not name.rpartition("/")[2].startswith("_"))
+
+    def read(self, name: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+        """Read a recipe's content with all that it extends filled in, and change values of it.
+
+        Args:
+            name: one of `names()`, or the path of a file that ends in .yaml.
+            overrides: such as "training.learning_rate=1e-4" or "data.mixup=null"; the value is read as YAML.
+
+        Raises:
+            RecipeError: if there is no such recipe, it is no YAML, or an override changes nothing.
+        """
+        content = _parse(*self._find(str(name)))
+        if "extends" in content:
+            base = str(content.pop("extends"))
+            if base.startswith("."):  # beside a file of the user's
+                base = str((Path(name).parent / base).resolve())
+            content = _fill_up(self.read(base), content)
+        for override in overrides:
+            _override(content, override)
+        return content
+
+    def _find(self, name: str) -> tuple[str, str]:
+        """The text of a recipe, and what to call it in messages."""
+        if name.endswith(".yaml"):
+            try:
+                return Path(name).read_text(encoding="utf-8"), name
+            except (OSError, UnicodeDecodeError) as error:
+                raise RecipeError(f"{name} cannot be read ({error}). Give the path of a recipe.") from error
+        if name not in self.files:
+            nearest = difflib.get_close_matches(name, self.names(), n=3, cutoff=0.4)
+            hint = f" Did you mean {' or '.join(nearest)}?" if nearest else ""
+            raise RecipeError(f"No recipe {name!r}.{hint} `{self.listed_by}` lists all; a path must end in .yaml.")
+        return self.files[name].read_text(encoding="utf-8"), name
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which 1e-3 is a number, as everyone writes it; YAML 1.1 wants 1.0e-3. A key may stand once."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        if doubled := {str(key) for key in keys if keys.count(key) > 1}:
+            raise yaml.YAMLError(f"{', '.join(sorted(doubled))} stands there twice")
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+def _parse(text: str, name: str) -> dict[str, Any]:
+    try:
+        content = yaml.load(text, _Loader)  # a SafeLoader
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{name} is no valid YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise RecipeError(f"{name} holds {type(content).__name__}, expected settings by name.")
+    return content
+
+
+def _fill_up(base: dict[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    filled = dict(base)
+    for key, value in own.items():
+        both = isinstance(value, Mapping) and isinstance(filled.get(key), dict)
+        filled[key] = _fill_up(filled[key], value) if both else value
+    return filled
+
+
+def _override(content: dict[str, Any], override: str) -> None:
+    path, equals, text = override.partition("=")
+    if not equals or not path:
+        raise RecipeError(f"{override!r} changes nothing. Write key=value, such as training.learning_rate=1e-4.")
+    try:
+        value = yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{override!r}: the value is no valid YAML ({error}).") from error
+    *parents, last = path.split(".")
+    place = content
+    for parent in parents:
+        if place.get(parent) is None:
+            place[parent] = {}
+        place = place[parent]
+        if not isinstance(place, dict):
+            raise RecipeError(f"{override!r}: {parent} holds no settings by name.")
+    place[last] = value
+
+
+def check_known(key: Any, known: Mapping[str, Any], name: str, where: str) -> None:
+    """Refuse a key that is none, naming the nearest.
+
+    Args:
+        known: whose keys are.
+        name: of the recipe.
+        where: what stands before the key, such as "training.".
+
+    Raises:
+        RecipeError: if it is none.
+    """
+    if key not in known:
+        nearest = difflib.get_close_matches(str(key), known, n=1)
+        hint = f" Did you mean {where}{nearest[0]}?" if nearest else f" There are {', '.join(sorted(known))}."
+        raise RecipeError(f"{name}: {where}{key} is no setting of a recipe.{hint}")
+
+
+def build(kind: type, content: Any, name: str, where: str = "") -> Any:
+    """Make a dataclass, and those that are its fields, of a recipe's content.
+
+    Args:
+        kind: the dataclass.
+        content: settings by name.
+        name: of the recipe.
+        where: what stands before the keys, such as "training.".
+
+    Raises:
+        RecipeError: if a key is unknown or missing, or a value of the wrong kind.
+    """
+    if not isinstance(content, Mapping):
+        raise RecipeError(f"{name}: {where.rstrip('.')} holds {content!r}, expected settings by name.")
+    hints, values = get_type_hints(kind), {}
+    for key, value in content.items():
+        check_known(key, hints, name, where)
+        part = next(
+            (hint for hint in (hints[key], *get_args(hints[key])) if hasattr(hint, "__dataclass_fields__")), None
+        )
+        if part is not None and value is not None:
+            value = build(part, value, name, f"{where}{key}.")
+        else:
+            check_kind(value, hints[key], name, f"{where}{key}")
+        values[key] = value
+    needed = [entry.name for entry in fields(kind) if entry.default is entry.default_factory is MISSING]
+    if missing := [key for key in needed if key not in values]:
+        raise RecipeError(f"{name}: {', '.join(where + key for key in missing)} must be given.")
+    return kind(**values)
+
+
+def check_kind(value: Any, hint: Any, name: str, where: str) -> None:
+    """Refuse a value of another kind than a hint's, as far as kinds of YAML go; what else there is, passes."""
+    kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    kinds = tuple(get_origin(kind) or kind for kind in kinds)
+    plain = (bool, int, float, str, dict, list, NoneType)
+    if not all(kind in plain for kind in kinds):
+        kinds = tuple(kind for kind in kinds if kind in plain) or plain
+    # Python calls True an int; a recipe does not. A whole number is a fine float.
+    fits = type(value) in kinds or (float in kinds and type(value) is int)
+    if not fits:
+        expected = " or ".join("null" if kind is NoneType else kind.__name__ for kind in kinds)
+        raise RecipeError(f"{name}: {where} is {value!r}, expected {expected}.")

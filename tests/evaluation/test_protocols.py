@@ -1,0 +1,104 @@
+"""Protocols: each is whole, its numbers are those of a second transcription, and mistakes are named."""
+
+import pytest
+
+from internvideo_hf.auto import FAMILIES
+from internvideo_hf.conversion.merging import VARIANTS
+from internvideo_hf.conversion.released import released
+from internvideo_hf.evaluation.protocols import load_protocol, protocol_names
+from internvideo_hf.evaluation.report import COLUMNS
+from internvideo_hf.recipes.reading import RecipeError
+
+NAMES = protocol_names()
+
+# Data set -> frames zero-shot and fine-tuned, share of CLIP, rule, R@1 zero-shot and fine-tuned as t2v and v2t
+RETRIEVAL = {
+    "msrvtt": (8, 12, 0.5, "retrieval_fps", (40.0, 37.5), (55.2, 57.9)),
+    "msvd": (12, 8, 0.25, "retrieval_seconds", (43.4, 67.6), (58.4, 76.3)),
+    "lsmdc": (6, 8, 0.5, "retrieval_fps", (17.6, 13.2), (34.0, 34.9)),
+    "anet": (16, 64, 0.5, "retrieval_seconds", (30.7, 31.4), (62.2, 62.8)),
+    "didemo": (32, 32, None, "retrieval_fps", (31.5, 33.5), (57.9, 59.1)),
+    "vatex": (8, 8, 0.5, "retrieval_fps", (49.5, 69.5), (72.0, 86.0)),
+}
+# What the paper says where the read-me says something else
+PAPER = {"msrvtt": (40.7, 39.6), "vatex_finetuned": (71.1, 87.2)}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_protocol_is_whole(name):
+    found = load_protocol(name)
+    assert found.family in FAMILIES and found.title and found.source and found.published
+    models = {row["name"] for row in released()}
+    assert {found.model, *(entry.model for entry in found.published if entry.model)} <= models
+    if found.merge is not None:
+        assert VARIANTS[found.merge.variant].family == found.family
+    for entry in found.published:
+        assert entry.scores.keys() <= set(COLUMNS[found.task]) and entry.where in ("paper", "read-me")
+        assert (entry.direction is None) == (entry.dual_softmax is None) == (found.task != "retrieval")
+    assert name.startswith(found.task)
+
+
+@pytest.mark.parametrize("data_set", RETRIEVAL)
+def test_retrieval_is_as_published(data_set):
+    frames, finetuned_frames, share, rule, zero_shot, finetuned = RETRIEVAL[data_set]
+    for name, num_frames, scores in (
+        (data_set, frames, zero_shot),
+        (f"{data_set}_finetuned", finetuned_frames, finetuned),
+    ):
+        found = load_protocol(f"retrieval/{name}")
+        assert (found.processor["num_frames"], found.processor["sampler"]) == (num_frames, rule)
+        assert found.processor.get("sampler_kwargs") == ({"start": 0, "end": 31} if data_set == "didemo" else None)
+        assert (found.text_length, found.factor, found.several, found.caption_rule) == (77, "model", "video", None)
+        told = {(entry.where, entry.direction): entry.scores["R@1"] for entry in found.published}
+        directions = ("text_to_video", "video_to_text")
+        assert tuple(told["read-me", direction] for direction in directions) == scores
+        assert tuple(told["paper", direction] for direction in directions) == PAPER.get(name, scores)
+        assert all(entry.dual_softmax for entry in found.published)
+    merge = load_protocol(f"retrieval/{data_set}").merge
+    assert (merge and merge.weight) == share
+    assert load_protocol(f"retrieval/{data_set}_finetuned").merge is None
+
+
+def test_viclip_and_classes_are_as_published():
+    found = load_protocol("zero_shot/viclip_k400")
+    assert found.processor["resize_method"] == "torchvision_bicubic" and not found.processor["do_center_crop"]
+    assert (found.text_length, found.prompts, found.published[0].scores) == (
+        32,
+        "viclip",
+        {"top-1": 64.8, "mean": 75.7},
+    )
+    assert load_protocol("zero_shot/k400").published[0].scores == {"top-1": 64.25}
+    assert load_protocol("retrieval/viclip_msrvtt").several == "caption"
+    assert load_protocol("retrieval/viclip_msrvtt").factor == "one"
+    assert [len(load_protocol(f"multiple_choice/{name}").data.leave_out) for name in ("msrvtt", "lsmdc")] == [0, 3]
+
+
+def test_changes_change_values():
+    changed = load_protocol("retrieval/msrvtt", ["processor.num_frames=16", "data.list=mine.csv", "merge=null"])
+    assert (changed.processor["num_frames"], changed.data.list, changed.merge) == (16, "mine.csv", None)
+    assert changed.processor["sampler"] == "retrieval_fps"
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("retrieval/msrvt", "merge=null", "Did you mean retrieval/msrvtt"),
+        ("retrieval/msrvtt", "text_lenght=32", "Did you mean text_length"),
+        ("retrieval/msrvtt", "processor.num_frame=4", "Did you mean processor.num_frames"),
+        ("retrieval/msrvtt", "data.lists=x.csv", "Did you mean data.list"),
+        ("retrieval/msrvtt", "text_length=77.5", "text_length is 77.5, expected int"),
+        ("retrieval/msrvtt", "several=text", "several is 'text', expected one of video, caption"),
+        ("retrieval/msrvtt", "factor=two", "expected one of model, one"),
+        ("retrieval/msrvtt", "task=search", "expected one of retrieval"),
+        ("retrieval/msrvtt", "text_length=2", "at least 3"),
+        ("retrieval/msrvtt", "data.layout=msrvtt_cvs", "data.layout is 'msrvtt_cvs'"),
+        ("retrieval/msrvtt", "merge.share=0.5", "merge.share"),
+        ("retrieval/msrvtt", "published=[{where: paper}]", "published.0.scores must be given"),
+        ("zero_shot/k400", "data.labels=k401", "data.labels is 'k401'"),
+        ("zero_shot/k400", "prompts=null", "prompts is None"),
+        ("multiple_choice/msrvtt", "data.layout=null", "data.layout is None, expected one of msrvtt, lsmdc"),
+    ],
+)
+def test_mistakes_are_named(name, change, words):
+    with pytest.raises(RecipeError, match=words):
+        load_protocol(name, [change])
