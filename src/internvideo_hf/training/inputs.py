@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from torch.utils.data import Dataset, IterableDataset
+from transformers import CLIPTokenizer
 
+from internvideo_hf.data.batches import SimilarBatchSampler
 from internvideo_hf.data.collation import VideoCollator
 from internvideo_hf.data.dataset import VideoDataset
 from internvideo_hf.data.failures import FailureLog
 from internvideo_hf.data.manifests import load_manifest
 from internvideo_hf.data.samples import VIEWS, SampleSettings
 from internvideo_hf.data.shards import ShardDataset
-from internvideo_hf.processing.processing import InternVideoProcessor
+from internvideo_hf.processing.processing import InternVideoProcessor, clean_text
+from internvideo_hf.processing.tokenizer import build_clip_tokenizer
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
 from internvideo_hf.recipes.captions import clean_caption
 from internvideo_hf.recipes.labels import LABEL_SETS, load_labels
@@ -141,6 +144,48 @@ def make_dataset(
             partial(_has_words, rule=data.caption_rule, at_least=data.min_words), input_columns="caption"
         )
     return VideoDataset(rows, settings, **policy)
+
+
+def make_sampler(recipe: Recipe, dataset: Dataset, batch_size: int, seed: int) -> SimilarBatchSampler | None:
+    """Make what puts the rows of a list in order where the recipe wants similar captions together; None elsewhere.
+
+    Args:
+        dataset: of `make_dataset`, for training.
+        batch_size: pairs that are compared with each other in one process.
+
+    Raises:
+        RecipeError: if the captions are in shards, which come in their own order, or a number is out of range.
+    """
+    if recipe.data.similar_batches is None:
+        return None
+    if not isinstance(dataset, VideoDataset):
+        raise RecipeError("data.similar_batches needs a list of videos, and these are shards. Set it to null.")
+    rows = dataset.rows
+    try:
+        return SimilarBatchSampler(
+            rows["caption"][:], rows["video"][:], batch_size=batch_size, seed=seed, **recipe.data.similar_batches
+        )
+    except ValueError as error:
+        raise RecipeError(f"data.similar_batches: {error}.") from error
+
+
+def make_tokenizer(recipe: Recipe, data_root: Path) -> CLIPTokenizer | None:
+    """Make the tokenizer of the captions' own vocabulary; None where the recipe wants all of CLIP's.
+
+    Raises:
+        RecipeError: if the captions are in shards.
+        ManifestError: if the list is not as it should be.
+    """
+    if recipe.model.vocabulary is None:
+        return None
+    path, data = data_root / recipe.data.train, recipe.data
+    if path.is_dir():
+        raise RecipeError(f"model.vocabulary=captions needs a list of videos, and {path} is a folder. Set it to null.")
+    rows = load_manifest(path, data_root, layout=data.layout, check_files=False, allow_duplicates=True)
+    captions = {caption for caption in rows["caption"] if caption is not None}
+    if data.caption_rule is not None:
+        captions = {clean_caption(caption, data.caption_rule) for caption in captions}
+    return build_clip_tokenizer(texts=map(clean_text, captions))
 
 
 def make_collator(recipe: Recipe, processor: Processor, num_labels: int | None, *, training: bool) -> VideoCollator:
