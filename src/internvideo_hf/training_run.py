@@ -97,7 +97,7 @@ def train(
         eval_dataset=eval_dataset,
         data_collator=make_collator(recipe, processor, num_labels, training=True),
         eval_collator=make_collator(recipe, processor, num_labels, training=False),
-        train_sampler=make_sampler(recipe, train_dataset, args.train_batch_size, args.seed),
+        train_sampler=make_sampler(recipe, train_dataset, processor, model, args.train_batch_size, args.seed),
         processing_class=processor,
         callbacks=[RunLog(output_dir)],
         **METRICS[recipe.model.task],

@@ -11,7 +11,7 @@ from internvideo_hf.training.inputs import make_sampler, make_tokenizer
 from internvideo_hf.training.recipes import RecipeError, load_recipe
 from internvideo_hf.training_run import train
 
-SHORT = ["batch_size=8", "training.max_steps=3", "training.warmup_steps=1", "training.dataloader_num_workers=0"]
+SHORT = ["batch_size=8", "training.max_steps=6", "training.warmup_steps=1", "training.dataloader_num_workers=0"]
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +52,7 @@ def test_an_unknown_split_is_refused(data):
     [
         ("model.vocabulary=words", "model.vocabulary is 'words', expected captions"),
         ("data.similar_batches={share: 0.5, until: 3}", "similar_batches.until is no setting"),
+        ("training.save_strategy=steps", "save_strategy must be epoch"),
     ],
 )
 def test_wrong_settings_are_refused(change, message):
@@ -68,6 +69,6 @@ def test_settings_of_captions_are_for_dual_encoders():
 def test_shards_have_an_order_and_no_vocabulary(tmp_path):
     recipe = load_recipe("demo/viclip", ["data.train=."])
     with pytest.raises(RecipeError, match="these are shards"):
-        make_sampler(recipe, object(), 8, 0)
+        make_sampler(recipe, object(), None, None, 8, 0)
     with pytest.raises(RecipeError, match="is a folder"):
         make_tokenizer(recipe, tmp_path)

@@ -1,11 +1,14 @@
 """From a recipe's lists of videos to what the Trainer reads."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from torch import distributed
 from torch.utils.data import Dataset, IterableDataset
 from transformers import CLIPTokenizer
 
@@ -146,11 +149,14 @@ def make_dataset(
     return VideoDataset(rows, settings, **policy)
 
 
-def make_sampler(recipe: Recipe, dataset: Dataset, batch_size: int, seed: int) -> SimilarBatchSampler | None:
+def make_sampler(
+    recipe: Recipe, dataset: Dataset, processor: Processor, model: Any, batch_size: int, seed: int
+) -> SimilarBatchSampler | None:
     """Make what puts the rows of a list in order where the recipe wants similar captions together; None elsewhere.
 
     Args:
         dataset: of `make_dataset`, for training.
+        model: the dual encoder that is trained.
         batch_size: pairs that are compared with each other in one process.
 
     Raises:
@@ -160,13 +166,41 @@ def make_sampler(recipe: Recipe, dataset: Dataset, batch_size: int, seed: int) -
         return None
     if not isinstance(dataset, VideoDataset):
         raise RecipeError("data.similar_batches needs a list of videos, and these are shards. Set it to null.")
-    rows = dataset.rows
+    captions = dataset.rows["caption"][:]
+    tokenize = partial(tokenize_captions, processor=processor, rule=recipe.data.caption_rule)
     try:
         return SimilarBatchSampler(
-            rows["caption"][:], rows["video"][:], batch_size=batch_size, seed=seed, **recipe.data.similar_batches
+            dataset.rows["video"][:],
+            partial(embed_captions, model, captions, tokenize),
+            batch_size=batch_size,
+            seed=seed,
+            **recipe.data.similar_batches,
         )
     except ValueError as error:
         raise RecipeError(f"data.similar_batches: {error}.") from error
+
+
+@torch.no_grad()
+def embed_captions(
+    model: Any, captions: Sequence[str], tokenize: Callable[[Sequence[str]], dict[str, Any]], at_once: int = 256
+) -> np.ndarray:
+    """The embeddings of captions by a dual encoder as it is now, `(captions, dim)`, of length 1.
+
+    They are the same in all processes, to the last bit.
+    """
+    texts, rows = np.unique(np.asarray(captions), return_inverse=True)
+    was_training = model.training
+    model.eval()
+    parts = []
+    for start in range(0, len(texts), at_once):
+        tokens = tokenize(texts[start : start + at_once].tolist())
+        inputs = {name: tokens[name].to(model.device) for name in ("input_ids", "attention_mask")}
+        parts.append(model.get_text_features(**inputs, return_dict=True).pooler_output.float())
+    model.train(was_training)
+    vectors = torch.nn.functional.normalize(torch.cat(parts), dim=-1)
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.broadcast(vectors, src=0)
+    return vectors.cpu().numpy()[rows]
 
 
 def make_tokenizer(recipe: Recipe, data_root: Path) -> CLIPTokenizer | None:
