@@ -16,7 +16,15 @@ from internvideo_hf.conversion.convert import build_processor
 from internvideo_hf.conversion.starting import start_from
 from internvideo_hf.data.failures import FailureLog
 from internvideo_hf.evaluation.metrics import retrieval_recalls
-from internvideo_hf.training.inputs import Processor, class_names, make_collator, make_dataset, video_processor_of
+from internvideo_hf.training.inputs import (
+    Processor,
+    class_names,
+    make_collator,
+    make_dataset,
+    make_sampler,
+    make_tokenizer,
+    video_processor_of,
+)
 from internvideo_hf.training.recipes import Recipe, RecipeError, build_model
 from internvideo_hf.training.run_folder import FINAL, RunLog, check_recipe, check_room, write_settings
 from internvideo_hf.training.trainer import VideoTrainer, VideoTrainingArguments, last_checkpoint
@@ -67,9 +75,13 @@ def train(
     torch.manual_seed(args.seed)  # the weights that are drawn
     labels = class_names(recipe, data_root)
     num_labels = labels if isinstance(labels, int) else len(labels or [])
-    model = _model(recipe, labels, start)
+    tokenizer = make_tokenizer(recipe, data_root)
+    model = _model(recipe, labels, start, None if tokenizer is None else len(tokenizer))
     check_room(output_dir, model, args.ema_decay is not None, args.save_total_limit or 1)
     processor = _processor(recipe, model)
+    if tokenizer is not None:
+        tokenizer.model_max_length = processor.tokenizer.model_max_length
+        processor.tokenizer = tokenizer
     failures = None
     if recipe.data.on_error == "skip":
         failures = FailureLog(output_dir / "failures.jsonl")
@@ -86,6 +98,7 @@ def train(
         eval_dataset=eval_dataset,
         data_collator=make_collator(recipe, processor, num_labels, training=True),
         eval_collator=make_collator(recipe, processor, num_labels, training=False),
+        train_sampler=make_sampler(recipe, train_dataset, processor, model, args.train_batch_size, args.seed),
         processing_class=processor,
         callbacks=[RunLog(output_dir)],
         **METRICS[recipe.model.task],
@@ -144,8 +157,10 @@ def _arguments(recipe: Recipe, output_dir: Path, report_to: str, quiet: bool) ->
     return args
 
 
-def _model(recipe: Recipe, labels: list[str] | int | None, start: str | Path | None) -> PreTrainedModel:
-    model = build_model(recipe, labels)
+def _model(
+    recipe: Recipe, labels: list[str] | int | None, start: str | Path | None, vocabulary_size: int | None
+) -> PreTrainedModel:
+    model = build_model(recipe, labels, vocabulary_size)
     if start is None and recipe.model.start is not None:
         raise RecipeError(
             f"This recipe starts from {recipe.model.start}. Give its folder by --start (internvideo convert writes "

@@ -1,20 +1,26 @@
 """From a recipe's lists of videos to what the Trainer reads."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from torch import distributed
 from torch.utils.data import Dataset, IterableDataset
+from transformers import CLIPTokenizer
 
+from internvideo_hf.data.batches import SimilarBatchSampler
 from internvideo_hf.data.collation import VideoCollator
 from internvideo_hf.data.dataset import VideoDataset
 from internvideo_hf.data.failures import FailureLog
 from internvideo_hf.data.manifests import load_manifest
 from internvideo_hf.data.samples import VIEWS, SampleSettings
 from internvideo_hf.data.shards import ShardDataset
-from internvideo_hf.processing.processing import InternVideoProcessor
+from internvideo_hf.processing.processing import InternVideoProcessor, clean_text
+from internvideo_hf.processing.tokenizer import build_clip_tokenizer
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
 from internvideo_hf.recipes.captions import clean_caption
 from internvideo_hf.recipes.labels import LABEL_SETS, load_labels
@@ -149,6 +155,79 @@ def make_dataset(
             partial(_has_words, rule=data.caption_rule, at_least=data.min_words), input_columns="caption"
         )
     return VideoDataset(rows, settings, **policy)
+
+
+def make_sampler(
+    recipe: Recipe, dataset: Dataset, processor: Processor, model: Any, batch_size: int, seed: int
+) -> SimilarBatchSampler | None:
+    """Make what puts the rows of a list in order where the recipe wants similar captions together; None elsewhere.
+
+    Args:
+        dataset: of `make_dataset`, for training.
+        model: the dual encoder that is trained.
+        batch_size: pairs that are compared with each other in one process.
+
+    Raises:
+        RecipeError: if the captions are in shards, which come in their own order, or a number is out of range.
+    """
+    if recipe.data.similar_batches is None:
+        return None
+    if not isinstance(dataset, VideoDataset):
+        raise RecipeError("data.similar_batches needs a list of videos, and these are shards. Set it to null.")
+    captions = dataset.rows["caption"][:]
+    tokenize = partial(tokenize_captions, processor=processor, rule=recipe.data.caption_rule)
+    try:
+        return SimilarBatchSampler(
+            dataset.rows["video"][:],
+            partial(embed_captions, model, captions, tokenize),
+            batch_size=batch_size,
+            seed=seed,
+            **recipe.data.similar_batches,
+        )
+    except ValueError as error:
+        raise RecipeError(f"data.similar_batches: {error}.") from error
+
+
+@torch.no_grad()
+def embed_captions(
+    model: Any, captions: Sequence[str], tokenize: Callable[[Sequence[str]], dict[str, Any]], at_once: int = 256
+) -> np.ndarray:
+    """The embeddings of captions by a dual encoder as it is now, `(captions, dim)`, of length 1.
+
+    They are the same in all processes, to the last bit.
+    """
+    texts, rows = np.unique(np.asarray(captions), return_inverse=True)
+    was_training = model.training
+    model.eval()
+    parts = []
+    for start in range(0, len(texts), at_once):
+        tokens = tokenize(texts[start : start + at_once].tolist())
+        inputs = {name: tokens[name].to(model.device) for name in ("input_ids", "attention_mask")}
+        parts.append(model.get_text_features(**inputs, return_dict=True).pooler_output.float())
+    model.train(was_training)
+    vectors = torch.nn.functional.normalize(torch.cat(parts), dim=-1)
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.broadcast(vectors, src=0)
+    return vectors.cpu().numpy()[rows]
+
+
+def make_tokenizer(recipe: Recipe, data_root: Path) -> CLIPTokenizer | None:
+    """Make the tokenizer of the captions' own vocabulary; None where the recipe wants all of CLIP's.
+
+    Raises:
+        RecipeError: if the captions are in shards.
+        ManifestError: if the list is not as it should be.
+    """
+    if recipe.model.vocabulary is None:
+        return None
+    path, data = data_root / recipe.data.train, recipe.data
+    if path.is_dir():
+        raise RecipeError(f"model.vocabulary=captions needs a list of videos, and {path} is a folder. Set it to null.")
+    rows = load_manifest(path, data_root, layout=data.layout, check_files=False, allow_duplicates=True)
+    captions = {caption for caption in rows["caption"] if caption is not None}
+    if data.caption_rule is not None:
+        captions = {clean_caption(caption, data.caption_rule) for caption in captions}
+    return build_clip_tokenizer(texts=map(clean_text, captions))
 
 
 def make_collator(recipe: Recipe, processor: Processor, num_labels: int | None, *, training: bool) -> VideoCollator:

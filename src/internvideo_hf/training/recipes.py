@@ -40,6 +40,8 @@ class ModelSettings:
         freeze: groups of `layer_groups()` that are not trained, or their beginnings.
         lora: options of peft's `LoraConfig`; then low-rank additions alone are trained, and merged at the end.
         processor: options of the video processor that are other than the family's own, such as `sampler`.
+        vocabulary: of a dual encoder, "captions" for a tokenizer that keeps of CLIP's vocabulary what the captions for
+            training need, which makes a small model small; None for all of it.
     """
 
     family: str
@@ -51,6 +53,7 @@ class ModelSettings:
     freeze: list = field(default_factory=list)
     lora: dict | None = None
     processor: dict = field(default_factory=dict)
+    vocabulary: str | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,8 @@ class DataSettings:
         min_words: captions with fewer are left out.
         equal_captions: which captions of a batch say the same, so that each belongs to the other's video too: those
             of one "text", or of one "label"; None: none does.
+        similar_batches: `share`, `after` and `among` of `internvideo_hf.data.batches.SimilarBatchSampler`, which puts
+            together captions that the model finds alike; None: batches are drawn.
         on_error: "skip" a video that cannot be read, at most 1 % of them, or "raise".
     """
 
@@ -100,6 +105,7 @@ class DataSettings:
     caption_rule: str | None = None
     min_words: int = 1
     equal_captions: str | None = None
+    similar_batches: dict | None = None
     on_error: str = "skip"
 
 
@@ -183,6 +189,15 @@ def parse_recipe(content: Mapping[str, Any], name: str = "recipe") -> Recipe:
         raise RecipeError(f"{name}: model.task is {recipe.model.task!r}, expected one of {', '.join(TASKS)}.")
     if recipe.data.equal_captions not in (None, "text", "label"):
         raise RecipeError(f"{name}: data.equal_captions is {recipe.data.equal_captions!r}, expected text or label.")
+    if recipe.model.vocabulary not in (None, "captions"):
+        raise RecipeError(f"{name}: model.vocabulary is {recipe.model.vocabulary!r}, expected captions, or null.")
+    if recipe.model.task != "contrastive" and (recipe.model.vocabulary or recipe.data.similar_batches):
+        raise RecipeError(f"{name}: model.vocabulary and data.similar_batches are for the task contrastive alone.")
+    for key in recipe.data.similar_batches or {}:
+        _check_known(key, {"share", "after", "among"}, name, "data.similar_batches.")
+    if recipe.data.similar_batches and recipe.training.get("save_strategy", "epoch") not in ("epoch", "no"):
+        # The order of an epoch hangs on the weights at its beginning, which a checkpoint out of its middle lacks.
+        raise RecipeError(f"{name}: with data.similar_batches, training.save_strategy must be epoch, or no.")
     if recipe.batch_size < 1:
         raise RecipeError(f"{name}: batch_size is {recipe.batch_size}, expected at least 1.")
     hints = _training_hints()
@@ -192,11 +207,14 @@ def parse_recipe(content: Mapping[str, Any], name: str = "recipe") -> Recipe:
     return recipe
 
 
-def build_model(recipe: Recipe, labels: Sequence[str] | int | None = None) -> PreTrainedModel:
+def build_model(
+    recipe: Recipe, labels: Sequence[str] | int | None = None, vocabulary_size: int | None = None
+) -> PreTrainedModel:
     """Make a recipe's model with freshly drawn weights; on the meta device inside `with torch.device("meta")`.
 
     Args:
         labels: of a classifier, the names of its classes, or how many there are.
+        vocabulary_size: tokens of a dual encoder's tokenizer, where it is not all of CLIP's.
 
     Raises:
         ValueError: if the settings make no model.
@@ -212,6 +230,13 @@ def build_model(recipe: Recipe, labels: Sequence[str] | int | None = None) -> Pr
     elif labels is not None:
         values["id2label"] = dict(enumerate(labels))
         values["label2id"] = {name: index for index, name in enumerate(labels)}
+    if vocabulary_size is not None:
+        size = {
+            "vocab_size": vocabulary_size,
+            "bos_token_id": vocabulary_size - 2,
+            "eos_token_id": vocabulary_size - 1,
+        }
+        values["text_config"] = values.get("text_config", {}) | size
     with plain_errors_of_settings():
         if settings.size is None:
             config = family.config(**values)

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import Dataset, Sampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.utils import logging
 
@@ -96,6 +97,7 @@ class VideoTrainer(Trainer):
         model: a model of this package, also inside peft's wrapper.
         args: `VideoTrainingArguments`.
         eval_collator: makes the batches of evaluation, where mixing must rest; `data_collator` by default.
+        train_sampler: the order of the rows for training; drawn by default.
         kwargs: as of `Trainer`.
 
     Raises:
@@ -109,6 +111,7 @@ class VideoTrainer(Trainer):
         args: VideoTrainingArguments,
         *,
         eval_collator: Callable[[list[Any]], dict[str, Any]] | None = None,
+        train_sampler: Sampler | None = None,
         **kwargs: Any,
     ):
         if args.evaluate_ema and args.ema_decay is None:
@@ -124,6 +127,7 @@ class VideoTrainer(Trainer):
             self.layered_model.grad_cache = args.grad_cache
         self.average = None if args.ema_decay is None else WeightAverage(model, args.ema_decay)
         self.eval_collator = eval_collator
+        self.train_sampler = train_sampler
         self._loss_parts: dict[str, list[torch.Tensor]] = {}
         self._videos: list[str] = []
         # First, so that what it adds to the log reaches all others.
@@ -195,6 +199,9 @@ class VideoTrainer(Trainer):
             f"{what} at step {self.state.global_step + 1}{clips}. Nothing was changed by it; the last checkpoint is "
             f"{kept or 'none yet'}. Look at these clips, lower the learning rate, or train in bf16 or float32."
         )
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
+        return super()._get_train_sampler(train_dataset) if self.train_sampler is None else self.train_sampler
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Evaluate the weights, or their average where `evaluate_ema` is set."""
