@@ -3,7 +3,7 @@
     python examples/05_finetune.py
 
 The videos are made here, and 48 of them and a model this small teach nothing. With your own list and a converted model
-it is the real thing; so is `internvideo train videomae/finetune_base --data-root FOLDER --start MODEL`.
+it is the real thing; so is `internvideo train videomae/finetune_base --data-root FOLDER --start-from MODEL`.
 """
 
 from pathlib import Path

@@ -5,7 +5,7 @@
 The videos are made here, and the models are much too small and trained much too briefly to be of use. From a shell:
 
     internvideo train videomae/pretrain_small --data-root FOLDER --output-dir pretrained
-    internvideo train videomae/finetune_base model.size=small --data-root FOLDER --start pretrained/final
+    internvideo train videomae/finetune_base model.size=small --data-root FOLDER --start-from pretrained/final
 
 On several GPUs: torchrun --nproc-per-node 8 -m internvideo_hf.cli train ... Run it again after a kill: it goes on.
 """

@@ -4,7 +4,7 @@
 
 The videos are made here, and the model is much too small and trained much too briefly to be of use. From a shell:
 
-    internvideo train viclip/finetune_base --data-root FOLDER --start viclip-b --output-dir run --grad-cache 16
+    internvideo train viclip/finetune_base --data-root FOLDER --start-from viclip-b --output-dir run --grad-cache 16
 """
 
 from pathlib import Path

@@ -382,7 +382,7 @@ def train(
         int | None,
         typer.Option(min=1, help="Pairs that go through a dual encoder at once; the loss still compares the batch."),
     ] = None,
-    start: Annotated[
+    start_from: Annotated[  # torchrun takes --start-from for one of its own
         str | None,
         typer.Option(help='Weights to start from: a converted folder, CLIP\'s folder or file; "random" for none.'),
     ] = None,
@@ -394,17 +394,21 @@ def train(
     On several GPUs: torchrun --nproc-per-node 8 -m internvideo_hf.cli train RECIPE ..., or accelerate launch.
     What was done is kept: run the same command again after a kill, and it goes on to the same weights.
 
-    Example: internvideo train videomae/finetune_base --data-root videos --output-dir run --start vit-b-pretrained
+    Example: internvideo train videomae/finetune_base --data-root videos --start-from vit-b-pretrained
     """
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # of every file that is read and written; the Trainer's own stays
+    if quiet:
+        import datasets
+
+        datasets.disable_progress_bars()
     from internvideo_hf.training.recipes import load_recipe
     from internvideo_hf.training_run import train
 
     changes = [*(changes or []), *([] if grad_cache is None else [f"training.grad_cache={grad_cache}"])]
     loaded = load_recipe(recipe, changes)
-    final = train(loaded, data_root, output_dir, start=start, report_to=report_to, quiet=quiet)
+    final = train(loaded, data_root, output_dir, start=start_from, report_to=report_to, quiet=quiet)
     if int(os.environ.get("RANK", 0)) == 0:
         typer.echo(f"The model is in {final}.")
 

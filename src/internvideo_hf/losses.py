@@ -46,7 +46,7 @@ def gathered_contrastive_loss(
     """The contrastive loss of the pairs of all processes, which is the same number in each of them.
 
     Args:
-        video_embeds, text_embeds: of this process, of length 1, `(pairs, dim)`; as many pairs in every process.
+        video_embeds, text_embeds: of this process, of length 1, `(pairs, dim)`.
         factor: in front of the cosines.
         groups: of this process, `(pairs,)`; see `contrastive_loss`. Numbers must mean the same in all processes.
 
@@ -91,10 +91,10 @@ def gather_with_gradient(rows: torch.Tensor) -> torch.Tensor:
     undoes the scale. Reference case: `viclip_loss_two_ranks`.
 
     Args:
-        rows: `(n, ...)`, of the same shape in every process.
+        rows: `(n, ...)`; `n` may differ from process to process, as it does where videos could not be read.
 
     Returns:
-        `(processes * n, ...)`.
+        `(n of all processes, ...)`.
     """
     if not distributed.is_available() or not distributed.is_initialized() or distributed.get_world_size() == 1:
         return rows
@@ -104,12 +104,18 @@ def gather_with_gradient(rows: torch.Tensor) -> torch.Tensor:
 class _GatherWithGradient(torch.autograd.Function):
     @staticmethod
     def forward(ctx, rows: torch.Tensor) -> torch.Tensor:
-        parts = [torch.empty_like(rows) for _ in range(distributed.get_world_size())]
-        distributed.all_gather(parts, rows.contiguous())
-        return torch.cat(parts)
+        count = torch.tensor([len(rows)], device=rows.device)
+        counts = [torch.empty_like(count) for _ in range(distributed.get_world_size())]
+        distributed.all_gather(counts, count)
+        ctx.counts = torch.cat(counts).tolist()
+        padded = rows.new_zeros(max(ctx.counts), *rows.shape[1:])
+        padded[: len(rows)] = rows
+        parts = [torch.empty_like(padded) for _ in ctx.counts]
+        distributed.all_gather(parts, padded)
+        return torch.cat([part[:count] for part, count in zip(parts, ctx.counts, strict=True)])
 
     @staticmethod
     def backward(ctx, gradient: torch.Tensor) -> torch.Tensor:
         gradient = gradient.clone(memory_format=torch.contiguous_format)
         distributed.all_reduce(gradient)
-        return gradient.chunk(distributed.get_world_size())[distributed.get_rank()]
+        return gradient.split(ctx.counts)[distributed.get_rank()]

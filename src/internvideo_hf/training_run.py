@@ -68,7 +68,8 @@ def train(
     data_root, output_dir = Path(data_root), Path(output_dir)
     final = output_dir / FINAL
     args = _arguments(recipe, output_dir, report_to, quiet)
-    check_recipe(output_dir, recipe)
+    start = None if start is None else str(start)
+    check_recipe(output_dir, recipe, start)
     if final.is_dir():
         logger.warning(f"{output_dir} holds a run that has ended; its model is {final}.")
         return final
@@ -77,8 +78,9 @@ def train(
     num_labels = labels if isinstance(labels, int) else len(labels or [])
     tokenizer = make_tokenizer(recipe, data_root)
     model = _model(recipe, labels, start, None if tokenizer is None else len(tokenizer))
-    check_room(output_dir, model, args.ema_decay is not None, args.save_total_limit or 1)
     processor = _processor(recipe, model)
+    trained = _adapted(recipe, model)
+    check_room(output_dir, trained, args.ema_decay is not None, args.save_total_limit or 2)
     if tokenizer is not None:
         tokenizer.model_max_length = processor.tokenizer.model_max_length
         processor.tokenizer = tokenizer
@@ -92,7 +94,7 @@ def train(
     if recipe.data.validation is not None:
         eval_dataset = make_dataset(recipe, recipe.data.validation, data_root, processor, training=False, **shared)
     trainer = VideoTrainer(
-        _adapted(recipe, model),
+        trained,
         args,
         train_dataset=train_dataset,
         eval_dataset=eval_dataset,
@@ -106,9 +108,9 @@ def train(
     if quiet:
         trainer.remove_callback(PrinterCallback)
     if trainer.is_world_process_zero():
-        write_settings(output_dir, recipe, args.world_size)
+        write_settings(output_dir, recipe, start, args.world_size)
     trainer.train(resume_from_checkpoint=str(kept) if (kept := last_checkpoint(output_dir)) else None)
-    _save(trainer, recipe, processor, final)
+    _save(trainer, recipe, processor, start, final)
     return final
 
 
@@ -129,6 +131,9 @@ def _arguments(recipe: Recipe, output_dir: Path, report_to: str, quiet: bool) ->
         "prediction_loss_only": recipe.model.task == "pretraining",
         **recipe.training,
     }
+    if options["save_total_limit"] is not None:
+        # The older checkpoint goes before the newer one is whole.
+        options["save_total_limit"] = max(2, options["save_total_limit"])
     options.setdefault("dataloader_persistent_workers", options["dataloader_num_workers"] > 0)
     if not torch.accelerator.is_available() and (options.get("fp16") or options.get("bf16")):
         logger.warning("There is no GPU here: training in float32.")
@@ -151,6 +156,8 @@ def _arguments(recipe: Recipe, output_dir: Path, report_to: str, quiet: bool) ->
         disable_tqdm=quiet,
         **options,
     )
+    if not 0.9 < args.step_batch_size / recipe.batch_size < 1.1:
+        logger.warning(f"A step sees {args.step_batch_size} videos, in place of the recipe's {recipe.batch_size}.")
     if args.n_gpu > 1:
         logger.warning(f"Training on one of {args.n_gpu} GPUs; `torchrun --nproc-per-node {args.n_gpu}` uses all.")
         args._n_gpu = 1  # or Trainer would take torch's DataParallel, in which no loss sees the whole batch
@@ -163,8 +170,8 @@ def _model(
     model = build_model(recipe, labels, vocabulary_size)
     if start is None and recipe.model.start is not None:
         raise RecipeError(
-            f"This recipe starts from {recipe.model.start}. Give its folder by --start (internvideo convert writes "
-            "it; for CLIP, a folder or file of CLIP's own), or --start random to draw all weights."
+            f"This recipe starts from {recipe.model.start}. Give its folder by --start-from (internvideo convert "
+            "writes it; for CLIP, a folder or file of CLIP's own), or --start-from random to draw all weights."
         )
     return model if start in (None, "random") else start_from(model, start)
 
@@ -195,21 +202,29 @@ def _processor(recipe: Recipe, model: PreTrainedModel) -> Processor:
 
 def _accuracies(prediction: EvalPrediction) -> dict[str, float]:
     """Top-1 and top-5 in percent, of one view a video."""
-    logits, labels = prediction.predictions, np.asarray(prediction.label_ids)
+    labels = np.asarray(prediction.label_ids)
+    logits, labels = prediction.predictions[labels != -100], labels[labels != -100]
     order = np.argsort(-logits, axis=1, kind="stable")
     return {f"top-{k}": float(100 * (order[:, :k] == labels[:, None]).any(axis=1).mean()) for k in (1, 5)}
 
 
 def _recalls(prediction: EvalPrediction) -> dict[str, float]:
-    """Retrieval in both directions over all pairs, in percent; pairs of the same caption are right for each other."""
-    video_embeds, text_embeds = prediction.predictions
-    captions = np.asarray(prediction.label_ids)
-    partners = [np.flatnonzero(captions == caption) for caption in captions]
-    both = {"text_to_video": text_embeds @ video_embeds.T, "video_to_text": video_embeds @ text_embeds.T}
+    """Retrieval in both directions over all videos and captions, in percent; a caption is true of all its videos."""
+    captions, videos = map(np.asarray, prediction.label_ids)
+    readable = videos != -100
+    captions, videos = captions[readable], videos[readable]
+    video_embeds, text_embeds = (embeds[readable] for embeds in prediction.predictions)
+    _, first, owner = np.unique(videos, return_index=True, return_inverse=True)  # a video may have several captions
+    is_true = np.zeros((len(captions), len(first)), dtype=bool)
+    for caption in np.unique(captions):
+        texts = np.flatnonzero(captions == caption)
+        is_true[np.ix_(texts, owner[texts])] = True
+    similarity = text_embeds @ video_embeds[first].T
+    both = {"text_to_video": (similarity, is_true), "video_to_text": (similarity.T, is_true.T)}
     return {
         f"{name}_{key}": value
-        for name, similarity in both.items()
-        for key, value in retrieval_recalls(similarity, partners).items()
+        for name, (scores, true) in both.items()
+        for key, value in retrieval_recalls(scores, [np.flatnonzero(row) for row in true]).items()
     }
 
 
@@ -228,10 +243,14 @@ METRICS: dict[str, dict[str, Callable]] = {
     "classification": {"compute_metrics": _accuracies, "preprocess_logits_for_metrics": _logits},
     "contrastive": {"compute_metrics": _recalls, "preprocess_logits_for_metrics": _embeddings},
 }
-LABEL_NAMES = {"pretraining": ["bool_masked_pos"], "classification": ["labels"], "contrastive": ["caption_ids"]}
+LABEL_NAMES = {
+    "pretraining": ["bool_masked_pos"],
+    "classification": ["labels"],
+    "contrastive": ["caption_ids", "video_ids"],
+}
 
 
-def _save(trainer: VideoTrainer, recipe: Recipe, processor: Processor, final: Path) -> None:
+def _save(trainer: VideoTrainer, recipe: Recipe, processor: Processor, start: str | None, final: Path) -> None:
     """Write the model, its processor and its card; the folder appears whole."""
     unfinished = final.with_name(f".unfinished-{final.name}")
     if trainer.args.evaluate_ema:
@@ -242,12 +261,12 @@ def _save(trainer: VideoTrainer, recipe: Recipe, processor: Processor, final: Pa
     if trainer.is_world_process_zero():
         (unfinished / "training_args.bin").unlink(missing_ok=True)  # a pickle, and recipe.yaml says more
         processor.save_pretrained(unfinished)
-        _card(trainer, recipe).save(unfinished / "README.md")
+        _card(trainer, recipe, start).save(unfinished / "README.md")
         unfinished.rename(final)
     trainer.accelerator.wait_for_everyone()
 
 
-def _card(trainer: VideoTrainer, recipe: Recipe) -> ModelCard:
+def _card(trainer: VideoTrainer, recipe: Recipe, start: str | None) -> ModelCard:
     data = ModelCardData(library_name="transformers", tags=["internvideo_hf", "video", recipe.model.family])
     history = trainer.state.log_history
     found = next((entry for entry in reversed(history) if "eval_loss" in entry), {})
@@ -260,7 +279,7 @@ def _card(trainer: VideoTrainer, recipe: Recipe) -> ModelCard:
         f"# {recipe.title}\n",
         f"Trained by internvideo_hf from the recipe in `recipe.yaml` beside this folder: {trainer.state.global_step} "
         f"steps of {trainer.args.step_batch_size} videos ({trainer.state.epoch:.4g} epochs), started from "
-        f"{recipe.model.start or 'random weights'}.\n",
+        f"{'random weights' if start in (None, 'random') else Path(start).name}.\n",
         "## Validation, one view a video\n",
         *(scores or ["None was made."]),
         "\n## The recipe\n",

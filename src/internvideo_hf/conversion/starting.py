@@ -5,11 +5,14 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, CLIPModel
 from transformers.modeling_utils import PreTrainedModel
+from transformers.utils import logging
 
 from internvideo_hf.auto import FAMILIES
 from internvideo_hf.conversion.clip import initialize_from_clip
 from internvideo_hf.conversion.errors import CheckpointError
 from internvideo_hf.recipes.labels import ROWS_IN_K710, load_labels, rows_in_k710
+
+logger = logging.get_logger(__name__)
 
 
 def start_from(model: PreTrainedModel, source: str | Path) -> PreTrainedModel:
@@ -22,6 +25,8 @@ def start_from(model: PreTrainedModel, source: str | Path) -> PreTrainedModel:
         model: as drawn freshly.
         source: the folder of a converted model of the same family, pretrained or a classifier; of transformers'
             `CLIPModel`; or a CLIP file in OpenAI's layout.
+
+    What becomes of the head is said in the log.
 
     Returns:
         The model, or from CLIP another one of the same configuration.
@@ -44,13 +49,14 @@ def start_from(model: PreTrainedModel, source: str | Path) -> PreTrainedModel:
     classes = [kind for kind in FAMILIES[config.model_type].models.values() if kind.__name__ in names]
     trained = (classes[0] if classes else type(model)).from_pretrained(source)
     model.load_layer_groups(trained)
-    if type(trained) is type(model):
-        _take_head(model, trained)
+    if type(trained) is not type(model) or not _take_head(model, trained):
+        logger.warning(f"The head of {type(model).__name__} is drawn; all else is that of {source}.")
     return model
 
 
 @torch.no_grad()
-def _take_head(model: PreTrainedModel, trained: PreTrainedModel) -> None:
+def _take_head(model: PreTrainedModel, trained: PreTrainedModel) -> bool:
+    """Take over the head, and say whether its classes could be."""
     names = [name for group, names in model.layer_groups().items() if group.startswith("head") for name in names]
     own, given = model.state_dict(), trained.state_dict()
     rows = _rows_of_classes(model.config.id2label, trained.config.id2label)
@@ -64,6 +70,7 @@ def _take_head(model: PreTrainedModel, trained: PreTrainedModel) -> None:
             continue  # of other classes: it stays as drawn
         if tensor.shape == own[name].shape:
             own[name].copy_(tensor)
+    return rows is not None or not hasattr(model, "classifier")
 
 
 def _rows_of_classes(wanted: dict[int, str], there: dict[int, str]) -> list[int] | None:
@@ -71,7 +78,8 @@ def _rows_of_classes(wanted: dict[int, str], there: dict[int, str]) -> list[int]
     wanted, there = list(wanted.values()), list(there.values())
     if wanted == there:
         return list(range(len(there)))
-    if there == load_labels("k710"):
+    numbered = [f"LABEL_{index}" for index in range(710)]  # as many have no other set of ours
+    if there in (load_labels("k710"), numbered):
         for name in ROWS_IN_K710:
             if wanted == load_labels(name):
                 return rows_in_k710(name)

@@ -28,7 +28,11 @@ class VideoCollator:
         equal_captions: With captions, which of them say the same: those of one "text", or of one "label", which is
             used up so. The batch then has `caption_ids`, int64, shape (captions,), equal where captions are.
         mixup: None, or options of `mix_batch`, `num_labels` among them: `labels` then become probabilities.
-        keep_names: Add `videos`, a list of the names of the videos, for messages.
+        clean: What is done to captions before all else.
+        keep_names: Add `videos`, a list of the names of the videos, for messages, and with captions `video_ids`,
+            int64, equal where the video is the same.
+        fill_gaps: Give a video that cannot be read a blank clip, with -100 for its label and ids, in place of a smaller
+            batch, so that every process of an evaluation has as many.
     """
 
     def __init__(
@@ -38,7 +42,9 @@ class VideoCollator:
         tokenize: Callable[[list[str]], Mapping[str, Tensor]] | None = None,
         equal_captions: str | None = None,
         mixup: Mapping[str, Any] | None = None,
+        clean: Callable[[str], str] | None = None,
         keep_names: bool = False,
+        fill_gaps: bool = False,
     ):
         if equal_captions not in (None, *EQUAL_CAPTIONS):
             raise ValueError(
@@ -52,7 +58,9 @@ class VideoCollator:
         self.tokenize = tokenize
         self.equal_captions = equal_captions
         self.mixup = mixup
+        self.clean = clean
         self.keep_names = keep_names
+        self.fill_gaps = fill_gaps
 
     def __call__(self, samples: Sequence[Sample]) -> dict[str, Any]:
         """Stack samples: all views of a video, then the next video's.
@@ -72,6 +80,8 @@ class VideoCollator:
                 f"None of the {len(samples)} videos of a batch can be read; the last: {samples[-1]['failure']} Train "
                 "with larger batches, or leave out what `internvideo scan` finds."
             )
+        if self.fill_gaps:
+            read = [_blank_like(read[0]) if "failure" in sample else sample for sample in samples]
         videos = [_views({key: sample[key] for key in sample.keys() - self.left_out}) for sample in read]
         captions = [view.pop("captions") for views in videos for view in views if "captions" in view]
         batch: dict[str, Any] = collate_views(videos)
@@ -80,10 +90,12 @@ class VideoCollator:
                 f"captions: got {len(captions)} for {len(batch['pixel_values_videos'])} views, expected one for each; "
                 "give every row a caption, or none"
             )
+        if self.clean is not None:
+            captions = [self.clean(caption) for caption in captions]
         if captions:
             batch.update({"captions": captions} if self.tokenize is None else self.tokenize(captions))
         if captions and self.equal_captions == "text":
-            batch["caption_ids"] = torch.tensor([zlib.crc32(caption.encode()) for caption in captions])
+            batch["caption_ids"] = _numbers(captions)
         elif captions and self.equal_captions == "label":
             if "labels" not in batch:
                 raise ValueError("equal_captions='label': got captions without labels; add them to the manifest")
@@ -92,6 +104,8 @@ class VideoCollator:
             self._mix(batch, [sample["seed"] for sample in read])
         if self.keep_names:
             batch["videos"] = [sample["video"] for sample in read]
+        if self.keep_names and captions:
+            batch["video_ids"] = _numbers([sample["video"] for sample in read])
         return batch
 
     def _mix(self, batch: dict[str, Any], seeds: list[int]) -> None:
@@ -102,6 +116,19 @@ class VideoCollator:
         batch["pixel_values_videos"], batch["labels"] = mix_batch(
             batch["pixel_values_videos"], batch["labels"], **self.mixup, generator=generator
         )
+
+
+def _numbers(texts: Sequence[str]) -> Tensor:
+    """Equal numbers for equal texts, whichever process asks; -100 for none."""
+    return torch.tensor([zlib.crc32(text.encode()) if text else -100 for text in texts])
+
+
+def _blank_like(sample: Sample) -> Sample:
+    """A sample that shows nothing and counts for nothing."""
+    blank = {**sample, "pixel_values_videos": torch.zeros_like(sample["pixel_values_videos"]), "video": ""}
+    if "labels" in sample:
+        blank["labels"] = torch.tensor(-100)
+    return blank | ({"captions": ""} if "captions" in sample else {})
 
 
 def _views(sample: Sample) -> list[dict[str, Any]]:

@@ -58,15 +58,22 @@ class Shelf:
         Raises:
             RecipeError: if there is no such recipe, it is no YAML, or an override changes nothing.
         """
-        content = _parse(*self._find(str(name)))
-        if "extends" in content:
-            base = str(content.pop("extends"))
-            if base.startswith("."):  # beside a file of the user's
-                base = str((Path(name).parent / base).resolve())
-            content = _fill_up(self.read(base), content)
+        content = self._read(str(name), [])
         for override in overrides:
             _override(content, override)
         return content
+
+    def _read(self, name: str, extended_by: list[str]) -> dict[str, Any]:
+        if name in extended_by:
+            raise RecipeError(f"{name} extends itself, by way of {' and '.join(extended_by)}. Break the circle.")
+        content = _parse(*self._find(name))
+        if "extends" not in content:
+            return content
+        base = str(content.pop("extends"))
+        if base.endswith(".yaml"):  # beside a file of the user's
+            base = str((Path(name).parent / base).resolve())
+            name = str(Path(name).resolve())
+        return _fill_up(self._read(base, [*extended_by, name]), content)
 
     def _find(self, name: str) -> tuple[str, str]:
         """The text of a recipe, and what to call it in messages."""
@@ -92,6 +99,12 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+# YAML 1.1 takes "no" for a truth value, and it is a strategy of the Trainer's.
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+    for first, resolvers in _Loader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(true|false)$"), list("tf"))
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
 )
@@ -171,7 +184,7 @@ def build(kind: type, content: Any, name: str, where: str = "") -> Any:
         part = next(
             (hint for hint in (hints[key], *get_args(hints[key])) if hasattr(hint, "__dataclass_fields__")), None
         )
-        if part is not None and value is not None:
+        if part is not None and not (value is None and NoneType in get_args(hints[key])):
             value = build(part, value, name, f"{where}{key}.")
         else:
             check_kind(value, hints[key], name, f"{where}{key}")

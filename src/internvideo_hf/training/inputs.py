@@ -93,6 +93,10 @@ def class_names(recipe: Recipe, data_root: Path) -> list[str] | int | None:
                 f"be read ({error})."
             ) from error
         return [line.strip() for line in lines if line.strip()]
+    if (data_root / recipe.data.train).is_dir():
+        raise RecipeError(
+            f"{recipe.data.train} holds shards, which do not tell how many classes there are: set data.labels."
+        )
     rows = load_manifest(data_root / recipe.data.train, data_root, layout=recipe.data.layout, check_files=False)
     found = [label for label in rows["label"] if label is not None]
     if not found:
@@ -175,7 +179,9 @@ def make_sampler(
     if not isinstance(dataset, VideoDataset):
         raise RecipeError("data.similar_batches needs a list of videos, and these are shards. Set it to null.")
     captions = dataset.rows["caption"][:]
-    tokenize = partial(tokenize_captions, processor=processor, rule=recipe.data.caption_rule)
+    if recipe.data.caption_rule is not None:
+        captions = [clean_caption(caption, recipe.data.caption_rule) for caption in captions]
+    tokenize = partial(tokenize_captions, processor=processor)
     try:
         return SimilarBatchSampler(
             dataset.rows["video"][:],
@@ -232,29 +238,28 @@ def make_tokenizer(recipe: Recipe, data_root: Path) -> CLIPTokenizer | None:
 
 def make_collator(recipe: Recipe, processor: Processor, num_labels: int | None, *, training: bool) -> VideoCollator:
     """What makes batches of a recipe's samples: texts as tokens, clips mixed."""
+    shared = {"keep_names": True, "fill_gaps": not training}
     if recipe.model.task == "contrastive":
         return VideoCollator(
             targets=("captions",),
-            tokenize=partial(tokenize_captions, processor=processor, rule=recipe.data.caption_rule),
-            # In validation, captions of the same text are one item of the gallery.
+            tokenize=partial(tokenize_captions, processor=processor),
+            clean=None if recipe.data.caption_rule is None else partial(clean_caption, rule=recipe.data.caption_rule),
+            # In validation, a caption's true items are all videos that it is a caption of.
             equal_captions=recipe.data.equal_captions if training else "text",
-            keep_names=True,
+            **shared,
         )
     if recipe.model.task == "pretraining":
-        return VideoCollator(targets=(), keep_names=True)
+        return VideoCollator(targets=(), **shared)
     mixup = {**recipe.data.mixup, "num_labels": num_labels} if training and recipe.data.mixup else None
-    return VideoCollator(targets=("labels",), mixup=mixup, keep_names=True)
+    return VideoCollator(targets=("labels",), mixup=mixup, **shared)
 
 
-def tokenize_captions(captions: Sequence[str], *, processor: InternVideoProcessor, rule: str | None) -> dict[str, Any]:
+def tokenize_captions(captions: Sequence[str], *, processor: InternVideoProcessor) -> dict[str, Any]:
     """Turn captions into what a dual encoder reads, its call for the loss included.
 
     Args:
         processor: of the model; what is too long for it is cut, and ends with the end token all the same.
-        rule: how captions are cleaned first, a name in `internvideo_hf.recipes.captions`.
     """
-    if rule is not None:
-        captions = [clean_caption(caption, rule) for caption in captions]
     return {**processor(text=list(captions), truncation=True, return_tensors="pt"), "return_loss": True}
 
 

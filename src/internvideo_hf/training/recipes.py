@@ -6,6 +6,7 @@ They are read strictly, see `internvideo_hf.recipes.reading`: an unknown key is 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache
+from inspect import signature
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -13,9 +14,11 @@ from transformers import AutoModel, AutoModelForPreTraining, AutoModelForVideoCl
 from transformers.modeling_utils import PreTrainedModel
 
 from internvideo_hf.auto import FAMILIES, check_overrides, plain_errors_of_settings
+from internvideo_hf.data.dataset import ON_ERROR
 from internvideo_hf.recipes.reading import RecipeError, Shelf, build, check_kind, check_known
 from internvideo_hf.training.trainer import VideoTrainingArguments
 from internvideo_hf.video.choice import choose
+from internvideo_hf.video.mixup import mix_batch
 
 TASKS = {
     "pretraining": AutoModelForPreTraining,
@@ -36,7 +39,7 @@ class ModelSettings:
         kind: of UniFormerV2, "scene" or "motion".
         config: further values of the configuration, nested as in config.json.
         start: what the weights come from: the name of a released checkpoint, "CLIP", or the name of another recipe,
-            whose run made them; which folder holds it, a user says by `--start`. None: they are drawn.
+            whose run made them; which folder holds it, a user says by `--start-from`. None: they are drawn.
         freeze: groups of `layer_groups()` that are not trained, or their beginnings.
         lora: options of peft's `LoraConfig`; then low-rank additions alone are trained, and merged at the end.
         processor: options of the video processor that are other than the family's own, such as `sampler`.
@@ -194,12 +197,16 @@ def parse_recipe(content: Mapping[str, Any], name: str = "recipe") -> Recipe:
     if recipe.model.task != "contrastive" and (recipe.model.vocabulary or recipe.data.similar_batches):
         raise RecipeError(f"{name}: model.vocabulary and data.similar_batches are for the task contrastive alone.")
     for key in recipe.data.similar_batches or {}:
-        _check_known(key, {"share", "after", "among"}, name, "data.similar_batches.")
+        check_known(key, {"share", "after", "among"}, name, "data.similar_batches.")
     if recipe.data.similar_batches and recipe.training.get("save_strategy", "epoch") not in ("epoch", "no"):
         # The order of an epoch hangs on the weights at its beginning, which a checkpoint out of its middle lacks.
         raise RecipeError(f"{name}: with data.similar_batches, training.save_strategy must be epoch, or no.")
-    if recipe.batch_size < 1:
-        raise RecipeError(f"{name}: batch_size is {recipe.batch_size}, expected at least 1.")
+    if recipe.data.on_error not in ON_ERROR:
+        raise RecipeError(f"{name}: data.on_error is {recipe.data.on_error!r}, expected {' or '.join(ON_ERROR)}.")
+    for key in recipe.data.mixup or {}:
+        check_known(key, dict.fromkeys(signature(mix_batch).parameters), name, "data.mixup.")
+    if recipe.batch_size < 1 or recipe.training.get("per_device_train_batch_size", 1) < 1:
+        raise RecipeError(f"{name}: batch_size and training.per_device_train_batch_size must be at least 1.")
     hints = _training_hints()
     for key, value in recipe.training.items():
         check_known(key, hints, name, "training.")
@@ -247,7 +254,7 @@ def build_model(
 
 # What the run decides, and no recipe may.
 _OF_THE_RUN = {"output_dir", "local_rank", "do_train", "do_eval", "do_predict", "resume_from_checkpoint", "report_to"}
-_OF_THE_RUN |= {"remove_unused_columns", "base_batch_size_warning", "gradient_accumulation_steps", "deepspeed", "fsdp"}
+_OF_THE_RUN |= {"remove_unused_columns", "gradient_accumulation_steps", "deepspeed", "fsdp"}
 _OF_THE_RUN |= {"fsdp_config", "accelerator_config", "push_to_hub", "hub_token"}
 
 

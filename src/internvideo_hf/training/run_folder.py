@@ -48,34 +48,39 @@ def check_room(folder: Path, model: nn.Module, ema: bool, checkpoints: int) -> N
     weights = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     needed = (weights * (2 if ema else 1) + 8 * trained) * (checkpoints + 1)
-    if (free := shutil.disk_usage(folder).free) < needed:
+    there = sum(file.stat().st_size for file in folder.glob("checkpoint-*/**/*") if file.is_file())
+    if (free := shutil.disk_usage(folder).free) < needed - there:
         raise OSError(
             errno.ENOSPC,
-            f"{folder} has {free / 1e9:.1f} GB free, and {checkpoints + 1} checkpoints need {needed / 1e9:.1f} GB. "
+            f"{folder} has {free / 1e6:,.0f} MB free, and {checkpoints + 1} checkpoints need {needed / 1e6:,.0f} MB. "
             "Make room, give another folder by --output-dir, or keep fewer by training.save_total_limit",
         )
 
 
-def check_recipe(folder: Path, recipe: Recipe) -> None:
-    """Refuse to go on with a run of another recipe.
+def check_recipe(folder: Path, recipe: Recipe, start: str | None) -> None:
+    """Refuse to go on with a run of another recipe, or from another start.
 
     Raises:
-        RecipeError: if the folder holds checkpoints of one, saying what differs.
+        RecipeError: if the folder holds checkpoints of one, saying what differs, or of a run that nothing tells of.
     """
-    if not (folder / RECIPE).is_file() or not (list(folder.glob("checkpoint-*")) or (folder / FINAL).is_dir()):
+    if not list(folder.glob("checkpoint-*")) and not (folder / FINAL).is_dir():
         return
-    before = yaml.safe_load((folder / RECIPE).read_text(encoding="utf-8"))
-    if changed := sorted(_differences(before, _plain(recipe))):
+    if not (folder / RECIPE).is_file() or not (folder / VERSIONS).is_file():
+        raise RecipeError(f"{folder} holds checkpoints of a run that it does not tell of. Give another --output-dir.")
+    before = {**yaml.safe_load((folder / RECIPE).read_text(encoding="utf-8"))}
+    before["--start-from"] = json.loads((folder / VERSIONS).read_text(encoding="utf-8"))["start_from"]
+    if changed := sorted(_differences(before, {**_plain(recipe), "--start-from": start})):
         raise RecipeError(
             f"{folder} holds a run of another recipe: {', '.join(changed[:5])} differ. Give the same again to go on, "
             "or another --output-dir to start anew."
         )
 
 
-def write_settings(folder: Path, recipe: Recipe, devices: int) -> None:
+def write_settings(folder: Path, recipe: Recipe, start: str | None, devices: int) -> None:
     """Write the recipe, the versions and the command into the folder of a run."""
     _write(folder / RECIPE, yaml.safe_dump(_plain(recipe), sort_keys=False, allow_unicode=True))
-    versions: dict[str, Any] = {"command": sys.argv, "devices": devices, "python": platform.python_version()}
+    versions: dict[str, Any] = {"command": sys.argv, "start_from": start, "devices": devices}
+    versions["python"] = platform.python_version()
     versions["device"] = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "cpu"
     for name in _PACKAGES:
         try:

@@ -1,14 +1,14 @@
 """transformers' Trainer with what the released recipes need: layer-wise rates, their schedules, averaged weights."""
 
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.optim.lr_scheduler import LambdaLR
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.utils import logging
 
@@ -69,6 +69,12 @@ class VideoTrainingArguments(TrainingArguments):
         default=None, metadata={"help": "Keep the average of the weights, such as 0.9999."}
     )
     evaluate_ema: bool = field(default=False, metadata={"help": "Evaluate the average in place of the weights."})
+
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "num_train_epochs"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name}={getattr(self, name)} must be above 0.")
+        super().__post_init__()
 
     @property
     def step_batch_size(self) -> int:
@@ -136,7 +142,7 @@ class VideoTrainer(Trainer):
             logger.warning(
                 f"One step sees {args.step_batch_size} clips, and the recipe's rates are for {args.base_batch_size}: "
                 f"they are scaled by {args.rate_scale:.3g}, which may be too far to hold. Accumulate more or fewer "
-                "batches by gradient_accumulation_steps."
+                "batches (gradient_accumulation_steps; in a recipe, batch_size)."
             )
 
     @property
@@ -152,7 +158,9 @@ class VideoTrainer(Trainer):
                 model, args.learning_rate * args.rate_scale, args.weight_decay, args.layer_decay, args.decay_rule
             )
             if args.use_bert_adam:
-                self.optimizer = BertAdam(groups, args.learning_rate, (args.adam_beta1, args.adam_beta2))
+                self.optimizer = BertAdam(
+                    groups, args.learning_rate, (args.adam_beta1, args.adam_beta2), args.adam_epsilon
+                )
             else:
                 kind, options = self.get_optimizer_cls_and_kwargs(args, model)
                 self.optimizer = kind(groups, **options)
@@ -181,6 +189,7 @@ class VideoTrainer(Trainer):
     def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, **kwargs: Any) -> Any:
         """Compute the loss, refuse one that is not finite, and keep its parts for the log."""
         videos = inputs.pop("videos", [])
+        inputs.pop("video_ids", None)  # for the metrics
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **kwargs)
         if model.training:
             self._videos += videos
@@ -203,16 +212,32 @@ class VideoTrainer(Trainer):
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
         return super()._get_train_sampler(train_dataset) if self.train_sampler is None else self.train_sampler
 
-    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Evaluate the weights, or their average where `evaluate_ema` is set."""
-        average = self.average.in_place_of(self.model) if self.args.evaluate_ema else nullcontext()
-        training_collator = self.data_collator
-        self.data_collator = self.eval_collator or training_collator
+    def get_eval_dataloader(self, *args: Any, **kwargs: Any) -> DataLoader:
+        """Make the loader of all samples for evaluation, the last few as well, in batches of `eval_collator`."""
+        with self._as_in_evaluation():
+            return super().get_eval_dataloader(*args, **kwargs)
+
+    def get_test_dataloader(self, *args: Any, **kwargs: Any) -> DataLoader:
+        """Make the loader for `predict`; see `get_eval_dataloader`."""
+        with self._as_in_evaluation():
+            return super().get_test_dataloader(*args, **kwargs)
+
+    @contextmanager
+    def _as_in_evaluation(self) -> Iterator[None]:
+        kept = self.data_collator, self.args.dataloader_drop_last
+        self.data_collator = self.eval_collator or self.data_collator
+        self.args.dataloader_drop_last = False
         try:
-            with average:
-                return super().evaluate(*args, **kwargs)
+            yield
         finally:
-            self.data_collator = training_collator
+            self.data_collator, self.args.dataloader_drop_last = kept
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Evaluate the weights, or their average where `evaluate_ema` is set; training draws on as if without it."""
+        average = self.average.in_place_of(self.model) if self.args.evaluate_ema else nullcontext()
+        # A run that is resumed behind an evaluation has not drawn what that draws.
+        with torch.random.fork_rng(), average:
+            return super().evaluate(*args, **kwargs)
 
 
 class _Recipe(TrainerCallback):
@@ -225,6 +250,13 @@ class _Recipe(TrainerCallback):
         read_own_shards(train_dataloader, args.process_index, args.world_size)
         if self.trainer.average is not None and state.global_step > 0:
             self.trainer.average.load(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        # Accelerate tells the dataset where nothing wraps its sampler: not with several processes, nor when it skips
+        # what a stopped run has seen.
+        for what in (self.trainer.train_dataset, self.trainer.train_sampler):
+            if hasattr(what, "set_epoch"):
+                what.set_epoch(int(state.epoch or 0))
 
     def on_step_begin(self, args, state, control, **kwargs):
         self.trainer._videos = []
