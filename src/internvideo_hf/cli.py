@@ -382,7 +382,7 @@ def index(
     from tqdm import tqdm
 
     from internvideo_hf.data.jobs import find_videos
-    from internvideo_hf.retrieval import VideoIndex
+    from internvideo_hf.retrieval.index import VideoIndex
 
     found = len(find_videos(videos))
     gallery = _open_or_new_index(VideoIndex, out, model, options, _device(device))
@@ -429,7 +429,8 @@ def search(
     if montage is not None and montage.suffix.lower() not in PICTURES:
         raise ValueError(f"--montage {montage} must end in one of {', '.join(PICTURES)}.")
     _quieten_transformers()
-    from internvideo_hf.retrieval import VideoIndex, hits
+    from internvideo_hf.retrieval import hits
+    from internvideo_hf.retrieval.index import VideoIndex
 
     gallery = VideoIndex.load(index, model=model, device=_device(device))
     try:

@@ -1,7 +1,4 @@
-"""Search of videos by text, by video and by image."""
+"""Search of videos by text, by video and by image.
 
-from internvideo_hf.retrieval.encoder import Encoder
-from internvideo_hf.retrieval.hits import Hit, Hits, montage
-from internvideo_hf.retrieval.index import Change, VideoIndex
-
-__all__ = ["Change", "Encoder", "Hit", "Hits", "VideoIndex", "montage"]
+`VideoIndex` is in `retrieval.index`. Nothing is imported here: the processes that decode need `retrieval.clips` alone.
+"""

@@ -1,6 +1,7 @@
 """From files to clips that a model reads: which windows a video has, and their pixels, in any process."""
 
 import hashlib
+import multiprocessing
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -130,6 +131,8 @@ def read_clips(task: tuple[str, tuple[int, ...] | None], processor: InternVideoV
         OSError: if it goes away meanwhile.
     """
     video, numbers = task
+    if multiprocessing.parent_process() is not None:
+        torch.set_num_threads(1)  # the processes share the cores
     if not is_url(video):
         check_path(video)
     # Before the frames are read: of a file that changes meanwhile, these are the old ones, and it is done anew later.
