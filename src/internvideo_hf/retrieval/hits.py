@@ -13,6 +13,7 @@ from internvideo_hf.video.errors import VideoDecodeError
 
 TILE = (256, 144)  # pixels, width and height, of a picture
 GAP, LINE, FONT_SIZE = 8, 17, 13
+OF_CAPTIONS = " of captions"
 PAPER, INK, FAINT, MISSING = (255, 255, 255), (20, 20, 20), (110, 110, 110), (225, 225, 225)
 
 
@@ -132,7 +133,8 @@ def montage(hits: Sequence[Hit], columns: int = 4, title: str | None = None) -> 
             picture = Image.new("RGB", TILE, MISSING)
             ImageDraw.Draw(picture).text((GAP, TILE[1] // 2 - LINE), "cannot be read any more", FAINT, font)
         sheet.paste(picture, (left + (TILE[0] - picture.width) // 2, upper + (TILE[1] - picture.height) // 2))
-        lines = [f"{number + 1}. {os.path.basename(hit.video.rstrip('/'))}", hit.time, scores_line(hit)]
+        scores = scores_line(hit).removesuffix(OF_CAPTIONS)
+        lines = [f"{number + 1}. {os.path.basename(hit.video.rstrip('/'))}", hit.time, scores]
         for line, (text, ink) in enumerate(zip(lines, (INK, FAINT, FAINT), strict=True)):
             place = (left, upper + TILE[1] + 2 + line * LINE)
             draw.text(place, _fitted(text, font, TILE[0]), ink, font)
@@ -154,7 +156,7 @@ def scores_line(hit: Hit) -> str:
     """The scores of a hit in a few words."""
     if hit.z is None:
         return f"cosine {hit.similarity:.3f}"
-    return f"cosine {hit.similarity:.3f}, z {hit.z:+.1f}, above {hit.share:.0%} of captions"
+    return f"cosine {hit.similarity:.3f}, z {hit.z:+.1f}, above {hit.share:.0%}{OF_CAPTIONS}"
 
 
 def _fitted(text: str, font: Any, width: int) -> str:

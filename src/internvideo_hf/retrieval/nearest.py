@@ -81,7 +81,7 @@ class Approximate:
 
     @classmethod
     def build(cls, parts: Sequence[Part], seed: int = 0) -> "Approximate":
-        """Assign all rows to cells, `4 * sqrt(rows)` of them, found by k-means on a sample.
+        """Assign all rows to cells, `2 * sqrt(rows)` of them, found by k-means on a sample.
 
         Raises:
             ImportError: if faiss is not installed.
@@ -94,7 +94,7 @@ class Approximate:
                 f"The index has {rows} clips; an approximate one pays from {SMALLEST_APPROXIMATE} on, really from a "
                 "million. The exact search is as fast here."
             )
-        cells = max(1, min(round(4 * math.sqrt(rows)), rows // TRAINING_ROWS))
+        cells = max(1, min(round(2 * math.sqrt(rows)), rows // TRAINING_ROWS))
         lists = faiss.index_factory(dim, f"IVF{cells},SQ8", faiss.METRIC_INNER_PRODUCT)
         lists.cp.niter, lists.cp.seed = 8, seed
         sample = np.random.default_rng(seed).choice(rows, min(rows, cells * TRAINING_ROWS), replace=False)
