@@ -209,6 +209,14 @@ def test_damaged_files_are_reported_and_the_others_are_found(small_folder, own, 
     assert str(own / "red.mp4") not in index.videos and len(change.failures) == 2
 
 
+def test_what_is_away_stays_in_the_index(small_folder, own, tmp_path):
+    index = VideoIndex(small_folder)
+    index.update([own])
+    own.rename(tmp_path / "away")
+    change = index.update([own, own / "red.mp4"])
+    assert len(change.failures) == 2 and change.removed == [] and len(index.videos) == 4
+
+
 def test_an_index_of_nothing_leaves_no_folder(small_folder, tmp_path):
     (tmp_path / "bad.mp4").write_text("no video")
     index = VideoIndex(small_folder, folder=tmp_path / "index")

@@ -426,7 +426,13 @@ class VideoIndex:
                     continue
                 else:
                     same = False
-            except OSError:
+            except OSError as error:
+                if before is not None:
+                    failure = VideoDecodeError(
+                        path, f"it cannot be read ({error})", "Its embeddings stay as they are."
+                    )
+                    change.failures.append(failure)
+                    continue
                 same = False  # reading it will say what is wrong
             if not same:
                 todo[path] = None
@@ -439,7 +445,8 @@ class VideoIndex:
                 todo[path] = missing
             (change.new if missing else change.unchanged).append(path)
         if prune:
-            roots = [_absolute(source) for source in sources]
+            # A folder that is not there at all is a mistake, or a disk that is away.
+            roots = [_absolute(source) for source in sources if os.path.isdir(source)]
             change.removed = [
                 path
                 for path in known
