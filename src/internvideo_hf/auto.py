@@ -96,6 +96,33 @@ def load_whole(auto_class: type[_BaseAutoModelClass], model: str | Path) -> PreT
     raise ValueError(f"{model} lacks weights: {', '.join(gaps[:3])}{more}. Convert or download it again.")
 
 
+def why_it_cannot_compare(model: PreTrainedModel, tokenizer: Any) -> str | None:
+    """Say why a model compares no videos with texts; None where it does.
+
+    Args:
+        model: any model.
+        tokenizer: its tokenizer; None where its folder has none.
+    """
+    for method in ("get_video_features", "get_text_features"):
+        if not hasattr(model, method):
+            return (
+                f"{type(model).__name__} has no {method}: what is needed is a model of video and text, such as "
+                "InternVideoMMModel."
+            )
+    if getattr(model.config, "projection_dim", 1) is None:
+        return (
+            "This model has no shared space for video and text (projection_dim=None, as question-answering "
+            "checkpoints), so it cannot compare them. Use a checkpoint with projections."
+        )
+    known = model.config.text_config.vocab_size
+    if tokenizer is not None and len(tokenizer) != known:
+        return (
+            f"The folder's tokenizer has {len(tokenizer)} tokens and its model {known}: a file is missing. "
+            "Convert again."
+        )
+    return None
+
+
 # Configuration values that whoever makes a model writes itself.
 NOT_FOR_OVERRIDES = {"dtype", "architectures", "transformers_version"}
 

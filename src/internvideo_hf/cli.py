@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 
 DONE, DONE_IN_PART, REFUSED = 0, 1, 2
+PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 app = typer.Typer(
     name="internvideo",
@@ -341,6 +342,119 @@ def shrink(
     _report_failures(failures, len(targets))
 
 
+@app.command()
+def index(
+    videos: Annotated[list[str], typer.Argument(help="Folders, video files, addresses, lists of videos.")],
+    out: Annotated[Path, typer.Option(help="The folder of the index; one that is there is brought up to date.")],
+    model: Annotated[
+        str | None, typer.Option(help="A converted model folder, or its name on the Hub; an index knows its own.")
+    ] = None,
+    window: Annotated[
+        str | None, typer.Option(help="Cut videos into windows of so many seconds, such as 8s; whole by default.")
+    ] = None,
+    stride: Annotated[
+        str | None, typer.Option(help="Seconds from a window's start to the next one's; as the window by default.")
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="How embeddings are kept: float32 (the default), or float16 in half the room.")
+    ] = None,
+    approximate: Annotated[
+        bool, typer.Option("--approximate", help="Build an approximate index besides, for a million clips and more.")
+    ] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Clips that go through the model at once.")] = 8,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Processes that decode; one for each core by default.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help='Such as "cuda", "cpu"; the accelerator if there is one.')] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Embed videos, so that `internvideo search` finds them by text, by video or by image.
+
+    Run it again after a kill, or when files came, changed, moved or went: only what changed is embedded. What was
+    indexed below a named folder, and is gone, leaves the index; videos elsewhere stay in it.
+
+    Example: internvideo index holidays --model internvideo-mm-l14 --out holidays.index --window 8s
+    """
+    options = {"window": _seconds("--window", window), "stride": _seconds("--stride", stride), "dtype": dtype}
+    if model is not None:
+        _check_model(model)
+    _quieten_transformers()
+    from tqdm import tqdm
+
+    from internvideo_hf.data.jobs import find_videos
+    from internvideo_hf.retrieval.index import VideoIndex
+
+    found = len(find_videos(videos))
+    gallery = _open_or_new_index(VideoIndex, out, model, options, _device(device))
+    with tqdm(desc="Indexing", unit="video", disable=quiet) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        change = gallery.update(videos, jobs=_jobs(jobs, found), batch_size=batch_size, on_done=show)
+    if approximate:
+        gallery.build_approximate()
+    if not quiet:
+        counts = {name: len(value) for name, value in vars(change).items() if name != "failures" and value}
+        told = ", ".join(f"{count} {name}" for name, count in counts.items())
+        typer.echo(f"{out}: {len(gallery.videos)} videos in {len(gallery)} clips ({told or 'nothing to do'}).")
+    _report_failures([str(error) for error in change.failures], found)
+
+
+@app.command()
+def search(
+    index: Annotated[Path, typer.Argument(help="A folder that `internvideo index` wrote.")],
+    text: Annotated[str | None, typer.Argument(help="What the clips should show.")] = None,
+    video: Annotated[str | None, typer.Option(help="Find clips like this video, instead.")] = None,
+    image: Annotated[str | None, typer.Option(help="Find clips like this image, instead.")] = None,
+    top_k: Annotated[int, typer.Option(min=1, help="Hits to show.")] = 5,
+    per_video: Annotated[int | None, typer.Option(min=1, help="The most hits of one video.")] = None,
+    montage: Annotated[Path | None, typer.Option(help="A picture of the hits to write, such as hits.png.")] = None,
+    approximate: Annotated[
+        bool, typer.Option("--approximate", help="Use the approximate index that `index --approximate` built.")
+    ] = False,
+    model: Annotated[str | None, typer.Option(help="Where the index's model is now, if not where it was.")] = None,
+    device: Annotated[str | None, typer.Option(help='Such as "cuda", "cpu"; the accelerator if there is one.')] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Find clips by what they show; says so where nothing matches.
+
+    z tells how far a clip's cosine lies above those of neutral captions with the same clip, in standard deviations.
+
+    Example: internvideo search holidays.index "a dog catches a frisbee" --montage hits.png
+    """
+    if sum(query is not None for query in (text, video, image)) != 1:
+        raise ValueError('Give one query: a text, such as "a dog runs", or --video FILE, or --image FILE.')
+    if montage is not None and montage.suffix.lower() not in PICTURES:
+        raise ValueError(f"--montage {montage} must end in one of {', '.join(PICTURES)}.")
+    _quieten_transformers()
+    from internvideo_hf.retrieval import hits
+    from internvideo_hf.retrieval.index import VideoIndex
+
+    gallery = VideoIndex.load(index, model=model, device=_device(device))
+    try:
+        _check_model(gallery.model)
+    except ValueError as error:
+        raise ValueError(f"The model of {index}: {error} --model names where it is now.") from error
+    found = gallery.search(text, video=video, image=image, top_k=top_k, per_video=per_video, approximate=approximate)
+    if montage is not None:
+        hits.save_montage(hits.montage(found, title=found.query), montage)
+    if as_json:
+        typer.echo(json.dumps(found.to_dict(), indent=2, ensure_ascii=False, allow_nan=False))
+        return
+    if found.matches is False:
+        typer.echo(
+            f"Nothing here matches: the nearest of {found.clips} clips is no nearer to this text than chance brings "
+            "neutral captions. The nearest are:"
+        )
+    for place, hit in enumerate(found, 1):
+        mark = "*" if hit.matches else " "
+        typer.echo(f"{mark}{place:3}. {hits.scores_line(hit)}  {hit.probability:6.1%}  {hit.time:>13}  {hit.video}")
+    if found.matches:
+        typer.echo("* matches: by chance, fewer than one search in twenty would find a clip so far above.")
+
+
 @app.command("make-demo-data")
 def make_demo_data(
     out: Annotated[Path, typer.Argument(help="The folder to write.")],
@@ -551,6 +665,34 @@ def _report_failures(failures: list[str], asked: int) -> None:
 def _jobs(asked: int | None, tasks: int) -> int:
     """One process for each core, but no more than there is work for."""
     return max(1, min(asked or os.cpu_count() or 1, tasks))
+
+
+def _open_or_new_index(kind: Any, folder: Path, model: str | None, options: dict[str, Any], device: Any) -> Any:
+    """The index in a folder, if what is asked suits it, or a new one."""
+    if not (folder / "index.json").exists():
+        if model is None:
+            raise ValueError(f"{folder} holds no index yet. Name the model to make one with, by --model.")
+        return kind(model, folder=folder, device=device, **options | {"dtype": options["dtype"] or "float32"})
+    index = kind.load(folder, model=model, device=device)
+    has = {"window": index.cut.window, "stride": index.cut.stride, "dtype": index.dtype}
+    for name, value in options.items():
+        if value is not None and value != has[name]:
+            raise ValueError(
+                f"{folder} was made with --{name} {has[name]}, not {value}. Leave the option out, or make a new index."
+            )
+    if model is None:
+        _check_model(index.model)
+    return index
+
+
+def _seconds(option: str, text: str | None) -> float | None:
+    """`8s`, `0.5` or `2min` in seconds."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*(s|sec|m|min)?", text.strip())
+    if match is None:
+        raise ValueError(f"{option} {text}: expected seconds, such as 8s or 0.5s, or minutes, such as 2min.")
+    return float(match[1]) * (60 if (match[2] or "s").startswith("m") else 1)
 
 
 def _heads(classes: int) -> str:

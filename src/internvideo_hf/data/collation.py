@@ -31,8 +31,8 @@ class VideoCollator:
         clean: What is done to captions before all else.
         keep_names: Add `videos`, a list of the names of the videos, for messages, and with captions `video_ids`,
             int64, equal where the video is the same.
-        fill_gaps: Give a video that cannot be read a blank clip, with -100 for its label and ids, in place of a smaller
-            batch, so that every process of an evaluation has as many.
+        fill_gaps: Give a video that cannot be read a blank clip, with -100 for its label and ids, in place of a
+            smaller batch, so that every process of an evaluation has as many.
     """
 
     def __init__(

@@ -22,8 +22,8 @@ def find_videos(sources: Sequence[str], data_root: str | Path | None = None) -> 
     """Lists the videos that files, folders, addresses and manifests name, each once, in their order.
 
     Args:
-        sources: Video files, addresses, folders of videos (searched to the bottom), folders of frame files (each one
-            video), and manifests, told by the ending of their name.
+        sources: Video files, addresses, folders of videos (searched to the bottom), folders of nothing but frame
+            files (each one video), and manifests, told by the ending of their name.
         data_root: Folder that relative paths of manifests begin in.
 
     Raises:
@@ -43,9 +43,10 @@ def find_videos(sources: Sequence[str], data_root: str | Path | None = None) -> 
 
 
 def _videos_in(folder: Path) -> list[str]:
-    if any(is_image_file(file) for file in folder.iterdir()):
-        return [str(folder)]
     videos = sorted(str(file) for file in folder.rglob("*") if file.suffix.lower() in VIDEO_SUFFIXES)
+    # Pictures beside videos are covers and the like.
+    if not videos and any(is_image_file(file) for file in folder.iterdir()):
+        return [str(folder)]
     if not videos:
         raise ValueError(f"{folder} holds no videos ({', '.join(VIDEO_SUFFIXES)}) and no frame files. Name another.")
     return videos

@@ -4,11 +4,13 @@ from transformers import AutoModel, AutoModelForVideoClassification
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from internvideo_hf.pipelines.multi_view_video_classification import MultiViewVideoClassificationPipeline
+from internvideo_hf.pipelines.video_text_retrieval import VideoTextRetrievalPipeline
 from internvideo_hf.pipelines.zero_shot_video_classification import ZeroShotVideoClassificationPipeline
 
 # Task -> pipeline class and the Auto class that loads its model.
 TASKS = {
     "multi-view-video-classification": (MultiViewVideoClassificationPipeline, AutoModelForVideoClassification),
+    "video-text-retrieval": (VideoTextRetrievalPipeline, AutoModel),
     "zero-shot-video-classification": (ZeroShotVideoClassificationPipeline, AutoModel),
 }
 

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 from transformers.pipelines.base import Pipeline
 from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
 
+from internvideo_hf.auto import why_it_cannot_compare
 from internvideo_hf.processing.video_processing import is_one_video
 
 
@@ -28,8 +29,7 @@ class VideoPipeline(Pipeline):
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:
         """Answer for one video, or for each of several: a list, a generator, or a dataset of videos."""
-        is_stream = isinstance(inputs, Iterator) and not hasattr(inputs, "read")  # an open file iterates, too
-        if not is_stream and not isinstance(inputs, Dataset) and is_one_video(inputs):
+        if is_single(inputs):
             return super().__call__([inputs], **kwargs)[0]
         videos = list(inputs)
         return super().__call__(videos, **kwargs) if videos else []
@@ -67,6 +67,19 @@ class VideoPipeline(Pipeline):
         )
         outputs = PipelineIterator(loader, self.forward, forward_params, loader_batch_size=batch_size)
         return PipelineIterator(outputs, self.postprocess, postprocess_params)
+
+
+def is_single(inputs: Any) -> bool:
+    """Tell one video from a list, a generator or a dataset of videos."""
+    is_stream = isinstance(inputs, Iterator) and not hasattr(inputs, "read")  # an open file iterates, too
+    return not is_stream and not isinstance(inputs, Dataset) and is_one_video(inputs)
+
+
+def check_dual_encoder(model: Any, tokenizer: Any = None) -> None:
+    """Refuse a model that compares no videos with texts."""
+    problem = why_it_cannot_compare(model, tokenizer)
+    if problem is not None:
+        raise ValueError(problem)
 
 
 def check_top_k(top_k: int) -> int:

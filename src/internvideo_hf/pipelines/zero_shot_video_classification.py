@@ -8,7 +8,7 @@ from einops import rearrange, reduce
 from torch import nn
 from transformers.utils import logging
 
-from internvideo_hf.pipelines.base import VideoPipeline, check_finite, check_top_k
+from internvideo_hf.pipelines.base import VideoPipeline, check_dual_encoder, check_finite, check_top_k
 from internvideo_hf.processing.post_process import zero_shot_scores
 from internvideo_hf.recipes import PromptSet, load_prompts
 from internvideo_hf.recipes.captions import clean_caption
@@ -30,23 +30,9 @@ class ZeroShotVideoClassificationPipeline(VideoPipeline):
     _load_processor = True
 
     def __init__(self, model: Any, *args: Any, **kwargs: Any):
-        for method in ("get_video_features", "get_text_features"):
-            if not hasattr(model, method):
-                raise ValueError(
-                    f"{type(model).__name__} has no {method}: zero-shot classification needs a model of video "
-                    "and text, such as InternVideoMMModel."
-                )
+        check_dual_encoder(model)
         super().__init__(model, *args, **kwargs)
-        if getattr(self.model.config, "projection_dim", 1) is None:
-            raise ValueError(
-                "This model has no shared space for video and text (projection_dim=None, as question-answering "
-                "checkpoints), so it cannot compare them. Use a checkpoint with projections."
-            )
-        words, known = len(self.processor.tokenizer), self.model.config.text_config.vocab_size
-        if words != known:
-            raise ValueError(
-                f"The folder's tokenizer has {words} tokens and its model {known}: a file is missing. Convert again."
-            )
+        check_dual_encoder(self.model, self.processor.tokenizer)
         self._text_key, self._text_embeds = None, None
 
     def __call__(self, inputs: Any, **kwargs: Any) -> list[dict[str, Any]] | list[list[dict[str, Any]]]:
