@@ -25,8 +25,9 @@ def run(name: str, data: Path, folder: Path) -> Path:
     return train(load_recipe(f"demo/{name}", SHORT), data, folder / "run", quiet=True)
 
 
-def test_a_dual_encoder_comes_with_its_own_words_and_is_scored(data, tmp_path):
-    final = run("viclip", data, tmp_path)
+@pytest.mark.parametrize("name", ["mm", "viclip"])
+def test_a_dual_encoder_comes_with_its_own_words_and_is_scored(name, data, tmp_path):
+    final = run(name, data, tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(final)
     assert len(tokenizer) < 800 and tokenizer.model_max_length == 32
     scores = demo_scores(final, data)
