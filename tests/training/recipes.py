@@ -32,6 +32,7 @@ CLASSIFICATION = {
         "num_train_epochs": 2,
         "per_device_train_batch_size": 2,
         "learning_rate": 1e-2,
+        "schedule": "linear_then_cosine",
         "dataloader_num_workers": 0,
         "logging_steps": 1,
     },

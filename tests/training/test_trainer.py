@@ -33,6 +33,7 @@ def trainer(folder, model_class=InternVideoMAEForVideoClassification, data_colla
         "logging_steps": 1,
         "save_steps": 3,
         "learning_rate": 1e-2,
+        "schedule": "linear_then_cosine",
         "use_cpu": True,
         "disable_tqdm": True,
         "report_to": "none",

@@ -49,8 +49,7 @@ class VideoTrainingArguments(TrainingArguments):
         default=None, metadata={"help": "Clips a step that the rates are meant for; they are not scaled by default."}
     )
     schedule: str | None = field(
-        default="linear_then_cosine",
-        metadata={"help": "Of the learning rate, a released one; None for lr_scheduler_type."},
+        default=None, metadata={"help": "Of the learning rate, a released one; lr_scheduler_type where None."}
     )
     warmup_epochs: float = field(default=0.0, metadata={"help": "In place of warmup_steps; parts of an epoch count."})
     min_learning_rate: float = field(default=0.0, metadata={"help": "At the end of the cosine."})
@@ -74,6 +73,8 @@ class VideoTrainingArguments(TrainingArguments):
         for name in ("learning_rate", "num_train_epochs"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be above 0.")
+        if self.schedule is None and (self.min_learning_rate or self.warmup_learning_rate):
+            raise ValueError("min_learning_rate and warmup_learning_rate are of a released schedule: set schedule.")
         super().__post_init__()
 
     @property
