@@ -2,7 +2,7 @@
 
     python examples/05_finetune.py
 
-The videos are made here, and 48 of them and a model this small teach nothing. With your own list and a converted model
+The videos are made here, and 24 of them and a model this small teach nothing. With your own list and a converted model
 it is the real thing; so is `internvideo train videomae/finetune_base --data-root FOLDER --start-from MODEL`.
 """
 
@@ -17,7 +17,7 @@ from internvideo_hf import SampleSettings, VideoCollator, VideoDataset, VideoTra
 FOLDER = Path(mkdtemp(prefix="internvideo-"))
 
 # 1. A list of videos with their classes, `path,label` a line, counted from 0.
-internvideo_hf.make_data_set(FOLDER, clips=48)
+internvideo_hf.make_data_set(FOLDER, clips=24)
 names = (FOLDER / "labels.txt").read_text().splitlines()
 rows = internvideo_hf.load_manifest(FOLDER / "train.jsonl", FOLDER)
 (FOLDER / "train.csv").write_text("".join(f"{row['video']},{row['label']}\n" for row in rows))

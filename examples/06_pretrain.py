@@ -16,7 +16,7 @@ from tempfile import mkdtemp
 import internvideo_hf
 
 FOLDER = Path(mkdtemp(prefix="internvideo-"))
-internvideo_hf.make_data_set(FOLDER / "data", clips=24)
+internvideo_hf.make_data_set(FOLDER / "data", clips=12)
 
 # What a recipe says can be changed, by the names that `internvideo recipes videomae/pretrain_small` shows.
 SMALL = [

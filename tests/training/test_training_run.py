@@ -97,7 +97,8 @@ def whole(data, tmp_path_factory) -> Path:
     return folder / "run"
 
 
-@pytest.mark.parametrize("step", [1, 2, 3])  # in the middle of the first of two epochs, between them, in the second
+# In the middle of the second of two epochs; in the first, and between them.
+@pytest.mark.parametrize("step", [3, *(pytest.param(step, marks=pytest.mark.slow) for step in (1, 2))])
 def test_a_killed_run_goes_on_to_the_same_weights(whole, data, tmp_path, step):
     recipe = write_recipe(tmp_path, SAVED_OFTEN)
     command = [sys.executable, "-m", "internvideo_hf.cli", "train", recipe, "--data-root", data, "--quiet"]
@@ -317,6 +318,7 @@ def test_captions_are_true_of_all_their_videos_and_blanks_count_for_nothing():
     assert _accuracies(EvalPrediction(logits, np.array([1, 1, -100])))["top-1"] == 50
 
 
+@pytest.mark.slow
 def test_validation_sees_every_video_and_damaged_ones_are_blank(tmp_path):
     write_data(tmp_path / "data", 7)
     (tmp_path / "data/3.mp4").write_bytes(b"no video")

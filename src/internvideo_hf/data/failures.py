@@ -18,8 +18,8 @@ class TooManyFailuresError(RuntimeError):
 class FailureLog:
     """Writes down every sample that is left out, a JSON object a line: `index`, `video` and `cause`.
 
-    Videos count once, in however many epochs and rows they fail. What the file holds when the object is made is left
-    there and does not count.
+    Samples count once, in however many epochs they fail. What the file holds when the object is made is left there and
+    does not count.
 
     Args:
         path: The file; made with its folders if it is not there.
@@ -62,10 +62,10 @@ class FailureLog:
             os.write(file, line.encode())
         finally:
             os.close(file)
-        failed, allowed = len(self), max(self.min_failures, int(self.max_share * total))
+        failed, allowed = len(self.read()), max(self.min_failures, int(self.max_share * total))
         if failed > allowed:
             raise TooManyFailuresError(
-                f"{failed} videos of {total} samples cannot be read, and {allowed} may be left out (max_share="
+                f"{failed} of {total} samples cannot be read, and {allowed} may be left out (max_share="
                 f"{self.max_share}). The last is {error} All are listed in {self.path}; `internvideo scan` finds bad "
                 "files before training."
             )
@@ -79,4 +79,4 @@ class FailureLog:
         return {failure.pop("index"): failure for failure in failures}
 
     def __len__(self) -> int:
-        return len({failure["video"] for failure in self.read().values()})
+        return len(self.read())

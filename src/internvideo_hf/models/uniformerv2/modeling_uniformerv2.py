@@ -53,6 +53,9 @@ class UniFormerV2Embeddings(nn.Module):
             padding=(frames // 2, 0, 0),
             bias=False,
         )
+        # By the pixels of a patch. For released sizes this is about `initializer_range`, which goes by the width: in a
+        # narrow model the patches would drown the positions.
+        self.patch_embedding.draw_weight = draw_as_torch
         num_patches = (config.image_size // config.patch_size) ** 2
         self.position_embedding = nn.Parameter(torch.empty(1 + num_patches, config.hidden_size))
 
@@ -218,9 +221,6 @@ class UniFormerV2PreTrainedModel(LayerGroups, PreTrainedModel):
         super()._init_weights(module)
         std = self.config.initializer_range
         if isinstance(module, UniFormerV2Embeddings):
-            # By the pixels of a patch. For released sizes this is about `initializer_range`, which goes by the width:
-            # in a narrow model the patches would drown the positions.
-            draw_as_torch(module.patch_embedding.weight)
             init.normal_(module.class_embedding, std=std)
             init.normal_(module.position_embedding, std=std)
         elif isinstance(module, UniFormerV2Model):

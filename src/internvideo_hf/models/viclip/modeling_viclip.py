@@ -97,12 +97,13 @@ class ViCLIPVisionPreTrainedModel(LayerGroups, PreTrainedModel):
         """Draw fresh weights; times start alike, so that an image ViT's weights keep their answers."""
         super()._init_weights(module)
         if isinstance(module, ViCLIPVisionEmbeddings):
-            # By the pixels of a patch, as torch draws it. For released sizes this is about `initializer_range`, which
-            # goes by the width: in a narrow model the patches would drown the positions.
-            init.kaiming_uniform_(module.patch_embedding.weight, a=5**0.5)
             init.normal_(module.class_embedding, std=self.config.initializer_range)
             init.normal_(module.position_embedding, std=self.config.initializer_range)
             init.zeros_(module.temporal_embedding)
+        elif isinstance(module, nn.Conv3d):
+            # By the pixels of a patch, as torch draws it. For released sizes this is about `initializer_range`, which
+            # goes by the width: in a narrow model the patches would drown the positions.
+            init.kaiming_uniform_(module.weight, a=5**0.5)
 
 
 class ViCLIPVisionModel(ViCLIPVisionPreTrainedModel):
