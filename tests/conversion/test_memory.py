@@ -56,7 +56,7 @@ def large_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # Another number type needs a second copy of every tensor, one at a time.
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("float16", marks=pytest.mark.slow)])
 def test_the_peak_stays_near_the_size_of_the_file(dtype, large_checkpoint, tmp_path):
     command = [sys.executable, "-c", PROBE, large_checkpoint, tmp_path / "out", dtype]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120)

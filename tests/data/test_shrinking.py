@@ -85,6 +85,7 @@ def test_a_bad_source_leaves_nothing(tmp_path):
     assert not [file for file in tmp_path.glob("out/*")]
 
 
+@pytest.mark.slow
 def test_several_processes_go_on_where_a_kill_left_off(tmp_path):
     videos = []
     for name in ("in/w.mp4", "in/1/v.avi", "in/2/v.avi"):

@@ -272,6 +272,7 @@ def test_a_dataset_of_the_package_takes_them(folder):
     assert len(dataset) == 36 and int(sample["labels"]) == 11
 
 
+@pytest.mark.slow
 def test_files_are_the_same_whatever_the_number_of_processes(folder, tmp_path):
     done = []
     assert make_data_set(tmp_path / "out", IN_EACH_SPLIT, jobs=2, on_done=lambda: done.append(1)) == 0

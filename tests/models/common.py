@@ -494,6 +494,7 @@ class ModelChecks:
         half.save_pretrained(tmp_path)
         assert {p.dtype for p in self.model_class.from_pretrained(tmp_path).parameters()} == {dtype}
 
+    @pytest.mark.slow
     def test_whole_graph_compiles_for_any_number_of_frames(self) -> None:
         # The graph is what can break; code generation is PyTorch's part, so a backend that generates none will do.
         model, inputs = self.model(), self.inputs()

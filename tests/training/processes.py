@@ -90,14 +90,19 @@ def build(case: str):
 
 
 def gradients_in(rank: int, folder: Path, processes: int) -> None:
-    """Take one process's share of every case through `DistributedDataParallel`, and save what it made of it."""
+    """Take one process's share of every case through `DistributedDataParallel`, and save what it made of it.
+
+    Of two processes that compare pairs the first has two more, as where the other has met videos that cannot be read.
+    """
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=processes)
-    share = BATCH // processes
     for case in CASES:
         model, batch = build(case)
+        cuts = [BATCH * number // processes for number in range(processes + 1)]
+        if "return_loss" in batch:
+            cuts[1] += 1
         mine = {
-            key: value[rank * share : (rank + 1) * share] if isinstance(value, torch.Tensor) else value
+            key: value[cuts[rank] : cuts[rank + 1]] if isinstance(value, torch.Tensor) else value
             for key, value in batch.items()
         }
         parallel = DistributedDataParallel(model, find_unused_parameters=True)
