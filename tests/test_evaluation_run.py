@@ -134,7 +134,14 @@ def damaged(data, tmp_path) -> Path:
     return root
 
 
-@pytest.mark.parametrize("protocol", [["retrieval/msrvtt"], ["multiple_choice/msrvtt"], ["zero_shot/k400", CLASSES]])
+@pytest.mark.parametrize(
+    "protocol",
+    [
+        ["retrieval/msrvtt"],
+        pytest.param(["multiple_choice/msrvtt"], marks=pytest.mark.slow),
+        pytest.param(["zero_shot/k400", CLASSES], marks=pytest.mark.slow),
+    ],
+)
 def test_damaged_videos_never_count_and_are_listed_last(protocol, mm_folder, damaged):
     arguments = ("evaluate", *protocol, "--model", mm_folder, "--data-root", damaged, *HERE)
     out = damaged / "damaged.json"

@@ -672,6 +672,7 @@ def test_stock_classifier_loads_without_this_package_and_gives_the_same_logits(c
     assert stock["names"] == ("VideoMAEForVideoClassification", "VideoMAEVideoProcessor", expected)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_stock_pretraining_loads_without_this_package_and_gives_the_same_loss(convert, tmp_path):
     convert(pretraining())

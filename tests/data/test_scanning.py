@@ -50,6 +50,7 @@ def test_bad_videos_are_named_with_their_cause(folder, name, cause):
     assert str(folder) in caught.value.source
 
 
+@pytest.mark.slow
 def test_the_report_is_in_the_order_of_the_list(folder, tmp_path):
     videos = [str(folder / name) for name in ("text.mp4", "good.mp4", "empty.mp4")]
     done = []

@@ -281,6 +281,7 @@ def test_a_damaged_index_says_so(small_folder, videos, tmp_path):
         VideoIndex.load(tmp_path / "index")
 
 
+@pytest.mark.slow
 def test_several_processes_do_what_one_does(small_folder, videos, tmp_path):
     one, two = VideoIndex(small_folder, window=0.4), VideoIndex(small_folder, window=0.4)
     one.add([videos], jobs=1)
