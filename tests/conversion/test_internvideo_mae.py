@@ -654,6 +654,7 @@ def run_stock(tmp_path: Path, folder: Path, auto_class: str, **arguments: torch.
 STOCK_TOLERANCE = {"atol": 1e-4, "rtol": 1e-4}
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_stock_classifier_loads_without_this_package_and_gives_the_same_logits(convert, tmp_path):
     source, labels = classifier(51), torch.tensor([3, 50])

@@ -270,6 +270,7 @@ def test_labels_must_be_there_for_all_or_none(rows):
         VideoCollator(mixup={"mixup_alpha": 0.8})
 
 
+@pytest.mark.slow
 def test_the_benchmark_runs(tmp_path, monkeypatch, capsys):
     script = Path(__file__).parents[2] / "benchmarks/loader.py"
     monkeypatch.setattr(

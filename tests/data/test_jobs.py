@@ -8,6 +8,7 @@ from internvideo_hf.data.jobs import KILLED, each, find_videos
 from internvideo_hf.video import VideoDecodeError
 
 
+@pytest.mark.slow
 def test_an_item_that_kills_its_process_is_named_and_the_others_are_done():
     results = dict(each(double, range(8), 2))
     killed, refused = results.pop(3), results.pop(5)

@@ -25,7 +25,7 @@ def run(name: str, data: Path, folder: Path) -> Path:
     return train(load_recipe(f"demo/{name}", SHORT), data, folder / "run", quiet=True)
 
 
-@pytest.mark.parametrize("name", ["mm", "viclip"])
+@pytest.mark.parametrize("name", ["mm", pytest.param("viclip", marks=pytest.mark.slow)])
 def test_a_dual_encoder_comes_with_its_own_words_and_is_scored(name, data, tmp_path):
     final = run(name, data, tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(final)
