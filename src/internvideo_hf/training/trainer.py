@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -261,6 +262,9 @@ class _Recipe(TrainerCallback):
 
     def on_step_begin(self, args, state, control, **kwargs):
         self.trainer._videos = []
+        # Drop path and dropout of a step, whatever was drawn before it: loaders draw more or less after a resume.
+        draw = np.random.SeedSequence([args.seed, state.global_step, args.process_index])
+        torch.manual_seed(int(draw.generate_state(1)[0]))
         if args.final_weight_decay is None:
             return
         for group in self.trainer.optimizer.param_groups:
