@@ -51,6 +51,16 @@ def test_what_fills_no_batch_is_left_out():
     assert len(set(order)) == len(order)
 
 
+def test_an_epoch_may_have_fewer_rows_which_are_others_each_time():
+    rows = sampler(rows=100)
+    first, second = (sum(batches(rows, epoch), []) for epoch in range(2))
+    assert len(rows) == len(first) == len(set(first)) == 96
+    assert set(first) != set(second) and set(first) | set(second) <= set(range(ROWS))
+    assert len(sampler(rows=10 * ROWS)) == ROWS
+    with pytest.raises(ValueError, match="out of 4 rows"):
+        sampler(rows=4)
+
+
 def test_a_share_of_the_batches_holds_similar_captions():
     counts = [similar(batches(sampler(share=0.5, among=1), epoch)) for epoch in range(20)]
     assert 0.3 < np.mean(counts) / (ROWS / SIZE) < 0.6

@@ -236,6 +236,16 @@ def test_a_spread_of_frames_decodes_their_groups_only(folder):
         assert reader.frames_decoded <= 8 * 60
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
+def test_of_keyframes_alone_nothing_else_is_decoded(folder, suffix):
+    path = write_video(folder / f"keyframes{suffix}", 40, gop=1)
+    wanted = [1, 5, 6, 38]
+    with VideoReader(path, backend="pyav") as reader:
+        frames = reader.read(wanted)
+        assert reader.frames_decoded == len(wanted)
+    assert np.array_equal(frames, decode_in_order(path)[wanted])
+
+
 def test_opening_decodes_nothing(plain):
     with VideoReader(plain, backend="pyav") as reader:
         assert (reader.num_frames, reader.frames_decoded) == (40, 0)

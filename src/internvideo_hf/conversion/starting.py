@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, CLIPModel
+from transformers import AutoConfig, AutoModel, CLIPModel
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import logging
 
@@ -23,8 +23,9 @@ def start_from(model: PreTrainedModel, source: str | Path) -> PreTrainedModel:
 
     Args:
         model: as drawn freshly.
-        source: the folder of a converted model of the same family, pretrained or a classifier; of transformers'
-            `CLIPModel`; or a CLIP file in OpenAI's layout.
+        source: the folder of a converted model of the same family, pretrained or a classifier; for a dual encoder also
+            of a model of its video tower's family, which fills that tower; of transformers' `CLIPModel`; or a CLIP
+            file in OpenAI's layout.
 
     What becomes of the head is said in the log.
 
@@ -43,6 +44,11 @@ def start_from(model: PreTrainedModel, source: str | Path) -> PreTrainedModel:
     config = AutoConfig.from_pretrained(source)
     if config.model_type == "clip":
         return initialize_from_clip(CLIPModel.from_pretrained(source), model.config)
+    tower = getattr(model.config, "vision_config", None)
+    if tower is not None and config.model_type == tower.model_type:
+        model.vision_model.load_layer_groups(AutoModel.from_pretrained(source))
+        logger.warning(f"The video tower is that of {source}; all else is drawn.")
+        return model
     if config.model_type != model.config.model_type:
         raise CheckpointError(f"{source} holds a {config.model_type!r} model, expected {model.config.model_type!r}.")
     names = config.architectures or []

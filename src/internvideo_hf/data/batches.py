@@ -14,8 +14,8 @@ class SimilarBatchSampler(Sampler[int]):
     no consequence, its text embeddings hardly differ by it. For such a batch a row is drawn, and its other rows among
     those whose captions are nearest to it, no video twice while there are others.
 
-    Every row comes once an epoch, but for those that fill no batch. The order depends on `seed`, the epoch, and the
-    vectors at its beginning: to go on in the middle of an epoch needs the vectors of then.
+    Every row comes once an epoch, but for those that fill no batch, or are beyond `rows`. The order depends on `seed`,
+    the epoch, and the vectors at its beginning: to go on in the middle of an epoch needs the vectors of then.
 
     Args:
         videos: of all rows, names.
@@ -26,6 +26,8 @@ class SimilarBatchSampler(Sampler[int]):
         after: epochs in the beginning that have no such batches, since a model that knows nothing knows nothing alike.
         among: the rows of a batch are drawn among this many times as many of the nearest ones, at least 1. With few,
             most captions of a batch come to say the same.
+        rows: that an epoch has, drawn anew for each; all where None. What is alike is asked for once an epoch: of a
+            long list, fewer rows keep that up to date.
         seed: at least 0.
 
     Raises:
@@ -41,6 +43,7 @@ class SimilarBatchSampler(Sampler[int]):
         share: float = 0.6,
         after: int = 1,
         among: int = 12,
+        rows: int | None = None,
         seed: int = 0,
     ):
         if not 0 <= share <= 1 or after < 0 or among < 1:
@@ -48,8 +51,9 @@ class SimilarBatchSampler(Sampler[int]):
                 f"got share={share}, after={after}, among={among}, expected a share of 0 to 1, epochs from 0 on, and "
                 "a number from 1 on"
             )
-        if not 1 <= batch_size <= len(videos):
-            raise ValueError(f"got batches of {batch_size} out of {len(videos)} rows, expected 1 to that; lower it")
+        self._rows = len(videos) if rows is None else min(rows, len(videos))
+        if not 1 <= batch_size <= self._rows:
+            raise ValueError(f"got batches of {batch_size} out of {self._rows} rows, expected 1 to that; lower it")
         self.batch_size = batch_size
         self.share = share
         self.after = after
@@ -60,7 +64,7 @@ class SimilarBatchSampler(Sampler[int]):
         self._videos = np.unique(np.asarray(videos), return_inverse=True)[1]
 
     def __len__(self) -> int:
-        return len(self._videos) // self.batch_size * self.batch_size
+        return self._rows // self.batch_size * self.batch_size
 
     def set_epoch(self, epoch: int) -> None:
         """Draw anew: call it before an epoch's iterator is made, as Trainer and Accelerate do."""
@@ -70,7 +74,7 @@ class SimilarBatchSampler(Sampler[int]):
         rng = np.random.default_rng((self.seed, self._epoch))
         alike = rng.random(len(self) // self.batch_size) < (self.share if self._epoch >= self.after else 0)
         # The alike ones choose first, while there is something to choose from.
-        left = np.arange(len(self._videos))
+        left = np.sort(rng.permutation(len(self._videos))[: self._rows])
         vectors = self._vectors() if alike.any() else None
         similar = []
         for _ in range(alike.sum()):

@@ -36,7 +36,7 @@ RATE = 16
 SPLITS = ("train", "val", "test", "hard")
 """In the order of their files; see the module for what is in which."""
 
-_CONSTRUCTION = 1  # to be counted up when clips come to look different, or their sentences to read differently
+_CONSTRUCTION = 2  # to be counted up when clips come to look different, or their sentences to read differently
 _UNFINISHED = ".unfinished-"  # before the name of a file that is being written
 _SETTINGS = "settings.json"
 _CLIPS = 4000
@@ -360,14 +360,20 @@ def canonical_caption(clip: Clip) -> str:
 
 
 def captions(clip: Clip, seed: int = 0) -> list[str]:
-    """Three different sentences for training: each kind of sentence, and each word for action and size, once."""
+    """Five different sentences for training: three that tell all, one of shape and action, one of size and background.
+
+    Each kind of sentence, and each word for action and size, comes once in the three. The others are there since a few
+    things tell most clips apart: while they do, a model has no need of the rest, and does not learn it, or forgets.
+    """
     rng = _generator(seed, clip.split, clip.index, _WORDS)
     actions = [clip.action, *ACTIONS[clip.action].other_words]
     sizes = [None] * 3 if clip.size is None else [clip.size, *SIZES[clip.size].other_words]
     orders = [rng.permutation(3) for _ in range(2)]
-    return [
+    whole = [
         _sentence(clip, template, actions[a], sizes[s]) for template, a, s in zip(_TEMPLATES, *orders, strict=True)
     ]
+    something = " ".join(filter(None, ("something", rng.choice(sizes))))
+    return [*whole, f"a {clip.shape} {rng.choice(actions)}", f"{something} over a {clip.background} background"]
 
 
 # ---- pixels ---------------------------------------------------------------------------------------------------------
@@ -543,9 +549,10 @@ Actions, compositions, backgrounds and sizes are spread evenly. In `val`, `test`
 
 - `train.jsonl`, `val.jsonl`, `test.jsonl`, `hard.jsonl`: a line for each clip. `video`: path below this folder;
   `label`: the action, from 0, in the order of `labels.txt`; `caption`: one sentence, always of the same form.
-- `train_captions.jsonl`: three lines for each clip of `train`, whose captions differ in form and words.
+- `train_captions.jsonl`: five lines for each clip of `train`, whose captions differ in form and words; the last two
+  leave something out: one tells shape and action only, one size and background.
 - `attributes.jsonl`: a line for each clip of all splits: `video`, `split`, `index`, `shape`, `colour`, `action`,
-  `background`, `size` (null where the action changes it), and `captions`, three as in `train_captions.jsonl`.
+  `background`, `size` (null where the action changes it), and `captions`, five as in `train_captions.jsonl`.
 - `labels.txt`: the names of the actions. `settings.json`: what the folder was made with.
 
 `internvideo_hf.data.manifests.load_manifest` reads all lists but `attributes.jsonl`.

@@ -92,8 +92,8 @@ class DataSettings:
         min_words: captions with fewer are left out.
         equal_captions: which captions of a batch say the same, so that each belongs to the other's video too: those
             of one "text", or of one "label"; None: none does.
-        similar_batches: `share`, `after` and `among` of `internvideo_hf.data.batches.SimilarBatchSampler`, which puts
-            together captions that the model finds alike; None: batches are drawn.
+        similar_batches: `share`, `after`, `among` and `rows` of `internvideo_hf.data.batches.SimilarBatchSampler`,
+            which puts together captions that the model finds alike; None: batches are drawn.
         on_error: "skip" a video that cannot be read, at most 1 % of them, or "raise".
     """
 
@@ -197,7 +197,7 @@ def parse_recipe(content: Mapping[str, Any], name: str = "recipe") -> Recipe:
     if recipe.model.task != "contrastive" and (recipe.model.vocabulary or recipe.data.similar_batches):
         raise RecipeError(f"{name}: model.vocabulary and data.similar_batches are for the task contrastive alone.")
     for key in recipe.data.similar_batches or {}:
-        check_known(key, {"share", "after", "among"}, name, "data.similar_batches.")
+        check_known(key, {"share", "after", "among", "rows"}, name, "data.similar_batches.")
     if recipe.data.similar_batches and recipe.training.get("save_strategy", "epoch") not in ("epoch", "no"):
         # The order of an epoch hangs on the weights at its beginning, which a checkpoint out of its middle lacks.
         raise RecipeError(f"{name}: with data.similar_batches, training.save_strategy must be epoch, or no.")

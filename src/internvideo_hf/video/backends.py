@@ -3,7 +3,7 @@
 import functools
 import importlib
 import io
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -161,7 +161,9 @@ class PyAVDecoder:
         wanted = {int(self.index.pts[i]): i for i in run}
         last = max(wanted)
         found = {}
-        for frame in self._frames_from(key):
+        # Where every frame is a keyframe, each is decoded by itself, and the others need not be.
+        only = wanted if key is not None and self.index.has_only_keyframes else None
+        for frame in self._frames_from(key, only):
             if frame.pts in wanted and wanted[frame.pts] not in found:
                 found[wanted[frame.pts]] = _to_rgb(frame)
             is_past = key is not None and frame.pts is not None and frame.pts > last
@@ -179,12 +181,15 @@ class PyAVDecoder:
                 break
         return found
 
-    def _frames_from(self, key: int | None):
+    def _frames_from(self, key: int | None, only: Container[int] | None = None):
+        """Yield the frames from a keyframe on, or from the start; with `only`, those of packets of these times."""
         packets = self._packets_at(key) if key is not None else None
         if packets is None:
             # Several threads report a damaged packet late, and take frames with them that are whole.
             self._open(threads=1)
             packets = read_packets(self._container, self._stream)
+        if only is not None:
+            packets = (packet for packet in packets if packet.pts in only)
         for frame in decode_packets(self._stream, packets):
             self.frames_decoded += 1
             yield frame
@@ -456,7 +461,8 @@ def _to_rgb(frame) -> np.ndarray:
         image = _filtered(frame).to_ndarray()
     else:
         rotation = frame.rotation
-        image = frame.to_ndarray(format="rgb24", interpolation="BICUBIC")
+        # PyAV starts threads for every frame it converts, which takes longer than to convert a small one.
+        image = frame.to_ndarray(format="rgb24", interpolation="BICUBIC", threads=1)
     return np.rot90(image, round(rotation / 90) % 4)
 
 

@@ -63,6 +63,11 @@ class FrameIndex:
         return bool((self.keyframe == last_key[self.position]).all())
 
     @property
+    def has_only_keyframes(self) -> bool:
+        """Whether every packet is a keyframe, and is shown."""
+        return self.has_closed_groups and all(packet.is_keyframe for packet in self.packets)
+
+    @property
     def seconds(self) -> np.ndarray:
         """`(num_frames,)` presentation time of each frame in seconds, as the file counts them."""
         return self.pts * float(self.seconds_per_tick)
