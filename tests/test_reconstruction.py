@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from internvideo_hf.reconstruction import GAP, reconstruct, save_picture
+from internvideo_hf.pictures import save_picture
+from internvideo_hf.reconstruction import GAP, reconstruct
 
 
 @pytest.fixture(scope="module")

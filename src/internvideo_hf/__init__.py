@@ -46,6 +46,7 @@ _EXPORTS = {
     "ZeroShotVideoClassificationPipeline": "internvideo_hf.pipelines.zero_shot_video_classification",
     "build_processor": "internvideo_hf.conversion",
     "convert_checkpoint": "internvideo_hf.conversion",
+    "demo_path": "internvideo_hf.demo.weights",
     "evaluate": "internvideo_hf.evaluation_run",
     "initialize_from_clip": "internvideo_hf.conversion",
     "load_manifest": "internvideo_hf.data.manifests",

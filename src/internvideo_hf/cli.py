@@ -10,13 +10,13 @@ import re
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 DONE, DONE_IN_PART, REFUSED = 0, 1, 2
-PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 app = typer.Typer(
     name="internvideo",
@@ -145,7 +145,7 @@ def zero_shot(
     else:
         candidates = [label.strip() for label in labels.split(",") if label.strip()]
     options = {"hypothesis_template": template, "prompts": prompts}
-    _check_model(model)
+    model = _known_model(model)
     _quieten_transformers()
     from transformers import AutoModel, AutoProcessor, pipeline
 
@@ -182,7 +182,7 @@ def classify(
     Example: internvideo classify clip.mp4 --model vit-b-k400 --views 5x3
     """
     clips_and_crops = _views(views)
-    _check_model(model)
+    model = _known_model(model)
     _quieten_transformers()
     from transformers import AutoModelForVideoClassification, AutoVideoProcessor, pipeline
 
@@ -222,7 +222,7 @@ def extract(
     names = [Path(video).name for video in videos]
     if doubled := {name for name in names if names.count(name) > 1}:
         raise ValueError(f"Several videos are called {', '.join(sorted(doubled))}: extract them to different folders.")
-    _check_model(model)
+    model = _known_model(model)
     _quieten_transformers()
     from tqdm import tqdm
 
@@ -266,12 +266,12 @@ def reconstruct(
 
     Example: internvideo reconstruct clip.mp4 --model vit-h-pretrained --out grid.png
     """
-    _check_model(model)
+    model = _known_model(model)
     _quieten_transformers()
-    from internvideo_hf.reconstruction import PICTURES, reconstruct, save_picture
+    from internvideo_hf.pictures import check_picture, save_picture
+    from internvideo_hf.reconstruction import reconstruct
 
-    if out.suffix.lower() not in PICTURES:
-        raise ValueError(f"{out} must end in one of {', '.join(PICTURES)}.")
+    check_picture(out)
     save_picture(reconstruct(video, model, mask=mask, mask_ratio=mask_ratio, columns=columns, seed=seed), out)
     typer.echo(f"Wrote {out}: original, masked and reconstructed frames.")
 
@@ -377,7 +377,7 @@ def index(
     """
     options = {"window": _seconds("--window", window), "stride": _seconds("--stride", stride), "dtype": dtype}
     if model is not None:
-        _check_model(model)
+        model = _known_model(model)
     _quieten_transformers()
     from tqdm import tqdm
 
@@ -426,20 +426,22 @@ def search(
     """
     if sum(query is not None for query in (text, video, image)) != 1:
         raise ValueError('Give one query: a text, such as "a dog runs", or --video FILE, or --image FILE.')
-    if montage is not None and montage.suffix.lower() not in PICTURES:
-        raise ValueError(f"--montage {montage} must end in one of {', '.join(PICTURES)}.")
+    from internvideo_hf.pictures import check_picture, save_picture
+
+    if montage is not None:
+        check_picture(montage)
     _quieten_transformers()
     from internvideo_hf.retrieval import hits
     from internvideo_hf.retrieval.index import VideoIndex
 
     gallery = VideoIndex.load(index, model=model, device=_device(device))
     try:
-        _check_model(gallery.model)
+        _known_model(gallery.model)
     except ValueError as error:
         raise ValueError(f"The model of {index}: {error} --model names where it is now.") from error
     found = gallery.search(text, video=video, image=image, top_k=top_k, per_video=per_video, approximate=approximate)
     if montage is not None:
-        hits.save_montage(hits.montage(found, title=found.query), montage)
+        save_picture(hits.montage(found, title=found.query), montage)
     if as_json:
         typer.echo(json.dumps(found.to_dict(), indent=2, ensure_ascii=False, allow_nan=False))
         return
@@ -453,6 +455,61 @@ def search(
         typer.echo(f"{mark}{place:3}. {hits.scores_line(hit)}  {hit.probability:6.1%}  {hit.time:>13}  {hit.video}")
     if found.matches:
         typer.echo("* matches: by chance, fewer than one search in twenty would find a clip so far above.")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="The folder for the clips and the contact sheet.")] = Path("demo"),
+    clips: Annotated[int, typer.Option(min=1, max=240, help="Clips to draw, each with something else in it.")] = 12,
+    seed: Annotated[int, typer.Option(min=1, help="Another seed, other clips; 0 are those of training.")] = 1,
+    video: Annotated[
+        list[Path] | None, typer.Option(help="A video of yours to label instead; may be given several times.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Show on a fresh machine what the package does: draw clips, label them, and search them by sentences.
+
+    The two models that it shows come with the package. They are small, were trained on drawn shapes, and know nothing
+    else: on videos of the world their answers mean nothing. Released checkpoints do the same by `internvideo convert`,
+    `classify`, `zero-shot`, `index` and `search`.
+
+    Example: internvideo demo --out demo
+    """
+    _quieten_transformers()
+    from tqdm import tqdm
+
+    from internvideo_hf import VideoDecodeError
+    from internvideo_hf.demo import tour
+    from internvideo_hf.pictures import save_picture
+
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out {out} is a file. Give the name of a folder.")
+    drawn = None
+    if not video:
+        with tqdm(total=clips, desc="Drawing", unit="clip", disable=quiet) as bar:
+            drawn = tour.draw_clips(out, clips, seed, on_done=bar.update)
+    videos = list(map(str, video or [out / clip.video for clip in drawn]))
+    label, labelled, failures = tour.Labeller(), [], []
+    for file, clip in tqdm(list(zip(videos, drawn or [None] * len(videos), strict=True)), "Labelling", disable=quiet):
+        try:
+            labelled.append(label(file, clip))
+        except VideoDecodeError as error:
+            failures.append(str(error))
+    if not labelled:
+        _report_failures(failures, len(videos))
+    found = [] if drawn is None else tour.search(videos, [entry.truth for entry in labelled])
+    sheet = out / "contact_sheet.png"
+    save_picture(tour.contact_sheet(labelled), sheet)
+    if as_json:
+        content = {"labels": [asdict(entry) for entry in labelled], "search": [hits.to_dict() for hits in found]}
+        typer.echo(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False))
+    else:
+        typer.echo(tour.label_table(labelled))
+        if found:
+            typer.echo(f"\n{tour.search_table(found, videos)}")
+        typer.echo(f"\nWrote {sheet}.\n{tour.LIMITS}")
+    _report_failures(failures, len(videos))
 
 
 @app.command("make-demo-data")
@@ -565,7 +622,7 @@ def evaluate(
     if protocol is None or model is None:
         raise ValueError("Give a protocol and --model; `internvideo evaluate --list` shows the protocols.")
     loaded = load_protocol(protocol, changes or [])
-    _check_model(model)
+    model = _known_model(model)
     _quieten_transformers()
     from internvideo_hf.evaluation.report import table
     from internvideo_hf.evaluation_run import evaluate
@@ -681,7 +738,7 @@ def _open_or_new_index(kind: Any, folder: Path, model: str | None, options: dict
                 f"{folder} was made with --{name} {has[name]}, not {value}. Leave the option out, or make a new index."
             )
     if model is None:
-        _check_model(index.model)
+        _known_model(index.model)
     return index
 
 
@@ -722,13 +779,20 @@ def _views(text: str | None) -> dict[str, int]:
     return {"num_clips": int(match[1]), "num_crops": int(match[2])}
 
 
-def _check_model(model: str) -> None:
-    """Refuse a mistyped folder at once; transformers would look for it on the Hub, for a minute if that is away."""
+def _known_model(model: str) -> str:
+    """The folder or Hub name of a model, after a check that it may be one.
+
+    A mistyped folder is refused at once; transformers would look for it on the Hub, for a minute if that is away.
+    """
+    from internvideo_hf.demo.weights import DEMO_MODELS
+
+    if model in DEMO_MODELS and not Path(model).exists():
+        return str(DEMO_MODELS[model])
     is_hub_name = model.count("/") == 1 and not model.startswith((".", "/", "~"))
     if not Path(model).is_dir() and not is_hub_name:
         raise ValueError(
             f"{model} is no folder, and no name on the Hub (owner/name). Give the folder that `internvideo convert` "
-            "wrote."
+            f"wrote, or one of {', '.join(DEMO_MODELS)}, which come with the package and know drawn shapes only."
         )
     if Path(model).is_dir():
         from internvideo_hf.auto import FAMILIES
@@ -742,6 +806,7 @@ def _check_model(model: str) -> None:
                 f"{model} holds a {family!r} model of other classes than ours ({', '.join(FAMILIES)}). If it comes "
                 "from `convert --to transformers-...`, it is meant for transformers' own pipelines."
             )
+    return model
 
 
 def _read_text(path: Path) -> str:

@@ -1,6 +1,5 @@
 """A picture of what a masked autoencoder fills in."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,6 @@ from transformers import AutoConfig, AutoVideoProcessor
 from internvideo_hf.models.internvideo_mae.modeling_internvideo_mae import InternVideoMAEForPreTraining
 from internvideo_hf.video import MASKS, choose
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 ROWS = ("original", "masked", "reconstructed")
 GAP = 2  # pixels between pictures
 
@@ -55,11 +53,3 @@ def reconstruct(
     padded = torch.nn.functional.pad(rows, (GAP, GAP, GAP, GAP), value=1.0)
     sheet = rearrange(padded, "row frame c h w -> (row h) (frame w) c")
     return Image.fromarray((sheet * 255).round().byte().numpy())
-
-
-def save_picture(picture: Image.Image, path: Path) -> None:
-    """Write a picture so that it is there whole or not at all; its folder is made where it is missing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".unfinished-{path.name}")
-    picture.save(unfinished)
-    unfinished.replace(path)

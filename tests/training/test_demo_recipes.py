@@ -1,14 +1,19 @@
 """The recipes for the drawn data set: a few steps of each, what they leave, and how it is scored."""
 
+import json
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
+from internvideo_hf.conversion.errors import CheckpointError
+from internvideo_hf.conversion.starting import start_from
 from internvideo_hf.data.synthetic import make_data_set
 from internvideo_hf.evaluation.demo import ATTRIBUTES, demo_scores
 from internvideo_hf.training.inputs import make_sampler, make_tokenizer
-from internvideo_hf.training.recipes import RecipeError, load_recipe
+from internvideo_hf.training.recipes import RecipeError, build_model, load_recipe
 from internvideo_hf.training_run import train
 
 SHORT = ["batch_size=8", "training.max_steps=6", "training.warmup_steps=1", "training.dataloader_num_workers=0"]
@@ -21,11 +26,55 @@ def data(tmp_path_factory) -> Path:
     return folder
 
 
-def run(name: str, data: Path, folder: Path) -> Path:
-    return train(load_recipe(f"demo/{name}", SHORT), data, folder / "run", quiet=True)
+def run(name: str, data: Path, folder: Path, start: Path | None = None) -> Path:
+    return train(load_recipe(f"demo/{name}", SHORT), data, folder / name, start=start, quiet=True)
 
 
-@pytest.mark.parametrize("name", ["mm", pytest.param("viclip", marks=pytest.mark.slow)])
+def weights(folder: Path, part: str) -> dict[str, torch.Tensor]:
+    """Of one part of a saved model, by their names behind it."""
+    tensors = load_file(folder / "model.safetensors")
+    return {name.split(part, 1)[1]: tensor for name, tensor in tensors.items() if part in name}
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_four_stages_hand_on_what_each_has_learned(data, tmp_path):
+    scenes = run("mm_scenes", data, tmp_path)
+    with pytest.raises(RecipeError, match="starts from demo/mm_scenes"):
+        run("mm_actions", data, tmp_path)
+    actions = run("mm_actions", data, tmp_path, scenes)
+    tower, trained = weights(scenes, "vision_model."), weights(actions, "vision_model.")
+    assert tower.keys() == trained.keys() and not same(tower, trained)
+
+    locked = run("mm_locked", data, tmp_path, actions)
+    assert same(weights(locked, "vision_model."), trained)
+
+    last = run("mm", data, tmp_path, locked)
+    assert not same(weights(last, "vision_model."), trained) and not same(
+        weights(last, "text_model."), weights(locked, "text_model.")
+    )
+    assert demo_scores(last, data)["clips"].keys() == {"text_to_video", "video_to_text", *ATTRIBUTES}
+
+
+def test_what_a_tower_starts_from(data, tmp_path):
+    recipe = load_recipe("demo/mm_actions")
+    scenes, classifier = build_model(load_recipe("demo/mm_scenes"), None, 600), build_model(recipe, 12)
+    for folder, model in (("scenes", scenes), ("classifier", classifier)):
+        model.save_pretrained(tmp_path / folder)
+    started = start_from(build_model(load_recipe("demo/mm_scenes"), None, 600), tmp_path / "classifier")
+    assert same(started.vision_model.state_dict(), classifier.vision_model.state_dict())
+    started = start_from(build_model(recipe, 12), tmp_path / "scenes")
+    assert same(started.vision_model.state_dict(), scenes.vision_model.state_dict())
+    with pytest.raises(CheckpointError, match="expected 'viclip', or one with the same kind of video tower"):
+        start_from(build_model(load_recipe("demo/viclip"), None, 600), tmp_path / "classifier")
+    other = build_model(load_recipe("demo/mm_actions", ["model.config.hidden_size=64"]), 12)
+    with pytest.raises(ValueError, match="has the shape"):
+        start_from(other, tmp_path / "scenes")
+
+
+@pytest.mark.parametrize("name", ["mm_scenes", pytest.param("viclip", marks=pytest.mark.slow)])
 def test_a_dual_encoder_comes_with_its_own_words_and_is_scored(name, data, tmp_path):
     final = run(name, data, tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(final)
@@ -41,6 +90,15 @@ def test_a_dual_encoder_comes_with_its_own_words_and_is_scored(name, data, tmp_p
 def test_a_classifier_is_scored(data, tmp_path):
     scores = demo_scores(run("classifier", data, tmp_path), data, "val")
     assert {kind: set(found) for kind, found in scores.items()} == {"clips": {"action"}, "first frame": {"action"}}
+
+
+def test_masked_pretraining_and_what_comes_of_it(data, tmp_path):
+    pretrained = run("mae_pretrain", data, tmp_path)
+    final = run("mae_finetune", data, tmp_path, pretrained)
+    scores = demo_scores(final, data, "val")
+    assert set(scores["clips"]) == {"action"}
+    log = [json.loads(line) for line in (final.parent / "log.jsonl").read_text().splitlines()]
+    assert any("eval_top-1" in entry for entry in log)
 
 
 def test_an_unknown_split_is_refused(data):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 from transformers import AutoConfig, AutoModel, CLIPModel
+from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import logging
 
@@ -23,9 +24,9 @@ def start_from(model: PreTrainedModel, source: str | Path) -> PreTrainedModel:
 
     Args:
         model: as drawn freshly.
-        source: the folder of a converted model of the same family, pretrained or a classifier; for a dual encoder also
-            of a model of its video tower's family, which fills that tower; of transformers' `CLIPModel`; or a CLIP
-            file in OpenAI's layout.
+        source: the folder of a converted model of the same family, pretrained or a classifier; of a dual encoder for a
+            model of its video tower's family, or the other way round, where the tower is all that is taken over; of
+            transformers' `CLIPModel`; or a CLIP file in OpenAI's layout.
 
     What becomes of the head is said in the log.
 
@@ -44,13 +45,15 @@ def start_from(model: PreTrainedModel, source: str | Path) -> PreTrainedModel:
     config = AutoConfig.from_pretrained(source)
     if config.model_type == "clip":
         return initialize_from_clip(CLIPModel.from_pretrained(source), model.config)
-    tower = getattr(model.config, "vision_config", None)
-    if tower is not None and config.model_type == tower.model_type:
-        model.vision_model.load_layer_groups(AutoModel.from_pretrained(source))
+    if config.model_type != model.config.model_type:
+        if _type_of_tower(config) != _type_of_tower(model.config):
+            raise CheckpointError(
+                f"{source} holds a {config.model_type!r} model, expected {model.config.model_type!r}, or one with the "
+                "same kind of video tower."
+            )
+        _tower(model).load_layer_groups(_tower(AutoModel.from_pretrained(source)))
         logger.warning(f"The video tower is that of {source}; all else is drawn.")
         return model
-    if config.model_type != model.config.model_type:
-        raise CheckpointError(f"{source} holds a {config.model_type!r} model, expected {model.config.model_type!r}.")
     names = config.architectures or []
     classes = [kind for kind in FAMILIES[config.model_type].models.values() if kind.__name__ in names]
     trained = (classes[0] if classes else type(model)).from_pretrained(source)
@@ -58,6 +61,14 @@ def start_from(model: PreTrainedModel, source: str | Path) -> PreTrainedModel:
     if type(trained) is not type(model) or not _take_head(model, trained):
         logger.warning(f"The head of {type(model).__name__} is drawn; all else is that of {source}.")
     return model
+
+
+def _type_of_tower(config: PreTrainedConfig) -> str:
+    return getattr(config, "vision_config", config).model_type
+
+
+def _tower(model: PreTrainedModel) -> PreTrainedModel:
+    return getattr(model, "vision_model", model)
 
 
 @torch.no_grad()

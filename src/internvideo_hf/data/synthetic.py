@@ -373,7 +373,7 @@ def captions(clip: Clip, seed: int = 0) -> list[str]:
         _sentence(clip, template, actions[a], sizes[s]) for template, a, s in zip(_TEMPLATES, *orders, strict=True)
     ]
     something = " ".join(filter(None, ("something", rng.choice(sizes))))
-    return [*whole, f"a {clip.shape} {rng.choice(actions)}", f"{something} over a {clip.background} background"]
+    return [*whole, f"the {clip.shape} {rng.choice(actions)}", f"{something} over a {clip.background} background"]
 
 
 # ---- pixels ---------------------------------------------------------------------------------------------------------

@@ -3,18 +3,16 @@
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
+from internvideo_hf.pictures import FAINT, FONT_SIZE, GAP, INK, LINE, MISSING, PAPER, fitted
 from internvideo_hf.video import VideoReader
 from internvideo_hf.video.errors import VideoDecodeError
 
 TILE = (256, 144)  # pixels, width and height, of a picture
-GAP, LINE, FONT_SIZE = 8, 17, 13
 OF_CAPTIONS = " of captions"
-PAPER, INK, FAINT, MISSING = (255, 255, 255), (20, 20, 20), (110, 110, 110), (225, 225, 225)
 
 
 @dataclass(frozen=True)
@@ -124,7 +122,7 @@ def montage(hits: Sequence[Hit], columns: int = 4, title: str | None = None) -> 
     sheet = Image.new("RGB", (GAP + columns * cell[0], top + rows * cell[1]), PAPER)
     draw = ImageDraw.Draw(sheet)
     if title:
-        draw.text((GAP, GAP), _fitted(title, font, sheet.width - 2 * GAP), INK, font)
+        draw.text((GAP, GAP), fitted(title, font, sheet.width - 2 * GAP), INK, font)
     for number, hit in enumerate(hits):
         left, upper = GAP + number % columns * cell[0], top + number // columns * cell[1]
         try:
@@ -137,19 +135,8 @@ def montage(hits: Sequence[Hit], columns: int = 4, title: str | None = None) -> 
         lines = [f"{number + 1}. {os.path.basename(hit.video.rstrip('/'))}", hit.time, scores]
         for line, (text, ink) in enumerate(zip(lines, (INK, FAINT, FAINT), strict=True)):
             place = (left, upper + TILE[1] + 2 + line * LINE)
-            draw.text(place, _fitted(text, font, TILE[0]), ink, font)
+            draw.text(place, fitted(text, font, TILE[0]), ink, font)
     return sheet
-
-
-def save_montage(picture: Image.Image, path: Path) -> None:
-    """Write a sheet so that it is there whole or not at all; its folder is made where it is missing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".unfinished-{path.name}")
-    try:
-        picture.save(unfinished)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def scores_line(hit: Hit) -> str:
@@ -157,14 +144,6 @@ def scores_line(hit: Hit) -> str:
     if hit.z is None:
         return f"cosine {hit.similarity:.3f}"
     return f"cosine {hit.similarity:.3f}, z {hit.z:+.1f}, above {hit.share:.0%}{OF_CAPTIONS}"
-
-
-def _fitted(text: str, font: Any, width: int) -> str:
-    if font.getlength(text) <= width:
-        return text
-    while text and font.getlength(f"{text}...") > width:
-        text = text[:-1]
-    return f"{text}..."
 
 
 def _clock(seconds: float) -> str:

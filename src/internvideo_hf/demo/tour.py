@@ -1,0 +1,220 @@
+"""A tour of what the package does, by the models that come with it: clips are drawn, labelled, and searched."""
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from transformers import AutoModel, AutoModelForVideoClassification, AutoProcessor, AutoVideoProcessor, pipeline
+
+from internvideo_hf.auto import load_whole
+from internvideo_hf.data.synthetic import (
+    BACKGROUNDS,
+    COLOURS,
+    SHAPES,
+    Clip,
+    canonical_caption,
+    clip_at,
+    write_clip,
+)
+from internvideo_hf.demo.weights import demo_path
+from internvideo_hf.pictures import FAINT, FONT_SIZE, GAP, INK, LINE, PAPER, fitted
+from internvideo_hf.retrieval.hits import Hits
+from internvideo_hf.retrieval.index import VideoIndex
+from internvideo_hf.video import VideoReader
+
+LIMITS = (
+    "These small models know the drawn shapes of `internvideo make-demo-data` only; what they say of other videos "
+    "means nothing. For those, convert a released checkpoint."
+)
+"""What must be said with every answer."""
+
+WORDS = {"colour": COLOURS, "shape": SHAPES, "background": BACKGROUNDS}
+"""What demo-mm is asked about, and the words to choose from. The action is the classifier's to tell."""
+
+_SENTENCES = 24  # around each word; the words beside it are others in each
+_FRAMES, _FRAME, _TEXT = 6, 96, 480  # of the sheet: frames of a clip, pixels of a side, pixels of the text beside
+_RIGHT, _WRONG = (20, 120, 50), (180, 30, 30)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says.
+
+    Attributes:
+        label: the best one.
+        score: its probability among the labels, 0-1.
+        truth: the right one; None where nobody knows.
+    """
+
+    label: str
+    score: float
+    truth: str | None
+
+    @property
+    def mark(self) -> str:
+        """`+` where it is right, `-` where it is wrong, nothing where nobody knows."""
+        return "" if self.truth is None else "+" if self.label == self.truth else "-"
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A video and what the models say about it.
+
+    Attributes:
+        video: its path.
+        truth: the sentence that is true of it; None where nobody knows.
+        answers: by what was asked: "action", by demo-classifier; those of `WORDS`, by demo-mm.
+    """
+
+    video: str
+    truth: str | None
+    answers: dict[str, Answer]
+
+
+def draw_clips(folder: Path, clips: int, seed: int = 0, on_done: Callable[[], object] = lambda: None) -> list[Clip]:
+    """Write clips of compositions that the models have not seen, `folder/test/00000.mp4` and so on.
+
+    Args:
+        clips: how many, from 1 on; their actions take turns.
+        seed: at least 0; another one, other clips. Those that the models were trained on have seed 0.
+        on_done: is called after each.
+
+    Raises:
+        OSError: if they cannot be written.
+    """
+    drawn = [clip_at("test", index, seed) for index in range(clips)]
+    for clip in drawn:
+        path = folder / clip.video
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_clip(clip, path, seed)
+        on_done()
+    return drawn
+
+
+class Labeller:
+    """Asks demo-classifier for the action of a video, and demo-mm, by sentences, for colour, shape and background.
+
+    >>> Labeller()("clip.mp4").answers["colour"].label
+    'red'
+    """
+
+    def __init__(self) -> None:
+        path = demo_path("demo-classifier")
+        self._classify = pipeline(
+            "multi-view-video-classification",
+            model=load_whole(AutoModelForVideoClassification, path),
+            video_processor=AutoVideoProcessor.from_pretrained(path),
+        )
+        path = demo_path("demo-mm")
+        self._compare = pipeline(
+            "zero-shot-video-classification",
+            model=load_whole(AutoModel, path),
+            processor=AutoProcessor.from_pretrained(path),
+        )
+
+    def __call__(self, video: str, clip: Clip | None = None) -> Labelled:
+        """Label a video.
+
+        Args:
+            video: a file.
+            clip: what it shows, where that is known.
+
+        Raises:
+            VideoDecodeError: if it cannot be read.
+        """
+        best = {"action": self._classify(video, top_k=1)[0]}
+        for name, words in WORDS.items():
+            options = {"candidate_labels": list(words), "prompts": _sentences_around(name), "top_k": 1}
+            best[name] = self._compare(video, **options)[0]
+        answers = {
+            name: Answer(answer["label"], answer["score"], None if clip is None else getattr(clip, name))
+            for name, answer in best.items()
+        }
+        return Labelled(video, None if clip is None else canonical_caption(clip), answers)
+
+
+def search(videos: Sequence[str], sentences: Sequence[str], top_k: int = 3) -> list[Hits]:
+    """Index videos by demo-mm, in memory, and search them for each sentence.
+
+    Args:
+        videos: files.
+        sentences: what to look for.
+        top_k: hits of each.
+    """
+    index = VideoIndex(demo_path("demo-mm"))
+    index.add(videos)
+    return [index.search(sentence, top_k=top_k) for sentence in sentences]
+
+
+def label_table(labelled: Sequence[Labelled]) -> str:
+    """What the models say, a video a line, beside the truth where it is known."""
+    known = labelled[0].truth is not None
+    names = list(labelled[0].answers)
+    rows = [["clip", *names, *(["truth"] if known else [])]]
+    for entry in labelled:
+        answers = [f"{a.mark or ' '} {a.label} {a.score:.0%}" for a in entry.answers.values()]
+        rows.append([Path(entry.video).name, *answers, *([entry.truth] if known else [])])
+    lines = [_aligned(rows)]
+    if known:
+        right = {name: sum(entry.answers[name].mark == "+" for entry in labelled) for name in names}
+        told = ", ".join(f"{name} {count}" for name, count in right.items())
+        lines.append(
+            f"+ right, - wrong; right of {len(labelled)}: {told}. The action says demo-classifier, the rest demo-mm."
+        )
+    return "\n".join(lines)
+
+
+def search_table(found: Sequence[Hits], videos: Sequence[str]) -> str:
+    """The first hit of each sentence, which is true of the video in the same place."""
+    rows = [["search", "first hit", "cosine"]]
+    true = [hits[0].video == os.path.abspath(video) for hits, video in zip(found, videos, strict=True)]
+    for hits, is_true in zip(found, true, strict=True):
+        rows.append([hits.query, f"{'+' if is_true else '-'} {Path(hits[0].video).name}", f"{hits[0].similarity:.3f}"])
+    return f"{_aligned(rows)}\n+ that clip, - another one; {sum(true)} of {len(true)} found."
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+
+def contact_sheet(labelled: Sequence[Labelled]) -> Image.Image:
+    """Draw frames of each video in a row, and beside them the truth and what the models say: green right, red wrong.
+
+    Raises:
+        VideoDecodeError: if a video cannot be read.
+    """
+    font = ImageFont.load_default(FONT_SIZE)
+    width, height = GAP + _FRAMES * (_FRAME + 2) + GAP + _TEXT, _FRAME + GAP
+    sheet = Image.new("RGB", (width, GAP + len(labelled) * height), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for row, entry in enumerate(labelled):
+        top = GAP + row * height
+        for column, frame in enumerate(_frames(entry.video)):
+            sheet.paste(frame, (GAP + column * (_FRAME + 2), top))
+        answers = [(f"{name}: {a.label} ({a.score:.0%})", _INKS[a.mark]) for name, a in entry.answers.items()]
+        for line, (text, ink) in enumerate([(entry.truth or Path(entry.video).name, INK), *answers]):
+            draw.text((width - _TEXT, top + line * LINE), fitted(text, font, _TEXT - GAP), ink, font)
+    return sheet
+
+
+_INKS = {"+": _RIGHT, "-": _WRONG, "": FAINT}
+
+
+def _frames(video: str) -> list[Image.Image]:
+    with VideoReader(video) as reader:
+        frames = reader.read(np.linspace(0, reader.num_frames - 1, _FRAMES).round().astype(int).tolist())
+    pictures = [Image.fromarray(frame) for frame in frames]
+    for picture in pictures:
+        picture.thumbnail((_FRAME, _FRAME), Image.Resampling.LANCZOS)
+    return pictures
+
+
+def _sentences_around(name: str) -> list[str]:
+    """Sentences with a gap for a word, about things that were there in training."""
+    some = [clip_at("train", index) for index in range(_SENTENCES)]
+    return [re.sub(rf"\b{getattr(clip, name)}\b", "{}", canonical_caption(clip)) for clip in some]
