@@ -61,11 +61,13 @@ def main() -> None:
     lines = (options.data / "train.jsonl").read_text().splitlines(keepends=True)
     (options.data / few).write_text("".join(lines[: options.labels]))
     starts = {"pretrained": str(pretrained), "random": "random"}
+    # Smaller rates for the first layers keep what they know, and hold back those that know nothing.
+    rates = {"pretrained": [], "random": ["training.layer_decay=1.0"]}
     curves = {arm: [] for arm in ARMS}
     scores = {arm: [] for arm in ARMS}
     for seed in options.seeds:
         for arm, start in starts.items():
-            changes = [f"data.train={few}", f"training.seed={seed}", f"training.data_seed={seed}"]
+            changes = [f"data.train={few}", f"training.seed={seed}", f"training.data_seed={seed}", *rates[arm]]
             run = options.out / f"{arm}-{options.labels}-{seed}"
             final = train(
                 load_recipe("demo/mae_finetune", [*changes, *options.changes]),

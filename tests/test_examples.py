@@ -13,6 +13,8 @@ from conftest import ROOT
 from program import run
 from transformers import CLIPConfig, CLIPModel
 
+from internvideo_hf.demo.tour import draw_clips
+
 EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("[0-9]*.py"))
 SLOW = ["06_pretrain.py"]  # two trainings; test_training_run.py has both at a smaller size
 
@@ -37,6 +39,7 @@ def desk(random_checkpoint, mm_folder, bikes, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("readme")
     (folder / "InternVideo-MM-L-14.ckpt").write_bytes(random_checkpoint.read_bytes())
     (folder / "clip.mp4").write_bytes(bikes.read_bytes())
+    draw_clips(folder / "demo", 12, seed=1)  # as `internvideo demo` leaves them
     (folder / "videos").mkdir()
     (folder / "videos/bikes.mp4").write_bytes(bikes.read_bytes())
     (folder / "train.csv").write_text("bikes.mp4,0\n")

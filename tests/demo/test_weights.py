@@ -1,0 +1,83 @@
+"""The models that come with the package: whole, small, and as good as their cards say."""
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT
+from safetensors.torch import load_file
+from transformers import AutoModel, AutoModelForVideoClassification, AutoProcessor, AutoVideoProcessor
+
+import internvideo_hf
+from internvideo_hf.demo.packing import CHECKSUMS
+from internvideo_hf.demo.tour import draw_clips
+from internvideo_hf.demo.weights import DEMO_MODELS
+from internvideo_hf.evaluation.demo import demo_scores
+
+SEED = 20261126  # of no clip that a model was trained or chosen on
+
+
+@pytest.mark.parametrize("name", DEMO_MODELS)
+def test_the_files_are_those_that_were_packed(name):
+    folder = internvideo_hf.demo_path(name)
+    sums = dict(reversed(line.split("  ")) for line in (folder / CHECKSUMS).read_text().splitlines())
+    assert set(sums) == {file.name for file in folder.iterdir()} - {CHECKSUMS}
+    for file, expected in sums.items():
+        assert hashlib.sha256((folder / file).read_bytes()).hexdigest() == expected, file
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 10e6
+    assert {"README.md", "config.json", "log.jsonl", "model.safetensors", "recipe.yaml"} <= set(sums)
+
+
+@pytest.mark.parametrize("name", DEMO_MODELS)
+def test_the_card_says_what_the_model_is_not(name):
+    card = (internvideo_hf.demo_path(name) / "README.md").read_text()
+    assert "not InternVideo" in card and "drawn shapes" in card
+    assert "internvideo train" in card and "seed" in card
+
+
+def test_weights_are_stored_in_half_and_compute_in_single_precision():
+    for name, kind in (("demo-mm", AutoModel), ("demo-classifier", AutoModelForVideoClassification)):
+        folder = internvideo_hf.demo_path(name)
+        stored = load_file(folder / "model.safetensors")
+        assert {t.dtype for t in stored.values() if t.is_floating_point()} == {torch.float16}
+        model, loading = kind.from_pretrained(folder, output_loading_info=True)
+        assert not loading["missing_keys"] and not loading["unexpected_keys"] and not loading["mismatched_keys"]
+        assert model.dtype == torch.float32
+    assert isinstance(AutoProcessor.from_pretrained(internvideo_hf.demo_path("demo-mm")).tokenizer.vocab_size, int)
+    assert AutoVideoProcessor.from_pretrained(internvideo_hf.demo_path("demo-classifier")).num_frames == 16
+
+
+def test_an_unknown_name_lists_the_known():
+    with pytest.raises(ValueError, match="demo-mae.*demo-mm, demo-classifier"):
+        internvideo_hf.demo_path("demo-mae")
+
+
+def test_the_package_holds_their_files():
+    patterns = (ROOT / "setup.cfg").read_text().split("[options.package_data]")[1].split("[")[0].split()
+    folders = {Path(path).relative_to(ROOT / "src/internvideo_hf").as_posix() for path in DEMO_MODELS.values()}
+    assert all(any(Path(f"{folder}/config.json").match(pattern) for pattern in patterns) for folder in folders)
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory) -> Path:
+    """240 clips of unseen compositions."""
+    folder = tmp_path_factory.mktemp("fresh")
+    clips = draw_clips(folder, 240, SEED)
+    (folder / "attributes.jsonl").write_text("".join(json.dumps(asdict(clip)) + "\n" for clip in clips))
+    return folder
+
+
+def test_the_dual_encoder_finds_clips_of_unseen_compositions(fresh):
+    scores = demo_scores(internvideo_hf.demo_path("demo-mm"), fresh)
+    clips = scores["clips"]
+    assert clips["action"] >= 70 and clips["colour"] >= 95 and clips["text_to_video"] >= 70
+    assert clips["shape"] >= 25  # chance is 16.7 of 240, with a standard deviation of 2.4
+    assert scores["first frame"]["action"] <= 20  # chance is 8.3: what tells actions is motion
+
+
+def test_the_classifier_tells_actions_of_unseen_compositions(fresh):
+    scores = demo_scores(internvideo_hf.demo_path("demo-classifier"), fresh)
+    assert scores["clips"]["action"] >= 85 and scores["first frame"]["action"] <= 20
