@@ -40,6 +40,7 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.slow  # four trainings; the next test has what they hand on
 def test_four_stages_hand_on_what_each_has_learned(data, tmp_path):
     scenes = run("mm_scenes", data, tmp_path)
     with pytest.raises(RecipeError, match="starts from demo/mm_scenes"):
@@ -92,6 +93,7 @@ def test_a_classifier_is_scored(data, tmp_path):
     assert {kind: set(found) for kind, found in scores.items()} == {"clips": {"action"}, "first frame": {"action"}}
 
 
+@pytest.mark.slow
 def test_masked_pretraining_and_what_comes_of_it(data, tmp_path):
     pretrained = run("mae_pretrain", data, tmp_path)
     final = run("mae_finetune", data, tmp_path, pretrained)
