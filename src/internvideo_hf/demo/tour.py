@@ -84,8 +84,11 @@ def draw_clips(folder: Path, clips: int, seed: int = 0, on_done: Callable[[], ob
         on_done: is called after each.
 
     Raises:
+        FileExistsError: if the folder holds a data set, whose clips these would replace.
         OSError: if they cannot be written.
     """
+    if (folder / "settings.json").exists():
+        raise FileExistsError(f"{folder} holds a data set, whose clips would be overwritten. Give another.")
     drawn = [clip_at("test", index, seed) for index in range(clips)]
     for clip in drawn:
         path = folder / clip.video
