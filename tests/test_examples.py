@@ -6,8 +6,6 @@ import shlex
 import tempfile
 from pathlib import Path
 
-import av
-import numpy as np
 import pytest
 from conftest import ROOT
 from program import run
@@ -51,13 +49,6 @@ def desk(random_checkpoint, mm_folder, bikes, tmp_path_factory) -> Path:
     CLIPModel(CLIPConfig(vision_config=vision, text_config=text)).save_pretrained(
         folder / "openai/clip-vit-base-patch16"
     )
-    with av.open(folder / "other.webm", "w") as container:
-        stream = container.add_stream("libvpx-vp9", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        for brightness in range(0, 240, 20):
-            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), brightness, np.uint8), format="rgb24")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
     return folder
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import ROOT
 from safetensors.torch import load_file
-from transformers import AutoModel, AutoModelForVideoClassification, AutoProcessor, AutoVideoProcessor
+from transformers import AutoConfig, AutoModel, AutoModelForVideoClassification, AutoProcessor, AutoVideoProcessor
 
 import internvideo_hf
 from internvideo_hf.demo.packing import CHECKSUMS
@@ -46,7 +46,9 @@ def test_weights_are_stored_in_half_and_compute_in_single_precision():
         model, loading = kind.from_pretrained(folder, output_loading_info=True)
         assert not loading["missing_keys"] and not loading["unexpected_keys"] and not loading["mismatched_keys"]
         assert model.dtype == torch.float32
-    assert isinstance(AutoProcessor.from_pretrained(internvideo_hf.demo_path("demo-mm")).tokenizer.vocab_size, int)
+    folder = internvideo_hf.demo_path("demo-mm")
+    tokenizer, config = AutoProcessor.from_pretrained(folder).tokenizer, AutoConfig.from_pretrained(folder)
+    assert len(tokenizer) == config.text_config.vocab_size
     assert AutoVideoProcessor.from_pretrained(internvideo_hf.demo_path("demo-classifier")).num_frames == 16
 
 

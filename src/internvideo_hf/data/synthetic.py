@@ -35,10 +35,11 @@ RATE = 16
 """Frames a second."""
 SPLITS = ("train", "val", "test", "hard")
 """In the order of their files; see the module for what is in which."""
+SETTINGS = "settings.json"
+"""What a folder with the data set was made with; no other folder has it."""
 
 _CONSTRUCTION = 2  # to be counted up when clips come to look different, or their sentences to read differently
 _UNFINISHED = ".unfinished-"  # before the name of a file that is being written
-_SETTINGS = "settings.json"
 _CLIPS = 4000
 _HELD_OUT = 20  # clips of an action in each held-out split, beside `_CLIPS` clips for training
 _POSE, _SCENE, _WORDS, _ORDER = range(4)  # what is drawn apart, so that none depends on how much another draws
@@ -672,7 +673,7 @@ def _take(out: Path, settings: Mapping[str, int]) -> None:
     """Make the folder ours, or make sure that it is."""
     if out.exists() and not out.is_dir():
         raise FileExistsError(f"{out} is a file. Give the name of a folder.")
-    path = out / _SETTINGS
+    path = out / SETTINGS
     if path.is_file():
         found = path.read_text(encoding="utf-8")
         if found != _json(settings):
@@ -681,7 +682,7 @@ def _take(out: Path, settings: Mapping[str, int]) -> None:
                 "Choose another folder, or delete it."
             )
         return
-    if out.is_dir() and any(file.name != f"{_UNFINISHED}{_SETTINGS}" for file in out.iterdir()):
+    if out.is_dir() and any(file.name != f"{_UNFINISHED}{SETTINGS}" for file in out.iterdir()):
         raise FileExistsError(f"{out} holds other files, and no part of such a data set. Choose another folder.")
     out.mkdir(parents=True, exist_ok=True)
     _write(path, _json(settings))

@@ -14,6 +14,7 @@ from internvideo_hf.auto import load_whole
 from internvideo_hf.data.synthetic import (
     BACKGROUNDS,
     COLOURS,
+    SETTINGS,
     SHAPES,
     Clip,
     canonical_caption,
@@ -37,7 +38,7 @@ WORDS = {"colour": COLOURS, "shape": SHAPES, "background": BACKGROUNDS}
 
 _SENTENCES = 24  # around each word; the words beside it are others in each
 _FRAMES, _FRAME, _TEXT = 6, 96, 480  # of the sheet: frames of a clip, pixels of a side, pixels of the text beside
-_RIGHT, _WRONG = (20, 120, 50), (180, 30, 30)
+_INKS = {"+": (20, 120, 50), "-": (180, 30, 30), "": FAINT}  # by the mark of an answer
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def draw_clips(folder: Path, clips: int, seed: int = 0, on_done: Callable[[], ob
         FileExistsError: if the folder holds a data set, whose clips these would replace.
         OSError: if they cannot be written.
     """
-    if (folder / "settings.json").exists():
+    if (folder / SETTINGS).exists():
         raise FileExistsError(f"{folder} holds a data set, whose clips would be overwritten. Give another.")
     drawn = [clip_at("test", index, seed) for index in range(clips)]
     for clip in drawn:
@@ -113,11 +114,19 @@ class Labeller:
             video_processor=AutoVideoProcessor.from_pretrained(path),
         )
         path = demo_path("demo-mm")
-        self._compare = pipeline(
-            "zero-shot-video-classification",
-            model=load_whole(AutoModel, path),
-            processor=AutoProcessor.from_pretrained(path),
-        )
+        model, processor = load_whole(AutoModel, path), AutoProcessor.from_pretrained(path)
+        # One for each question: a pipeline keeps the embeddings of the sentences that it was asked last.
+        self._compare = {
+            name: pipeline(
+                "zero-shot-video-classification",
+                model=model,
+                processor=processor,
+                candidate_labels=list(words),
+                prompts=_sentences_around(name),
+                top_k=1,
+            )
+            for name, words in WORDS.items()
+        }
 
     def __call__(self, video: str, clip: Clip | None = None) -> Labelled:
         """Label a video.
@@ -130,9 +139,7 @@ class Labeller:
             VideoDecodeError: if it cannot be read.
         """
         best = {"action": self._classify(video, top_k=1)[0]}
-        for name, words in WORDS.items():
-            options = {"candidate_labels": list(words), "prompts": _sentences_around(name), "top_k": 1}
-            best[name] = self._compare(video, **options)[0]
+        best |= {name: compare(video)[0] for name, compare in self._compare.items()}
         answers = {
             name: Answer(answer["label"], answer["score"], None if clip is None else getattr(clip, name))
             for name, answer in best.items()
@@ -203,9 +210,6 @@ def contact_sheet(labelled: Sequence[Labelled]) -> Image.Image:
         for line, (text, ink) in enumerate([(entry.truth or Path(entry.video).name, INK), *answers]):
             draw.text((width - _TEXT, top + line * LINE), fitted(text, font, _TEXT - GAP), ink, font)
     return sheet
-
-
-_INKS = {"+": _RIGHT, "-": _WRONG, "": FAINT}
 
 
 def _frames(video: str) -> list[Image.Image]:

@@ -3,8 +3,9 @@
 import functools
 import importlib
 import io
-from collections.abc import Container, Iterator
+from collections.abc import Collection, Iterator
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 
 import av
@@ -181,7 +182,7 @@ class PyAVDecoder:
                 break
         return found
 
-    def _frames_from(self, key: int | None, only: Container[int] | None = None):
+    def _frames_from(self, key: int | None, only: Collection[int] | None = None):
         """Yield the frames from a keyframe on, or from the start; with `only`, those of packets of these times."""
         packets = self._packets_at(key) if key is not None else None
         if packets is None:
@@ -189,7 +190,8 @@ class PyAVDecoder:
             self._open(threads=1)
             packets = read_packets(self._container, self._stream)
         if only is not None:
-            packets = (packet for packet in packets if packet.pts in only)
+            # No further than the last of them, or a file would be read to its end for a few frames.
+            packets = islice((packet for packet in packets if packet.pts in only), len(only))
         for frame in decode_packets(self._stream, packets):
             self.frames_decoded += 1
             yield frame

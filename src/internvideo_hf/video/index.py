@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 
 import av
 import numpy as np
@@ -62,10 +63,10 @@ class FrameIndex:
         last_key = np.maximum.accumulate([i if packet.is_keyframe else 0 for i, packet in enumerate(self.packets)])
         return bool((self.keyframe == last_key[self.position]).all())
 
-    @property
+    @cached_property
     def has_only_keyframes(self) -> bool:
         """Whether every packet is a keyframe, and is shown."""
-        return self.has_closed_groups and all(packet.is_keyframe for packet in self.packets)
+        return all(packet.is_keyframe for packet in self.packets) and self.has_closed_groups
 
     @property
     def seconds(self) -> np.ndarray:
