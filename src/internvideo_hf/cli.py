@@ -110,8 +110,16 @@ def merge(
     """
     _quieten_transformers()
     from internvideo_hf.conversion import merge_checkpoints
+    from internvideo_hf.demo.weights import resolve_demo_name
 
-    averaged = merge_checkpoints(base, finetuned, out, weight=weight, variant=variant, overwrite=overwrite)
+    averaged = merge_checkpoints(
+        resolve_demo_name(base),
+        [resolve_demo_name(folder) for folder in finetuned],
+        out,
+        weight=weight,
+        variant=variant,
+        overwrite=overwrite,
+    )
     if not quiet:
         typer.echo(f"Wrote the average of {averaged} tensors to {out}; the others are those of {finetuned[0]}.")
 
@@ -434,6 +442,8 @@ def search(
     from internvideo_hf.retrieval import hits
     from internvideo_hf.retrieval.index import VideoIndex
 
+    if model is not None:
+        model = _known_model(model)
     gallery = VideoIndex.load(index, model=model, device=_device(device))
     try:
         _known_model(gallery.model)
@@ -461,9 +471,10 @@ def search(
 def demo(
     out: Annotated[Path, typer.Option(help="The folder for the clips and the contact sheet.")] = Path("demo"),
     clips: Annotated[int, typer.Option(min=1, max=240, help="Clips to draw, each with something else in it.")] = 12,
-    seed: Annotated[int, typer.Option(min=1, help="Another seed, other clips; 0 are those of training.")] = 1,
+    seed: Annotated[int, typer.Option(min=1, help="Another seed, other clips.")] = 1,
     video: Annotated[
-        list[Path] | None, typer.Option(help="A video of yours to label instead; may be given several times.")
+        list[str] | None,
+        typer.Option(help="A video of yours (file or address) to label instead of drawn ones; several are allowed."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     quiet: Quiet = False,
@@ -479,7 +490,6 @@ def demo(
     _quieten_transformers()
     from tqdm import tqdm
 
-    from internvideo_hf import VideoDecodeError
     from internvideo_hf.demo import tour
     from internvideo_hf.pictures import save_picture
 
@@ -489,25 +499,28 @@ def demo(
     if not video:
         with tqdm(total=clips, desc="Drawing", unit="clip", disable=quiet) as bar:
             drawn = tour.draw_clips(out, clips, seed, on_done=bar.update)
-    videos = list(map(str, video or [out / clip.video for clip in drawn]))
+    videos = video or [str(out / clip.video) for clip in drawn]
     label, labelled, failures = tour.Labeller(), [], []
     for file, clip in tqdm(list(zip(videos, drawn or [None] * len(videos), strict=True)), "Labelling", disable=quiet):
-        try:
-            labelled.append(label(file, clip))
-        except VideoDecodeError as error:
-            failures.append(str(error))
+        answer = _attempt(lambda file, clip=clip: label(file, clip), file, failures)
+        if answer is not None:
+            labelled.append(answer)
     if not labelled:
         _report_failures(failures, len(videos))
-    found = [] if drawn is None else tour.search(videos, [entry.truth for entry in labelled])
+    found = [] if drawn is None else tour.search(labelled)
     sheet = out / "contact_sheet.png"
     save_picture(tour.contact_sheet(labelled), sheet)
     if as_json:
-        content = {"labels": [asdict(entry) for entry in labelled], "search": [hits.to_dict() for hits in found]}
+        content = {
+            "limits": tour.LIMITS,
+            "labels": [asdict(entry) for entry in labelled],
+            "search": [hits.to_dict() for hits in found],
+        }
         typer.echo(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False))
     else:
         typer.echo(tour.label_table(labelled))
         if found:
-            typer.echo(f"\n{tour.search_table(found, videos)}")
+            typer.echo(f"\n{tour.search_table(found, labelled)}")
         typer.echo(f"\nWrote {sheet}.\n{tour.LIMITS}")
     _report_failures(failures, len(videos))
 
@@ -574,12 +587,14 @@ def train(
         import datasets
 
         datasets.disable_progress_bars()
+    from internvideo_hf.demo.weights import resolve_demo_name
     from internvideo_hf.training.recipes import load_recipe
     from internvideo_hf.training_run import train
 
+    start = None if start_from is None else resolve_demo_name(start_from)
     changes = [*(changes or []), *([] if grad_cache is None else [f"training.grad_cache={grad_cache}"])]
     loaded = load_recipe(recipe, changes)
-    final = train(loaded, data_root, output_dir, start=start_from, report_to=report_to, quiet=quiet)
+    final = train(loaded, data_root, output_dir, start=start, report_to=report_to, quiet=quiet)
     if int(os.environ.get("RANK", 0)) == 0:
         typer.echo(f"The model is in {final}.")
 
@@ -685,16 +700,11 @@ def _answer_each(
     """Print a pipeline's answer for each video that can be read, and list the others at the end."""
     from tqdm import tqdm
 
-    from internvideo_hf import VideoDecodeError
-
     answers, failures = [], []
     for video in tqdm(videos, desc="Classifying", unit="video", disable=quiet or len(videos) == 1):
-        try:
-            results = pipeline(video)
-        # One video must not cost the answers for the others, whatever it does to decoder or memory.
-        except (VideoDecodeError, ValueError, RuntimeError, MemoryError) as error:
-            failures.append(str(error) if isinstance(error, VideoDecodeError) else f"{video}: {error}")
-            answers.append({"video": video, "error": str(error)})
+        results = _attempt(pipeline, video, failures)
+        if results is None:
+            answers.append({"video": video, "error": failures[-1]})
             continue
         answers.append({"video": video, "results": results})
         if not as_json:
@@ -702,6 +712,22 @@ def _answer_each(
     if as_json:
         typer.echo(json.dumps(answers, indent=2, ensure_ascii=False, allow_nan=False))
     _report_failures(failures, len(videos))
+
+
+def _attempt(answer: Callable[[str], Any], video: str, failures: list[str]) -> Any:
+    """An answer about a video; None where it cannot be had, with the cause among `failures`.
+
+    One video must not cost the answers for the others, whatever it does to decoder or memory.
+    """
+    from internvideo_hf import VideoDecodeError
+
+    try:
+        return answer(video)
+    except VideoDecodeError as error:
+        failures.append(str(error))  # names the video
+    except (ValueError, RuntimeError, MemoryError) as error:
+        failures.append(f"{video}: {error}")
+    return None
 
 
 def _line(result: dict[str, Any]) -> str:
@@ -784,10 +810,9 @@ def _known_model(model: str) -> str:
 
     A mistyped folder is refused at once; transformers would look for it on the Hub, for a minute if that is away.
     """
-    from internvideo_hf.demo.weights import DEMO_MODELS
+    from internvideo_hf.demo.weights import DEMO_MODELS, resolve_demo_name
 
-    if model in DEMO_MODELS and not Path(model).exists():
-        return str(DEMO_MODELS[model])
+    model = resolve_demo_name(model)
     is_hub_name = model.count("/") == 1 and not model.startswith((".", "/", "~"))
     if not Path(model).is_dir() and not is_hub_name:
         raise ValueError(

@@ -260,6 +260,10 @@ def _save(trainer: VideoTrainer, recipe: Recipe, processor: Processor, start: st
     trainer.save_model(str(unfinished))
     if trainer.is_world_process_zero():
         (unfinished / "training_args.bin").unlink(missing_ok=True)  # a pickle, and recipe.yaml says more
+        if (tokenizer := getattr(processor, "tokenizer", None)) is not None:
+            # It writes down how it padded and cut last, which is no setting of the model.
+            tokenizer.backend_tokenizer.no_truncation()
+            tokenizer.backend_tokenizer.no_padding()
         processor.save_pretrained(unfinished)
         _card(trainer, recipe, start).save(unfinished / "README.md")
         unfinished.rename(final)

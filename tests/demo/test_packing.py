@@ -1,5 +1,6 @@
 """A run becomes a folder as the package holds them."""
 
+import shutil
 import subprocess
 import sys
 
@@ -19,23 +20,27 @@ SHORT = ["batch_size=8", "training.max_steps=1", "training.warmup_steps=0", "tra
 def test_a_run_is_packed_with_its_recipe_log_and_sums(tmp_path):
     make_data_set(tmp_path / "data", 12)
     final = train(load_recipe("demo/classifier", SHORT), tmp_path / "data", tmp_path / "run", quiet=True)
-    out = tmp_path / "out"
-    subprocess.run([sys.executable, "-m", "internvideo_hf.demo.packing", final.parent, out], check=True)
+    out, stage = tmp_path / "out", tmp_path / "stage"
+    shutil.copytree(final.parent, stage)
+    (stage / "log.jsonl").write_text("of the stage before\n")
+    subprocess.run([sys.executable, "-m", "internvideo_hf.demo.packing", stage, final.parent, out], check=True)
     subprocess.run(["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"], cwd=out, check=True)
     assert {"README.md", "recipe.yaml", "log.jsonl", "config.json"} <= {file.name for file in out.iterdir()}
+    assert (out / "log-stage.jsonl").read_text() == "of the stage before\n"
+    assert (out / "recipe-stage.yaml").read_bytes() == (out / "recipe.yaml").read_bytes()
     full, half = (load_file(folder / "model.safetensors") for folder in (final, out))
     assert full.keys() == half.keys()
     assert all(torch.equal(half[name], full[name].half()) for name in full if full[name].is_floating_point())
     assert AutoModelForVideoClassification.from_pretrained(out).dtype == torch.float32
 
     with pytest.raises(FileExistsError, match="overwrite"):
-        pack(final.parent, out)
+        pack([final.parent], out)
     (out / "README.md").write_text("a card that somebody wrote")
-    pack(final.parent, out, overwrite=True)
+    pack([stage, final.parent], out, overwrite=True)
     assert (out / "README.md").read_text() == "a card that somebody wrote"
 
 
 def test_a_run_that_has_not_ended_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="has not ended"):
-        pack(tmp_path, tmp_path / "out")
+        pack([tmp_path], tmp_path / "out")
     assert not (tmp_path / "out").exists()

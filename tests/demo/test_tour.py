@@ -2,12 +2,18 @@
 
 import json
 
+import numpy as np
 import pytest
 from PIL import Image
 from program import run
 
-from internvideo_hf.data.synthetic import ACTIONS
+import internvideo_hf
+from internvideo_hf import VideoDecodeError, VideoReader
+from internvideo_hf.data.synthetic import ACTIONS, canonical_caption, clip_at
 from internvideo_hf.demo import tour
+from internvideo_hf.demo.tour import Answer
+from internvideo_hf.demo.weights import resolve_demo_name
+from internvideo_hf.pictures import MISSING
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +63,7 @@ def test_json_holds_the_same(tmp_path):
     found = json.loads(result.stdout)
     assert [entry["video"] for entry in found["labels"]] == [str(tmp_path / f"test/0000{i}.mp4") for i in range(2)]
     assert set(found["labels"][0]["answers"]) == {"action", *tour.WORDS}
+    assert found["limits"] == tour.LIMITS
     assert [entry["clips"] for entry in found["search"]] == [2, 2]
 
 
@@ -70,6 +77,71 @@ def test_a_video_of_the_users_is_labelled_with_a_warning_and_a_damaged_one_costs
 
     result = run("demo", "--out", tmp_path / "none", "--video", tmp_path / "damaged.mp4", "--quiet")
     assert result.returncode == 2 and not (tmp_path / "none").exists()
+
+
+def test_what_breaks_off_while_it_is_labelled_or_drawn_costs_no_other(bikes, tmp_path, monkeypatch):
+    def read(reader, indices):
+        if max(indices) == reader.num_frames - 1:
+            raise VideoDecodeError(str(bikes), "its last frame is damaged")
+        return whole(reader, indices)
+
+    whole = VideoReader.read
+    monkeypatch.setattr(VideoReader, "read", read)
+    answer = Answer("grows", 0.5, None)
+    sheet = np.asarray(tour.contact_sheet([tour.Labelled(str(bikes), None, {"action": answer})]))
+    assert (sheet == MISSING).all(axis=-1).sum() > 96 * 96 / 2
+
+    def label(self, video, clip=None):
+        if video == "huge.mp4":
+            raise RuntimeError("out of memory")
+        return tour.Labelled(video, None, {"action": answer})
+
+    monkeypatch.setattr(tour.Labeller, "__call__", label)
+    result = run("demo", "--out", tmp_path, "--video", bikes, "--video", "huge.mp4", "--quiet")
+    assert result.returncode == 1 and "huge.mp4: out of memory" in result.stderr
+    assert "bikes.mp4" in result.stdout and (tmp_path / "contact_sheet.png").is_file()
+
+
+def test_an_address_is_passed_on_as_it_is(tmp_path, monkeypatch):
+    answer = tour.Labelled("http://127.0.0.1:9/a.mp4", None, {"action": Answer("grows", 0.5, None)})
+    asked = []
+    monkeypatch.setattr(tour.Labeller, "__call__", lambda self, video, clip=None: asked.append(video) or answer)
+    monkeypatch.setattr(tour, "contact_sheet", lambda labelled: Image.new("RGB", (8, 8)))
+    assert run("demo", "--out", tmp_path, "--video", answer.video, "--quiet").returncode == 0
+    assert asked == [answer.video]
+
+
+def test_a_clip_that_failed_leaves_the_others_their_places(shown):
+    out, _ = shown
+    clips = [clip_at("test", index, 1) for index in (0, 2)]
+    labelled = [tour.Labelled(str(out / clip.video), canonical_caption(clip), {}) for clip in clips]
+    table = tour.search_table(tour.search(labelled), labelled).splitlines()
+    assert [line.split("  ")[0] for line in table[1:3]] == [entry.truth for entry in labelled]
+    with pytest.raises(VideoDecodeError):
+        tour.search([*labelled, tour.Labelled(str(out / "gone.mp4"), "a heart", {})])
+
+
+def test_the_names_of_the_models_work_wherever_a_folder_does(shown, tmp_path):
+    out, _ = shown
+    options = ("training.max_steps=1", "training.warmup_steps=0", "batch_size=2", "data.validation=null")
+    (tmp_path / "train.csv").write_text("".join(f"{path},0\n" for path in sorted((out / "test").glob("*.mp4"))[:2]))
+    for command in (
+        ("index", out / "test", "--model", "demo-mm", "--out", tmp_path / "index", "--quiet"),
+        ("search", tmp_path / "index", "a red heart", "--model", "demo-mm"),
+        ("merge", "demo-mm", "demo-mm", "--out", tmp_path / "merged"),
+        ("train", "demo/classifier", *options, "data.train=train.csv", "data.labels=12", "--data-root", tmp_path)
+        + ("--output-dir", tmp_path / "run", "--start-from", "demo-classifier", "-q"),
+    ):
+        result = run(*command)
+        assert result.returncode == 0, result.stderr
+    assert "started from demo-classifier" in (tmp_path / "run/final/README.md").read_text()
+
+
+def test_a_folder_of_that_name_comes_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert resolve_demo_name("demo-mm") == str(internvideo_hf.demo_path("demo-mm"))
+    (tmp_path / "demo-mm").mkdir()
+    assert resolve_demo_name("demo-mm") == "demo-mm" and resolve_demo_name("owner/model") == "owner/model"
 
 
 def test_an_output_that_is_a_file_is_refused(tmp_path):

@@ -80,6 +80,8 @@ def test_a_dual_encoder_comes_with_its_own_words_and_is_scored(name, data, tmp_p
     final = run(name, data, tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(final)
     assert len(tokenizer) < 800 and tokenizer.model_max_length == 32
+    saved = json.loads((final / "tokenizer.json").read_text())
+    assert saved["truncation"] is None and saved["padding"] is None  # no traces of the last batch
     scores = demo_scores(final, data)
     assert set(scores) == {"clips", "first frame"}
     for found in scores.values():

@@ -1,8 +1,9 @@
-"""How a training run becomes one of the package's models: `python -m internvideo_hf.demo.packing RUN OUT`."""
+"""How training runs become one of the package's models: `python -m internvideo_hf.demo.packing RUN ... OUT`."""
 
 import argparse
 import hashlib
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -15,24 +16,29 @@ CHECKSUMS = "SHA256SUMS"
 WEIGHTS = "model.safetensors"
 
 
-def pack(run: str | Path, out: str | Path, *, overwrite: bool = False) -> None:
-    """Copy the final model of a run with what tells of it, its weights in half precision, and sums of all files.
+def pack(runs: Sequence[str | Path], out: str | Path, *, overwrite: bool = False) -> None:
+    """Copy the final model of the last run, its weights in half precision, what tells of all runs, and sums of files.
 
     The model computes in float32 all the same: its configuration says so. `sha256sum -c SHA256SUMS`, in the folder,
     checks it.
 
     Args:
-        run: the folder of a run of `internvideo train` that has ended.
+        runs: the folders of runs of `internvideo train` that have ended, each started from the one before. Of those
+            before the last, recipe and log are kept as recipe-NAME.yaml and log-NAME.jsonl, NAME being the folder's.
         out: the folder to write; its README.md is kept where there is one, since people write it.
         overwrite: replace the model that is there.
 
     Raises:
         FileExistsError: if `out` holds something else, or a model, and `overwrite` is not set.
-        OSError: if the run has not ended, or something cannot be read or written.
+        OSError: if a run has not ended, or something cannot be read or written.
     """
-    run, out = Path(run), Path(out)
-    if not (run / FINAL / WEIGHTS).is_file():
-        raise FileNotFoundError(f"{run} holds no {FINAL}/{WEIGHTS}: the run has not ended. Run it to its end first.")
+    *earlier, run = map(Path, runs)
+    out = Path(out)
+    for each in (*earlier, run):
+        if not (each / FINAL / WEIGHTS).is_file():
+            raise FileNotFoundError(
+                f"{each} holds no {FINAL}/{WEIGHTS}: the run has not ended. Run it to its end first."
+            )
     check_replaceable(out, overwrite)
     card = next(path for path in (out / "README.md", run / FINAL / "README.md") if path.is_file())
     with whole_folder(out) as folder:
@@ -40,6 +46,9 @@ def pack(run: str | Path, out: str | Path, *, overwrite: bool = False) -> None:
         save_safetensors(load_file(run / FINAL / WEIGHTS), folder / WEIGHTS, torch.float16)
         for file in (card, run / RECIPE, run / LOG):
             shutil.copy(file, folder)
+        for stage in earlier:
+            for file in map(Path, (RECIPE, LOG)):
+                shutil.copy(stage / file, folder / f"{file.stem}-{stage.name}{file.suffix}")
         write_checksums(folder)
 
 
@@ -51,13 +60,13 @@ def write_checksums(folder: Path) -> None:
 
 
 def main() -> None:
-    """Pack the final model of a run as the package holds it."""
+    """Pack the final model of the last run as the package holds it, with recipes and logs of all."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("run", help="the folder of a run of `internvideo train`")
+    parser.add_argument("runs", nargs="+", help="the folders of runs of `internvideo train`, in their order")
     parser.add_argument("out", help="the folder to write")
     parser.add_argument("--overwrite", action="store_true", help="replace the model that is there")
     options = parser.parse_args()
-    pack(options.run, options.out, overwrite=options.overwrite)
+    pack(options.runs, options.out, overwrite=options.overwrite)
 
 
 if __name__ == "__main__":

@@ -22,10 +22,11 @@ from internvideo_hf.data.synthetic import (
     write_clip,
 )
 from internvideo_hf.demo.weights import demo_path
-from internvideo_hf.pictures import FAINT, FONT_SIZE, GAP, INK, LINE, PAPER, fitted
+from internvideo_hf.pictures import FAINT, FONT_SIZE, GAP, INK, LINE, MISSING, PAPER, fitted
 from internvideo_hf.retrieval.hits import Hits
 from internvideo_hf.retrieval.index import VideoIndex
 from internvideo_hf.video import VideoReader
+from internvideo_hf.video.errors import VideoDecodeError
 
 LIMITS = (
     "These small models know the drawn shapes of `internvideo make-demo-data` only; what they say of other videos "
@@ -76,12 +77,12 @@ class Labelled:
     answers: dict[str, Answer]
 
 
-def draw_clips(folder: Path, clips: int, seed: int = 0, on_done: Callable[[], object] = lambda: None) -> list[Clip]:
+def draw_clips(folder: Path, clips: int, seed: int, on_done: Callable[[], object] = lambda: None) -> list[Clip]:
     """Write clips of compositions that the models have not seen, `folder/test/00000.mp4` and so on.
 
     Args:
         clips: how many, from 1 on; their actions take turns.
-        seed: at least 0; another one, other clips. Those that the models were trained on have seed 0.
+        seed: at least 0; another one, other clips. Those of seed 0 are the test clips of the models' cards.
         on_done: is called after each.
 
     Raises:
@@ -147,17 +148,20 @@ class Labeller:
         return Labelled(video, None if clip is None else canonical_caption(clip), answers)
 
 
-def search(videos: Sequence[str], sentences: Sequence[str], top_k: int = 3) -> list[Hits]:
-    """Index videos by demo-mm, in memory, and search them for each sentence.
+def search(labelled: Sequence[Labelled], top_k: int = 3) -> list[Hits]:
+    """Index videos by demo-mm, in memory, and search them for the sentence that is true of each.
 
     Args:
-        videos: files.
-        sentences: what to look for.
-        top_k: hits of each.
+        labelled: videos whose truth is known.
+        top_k: hits of each search.
+
+    Raises:
+        VideoDecodeError: if a video cannot be read any more.
     """
     index = VideoIndex(demo_path("demo-mm"))
-    index.add(videos)
-    return [index.search(sentence, top_k=top_k) for sentence in sentences]
+    for failure in index.add([entry.video for entry in labelled]).failures:
+        raise failure
+    return [index.search(entry.truth, top_k=top_k) for entry in labelled]
 
 
 def label_table(labelled: Sequence[Labelled]) -> str:
@@ -178,10 +182,10 @@ def label_table(labelled: Sequence[Labelled]) -> str:
     return "\n".join(lines)
 
 
-def search_table(found: Sequence[Hits], videos: Sequence[str]) -> str:
-    """The first hit of each sentence, which is true of the video in the same place."""
+def search_table(found: Sequence[Hits], labelled: Sequence[Labelled]) -> str:
+    """The first hit of each search of `search`, a sentence a line."""
     rows = [["search", "first hit", "cosine"]]
-    true = [hits[0].video == os.path.abspath(video) for hits, video in zip(found, videos, strict=True)]
+    true = [hits[0].video == os.path.abspath(entry.video) for hits, entry in zip(found, labelled, strict=True)]
     for hits, is_true in zip(found, true, strict=True):
         rows.append([hits.query, f"{'+' if is_true else '-'} {Path(hits[0].video).name}", f"{hits[0].similarity:.3f}"])
     return f"{_aligned(rows)}\n+ that clip, - another one; {sum(true)} of {len(true)} found."
@@ -195,8 +199,7 @@ def _aligned(rows: Sequence[Sequence[str]]) -> str:
 def contact_sheet(labelled: Sequence[Labelled]) -> Image.Image:
     """Draw frames of each video in a row, and beside them the truth and what the models say: green right, red wrong.
 
-    Raises:
-        VideoDecodeError: if a video cannot be read.
+    Frames that cannot be read, though a model has answered by others, are left grey.
     """
     font = ImageFont.load_default(FONT_SIZE)
     width, height = GAP + _FRAMES * (_FRAME + 2) + GAP + _TEXT, _FRAME + GAP
@@ -213,11 +216,15 @@ def contact_sheet(labelled: Sequence[Labelled]) -> Image.Image:
 
 
 def _frames(video: str) -> list[Image.Image]:
+    pictures = []
     with VideoReader(video) as reader:
-        frames = reader.read(np.linspace(0, reader.num_frames - 1, _FRAMES).round().astype(int).tolist())
-    pictures = [Image.fromarray(frame) for frame in frames]
-    for picture in pictures:
-        picture.thumbnail((_FRAME, _FRAME), Image.Resampling.LANCZOS)
+        for index in np.linspace(0, reader.num_frames - 1, _FRAMES).round().astype(int).tolist():
+            try:
+                picture = Image.fromarray(reader.read([index])[0])
+            except VideoDecodeError:
+                picture = Image.new("RGB", (_FRAME, _FRAME), MISSING)
+            picture.thumbnail((_FRAME, _FRAME), Image.Resampling.LANCZOS)
+            pictures.append(picture)
     return pictures
 
 

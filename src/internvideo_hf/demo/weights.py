@@ -23,3 +23,12 @@ def demo_path(name: str) -> Path:
         ValueError: if there is no such model.
     """
     return choose(DEMO_MODELS, name, "name")
+
+
+def resolve_demo_name(model: str | Path) -> str:
+    """The folder of the model that comes with the package by this name; any other folder or name as it is.
+
+    A folder of this name, where the program runs, comes first.
+    """
+    is_demo = str(model) in DEMO_MODELS and not Path(model).exists()
+    return str(DEMO_MODELS[str(model)] if is_demo else model)

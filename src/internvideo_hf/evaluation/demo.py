@@ -134,11 +134,11 @@ def _clips(data_root: Path, split: str) -> list[Clip]:
 def main() -> None:
     """Print the scores of a model as a table."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("model", help="the folder of a model")
+    parser.add_argument("model", help="the folder of a model, or demo-mm, demo-classifier")
     parser.add_argument("data_root", help="the folder of the data set")
     parser.add_argument("--split", default="test", choices=SPLITS)
     options = parser.parse_args()
-    for kind, scores in demo_scores(options.model, options.data_root, options.split).items():
+    for kind, scores in demo_scores(resolve_demo_name(options.model), options.data_root, options.split).items():
         print(f"{options.split}, {kind}: " + ", ".join(f"{name} {value:.1f}" for name, value in scores.items()))
 
 
