@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from internvideo_hf.data.synthetic import ACTIONS
 from internvideo_hf.evaluation.demo import demo_scores
 from internvideo_hf.training.recipes import load_recipe
 from internvideo_hf.training_run import train
@@ -53,21 +54,21 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--changes", nargs="*", default=[], help="values of both recipes to change")
     options = parser.parse_args()
+    if options.labels < len(ACTIONS):
+        parser.error(f"--labels {options.labels}: each of the {len(ACTIONS)} actions needs one.")
     pretrained = train(
         load_recipe("demo/mae_pretrain", options.changes), options.data, options.out / "pretrain", quiet=True
     )
 
-    few = f"train_{options.labels}.jsonl"
+    few = (options.out / f"train_{options.labels}.jsonl").resolve()
     lines = (options.data / "train.jsonl").read_text().splitlines(keepends=True)
-    (options.data / few).write_text("".join(lines[: options.labels]))
+    few.write_text("".join(lines[: options.labels]))
     starts = {"pretrained": str(pretrained), "random": "random"}
-    # Smaller rates for the first layers keep what they know, and hold back those that know nothing.
-    rates = {"pretrained": [], "random": ["training.layer_decay=1.0"]}
     curves = {arm: [] for arm in ARMS}
     scores = {arm: [] for arm in ARMS}
     for seed in options.seeds:
         for arm, start in starts.items():
-            changes = [f"data.train={few}", f"training.seed={seed}", f"training.data_seed={seed}", *rates[arm]]
+            changes = [f"data.train={few}", f"training.seed={seed}", f"training.data_seed={seed}"]
             run = options.out / f"{arm}-{options.labels}-{seed}"
             final = train(
                 load_recipe("demo/mae_finetune", [*changes, *options.changes]),

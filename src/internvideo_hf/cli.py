@@ -470,7 +470,9 @@ def search(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="The folder for the clips and the contact sheet.")] = Path("demo"),
-    clips: Annotated[int, typer.Option(min=1, max=240, help="Clips to draw, each with something else in it.")] = 12,
+    clips: Annotated[
+        int, typer.Option(min=1, max=240, help="Clips to draw, each with something else in it; none with --video.")
+    ] = 12,
     seed: Annotated[int, typer.Option(min=1, help="Another seed, other clips.")] = 1,
     video: Annotated[
         list[str] | None,

@@ -76,7 +76,7 @@ def train(
     torch.manual_seed(args.seed)  # the weights that are drawn
     labels = class_names(recipe, data_root)
     num_labels = labels if isinstance(labels, int) else len(labels or [])
-    tokenizer = make_tokenizer(recipe, data_root)
+    tokenizer = make_tokenizer(recipe, data_root, start)
     model = _model(recipe, labels, start, None if tokenizer is None else len(tokenizer))
     processor = _processor(recipe, model)
     trained = _adapted(recipe, model)

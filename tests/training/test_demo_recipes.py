@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
+import internvideo_hf
 from internvideo_hf.conversion.errors import CheckpointError
 from internvideo_hf.conversion.starting import start_from
 from internvideo_hf.data.synthetic import make_data_set
@@ -103,6 +104,18 @@ def test_masked_pretraining_and_what_comes_of_it(data, tmp_path):
     assert set(scores["clips"]) == {"action"}
     log = [json.loads(line) for line in (final.parent / "log.jsonl").read_text().splitlines()]
     assert any("eval_top-1" in entry for entry in log)
+
+
+def test_a_dual_encoder_keeps_the_words_that_it_starts_with(data, tmp_path):
+    start = internvideo_hf.demo_path("demo-mm")
+    final = run("mm", data, tmp_path, start)
+    assert (final / "tokenizer.json").read_bytes() == (start / "tokenizer.json").read_bytes()
+    words = make_tokenizer(load_recipe("demo/mm"), data, start).get_vocab()
+    assert (
+        words
+        == AutoTokenizer.from_pretrained(start).get_vocab()
+        != make_tokenizer(load_recipe("demo/mm"), data).get_vocab()
+    )
 
 
 def test_an_unknown_split_is_refused(data):

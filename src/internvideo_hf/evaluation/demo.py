@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForVideoClassification,
 
 from internvideo_hf.auto import load_whole
 from internvideo_hf.data.synthetic import ACTIONS, BACKGROUNDS, COLOURS, SHAPES, SIZES, SPLITS, Clip, canonical_caption
+from internvideo_hf.demo.weights import resolve_demo_name
 from internvideo_hf.evaluation.metrics import retrieval_recalls
 from internvideo_hf.video.choice import choose
 from internvideo_hf.video.reader import VideoReader

@@ -217,8 +217,13 @@ def embed_captions(
     return vectors.cpu().numpy()[rows]
 
 
-def make_tokenizer(recipe: Recipe, data_root: Path) -> CLIPTokenizer | None:
+def make_tokenizer(recipe: Recipe, data_root: Path, start: str | Path | None = None) -> CLIPTokenizer | None:
     """Make the tokenizer of the captions' own vocabulary; None where the recipe wants all of CLIP's.
+
+    Args:
+        recipe: says where the captions are.
+        data_root: the folder that they are in.
+        start: what the model starts from. A dual encoder's folder brings the words that its embeddings are of.
 
     Raises:
         RecipeError: if the captions are in shards.
@@ -226,6 +231,8 @@ def make_tokenizer(recipe: Recipe, data_root: Path) -> CLIPTokenizer | None:
     """
     if recipe.model.vocabulary is None:
         return None
+    if start is not None and (Path(start) / "tokenizer.json").is_file():
+        return CLIPTokenizer.from_pretrained(start)
     path, data = data_root / recipe.data.train, recipe.data
     if path.is_dir():
         raise RecipeError(f"model.vocabulary=captions needs a list of videos, and {path} is a folder. Set it to null.")
