@@ -39,8 +39,10 @@ def draw(curves: dict[str, list[list[tuple[float, float]]]], path: Path, labels:
         values = np.array([[value for _, value in run] for run in runs])
         axes.plot(steps, values.mean(axis=0), label=ARMS[arm])
         axes.fill_between(steps, values.min(axis=0), values.max(axis=0), alpha=0.2)
-    axes.axhline(100 / 12, color="grey", linestyle=":", label="chance")
-    axes.set(title=f"12 actions, {labels} labels, unseen compositions (val)", xlabel="step", ylabel="top-1, %")
+    axes.axhline(100 / len(ACTIONS), color="grey", linestyle=":", label="chance")
+    axes.set(
+        title=f"{len(ACTIONS)} actions, {labels} labels, unseen compositions (val)", xlabel="step", ylabel="top-1, %"
+    )
     axes.legend()
     figure.savefig(path, dpi=120)
 
@@ -50,18 +52,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("data", type=Path, help="the folder that `internvideo make-demo-data` wrote")
     parser.add_argument("out", type=Path, help="the folder for the runs")
-    parser.add_argument("--labels", type=int, default=1200, help="labelled clips, twelve or more")
+    parser.add_argument("--labels", type=int, default=1200, help="labelled clips, a multiple of 12")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--changes", nargs="*", default=[], help="values of both recipes to change")
     options = parser.parse_args()
-    if options.labels < len(ACTIONS):
-        parser.error(f"--labels {options.labels}: each of the {len(ACTIONS)} actions needs one.")
+    try:
+        lines = (options.data / "train.jsonl").read_text().splitlines(keepends=True)
+    except OSError as error:
+        parser.error(f"{options.data} is no folder of `internvideo make-demo-data`: {error}")
+    if options.labels < 1 or options.labels % len(ACTIONS) or options.labels > len(lines):
+        parser.error(
+            f"--labels {options.labels}: a multiple of {len(ACTIONS)}, {len(lines)} at most, has as many of each."
+        )
     pretrained = train(
         load_recipe("demo/mae_pretrain", options.changes), options.data, options.out / "pretrain", quiet=True
     )
 
     few = (options.out / f"train_{options.labels}.jsonl").resolve()
-    lines = (options.data / "train.jsonl").read_text().splitlines(keepends=True)
     few.write_text("".join(lines[: options.labels]))
     starts = {"pretrained": str(pretrained), "random": "random"}
     curves = {arm: [] for arm in ARMS}

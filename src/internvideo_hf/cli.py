@@ -476,7 +476,7 @@ def demo(
     seed: Annotated[int, typer.Option(min=1, help="Another seed, other clips.")] = 1,
     video: Annotated[
         list[str] | None,
-        typer.Option(help="A video of yours (file or address) to label instead of drawn ones; several are allowed."),
+        typer.Option(help="A video of yours to label instead (file, folder of frames, address); several are allowed."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     quiet: Quiet = False,
@@ -531,7 +531,7 @@ def demo(
 def make_demo_data(
     out: Annotated[Path, typer.Argument(help="The folder to write.")],
     clips: Annotated[
-        int, typer.Option(min=1, help="Videos to train on; those to evaluate on come besides, 720 from 4000 on.")
+        int, typer.Option(min=12, help="Videos to train on; those to evaluate on come besides, 720 from 4000 on.")
     ] = 4000,
     seed: Annotated[int, typer.Option(min=0, help="Another seed, other videos.")] = 0,
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes; one for each core by default.")] = None,

@@ -40,6 +40,15 @@ def test_a_run_is_packed_with_its_recipe_log_and_sums(tmp_path):
     assert (out / "README.md").read_text() == "a card that somebody wrote"
 
 
+def test_wrong_runs_are_refused(tmp_path):
+    for runs in ([], [tmp_path / "a/run", tmp_path / "b/run"]):
+        with pytest.raises(ValueError, match="different names"):
+            pack(runs, tmp_path / "out")
+    wrong = [sys.executable, "-m", "internvideo_hf.demo.packing", tmp_path / "none", tmp_path / "out"]
+    result = subprocess.run(wrong, capture_output=True, text=True)
+    assert result.returncode == 2 and "no run of `train`" in result.stderr and "Traceback" not in result.stderr
+
+
 def test_a_run_that_has_not_ended_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="has not ended"):
         pack([tmp_path], tmp_path / "out")

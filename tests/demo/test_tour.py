@@ -24,7 +24,7 @@ def shown(tmp_path_factory):
 
 def test_every_clip_is_a_line_with_labels_scores_and_truth(shown):
     out, result = shown
-    assert result.returncode == 0, result.stderr
+    assert result.returncode == 0 and not result.stderr, result.stderr
     lines = result.stdout.splitlines()
     assert lines[0].split() == ["clip", "action", "colour", "shape", "background", "truth"]
     for line, action in zip(lines[1:13], ACTIONS, strict=True):
@@ -56,6 +56,17 @@ def test_another_seed_draws_other_clips_and_none_of_training(tmp_path):
     assert files[0] != files[1]
     result = run("demo", "--out", tmp_path / "out", "--seed", 0)
     assert result.returncode == 2 and "--seed" in result.stderr and not (tmp_path / "out").exists()
+
+
+def test_clips_of_before_are_replaced_and_other_videos_are_not(tmp_path):
+    for count, seed in ((3, 1), (2, 2)):
+        clips = tour.draw_clips(tmp_path / "out", count, seed)
+        assert [f"test/{path.name}" for path in sorted((tmp_path / "out/test").iterdir())] == [c.video for c in clips]
+    mine = tmp_path / "mine/test/00000.mp4"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    result = run("demo", "--out", tmp_path / "mine", "--clips", 1)
+    assert result.returncode == 2 and "no demo has drawn" in result.stderr and mine.read_text() == "mine"
 
 
 def test_json_holds_the_same(tmp_path):

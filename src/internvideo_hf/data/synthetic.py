@@ -37,6 +37,8 @@ SPLITS = ("train", "val", "test", "hard")
 """In the order of their files; see the module for what is in which."""
 SETTINGS = "settings.json"
 """What a folder with the data set was made with; no other folder has it."""
+ATTRIBUTES_LIST = "attributes.jsonl"
+"""What each clip shows: a line for each, with the fields of `Clip`."""
 
 _CONSTRUCTION = 2  # to be counted up when clips come to look different, or their sentences to read differently
 _UNFINISHED = ".unfinished-"  # before the name of a file that is being written
@@ -319,7 +321,13 @@ def clip_at(split: str, index: int, seed: int = 0) -> Clip:
         split: One of `SPLITS`.
         index: From 0.
         seed: At least 0.
+
+    Raises:
+        ValueError: If the split is unknown, or a number is negative.
     """
+    choose(dict.fromkeys(SPLITS), split, "split")
+    if index < 0 or seed < 0:
+        raise ValueError(f"index={index} and seed={seed} must be at least 0.")
     turn, label = divmod(index, len(ACTIONS))
     action = list(ACTIONS)[label]
     pairs = [(s, c) for s in SHAPES for c in COLOURS if split_of(s, c, action) == split]
@@ -696,7 +704,7 @@ def _write_lists(out: Path, planned: list[Clip], seed: int) -> None:
         write(f"{split}.jsonl", (_row(clip, canonical_caption(clip)) for clip in planned if clip.split == split))
     in_training = (clip for clip in planned if clip.split == "train")
     write("train_captions.jsonl", (_row(clip, caption) for clip in in_training for caption in captions(clip, seed)))
-    write("attributes.jsonl", ({"video": c.video, **asdict(c), "captions": captions(c, seed)} for c in planned))
+    write(ATTRIBUTES_LIST, ({"video": c.video, **asdict(c), "captions": captions(c, seed)} for c in planned))
     _write(out / "labels.txt", "".join(f"{name}\n" for name in ACTIONS))
 
 

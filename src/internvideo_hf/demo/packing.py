@@ -30,17 +30,18 @@ def pack(runs: Sequence[str | Path], out: str | Path, *, overwrite: bool = False
 
     Raises:
         FileExistsError: if `out` holds something else, or a model, and `overwrite` is not set.
+        ValueError: if there is no run, or two have folders of the same name.
         OSError: if a run has not ended, or something cannot be read or written.
     """
-    *earlier, run = map(Path, runs)
-    out = Path(out)
-    for each in (*earlier, run):
+    folders, out = [Path(run).resolve() for run in runs], Path(out)
+    if not folders or len({folder.name for folder in folders}) < len(folders):
+        raise ValueError(f"Give one run or several, in folders of different names; got {[*map(str, runs)]}.")
+    *earlier, run = folders
+    for each in folders:
         if not (each / FINAL / WEIGHTS).is_file():
-            raise FileNotFoundError(
-                f"{each} holds no {FINAL}/{WEIGHTS}: the run has not ended. Run it to its end first."
-            )
+            raise FileNotFoundError(f"{each} holds no {FINAL}/{WEIGHTS}: it is no run of `train`, or has not ended.")
     check_replaceable(out, overwrite)
-    card = next(path for path in (out / "README.md", run / FINAL / "README.md") if path.is_file())
+    card = out / "README.md" if (out / "README.md").is_file() else run / FINAL / "README.md"
     with whole_folder(out) as folder:
         shutil.copytree(run / FINAL, folder, dirs_exist_ok=True)
         save_safetensors(load_file(run / FINAL / WEIGHTS), folder / WEIGHTS, torch.float16)
@@ -66,7 +67,10 @@ def main() -> None:
     parser.add_argument("out", help="the folder to write")
     parser.add_argument("--overwrite", action="store_true", help="replace the model that is there")
     options = parser.parse_args()
-    pack(options.runs, options.out, overwrite=options.overwrite)
+    try:
+        pack(options.runs, options.out, overwrite=options.overwrite)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

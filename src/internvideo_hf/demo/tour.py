@@ -1,9 +1,11 @@
 """A tour of what the package does, by the models that come with it: clips are drawn, labelled, and searched."""
 
+import json
 import os
 import re
+import textwrap
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from transformers import AutoModel, AutoModelForVideoClassification, AutoProcess
 
 from internvideo_hf.auto import load_whole
 from internvideo_hf.data.synthetic import (
+    ATTRIBUTES_LIST,
     BACKGROUNDS,
     COLOURS,
     SETTINGS,
@@ -38,7 +41,7 @@ WORDS = {"colour": COLOURS, "shape": SHAPES, "background": BACKGROUNDS}
 """What demo-mm is asked about, and the words to choose from. The action is the classifier's to tell."""
 
 _SENTENCES = 24  # around each word; the words beside it are others in each
-_FRAMES, _FRAME, _TEXT = 6, 96, 480  # of the sheet: frames of a clip, pixels of a side, pixels of the text beside
+_FRAMES, _FRAME, _TEXT = 6, 96, 580  # of the sheet: frames of a clip, pixels of a side, pixels of the text beside
 _INKS = {"+": (20, 120, 50), "-": (180, 30, 30), "": FAINT}  # by the mark of an answer
 
 
@@ -78,7 +81,9 @@ class Labelled:
 
 
 def draw_clips(folder: Path, clips: int, seed: int, on_done: Callable[[], object] = lambda: None) -> list[Clip]:
-    """Write clips of compositions that the models have not seen, `folder/test/00000.mp4` and so on.
+    """Write clips of unseen compositions, `folder/test/00000.mp4` and so on, and beside them a list of what they show.
+
+    Clips that an earlier call left in the folder are replaced.
 
     Args:
         clips: how many, from 1 on; their actions take turns.
@@ -86,12 +91,19 @@ def draw_clips(folder: Path, clips: int, seed: int, on_done: Callable[[], object
         on_done: is called after each.
 
     Raises:
-        FileExistsError: if the folder holds a data set, whose clips these would replace.
+        FileExistsError: if the folder holds other videos, which these would replace.
         OSError: if they cannot be written.
     """
-    if (folder / SETTINGS).exists():
-        raise FileExistsError(f"{folder} holds a data set, whose clips would be overwritten. Give another.")
+    there, listed = folder / "test", folder / ATTRIBUTES_LIST
+    if (folder / SETTINGS).exists() or (there.exists() and not listed.exists()):
+        raise FileExistsError(
+            f"{folder} holds videos that no demo has drawn. They would be overwritten; give another."
+        )
     drawn = [clip_at("test", index, seed) for index in range(clips)]
+    for path in there.glob("*.mp4"):
+        path.unlink()
+    folder.mkdir(parents=True, exist_ok=True)
+    listed.write_text("".join(f"{json.dumps(asdict(clip))}\n" for clip in drawn), encoding="utf-8")
     for clip in drawn:
         path = folder / clip.video
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -177,7 +189,8 @@ def label_table(labelled: Sequence[Labelled]) -> str:
         right = {name: sum(entry.answers[name].mark == "+" for entry in labelled) for name in names}
         told = ", ".join(f"{name} {count}" for name, count in right.items())
         lines.append(
-            f"+ right, - wrong; right of {len(labelled)}: {told}. The action says demo-classifier, the rest demo-mm."
+            f"+ right, - wrong; right of {len(labelled)}: {told}. The action says demo-classifier, the rest demo-mm, "
+            "which can hardly tell shapes apart."
         )
     return "\n".join(lines)
 
@@ -203,15 +216,22 @@ def contact_sheet(labelled: Sequence[Labelled]) -> Image.Image:
     """
     font = ImageFont.load_default(FONT_SIZE)
     width, height = GAP + _FRAMES * (_FRAME + 2) + GAP + _TEXT, _FRAME + GAP
-    sheet = Image.new("RGB", (width, GAP + len(labelled) * height), PAPER)
+    limits = textwrap.wrap(LIMITS, 120)
+    foot = GAP + len(labelled) * height
+    sheet = Image.new("RGB", (width, foot + len(limits) * LINE + GAP), PAPER)
     draw = ImageDraw.Draw(sheet)
     for row, entry in enumerate(labelled):
         top = GAP + row * height
         for column, frame in enumerate(_frames(entry.video)):
             sheet.paste(frame, (GAP + column * (_FRAME + 2), top))
-        answers = [(f"{name}: {a.label} ({a.score:.0%})", _INKS[a.mark]) for name, a in entry.answers.items()]
-        for line, (text, ink) in enumerate([(entry.truth or Path(entry.video).name, INK), *answers]):
+        answers = [
+            (f"{a.mark} {name}: {a.label} ({a.score:.0%})".strip(), _INKS[a.mark]) for name, a in entry.answers.items()
+        ]
+        title = ": ".join(filter(None, (Path(entry.video).name, entry.truth)))
+        for line, (text, ink) in enumerate([(title, INK), *answers]):
             draw.text((width - _TEXT, top + line * LINE), fitted(text, font, _TEXT - GAP), ink, font)
+    for line, text in enumerate(limits):
+        draw.text((GAP, foot + line * LINE), text, INK, font)
     return sheet
 
 

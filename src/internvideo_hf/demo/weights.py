@@ -22,7 +22,7 @@ def demo_path(name: str) -> Path:
     Raises:
         ValueError: if there is no such model.
     """
-    return choose(DEMO_MODELS, name, "name")
+    return choose(DEMO_MODELS, name, "model of the demo")
 
 
 def resolve_demo_name(model: str | Path) -> str:
@@ -30,5 +30,5 @@ def resolve_demo_name(model: str | Path) -> str:
 
     A folder of this name, where the program runs, comes first.
     """
-    is_demo = str(model) in DEMO_MODELS and not Path(model).exists()
+    is_demo = str(model) in DEMO_MODELS and not Path(model).is_dir()
     return str(DEMO_MODELS[str(model)] if is_demo else model)

@@ -12,8 +12,18 @@ import torch
 from transformers import AutoConfig, AutoModel, AutoModelForVideoClassification, AutoProcessor, AutoVideoProcessor
 
 from internvideo_hf.auto import load_whole
-from internvideo_hf.data.synthetic import ACTIONS, BACKGROUNDS, COLOURS, SHAPES, SIZES, SPLITS, Clip, canonical_caption
-from internvideo_hf.demo.weights import resolve_demo_name
+from internvideo_hf.data.synthetic import (
+    ACTIONS,
+    ATTRIBUTES_LIST,
+    BACKGROUNDS,
+    COLOURS,
+    SHAPES,
+    SIZES,
+    SPLITS,
+    Clip,
+    canonical_caption,
+)
+from internvideo_hf.demo.weights import DEMO_MODELS, resolve_demo_name
 from internvideo_hf.evaluation.metrics import retrieval_recalls
 from internvideo_hf.video.choice import choose
 from internvideo_hf.video.reader import VideoReader
@@ -127,7 +137,7 @@ def _first_frame(path: str) -> np.ndarray:
 
 def _clips(data_root: Path, split: str) -> list[Clip]:
     names = [entry.name for entry in fields(Clip)]
-    lines = (data_root / "attributes.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = (data_root / ATTRIBUTES_LIST).read_text(encoding="utf-8").splitlines()
     rows = [row for row in map(json.loads, lines) if row["split"] == split]
     return [Clip(**{name: row[name] for name in names}) for row in rows]
 
@@ -139,7 +149,14 @@ def main() -> None:
     parser.add_argument("data_root", help="the folder of the data set")
     parser.add_argument("--split", default="test", choices=SPLITS)
     options = parser.parse_args()
-    for kind, scores in demo_scores(resolve_demo_name(options.model), options.data_root, options.split).items():
+    model = Path(resolve_demo_name(options.model))
+    if not (model / "config.json").is_file():
+        parser.error(f"{model} is no model's folder, and none of {', '.join(DEMO_MODELS)}.")
+    if not (Path(options.data_root) / ATTRIBUTES_LIST).is_file():
+        parser.error(
+            f"{options.data_root} holds no {ATTRIBUTES_LIST}: `internvideo make-demo-data` makes such a folder."
+        )
+    for kind, scores in demo_scores(model, options.data_root, options.split).items():
         print(f"{options.split}, {kind}: " + ", ".join(f"{name} {value:.1f}" for name, value in scores.items()))
 
 
