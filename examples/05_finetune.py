@@ -39,14 +39,8 @@ drawn = SampleSettings(frames, "viclip_train", view="finetuning", view_options=p
 plain = SampleSettings(frames, processor.sampler, view="processor", view_options={"processor": processor})
 
 # 4. Train. The Trainer is transformers' own, with layer-wise rates, the released schedules and averaged weights.
-args = VideoTrainingArguments(
-    FOLDER / "run",
-    num_train_epochs=1,
-    learning_rate=1e-5,
-    layer_decay=0.75,
-    decay_rule="uniformerv2",
-    eval_strategy="epoch",
-)
+rates = {"learning_rate": 1e-5, "layer_decay": 0.75, "decay_rule": "uniformerv2"}
+args = VideoTrainingArguments(FOLDER / "run", num_train_epochs=1, eval_strategy="epoch", **rates)
 trainer = VideoTrainer(
     model,
     args,

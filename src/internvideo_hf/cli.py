@@ -439,11 +439,11 @@ def search(
     if montage is not None:
         check_picture(montage)
     _quieten_transformers()
+    from internvideo_hf.demo.weights import resolve_demo_name
     from internvideo_hf.retrieval import hits
     from internvideo_hf.retrieval.index import VideoIndex
 
-    if model is not None:
-        model = _known_model(model)
+    model = None if model is None else resolve_demo_name(model)
     gallery = VideoIndex.load(index, model=model, device=_device(device))
     try:
         _known_model(gallery.model)
@@ -531,7 +531,7 @@ def demo(
 def make_demo_data(
     out: Annotated[Path, typer.Argument(help="The folder to write.")],
     clips: Annotated[
-        int, typer.Option(min=12, help="Videos to train on; those to evaluate on come besides, 720 from 4000 on.")
+        int, typer.Option(min=1, help="Videos to train on; those to evaluate on come besides, 720 from 4000 on.")
     ] = 4000,
     seed: Annotated[int, typer.Option(min=0, help="Another seed, other videos.")] = 0,
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes; one for each core by default.")] = None,

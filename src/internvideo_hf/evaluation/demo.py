@@ -23,7 +23,6 @@ from internvideo_hf.data.synthetic import (
     Clip,
     canonical_caption,
 )
-from internvideo_hf.demo.weights import DEMO_MODELS, resolve_demo_name
 from internvideo_hf.evaluation.metrics import retrieval_recalls
 from internvideo_hf.video.choice import choose
 from internvideo_hf.video.reader import VideoReader
@@ -145,18 +144,17 @@ def _clips(data_root: Path, split: str) -> list[Clip]:
 def main() -> None:
     """Print the scores of a model as a table."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("model", help="the folder of a model, or demo-mm, demo-classifier")
+    parser.add_argument("model", help="the folder of a model")
     parser.add_argument("data_root", help="the folder of the data set")
     parser.add_argument("--split", default="test", choices=SPLITS)
     options = parser.parse_args()
-    model = Path(resolve_demo_name(options.model))
-    if not (model / "config.json").is_file():
-        parser.error(f"{model} is no model's folder, and none of {', '.join(DEMO_MODELS)}.")
+    if not (Path(options.model) / "config.json").is_file():
+        parser.error(f"{options.model} is no model's folder: it holds no config.json.")
     if not (Path(options.data_root) / ATTRIBUTES_LIST).is_file():
         parser.error(
             f"{options.data_root} holds no {ATTRIBUTES_LIST}: `internvideo make-demo-data` makes such a folder."
         )
-    for kind, scores in demo_scores(model, options.data_root, options.split).items():
+    for kind, scores in demo_scores(options.model, options.data_root, options.split).items():
         print(f"{options.split}, {kind}: " + ", ".join(f"{name} {value:.1f}" for name, value in scores.items()))
 
 
