@@ -61,7 +61,9 @@ def test_another_seed_draws_other_clips_and_none_of_training(tmp_path):
 def test_clips_of_before_are_replaced_and_other_videos_are_not(tmp_path):
     for count, seed in ((3, 1), (2, 2)):
         clips = tour.draw_clips(tmp_path / "out", count, seed)
+        (tmp_path / "out/test/mine.mp4").unlink(missing_ok=seed == 1)  # left alone by the second call
         assert [f"test/{path.name}" for path in sorted((tmp_path / "out/test").iterdir())] == [c.video for c in clips]
+        (tmp_path / "out/test/mine.mp4").touch()
     mine = tmp_path / "mine/test/00000.mp4"
     mine.parent.mkdir(parents=True)
     mine.write_text("mine")

@@ -100,10 +100,12 @@ def draw_clips(folder: Path, clips: int, seed: int, on_done: Callable[[], object
             f"{folder} holds videos that no demo has drawn. They would be overwritten; give another."
         )
     drawn = [clip_at("test", index, seed) for index in range(clips)]
-    for path in there.glob("*.mp4"):
-        path.unlink()
+    if listed.exists():
+        for line in listed.read_text(encoding="utf-8").splitlines():
+            (there / Path(json.loads(line)["video"]).name).unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
-    listed.write_text("".join(f"{json.dumps(asdict(clip))}\n" for clip in drawn), encoding="utf-8")
+    rows = [{"video": clip.video, **asdict(clip)} for clip in drawn]
+    listed.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
     for clip in drawn:
         path = folder / clip.video
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -236,16 +238,22 @@ def contact_sheet(labelled: Sequence[Labelled]) -> Image.Image:
 
 
 def _frames(video: str) -> list[Image.Image]:
-    pictures = []
     with VideoReader(video) as reader:
-        for index in np.linspace(0, reader.num_frames - 1, _FRAMES).round().astype(int).tolist():
-            try:
-                picture = Image.fromarray(reader.read([index])[0])
-            except VideoDecodeError:
-                picture = Image.new("RGB", (_FRAME, _FRAME), MISSING)
-            picture.thumbnail((_FRAME, _FRAME), Image.Resampling.LANCZOS)
-            pictures.append(picture)
+        wanted = np.linspace(0, reader.num_frames - 1, _FRAMES).round().astype(int).tolist()
+        try:
+            pictures = [Image.fromarray(frame) for frame in reader.read(wanted)]
+        except VideoDecodeError:  # one by one only then: each would be decoded from its keyframe on
+            pictures = [_frame(reader, index) for index in wanted]
+    for picture in pictures:
+        picture.thumbnail((_FRAME, _FRAME), Image.Resampling.LANCZOS)
     return pictures
+
+
+def _frame(reader: VideoReader, index: int) -> Image.Image:
+    try:
+        return Image.fromarray(reader.read([index])[0])
+    except VideoDecodeError:
+        return Image.new("RGB", (_FRAME, _FRAME), MISSING)
 
 
 def _sentences_around(name: str) -> list[str]:
