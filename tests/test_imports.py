@@ -4,7 +4,7 @@
               pipelines · examples/ · conversion/ (scripts)
     policy    training · evaluation · conversion (engine)
     edge      auto  >  data · processing · recipes
-    maths     models  >  groups · layers · losses · outputs
+    maths     models  >  groups · layers · loading · losses · outputs
     frames    video
 
 A module imports what stands below its layer, and its own package. On top of that: maths never see pixels (`video`,
@@ -34,7 +34,7 @@ SOURCE = ROOT / "src" / PACKAGE
 
 LAYERS = (
     ("video",),
-    ("groups", "layers", "losses", "outputs"),
+    ("groups", "layers", "loading", "losses", "outputs"),
     ("models",),
     ("data", "processing", "recipes"),
     ("auto",),
@@ -45,7 +45,7 @@ HEIGHT = {part: height for height, parts in enumerate(LAYERS) for part in parts}
 APPS = ("demo", "doctor", "evaluation_run", "extraction", "pictures", "reconstruction", "retrieval", "training_run")
 PART_OF = dict.fromkeys(APPS, "cli")
 FRONT_DOOR = ("", "registration")
-MATHS = ("groups", "layers", "losses", "outputs", "models")
+MATHS = ("groups", "layers", "loading", "losses", "outputs", "models")
 PIXELS = ("video", "processing", "data")
 FAMILIES = {"internvideo_mm": {"uniformerv2"}, "internvideo": {"internvideo_mae", "uniformerv2"}}
 

@@ -14,6 +14,10 @@ __version__ = "0.1.0"
 _EXPORTS = {
     "CheckpointError": "internvideo_hf.conversion.errors",
     "FailureLog": "internvideo_hf.data.failures",
+    "InternVideoConfig": "internvideo_hf.models.internvideo.configuration_internvideo",
+    "InternVideoForVideoClassification": "internvideo_hf.models.internvideo.modeling_internvideo",
+    "InternVideoModel": "internvideo_hf.models.internvideo.modeling_internvideo",
+    "InternVideoFusedVideoProcessor": "internvideo_hf.processing.fused_video_processing",
     "InternVideoMAEConfig": "internvideo_hf.models.internvideo_mae.configuration_internvideo_mae",
     "InternVideoMAEForPreTraining": "internvideo_hf.models.internvideo_mae.modeling_internvideo_mae",
     "InternVideoMAEForVideoClassification": "internvideo_hf.models.internvideo_mae.modeling_internvideo_mae",
@@ -48,6 +52,7 @@ _EXPORTS = {
     "convert_checkpoint": "internvideo_hf.conversion",
     "demo_path": "internvideo_hf.demo.weights",
     "evaluate": "internvideo_hf.evaluation_run",
+    "fuse_encoders": "internvideo_hf.conversion",
     "initialize_from_clip": "internvideo_hf.conversion",
     "load_manifest": "internvideo_hf.data.manifests",
     "load_protocol": "internvideo_hf.evaluation.protocols",

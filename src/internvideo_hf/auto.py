@@ -4,7 +4,6 @@ import difflib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any
 
 from huggingface_hub.errors import StrictDataclassError
@@ -20,7 +19,13 @@ from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 from transformers.models.auto.auto_factory import _BaseAutoModelClass
 from transformers.models.auto.modeling_auto import MODEL_FOR_VIDEO_CLASSIFICATION_MAPPING_NAMES
+from transformers.video_processing_utils import BaseVideoProcessor
 
+from internvideo_hf.models.internvideo.configuration_internvideo import InternVideoConfig
+from internvideo_hf.models.internvideo.modeling_internvideo import (
+    InternVideoForVideoClassification,
+    InternVideoModel,
+)
 from internvideo_hf.models.internvideo_mae.configuration_internvideo_mae import InternVideoMAEConfig
 from internvideo_hf.models.internvideo_mae.modeling_internvideo_mae import (
     InternVideoMAEForPreTraining,
@@ -36,6 +41,7 @@ from internvideo_hf.models.uniformerv2.modeling_uniformerv2 import (
 )
 from internvideo_hf.models.viclip.configuration_viclip import ViCLIPConfig, ViCLIPVisionConfig
 from internvideo_hf.models.viclip.modeling_viclip import ViCLIPForVideoClassification, ViCLIPModel, ViCLIPVisionModel
+from internvideo_hf.processing.fused_video_processing import InternVideoFusedVideoProcessor
 from internvideo_hf.processing.processing import InternVideoProcessor
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
 
@@ -48,11 +54,13 @@ class Family:
         config: the configuration class; its `model_type` names the family.
         models: Auto class -> model class.
         processor: the processor of video and text, where the family reads text.
+        video_processor: the processor of videos.
     """
 
     config: type[PreTrainedConfig]
     models: dict[type[_BaseAutoModelClass], type[PreTrainedModel]] = field(default_factory=dict)
     processor: type[InternVideoProcessor] | None = None
+    video_processor: type[BaseVideoProcessor] = InternVideoVideoProcessor
 
 
 FAMILIES = {
@@ -74,26 +82,13 @@ FAMILIES = {
         {AutoModel: ViCLIPModel, AutoModelForVideoClassification: ViCLIPForVideoClassification},
         InternVideoProcessor,
     ),
+    "internvideo": Family(
+        InternVideoConfig,
+        {AutoModel: InternVideoModel, AutoModelForVideoClassification: InternVideoForVideoClassification},
+        video_processor=InternVideoFusedVideoProcessor,
+    ),
     "viclip_vision_model": Family(ViCLIPVisionConfig, {AutoModel: ViCLIPVisionModel}),
 }
-
-
-def load_whole(auto_class: type[_BaseAutoModelClass], model: str | Path) -> PreTrainedModel:
-    """Load a model whose every weight is there: transformers would draw those that are missing, with a remark.
-
-    Raises:
-        ValueError: if weights are missing or misshapen, or the folder holds a model for another task.
-    """
-    loaded, loading = auto_class.from_pretrained(model, output_loading_info=True)
-    gaps = sorted(loading["missing_keys"]) + sorted(str(entry[0]) for entry in loading["mismatched_keys"])
-    if not gaps:
-        return loaded
-    architectures = loaded.config.architectures or []
-    there = {name.split(".")[0] for name in loaded.state_dict() if name not in gaps}
-    if architectures and not there & {name.split(".")[0] for name in gaps}:  # whole parts are missing, not weights
-        raise ValueError(f"{model} holds a {architectures[0]}, and what is needed here is a {type(loaded).__name__}.")
-    more = f" and {len(gaps) - 3} more" if len(gaps) > 3 else ""
-    raise ValueError(f"{model} lacks weights: {', '.join(gaps[:3])}{more}. Convert or download it again.")
 
 
 def why_it_cannot_compare(model: PreTrainedModel, tokenizer: Any) -> str | None:
@@ -157,7 +152,7 @@ def register() -> None:
     """Make transformers' Auto classes know all families; calling it again changes nothing."""
     for model_type, family in FAMILIES.items():
         AutoConfig.register(model_type, family.config, exist_ok=True)
-        AutoVideoProcessor.register(family.config, InternVideoVideoProcessor, exist_ok=True)
+        AutoVideoProcessor.register(family.config, family.video_processor, exist_ok=True)
         for auto_class, model_class in family.models.items():
             auto_class.register(family.config, model_class, exist_ok=True)
         if AutoModelForVideoClassification in family.models:

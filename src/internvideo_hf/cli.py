@@ -124,6 +124,38 @@ def merge(
         typer.echo(f"Wrote the average of {averaged} tensors to {out}; the others are those of {finetuned[0]}.")
 
 
+@app.command()
+def fuse(
+    internvideo_mae: Annotated[str, typer.Argument(help="The folder of a VideoMAE classifier.")],
+    uniformerv2: Annotated[str, typer.Argument(help="The folder of a UniFormerV2 classifier of the same classes.")],
+    out: Annotated[Path, typer.Option(help="The folder to write; it appears whole or not at all.")],
+    adapters_only: Annotated[
+        bool, typer.Option("--adapters-only", help="Refer to the two folders, and leave out what is frozen.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it is there.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make one model of two classifiers, which attend to each other once they are trained to (InternVideo's CMA).
+
+    At first its score is the mean of both, and `internvideo train internvideo/cma_k400 --start-from OUT` trains it.
+    Frames, sizes and statistics stay those of each.
+
+    Example: internvideo fuse vit-h-k400 uniformerv2-l-k400 --out internvideo-k400
+    """
+    internvideo_mae, uniformerv2 = _known_model(internvideo_mae), _known_model(uniformerv2)
+    _quieten_transformers()
+    from internvideo_hf.conversion import fuse_encoders
+
+    model = fuse_encoders(internvideo_mae, uniformerv2, out, adapters_only=adapters_only, overwrite=overwrite)
+    if not quiet:
+        trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+        exchanges = ", ".join(map(str, model.config.exchange_layers))
+        typer.echo(
+            f"Wrote {out}: {model.config.num_labels} classes, exchanges behind the layers {exchanges} of the masked "
+            f"encoder; {trained:,} of {model.num_parameters():,} parameters are to be trained."
+        )
+
+
 @app.command("zero-shot")
 def zero_shot(
     videos: Annotated[list[str], typer.Argument(help="Video files, folders of frames, or http(s) addresses.")],
@@ -157,7 +189,7 @@ def zero_shot(
     _quieten_transformers()
     from transformers import AutoModel, AutoProcessor, pipeline
 
-    from internvideo_hf.auto import load_whole
+    from internvideo_hf.loading import load_whole
 
     answer = pipeline(
         "zero-shot-video-classification",
@@ -194,7 +226,7 @@ def classify(
     _quieten_transformers()
     from transformers import AutoModelForVideoClassification, AutoVideoProcessor, pipeline
 
-    from internvideo_hf.auto import load_whole
+    from internvideo_hf.loading import load_whole
 
     answer = pipeline(
         "multi-view-video-classification",

@@ -18,7 +18,6 @@ from tqdm import tqdm
 from transformers import AutoModel, AutoProcessor
 from transformers.modeling_utils import PreTrainedModel
 
-from internvideo_hf.auto import load_whole
 from internvideo_hf.data.choices import read_questions
 from internvideo_hf.data.dataset import VideoDataset
 from internvideo_hf.data.failures import TooManyFailuresError
@@ -27,6 +26,7 @@ from internvideo_hf.data.samples import Row, SampleSettings
 from internvideo_hf.evaluation.metrics import retrieval_metrics
 from internvideo_hf.evaluation.protocols import Protocol
 from internvideo_hf.evaluation.score_merging import Merged, top_k_accuracy
+from internvideo_hf.loading import load_whole
 from internvideo_hf.processing.post_process import zero_shot_scores
 from internvideo_hf.processing.processing import InternVideoProcessor
 from internvideo_hf.recipes import load_prompts

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoVideoProcessor
 from transformers.modeling_utils import PreTrainedModel
 
-from internvideo_hf.auto import load_whole
+from internvideo_hf.loading import load_whole
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
 from internvideo_hf.video import VideoReader
 
@@ -74,6 +74,11 @@ class FeatureExtractor:
         if window % tubelet:
             raise ValueError(f"window={window} must be a multiple of {tubelet}, the frames of one cube of this model.")
         self.processor: InternVideoVideoProcessor = AutoVideoProcessor.from_pretrained(model)
+        if len(self.processor.branches) > 1:
+            raise ValueError(
+                f"{model} is a fused model, whose two encoders see different frames of a window. Extract the features "
+                "of one of them."
+            )
         self.settings = Settings(_revision(model, self.model), window, stride)
 
     def rows(self, reader: VideoReader, first_row: int = 0) -> Iterator[torch.Tensor]:

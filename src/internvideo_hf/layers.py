@@ -96,17 +96,26 @@ class Attention(nn.Module):
         num_heads: must divide `hidden_size`.
         biases: which of the projections "q", "k", "v" have a bias. One on the keys changes no answer, since the
             softmax does not see what is added to all scores of a query; VideoMAE has none.
+        context_size: width of the tokens attended to, where it is another one.
     """
 
-    def __init__(self, config: PreTrainedConfig, hidden_size: int, num_heads: int, biases: str = "qkv"):
+    def __init__(
+        self,
+        config: PreTrainedConfig,
+        hidden_size: int,
+        num_heads: int,
+        biases: str = "qkv",
+        context_size: int | None = None,
+    ):
         super().__init__()
+        context_size = context_size or hidden_size
         self.config = config
         self.num_heads = num_heads
         self.scaling = (hidden_size // num_heads) ** -0.5
         self.is_causal = False
         self.q_proj = Linear(hidden_size, hidden_size, bias="q" in biases)
-        self.k_proj = Linear(hidden_size, hidden_size, bias="k" in biases)
-        self.v_proj = Linear(hidden_size, hidden_size, bias="v" in biases)
+        self.k_proj = Linear(context_size, hidden_size, bias="k" in biases)
+        self.v_proj = Linear(context_size, hidden_size, bias="v" in biases)
         self.out_proj = Linear(hidden_size, hidden_size)
 
     def forward(
@@ -115,7 +124,7 @@ class Attention(nn.Module):
         """
         Args:
             hidden_states: the queries, `(b, n, c)`.
-            context: the tokens attended to, `(b, m, c)`; `hidden_states` itself where None.
+            context: the tokens attended to, `(b, m, context_size)`; `hidden_states` itself where None.
 
         Returns:
             `(b, n, c)`, and the probabilities `(b, k, n, m)` where the kernel computes them.

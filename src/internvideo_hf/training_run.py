@@ -4,18 +4,25 @@ import math
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from huggingface_hub import ModelCard, ModelCardData
-from transformers import EvalPrediction, PrinterCallback
+from torch.utils.data import Dataset
+from transformers import AutoConfig, AutoVideoProcessor, EvalPrediction, PrinterCallback
+from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import logging
 
 from internvideo_hf.conversion.convert import build_processor
 from internvideo_hf.conversion.starting import start_from
 from internvideo_hf.data.failures import FailureLog
+from internvideo_hf.data.shards import ShardDataset
 from internvideo_hf.evaluation.metrics import retrieval_recalls
+from internvideo_hf.models.internvideo.modeling_internvideo import InternVideoForVideoClassification
+from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
 from internvideo_hf.training.inputs import (
     Processor,
     class_names,
@@ -28,6 +35,7 @@ from internvideo_hf.training.inputs import (
 from internvideo_hf.training.recipes import Recipe, RecipeError, build_model
 from internvideo_hf.training.run_folder import FINAL, RunLog, check_recipe, check_room, write_settings
 from internvideo_hf.training.trainer import VideoTrainer, VideoTrainingArguments, last_checkpoint
+from internvideo_hf.training.trunk_cache import TrunkCache
 
 logger = logging.get_logger(__name__)
 
@@ -74,11 +82,13 @@ def train(
         logger.warning(f"{output_dir} holds a run that has ended; its model is {final}.")
         return final
     torch.manual_seed(args.seed)  # the weights that are drawn
-    labels = class_names(recipe, data_root)
+    labels, start_config = class_names(recipe, data_root), _start_config(recipe, start)
+    if start_config is not None:
+        labels = _same_classes(labels, start_config, start)
     num_labels = labels if isinstance(labels, int) else len(labels or [])
     tokenizer = make_tokenizer(recipe, data_root, start)
-    model = _model(recipe, labels, start, None if tokenizer is None else len(tokenizer))
-    processor = _processor(recipe, model)
+    model = _model(recipe, labels, start, None if tokenizer is None else len(tokenizer), start_config)
+    processor = _processor(recipe, model, None if start_config is None else start)
     trained = _adapted(recipe, model)
     check_room(output_dir, trained, args.ema_decay is not None, args.save_total_limit or 2)
     if tokenizer is not None:
@@ -93,6 +103,8 @@ def train(
     eval_dataset = None
     if recipe.data.validation is not None:
         eval_dataset = make_dataset(recipe, recipe.data.validation, data_root, processor, training=False, **shared)
+    if recipe.data.trunk_cache is not None:
+        train_dataset, eval_dataset = _cached(recipe, data_root, trained, args, train_dataset, eval_dataset, quiet)
     trainer = VideoTrainer(
         trained,
         args,
@@ -164,14 +176,41 @@ def _arguments(recipe: Recipe, output_dir: Path, report_to: str, quiet: bool) ->
     return args
 
 
+def _start_config(recipe: Recipe, start: str | None) -> PreTrainedConfig | None:
+    """The configuration of what training starts from, where the recipe takes it over."""
+    if not recipe.model.config_of_start or start in (None, "random"):
+        return None
+    config = AutoConfig.from_pretrained(start)
+    if config.model_type != recipe.model.family:
+        made = " `internvideo fuse` makes one of two classifiers." if recipe.model.family == "internvideo" else ""
+        raise RecipeError(f"{start} holds a {config.model_type!r} model, expected {recipe.model.family!r}.{made}")
+    return config
+
+
+def _same_classes(labels: list[str] | int | None, config: PreTrainedConfig, start: str) -> list[str]:
+    """The classes of what training starts from, which must be the recipe's, where it names any."""
+    there = list(config.id2label.values())
+    if isinstance(labels, list) and labels != there:
+        raise RecipeError(
+            f"{start} knows {len(there)} classes ({there[0]}, ...), and data.labels names {len(labels)} "
+            f"({labels[0]}, ...). Start from a model of the same classes in the same order, or correct data.labels."
+        )
+    return there
+
+
 def _model(
-    recipe: Recipe, labels: list[str] | int | None, start: str | Path | None, vocabulary_size: int | None
+    recipe: Recipe,
+    labels: list[str] | int | None,
+    start: str | Path | None,
+    vocabulary_size: int | None,
+    start_config: PreTrainedConfig | None,
 ) -> PreTrainedModel:
-    model = build_model(recipe, labels, vocabulary_size)
+    model = build_model(recipe, labels, vocabulary_size, start_config)
     if start is None and recipe.model.start is not None:
         raise RecipeError(
             f"This recipe starts from {recipe.model.start}. Give its folder by --start-from (internvideo convert "
-            "writes it; for CLIP, a folder or file of CLIP's own), or --start-from random to draw all weights."
+            "writes it, or internvideo fuse; for CLIP, a folder or file of CLIP's own), or --start-from random to "
+            "draw all weights."
         )
     return model if start in (None, "random") else start_from(model, start)
 
@@ -190,14 +229,59 @@ def _adapted(recipe: Recipe, model: PreTrainedModel) -> torch.nn.Module:
         raise RecipeError(f"model.lora: {error}; its keys are those of peft's LoraConfig.") from error
 
 
-def _processor(recipe: Recipe, model: PreTrainedModel) -> Processor:
-    processor = build_processor(model.config)
+def _processor(recipe: Recipe, model: PreTrainedModel, start: str | None) -> Processor:
+    """The model's processor, or that of the folder it starts from, with the recipe's options."""
+    processor = build_processor(model.config) if start is None else AutoVideoProcessor.from_pretrained(start)
     videos = video_processor_of(processor)
-    for name, value in recipe.model.processor.items():
-        if not hasattr(type(videos), name):
-            raise RecipeError(f"model.processor.{name} is no option of a {type(videos).__name__}.")
-        setattr(videos, name, value)
+    if len(videos.branches) == 1:
+        _set_options(videos, recipe.model.processor, "model.processor.")
+        return processor
+    for name, options in recipe.model.processor.items():
+        if name not in ("internvideo_mae", "uniformerv2") or not isinstance(options, dict):
+            raise RecipeError(
+                f"model.processor.{name} belongs to one of two encoders: write model.processor.internvideo_mae."
+                f"{name}, or model.processor.uniformerv2.{name}."
+            )
+        _set_options(getattr(videos, name), options, f"model.processor.{name}.")
     return processor
+
+
+def _set_options(videos: InternVideoVideoProcessor, options: dict[str, Any], where: str) -> None:
+    for name, value in options.items():
+        if not hasattr(type(videos), name):
+            raise RecipeError(f"{where}{name} is no option of a {type(videos).__name__}.")
+        setattr(videos, name, value)
+
+
+def _cached(
+    recipe: Recipe,
+    data_root: Path,
+    model: torch.nn.Module,
+    args: VideoTrainingArguments,
+    train_dataset: Dataset,
+    eval_dataset: Dataset | None,
+    quiet: bool,
+) -> tuple[TrunkCache, TrunkCache | None]:
+    """Both lists of videos as the outputs of the model's frozen trunks, computed where they are not there yet."""
+    if not isinstance(model, InternVideoForVideoClassification) or not model.config.freeze_encoders:
+        raise RecipeError("data.trunk_cache needs frozen encoders, and no LoRA: what is trained cannot be kept.")
+    views, folder = recipe.data.trunk_cache.get("views", 1), data_root / recipe.data.trunk_cache["folder"]
+    epochs = math.ceil(args.num_train_epochs)
+    if args.max_steps > 0:
+        epochs = math.ceil(args.max_steps * args.step_batch_size / len(train_dataset))
+    half = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
+    options = {"batch_size": args.eval_batch_size, "workers": args.dataloader_num_workers, "quiet": quiet}
+    options |= {"rank": args.process_index, "world_size": args.world_size}
+    model.to(args.device)
+    caches: list[TrunkCache | None] = []
+    for dataset, drawn in ((train_dataset, min(views, epochs)), (eval_dataset, 1)):
+        if isinstance(dataset, ShardDataset):
+            raise RecipeError("data.trunk_cache needs lists of videos, and these are shards. Set it to null.")
+        caches.append(None if dataset is None else TrunkCache(dataset, model.internvideo, folder, views, half))
+        if dataset is not None:
+            caches[-1].fill(drawn, **options)
+    PartialState().wait_for_everyone()
+    return caches[0], caches[1]
 
 
 def _accuracies(prediction: EvalPrediction) -> dict[str, float]:

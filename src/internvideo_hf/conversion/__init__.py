@@ -3,6 +3,7 @@
 from internvideo_hf.conversion.clip import initialize_from_clip
 from internvideo_hf.conversion.convert import ConversionReport, build_processor, convert_checkpoint
 from internvideo_hf.conversion.errors import CheckpointError
+from internvideo_hf.conversion.fusing import fuse_encoders
 from internvideo_hf.conversion.merging import merge_checkpoints
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "ConversionReport",
     "build_processor",
     "convert_checkpoint",
+    "fuse_encoders",
     "initialize_from_clip",
     "merge_checkpoints",
 ]

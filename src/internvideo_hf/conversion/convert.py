@@ -21,6 +21,7 @@ from internvideo_hf.conversion.loading import load_state_dict
 from internvideo_hf.conversion.released import published, rows_of_file
 from internvideo_hf.conversion.saving import check_replaceable, save_safetensors, whole_folder
 from internvideo_hf.conversion.table import check_complete, convert_state_dict
+from internvideo_hf.processing.fused_video_processing import InternVideoFusedVideoProcessor
 
 # Each family's module has: recognises, normalise, choose_head, known_head, table_for, model_class, config_from,
 # build_processor. Some have `fit`, which re-samples a file's tables for the lengths of the configuration, and
@@ -173,6 +174,10 @@ def build_processor(config: PreTrainedConfig) -> ProcessorMixin | BaseVideoProce
     Raises:
         ValueError: if it is of another one.
     """
+    if config.model_type == "internvideo":  # which nobody released
+        return InternVideoFusedVideoProcessor(
+            build_processor(config.internvideo_mae_config), build_processor(config.uniformerv2_config)
+        )
     if config.model_type not in FAMILIES:
         raise ValueError(f"No processor is known for {config.model_type!r}, expected one of {', '.join(FAMILIES)}.")
     return FAMILIES[config.model_type].build_processor(config)

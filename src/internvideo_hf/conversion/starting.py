@@ -83,7 +83,7 @@ def _take_head(model: PreTrainedModel, trained: PreTrainedModel) -> bool:
             continue
         if rows is not None and tensor.shape[:1] == (len(trained.config.id2label),):
             tensor = tensor[rows]
-        elif name.startswith("classifier."):
+        elif rows is None and name.startswith("classifier."):
             continue  # of other classes: it stays as drawn
         if tensor.shape == own[name].shape:
             own[name].copy_(tensor)

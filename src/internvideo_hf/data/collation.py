@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from internvideo_hf.data.failures import TooManyFailuresError
-from internvideo_hf.data.samples import Sample
+from internvideo_hf.data.samples import PIXELS, Sample
 from internvideo_hf.video.augment import collate_views
 from internvideo_hf.video.mixup import mix_batch
 
-_OF_EACH_VIEW = ("pixel_values_videos", "bool_masked_pos")
+_OF_EACH_VIEW = (PIXELS, "bool_masked_pos")  # how the names end of what each view has for itself
 TARGETS = ("labels", "captions")
 EQUAL_CAPTIONS = ("text", "label")
 
@@ -66,9 +66,10 @@ class VideoCollator:
         """Stack samples: all views of a video, then the next video's.
 
         Returns:
-            `pixel_values_videos`, float32, shape (videos * views, frames, channels, height, width); what else the
-            samples have, repeated for each view: `labels`, int64, shape (videos * views,), or float32,
-            (videos * views, num_labels) with mixup; `bool_masked_pos`, bool, (videos * views, tokens); the captions.
+            `pixel_values_videos`, float32, shape (videos * views, frames, channels, height, width), and the other
+            input where a model has two; what else the samples have, repeated for each view: `labels`, int64, shape
+            (videos * views,), or float32, (videos * views, num_labels) with mixup; `bool_masked_pos`, bool,
+            (videos * views, tokens); the captions.
 
         Raises:
             TooManyFailuresError: If no sample of the batch could be read.
@@ -125,16 +126,17 @@ def _numbers(texts: Sequence[str]) -> Tensor:
 
 def _blank_like(sample: Sample) -> Sample:
     """A sample that shows nothing and counts for nothing."""
-    blank = {**sample, "pixel_values_videos": torch.zeros_like(sample["pixel_values_videos"]), "video": ""}
+    pixels = {name: torch.zeros_like(value) for name, value in sample.items() if name.endswith(PIXELS)}
+    blank = {**sample, **pixels, "video": ""}
     if "labels" in sample:
         blank["labels"] = torch.tensor(-100)
     return blank | ({"captions": ""} if "captions" in sample else {})
 
 
 def _views(sample: Sample) -> list[dict[str, Any]]:
-    if sample["pixel_values_videos"].ndim == 4:
+    if PIXELS not in sample or sample[PIXELS].ndim == 4:
         return [sample]
-    views = range(len(sample["pixel_values_videos"]))
     return [
-        {name: value[view] if name in _OF_EACH_VIEW else value for name, value in sample.items()} for view in views
+        {name: value[view] if name.endswith(_OF_EACH_VIEW) else value for name, value in sample.items()}
+        for view in range(len(sample[PIXELS]))
     ]

@@ -1,6 +1,6 @@
 """Rows as training and evaluation samples, by index."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch.utils.data import Dataset
@@ -35,7 +35,7 @@ class VideoDataset(Dataset):
 
     Args:
         rows: A `datasets.Dataset` from `load_manifest`, or a list of such dicts.
-        settings: How a row becomes a sample.
+        settings: How a row becomes a sample; for a model of several inputs, by their names.
         seed: At least 0.
         on_error: "raise", or "skip": a video that cannot be read gives `{"failure": ...}`, which `VideoCollator`
             leaves out, so that its batch is smaller. It never becomes another video.
@@ -48,7 +48,7 @@ class VideoDataset(Dataset):
     def __init__(
         self,
         rows: Sequence[Row],
-        settings: SampleSettings,
+        settings: SampleSettings | Mapping[str, SampleSettings],
         *,
         seed: int = 0,
         on_error: str = "raise",
@@ -71,6 +71,10 @@ class VideoDataset(Dataset):
         """Draw anew: call it before an epoch's iterator is made, as Trainer and Accelerate do."""
         self._epoch.fill_(epoch)
 
+    def seed_of(self, index: int) -> int:
+        """The seed of a row's sample in this epoch; the row, the settings and it make the sample."""
+        return sample_seed(self.seed, int(self._epoch), index)
+
     def __getitem__(self, index: int) -> Sample:
         """Make the sample of a row; see `make_sample`.
 
@@ -82,9 +86,8 @@ class VideoDataset(Dataset):
         if not 0 <= index < len(self.rows):
             raise IndexError(f"index: got {index}, expected 0 to {len(self.rows) - 1}")
         index = int(index)
-        seed = sample_seed(self.seed, int(self._epoch), index)
         try:
-            return make_sample(self.rows[index], self.settings, seed)
+            return make_sample(self.rows[index], self.settings, self.seed_of(index))
         except VideoDecodeError as error:
             if self.failures is None:
                 raise

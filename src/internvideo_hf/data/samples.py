@@ -1,11 +1,15 @@
 """What becomes of a row of a manifest: frames are chosen, decoded once, and made into one or several views.
 
 `SampleSettings` says how, by names and numbers only, so that a recipe can hold it. Every draw comes from one seed.
+
+The fused model has two inputs, each with its own frames and pixels, hence its own settings by name; a video is decoded
+once for both, and crop, flip and colours are drawn alike.
 """
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -54,6 +58,7 @@ VIEWS: dict[str, Callable[..., Tensor]] = {
 """Name in a config -> function (frames, **options, randomness) -> pixels. pretraining: VideoMAE. finetuning: VideoMAE,
 and UniFormerV2 with erasing_probability=0; flip_probability=0 for Something-Something. contrastive: ViCLIP."""
 
+PIXELS = "pixel_values_videos"  # how names of inputs that hold pixels end
 Row = Mapping[str, Any]
 Sample = dict[str, Any]
 
@@ -124,39 +129,42 @@ def sample_seed(seed: int, epoch: int, index: int) -> int:
     return int(np.random.SeedSequence([seed, epoch, index]).generate_state(1)[0])
 
 
-def make_sample(row: Row, settings: SampleSettings, seed: int, content: bytes | None = None) -> Sample:
+def make_sample(
+    row: Row, settings: SampleSettings | Mapping[str, SampleSettings], seed: int, content: bytes | None = None
+) -> Sample:
     """Reads the clip of a row and makes its views.
 
     Args:
         row: With `video`, and what else is known of `label`, `caption`, `start`, `end`, `num_frames`.
-        settings: How.
+        settings: How; for a model of several inputs, by their names.
         seed: In [0, 2**32); two calls with one seed give the same sample, bit for bit.
         content: The bytes of the video file; where None they are read from `row["video"]`.
 
     Returns:
         `pixel_values_videos`, float32, shape (num_frames, 3, height, width), with more than one view (num_views, ...);
         with a mask `bool_masked_pos`, bool, shape (tokens,) or (num_views, tokens), True = hidden; `labels`, int64,
-        shape (), and `captions`, text, where the row has them; `seed`; and `video`, the row's.
+        shape (), and `captions`, text, where the row has them; `seed`; and `video`, the row's. With settings by name,
+        the pixels stand under these names.
 
     Raises:
         VideoDecodeError: If the frames cannot be had. It names the row's video, also where `content` is given.
     """
-    randomness = Randomness.seeded(seed)
+    inputs = {PIXELS: settings} if isinstance(settings, SampleSettings) else settings
+    draws = {name: Randomness.seeded(seed) for name in inputs}
     try:
-        with VideoReader(row["video"] if content is None else content, backend=settings.backend) as reader:
-            indices = _choose_frames(reader, row, settings, randomness)
-            frames = reader.read(np.where(indices == BLANK, 0, indices))
+        backend = next(iter(inputs.values())).backend
+        with VideoReader(row["video"] if content is None else content, backend=backend) as reader:
+            chosen = {name: _choose_frames(reader, row, inputs[name], draws[name]) for name in inputs}
+            clips = reader.read_clips(list(chosen.values()))
     except VideoDecodeError as error:
         if content is None:
             raise
         raise VideoDecodeError(row["video"], error.cause, error.advice) from error
-    frames = CHANNEL_ORDERS[settings.channel_order](rearrange(torch.from_numpy(frames), "t h w c -> t c h w"))
-    blank = torch.from_numpy(indices == BLANK)
-    views = repeated_views(frames, settings.num_views, lambda frames: _make_view(frames, blank, settings, randomness))
-    fields = {name: [view[name] for view in views] for name in views[0]}
-    sample: Sample = {
-        name: values[0] if settings.num_views == 1 else torch.stack(values) for name, values in fields.items()
-    }
+    if len(inputs) > 1:  # rules of sampling draw more or less: begin anew, for the same crop and flip
+        draws = {name: Randomness.seeded(sample_seed(seed, 0, 0)) for name in inputs}
+    sample: Sample = {}
+    for (name, how), frames in zip(inputs.items(), clips, strict=True):
+        sample |= _make_views(frames, chosen[name] == BLANK, how, draws[name], name)
     if row.get("label") is not None:
         sample["labels"] = torch.tensor(row["label"])
     if row.get("caption") is not None:
@@ -210,11 +218,26 @@ def _span(reader: VideoReader, row: Row) -> tuple[int, int]:
     return first, max(last, first + 1)
 
 
-def _make_view(frames: Tensor, blank: Tensor, settings: SampleSettings, randomness: Randomness) -> dict[str, Tensor]:
+def _make_views(
+    frames: np.ndarray, blank: np.ndarray, settings: SampleSettings, randomness: Randomness, name: str
+) -> dict[str, Tensor]:
+    """All views of a clip, stacked where there are several, their pixels under `name`."""
+    clip = CHANNEL_ORDERS[settings.channel_order](rearrange(torch.from_numpy(frames), "t h w c -> t c h w"))
+    make = partial(_make_view, blank=torch.from_numpy(blank), settings=settings, randomness=randomness, name=name)
+    views = repeated_views(clip, settings.num_views, make)
+    return {
+        key: views[0][key] if settings.num_views == 1 else torch.stack([view[key] for view in views])
+        for key in views[0]
+    }
+
+
+def _make_view(
+    frames: Tensor, blank: Tensor, settings: SampleSettings, randomness: Randomness, name: str
+) -> dict[str, Tensor]:
     pixels = VIEWS[settings.view](frames, **settings.view_options, randomness=randomness)
     if blank.any():
         pixels = pixels.masked_fill(blank[:, None, None, None], 0)
-    view = {"pixel_values_videos": pixels}
+    view = {name: pixels}
     if settings.mask is not None:
         # After the pixels, from the same streams: the order of the original (golden case vm_preprocess).
         view["bool_masked_pos"] = _make_mask(pixels.shape, settings.mask, randomness)

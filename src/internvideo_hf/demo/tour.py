@@ -12,7 +12,6 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from transformers import AutoModel, AutoModelForVideoClassification, AutoProcessor, AutoVideoProcessor, pipeline
 
-from internvideo_hf.auto import load_whole
 from internvideo_hf.data.synthetic import (
     ATTRIBUTES_LIST,
     BACKGROUNDS,
@@ -25,6 +24,7 @@ from internvideo_hf.data.synthetic import (
     write_clip,
 )
 from internvideo_hf.demo.weights import demo_path
+from internvideo_hf.loading import load_whole
 from internvideo_hf.pictures import FAINT, FONT_SIZE, GAP, INK, LINE, MISSING, PAPER, fitted
 from internvideo_hf.retrieval.hits import Hits
 from internvideo_hf.retrieval.index import VideoIndex

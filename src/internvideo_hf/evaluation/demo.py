@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from transformers import AutoConfig, AutoModel, AutoModelForVideoClassification, AutoProcessor, AutoVideoProcessor
 
-from internvideo_hf.auto import load_whole
 from internvideo_hf.data.synthetic import (
     ACTIONS,
     ATTRIBUTES_LIST,
@@ -24,6 +23,7 @@ from internvideo_hf.data.synthetic import (
     canonical_caption,
 )
 from internvideo_hf.evaluation.metrics import retrieval_recalls
+from internvideo_hf.loading import load_whole
 from internvideo_hf.video.choice import choose
 from internvideo_hf.video.reader import VideoReader
 

@@ -18,7 +18,7 @@ class VideoPipeline(Pipeline):
     """A pipeline over videos of every kind that `VideoReader` takes, each decoded once for all of its views.
 
     A subclass gives `_sanitize_parameters`, `_forward` (which gets `pixel_values_videos`, `(videos, views, frames,
-    channels, height, width)`) and `postprocess` (one video's answer).
+    channels, height, width)`, of the fused model for each encoder) and `postprocess` (one video's answer).
     """
 
     _load_processor = False
@@ -47,7 +47,7 @@ class VideoPipeline(Pipeline):
     def preprocess(self, video: Any, processor_options: dict[str, Any] | None = None) -> dict[str, torch.Tensor]:
         process = self.processor if self.processor is not None else self.video_processor
         views = process(videos=[video], return_tensors="pt", **(processor_options or {}))
-        return {"pixel_values_videos": views["pixel_values_videos"]}
+        return {name: views[name] for name in process.model_input_names if name.endswith("pixel_values_videos")}
 
     def get_iterator(
         self,
@@ -96,4 +96,4 @@ def check_finite(scores: Any) -> None:
 
 
 def _stack(items: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    return {"pixel_values_videos": torch.stack([item["pixel_values_videos"] for item in items])}
+    return {name: torch.stack([item[name] for item in items]) for name in items[0]}

@@ -61,9 +61,9 @@ class MultiViewVideoClassificationPipeline(VideoPipeline):
         return self._processor_parameters(processor_options), {}, postprocess
 
     def _forward(self, model_inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        pixels = model_inputs["pixel_values_videos"]
-        logits = self.model(rearrange(pixels, "b v t c h w -> (b v) t c h w")).logits
-        return {"logits": rearrange(logits, "(b v) k -> b v k", b=len(pixels))}
+        videos = len(model_inputs["pixel_values_videos"])
+        views = {name: rearrange(clips, "b v t c h w -> (b v) t c h w") for name, clips in model_inputs.items()}
+        return {"logits": rearrange(self.model(**views).logits, "(b v) k -> b v k", b=videos)}
 
     def postprocess(
         self, model_outputs: dict[str, torch.Tensor], top_k: int = 5, merge: str = "prob"

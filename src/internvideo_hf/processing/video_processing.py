@@ -148,25 +148,24 @@ class InternVideoVideoProcessor(BaseVideoProcessor):
                 for video in video_url_or_urls
             ]
             return [frames for frames, _ in read], [metadata for _, metadata in read]
-        with VideoReader(video_url_or_urls, backend=decoder or self.decoder) as reader:
-            metadata = VideoMetadata(
-                total_num_frames=reader.num_frames,
-                fps=reader.fps,
-                duration=reader.duration,
-                video_backend=reader.backend,
-            )
-            indices = np.arange(reader.num_frames) if sample_indices_fn is None else sample_indices_fn(metadata)
-            # What a blank frame looks like is known behind the normalisation only; until then any frame will do.
-            frames = reader.read(np.where(indices == BLANK, 0, indices))
-        order = choose(CHANNEL_ORDERS, input_channel_order or self.input_channel_order, "input_channel_order")
-        if _holds_arrays(video_url_or_urls):
-            frames = frames[..., order]
-        metadata.frames_indices = indices
-        metadata.height, metadata.width = frames.shape[1:3]
-        return frames, metadata
+        order = input_channel_order or self.input_channel_order
+        return read_chosen(video_url_or_urls, [sample_indices_fn], decoder or self.decoder, order)[0]
 
     def preprocess(self, videos: Any, **kwargs: Any) -> BatchFeature:
         """Do what calling the processor does; see the class."""
+        return preprocess_together([self], videos, [kwargs])[0]
+
+    @property
+    def branches(self) -> dict[str, "InternVideoVideoProcessor"]:
+        """Name of an input of the model -> the processor that makes it."""
+        return {"pixel_values_videos": self}
+
+    def options(self, **kwargs: Any) -> dict[str, Any]:
+        """All options, those given and the configured ones.
+
+        Raises:
+            ValueError: if one has no meaning.
+        """
         if kwargs.get("fps") is not None:
             raise ValueError(
                 "fps is no option here: a rule chooses the frames. Pass sampler= and sampler_kwargs= instead, such as "
@@ -175,18 +174,17 @@ class InternVideoVideoProcessor(BaseVideoProcessor):
         option = {name: getattr(self, name, None) for name in self.valid_kwargs.__annotations__}
         option |= {name: value for name, value in kwargs.items() if value is not None}
         _check_options(option)
-        videos = [videos] if is_one_video(videos) else list(videos)
-        if not videos:
-            raise ValueError("videos is empty; pass one video or several.")
-        known = _one_each(option.pop("video_metadata", None), videos)
-        choose_frames = partial(self.sample_frames, **{name: option[name] for name in SAMPLING_OPTIONS})
+        return option
 
-        frames, metadata = [], []
-        for video, about in zip(videos, known, strict=True):
-            sample = partial(_with_known, choose_frames, about) if option["do_sample_frames"] else None
-            one, facts = self.fetch_videos(video, sample, option["decoder"], option["input_channel_order"])
-            frames.append(one)
-            metadata.append(facts)
+    def process_frames(self, frames: list[np.ndarray], metadata: list[VideoMetadata], **kwargs: Any) -> BatchFeature:
+        """Make pixels of frames that have been read.
+
+        Args:
+            frames: of each video, uint8 `(t, h, w, 3)` RGB, as `read_chosen` gives them.
+            metadata: of each video.
+            kwargs: options as of calling the processor.
+        """
+        option = self.options(**kwargs)
         features = super().preprocess(
             frames,
             **kwargs
@@ -247,6 +245,74 @@ class InternVideoVideoProcessor(BaseVideoProcessor):
             )
             views.extend(pixels)
         return BatchFeature({"pixel_values_videos": views}, tensor_type=return_tensors)
+
+
+def preprocess_together(
+    processors: Sequence[InternVideoVideoProcessor], videos: Any, kwargs: Sequence[Mapping[str, Any]]
+) -> list[BatchFeature]:
+    """Call several processors with the same videos, each of which is decoded once for all of them.
+
+    Args:
+        processors: one or more.
+        videos: as of calling one.
+        kwargs: options for each.
+
+    Returns:
+        What each makes.
+    """
+    options = [processor.options(**given) for processor, given in zip(processors, kwargs, strict=True)]
+    videos = [videos] if is_one_video(videos) else list(videos)
+    if not videos:
+        raise ValueError("videos is empty; pass one video or several.")
+    known = _one_each(options[0].get("video_metadata"), videos)
+    rules = [
+        partial(processor.sample_frames, **{name: option[name] for name in SAMPLING_OPTIONS})
+        for processor, option in zip(processors, options, strict=True)
+    ]
+    read = []
+    for video, about in zip(videos, known, strict=True):
+        samples = [
+            partial(_with_known, rule, about) if option["do_sample_frames"] else None
+            for rule, option in zip(rules, options, strict=True)
+        ]
+        read.append(read_chosen(video, samples, options[0]["decoder"], options[0]["input_channel_order"]))
+    features = []
+    for number, (processor, given) in enumerate(zip(processors, kwargs, strict=True)):
+        frames, metadata = zip(*[one[number] for one in read], strict=True)
+        features.append(processor.process_frames(list(frames), list(metadata), **given))
+    return features
+
+
+def read_chosen(
+    video: Any,
+    samples: Sequence[Callable[[VideoMetadata], np.ndarray] | None],
+    decoder: str,
+    input_channel_order: str,
+) -> list[tuple[np.ndarray, VideoMetadata]]:
+    """Read the frames of a video that several rules choose, in one pass.
+
+    Args:
+        video: whatever `VideoReader` reads.
+        samples: metadata to frame indices; all frames where None.
+        decoder: what reads video files.
+        input_channel_order: of arrays.
+
+    Returns:
+        For each rule frames, uint8 `(t, h, w, 3)` RGB, and metadata.
+    """
+    order = choose(CHANNEL_ORDERS, input_channel_order, "input_channel_order")
+    with VideoReader(video, backend=decoder) as reader:
+        facts = {"total_num_frames": reader.num_frames, "fps": reader.fps, "duration": reader.duration}
+        told = [VideoMetadata(**facts, video_backend=reader.backend) for _ in samples]
+        for sample, metadata in zip(samples, told, strict=True):
+            metadata.frames_indices = np.arange(reader.num_frames) if sample is None else sample(metadata)
+        # What a blank frame looks like is known behind the normalisation only.
+        read = reader.read_clips([metadata.frames_indices for metadata in told])
+    if _holds_arrays(video):
+        read = [frames[..., order] for frames in read]
+    for frames, metadata in zip(read, told, strict=True):
+        metadata.height, metadata.width = frames.shape[1:3]
+    return list(zip(read, told, strict=True))
 
 
 def _check_options(option: Mapping[str, Any]) -> None:

@@ -73,7 +73,7 @@ class Shelf:
         if base.endswith(".yaml"):  # beside a file of the user's
             base = str((Path(name).parent / base).resolve())
             name = str(Path(name).resolve())
-        return _fill_up(self._read(base, [*extended_by, name]), content)
+        return fill_up(self._read(base, [*extended_by, name]), content)
 
     def _find(self, name: str) -> tuple[str, str]:
         """The text of a recipe, and what to call it in messages."""
@@ -120,11 +120,12 @@ def _parse(text: str, name: str) -> dict[str, Any]:
     return content
 
 
-def _fill_up(base: dict[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+def fill_up(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """`own` on top of `base`: mappings are filled up key by key, other values replaced."""
     filled = dict(base)
     for key, value in own.items():
         both = isinstance(value, Mapping) and isinstance(filled.get(key), dict)
-        filled[key] = _fill_up(filled[key], value) if both else value
+        filled[key] = fill_up(filled[key], value) if both else value
     return filled
 
 

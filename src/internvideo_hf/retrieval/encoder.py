@@ -13,7 +13,8 @@ from torch import nn
 from transformers import AutoModel, AutoProcessor, AutoVideoProcessor
 from transformers.configuration_utils import PreTrainedConfig
 
-from internvideo_hf.auto import FAMILIES, load_whole, why_it_cannot_compare
+from internvideo_hf.auto import FAMILIES, why_it_cannot_compare
+from internvideo_hf.loading import load_whole
 from internvideo_hf.processing.processing import InternVideoProcessor
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
 

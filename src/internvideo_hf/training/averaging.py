@@ -12,7 +12,7 @@ FILE_NAME = "average.safetensors"  # in a checkpoint's folder
 
 
 class WeightAverage:
-    """The exponential moving average of all weights and statistics of a model.
+    """The exponential moving average of a model's weights, but those that are frozen, and of its statistics.
 
     Where FSDP2 shards the model, every process averages its own shards.
 
@@ -29,13 +29,19 @@ class WeightAverage:
             raise ValueError(f"decay={decay} must be at least 0 and less than 1.")
         _refuse_zero3(model)
         self.decay = decay
-        self.tensors = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+        frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+        self.names = [name for name in model.state_dict() if name not in frozen]
+        self.tensors = {name: tensor.detach().clone() for name, tensor in self._averaged(model).items()}
+
+    def _averaged(self, model: nn.Module) -> dict[str, torch.Tensor]:
+        tensors = model.state_dict()
+        return {name: tensors[name] for name in self.names}
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         """Move the average towards the model's weights; counters are taken as they are."""
         self._follow(model)
-        for name, tensor in model.state_dict().items():
+        for name, tensor in self._averaged(model).items():
             if tensor.is_floating_point():
                 # DeepSpeed keeps the weights in half precision, in which so small a step would round to nothing.
                 self.tensors[name].lerp_(tensor.to(self.tensors[name].dtype), 1 - self.decay)
@@ -45,17 +51,17 @@ class WeightAverage:
     @contextmanager
     def in_place_of(self, model: nn.Module) -> Iterator[None]:
         """Give the model the average for a while; its own weights come back, whatever happens."""
-        own = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+        own = {name: tensor.detach().clone() for name, tensor in self._averaged(model).items()}
         self.put_into(model)
         try:
             yield
         finally:
-            model.load_state_dict(own)
+            model.load_state_dict(model.state_dict() | own)
 
     def put_into(self, model: nn.Module) -> None:
         """Give the model the average for good."""
         self._follow(model)
-        model.load_state_dict(self.tensors)
+        model.load_state_dict(model.state_dict() | self.tensors)
 
     def save(self, folder: Path, writes: bool = True) -> None:
         """Write the average into a checkpoint's folder.
@@ -93,7 +99,7 @@ class WeightAverage:
     def _follow(self, model: nn.Module) -> None:
         """Bring the average to where the model is, which may have been moved and sharded since."""
         _refuse_zero3(model)
-        for name, tensor in model.state_dict().items():
+        for name, tensor in self._averaged(model).items():
             self.tensors[name] = _placed_like(self.tensors[name], tensor)
 
 

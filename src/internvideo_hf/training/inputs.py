@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,28 +20,41 @@ from internvideo_hf.data.failures import FailureLog
 from internvideo_hf.data.manifests import load_manifest
 from internvideo_hf.data.samples import VIEWS, SampleSettings
 from internvideo_hf.data.shards import ShardDataset
+from internvideo_hf.processing.fused_video_processing import InternVideoFusedVideoProcessor
 from internvideo_hf.processing.processing import InternVideoProcessor, clean_text
 from internvideo_hf.processing.tokenizer import build_clip_tokenizer
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
 from internvideo_hf.recipes.captions import clean_caption
 from internvideo_hf.recipes.labels import LABEL_SETS, load_labels
-from internvideo_hf.training.recipes import Recipe, RecipeError
+from internvideo_hf.training.recipes import ClipSettings, Recipe, RecipeError
 from internvideo_hf.video.choice import choose
 
-Processor = InternVideoProcessor | InternVideoVideoProcessor
+VideoProcessor = InternVideoVideoProcessor | InternVideoFusedVideoProcessor
+Processor = InternVideoProcessor | VideoProcessor
 
 
-def video_processor_of(processor: Processor) -> InternVideoVideoProcessor:
+def video_processor_of(processor: Processor) -> VideoProcessor:
     """The part of a processor that makes pixels."""
     return getattr(processor, "video_processor", processor)
 
 
-def sample_settings(recipe: Recipe, processor: Processor, training: bool) -> SampleSettings:
+def sample_settings(
+    recipe: Recipe, processor: Processor, training: bool
+) -> SampleSettings | dict[str, SampleSettings]:
     """How a row becomes a sample: for training as the recipe says, for validation as the processor does.
 
-    Size, statistics and colour order of the pixels are the processor's in both.
+    Size, statistics and colour order of the pixels are the processor's in both. For a model of two inputs, by name.
     """
-    videos, clip = video_processor_of(processor), recipe.data.clip
+    first, *others = video_processor_of(processor).branches.items()
+    own = _settings_of(first[1], recipe.data.clip, training)
+    if not others:
+        return own
+    ((name, uniformerv2),) = others
+    clip = replace(recipe.data.clip, **recipe.data.clip.uniformerv2)
+    return {first[0]: own, name: _settings_of(uniformerv2, clip, training)}
+
+
+def _settings_of(videos: InternVideoVideoProcessor, clip: ClipSettings, training: bool) -> SampleSettings:
     if not training:
         return SampleSettings(
             num_frames=videos.num_frames,

@@ -26,6 +26,7 @@ class DecayRule:
 RULES = {
     "videomae": DecayRule(spared=r"positions\.table$"),
     "uniformerv2": DecayRule(decayed=r"video_embedding$"),
+    "internvideo": DecayRule(),  # gates, norms and the video token are vectors
     "viclip": DecayRule(spared=r"(position|temporal)_embedding"),
     "internvideo_mm": DecayRule(spared=r"(position|token|mask)_embedding"),
     # Norms are decayed in it, and scalars: whatever is not called a bias.

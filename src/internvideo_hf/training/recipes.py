@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from transformers import AutoModel, AutoModelForPreTraining, AutoModelForVideoClassification
+from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 
 from internvideo_hf.auto import FAMILIES, check_overrides, plain_errors_of_settings
 from internvideo_hf.data.dataset import ON_ERROR
-from internvideo_hf.recipes.reading import RecipeError, Shelf, build, check_kind, check_known
+from internvideo_hf.recipes.reading import RecipeError, Shelf, build, check_kind, check_known, fill_up
 from internvideo_hf.training.trainer import VideoTrainingArguments
 from internvideo_hf.video.choice import choose
 from internvideo_hf.video.mixup import mix_batch
@@ -43,6 +44,8 @@ class ModelSettings:
         freeze: groups of `layer_groups()` that are not trained, or their beginnings.
         lora: options of peft's `LoraConfig`; then low-rank additions alone are trained, and merged at the end.
         processor: options of the video processor that are other than the family's own, such as `sampler`.
+        config_of_start: take configuration and processor of the folder that training starts from, of whatever sizes,
+            where it has one; `config` and `processor` change values of them.
         vocabulary: of a dual encoder, "captions" for a tokenizer that keeps of CLIP's vocabulary what the captions for
             training need, which makes a small model small; None for all of it.
     """
@@ -56,6 +59,7 @@ class ModelSettings:
     freeze: list = field(default_factory=list)
     lora: dict | None = None
     processor: dict = field(default_factory=dict)
+    config_of_start: bool = False
     vocabulary: str | None = None
 
 
@@ -65,6 +69,7 @@ class ClipSettings:
 
     Args:
         sampler, sampler_options, view, view_options, num_views, mask: as of `internvideo_hf.data.SampleSettings`.
+        uniformerv2: of the fused model, which of these are other ones for its UniFormerV2, such as the sampler.
     """
 
     sampler: str
@@ -73,6 +78,7 @@ class ClipSettings:
     view_options: dict = field(default_factory=dict)
     num_views: int = 1
     mask: dict | None = None
+    uniformerv2: dict = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,9 @@ class DataSettings:
             of one "text", or of one "label"; None: none does.
         similar_batches: `share`, `after`, `among` and `rows` of `internvideo_hf.data.batches.SimilarBatchSampler`,
             which puts together captions that the model finds alike; None: batches are drawn.
+        trunk_cache: of the fused model, where its frozen trunks' outputs are kept, so that no epoch but the first runs
+            them, nor decodes: `folder`, below the data root, and `views`, how many different clips of a video are
+            drawn, one an epoch, before they come again. None: nothing is kept.
         on_error: "skip" a video that cannot be read, at most 1 % of them, or "raise".
     """
 
@@ -109,6 +118,7 @@ class DataSettings:
     min_words: int = 1
     equal_captions: str | None = None
     similar_batches: dict | None = None
+    trunk_cache: dict | None = None
     on_error: str = "skip"
 
 
@@ -207,6 +217,7 @@ def parse_recipe(content: Mapping[str, Any], name: str = "recipe") -> Recipe:
         check_known(key, dict.fromkeys(signature(mix_batch).parameters), name, "data.mixup.")
     if recipe.batch_size < 1 or recipe.training.get("per_device_train_batch_size", 1) < 1:
         raise RecipeError(f"{name}: batch_size and training.per_device_train_batch_size must be at least 1.")
+    _check_fused(recipe, name)
     hints = _training_hints()
     for key, value in recipe.training.items():
         check_known(key, hints, name, "training.")
@@ -214,14 +225,37 @@ def parse_recipe(content: Mapping[str, Any], name: str = "recipe") -> Recipe:
     return recipe
 
 
+def _check_fused(recipe: Recipe, name: str) -> None:
+    """Refuse what only the fused model has for others, and what it cannot have."""
+    data, is_fused = recipe.data, recipe.model.family == "internvideo"
+    if not is_fused and (data.clip.uniformerv2 or data.trunk_cache):
+        raise RecipeError(f"{name}: data.clip.uniformerv2 and data.trunk_cache are for the family internvideo alone.")
+    if is_fused and (data.mixup or data.clip.num_views > 1 or data.clip.mask):
+        raise RecipeError(f"{name}: data.mixup, data.clip.num_views and data.clip.mask are not for the fused model.")
+    for key in data.clip.uniformerv2:
+        check_known(key, {"sampler", "sampler_options", "view", "view_options"}, name, "data.clip.uniformerv2.")
+    if data.trunk_cache is not None:
+        for key in data.trunk_cache:
+            check_known(key, {"folder", "views"}, name, "data.trunk_cache.")
+        views = data.trunk_cache.get("views", 1)
+        if not isinstance(data.trunk_cache.get("folder"), str) or type(views) is not int or views < 1:
+            raise RecipeError(
+                f"{name}: data.trunk_cache is {data.trunk_cache}, expected folder: a name, and views: 1 or more."
+            )
+
+
 def build_model(
-    recipe: Recipe, labels: Sequence[str] | int | None = None, vocabulary_size: int | None = None
+    recipe: Recipe,
+    labels: Sequence[str] | int | None = None,
+    vocabulary_size: int | None = None,
+    start_config: PreTrainedConfig | None = None,
 ) -> PreTrainedModel:
     """Make a recipe's model with freshly drawn weights; on the meta device inside `with torch.device("meta")`.
 
     Args:
         labels: of a classifier, the names of its classes, or how many there are.
         vocabulary_size: tokens of a dual encoder's tokenizer, where it is not all of CLIP's.
+        start_config: what the recipe's configuration changes values of, in place of size and kind.
 
     Raises:
         ValueError: if the settings make no model.
@@ -245,7 +279,9 @@ def build_model(
         }
         values["text_config"] = values.get("text_config", {}) | size
     with plain_errors_of_settings():
-        if settings.size is None:
+        if start_config is not None:
+            config = family.config.from_dict(fill_up(start_config.to_dict(), values))
+        elif settings.size is None:
             config = family.config(**values)
         else:
             config = family.config.from_size(settings.size, *filter(None, [settings.kind]), **values)

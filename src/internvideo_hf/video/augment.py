@@ -497,7 +497,8 @@ def collate_views(videos: Sequence[Sequence[Mapping[str, object]]]) -> dict[str,
     View r of video b is row b * num_views + r. The order matters to mixup, whose partner is the batch reversed.
 
     Args:
-        videos: For each video its views, each with the same fields: tensors of equal shape, arrays or numbers.
+        videos: For each video its views, each with the same fields: tensors of equal shape, arrays or numbers, or
+            such things by name.
 
     Returns:
         Each field with a first axis of all views.
@@ -512,4 +513,8 @@ def collate_views(videos: Sequence[Sequence[Mapping[str, object]]]) -> dict[str,
                 f"view {number}: got the fields {sorted(view)}, expected {sorted(views[0])}; give all views the same"
             )
     # Not `torch.stack`: inside a worker this writes to the memory that the loader's process reads.
-    return {name: default_collate([torch.as_tensor(view[name]) for view in views]) for name in views[0]}
+    return {name: default_collate([_as_tensor(view[name]) for view in views]) for name in views[0]}
+
+
+def _as_tensor(value: object) -> object:
+    return value if isinstance(value, Mapping) else torch.as_tensor(value)

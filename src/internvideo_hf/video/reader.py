@@ -22,6 +22,7 @@ from internvideo_hf.video.backends import (
 )
 from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.index import FrameIndex
+from internvideo_hf.video.sampling import BLANK
 from internvideo_hf.video.sources import Download, check_path, describe, is_url
 from internvideo_hf.video.stills import StillFrames, frame_files, frames_of_array, is_image_file
 
@@ -169,6 +170,18 @@ class VideoReader:
         self._known_size = frames.shape[1:3]
         in_order = len(unique) == len(indices) and (inverse[:-1] < inverse[1:]).all()
         return np.ascontiguousarray(frames if in_order else frames[inverse])
+
+    def read_clips(self, clips: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return several clips, all decoded in one pass.
+
+        Args:
+            clips: the indices of each, as of `read`; in the place of a `BLANK` one comes any frame.
+
+        Returns:
+            The frames of each, as of `read`.
+        """
+        wanted = [np.where(indices == BLANK, 0, indices) for indices in clips]
+        return np.split(self.read(np.concatenate(wanted)), np.cumsum([len(indices) for indices in wanted[:-1]]))
 
     def blocks(self, size: int, start: int = 0) -> Iterator[np.ndarray]:
         """Go through the video from frame `start` to its end, `size` frames at a time, the last block may be shorter.

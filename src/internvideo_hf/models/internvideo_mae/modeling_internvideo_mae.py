@@ -229,14 +229,22 @@ class InternVideoMAEModel(InternVideoMAEPreTrainedModel):
         Raises:
             ValueError: if the shapes do not fit the model or each other.
         """
+        hidden_states = self.embed(pixel_values_videos, bool_masked_pos)
+        for layer in self.layers:
+            hidden_states = layer(hidden_states, **kwargs)
+        return self.pool(hidden_states)
+
+    def embed(self, pixel_values_videos: torch.Tensor, bool_masked_pos: torch.Tensor | None = None) -> torch.Tensor:
+        """What the first layer is given, `(batch, visible cubes, hidden_size)`; see `forward` for the arguments."""
         cubes, grid = cut_into_cubes(self, pixel_values_videos)
         positions = self.positions(grid).expand(cubes.shape[0], -1, -1)
         if bool_masked_pos is not None:
             check_mask(bool_masked_pos, cubes.shape[:2])
             cubes, positions = keep(cubes, ~bool_masked_pos), keep(positions, ~bool_masked_pos)
-        hidden_states = self.embeddings(cubes) + positions
-        for layer in self.layers:
-            hidden_states = layer(hidden_states, **kwargs)
+        return self.embeddings(cubes) + positions
+
+    def pool(self, hidden_states: torch.Tensor) -> BaseModelOutputWithPooling:
+        """The model's result from what the last layer gives."""
         hidden_states = self.layernorm(hidden_states)
         return BaseModelOutputWithPooling(
             last_hidden_state=hidden_states, pooler_output=self.pooler_layernorm(hidden_states.mean(dim=1))

@@ -8,6 +8,8 @@ also have local blocks, temporal convolutions inside the layers of the trunk, an
 Released: B/16 768 x 12 layers, L/14 1024 x 24; global blocks behind the last four (of motion: the last two thirds).
 """
 
+from dataclasses import dataclass
+
 import torch
 from einops import rearrange, reduce
 from torch import nn
@@ -16,7 +18,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPooling, ImageClassifierOutput
 from transformers.modeling_utils import PreTrainedModel
 from transformers.processing_utils import Unpack
-from transformers.utils import TransformersKwargs, can_return_tuple
+from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
@@ -32,6 +34,23 @@ from internvideo_hf.layers import (
     resample_position_grid,
 )
 from internvideo_hf.models.uniformerv2.configuration_uniformerv2 import UniFormerV2Config
+
+
+@dataclass
+class UniFormerV2FramesOutput(ModelOutput):
+    """What the trunk gives without the clip's token.
+
+    Attributes:
+        contexts: what each global block reads: the class tokens of all frames, then all patches with their places
+            marked, `(batch, frames * (1 + patches), hidden_size)`.
+        class_token: the mean of the frames' class tokens behind the last layer, `(batch, hidden_size)`.
+        hidden_states, attentions: of the trunk, where asked for.
+    """
+
+    contexts: tuple[torch.Tensor, ...] | None = None
+    class_token: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
 
 
 class UniFormerV2Embeddings(nn.Module):
@@ -151,13 +170,13 @@ class UniFormerV2GlobalBlock(GradientCheckpointingLayer):
     def __init__(self, config: UniFormerV2Config, drop_path: float):
         super().__init__()
         width, eps = config.hidden_size, config.layer_norm_eps
-        self.position_conv = nn.Conv3d(width, width, kernel_size=3, padding=1, groups=width)
         self.layer_norm_query = nn.LayerNorm(width, eps=eps)
         self.layer_norm_context = nn.LayerNorm(width, eps=eps)
         self.cross_attn = Attention(config, width, config.num_global_attention_heads)
         self.layer_norm_mlp = nn.LayerNorm(width, eps=eps)
         self.mlp = MLP(width, config.intermediate_size, config.hidden_act, dropout=config.global_dropout)
         self.drop_path = DropPath(drop_path)
+        self.position_conv = nn.Conv3d(width, width, kernel_size=3, padding=1, groups=width)
         # How `_init_weights` draws them. It cannot tell from this block: where only some tensors are missing from a
         # checkpoint, transformers calls it for the modules that hold them, and the block itself holds none.
         attention = self.cross_attn
@@ -168,20 +187,26 @@ class UniFormerV2GlobalBlock(GradientCheckpointingLayer):
             layer.draw_weight = init.zeros_
 
     def forward(
-        self, video_token: torch.Tensor, frame_tokens: torch.Tensor, grid: tuple[int, int, int], **kwargs
+        self,
+        video_token: torch.Tensor,
+        frame_tokens: torch.Tensor,
+        grid: tuple[int, int, int] | None = None,
+        **kwargs,
     ) -> torch.Tensor:
         """
         Args:
             video_token: `(b, 1, c)`.
             frame_tokens: tokens of a trunk layer, `(b * t, 1 + h * w, c)`; they are read, not changed.
-            grid: `(t, h, w)`.
+            grid: `(t, h, w)`; None where they are what `with_positions` made of a layer's.
         """
-        context = self.layer_norm_context(self._with_positions(frame_tokens, grid))
+        context = frame_tokens if grid is None else self.with_positions(frame_tokens, grid)
+        context = self.layer_norm_context(context)
         attended = self.cross_attn(self.layer_norm_query(video_token), context, **kwargs)[0]
         video_token = video_token + self.drop_path(attended)
         return video_token + self.drop_path(self.mlp(self.layer_norm_mlp(video_token)))
 
-    def _with_positions(self, frame_tokens: torch.Tensor, grid: tuple[int, int, int]) -> torch.Tensor:
+    def with_positions(self, frame_tokens: torch.Tensor, grid: tuple[int, int, int]) -> torch.Tensor:
+        """Mark the places of tokens in space and time; all frames of a clip together, `(b, t * (1 + h * w), c)`."""
         frames, height, width = grid
         class_tokens = rearrange(frame_tokens[:, :1], "(b t) 1 c -> b t c", t=frames)
         volume = rearrange(frame_tokens[:, 1:], "(b t) (h w) c -> b c t h w", t=frames, h=height, w=width)
@@ -278,11 +303,9 @@ class UniFormerV2Model(UniFormerV2PreTrainedModel):
         Raises:
             ValueError: if the axes are not those above, or a side is not a multiple of the patch size.
         """
-        pixel_values_videos = as_clips(pixel_values_videos, self.config.num_channels, self.config.patch_size)
-        hidden_states, grid = self.embeddings(pixel_values_videos)
-        hidden_states = self.pre_layernorm(hidden_states)
+        hidden_states, grid = self.embed(pixel_values_videos)
         frames = grid[0]
-        video_token = self.video_embedding.expand(pixel_values_videos.shape[0], 1, -1)
+        video_token = self.video_embedding.expand(hidden_states.shape[0] // frames, 1, -1)
 
         block_after = dict(zip(self.config.global_layers, self.global_blocks, strict=True))
         for index, layer in enumerate(self.layers):
@@ -292,14 +315,47 @@ class UniFormerV2Model(UniFormerV2PreTrainedModel):
 
         return BaseModelOutputWithPooling(
             last_hidden_state=rearrange(hidden_states, "(b t) n c -> b (t n) c", t=frames),
-            pooler_output=self._fuse(video_token[:, 0], hidden_states[:, 0], frames),
+            pooler_output=self.fuse(video_token[:, 0], mean_class_token(hidden_states, frames)),
         )
 
-    def _fuse(self, video_token: torch.Tensor, class_tokens: torch.Tensor, frames: int) -> torch.Tensor:
+    @merge_with_config_defaults
+    @capture_outputs(tie_last_hidden_states=False)
+    def encode_frames(
+        self, pixel_values_videos: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
+    ) -> UniFormerV2FramesOutput:
+        """Run the trunk alone, and keep what the global blocks read of it: what no video token has a share in.
+
+        `global_blocks[i](video_token, contexts[i])`, one after the other, and `fuse` then give the
+        `pooler_output` of `forward`, to the last bit.
+
+        Args:
+            pixel_values_videos: as of `forward`.
+        """
+        hidden_states, grid = self.embed(pixel_values_videos)
+        contexts = []
+        for index, layer in enumerate(self.layers):
+            hidden_states = layer(hidden_states, grid[0], **kwargs)
+            if index in self.config.global_layers:
+                contexts.append(self.global_blocks[len(contexts)].with_positions(hidden_states, grid))
+        return UniFormerV2FramesOutput(contexts=tuple(contexts), class_token=mean_class_token(hidden_states, grid[0]))
+
+    def embed(self, pixel_values_videos: torch.Tensor) -> tuple[torch.Tensor, tuple[int, int, int]]:
+        """What the first layer is given, `(batch * t, 1 + h * w, hidden_size)`, and the grid `(t, h, w)`."""
+        pixel_values_videos = as_clips(pixel_values_videos, self.config.num_channels, self.config.patch_size)
+        hidden_states, grid = self.embeddings(pixel_values_videos)
+        return self.pre_layernorm(hidden_states), grid
+
+    def fuse(self, video_token: torch.Tensor, class_token: torch.Tensor) -> torch.Tensor:
+        """One vector a clip, `(batch, hidden_size)`, from its token and from the mean of its frames' class tokens."""
         if self.fusion_gate is None:
             return video_token
         gate = self.fusion_gate.sigmoid()
-        return (1 - gate) * video_token + gate * reduce(class_tokens, "(b t) c -> b c", "mean", t=frames)
+        return (1 - gate) * video_token + gate * class_token
+
+
+def mean_class_token(frame_tokens: torch.Tensor, frames: int) -> torch.Tensor:
+    """The mean of the class tokens `(b, c)` of tokens `(b * t, 1 + h * w, c)`, over `t` frames."""
+    return reduce(frame_tokens[:, 0], "(b t) c -> b c", "mean", t=frames)
 
 
 class UniFormerV2ForVideoClassification(UniFormerV2PreTrainedModel):

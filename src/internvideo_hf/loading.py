@@ -1,0 +1,28 @@
+"""Loading a model, and making sure that it is whole."""
+
+from pathlib import Path
+
+from transformers.modeling_utils import PreTrainedModel
+from transformers.models.auto.auto_factory import _BaseAutoModelClass
+
+
+def load_whole(model_class: type[_BaseAutoModelClass] | type[PreTrainedModel], model: str | Path) -> PreTrainedModel:
+    """Load a model whose every weight is there: transformers would draw those that are missing, with a remark.
+
+    Args:
+        model_class: an Auto class, or a model class.
+        model: a folder, or a name on the Hub.
+
+    Raises:
+        ValueError: if weights are missing or misshapen, or the folder holds a model for another task.
+    """
+    loaded, loading = model_class.from_pretrained(model, output_loading_info=True)
+    gaps = sorted(loading["missing_keys"]) + sorted(str(entry[0]) for entry in loading["mismatched_keys"])
+    if not gaps:
+        return loaded
+    architectures = loaded.config.architectures or []
+    there = {name.split(".")[0] for name in loaded.state_dict() if name not in gaps}
+    if architectures and not there & {name.split(".")[0] for name in gaps}:  # whole parts are missing, not weights
+        raise ValueError(f"{model} holds a {architectures[0]}, and what is needed here is a {type(loaded).__name__}.")
+    more = f" and {len(gaps) - 3} more" if len(gaps) > 3 else ""
+    raise ValueError(f"{model} lacks weights: {', '.join(gaps[:3])}{more}. Convert or download it again.")

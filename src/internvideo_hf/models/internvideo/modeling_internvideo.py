@@ -1,0 +1,554 @@
+"""InternVideo (arXiv 2212.03191, section 3.3): a masked video encoder and a multimodal one that look at each other.
+
+Beside the two encoders, which stay as they are, stands a cross-model attention (CMA) at the end of some stages:
+
+- the tokens of the masked encoder attend to those of the UniFormerV2, and go on through its next layers so enhanced;
+- the UniFormerV2's video token attends to the masked encoder's tokens. Its other tokens see nothing of all that.
+
+What is added passes a gate that starts at tanh(0) = 0, as in Flamingo. So at the start the model is its two encoders,
+to the last bit, and its score is the mean of theirs. The model was never released; `InternVideoConfig` says what the
+paper fixes, and what is our reading.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from transformers import initialization as init
+from transformers.configuration_utils import PreTrainedConfig
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.modeling_utils import PreTrainedModel
+from transformers.processing_utils import Unpack
+from transformers.utils import SAFE_WEIGHTS_NAME, ModelOutput, TransformersKwargs, cached_file, can_return_tuple
+from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.output_capturing import OutputRecorder, capture_outputs
+
+from internvideo_hf.groups import LayerGroups
+from internvideo_hf.layers import MLP, Attention
+from internvideo_hf.loading import load_whole
+from internvideo_hf.models.internvideo.configuration_internvideo import InternVideoConfig
+from internvideo_hf.models.internvideo_mae.modeling_internvideo_mae import (
+    InternVideoMAEForVideoClassification,
+    InternVideoMAELayer,
+    InternVideoMAEModel,
+)
+from internvideo_hf.models.uniformerv2.modeling_uniformerv2 import UniFormerV2ForVideoClassification, UniFormerV2Model
+
+
+@dataclass
+class InternVideoTrunkOutput(ModelOutput):
+    """What the two encoders give before they first exchange anything: nothing that is trained has a share in it.
+
+    Attributes:
+        video_tokens: the masked encoder's, before the first exchange, `(batch, cubes, hidden_size)`.
+        contexts: what each global block of the UniFormerV2 reads, `(batch, frames * (1 + patches), hidden_size)` each.
+        class_token: the mean of its frames' class tokens, `(batch, hidden_size)`.
+    """
+
+    video_tokens: torch.Tensor | None = None
+    contexts: tuple[torch.Tensor, ...] | None = None
+    class_token: torch.Tensor | None = None
+
+
+@dataclass
+class InternVideoOutput(ModelOutput):
+    """The result of the classifier.
+
+    Attributes:
+        loss: cross-entropy of `logits`.
+        logits: the fused scores, `(batch, num_labels)`.
+        internvideo_mae_logits, uniformerv2_logits: those of each encoder, of which `logits` are the weighted sum.
+        hidden_states, attentions: of the masked encoder.
+    """
+
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    internvideo_mae_logits: torch.Tensor | None = None
+    uniformerv2_logits: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+
+
+class InternVideoGatedLayer(nn.Module):
+    """Tokens attend to those of the other encoder, and pass an MLP; both are added through gates that start shut.
+
+    Args:
+        config: see there.
+        hidden_size: width of the tokens that attend.
+        context_size: width of those that are attended to.
+    """
+
+    def __init__(self, config: InternVideoConfig, hidden_size: int, context_size: int):
+        super().__init__()
+        eps, gates = config.layer_norm_eps, hidden_size if config.gate_per_channel else 1
+        self.layer_norm_query = nn.LayerNorm(hidden_size, eps=eps)
+        self.layer_norm_context = nn.LayerNorm(context_size, eps=eps) if config.normalize_context else nn.Identity()
+        heads = num_heads(hidden_size, config.cross_attention_head_size)
+        self.cross_attn = Attention(config, hidden_size, heads, context_size=context_size)
+        self.attention_gate = nn.Parameter(torch.empty(gates))
+        self.layer_norm_mlp = nn.LayerNorm(hidden_size, eps=eps)
+        self.mlp = MLP(hidden_size, round(config.mlp_ratio * hidden_size), config.hidden_act)
+        self.mlp_gate = nn.Parameter(torch.empty(gates))
+        self.dropout = nn.Dropout(config.exchange_dropout)
+        attention = self.cross_attn
+        for layer in (attention.q_proj, attention.k_proj, attention.v_proj, attention.out_proj):
+            layer.draw_weight = init.xavier_uniform_
+        for layer in (self.mlp.fc1, self.mlp.fc2):  # not zero: with the gate it would leave no gradient to either
+            layer.draw_weight = init.xavier_uniform_
+
+    def forward(self, tokens: torch.Tensor, context: torch.Tensor, **kwargs) -> torch.Tensor:
+        """
+        Args:
+            tokens: `(b, n, hidden_size)`.
+            context: `(b, m, context_size)`.
+        """
+        attended = self.cross_attn(self.layer_norm_query(tokens), self.layer_norm_context(context), **kwargs)[0]
+        tokens = tokens + self.attention_gate.tanh() * self.dropout(attended)
+        return tokens + self.mlp_gate.tanh() * self.dropout(self.mlp(self.layer_norm_mlp(tokens)))
+
+
+class InternVideoExchange(GradientCheckpointingLayer):
+    """What the two encoders tell each other at the end of a stage."""
+
+    def __init__(self, config: InternVideoConfig):
+        super().__init__()
+        self.enhanced_context = config.enhanced_context
+        mae, uniformerv2 = config.internvideo_mae_config.hidden_size, config.uniformerv2_config.hidden_size
+        self.video_tokens = InternVideoGatedLayer(config, mae, uniformerv2)
+        self.video_token = InternVideoGatedLayer(config, uniformerv2, mae)
+
+    def forward(
+        self, video_tokens: torch.Tensor, video_token: torch.Tensor, context: torch.Tensor, **kwargs
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """
+        Args:
+            video_tokens: of the masked encoder, `(b, n, c)`.
+            video_token: of the UniFormerV2, behind this stage's global block, `(b, 1, d)`.
+            context: what that block read, `(b, m, d)`.
+
+        Returns:
+            Both, enhanced.
+        """
+        enhanced = self.video_tokens(video_tokens, context, **kwargs)
+        read = enhanced if self.enhanced_context else video_tokens
+        return enhanced, self.video_token(video_token, read, **kwargs)
+
+
+def num_heads(width: int, head_size: int) -> int:
+    """The fewest heads of equal size, of at most `head_size` channels each."""
+    return next(heads for heads in range(-(-width // head_size), width + 1) if width % heads == 0)
+
+
+class InternVideoPreTrainedModel(LayerGroups, PreTrainedModel):
+    config: InternVideoConfig
+    base_model_prefix = "internvideo"
+    main_input_name = "pixel_values_videos"
+    input_modalities = ("video",)
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["InternVideoExchange"]
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True
+    layer_group_rules = {
+        r"internvideo_mae\.(?:embeddings|positions)": "internvideo_mae.embeddings",
+        r"internvideo_mae\.layers\.(\d+)": "internvideo_mae.layers.{}",
+        r"uniformerv2\.(?:embeddings|pre_layernorm)": "uniformerv2.embeddings",
+        r"uniformerv2\.layers\.(\d+)": "uniformerv2.layers.{}",
+        r"uniformerv2\.global_blocks\.(\d+)": "uniformerv2.global_blocks.{}",
+        r"uniformerv2\.fusion_gate": "uniformerv2.fusion_gate",
+        r"uniformerv2\.video_embedding": "video_embedding",
+        r"exchanges\.(\d+)": "exchanges.{}",
+        r"internvideo_mae\.(?:layernorm|pooler_layernorm)|classifier": "head",
+    }
+    # All of both encoders but what the paper trains: the video token, and what stands behind the last layers.
+    backbone_groups = ("internvideo_mae", "uniformerv2")
+
+    def post_init(self) -> None:
+        """Finish the model, and freeze the encoders; see transformers' `PreTrainedModel.post_init`."""
+        super().post_init()
+        if self.config.freeze_encoders:
+            self.freeze_backbone()
+
+    def frozen_state(self) -> dict[str, torch.Tensor]:
+        """What the paper leaves as it is: all of both encoders but video token and heads."""
+        tensors, groups = self.state_dict(), self.layer_groups()
+        frozen = [names for group, names in groups.items() if group.split(".")[0] in self.backbone_groups]
+        return {name: tensors[name] for names in frozen for name in names}
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Draw fresh weights so that nothing is exchanged yet, and both encoders' scores weigh the same."""
+        super()._init_weights(module)
+        if isinstance(module, InternVideoGatedLayer):
+            init.zeros_(module.attention_gate)
+            init.zeros_(module.mlp_gate)
+        elif isinstance(module, InternVideoClassifier):
+            init.zeros_(module.fusion)
+        elif hasattr(module, "draw_weight"):
+            module.draw_weight(module.weight)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | Path | None,
+        *args: Any,
+        encoders: Mapping[str, str | Path] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Load a model; see transformers' `PreTrainedModel.from_pretrained`.
+
+        A folder that was saved with `adapters_only` takes the encoders out of theirs.
+
+        Args:
+            encoders: where these are now, by "internvideo_mae" and "uniformerv2", if not where they were.
+
+        Raises:
+            ValueError: if a folder holds other weights than the ones that the adapters were trained with.
+        """
+        if pretrained_model_name_or_path is not None:
+            hub = {name: kwargs[name] for name in HUB_OPTIONS if name in kwargs}
+            config = kwargs.get("config") or InternVideoConfig.from_pretrained(pretrained_model_name_or_path, **hub)
+            if getattr(config, "adapters_only", False):
+                adapters = load_file(cached_file(pretrained_model_name_or_path, SAFE_WEIGHTS_NAME, **hub))
+                kwargs["state_dict"] = {**_encoder_tensors_of(config, encoders), **adapters}
+                kwargs["config"], pretrained_model_name_or_path = config, None
+                config.adapters_only = False
+        loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        if model.config.freeze_encoders:
+            model.freeze_backbone()  # loading has put new parameters in the place of the frozen ones
+        return loaded
+
+
+class InternVideoModel(InternVideoPreTrainedModel):
+    """Both encoders and their exchanges, without a head."""
+
+    # The UniFormerV2's trunk records for itself.
+    _can_record_outputs = {
+        "hidden_states": InternVideoMAELayer,
+        "attentions": OutputRecorder(Attention, index=1, layer_name="self_attn"),
+    }
+
+    def __init__(self, config: InternVideoConfig):
+        super().__init__(config)
+        self.internvideo_mae = InternVideoMAEModel(config.internvideo_mae_config)
+        self.uniformerv2 = UniFormerV2Model(config.uniformerv2_config)
+        self.exchanges = nn.ModuleList([InternVideoExchange(config) for _ in config.exchange_layers])
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.internvideo_mae.get_input_embeddings()
+
+    @merge_with_config_defaults
+    @capture_outputs(tie_last_hidden_states=False)
+    def forward(
+        self,
+        pixel_values_videos: torch.Tensor | None = None,
+        uniformerv2_pixel_values_videos: torch.Tensor | None = None,
+        trunk_outputs: InternVideoTrunkOutput | Mapping[str, Any] | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> BaseModelOutputWithPooling:
+        """Encode clips.
+
+        Args:
+            pixel_values_videos: what the masked encoder sees, `(batch, frames, channels, height, width)`.
+            uniformerv2_pixel_values_videos: what the UniFormerV2 sees of the same clips; frames, sizes and
+                normalisation are its own.
+            trunk_outputs: of `encode_trunks`, in place of both.
+
+        Returns:
+            `last_hidden_state`: the masked encoder's tokens, `(batch, cubes, hidden_size)`, time slowest.
+            `pooler_output`: what the two heads read, the masked encoder's first, `(batch, sum of both widths)`.
+            `hidden_states`, where asked for: of the masked encoder, as it says; from the first exchange on alone where
+            `trunk_outputs` are given.
+
+        Raises:
+            ValueError: if an input is missing, or the shapes do not fit the encoders or each other.
+        """
+        if trunk_outputs is None:
+            trunk_outputs = self.encode_trunks(pixel_values_videos, uniformerv2_pixel_values_videos, **kwargs)
+        video_tokens, contexts = trunk_outputs["video_tokens"], trunk_outputs["contexts"]
+        layers, blocks = self.internvideo_mae.layers, self.uniformerv2.global_blocks
+        video_token = self.uniformerv2.video_embedding.expand(video_tokens.shape[0], 1, -1)
+
+        stages = zip(self.config.exchange_layers, self.exchanges, strict=True)
+        stage_of = dict(zip(self.config.exchange_blocks, stages, strict=True))
+        done = self.config.exchange_layers[0]  # the last layer that the trunk has run
+        for number, (block, context) in enumerate(zip(blocks, contexts, strict=True)):
+            video_token = block(video_token, context, **kwargs)
+            if number in stage_of:
+                last, exchange = stage_of[number]
+                for layer in layers[done + 1 : last + 1]:
+                    video_tokens = layer(video_tokens, **kwargs)
+                video_tokens, video_token = exchange(video_tokens, video_token, context, **kwargs)
+                done = last
+        for layer in layers[done + 1 :]:
+            video_tokens = layer(video_tokens, **kwargs)
+
+        masked = self.internvideo_mae.pool(video_tokens)
+        multimodal = self.uniformerv2.fuse(video_token[:, 0], trunk_outputs["class_token"])
+        return BaseModelOutputWithPooling(
+            last_hidden_state=masked.last_hidden_state,
+            pooler_output=torch.cat([masked.pooler_output, multimodal], dim=-1),
+        )
+
+    def encode_trunks(
+        self,
+        pixel_values_videos: torch.Tensor | None,
+        uniformerv2_pixel_values_videos: torch.Tensor | None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> InternVideoTrunkOutput:
+        """Run what comes before the first exchange; see `forward`.
+
+        With frozen encoders, this is the same in every epoch, and can be kept.
+        """
+        if pixel_values_videos is None or uniformerv2_pixel_values_videos is None:
+            raise ValueError(
+                "Both encoders want a clip: pass pixel_values_videos and uniformerv2_pixel_values_videos, as the "
+                "processor makes them, or trunk_outputs."
+            )
+        video_tokens = self.internvideo_mae.embed(pixel_values_videos)
+        silent = kwargs | {"output_hidden_states": False, "output_attentions": False}
+        frames = self.uniformerv2.encode_frames(uniformerv2_pixel_values_videos, return_dict=True, **silent)
+        clips = video_tokens.shape[0], frames.class_token.shape[0]
+        if clips[0] != clips[1]:
+            raise ValueError(
+                f"Got {clips[0]} clips in pixel_values_videos, and {clips[1]} in uniformerv2_pixel_values_videos, "
+                "expected the same ones."
+            )
+        for layer in self.internvideo_mae.layers[: self.config.exchange_layers[0] + 1]:
+            video_tokens = layer(video_tokens, **kwargs)
+        return InternVideoTrunkOutput(video_tokens, frames.contexts, frames.class_token)
+
+
+class InternVideoClassifier(nn.Module):
+    """The heads of both encoders, and the weighted sum of their scores.
+
+    The weight of the masked encoder is `sigmoid(fusion)`, where `fusion` starts at 0, as the paper has it: that gives
+    the mean of both. Weights that are 0 themselves would give no score, and no gradient to the heads.
+    """
+
+    def __init__(self, config: InternVideoConfig):
+        super().__init__()
+        mae, uniformerv2 = config.internvideo_mae_config.hidden_size, config.uniformerv2_config.hidden_size
+        self.widths = (mae, uniformerv2)
+        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.internvideo_mae = nn.Linear(mae, config.num_labels)
+        self.layernorm = nn.LayerNorm(uniformerv2, eps=config.uniformerv2_config.layer_norm_eps)
+        self.uniformerv2 = nn.Linear(uniformerv2, config.num_labels)
+        self.fusion = nn.Parameter(torch.empty(config.num_labels if config.fusion_per_class else 1))
+
+    def forward(self, pooled: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """
+        Args:
+            pooled: of `InternVideoModel`, `(b, sum of both widths)`.
+
+        Returns:
+            Fused scores, the masked encoder's and the UniFormerV2's, `(b, num_labels)` each.
+        """
+        masked, multimodal = pooled.split(self.widths, dim=-1)
+        masked = self.internvideo_mae(self.dropout(masked))
+        multimodal = self.uniformerv2(self.dropout(self.layernorm(multimodal)))
+        share = self.fusion.sigmoid()
+        return share * masked + (1 - share) * multimodal, masked, multimodal
+
+
+class InternVideoForVideoClassification(InternVideoPreTrainedModel):
+    """The fused classifier; `from_encoders` makes it of two trained ones."""
+
+    accepts_loss_kwargs = False  # the loss is a plain mean
+
+    def __init__(self, config: InternVideoConfig):
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.internvideo = InternVideoModel(config)
+        self.classifier = InternVideoClassifier(config)
+        self.post_init()
+
+    @classmethod
+    def from_encoders(
+        cls, internvideo_mae: str | Path, uniformerv2: str | Path, **settings: Any
+    ) -> "InternVideoForVideoClassification":
+        """Make a model of two classifiers of the same classes, each in its own folder.
+
+        At the start its branches are these models, to the last bit, and its score is the mean of theirs.
+
+        Args:
+            internvideo_mae: the folder of an `InternVideoMAEForVideoClassification`, or its name on the Hub.
+            uniformerv2: that of a `UniFormerV2ForVideoClassification`.
+            settings: fields of `InternVideoConfig`, such as `classifier_dropout=0.5`.
+
+        Raises:
+            ValueError: if a folder holds something else or lacks weights, the classes differ, or a setting is unknown.
+        """
+        known = {entry.name for entry in fields(InternVideoConfig)} - {
+            entry.name for entry in fields(PreTrainedConfig)
+        }
+        if unknown := settings.keys() - known:
+            raise ValueError(f"No settings of InternVideoConfig: {', '.join(sorted(unknown))}.")
+        mae = _load_classifier(InternVideoMAEForVideoClassification, internvideo_mae)
+        multimodal = _load_classifier(UniFormerV2ForVideoClassification, uniformerv2)
+        if mae.config.id2label != multimodal.config.id2label:
+            raise ValueError(
+                f"{internvideo_mae} knows {mae.config.num_labels} classes and {uniformerv2} "
+                f"{multimodal.config.num_labels}, or they name them otherwise. Take two models of the same classes; "
+                "`internvideo convert --head` takes those of one data set out of a head."
+            )
+        config = InternVideoConfig(
+            internvideo_mae_config=mae.config.to_dict(),
+            uniformerv2_config=multimodal.config.to_dict(),
+            id2label=dict(mae.config.id2label),
+            label2id={name: number for number, name in mae.config.id2label.items()},
+            encoders={"internvideo_mae": str(internvideo_mae), "uniformerv2": str(uniformerv2)},
+            **settings,
+        )
+        model = cls(config).eval()
+        _, unexpected = model.load_state_dict(_encoder_tensors(mae, multimodal), strict=False)
+        assert not unexpected, unexpected
+        config.encoders_fingerprint = fingerprint(model.frozen_state())
+        return model
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.internvideo.get_input_embeddings()
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values_videos: torch.Tensor | None = None,
+        uniformerv2_pixel_values_videos: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        trunk_outputs: InternVideoTrunkOutput | Mapping[str, Any] | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple | InternVideoOutput:
+        """Classify clips.
+
+        Args:
+            pixel_values_videos, uniformerv2_pixel_values_videos, trunk_outputs: as of `InternVideoModel`.
+            labels: class numbers `(batch,)`, or soft targets `(batch, num_labels)`.
+        """
+        outputs = self.internvideo(
+            pixel_values_videos, uniformerv2_pixel_values_videos, trunk_outputs, return_dict=True, **kwargs
+        )
+        logits, masked, multimodal = self.classifier(outputs.pooler_output)
+        loss = None
+        if labels is not None:
+            loss = nn.functional.cross_entropy(logits.float(), labels)  # class numbers and soft targets alike
+        return InternVideoOutput(
+            loss=loss,
+            logits=logits,
+            internvideo_mae_logits=masked,
+            uniformerv2_logits=multimodal,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+    def save_pretrained(self, save_directory: str | Path, *args: Any, adapters_only: bool = False, **kwargs: Any):
+        """Save the model; see transformers' `PreTrainedModel.save_pretrained`.
+
+        Args:
+            save_directory: the folder.
+            adapters_only: leave out what is frozen, and note where the two encoders are; loading takes it from there.
+
+        Raises:
+            ValueError: if the encoders are not known, or no longer the ones that the model was made of.
+        """
+        if adapters_only:
+            if self.config.encoders is None:
+                raise ValueError("This model was not made by `from_encoders`, so that nothing says where they are.")
+            frozen = self.frozen_state()
+            if fingerprint(frozen) != self.config.encoders_fingerprint:
+                raise ValueError(
+                    "The encoders have been trained or rounded since `from_encoders`, and their folders hold other "
+                    "weights. Save the whole model: leave out adapters_only."
+                )
+            state = kwargs.pop("state_dict", None) or self.state_dict()
+            kwargs["state_dict"] = {name: tensor for name, tensor in state.items() if name not in frozen}
+        self.config.adapters_only = adapters_only
+        try:
+            return super().save_pretrained(save_directory, *args, **kwargs)
+        finally:
+            self.config.adapters_only = False
+
+
+HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
+
+
+def fingerprint(tensors: Mapping[str, torch.Tensor]) -> str:
+    """A hash of tensors, names and numbers."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _load_classifier(model_class: type[PreTrainedModel], folder: str | Path) -> PreTrainedModel:
+    wanted, (content, _) = model_class.config_class.model_type, PreTrainedConfig.get_config_dict(folder)
+    if content.get("model_type") != wanted:
+        raise ValueError(f"{folder} holds a {content.get('model_type')!r} model, expected {wanted!r}, a classifier.")
+    return load_whole(model_class, folder)
+
+
+# Beginnings of names in the two classifiers -> in the fused one.
+_PLACES = {
+    InternVideoMAEForVideoClassification: {
+        "internvideo_mae.": "internvideo.internvideo_mae.",
+        "classifier.": "classifier.internvideo_mae.",
+    },
+    UniFormerV2ForVideoClassification: {
+        "vision_model.": "internvideo.uniformerv2.",
+        "layernorm.": "classifier.layernorm.",
+        "classifier.": "classifier.uniformerv2.",
+    },
+}
+
+
+def _encoder_tensors(*models: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """The tensors of the two classifiers in float32, under the names that they have in the fused model."""
+    return {
+        f"{place}{name.removeprefix(start)}": tensor
+        for model in models
+        for name, tensor in model.float().state_dict().items()
+        for start, place in _PLACES[type(model)].items()
+        if name.startswith(start)
+    }
+
+
+def _encoder_tensors_of(
+    config: InternVideoConfig, encoders: Mapping[str, str | Path] | None
+) -> dict[str, torch.Tensor]:
+    """The frozen tensors of the encoders that a configuration refers to, the very ones that it was saved with."""
+    places = {**config.encoders, **(encoders or {})}
+    if unknown := places.keys() - config.encoders.keys():
+        raise ValueError(f"encoders names {sorted(unknown)}, expected {sorted(config.encoders)}.")
+    try:
+        models = [_load_classifier(kind, places[kind.config_class.model_type]) for kind in _PLACES]
+    except OSError as error:
+        raise ValueError(
+            f"This model takes its encoders from {' and '.join(map(str, places.values()))}, and one cannot be read "
+            f"({error}). If it has moved, say where: from_pretrained(..., "
+            "encoders={'internvideo_mae': DIR, 'uniformerv2': DIR})."
+        ) from error
+    with torch.device("meta"):
+        names = InternVideoForVideoClassification(config).frozen_state()
+    given = _encoder_tensors(*models)
+    tensors = {name: given[name] for name in names if name in given}
+    if len(tensors) < len(names) or fingerprint(tensors) != config.encoders_fingerprint:
+        raise ValueError(
+            f"{' and '.join(map(str, places.values()))} hold other weights than those that this model was trained "
+            "with. Give the same ones: from_pretrained(..., encoders={'internvideo_mae': DIR, 'uniformerv2': DIR})."
+        )
+    config.encoders = {name: str(place) for name, place in places.items()}
+    return tensors
+
+
+__all__ = ["InternVideoForVideoClassification", "InternVideoModel", "InternVideoPreTrainedModel"]
