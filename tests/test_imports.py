@@ -1,7 +1,7 @@
 """Who may import whom, read from the source, and what `import internvideo_hf` does in a fresh interpreter.
 
-    apps      cli (demo, doctor, evaluation_run, extraction, pictures, reconstruction, retrieval, training_run) ·
-              pipelines · examples/ · conversion/ (scripts)
+    apps      cli (demo, doctor, ensemble_run, evaluation_run, extraction, pictures, reconstruction, retrieval,
+              training_run) · pipelines · examples/ · conversion/ (scripts)
     policy    training · evaluation · conversion (engine)
     edge      auto  >  data · processing · recipes
     maths     models  >  groups · layers · loading · losses · outputs
@@ -42,7 +42,8 @@ LAYERS = (
     ("cli", "pipelines"),
 )
 HEIGHT = {part: height for height, parts in enumerate(LAYERS) for part in parts}
-APPS = ("demo", "doctor", "evaluation_run", "extraction", "pictures", "reconstruction", "retrieval", "training_run")
+APPS = ("demo", "doctor", "ensemble_run", "evaluation_run", "extraction", "pictures", "reconstruction", "retrieval")
+APPS += ("training_run",)
 PART_OF = dict.fromkeys(APPS, "cli")
 FRONT_DOOR = ("", "registration")
 MATHS = ("groups", "layers", "loading", "losses", "outputs", "models")

@@ -13,9 +13,8 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoVideoProcessor
-from transformers.modeling_utils import PreTrainedModel
 
-from internvideo_hf.loading import load_whole
+from internvideo_hf.loading import load_whole, revision
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
 from internvideo_hf.video import VideoReader
 
@@ -79,7 +78,7 @@ class FeatureExtractor:
                 f"{model} is a fused model, whose two encoders see different frames of a window. Extract the features "
                 "of one of them."
             )
-        self.settings = Settings(_revision(model, self.model), window, stride)
+        self.settings = Settings(revision(model, self.model), window, stride)
 
     def rows(self, reader: VideoReader, first_row: int = 0) -> Iterator[torch.Tensor]:
         """Yield the features of a video from row `first_row` on, `(rows, dim)` float32 on the CPU, a batch at a time.
@@ -233,14 +232,3 @@ def _time_spans(settings: Settings, rows: int, reader: VideoReader) -> list[list
         [round(start / reader.fps, 4), round(min(start + settings.window, reader.num_frames) / reader.fps, 4)]
         for start in starts
     ]
-
-
-def _revision(name: str, model: PreTrainedModel) -> str:
-    """The commit of a model from the Hub, or the hash of the weights of a folder."""
-    if commit := getattr(model.config, "_commit_hash", None):
-        return commit
-    digest = hashlib.sha256()
-    for file in sorted(Path(name).glob("*.safetensors")):
-        with file.open("rb") as weights:
-            digest.update(hashlib.file_digest(weights, "sha256").digest())
-    return f"sha256:{digest.hexdigest()[:16]}"

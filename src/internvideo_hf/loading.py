@@ -1,5 +1,6 @@
-"""Loading a model, and making sure that it is whole."""
+"""Loading a model, making sure that it is whole, and telling it from others."""
 
+import hashlib
 from pathlib import Path
 
 from transformers.modeling_utils import PreTrainedModel
@@ -26,3 +27,19 @@ def load_whole(model_class: type[_BaseAutoModelClass] | type[PreTrainedModel], m
         raise ValueError(f"{model} holds a {architectures[0]}, and what is needed here is a {type(loaded).__name__}.")
     more = f" and {len(gaps) - 3} more" if len(gaps) > 3 else ""
     raise ValueError(f"{model} lacks weights: {', '.join(gaps[:3])}{more}. Convert or download it again.")
+
+
+def revision(name: str | Path, model: PreTrainedModel) -> str:
+    """What tells a model's weights from others: its commit on the Hub, or the hash of a folder's files.
+
+    Args:
+        name: the folder, or the name on the Hub.
+        model: loaded from there.
+    """
+    if commit := getattr(model.config, "_commit_hash", None):
+        return commit
+    digest = hashlib.sha256()
+    for file in sorted(Path(name).glob("*.safetensors")):
+        with file.open("rb") as weights:
+            digest.update(hashlib.file_digest(weights, "sha256").digest())
+    return f"sha256:{digest.hexdigest()[:16]}"

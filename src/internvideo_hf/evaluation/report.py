@@ -35,6 +35,32 @@ def table(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def ensemble_table(result: Mapping[str, Any]) -> str:
+    """The result of an ensemble as text: each member, their sum, and what was published below.
+
+    Args:
+        result: what `internvideo_hf.ensemble_run.evaluate_ensemble` returns and writes.
+    """
+    settings, data, columns = result["settings"], result["data"], ("top-1", "top-5")
+    lines = [f"{result['protocol']}: {settings['title']}"]
+    lines.append(f"  videos  {data['videos']} of {settings['data']['list']}, {len(result['damaged'])} of them damaged")
+    lines.append(f"  weights {settings['weights'] if isinstance(settings['weights'], str) else 'given'}")
+    for member in result["members"]:
+        clips, crops = member["views"]
+        lines.append(
+            f"  member  {member['model']} ({member['family']}, {member['parameters']:,} parameters), {clips} clips x "
+            f"{crops} crops, weight {member['weight']:.3f}"
+        )
+    lines += ["", f"{'':44}{''.join(f'{name:>8}' for name in columns)}"]
+    lines += [_score_line(member["model"][-43:], member["scores"], columns) for member in result["members"]]
+    lines.append(_score_line("the ensemble", result["scores"], columns))
+    lines += [
+        _score_line(f"  {entry['where']}, {entry['labels']}", entry["scores"], columns)
+        for entry in result["published"]
+    ]
+    return "\n".join(lines)
+
+
 def _protocol_lines(result: Mapping[str, Any]) -> list[str]:
     settings, data, pixels = result["settings"], result["data"], result["settings"]["processor"]
     merge, published = settings["merge"], settings["data"]["num_videos"]
