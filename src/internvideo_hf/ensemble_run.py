@@ -186,11 +186,10 @@ def _scores_of(
         "processor": member.processor.to_dict(),
         "list": _sha256(data_root / list_name),
     }
+    facts = json.loads(json.dumps(facts, default=str))  # as they come back from a file
     if folder is None:
         return _compute(member, rows, facts, None, **options)
-    tag = hashlib.sha256(
-        json.dumps([facts, str(data_root.resolve())], sort_keys=True, default=str).encode()
-    ).hexdigest()
+    tag = hashlib.sha256(json.dumps([facts, str(data_root.resolve())], sort_keys=True).encode()).hexdigest()
     path = folder / f"{Path(source).name}-{Path(list_name).stem}-{tag[:12]}.safetensors"
     if path.is_file():
         return Scores.load(path)
