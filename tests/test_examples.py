@@ -11,7 +11,9 @@ from conftest import ROOT
 from program import run
 from transformers import CLIPConfig, CLIPModel
 
+from internvideo_hf import UniFormerV2Config, UniFormerV2ForVideoClassification, build_processor
 from internvideo_hf.demo.tour import draw_clips
+from internvideo_hf.recipes.labels import load_labels
 
 EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("[0-9]*.py"))
 SLOW = ["06_pretrain.py"]  # two trainings; test_training_run.py has both at a smaller size
@@ -44,12 +46,29 @@ def desk(random_checkpoint, mm_folder, bikes, tmp_path_factory) -> Path:
     write = runpy.run_path(str(ROOT / "examples/random_videomae.py"))
     write["write_classifier"](folder / "vit_b_hybrid_pt_800e_k400_ft.pth")
     write["write_pretrained"](folder / "mae-b.bin")
+    write_uniformerv2(folder / "uniformerv2-b-k400")
+    (folder / "msrvtt").mkdir()
+    (folder / "msrvtt/video7.mp4").write_bytes(bikes.read_bytes())
+    lines = "key,vid_key,video_id,sentence\nret7,msr7,video7,people ride their bikes\n"
+    (folder / "msrvtt/MSRVTT_JSFUSION_test.csv").write_text(lines)
+    (folder / "k400").mkdir()
+    (folder / "k400/bikes.mp4").write_bytes(bikes.read_bytes())
+    (folder / "k400/test.csv").write_text("bikes.mp4,0\n")
     sizes = {"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 3, "num_attention_heads": 3}
     vision, text = sizes | {"image_size": 32, "patch_size": 16}, sizes | {"vocab_size": 60}
     CLIPModel(CLIPConfig(vision_config=vision, text_config=text)).save_pretrained(
         folder / "openai/clip-vit-base-patch16"
     )
     return folder
+
+
+def write_uniformerv2(folder: Path) -> None:
+    """A small one with random weights, as `internvideo convert` would leave it."""
+    sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "global_layers": [0, 1]}
+    classes = dict(enumerate(load_labels("k400")))
+    config = UniFormerV2Config(**sizes, image_size=32, patch_size=16, id2label=classes)
+    UniFormerV2ForVideoClassification(config).save_pretrained(folder)
+    build_processor(config).save_pretrained(folder)
 
 
 def test_readme_commands_run_in_order(desk, monkeypatch):

@@ -20,10 +20,12 @@ from internvideo_hf import (
     UniFormerV2Config,
     UniFormerV2ForVideoClassification,
 )
-from internvideo_hf.conversion import fuse_encoders
+from internvideo_hf.auto import FAMILIES
+from internvideo_hf.conversion import build_processor, fuse_encoders
 from internvideo_hf.data.collation import VideoCollator
 from internvideo_hf.data.dataset import VideoDataset
 from internvideo_hf.data.samples import SampleSettings, make_sample
+from internvideo_hf.recipes.labels import load_labels
 from internvideo_hf.training.inputs import sample_settings
 from internvideo_hf.training.parameter_groups import parameter_groups
 from internvideo_hf.training.recipes import RecipeError, build_model, load_recipe
@@ -310,6 +312,21 @@ class TestTheRecipeOfThePaper:
         spared = {name for name, value in decay.items() if value == 0}
         vectors = ("gate", "bias", "fusion", "video_embedding")
         assert spared == {name for name in decay if name.endswith(vectors) or "norm" in name}
+
+    def test_it_runs_on_two_small_models(self, data, tmp_path):
+        labels, sizes = dict(enumerate(load_labels("k400"))), {"num_hidden_layers": 2, "num_attention_heads": 2}
+        for config in (
+            InternVideoMAEConfig(**sizes, hidden_size=8, image_size=16, num_frames=4, id2label=labels),
+            UniFormerV2Config(**sizes, hidden_size=8, image_size=16, num_frames=2, global_layers=[1], id2label=labels),
+        ):
+            kind = FAMILIES[config.model_type].models[AutoModelForVideoClassification]
+            kind(config).save_pretrained(tmp_path / config.model_type)
+            build_processor(config).save_pretrained(tmp_path / config.model_type)
+        fuse_encoders(tmp_path / "internvideo_mae", tmp_path / "uniformerv2", tmp_path / "fused")
+        changes = ["training.max_steps=1", "batch_size=4", "data.validation=null", "training.dataloader_num_workers=0"]
+        done = train("internvideo/cma_k400", data, tmp_path / "fused", tmp_path / "run", *changes)
+        assert done.returncode == 0, done.stderr
+        assert weights(tmp_path / "run")["classifier.fusion"].shape == (1,)
 
     def test_recipes_for_two_inputs_are_for_the_fused_model(self):
         with pytest.raises(RecipeError, match="family internvideo alone"):
