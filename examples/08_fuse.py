@@ -2,9 +2,9 @@
 
     python examples/08_fuse.py
 
-Prints the true action of a clip, and what the models say. The UniFormerV2 comes with the package and knows drawn shapes
+Prints the action of a clip, and what the models say. The UniFormerV2 comes with the package and knows drawn shapes
 only; the VideoMAE beside it is small and has random weights, so that the answers mean little. Put the folders of two
-converted classifiers of the same classes in their place.
+converted classifiers in their place.
 """
 
 from pathlib import Path
@@ -45,6 +45,6 @@ optimizer.step()
 print(f"{sum(p.numel() for p in trained):,} of {model.num_parameters():,} parameters are trained")
 model.save_pretrained(FOLDER / "adapters", adapters_only=True)  # small: it refers to the two folders above
 
-# 4. Or separate models, whose probabilities are summed. From a shell: internvideo evaluate --ensemble MAE --ensemble ...
+# 4. Or separate models, whose probabilities are summed. From a shell: internvideo evaluate --ensemble, for a list
 ensemble = internvideo_hf.ScoreEnsemble.from_pretrained(MAE, UNIFORMERV2, views=[(1, 1), (2, 1)], weights=[0.2, 0.8])
 print("ensemble:", ensemble(FOLDER / clip.video, top_k=2))
