@@ -65,8 +65,9 @@ def test_options_of_one_encoder_leave_the_other_alone(video):
     made = fused()(video, return_tensors="pt", uniformerv2={"num_frames": 5})
     assert made["pixel_values_videos"].shape[1] == 4
     assert made["uniformerv2_pixel_values_videos"].shape[1] == 5
-    with pytest.raises(ValueError, match="num_frames belongs to one encoder of the two"):
-        fused()(video, num_frames=5)
+    assert fused()(video, return_tensors="pt", num_frames=5)["pixel_values_videos"].shape[1] == 5
+    with pytest.raises(ValueError, match="sampler belongs to one encoder of the two"):
+        fused()(video, sampler="uniformerv2")
 
 
 def test_a_saved_processor_is_found_and_makes_the_same(video, tmp_path):

@@ -17,6 +17,7 @@ class InternVideoFusedVideoProcessorKwargs(VideosKwargs, total=False):
 
     Attributes:
         internvideo_mae, uniformerv2: options for one encoder alone, such as `{"num_frames": 8}`, by name.
+        num_frames: of the masked encoder, as in the model's configuration, where transformers' pipeline reads it.
         num_clips, num_crops: views of each video, as many for both encoders.
         decoder, input_channel_order: as of `InternVideoVideoProcessor`.
     """
@@ -91,6 +92,8 @@ class InternVideoFusedVideoProcessor(BaseVideoProcessor):
     def preprocess(self, videos: Any, **kwargs: Any) -> BatchFeature:
         """Do what calling the processor does; see the class."""
         own = [dict(kwargs.pop(name, None) or {}) for name in ("internvideo_mae", "uniformerv2")]
+        if (num_frames := kwargs.pop("num_frames", None)) is not None:
+            own[0].setdefault("num_frames", num_frames)
         for name, value in kwargs.items():
             if name not in SHARED and value is not None:
                 raise ValueError(

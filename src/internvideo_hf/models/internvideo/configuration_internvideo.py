@@ -87,6 +87,11 @@ class InternVideoConfig(PreTrainedConfig):
         """Layers of the masked encoder, whose states are the model's hidden states."""
         return self.internvideo_mae_config.num_hidden_layers
 
+    @property
+    def num_frames(self) -> int:
+        """Frames of the masked encoder, which transformers' pipeline "video-classification" hands to the processor."""
+        return self.internvideo_mae_config.num_frames
+
     def validate_architecture(self) -> None:
         super().validate_architecture()
         mae, uniformerv2 = self.internvideo_mae_config, self.uniformerv2_config
