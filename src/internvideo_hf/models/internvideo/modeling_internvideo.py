@@ -174,6 +174,7 @@ class InternVideoPreTrainedModel(LayerGroups, PreTrainedModel):
     def post_init(self) -> None:
         """Finish the model, and freeze the encoders; see transformers' `PreTrainedModel.post_init`."""
         super().post_init()
+        self.config.adapters_only = False  # says how a file was saved; a model holds all of its weights
         if self.config.freeze_encoders:
             self.freeze_backbone()
 
@@ -220,7 +221,6 @@ class InternVideoPreTrainedModel(LayerGroups, PreTrainedModel):
                 adapters = load_file(cached_file(pretrained_model_name_or_path, SAFE_WEIGHTS_NAME, **hub))
                 kwargs["state_dict"] = {**_encoder_tensors_of(config, encoders), **adapters}
                 kwargs["config"], pretrained_model_name_or_path = config, None
-                config.adapters_only = False
         loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         if model.config.freeze_encoders:
