@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from internvideo_hf.video.sources import check_path, is_url
 
 _MARK = "internvideo shrink "  # before the settings, in the comment of a file that we wrote
 _RATE = 25  # frames a second, where the file says nothing
+_CLOCK = Fraction(1, 90_000)  # seconds of a tick, of cuts
 _UNFINISHED = ".unfinished-"  # before the number of the process that writes, and the name of the file
 
 
@@ -95,6 +97,42 @@ def shrink_video(source: str | Path, target: str | Path, settings: ShrinkSetting
     return True
 
 
+def cut_video(reader: VideoReader, target: str | Path, frames: range, settings: ShrinkSettings) -> None:
+    """Encodes some frames of a video, as a video that begins at 0 and that browsers play. They keep their distances.
+
+    Args:
+        reader: Of the video; of a long one, one of `backend="pyav"`, which decodes each frame once.
+        target: The file to write, which appears whole or not at all.
+        frames: Numbers of frames that follow each other, at least one.
+        settings: How.
+
+    Raises:
+        VideoDecodeError: If a frame cannot be decoded.
+        OSError: If the file cannot be written.
+    """
+    target = Path(target)
+    size = settings.size(reader.height, reader.width)
+    rate = Fraction(reader.fps or _RATE).limit_denominator(1001)
+    times = np.arange(reader.num_frames) / float(rate) if reader.seconds is None else reader.seconds
+    unfinished = target.with_name(f"{_UNFINISHED}{os.getpid()}-{target.name}")
+    blocks = reader.blocks(1, frames.start)  # nothing behind the last one is touched, which may be damaged
+    try:
+        # The table of frames at the front, so that a browser plays what has come.
+        with av.open(str(unfinished), "w", format="mp4", options={"movflags": "faststart"}) as writing:
+            encoder = _encoder(writing, rate, _CLOCK, size, settings)
+            for number, (pixels,) in zip(frames, blocks, strict=False):
+                frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+                frame = frame.reformat(size[1], size[0], format="yuv420p", interpolation="BICUBIC")
+                frame.pts, frame.time_base = round((times[number] - times[frames.start]) / _CLOCK), _CLOCK
+                writing.mux(encoder.encode(frame))
+            writing.mux(encoder.encode(None))
+        unfinished.replace(target)
+    except av.FFmpegError as error:
+        raise OSError(f"{target} cannot be written ({error}).") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
 def _comment_of(path: Path) -> str | None:
     try:
         with av.open(str(path)) as container:
@@ -116,7 +154,9 @@ def _encode(source: Path, target: Path, settings: ShrinkSettings, comment: str, 
                 frame = _upright(frame)
                 if encoder is None:
                     size = settings.size(frame.height, frame.width)
-                    encoder = _encoder(writing, stream, size, settings)
+                    rate = stream.average_rate or _RATE
+                    # The source's own clock, so that frames at uneven distances keep them.
+                    encoder = _encoder(writing, rate, stream.time_base, size, settings)
                 small = frame.reformat(size[1], size[0], format="yuv420p", interpolation="BICUBIC")
                 # Not the decoder's own times: those of AVI files with B-frames are out of order.
                 known = seconds is not None and count < len(seconds)
@@ -142,12 +182,11 @@ def _upright(frame: av.VideoFrame) -> av.VideoFrame:
     return av.VideoFrame.from_ndarray(pixels, format="rgb24")
 
 
-def _encoder(writing, stream, size: tuple[int, int], settings: ShrinkSettings):
-    encoder = writing.add_stream("libx264", rate=stream.average_rate or _RATE)
+def _encoder(writing, rate: Fraction | int, clock: Fraction, size: tuple[int, int], settings: ShrinkSettings):
+    encoder = writing.add_stream("libx264", rate=rate)
     encoder.height, encoder.width = size
     encoder.pix_fmt = "yuv420p"
-    # The source's own clock, so that frames at uneven distances keep them.
-    encoder.codec_context.time_base = stream.time_base
+    encoder.codec_context.time_base = clock
     encoder.codec_context.gop_size = settings.keyframe_interval
     encoder.codec_context.thread_count = 1
     encoder.options = {"crf": str(settings.quality), "preset": "veryfast", "x264-params": "scenecut=0:open-gop=0"}

@@ -44,6 +44,11 @@ class Hit:
     matches: bool | None = None
 
     @property
+    def name(self) -> str:
+        """The name of the video's file."""
+        return os.path.basename(self.video.rstrip("/"))
+
+    @property
     def time(self) -> str:
         """The span as a person reads it, `0:08-0:16`; empty where there is none."""
         return "" if self.start is None else f"{_clock(self.start)}-{_clock(self.end)}"
@@ -90,6 +95,16 @@ class Hits(Sequence[Hit]):
     def __getitem__(self, index: Any) -> Any:
         return self.hits[index]
 
+    @property
+    def verdict(self) -> str:
+        """What `matches` means, as a sentence; empty for queries by video or image."""
+        return {
+            None: "",
+            True: "* matches: by chance, fewer than one search in twenty would find a clip so far above.",
+            False: f"Nothing here matches: the nearest of {self.clips} clips is no nearer to this text than chance "
+            "brings neutral captions. The nearest are:",
+        }[self.matches]
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON: `query`, `clips`, `matches`, and `hits` with the attributes of each."""
         return {
@@ -125,18 +140,25 @@ def montage(hits: Sequence[Hit], columns: int = 4, title: str | None = None) -> 
         draw.text((GAP, GAP), fitted(title, font, sheet.width - 2 * GAP), INK, font)
     for number, hit in enumerate(hits):
         left, upper = GAP + number % columns * cell[0], top + number // columns * cell[1]
-        try:
-            picture = hit.thumbnail()
-        except VideoDecodeError:
-            picture = Image.new("RGB", TILE, MISSING)
-            ImageDraw.Draw(picture).text((GAP, TILE[1] // 2 - LINE), "cannot be read any more", FAINT, font)
+        picture = tile(hit)
         sheet.paste(picture, (left + (TILE[0] - picture.width) // 2, upper + (TILE[1] - picture.height) // 2))
         scores = scores_line(hit).removesuffix(OF_CAPTIONS)
-        lines = [f"{number + 1}. {os.path.basename(hit.video.rstrip('/'))}", hit.time, scores]
+        lines = [f"{number + 1}. {hit.name}", hit.time, scores]
         for line, (text, ink) in enumerate(zip(lines, (INK, FAINT, FAINT), strict=True)):
             place = (left, upper + TILE[1] + 2 + line * LINE)
             draw.text(place, fitted(text, font, TILE[0]), ink, font)
     return sheet
+
+
+def tile(hit: Hit) -> Image.Image:
+    """The thumbnail of a hit; a grey tile that says so where its video cannot be read any more."""
+    try:
+        return hit.thumbnail()
+    except VideoDecodeError:
+        picture = Image.new("RGB", TILE, MISSING)
+        place = (GAP, TILE[1] // 2 - LINE)
+        ImageDraw.Draw(picture).text(place, "cannot be read any more", FAINT, ImageFont.load_default(FONT_SIZE))
+        return picture
 
 
 def scores_line(hit: Hit) -> str:
