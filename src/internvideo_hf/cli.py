@@ -4,11 +4,13 @@ Exit codes: 0 done, 1 done in part (the failures are listed last), 2 refused (ba
 Nothing here imports torch before a command needs it, so that `--help` answers at once.
 """
 
+import contextlib
 import json
 import os
 import re
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -471,16 +473,9 @@ def search(
     if montage is not None:
         check_picture(montage)
     _quieten_transformers()
-    from internvideo_hf.demo.weights import resolve_demo_name
     from internvideo_hf.retrieval import hits
-    from internvideo_hf.retrieval.index import VideoIndex
 
-    model = None if model is None else resolve_demo_name(model)
-    gallery = VideoIndex.load(index, model=model, device=_device(device))
-    try:
-        _known_model(gallery.model)
-    except ValueError as error:
-        raise ValueError(f"The model of {index}: {error} --model names where it is now.") from error
+    gallery = _open_index(index, model, device)
     found = gallery.search(text, video=video, image=image, top_k=top_k, per_video=per_video, approximate=approximate)
     if montage is not None:
         save_picture(hits.montage(found, title=found.query), montage)
@@ -488,19 +483,17 @@ def search(
         typer.echo(json.dumps(found.to_dict(), indent=2, ensure_ascii=False, allow_nan=False))
         return
     if found.matches is False:
-        typer.echo(
-            f"Nothing here matches: the nearest of {found.clips} clips is no nearer to this text than chance brings "
-            "neutral captions. The nearest are:"
-        )
+        typer.echo(found.verdict)
     for place, hit in enumerate(found, 1):
         mark = "*" if hit.matches else " "
         typer.echo(f"{mark}{place:3}. {hits.scores_line(hit)}  {hit.probability:6.1%}  {hit.time:>13}  {hit.video}")
     if found.matches:
-        typer.echo("* matches: by chance, fewer than one search in twenty would find a clip so far above.")
+        typer.echo(found.verdict)
 
 
 @app.command()
 def demo(
+    context: typer.Context,
     out: Annotated[Path, typer.Option(help="The folder for the clips and the contact sheet.")] = Path("demo"),
     clips: Annotated[
         int, typer.Option(min=1, max=240, help="Clips to draw, each with something else in it; none with --video.")
@@ -509,6 +502,20 @@ def demo(
     video: Annotated[
         list[str] | None,
         typer.Option(help="A video of yours to label instead (file, folder of frames, address); several are allowed."),
+    ] = None,
+    index: Annotated[
+        Path | None,
+        typer.Option(help="A folder that `internvideo index` wrote: open a page to search it, instead of the tour."),
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="With --index: the address to listen on; 0.0.0.0 shows the videos to the network.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="With --index: the port to listen on.")] = 7860,
+    model: Annotated[
+        str | None, typer.Option(help="With --index: where its model is now, if not where it was.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help='With --index: such as "cuda", "cpu"; the accelerator if there is one.')
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     quiet: Quiet = False,
@@ -519,9 +526,18 @@ def demo(
     else: on videos of the world their answers mean nothing. Released checkpoints do the same by `internvideo convert`,
     `classify`, `zero-shot`, `index` and `search`.
 
+    With --index, a page in the browser searches an index of yours and plays what it finds, and labels clips (needs the
+    extra `demo`). It is on this machine only, unless --host says otherwise, and ends with Ctrl-C.
+
     Example: internvideo demo --out demo
+
+    Example: internvideo demo --index demo.index
     """
+    _check_demo_options(context)
     _quieten_transformers()
+    if index is not None:
+        _show_page(index, model, device, host, port, quiet)
+        return
     from tqdm import tqdm
 
     from internvideo_hf.demo import tour
@@ -789,6 +805,35 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
+def _check_demo_options(context: typer.Context) -> None:
+    """Refuse options of the tour beside --index, and those of the page without it."""
+    of_tour = {"out": "--out", "clips": "--clips", "seed": "--seed", "video": "--video", "as_json": "--json"}
+    of_page = {"host": "--host", "port": "--port", "model": "--model", "device": "--device"}
+    has_index = context.params["index"] is not None
+    for name, option in (of_tour if has_index else of_page).items():
+        if context.get_parameter_source(name).name != "COMMANDLINE":
+            continue
+        if has_index:
+            raise ValueError(f"{option} is of the tour, and --index opens a page instead. Leave one of the two out.")
+        raise ValueError(f"{option} needs --index, the folder of an index to search.")
+
+
+def _show_page(index: Path, model: str | None, device: str | None, host: str, port: int, quiet: bool) -> None:
+    """Serve the page of an index until Ctrl-C."""
+    from internvideo_hf.demo import web
+
+    gallery = _open_index(index, model, device)
+    with web.serving(gallery, host, port) as address:
+        if not quiet:
+            typer.echo(f"{web.about(gallery)}\nOpen {address} in a browser. Ctrl-C ends it.")
+        _wait_for_ctrl_c()
+
+
+def _wait_for_ctrl_c() -> None:
+    with contextlib.suppress(KeyboardInterrupt):
+        threading.Event().wait()
+
+
 def _answer_each(
     videos: list[str], pipeline: Callable[[str], list[dict[str, Any]]], as_json: bool, quiet: bool
 ) -> None:
@@ -843,6 +888,21 @@ def _report_failures(failures: list[str], asked: int) -> None:
 def _jobs(asked: int | None, tasks: int) -> int:
     """One process for each core, but no more than there is work for."""
     return max(1, min(asked or os.cpu_count() or 1, tasks))
+
+
+def _open_index(folder: Path, model: str | None, device: str | None) -> Any:
+    """The index in a folder, after a check that its model is where it was, or where `model` says that it is."""
+    from internvideo_hf.demo.weights import resolve_demo_name
+    from internvideo_hf.retrieval.index import VideoIndex
+
+    gallery = VideoIndex.load(
+        folder, model=None if model is None else resolve_demo_name(model), device=_device(device)
+    )
+    try:
+        _known_model(gallery.model)
+    except ValueError as error:
+        raise ValueError(f"The model of {folder}: {error} --model names where it is now.") from error
+    return gallery
 
 
 def _open_or_new_index(kind: Any, folder: Path, model: str | None, options: dict[str, Any], device: Any) -> Any:

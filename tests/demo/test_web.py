@@ -1,0 +1,433 @@
+"""`internvideo demo --index`: what the page finds, plays and says, which files it serves, and all in a browser."""
+
+import os
+import re
+import shutil
+import socket
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import av
+import numpy as np
+import pytest
+from program import run
+from video.clips import decode_in_order, moving_picture, write_video
+
+import internvideo_hf
+from internvideo_hf import VideoDecodeError, VideoReader, cli
+from internvideo_hf.data.synthetic import canonical_caption
+from internvideo_hf.demo import tour, web
+from internvideo_hf.pictures import MISSING
+from internvideo_hf.retrieval.clips import Cut, windows
+from internvideo_hf.retrieval.hits import Hit
+from internvideo_hf.retrieval.index import VideoIndex
+
+pytestmark = pytest.mark.filterwarnings("ignore:::gradio")
+
+HIT = Hit("/videos/a dog.mp4", 8.0, 16.0, 0.3126, 0.9, 4.23, 0.995, 0.001, True)
+LABELS = "there is a green heart, there is a purple square\nthere is a blue circle"
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """Six drawn clips of 2 s, of which we know what they show, and an index of their seconds."""
+    folder = tmp_path_factory.mktemp("web")
+    clips = tour.draw_clips(folder, 6, seed=1)
+    index = VideoIndex(internvideo_hf.demo_path("demo-mm"), window=1, folder=folder / "index", device="cpu")
+    assert not index.update([folder / "test"]).failures
+    return folder, [canonical_caption(clip) for clip in clips]
+
+
+@pytest.fixture(scope="module")
+def index(drawn):
+    return VideoIndex.load(drawn[0] / "index", device="cpu")
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def address(index):
+    pytest.importorskip("gradio", reason="the extra demo is not installed")
+    with web.serving(index, port=free_port()) as address:
+        yield address
+
+
+# What it says
+
+
+def test_a_line_tells_index_and_model_and_another_what_demo_weights_know(index, tmp_path):
+    first, second = web.about(index).splitlines()
+    assert "6 videos in 12 clips" in first and str(index.folder) in first and "demo-mm" in first
+    assert second == tour.LIMITS
+    assert tour.LIMITS not in web.about(VideoIndex(tmp_path))
+
+
+def test_a_hit_is_told_in_two_lines():
+    assert web.caption(2, HIT) == "* 2. a dog.mp4\n0:08-0:16  cosine 0.313, z +4.2"
+    assert web.caption(1, Hit("/frames/", None, None, -0.1, 0.5)) == "1. frames\ncosine -0.100"
+
+
+def test_labels_are_divided_by_commas_and_lines():
+    assert web.labels_of(" a dog, a cat\n\n a red, ,car\n") == ["a dog", "a cat", "a red", "car"]
+    assert web.labels_of(" \n,") == []
+
+
+def test_labels_come_with_score_and_cosine():
+    def classify(video, **options):
+        asked.append((video, options))
+        return [{"label": "a", "score": 0.75, "similarity": 0.25}, {"label": "b", "score": 0.25, "similarity": -0.1}]
+
+    asked = []
+    expected = [["a", "75.0%", "0.250"], ["b", "25.0%", "-0.100"]]
+    assert web.label_rows(classify, "clip.mp4", "a, b") == expected
+    assert web.label_rows(classify, "clip.mp4", "a, b", " this is {} ") == expected
+    options = {"candidate_labels": ["a", "b"]}
+    assert asked == [("clip.mp4", options), ("clip.mp4", options | {"hypothesis_template": "this is {}"})]
+    for video, labels, word in ((None, "a", "Upload"), ("clip.mp4", " , \n", "no labels")):
+        with pytest.raises(ValueError, match=word):
+            web.label_rows(classify, video, labels)
+
+
+def test_an_error_tells_the_name_of_a_file_and_not_its_folders():
+    error = VideoDecodeError("/secret/clip.mp4", "it is damaged", "Copy it again.")
+    assert web.message(error) == "clip.mp4: it is damaged. Copy it again."
+    assert web.message(ValueError("no")) == "no" and web.message(MemoryError()) == "MemoryError"
+
+
+# What it plays
+
+
+@pytest.mark.parametrize("window", [0.5, 1 / 3, 0.7, None])
+@pytest.mark.parametrize("times", [None, [0, 1, 2, 3, 7, 8, 30, 31, 32, 33, 34, 35, 59, 60, 61, 75]])
+def test_the_clips_of_a_video_have_its_frames_once_each(tmp_path, window, times):
+    path = write_video(tmp_path / "a.mp4", 16 if times else 40, times=times, bframes=0)
+    with VideoReader(path) as reader:
+        found = []
+        for begin, end in windows(reader.duration, Cut(window)):
+            try:
+                frames = web.frames_of(Hit(str(path), round(begin, 3), round(end, 3), 0.3, 0.5), reader)
+            except VideoDecodeError:  # a gap in the times that spans the window
+                continue
+            assert begin - 1e-6 <= reader.seconds[frames.start] and reader.seconds[frames.stop - 1] < end
+            found += frames
+        assert found == list(range(reader.num_frames))
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "options"),
+    [
+        ("a.mp4", (48, 64), {}),
+        ("a.avi", (48, 64), {"codec": "mpeg4"}),
+        ("odd.mkv", (49, 63), {"codec": "ffv1"}),
+        ("uneven.mp4", (48, 64), {"times": sorted({*range(0, 60, 3), *range(20, 50)}), "bframes": 0}),
+    ],
+)
+def test_a_clip_is_cut_to_its_very_frames_and_browsers_play_it(tmp_path, name, size, options):
+    count = len(options.get("times", range(40)))
+    source = write_video(tmp_path / name, count, size=size, **options)
+    with VideoReader(source) as reader:
+        seconds = reader.seconds
+    wanted = np.flatnonzero((seconds >= 0.5 - 1e-6) & (seconds < 1 - 1e-6))
+    cut = web.cut_clip(Hit(str(source), 0.5, 1.0, 0.3, 0.5), tmp_path / "clips")
+    assert cut.suffix == ".mp4" and [path.name for path in cut.parent.iterdir()] == [cut.name]
+    with av.open(str(cut)) as container:
+        (stream,) = container.streams
+        assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
+        assert (stream.height, stream.width) == tuple(2 * round(side / 2) for side in size)
+        times = [float(frame.time) for frame in container.decode(stream)]
+    assert np.allclose(times, seconds[wanted] - seconds[wanted[0]], atol=1e-3)
+    # Frame by frame, the one of the source that looks most like it.
+    frames = decode_in_order(cut).astype(float)[:, :48, :62]
+    known = moving_picture(count, *size).astype(float)[:, :48, :62]
+    nearest = [np.abs(known - frame).mean(axis=(1, 2, 3)).argmin() for frame in frames]
+    assert nearest == wanted.tolist()
+    content = cut.read_bytes()
+    assert content.index(b"moov") < content.index(b"mdat")
+
+
+def test_of_a_long_clip_the_begin_is_cut(tmp_path, monkeypatch):
+    monkeypatch.setattr(web, "LONGEST", 0.5)
+    source = write_video(tmp_path / "a.mp4", 40)
+    for hit in (Hit(str(source), 0.3, 1.3, 0.3, 0.5), Hit(str(source), None, None, 0.3, 0.5)):
+        assert len(decode_in_order(web.cut_clip(hit, tmp_path))) == 15
+
+
+def test_a_source_that_is_gone_or_shorter_now_is_told(tmp_path):
+    with pytest.raises(VideoDecodeError, match="no such file"):
+        web.cut_clip(Hit(str(tmp_path / "gone.mp4"), 0.0, 1.0, 0.3, 0.5), tmp_path / "clips")
+    source = write_video(tmp_path / "a.mp4", 10)
+    with pytest.raises(VideoDecodeError, match="0:08-0:16 any more.*internvideo index"):
+        web.cut_clip(Hit(str(source), 8.0, 16.0, 0.3, 0.5), tmp_path / "clips")
+    assert not list(tmp_path.rglob("clips/*/*"))
+
+
+# The page, over HTTP
+
+
+@pytest.fixture(scope="module")
+def client(address):
+    from gradio_client import Client
+
+    return Client(address, verbose=False, download_files=False)
+
+
+def found_by(answer) -> list[str]:
+    return [entry["caption"] for entry in answer[1]["value"]]
+
+
+def test_search_finds_the_clip_or_says_that_nothing_matches(client, drawn):
+    sentence = drawn[1][3]
+    answer = client.predict(sentence, 3, api_name="/search")
+    assert "* matches" in answer[0]
+    first, *others = found_by(answer)
+    assert re.fullmatch(r"\* 1\. 00003\.mp4\n0:0\d-0:0\d  cosine 0\.\d{3}, z \+\d\.\d", first) and len(others) == 2
+    answer = client.predict("people cook pasta in a kitchen", 2, api_name="/search")
+    assert "Nothing here matches: the nearest of 12 clips" in answer[0]
+    assert len(found_by(answer)) == 2 and not any(caption.startswith("*") for caption in found_by(answer))
+
+
+def test_search_takes_a_video_or_an_image_for_example(client, drawn, tmp_path):
+    from gradio_client import handle_file
+    from PIL import Image
+
+    path = drawn[0] / "test/00002.mp4"
+    answer = client.predict(handle_file(path), 1, api_name="/search_by_example")
+    assert found_by(answer)[0].startswith("1. 00002.mp4") and ", z " not in found_by(answer)[0]
+    with VideoReader(path) as reader:
+        Image.fromarray(reader.read([4])[0]).save(tmp_path / "frame.png")
+    answer = client.predict(handle_file(tmp_path / "frame.png"), 1, api_name="/search_by_example")
+    assert len(found_by(answer)) == 1 and "problem" not in answer[0]
+
+
+def test_an_upload_gets_labels(client, drawn):
+    from gradio_client import handle_file
+
+    assert "purple square" in drawn[1][2]
+    table = client.predict(handle_file(drawn[0] / "test/00002.mp4"), LABELS, "{}", api_name="/label")
+    head, first, *others = [re.findall("<td>(.*?)</td>", row) for row in table.split("</tr>")[:-1]]
+    assert head == ["label", "score", "cosine"] and first[0] == "there is a purple square" and len(others) == 2
+    assert sum(float(row[1].rstrip("%")) for row in (first, *others)) == pytest.approx(100, abs=0.2)
+
+
+def test_bad_input_is_told_and_the_page_goes_on(client, drawn, tmp_path):
+    from gradio_client import handle_file
+
+    good = drawn[0] / "test/00000.mp4"
+    (tmp_path / "cut.mp4").write_bytes(good.read_bytes()[:3000])
+    (tmp_path / "notes.txt").write_text("no video")
+    (tmp_path / "empty.mp4").touch()
+    cases = [
+        (("", 3), "/search", "The text is empty"),
+        (("a dog " * 200, 3), "/search", "at most 32"),
+        ((None, 3), "/search_by_example", "no example yet"),
+        ((handle_file(tmp_path / "notes.txt"), 3), "/search_by_example", "notes.txt: "),
+        ((None, LABELS, ""), "/label", "Upload one"),
+        ((handle_file(good), " ,", ""), "/label", "no labels"),
+        ((handle_file(good), "<b>dog</b>, <b>dog</b>", ""), "/label", "&lt;b&gt;dog&lt;/b&gt; twice"),
+        ((handle_file(good), "a dog", "a video"), "/label", "must hold {} once"),
+        ((handle_file(tmp_path / "cut.mp4"), LABELS, ""), "/label", "cut.mp4: "),
+        ((handle_file(tmp_path / "empty.mp4"), LABELS, ""), "/label", "empty.mp4: "),
+    ]
+    for arguments, name, words in cases:
+        answer = client.predict(*arguments, api_name=name)
+        said, hits = (answer, None) if name == "/label" else answer[:2]
+        assert said.startswith('<div class="problem">') and words in said and not hits, answer
+        assert "Traceback" not in said and str(tmp_path) not in said and "internvideo-" not in said
+    assert len(found_by(client.predict("a heart", 3, api_name="/search"))) == 3
+
+
+def test_a_video_that_is_gone_leaves_a_hit_with_a_grey_tile(client, drawn):
+    from PIL import Image
+
+    folder, sentences = drawn
+    os.rename(folder / "test/00004.mp4", folder / "away.mp4")
+    try:
+        answer = client.predict(sentences[4], 1, api_name="/search")
+    finally:
+        os.rename(folder / "away.mp4", folder / "test/00004.mp4")
+    assert "00004.mp4" in found_by(answer)[0]
+    with Image.open(answer[1]["value"][0]["image"]["path"]) as picture:
+        assert np.abs(np.asarray(picture.convert("RGB"))[:20].astype(int) - MISSING).max() < 4
+
+
+def status_of(address: str, file: object) -> int:
+    try:
+        return urllib.request.urlopen(f"{address}gradio_api/file={file}", timeout=10).status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_only_cut_clips_pictures_and_uploads_are_served(address, client, drawn, tmp_path):
+    folder, sentences = drawn
+    (tmp_path / "private.mp4").write_bytes((folder / "test/00000.mp4").read_bytes())
+    picture = client.predict(sentences[0], 1, api_name="/search")[1]["value"][0]["image"]["path"]
+    served = Path(os.environ["GRADIO_TEMP_DIR"])
+    clip = web.cut_clip(Hit(str(folder / "test/00000.mp4"), 0.0, 1.0, 0.3, 0.5), served / "clips")
+    assert [status_of(address, file) for file in (picture, clip)] == [200, 200]
+    for file in (
+        *("/etc/passwd", __file__, tmp_path / "private.mp4", served / "../private.mp4", folder / "index/index.json"),
+        *(f"{served}/..{tmp_path}/private.mp4", folder / "test/00000.mp4", Path.home()),
+    ):
+        assert status_of(address, file) == 403, file
+
+
+def test_it_listens_on_this_machine_only_and_sends_nothing_out(address):
+    port = urlsplit(address).port
+    with socket.socket() as other, pytest.raises(OSError):
+        other.settimeout(2)
+        other.connect(("127.0.0.2", port))
+    page = urllib.request.urlopen(address, timeout=10).read().decode()
+    assert '"analytics_enabled":false' in page.replace(" ", "")
+    assert "fonts.googleapis" not in page and "gradio.live" not in page
+
+
+def test_what_it_wrote_is_deleted_at_the_end_and_a_taken_port_is_told(index, monkeypatch):
+    pytest.importorskip("gradio", reason="the extra demo is not installed")
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "before")
+    with web.serving(index, port=free_port()) as address:
+        folder = Path(os.environ["GRADIO_TEMP_DIR"])
+        assert folder.stat().st_mode & 0o077 == 0
+        with (
+            pytest.raises(OSError, match="Nothing can listen.*--port"),
+            web.serving(index, port=urlsplit(address).port),
+        ):
+            pass
+    assert not folder.exists() and os.environ["GRADIO_TEMP_DIR"] == "before"
+    with pytest.raises(urllib.error.URLError):
+        urllib.request.urlopen(address, timeout=2)
+
+
+def test_a_model_without_texts_has_no_labels(index, monkeypatch, tmp_path):
+    pytest.importorskip("gradio", reason="the extra demo is not installed")
+    monkeypatch.setattr(index.encoder, "text_problem", "It reads no text.")
+    names = {function.api_name for function in web.build_app(index, tmp_path).fns.values()}
+    assert "search" in names and "label" not in names
+
+
+def test_an_empty_index_is_refused(tmp_path):
+    pytest.importorskip("gradio", reason="the extra demo is not installed")
+    with pytest.raises(ValueError, match="internvideo index"):
+        web.build_app(VideoIndex(internvideo_hf.demo_path("demo-mm")), tmp_path)
+
+
+# The command
+
+
+def test_the_command_serves_the_page_until_it_is_ended(drawn, monkeypatch):
+    pytest.importorskip("gradio", reason="the extra demo is not installed")
+    port, pages = free_port(), []
+
+    def look():
+        pages.append(urllib.request.urlopen(f"http://127.0.0.1:{port}", timeout=10).read())
+
+    monkeypatch.setattr(cli, "_wait_for_ctrl_c", look)
+    result = run("demo", "--index", drawn[0] / "index", "--port", port, "--device", "cpu")
+    assert result.returncode == 0 and result.stderr == "" and len(pages) == 1, result.stderr
+    first, second, last = result.stdout.splitlines()
+    assert "6 videos in 12 clips" in first and second == tour.LIMITS and f"http://127.0.0.1:{port}" in last
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--index", "{index}", "--video", "a.mp4"), ("--video", "--index")),
+        (("--index", "{index}", "--clips", "12"), ("--clips",)),
+        (("--index", "{index}", "--seed", "1"), ("--seed",)),
+        (("--index", "{index}", "--out", "demo"), ("--out",)),
+        (("--index", "{index}", "--json"), ("--json",)),
+        (("--port", "7861"), ("--port needs --index",)),
+        (("--host", "127.0.0.1"), ("--host needs --index",)),
+        (("--model", "demo-mm"), ("--model needs --index",)),
+        (("--device", "cpu"), ("--device needs --index",)),
+        (("--index", "{index}", "--port", "0"), ("--port",)),
+        (("--index", "{videos}"), ("holds no index", "internvideo index")),
+        (("--index", "{index}", "--model", "nowhere"), ("nowhere", "--model names where it is now")),
+        (("--index", "{index}", "--model", "demo-classifier"), ("another model",)),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(drawn, tmp_path, monkeypatch, options, words):
+    monkeypatch.chdir(tmp_path)
+    names = {"index": drawn[0] / "index", "videos": drawn[0] / "test"}
+    result = run("demo", *(option.format(**names) for option in options))
+    assert result.returncode == 2 and "Traceback" not in result.stderr and not list(tmp_path.iterdir())
+    for word in words:
+        assert word in result.stderr
+
+
+def test_without_gradio_the_extra_is_named(drawn, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    result = run("demo", "--index", drawn[0] / "index")
+    assert result.returncode == 2 and "pip install 'internvideo-hf[demo]'" in result.stderr
+
+
+# The browser
+
+
+@pytest.fixture
+def page(address):
+    sync_api = pytest.importorskip(
+        "playwright.sync_api", reason="playwright, which drives a browser, is not installed"
+    )
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if chromium is None:
+        pytest.skip("no chromium is on this machine")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.set_default_timeout(60_000)
+        yield page
+        browser.close()
+
+
+PLAYS = "([name]) => { const v = document.querySelector(name); return v && v.videoWidth > 0 && v.currentTime > 0 }"
+
+
+def test_a_browser_searches_plays_and_labels(page, address, drawn):
+    folder, sentences = drawn
+    asked = []
+    page.on("request", lambda request: asked.append(urlsplit(request.url)))
+    page.goto(address)
+    page.get_by_text(tour.LIMITS.split("`")[2].strip()).wait_for()
+
+    box = page.get_by_label("What the clips should show")
+    box.fill(sentences[3])
+    box.press("Enter")
+    hits = page.locator("#hits .caption-label")
+    hits.nth(5).wait_for()
+    assert "* 1. 00003.mp4" in hits.nth(0).inner_text() and "* matches" in page.locator("#verdict").inner_text()
+    hits.nth(0).click()
+    page.wait_for_function(PLAYS, arg=["#player video"])
+    assert "00003.mp4 0:0" in page.locator("#played").inner_text()
+
+    os.rename(folder / "test/00003.mp4", folder / "away.mp4")
+    try:
+        hits.nth(0).click()
+        page.get_by_text("00003.mp4: no such file").wait_for()
+    finally:
+        os.rename(folder / "away.mp4", folder / "test/00003.mp4")
+
+    box.fill("people cook pasta in a kitchen")
+    page.get_by_role("button", name="Search", exact=True).click()
+    page.get_by_text("Nothing here matches").wait_for()
+
+    page.get_by_role("tab", name="Labels").click()
+    page.get_by_role("button", name="Label", exact=True).click()
+    page.get_by_text("Upload one first").wait_for()
+    page.locator("#clip input[type=file]").set_input_files(folder / "test/00002.mp4")
+    page.locator("#clip video").wait_for()
+    page.get_by_label("Labels, divided").fill(LABELS)
+    page.get_by_label("The sentence").fill("{}")
+    page.get_by_role("button", name="Label", exact=True).click()
+    rows = page.locator("#answers tr")
+    rows.nth(3).wait_for()
+    label, score, cosine = rows.nth(1).inner_text().split("\t")
+    assert label == "there is a purple square" and score.endswith("%") and -1 <= float(cosine) <= 1
+
+    assert {url.hostname for url in asked if url.scheme.startswith("http")} == {"127.0.0.1"}
