@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from video.clips import decode_in_order, set_rotation, write_video
 
-from internvideo_hf.data.shrinking import ShrinkSettings, shrink, shrink_video, targets_of
+from internvideo_hf.data.shrinking import ShrinkSettings, cut_video, shrink, shrink_video, targets_of
 from internvideo_hf.video import VideoDecodeError, VideoReader
 
 SMALL = ShrinkSettings(short_side=32, keyframe_interval=5)
@@ -117,3 +117,20 @@ def test_places_are_kept_and_none_is_taken_twice(tmp_path):
     ]:
         with pytest.raises(ValueError, match=words):
             targets_of(videos, folder, "/d")
+
+
+def test_a_cut_has_the_frames_asked_and_decodes_none_behind_them(tmp_path):
+    class Damaged(VideoReader):
+        def blocks(self, size, start=0):
+            for number, block in enumerate(super().blocks(size, start), start):
+                assert number < 8, "a frame behind the cut was decoded"
+                yield block
+
+    source = write_video(tmp_path / "a.mp4", 12)
+    with Damaged(source, backend="pyav") as reader:
+        cut_video(reader, tmp_path / "cut.mp4", range(3, 8), ShrinkSettings())
+        with pytest.raises(OSError, match="cut.mp4 cannot be written"):
+            cut_video(reader, tmp_path / "none/cut.mp4", range(3, 8), ShrinkSettings())
+    frames, known = (decode_in_order(path).astype(float) for path in (tmp_path / "cut.mp4", source))
+    assert len(frames) == 5 and np.abs(frames - known[3:8]).mean() < np.abs(frames - known[2:7]).mean() / 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", "cut.mp4"]

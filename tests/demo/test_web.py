@@ -8,6 +8,7 @@ import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import av
@@ -118,6 +119,11 @@ def test_the_clips_of_a_video_have_its_frames_once_each(tmp_path, window, times)
             assert begin - 1e-6 <= reader.seconds[frames.start] and reader.seconds[frames.stop - 1] < end
             found += frames
         assert found == list(range(reader.num_frames))
+
+
+def test_a_last_frame_of_next_to_no_duration_belongs_to_the_last_clip():
+    reader = SimpleNamespace(num_frames=3, seconds=np.array([0, 0.1, 0.2]), duration=0.20001, fps=10.0)
+    assert web.frames_of(Hit("a.mp4", 0.1, 0.2, 0.3, 0.5), reader) == range(1, 3)
 
 
 @pytest.mark.parametrize(
@@ -354,6 +360,7 @@ def test_the_command_serves_the_page_until_it_is_ended(drawn, monkeypatch):
 )
 def test_options_that_do_not_go_together_are_refused(drawn, tmp_path, monkeypatch, options, words):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli, "_wait_for_ctrl_c", lambda: pytest.fail("it serves"))
     names = {"index": drawn[0] / "index", "videos": drawn[0] / "test"}
     result = run("demo", *(option.format(**names) for option in options))
     assert result.returncode == 2 and "Traceback" not in result.stderr and not list(tmp_path.iterdir())
@@ -381,7 +388,7 @@ def page(address):
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page()
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(30_000)
         yield page
         browser.close()
 
