@@ -32,8 +32,8 @@ _ROUNDING = 6e-4  # seconds; hits tell theirs to the thousandth
 _PLAYED = ShrinkSettings(short_side=480, keyframe_interval=25)
 _STYLE = """
 .problem p { color: var(--error-text-color); }
-#answers table { width: 100%; }
-#answers tr { border: 0; }
+#answers table { width: 100%; border-collapse: collapse; }
+#answers :is(table, tbody, tr) { border: 0; }
 #answers td { padding: 4px 8px; border: 0; border-bottom: 1px solid var(--border-color-primary); }
 #answers tr:first-child td { color: var(--body-text-color-subdued); }
 #hits .grid-container { grid-template-columns: repeat(auto-fill, minmax(210px, 1fr)); }
