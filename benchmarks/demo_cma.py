@@ -5,10 +5,10 @@
 
 For each seed, a VideoMAE learns moving and shaking (recipe demo/cma_mae), and a UniFormerV2 learns turning, circling
 and changing size (demo/cma_uniformerv2), each with every twentieth of the other's clips, which are of three of its six
-actions, since the list goes through all in turn. `internvideo fuse` makes one model of them, which demo/cma trains on all clips
-with both encoders frozen: with the exchanges, and, for comparison, with their gates shut, so that heads, norms and the
-sum of scores alone are trained, as many steps. Prints a table over the seeds. A killed run goes on at the
-training that it was in.
+actions, since the list goes through all in turn. `internvideo fuse` makes one model of them, which demo/cma trains on
+all clips with both encoders frozen: with the exchanges, and, for comparison, with their gates shut, so that heads,
+norms and the sum of scores alone are trained, as many steps. Prints a table over the seeds. A killed run goes on at
+the training that it was in.
 """
 
 import argparse
