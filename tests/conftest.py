@@ -1,10 +1,12 @@
 """Options and fixtures shared by all tests."""
 
+import os
 import runpy
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import torch
 
 from internvideo_hf.conversion import convert_checkpoint
 
@@ -19,6 +21,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=GOLDEN_ROOT,
         help="directory with an index.json of reference cases for test_parity.py (default: tests/golden)",
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Divide the cores among the processes that run tests, and what these start."""
+    if hasattr(config, "workerinput"):
+        threads = max(1, (os.cpu_count() or 1) // config.workerinput["workercount"])
+        torch.set_num_threads(threads)
+        os.environ.setdefault("OMP_NUM_THREADS", str(threads))
 
 
 @pytest.fixture(scope="session")

@@ -52,7 +52,7 @@ class DeviceMemory:
         weights: of the model, frozen ones included.
         gradients: of the trained weights.
         optimizer: its state, and its float32 copy of the weights where it has one.
-        average: the running average of the weights (`ema_decay`).
+        average: the running average of the trained weights (`ema_decay`).
     """
 
     weights: int
@@ -113,7 +113,7 @@ def device_memory(
         weights=size * share(parameters, plan.weights),
         gradients=size * share(trained, plan.gradients),
         optimizer=4 * states * share(trained, plan.optimizer),
-        average=4 * share(parameters, plan.average) if average else 0,
+        average=4 * share(trained, plan.average) if average else 0,
     )
 
 

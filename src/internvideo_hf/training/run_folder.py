@@ -29,7 +29,7 @@ def check_room(folder: Path, model: nn.Module, ema: bool, checkpoints: int) -> N
 
     Args:
         folder: of the run; made if it is not there.
-        model: its weights, two numbers of the optimizer for each trained one, and the average are what is kept.
+        model: its weights, and for each trained one two numbers of the optimizer and the average, are what is kept.
         checkpoints: kept at a time; one more is there while it is written.
 
     Raises:
@@ -47,7 +47,7 @@ def check_room(folder: Path, model: nn.Module, ema: bool, checkpoints: int) -> N
         ) from error
     weights = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    needed = (weights * (2 if ema else 1) + 8 * trained) * (checkpoints + 1)
+    needed = (weights + (12 if ema else 8) * trained) * (checkpoints + 1)
     there = sum(file.stat().st_size for file in folder.glob("checkpoint-*/**/*") if file.is_file())
     if (free := shutil.disk_usage(folder).free) < needed - there:
         raise OSError(
