@@ -1028,6 +1028,8 @@ def main() -> None:
     except Exception as error:
         # Some messages of transformers hold a traceback of their own.
         message = str(error).split("Traceback")[0].strip() or type(error).__name__
+        if "DataLoader worker process" in message:  # what went wrong there stands at the end
+            message = str(error).strip().splitlines()[-1].partition(": ")[2] or message
         plain = isinstance(error, ValueError | OSError | ImportError)
         typer.echo(f"internvideo: {message if plain else f'{type(error).__name__}: {message}'}", err=True)
         sys.exit(REFUSED)

@@ -80,6 +80,8 @@ def evaluate_ensemble(
         )
     started, data_root = time.monotonic(), Path(data_root)
     _check_members(protocol, members)
+    if scores is not None and Path(scores).exists() and not Path(scores).is_dir():
+        raise FileExistsError(f"{scores} is a file. Give the name of a folder for the scores.")
     if out is not None:
         out = Path(out)
         if out.is_dir():
@@ -98,6 +100,11 @@ def evaluate_ensemble(
     tested = [one[0] for one in told]
     weights = None if protocol.weights == "equal" else protocol.weights
     if protocol.weights == "fitted":
+        if both := set(tested[0].videos) & set(told[0][1].videos):
+            raise RecipeError(
+                f"{protocol.data.validation} holds {len(both)} of the videos of {protocol.data.list}, such as "
+                f"{min(both)}. Fit weights on other videos."
+            )
         weights = fit_weights([one[1] for one in told])
     merged = merge_scores(tested, weights)
     failed = merged.merged().failed
@@ -115,7 +122,7 @@ def evaluate_ensemble(
             for row in np.flatnonzero(failed)
         ],
         "scores": _accuracies(merged),
-        "published": [asdict(entry) for entry in protocol.published if labels in (None, entry.labels)],
+        "published": [asdict(entry) for entry in protocol.published if entry.labels in (None, labels)],
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
         "seconds": round(time.monotonic() - started, 1),
     }
@@ -155,15 +162,15 @@ def _scores_of(
                 f"{source} holds scores of another list than {list_name}. Name the model's folder instead."
             )
         _check_family(source, kept.facts.get("family"), wanted)
+        _check_classes(source, kept.classes, protocol)
+        asked = None if wanted is None else [wanted.num_clips, wanted.num_crops]
+        if asked is not None and None not in asked and kept.facts.get("views") != asked:
+            raise RecipeError(f"{source} was scored by {kept.facts.get('views')} views, and the protocol has {asked}.")
         return kept
     views = {} if wanted is None else {"num_clips": wanted.num_clips, "num_crops": wanted.num_crops}
     member = Member.load(source, **views, device=device)
     _check_family(source, member.model.config.model_type, wanted)
-    if protocol.data.labels is not None and member.classes != load_labels(protocol.data.labels):
-        raise RecipeError(
-            f"{source} does not know the classes of data.labels={protocol.data.labels} by name and in order. Convert "
-            f"it with --head {protocol.data.labels}, or set data.labels to its own."
-        )
+    _check_classes(source, member.classes, protocol)
     rows = list(
         read_manifest(
             data_root / list_name, data_root, layout=protocol.data.layout, labels=member.classes, check_files=False
@@ -185,6 +192,7 @@ def _scores_of(
         "views": [member.num_clips, member.num_crops],
         "processor": member.processor.to_dict(),
         "list": _sha256(data_root / list_name),
+        "labels": hashlib.sha256(json.dumps([row["label"] for row in rows]).encode()).hexdigest(),
     }
     facts = json.loads(json.dumps(facts, default=str))  # as they come back from a file
     if folder is None:
@@ -203,6 +211,15 @@ def _check_family(source: str | Path, family: str | None, wanted: Any) -> None:
     if wanted is not None and family != wanted.family:
         raise RecipeError(
             f"{source} is of {family}, and {wanted.model}, the member of this place, of {wanted.family}."
+        )
+
+
+def _check_classes(source: str | Path, classes: list[str], protocol: EnsembleProtocol) -> None:
+    wanted = protocol.data.labels
+    if wanted is not None and classes != load_labels(wanted):
+        raise RecipeError(
+            f"{source} does not know the classes of data.labels={wanted} by name and in order. Convert it with --head "
+            f"{wanted}, or set data.labels to its own."
         )
 
 

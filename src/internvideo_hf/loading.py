@@ -1,8 +1,9 @@
-"""Loading a model, making sure that it is whole, and telling it from others."""
+"""Loading a model, making sure that it is whole, telling it from others, and naming its classes."""
 
 import hashlib
 from pathlib import Path
 
+from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 from transformers.models.auto.auto_factory import _BaseAutoModelClass
 
@@ -39,7 +40,13 @@ def revision(name: str | Path, model: PreTrainedModel) -> str:
     if commit := getattr(model.config, "_commit_hash", None):
         return commit
     digest = hashlib.sha256()
-    for file in sorted(Path(name).glob("*.safetensors")):
-        with file.open("rb") as weights:
-            digest.update(hashlib.file_digest(weights, "sha256").digest())
+    for pattern in ("config.json", "*.safetensors", "*.bin"):
+        for file in sorted(Path(name).glob(pattern)):
+            with file.open("rb") as content:
+                digest.update(hashlib.file_digest(content, "sha256").digest())
     return f"sha256:{digest.hexdigest()[:16]}"
+
+
+def classes_of(config: PreTrainedConfig) -> list[str]:
+    """Names of the classes in the order of a classifier's scores, however its config.json is sorted."""
+    return [config.id2label[number] for number in range(config.num_labels)]

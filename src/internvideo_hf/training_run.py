@@ -17,10 +17,12 @@ from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import logging
 
 from internvideo_hf.conversion.convert import build_processor
+from internvideo_hf.conversion.errors import CheckpointError
 from internvideo_hf.conversion.starting import start_from
 from internvideo_hf.data.failures import FailureLog
 from internvideo_hf.data.shards import ShardDataset
 from internvideo_hf.evaluation.metrics import retrieval_recalls
+from internvideo_hf.loading import classes_of
 from internvideo_hf.models.internvideo.modeling_internvideo import InternVideoForVideoClassification
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
 from internvideo_hf.training.inputs import (
@@ -180,6 +182,8 @@ def _start_config(recipe: Recipe, start: str | None) -> PreTrainedConfig | None:
     """The configuration of what training starts from, where the recipe takes it over."""
     if not recipe.model.config_of_start or start in (None, "random"):
         return None
+    if not (Path(start) / "config.json").is_file():
+        raise CheckpointError(f"{start} is no model's folder: there is no config.json.")
     config = AutoConfig.from_pretrained(start)
     if config.model_type != recipe.model.family:
         made = " `internvideo fuse` makes one of two classifiers." if recipe.model.family == "internvideo" else ""
@@ -189,7 +193,7 @@ def _start_config(recipe: Recipe, start: str | None) -> PreTrainedConfig | None:
 
 def _same_classes(labels: list[str] | int | None, config: PreTrainedConfig, start: str) -> list[str]:
     """The classes of what training starts from, which must be the recipe's, where it names any."""
-    there = list(config.id2label.values())
+    there = classes_of(config)
     if isinstance(labels, list) and labels != there:
         raise RecipeError(
             f"{start} knows {len(there)} classes ({there[0]}, ...), and data.labels names {len(labels)} "
@@ -277,7 +281,7 @@ def _cached(
     for dataset, drawn in ((train_dataset, min(views, epochs)), (eval_dataset, 1)):
         if isinstance(dataset, ShardDataset):
             raise RecipeError("data.trunk_cache needs lists of videos, and these are shards. Set it to null.")
-        caches.append(None if dataset is None else TrunkCache(dataset, model.internvideo, folder, views, half))
+        caches.append(None if dataset is None else TrunkCache(dataset, model.internvideo, folder, drawn, half))
         if dataset is not None:
             caches[-1].fill(drawn, **options)
     PartialState().wait_for_everyone()

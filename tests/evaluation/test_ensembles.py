@@ -1,6 +1,7 @@
 """Ensembles by scores: sums, fitted weights, files, and members with their own pixels and views."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -140,10 +141,10 @@ def classifiers(tmp_path_factory) -> tuple[Path, Path]:
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("data")
-    for number in range(4):
+    for number in range(5):
         write_video(root / f"clip{number}.mp4", num_frames=20 + 10 * number)
     (root / "val.csv").write_text("".join(f"clip{number}.mp4,{CLASSES[number % 3]}\n" for number in range(3)))
-    (root / "fit.csv").write_text("clip3.mp4,2\nclip0.mp4,1\n")
+    (root / "fit.csv").write_text("clip3.mp4,2\nclip4.mp4,1\n")
     return root
 
 
@@ -227,6 +228,33 @@ class TestEvaluation:
         with pytest.raises(RecipeError, match="another list than fit.csv"):
             evaluate_ensemble(load_ensemble("classifiers", ["data.list=fit.csv"]), tested, data, **HERE)
 
+    def test_weights_are_not_fitted_on_what_is_scored(self, classifiers, data):
+        for name in ("./val.csv", "overlap.csv"):
+            (data / "overlap.csv").write_text("clip4.mp4,2\nclip1.mp4,1\n")
+            protocol = load_ensemble("classifiers", ["weights=fitted", f"data.validation={name}"])
+            with pytest.raises(RecipeError, match="of the videos of val.csv"):
+                evaluate_ensemble(protocol, classifiers, data, **HERE)
+
+    def test_files_of_other_classes_and_views_are_refused(self, classifiers, data, tmp_path):
+        evaluate_ensemble(load_ensemble("classifiers"), classifiers, data, scores=tmp_path, **HERE)
+        files = [next(tmp_path.glob(f"{folder.name}-*")) for folder in classifiers]
+        with pytest.raises(RecipeError, match="does not know the classes of data.labels=k400"):
+            evaluate_ensemble(load_ensemble("classifiers", ["data.labels=k400"]), files, data, **HERE)
+        protocol = load_ensemble("internvideo_d", ["data.labels=null", "data.list=val.csv"])
+        with pytest.raises(RecipeError, match=r"scored by \[1, 1\] views, and the protocol has \[5, 3\]"):
+            evaluate_ensemble(protocol, files, data, **HERE)
+
+    def test_classes_keep_their_order_however_the_file_is_sorted(self, classifiers, data, tmp_path):
+        shutil.copytree(classifiers[0], tmp_path / "sorted")
+        content = json.loads((tmp_path / "sorted/config.json").read_text())
+        content["id2label"] = dict(reversed(content["id2label"].items()))
+        (tmp_path / "sorted/config.json").write_text(json.dumps(content))
+        video = data / "clip1.mp4"
+        answers = [
+            ScoreEnsemble.from_pretrained(name, device="cpu")(video) for name in (classifiers[0], tmp_path / "sorted")
+        ]
+        assert answers[0] == answers[1]
+
     def test_a_stopped_run_goes_on(self, classifiers, data, tmp_path, monkeypatch):
         monkeypatch.setattr("internvideo_hf.ensemble_run.SECONDS_A_PART", 0.0)
         protocol, right, calls = load_ensemble("classifiers"), Member.probabilities, []
@@ -280,6 +308,7 @@ class TestProtocols:
             ("weights=best", "equal, fitted"),
             ("weights=[]", "one above"),
             ("weights=[-1, 2]", "0 or more"),
+            ("weights=[.inf, 1]", "0 or more"),
             ("weights=fitted", "data.validation"),
             ("data.validation=val.csv", "other videos"),
             ("data.labels=k401", "k400"),

@@ -66,7 +66,7 @@ def test_options_of_one_encoder_leave_the_other_alone(video):
     assert made["pixel_values_videos"].shape[1] == 4
     assert made["uniformerv2_pixel_values_videos"].shape[1] == 5
     assert fused()(video, return_tensors="pt", num_frames=5)["pixel_values_videos"].shape[1] == 5
-    with pytest.raises(ValueError, match="sampler belongs to one encoder of the two"):
+    with pytest.raises(ValueError, match="sampler belongs to one encoder"):
         fused()(video, sampler="uniformerv2")
 
 
@@ -81,8 +81,26 @@ def test_a_saved_processor_is_found_and_makes_the_same(video, tmp_path):
     assert all(torch.equal(actual[name], expected[name]) for name in expected)
 
 
+def test_views_are_set_for_both_at_once(video, tmp_path):
+    assert fused(num_clips=1)(video, num_clips=3)["uniformerv2_pixel_values_videos"][0].shape == (3, 3, 24, 32)
+    fused().save_pretrained(tmp_path)
+    made = AutoVideoProcessor.from_pretrained(tmp_path, num_clips=2, num_crops=3)(video, return_tensors="pt")
+    assert [len(pixels) for pixels in made.values()] == [6, 6]
+    with pytest.raises(ValueError, match="nmu_clips belongs to one encoder of the two, if to any"):
+        InternVideoFusedVideoProcessor(branch(), branch(), nmu_clips=3)
+
+
+def test_what_must_be_alike_is_checked_in_a_call_too(video):
+    with pytest.raises(ValueError, match="num_clips: got 1 for the masked encoder and 2"):
+        fused()(video, uniformerv2={"num_clips": 2})
+    with pytest.raises(ValueError, match="input_channel_order: got 'rgb'"):
+        InternVideoFusedVideoProcessor(branch(), branch(input_channel_order="bgr"))
+    with pytest.raises(ValueError, match="num_framse is no option. Did you mean num_frames"):
+        fused()(video, uniformerv2={"num_framse": 2})
+
+
 def test_different_numbers_of_views_and_missing_halves_are_refused():
-    with pytest.raises(ValueError, match="num_clips: got 2 of the masked encoder and 1"):
+    with pytest.raises(ValueError, match="num_clips: got 2 for the masked encoder and 1"):
         InternVideoFusedVideoProcessor(branch(num_clips=2), branch())
     with pytest.raises(ValueError, match="two processors"):
         InternVideoFusedVideoProcessor(branch())

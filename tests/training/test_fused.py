@@ -9,6 +9,7 @@ import pytest
 import torch
 from data.settings import write_videos
 from models.common import move_from_start
+from PIL import Image
 from program import run
 from safetensors.torch import load_file
 from training.recipes import write_data, write_recipe
@@ -209,6 +210,15 @@ class TestRuns:
         assert [file.stat().st_mtime_ns for file in files] == times, "computed again"
         assert all(torch.equal(tensor, found[name]) for name, tensor in weights(tmp_path / "again").items())
 
+    def test_several_views_are_kept_and_validation_has_one(self, fused, data, tmp_path):
+        changes = ["data.trunk_cache={folder: " + str(tmp_path / "kept") + ", views: 2}", "training.max_steps=4"]
+        changes += ["training.dataloader_num_workers=1", "training.ema_decay=null", "training.evaluate_ema=false"]
+        done = train(write_recipe(tmp_path, FUSED), data, fused, tmp_path / "run", *changes)
+        assert done.returncode == 0, done.stderr
+        log = (tmp_path / "run/log.jsonl").read_text()
+        assert log.count("eval_top-1") == 2
+        assert len(list((tmp_path / "kept").rglob("*.safetensors"))) == 24
+
     def test_other_classes_and_models_are_refused(self, fused, data, tmp_path):
         recipe = write_recipe(tmp_path, FUSED)
         for changes, start, message in (
@@ -222,6 +232,8 @@ class TestRuns:
         ):
             done = train(recipe, data, start, tmp_path / "refused", *changes)
             assert done.returncode == 2 and message in done.stderr, (message, done.stderr)
+        done = train(recipe, data, tmp_path / "nowhere", tmp_path / "refused")
+        assert done.returncode == 2 and "no model's folder" in done.stderr
         other = write_recipe(tmp_path, FUSED | {"model": FUSED["model"] | {"family": "uniformerv2"}})
         done = train(other, data, fused, tmp_path / "refused")
         assert done.returncode == 2 and "are for the family internvideo alone" in done.stderr
@@ -267,6 +279,14 @@ class TestTrunkCache:
             model.internvideo_mae.layers[0].mlp.fc1.bias[0] += 1
         assert TrunkCache(dataset, model, tmp_path / "kept").folder != cache.folder, "the weights have changed"
         assert cache.fill(1) == 1, "only the changed file is missing"
+        frames = tmp_path / "frames"
+        frames.mkdir()
+        for number in range(8):
+            Image.fromarray(np.full((24, 24, 3), 10, dtype=np.uint8)).save(frames / f"{number}.png")
+        pictures = TrunkCache(VideoDataset([{"video": str(frames)}], dataset.settings), model, tmp_path / "kept")
+        path = pictures.path(0)
+        Image.fromarray(np.full((24, 25, 3), 200, dtype=np.uint8)).save(frames / "3.png")
+        assert pictures.path(0) != path, "a frame has changed"
         cache.path(2).unlink()
         with pytest.raises(FileNotFoundError, match="same command again"):
             cache[2]

@@ -40,11 +40,8 @@ def fuse_encoders(
     for folder in (internvideo_mae, uniformerv2):
         if Path(folder).is_dir() and Path(folder).resolve() == output_dir.resolve():
             raise FileExistsError(f"{output_dir} holds one of the encoders. Choose another folder.")
-    # References must hold wherever a program is started.
-    given = (internvideo_mae, uniformerv2)
-    places = [str(Path(folder).resolve()) if Path(folder).is_dir() else str(folder) for folder in given]
-    model = InternVideoForVideoClassification.from_encoders(*places, **settings)
-    processor = InternVideoFusedVideoProcessor.from_encoders(*places)
+    model = InternVideoForVideoClassification.from_encoders(internvideo_mae, uniformerv2, **settings)
+    processor = InternVideoFusedVideoProcessor.from_encoders(internvideo_mae, uniformerv2)
     with whole_folder(output_dir) as folder:
         model.save_pretrained(folder, adapters_only=adapters_only)
         processor.save_pretrained(folder)

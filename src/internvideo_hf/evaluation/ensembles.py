@@ -20,7 +20,7 @@ from transformers.modeling_utils import PreTrainedModel
 from transformers.video_processing_utils import BaseVideoProcessor
 
 from internvideo_hf.evaluation.score_merging import METHODS, Merged
-from internvideo_hf.loading import load_whole
+from internvideo_hf.loading import classes_of, load_whole
 
 _UNLIKELIEST = 1e-12  # a probability of 0 for the truth would decide the fit alone
 
@@ -198,7 +198,7 @@ class Member:
     @property
     def classes(self) -> list[str]:
         """Names of its classes, in order."""
-        return list(self.model.config.id2label.values())
+        return classes_of(self.model.config)
 
     def views_of(self, video: Any) -> dict[str, torch.Tensor]:
         """The model's inputs, `(views, frames, channels, height, width)` each; the video is decoded once.

@@ -3,6 +3,7 @@
 They are read strictly, see `internvideo_hf.recipes.reading`: an unknown key is refused with the nearest name.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -212,7 +213,7 @@ def load_ensemble(name: str | Path, overrides: Sequence[str] = ()) -> EnsemblePr
     protocol = build(EnsembleProtocol, content, name)
     if isinstance(protocol.weights, str):
         _check_choice(name, "weights", protocol.weights, ("equal", "fitted"))
-    elif not all(type(weight) in (int, float) and weight >= 0 for weight in protocol.weights) or not any(
+    elif not all(type(weight) in (int, float) and 0 <= weight < math.inf for weight in protocol.weights) or not any(
         protocol.weights
     ):
         raise RecipeError(f"{name}: weights is {protocol.weights}, expected numbers of 0 or more, one above.")

@@ -1,5 +1,6 @@
 """The video processor of the fused model: one for each of its two encoders, and one decoding for both."""
 
+import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,9 +31,10 @@ class InternVideoFusedVideoProcessorKwargs(VideosKwargs, total=False):
     input_channel_order: str | None
 
 
-# What is said to both encoders at once; all else belongs to one of them.
-SHARED = ("num_clips", "num_crops", "decoder", "input_channel_order", "video_metadata", "return_metadata")
-SHARED += ("do_sample_frames", "return_tensors", "device")
+# What holds for both encoders; all else belongs to one of them.
+ALIKE = ("num_clips", "num_crops", "decoder", "input_channel_order")
+OF_A_CALL = ("video_metadata", "return_metadata", "do_sample_frames", "return_tensors", "device")
+OF_A_FILE = ("video_processor_type", "processor_class", "auto_map")  # what saved settings hold besides
 
 
 class InternVideoFusedVideoProcessor(BaseVideoProcessor):
@@ -45,9 +47,10 @@ class InternVideoFusedVideoProcessor(BaseVideoProcessor):
 
     Args:
         internvideo_mae, uniformerv2: the processors of both, or their settings.
+        kwargs: `num_clips`, `num_crops`, `decoder`, `input_channel_order` for both.
 
     Raises:
-        ValueError: if one of them is missing, or they make different numbers of views.
+        ValueError: if one of them is missing, an option is not for both, or they differ in one that must be alike.
     """
 
     valid_kwargs = InternVideoFusedVideoProcessorKwargs
@@ -59,18 +62,18 @@ class InternVideoFusedVideoProcessor(BaseVideoProcessor):
         uniformerv2: InternVideoVideoProcessor | Mapping[str, Any] | None = None,
         **kwargs: Any,
     ):
-        super().__init__(**kwargs)
+        super().__init__()
         if internvideo_mae is None or uniformerv2 is None:
             raise ValueError("The fused model wants two processors: pass internvideo_mae and uniformerv2.")
         self.internvideo_mae = _built(internvideo_mae)
         self.uniformerv2 = _built(uniformerv2)
-        for name in ("num_clips", "num_crops"):
-            numbers = [getattr(processor, name) for processor in self.branches.values()]
-            if numbers[0] != numbers[1]:
-                raise ValueError(
-                    f"{name}: got {numbers[0]} of the masked encoder and {numbers[1]} of the UniFormerV2, expected "
-                    "the same views for both; set it in one of them"
-                )
+        for name, value in kwargs.items():
+            if name in ALIKE and value is not None:
+                for processor in self.branches.values():
+                    setattr(processor, name, value)
+            elif name not in OF_A_FILE:
+                _check_shared(name)
+        self._options([{}, {}])
 
     @classmethod
     def from_encoders(cls, internvideo_mae: str | Path, uniformerv2: str | Path) -> "InternVideoFusedVideoProcessor":
@@ -95,21 +98,46 @@ class InternVideoFusedVideoProcessor(BaseVideoProcessor):
         if (num_frames := kwargs.pop("num_frames", None)) is not None:
             own[0].setdefault("num_frames", num_frames)
         for name, value in kwargs.items():
-            if name not in SHARED and value is not None:
-                raise ValueError(
-                    f"{name} belongs to one encoder of the two: pass internvideo_mae={{{name!r}: ...}}, "
-                    f"uniformerv2={{{name!r}: ...}}, or both."
-                )
-        features = preprocess_together(list(self.branches.values()), videos, [kwargs | options for options in own])
+            if value is not None:
+                _check_shared(name)
+        options = self._options([kwargs | given for given in own])
+        features = preprocess_together(list(self.branches.values()), videos, options)
         result = {name: made["pixel_values_videos"] for name, made in zip(self.branches, features, strict=True)}
         if "video_metadata" in features[0]:
             result["video_metadata"] = features[0]["video_metadata"]
         return BatchFeature(result)
 
+    def _options(self, options: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Options for each encoder, after a check that rows will match, and that one reading serves both."""
+        known = InternVideoVideoProcessor.valid_kwargs.__annotations__
+        for given in options:
+            for name in given.keys() - known:
+                nearest = difflib.get_close_matches(name, known, n=1)
+                raise ValueError(f"{name} is no option." + (f" Did you mean {nearest[0]}?" if nearest else ""))
+        for name in ALIKE:
+            one, other = (
+                getattr(processor, name) if given.get(name) is None else given[name]
+                for processor, given in zip(self.branches.values(), options, strict=True)
+            )
+            if one != other:
+                raise ValueError(
+                    f"{name}: got {one!r} for the masked encoder and {other!r} for the UniFormerV2, expected the same "
+                    "for both: their views are rows of one batch, read in one pass. Set it in one of them."
+                )
+        return options
+
     def to_dict(self) -> dict[str, Any]:
         """The settings of both, as they are saved."""
         both = {"internvideo_mae": self.internvideo_mae.to_dict(), "uniformerv2": self.uniformerv2.to_dict()}
         return {"video_processor_type": type(self).__name__, **both}
+
+
+def _check_shared(name: str) -> None:
+    if name not in (*ALIKE, *OF_A_CALL):
+        raise ValueError(
+            f"{name} belongs to one encoder of the two, if to any: pass internvideo_mae={{{name!r}: ...}}, "
+            f"uniformerv2={{{name!r}: ...}}, or both."
+        )
 
 
 def _built(processor: InternVideoVideoProcessor | Mapping[str, Any]) -> InternVideoVideoProcessor:

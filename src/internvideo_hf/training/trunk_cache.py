@@ -5,7 +5,7 @@ import hashlib
 import json
 import shutil
 from contextlib import nullcontext
-from dataclasses import asdict, is_dataclass
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,8 @@ class TrunkCache(Dataset):
     """Samples of a list of videos, with `trunk_outputs` of the fused model in the place of pixels.
 
     `fill` computes what is not there yet, and may be stopped and called again. A file is found by its video, the
-    settings and the seed of its clip, and the weights of the trunks: nothing stale is ever taken.
+    settings and the seed of its clip, and the weights of the trunks, so that nothing stale is taken; of videos behind
+    addresses, it is taken that they stay the same.
 
     Args:
         dataset: the clips.
@@ -162,8 +163,9 @@ class TrunkCache(Dataset):
 def _identity(row: Row) -> list[Any]:
     """What tells a row's clip from all others: its place, and the state of its file."""
     path = Path(row["video"])
-    state = [path.stat().st_size, path.stat().st_mtime_ns] if path.is_file() else []
-    return [str(row["video"]), row.get("start"), row.get("end"), *state]
+    files = sorted(path.iterdir()) if path.is_dir() else [path] if path.is_file() else []
+    states = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return [str(row["video"]), row.get("start"), row.get("end"), states]
 
 
 def _hash(content: Any) -> str:
@@ -175,7 +177,7 @@ def _plain(settings: Any) -> Any:
     if hasattr(settings, "to_dict"):
         return settings.to_dict()
     if is_dataclass(settings):
-        return {name: _plain(getattr(settings, name)) for name in asdict(settings)}
+        return {name: _plain(getattr(settings, name)) for name in (entry.name for entry in fields(settings))}
     if isinstance(settings, dict):
         return {name: _plain(value) for name, value in settings.items()}
     return settings

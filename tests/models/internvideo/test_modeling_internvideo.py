@@ -256,6 +256,37 @@ def move_gates(model: InternVideoForVideoClassification) -> None:
             if name.endswith("gate") and parameter.requires_grad:
                 parameter.fill_(0.7)
 
+    def test_frozen_layers_checkpoint_what_gradients_pass(self, fused):
+        move_gates(fused)
+        results = []
+        for checkpointing in (False, True):
+            fused.train()
+            if checkpointing:
+                fused.gradient_checkpointing_enable()
+            calls, hooks = {}, []
+            for number, layer in enumerate(fused.internvideo.internvideo_mae.layers):
+
+                def count(*_, number=number, calls=calls):
+                    calls[number] = calls.get(number, 0) + 1
+
+                hooks.append(layer.layer_norm1.register_forward_pre_hook(count))
+            fused.zero_grad()
+            fused(**clips(), labels=torch.tensor([0, 3])).loss.backward()
+            results.append({name: p.grad.clone() for name, p in fused.named_parameters() if p.grad is not None})
+            for hook in hooks:
+                hook.remove()
+        assert calls == {0: 1, 1: 2, 2: 2, 3: 2}, "behind the first exchange, twice"
+        assert_same(results[1], results[0], atol=1e-6, rtol=1e-5)
+
+    @torch.no_grad()
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+    def test_a_model_that_loads_in_half_precision_answers(self, fused, tmp_path, dtype):
+        fused.save_pretrained(tmp_path)
+        loaded = AutoModelForVideoClassification.from_pretrained(tmp_path, dtype=dtype)
+        logits = loaded(**{name: pixels.to(dtype) for name, pixels in clips().items()}).logits
+        assert logits.dtype == dtype
+        torch.testing.assert_close(logits.float(), fused(**clips()).logits, atol=0.3, rtol=0.1)
+
 
 class TestFolders:
     @torch.no_grad()
@@ -279,17 +310,24 @@ class TestFolders:
             shutil.copytree(folder, tmp_path / name)
         fused.config.encoders = {"internvideo_mae": "gone/mae", "uniformerv2": str(tmp_path / "uniformerv2")}
         fused.save_pretrained(tmp_path / "adapters", adapters_only=True)
-        with pytest.raises(ValueError, match="(?s)gone/mae.*encoders=") as error:
+        with pytest.raises(ValueError, match="(?s)gone/mae.*encoder_folders=") as error:
             InternVideoForVideoClassification.from_pretrained(tmp_path / "adapters")
         assert "moved" in str(error.value)
         places = {"internvideo_mae": tmp_path / "mae"}
         loaded, info = InternVideoForVideoClassification.from_pretrained(
-            tmp_path / "adapters", encoders=places, output_loading_info=True
+            tmp_path / "adapters", encoder_folders=places, output_loading_info=True
         )
         assert not any(info.values()), info
         assert_same(loaded.state_dict(), fused.state_dict())
+        loaded = AutoModelForVideoClassification.from_pretrained(
+            tmp_path / "adapters", encoder_folders=places, classifier_dropout=0.3
+        )
+        assert loaded.config.classifier_dropout == 0.3 and loaded.config.encoders["internvideo_mae"].endswith("mae")
+        kind = InternVideoForVideoClassification
+        loaded = kind.from_pretrained(tmp_path / "adapters", encoder_folders=places, classifier_dropout=0.3)
+        assert loaded.config.classifier_dropout == 0.3
         with pytest.raises(ValueError, match="mae2"):
-            InternVideoForVideoClassification.from_pretrained(tmp_path / "adapters", encoders={"mae2": "x"})
+            AutoModelForVideoClassification.from_pretrained(tmp_path / "adapters", encoder_folders={"mae2": "x"})
 
     def test_adapters_refuse_other_encoders(self, fused, encoders, tmp_path):
         fused.save_pretrained(tmp_path / "adapters", adapters_only=True)
@@ -298,7 +336,7 @@ class TestFolders:
         other.save_pretrained(tmp_path / "other")
         with pytest.raises(ValueError, match="other weights"):
             InternVideoForVideoClassification.from_pretrained(
-                tmp_path / "adapters", encoders={"internvideo_mae": tmp_path / "other"}
+                tmp_path / "adapters", encoder_folders={"internvideo_mae": tmp_path / "other"}
             )
 
     def test_encoders_that_were_trained_are_not_left_out(self, fused, tmp_path):
@@ -323,8 +361,10 @@ class TestFolders:
         from_encoders = InternVideoForVideoClassification.from_encoders
         with pytest.raises(ValueError, match="'uniformerv2' model, expected 'internvideo_mae'"):
             from_encoders(uniformerv2, mae)
-        with pytest.raises(ValueError, match="No settings of InternVideoConfig: gates"):
-            from_encoders(mae, uniformerv2, gates=3)
+        with pytest.raises(ValueError, match="No settings of InternVideoConfig: encoders, gates"):
+            from_encoders(mae, uniformerv2, gates=3, encoders={})
+        with pytest.raises(ValueError, match="nowhere is no folder"):
+            from_encoders("nowhere", uniformerv2)
         config = UniFormerV2Config(**UNIFORMERV2, id2label=LABELS | {4: "sleeps"})
         UniFormerV2ForVideoClassification(config).save_pretrained(tmp_path / "renamed")
         with pytest.raises(ValueError, match="same classes"):

@@ -13,6 +13,7 @@ paper fixes, and what is our reading.
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -201,7 +202,7 @@ class InternVideoPreTrainedModel(LayerGroups, PreTrainedModel):
         cls,
         pretrained_model_name_or_path: str | Path | None,
         *args: Any,
-        encoders: Mapping[str, str | Path] | None = None,
+        encoder_folders: Mapping[str, str | Path] | None = None,
         **kwargs: Any,
     ) -> Any:
         """Load a model; see transformers' `PreTrainedModel.from_pretrained`.
@@ -209,17 +210,22 @@ class InternVideoPreTrainedModel(LayerGroups, PreTrainedModel):
         A folder that was saved with `adapters_only` takes the encoders out of theirs.
 
         Args:
-            encoders: where these are now, by "internvideo_mae" and "uniformerv2", if not where they were.
+            encoder_folders: where these are now, by "internvideo_mae" and "uniformerv2", if not where they were.
 
         Raises:
             ValueError: if a folder holds other weights than the ones that the adapters were trained with.
         """
         if pretrained_model_name_or_path is not None:
-            hub = {name: kwargs[name] for name in HUB_OPTIONS if name in kwargs}
-            config = kwargs.get("config") or InternVideoConfig.from_pretrained(pretrained_model_name_or_path, **hub)
+            hub, config = {name: kwargs[name] for name in HUB_OPTIONS if name in kwargs}, kwargs.get("config")
+            if config is None:
+                config = InternVideoConfig.from_pretrained(pretrained_model_name_or_path, **hub)
             if getattr(config, "adapters_only", False):
+                if kwargs.pop("config", None) is None:  # fields of it may be among the options
+                    config, kwargs = InternVideoConfig.from_pretrained(
+                        pretrained_model_name_or_path, return_unused_kwargs=True, **kwargs
+                    )
                 adapters = load_file(cached_file(pretrained_model_name_or_path, SAFE_WEIGHTS_NAME, **hub))
-                kwargs["state_dict"] = {**_encoder_tensors_of(config, encoders), **adapters}
+                kwargs["state_dict"] = {**_encoder_tensors_of(config, encoder_folders), **adapters}
                 kwargs["config"], pretrained_model_name_or_path = config, None
         loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
@@ -286,12 +292,10 @@ class InternVideoModel(InternVideoPreTrainedModel):
             video_token = block(video_token, context, **kwargs)
             if number in stage_of:
                 last, exchange = stage_of[number]
-                for layer in layers[done + 1 : last + 1]:
-                    video_tokens = layer(video_tokens, **kwargs)
+                video_tokens = self._through(layers[done + 1 : last + 1], video_tokens, **kwargs)
                 video_tokens, video_token = exchange(video_tokens, video_token, context, **kwargs)
                 done = last
-        for layer in layers[done + 1 :]:
-            video_tokens = layer(video_tokens, **kwargs)
+        video_tokens = self._through(layers[done + 1 :], video_tokens, **kwargs)
 
         masked = self.internvideo_mae.pool(video_tokens)
         multimodal = self.uniformerv2.fuse(video_token[:, 0], trunk_outputs["class_token"])
@@ -299,6 +303,16 @@ class InternVideoModel(InternVideoPreTrainedModel):
             last_hidden_state=masked.last_hidden_state,
             pooler_output=torch.cat([masked.pooler_output, multimodal], dim=-1),
         )
+
+    def _through(self, layers: nn.ModuleList, video_tokens: torch.Tensor, **kwargs) -> torch.Tensor:
+        """The tokens behind some layers, which checkpoint their activations although they are frozen."""
+        for layer in layers:
+            # Transformers leaves that to layers in training. These are in evaluation, but gradients pass them.
+            if self.training and not layer.training and layer.gradient_checkpointing:
+                video_tokens = layer._gradient_checkpointing_func(partial(layer, **kwargs), video_tokens)
+            else:
+                video_tokens = layer(video_tokens, **kwargs)
+        return video_tokens
 
     def encode_trunks(
         self,
@@ -392,8 +406,14 @@ class InternVideoForVideoClassification(InternVideoPreTrainedModel):
         known = {entry.name for entry in fields(InternVideoConfig)} - {
             entry.name for entry in fields(PreTrainedConfig)
         }
+        known -= {"internvideo_mae_config", "uniformerv2_config", "encoders", "encoders_fingerprint", "adapters_only"}
         if unknown := settings.keys() - known:
             raise ValueError(f"No settings of InternVideoConfig: {', '.join(sorted(unknown))}.")
+        # References must hold wherever a program is started.
+        internvideo_mae, uniformerv2 = (
+            str(Path(folder).resolve()) if Path(folder).is_dir() else str(folder)
+            for folder in (internvideo_mae, uniformerv2)
+        )
         mae = _load_classifier(InternVideoMAEForVideoClassification, internvideo_mae)
         multimodal = _load_classifier(UniFormerV2ForVideoClassification, uniformerv2)
         if mae.config.id2label != multimodal.config.id2label:
@@ -407,7 +427,7 @@ class InternVideoForVideoClassification(InternVideoPreTrainedModel):
             uniformerv2_config=multimodal.config.to_dict(),
             id2label=dict(mae.config.id2label),
             label2id={name: number for number, name in mae.config.id2label.items()},
-            encoders={"internvideo_mae": str(internvideo_mae), "uniformerv2": str(uniformerv2)},
+            encoders={"internvideo_mae": internvideo_mae, "uniformerv2": uniformerv2},
             **settings,
         )
         model = cls(config).eval()
@@ -471,6 +491,7 @@ class InternVideoForVideoClassification(InternVideoPreTrainedModel):
                 )
             state = kwargs.pop("state_dict", None) or self.state_dict()
             kwargs["state_dict"] = {name: tensor for name, tensor in state.items() if name not in frozen}
+            kwargs["max_shard_size"] = "1000GB"  # one file, which is what loading looks for
         self.config.adapters_only = adapters_only
         try:
             return super().save_pretrained(save_directory, *args, **kwargs)
@@ -492,6 +513,8 @@ def fingerprint(tensors: Mapping[str, torch.Tensor]) -> str:
 
 
 def _load_classifier(model_class: type[PreTrainedModel], folder: str | Path) -> PreTrainedModel:
+    if not Path(folder).is_dir() and str(folder).count("/") != 1:
+        raise ValueError(f"{folder} is no folder, and no name on the Hub (owner/name). Give that of a classifier.")
     wanted, (content, _) = model_class.config_class.model_type, PreTrainedConfig.get_config_dict(folder)
     if content.get("model_type") != wanted:
         raise ValueError(f"{folder} holds a {content.get('model_type')!r} model, expected {wanted!r}, a classifier.")
@@ -524,19 +547,19 @@ def _encoder_tensors(*models: PreTrainedModel) -> dict[str, torch.Tensor]:
 
 
 def _encoder_tensors_of(
-    config: InternVideoConfig, encoders: Mapping[str, str | Path] | None
+    config: InternVideoConfig, folders: Mapping[str, str | Path] | None
 ) -> dict[str, torch.Tensor]:
     """The frozen tensors of the encoders that a configuration refers to, the very ones that it was saved with."""
-    places = {**config.encoders, **(encoders or {})}
+    places = {**config.encoders, **(folders or {})}
     if unknown := places.keys() - config.encoders.keys():
-        raise ValueError(f"encoders names {sorted(unknown)}, expected {sorted(config.encoders)}.")
+        raise ValueError(f"encoder_folders names {sorted(unknown)}, expected {sorted(config.encoders)}.")
     try:
         models = [_load_classifier(kind, places[kind.config_class.model_type]) for kind in _PLACES]
     except OSError as error:
         raise ValueError(
             f"This model takes its encoders from {' and '.join(map(str, places.values()))}, and one cannot be read "
             f"({error}). If it has moved, say where: from_pretrained(..., "
-            "encoders={'internvideo_mae': DIR, 'uniformerv2': DIR})."
+            "encoder_folders={'internvideo_mae': DIR, 'uniformerv2': DIR})."
         ) from error
     with torch.device("meta"):
         names = InternVideoForVideoClassification(config).frozen_state()
@@ -545,7 +568,7 @@ def _encoder_tensors_of(
     if len(tensors) < len(names) or fingerprint(tensors) != config.encoders_fingerprint:
         raise ValueError(
             f"{' and '.join(map(str, places.values()))} hold other weights than those that this model was trained "
-            "with. Give the same ones: from_pretrained(..., encoders={'internvideo_mae': DIR, 'uniformerv2': DIR})."
+            "with. Give the same: from_pretrained(..., encoder_folders={'internvideo_mae': DIR, 'uniformerv2': DIR})."
         )
     config.encoders = {name: str(place) for name, place in places.items()}
     return tensors

@@ -237,7 +237,8 @@ class InternVideoMAEModel(InternVideoMAEPreTrainedModel):
     def embed(self, pixel_values_videos: torch.Tensor, bool_masked_pos: torch.Tensor | None = None) -> torch.Tensor:
         """What the first layer is given, `(batch, visible cubes, hidden_size)`; see `forward` for the arguments."""
         cubes, grid = cut_into_cubes(self, pixel_values_videos)
-        positions = self.positions(grid).expand(cubes.shape[0], -1, -1)
+        # The sine table is in no file, and stays in float32 where the weights of a file are halved.
+        positions = self.positions(grid).to(self.embeddings.weight.dtype).expand(cubes.shape[0], -1, -1)
         if bool_masked_pos is not None:
             check_mask(bool_masked_pos, cubes.shape[:2])
             cubes, positions = keep(cubes, ~bool_masked_pos), keep(positions, ~bool_masked_pos)
@@ -281,7 +282,7 @@ class InternVideoMAEDecoder(nn.Module):
         Returns:
             `(b, wanted cubes, pixels)`.
         """
-        positions = self.positions(grid).expand(len(visible), -1, -1)
+        positions = self.positions(grid).to(self.mask_token.dtype).expand(len(visible), -1, -1)
         visible = visible + keep(positions, is_visible)
         wanted = self.mask_token + keep(positions, is_wanted)
         hidden_states = torch.cat([visible, wanted], dim=1)
