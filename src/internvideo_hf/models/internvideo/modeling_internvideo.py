@@ -403,9 +403,8 @@ class InternVideoForVideoClassification(InternVideoPreTrainedModel):
         Raises:
             ValueError: if a folder holds something else or lacks weights, the classes differ, or a setting is unknown.
         """
-        known = {entry.name for entry in fields(InternVideoConfig)} - {
-            entry.name for entry in fields(PreTrainedConfig)
-        }
+        own, common = ({entry.name for entry in fields(kind)} for kind in (InternVideoConfig, PreTrainedConfig))
+        known = own - common
         known -= {"internvideo_mae_config", "uniformerv2_config", "encoders", "encoders_fingerprint", "adapters_only"}
         if unknown := settings.keys() - known:
             raise ValueError(f"No settings of InternVideoConfig: {', '.join(sorted(unknown))}.")
