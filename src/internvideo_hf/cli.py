@@ -413,7 +413,8 @@ def index(
     """Embed videos, so that `internvideo search` finds them by text, by video or by image.
 
     Run it again after a kill, or when files came, changed, moved or went: only what changed is embedded. What was
-    indexed below a named folder, and is gone, leaves the index; videos elsewhere stay in it.
+    indexed below a named folder, and is gone, leaves the index; videos elsewhere stay in it. A folder without any
+    video is refused, since its disk may be away.
 
     Example: internvideo index holidays --model internvideo-mm-l14 --out holidays.index --window 8s
     """
@@ -425,7 +426,10 @@ def index(
 
     from internvideo_hf.data.jobs import find_videos
     from internvideo_hf.retrieval.index import VideoIndex
+    from internvideo_hf.retrieval.nearest import require_faiss
 
+    if approximate:
+        require_faiss()
     found = len(find_videos(videos))
     gallery = _open_or_new_index(VideoIndex, out, model, options, _device(device))
     with tqdm(desc="Indexing", unit="video", disable=quiet) as bar:
@@ -435,13 +439,18 @@ def index(
             bar.update(done - bar.n)
 
         change = gallery.update(videos, jobs=_jobs(jobs, found), batch_size=batch_size, on_done=show)
-    if approximate:
-        gallery.build_approximate()
     if not quiet:
         counts = {name: len(value) for name, value in vars(change).items() if name != "failures" and value}
         told = ", ".join(f"{count} {name}" for name, count in counts.items())
         typer.echo(f"{out}: {len(gallery.videos)} videos in {len(gallery)} clips ({told or 'nothing to do'}).")
-    _report_failures([str(error) for error in change.failures], found)
+    failures = [str(error) for error in change.failures]
+    if approximate:
+        try:
+            gallery.build_approximate()
+        except ValueError as error:  # the index itself is there
+            failures.append(str(error))
+            found += 1
+    _report_failures(failures, found)
 
 
 @app.command()
@@ -898,11 +907,15 @@ def _open_index(folder: Path, model: str | None, device: str | None) -> Any:
     gallery = VideoIndex.load(
         folder, model=None if model is None else resolve_demo_name(model), device=_device(device)
     )
+    _check_model_of(folder, gallery)
+    return gallery
+
+
+def _check_model_of(folder: Path, index: Any) -> None:
     try:
-        _known_model(gallery.model)
+        _known_model(index.model)
     except ValueError as error:
         raise ValueError(f"The model of {folder}: {error} --model names where it is now.") from error
-    return gallery
 
 
 def _open_or_new_index(kind: Any, folder: Path, model: str | None, options: dict[str, Any], device: Any) -> Any:
@@ -915,11 +928,10 @@ def _open_or_new_index(kind: Any, folder: Path, model: str | None, options: dict
     has = {"window": index.cut.window, "stride": index.cut.stride, "dtype": index.dtype}
     for name, value in options.items():
         if value is not None and value != has[name]:
-            raise ValueError(
-                f"{folder} was made with --{name} {has[name]}, not {value}. Leave the option out, or make a new index."
-            )
+            made = f"without --{name}" if has[name] is None else f"with --{name} {has[name]}"
+            raise ValueError(f"{folder} was made {made}, not {value}. Leave the option out, or make a new index.")
     if model is None:
-        _known_model(index.model)
+        _check_model_of(folder, index)
     return index
 
 

@@ -129,6 +129,8 @@ def test_a_missing_video_is_never_found_and_stands_in_nobodys_way(several, way):
         ((np.zeros((2, 2)), [0, 2]), "goes from 0 to 2, expected 0 to 1"),
         ((np.zeros((2, 2)), [0, 0]), "Video 1 has no caption"),
         ((np.array([[0.0, np.inf], [0, 0]]),), "not finite"),
+        ((np.zeros((0, 0)),), "nothing to score"),
+        ((np.zeros((2, 2)), [0.0, 1.0]), "whole ones"),
     ],
 )
 def test_wrong_retrieval_is_refused(arguments, message):
@@ -139,6 +141,8 @@ def test_wrong_retrieval_is_refused(arguments, message):
 def test_wrong_options_are_refused():
     for options, message in (
         ({"missing": [0, 1]}, "All videos are missing"),
+        ({"missing": [2]}, "names the video 2, expected 0 to 1"),
+        ({"missing": [-1]}, "names the video -1"),
         ({"several": "text"}, "several: got 'text'"),
         ({"ties": "none"}, "ties: got 'none'"),
         ({"ties": "each", "missing": [0]}, "does not go with missing"),

@@ -137,3 +137,29 @@ def test_a_mistake_is_refused_in_one_line(made, small_folder, viclip_folder, arg
     names = {"index": made / "index", "videos": made / "videos", "model": small_folder, "viclip": viclip_folder}
     assert_refused(run(*(argument.format(**names) for argument in arguments)), *words)
     assert not (made / "new").exists()
+
+
+def test_another_model_changes_nothing_of_an_index(made, viclip_folder, tmp_path):
+    """Whatever there is to do: a video changed, moved, and gone."""
+    videos, index = tmp_path / "videos", tmp_path / "index"
+    gallery(videos)
+    model = json.loads((made / "index/index.json").read_text())["model"]
+    assert run("index", videos, "--out", index, "--model", model, "--jobs", 1, "--quiet").returncode == 0
+    files = sorted(videos.glob("*.mp4"))
+    before = {file.name: file.read_bytes() for file in index.iterdir()}
+
+    def refuse_another() -> None:
+        done = run("index", videos, "--out", index, "--model", viclip_folder, "--jobs", 1)
+        assert_refused(done, "another model", model)
+        assert {file.name: file.read_bytes() for file in index.iterdir()} == before
+
+    refuse_another()
+    files[0].rename(videos / "moved.mp4")
+    refuse_another()
+    files[1].unlink()
+    refuse_another()
+    shutil.copy(files[2], files[1])
+    refuse_another()
+    done = run("index", videos, "--out", index, "--jobs", 1, "--quiet")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((index / "index.json").read_text())["model"] == model

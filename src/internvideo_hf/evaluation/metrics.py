@@ -228,7 +228,10 @@ def retrieval_ranks(
     similarity = np.asarray(similarity)
     if similarity.dtype.kind != "f":
         similarity = similarity.astype(np.float64)
-    owners = np.arange(len(similarity)) if video_of_text is None else np.asarray(video_of_text, dtype=np.int64)
+    owners = np.arange(len(similarity)) if video_of_text is None else np.asarray(video_of_text)
+    if owners.dtype.kind not in "iu":
+        raise ValueError(f"video_of_text holds {owners.dtype} numbers, expected whole ones.")
+    owners = owners.astype(np.int64)
     lost = _check_retrieval(similarity, owners, missing)
     if lost.any() and ties == "each":
         raise ValueError("ties='each' does not go with missing videos, which the original's metric does not know.")
@@ -283,6 +286,10 @@ def _check_retrieval(similarity: np.ndarray, owners: np.ndarray, missing: Sequen
             f"{len(owners)} texts."
         )
     num_videos = similarity.shape[1]
+    if not similarity.size:
+        raise ValueError(f"similarity has the shape {similarity.shape}: there is nothing to score.")
+    if wrong := [video for video in missing if not 0 <= video < num_videos]:
+        raise ValueError(f"missing names the video {wrong[0]}, expected 0 to {num_videos - 1}.")
     if len(owners) and not 0 <= owners.min() <= owners.max() < num_videos:
         raise ValueError(f"video_of_text goes from {owners.min()} to {owners.max()}, expected 0 to {num_videos - 1}.")
     if (alone := np.bincount(owners, minlength=num_videos) == 0).any():

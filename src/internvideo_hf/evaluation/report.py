@@ -79,7 +79,7 @@ def _protocol_lines(result: Mapping[str, Any]) -> list[str]:
         "merge": "none",
     }
     if merge is not None:
-        facts["merge"] = f"{merge['weight']} CLIP, by internvideo merge --variant {merge['variant']}"
+        facts["merge"] = f"published: {merge['weight']} CLIP, by internvideo merge --variant {merge['variant']}"
     if settings["task"] == "retrieval":
         facts["ranks"] = f"of video to text: {RANKS[settings['several']]}"
         facts["factor"] = f"of the cosine: {settings['factor']}"

@@ -1,5 +1,6 @@
 """`VideoIndex`: the embeddings of a gallery of videos, kept up to date, and search in them."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from internvideo_hf.data.jobs import each, find_videos
@@ -98,6 +100,7 @@ class VideoIndex:
         self.model = os.path.abspath(model) if Path(model).is_dir() else str(model)
         self.fingerprint: str | None = None
         self.folder: Path | None = None
+        self._recorded: str | None = None  # the model that the folder names
         self._device = device
         self._encoder: Encoder | None = None
         self._parts: list[Part] = []
@@ -132,8 +135,8 @@ class VideoIndex:
             )
             index.fingerprint = header["fingerprint"]
         except KeyError as error:
-            raise ValueError(f"{folder / store.HEADER} lacks {error}. Build the index again.") from error
-        index.folder, index._parts = folder, parts
+            raise ValueError(f"{folder / store.HEADER} lacks {error}. Delete {folder}, and build it again.") from error
+        index.folder, index._parts, index._recorded = folder, parts, header["model"]
         return index
 
     def save(self, folder: str | Path) -> None:
@@ -175,10 +178,11 @@ class VideoIndex:
         if self._encoder is None:
             encoder = Encoder(self.model, self._device)
             if self.fingerprint is not None and encoder.fingerprint != self.fingerprint:
+                made_with = "" if self._recorded in (None, self.model) else f" (it names {self._recorded})"
                 raise ValueError(
-                    f"The index was made with another model or processor than {self.model}: its embeddings are of "
-                    f"{self.fingerprint}, this one's would be of {encoder.fingerprint}, and no cosine between the two "
-                    "means anything. Name the model of the index, or build a new index with this one."
+                    f"The index was made with another model or processor than {self.model}{made_with}: its embeddings "
+                    f"are of {self.fingerprint}, this one's would be of {encoder.fingerprint}, and no cosine between "
+                    "the two means anything. Name the model of the index, or build a new index with this one."
                 )
             self._encoder, self.fingerprint = encoder, encoder.fingerprint
         return self._encoder
@@ -366,8 +370,9 @@ class VideoIndex:
             digest = hashlib.sha256(json.dumps(captions).encode()).hexdigest()[:12]
             file = None if self.folder is None else self.folder / f"null-captions-{digest}.safetensors"
             if file is not None and file.exists():
-                self._null = load_file(file)["embeddings"]
-            else:
+                with contextlib.suppress(OSError, SafetensorError, KeyError):  # a damaged one is made anew
+                    self._null = load_file(file)["embeddings"]
+            if self._null is None:
                 self._null = self.encoder.embed_texts(captions)
                 if file is not None and os.access(self.folder, os.W_OK):
                     store.replace(file, lambda path: save_file({"embeddings": self._null}, path))
@@ -453,6 +458,8 @@ class VideoIndex:
                 if path not in there and path not in renamed and (everywhere or _is_below(path, roots))
             ]
         stale = {*change.removed, *change.changed}
+        if todo or self._recorded not in (None, self.model):
+            _ = self.encoder  # refuses another model, before anything is changed
         if stale or renamed or copies:
             # On disk before anything is embedded, so that no video is ever there with two contents.
             self._change([part.without(stale).renamed(renamed) for part in self._parts] + copies)
@@ -536,7 +543,8 @@ class VideoIndex:
         if self.folder is None or not (self._parts or (self.folder / store.HEADER).exists()):
             return
         header = {
-            "model": self.model,
+            # A name that nobody has compared with the embeddings yet does not take the place of the one that was.
+            "model": self.model if self._encoder is not None or self._recorded is None else self._recorded,
             "fingerprint": self.fingerprint,
             "window": self.cut.window,
             "stride": self.cut.stride,

@@ -26,8 +26,7 @@ def exact(parts: Sequence[Part], queries: torch.Tensor, count: int) -> tuple[tor
         count: rows wanted.
 
     Returns:
-        Cosines, float32, and numbers of rows, int64, both `(queries, min(count, rows))`, the most similar first; of
-        equals the earlier row.
+        Cosines, float32, and numbers of rows, int64, both `(queries, min(count, rows))`, the most similar first.
     """
     best = torch.empty(len(queries), 0)
     rows = torch.empty(len(queries), 0, dtype=torch.int64)
@@ -76,7 +75,7 @@ class Approximate:
 
     def __init__(self, lists: Any, probes: int | None = None):
         self._lists = lists
-        cells = _faiss().extract_index_ivf(lists)
+        cells = require_faiss().extract_index_ivf(lists)
         cells.nprobe = probes or max(8, cells.nlist // 16)
 
     @classmethod
@@ -87,7 +86,7 @@ class Approximate:
             ImportError: if faiss is not installed.
             ValueError: if there are too few rows for it.
         """
-        faiss = _faiss()
+        faiss = require_faiss()
         rows, dim = sum(map(len, parts)), parts[0].embeddings.shape[1] if parts else 0
         if rows < SMALLEST_APPROXIMATE:
             raise ValueError(
@@ -115,7 +114,7 @@ class Approximate:
 
     def save(self, path: Path) -> None:
         """Write it; the file appears whole."""
-        replace(path, lambda file: _faiss().write_index(self._lists, str(file)))
+        replace(path, lambda file: require_faiss().write_index(self._lists, str(file)))
 
     @classmethod
     def load(cls, path: Path) -> "Approximate":
@@ -124,10 +123,15 @@ class Approximate:
         Raises:
             ImportError: if faiss is not installed.
         """
-        return cls(_faiss().read_index(str(path)))
+        return cls(require_faiss().read_index(str(path)))
 
 
-def _faiss() -> Any:
+def require_faiss() -> Any:
+    """The module faiss.
+
+    Raises:
+        ImportError: if it is not installed (extra `search`).
+    """
     try:
         import faiss
     except ImportError as error:

@@ -104,7 +104,9 @@ class Part:
             videos = [Video(*facts) for facts in json.loads(tensors.pop("videos").numpy().tobytes())]
             return cls(videos, file=file, **tensors)
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{folder / file} is missing or damaged ({error}). Build the index again.") from error
+            raise ValueError(
+                f"{folder / file} is missing or damaged ({error}). Delete {folder}, and build it again."
+            ) from error
 
 
 def merged(parts: Sequence[Part]) -> Part:
@@ -168,7 +170,9 @@ def read(folder: Path) -> tuple[dict[str, Any], list[Part]]:
             f"{folder} holds no index ({HEADER} is missing). `internvideo index` makes one from a folder of videos."
         ) from None
     except (OSError, ValueError) as error:
-        raise ValueError(f"{folder / HEADER} cannot be read ({error}). Build the index again.") from error
+        raise ValueError(
+            f"{folder / HEADER} cannot be read ({error}). Delete {folder}, and build it again."
+        ) from error
     if header.get("format") != FORMAT:
         raise ValueError(
             f"{folder} has the format {header.get('format')!r}, this version reads {FORMAT}. Build the index again."
