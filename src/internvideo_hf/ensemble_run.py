@@ -20,7 +20,7 @@ from tqdm import tqdm
 from internvideo_hf.data.failures import TooManyFailuresError
 from internvideo_hf.data.manifests import read_manifest
 from internvideo_hf.evaluation.ensembles import Member, Scores, fit_weights, merge_scores
-from internvideo_hf.evaluation.protocols import EnsembleProtocol
+from internvideo_hf.evaluation.protocols import EnsembleProtocol, MemberSettings
 from internvideo_hf.evaluation.score_merging import top_k_accuracy
 from internvideo_hf.loading import revision
 from internvideo_hf.recipes.labels import load_labels
@@ -96,15 +96,13 @@ def evaluate_ensemble(
         device=device,
     )
     lists = [protocol.data.list, *([protocol.data.validation] if protocol.weights == "fitted" else [])]
-    told = [[score(number, member, list_name) for list_name in lists] for number, member in enumerate(members)]
+    told: list[list[Scores]] = []
+    for number, member in enumerate(members):
+        told.append([score(number, member, list_name) for list_name in lists])
+        _check_apart(protocol, told[0])  # before the next member's hours
     tested = [one[0] for one in told]
     weights = None if protocol.weights == "equal" else protocol.weights
     if protocol.weights == "fitted":
-        if both := set(tested[0].videos) & set(told[0][1].videos):
-            raise RecipeError(
-                f"{protocol.data.validation} holds {len(both)} of the videos of {protocol.data.list}, such as "
-                f"{min(both)}. Fit weights on other videos."
-            )
         weights = fit_weights([one[1] for one in told])
     merged = merge_scores(tested, weights)
     failed = merged.merged().failed
@@ -129,6 +127,16 @@ def evaluate_ensemble(
     if out is not None:
         _replace(out, partial(_write_json, result))
     return result
+
+
+def _check_apart(protocol: EnsembleProtocol, scores: Sequence[Scores]) -> None:
+    """Refuse to fit weights on videos that are scored, where there is a second list."""
+    tested, *fitted_on = (set(one.videos) for one in scores)
+    if both := tested.intersection(*fitted_on) if fitted_on else None:
+        raise RecipeError(
+            f"{protocol.data.validation} holds {len(both)} of the videos of {protocol.data.list}, such as {min(both)}. "
+            "Fit weights on other videos."
+        )
 
 
 def _check_members(protocol: EnsembleProtocol, members: Sequence[str | Path]) -> None:
@@ -207,7 +215,7 @@ def _scores_of(
     return scores
 
 
-def _check_family(source: str | Path, family: str | None, wanted: Any) -> None:
+def _check_family(source: str | Path, family: str | None, wanted: MemberSettings | None) -> None:
     if wanted is not None and family != wanted.family:
         raise RecipeError(
             f"{source} is of {family}, and {wanted.model}, the member of this place, of {wanted.family}."
