@@ -134,8 +134,8 @@ def _check_apart(protocol: EnsembleProtocol, scores: Sequence[Scores]) -> None:
     tested, *fitted_on = (set(one.videos) for one in scores)
     if both := tested.intersection(*fitted_on) if fitted_on else None:
         raise RecipeError(
-            f"{protocol.data.validation} holds {len(both)} of the videos of {protocol.data.list}, such as {min(both)}. "
-            "Fit weights on other videos."
+            f"{protocol.data.validation} holds {len(both)} of the videos of {protocol.data.list}, such as "
+            f"{min(both)}. Fit weights on other videos."
         )
 
 
