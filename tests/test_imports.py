@@ -5,7 +5,7 @@
     policy    training · evaluation · conversion (engine)
     edge      auto  >  data · processing · recipes
     maths     models  >  groups · layers · loading · losses · outputs
-    frames    video
+    frames    files · video
 
 A module imports what stands below its layer, and its own package. On top of that: maths never see pixels (`video`,
 `processing`, `data`), `video` never sees transformers, and one family imports another only where `FAMILIES` says so.
@@ -33,7 +33,7 @@ ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / PACKAGE
 
 LAYERS = (
-    ("video",),
+    ("files", "video"),
     ("groups", "layers", "loading", "losses", "outputs"),
     ("models",),
     ("data", "processing", "recipes"),

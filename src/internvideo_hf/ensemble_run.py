@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,8 @@ from internvideo_hf.data.manifests import read_manifest
 from internvideo_hf.evaluation.ensembles import Member, Scores, fit_weights, merge_scores
 from internvideo_hf.evaluation.protocols import EnsembleProtocol, MemberSettings
 from internvideo_hf.evaluation.score_merging import top_k_accuracy
+from internvideo_hf.evaluation_run import check_options, prepare_out, write_result
+from internvideo_hf.files import sha256, write_whole
 from internvideo_hf.loading import revision
 from internvideo_hf.recipes.labels import load_labels
 from internvideo_hf.recipes.reading import RecipeError
@@ -73,20 +75,12 @@ def evaluate_ensemble(
         TooManyFailuresError: if more videos are damaged than may be.
         ValueError: if scores of other videos or classes are to be merged.
     """
-    if batch_size < 1 or workers < 0 or not 0 <= max_damaged < 1:
-        raise ValueError(
-            f"batch_size={batch_size}, workers={workers}, max_damaged={max_damaged}: expected a batch of 1 or more, "
-            "workers from 0, and a share in [0, 1)."
-        )
+    check_options(batch_size, workers, max_damaged)
     started, data_root = time.monotonic(), Path(data_root)
     _check_members(protocol, members)
     if scores is not None and Path(scores).exists() and not Path(scores).is_dir():
         raise FileExistsError(f"{scores} is a file. Give the name of a folder for the scores.")
-    if out is not None:
-        out = Path(out)
-        if out.is_dir():
-            raise FileExistsError(f"{out} is a folder. Give the name of a file, such as {out / 'result.json'}.")
-        out.parent.mkdir(parents=True, exist_ok=True)
+    out = None if out is None else prepare_out(out)
     score = partial(
         _scores_of,
         protocol=protocol,
@@ -114,7 +108,7 @@ def evaluate_ensemble(
             {**one.facts, "weight": weight, "scores": _accuracies(one)}
             for one, weight in zip(tested, merged.facts["weights"], strict=True)
         ],
-        "data": {"files": {file: _sha256(data_root / file) for file in lists}, "videos": len(merged.videos)},
+        "data": {"files": {file: sha256(data_root / file) for file in lists}, "videos": len(merged.videos)},
         "damaged": [
             {"video": merged.videos[row], "cause": _cause(tested, merged.videos[row])}
             for row in np.flatnonzero(failed)
@@ -125,7 +119,7 @@ def evaluate_ensemble(
         "seconds": round(time.monotonic() - started, 1),
     }
     if out is not None:
-        _replace(out, partial(_write_json, result))
+        write_result(result, out)
     return result
 
 
@@ -165,7 +159,7 @@ def _scores_of(
     wanted = protocol.members[number] if protocol.members else None
     if Path(source).is_file():
         kept = Scores.load(source)
-        if kept.facts.get("list") != _sha256(data_root / list_name):
+        if kept.facts.get("list") != sha256(data_root / list_name):
             raise RecipeError(
                 f"{source} holds scores of another list than {list_name}. Name the model's folder instead."
             )
@@ -199,7 +193,7 @@ def _scores_of(
         "revision": revision(source, member.model),
         "views": [member.num_clips, member.num_crops],
         "processor": member.processor.to_dict(),
-        "list": _sha256(data_root / list_name),
+        "list": sha256(data_root / list_name),
         "labels": hashlib.sha256(json.dumps([row["label"] for row in rows]).encode()).hexdigest(),
     }
     facts = json.loads(json.dumps(facts, default=str))  # as they come back from a file
@@ -312,8 +306,8 @@ def _taken_up(parts: Path | None) -> tuple[list[np.ndarray], dict[str, str]]:
 
 
 def _keep_part(parts: Path, first: int, rows: Sequence[np.ndarray], causes: dict[str, str]) -> None:
-    _replace(parts / f"{first:09d}.json", partial(_write_json, causes))
-    _replace(parts / f"{first:09d}.safetensors", lambda file: save_file({"probabilities": np.stack(rows)}, file))
+    write_result(causes, parts / f"{first:09d}.json")
+    write_whole(parts / f"{first:09d}.safetensors", lambda file: save_file({"probabilities": np.stack(rows)}, file))
 
 
 def _accuracies(scores: Scores) -> dict[str, float]:
@@ -322,19 +316,3 @@ def _accuracies(scores: Scores) -> dict[str, float]:
 
 def _cause(members: Sequence[Scores], video: str) -> str:
     return next((one.facts["damaged"][video] for one in members if video in one.facts.get("damaged", {})), "not known")
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
-
-
-def _write_json(content: Any, file: Path) -> None:
-    file.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8")
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file under another name first, so that it is there whole or not at all."""
-    unfinished = path.with_name(f".unfinished-{path.name}")
-    write(unfinished)
-    unfinished.replace(path)

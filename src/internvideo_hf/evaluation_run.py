@@ -1,6 +1,5 @@
 """An evaluation run: from a protocol, a model and a folder of data to scores beside the published ones."""
 
-import hashlib
 import json
 import os
 import time
@@ -26,6 +25,7 @@ from internvideo_hf.data.samples import Row, SampleSettings
 from internvideo_hf.evaluation.metrics import retrieval_metrics
 from internvideo_hf.evaluation.protocols import Protocol
 from internvideo_hf.evaluation.score_merging import Merged, top_k_accuracy
+from internvideo_hf.files import sha256, write_whole
 from internvideo_hf.loading import load_whole
 from internvideo_hf.processing.post_process import zero_shot_scores
 from internvideo_hf.processing.processing import InternVideoProcessor
@@ -79,17 +79,9 @@ def evaluate(
         ManifestError: if a list is not as it should be.
         TooManyFailuresError: if more videos are damaged than may be.
     """
-    if batch_size < 1 or (workers is not None and workers < 0) or not 0 <= max_damaged < 1:
-        raise ValueError(
-            f"batch_size={batch_size}, workers={workers}, max_damaged={max_damaged}: expected a batch of 1 or more, "
-            "workers from 0, and a share in [0, 1)."
-        )
+    check_options(batch_size, workers, max_damaged)
     started, data_root = time.monotonic(), Path(data_root)
-    if out is not None:
-        out = Path(out)
-        if out.is_dir():
-            raise FileExistsError(f"{out} is a folder. Give the name of a file, such as {out / 'result.json'}.")
-        out.parent.mkdir(parents=True, exist_ok=True)
+    out = None if out is None else prepare_out(out)
     samples = READERS[protocol.task](protocol, data_root)
     encoder = Encoder.load(protocol, model, device, batch_size, _workers(workers), quiet)
     embeds, damaged = encoder.embed_videos(samples.videos, max_damaged)
@@ -99,7 +91,7 @@ def evaluate(
         "settings": asdict(protocol),
         "model": {"name": str(model), "family": encoder.model.config.model_type, "parameters": encoder.num_parameters},
         "data": {
-            "files": {file: _sha256(data_root / file) for file in (protocol.data.list, protocol.data.only) if file},
+            "files": {file: sha256(data_root / file) for file in (protocol.data.list, protocol.data.only) if file},
             "videos": len(samples.videos),
             "texts": samples.num_texts,
         },
@@ -113,19 +105,44 @@ def evaluate(
         "seconds": round(time.monotonic() - started, 1),
     }
     if out is not None:
-        unfinished = out.with_name(f".unfinished-{out.name}")
-        unfinished.write_text(json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8")
-        unfinished.replace(out)
+        write_result(result, out)
     return result
+
+
+def check_options(batch_size: int, workers: int | None, max_damaged: float) -> None:
+    """Refuse numbers that make no sense; they are those of `evaluate`.
+
+    Raises:
+        ValueError: if one is out of range.
+    """
+    if batch_size < 1 or (workers is not None and workers < 0) or not 0 <= max_damaged < 1:
+        raise ValueError(
+            f"batch_size={batch_size}, workers={workers}, max_damaged={max_damaged}: expected a batch of 1 or more, "
+            "workers from 0, and a share in [0, 1)."
+        )
+
+
+def prepare_out(out: str | Path) -> Path:
+    """Make the folder of a result's file, before there is a result.
+
+    Raises:
+        FileExistsError: if the file is a folder.
+    """
+    out = Path(out)
+    if out.is_dir():
+        raise FileExistsError(f"{out} is a folder. Give the name of a file, such as {out / 'result.json'}.")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    return out
+
+
+def write_result(result: Mapping[str, Any], out: Path) -> None:
+    """Write a result as JSON; the file appears whole or not at all."""
+    text = json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False)
+    write_whole(out, lambda file: file.write_text(text, encoding="utf-8"))
 
 
 def _workers(asked: int | None) -> int:
     return min(8, os.cpu_count() or 1) if asked is None else asked
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 # ---- what is evaluated on -------------------------------------------------------------------------------------------

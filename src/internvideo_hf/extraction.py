@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoVideoProcessor
 
+from internvideo_hf.files import write_whole
 from internvideo_hf.loading import load_whole, revision
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
 from internvideo_hf.video import VideoReader
@@ -177,8 +178,8 @@ def extract_to_file(
     if as_npy:
         _save_npy(path, features)
     text = json.dumps({"model": extractor.name, **settings, **facts, "seconds": spans}, indent=1)
-    _replace(sidecar, lambda file: file.write_text(text, encoding="utf-8"))
-    _replace(path, lambda file: save_file({"features": features}, file))
+    write_whole(sidecar, lambda file: file.write_text(text, encoding="utf-8"))
+    write_whole(path, lambda file: save_file({"features": features}, file))
     for unfinished in path.parent.glob(f".{glob.escape(path.name)}.*.parts"):  # of other settings too: `path` is taken
         shutil.rmtree(unfinished)
     return True
@@ -202,7 +203,7 @@ def _content(video: str) -> str:
 
 
 def _save_npy(path: Path, features: torch.Tensor) -> None:
-    _replace(path.with_suffix(".npy"), lambda file: np.save(file, features.numpy()))
+    write_whole(path.with_suffix(".npy"), lambda file: np.save(file, features.numpy()))
 
 
 def _parts(folder: Path) -> list[Path]:
@@ -212,15 +213,8 @@ def _parts(folder: Path) -> list[Path]:
 def _save_part(folder: Path, done: int, waiting: list[torch.Tensor]) -> int:
     rows = torch.cat(waiting)
     waiting.clear()
-    _replace(folder / f"{done:09d}.safetensors", lambda file: save_file({"features": rows}, file))
+    write_whole(folder / f"{done:09d}.safetensors", lambda file: save_file({"features": rows}, file))
     return done + len(rows)
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file under another name first, so that it is there whole or not at all."""
-    unfinished = path.with_name(f".unfinished-{path.name}")
-    write(unfinished)
-    unfinished.replace(path)
 
 
 def _time_spans(settings: Settings, rows: int, reader: VideoReader) -> list[list[float]] | None:

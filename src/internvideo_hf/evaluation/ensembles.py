@@ -20,6 +20,7 @@ from transformers.modeling_utils import PreTrainedModel
 from transformers.video_processing_utils import BaseVideoProcessor
 
 from internvideo_hf.evaluation.score_merging import METHODS, Merged
+from internvideo_hf.files import write_whole
 from internvideo_hf.loading import classes_of, load_whole
 
 _UNLIKELIEST = 1e-12  # a probability of 0 for the truth would decide the fit alone
@@ -52,9 +53,8 @@ class Scores:
         """Write a safetensors file; it appears whole or not at all."""
         about = {"videos": self.videos, "classes": self.classes, "facts": dict(self.facts)}
         tensors = {"labels": self.labels.astype(np.int64), "probabilities": self.probabilities.astype(np.float64)}
-        unfinished = path.with_name(f".unfinished-{path.name}")
-        save_file(tensors, unfinished, metadata={name: json.dumps(value) for name, value in about.items()})
-        unfinished.replace(path)
+        metadata = {name: json.dumps(value) for name, value in about.items()}
+        write_whole(path, lambda file: save_file(tensors, file, metadata=metadata))
 
     @classmethod
     def load(cls, path: str | Path) -> "Scores":

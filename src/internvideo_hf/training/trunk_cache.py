@@ -6,6 +6,7 @@ import json
 import shutil
 from contextlib import nullcontext
 from dataclasses import fields, is_dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tqdm import tqdm
 from internvideo_hf.data.collation import VideoCollator
 from internvideo_hf.data.dataset import VideoDataset
 from internvideo_hf.data.samples import PIXELS, Row, Sample
+from internvideo_hf.files import write_whole
 from internvideo_hf.models.internvideo.modeling_internvideo import InternVideoModel, fingerprint
 
 
@@ -147,9 +149,7 @@ class TrunkCache(Dataset):
             path.parent.mkdir(parents=True, exist_ok=True)
             if place == 0:
                 self._check_room(left * sum(tensor.nbytes for tensor in own.values()))
-            unfinished = path.with_name(f".unfinished-{path.name}")
-            save_file(own, unfinished)
-            unfinished.replace(path)
+            write_whole(path, partial(save_file, own))
 
     def _check_room(self, needed: int) -> None:
         if (free := shutil.disk_usage(self.folder).free) < needed:

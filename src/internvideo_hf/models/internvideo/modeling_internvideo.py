@@ -97,10 +97,8 @@ class InternVideoGatedLayer(nn.Module):
         self.mlp = MLP(hidden_size, round(config.mlp_ratio * hidden_size), config.hidden_act)
         self.mlp_gate = nn.Parameter(torch.empty(gates))
         self.dropout = nn.Dropout(config.exchange_dropout)
-        attention = self.cross_attn
-        for layer in (attention.q_proj, attention.k_proj, attention.v_proj, attention.out_proj):
-            layer.draw_weight = init.xavier_uniform_
-        for layer in (self.mlp.fc1, self.mlp.fc2):  # not zero: with the gate it would leave no gradient to either
+        # The last layers too: with a gate that is 0, zeros there would leave no gradient to either.
+        for layer in (*self.cross_attn.children(), self.mlp.fc1, self.mlp.fc2):
             layer.draw_weight = init.xavier_uniform_
 
     def forward(self, tokens: torch.Tensor, context: torch.Tensor, **kwargs) -> torch.Tensor:
@@ -216,17 +214,16 @@ class InternVideoPreTrainedModel(LayerGroups, PreTrainedModel):
             ValueError: if a folder holds other weights than the ones that the adapters were trained with.
         """
         if pretrained_model_name_or_path is not None:
-            hub, config = {name: kwargs[name] for name in HUB_OPTIONS if name in kwargs}, kwargs.get("config")
-            if config is None:
-                config = InternVideoConfig.from_pretrained(pretrained_model_name_or_path, **hub)
+            config, others = kwargs.get("config"), {name: kwargs[name] for name in kwargs if name != "config"}
+            if config is None:  # fields of it may be among the options
+                config, others = InternVideoConfig.from_pretrained(
+                    pretrained_model_name_or_path, return_unused_kwargs=True, **others
+                )
             if getattr(config, "adapters_only", False):
-                if kwargs.pop("config", None) is None:  # fields of it may be among the options
-                    config, kwargs = InternVideoConfig.from_pretrained(
-                        pretrained_model_name_or_path, return_unused_kwargs=True, **kwargs
-                    )
+                hub = {name: kwargs[name] for name in HUB_OPTIONS if name in kwargs}
                 adapters = load_file(cached_file(pretrained_model_name_or_path, SAFE_WEIGHTS_NAME, **hub))
-                kwargs["state_dict"] = {**_encoder_tensors_of(config, encoder_folders), **adapters}
-                kwargs["config"], pretrained_model_name_or_path = config, None
+                tensors = {**_encoder_tensors_of(config, encoder_folders), **adapters}
+                kwargs, pretrained_model_name_or_path = others | {"config": config, "state_dict": tensors}, None
         loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         if model.config.freeze_encoders:
@@ -430,8 +427,9 @@ class InternVideoForVideoClassification(InternVideoPreTrainedModel):
             **settings,
         )
         model = cls(config).eval()
-        _, unexpected = model.load_state_dict(_encoder_tensors(mae, multimodal), strict=False)
-        assert not unexpected, unexpected
+        # Strictly: only what neither classifier has stays as it was drawn.
+        drawn = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(_NEW)}
+        model.load_state_dict(drawn | _encoder_tensors(mae, multimodal))
         config.encoders_fingerprint = fingerprint(model.frozen_state())
         return model
 
@@ -520,6 +518,8 @@ def _load_classifier(model_class: type[PreTrainedModel], folder: str | Path) -> 
     return load_whole(model_class, folder)
 
 
+# Beginnings of the names of what the fused model has on top of its two classifiers.
+_NEW = ("internvideo.exchanges.", "classifier.fusion")
 # Beginnings of names in the two classifiers -> in the fused one.
 _PLACES = {
     InternVideoMAEForVideoClassification: {
