@@ -17,12 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
-from internvideo_hf.conversion import fuse_encoders
-from internvideo_hf.data.synthetic import ACTIONS
-from internvideo_hf.ensemble_run import evaluate_ensemble
+from internvideo_hf.checkpoints import fuse_encoders
+from internvideo_hf.demo.synthetic import ACTIONS
+from internvideo_hf.evaluation.ensemble_run import evaluate_ensemble
 from internvideo_hf.evaluation.protocols import load_ensemble
 from internvideo_hf.training.recipes import load_recipe
-from internvideo_hf.training_run import train
+from internvideo_hf.training.run import train
 
 HELD_OUT = ("val", "test", "hard")
 ONE_IN = 20

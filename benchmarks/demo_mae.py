@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from internvideo_hf.data.synthetic import ACTIONS
-from internvideo_hf.evaluation.demo import demo_scores
+from internvideo_hf.demo.scores import demo_scores
+from internvideo_hf.demo.synthetic import ACTIONS
 from internvideo_hf.training.recipes import load_recipe
-from internvideo_hf.training_run import train
+from internvideo_hf.training.run import train
 
 ARMS = {"pretrained": "from masked pretraining", "random": "from nothing"}
 

@@ -91,7 +91,7 @@ def measure(step: str, *paths: Path) -> None:
     import transformers
 
     import internvideo_hf.auto
-    import internvideo_hf.conversion  # noqa: F401
+    import internvideo_hf.checkpoints  # noqa: F401
 
     transformers.utils.logging.disable_progress_bar()
     before, start = memory("VmRSS"), time.perf_counter()

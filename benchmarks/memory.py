@@ -4,6 +4,7 @@ python benchmarks/memory.py
 """
 
 import torch
+from model_memory import STRATEGIES, activation_memory, model_memory
 
 from internvideo_hf import (
     InternVideoMAEConfig,
@@ -11,7 +12,6 @@ from internvideo_hf import (
     UniFormerV2Config,
     UniFormerV2ForVideoClassification,
 )
-from internvideo_hf.training.memory import STRATEGIES, activation_memory, model_memory
 
 GPUS = (1, 8, 64)
 with torch.device("meta"):

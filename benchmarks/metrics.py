@@ -11,7 +11,7 @@ import argparse
 import numpy as np
 from side_by_side import as_row, environment, in_turns, peak_memory, ratios, timed
 
-from internvideo_hf.evaluation.metrics import dual_softmax, rank_scores, retrieval_metrics
+from internvideo_hf.inference.ranking import dual_softmax, rank_scores, retrieval_metrics
 
 
 def draw(texts: int, videos: int) -> tuple[np.ndarray, np.ndarray]:

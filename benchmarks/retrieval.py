@@ -26,10 +26,10 @@ import psutil
 import torch
 from loader import write
 
-from internvideo_hf.data.jobs import each
-from internvideo_hf.retrieval import nearest, store
-from internvideo_hf.retrieval.clips import Cut, read_clips
-from internvideo_hf.retrieval.index import VideoIndex
+from internvideo_hf.data.executors.processes import each
+from internvideo_hf.search import nearest, store
+from internvideo_hf.search.clips import Cut, read_clips
+from internvideo_hf.search.index import VideoIndex
 
 DIM, QUERIES, HITS, CLUMPS = 768, 16, 10, 2000
 

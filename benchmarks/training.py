@@ -22,7 +22,7 @@ from internvideo_hf import (
     VideoTrainer,
     VideoTrainingArguments,
 )
-from internvideo_hf.conversion.transformers_videomae import export
+from internvideo_hf.checkpoints.transformers_videomae import export
 
 SIZES = {
     "tiny": {"hidden_size": 192, "num_hidden_layers": 4, "num_attention_heads": 3, "image_size": 64, "num_frames": 8},

@@ -11,7 +11,7 @@ that others use too. Prints tables in Markdown; README.md beside this file holds
 for queries, keys and values, attention step by step, all cubes embedded by a convolution, the decoder over all tokens.
 Training steps are forward and backward with fresh gradients, without an optimizer; pretraining hides 90 % in tubes.
 "Products alone" are a model's matrix products at their own sizes and nothing else, backwards counted as twice
-forwards: once by torch's matmul, once by the kernel that `internvideo_hf.layers.linear` chooses.
+forwards: once by torch's matmul, once by the kernel that `internvideo_hf.models.common.layers.linear` chooses.
 Memory is measured in an interpreter of its own for every figure: its peak during one call, less what it held before.
 """
 
@@ -33,8 +33,8 @@ import transformers
 from torch import nn
 from torch.nn import functional as F
 
-from internvideo_hf.conversion.transformers_videomae import export
-from internvideo_hf.layers import linear
+from internvideo_hf.checkpoints.transformers_videomae import export
+from internvideo_hf.models.common.layers import linear
 from internvideo_hf.models.internvideo_mae.configuration_internvideo_mae import InternVideoMAEConfig
 from internvideo_hf.models.internvideo_mae.modeling_internvideo_mae import (
     InternVideoMAEForPreTraining,

@@ -12,7 +12,7 @@ from tempfile import mkdtemp
 from transformers import pipeline
 
 import internvideo_hf
-from internvideo_hf.data.synthetic import canonical_caption
+from internvideo_hf.demo.synthetic import canonical_caption
 from internvideo_hf.demo.tour import draw_clips
 
 FOLDER = Path(mkdtemp(prefix="internvideo-"))

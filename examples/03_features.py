@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 
 import internvideo_hf
 from internvideo_hf.demo.tour import draw_clips
-from internvideo_hf.extraction import extract_to_file
-from internvideo_hf.pictures import save_picture
-from internvideo_hf.reconstruction import reconstruct
+from internvideo_hf.inference.features import extract_to_file
+from internvideo_hf.inference.reconstruction import reconstruct
+from internvideo_hf.utils.pictures import save_picture
 
 FOLDER = Path(mkdtemp(prefix="internvideo-"))
 VIDEO = FOLDER / draw_clips(FOLDER, 1, seed=1)[0].video

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from internvideo_hf.conversion import convert_checkpoint
+from internvideo_hf.checkpoints import convert_checkpoint
 
 ROOT = Path(__file__).parent.parent
 GOLDEN_ROOT = ROOT / "tests/golden"
@@ -47,7 +47,7 @@ def bikes() -> Path:
 def random_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small InternVideo-MM file in the released layout, with the full vocabulary."""
     path = tmp_path_factory.mktemp("released") / "InternVideo-MM-random.ckpt"
-    runpy.run_path(str(ROOT / "examples/random_checkpoint.py"))["write_random_checkpoint"](path)
+    runpy.run_path(str(ROOT / "tests/released/random_mm.py"))["write_random_checkpoint"](path)
     return path
 
 
@@ -63,7 +63,7 @@ def mm_folder(random_checkpoint: Path) -> Path:
 def viclip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small ViCLIP, converted from the released layout, with the full vocabulary."""
     folder = tmp_path_factory.mktemp("viclip")
-    runpy.run_path(str(ROOT / "examples/random_viclip.py"))["write_random_viclip"](folder / "random.pth")
+    runpy.run_path(str(ROOT / "tests/released/random_viclip.py"))["write_random_viclip"](folder / "random.pth")
     convert_checkpoint(folder / "random.pth", folder / "model")
     return folder / "model"
 
@@ -72,7 +72,7 @@ def viclip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def mae_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small VideoMAE classifier of Kinetics-400, converted from the released layout."""
     folder = tmp_path_factory.mktemp("videomae-classifier")
-    runpy.run_path(str(ROOT / "examples/random_videomae.py"))["write_classifier"](folder / "classifier.pth")
+    runpy.run_path(str(ROOT / "tests/released/random_videomae.py"))["write_classifier"](folder / "classifier.pth")
     convert_checkpoint(folder / "classifier.pth", folder / "model")
     return folder / "model"
 
@@ -81,6 +81,6 @@ def mae_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def mae_pretrained_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small pretrained VideoMAE with its decoder, converted from the released layout."""
     folder = tmp_path_factory.mktemp("videomae-pretrained")
-    runpy.run_path(str(ROOT / "examples/random_videomae.py"))["write_pretrained"](folder / "pretrained.pth")
+    runpy.run_path(str(ROOT / "tests/released/random_videomae.py"))["write_pretrained"](folder / "pretrained.pth")
     convert_checkpoint(folder / "pretrained.pth", folder / "model")
     return folder / "model"

@@ -23,7 +23,7 @@ SLOW = ["06_pretrain.py"]  # two trainings; test_training_run.py has both at a s
 def test_example_runs(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.syspath_prepend(ROOT / "examples")
+    monkeypatch.syspath_prepend(ROOT / "tests/released")
     runpy.run_path(str(ROOT / "examples" / name), run_name="__main__")
     assert capsys.readouterr().out.strip()
     assert len((ROOT / "examples" / name).read_text().splitlines()) <= 60
@@ -43,7 +43,7 @@ def desk(random_checkpoint, mm_folder, bikes, tmp_path_factory) -> Path:
     (folder / "videos").mkdir()
     (folder / "videos/bikes.mp4").write_bytes(bikes.read_bytes())
     (folder / "train.csv").write_text("bikes.mp4,0\n")
-    write = runpy.run_path(str(ROOT / "examples/random_videomae.py"))
+    write = runpy.run_path(str(ROOT / "tests/released/random_videomae.py"))
     write["write_classifier"](folder / "vit_b_hybrid_pt_800e_k400_ft.pth")
     write["write_pretrained"](folder / "mae-b.bin")
     write_uniformerv2(folder / "uniformerv2-b-k400")

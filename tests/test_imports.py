@@ -1,19 +1,13 @@
 """Who may import whom, read from the source, and what `import internvideo_hf` does in a fresh interpreter.
 
-    apps      cli (demo, doctor, ensemble_run, evaluation_run, extraction, pictures, reconstruction, retrieval,
-              training_run) · pipelines · examples/ · conversion/ (scripts)
-    policy    training · evaluation · conversion (engine)
-    edge      auto  >  data · processing · recipes
-    maths     models  >  groups · layers · loading · losses · outputs
-    frames    files · video
+    utils  <  recipes  <  video  <  models  <  data · processing  <  auto  <  checkpoints  <  inference  <  tasks
+    <  training · evaluation · search  <  demo  <  cli
 
-A module imports what stands below its layer, and its own package. On top of that: maths never see pixels (`video`,
-`processing`, `data`), `video` never sees transformers, and one family imports another only where `FAMILIES` says so.
-
-What the plan leaves open: `auto` stands over the processors that it registers, as `models` stand over `layers`.
-`recipes` are data for policy and apps; models and processors must not know them. `assets` hold no code. `__init__` and
-`registration` are the front door: they name modules as text, import nothing of the package but each other, and no
-module behind the door imports `registration`. A name taken through the front door counts as taken from its module.
+A module imports what stands below its layer, and its own package. On top of that: models never see `video`,
+`processing` or `data`; `video` never sees transformers; one family imports another only where `FAMILIES` says so; one
+task never imports another. `assets` hold no code. `__init__`, `registration` and the tables of `auto` and `tasks` are
+the front door: they name modules as text, and import nothing heavy. A name taken through the front door counts as
+taken from its module.
 """
 
 import ast
@@ -33,22 +27,26 @@ ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / PACKAGE
 
 LAYERS = (
-    ("files", "video"),
-    ("groups", "layers", "loading", "losses", "outputs"),
+    ("utils",),
+    ("recipes",),
+    ("video",),
     ("models",),
-    ("data", "processing", "recipes"),
+    ("data", "processing"),
     ("auto",),
-    ("training", "evaluation", "conversion"),
-    ("cli", "pipelines"),
+    ("checkpoints",),
+    ("inference",),
+    ("tasks",),
+    ("training", "evaluation", "search"),
+    ("demo",),
+    ("cli",),
 )
 HEIGHT = {part: height for height, parts in enumerate(LAYERS) for part in parts}
-APPS = ("demo", "doctor", "ensemble_run", "evaluation_run", "extraction", "pictures", "reconstruction", "retrieval")
-APPS += ("training_run",)
-PART_OF = dict.fromkeys(APPS, "cli")
 FRONT_DOOR = ("", "registration")
-MATHS = ("groups", "layers", "loading", "losses", "outputs", "models")
+BEHIND_FRONT_DOOR = ("auto", "registration", "tasks")  # tables of text
+USE_FRONT_DOOR = ("demo", "cli")
 PIXELS = ("video", "processing", "data")
 FAMILIES = {"internvideo_mm": {"uniformerv2"}, "internvideo": {"internvideo_mae", "uniformerv2"}}
+AT_THE_TOP = 3  # modules beside `__init__`
 
 
 def imports_of(source: str, module: str, is_package: bool = False) -> Iterator[str]:
@@ -77,8 +75,12 @@ def behind_the_front_door(name: str) -> str:
 
 def part_of(name: str) -> str:
     """`internvideo_hf.video.reader.VideoReader` -> `video`; the package itself -> ``."""
-    parts = [*name.split("."), ""]
-    return PART_OF.get(parts[1], parts[1])
+    return [*name.split("."), ""][1]
+
+
+def room_of(name: str) -> str:
+    """`internvideo_hf.models.viclip.modeling_viclip` -> `viclip`."""
+    return [*name.split("."), "", ""][2]
 
 
 def complaints(source: str, module: str, is_package: bool = False) -> list[str]:
@@ -94,19 +96,23 @@ def complaints(source: str, module: str, is_package: bool = False) -> list[str]:
             continue
         target = part_of(behind_the_front_door(name))
         if part in FRONT_DOOR:
-            if target != "registration":
-                found.append(f"{module} imports {name}: the front door imports nothing of the package")
+            if target not in BEHIND_FRONT_DOOR:
+                found.append(f"{module} imports {name}: the front door imports nothing of the package but tables")
         elif target == "":
-            if part not in LAYERS[-1]:
-                found.append(f"{module} imports {name}: only apps use the front door")
+            if part not in USE_FRONT_DOOR:
+                found.append(f"{module} imports {name}: only {' and '.join(USE_FRONT_DOOR)} use the front door")
         elif target not in HEIGHT:
             found.append(f"{module} imports {name}, which stands in no layer")
-        elif part in MATHS and target in PIXELS:
-            found.append(f"{module} imports {name}: maths never see {', '.join(PIXELS)}")
+        elif part == "models" and target in PIXELS:
+            found.append(f"{module} imports {name}: models never see {', '.join(PIXELS)}")
         elif part == target == "models":
-            family, other = (path.split(".")[2] for path in (module, behind_the_front_door(name)))
-            if family != other and other not in FAMILIES.get(family, ()):
+            family, other = (room_of(path) for path in (module, behind_the_front_door(name)))
+            if family != other and other != "common" and other not in FAMILIES.get(family, ()):
                 found.append(f"{module} imports {name}: the family {family} may not import {other}")
+        elif part == target == "tasks":
+            task, other = (room_of(path) for path in (module, behind_the_front_door(name)))
+            if task != other and (SOURCE / "tasks" / other).is_dir():
+                found.append(f"{module} imports {name}: the task {task} may not import {other}")
         elif part != target and HEIGHT[target] >= HEIGHT[part]:
             found.append(f"{module} imports {name}: {target} does not stand below {part}")
     return found
@@ -133,24 +139,26 @@ def test_module_imports_only_what_stands_below_it(module: str) -> None:
         ("video.reader", "import transformers.video_utils", "never sees transformers"),
         ("video.reader", "def read():\n    from transformers import AutoModel", "never sees transformers"),
         ("video.reader", "from internvideo_hf.processing import processing", "does not stand below video"),
-        ("layers", "from internvideo_hf.models.viclip import modeling_viclip", "does not stand below layers"),
-        ("layers", "from internvideo_hf.losses import contrastive_loss", "does not stand below layers"),
-        ("models.viclip.modeling_viclip", "from internvideo_hf.video import VideoReader", "maths never see"),
-        ("models.viclip.modeling_viclip", "from internvideo_hf import VideoReader", "maths never see"),
-        ("models.viclip.modeling_viclip", "from ...processing import processing", "maths never see"),
+        ("models.common.layers", "from internvideo_hf.models.viclip import modeling_viclip", "may not import viclip"),
+        ("models.viclip.modeling_viclip", "from internvideo_hf.video import VideoReader", "models never see"),
+        ("models.viclip.modeling_viclip", "from internvideo_hf import VideoReader", "models never see"),
+        ("models.viclip.modeling_viclip", "from ...processing import processing", "models never see"),
         ("models.viclip.modeling_viclip", "import internvideo_hf.auto", "does not stand below models"),
-        ("models.viclip.modeling_viclip", "import internvideo_hf", "only apps use the front door"),
+        ("models.viclip.modeling_viclip", "import internvideo_hf", "use the front door"),
         ("models.viclip.modeling_viclip", "from internvideo_hf import UniFormerV2Model", "may not import uniformerv2"),
         ("models.uniformerv2.modeling_uniformerv2", "from ..internvideo_mm import x", "may not import internvideo_mm"),
-        ("processing.processing", "from internvideo_hf import recipes", "does not stand below processing"),
+        ("processing.processing", "from internvideo_hf.data import samples", "does not stand below processing"),
         ("data.manifests", "from internvideo_hf.auto import FAMILIES", "does not stand below data"),
         ("auto", "from internvideo_hf import convert_checkpoint", "does not stand below auto"),
-        ("training.trainer", "import internvideo_hf.evaluation.metrics", "does not stand below training"),
-        ("conversion.convert", "from internvideo_hf.cli import main", "does not stand below conversion"),
-        ("pipelines.zero_shot", "from internvideo_hf.doctor import examine", "does not stand below pipelines"),
-        ("cli", "from internvideo_hf import registration", "which stands in no layer"),
-        ("registration", "import internvideo_hf.auto", "front door imports nothing"),
-        ("losses", "importlib.import_module('internvideo_hf.models')", "does not stand below losses"),
+        ("checkpoints.convert", "from internvideo_hf.cli import main", "does not stand below checkpoints"),
+        ("inference.embedder", "from internvideo_hf.tasks.retrieval import task", "does not stand below inference"),
+        ("tasks.retrieval.task", "from internvideo_hf.tasks.contrastive import task", "may not import contrastive"),
+        ("training.trainer", "import internvideo_hf.evaluation.run", "does not stand below training"),
+        ("search.index", "from internvideo_hf.demo.web import serving", "does not stand below search"),
+        ("demo.tour", "from internvideo_hf.cli.doctor import examine", "does not stand below demo"),
+        ("cli.doctor", "from internvideo_hf import registration", "which stands in no layer"),
+        ("registration", "import internvideo_hf.models", "front door imports nothing"),
+        ("utils.files", "importlib.import_module('internvideo_hf.models')", "does not stand below utils"),
         ("helpers", "", "stands in no layer"),
     ],
 )
@@ -165,11 +173,11 @@ def test_rules_find_a_made_up_violation(module: str, source: str, complaint: str
         ("video.reader", "import numpy, torch\nfrom internvideo_hf.video.index import FrameIndex"),
         ("models.internvideo_mm.modeling", "from internvideo_hf.models.uniformerv2.modeling import UniFormerV2Model"),
         ("models.internvideo.modeling", "from internvideo_hf.models.internvideo_mae import modeling"),
-        ("models.viclip.modeling_viclip", "from internvideo_hf.layers import MLP\nimport transformers"),
+        ("models.viclip.modeling_viclip", "from internvideo_hf.models.common.layers import MLP\nimport transformers"),
         ("processing.processing", "from internvideo_hf.video import SAMPLERS\nfrom .tokenizer import build"),
-        ("auto", "from internvideo_hf import InternVideoProcessor, UniFormerV2Model"),
-        ("conversion.convert", "from internvideo_hf import auto"),
-        ("cli", "import internvideo_hf\nfrom internvideo_hf.doctor import examine"),
+        ("checkpoints.convert", "from internvideo_hf import auto"),
+        ("tasks.retrieval.task", "from internvideo_hf.tasks.base import Task"),
+        ("cli", "import internvideo_hf\nfrom internvideo_hf.cli.doctor import examine"),
     ],
 )
 def test_rules_leave_what_is_allowed_alone(module: str, source: str) -> None:
@@ -181,6 +189,36 @@ def test_scripts_and_tests_are_imported_by_no_module() -> None:
     for module, path in modules().items():
         names = imports_of(path.read_text(encoding="utf-8"), module, path.name == "__init__.py")
         assert not {name.split(".")[0] for name in names} & outside, module
+
+
+def test_few_modules_stand_at_the_top() -> None:
+    assert len([path for path in SOURCE.glob("*.py") if path.name != "__init__.py"]) <= AT_THE_TOP
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    known = modules()
+    names = {
+        module: imports_of(path.read_text(encoding="utf-8"), module, path.name == "__init__.py")
+        for module, path in known.items()
+    }
+    arrows = {
+        module: {found for name in taken if (found := nearest_module(name, known)) not in (None, module)}
+        for module, taken in names.items()
+    }
+    # What nobody imports any more is peeled off until nothing is left, or a circle.
+    while free := {module for module in arrows if not any(module in taken for taken in arrows.values())}:
+        for module in free:
+            del arrows[module]
+    # The front door's tables are imported by the package, which every submodule's import runs.
+    assert set(arrows) <= {PACKAGE, *(f"{PACKAGE}.{name}" for name in BEHIND_FRONT_DOOR)}, sorted(arrows)
+
+
+def nearest_module(name: str, known: dict[str, Path]) -> str | None:
+    """The module that an imported name is, or is defined in; None outside the package."""
+    name = behind_the_front_door(name)
+    while name and name not in known:
+        name = name.rpartition(".")[0]
+    return name or None
 
 
 def test_assets_hold_no_code() -> None:
@@ -240,8 +278,8 @@ assert not {"torch", "transformers", "numpy", "av"} & set(sys.modules), "the imp
 """
 
 REGISTER_AGAIN = """
-from internvideo_hf import auto, pipelines
-auto.register(), auto.register(), pipelines.register(), pipelines.register()
+from internvideo_hf import auto, tasks
+auto.register(), auto.register(), tasks.register(), tasks.register()
 """
 
 # What a fresh interpreter does before it is asked -> the code. Each takes seconds to start, so it does several things.

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from models.common import move_from_start
+from models.model_checks import move_from_start
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModel, AutoProcessor
 from video.clips import write_video

@@ -11,30 +11,32 @@ import sys
 from importlib.abc import MetaPathFinder
 from types import ModuleType
 
-# A module of transformers -> the module of ours that registers with it when it is imported.
+# A module of transformers -> the module of ours whose `register` registers with it when it is imported.
 REGISTRATIONS = {
     "transformers.models.auto.configuration_auto": "internvideo_hf.auto",
-    "transformers.pipelines": "internvideo_hf.pipelines",
+    "transformers.pipelines": "internvideo_hf.tasks",
 }
+_done: set[str] = set()
 
 WATCHED = ("transformers", "internvideo_hf.")
 
 
 def register_what_is_due() -> None:
-    """Import our registering modules whose counterparts have been imported, unless an import is under way."""
+    """Register with the modules of transformers that have been imported, unless an import is under way."""
     names = [name for name in tuple(sys.modules) if name.startswith(WATCHED)]
     if any(getattr(getattr(sys.modules.get(name), "__spec__", None), "_initializing", False) for name in names):
         return
     for theirs, ours in REGISTRATIONS.items():
-        if theirs in sys.modules and ours not in sys.modules:
-            importlib.import_module(ours)
+        if theirs in sys.modules and ours not in _done:
+            _done.add(ours)  # first: registering imports modules, each of which asks again
+            importlib.import_module(ours).register()
 
 
 class RegisterAfterImport(MetaPathFinder):
     """Finds nothing itself: lets the other finders find modules, and looks for due registrations after each."""
 
     def find_spec(self, name, path=None, target=None):
-        if not name.startswith(WATCHED) or all(ours in sys.modules for ours in REGISTRATIONS.values()):
+        if not name.startswith(WATCHED) or _done.issuperset(REGISTRATIONS.values()):
             return None
         others = (finder.find_spec(name, path, target) for finder in sys.meta_path if finder is not self)
         spec = next(filter(None, others), None)

@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForVideoClassification
 
-from internvideo_hf.data.synthetic import make_data_set
 from internvideo_hf.demo.packing import main, pack
+from internvideo_hf.demo.synthetic import make_data_set
 from internvideo_hf.training.recipes import load_recipe
-from internvideo_hf.training_run import train
+from internvideo_hf.training.run import train
 
 SHORT = ["batch_size=8", "training.max_steps=1", "training.warmup_steps=0", "training.dataloader_num_workers=0"]
 

@@ -9,11 +9,11 @@ from program import run
 
 import internvideo_hf
 from internvideo_hf import VideoDecodeError, VideoReader
-from internvideo_hf.data.synthetic import ACTIONS, canonical_caption, clip_at
 from internvideo_hf.demo import tour
+from internvideo_hf.demo.synthetic import ACTIONS, canonical_caption, clip_at
 from internvideo_hf.demo.tour import Answer
 from internvideo_hf.demo.weights import resolve_demo_name
-from internvideo_hf.pictures import MISSING
+from internvideo_hf.utils.pictures import MISSING
 
 
 @pytest.fixture(scope="module")

@@ -19,12 +19,12 @@ from video.clips import decode_in_order, moving_picture, write_video
 
 import internvideo_hf
 from internvideo_hf import VideoDecodeError, VideoReader, cli
-from internvideo_hf.data.synthetic import canonical_caption
 from internvideo_hf.demo import tour, web
-from internvideo_hf.pictures import MISSING
-from internvideo_hf.retrieval.clips import Cut, windows
-from internvideo_hf.retrieval.hits import Hit
-from internvideo_hf.retrieval.index import VideoIndex
+from internvideo_hf.demo.synthetic import canonical_caption
+from internvideo_hf.search.clips import Cut, windows
+from internvideo_hf.search.hits import Hit
+from internvideo_hf.search.index import VideoIndex
+from internvideo_hf.utils.pictures import MISSING
 
 pytestmark = pytest.mark.filterwarnings("ignore:::gradio")
 

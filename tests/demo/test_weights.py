@@ -11,9 +11,9 @@ from transformers import AutoConfig, AutoModel, AutoModelForVideoClassification,
 
 import internvideo_hf
 from internvideo_hf.demo.packing import CHECKSUMS
+from internvideo_hf.demo.scores import demo_scores
 from internvideo_hf.demo.tour import draw_clips
 from internvideo_hf.demo.weights import DEMO_MODELS
-from internvideo_hf.evaluation.demo import demo_scores
 
 SEED = 20261126  # of no clip that a model was trained or chosen on
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from models.common import move_from_start
+from models.model_checks import move_from_start
 from program import run
 from video.clips import write_video
 
@@ -19,8 +19,8 @@ from internvideo_hf import (
     UniFormerV2Config,
     UniFormerV2ForVideoClassification,
 )
-from internvideo_hf.conversion import fuse_encoders
-from internvideo_hf.ensemble_run import evaluate_ensemble
+from internvideo_hf.checkpoints import fuse_encoders
+from internvideo_hf.evaluation.ensemble_run import evaluate_ensemble
 from internvideo_hf.evaluation.ensembles import Member, Scores, fit_weights, merge_scores
 from internvideo_hf.evaluation.protocols import ensemble_names, load_ensemble
 from internvideo_hf.recipes.reading import RecipeError
@@ -256,7 +256,7 @@ class TestEvaluation:
         assert answers[0] == answers[1]
 
     def test_a_stopped_run_goes_on(self, classifiers, data, tmp_path, monkeypatch):
-        monkeypatch.setattr("internvideo_hf.ensemble_run.SECONDS_A_PART", 0.0)
+        monkeypatch.setattr("internvideo_hf.evaluation.ensemble_run.SECONDS_A_PART", 0.0)
         protocol, right, calls = load_ensemble("classifiers"), Member.probabilities, []
         expected = evaluate_ensemble(protocol, classifiers[:1], data, **HERE)
 

@@ -3,8 +3,8 @@
 import pytest
 
 from internvideo_hf.auto import FAMILIES
-from internvideo_hf.conversion.merging import VARIANTS
-from internvideo_hf.conversion.released import released
+from internvideo_hf.checkpoints.merging import VARIANTS
+from internvideo_hf.checkpoints.released import released
 from internvideo_hf.evaluation.protocols import load_protocol, protocol_names
 from internvideo_hf.evaluation.report import COLUMNS
 from internvideo_hf.recipes.reading import RecipeError

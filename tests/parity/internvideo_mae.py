@@ -7,10 +7,10 @@ import torch
 from einops import rearrange
 from torch.nn.functional import cross_entropy
 
-from internvideo_hf.conversion import convert_checkpoint
-from internvideo_hf.conversion.internvideo_mae import CLASSIFIER, PRETRAINING
-from internvideo_hf.conversion.loading import load_state_dict
-from internvideo_hf.conversion.table import Table, convert_state_dict, released_name
+from internvideo_hf.checkpoints import convert_checkpoint
+from internvideo_hf.checkpoints.families.internvideo_mae import CLASSIFIER, PRETRAINING
+from internvideo_hf.checkpoints.released_file import load_state_dict
+from internvideo_hf.checkpoints.table import Table, convert_state_dict, released_name
 from internvideo_hf.models.internvideo_mae.modeling_internvideo_mae import (
     InternVideoMAEForPreTraining,
     InternVideoMAEForVideoClassification,

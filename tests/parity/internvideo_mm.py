@@ -11,10 +11,10 @@ import torch
 from einops import rearrange
 from torch.nn.functional import cross_entropy, normalize
 
-from internvideo_hf.conversion import convert_checkpoint
-from internvideo_hf.conversion.clip import STARTS, initialize_from_clip
-from internvideo_hf.conversion.internvideo_mm import PREFIX, TABLE
-from internvideo_hf.conversion.table import released_name
+from internvideo_hf.checkpoints import convert_checkpoint
+from internvideo_hf.checkpoints.clip import STARTS, initialize_from_clip
+from internvideo_hf.checkpoints.families.internvideo_mm import PREFIX, TABLE
+from internvideo_hf.checkpoints.table import released_name
 from internvideo_hf.models.internvideo_mm.modeling_internvideo_mm import InternVideoMMModel
 from internvideo_hf.processing.post_process import zero_shot_scores
 from internvideo_hf.processing.processing import InternVideoProcessor, clean_text

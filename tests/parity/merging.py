@@ -4,11 +4,11 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from internvideo_hf.conversion import convert_checkpoint, merge_checkpoints
-from internvideo_hf.conversion.internvideo_mm import PREFIX, TABLE
-from internvideo_hf.conversion.loading import load_state_dict
-from internvideo_hf.conversion.merging import is_averaged, merge_tensors
-from internvideo_hf.conversion.table import convert_state_dict, released_name
+from internvideo_hf.checkpoints import convert_checkpoint, merge_checkpoints
+from internvideo_hf.checkpoints.families.internvideo_mm import PREFIX, TABLE
+from internvideo_hf.checkpoints.merging import is_averaged, merge_tensors
+from internvideo_hf.checkpoints.released_file import load_state_dict
+from internvideo_hf.checkpoints.table import convert_state_dict, released_name
 from parity.compare import Comparison, load_config, load_tensors
 from parity.internvideo_mm import overrides
 

@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from einops import rearrange
 
-from internvideo_hf.conversion import convert_checkpoint
-from internvideo_hf.conversion.internvideo_mm import TABLE
-from internvideo_hf.conversion.loading import load_state_dict
-from internvideo_hf.conversion.table import convert_state_dict, released_name
-from internvideo_hf.evaluation.metrics import dual_softmax, retrieval_metrics, retrieval_ranks
-from internvideo_hf.losses import contrastive_loss
+from internvideo_hf.checkpoints import convert_checkpoint
+from internvideo_hf.checkpoints.families.internvideo_mm import TABLE
+from internvideo_hf.checkpoints.released_file import load_state_dict
+from internvideo_hf.checkpoints.table import convert_state_dict, released_name
+from internvideo_hf.inference.ranking import dual_softmax, retrieval_metrics, retrieval_ranks
+from internvideo_hf.models.common.losses import contrastive_loss
 from internvideo_hf.models.internvideo_mm.modeling_internvideo_mm import InternVideoMMModel
 from internvideo_hf.processing.processing import InternVideoProcessor
 from internvideo_hf.processing.tokenizer import build_clip_tokenizer

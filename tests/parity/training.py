@@ -9,10 +9,10 @@ import pytest
 import torch
 from transformers import get_scheduler
 
-from internvideo_hf.conversion import convert_checkpoint
-from internvideo_hf.conversion.internvideo_mae import CLASSIFIER, PRETRAINING
-from internvideo_hf.conversion.internvideo_mm import TABLE as MM
-from internvideo_hf.conversion.table import Table, convert_state_dict, released_name
+from internvideo_hf.checkpoints import convert_checkpoint
+from internvideo_hf.checkpoints.families.internvideo_mae import CLASSIFIER, PRETRAINING
+from internvideo_hf.checkpoints.families.internvideo_mm import TABLE as MM
+from internvideo_hf.checkpoints.table import Table, convert_state_dict, released_name
 from internvideo_hf.models.internvideo_mae.configuration_internvideo_mae import InternVideoMAEConfig
 from internvideo_hf.models.internvideo_mae.modeling_internvideo_mae import (
     InternVideoMAEForPreTraining,

@@ -8,12 +8,12 @@ import torch
 from einops import rearrange
 from torch import nn
 
-from internvideo_hf.conversion import convert_checkpoint
-from internvideo_hf.conversion.clip import STARTS, initialize_from_clip
-from internvideo_hf.conversion.heads import choose_classes, pick_rows
-from internvideo_hf.conversion.loading import load_state_dict
-from internvideo_hf.conversion.table import released_name
-from internvideo_hf.conversion.uniformerv2 import HEAD, TABLE
+from internvideo_hf.checkpoints import convert_checkpoint
+from internvideo_hf.checkpoints.clip import STARTS, initialize_from_clip
+from internvideo_hf.checkpoints.families.uniformerv2 import HEAD, TABLE
+from internvideo_hf.checkpoints.heads import choose_classes, pick_rows
+from internvideo_hf.checkpoints.released_file import load_state_dict
+from internvideo_hf.checkpoints.table import released_name
 from internvideo_hf.models.uniformerv2.modeling_uniformerv2 import UniFormerV2ForVideoClassification
 from parity.compare import Comparison, load_config, load_tensors
 

@@ -9,7 +9,7 @@ import torch
 from einops import rearrange, repeat
 from torch.nn.functional import cross_entropy
 
-from internvideo_hf.evaluation.score_merging import merge_views, read_views, top_k_accuracy
+from internvideo_hf.inference.merging import merge_views, read_views, top_k_accuracy
 from internvideo_hf.video.augment import (
     collate_views,
     finetuning_view,

@@ -4,16 +4,16 @@ import os
 from pathlib import Path
 
 import torch
-from models.common import move_from_start
 from models.internvideo_mae.test_modeling_internvideo_mae import tiny_config
+from models.model_checks import move_from_start
 from torch import distributed
 from training.processes import CASES as FAMILIES
 from training.processes import build
 from training.scaling import CLIPS, RECIPE
 from training.test_trainer import StopAfter
 
+from benchmarks.model_memory import local_bytes
 from internvideo_hf import InternVideoMAEForVideoClassification, InternVideoMMModel
-from internvideo_hf.training.memory import local_bytes
 from internvideo_hf.training.trainer import VideoTrainer, VideoTrainingArguments
 
 STAGES = (1, 2, 3)

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import torch
-from models.common import draw
 from models.internvideo_mae import test_modeling_internvideo_mae as mae
 from models.internvideo_mm import test_modeling_internvideo_mm as mm
+from models.model_checks import draw
 from models.uniformerv2 import test_modeling_uniformerv2 as uniformerv2
 from models.viclip import test_modeling_viclip as viclip
 from torch import distributed

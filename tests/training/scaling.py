@@ -13,8 +13,8 @@ from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from data.settings import settings
-from models.common import draw, move_from_start
 from models.internvideo_mae.test_modeling_internvideo_mae import FRAMES, SIDE, tiny_config
+from models.model_checks import draw, move_from_start
 from torch import distributed, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
@@ -22,10 +22,10 @@ from training.processes import BATCH, build
 from training.processes import CASES as FAMILIES
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from benchmarks.model_memory import local_bytes
 from internvideo_hf import InternVideoMAEForVideoClassification
 from internvideo_hf.data.collation import VideoCollator
 from internvideo_hf.data.shards import ShardDataset
-from internvideo_hf.training.memory import local_bytes
 from internvideo_hf.training.trainer import VideoTrainer, VideoTrainingArguments
 
 CLIPS = [

@@ -10,8 +10,8 @@ from training.processes import CASES as FAMILIES  # noqa: E402
 from training.processes import build  # noqa: E402
 from training.scaling import CLIPS, RECIPE, STEPS  # noqa: E402
 
+from benchmarks.model_memory import model_memory  # noqa: E402
 from internvideo_hf import InternVideoMAEForVideoClassification  # noqa: E402
-from internvideo_hf.training.memory import model_memory  # noqa: E402
 from internvideo_hf.training.trainer import VideoTrainer, VideoTrainingArguments  # noqa: E402
 
 # Shares sum their gradients in another order, and Adam divides small ones by their own size.

@@ -9,13 +9,13 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
 import internvideo_hf
-from internvideo_hf.conversion.errors import CheckpointError
-from internvideo_hf.conversion.starting import start_from
-from internvideo_hf.data.synthetic import make_data_set
-from internvideo_hf.evaluation.demo import ATTRIBUTES, demo_scores
+from internvideo_hf.checkpoints.errors import CheckpointError
+from internvideo_hf.checkpoints.starting import start_from
+from internvideo_hf.demo.scores import ATTRIBUTES, demo_scores
+from internvideo_hf.demo.synthetic import make_data_set
 from internvideo_hf.training.inputs import make_sampler, make_tokenizer
 from internvideo_hf.training.recipes import RecipeError, build_model, load_recipe
-from internvideo_hf.training_run import train
+from internvideo_hf.training.run import train
 
 SHORT = ["batch_size=8", "training.max_steps=6", "training.warmup_steps=1", "training.dataloader_num_workers=0"]
 
@@ -127,7 +127,7 @@ def test_an_unknown_split_is_refused(data):
     ("change", "message"),
     [
         ("model.vocabulary=words", "model.vocabulary is 'words', expected captions"),
-        ("data.similar_batches={share: 0.5, until: 3}", "similar_batches.until is no setting"),
+        ("data.similar_batches={share: 0.5, until: 3}", "unknown setting data.similar_batches.until"),
         ("training.save_strategy=steps", "save_strategy must be epoch"),
     ],
 )

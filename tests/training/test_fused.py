@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from data.settings import write_videos
-from models.common import move_from_start
+from models.model_checks import move_from_start
 from PIL import Image
 from program import run
 from safetensors.torch import load_file
@@ -23,16 +23,16 @@ from internvideo_hf import (
     UniFormerV2ForVideoClassification,
 )
 from internvideo_hf.auto import FAMILIES
-from internvideo_hf.conversion import build_processor, fuse_encoders
+from internvideo_hf.checkpoints import build_processor, fuse_encoders
 from internvideo_hf.data.collation import VideoCollator
 from internvideo_hf.data.dataset import VideoDataset
 from internvideo_hf.data.samples import SampleSettings, make_sample
 from internvideo_hf.recipes.labels import load_labels
+from internvideo_hf.training.feature_cache import FeatureCache
 from internvideo_hf.training.inputs import sample_settings
 from internvideo_hf.training.parameter_groups import parameter_groups
 from internvideo_hf.training.recipes import RecipeError, build_model, load_recipe
 from internvideo_hf.training.schedules import SCHEDULES
-from internvideo_hf.training.trunk_cache import TrunkCache
 
 FUSED = {
     "title": "A small fused model",
@@ -251,7 +251,7 @@ class TestTrunkCache:
         return VideoDataset(rows, sample_settings(recipe, processor, training=True))
 
     def test_samples_are_the_trunks_of_the_clips(self, model, dataset, tmp_path):
-        cache = TrunkCache(dataset, model, tmp_path / "kept", views=2)
+        cache = FeatureCache(dataset, model, tmp_path / "kept", views=2)
         assert cache.fill(2, batch_size=2) == 6 and cache.fill(2) == 0
         for epoch in (0, 1, 2, 5):
             cache.set_epoch(epoch)
@@ -269,7 +269,7 @@ class TestTrunkCache:
         assert batch["trunk_outputs"]["contexts"][1].shape[0] == 2
 
     def test_nothing_stale_is_taken(self, model, dataset, tmp_path):
-        cache = TrunkCache(dataset, model, tmp_path / "kept")
+        cache = FeatureCache(dataset, model, tmp_path / "kept")
         cache.fill(1)
         path = cache.path(0)
         video = Path(dataset.rows[0]["video"])
@@ -277,13 +277,13 @@ class TestTrunkCache:
         assert cache.path(0) != path, "the file has changed"
         with torch.no_grad():
             model.internvideo_mae.layers[0].mlp.fc1.bias[0] += 1
-        assert TrunkCache(dataset, model, tmp_path / "kept").folder != cache.folder, "the weights have changed"
+        assert FeatureCache(dataset, model, tmp_path / "kept").folder != cache.folder, "the weights have changed"
         assert cache.fill(1) == 1, "only the changed file is missing"
         frames = tmp_path / "frames"
         frames.mkdir()
         for number in range(8):
             Image.fromarray(np.full((24, 24, 3), 10, dtype=np.uint8)).save(frames / f"{number}.png")
-        pictures = TrunkCache(VideoDataset([{"video": str(frames)}], dataset.settings), model, tmp_path / "kept")
+        pictures = FeatureCache(VideoDataset([{"video": str(frames)}], dataset.settings), model, tmp_path / "kept")
         path = pictures.path(0)
         Image.fromarray(np.full((24, 25, 3), 200, dtype=np.uint8)).save(frames / "3.png")
         assert pictures.path(0) != path, "a frame has changed"
@@ -293,9 +293,9 @@ class TestTrunkCache:
 
     def test_a_full_disk_is_told_before_it_is_full(self, model, dataset, tmp_path, monkeypatch):
         free = shutil.disk_usage(tmp_path)._replace(free=1000)
-        monkeypatch.setattr("internvideo_hf.training.trunk_cache.shutil.disk_usage", lambda path: free)
+        monkeypatch.setattr("internvideo_hf.training.feature_cache.shutil.disk_usage", lambda path: free)
         with pytest.raises(OSError, match="data.trunk_cache.folder"):
-            TrunkCache(dataset, model, tmp_path / "kept").fill(1)
+            FeatureCache(dataset, model, tmp_path / "kept").fill(1)
 
 
 class TestTheRecipeOfThePaper:

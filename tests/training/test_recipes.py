@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from internvideo_hf.conversion.internvideo_mm import TABLE as MM
-from internvideo_hf.conversion.released import released
-from internvideo_hf.conversion.table import released_name
+from internvideo_hf.checkpoints.families.internvideo_mm import TABLE as MM
+from internvideo_hf.checkpoints.released import released
+from internvideo_hf.checkpoints.table import released_name
 from internvideo_hf.data.manifests import LAYOUTS, MANIFEST_SUFFIXES
 from internvideo_hf.data.samples import VIEWS, SampleSettings
 from internvideo_hf.models.internvideo_mm.configuration_internvideo_mm import InternVideoMMConfig
@@ -535,7 +535,7 @@ def test_dual_encoders_have_the_released_sizes(name, parameters):
     ],
 )
 def test_unknown_key_is_refused_with_the_nearest(path, nearest):
-    with pytest.raises(RecipeError, match=rf"{path} is no setting of a recipe. Did you mean {nearest}\?"):
+    with pytest.raises(RecipeError, match=rf"unknown setting {path}. Did you mean {nearest}\?"):
         load_recipe(SOME, [f"{path}=1"])
 
 
@@ -546,7 +546,7 @@ def test_unknown_setting_of_the_model_is_refused_with_the_nearest():
 
 
 def test_what_the_run_decides_is_no_setting():
-    with pytest.raises(RecipeError, match="training.output_dir is no setting"):
+    with pytest.raises(RecipeError, match="unknown setting training.output_dir"):
         load_recipe(SOME, ["training.output_dir=run"])
 
 

@@ -10,9 +10,9 @@ from training.processes import CASES as FAMILIES
 from training.scaling import CASES, RECIPE, SAVED_AT, STEPS, arguments, outcome, run_cases, trainer
 from training.test_processes import whole
 
+from benchmarks.model_memory import model_memory
 from internvideo_hf import InternVideoMAEForVideoClassification
 from internvideo_hf.data.shards import write_shards
-from internvideo_hf.training.memory import model_memory
 
 # Half the batch in each process sums its gradients in another order, and Adam divides small ones by their own size.
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}

@@ -46,7 +46,7 @@ def test_the_input_is_not_changed():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"clips": batch().byte()}, "normalise"),
+        ({"clips": batch().byte()}, "normalize"),
         ({"clips": batch()[:2]}, "a label for each"),
         ({"labels": torch.tensor([0, 4, 1])}, "0 to 3"),
         ({"labels": torch.tensor([0, -1, 1])}, "-1 to 1"),

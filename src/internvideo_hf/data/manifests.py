@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from internvideo_hf.data.finding import VideoTree, read_ids
-from internvideo_hf.video.choice import choose
+from internvideo_hf.utils.names import lookup
 from internvideo_hf.video.sources import is_url
 
 if TYPE_CHECKING:
@@ -666,7 +666,7 @@ def read_manifest(
     path = Path(path).expanduser()
     if data_root is not None and not Path(data_root).expanduser().is_dir():
         raise ManifestError(str(path), None, f"its data_root {data_root} is no folder", "Check the path.")
-    known = None if layout is None else choose(LAYOUTS, layout, "layout")
+    known = None if layout is None else lookup(LAYOUTS, layout, "layout")
     root = path.parent if data_root is None else Path(data_root).expanduser()
     wanted = None if only is None else _wanted(path, only)
     seen: dict[int, str] = {}

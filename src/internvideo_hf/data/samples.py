@@ -17,8 +17,8 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from internvideo_hf.utils.names import lookup
 from internvideo_hf.video.augment import contrastive_view, finetuning_view, pretraining_view, repeated_views
-from internvideo_hf.video.choice import choose
 from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.masking import MASKS
 from internvideo_hf.video.randomness import Randomness
@@ -96,14 +96,14 @@ class SampleSettings:
         for name in ("num_frames", "num_views"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: got {getattr(self, name)}, expected at least 1; correct the recipe")
-        choose(CHANNEL_ORDERS, self.channel_order, "channel_order")
-        _check_options("sampler_options", choose(SAMPLERS, self.sampler, "sampler"), self.sampler_options)
-        _check_options("view_options", choose(VIEWS, self.view, "view"), self.view_options)
+        lookup(CHANNEL_ORDERS, self.channel_order, "channel_order")
+        _check_options("sampler_options", lookup(SAMPLERS, self.sampler, "sampler"), self.sampler_options)
+        _check_options("view_options", lookup(VIEWS, self.view, "view"), self.view_options)
         if self.mask is not None:
             wanted = {"mask", "mask_ratio", "patch_size", "tubelet_size"}
             if set(self.mask) != wanted:
                 raise ValueError(f"mask: got {sorted(self.mask)}, expected {sorted(wanted)}; correct the recipe")
-            choose(MASKS, self.mask["mask"], "mask")
+            lookup(MASKS, self.mask["mask"], "mask")
 
 
 # What `make_sample` fills in by itself.

@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from internvideo_hf.conversion.saving import check_replaceable, save_safetensors, whole_folder
-from internvideo_hf.training.run_folder import FINAL, LOG, RECIPE
+from internvideo_hf.checkpoints.saving import check_replaceable, save_safetensors
+from internvideo_hf.training.run_directory import FINAL, LOG, RECIPE
+from internvideo_hf.utils.files import atomic_directory
 
 CHECKSUMS = "SHA256SUMS"
 WEIGHTS = "model.safetensors"
@@ -42,7 +43,7 @@ def pack(runs: Sequence[str | Path], out: str | Path, *, overwrite: bool = False
             raise FileNotFoundError(f"{each} holds no {FINAL}/{WEIGHTS}: it is no run of `train`, or has not ended.")
     check_replaceable(out, overwrite)
     card = out / "README.md" if (out / "README.md").is_file() else run / FINAL / "README.md"
-    with whole_folder(out) as folder:
+    with atomic_directory(out) as folder:
         shutil.copytree(run / FINAL, folder, dirs_exist_ok=True)
         save_safetensors(load_file(run / FINAL / WEIGHTS), folder / WEIGHTS, torch.float16)
         for file in (card, run / RECIPE, run / LOG):

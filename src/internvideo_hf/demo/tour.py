@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from transformers import AutoModel, AutoModelForVideoClassification, AutoProcessor, AutoVideoProcessor, pipeline
 
-from internvideo_hf.data.synthetic import (
+from internvideo_hf.demo.synthetic import (
     ATTRIBUTES_LIST,
     BACKGROUNDS,
     COLOURS,
@@ -24,10 +24,10 @@ from internvideo_hf.data.synthetic import (
     write_clip,
 )
 from internvideo_hf.demo.weights import demo_path
-from internvideo_hf.loading import load_whole
-from internvideo_hf.pictures import FAINT, FONT_SIZE, GAP, INK, LINE, MISSING, PAPER, fitted
-from internvideo_hf.retrieval.hits import Hits
-from internvideo_hf.retrieval.index import VideoIndex
+from internvideo_hf.models.common.loading import load_strict
+from internvideo_hf.search.hits import Hits
+from internvideo_hf.search.index import VideoIndex
+from internvideo_hf.utils.pictures import FAINT, FONT_SIZE, GAP, INK, LINE, MISSING, PAPER, fitted
 from internvideo_hf.video import VideoReader
 from internvideo_hf.video.errors import VideoDecodeError
 
@@ -125,11 +125,11 @@ class Labeller:
         path = demo_path("demo-classifier")
         self._classify = pipeline(
             "multi-view-video-classification",
-            model=load_whole(AutoModelForVideoClassification, path),
+            model=load_strict(AutoModelForVideoClassification, path),
             video_processor=AutoVideoProcessor.from_pretrained(path),
         )
         path = demo_path("demo-mm")
-        model, processor = load_whole(AutoModel, path), AutoProcessor.from_pretrained(path)
+        model, processor = load_strict(AutoModel, path), AutoProcessor.from_pretrained(path)
         # One for each question: a pipeline keeps the embeddings of the sentences that it was asked last.
         self._compare = {
             name: pipeline(

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from transformers import AutoProcessor, pipeline
 
-from internvideo_hf.data.shrinking import ShrinkSettings, cut_video
+from internvideo_hf.data.transcoding import ShrinkSettings, cut_video
 from internvideo_hf.demo.tour import LIMITS
 from internvideo_hf.demo.weights import DEMO_MODELS
-from internvideo_hf.retrieval.hits import Hit, Hits, tile
-from internvideo_hf.retrieval.index import VideoIndex
+from internvideo_hf.search.hits import Hit, Hits, tile
+from internvideo_hf.search.index import VideoIndex
 from internvideo_hf.video import VideoReader
 from internvideo_hf.video.errors import VideoDecodeError
 

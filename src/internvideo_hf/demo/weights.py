@@ -1,8 +1,8 @@
-"""The small models that come with the package. They know the drawn shapes of `internvideo_hf.data.synthetic` only."""
+"""The small models that come with the package. They know the drawn shapes of `internvideo_hf.demo.synthetic` only."""
 
 from pathlib import Path
 
-from internvideo_hf.video.choice import choose
+from internvideo_hf.utils.names import lookup
 
 ASSETS = Path(__file__).parents[1] / "assets"
 DEMO_MODELS = {name: ASSETS / name for name in ("demo-mm", "demo-classifier")}
@@ -22,7 +22,7 @@ def demo_path(name: str) -> Path:
     Raises:
         ValueError: if there is no such model.
     """
-    return choose(DEMO_MODELS, name, "model of the demo")
+    return lookup(DEMO_MODELS, name, "model of the demo")
 
 
 def resolve_demo_name(model: str | Path) -> str:

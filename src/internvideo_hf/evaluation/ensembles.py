@@ -19,9 +19,9 @@ from transformers import AutoModelForVideoClassification, AutoVideoProcessor
 from transformers.modeling_utils import PreTrainedModel
 from transformers.video_processing_utils import BaseVideoProcessor
 
-from internvideo_hf.evaluation.score_merging import METHODS, Merged
-from internvideo_hf.files import write_whole
-from internvideo_hf.loading import classes_of, load_whole
+from internvideo_hf.inference.merging import METHODS, Merged
+from internvideo_hf.models.common.loading import classes_of, load_strict
+from internvideo_hf.utils.files import atomic_write
 
 _UNLIKELIEST = 1e-12  # a probability of 0 for the truth would decide the fit alone
 
@@ -54,7 +54,7 @@ class Scores:
         about = {"videos": self.videos, "classes": self.classes, "facts": dict(self.facts)}
         tensors = {"labels": self.labels.astype(np.int64), "probabilities": self.probabilities.astype(np.float64)}
         metadata = {name: json.dumps(value) for name, value in about.items()}
-        write_whole(path, lambda file: save_file(tensors, file, metadata=metadata))
+        atomic_write(path, lambda file: save_file(tensors, file, metadata=metadata))
 
     @classmethod
     def load(cls, path: str | Path) -> "Scores":
@@ -190,7 +190,7 @@ class Member:
         """
         if device is None:
             device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
-        model = load_whole(AutoModelForVideoClassification, name).to(device).eval()
+        model = load_strict(AutoModelForVideoClassification, name).to(device).eval()
         processor = AutoVideoProcessor.from_pretrained(name)
         first = next(iter(processor.branches.values()))
         return cls(str(name), model, processor, num_clips or first.num_clips, num_crops or first.num_crops)

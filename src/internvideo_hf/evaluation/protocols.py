@@ -9,18 +9,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from internvideo_hf.data import choices, manifests
-from internvideo_hf.evaluation.metrics import SEVERAL
+from internvideo_hf.data import manifests
+from internvideo_hf.inference.ranking import SEVERAL
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
 from internvideo_hf.recipes import load_prompts
 from internvideo_hf.recipes.labels import LABEL_SETS
-from internvideo_hf.recipes.reading import RecipeError, Shelf, build, check_known
-from internvideo_hf.video.choice import choose
+from internvideo_hf.recipes.reading import RecipeError, RecipeRegistry, build, check_known
+from internvideo_hf.tasks.multiple_choice import data as choices
+from internvideo_hf.utils.names import lookup
 from internvideo_hf.video.sampling import SAMPLERS
 
 TASKS = ("retrieval", "zero_shot", "multiple_choice")
 FACTORS = ("model", "one")
-SHELF = Shelf("evaluation", "internvideo evaluate --list")
+REGISTRY = RecipeRegistry("evaluation", "internvideo evaluate --list")
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class DataSettings:
     Args:
         list: the list of videos, captions or questions, below the data root.
         layout: a name in `internvideo_hf.data.manifests.LAYOUTS`, for multiple choice in
-            `internvideo_hf.data.choices.LAYOUTS`; found out from the list where None, but for multiple choice.
+            `internvideo_hf.tasks.multiple_choice.data.LAYOUTS`; detected from the list where None, but for multiple
+            choice.
         only: a list of the ids of the videos that count, below the data root.
         leave_out: ids of videos that do not count (multiple choice).
         labels: the classes, a name in `internvideo_hf.recipes.labels` (zero-shot classification).
@@ -51,7 +53,7 @@ class MergeSettings:
 
     Args:
         weight: share of CLIP.
-        variant: which tensors are averaged, a name in `internvideo_hf.conversion.merging.VARIANTS`.
+        variant: which tensors are averaged, a name in `internvideo_hf.checkpoints.merging.VARIANTS`.
     """
 
     weight: float
@@ -95,7 +97,7 @@ class Protocol:
         merge: the average that the model is; None where it is not averaged.
         factor: what stands in front of the cosine, the "model"'s own or "one". It matters to dual softmax and to
             averaged probabilities.
-        several: of retrieval, what a video finds, see `internvideo_hf.evaluation.metrics.retrieval_ranks`.
+        several: of retrieval, what a video finds, see `internvideo_hf.inference.ranking.retrieval_ranks`.
         caption_rule: how captions are cleaned, a name in `internvideo_hf.recipes.captions`.
         prompts: sentences around a class, a name in `internvideo_hf.recipes.load_prompts`.
         published: what was published, a list of `Published`.
@@ -182,12 +184,12 @@ ENSEMBLES = "ensemble/"
 
 def protocol_names() -> list[str]:
     """Names of all protocols of the package for one model, such as "retrieval/msrvtt"."""
-    return [name for name in SHELF.names() if not name.startswith(ENSEMBLES)]
+    return [name for name in REGISTRY.names() if not name.startswith(ENSEMBLES)]
 
 
 def ensemble_names() -> list[str]:
     """Names of all ensembles of the package, such as "ensemble/internvideo_d"."""
-    return [name for name in SHELF.names() if name.startswith(ENSEMBLES)]
+    return [name for name in REGISTRY.names() if name.startswith(ENSEMBLES)]
 
 
 def load_ensemble(name: str | Path, overrides: Sequence[str] = ()) -> EnsembleProtocol:
@@ -204,9 +206,9 @@ def load_ensemble(name: str | Path, overrides: Sequence[str] = ()) -> EnsemblePr
     name = str(name)
     if "/" not in name and not name.endswith(".yaml"):
         name = ENSEMBLES + name
-    if name in SHELF.names() and not name.startswith(ENSEMBLES):
+    if name in REGISTRY.names() and not name.startswith(ENSEMBLES):
         raise RecipeError(f"{name} is a protocol for one model; leave out --ensemble, and give --model.")
-    content = dict(SHELF.read(name, overrides))
+    content = dict(REGISTRY.read(name, overrides))
     for key, kind in (("members", MemberSettings), ("published", Published)):
         if isinstance(content.get(key), list):
             content[key] = [build(kind, entry, name, f"{key}.{number}.") for number, entry in enumerate(content[key])]
@@ -245,7 +247,7 @@ def load_protocol(name: str | Path, overrides: Sequence[str] = ()) -> Protocol:
     """
     if {str(name), f"{ENSEMBLES}{name}"} & set(ensemble_names()):
         raise RecipeError(f"{name} is for several models: name each by --ensemble, in place of --model.")
-    return parse_protocol(SHELF.read(name, overrides), str(name))
+    return parse_protocol(REGISTRY.read(name, overrides), str(name))
 
 
 def parse_protocol(content: Mapping[str, Any], name: str = "protocol") -> Protocol:
@@ -272,7 +274,7 @@ def parse_protocol(content: Mapping[str, Any], name: str = "protocol") -> Protoc
     for key in protocol.processor:
         check_known(key, InternVideoVideoProcessor.valid_kwargs.__annotations__, name, "processor.")
     if "sampler" in protocol.processor:
-        choose(SAMPLERS, protocol.processor["sampler"], "processor.sampler")
+        lookup(SAMPLERS, protocol.processor["sampler"], "processor.sampler")
     if protocol.text_length < 3:
         raise RecipeError(f"{name}: text_length is {protocol.text_length}, expected at least 3.")
     return protocol

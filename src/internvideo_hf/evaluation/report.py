@@ -16,7 +16,7 @@ def table(result: Mapping[str, Any]) -> str:
     """A result as text: the protocol, and our scores with the published ones below.
 
     Args:
-        result: what `internvideo_hf.evaluation_run.evaluate` returns and writes.
+        result: what `internvideo_hf.evaluation.run.evaluate` returns and writes.
     """
     settings = result["settings"]
     lines = [f"{result['protocol']}: {settings['title']}", *_protocol_lines(result), ""]
@@ -39,7 +39,7 @@ def ensemble_table(result: Mapping[str, Any]) -> str:
     """The result of an ensemble as text: each member, their sum, and what was published below.
 
     Args:
-        result: what `internvideo_hf.ensemble_run.evaluate_ensemble` returns and writes.
+        result: what `internvideo_hf.evaluation.ensemble_run.evaluate_ensemble` returns and writes.
     """
     settings, data, columns = result["settings"], result["data"], ("top-1", "top-5")
     lines = [f"{result['protocol']}: {settings['title']}"]

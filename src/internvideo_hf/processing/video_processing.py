@@ -16,7 +16,8 @@ from transformers.utils import TensorType
 from transformers.video_processing_utils import BaseVideoProcessor
 from transformers.video_utils import VideoMetadata
 
-from internvideo_hf.video import BLANK, SAMPLERS, VideoReader, choose, crop, resize_exact, resize_short_side
+from internvideo_hf.utils.names import lookup
+from internvideo_hf.video import BLANK, SAMPLERS, VideoReader, crop, resize_exact, resize_short_side
 from internvideo_hf.video.transforms import FLOAT_RESIZE_METHODS
 
 CHANNEL_ORDERS = {"rgb": [0, 1, 2], "bgr": [2, 1, 0]}
@@ -117,7 +118,7 @@ class InternVideoVideoProcessor(BaseVideoProcessor):
             "sampler_kwargs": sampler_kwargs,
         }
         option = {name: getattr(self, name) if value is None else value for name, value in asked.items()}
-        rule = choose(SAMPLERS, option["sampler"], "sampler")
+        rule = lookup(SAMPLERS, option["sampler"], "sampler")
         rule_options = dict(option["sampler_kwargs"])
         if "fps" in inspect.signature(rule).parameters:
             rule_options.setdefault("fps", metadata.fps)
@@ -225,7 +226,7 @@ class InternVideoVideoProcessor(BaseVideoProcessor):
         return_tensors: str | TensorType | None = None,
         **kwargs: Any,
     ) -> BatchFeature:
-        channels = choose(CHANNEL_ORDERS, channel_order, "channel_order")
+        channels = lookup(CHANNEL_ORDERS, channel_order, "channel_order")
         views = []
         for frames in videos:
             if len(frames) % num_clips:
@@ -300,7 +301,7 @@ def read_chosen(
     Returns:
         For each rule frames, uint8 `(t, h, w, 3)` RGB, and metadata.
     """
-    order = choose(CHANNEL_ORDERS, input_channel_order, "input_channel_order")
+    order = lookup(CHANNEL_ORDERS, input_channel_order, "input_channel_order")
     with VideoReader(video, backend=decoder) as reader:
         facts = {"total_num_frames": reader.num_frames, "fps": reader.fps, "duration": reader.duration}
         told = [VideoMetadata(**facts, video_backend=reader.backend) for _ in samples]
@@ -368,7 +369,7 @@ def _with_known(
 
 def _resize(frames: torch.Tensor, size: SizeDict, method: str, rounding: str) -> torch.Tensor:
     if method in FLOAT_RESIZE_METHODS:
-        # The released code normalises before it resizes so. Both are linear: the order changes nothing but speed.
+        # The released code normalizes before it resizes so. Both are linear: the order changes nothing but speed.
         frames = frames.float()
     if not size.shortest_edge and not (size.height and size.width):
         raise ValueError(f'size={dict(size)} must name "shortest_edge", or "height" and "width".')

@@ -4,7 +4,6 @@
 file whose name begins with an underscore is there to be extended, and is no recipe by itself.
 """
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
@@ -16,13 +15,15 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
+from internvideo_hf.utils.names import did_you_mean, nearest
+
 
 class RecipeError(ValueError):
     """A recipe is not as it should be; the message says where, what was expected, and what to do."""
 
 
 @dataclass(frozen=True)
-class Shelf:
+class RecipeRegistry:
     """The recipes of a folder of the package, by names such as "videomae/finetune_base_k400".
 
     Args:
@@ -83,8 +84,7 @@ class Shelf:
             except (OSError, UnicodeDecodeError) as error:
                 raise RecipeError(f"{name} cannot be read ({error}). Give the path of a recipe.") from error
         if name not in self.files:
-            nearest = difflib.get_close_matches(name, self.names(), n=3, cutoff=0.4)
-            hint = f" Did you mean {' or '.join(nearest)}?" if nearest else ""
+            hint = did_you_mean(nearest(name, self.names(), n=3, cutoff=0.4))
             raise RecipeError(f"No recipe {name!r}.{hint} `{self.listed_by}` lists all; a path must end in .yaml.")
         return self.files[name].read_text(encoding="utf-8"), name
 
@@ -160,9 +160,9 @@ def check_known(key: Any, known: Mapping[str, Any], name: str, where: str) -> No
         RecipeError: if it is none.
     """
     if key not in known:
-        nearest = difflib.get_close_matches(str(key), known, n=1)
-        hint = f" Did you mean {where}{nearest[0]}?" if nearest else f" There are {', '.join(sorted(known))}."
-        raise RecipeError(f"{name}: {where}{key} is no setting of a recipe.{hint}")
+        close = nearest(key, known)
+        hint = did_you_mean(close, where) if close else f" Known: {', '.join(sorted(known))}."
+        raise RecipeError(f"{name}: unknown setting {where}{key}.{hint}")
 
 
 def build(kind: type, content: Any, name: str, where: str = "") -> Any:

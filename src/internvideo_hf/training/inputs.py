@@ -13,10 +13,10 @@ from torch import distributed
 from torch.utils.data import Dataset, IterableDataset
 from transformers import CLIPTokenizer
 
-from internvideo_hf.data.batches import SimilarBatchSampler
 from internvideo_hf.data.collation import VideoCollator
 from internvideo_hf.data.dataset import VideoDataset
 from internvideo_hf.data.failures import FailureLog
+from internvideo_hf.data.hard_negatives import HardNegativeBatchSampler
 from internvideo_hf.data.manifests import load_manifest
 from internvideo_hf.data.samples import VIEWS, SampleSettings
 from internvideo_hf.data.shards import ShardDataset
@@ -27,7 +27,7 @@ from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
 from internvideo_hf.recipes.captions import clean_caption
 from internvideo_hf.recipes.labels import LABEL_SETS, load_labels
 from internvideo_hf.training.recipes import ClipSettings, Recipe, RecipeError
-from internvideo_hf.video.choice import choose
+from internvideo_hf.utils.names import lookup
 
 VideoProcessor = InternVideoVideoProcessor | InternVideoFusedVideoProcessor
 Processor = InternVideoProcessor | VideoProcessor
@@ -71,7 +71,7 @@ def _settings_of(videos: InternVideoVideoProcessor, clip: ClipSettings, training
         "std": list(videos.image_std),
         "processor": videos,
     }
-    taken = inspect.signature(choose(VIEWS, clip.view, "data.clip.view")).parameters
+    taken = inspect.signature(lookup(VIEWS, clip.view, "data.clip.view")).parameters
     return SampleSettings(
         num_frames=videos.num_frames,
         sampler=clip.sampler,
@@ -177,7 +177,7 @@ def make_dataset(
 
 def make_sampler(
     recipe: Recipe, dataset: Dataset, processor: Processor, model: Any, batch_size: int, seed: int
-) -> SimilarBatchSampler | None:
+) -> HardNegativeBatchSampler | None:
     """Make what puts the rows of a list in order where the recipe wants similar captions together; None elsewhere.
 
     Args:
@@ -197,7 +197,7 @@ def make_sampler(
         captions = [clean_caption(caption, recipe.data.caption_rule) for caption in captions]
     tokenize = partial(tokenize_captions, processor=processor)
     try:
-        return SimilarBatchSampler(
+        return HardNegativeBatchSampler(
             dataset.rows["video"][:],
             partial(embed_captions, model, captions, tokenize),
             batch_size=batch_size,

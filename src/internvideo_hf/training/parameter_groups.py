@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from internvideo_hf.groups import LayerGroups
+from internvideo_hf.models.common.layer_groups import LayerGroups
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,12 @@ from transformers import AutoModel, AutoModelForPreTraining, AutoModelForVideoCl
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 
-from internvideo_hf.auto import FAMILIES, check_overrides, plain_errors_of_settings
+from internvideo_hf.auto import FAMILIES
 from internvideo_hf.data.dataset import ON_ERROR
-from internvideo_hf.recipes.reading import RecipeError, Shelf, build, check_kind, check_known, fill_up
+from internvideo_hf.models.common.overrides import check_overrides, configuration_errors
+from internvideo_hf.recipes.reading import RecipeError, RecipeRegistry, build, check_kind, check_known, fill_up
 from internvideo_hf.training.trainer import VideoTrainingArguments
-from internvideo_hf.video.choice import choose
+from internvideo_hf.utils.names import lookup
 from internvideo_hf.video.mixup import mix_batch
 
 TASKS = {
@@ -98,8 +99,9 @@ class DataSettings:
         min_words: captions with fewer are left out.
         equal_captions: which captions of a batch say the same, so that each belongs to the other's video too: those
             of one "text", or of one "label"; None: none does.
-        similar_batches: `share`, `after`, `among` and `rows` of `internvideo_hf.data.batches.SimilarBatchSampler`,
-            which puts together captions that the model finds alike; None: batches are drawn.
+        similar_batches: `share`, `after`, `among` and `rows` of
+            `internvideo_hf.data.hard_negatives.HardNegativeBatchSampler`, which puts together
+            captions that the model finds alike; None: batches are drawn.
         trunk_cache: of the fused model, where its frozen trunks' outputs are kept, so that no epoch but the first runs
             them, nor decodes: `folder`, below the data root, and `views`, how many different clips of a video are
             drawn, one an epoch, before they come again. None: nothing is kept.
@@ -165,12 +167,12 @@ class Recipe:
     notes: list = field(default_factory=list)
 
 
-SHELF = Shelf("", "internvideo recipes")
+REGISTRY = RecipeRegistry("", "internvideo recipes")
 
 
 def recipe_names() -> list[str]:
     """Names of all recipes of the package, such as "videomae/finetune_base_k400"."""
-    return SHELF.names()
+    return REGISTRY.names()
 
 
 def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -183,12 +185,12 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: if there is no such recipe, or a key or value of it or of an override is wrong.
     """
-    return parse_recipe(SHELF.read(name, overrides), str(name))
+    return parse_recipe(REGISTRY.read(name, overrides), str(name))
 
 
 def read_recipe(name: str | Path) -> dict[str, Any]:
     """Read a recipe's content with all that it extends filled in; see `load_recipe`."""
-    return SHELF.read(name)
+    return REGISTRY.read(name)
 
 
 def parse_recipe(content: Mapping[str, Any], name: str = "recipe") -> Recipe:
@@ -260,7 +262,7 @@ def build_model(
     Raises:
         ValueError: if the settings make no model.
     """
-    settings, family = recipe.model, choose(FAMILIES, recipe.model.family, "model.family")
+    settings, family = recipe.model, lookup(FAMILIES, recipe.model.family, "model.family")
     auto_class = TASKS[settings.task]
     if auto_class not in family.models or (settings.task == "contrastive" and family.processor is None):
         raise RecipeError(f"{settings.family} has no model for {settings.task}.")
@@ -278,7 +280,7 @@ def build_model(
             "eos_token_id": vocabulary_size - 1,
         }
         values["text_config"] = values.get("text_config", {}) | size
-    with plain_errors_of_settings():
+    with configuration_errors():
         if start_config is not None:
             config = family.config.from_dict(fill_up(start_config.to_dict(), values))
         elif settings.size is None:

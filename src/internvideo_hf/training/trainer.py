@@ -13,11 +13,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.utils import logging
 
-from internvideo_hf.training.averaging import WeightAverage
+from internvideo_hf.training.ema import EMA
 from internvideo_hf.training.optimizers import BertAdam
-from internvideo_hf.training.own_shards import read_own_shards
 from internvideo_hf.training.parameter_groups import parameter_groups
 from internvideo_hf.training.schedules import SCHEDULES, linear_then_cosine
+from internvideo_hf.training.shard_sampling import read_own_shards
 
 logger = logging.get_logger(__name__)
 
@@ -133,7 +133,7 @@ class VideoTrainer(Trainer):
                     f"grad_cache is for dual encoders, and this is a {type(self.layered_model).__name__}."
                 )
             self.layered_model.grad_cache = args.grad_cache
-        self.average = None if args.ema_decay is None else WeightAverage(model, args.ema_decay)
+        self.average = None if args.ema_decay is None else EMA(model, args.ema_decay)
         self.eval_collator = eval_collator
         self.train_sampler = train_sampler
         self._loss_parts: dict[str, list[torch.Tensor]] = {}

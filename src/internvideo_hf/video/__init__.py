@@ -1,6 +1,5 @@
 """Frames of videos: reading, choosing, resizing. Knows numpy and torch, nothing of models."""
 
-from internvideo_hf.video.choice import choose
 from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.masking import MASKS
 from internvideo_hf.video.reader import VideoReader, available_backends
@@ -15,7 +14,6 @@ __all__ = [
     "VideoDecodeError",
     "VideoReader",
     "available_backends",
-    "choose",
     "crop",
     "resize_exact",
     "resize_short_side",

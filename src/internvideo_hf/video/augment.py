@@ -39,14 +39,14 @@ def _check_pixels(frames: Tensor) -> None:
     _check_frames(frames)
     if frames.dtype != torch.uint8:
         raise ValueError(
-            f"frames: got {frames.dtype}, expected uint8; take this step before the frames are normalised"
+            f"frames: got {frames.dtype}, expected uint8; take this step before the frames are normalized"
         )
 
 
 def _check_normalized(frames: Tensor) -> None:
     _check_frames(frames)
     if not frames.is_floating_point():
-        raise ValueError(f"frames: got {frames.dtype}, expected a float type; normalise the frames before this step")
+        raise ValueError(f"frames: got {frames.dtype}, expected a float type; normalize the frames before this step")
 
 
 def _check_probability(probability: float) -> None:
@@ -348,7 +348,7 @@ def random_erasing(frames: Tensor, *, probability: float = 0.25, randomness: Ran
         Of the same shape and type; the input is not changed.
 
     Raises:
-        ValueError: If the shape or the probability is wrong, or the frames are not normalised.
+        ValueError: If the shape or the probability is wrong, or the frames are not normalized.
     """
     _check_normalized(frames)
     _check_probability(probability)
@@ -408,7 +408,7 @@ def finetuning_view(
     erasing_probability: float = 0.25,
     randomness: Randomness,
 ) -> Tensor:
-    """Makes one view of a clip for classification, in the released order: normalised BEFORE it is resized.
+    """Makes one view of a clip for classification, in the released order: normalized BEFORE it is resized.
 
     `rand_augment`, `normalize`, `random_resized_crop`, `random_flip`, `random_erasing`. Source: VideoMAE fine-tuning.
 

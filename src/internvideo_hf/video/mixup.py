@@ -89,12 +89,12 @@ def mix_batch(
         The mixed clips, of the same shape and type, and the targets, float32, shape (batch, num_labels).
 
     Raises:
-        ValueError: If clips and labels do not fit, the clips are not normalised, or a number is out of range.
+        ValueError: If clips and labels do not fit, the clips are not normalized, or a number is out of range.
     """
     if not clips.is_floating_point() or clips.ndim < 3 or len(clips) != len(labels):
         raise ValueError(
             f"clips: got {clips.dtype} of shape {tuple(clips.shape)} for {len(labels)} labels, expected a float type, "
-            "(batch, ..., height, width), and a label for each; normalise the clips before this step"
+            "(batch, ..., height, width), and a label for each; normalize the clips before this step"
         )
     if min(mixup_alpha, cutmix_alpha) < 0 or not (0 <= probability <= 1 and 0 <= switch_probability <= 1):
         raise ValueError(

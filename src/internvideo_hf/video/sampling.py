@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from internvideo_hf.video.choice import choose
+from internvideo_hf.utils.names import lookup
 from internvideo_hf.video.randomness import Generator, draw_integer, draw_permutation
 
 BLANK = -1
@@ -550,7 +550,7 @@ def _every_stride(
 ) -> np.ndarray:
     """Every `stride`-th frame of the closed frame window, thinned out to `num_frames` where there are more."""
     first, last = window
-    pad, thin_out = choose(_PADDINGS, padding, "padding"), choose(_SLICES, position, "position")
+    pad, thin_out = lookup(_PADDINGS, padding, "padding"), lookup(_SLICES, position, "position")
 
     def clip(start: int, length: int) -> np.ndarray:
         positions = np.arange(start, start + length, stride)

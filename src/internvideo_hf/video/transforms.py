@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from internvideo_hf.video.choice import choose
+from internvideo_hf.utils.names import lookup
 
 _CV2_COEFFICIENT_BITS = 11
 
@@ -151,7 +151,7 @@ def short_side_size(height: int, width: int, size: int, rounding: str = "truncat
         _check_size(value, name)
     short, long = min(height, width), max(height, width)
     # Unchanged also where the formula would round the long side differently.
-    new_long = long if short == size else choose(LONG_SIDE_ROUNDINGS, rounding, "rounding")(size, long, short)
+    new_long = long if short == size else lookup(LONG_SIDE_ROUNDINGS, rounding, "rounding")(size, long, short)
     return (new_long, size) if height > width else (size, new_long)
 
 
@@ -172,7 +172,7 @@ def resize_exact(frames: Tensor, size: tuple[int, int], *, method: str) -> Tenso
     _check_frames(frames)
     for name, value in zip(("height", "width"), size, strict=True):
         _check_size(value, name)
-    resize = choose(RESIZE_METHODS, method, "method")
+    resize = lookup(RESIZE_METHODS, method, "method")
     return frames if tuple(frames.shape[-2:]) == tuple(size) else resize(frames, tuple(size))
 
 
@@ -246,7 +246,7 @@ def crop_offset(
             f"position: got {position}, expected 0 to {num_positions - 1} for num_positions={num_positions}; count "
             "the crops from 0"
         )
-    to_pixels = choose(OFFSET_ROUNDINGS, rounding, "rounding")
+    to_pixels = lookup(OFFSET_ROUNDINGS, rounding, "rounding")
 
     def offset(slack: int, spread: bool) -> int:
         exact = position * (slack / (num_positions - 1)) if spread else slack / 2

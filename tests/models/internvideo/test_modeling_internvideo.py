@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from huggingface_hub.errors import StrictDataclassClassValidationError
-from models.common import LossInFloat32, ModelChecks, Tower, assert_same, draw, move_from_start
+from models.model_checks import LossInFloat32, ModelChecks, Tower, assert_same, draw, move_from_start
 from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoModelForVideoClassification

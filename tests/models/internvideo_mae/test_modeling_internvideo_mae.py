@@ -9,13 +9,22 @@ import pytest
 import torch
 from einops import rearrange
 from huggingface_hub.errors import StrictDataclassClassValidationError
-from models.common import LossInFloat32, ModelChecks, Tower, assert_same, draw, gradients, move_from_start, present
+from models.model_checks import (
+    LossInFloat32,
+    ModelChecks,
+    Tower,
+    assert_same,
+    draw,
+    gradients,
+    move_from_start,
+    present,
+)
 from torch import nn
 from torch.nn.functional import cross_entropy, linear, softmax
 from transformers import AutoModel, AutoModelForPreTraining, AutoModelForVideoClassification
 
 from internvideo_hf import InternVideoMAEConfig, InternVideoMAEForPreTraining, InternVideoMAEForVideoClassification
-from internvideo_hf.conversion.transformers_videomae import export
+from internvideo_hf.checkpoints.transformers_videomae import export
 from internvideo_hf.models.internvideo_mae.modeling_internvideo_mae import (
     InternVideoMAELayer,
     InternVideoMAEModel,
@@ -484,10 +493,10 @@ def test_nothing_to_reconstruct_is_refused():
 # Pretraining
 
 
-def targets_by_hand(video: torch.Tensor, normalised: bool = True) -> torch.Tensor:
+def targets_by_hand(video: torch.Tensor, normalized: bool = True) -> torch.Tensor:
     """Of all cubes, `(batch, cubes, pixels)`."""
     cubes = cut_by_hand(as_pixels(video))
-    if not normalised:
+    if not normalized:
         return cubes
     pixels = cubes.unflatten(-1, (-1, 3))
     count = pixels.shape[2]
@@ -497,12 +506,12 @@ def targets_by_hand(video: torch.Tensor, normalised: bool = True) -> torch.Tenso
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("normalised", [True, False], ids=["normalised cubes", "plain pixels"])
-def test_loss_is_the_mean_squared_error_over_hidden_cubes(normalised):
-    model, video, mask = pretraining(norm_pix_loss=normalised), clips(), mask_of()
+@pytest.mark.parametrize("normalized", [True, False], ids=["normalized cubes", "plain pixels"])
+def test_loss_is_the_mean_squared_error_over_hidden_cubes(normalized):
+    model, video, mask = pretraining(norm_pix_loss=normalized), clips(), mask_of()
     outputs = model(video, mask)
     assert outputs.logits.shape == (2, HIDDEN, PIXELS)
-    targets = targets_by_hand(video, normalised)
+    targets = targets_by_hand(video, normalized)
     errors = [(outputs.logits[i] - targets[i][mask[i]]).square() for i in range(2)]
     torch.testing.assert_close(outputs.loss, torch.stack(errors).mean(), atol=1e-5, rtol=1e-5)
 
@@ -577,15 +586,15 @@ def test_model_with_the_pooling_of_a_classifier_is_refused_for_pretraining():
 
 
 def natural_clips() -> torch.Tensor:
-    """Normalised frames of pixels that are all inside 0-1."""
+    """Normalized frames of pixels that are all inside 0-1."""
     pixels = torch.rand(2, FRAMES, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(3))
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     return (pixels - mean[:, None, None]) / std[:, None, None]
 
 
-@pytest.mark.parametrize("normalised", [True, False], ids=["normalised cubes", "plain pixels"])
-def test_pictures_show_visible_cubes_as_they_are_and_hidden_ones_as_predicted(normalised):
-    model, video, mask = pretraining(norm_pix_loss=normalised), natural_clips(), mask_of()
+@pytest.mark.parametrize("normalized", [True, False], ids=["normalized cubes", "plain pixels"])
+def test_pictures_show_visible_cubes_as_they_are_and_hidden_ones_as_predicted(normalized):
+    model, video, mask = pretraining(norm_pix_loss=normalized), natural_clips(), mask_of()
     pictures, hidden = model.reconstruct(video, mask), pixels_of(mask).expand_as(video)
     assert list(pictures) == ["original", "masked", "reconstructed"]
     for picture in pictures.values():
@@ -595,7 +604,7 @@ def test_pictures_show_visible_cubes_as_they_are_and_hidden_ones_as_predicted(no
     assert torch.equal(pictures["masked"], torch.where(hidden, 0.5, pictures["original"]))
     assert torch.equal(pictures["reconstructed"][~hidden], pictures["original"][~hidden])
     predicted = model(video, mask).logits.detach().unflatten(-1, (-1, 3))
-    if normalised:
+    if normalized:
         true = torch.stack([cubes[row] for cubes, row in zip(cut_by_hand(as_pixels(video)), mask, strict=True)])
         true = true.unflatten(-1, (-1, 3))
         predicted = predicted * (true.std(2, keepdim=True) + 1e-6) + true.mean(2, keepdim=True)
@@ -604,10 +613,10 @@ def test_pictures_show_visible_cubes_as_they_are_and_hidden_ones_as_predicted(no
     torch.testing.assert_close(shown, predicted.flatten(2).clamp(0, 1), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("normalised", [True, False], ids=["normalised cubes", "plain pixels"])
-def test_perfect_predictions_give_the_true_picture_with_its_brightness(normalised, monkeypatch):
-    model, video, mask = pretraining(norm_pix_loss=normalised), natural_clips(), mask_of()
-    targets = targets_by_hand(video, normalised)
+@pytest.mark.parametrize("normalized", [True, False], ids=["normalized cubes", "plain pixels"])
+def test_perfect_predictions_give_the_true_picture_with_its_brightness(normalized, monkeypatch):
+    model, video, mask = pretraining(norm_pix_loss=normalized), natural_clips(), mask_of()
+    targets = targets_by_hand(video, normalized)
     perfect = torch.stack([cubes[row] for cubes, row in zip(targets, mask, strict=True)])
     monkeypatch.setattr(model, "forward", lambda *args, **kwargs: SimpleNamespace(logits=perfect))
     pictures = model.reconstruct(video, mask)
@@ -828,9 +837,9 @@ def test_classifier_equals_that_of_transformers(use_mean_pooling, own_epsilon, i
 
 @pytest.mark.parametrize("implementation", ["eager", "sdpa"])
 @pytest.mark.parametrize("own_epsilon", [True, False], ids=["our epsilon", "its epsilon"])
-@pytest.mark.parametrize("normalised", [True, False], ids=["normalised cubes", "plain pixels"])
-def test_pretraining_equals_that_of_transformers(normalised, own_epsilon, implementation):
-    model, video, mask = pretraining(norm_pix_loss=normalised, qkv_bias=normalised), clips(), mask_of()
+@pytest.mark.parametrize("normalized", [True, False], ids=["normalized cubes", "plain pixels"])
+def test_pretraining_equals_that_of_transformers(normalized, own_epsilon, implementation):
+    model, video, mask = pretraining(norm_pix_loss=normalized, qkv_bias=normalized), clips(), mask_of()
     model.set_attn_implementation(implementation)
     stock = as_stock(model, implementation, own_epsilon)
     expected, actual = stock(video, mask), model(video, mask)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from models.common import ModelChecks, Tower, assert_same, draw, move_from_start, tensors_of
+from models.model_checks import ModelChecks, Tower, assert_same, draw, move_from_start, tensors_of
 from torch.nn.functional import normalize
 from transformers import CLIPConfig, CLIPModel
 from transformers.models.clip.modeling_clip import image_text_contrastive_loss

@@ -3,13 +3,13 @@
 import pytest
 import torch
 from huggingface_hub.errors import StrictDataclassClassValidationError
-from models.common import LossInFloat32, ModelChecks, Tower, assert_same, draw, gradients, move_from_start
+from models.model_checks import LossInFloat32, ModelChecks, Tower, assert_same, draw, gradients, move_from_start
 from torch import nn
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForVideoClassification
 
 from internvideo_hf import UniFormerV2Config, UniFormerV2ForVideoClassification, UniFormerV2Model
-from internvideo_hf.layers import resample_position_grid
+from internvideo_hf.models.common.layers import resample_position_grid
 
 FRAMES, PATCHES, WIDTH = 2, 16, 16
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from models.common import LossInFloat32, ModelChecks, Tower, assert_same, draw, move_from_start, tensors_of
+from models.model_checks import LossInFloat32, ModelChecks, Tower, assert_same, draw, move_from_start, tensors_of
 from torch.nn.functional import cross_entropy, normalize
 from transformers import AutoModelForVideoClassification
 

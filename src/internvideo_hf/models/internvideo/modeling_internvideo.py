@@ -30,9 +30,9 @@ from transformers.utils import SAFE_WEIGHTS_NAME, ModelOutput, TransformersKwarg
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from internvideo_hf.groups import LayerGroups
-from internvideo_hf.layers import MLP, Attention
-from internvideo_hf.loading import load_whole
+from internvideo_hf.models.common.layer_groups import LayerGroups
+from internvideo_hf.models.common.layers import MLP, Attention
+from internvideo_hf.models.common.loading import load_strict
 from internvideo_hf.models.internvideo.configuration_internvideo import InternVideoConfig
 from internvideo_hf.models.internvideo_mae.modeling_internvideo_mae import (
     InternVideoMAEForVideoClassification,
@@ -43,7 +43,7 @@ from internvideo_hf.models.uniformerv2.modeling_uniformerv2 import UniFormerV2Fo
 
 
 @dataclass
-class InternVideoTrunkOutput(ModelOutput):
+class InternVideoBackboneOutput(ModelOutput):
     """What the two encoders give before they first exchange anything: nothing that is trained has a share in it.
 
     Attributes:
@@ -256,7 +256,7 @@ class InternVideoModel(InternVideoPreTrainedModel):
         self,
         pixel_values_videos: torch.Tensor | None = None,
         uniformerv2_pixel_values_videos: torch.Tensor | None = None,
-        trunk_outputs: InternVideoTrunkOutput | Mapping[str, Any] | None = None,
+        trunk_outputs: InternVideoBackboneOutput | Mapping[str, Any] | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPooling:
         """Encode clips.
@@ -316,7 +316,7 @@ class InternVideoModel(InternVideoPreTrainedModel):
         pixel_values_videos: torch.Tensor | None,
         uniformerv2_pixel_values_videos: torch.Tensor | None,
         **kwargs: Unpack[TransformersKwargs],
-    ) -> InternVideoTrunkOutput:
+    ) -> InternVideoBackboneOutput:
         """Run what comes before the first exchange; see `forward`.
 
         With frozen encoders, this is the same in every epoch, and can be kept.
@@ -337,7 +337,7 @@ class InternVideoModel(InternVideoPreTrainedModel):
             )
         for layer in self.internvideo_mae.layers[: self.config.exchange_layers[0] + 1]:
             video_tokens = layer(video_tokens, **kwargs)
-        return InternVideoTrunkOutput(video_tokens, frames.contexts, frames.class_token)
+        return InternVideoBackboneOutput(video_tokens, frames.contexts, frames.class_token)
 
 
 class InternVideoClassifier(nn.Module):
@@ -442,7 +442,7 @@ class InternVideoForVideoClassification(InternVideoPreTrainedModel):
         pixel_values_videos: torch.Tensor | None = None,
         uniformerv2_pixel_values_videos: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
-        trunk_outputs: InternVideoTrunkOutput | Mapping[str, Any] | None = None,
+        trunk_outputs: InternVideoBackboneOutput | Mapping[str, Any] | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple | InternVideoOutput:
         """Classify clips.
@@ -515,7 +515,7 @@ def _load_classifier(model_class: type[PreTrainedModel], folder: str | Path) -> 
     wanted, (content, _) = model_class.config_class.model_type, PreTrainedConfig.get_config_dict(folder)
     if content.get("model_type") != wanted:
         raise ValueError(f"{folder} holds a {content.get('model_type')!r} model, expected {wanted!r}, a classifier.")
-    return load_whole(model_class, folder)
+    return load_strict(model_class, folder)
 
 
 # Beginnings of the names of what the fused model has on top of its two classifiers.

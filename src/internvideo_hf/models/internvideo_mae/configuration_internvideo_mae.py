@@ -54,7 +54,7 @@ class InternVideoMAEConfig(PreTrainedConfig):
         num_segments: rows of a training batch that belong to one video, whose logits are averaged.
         decoder_hidden_size, decoder_num_hidden_layers, decoder_num_attention_heads, decoder_intermediate_size:
             the decoder of pretraining.
-        norm_pix_loss: reconstruct cubes that are normalised each by itself; plain pixels (0-1) otherwise.
+        norm_pix_loss: reconstruct cubes that are normalized each by itself; plain pixels (0-1) otherwise.
         image_mean, image_std: the processor's normalisation of each channel, which the reconstruction undoes.
         initializer_range: standard deviation of freshly drawn weights.
         head_init_scale: factor on the freshly drawn classification head.

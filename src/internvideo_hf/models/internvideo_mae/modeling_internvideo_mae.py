@@ -21,8 +21,8 @@ from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from internvideo_hf.groups import LayerGroups
-from internvideo_hf.layers import (
+from internvideo_hf.models.common.layer_groups import LayerGroups
+from internvideo_hf.models.common.layers import (
     MLP,
     Attention,
     DropPath,
@@ -197,7 +197,7 @@ class InternVideoMAEModel(InternVideoMAEPreTrainedModel):
         sizes = (config.hidden_size, config.num_attention_heads, config.intermediate_size)
         rates = drop_path_rates(config.drop_path_rate, config.num_hidden_layers)
         self.layers = nn.ModuleList([InternVideoMAELayer(config, *sizes, rate) for rate in rates])
-        # A model pools its tokens and then normalises, or the other way round; no released one does both.
+        # A model pools its tokens and then normalizes, or the other way round; no released one does both.
         norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.layernorm = nn.Identity() if config.use_mean_pooling else norm
         self.pooler_layernorm = norm if config.use_mean_pooling else nn.Identity()
@@ -217,7 +217,7 @@ class InternVideoMAEModel(InternVideoMAEPreTrainedModel):
         """Encode clips.
 
         Args:
-            pixel_values_videos: normalised frames, `(batch, frames, channels, height, width)`.
+            pixel_values_videos: normalized frames, `(batch, frames, channels, height, width)`.
             bool_masked_pos: `(batch, cubes)`, True on cubes that are hidden and cost nothing; as many in each row.
 
         Returns:
@@ -270,21 +270,21 @@ class InternVideoMAEDecoder(nn.Module):
         self,
         visible: torch.Tensor,
         is_visible: torch.Tensor,
-        is_wanted: torch.Tensor,
+        decode_mask: torch.Tensor,
         grid: tuple[int, int, int],
         **kwargs,
     ) -> torch.Tensor:
         """
         Args:
             visible: `(b, visible cubes, width)`.
-            is_visible, is_wanted: `(b, cubes)`, which cubes `visible` holds, and which are to be filled in.
+            is_visible, decode_mask: `(b, cubes)`, which cubes `visible` holds, and which are to be filled in.
 
         Returns:
             `(b, wanted cubes, pixels)`.
         """
         positions = self.positions(grid).to(self.mask_token.dtype).expand(len(visible), -1, -1)
         visible = visible + keep(positions, is_visible)
-        wanted = self.mask_token + keep(positions, is_wanted)
+        wanted = self.mask_token + keep(positions, decode_mask)
         hidden_states = torch.cat([visible, wanted], dim=1)
         for layer in self.layers:
             hidden_states = layer(hidden_states, **kwargs)
@@ -301,7 +301,7 @@ class InternVideoMAEForPreTraining(InternVideoMAEPreTrainedModel):
         super().__init__(config)
         if config.use_mean_pooling:
             raise ValueError(
-                "Pretraining needs an encoder that normalises its tokens: pass use_mean_pooling=False. With the "
+                "Pretraining needs an encoder that normalizes its tokens: pass use_mean_pooling=False. With the "
                 "pooling of a classifier the final layer norm would silently be missing."
             )
         self.internvideo_mae = InternVideoMAEModel(config)
@@ -323,7 +323,7 @@ class InternVideoMAEForPreTraining(InternVideoMAEPreTrainedModel):
         """Reconstruct hidden cubes, and compare them with the true ones.
 
         Args:
-            pixel_values_videos: normalised frames, `(batch, frames, channels, height, width)`.
+            pixel_values_videos: normalized frames, `(batch, frames, channels, height, width)`.
             bool_masked_pos: `(batch, cubes)`, True on cubes hidden from the encoder; as many in each row.
             bool_unwanted_pos: `(batch, cubes)`, True on cubes that the decoder leaves out as well (the dual masking of
                 VideoMAE V2, arXiv 2303.16727); as many cubes must remain in each row. None reconstructs all hidden
@@ -331,17 +331,17 @@ class InternVideoMAEForPreTraining(InternVideoMAEPreTrainedModel):
         """
         outputs = self.internvideo_mae(pixel_values_videos, bool_masked_pos, return_dict=True, **kwargs)
         cubes, grid = cut_into_cubes(self.internvideo_mae, pixel_values_videos)
-        is_wanted = bool_masked_pos
+        decode_mask = bool_masked_pos
         if bool_unwanted_pos is not None:
             check_mask(bool_unwanted_pos, cubes.shape[:2])
-            is_wanted = ~bool_unwanted_pos
-        if not (bool_masked_pos & is_wanted).any():
+            decode_mask = ~bool_unwanted_pos
+        if not (bool_masked_pos & decode_mask).any():
             raise ValueError("No hidden cube is left to reconstruct; the masks must hide some and want some of these.")
         predictions = self.decoder(
-            self.encoder_to_decoder(outputs.last_hidden_state), ~bool_masked_pos, is_wanted, grid, **kwargs
+            self.encoder_to_decoder(outputs.last_hidden_state), ~bool_masked_pos, decode_mask, grid, **kwargs
         )
-        errors = (predictions.float() - self.targets(keep(cubes, is_wanted))).square().mean(dim=-1)
-        counts = keep(bool_masked_pos[..., None], is_wanted)[..., 0]
+        errors = (predictions.float() - self.targets(keep(cubes, decode_mask))).square().mean(dim=-1)
+        counts = keep(bool_masked_pos[..., None], decode_mask)[..., 0]
         return InternVideoMAEForPreTrainingOutput(
             loss=(errors * counts).sum() / counts.sum(),
             logits=predictions,
@@ -350,7 +350,7 @@ class InternVideoMAEForPreTraining(InternVideoMAEPreTrainedModel):
         )
 
     def targets(self, cubes: torch.Tensor) -> torch.Tensor:
-        """What the reconstruction of normalised cubes `(b, n, pixels)` should be, in float32."""
+        """What the reconstruction of normalized cubes `(b, n, pixels)` should be, in float32."""
         pixels = self._denormalise(cubes)
         if not self.config.norm_pix_loss:
             return rearrange(pixels, "b n p c -> b n (p c)")
@@ -364,7 +364,7 @@ class InternVideoMAEForPreTraining(InternVideoMAEPreTrainedModel):
         Returns:
             `original`, `masked` (hidden cubes grey) and `reconstructed` (visible cubes as they are), each 0-1,
             `(batch, frames, channels, height, width)`. Brightness and contrast of a reconstructed cube are the true
-            ones where the model predicts normalised cubes.
+            ones where the model predicts normalized cubes.
         """
         cubes, grid = cut_into_cubes(self.internvideo_mae, pixel_values_videos)
         pixels = self._denormalise(cubes)
@@ -424,7 +424,7 @@ class InternVideoMAEForVideoClassification(InternVideoMAEPreTrainedModel):
         """Classify clips.
 
         Args:
-            pixel_values_videos: normalised frames, `(batch, frames, channels, height, width)`.
+            pixel_values_videos: normalized frames, `(batch, frames, channels, height, width)`.
             labels: class numbers `(batch,)`, or soft targets `(batch, num_labels)`. In training with `num_segments`
                 above 1, one for each group of that many consecutive clips.
         """

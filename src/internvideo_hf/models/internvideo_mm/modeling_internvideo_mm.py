@@ -19,11 +19,11 @@ from transformers.models.clip.modeling_clip import CLIPTextEmbeddings
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple
 
-from internvideo_hf.groups import LayerGroups
-from internvideo_hf.losses import contrastive_loss, encode_in_chunks, gathered_contrastive_loss
+from internvideo_hf.models.common.layer_groups import LayerGroups
+from internvideo_hf.models.common.losses import contrastive_loss, encode_in_chunks, gathered_contrastive_loss
+from internvideo_hf.models.common.outputs import VideoTextOutput
 from internvideo_hf.models.internvideo_mm.configuration_internvideo_mm import InternVideoMMConfig
 from internvideo_hf.models.uniformerv2.modeling_uniformerv2 import UniFormerV2Model, UniFormerV2PreTrainedModel
-from internvideo_hf.outputs import VideoTextOutput
 
 MASKED = -1  # the id of a masked word; CLIP's text model takes ids only, so the mask has to travel among them
 
@@ -136,11 +136,11 @@ class InternVideoMMModel(InternVideoMMPreTrainedModel):
         """Embed clips.
 
         Args:
-            pixel_values_videos: normalised frames, `(batch, frames, channels, height, width)`, or single images
+            pixel_values_videos: normalized frames, `(batch, frames, channels, height, width)`, or single images
                 `(batch, channels, height, width)`; any number of frames.
 
         Returns:
-            `pooler_output`: the projected embeddings, not normalised, `(batch, projection_dim)`;
+            `pooler_output`: the projected embeddings, not normalized, `(batch, projection_dim)`;
             `last_hidden_state`: the video tower's tokens, `(batch, frames * (1 + patches), hidden_size)`.
         """
         outputs = self.vision_model(pixel_values_videos, return_dict=True, **kwargs)
@@ -163,7 +163,7 @@ class InternVideoMMModel(InternVideoMMPreTrainedModel):
             bool_masked_pos: `(batch, tokens)`, True on words to hide behind the mask embedding.
 
         Returns:
-            `pooler_output`: the projected embeddings, not normalised, `(batch, projection_dim)`;
+            `pooler_output`: the projected embeddings, not normalized, `(batch, projection_dim)`;
             `last_hidden_state`: `(batch, tokens, hidden_size)`.
         """
         visible = input_ids if bool_masked_pos is None else input_ids.masked_fill(bool_masked_pos, MASKED)

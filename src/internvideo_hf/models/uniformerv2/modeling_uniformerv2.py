@@ -22,8 +22,8 @@ from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from internvideo_hf.groups import LayerGroups
-from internvideo_hf.layers import (
+from internvideo_hf.models.common.layer_groups import LayerGroups
+from internvideo_hf.models.common.layers import (
     MLP,
     Attention,
     DropPath,
@@ -118,8 +118,8 @@ class UniFormerV2LocalBlock(nn.Module):
             patches: `(b * t, n, c)`.
             frames: `t`.
         """
-        normalised = self.batch_norm(rearrange(patches, "bt n c -> (bt n) c"))
-        narrow = self.down_proj(rearrange(normalised, "(bt n) c -> bt n c", bt=patches.shape[0]))
+        normalized = self.batch_norm(rearrange(patches, "bt n c -> (bt n) c"))
+        narrow = self.down_proj(rearrange(normalized, "(bt n) c -> bt n c", bt=patches.shape[0]))
         # By shifted sums, since a convolution wants time last, and moving it there costs more than convolving.
         padded = nn.functional.pad(rearrange(narrow, "(b t) n c -> b t n c", t=frames), (0, 0, 0, 0, 1, 1))
         weights = self.temporal_conv.weight[:, 0].unbind(dim=1)
@@ -291,7 +291,7 @@ class UniFormerV2Model(UniFormerV2PreTrainedModel):
         """Encode clips.
 
         Args:
-            pixel_values_videos: normalised frames, `(batch, frames, channels, height, width)`; a single image
+            pixel_values_videos: normalized frames, `(batch, frames, channels, height, width)`; a single image
                 `(batch, channels, height, width)` counts as a clip of one frame.
 
         Returns:
@@ -388,7 +388,7 @@ class UniFormerV2ForVideoClassification(UniFormerV2PreTrainedModel):
         """Classify clips.
 
         Args:
-            pixel_values_videos: normalised frames, `(batch, frames, channels, height, width)`, any number of frames.
+            pixel_values_videos: normalized frames, `(batch, frames, channels, height, width)`, any number of frames.
             labels: class numbers `(batch,)`, or soft targets `(batch, num_labels)`.
         """
         outputs = self.vision_model(pixel_values_videos, return_dict=True, **kwargs)

@@ -20,8 +20,8 @@ from transformers.utils import TransformersKwargs, can_return_tuple
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from internvideo_hf.groups import LayerGroups
-from internvideo_hf.layers import (
+from internvideo_hf.models.common.layer_groups import LayerGroups
+from internvideo_hf.models.common.layers import (
     Attention,
     EncoderLayer,
     as_clips,
@@ -31,9 +31,9 @@ from internvideo_hf.layers import (
     resample_position_grid,
     resample_position_rows,
 )
-from internvideo_hf.losses import contrastive_loss, encode_in_chunks, gathered_contrastive_loss
+from internvideo_hf.models.common.losses import contrastive_loss, encode_in_chunks, gathered_contrastive_loss
+from internvideo_hf.models.common.outputs import VideoTextOutput
 from internvideo_hf.models.viclip.configuration_viclip import ViCLIPConfig, ViCLIPVisionConfig
-from internvideo_hf.outputs import VideoTextOutput
 
 
 class ViCLIPVisionEmbeddings(nn.Module):
@@ -139,7 +139,7 @@ class ViCLIPVisionModel(ViCLIPVisionPreTrainedModel):
         """Encode clips.
 
         Args:
-            pixel_values_videos: normalised frames, `(batch, frames, channels, height, width)`; a single image
+            pixel_values_videos: normalized frames, `(batch, frames, channels, height, width)`; a single image
                 `(batch, channels, height, width)` counts as a clip of one frame. Any number of frames: a clip of more
                 than the temporal table has interpolates it, one of fewer has its first rows, and one of a single
                 frame its mean, as the released code does.
@@ -262,7 +262,7 @@ class ViCLIPModel(ViCLIPPreTrainedModel):
         if self.config.inference_scale is not None and not self.training:
             return float(self.config.inference_scale)
         if self.training:
-            return 1 / self.temperature  # not below its floor: see `raise_temperature`
+            return 1 / self.temperature  # not below its floor: see `clamp_temperature`
         return 1 / self.temperature.clamp(min=self.config.temperature_min)
 
     @can_return_tuple
@@ -275,12 +275,12 @@ class ViCLIPModel(ViCLIPPreTrainedModel):
         """Embed clips.
 
         Args:
-            pixel_values_videos: normalised frames, `(batch, frames, channels, height, width)`, or single images
+            pixel_values_videos: normalized frames, `(batch, frames, channels, height, width)`, or single images
                 `(batch, channels, height, width)`; any number of frames.
             bool_masked_pos: `(batch, patches)`, True on patches to leave out; see `ViCLIPVisionModel`.
 
         Returns:
-            `pooler_output`: the projected embeddings, not normalised, `(batch, projection_dim)`;
+            `pooler_output`: the projected embeddings, not normalized, `(batch, projection_dim)`;
             `last_hidden_state`: the video tower's tokens, `(batch, 1 + patches, hidden_size)`.
         """
         outputs = self.vision_model(pixel_values_videos, bool_masked_pos, return_dict=True, **kwargs)
@@ -304,7 +304,7 @@ class ViCLIPModel(ViCLIPPreTrainedModel):
             attention_mask: `(batch, tokens)`, 0 on padding. Not needed: attention is causal and padding comes last.
 
         Returns:
-            `pooler_output`: the projected embeddings, not normalised, `(batch, projection_dim)`;
+            `pooler_output`: the projected embeddings, not normalized, `(batch, projection_dim)`;
             `last_hidden_state`: `(batch, tokens, hidden_size)`.
         """
         outputs = self.text_model(input_ids, attention_mask=attention_mask, return_dict=True, **kwargs)
@@ -338,7 +338,7 @@ class ViCLIPModel(ViCLIPPreTrainedModel):
                 processes it is the loss of all their pairs, whose gradient is true in each of them.
         """
         if self.training:
-            self.raise_temperature()
+            self.clamp_temperature()
         video_outputs = text_outputs = None
         if self.training and self.grad_cache is not None:
             video = encode_in_chunks(
@@ -377,7 +377,7 @@ class ViCLIPModel(ViCLIPPreTrainedModel):
         )
 
     @torch.no_grad()
-    def raise_temperature(self) -> None:
+    def clamp_temperature(self) -> None:
         """Lift the temperature to its floor, if a step of the optimizer has taken it below; training does so itself.
 
         The parameter is changed, as in the original: a floor that only the forward saw would stop its gradient, and
@@ -418,7 +418,7 @@ class ViCLIPForVideoClassification(ViCLIPPreTrainedModel):
         """Classify clips.
 
         Args:
-            pixel_values_videos: normalised frames, `(batch, frames, channels, height, width)`, or single images.
+            pixel_values_videos: normalized frames, `(batch, frames, channels, height, width)`, or single images.
             labels: class numbers `(batch,)`, or soft targets `(batch, num_labels)`.
         """
         outputs = self.vision_model(pixel_values_videos, return_dict=True, **kwargs)

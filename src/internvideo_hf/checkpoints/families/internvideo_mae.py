@@ -1,0 +1,190 @@
+"""Released VideoMAE files: pretrained encoders with their decoders, and fine-tuned classifiers."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from transformers import AutoModelForPreTraining, AutoModelForVideoClassification
+
+from internvideo_hf.checkpoints.errors import CheckpointError
+from internvideo_hf.checkpoints.heads import choose_classes, known_classes
+from internvideo_hf.checkpoints.shapes import count_layers, fill_heads, shape_of
+from internvideo_hf.checkpoints.table import Become, Table, flatten, pairs, rename, split_rows
+from internvideo_hf.models.internvideo_mae.configuration_internvideo_mae import SIZES, InternVideoMAEConfig
+from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
+
+HEADS = {size["hidden_size"]: size["num_attention_heads"] for size in SIZES.values()}
+DECODER_HEADS = {size["decoder_hidden_size"]: size["decoder_num_attention_heads"] for size in SIZES.values()}
+# Whether a layer scale is there is told by the file; the value it started from matters to nobody after training.
+LAYER_SCALE = 0.1
+
+
+def _layers(released: str, ours: str) -> Table:
+    return {
+        f"{released}.attn.qkv.weight": split_rows(*(f"{ours}.self_attn.{part}_proj.weight" for part in "qkv")),
+        f"{released}.attn.q_bias": rename(f"{ours}.self_attn.q_proj.bias"),
+        f"{released}.attn.v_bias": rename(f"{ours}.self_attn.v_proj.bias"),
+        f"{released}.gamma_1": rename(f"{ours}.layer_scale1.factor"),
+        f"{released}.gamma_2": rename(f"{ours}.layer_scale2.factor"),
+        **pairs(
+            {
+                f"{released}.norm1": f"{ours}.layer_norm1",
+                f"{released}.norm2": f"{ours}.layer_norm2",
+                f"{released}.attn.proj": f"{ours}.self_attn.out_proj",
+                f"{released}.mlp.fc1": f"{ours}.mlp.fc1",
+                f"{released}.mlp.fc2": f"{ours}.mlp.fc2",
+            }
+        ),
+    }
+
+
+def _encoder(released: str) -> Table:
+    return {
+        **pairs(
+            {
+                f"{released}patch_embed.proj": "internvideo_mae.embeddings",
+                f"{released}norm": "internvideo_mae.layernorm",
+            }
+        ),
+        **_layers(f"{released}blocks.{{}}", "internvideo_mae.layers.{}"),
+        f"{released}pos_embed": Become(("internvideo_mae.positions.table",), lambda table: (table[0],)),
+    }
+
+
+CLASSIFIER: Table = {
+    **_encoder(""),
+    **pairs({"fc_norm": "internvideo_mae.pooler_layernorm", "head": "classifier"}),
+}
+
+PRETRAINING: Table = {
+    **_encoder("encoder."),
+    "encoder_to_decoder.weight": rename("encoder_to_decoder.weight"),
+    "mask_token": flatten("decoder.mask_token"),
+    **_layers("decoder.blocks.{}", "decoder.layers.{}"),
+    **pairs({"decoder.norm": "decoder.layernorm", "decoder.head": "decoder.head"}),
+}
+
+
+def recognises(state_dict: Mapping[str, torch.Tensor]) -> bool:
+    """Whether the tensors are those of a VideoMAE classifier or pretraining model."""
+    return any(re.match(r"(backbone\.|encoder\.)?(patch_embed\.proj|blocks\.\d+\.)", name) for name in state_dict)
+
+
+def normalize(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors under the released names, also where training code writes `backbone.` before the encoder's.
+
+    In a classifier's file, `encoder.` is taken off too, as the released loader does.
+    """
+    if is_pretraining(state_dict):
+        return {re.sub(r"^backbone\.", "encoder.", name): tensor for name, tensor in state_dict.items()}
+    return {re.sub(r"^(backbone|encoder)\.", "", name): tensor for name, tensor in state_dict.items()}
+
+
+def is_pretraining(state_dict: Mapping[str, torch.Tensor]) -> bool:
+    """Whether the file is of pretraining, which has a decoder."""
+    return any(name.startswith(("decoder.", "encoder_to_decoder.", "mask_token")) for name in state_dict)
+
+
+def table_for(state_dict: Mapping[str, torch.Tensor]) -> Table:
+    """The key table of the file's kind."""
+    return PRETRAINING if is_pretraining(state_dict) else CLASSIFIER
+
+
+def model_class(state_dict: Mapping[str, torch.Tensor]) -> type:
+    """The Auto class that the file's model belongs to."""
+    return AutoModelForPreTraining if is_pretraining(state_dict) else AutoModelForVideoClassification
+
+
+def choose_head(state_dict: Mapping[str, torch.Tensor], head: str) -> tuple[dict[str, torch.Tensor], list[str]]:
+    """Give the classification head the classes of a data set.
+
+    Args:
+        state_dict: as `normalize` gives it.
+        head: a name in `LABEL_SETS`. A Kinetics-710 head also gives k400, k600 and k700: their rows are picked.
+
+    Returns:
+        The tensors, and the class names in the head's order.
+
+    Raises:
+        CheckpointError: if the file has no head, or one of other classes.
+        ValueError: if there is no set of that name.
+    """
+    if is_pretraining(state_dict):
+        raise CheckpointError("This file has no classification head: it is of pretraining. Leave out --head.")
+    return choose_classes(state_dict, "head", head)
+
+
+def known_head(state_dict: Mapping[str, torch.Tensor], rows: list[dict[str, Any]]) -> str | None:
+    """The data set of the head, where the released rows that the file may be, or its number of classes, tell it."""
+    if is_pretraining(state_dict):
+        return None
+    return known_classes(state_dict, "head", rows)
+
+
+def config_from(state_dict: Mapping[str, torch.Tensor], overrides: Mapping[str, Any]) -> InternVideoMAEConfig:
+    """Read the sizes from the shapes; frames and pixels, which no shape tells, are 16 and 224 unless overridden.
+
+    A classifier for other frames and pixels re-samples the table of these two, as the released loader does, unless
+    `position_num_frames` and `position_image_size` are overridden as well.
+
+    Raises:
+        CheckpointError: if a tensor is missing that tells a size, or has another number of axes.
+    """
+    pretraining = is_pretraining(state_dict)
+    prefix = "encoder." if pretraining else ""
+    width, channels, tubelet_size, patch_size, _ = shape_of(state_dict, f"{prefix}patch_embed.proj.weight", 5)
+    sizes = {
+        "hidden_size": width,
+        "num_channels": channels,
+        "tubelet_size": tubelet_size,
+        "patch_size": patch_size,
+        "num_hidden_layers": count_layers(state_dict, f"{prefix}blocks"),
+        "intermediate_size": shape_of(state_dict, f"{prefix}blocks.0.mlp.fc1.weight", 2)[0],
+        # One of these tensors is enough, so that a file that lacks another of them is told which one.
+        "qkv_bias": any(name.endswith((".attn.q_bias", ".attn.v_bias")) for name in state_dict),
+        "layer_scale_init_value": LAYER_SCALE
+        if any(name.endswith((".gamma_1", ".gamma_2")) for name in state_dict)
+        else 0.0,
+        "position_embedding_type": "learned" if f"{prefix}pos_embed" in state_dict else "sinusoidal",
+        "use_mean_pooling": any(name.startswith("fc_norm.") for name in state_dict),
+    }
+    if pretraining:
+        decoder_width = shape_of(state_dict, "encoder_to_decoder.weight", 2)[0]
+        sizes |= {
+            "decoder_hidden_size": decoder_width,
+            "decoder_num_hidden_layers": count_layers(state_dict, "decoder.blocks"),
+            "decoder_intermediate_size": shape_of(state_dict, "decoder.blocks.0.mlp.fc1.weight", 2)[0],
+        }
+    else:
+        sizes["num_labels"] = shape_of(state_dict, "head.weight", 2)[0]
+        sizes |= {"position_image_size": 224, "position_num_frames": 16}
+    if f"{prefix}pos_embed" in state_dict:
+        sizes |= _learned_grid(shape_of(state_dict, f"{prefix}pos_embed", 3)[1], sizes | dict(overrides))
+    sizes |= overrides
+    fill_heads(sizes, "num_attention_heads", width=width, released=HEADS)
+    if pretraining:
+        fill_heads(sizes, "decoder_num_attention_heads", width=decoder_width, released=DECODER_HEADS)
+    return InternVideoMAEConfig(**sizes)
+
+
+def build_processor(config: InternVideoMAEConfig) -> InternVideoVideoProcessor:
+    """The released test views: frames at a stride of 4 from the whole video, OpenCV's resize, the middle crop."""
+    return InternVideoVideoProcessor(
+        num_frames=config.num_frames,
+        sampler="videomae_dense",
+        sampler_kwargs={"sampling_rate": 4},
+        size={"shortest_edge": config.image_size},
+        resize_method="cv2_linear",
+        crop_size={"height": config.image_size, "width": config.image_size},
+        crop_rounding="floor",
+        image_mean=list(config.image_mean),
+        image_std=list(config.image_std),
+    )
+
+
+def _learned_grid(rows: int, sizes: Mapping[str, Any]) -> dict[str, int]:
+    """The clip that a learned table was made for, and the model with it: square, of as many frames as the model's."""
+    frames = sizes.get("num_frames", InternVideoMAEConfig.num_frames)
+    side = int((rows // (frames // sizes["tubelet_size"])) ** 0.5) * sizes["patch_size"]
+    return {"image_size": side, "position_image_size": side, "position_num_frames": frames}

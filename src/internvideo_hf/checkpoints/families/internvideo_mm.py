@@ -1,0 +1,147 @@
+"""Released InternVideo-MM files: `InternVideo-MM-*.ckpt`, and `pytorch_model.bin` of the retrieval fine-tunes."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from transformers import AutoModel
+
+from internvideo_hf.checkpoints.clip_layout import layer
+from internvideo_hf.checkpoints.errors import CheckpointError
+from internvideo_hf.checkpoints.families.uniformerv2 import tower, tower_sizes
+from internvideo_hf.checkpoints.shapes import count_layers, fill_heads, same_width, shape_of
+from internvideo_hf.checkpoints.table import LeaveOut, Table, flatten, pairs, rename, transpose
+from internvideo_hf.models.internvideo_mm.configuration_internvideo_mm import InternVideoMMConfig
+from internvideo_hf.processing.processing import InternVideoProcessor
+from internvideo_hf.processing.tokenizer import build_clip_tokenizer
+from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
+
+PREFIX = "clip."
+PARTS = ("vision_config", "text_config")
+
+VISION: Table = tower("visual.")
+
+TEXT: Table = {
+    "token_embedding.weight": rename("text_model.embeddings.token_embedding.weight"),
+    "positional_embedding": rename("text_model.embeddings.position_embedding.weight"),
+    "text_mask_embedding": flatten("text_model.embeddings.mask_embedding"),
+    **layer("transformer.resblocks.{}", "text_model.encoder.layers.{}"),
+    **pairs({"ln_final": "text_model.final_layer_norm"}),
+}
+
+SHARED_SPACE: Table = {
+    **pairs({"visual_ln_post": "post_layernorm"}),
+    "visual_proj": transpose("visual_projection.weight"),
+    "text_projection": transpose("text_projection.weight"),
+    "logit_scale": rename("logit_scale"),
+}
+
+TABLE: Table = {PREFIX + name: action for name, action in {**VISION, **TEXT, **SHARED_SPACE}.items()}
+
+# What the training class holds beside the towers, by the first part of the name.
+OUTSIDE = {
+    "caption_decoder": "the caption decoder, which the dual encoder does not use",
+    "vqa_classifier": "the question-answering head, which the dual encoder does not use",
+    "rank_output": "the multiple-choice head, which the dual encoder does not use",
+}
+
+
+# What tells the video tower from CLIP's; any one of these, so that a file that lacks one is still recognised.
+NEW_IN_VIDEO = r"visual\.transformer\.(temporal_cls_token|balance|dpe\.|dec\.)"
+
+
+def recognises(state_dict: Mapping[str, torch.Tensor]) -> bool:
+    """Whether the tensors are those of an InternVideo-MM model, with or without the training class around it."""
+    return any(re.match(rf"({re.escape(PREFIX)})?{NEW_IN_VIDEO}", name) for name in state_dict)
+
+
+def normalize(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors under the training class's names, also where somebody has taken `clip.` off."""
+    if any(name.startswith(PREFIX) for name in state_dict):
+        return dict(state_dict)
+    return {name if name.split(".")[0] in OUTSIDE else PREFIX + name: tensor for name, tensor in state_dict.items()}
+
+
+def table_for(state_dict: Mapping[str, torch.Tensor]) -> Table:
+    """The key table, with a line for everything outside the towers, whatever the training run put there.
+
+    Inside the towers (`clip.`) the table stays exact: a name that it does not know is an error.
+    """
+    outside = {name for name in state_dict if not name.startswith(PREFIX)}
+    return TABLE | {name: LeaveOut(OUTSIDE.get(name.split(".")[0], "outside the two towers")) for name in outside}
+
+
+def model_class(state_dict: Mapping[str, torch.Tensor]) -> type:
+    """The Auto class that the file's model belongs to."""
+    return AutoModel
+
+
+def choose_head(state_dict: Mapping[str, torch.Tensor], head: str) -> tuple[dict[str, torch.Tensor], list[str]]:
+    """Refuse to choose classes: the model is told them when it is asked.
+
+    Raises:
+        CheckpointError: always.
+    """
+    raise CheckpointError("An InternVideo-MM model has no classification head: leave out --head.")
+
+
+def known_head(state_dict: Mapping[str, torch.Tensor], rows: list[dict[str, Any]]) -> None:
+    """No data set: there is no classification head."""
+
+
+def config_from(state_dict: Mapping[str, torch.Tensor], overrides: Mapping[str, Any]) -> InternVideoMMConfig:
+    """Read the sizes from the shapes, and what no shape tells from `overrides` or the released models' habits.
+
+    Args:
+        state_dict: as `normalize` gives it.
+        overrides: values by the names of `InternVideoMMConfig`; those inside `vision_config` and `text_config`
+            are laid over the ones found. Heads are taken as 64 wide, and the last layers as those that feed the
+            global blocks, where it says nothing.
+
+    Raises:
+        CheckpointError: if a tensor that tells a size is missing, has another number of axes, or contradicts another.
+    """
+    # Every released model has the gate: without it a file is damaged, and not one of the classifiers that do without.
+    vision = {"use_fusion_gate": True, **overrides.get("vision_config", {})}
+    vision = tower_sizes(state_dict, PREFIX + "visual.", vision)
+    vocab_size, text_width = shape_of(state_dict, PREFIX + "token_embedding.weight", 2)
+    context_length, columns = shape_of(state_dict, PREFIX + "positional_embedding", 2)
+    same_width(PREFIX + "token_embedding.weight", text_width, PREFIX + "positional_embedding", columns)
+    # Question-answering files have no projections: their heads read the towers directly.
+    projected = PREFIX + "visual_proj" in state_dict or PREFIX + "text_projection" in state_dict
+
+    text = {
+        "vocab_size": vocab_size,
+        "hidden_size": text_width,
+        "intermediate_size": shape_of(state_dict, PREFIX + "transformer.resblocks.0.mlp.c_fc.weight", 2)[0],
+        "num_hidden_layers": count_layers(state_dict, PREFIX + "transformer.resblocks"),
+        "max_position_embeddings": context_length,
+        "bos_token_id": vocab_size - 2,
+        "eos_token_id": vocab_size - 1,
+        "pad_token_id": 0,
+        **overrides.get("text_config", {}),
+    }
+    fill_heads(text, "num_attention_heads", text_width)
+    found = {
+        "vision_config": vision,
+        "text_config": text,
+        "projection_dim": shape_of(state_dict, PREFIX + "text_projection", 2)[1] if projected else None,
+    }
+    return InternVideoMMConfig(**found | {key: value for key, value in overrides.items() if key not in PARTS})
+
+
+def build_processor(config: InternVideoMMConfig) -> InternVideoProcessor:
+    """The processor of the released evaluation, at the model's own frame count and size.
+
+    Frames are resized to a short side of 8/7 of the crop, as 256 is of 224.
+    """
+    size = config.vision_config.image_size
+    return InternVideoProcessor(
+        InternVideoVideoProcessor(
+            num_frames=config.vision_config.num_frames,
+            size={"shortest_edge": size * 256 // 224},
+            crop_size={"height": size, "width": size},
+        ),
+        build_clip_tokenizer(config.text_config.max_position_embeddings),
+    )

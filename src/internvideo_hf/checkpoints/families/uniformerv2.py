@@ -1,0 +1,174 @@
+"""Released UniFormerV2 classifiers (`.pyth`), and the tower that InternVideo-MM shares with them."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from transformers import AutoModelForVideoClassification
+
+from internvideo_hf.checkpoints.clip_layout import attention, layer
+from internvideo_hf.checkpoints.heads import choose_classes, known_classes
+from internvideo_hf.checkpoints.shapes import count_layers, fill_heads, same_width, shape_of
+from internvideo_hf.checkpoints.table import Become, Table, flatten, pairs, rename
+from internvideo_hf.models.uniformerv2.configuration_uniformerv2 import TASKS, UniFormerV2Config
+from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
+from internvideo_hf.recipes.labels import load_labels
+
+PREFIX = "backbone."
+HEAD = PREFIX + "transformer.proj.2"
+
+
+def tower(released: str, ours: str = "vision_model.") -> Table:
+    """The encoder's lines, without the local blocks that only classifiers have.
+
+    Args:
+        released, ours: what stands before every name.
+    """
+    blocks = f"{released}transformer."
+    return {
+        f"{released}conv1.weight": rename(f"{ours}embeddings.patch_embedding.weight"),
+        f"{released}class_embedding": rename(f"{ours}embeddings.class_embedding"),
+        f"{released}positional_embedding": rename(f"{ours}embeddings.position_embedding"),
+        f"{blocks}temporal_cls_token": flatten(f"{ours}video_embedding"),
+        f"{blocks}balance": rename(f"{ours}fusion_gate"),
+        **layer(f"{blocks}resblocks.{{}}", f"{ours}layers.{{}}"),
+        **attention(f"{blocks}dec.{{}}.attn", f"{ours}global_blocks.{{}}.cross_attn"),
+        **pairs(
+            {
+                f"{released}ln_pre": f"{ours}pre_layernorm",
+                f"{blocks}dpe.{{}}": f"{ours}global_blocks.{{}}.position_conv",
+                f"{blocks}dec.{{}}.ln_1": f"{ours}global_blocks.{{}}.layer_norm_query",
+                f"{blocks}dec.{{}}.ln_3": f"{ours}global_blocks.{{}}.layer_norm_context",
+                f"{blocks}dec.{{}}.ln_2": f"{ours}global_blocks.{{}}.layer_norm_mlp",
+                f"{blocks}dec.{{}}.mlp.c_fc": f"{ours}global_blocks.{{}}.mlp.fc1",
+                f"{blocks}dec.{{}}.mlp.c_proj": f"{ours}global_blocks.{{}}.mlp.fc2",
+            }
+        ),
+    }
+
+
+def _local_blocks(released: str, ours: str) -> Table:
+    """Batch norm and three convolutions, which touch one place of the frame only, with axes of length 1 for that."""
+    statistics = ("running_mean", "running_var", "num_batches_tracked")
+    convolutions = {"1": "down_proj", "2": "temporal_conv", "3": "up_proj"}
+    return {
+        **pairs({f"{released}.0": f"{ours}.batch_norm"}),
+        **{f"{released}.0.{name}": rename(f"{ours}.batch_norm.{name}") for name in statistics},
+        **{f"{released}.{number}.bias": rename(f"{ours}.{name}.bias") for number, name in convolutions.items()},
+        **{
+            f"{released}.{number}.weight": Become((f"{ours}.{name}.weight",), _without_places)
+            for number, name in convolutions.items()
+        },
+    }
+
+
+def _without_places(kernel: torch.Tensor) -> tuple[torch.Tensor]:
+    """`(out, in, time, 1, 1)` as the weight of a convolution over time, or of a linear layer if that is 1 too."""
+    kernel = kernel.flatten(2)
+    return (kernel if kernel.shape[2] > 1 else kernel[:, :, 0],)
+
+
+TABLE: Table = (
+    tower(PREFIX)
+    | _local_blocks(f"{PREFIX}transformer.resblocks.{{}}.lmhra{{}}.pos_embed", "vision_model.layers.{}.local_block{}")
+    | pairs({PREFIX + "transformer.proj.0": "layernorm", HEAD: "classifier"})
+)
+
+
+def recognises(state_dict: Mapping[str, torch.Tensor]) -> bool:
+    """Whether the tensors are those of a UniFormerV2 classifier, by any that an image ViT has not."""
+    new = r"transformer\.(temporal_cls_token|balance|dpe\.|dec\.|proj\.|resblocks\.\d+\.lmhra)"
+    return any(re.match(rf"({re.escape(PREFIX)})?{new}", name) for name in state_dict)
+
+
+def normalize(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors under the released names, also where somebody has taken `backbone.` off."""
+    return {PREFIX + name.removeprefix(PREFIX): tensor for name, tensor in state_dict.items()}
+
+
+def table_for(state_dict: Mapping[str, torch.Tensor]) -> Table:
+    """The key table, the same for all files."""
+    return TABLE
+
+
+def model_class(state_dict: Mapping[str, torch.Tensor]) -> type:
+    """The Auto class that the file's model belongs to."""
+    return AutoModelForVideoClassification
+
+
+def choose_head(state_dict: Mapping[str, torch.Tensor], head: str) -> tuple[dict[str, torch.Tensor], list[str]]:
+    """Give the classification head the classes of a data set; see `choose_classes`."""
+    return choose_classes(state_dict, HEAD, head)
+
+
+def known_head(state_dict: Mapping[str, torch.Tensor], rows: list[dict[str, Any]]) -> str | None:
+    """The data set of the head, where the file's name or its number of classes tells it; see `known_classes`."""
+    return known_classes(state_dict, HEAD, rows)
+
+
+def config_from(state_dict: Mapping[str, torch.Tensor], overrides: Mapping[str, Any]) -> UniFormerV2Config:
+    """Read the sizes from the shapes, and what no shape tells from `overrides` or the released models' habits.
+
+    Raises:
+        CheckpointError: if a tensor that tells a size is missing, has another number of axes, or contradicts another.
+    """
+    sizes = tower_sizes(state_dict, PREFIX, overrides)
+    if sizes["temporal_downsampling"]:
+        sizes.setdefault("num_frames", TASKS["motion"]["num_frames"])
+    return UniFormerV2Config(**{"num_labels": shape_of(state_dict, f"{HEAD}.weight", 2)[0], **sizes})
+
+
+def tower_sizes(state_dict: Mapping[str, torch.Tensor], prefix: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration values of an encoder, whose names in the file begin with `prefix`.
+
+    Heads are taken as 64 wide, and the last layers as those that feed the global blocks, unless overridden.
+
+    Raises:
+        CheckpointError: as `config_from`.
+    """
+    blocks = f"{prefix}transformer."
+    width, channels, depth, patch_size, _ = shape_of(state_dict, f"{prefix}conv1.weight", 5)
+    positions, columns = shape_of(state_dict, f"{prefix}positional_embedding", 2)
+    same_width(f"{prefix}conv1.weight", width, f"{prefix}positional_embedding", columns)
+    layers = count_layers(state_dict, f"{blocks}resblocks")
+    num_global = count_layers(state_dict, f"{blocks}dpe", f"{blocks}dec")
+    local = [name for name in state_dict if name.startswith(blocks) and ".lmhra" in name]
+    sizes = {
+        "hidden_size": width,
+        "intermediate_size": shape_of(state_dict, f"{blocks}resblocks.0.mlp.c_fc.weight", 2)[0],
+        "num_hidden_layers": layers,
+        "global_layers": list(range(layers))[-num_global:] if num_global else [],
+        "num_channels": channels,
+        "patch_size": patch_size,
+        "image_size": round((positions - 1) ** 0.5) * patch_size,
+        "temporal_downsampling": depth > 1,
+        "use_fusion_gate": f"{blocks}balance" in state_dict,
+        "num_local_blocks": 0 if not local else 2 if any(".lmhra2." in name for name in local) else 1,
+    }
+    if local:
+        sizes["local_intermediate_size"] = shape_of(state_dict, f"{blocks}resblocks.0.lmhra1.pos_embed.1.weight", 5)[0]
+    sizes |= overrides
+    for key in ("num_attention_heads", "num_global_attention_heads"):
+        fill_heads(sizes, key, width)
+    return sizes
+
+
+def build_processor(config: UniFormerV2Config) -> InternVideoVideoProcessor:
+    """The released test view: frames spread over the video, a short side of the crop's size, the middle crop.
+
+    The models of Something-Something see blue first: their frames came from OpenCV, and nobody turned them.
+    """
+    of_something = config.num_labels == len(load_labels("ssv2")) and config.num_local_blocks > 0
+    return InternVideoVideoProcessor(
+        num_frames=config.num_frames,
+        sampler="uniformerv2",
+        size={"shortest_edge": config.image_size},
+        resize_method="torch_bilinear",
+        resize_rounding="floor",
+        crop_size={"height": config.image_size, "width": config.image_size},
+        crop_rounding="ceil",
+        channel_order="bgr" if of_something else "rgb",
+        image_mean=[0.45] * 3,
+        image_std=[0.225] * 3,
+    )

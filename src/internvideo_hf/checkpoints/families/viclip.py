@@ -1,0 +1,213 @@
+"""Released ViCLIP files, `ViCLIP-*.pth`, and those that its training code writes."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from transformers import AutoModel
+
+from internvideo_hf.checkpoints.clip_layout import layer
+from internvideo_hf.checkpoints.errors import CheckpointError
+from internvideo_hf.checkpoints.shapes import count_layers, fill_heads, shape_of
+from internvideo_hf.checkpoints.table import Become, Table, pairs, rename, transpose
+from internvideo_hf.models.common.layers import resample_position_grid, resample_position_rows
+from internvideo_hf.models.viclip.configuration_viclip import ViCLIPConfig
+from internvideo_hf.processing.processing import InternVideoProcessor
+from internvideo_hf.processing.tokenizer import build_clip_tokenizer
+from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
+
+IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+
+PATCH_KERNEL = "vision_model.embeddings.patch_embedding.weight"
+PLACES = "vision_model.embeddings.position_embedding"
+TIMES = "vision_model.embeddings.temporal_embedding"
+TEXT_PLACES = "text_model.embeddings.position_embedding.weight"
+
+# Both towers, as they stand behind `vision_encoder.` and `text_encoder.` in a released file.
+VISION: Table = {
+    "class_embedding": rename("vision_model.embeddings.class_embedding"),
+    "positional_embedding": rename(PLACES),
+    "conv1.weight": rename(PATCH_KERNEL),
+    "proj": transpose("visual_projection.weight"),
+    **pairs({"ln_pre": "vision_model.pre_layernorm", "ln_post": "vision_model.post_layernorm"}),
+    **layer("transformer.resblocks.{}", "vision_model.layers.{}"),
+}
+TEXT: Table = {
+    "token_embedding.weight": rename("text_model.embeddings.token_embedding.weight"),
+    "positional_embedding": rename(TEXT_PLACES),
+    "text_projection": transpose("text_projection.weight"),
+    **pairs({"ln_final": "text_model.final_layer_norm"}),
+    **layer("transformer.resblocks.{}", "text_model.encoder.layers.{}"),
+}
+TABLE: Table = {
+    "temp": rename("temperature"),
+    "vision_encoder.temporal_positional_embedding": Become((TIMES,), lambda table: (table[0],)),
+    **{f"vision_encoder.{name}": action for name, action in VISION.items()},
+    **{f"text_encoder.{name}": action for name, action in TEXT.items()},
+}
+
+
+def recognises(state_dict: Mapping[str, torch.Tensor]) -> bool:
+    """Whether the tensors are those of a ViCLIP model."""
+    towers = {name.split(".")[0] for name in state_dict}
+    ours = ("vision_encoder.class_embedding", "vision_encoder.conv1.weight", "vision_encoder.positional_embedding")
+    return {"vision_encoder", "text_encoder"} <= towers and any(name in state_dict for name in ours)
+
+
+def normalize(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors under the released names, which all files have."""
+    return dict(state_dict)
+
+
+def table_for(state_dict: Mapping[str, torch.Tensor]) -> Table:
+    """The key table."""
+    return TABLE
+
+
+def model_class(state_dict: Mapping[str, torch.Tensor]) -> type:
+    """The Auto class that the file's model belongs to."""
+    return AutoModel
+
+
+def choose_head(state_dict: Mapping[str, torch.Tensor], head: str) -> tuple[dict[str, torch.Tensor], list[str]]:
+    """Refuse to choose classes: the model is told them when it is asked.
+
+    Raises:
+        CheckpointError: always.
+    """
+    raise CheckpointError("A ViCLIP model has no classification head: leave out --head.")
+
+
+def known_head(state_dict: Mapping[str, torch.Tensor], rows: list[dict[str, Any]]) -> None:
+    """No data set: there is no classification head."""
+
+
+def config_from(state_dict: Mapping[str, torch.Tensor], overrides: Mapping[str, Any]) -> ViCLIPConfig:
+    """Read the sizes from the shapes, and what no shape tells from `overrides` or the released models' habits.
+
+    Args:
+        state_dict: as `normalize` gives it.
+        overrides: values by the names of `ViCLIPConfig`; those inside `vision_config` and `text_config` are laid over
+            the ones found. Heads are taken as 64 wide where it says nothing. `num_frames`, `image_size` and
+            `max_position_embeddings` may differ from the file's: `fit` re-samples the tables.
+
+    Raises:
+        CheckpointError: if a tensor that tells a size is missing, or has another number of axes.
+    """
+    vision, text = tower_sizes(state_dict, "vision_encoder."), text_sizes(state_dict, "text_encoder.")
+    times = shape_of(state_dict, "vision_encoder.temporal_positional_embedding", 3)[1]
+    vision["num_frames"] = times * vision["tubelet_size"]
+    return config_of(vision, text, shape_of(state_dict, "text_encoder.text_projection", 2)[1], overrides)
+
+
+def tower_sizes(state_dict: Mapping[str, torch.Tensor], prefix: str) -> dict[str, int]:
+    """The sizes of a video tower whose names begin with `prefix`; its patch kernel has five axes."""
+    width, channels, tubelet_size, patch_size, _ = shape_of(state_dict, f"{prefix}conv1.weight", 5)
+    positions = shape_of(state_dict, f"{prefix}positional_embedding", 2)[0]
+    return {
+        "hidden_size": width,
+        "intermediate_size": shape_of(state_dict, f"{prefix}transformer.resblocks.0.mlp.c_fc.weight", 2)[0],
+        "num_hidden_layers": count_layers(state_dict, f"{prefix}transformer.resblocks"),
+        "num_channels": channels,
+        "patch_size": patch_size,
+        "tubelet_size": tubelet_size,
+        "image_size": round((positions - 1) ** 0.5) * patch_size,
+    }
+
+
+def text_sizes(state_dict: Mapping[str, torch.Tensor], prefix: str) -> dict[str, int]:
+    """The sizes of a text tower whose names begin with `prefix`."""
+    vocab_size, width = shape_of(state_dict, f"{prefix}token_embedding.weight", 2)
+    return {
+        "vocab_size": vocab_size,
+        "hidden_size": width,
+        "intermediate_size": shape_of(state_dict, f"{prefix}transformer.resblocks.0.mlp.c_fc.weight", 2)[0],
+        "num_hidden_layers": count_layers(state_dict, f"{prefix}transformer.resblocks"),
+        "max_position_embeddings": shape_of(state_dict, f"{prefix}positional_embedding", 2)[0],
+        "bos_token_id": vocab_size - 2,
+        "eos_token_id": vocab_size - 1,
+        "pad_token_id": 0,
+    }
+
+
+def config_of(
+    vision: Mapping[str, Any], text: Mapping[str, Any], projection_dim: int, overrides: Mapping[str, Any]
+) -> ViCLIPConfig:
+    """The sizes found, with what the user says laid over them.
+
+    Raises:
+        CheckpointError: if nothing tells the number of heads.
+    """
+    parts = {
+        "vision_config": {**vision, **overrides.get("vision_config", {})},
+        "text_config": {**text, **overrides.get("text_config", {})},
+    }
+    for sizes in parts.values():
+        fill_heads(sizes, "num_attention_heads", sizes["hidden_size"])
+    return ViCLIPConfig(**{"projection_dim": projection_dim, **overrides, **parts})
+
+
+def fit(converted: Mapping[str, torch.Tensor], config: ViCLIPConfig) -> dict[str, torch.Tensor]:
+    """Re-sample the position tables of a file for a model of other lengths.
+
+    Times and text positions as the training code's loader does (linearly to more, the first ones of more than
+    needed); places in a frame bicubically, as its start from CLIP does.
+    """
+    vision, fitted = config.vision_config, dict(converted)
+    lengths = {
+        TIMES: vision.num_frames // vision.tubelet_size,
+        TEXT_PLACES: config.text_config.max_position_embeddings,
+    }
+    for name, length in lengths.items():
+        if length < 1:
+            raise ValueError(f"A table of {length} positions makes no model; frames and tokens count from 1.")
+        if name in fitted and fitted[name].ndim == 2 and fitted[name].shape[0] != length:
+            fitted[name] = resample_position_rows(fitted[name], length)
+    table, side = fitted.get(PLACES), vision.image_size // vision.patch_size
+    if table is not None and table.ndim == 2 and table.shape[0] != 1 + side**2:
+        fitted[PLACES] = torch.cat([table[:1], resample_position_grid(table[1:], side, side)])
+    return fitted
+
+
+# How a released checkpoint's pixels are made, by name; the first is what conversion saves.
+
+
+def training_pixels(config: ViCLIPConfig) -> InternVideoVideoProcessor:
+    """The evaluation of the training code, which the published scores are of: the middle frame of every eighth of a
+    video, the whole frame squeezed to a square, bicubically."""
+    return _video_processor(config, sampler="viclip_middle", resize_method="torchvision_bicubic")
+
+
+def demo_pixels(config: ViCLIPConfig) -> InternVideoVideoProcessor:
+    """The inference package's `frames2tensor`: every `length // 8`-th frame from the first, squeezed by OpenCV's
+    bilinear. Arrays of frames are taken as BGR, which OpenCV reads; files are read in the right order anyway."""
+    return _video_processor(config, sampler="viclip_stride", resize_method="cv2_linear", input_channel_order="bgr")
+
+
+PROCESSORS: dict[str, Callable[[ViCLIPConfig], InternVideoVideoProcessor]] = {
+    "training": training_pixels,
+    "demo": demo_pixels,
+}
+
+
+def _video_processor(config: ViCLIPConfig, **options: Any) -> InternVideoVideoProcessor:
+    size = config.vision_config.image_size
+    return InternVideoVideoProcessor(
+        num_frames=config.vision_config.num_frames,
+        size={"height": size, "width": size},
+        do_center_crop=False,
+        # Not CLIP's statistics, although the weights come from CLIP.
+        image_mean=IMAGENET_MEAN,
+        image_std=IMAGENET_STD,
+        **options,
+    )
+
+
+def build_processor(config: ViCLIPConfig, name: str = "training") -> InternVideoProcessor:
+    """A processor of video and text, at the model's own frame count, size and text length.
+
+    Args:
+        name: whose pixels it makes, a name in `PROCESSORS`.
+    """
+    tokenizer = build_clip_tokenizer(config.text_config.max_position_embeddings)
+    return InternVideoProcessor(PROCESSORS[name](config), tokenizer)

@@ -1,0 +1,66 @@
+"""Making the fused model's folder out of those of two classifiers."""
+
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import ModelCard, ModelCardData
+
+from internvideo_hf.checkpoints.saving import check_replaceable
+from internvideo_hf.models.internvideo.modeling_internvideo import InternVideoForVideoClassification
+from internvideo_hf.processing.fused_video_processing import InternVideoFusedVideoProcessor
+from internvideo_hf.utils.files import atomic_directory
+
+
+def fuse_encoders(
+    internvideo_mae: str | Path,
+    uniformerv2: str | Path,
+    output_dir: str | Path,
+    *,
+    adapters_only: bool = False,
+    overwrite: bool = False,
+    **settings: Any,
+) -> InternVideoForVideoClassification:
+    """Put a masked and a multimodal classifier together: model, processor of both, and card.
+
+    The model's score is the mean of both, until training (recipe internvideo/cma_k400) lets them exchange what they
+    see.
+
+    Args:
+        internvideo_mae, uniformerv2: folders of classifiers of the same classes, or names on the Hub.
+        output_dir: the folder to write; it appears whole or not at all.
+        adapters_only: write only what is trained, and refer to the two folders for the rest.
+        overwrite: replace the folder if it is there.
+        settings: fields of `InternVideoConfig`.
+
+    Raises:
+        ValueError: if the two do not fit each other.
+        FileExistsError: if the folder is there already.
+    """
+    output_dir = Path(output_dir)
+    check_replaceable(output_dir, overwrite)
+    for folder in (internvideo_mae, uniformerv2):
+        if Path(folder).is_dir() and Path(folder).resolve() == output_dir.resolve():
+            raise FileExistsError(f"{output_dir} holds one of the encoders. Choose another folder.")
+    model = InternVideoForVideoClassification.from_encoders(internvideo_mae, uniformerv2, **settings)
+    processor = InternVideoFusedVideoProcessor.from_encoders(internvideo_mae, uniformerv2)
+    with atomic_directory(output_dir) as folder:
+        model.save_pretrained(folder, adapters_only=adapters_only)
+        processor.save_pretrained(folder)
+        _card(model, adapters_only).save(folder / "README.md")
+    return model
+
+
+def _card(model: InternVideoForVideoClassification, adapters_only: bool) -> ModelCard:
+    data = ModelCardData(
+        library_name="transformers",
+        tags=["internvideo_hf", "video", "internvideo"],
+        pipeline_tag="video-classification",
+        license="other",
+    )
+    mae, uniformerv2 = (Path(model.config.encoders[name]).name for name in ("internvideo_mae", "uniformerv2"))
+    held = "It refers to both and holds none of their frozen weights." if adapters_only else "It holds both."
+    return ModelCard(
+        f"---\n{data.to_yaml()}\n---\n\n# InternVideo of {mae} and {uniformerv2}\n\n"
+        f"A masked and a multimodal encoder with cross-model attention (arXiv 2212.03191, section 3.3), not trained "
+        f"yet: its score is the mean of theirs. {held}\n\nThe licences are those of the two models.\n"
+    )

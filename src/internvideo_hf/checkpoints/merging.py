@@ -1,0 +1,214 @@
+"""Averages of models, tensor by tensor: WiSE-FT (arXiv 2109.01903), as the released evaluations do it."""
+
+import json
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
+
+from internvideo_hf.checkpoints.errors import CheckpointError
+from internvideo_hf.checkpoints.saving import check_replaceable, save_safetensors
+from internvideo_hf.utils.files import atomic_directory
+
+# Files of a model's folder that say how it is used, and not what it has learned or how far its training went.
+DESCRIBING = (".json", ".txt", ".md", ".jinja", ".model")
+NOT_DESCRIBING = (SAFE_WEIGHTS_INDEX_NAME, "pytorch_model.bin.index.json", "trainer_state.json")
+
+_CLIP_ENDS = (
+    "text_model.embeddings.token_embedding.weight",
+    "text_model.embeddings.position_embedding.weight",
+    "text_model.final_layer_norm.*",
+    "text_projection.weight",
+    "vision_model.embeddings.*",
+    "vision_model.pre_layernorm.*",
+)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Which tensors a released evaluation takes the average of; all others are the fine-tuned model's.
+
+    Attributes:
+        family: that it is for.
+        averaged, but_not: patterns of our names, in which `{}` is a number and `*` anything.
+    """
+
+    family: str
+    averaged: tuple[str, ...]
+    but_not: tuple[str, ...] = ()
+
+
+VARIANTS = {
+    # The original's list was written for B/16 and used for L/14 as well, whose upper twelve video layers are therefore
+    # kept. The published zero-shot scores are of that (reference case `cotrain_wiseft`).
+    "internvideo_mm": Variant(
+        "internvideo_mm",
+        (
+            *_CLIP_ENDS,
+            *(f"text_model.encoder.layers.{layer}.*" for layer in range(12)),
+            *(f"vision_model.layers.{layer}.*" for layer in range(12)),
+            "post_layernorm.*",
+            "visual_projection.weight",
+        ),
+    ),
+    # What the model and OpenAI's CLIP call alike: every layer and the temperature, but not the two modules at the end
+    # of the video tower, which have other names there.
+    "retrieval": Variant(
+        "internvideo_mm",
+        (*_CLIP_ENDS, "text_model.encoder.layers.{}.*", "vision_model.layers.{}.*", "logit_scale"),
+    ),
+    # Image CLIP has no temporal table, and what stands there at the start is zero.
+    "viclip": Variant("viclip", ("*",), but_not=("vision_model.embeddings.temporal_embedding",)),
+}
+
+
+def merge_checkpoints(
+    base: str | Path,
+    finetuned: str | Path | Sequence[str | Path],
+    output_dir: str | Path,
+    *,
+    weight: float = 0.5,
+    variant: str | None = None,
+    overwrite: bool = False,
+) -> int:
+    """Write the average of a model and what it became by training: `weight * base + (1 - weight) * finetuned`.
+
+    Everything else of the new folder (configuration, processor) is the fine-tuned model's. The tensors are read,
+    averaged and written one by one.
+
+    Args:
+        base: folder of the model at its start, such as `initialize_from_clip(...).save_pretrained` writes.
+        finetuned: folder of the trained model; of several, the plain mean is taken first.
+        output_dir: the folder to write; it appears whole or not at all.
+        weight: share of the base, 0-1. The published zero-shot scores have 0.5.
+        variant: which tensors are averaged, a name in `VARIANTS`; the family's own by default.
+        overwrite: replace `output_dir` if it holds a model already.
+
+    Returns:
+        How many tensors were averaged; the others are the fine-tuned model's.
+
+    Raises:
+        CheckpointError: if a folder holds no model, or the models are not alike.
+        ValueError: if the weight or the variant has no meaning.
+        FileExistsError: if `output_dir` is in the way.
+    """
+    folders = [Path(finetuned)] if isinstance(finetuned, str | Path) else [Path(folder) for folder in finetuned]
+    base, output_dir = Path(base), Path(output_dir)
+    if not 0 <= weight <= 1:
+        raise ValueError(f"weight={weight} is no share of the base; give a number from 0 to 1.")
+    if not folders:
+        raise ValueError("Give the folder of one fine-tuned model or more.")
+    _check_output(output_dir, [base, *folders], overwrite)
+    configs = {folder: _config(folder) for folder in (base, *folders)}
+    family = configs[base].get("model_type")
+    variant = variant or family
+    if variant not in VARIANTS:
+        raise ValueError(f"No released average is known for {variant!r}, expected one of {', '.join(VARIANTS)}.")
+    for folder, config in configs.items():
+        if config.get("model_type") != VARIANTS[variant].family:
+            raise CheckpointError(
+                f"{folder} holds a model of the family {config.get('model_type')}, and the average {variant!r} is one "
+                f"of {VARIANTS[variant].family}. Give models of one family."
+            )
+    start, *trained = [_tensors(folder) for folder in (base, *folders)]
+    for folder, tensors in zip(folders, trained, strict=True):
+        _check_alike(base, start, folder, tensors)
+    averaged = {name for name in start if is_averaged(name, variant)}
+
+    def average(name: str) -> torch.Tensor:
+        return merge_tensors(start[name] if name in averaged else None, [model[name] for model in trained], weight)
+
+    dtype = next(tensor.dtype for tensor in trained[0].values() if tensor.is_floating_point())
+    with atomic_directory(output_dir) as folder:
+        for file in folders[0].iterdir():
+            if file.is_file() and file.suffix in DESCRIBING and file.name not in NOT_DESCRIBING:
+                shutil.copy(file, folder / file.name)
+        with (folder / "README.md").open("a", encoding="utf-8") as card:
+            sources = ", ".join(f"`{one.name}`" for one in folders)
+            card.write(
+                f"\n## Average\n\n{weight} `{base.name}` + {1 - weight} {sources} in {len(averaged)} tensors "
+                f"({variant}), {len(start) - len(averaged)} tensors of the latter alone.\n"
+            )
+        save_safetensors(trained[0], folder / SAFE_WEIGHTS_NAME, dtype, compute=average)
+    return len(averaged)
+
+
+def is_averaged(name: str, variant: str) -> bool:
+    """Whether a released average takes a tensor of our name from both models."""
+    rule = VARIANTS[variant]
+    return any(_matches(pattern, name) for pattern in rule.averaged) and not any(
+        _matches(pattern, name) for pattern in rule.but_not
+    )
+
+
+def _matches(pattern: str, name: str) -> bool:
+    return bool(re.fullmatch(re.escape(pattern).replace(r"\{\}", r"\d+").replace(r"\*", ".+"), name))
+
+
+def merge_tensors(base: torch.Tensor | None, finetuned: Sequence[torch.Tensor], weight: float) -> torch.Tensor:
+    """The mean of fine-tuned tensors, mixed with that of the base, in float32; whole numbers are the first model's.
+
+    Args:
+        base: None where the base has no say.
+        finetuned: of one shape, one or more.
+        weight: share of the base, 0-1.
+    """
+    if not finetuned[0].is_floating_point():
+        return finetuned[0]
+    mean = torch.stack([tensor.float() for tensor in finetuned]).mean(dim=0) if len(finetuned) > 1 else finetuned[0]
+    return mean if base is None else weight * base.float() + (1 - weight) * mean.float()
+
+
+def _check_output(output_dir: Path, sources: Sequence[Path], overwrite: bool) -> None:
+    for source in sources:
+        if source.resolve().is_relative_to(output_dir.resolve()):
+            raise FileExistsError(
+                f"{output_dir} is or holds {source}, which is to be averaged. Choose another folder."
+            )
+    check_replaceable(output_dir, overwrite)
+
+
+def _config(folder: Path) -> dict:
+    try:
+        return json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise CheckpointError(
+            f"{folder} holds no config.json. Give the folder that `internvideo convert` or save_pretrained wrote."
+        ) from error
+    except ValueError as error:
+        raise CheckpointError(f"{folder}/config.json is damaged: {error}. Convert the model again.") from error
+
+
+def _tensors(folder: Path) -> dict[str, torch.Tensor]:
+    """The mapped weights of a model's folder, in one file or several."""
+    files = [SAFE_WEIGHTS_NAME]
+    if (index := folder / SAFE_WEIGHTS_INDEX_NAME).is_file():
+        files = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    tensors = {}
+    for file in files:
+        if not (folder / file).is_file():
+            raise CheckpointError(f"{folder} lacks {file}. Convert or download the model again.")
+        try:
+            tensors |= load_file(folder / file)
+        except SafetensorError as error:
+            raise CheckpointError(f"{folder / file} is damaged: {error}. Convert the model again.") from error
+    return tensors
+
+
+def _check_alike(
+    base: Path, start: Mapping[str, torch.Tensor], folder: Path, tensors: Mapping[str, torch.Tensor]
+) -> None:
+    if surplus := sorted(set(start) ^ set(tensors)):
+        raise CheckpointError(f"{base} and {folder} differ in which tensors they hold: {', '.join(surplus[:4])}, ...")
+    for name, tensor in tensors.items():
+        if tensor.shape != start[name].shape:
+            raise CheckpointError(
+                f"{name} has the shape {tuple(start[name].shape)} in {base} and {tuple(tensor.shape)} in {folder}. "
+                "Only models of one size have an average; re-sample position tables when converting."
+            )

@@ -1,0 +1,33 @@
+"""The released checkpoints, as rows of `released.json`."""
+
+import json
+from functools import cache
+from importlib import resources
+from pathlib import PurePosixPath
+from typing import Any
+
+
+@cache
+def released() -> tuple[dict[str, Any], ...]:
+    """All rows: name, file, address, family, config (what shapes do not tell), labels, licence, manifest, note.
+
+    `evaluation`, where it is known, is the published test: data set, frames and pixels of a clip, clips and crops of a
+    video, and top-1 accuracy in percent (None where none was published).
+    """
+    text = resources.files("internvideo_hf.checkpoints").joinpath("released.json").read_text(encoding="utf-8")
+    return tuple(json.loads(text))
+
+
+def rows_of_file(file_name: str, family: str) -> list[dict[str, Any]]:
+    """The rows of a family whose released file has this name; several fine-tunes share theirs."""
+    return [row for row in released() if row["family"] == family and PurePosixPath(row["file"]).name == file_name]
+
+
+def published(row: dict[str, Any]) -> str | None:
+    """The published test of a row in words; None where nothing is known of it."""
+    test = row["evaluation"]
+    if test is None:
+        return None
+    score = "no published score" if test["top1"] is None else f"top-1 {test['top1']}"
+    views = f"{test['num_clips']} x {test['num_crops']} views of {test['num_frames']} frames at {test['image_size']}"
+    return f"{score} on {test['data_set']}, {views} pixels"

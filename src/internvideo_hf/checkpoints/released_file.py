@@ -1,0 +1,100 @@
+"""Reading a released file without running any of its code."""
+
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from internvideo_hf.checkpoints.errors import CheckpointError
+
+# Where training scripts put the weights, in the order in which they are looked for.
+WRAPPERS = ("state_dict", "model", "module", "model_state")
+# What data-parallel training and torch.compile write before every name.
+PREFIXES = ("module.", "_orig_mod.")
+
+
+def load_state_dict(path: str | Path, trust_pickle: bool = False) -> dict[str, torch.Tensor]:
+    """Read the tensors of a checkpoint file, memory-mapped where its format allows.
+
+    Args:
+        path: a `.safetensors` file, or anything that `torch.save` wrote: a bare state dict, or one inside
+            `state_dict`, `model`, `module` or `model_state`. Entries that are no tensors are left out.
+        trust_pickle: unpickle without restrictions, which runs whatever code the file holds.
+
+    Raises:
+        CheckpointError: if the file is missing, damaged, holds no tensors, or needs more than plain tensors and
+            numbers and is not trusted.
+    """
+    path = Path(path)
+    if not path.is_file():
+        what = "is a directory" if path.is_dir() else "does not exist"
+        raise CheckpointError(f"{path} {what}. Give the path of a checkpoint file.")
+    content = _load_safetensors(path) if path.suffix == ".safetensors" else _load_pickle(path, trust_pickle)
+    return _unwrap(content, path)
+
+
+def _load_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is not a whole safetensors file: {error}. Download it again.") from error
+
+
+def _load_pickle(path: Path, trust_pickle: bool) -> Any:
+    if path.stat().st_size == 0:
+        raise CheckpointError(f"{path} is empty. Download it again.")
+    # Only the zip format, PyTorch's own since 1.6, can be mapped.
+    with path.open("rb") as file:
+        mmap = file.read(4) == b"PK\x03\x04"
+    try:
+        return torch.load(path, map_location="cpu", weights_only=not trust_pickle, mmap=mmap)
+    except pickle.UnpicklingError as error:
+        blocked = _blocked_globals(path, error)
+        if trust_pickle or not blocked:
+            raise CheckpointError(
+                f"{path} is not a checkpoint that PyTorch wrote, or it is damaged. Download it again."
+            ) from error
+        raise CheckpointError(
+            f"{path} asks for {', '.join(blocked)} to be run while it loads, and was refused. If you trust whoever "
+            "made the file, pass --trust-pickle (trust_pickle=True): its code will run with your rights."
+        ) from error
+    except ImportError as error:
+        raise CheckpointError(f"{path} holds objects of a package that is not installed: {error}.") from error
+    except Exception as error:  # bytes that are no pickle fail in as many ways as there are instructions
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if "TorchScript" in str(error):
+            raise CheckpointError(
+                f"{path} is a TorchScript archive, which holds code beside its weights, and was refused. Use the same "
+                "model from the Hub (`CLIPModel.from_pretrained`), or save its state_dict() by torch.save."
+            ) from error
+        raise CheckpointError(f"{path} is damaged or cut off: {reason}. Download it again.") from error
+
+
+def _blocked_globals(path: Path, error: pickle.UnpicklingError) -> list[str]:
+    try:
+        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    except Exception:
+        # Only the zip format can be listed; of others the refusal names the first.
+        return re.findall(r"GLOBAL ([\w.]+)", str(error))
+
+
+def _unwrap(content: Any, path: Path) -> dict[str, torch.Tensor]:
+    for wrapper in WRAPPERS:
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+            break
+    tensors = {}
+    if isinstance(content, dict):
+        tensors = {str(name): value.detach() for name, value in content.items() if isinstance(value, torch.Tensor)}
+    if not tensors:
+        raise CheckpointError(
+            f"{path} holds no tensors by name, neither bare nor inside {', '.join(WRAPPERS)}. "
+            "Is it the model's file, and not the optimizer's?"
+        )
+    while prefix := next((prefix for prefix in PREFIXES if all(name.startswith(prefix) for name in tensors)), None):
+        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    return tensors

@@ -1,0 +1,276 @@
+"""Encodes videos anew for training: a small picture, and keyframes close together, so that frames are soon reached."""
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+
+import av
+import numpy as np
+
+from internvideo_hf.data.executors.processes import each
+from internvideo_hf.video.errors import VideoDecodeError
+from internvideo_hf.video.reader import VideoReader
+from internvideo_hf.video.sources import check_path, is_url
+
+_MARK = "internvideo shrink "  # before the settings, in the comment of a file that we wrote
+_RATE = 25  # frames a second, where the file says nothing
+_CLOCK = Fraction(1, 90_000)  # seconds of a tick, of cuts
+_UNFINISHED = ".unfinished-"  # before the number of the process that writes, and the name of the file
+
+
+@dataclass(frozen=True)
+class ShrinkSettings:
+    """How a video is encoded: H.264 in MP4, 4:2:0, no sound.
+
+    Args:
+        short_side: Pixels of the shorter side, even. A smaller video keeps its size; nothing is enlarged.
+        keyframe_interval: Frames from a keyframe to the next, at least 1.
+        quality: x264's constant rate factor, 0 (no loss) to 51.
+
+    Raises:
+        ValueError: If a number is out of range.
+    """
+
+    short_side: int = 320
+    keyframe_interval: int = 12
+    quality: int = 23
+
+    def __post_init__(self) -> None:
+        if self.short_side < 16 or self.short_side % 2 or self.keyframe_interval < 1 or not 0 <= self.quality <= 51:
+            raise ValueError(
+                f"got {self}, expected an even short side of at least 16 pixels, a keyframe interval of at least 1 "
+                "frame, and a quality from 0 to 51"
+            )
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of the small video for those of the large one, both even as 4:2:0 needs them."""
+        scale = min(self.short_side / min(height, width), 1.0)
+        even_height, even_width = (max(2 * round(side * scale / 2), 2) for side in (height, width))
+        return even_height, even_width
+
+
+def shrink_video(source: str | Path, target: str | Path, settings: ShrinkSettings) -> bool:
+    """Encodes one video. Frames keep their number and their times; the rotation that the file asks for is applied.
+
+    Args:
+        source: A video file.
+        target: The file to write, which appears whole or not at all.
+        settings: How.
+
+    Returns:
+        Whether there was anything to do: False if `target` is there, made with these settings.
+
+    Raises:
+        VideoDecodeError: If the video cannot be read to its end.
+        FileExistsError: If `target` is something else.
+        OSError: If it cannot be written.
+    """
+    target, comment = Path(target), _MARK + json.dumps(asdict(settings), sort_keys=True)
+    if target.exists():
+        if _comment_of(target) == comment:
+            return False
+        raise FileExistsError(f"{target} was not made with these settings. Choose another folder, or delete it.")
+    if is_url(source):
+        raise VideoDecodeError(str(source), "it is an address", "Download it first.")
+    source = check_path(str(source))
+    if source.is_dir():
+        raise VideoDecodeError(str(source), "it is a folder", "Frame files can be read as fast as they are.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # One name for each process, because two of them may be given the same work.
+    unfinished = target.with_name(f"{_UNFINISHED}{os.getpid()}-{target.name}")
+    try:
+        with VideoReader(source, backend="pyav") as reader:
+            # Also the best words for a file that is no video.
+            wanted, seconds = reader.num_frames, reader.seconds
+        written = _encode(source, unfinished, settings, comment, seconds)
+        if written != wanted:
+            raise VideoDecodeError(
+                str(source), f"{written} of its {wanted} frames could be decoded", "Download or copy it again."
+            )
+        unfinished.replace(target)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return True
+
+
+def cut_video(reader: VideoReader, target: str | Path, frames: range, settings: ShrinkSettings) -> None:
+    """Encodes some frames of a video, as a video that begins at 0 and that browsers play. They keep their distances.
+
+    Args:
+        reader: Of the video; of a long one, one of `backend="pyav"`, which decodes each frame once.
+        target: The file to write, which appears whole or not at all.
+        frames: Numbers of frames that follow each other, at least one.
+        settings: How.
+
+    Raises:
+        VideoDecodeError: If a frame cannot be decoded.
+        OSError: If the file cannot be written.
+    """
+    target = Path(target)
+    size = settings.size(reader.height, reader.width)
+    rate = Fraction(reader.fps or _RATE).limit_denominator(1001)
+    times = np.arange(reader.num_frames) / float(rate) if reader.seconds is None else reader.seconds
+    unfinished = target.with_name(f"{_UNFINISHED}{os.getpid()}-{target.name}")
+    blocks = reader.blocks(1, frames.start)  # nothing behind the last one is touched, which may be damaged
+    try:
+        # The table of frames at the front, so that a browser plays what has come.
+        with av.open(str(unfinished), "w", format="mp4", options={"movflags": "faststart"}) as writing:
+            encoder = _encoder(writing, rate, _CLOCK, size, settings)
+            for number, (pixels,) in zip(frames, blocks, strict=False):
+                frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+                frame = frame.reformat(size[1], size[0], format="yuv420p", interpolation="BICUBIC")
+                frame.pts, frame.time_base = round((times[number] - times[frames.start]) / _CLOCK), _CLOCK
+                writing.mux(encoder.encode(frame))
+            writing.mux(encoder.encode(None))
+        unfinished.replace(target)
+    except av.FFmpegError as error:
+        raise OSError(f"{target} cannot be written ({error}).") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _comment_of(path: Path) -> str | None:
+    try:
+        with av.open(str(path)) as container:
+            return container.metadata.get("comment")
+    except (av.FFmpegError, OSError):
+        return None
+
+
+def _encode(source: Path, target: Path, settings: ShrinkSettings, comment: str, seconds: np.ndarray | None) -> int:
+    """Returns the number of frames written; `seconds` are their times, None for equal distances."""
+    count = 0
+    try:
+        with av.open(str(source)) as reading, av.open(str(target), "w", format="mp4") as writing:
+            stream = reading.streams.best("video")
+            stream.thread_type, stream.codec_context.thread_count = "AUTO", 1  # the processes share the cores
+            writing.metadata["comment"] = comment
+            encoder = None
+            for frame in reading.decode(stream):
+                frame = _upright(frame)
+                if encoder is None:
+                    size = settings.size(frame.height, frame.width)
+                    rate = stream.average_rate or _RATE
+                    # The source's own clock, so that frames at uneven distances keep them.
+                    encoder = _encoder(writing, rate, stream.time_base, size, settings)
+                small = frame.reformat(size[1], size[0], format="yuv420p", interpolation="BICUBIC")
+                # Not the decoder's own times: those of AVI files with B-frames are out of order.
+                known = seconds is not None and count < len(seconds)
+                time = seconds[count] if known else count / float(stream.average_rate or _RATE)
+                small.pts, small.time_base = round(time / stream.time_base), stream.time_base
+                small.pict_type = 0  # the encoder decides, or the old keyframes would stay
+                writing.mux(encoder.encode(small))
+                count += 1
+            if encoder is not None:
+                writing.mux(encoder.encode(None))
+    except av.FFmpegError as error:
+        raise VideoDecodeError(
+            str(source), f"encoding it again stopped after {count} frames ({error})", "Download or copy it again."
+        ) from error
+    return count
+
+
+def _upright(frame: av.VideoFrame) -> av.VideoFrame:
+    turns = round(frame.rotation / 90) % 4
+    if turns == 0:
+        return frame
+    pixels = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
+    return av.VideoFrame.from_ndarray(pixels, format="rgb24")
+
+
+def _encoder(writing, rate: Fraction | int, clock: Fraction, size: tuple[int, int], settings: ShrinkSettings):
+    encoder = writing.add_stream("libx264", rate=rate)
+    encoder.height, encoder.width = size
+    encoder.pix_fmt = "yuv420p"
+    encoder.codec_context.time_base = clock
+    encoder.codec_context.gop_size = settings.keyframe_interval
+    encoder.codec_context.thread_count = 1
+    encoder.options = {"crf": str(settings.quality), "preset": "veryfast", "x264-params": "scenecut=0:open-gop=0"}
+    return encoder
+
+
+def targets_of(videos: Sequence[str], folder: str | Path, root: str | Path | None = None) -> dict[str, Path]:
+    """Where each video goes: the same path below `folder` as below `root`, with the ending .mp4.
+
+    Args:
+        videos: Files.
+        folder: Where the small videos go.
+        root: A folder above all of them; where None, the lowest that there is.
+
+    Raises:
+        ValueError: If two videos would go to one file, one to its own place, or one is not below `root`.
+    """
+    folder, paths = Path(folder), [os.path.abspath(video) for video in videos]
+    top = os.path.commonpath([os.path.dirname(path) for path in paths]) if root is None else os.path.abspath(root)
+    targets: dict[str, Path] = {}
+    taken: dict[Path, str] = {}
+    for video, path in zip(videos, paths, strict=True):
+        below = os.path.relpath(path, top)
+        if below.startswith(os.pardir):
+            raise ValueError(f"{video} is not below {top}, so it has no place in {folder}. Shrink it by itself.")
+        target = folder / Path(below).with_suffix(".mp4")
+        if target in taken:
+            raise ValueError(f"{taken[target]} and {video} would both go to {target}: shrink them one by one.")
+        if os.path.abspath(target) == path:
+            raise ValueError(f"{video} would be replaced by its small copy. Name another folder.")
+        targets[video], taken[target] = target, video
+    return targets
+
+
+def _clear_away(folders: set[Path]) -> None:
+    """Delete what killed processes of this machine left behind."""
+    for folder in folders:
+        for file in folder.glob(f"{_UNFINISHED}*-*"):
+            process = file.name.removeprefix(_UNFINISHED).partition("-")[0]
+            if process.isdecimal() and not _is_running(int(process)):
+                file.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass  # somebody else's
+    return True
+
+
+def shrink(
+    targets: Mapping[str, Path],
+    settings: ShrinkSettings,
+    *,
+    jobs: int = 1,
+    on_done: Callable[[], object] = lambda: None,
+) -> tuple[int, list[str]]:
+    """Encodes videos, but for those that are done. After a kill, the same call goes on.
+
+    Args:
+        targets: Video -> the file to write, see `targets_of`.
+        settings: How.
+        jobs: Processes.
+        on_done: Is called after each video.
+
+    Returns:
+        How many were there already, and what was wrong with those that failed.
+
+    Raises:
+        ValueError: If `jobs` is below 1.
+    """
+    _clear_away({target.parent for target in targets.values()})
+    already, failures = 0, []
+    task = partial(_shrink_pair, settings=settings)
+    for pair, result in each(task, list(targets.items()), jobs, name_of=lambda pair: pair[0]):
+        if isinstance(result, Exception):
+            failures.append(str(result) if pair[0] in str(result) else f"{pair[0]}: {result}")
+        already += result is False
+        on_done()
+    return already, failures
+
+
+def _shrink_pair(pair: tuple[str, Path], settings: ShrinkSettings) -> bool:
+    return shrink_video(*pair, settings)

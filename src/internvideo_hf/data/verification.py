@@ -1,0 +1,96 @@
+"""Finds the files that a training could not read, before it starts."""
+
+import contextlib
+import json
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import av
+
+from internvideo_hf.data.executors.processes import each
+from internvideo_hf.video.errors import VideoDecodeError
+from internvideo_hf.video.reader import VideoReader
+from internvideo_hf.video.sources import is_url
+
+_BLOCK = 32  # frames decoded at a time
+_TRUE_SHARE = 0.9  # headers count frames that an edit hides, so a few less than promised are no damage
+
+
+def examine(video: str, *, whole: bool = False) -> int:
+    """Reads the first, the middle and the last frame of a video, or all of it.
+
+    Args:
+        video: A file, a folder of frames or an address.
+        whole: Decode every frame.
+
+    Returns:
+        The number of frames.
+
+    Raises:
+        VideoDecodeError: If a frame cannot be read, or the file holds less than nine tenths of the frames that its
+            header promises, as an interrupted download does.
+    """
+    with VideoReader(video, backend="pyav") as reader:
+        count, promised = reader.num_frames, _promised_frames(video)
+        if count < _TRUE_SHARE * promised:
+            raise VideoDecodeError(
+                video, f"the header promises {promised} frames, {count} are there", "Download or copy it again."
+            )
+        if whole:
+            for _ in reader.blocks(_BLOCK):
+                pass
+        else:
+            reader.read(sorted({0, count // 2, count - 1}))
+        return count
+
+
+def _promised_frames(video: str) -> int:
+    """What the header says; 0 where it says nothing."""
+    if is_url(video) or not Path(video).is_file():
+        return 0
+    # What is wrong with a file is said by the reader; some formats of images are no videos here.
+    with contextlib.suppress(av.FFmpegError), av.open(str(Path(video).absolute())) as container:
+        stream = container.streams.best("video")
+        return 0 if stream is None else stream.frames
+    return 0
+
+
+def scan(
+    videos: Sequence[str], *, jobs: int = 1, whole: bool = False, on_done: Callable[[], object] = lambda: None
+) -> list[VideoDecodeError]:
+    """Examines videos, and returns what is wrong with the bad ones.
+
+    Args:
+        videos: Files, folders of frames, addresses.
+        jobs: Processes. With more than one, a file that kills its decoder is one of the bad ones.
+        whole: Decode every frame: slow, and finds damage anywhere. Pixels that are damaged in a way that the codec
+            does not notice are found by nothing.
+        on_done: Is called after each video.
+
+    Returns:
+        An error for each bad video, in the order of `videos`.
+
+    Raises:
+        ValueError: If `jobs` is below 1.
+    """
+    errors = {}
+    for video, result in each(partial(examine, whole=whole), videos, jobs):
+        if isinstance(result, VideoDecodeError):
+            errors[video] = result
+        elif isinstance(result, Exception):
+            errors[video] = VideoDecodeError(video, f"it cannot be examined ({result})", "Check the file.")
+        on_done()
+    return [errors[video] for video in videos if video in errors]
+
+
+def write_report(path: str | Path, checked: int, bad: Sequence[VideoDecodeError]) -> None:
+    """Writes what a scan found as JSON: `checked`, and of each bad video `video`, `cause` and `advice`."""
+    found = [{"video": error.source, "cause": error.cause, "advice": error.advice} for error in bad]
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".unfinished-{path.name}")
+    unfinished.write_text(
+        json.dumps({"checked": checked, "bad": found}, indent=1, ensure_ascii=False), encoding="utf-8"
+    )
+    unfinished.replace(path)

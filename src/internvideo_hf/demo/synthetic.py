@@ -1,0 +1,722 @@
+"""A data set that is drawn rather than filmed: coloured shapes that act over textured backgrounds, with sentences.
+
+It shows on a laptop what training does: a model must see colour, background, size, and, over time, the action.
+
+No single frame tells the action, by construction. The world is a torus of `WIDTH` pixels: what leaves on one side
+enters on the other, and every background is periodic. Start position, start angle and place in the range of sizes are
+drawn alike for every action, and no action changes how they are distributed at a later frame: moving, turning,
+circling and swinging keep a uniform distribution uniform, and growing and shrinking run through the range of sizes in
+a circle, so that they jump back once at its end.
+
+Splits are made by composition, from the places s, c and a of shape, colour and action in their lists. `hard` has the
+shape-colour pairs with s = c, which no other split has. Else the remainder of s + c + a by six says: 0 is `test`, 1 is
+`val`, the others are `train`. So no shape-colour-action triple of `test` is in `train`, but each of its pairs is.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from internvideo_hf.data.executors.processes import each
+from internvideo_hf.utils.names import lookup
+
+WIDTH = 128
+"""Pixels of a side of a frame."""
+NUM_FRAMES = 32
+"""Frames of a clip."""
+RATE = 16
+"""Frames a second."""
+SPLITS = ("train", "val", "test", "hard")
+"""In the order of their files; see the module for what is in which."""
+SETTINGS = "settings.json"
+"""What a folder with the data set was made with; no other folder has it."""
+ATTRIBUTES_LIST = "attributes.jsonl"
+"""What each clip shows: a line for each, with the fields of `Clip`."""
+
+_CONSTRUCTION = 2  # to be counted up when clips come to look different, or their sentences to read differently
+_UNFINISHED = ".unfinished-"  # before the name of a file that is being written
+_CLIPS = 4000
+_HELD_OUT = 20  # clips of an action in each held-out split, beside `_CLIPS` clips for training
+_POSE, _SCENE, _WORDS, _ORDER = range(4)  # what is drawn apart, so that none depends on how much another draws
+_TIMES = np.arange(NUM_FRAMES)
+
+
+# ---- what there is to see -------------------------------------------------------------------------------------------
+# Shapes: signed distances to the outline, below 0 inside, of points (x to the right, y down) in units of the
+# circumradius.
+
+
+def _square(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.maximum(abs(x), abs(y)) - 0.707
+
+
+def _triangle(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.maximum(y, 0.866 * abs(x) - 0.5 * y) - 0.5
+
+
+def _heart(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    x, y = abs(x), y - 0.2
+    return np.minimum((x + abs(y)) * 0.707 - 0.56, np.hypot(x - 0.396, y + 0.396) - 0.56)
+
+
+def _moon(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.maximum(np.hypot(x - 0.276, y) - 0.791, 0.594 - np.hypot(x - 0.672, y))
+
+
+def _arrow(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    x = abs(x)
+    head = np.maximum(y, 0.768 * x - 0.64 * y - 0.64)
+    shaft = np.maximum(x - 0.26, abs(y - 0.45) - 0.5)
+    return np.minimum(head, shaft)
+
+
+def _cross(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    x, y = abs(x), abs(y)
+    return np.minimum(np.maximum(x - 0.28, y - 0.96), np.maximum(x - 0.96, y - 0.28))
+
+
+SHAPES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "square": _square,
+    "triangle": _triangle,
+    "heart": _heart,
+    "moon": _moon,
+    "arrow": _arrow,
+    "cross": _cross,
+}
+"""Name -> outline. None looks the same from every side, so that each turn can be seen."""
+
+COLOURS: dict[str, tuple[int, int, int]] = {
+    "red": (222, 42, 42),
+    "green": (38, 170, 60),
+    "blue": (45, 80, 228),
+    "yellow": (238, 216, 45),
+    "purple": (152, 48, 190),
+    "white": (242, 242, 242),
+}
+"""Name -> red, green and blue, 0 to 255."""
+
+
+# Backgrounds: brightness from -1 to 1, of a pixel's angles on the torus.
+
+
+def _edged(wave: np.ndarray) -> np.ndarray:
+    return np.clip(2.5 * wave, -1, 1)
+
+
+def _plain(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.zeros(np.broadcast(x, y).shape)
+
+
+def _striped(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    waves_x, waves_y = rng.choice([(7, 0), (0, 7), (5, 5), (5, -5), (9, 3), (3, -9)])
+    return _edged(np.sin(waves_x * x + waves_y * y))
+
+
+def _checkered(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    waves = rng.choice([3, 4, 5])
+    return _edged(2 * np.sin(waves * x) * np.sin(waves * y))
+
+
+def _dotted(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    waves = rng.choice([7, 8, 9])
+    return _edged(np.cos(waves * x) + np.cos(waves * y) - 1)
+
+
+def _cloudy(rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    # Not a sum of a few waves, which looks like cloth. Periodic, as every discrete spectrum is.
+    frequency = np.hypot(np.fft.fftfreq(WIDTH)[:, None], np.fft.rfftfreq(WIDTH)) * WIDTH
+    spectrum = np.fft.rfft2(rng.standard_normal((WIDTH, WIDTH))) / np.maximum(frequency, 1) ** 1.5
+    spectrum[0, 0] = 0
+    clouds = np.fft.irfft2(spectrum)
+    return np.clip(clouds / (2 * clouds.std()), -1, 1)
+
+
+BACKGROUNDS: dict[str, Callable[[np.random.Generator, np.ndarray, np.ndarray], np.ndarray]] = {
+    "plain": _plain,
+    "striped": _striped,
+    "checkered": _checkered,
+    "dotted": _dotted,
+    "cloudy": _cloudy,
+}
+"""Name -> texture."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """A range of sizes that has a name.
+
+    Args:
+        other_words: What else sentences call it.
+        radii: The least and the greatest circumradius in pixels.
+    """
+
+    other_words: tuple[str, str]
+    radii: tuple[float, float]
+
+
+SIZES: dict[str, Size] = {
+    "small": Size(("little", "tiny"), (13, 17)),
+    "large": Size(("big", "huge"), (22, 30)),
+}
+"""Name -> size. No shape has a size between them."""
+
+
+# ---- what happens ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Change:
+    """What an action adds to the pose that a clip starts from, as numbers or of shape (frames,)."""
+
+    x: np.ndarray | float = 0.0  # pixels
+    y: np.ndarray | float = 0.0
+    angle: np.ndarray | float = 0.0  # radians, clockwise
+    place: np.ndarray | float = 0.0  # in the range of sizes, 0 to 1
+
+
+def _move(rng: np.random.Generator, x: int, y: int) -> _Change:
+    way = rng.uniform(1.5, 2.6) * _TIMES
+    return _Change(x=x * way, y=y * way)
+
+
+def _rotate(rng: np.random.Generator, sign: int) -> _Change:
+    return _Change(angle=sign * np.radians(rng.uniform(5, 8)) * _TIMES)
+
+
+def _change_size(rng: np.random.Generator, sign: int) -> _Change:
+    return _Change(place=sign * rng.uniform(0.6, 0.9) * _TIMES / (NUM_FRAMES - 1))
+
+
+def _circle(rng: np.random.Generator, sign: int) -> _Change:
+    radius, turns, start = rng.uniform(16, 24), rng.uniform(0.9, 1.3), rng.uniform()
+    angle = 2 * np.pi * (start + sign * turns * _TIMES / NUM_FRAMES)
+    return _Change(x=radius * np.cos(angle), y=radius * np.sin(angle))
+
+
+def _swing(rng: np.random.Generator, x: int, y: int) -> _Change:
+    amplitude, periods, start = rng.uniform(13, 20), rng.uniform(1.8, 2.4), rng.uniform()
+    way = amplitude * np.sin(2 * np.pi * (start + periods * _TIMES / NUM_FRAMES))
+    return _Change(x=x * way, y=y * way)
+
+
+@dataclass(frozen=True)
+class Action:
+    """Something that a shape does.
+
+    Args:
+        other_words: What else sentences call it.
+        change: Draws how the pose changes.
+        changes_size: Whether sentences must leave out the size.
+    """
+
+    other_words: tuple[str, str]
+    change: Callable[[np.random.Generator], _Change]
+    changes_size: bool = False
+
+
+ACTIONS: dict[str, Action] = {
+    "moves to the left": Action(("travels left", "slides leftward"), partial(_move, x=-1, y=0)),
+    "moves to the right": Action(("travels right", "slides rightward"), partial(_move, x=1, y=0)),
+    "moves up": Action(("travels upward", "slides up"), partial(_move, x=0, y=-1)),
+    "moves down": Action(("travels downward", "slides down"), partial(_move, x=0, y=1)),
+    "rotates clockwise": Action(("turns clockwise", "spins clockwise"), partial(_rotate, sign=1)),
+    "rotates counterclockwise": Action(
+        ("turns counterclockwise", "spins counterclockwise"), partial(_rotate, sign=-1)
+    ),
+    "grows": Action(("expands", "becomes bigger"), partial(_change_size, sign=1), changes_size=True),
+    "shrinks": Action(("contracts", "becomes smaller"), partial(_change_size, sign=-1), changes_size=True),
+    "circles around clockwise": Action(("orbits clockwise", "goes in a circle clockwise"), partial(_circle, sign=1)),
+    "circles around counterclockwise": Action(
+        ("orbits counterclockwise", "goes in a circle counterclockwise"), partial(_circle, sign=-1)
+    ),
+    "shakes from side to side": Action(("swings left and right", "wobbles sideways"), partial(_swing, x=1, y=0)),
+    "bounces up and down": Action(("hops up and down", "jumps up and down"), partial(_swing, x=0, y=1)),
+}
+"""Name -> action, in the order of the labels."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """What a clip shows. With a seed, this is all that its pixels depend on.
+
+    Args:
+        split: One of `SPLITS`.
+        index: Its number within the split, from 0.
+        shape: Name in `SHAPES`.
+        colour: Name in `COLOURS`.
+        action: Name in `ACTIONS`.
+        background: Name in `BACKGROUNDS`.
+        size: Name in `SIZES`; None where the action changes it.
+
+    Raises:
+        ValueError: If a name is unknown.
+    """
+
+    split: str
+    index: int
+    shape: str
+    colour: str
+    action: str
+    background: str
+    size: str | None
+
+    def __post_init__(self) -> None:
+        lookup(dict.fromkeys(SPLITS), self.split, "split")
+        lookup(SHAPES, self.shape, "shape")
+        lookup(COLOURS, self.colour, "colour")
+        lookup(ACTIONS, self.action, "action")
+        lookup(BACKGROUNDS, self.background, "background")
+        if self.size is not None:
+            lookup(SIZES, self.size, "size")
+
+    @property
+    def video(self) -> str:
+        """The path of its file below the folder of the data set."""
+        return f"{self.split}/{self.index:05d}.mp4"
+
+    @property
+    def label(self) -> int:
+        """The place of its action in `ACTIONS`."""
+        return list(ACTIONS).index(self.action)
+
+
+# ---- which clips there are ------------------------------------------------------------------------------------------
+
+
+def split_of(shape: str, colour: str, action: str) -> str:
+    """Which split a composition belongs to; see the module."""
+    places = [list(table).index(name) for table, name in ((SHAPES, shape), (COLOURS, colour), (ACTIONS, action))]
+    if places[0] == places[1]:
+        return "hard"
+    return {0: "test", 1: "val"}.get(sum(places) % 6, "train")
+
+
+def split_sizes(clips: int = _CLIPS) -> dict[str, int]:
+    """How many clips each split has.
+
+    Args:
+        clips: Clips of `train`, at least one of each action. From 4,000 on, the others have 240 each, which are 20 of
+            each action; with fewer they have fewer in proportion, but at least one of each action.
+
+    Raises:
+        ValueError: If there are too few.
+    """
+    if clips < len(ACTIONS):
+        raise ValueError(f"clips: got {clips}, expected at least {len(ACTIONS)}, one of each action; ask for more")
+    held_out = len(ACTIONS) * min(max(round(clips * _HELD_OUT / _CLIPS), 1), _HELD_OUT)
+    return {split: clips if split == "train" else held_out for split in SPLITS}
+
+
+def clip_at(split: str, index: int, seed: int = 0) -> Clip:
+    """The clip of that number. Every run of numbers has its actions, compositions and looks spread evenly.
+
+    Args:
+        split: One of `SPLITS`.
+        index: From 0.
+        seed: At least 0.
+
+    Raises:
+        ValueError: If the split is unknown, or a number is negative.
+    """
+    lookup(dict.fromkeys(SPLITS), split, "split")
+    if index < 0 or seed < 0:
+        raise ValueError(f"index={index} and seed={seed} must be at least 0.")
+    turn, label = divmod(index, len(ACTIONS))
+    action = list(ACTIONS)[label]
+    pairs = [(s, c) for s in SHAPES for c in COLOURS if split_of(s, c, action) == split]
+    rng = _generator(seed, split, label, _ORDER)
+    first, order = rng.integers(len(BACKGROUNDS) * len(SIZES)), rng.permutation(len(pairs))
+    visit, place = divmod(turn, len(pairs))
+    shape, colour = pairs[order[place]]
+    # Five and two have no common factor: ten visits of a pair show it with every background in every size, and the
+    # held-out splits, which have at most five, hold no sentence twice.
+    look = first + place + visit
+    size = None if ACTIONS[action].changes_size else list(SIZES)[look % len(SIZES)]
+    return Clip(split, index, shape, colour, action, list(BACKGROUNDS)[look % len(BACKGROUNDS)], size)
+
+
+def _generator(seed: int, split: str, number: int, purpose: int) -> np.random.Generator:
+    return np.random.default_rng((seed, SPLITS.index(split), number, purpose))
+
+
+# ---- sentences ------------------------------------------------------------------------------------------------------
+
+_TEMPLATES = (
+    "a {thing} {action} over a {background} background",
+    "on a {background} background a {thing} {action}",
+    "there is a {thing} that {action} and the background is {background}",
+)
+
+
+def _sentence(clip: Clip, template: str, action: str, size: str | None) -> str:
+    thing = " ".join(filter(None, (size, clip.colour, clip.shape)))
+    return template.format(thing=thing, action=action, background=clip.background)
+
+
+def canonical_caption(clip: Clip) -> str:
+    """The sentence for evaluation, such as "a small red heart moves to the left over a dotted background".
+
+    Sentences that differ in the action only: `canonical_caption(dataclasses.replace(clip, action=action))`.
+    """
+    return _sentence(clip, _TEMPLATES[0], clip.action, clip.size)
+
+
+def captions(clip: Clip, seed: int = 0) -> list[str]:
+    """Five different sentences for training: three that tell all, one of shape and action, one of size and background.
+
+    Each kind of sentence, and each word for action and size, comes once in the three. The others are there since a few
+    things tell most clips apart: while they do, a model has no need of the rest, and does not learn it, or forgets.
+    """
+    rng = _generator(seed, clip.split, clip.index, _WORDS)
+    actions = [clip.action, *ACTIONS[clip.action].other_words]
+    sizes = [None] * 3 if clip.size is None else [clip.size, *SIZES[clip.size].other_words]
+    orders = [rng.permutation(3) for _ in range(2)]
+    whole = [
+        _sentence(clip, template, actions[a], sizes[s]) for template, a, s in zip(_TEMPLATES, *orders, strict=True)
+    ]
+    something = " ".join(filter(None, ("something", rng.choice(sizes))))
+    return [*whole, f"the {clip.shape} {rng.choice(actions)}", f"{something} over a {clip.background} background"]
+
+
+# ---- pixels ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Track:
+    """Where a shape is in each frame, apart from the camera's trembling; each of shape (frames,).
+
+    Args:
+        x: Pixels from the left, 0 to `WIDTH`.
+        y: Pixels from the top, 0 to `WIDTH`.
+        angle: Radians clockwise from upright, 0 to 2 pi.
+        radius: Circumradius in pixels.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    angle: np.ndarray
+    radius: np.ndarray
+
+
+def track(clip: Clip, seed: int = 0) -> Track:
+    """Draws where a clip's shape starts, and what its action makes of that."""
+    rng = _generator(seed, clip.split, clip.index, _POSE)
+    x, y = rng.uniform(0, WIDTH, 2)
+    angle, place = rng.uniform(0, 2 * np.pi), rng.uniform()
+    if clip.size is not None:
+        place = (list(SIZES).index(clip.size) + place) / len(SIZES)
+    change = ACTIONS[clip.action].change(rng)
+    still = np.zeros(NUM_FRAMES)
+    number, share = np.divmod((place + change.place + still) % 1 * len(SIZES), 1)
+    least, greatest = np.array([size.radii for size in SIZES.values()])[number.astype(int)].T
+    return Track(
+        x=(x + change.x + still) % WIDTH,
+        y=(y + change.y + still) % WIDTH,
+        angle=(angle + change.angle + still) % (2 * np.pi),
+        radius=least + share * (greatest - least),
+    )
+
+
+def render(clip: Clip, seed: int = 0) -> np.ndarray:
+    """Draws a clip.
+
+    What tells nothing is drawn, too: a camera that trembles, a background that drifts, light and noise.
+
+    Args:
+        clip: What it shows.
+        seed: At least 0.
+
+    Returns:
+        RGB, uint8, shape (frames, height, width, 3).
+    """
+    pose, rng = track(clip, seed), _generator(seed, clip.split, clip.index, _SCENE)
+    camera, start, drift = _tremble(rng), rng.uniform(0, WIDTH, 2), rng.normal(0, 0.35, 2)
+    angles = np.arange(WIDTH) * (2 * np.pi / WIDTH)
+    texture = BACKGROUNDS[clip.background](rng, angles, angles[:, None])
+    texture = rng.uniform(75, 120) + rng.choice([-0.5, 0.5]) * rng.uniform(45, 80) * texture
+    tint = rng.uniform(0.94, 1.06, 3)
+    colour = np.array(COLOURS[clip.colour]) + rng.uniform(-9, 9, 3)
+    gain, noise = rng.uniform(0.85, 1.1), rng.uniform(3, 9)
+
+    texture, tint, colour = (
+        values.astype(np.float32) for values in (texture, gain * tint[:, None, None], gain * colour[:, None, None])
+    )
+    frames = np.empty((NUM_FRAMES, WIDTH, WIDTH, 3), np.uint8)
+    # Not all frames at once, which is slower: they do not fit the processor's cache.
+    for t, frame in enumerate(frames):
+        ground_x, ground_y = start + t * drift + camera[t]
+        x, y = pose.x[t] + camera[t, 0], pose.y[t] + camera[t, 1]
+        cover = _cover(SHAPES[clip.shape], x, y, pose.angle[t], pose.radius[t])
+        pixels = tint * _shifted(texture, ground_x, ground_y)
+        pixels += cover * (colour - pixels)
+        pixels += np.float32(noise) * rng.standard_normal(pixels.shape, dtype=np.float32)
+        frame[:] = np.clip(np.rint(pixels), 0, 255).transpose(1, 2, 0)
+    return frames
+
+
+def _tremble(rng: np.random.Generator) -> np.ndarray:
+    """Pixels to the right and down, shape (frames, 2): each is 0.7 of the one before, and something new."""
+    places = rng.normal(0, 0.8, (NUM_FRAMES, 2))
+    for before, place in pairwise(places):
+        place += 0.7 * before
+    return places
+
+
+def _shifted(texture: np.ndarray, x: float, y: float) -> np.ndarray:
+    """A periodic texture, moved right and down by pixels and parts of them; of shape (height, width) as it is."""
+    (whole_x, part_x), (whole_y, part_y) = divmod(x, 1), divmod(y, 1)
+    moved = np.roll(texture, (int(whole_y), int(whole_x)), (0, 1))
+    moved += np.float32(part_y) * (np.roll(moved, 1, 0) - moved)
+    moved += np.float32(part_x) * (np.roll(moved, 1, 1) - moved)
+    return moved
+
+
+def _cover(
+    outline: Callable[[np.ndarray, np.ndarray], np.ndarray], x: float, y: float, angle: float, radius: float
+) -> np.ndarray:
+    """How much of each pixel a shape covers: 0 to 1, shape (height, width). The numbers are those of a `Track`."""
+    pixels = np.arange(WIDTH)
+    # From the shape's centre, the short way round the torus.
+    right, down = (((pixels - centre + WIDTH / 2) % WIDTH - WIDTH / 2).astype(np.float32) for centre in (x, y))
+    down = down[:, None]
+    cos, sin = np.float32(np.cos(angle) / radius), np.float32(np.sin(angle) / radius)
+    distance = np.float32(radius) * outline(cos * right + sin * down, cos * down - sin * right)
+    return np.clip(np.float32(0.5) - distance, 0, 1)
+
+
+# ---- the card -------------------------------------------------------------------------------------------------------
+
+_CARD = """---
+license: apache-2.0
+task_categories:
+- video-classification
+- zero-shot-classification
+language:
+- en
+configs:
+- config_name: default
+  data_files:
+  - {{split: train, path: train.jsonl}}
+  - {{split: validation, path: val.jsonl}}
+  - {{split: test, path: test.jsonl}}
+  - {{split: hard, path: hard.jsonl}}
+- config_name: captions
+  data_files:
+  - {{split: train, path: train_captions.jsonl}}
+---
+
+# Torus shapes
+
+Drawn videos of {width} x {width} pixels and {frames} frames, {rate} a second, without sound. In each, one shape does
+one thing over a textured background. Made by
+
+    internvideo make-demo-data OUT --clips {clips} --seed {seed}
+
+which gives the same files again, as long as the same versions of numpy, PyAV and x264 run on the same kind of
+processor.
+
+## What there is to see
+
+| | |
+|---|---|
+| shapes | {shapes} |
+| colours | {colours} |
+| actions | {actions} |
+| backgrounds | {backgrounds} |
+| sizes | {sizes} |
+
+The camera trembles, the background drifts, light differs from clip to clip, and there is noise: these tell nothing.
+
+**A single frame does not tell the action.** The world is a torus: what leaves on one side enters on the other. Place,
+angle and size are distributed alike in every frame of every action; growing and shrinking shapes jump back once at the
+end of the range. What a frame does tell is its shape and colour, of which not every pair does everything in `train`:
+a model that learns this gains nothing on `hard`, and loses on `val` and `test`. Compression changes none of
+this: every frame is a keyframe, compressed by itself.
+
+## Splits
+
+By composition, from the places s, c and a of shape, colour and action in the lists above, counted from 0:
+
+| split | clips | what |
+|---|---|---|
+| hard | {hard} | s = c: pairs of shape and colour that no other split has |
+| test | {test} | s + c + a divisible by six: each pair of the three is in `train`, all three together are not |
+| val | {val} | s + c + a divided by six leaves 1: likewise |
+| train | {train} | the others |
+
+Actions, compositions, backgrounds and sizes are spread evenly. In `val`, `test` and `hard` no `caption` comes twice.
+`train` has all its 240 compositions from 240 clips on.
+
+## Files
+
+- `train.jsonl`, `val.jsonl`, `test.jsonl`, `hard.jsonl`: a line for each clip. `video`: path below this folder;
+  `label`: the action, from 0, in the order of `labels.txt`; `caption`: one sentence, always of the same form.
+- `train_captions.jsonl`: five lines for each clip of `train`, whose captions differ in form and words; the last two
+  leave something out: one tells shape and action only, one size and background.
+- `attributes.jsonl`: a line for each clip of all splits: `video`, `split`, `index`, `shape`, `colour`, `action`,
+  `background`, `size` (null where the action changes it), and `captions`, five as in `train_captions.jsonl`.
+- `labels.txt`: the names of the actions. `settings.json`: what the folder was made with.
+
+`internvideo_hf.data.manifests.load_manifest` reads all lists but `attributes.jsonl`.
+
+## What it is for, and what not
+
+To show that training works, in minutes, where no data set is at hand, and to test programs. Results on it say nothing
+about filmed videos. Do not augment by flips, by turning time round, or by other hues: they make sentences false.
+
+## Licence
+
+Apache-2.0. It holds nothing that was filmed, and nothing of other data sets.
+"""
+
+
+def _card(clips: int, seed: int) -> str:
+    lists = {"shapes": SHAPES, "colours": COLOURS, "actions": ACTIONS, "backgrounds": BACKGROUNDS, "sizes": SIZES}
+    return _CARD.format(
+        width=WIDTH,
+        frames=NUM_FRAMES,
+        rate=RATE,
+        clips=clips,
+        seed=seed,
+        **split_sizes(clips),
+        **{name: ", ".join(table) for name, table in lists.items()},
+    )
+
+
+# ---- files ----------------------------------------------------------------------------------------------------------
+
+
+def write_clip(clip: Clip, path: str | Path, seed: int = 0) -> None:
+    """Renders a clip into an MP4 file (H.264), which appears whole or not at all.
+
+    The same clip and seed give the same bytes wherever the same libraries run on the same kind of processor.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    path = Path(path)
+    # One name whatever the process: what a killed one left is written over, and never stays.
+    unfinished = path.with_name(f"{_UNFINISHED}{path.name}")
+    with av.open(str(unfinished), "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=RATE)
+        stream.width = stream.height = WIDTH
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.thread_count = 1  # several threads make other bytes
+        # Each frame by itself, and as coarsely as every other: what is said of a frame's pixels then holds for what is
+        # decoded too. Predicted frames show traces of motion; a rate control spends bits by what is before and after.
+        stream.codec_context.gop_size = 1
+        stream.options = {"qp": "28", "preset": "superfast"}
+        for pixels in render(clip, seed):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            container.mux(stream.encode(frame.reformat(format="yuv420p")))
+        container.mux(stream.encode(None))
+    unfinished.replace(path)
+
+
+def make_data_set(
+    out: str | Path,
+    clips: int = _CLIPS,
+    *,
+    seed: int = 0,
+    jobs: int = 1,
+    on_done: Callable[[], object] = lambda: None,
+) -> int:
+    """Writes the data set: videos, lists, label names and a card. After a kill, the same call goes on.
+
+    `OUT/README.md`, which it writes, says what is in which file.
+
+    Args:
+        out: The folder to write: new, empty, or with a part of the same data set.
+        clips: Clips of `train`; see `split_sizes`.
+        seed: At least 0. A clip depends on it, on its split and on its number only.
+        jobs: Processes.
+        on_done: Is called after each clip.
+
+    Returns:
+        How many clips were there already.
+
+    Raises:
+        FileExistsError: If `out` is something else.
+        OSError: If something cannot be written.
+        ValueError: If a number is out of range.
+    """
+    out, sizes = Path(out), split_sizes(clips)
+    if seed < 0:
+        raise ValueError(f"seed: got {seed}, expected at least 0; choose another")
+    _take(out, {"construction": _CONSTRUCTION, "clips": clips, "seed": seed})
+    planned = [clip_at(split, index, seed) for split, size in sizes.items() for index in range(size)]
+    for split in SPLITS:
+        (out / split).mkdir(exist_ok=True)
+    already = 0
+    for clip, result in each(partial(_write_missing, out=out, seed=seed), planned, jobs, name_of=lambda c: c.video):
+        if isinstance(result, Exception):
+            reason = getattr(result, "cause", None) or result
+            raise OSError(
+                f"{out / clip.video} could not be made ({reason}). Run the same again: what is done is kept."
+            ) from result
+        already += not result
+        on_done()
+    # Last, so that a list is never of files that are not there.
+    _write_lists(out, planned, seed)
+    _write(out / "README.md", _card(clips, seed))
+    return already
+
+
+def _write_missing(clip: Clip, out: Path, seed: int) -> bool:
+    path = out / clip.video
+    if path.is_file():
+        return False
+    write_clip(clip, path, seed)
+    return True
+
+
+def _take(out: Path, settings: Mapping[str, int]) -> None:
+    """Make the folder ours, or make sure that it is."""
+    if out.exists() and not out.is_dir():
+        raise FileExistsError(f"{out} is a file. Give the name of a folder.")
+    path = out / SETTINGS
+    if path.is_file():
+        found = path.read_text(encoding="utf-8")
+        if found != _json(settings):
+            raise FileExistsError(
+                f"{out} holds a data set of other settings: {found.strip()} instead of {_json(settings).strip()}. "
+                "Choose another folder, or delete it."
+            )
+        return
+    if out.is_dir() and any(file.name != f"{_UNFINISHED}{SETTINGS}" for file in out.iterdir()):
+        raise FileExistsError(f"{out} holds other files, and no part of such a data set. Choose another folder.")
+    out.mkdir(parents=True, exist_ok=True)
+    _write(path, _json(settings))
+
+
+def _write_lists(out: Path, planned: list[Clip], seed: int) -> None:
+    def write(name: str, rows: Iterator[dict[str, Any]]) -> None:
+        _write(out / name, "".join(map(_json, rows)))
+
+    for split in SPLITS:
+        write(f"{split}.jsonl", (_row(clip, canonical_caption(clip)) for clip in planned if clip.split == split))
+    in_training = (clip for clip in planned if clip.split == "train")
+    write("train_captions.jsonl", (_row(clip, caption) for clip in in_training for caption in captions(clip, seed)))
+    write(ATTRIBUTES_LIST, ({"video": c.video, **asdict(c), "captions": captions(c, seed)} for c in planned))
+    _write(out / "labels.txt", "".join(f"{name}\n" for name in ACTIONS))
+
+
+def _row(clip: Clip, caption: str) -> dict[str, Any]:
+    return {"video": clip.video, "label": clip.label, "caption": caption}
+
+
+def _json(content: Mapping[str, Any]) -> str:
+    return json.dumps(content) + "\n"
+
+
+def _write(path: Path, text: str) -> None:
+    unfinished = path.with_name(f"{_UNFINISHED}{path.name}")
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(path)

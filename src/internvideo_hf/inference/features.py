@@ -1,0 +1,228 @@
+"""Sliding-window features of long videos, as temporal localization and retrieval over moments read them."""
+
+import glob
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModel, AutoVideoProcessor
+
+from internvideo_hf.models.common.loading import load_strict, revision
+from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
+from internvideo_hf.utils.files import atomic_write
+from internvideo_hf.video import VideoReader
+
+SECONDS_A_PART = 20.0  # after which the work so far goes to disk
+ENDS = 2**20  # bytes of a file's beginning and end that tell it from others
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides the features of a video; a file made with other settings is not taken for done.
+
+    Attributes:
+        revision: the model's commit on the Hub, or the hash of its weights.
+        window: frames of a window, neighbours in the video.
+        stride: frames from the start of one window to the start of the next.
+    """
+
+    revision: str
+    window: int
+    stride: int
+
+
+class FeatureExtractor:
+    """Turns videos into rows of features, one for every window.
+
+    Windows start at frame 0, `stride`, 2 `stride`, ... as long as they end inside the video. A video shorter than one
+    window gives one row, its last frame repeated.
+
+    Args:
+        model: folder or Hub name of any model of this package; its pooled output is the feature.
+        window: frames of a window, neighbours in the video.
+        stride: frames from the start of one window to the start of the next.
+        batch_size: windows that go through the model at once.
+        device: where the model runs; the accelerator if there is one.
+
+    Raises:
+        ValueError: if a number is below 1, the window does not suit the model, or the folder lacks weights.
+    """
+
+    def __init__(
+        self,
+        model: str | Path,
+        window: int = 16,
+        stride: int = 4,
+        batch_size: int = 8,
+        device: str | torch.device | None = None,
+    ):
+        for name, number in (("window", window), ("stride", stride), ("batch_size", batch_size)):
+            if number < 1:
+                raise ValueError(f"{name}={number} must be at least 1.")
+        self.batch_size = batch_size
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.name = str(model)
+        self.model = load_strict(AutoModel, model).to(self.device).eval()
+        tubelet = getattr(self.model.config, "tubelet_size", 1)
+        if window % tubelet:
+            raise ValueError(f"window={window} must be a multiple of {tubelet}, the frames of one cube of this model.")
+        self.processor: InternVideoVideoProcessor = AutoVideoProcessor.from_pretrained(model)
+        if len(self.processor.branches) > 1:
+            raise ValueError(
+                f"{model} is a fused model, whose two encoders see different frames of a window. Extract the features "
+                "of one of them."
+            )
+        self.settings = Settings(revision(model, self.model), window, stride)
+
+    def rows(self, reader: VideoReader, first_row: int = 0) -> Iterator[torch.Tensor]:
+        """Yield the features of a video from row `first_row` on, `(rows, dim)` float32 on the CPU, a batch at a time.
+
+        Every frame is decoded and resized once, however many windows it is in.
+        """
+        window, stride = self.settings.window, self.settings.stride
+        last_start = max(reader.num_frames - window, 0) // stride * stride
+        start = first_row * stride  # frame at which the next window starts
+        frames, begin = torch.empty(0), start  # processed frames, and the number of the first of them
+        for block in reader.blocks(max(stride * self.batch_size, window), start):
+            fresh = self._process(block)
+            frames = torch.cat([frames, fresh]) if len(frames) else fresh
+            end = begin + len(frames)
+            if end == reader.num_frames < window:
+                frames = torch.cat([frames, frames[-1:].expand(window - len(frames), -1, -1, -1)])
+                end = begin + len(frames)
+            starts = [s for s in range(start, last_start + 1, stride) if s + window <= end]
+            for batch in (starts[i : i + self.batch_size] for i in range(0, len(starts), self.batch_size)):
+                yield self._embed(torch.stack([frames[s - begin : s - begin + window] for s in batch]))
+            if starts:
+                start = starts[-1] + stride
+            spent = min(start, end) - begin
+            frames, begin = frames[spent:], begin + spent
+
+    def num_rows(self, reader: VideoReader) -> int:
+        """How many windows a video has."""
+        return max(reader.num_frames - self.settings.window, 0) // self.settings.stride + 1
+
+    def _process(self, block: np.ndarray) -> torch.Tensor:
+        options = {"do_sample_frames": False, "num_clips": 1, "num_crops": 1, "return_tensors": "pt"}
+        return self.processor(block, **options)["pixel_values_videos"][0]
+
+    @torch.no_grad()
+    def _embed(self, clips: torch.Tensor) -> torch.Tensor:
+        embed = getattr(self.model, "get_video_features", self.model)
+        return embed(pixel_values_videos=clips.to(self.device, self.model.dtype)).pooler_output.float().cpu()
+
+
+def extract_to_file(
+    extractor: FeatureExtractor,
+    video: str | Path,
+    path: Path,
+    as_npy: bool = False,
+    on_rows: Callable[[int, int], None] = lambda done, total: None,
+) -> bool:
+    """Write a video's features to `path` (.safetensors, tensor `features`) and what they are to `path` with .json.
+
+    The work is kept in parts beside `path` while it goes on, and taken up there after a kill. Files appear whole.
+
+    Args:
+        extractor: model, window and stride.
+        video: a file, a folder of frames or an address.
+        path: the file to write.
+        as_npy: write the features to `path` with .npy besides.
+        on_rows: is told the rows done and the rows in all, from time to time.
+
+    Returns:
+        Whether there was anything to do: False if `path` holds these features already.
+
+    Raises:
+        VideoDecodeError: if the video cannot be read; what was done before stays for the next try.
+        FileExistsError: if `path` holds features of another video, or of other settings.
+    """
+    settings = {**asdict(extractor.settings), "content": _content(str(video))}
+    sidecar = path.with_suffix(".json")
+    if path.exists() and sidecar.exists():
+        known = json.loads(sidecar.read_text(encoding="utf-8"))
+        if known.get("content") != settings["content"]:
+            raise FileExistsError(
+                f"{path} holds features of another video, {known.get('video')}. Choose another folder, or delete it."
+            )
+        if any(known.get(key) != value for key, value in settings.items()):
+            raise FileExistsError(f"{path} holds features of other settings than {settings}. Choose another folder.")
+        if as_npy and not path.with_suffix(".npy").exists():
+            _save_npy(path, load_file(path)["features"])
+        return False
+    tag = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+    parts = path.parent / f".{path.name}.{tag}.parts"
+    saved_at = time.monotonic()
+    with VideoReader(str(video), backend="pyav") as reader:
+        parts.mkdir(parents=True, exist_ok=True)
+        total = extractor.num_rows(reader)
+        done, waiting = sum(len(load_file(part)["features"]) for part in _parts(parts)), []
+        on_rows(done, total)
+        for rows in extractor.rows(reader, done) if done < total else ():
+            waiting.append(rows)
+            if time.monotonic() - saved_at >= SECONDS_A_PART:
+                done, saved_at = _save_part(parts, done, waiting), time.monotonic()
+            on_rows(done + sum(map(len, waiting)), total)
+        if waiting:
+            _save_part(parts, done, waiting)
+        spans = _time_spans(extractor.settings, total, reader)
+        facts = {"video": str(video), "fps": reader.fps, "num_frames": reader.num_frames, "rows": total}
+    features = torch.cat([load_file(part)["features"] for part in _parts(parts)])
+    if as_npy:
+        _save_npy(path, features)
+    text = json.dumps({"model": extractor.name, **settings, **facts, "seconds": spans}, indent=1)
+    atomic_write(sidecar, lambda file: file.write_text(text, encoding="utf-8"))
+    atomic_write(path, lambda file: save_file({"features": features}, file))
+    for unfinished in path.parent.glob(f".{glob.escape(path.name)}.*.parts"):  # of other settings too: `path` is taken
+        shutil.rmtree(unfinished)
+    return True
+
+
+def _content(video: str) -> str:
+    """What tells a video from others: a file's size, beginning and end; a folder's files; an address itself."""
+    path, digest = Path(video), hashlib.sha256()
+    if path.is_file():
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            digest.update(f"{size}".encode() + file.read(ENDS))
+            file.seek(max(size - ENDS, 0))
+            digest.update(file.read())
+    elif path.is_dir():
+        files = sorted((entry.name, entry.stat().st_size) for entry in path.iterdir())
+        digest.update(json.dumps(files).encode())
+    else:
+        digest.update(video.encode())
+    return f"sha256:{digest.hexdigest()[:16]}"
+
+
+def _save_npy(path: Path, features: torch.Tensor) -> None:
+    atomic_write(path.with_suffix(".npy"), lambda file: np.save(file, features.numpy()))
+
+
+def _parts(folder: Path) -> list[Path]:
+    return sorted(folder.glob("[0-9]*.safetensors"))
+
+
+def _save_part(folder: Path, done: int, waiting: list[torch.Tensor]) -> int:
+    rows = torch.cat(waiting)
+    waiting.clear()
+    atomic_write(folder / f"{done:09d}.safetensors", lambda file: save_file({"features": rows}, file))
+    return done + len(rows)
+
+
+def _time_spans(settings: Settings, rows: int, reader: VideoReader) -> list[list[float]] | None:
+    """Begin and end of each row's window in seconds; None where the video has no frame rate."""
+    if reader.fps is None:
+        return None
+    starts = [row * settings.stride for row in range(rows)]
+    return [
+        [round(start / reader.fps, 4), round(min(start + settings.window, reader.num_frames) / reader.fps, 4)]
+        for start in starts
+    ]

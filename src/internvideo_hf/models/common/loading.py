@@ -1,0 +1,52 @@
+"""Loading a model, making sure that it is whole, telling it from others, and naming its classes."""
+
+import hashlib
+from pathlib import Path
+
+from transformers.configuration_utils import PreTrainedConfig
+from transformers.modeling_utils import PreTrainedModel
+from transformers.models.auto.auto_factory import _BaseAutoModelClass
+
+
+def load_strict(model_class: type[_BaseAutoModelClass] | type[PreTrainedModel], model: str | Path) -> PreTrainedModel:
+    """Load a model whose every weight is there: transformers would draw those that are missing, with a remark.
+
+    Args:
+        model_class: an Auto class, or a model class.
+        model: a folder, or a name on the Hub.
+
+    Raises:
+        ValueError: if weights are missing or misshapen, or the folder holds a model for another task.
+    """
+    loaded, loading = model_class.from_pretrained(model, output_loading_info=True)
+    gaps = sorted(loading["missing_keys"]) + sorted(str(entry[0]) for entry in loading["mismatched_keys"])
+    if not gaps:
+        return loaded
+    architectures = loaded.config.architectures or []
+    there = {name.split(".")[0] for name in loaded.state_dict() if name not in gaps}
+    if architectures and not there & {name.split(".")[0] for name in gaps}:  # whole parts are missing, not weights
+        raise ValueError(f"{model} holds a {architectures[0]}, and what is needed here is a {type(loaded).__name__}.")
+    more = f" and {len(gaps) - 3} more" if len(gaps) > 3 else ""
+    raise ValueError(f"{model} lacks weights: {', '.join(gaps[:3])}{more}. Convert or download it again.")
+
+
+def revision(name: str | Path, model: PreTrainedModel) -> str:
+    """What tells a model's weights from others: its commit on the Hub, or the hash of a folder's files.
+
+    Args:
+        name: the folder, or the name on the Hub.
+        model: loaded from there.
+    """
+    if commit := getattr(model.config, "_commit_hash", None):
+        return commit
+    digest = hashlib.sha256()
+    for pattern in ("config.json", "*.safetensors", "*.bin"):
+        for file in sorted(Path(name).glob(pattern)):
+            with file.open("rb") as content:
+                digest.update(hashlib.file_digest(content, "sha256").digest())
+    return f"sha256:{digest.hexdigest()[:16]}"
+
+
+def classes_of(config: PreTrainedConfig) -> list[str]:
+    """Names of the classes in the order of a classifier's scores, however its config.json is sorted."""
+    return [config.id2label[number] for number in range(config.num_labels)]

@@ -1,0 +1,48 @@
+"""Checks of configuration values that a user sets by name."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields
+from typing import Any
+
+from huggingface_hub.errors import StrictDataclassError
+from transformers.configuration_utils import PreTrainedConfig
+
+from internvideo_hf.utils.names import did_you_mean, nearest
+
+# Values that whoever makes a model writes itself.
+_NOT_FOR_OVERRIDES = {"dtype", "architectures", "transformers_version"}
+
+
+def check_overrides(overrides: Mapping[str, Any], config_class: type[PreTrainedConfig], where: str = "") -> None:
+    """Refuse values for fields that a configuration does not have.
+
+    Args:
+        overrides: values by field name, nested for sub-configurations.
+        config_class: the configuration.
+        where: prefix of the names in messages, such as "model.config.".
+
+    Raises:
+        ValueError: naming the nearest field.
+    """
+    known = {entry.name for entry in fields(config_class)} - _NOT_FOR_OVERRIDES | {"num_labels"}
+    for key, value in overrides.items():
+        if key not in known:
+            hint = did_you_mean(nearest(key, known), where)
+            raise ValueError(f"Unknown setting {where}{key} for {config_class.__name__}.{hint}")
+        if key in config_class.sub_configs_defaults:
+            if not isinstance(value, Mapping):
+                raise ValueError(f"{where}{key}: got {value!r}, expected settings by name.")
+            check_overrides(value, config_class.sub_configs_defaults[key].config_class, f"{where}{key}.")
+
+
+@contextmanager
+def configuration_errors() -> Iterator[None]:
+    """Turn whatever a configuration or a model raises about its settings into a `ValueError` in plain words."""
+    try:
+        yield
+    except StrictDataclassError as error:
+        # The error itself speaks of validators; what the user can mend stands in its cause.
+        raise ValueError(f"Invalid model configuration: {error.__cause__ or error}") from error
+    except (ArithmeticError, RuntimeError, KeyError) as error:
+        raise ValueError(f"Invalid model configuration: {type(error).__name__}: {error}.") from error

@@ -1,0 +1,177 @@
+"""What a search finds, and a picture of it."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from PIL import Image, ImageDraw, ImageFont
+
+from internvideo_hf.utils.pictures import FAINT, FONT_SIZE, GAP, INK, LINE, MISSING, PAPER, fitted
+from internvideo_hf.video import VideoReader
+from internvideo_hf.video.errors import VideoDecodeError
+
+TILE = (256, 144)  # pixels, width and height, of a picture
+OF_CAPTIONS = " of captions"
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A clip that was found.
+
+    Attributes:
+        video: path or address of its video.
+        start: seconds at which it begins; None where the video has no times.
+        end: seconds at which it ends.
+        similarity: cosine of query and clip, -1 to 1.
+        probability: softmax of the cosines, times the model's factor, over the candidates: the thousand most similar
+            clips. It says which of them, given that it is one of them.
+        z: standard deviations above the neutral captions; see `retrieval.calibration`. None for queries by video or
+            image, which captions say nothing about, as the next three.
+        share: share of the neutral captions that are less similar to this clip, 0-1.
+        chance: clips of this gallery expected so far above by chance.
+        matches: whether `chance` is small enough to take the clip for what was asked.
+    """
+
+    video: str
+    start: float | None
+    end: float | None
+    similarity: float
+    probability: float
+    z: float | None = None
+    share: float | None = None
+    chance: float | None = None
+    matches: bool | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of the video's file."""
+        return os.path.basename(self.video.rstrip("/"))
+
+    @property
+    def time(self) -> str:
+        """The span as a person reads it, `0:08-0:16`; empty where there is none."""
+        return "" if self.start is None else f"{_clock(self.start)}-{_clock(self.end)}"
+
+    def thumbnail(self, size: tuple[int, int] = TILE) -> Image.Image:
+        """The frame in the middle of the clip, at most `size` (width, height) pixels large.
+
+        Raises:
+            VideoDecodeError: if the video cannot be read (any more).
+        """
+        with VideoReader(self.video) as reader:
+            frame = reader.num_frames // 2
+            if self.start is not None:
+                seconds, middle = reader.seconds, (self.start + self.end) / 2
+                frame = round(middle * (reader.fps or 0)) if seconds is None else int(seconds.searchsorted(middle))
+            picture = Image.fromarray(reader.read([min(frame, reader.num_frames - 1)])[0])
+        picture.thumbnail(size, Image.Resampling.LANCZOS)
+        return picture
+
+
+@dataclass(frozen=True)
+class Hits(Sequence[Hit]):
+    """Hits of one query, the most similar first.
+
+    Attributes:
+        query: the text, or the name of the video or image.
+        hits: them.
+        clips: clips that were searched.
+        matches: whether any of them is what was asked; None for queries by video or image.
+    """
+
+    query: str
+    hits: tuple[Hit, ...]
+    clips: int
+    matches: bool | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        said = [hit.matches for hit in self.hits if hit.matches is not None]
+        object.__setattr__(self, "matches", any(said) if said else None)
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.hits[index]
+
+    @property
+    def verdict(self) -> str:
+        """What `matches` means, as a sentence; empty for queries by video or image."""
+        return {
+            None: "",
+            True: "* matches: by chance, fewer than one search in twenty would find a clip so far above.",
+            False: f"Nothing here matches: the nearest of {self.clips} clips is no nearer to this text than chance "
+            "brings neutral captions. The nearest are:",
+        }[self.matches]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON: `query`, `clips`, `matches`, and `hits` with the attributes of each."""
+        return {
+            "query": self.query,
+            "clips": self.clips,
+            "matches": self.matches,
+            "hits": [asdict(hit) for hit in self.hits],
+        }
+
+
+def montage(hits: Sequence[Hit], columns: int = 4, title: str | None = None) -> Image.Image:
+    """Draw a contact sheet: of each hit the middle frame, the file's name, the time and the scores.
+
+    A video that cannot be read any more leaves a grey tile that says so.
+
+    Args:
+        hits: what to draw, in this order, line by line.
+        columns: tiles in a line.
+        title: a line above all.
+
+    Raises:
+        ValueError: if there is nothing to draw, or no column.
+    """
+    if not hits or columns < 1:
+        raise ValueError(f"Got {len(hits)} hits and columns={columns}; a sheet needs at least one of each.")
+    columns, rows = min(columns, len(hits)), -(-len(hits) // columns)
+    font = ImageFont.load_default(FONT_SIZE)
+    top = GAP + (LINE + GAP if title else 0)
+    cell = (TILE[0] + GAP, TILE[1] + 3 * LINE + GAP)
+    sheet = Image.new("RGB", (GAP + columns * cell[0], top + rows * cell[1]), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    if title:
+        draw.text((GAP, GAP), fitted(title, font, sheet.width - 2 * GAP), INK, font)
+    for number, hit in enumerate(hits):
+        left, upper = GAP + number % columns * cell[0], top + number // columns * cell[1]
+        picture = tile(hit)
+        sheet.paste(picture, (left + (TILE[0] - picture.width) // 2, upper + (TILE[1] - picture.height) // 2))
+        scores = scores_line(hit).removesuffix(OF_CAPTIONS)
+        lines = [f"{number + 1}. {hit.name}", hit.time, scores]
+        for line, (text, ink) in enumerate(zip(lines, (INK, FAINT, FAINT), strict=True)):
+            place = (left, upper + TILE[1] + 2 + line * LINE)
+            draw.text(place, fitted(text, font, TILE[0]), ink, font)
+    return sheet
+
+
+def tile(hit: Hit) -> Image.Image:
+    """The thumbnail of a hit; a grey tile that says so where its video cannot be read any more."""
+    try:
+        return hit.thumbnail()
+    except VideoDecodeError:
+        picture = Image.new("RGB", TILE, MISSING)
+        place = (GAP, TILE[1] // 2 - LINE)
+        ImageDraw.Draw(picture).text(place, "cannot be read any more", FAINT, ImageFont.load_default(FONT_SIZE))
+        return picture
+
+
+def scores_line(hit: Hit) -> str:
+    """The scores of a hit in a few words."""
+    if hit.z is None:
+        return f"cosine {hit.similarity:.3f}"
+    return f"cosine {hit.similarity:.3f}, z {hit.z:+.1f}, above {hit.share:.0%}{OF_CAPTIONS}"
+
+
+def _clock(seconds: float) -> str:
+    # To the tenth where that says something: windows of whole seconds read as such.
+    tenths = round(seconds * 10)
+    minutes, rest = divmod(tenths, 600)
+    hours, minutes = divmod(minutes, 60)
+    second = f"{rest // 10:02d}" + (f".{rest % 10}" if rest % 10 else "")
+    return f"{hours}:{minutes:02d}:{second}" if hours else f"{minutes}:{second}"

@@ -1,0 +1,77 @@
+"""Classification of videos as the published tests do it: several clips and crops of each, decoded once, merged."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from einops import rearrange
+
+from internvideo_hf.inference.merging import METHODS
+from internvideo_hf.inference.pipeline import VideoPipeline, check_finite, check_top_k
+from internvideo_hf.utils.names import lookup
+
+
+class MultiViewVideoClassificationPipeline(VideoPipeline):
+    """Classification by `num_clips x num_crops` views of each video, whose scores are merged.
+
+    transformers' own "video-classification" takes one clip of each video.
+
+    >>> classify = pipeline("multi-view-video-classification", model=folder, num_clips=5, num_crops=3)
+    >>> classify("clip.mp4", top_k=1)
+    [{'label': 'riding a bike', 'score': ...}]
+    """
+
+    _load_video_processor = True
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        if not getattr(self.model.config, "id2label", None) or not hasattr(self.model, "classifier"):
+            raise ValueError(
+                f"{type(self.model).__name__} is no classifier: convert a fine-tuned checkpoint, or load one with "
+                "AutoModelForVideoClassification."
+            )
+
+    def __call__(self, inputs: Any, **kwargs: Any) -> list[dict[str, Any]] | list[list[dict[str, Any]]]:
+        """Classify one or several videos.
+
+        Args:
+            inputs: one video or a list of videos, of every kind that `VideoReader` takes.
+            num_clips (`int`), num_crops (`int`): views of each video; as the processor is configured by default.
+            merge (`str`): "prob" averages probabilities (the default, as published), "score" averages logits.
+            top_k (`int`): how many labels to return, the best first; 5 by default.
+            batch_size (`int`): videos at once, 1 by default; all their views go through the model together.
+
+        Returns:
+            For each video a list of `{"label", "score"}`, the best first; scores are probabilities, with
+            `merge="score"` those of the mean logits. One video gives one such list.
+
+        Raises:
+            VideoDecodeError: if a video cannot be read.
+            ValueError: if an option has no meaning.
+        """
+        return super().__call__(inputs, **kwargs)
+
+    def _sanitize_parameters(
+        self, top_k: int | None = None, merge: str | None = None, **processor_options: Any
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        postprocess = {} if top_k is None else {"top_k": check_top_k(top_k)}
+        if merge is not None:
+            lookup(METHODS, merge, "merge")
+            postprocess["merge"] = merge
+        return self._processor_parameters(processor_options), {}, postprocess
+
+    def _forward(self, model_inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        videos = len(model_inputs["pixel_values_videos"])
+        views = {name: rearrange(clips, "b v t c h w -> (b v) t c h w") for name, clips in model_inputs.items()}
+        return {"logits": rearrange(self.model(**views).logits, "(b v) k -> b v k", b=videos)}
+
+    def postprocess(
+        self, model_outputs: dict[str, torch.Tensor], top_k: int = 5, merge: str = "prob"
+    ) -> list[dict[str, Any]]:
+        views = model_outputs["logits"].double().numpy().reshape(-1, self.model.config.num_labels)
+        scores = np.mean([METHODS[merge](logits) for logits in views], axis=0)
+        if merge == "score":
+            scores = METHODS["prob"](scores)
+        check_finite(scores)
+        best = np.argsort(-scores, kind="stable")[:top_k]
+        return [{"label": self.model.config.id2label[int(index)], "score": float(scores[index])} for index in best]

@@ -1,0 +1,116 @@
+"""Videos x texts: which text belongs to which video, both ways."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from einops import rearrange
+from torch import nn
+from transformers.pipelines.base import Pipeline
+
+from internvideo_hf.inference.pipeline import VideoPipeline, check_dual_encoder, check_finite, check_top_k, is_single
+from internvideo_hf.inference.ranking import dual_softmax
+
+TEXTS_AT_ONCE = 256
+
+
+class VideoTextRetrievalPipeline(VideoPipeline):
+    """Ranks texts for each video, and videos for each text, with any model that embeds both in one space.
+
+    >>> from transformers import pipeline
+    >>> import internvideo_hf
+    >>> retrieve = pipeline("video-text-retrieval", model=folder)
+    >>> found = retrieve(["a.mp4", "b.mp4"], texts=["a dog runs", "a car stops"])
+    >>> found["text_to_video"][0][0]
+    {'video': 'b.mp4', 'index': 1, 'score': ..., 'similarity': ...}
+    """
+
+    _load_processor = True
+
+    def __init__(self, model: Any, *args: Any, **kwargs: Any):
+        check_dual_encoder(model)
+        super().__init__(model, *args, **kwargs)
+        check_dual_encoder(self.model, self.processor.tokenizer)
+
+    def __call__(
+        self,
+        inputs: Any,
+        texts: str | Sequence[str] | None = None,
+        top_k: int | None = None,
+        dual: bool = False,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """Compare videos with texts.
+
+        Args:
+            inputs: one video or several, of every kind that `VideoReader` takes; each counts once for every place.
+            texts: one text or several.
+            top_k: answers for each video and each text, the best first; all by default.
+            dual: weigh each similarity by its softmax in the other direction before ranking, as the second set of
+                published retrieval results does; what comes out depends on all that is asked together.
+            batch_size (`int`): videos at once, 1 by default. Other options are those of the video processor.
+
+        Returns:
+            `video_to_text`: for each video a list of `{"text", "index", "score", "similarity"}`, the best first, where
+            `score` is a probability over the texts; `text_to_video`: for each text a list of `{"video", "index",
+            "score", "similarity"}`, where `score` is one over the videos, and `video` what was given if that was a
+            text; `similarity`: the cosines, a list for each video.
+
+        Raises:
+            VideoDecodeError: if a video cannot be read.
+            ValueError: if there are no videos or no texts, or a text is empty or too long for the model.
+        """
+        texts = [texts] if isinstance(texts, str) else list(texts or [])
+        if not texts or not all(text.strip() for text in texts):
+            raise ValueError("Pass texts=, one or several, none of them empty.")
+        if top_k is not None:
+            check_top_k(top_k)
+        videos = [inputs] if is_single(inputs) else list(inputs)
+        if not videos:
+            raise ValueError("Pass one video or several.")
+        # Not by VideoPipeline, which would take a list of one image for a video.
+        video_embeds = torch.cat(list(Pipeline.__call__(self, videos, **kwargs)))
+        cosines = video_embeds @ self._embed_texts(texts).T
+        check_finite(cosines.flatten())
+        logits = self.model.logit_scale.detach().float().cpu().exp() * cosines
+        by_video, by_text = logits, logits.T
+        if dual:
+            by_video, by_text = (torch.from_numpy(dual_softmax(one.double().numpy())) for one in (by_video, by_text))
+        names = [{"video": video if isinstance(video, str) else None} for video in videos]
+        return {
+            "video_to_text": _ranked(by_video, cosines, [{"text": text} for text in texts], top_k),
+            "text_to_video": _ranked(by_text, cosines.T, names, top_k),
+            "similarity": cosines.tolist(),
+        }
+
+    def _sanitize_parameters(self, **processor_options: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        return self._processor_parameters(processor_options), {}, {}
+
+    def _forward(self, model_inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        pixels = model_inputs["pixel_values_videos"]
+        embeds = self.model.get_video_features(rearrange(pixels, "b v t c h w -> (b v) t c h w")).pooler_output
+        views = nn.functional.normalize(embeds.float(), dim=-1).unflatten(0, pixels.shape[:2])
+        return {"embeds": nn.functional.normalize(views.mean(dim=1), dim=-1)}
+
+    def postprocess(self, model_outputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        return model_outputs["embeds"].reshape(1, -1)
+
+    @torch.no_grad()
+    def _embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
+        embeds = []
+        for start in range(0, len(texts), TEXTS_AT_ONCE):
+            inputs = self.processor(text=texts[start : start + TEXTS_AT_ONCE], return_tensors="pt")
+            embeds.append(self.model.get_text_features(**inputs.to(self.model.device)).pooler_output.float().cpu())
+        return nn.functional.normalize(torch.cat(embeds), dim=-1)
+
+
+def _ranked(
+    logits: torch.Tensor, cosines: torch.Tensor, names: Sequence[dict[str, Any]], top_k: int | None
+) -> list[list[dict[str, Any]]]:
+    """For each row the columns by name, the largest logit first."""
+    order = logits.argsort(dim=1, descending=True, stable=True)[:, :top_k]
+    scores = logits.softmax(dim=1)
+    return [
+        [{**names[i], "index": i, "score": scores[row, i].item(), "similarity": cosines[row, i].item()} for i in best]
+        for row, best in enumerate(order.tolist())
+    ]

@@ -1,0 +1,153 @@
+"""Classification of videos by labels that are named when the question is asked."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from einops import rearrange, reduce
+from torch import nn
+from transformers.utils import logging
+
+from internvideo_hf.inference.pipeline import VideoPipeline, check_dual_encoder, check_finite, check_top_k
+from internvideo_hf.processing.post_process import zero_shot_scores
+from internvideo_hf.recipes import PromptSet, load_prompts
+from internvideo_hf.recipes.captions import clean_caption
+
+TEXTS_AT_ONCE = 256
+DEFAULT_PROMPTS = PromptSet(("A video of {}.",))
+
+
+class ZeroShotVideoClassificationPipeline(VideoPipeline):
+    """Zero-shot classification with any model of this package that embeds video and text in one space.
+
+    >>> from transformers import pipeline
+    >>> import internvideo_hf
+    >>> classify = pipeline("zero-shot-video-classification", model=folder)
+    >>> classify("clip.mp4", candidate_labels=["a dog runs", "a car stops"])
+    [{'label': ..., 'score': ..., 'similarity': ...}, ...]
+    """
+
+    _load_processor = True
+
+    def __init__(self, model: Any, *args: Any, **kwargs: Any):
+        check_dual_encoder(model)
+        super().__init__(model, *args, **kwargs)
+        check_dual_encoder(self.model, self.processor.tokenizer)
+        self._text_key, self._text_embeds = None, None
+
+    def __call__(self, inputs: Any, **kwargs: Any) -> list[dict[str, Any]] | list[list[dict[str, Any]]]:
+        """Score the labels for one or several videos.
+
+        Args:
+            inputs: one video or a list of videos, of every kind that `VideoReader` takes.
+            candidate_labels (`list[str]`): the labels to choose from; a string is split at its commas.
+            hypothesis_template (`str`): the sentence around a label, `"A video of {}."` by default.
+            prompts (`str` or `list[str]`): several sentences around each label, instead of `hypothesis_template`:
+                the name of a set in `recipes/prompts.json` ("kinetics", or "viclip", whose protocol cleans the
+                sentences and averages cosines), or the sentences themselves.
+            top_k (`int`): how many labels to return, the best first; all by default.
+            num_clips (`int`): clips to take from each video; their scores are averaged.
+            batch_size (`int`): videos at once, 1 by default.
+
+        Returns:
+            For each video a list of `{"label", "score", "similarity"}`, the best label first: `score` is a
+            probability over the labels, `similarity` the mean cosine. One video gives one such list.
+
+        Raises:
+            VideoDecodeError: if a video cannot be read.
+            ValueError: if an option has no meaning.
+        """
+        return super().__call__(inputs, **kwargs)
+
+    def _sanitize_parameters(
+        self,
+        candidate_labels: str | Sequence[str] | None = None,
+        hypothesis_template: str | None = None,
+        prompts: str | Sequence[str] | None = None,
+        top_k: int | None = None,
+        **processor_options: Any,
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        forward, postprocess = {}, {}
+        if candidate_labels is not None:
+            forward["labels"] = postprocess["labels"] = _labels(candidate_labels)
+        if hypothesis_template is not None and prompts is not None:
+            raise ValueError("Pass hypothesis_template or prompts, not both.")
+        if hypothesis_template is not None:
+            forward["prompts"] = _prompt_set([hypothesis_template])
+        if prompts is not None:
+            forward["prompts"] = _prompt_set(prompts)
+        if top_k is not None:
+            postprocess["top_k"] = check_top_k(top_k)
+        return self._processor_parameters(processor_options), forward, postprocess
+
+    def _forward(
+        self,
+        model_inputs: dict[str, torch.Tensor],
+        labels: tuple[str, ...] = (),
+        prompts: PromptSet = DEFAULT_PROMPTS,
+    ) -> dict[str, torch.Tensor]:
+        if not labels:
+            raise ValueError("Pass candidate_labels, the labels to choose from.")
+        pixels = model_inputs["pixel_values_videos"]
+        video_embeds = self.model.get_video_features(rearrange(pixels, "b v t c h w -> (b v) t c h w")).pooler_output
+        scores, similarity = zero_shot_scores(
+            nn.functional.normalize(video_embeds.float(), dim=-1),
+            self._embed_labels(labels, prompts),
+            self.model.logit_scale.float().exp(),
+            prompts.mean_of,
+        )
+        return {
+            name: reduce(value, "(b v) l -> b l", "mean", b=len(pixels))
+            for name, value in (("scores", scores), ("similarity", similarity))
+        }
+
+    def postprocess(
+        self, model_outputs: dict[str, torch.Tensor], labels: tuple[str, ...] = (), top_k: int | None = None
+    ) -> list[dict[str, Any]]:
+        scores, similarity = model_outputs["scores"].reshape(-1), model_outputs["similarity"].reshape(-1)
+        check_finite(scores)
+        best = scores.argsort(descending=True, stable=True)[:top_k]
+        return [
+            {"label": labels[i], "score": scores[i].item(), "similarity": similarity[i].item()} for i in best.tolist()
+        ]
+
+    def _embed_labels(self, labels: tuple[str, ...], prompts: PromptSet) -> torch.Tensor:
+        """Embed every label in every template, `(templates, labels, dim)`, once for as long as nothing changes."""
+        # The weights belong to the key: a pipeline may outlive a training step or a load of other weights.
+        weights = tuple((weight.data_ptr(), weight._version) for weight in self.model.parameters())
+        if self._text_key != (labels, prompts, weights):
+            texts = [template.replace("{}", label) for template in prompts.templates for label in labels]
+            if prompts.clean is not None:
+                texts = [clean_caption(text, prompts.clean) for text in texts]
+            chunks = [texts[start : start + TEXTS_AT_ONCE] for start in range(0, len(texts), TEXTS_AT_ONCE)]
+            embeds = []
+            for chunk in logging.tqdm(chunks, desc="Embedding labels", disable=len(chunks) < 4):
+                inputs = self.processor(text=chunk, return_tensors="pt").to(self.model.device)
+                embeds.append(self.model.get_text_features(**inputs).pooler_output.float())
+            embeds = nn.functional.normalize(torch.cat(embeds), dim=-1)
+            self._text_embeds = rearrange(embeds, "(p l) d -> p l d", p=len(prompts.templates))
+            self._text_key = (labels, prompts, weights)
+        return self._text_embeds
+
+
+def _labels(labels: str | Sequence[str]) -> tuple[str, ...]:
+    labels = [label.strip() for label in (labels.split(",") if isinstance(labels, str) else labels)]
+    if not labels or not all(labels):
+        raise ValueError(f"candidate_labels must name at least one label and none may be empty, got {labels}.")
+    if doubled := {label for label in labels if labels.count(label) > 1}:
+        raise ValueError(f"candidate_labels names {', '.join(sorted(doubled))} twice; name each label once.")
+    return tuple(labels)
+
+
+def _prompt_set(prompts: str | Sequence[str]) -> PromptSet:
+    if isinstance(prompts, str):
+        known = load_prompts()
+        if prompts not in known:
+            raise ValueError(f"No prompts of the name {prompts!r}; known: {', '.join(known)}. Or pass a list.")
+        return known[prompts]
+    if not prompts:
+        raise ValueError("prompts must hold at least one template.")
+    for template in prompts:
+        if template.count("{}") != 1:
+            raise ValueError(f"The template {template!r} must hold {{}} once, where the label goes.")
+    return PromptSet(tuple(prompts))

@@ -1,0 +1,383 @@
+"""A training run: from a recipe and a folder of data to a folder with the model and everything that tells how."""
+
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from huggingface_hub import ModelCard, ModelCardData
+from torch.utils.data import Dataset
+from transformers import AutoConfig, AutoVideoProcessor, EvalPrediction, PrinterCallback
+from transformers.configuration_utils import PreTrainedConfig
+from transformers.modeling_utils import PreTrainedModel
+from transformers.utils import logging
+
+from internvideo_hf.checkpoints.convert import build_processor
+from internvideo_hf.checkpoints.errors import CheckpointError
+from internvideo_hf.checkpoints.starting import start_from
+from internvideo_hf.data.failures import FailureLog
+from internvideo_hf.data.shards import ShardDataset
+from internvideo_hf.inference.ranking import retrieval_recalls
+from internvideo_hf.models.common.loading import classes_of
+from internvideo_hf.models.internvideo.modeling_internvideo import InternVideoForVideoClassification
+from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
+from internvideo_hf.training.feature_cache import FeatureCache
+from internvideo_hf.training.inputs import (
+    Processor,
+    class_names,
+    make_collator,
+    make_dataset,
+    make_sampler,
+    make_tokenizer,
+    video_processor_of,
+)
+from internvideo_hf.training.recipes import Recipe, RecipeError, build_model
+from internvideo_hf.training.run_directory import FINAL, RunLog, check_recipe, check_room, write_settings
+from internvideo_hf.training.trainer import VideoTrainer, VideoTrainingArguments, last_checkpoint
+
+logger = logging.get_logger(__name__)
+
+
+def train(
+    recipe: Recipe,
+    data_root: str | Path = ".",
+    output_dir: str | Path = "run",
+    *,
+    start: str | Path | None = None,
+    report_to: str = "none",
+    quiet: bool = False,
+) -> Path:
+    """Train as a recipe says; the same call goes on where it was stopped, and ends with the same weights.
+
+    In every process of `torchrun` or `accelerate launch` alike. Where fewer devices than the recipe's give a smaller
+    batch, batches are accumulated, so that a step sees as many videos as the original's.
+
+    Args:
+        recipe: from `load_recipe`.
+        data_root: the folder that the recipe's lists, and the paths in them, begin in.
+        output_dir: the folder of the run, which holds recipe.yaml, versions.json, log.jsonl, curves.png,
+            failures.jsonl, the checkpoints and in the end final/, the model with its processor and card.
+        start: the folder or file with the weights to start from, where the recipe says what they are; "random" to
+            draw them all the same.
+        report_to: of transformers' integrations, such as "tensorboard", "wandb".
+        quiet: no progress bars.
+
+    Returns:
+        The folder of the final model.
+
+    Raises:
+        RecipeError: if recipe, data and folder do not fit each other.
+        ManifestError: if a list of videos is not as it should be.
+        OSError: if the folder cannot be written, or lacks room.
+        LossError: if the loss is not finite.
+    """
+    data_root, output_dir = Path(data_root), Path(output_dir)
+    final = output_dir / FINAL
+    args = _arguments(recipe, output_dir, report_to, quiet)
+    start = None if start is None else str(start)
+    check_recipe(output_dir, recipe, start)
+    if final.is_dir():
+        logger.warning(f"{output_dir} holds a run that has ended; its model is {final}.")
+        return final
+    torch.manual_seed(args.seed)  # the weights that are drawn
+    labels, start_config = class_names(recipe, data_root), _start_config(recipe, start)
+    if start_config is not None:
+        labels = _same_classes(labels, start_config, start)
+    num_labels = labels if isinstance(labels, int) else len(labels or [])
+    tokenizer = make_tokenizer(recipe, data_root, start)
+    model = _model(recipe, labels, start, None if tokenizer is None else len(tokenizer), start_config)
+    processor = _processor(recipe, model, None if start_config is None else start)
+    trained = _adapted(recipe, model)
+    check_room(output_dir, trained, args.ema_decay is not None, args.save_total_limit or 2)
+    if tokenizer is not None:
+        tokenizer.model_max_length = processor.tokenizer.model_max_length
+        processor.tokenizer = tokenizer
+    failures = None
+    if recipe.data.on_error == "skip":
+        failures = FailureLog(output_dir / "failures.jsonl")
+    shared = {"num_labels": num_labels, "failures": failures, "seed": args.seed}
+    shared |= {"rank": args.process_index, "world_size": args.world_size}
+    train_dataset = make_dataset(recipe, recipe.data.train, data_root, processor, training=True, **shared)
+    eval_dataset = None
+    if recipe.data.validation is not None:
+        eval_dataset = make_dataset(recipe, recipe.data.validation, data_root, processor, training=False, **shared)
+    if recipe.data.trunk_cache is not None:
+        train_dataset, eval_dataset = _cached(recipe, data_root, trained, args, train_dataset, eval_dataset, quiet)
+    trainer = VideoTrainer(
+        trained,
+        args,
+        train_dataset=train_dataset,
+        eval_dataset=eval_dataset,
+        data_collator=make_collator(recipe, processor, num_labels, training=True),
+        eval_collator=make_collator(recipe, processor, num_labels, training=False),
+        train_sampler=make_sampler(recipe, train_dataset, processor, model, args.train_batch_size, args.seed),
+        processing_class=processor,
+        callbacks=[RunLog(output_dir)],
+        **METRICS[recipe.model.task],
+    )
+    if quiet:
+        trainer.remove_callback(PrinterCallback)
+    if trainer.is_world_process_zero():
+        write_settings(output_dir, recipe, start, args.world_size)
+    trainer.train(resume_from_checkpoint=str(kept) if (kept := last_checkpoint(output_dir)) else None)
+    _save(trainer, recipe, processor, start, final)
+    return final
+
+
+def _arguments(recipe: Recipe, output_dir: Path, report_to: str, quiet: bool) -> VideoTrainingArguments:
+    """The Trainer's arguments: the recipe's, and what follows from this machine."""
+    options = {
+        "per_device_train_batch_size": 8,
+        "eval_strategy": "no" if recipe.data.validation is None else "epoch",
+        "save_strategy": "epoch",
+        "save_total_limit": 2,
+        "logging_steps": 10,
+        "dataloader_num_workers": min(8, os.cpu_count() or 1),
+        # Or accelerate would start no group of processes where there is no GPU.
+        "use_cpu": not torch.accelerator.is_available(),
+        "dataloader_pin_memory": torch.accelerator.is_available(),
+        "accelerator_config": {"dispatch_batches": False},  # every process reads its own shards
+        "label_names": LABEL_NAMES[recipe.model.task],
+        "prediction_loss_only": recipe.model.task == "pretraining",
+        **recipe.training,
+    }
+    if options["save_total_limit"] is not None:
+        # The older checkpoint goes before the newer one is whole.
+        options["save_total_limit"] = max(2, options["save_total_limit"])
+    options.setdefault("dataloader_persistent_workers", options["dataloader_num_workers"] > 0)
+    if not torch.accelerator.is_available() and (options.get("fp16") or options.get("bf16")):
+        logger.warning("There is no GPU here: training in float32.")
+        options |= {"fp16": False, "bf16": False}
+    processes = int(os.environ.get("WORLD_SIZE", 1))
+    of_process = max(1, recipe.batch_size // processes)
+    if "grad_cache" in options:  # the loss compares what one step sees, so it must be there at once
+        options["per_device_train_batch_size"] = of_process
+    accumulated = math.ceil(of_process / options["per_device_train_batch_size"])
+    at_once = options["per_device_train_batch_size"] = math.ceil(of_process / accumulated)
+    if recipe.model.task == "contrastive" and accumulated > 1:
+        logger.warning(
+            f"A step sees {recipe.batch_size} pairs, but only {at_once * processes} are compared with each other. Set "
+            f"training.grad_cache={at_once} to compare all in the same memory."
+        )
+    args = VideoTrainingArguments(
+        str(output_dir),
+        gradient_accumulation_steps=accumulated,
+        report_to=report_to,
+        disable_tqdm=quiet,
+        **options,
+    )
+    if not 0.9 < args.step_batch_size / recipe.batch_size < 1.1:
+        logger.warning(f"A step sees {args.step_batch_size} videos, in place of the recipe's {recipe.batch_size}.")
+    if args.n_gpu > 1:
+        logger.warning(f"Training on one of {args.n_gpu} GPUs; `torchrun --nproc-per-node {args.n_gpu}` uses all.")
+        args._n_gpu = 1  # or Trainer would take torch's DataParallel, in which no loss sees the whole batch
+    return args
+
+
+def _start_config(recipe: Recipe, start: str | None) -> PreTrainedConfig | None:
+    """The configuration of what training starts from, where the recipe takes it over."""
+    if not recipe.model.config_of_start or start in (None, "random"):
+        return None
+    if not (Path(start) / "config.json").is_file():
+        raise CheckpointError(f"{start} is no model's folder: there is no config.json.")
+    config = AutoConfig.from_pretrained(start)
+    if config.model_type != recipe.model.family:
+        made = " `internvideo fuse` makes one of two classifiers." if recipe.model.family == "internvideo" else ""
+        raise RecipeError(f"{start} holds a {config.model_type!r} model, expected {recipe.model.family!r}.{made}")
+    return config
+
+
+def _same_classes(labels: list[str] | int | None, config: PreTrainedConfig, start: str) -> list[str]:
+    """The classes of what training starts from, which must be the recipe's, where it names any."""
+    there = classes_of(config)
+    if isinstance(labels, list) and labels != there:
+        raise RecipeError(
+            f"{start} knows {len(there)} classes ({there[0]}, ...), and data.labels names {len(labels)} "
+            f"({labels[0]}, ...). Start from a model of the same classes in the same order, or correct data.labels."
+        )
+    return there
+
+
+def _model(
+    recipe: Recipe,
+    labels: list[str] | int | None,
+    start: str | Path | None,
+    vocabulary_size: int | None,
+    start_config: PreTrainedConfig | None,
+) -> PreTrainedModel:
+    model = build_model(recipe, labels, vocabulary_size, start_config)
+    if start is None and recipe.model.start is not None:
+        raise RecipeError(
+            f"This recipe starts from {recipe.model.start}. Give its folder by --start-from (internvideo convert "
+            "writes it, or internvideo fuse; for CLIP, a folder or file of CLIP's own), or --start-from random to "
+            "draw all weights."
+        )
+    return model if start in (None, "random") else start_from(model, start)
+
+
+def _adapted(recipe: Recipe, model: PreTrainedModel) -> torch.nn.Module:
+    """The model with what is frozen frozen, and with low-rank additions where the recipe wants them."""
+    if recipe.model.freeze:
+        model.freeze_backbone(*recipe.model.freeze)
+    if recipe.model.lora is None:
+        return model
+    from peft import LoraConfig, get_peft_model
+
+    try:
+        return get_peft_model(model, LoraConfig(**recipe.model.lora))
+    except TypeError as error:
+        raise RecipeError(f"model.lora: {error}; its keys are those of peft's LoraConfig.") from error
+
+
+def _processor(recipe: Recipe, model: PreTrainedModel, start: str | None) -> Processor:
+    """The model's processor, or that of the folder it starts from, with the recipe's options."""
+    processor = build_processor(model.config) if start is None else AutoVideoProcessor.from_pretrained(start)
+    videos = video_processor_of(processor)
+    if len(videos.branches) == 1:
+        _set_options(videos, recipe.model.processor, "model.processor.")
+        return processor
+    for name, options in recipe.model.processor.items():
+        if name not in ("internvideo_mae", "uniformerv2") or not isinstance(options, dict):
+            raise RecipeError(
+                f"model.processor.{name} belongs to one of two encoders: write model.processor.internvideo_mae."
+                f"{name}, or model.processor.uniformerv2.{name}."
+            )
+        _set_options(getattr(videos, name), options, f"model.processor.{name}.")
+    return processor
+
+
+def _set_options(videos: InternVideoVideoProcessor, options: dict[str, Any], where: str) -> None:
+    for name, value in options.items():
+        if not hasattr(type(videos), name):
+            raise RecipeError(f"{where}{name} is no option of a {type(videos).__name__}.")
+        setattr(videos, name, value)
+
+
+def _cached(
+    recipe: Recipe,
+    data_root: Path,
+    model: torch.nn.Module,
+    args: VideoTrainingArguments,
+    train_dataset: Dataset,
+    eval_dataset: Dataset | None,
+    quiet: bool,
+) -> tuple[FeatureCache, FeatureCache | None]:
+    """Both lists of videos as the outputs of the model's frozen trunks, computed where they are not there yet."""
+    if not isinstance(model, InternVideoForVideoClassification) or not model.config.freeze_encoders:
+        raise RecipeError("data.trunk_cache needs frozen encoders, and no LoRA: what is trained cannot be kept.")
+    views, folder = recipe.data.trunk_cache.get("views", 1), data_root / recipe.data.trunk_cache["folder"]
+    epochs = math.ceil(args.num_train_epochs)
+    if args.max_steps > 0:
+        epochs = math.ceil(args.max_steps * args.step_batch_size / len(train_dataset))
+    half = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
+    options = {"batch_size": args.eval_batch_size, "workers": args.dataloader_num_workers, "quiet": quiet}
+    options |= {"rank": args.process_index, "world_size": args.world_size}
+    model.to(args.device)
+    caches: list[FeatureCache | None] = []
+    for dataset, drawn in ((train_dataset, min(views, epochs)), (eval_dataset, 1)):
+        if isinstance(dataset, ShardDataset):
+            raise RecipeError("data.trunk_cache needs lists of videos, and these are shards. Set it to null.")
+        caches.append(None if dataset is None else FeatureCache(dataset, model.internvideo, folder, drawn, half))
+        if dataset is not None:
+            caches[-1].fill(drawn, **options)
+    PartialState().wait_for_everyone()
+    return caches[0], caches[1]
+
+
+def _accuracies(prediction: EvalPrediction) -> dict[str, float]:
+    """Top-1 and top-5 in percent, of one view a video."""
+    labels = np.asarray(prediction.label_ids)
+    logits, labels = prediction.predictions[labels != -100], labels[labels != -100]
+    order = np.argsort(-logits, axis=1, kind="stable")
+    return {f"top-{k}": float(100 * (order[:, :k] == labels[:, None]).any(axis=1).mean()) for k in (1, 5)}
+
+
+def _recalls(prediction: EvalPrediction) -> dict[str, float]:
+    """Retrieval in both directions over all videos and captions, in percent; a caption is true of all its videos."""
+    captions, videos = map(np.asarray, prediction.label_ids)
+    readable = videos != -100
+    captions, videos = captions[readable], videos[readable]
+    video_embeds, text_embeds = (embeds[readable] for embeds in prediction.predictions)
+    _, first, owner = np.unique(videos, return_index=True, return_inverse=True)  # a video may have several captions
+    is_true = np.zeros((len(captions), len(first)), dtype=bool)
+    for caption in np.unique(captions):
+        texts = np.flatnonzero(captions == caption)
+        is_true[np.ix_(texts, owner[texts])] = True
+    similarity = text_embeds @ video_embeds[first].T
+    both = {"text_to_video": (similarity, is_true), "video_to_text": (similarity.T, is_true.T)}
+    return {
+        f"{name}_{key}": value
+        for name, (scores, true) in both.items()
+        for key, value in retrieval_recalls(scores, [np.flatnonzero(row) for row in true]).items()
+    }
+
+
+def _embeddings(outputs: tuple[torch.Tensor, ...], labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Of a dual encoder's outputs, what does not depend on the batch."""
+    return outputs[2], outputs[3]
+
+
+def _logits(outputs: torch.Tensor | tuple[torch.Tensor, ...], labels: torch.Tensor) -> torch.Tensor:
+    return outputs[0] if isinstance(outputs, tuple) else outputs
+
+
+# What is trained for -> the Trainer's functions for metrics, and which inputs tell it what is right.
+METRICS: dict[str, dict[str, Callable]] = {
+    "pretraining": {},
+    "classification": {"compute_metrics": _accuracies, "preprocess_logits_for_metrics": _logits},
+    "contrastive": {"compute_metrics": _recalls, "preprocess_logits_for_metrics": _embeddings},
+}
+LABEL_NAMES = {
+    "pretraining": ["bool_masked_pos"],
+    "classification": ["labels"],
+    "contrastive": ["caption_ids", "video_ids"],
+}
+
+
+def _save(trainer: VideoTrainer, recipe: Recipe, processor: Processor, start: str | None, final: Path) -> None:
+    """Write the model, its processor and its card; the folder appears whole."""
+    unfinished = final.with_name(f".unfinished-{final.name}")
+    if trainer.args.evaluate_ema:
+        trainer.average.put_into(trainer.model)
+    if recipe.model.lora is not None:
+        trainer.model = trainer.model_wrapped = trainer.model.merge_and_unload()
+    trainer.save_model(str(unfinished))
+    if trainer.is_world_process_zero():
+        (unfinished / "training_args.bin").unlink(missing_ok=True)  # a pickle, and recipe.yaml says more
+        if (tokenizer := getattr(processor, "tokenizer", None)) is not None:
+            # It writes down how it padded and cut last, which is no setting of the model.
+            tokenizer.backend_tokenizer.no_truncation()
+            tokenizer.backend_tokenizer.no_padding()
+        processor.save_pretrained(unfinished)
+        _card(trainer, recipe, start).save(unfinished / "README.md")
+        unfinished.rename(final)
+    trainer.accelerator.wait_for_everyone()
+
+
+def _card(trainer: VideoTrainer, recipe: Recipe, start: str | None) -> ModelCard:
+    data = ModelCardData(library_name="transformers", tags=["internvideo_hf", "video", recipe.model.family])
+    history = trainer.state.log_history
+    found = next((entry for entry in reversed(history) if "eval_loss" in entry), {})
+    scores = [f"- {key.removeprefix('eval_')}: {found[key]:.4g}" for key in found if key.startswith("eval_")]
+    scores = [line for line in scores if not line.split(":")[0].endswith(("runtime", "per_second"))]
+    expected = recipe.expected
+    published = f"{expected.metric} {expected.value}" if expected and expected.value is not None else "no number"
+    lines = [
+        f"---\n{data.to_yaml()}\n---\n",
+        f"# {recipe.title}\n",
+        f"Trained by internvideo_hf from the recipe in `recipe.yaml` beside this folder: {trainer.state.global_step} "
+        f"steps of {trainer.args.step_batch_size} videos ({trainer.state.epoch:.4g} epochs), started from "
+        f"{'random weights' if start in (None, 'random') else Path(start).name}.\n",
+        "## Validation, one view a video\n",
+        *(scores or ["None was made."]),
+        "\n## The recipe\n",
+        f"- Source: {'; '.join(recipe.source)}",
+        f"- The original reports: {published}",
+        *(f"- {note}" for note in recipe.notes),
+        "\nAsk the owners of the data, and of the weights that training started from, what the model may be used for.",
+    ]
+    return ModelCard("\n".join(lines))

@@ -1,0 +1,1 @@
+"""Helpers that know nothing of video or models: files, hashes, names, devices, resumable work, pictures."""

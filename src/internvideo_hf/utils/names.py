@@ -1,0 +1,53 @@
+"""Lookup of names that a user wrote, with one wording for those that are unknown."""
+
+import difflib
+from collections.abc import Collection, Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
+_LISTED = 20  # names that a message lists; of more, it names the nearest
+
+
+def lookup(table: Mapping[str, T], name: object, argument: str, error: type[Exception] = ValueError) -> T:
+    """Return the entry of a table that a user named.
+
+    Args:
+        table: entries by name.
+        name: what the user wrote.
+        argument: what the user calls the choice, such as "merge" or "--prompts".
+        error: the exception class to raise.
+
+    Raises:
+        ValueError: or `error`, if the table lacks the name; the message names the nearest one.
+    """
+    if name not in table:
+        raise error(unknown_name(name, table, argument))
+    return table[name]  # type: ignore[index]
+
+
+def unknown_name(name: object, known: Collection[str], argument: str) -> str:
+    """Return the message for a name that is not among the known ones.
+
+    Args:
+        name: what the user wrote.
+        known: the names that exist.
+        argument: what the user calls the choice.
+    """
+    close = nearest(name, known)
+    listed = ", ".join(known) if len(known) <= _LISTED or not close else f"{', '.join(list(known)[:_LISTED])}, ..."
+    return f"{argument}: got {name!r}, expected one of {listed}.{did_you_mean(close)}"
+
+
+def nearest(name: object, known: Collection[str], n: int = 1, cutoff: float = 0.6) -> list[str]:
+    """Return the known names that are spelled most like a name, the best first."""
+    return difflib.get_close_matches(str(name), [str(entry) for entry in known], n=n, cutoff=cutoff)
+
+
+def did_you_mean(names: Collection[str], prefix: str = "") -> str:
+    """Return " Did you mean X or Y?", or an empty string without names.
+
+    Args:
+        names: suggestions.
+        prefix: what stands before each, such as "training.".
+    """
+    return f" Did you mean {' or '.join(prefix + name for name in names)}?" if names else ""

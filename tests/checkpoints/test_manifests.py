@@ -1,0 +1,192 @@
+"""Every tensor of every released InternVideo-MM file has its place, at full size, on the meta device."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModel
+
+from internvideo_hf import auto
+from internvideo_hf.checkpoints import convert as conversion
+from internvideo_hf.checkpoints.families.internvideo_mm import config_from, normalize, recognises, table_for
+from internvideo_hf.checkpoints.released import released, rows_of_file
+from internvideo_hf.checkpoints.table import check_complete, convert_state_dict
+from internvideo_hf.models.common.overrides import check_overrides
+from internvideo_hf.recipes.labels import LABEL_SETS
+
+MANIFESTS = Path(__file__).parents[1] / "manifests"
+NAMES = sorted(path.name for path in MANIFESTS.glob("InternVideo-MM-*.json"))
+
+# Section 1 of the specification: the sizes that the released constructors hold.
+VISION = {
+    "B-16": {
+        "hidden_size": 768,
+        "intermediate_size": 3072,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "num_global_attention_heads": 12,
+        "global_layers": [8, 9, 10, 11],
+        "patch_size": 16,
+        "image_size": 224,
+        "num_frames": 8,
+        "hidden_act": "quick_gelu",
+        "layer_norm_eps": 1e-5,
+    },
+    "L-14": {
+        "hidden_size": 1024,
+        "intermediate_size": 4096,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "num_global_attention_heads": 16,
+        "global_layers": [20, 21, 22, 23],
+        "patch_size": 14,
+        "image_size": 224,
+        "num_frames": 8,
+        "hidden_act": "quick_gelu",
+        "layer_norm_eps": 1e-5,
+    },
+}
+TEXT = {
+    size: {
+        "hidden_size": width,
+        "intermediate_size": 4 * width,
+        "num_hidden_layers": 12,
+        "num_attention_heads": heads,
+        "vocab_size": 49408,
+        "max_position_embeddings": 77,
+        "bos_token_id": 49406,
+        "eos_token_id": 49407,
+        "hidden_act": "quick_gelu",
+        "layer_norm_eps": 1e-5,
+    }
+    for size, width, heads in [("B-16", 512, 8), ("L-14", 768, 12)]
+}
+PROJECTION = {"B-16": 512, "L-14": 768}
+PARAMETERS = {"B-16": 178_066_433, "L-14": 478_127_105}
+TENSORS = {"B-16": 369, "L-14": 513}
+
+
+def read(name: str) -> dict[str, Any]:
+    return json.loads((MANIFESTS / name).read_text())
+
+
+def size_of(name: str) -> str:
+    return next(size for size in VISION if f"-{size}" in name)
+
+
+def meta_state_dict(name: str) -> dict[str, torch.Tensor]:
+    return {key: torch.empty(shape, device="meta") for key, shape in read(name)["state_dict"].items()}
+
+
+def test_all_released_layouts_have_a_manifest():
+    kinds = ["", "-retrieval_pytorch_model.bin", "-vqa-msrvtt", "-vqa-msvd", "-vqa-tgif"]
+    kinds += ["-with-decoder4", "-with-decoder6"]
+    assert NAMES == sorted(f"InternVideo-MM-{size}{kind}.json" for size in VISION for kind in kinds)
+
+
+@pytest.mark.parametrize("stripped", [False, True], ids=["as released", "without clip."])
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_is_missing_and_nothing_left_over(name, stripped):
+    manifest, tensors = read(name)["state_dict"], meta_state_dict(name)
+    if stripped:
+        tensors = {key.removeprefix("clip."): tensor for key, tensor in tensors.items()}
+    assert recognises(tensors)
+    assert conversion._recognise(tensors, name) == "internvideo_mm"
+    tensors = normalize(tensors)
+    assert set(tensors) == set(manifest)
+    table = table_for(tensors)
+    converted, left_out = convert_state_dict(tensors, table)
+    config = config_from(tensors, {})
+    with torch.device("meta"):
+        model = auto.FAMILIES["internvideo_mm"].models[AutoModel](config)
+    check_complete(model, converted, table)
+    model.load_state_dict(converted, assign=True)
+
+    assert set(left_out) == {key for key in manifest if not key.startswith("clip.")}
+    assert not {key for key, reason in left_out.items() if "does not use" not in reason}
+    towers = sum(math.prod(shape) for key, shape in manifest.items() if key.startswith("clip."))
+    assert sum(parameter.numel() for parameter in model.parameters()) == towers
+    assert set(converted) == set(dict(model.named_parameters()))  # and no buffer in the file
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_released_sizes_are_read_from_the_shapes(name):
+    size, config = size_of(name), config_from(meta_state_dict(name), {})
+    for key, value in VISION[size].items():
+        found = getattr(config.vision_config, key)
+        assert (list(found) if isinstance(value, list) else found) == value, key
+    for key, value in TEXT[size].items():
+        assert getattr(config.text_config, key) == value, key
+    assert config.projection_dim == (None if "vqa" in name else PROJECTION[size])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_manifests_hold_the_released_numbers_of_tensors_and_parameters(name):
+    size, manifest = size_of(name), read(name)["state_dict"]
+    towers = {key: math.prod(shape) for key, shape in manifest.items() if key.startswith("clip.")}
+    projections = {"clip.visual_proj", "clip.text_projection"} - set(manifest)
+    assert bool(projections) == ("vqa" in name)
+    assert len(towers) + len(projections) == TENSORS[size]
+    width, text_width = VISION[size]["hidden_size"], TEXT[size]["hidden_size"]
+    without = PROJECTION[size] * (width + text_width) if projections else 0
+    assert sum(towers.values()) + without == PARAMETERS[size]
+
+
+def test_the_rows_of_released_json_are_complete():
+    keys = {"name", "file", "address", "family", "config", "labels", "licence", "manifest", "note", "evaluation"}
+    for row in released():
+        assert set(row) == keys, row["name"]
+        assert row["family"] in conversion.FAMILIES, row["name"]
+        assert (MANIFESTS / row["manifest"]).is_file(), row["name"]
+        if row["address"] is None:
+            assert "no address" in row["note"], row["name"]
+        else:
+            assert row["address"].startswith("https://"), row["name"]
+        assert row["licence"] and row["name"] == row["name"].strip()
+        assert isinstance(row["config"], dict), row["name"]
+        assert row["file"].endswith((".ckpt", ".pth", ".pyth", ".pt", ".bin")), row["name"]
+        assert row["labels"] is None or row["labels"] in LABEL_SETS, row["name"]
+
+
+def test_the_names_of_released_json_are_unique():
+    names = [row["name"] for row in released()]
+    assert len(set(names)) == len(names)
+    folders = [row["name"].lower().replace(" ", "-") for row in released()]
+    assert len(set(folders)) == len(folders)
+
+
+@pytest.mark.parametrize(
+    "row", [row for row in released() if row["family"] == "internvideo_mm"], ids=lambda row: row["name"]
+)
+def test_the_settings_of_a_row_fit_its_manifest(row):
+    overrides = row["config"]
+    check_overrides(overrides, auto.FAMILIES[row["family"]].config)
+    config = config_from(meta_state_dict(row["manifest"]), overrides)
+    frames = overrides.get("vision_config", {}).get("num_frames", 8)
+    assert config.vision_config.num_frames == frames
+    assert conversion.FAMILIES[row["family"]].build_processor(config).video_processor.num_frames == frames
+
+
+def test_every_row_of_the_mm_family_is_there():
+    names = {row["name"] for row in released() if row["family"] == "internvideo_mm"}
+    data_sets = ["ActivityNet", "DiDeMo", "LSMDC", "MSR-VTT", "MSVD", "VATEX"]
+    assert names == {
+        "InternVideo-MM-B-16",
+        "InternVideo-MM-L-14",
+        *(f"InternVideo-MM-L-14 retrieval {data_set}" for data_set in data_sets),
+        *(f"InternVideo-MM-L-14 VQA {data_set}" for data_set in ("MSR-VTT", "MSVD", "TGIF-FrameQA")),
+    }
+
+
+def test_rows_are_found_by_the_name_of_their_file():
+    assert [row["name"] for row in rows_of_file("InternVideo-MM-L-14.ckpt", "internvideo_mm")] == [
+        "InternVideo-MM-L-14"
+    ]
+    assert len(rows_of_file("pytorch_model.bin", "internvideo_mm")) == 6
+    assert len(rows_of_file("pytorch_model.bin", "internvideo_mae")) == 3
+    assert len(rows_of_file("ViT-H.pth", "internvideo_mae")) == 4
+    assert rows_of_file("InternVideo-MM-L-14.ckpt", "another") == []
+    assert rows_of_file("mine.ckpt", "internvideo_mm") == []

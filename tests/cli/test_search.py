@@ -1,0 +1,165 @@
+"""`internvideo index` and `search`: what they print and write, their exit codes, and the picture of the hits."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+from program import run
+from search.gallery import COLOURS, gallery, picture, write
+
+from internvideo_hf.search import index as index_module
+from internvideo_hf.search.hits import Hit, Hits, montage
+
+
+@pytest.fixture(scope="module")
+def made(small_folder, tmp_path_factory):
+    """A gallery and its index, made by the program, that no test changes."""
+    folder = tmp_path_factory.mktemp("program")
+    gallery(folder / "videos")
+    (folder / "videos/bad.mp4").write_text("no video")
+    options = ("--model", small_folder, "--window", "1s", "--jobs", 1)
+    result = run("index", folder / "videos", "--out", folder / "index", *options)
+    assert result.returncode == 1, result.stderr
+    assert "4 videos in 7 clips (4 new)" in result.stdout
+    assert "bad.mp4" in result.stderr.split("1 of 5 failed:")[1] and "Indexing" in result.stderr
+    return folder
+
+
+def assert_refused(result, *words: str) -> None:
+    assert result.returncode == 2, result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
+    for word in words:
+        assert word in result.stderr
+
+
+def test_index_again_embeds_nothing_and_knows_its_model(made):
+    result = run("index", made / "videos", "--out", made / "index", "--jobs", 1)
+    assert result.returncode == 1 and "4 unchanged" in result.stdout
+    (made / "alone").mkdir()
+    shutil.copy(made / "videos/red.mp4", made / "alone/red.mp4")
+    quiet = run("index", made / "alone", "--out", made / "copy", "--model", made / "none", "-q")
+    assert_refused(quiet, "none", "internvideo convert")
+
+
+def test_search_says_that_nothing_matches(made):
+    result = run("search", made / "index", "a dog catches a frisbee", "--top-k", 3)
+    assert result.returncode == 0, result.stderr
+    first, *lines = result.stdout.splitlines()
+    assert first.startswith("Nothing here matches: the nearest of 7 clips") and len(lines) == 3
+    assert " z " in lines[0] and str(made / "videos") in lines[0] and result.stderr == ""
+
+
+def test_search_marks_what_matches(made, monkeypatch):
+    embed = index_module.Encoder.embed_texts
+
+    def of_a_video_if_one(self, texts):
+        return self.embed_video(texts[0]) if len(texts) == 1 else embed(self, texts)
+
+    monkeypatch.setattr(index_module.Encoder, "embed_texts", of_a_video_if_one)
+    result = run("search", made / "index", str(made / "videos/red.mp4"), "--top-k", 2, "--per-video", 1)
+    assert result.returncode == 0 and "Nothing" not in result.stdout
+    line, *_, last = result.stdout.splitlines()
+    assert line.startswith("*") and "red.mp4" in line and "cosine 1.000" in line and "above 100%" in line
+    assert last.startswith("* matches")
+
+
+def test_search_speaks_json(made):
+    result = run("search", made / "index", "--json", "--top-k", 2, "--image", save(made / "green.png", "green"))
+    answer = json.loads(result.stdout)
+    assert answer["matches"] is None and answer["clips"] == 7 and len(answer["hits"]) == 2
+    best = answer["hits"][0]
+    assert best["video"].endswith(("green.mp4", "two.mp4")) and best["end"] - best["start"] >= 1
+    by_text = json.loads(run("search", made / "index", "green", "--json").stdout)
+    assert by_text["query"] == "green" and by_text["matches"] is False
+    assert set(by_text["hits"][0]) == {
+        *("video", "start", "end", "similarity", "probability", "z", "share", "chance", "matches")
+    }
+
+
+def save(path, colour):
+    Image.fromarray(picture(colour)).save(path)
+    return path
+
+
+def test_montage_shows_the_hits(made, tmp_path):
+    sheet = tmp_path / "deep/hits.png"
+    query = ("--video", made / "videos/red.mp4", "--top-k", 4, "--per-video", 1)
+    result = run("search", made / "index", *query, "--montage", sheet)
+    assert result.returncode == 0, result.stderr
+    hits = json.loads(run("search", made / "index", *query, "--json").stdout)["hits"]
+    pixels = np.asarray(Image.open(sheet).convert("RGB")).astype(int)
+    # The first tile holds a red frame of 48 x 32, in the middle of 256 x 144 below the title.
+    left, top = 8 + 104, 33 + 56
+    tile = pixels[top + 4 : top + 28, left + 4 : left + 44]
+    assert hits[0]["video"].endswith("red.mp4")
+    assert np.abs(tile.mean(axis=(0, 1)) - COLOURS["red"]).max() < 40
+    assert list(sheet.parent.iterdir()) == [sheet]
+
+
+def test_montage_of_a_video_that_is_gone_has_a_grey_tile(tmp_path):
+    there = write(tmp_path / "there.mp4", ("blue", 5), size=(128, 224))
+    hits = [Hit(str(there), 0.0, 0.5, 0.3, 0.9, 4.2, 0.995, 0.001, True), Hit("/gone.mp4", None, None, 0.2, 0.1)]
+    sheet = montage(hits, columns=2, title="a long title " * 30)
+    assert sheet.size == (8 + 2 * 264, 33 + 203)
+    pixels = np.asarray(sheet).astype(int)
+    assert np.abs(pixels[60:140, 60:200].mean(axis=(0, 1)) - COLOURS["blue"]).max() < 40
+    assert (pixels[40, 300] == 225).all()
+    with pytest.raises(ValueError, match="at least one"):
+        montage([])
+    assert Hits("q", tuple(hits), 9).matches is True
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("search", "{index}"), ("one query",)),
+        (("search", "{index}", "text", "--video", "x.mp4"), ("one query",)),
+        (("search", "{index}", ""), ("empty",)),
+        (("search", "{videos}", "text"), ("holds no index", "internvideo index")),
+        (("search", "{index}", "text", "--montage", "x.txt"), (".png",)),
+        (("search", "{index}", "text", "--model", "nowhere"), ("nowhere", "--model")),
+        (("search", "{index}", "text", "--model", "{viclip}"), ("another model",)),
+        (("search", "{index}", "text", "--approximate"), ("approximate",)),
+        (("search", "{index}", "--video", "none.mp4"), ("none.mp4",)),
+        (("search", "{index}", "--image", "{videos}/red.mp4"), ("no image file",)),
+        (("search", "{index}", "text", "--top-k", "0"), ("top-k",)),
+        (("index", "{videos}", "--out", "{videos}/../new"), ("--model",)),
+        (("index", "{videos}", "--out", "{index}", "--window", "2s"), ("--window 1.0", "new index")),
+        (("index", "{videos}", "--out", "{index}", "--window", "long"), ("8s",)),
+        (("index", "{videos}", "--out", "{index}", "--model", "{viclip}"), ("another model",)),
+        (("index", "{videos}", "--out", "{videos}", "--model", "{model}"), ("something else",)),
+        (("index", "{videos}/none", "--out", "{videos}/../new", "--model", "{model}", "--jobs", "1"), ("none",)),
+    ],
+)
+def test_a_mistake_is_refused_in_one_line(made, small_folder, viclip_folder, arguments, words):
+    names = {"index": made / "index", "videos": made / "videos", "model": small_folder, "viclip": viclip_folder}
+    assert_refused(run(*(argument.format(**names) for argument in arguments)), *words)
+    assert not (made / "new").exists()
+
+
+def test_another_model_changes_nothing_of_an_index(made, viclip_folder, tmp_path):
+    """Whatever there is to do: a video changed, moved, and gone."""
+    videos, index = tmp_path / "videos", tmp_path / "index"
+    gallery(videos)
+    model = json.loads((made / "index/index.json").read_text())["model"]
+    assert run("index", videos, "--out", index, "--model", model, "--jobs", 1, "--quiet").returncode == 0
+    files = sorted(videos.glob("*.mp4"))
+    before = {file.name: file.read_bytes() for file in index.iterdir()}
+
+    def refuse_another() -> None:
+        done = run("index", videos, "--out", index, "--model", viclip_folder, "--jobs", 1)
+        assert_refused(done, "another model", model)
+        assert {file.name: file.read_bytes() for file in index.iterdir()} == before
+
+    refuse_another()
+    files[0].rename(videos / "moved.mp4")
+    refuse_another()
+    files[1].unlink()
+    refuse_another()
+    shutil.copy(files[2], files[1])
+    refuse_another()
+    done = run("index", videos, "--out", index, "--jobs", 1, "--quiet")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((index / "index.json").read_text())["model"] == model

@@ -1,0 +1,136 @@
+"""Small copies: size, frames, times and keyframes; going on after a kill; refusing what would lose something."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from video.clips import decode_in_order, set_rotation, write_video
+
+from internvideo_hf.data.transcoding import ShrinkSettings, cut_video, shrink, shrink_video, targets_of
+from internvideo_hf.video import VideoDecodeError, VideoReader
+
+SMALL = ShrinkSettings(short_side=32, keyframe_interval=5)
+
+
+def keyframes(path: Path) -> list[int]:
+    with av.open(str(path)) as container:
+        return [i for i, packet in enumerate(p for p in container.demux(video=0) if p.size) if packet.is_keyframe]
+
+
+def seconds(path: Path) -> np.ndarray:
+    with VideoReader(path, backend="pyav") as reader:
+        return reader.seconds
+
+
+def test_the_copy_is_small_and_has_every_frame_at_its_time(tmp_path):
+    source = write_video(tmp_path / "v.mkv", 23, size=(64, 98), gop=250, times=[i * (1 + i // 10) for i in range(23)])
+    assert shrink_video(source, tmp_path / "out/v.mp4", SMALL)
+    copy, original = decode_in_order(tmp_path / "out/v.mp4"), decode_in_order(source)
+    assert copy.shape == (23, 32, 48, 3), "98 / 2 = 49 is made even"
+    assert len(keyframes(tmp_path / "out/v.mp4")) >= 5
+    assert max(np.diff(keyframes(tmp_path / "out/v.mp4"))) <= 5
+    np.testing.assert_allclose(seconds(tmp_path / "out/v.mp4"), seconds(source), atol=2e-3)
+    assert abs(copy.mean((1, 2)) - original.mean((1, 2))).max() < 4
+    assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_nothing_is_enlarged_and_odd_sides_become_even():
+    assert ShrinkSettings().size(240, 426) == (240, 426)
+    assert ShrinkSettings().size(721, 1281) == (320, 568)
+    assert ShrinkSettings().size(1280, 720) == (568, 320)
+    assert ShrinkSettings().size(101, 33) == (100, 32)
+    for wrong in ({"short_side": 321}, {"short_side": 0}, {"keyframe_interval": 0}, {"quality": 52}):
+        with pytest.raises(ValueError, match="even short side"):
+            ShrinkSettings(**wrong)
+
+
+def test_rotation_is_applied_and_sound_is_left_out(tmp_path):
+    source = set_rotation(write_video(tmp_path / "v.mp4", 6, size=(64, 96), audio=True), 90)
+    shrink_video(source, tmp_path / "small.mp4", SMALL)
+    with av.open(str(tmp_path / "small.mp4")) as container:
+        assert [stream.type for stream in container.streams] == ["video"]
+    copy, original = decode_in_order(tmp_path / "small.mp4"), decode_in_order(source)
+    assert copy.shape == (6, 48, 32, 3) and original.shape == (6, 96, 64, 3)
+    assert abs(copy.astype(int) - original[:, ::2, ::2]).mean() < 25
+
+
+def test_what_is_done_is_not_done_again(tmp_path):
+    source, target = write_video(tmp_path / "v.mp4", 6), tmp_path / "out/v.mp4"
+    assert shrink_video(source, target, SMALL)
+    written = target.stat().st_mtime_ns
+    assert not shrink_video(source, target, SMALL) and target.stat().st_mtime_ns == written
+    with pytest.raises(FileExistsError, match="these settings"):
+        shrink_video(source, target, ShrinkSettings(short_side=16))
+    target.write_text("a note")
+    with pytest.raises(FileExistsError, match="these settings"):
+        shrink_video(source, target, SMALL)
+
+
+def test_a_bad_source_leaves_nothing(tmp_path):
+    whole = write_video(tmp_path / "f.mp4", 60, container_options={"movflags": "faststart"}).read_bytes()
+    (tmp_path / "text.mp4").write_text("no video")
+    damaged = bytearray(whole)
+    damaged[len(whole) // 2 :] = os.urandom(len(whole) - len(whole) // 2)
+    (tmp_path / "damaged.mp4").write_bytes(damaged)
+    (tmp_path / "frames").mkdir()
+    for name in ("text.mp4", "none.mp4", "frames", "damaged.mp4"):
+        with pytest.raises(VideoDecodeError, match=name):
+            shrink_video(tmp_path / name, tmp_path / "out" / name, SMALL)
+    with pytest.raises(VideoDecodeError, match="Download it"):
+        shrink_video("https://x.org/y.mp4", tmp_path / "out/y.mp4", SMALL)
+    assert not [file for file in tmp_path.glob("out/*")]
+
+
+@pytest.mark.slow
+def test_several_processes_go_on_where_a_kill_left_off(tmp_path):
+    videos = []
+    for name in ("in/w.mp4", "in/1/v.avi", "in/2/v.avi"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        videos.append(str(write_video(tmp_path / name, 6)))
+    (tmp_path / "in/bad.mp4").write_text("no video")
+    targets = targets_of([*videos, str(tmp_path / "in/bad.mp4")], tmp_path / "out")
+    shrink_video(videos[0], targets[videos[0]], SMALL)
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    left = tmp_path / f"out/.unfinished-{dead.pid}-v.mp4"
+    left.touch()
+    done = []
+    already, failures = shrink(targets, SMALL, jobs=2, on_done=lambda: done.append(1))
+    assert (already, len(failures), len(done)) == (1, 1, 4) and "bad.mp4" in failures[0]
+    files = {str(file.relative_to(tmp_path / "out")) for file in tmp_path.glob("out/**/*") if file.is_file()}
+    assert files == {"w.mp4", "1/v.mp4", "2/v.mp4"}
+
+
+def test_places_are_kept_and_none_is_taken_twice(tmp_path):
+    assert targets_of(["/d/a/x.webm", "/d/b/y.mp4"], "out", "/d") == {
+        "/d/a/x.webm": Path("out/a/x.mp4"),
+        "/d/b/y.mp4": Path("out/b/y.mp4"),
+    }
+    for videos, folder, words in [
+        (["/d/x.webm", "/d/x.avi"], "out", "both go to"),
+        (["/d/x.mp4"], "/d", "replaced"),
+        (["/e/x.mp4"], "out", "not below"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            targets_of(videos, folder, "/d")
+
+
+def test_a_cut_has_the_frames_asked_and_decodes_none_behind_them(tmp_path):
+    class Damaged(VideoReader):
+        def blocks(self, size, start=0):
+            for number, block in enumerate(super().blocks(size, start), start):
+                assert number < 8, "a frame behind the cut was decoded"
+                yield block
+
+    source = write_video(tmp_path / "a.mp4", 12)
+    with Damaged(source, backend="pyav") as reader:
+        cut_video(reader, tmp_path / "cut.mp4", range(3, 8), ShrinkSettings())
+        with pytest.raises(OSError, match="cut.mp4 cannot be written"):
+            cut_video(reader, tmp_path / "none/cut.mp4", range(3, 8), ShrinkSettings())
+    frames, known = (decode_in_order(path).astype(float) for path in (tmp_path / "cut.mp4", source))
+    assert len(frames) == 5 and np.abs(frames - known[3:8]).mean() < np.abs(frames - known[2:7]).mean() / 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", "cut.mp4"]

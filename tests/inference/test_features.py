@@ -1,0 +1,197 @@
+"""Sliding-window features: equal to one read a window, each frame decoded once, taken up after a kill."""
+
+import json
+import shutil
+
+import av
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModel, AutoVideoProcessor
+
+from internvideo_hf import FeatureExtractor, VideoDecodeError, VideoReader
+from internvideo_hf.inference import features as extraction
+from internvideo_hf.inference.features import extract_to_file
+
+
+@pytest.fixture(scope="module")
+def video() -> np.ndarray:
+    return np.random.default_rng(2).integers(0, 256, (45, 24, 40, 3), dtype=np.uint8)
+
+
+def make_video(path, seed: int) -> None:
+    """Noise, coded without loss, so that every seed gives another file."""
+    frames = np.random.default_rng(seed).integers(0, 256, (40, 24, 40, 3), dtype=np.uint8)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10, options={"crf": "0"})
+        stream.width, stream.height, stream.pix_fmt = 40, 24, "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+
+
+@pytest.fixture
+def clip(tmp_path):
+    """A file of 40 frames."""
+    (tmp_path / "videos").mkdir()
+    make_video(tmp_path / "videos/clip.mp4", seed=0)
+    return tmp_path / "videos/clip.mp4"
+
+
+def make(folder, window=8, stride=3, batch_size=4) -> FeatureExtractor:
+    return FeatureExtractor(folder, window, stride, batch_size, device="cpu")
+
+
+def window_by_window(folder, frames: np.ndarray, window: int, stride: int) -> torch.Tensor:
+    model, processor = AutoModel.from_pretrained(folder).eval(), AutoVideoProcessor.from_pretrained(folder)
+    rows = []
+    for start in range(0, max(len(frames) - window, 0) + 1, stride):
+        clip = frames[start : start + window]
+        clip = np.concatenate([clip, np.repeat(clip[-1:], window - len(clip), axis=0)])
+        pixels = processor(clip, do_sample_frames=False, return_tensors="pt")["pixel_values_videos"]
+        with torch.no_grad():
+            rows.append(model(pixels).pooler_output[0])
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize(
+    ("frames", "window", "stride", "batch_size"),
+    [(45, 8, 3, 4), (45, 8, 8, 2), (45, 4, 11, 3), (45, 16, 1, 5), (8, 8, 4, 4), (3, 8, 4, 4), (9, 8, 4, 1)],
+)
+def test_rows_equal_one_read_a_window(mae_folder, video, frames, window, stride, batch_size):
+    extractor = make(mae_folder, window, stride, batch_size)
+    with VideoReader(video[:frames]) as reader:
+        rows = torch.cat(list(extractor.rows(reader)))
+        assert len(rows) == extractor.num_rows(reader)
+    expected = window_by_window(mae_folder, video[:frames], window, stride)
+    torch.testing.assert_close(rows, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_rows_may_begin_in_the_middle(mae_folder, video):
+    extractor = make(mae_folder)
+    with VideoReader(video) as reader:
+        everything = torch.cat(list(extractor.rows(reader)))
+        torch.testing.assert_close(torch.cat(list(extractor.rows(reader, 5))), everything[5:], atol=1e-5, rtol=1e-5)
+
+
+def test_every_frame_is_decoded_once(mae_folder, clip):
+    extractor = make(mae_folder, window=16, stride=3)
+    with VideoReader(clip, backend="pyav") as reader:
+        before = reader.frames_decoded
+        list(extractor.rows(reader))
+        assert reader.frames_decoded - before == reader.num_frames
+
+
+def test_files_tell_what_their_rows_are(mae_folder, bikes, tmp_path):
+    extractor = make(mae_folder, window=16, stride=64)
+    path = tmp_path / "bikes.mp4.safetensors"
+    assert extract_to_file(extractor, bikes, path, as_npy=True)
+    features = load_file(path)["features"]
+    facts = json.loads(path.with_suffix(".json").read_text())
+    assert features.shape == (4, 64) and facts["rows"] == 4
+    assert (facts["fps"], facts["num_frames"], facts["window"], facts["stride"]) == (25.0, 250, 16, 64)
+    assert facts["seconds"][1] == [2.56, 3.2]
+    assert facts["revision"].startswith("sha256:") and facts["model"] == str(mae_folder)
+    np.testing.assert_array_equal(np.load(path.with_suffix(".npy")), features.numpy())
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["bikes.mp4.json", "bikes.mp4.npy", "bikes.mp4.safetensors"]
+
+
+def test_a_finished_file_is_not_made_again_and_other_settings_do_not_replace_it(mae_folder, clip, tmp_path):
+    path = tmp_path / "features.safetensors"
+    assert extract_to_file(make(mae_folder, 16, 8), clip, path)
+    assert not extract_to_file(make(mae_folder, 16, 8), clip, path)
+    with pytest.raises(FileExistsError, match="other settings"):
+        extract_to_file(make(mae_folder, 16, 4), clip, path)
+
+
+def test_a_killed_run_is_taken_up_where_it_was(mae_folder, clip, tmp_path, monkeypatch):
+    monkeypatch.setattr(extraction, "SECONDS_A_PART", 0.0)
+    extractor = make(mae_folder, window=8, stride=4, batch_size=1)
+    whole, path = tmp_path / "whole.safetensors", tmp_path / "killed.safetensors"
+    extract_to_file(extractor, clip, whole)
+
+    embed, calls = extractor._embed, []
+
+    def embed_until_killed(clips):
+        calls.append(1)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return embed(clips)
+
+    extractor._embed = embed_until_killed
+    with pytest.raises(KeyboardInterrupt):
+        extract_to_file(extractor, clip, path)
+    assert not path.exists()
+    calls.clear()
+    calls.extend([1] * 10)
+    assert extract_to_file(extractor, clip, path)
+    assert len(calls) - 10 == 9 - 5  # five of the nine rows were on disk
+    torch.testing.assert_close(load_file(path)["features"], load_file(whole)["features"], atol=1e-5, rtol=1e-5)
+
+
+def test_parts_of_another_video_are_not_taken_up(mae_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(extraction, "SECONDS_A_PART", 0.0)
+    video, path = tmp_path / "clip.mp4", tmp_path / "features.safetensors"
+    make_video(video, seed=0)
+    extractor = make(mae_folder, window=8, stride=8, batch_size=1)
+    embed, calls = extractor._embed, []
+    extractor._embed = lambda clips: (calls.append(1), embed(clips) if len(calls) < 4 else 1 / 0)[1]
+    with pytest.raises(ZeroDivisionError):
+        extract_to_file(extractor, video, path)
+    assert list(tmp_path.glob(".*.parts/*.safetensors"))
+    make_video(video, seed=1)
+    extractor._embed = embed
+    assert extract_to_file(extractor, video, path)
+    assert extract_to_file(extractor, video, tmp_path / "alone.safetensors")
+    assert torch.equal(load_file(path)["features"], load_file(tmp_path / "alone.safetensors")["features"])
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_features_of_another_video_are_not_taken_for_done(mae_folder, tmp_path):
+    video, path = tmp_path / "clip.mp4", tmp_path / "features.safetensors"
+    make_video(video, seed=0)
+    assert extract_to_file(make(mae_folder), video, path)
+    (tmp_path / "copy").mkdir()
+    shutil.copy(video, tmp_path / "copy/clip.mp4")
+    assert not extract_to_file(make(mae_folder), tmp_path / "copy/clip.mp4", path)  # the same, in another place
+    make_video(video, seed=1)
+    with pytest.raises(FileExistsError, match=r"another video, .*clip\.mp4"):
+        extract_to_file(make(mae_folder), video, path)
+
+
+def test_the_model_may_be_called_by_another_path(mae_folder, clip, tmp_path, monkeypatch):
+    path = tmp_path / "features.safetensors"
+    assert extract_to_file(make(mae_folder, 16, 8), clip, path)
+    monkeypatch.chdir(mae_folder.parent)
+    assert not extract_to_file(make(f"./{mae_folder.name}", 16, 8), clip, path)
+
+
+def test_a_folder_that_lacks_weights_is_refused(mae_folder, tmp_path):
+    shutil.copytree(mae_folder, tmp_path / "damaged")
+    weights = load_file(mae_folder / "model.safetensors")
+    del weights["internvideo_mae.layers.0.mlp.fc1.bias"]
+    save_file(weights, tmp_path / "damaged/model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="lacks weights: layers.0.mlp.fc1.bias"):
+        make(tmp_path / "damaged")
+
+
+def test_dual_encoders_give_their_video_embedding(mm_folder, video):
+    extractor = make(mm_folder, window=4, stride=20)
+    with VideoReader(video) as reader:
+        assert torch.cat(list(extractor.rows(reader))).shape == (3, 64)
+
+
+def test_a_damaged_video_raises_and_leaves_no_file(mae_folder, tmp_path):
+    (tmp_path / "damaged.mp4").write_text("no video")
+    with pytest.raises(VideoDecodeError, match="damaged.mp4"):
+        extract_to_file(make(mae_folder), tmp_path / "damaged.mp4", tmp_path / "out.safetensors")
+    assert not (tmp_path / "out.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"), [({"window": 7}, "multiple of 2"), ({"stride": 0}, "stride"), ({"batch_size": 0}, "batch")]
+)
+def test_a_meaningless_number_is_refused(mae_folder, options, message):
+    with pytest.raises(ValueError, match=message):
+        make(mae_folder, **options)

@@ -1,0 +1,64 @@
+"""Small videos to search among, and a count of how many were decoded."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+from internvideo_hf.search import index
+
+RATE = 10
+COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 40, 220), "grey": (120, 120, 120)}
+
+
+def picture(colour: str, height: int = 32, width: int = 48) -> np.ndarray:
+    """One frame: a colour with its own pattern, so that even random weights tell them apart."""
+    y, x = np.mgrid[0:height, 0:width]
+    pattern = np.sin((x if colour in ("red", "blue") else y) / (2 + 3 * list(COLOURS).index(colour)))
+    return np.clip(np.array(COLOURS[colour]) + 60 * pattern[..., None], 0, 255).astype(np.uint8)
+
+
+def write(path: Path, *scenes: tuple[str, int], size: tuple[int, int] = (32, 48)) -> Path:
+    """Write a video of scenes, each a colour and its number of frames at 10 a second."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=RATE)
+        (stream.height, stream.width), stream.pix_fmt = size, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, RATE)
+        stream.codec_context.thread_count = 1
+        for number, colour in enumerate(colour for colour, frames in scenes for _ in range(frames)):
+            frame = av.VideoFrame.from_ndarray(picture(colour, *size), format="rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, RATE)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def gallery(folder: Path) -> Path:
+    """Three videos of one scene each, and one of two."""
+    write(folder / "red.mp4", ("red", 12))
+    write(folder / "green.mp4", ("green", 12))
+    write(folder / "deep/blue.mkv", ("blue", 12))
+    write(folder / "two.mp4", ("grey", 20), ("green", 20))
+    return folder
+
+
+class Decodes(list):
+    """The pieces of videos that an index decodes from now on, in this process."""
+
+    def __init__(self, monkeypatch):
+        super().__init__()
+        read = index.read_clips
+
+        def counted(task, **options):
+            self.append((Path(task[0]).name, task[1]))
+            return read(task, **options)
+
+        monkeypatch.setattr(index, "read_clips", counted)
+
+    def names(self) -> list[str]:
+        """Files that were decoded since the last question, sorted."""
+        names = sorted({name for name, _ in self})
+        self.clear()
+        return names

@@ -1,0 +1,90 @@
+"""`pipeline("multi-view-video-classification")`, and transformers' own pipeline with our models."""
+
+import logging as python_logging
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModel, AutoModelForVideoClassification, AutoVideoProcessor, pipeline
+
+from internvideo_hf import MultiViewVideoClassificationPipeline, VideoDecodeError, VideoReader
+from internvideo_hf.inference.merging import View, merge_views
+
+
+@pytest.fixture(scope="module")
+def classify(mae_folder) -> MultiViewVideoClassificationPipeline:
+    return pipeline("multi-view-video-classification", model=mae_folder, device="cpu", num_clips=2, num_crops=3)
+
+
+@pytest.fixture(scope="module")
+def noise() -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, (70, 40, 60, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("merge", ["prob", "score"])
+def test_views_are_merged_as_the_evaluation_merges_them(classify, noise, mae_folder, merge):
+    model = AutoModelForVideoClassification.from_pretrained(mae_folder).eval()
+    views = AutoVideoProcessor.from_pretrained(mae_folder)(noise, num_clips=2, num_crops=3, return_tensors="pt")
+    with torch.no_grad():
+        logits = model(views["pixel_values_videos"]).logits.double().numpy()
+    assert len(logits) == 6
+    members = [View("v", index // 3, index % 3, 0, row) for index, row in enumerate(logits)]
+    merged = merge_views(members, method=merge).scores[0]
+    if merge == "score":
+        merged = np.exp(merged) / np.exp(merged).sum()
+    for answer in classify(noise, top_k=400, merge=merge):
+        assert answer["score"] == pytest.approx(merged[model.config.label2id[answer["label"]]], rel=1e-6)
+
+
+def test_the_best_labels_come_first(classify, noise):
+    answers = classify(noise)
+    assert len(answers) == 5
+    assert [answer["score"] for answer in answers] == sorted((answer["score"] for answer in answers), reverse=True)
+
+
+def test_many_videos_equal_one_by_one_at_any_batch_size(classify, noise):
+    videos = [noise, noise[:30], torch.from_numpy(noise[10:])]
+    alone = [classify(video) for video in videos]
+    for batch_size in (1, 2):
+        for one, many in zip(alone, classify(videos, batch_size=batch_size), strict=True):
+            assert [answer["label"] for answer in one] == [answer["label"] for answer in many]
+
+
+def test_all_views_come_from_one_decode(classify, bikes, monkeypatch):
+    reads = []
+    read = VideoReader.read
+    monkeypatch.setattr(VideoReader, "read", lambda self, indices: reads.append(len(indices)) or read(self, indices))
+    classify(bikes, num_clips=5, num_crops=3)
+    assert reads == [5 * 16]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"), [({"merge": "vote"}, "prob"), ({"top_k": 0}, "top_k"), ({"num_clips": 0}, "num_clips")]
+)
+def test_a_meaningless_option_is_refused(classify, noise, options, message):
+    with pytest.raises(ValueError, match=message):
+        classify(noise, **options)
+
+
+def test_a_damaged_video_is_named(classify, tmp_path):
+    (tmp_path / "damaged.mp4").write_bytes(b"")
+    with pytest.raises(VideoDecodeError, match="damaged.mp4"):
+        classify(tmp_path / "damaged.mp4")
+
+
+def test_a_model_without_classes_is_refused(mae_folder):
+    with pytest.raises(ValueError, match="no classifier"):
+        MultiViewVideoClassificationPipeline(
+            model=AutoModel.from_pretrained(mae_folder), video_processor=AutoVideoProcessor.from_pretrained(mae_folder)
+        )
+
+
+def test_the_pipeline_of_transformers_works_on_a_path(mae_folder, bikes, caplog):
+    with caplog.at_level(python_logging.ERROR):
+        stock = pipeline("video-classification", model=mae_folder, device="cpu")
+        answers = stock(str(bikes), top_k=3)
+    assert not [record for record in caplog.records if "not supported" in record.message]
+    ours = pipeline("multi-view-video-classification", model=mae_folder, device="cpu")(bikes, top_k=3)
+    assert [answer["label"] for answer in answers] == [answer["label"] for answer in ours]
+    for theirs, mine in zip(answers, ours, strict=True):
+        assert theirs["score"] == pytest.approx(mine["score"], rel=1e-4)
