@@ -8,7 +8,9 @@ need. It runs when the outermost of these imports is over.
 
 import importlib
 import sys
+from collections.abc import Callable, Sequence
 from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 # A module of transformers -> the module of ours whose `register` registers with it when it is imported.
@@ -35,20 +37,24 @@ def register_what_is_due() -> None:
 class RegisterAfterImport(MetaPathFinder):
     """Finds nothing itself: lets the other finders find modules, and looks for due registrations after each."""
 
-    def find_spec(self, name, path=None, target=None):
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
         if not name.startswith(WATCHED) or _done.issuperset(REGISTRATIONS.values()):
             return None
         others = (finder.find_spec(name, path, target) for finder in sys.meta_path if finder is not self)
         spec = next(filter(None, others), None)
         if spec is not None and spec.loader is not None:
             run = spec.loader.exec_module
-            spec.loader.exec_module = lambda module: run_then_register(run, module)
+            spec.loader.exec_module = lambda module: run_then_register(run, module)  # type: ignore[method-assign]
         return spec
 
 
-def run_then_register(run, module: ModuleType) -> None:
+def run_then_register(run: Callable[[ModuleType], None], module: ModuleType) -> None:
+    """Run a module's code, then register what is due."""
     run(module)
-    module.__spec__._initializing = False  # importlib does so itself, but only after this function
+    # importlib does so itself, but only after this function
+    module.__spec__._initializing = False  # type: ignore[union-attr]
     register_what_is_due()
 
 

@@ -14,7 +14,7 @@ import torch
 
 def file_sha256(path: str | Path) -> str:
     """Return the SHA-256 of a file's content, 64 hexadecimal digits."""
-    return _file_digest(path).hexdigest()
+    return str(_file_digest(path).hexdigest())
 
 
 def files_sha256(directory: str | Path, patterns: tuple[str, ...]) -> str:
@@ -67,7 +67,7 @@ def tensors_sha256(tensors: Mapping[str, torch.Tensor], also: Any = None) -> str
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     if also is not None:
         digest.update(json.dumps(also, sort_keys=True, default=str).encode())
     return digest.hexdigest()
