@@ -29,7 +29,7 @@ _EXPORTS = {
     "VideoReader": "internvideo_hf.video",
     "VideoTrainer": "internvideo_hf.training.trainer",
     "VideoTrainingArguments": "internvideo_hf.training.trainer",
-    "build_processor": "internvideo_hf.checkpoints",
+    "build_processor": "internvideo_hf.processing.presets",
     "convert_checkpoint": "internvideo_hf.checkpoints",
     "demo_path": "internvideo_hf.demo.weights",
     "evaluate": "internvideo_hf.evaluation.run",

@@ -68,6 +68,9 @@ class Family:
 
 
 FAMILIES = {
+    "internvideo_mm": Family(
+        "internvideo_mm", "InternVideoMMConfig", {"AutoModel": "InternVideoMMModel"}, "InternVideoProcessor"
+    ),
     "uniformerv2": Family(
         "uniformerv2",
         "UniFormerV2Config",
@@ -81,9 +84,6 @@ FAMILIES = {
             "AutoModelForPreTraining": "InternVideoMAEForPreTraining",
             "AutoModelForVideoClassification": "InternVideoMAEForVideoClassification",
         },
-    ),
-    "internvideo_mm": Family(
-        "internvideo_mm", "InternVideoMMConfig", {"AutoModel": "InternVideoMMModel"}, "InternVideoProcessor"
     ),
     "viclip": Family(
         "viclip",

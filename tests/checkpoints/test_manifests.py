@@ -11,10 +11,11 @@ from transformers import AutoModel
 
 from internvideo_hf import auto
 from internvideo_hf.checkpoints import convert as conversion
-from internvideo_hf.checkpoints.families.internvideo_mm import config_from, normalize, recognises, table_for
+from internvideo_hf.checkpoints.families.internvideo_mm import config_from, normalize, recognizes, table_for
 from internvideo_hf.checkpoints.released import released, rows_of_file
 from internvideo_hf.checkpoints.table import check_complete, convert_state_dict
 from internvideo_hf.models.common.overrides import check_overrides
+from internvideo_hf.processing.presets import build_processor
 from internvideo_hf.recipes.labels import LABEL_SETS
 
 MANIFESTS = Path(__file__).parents[1] / "manifests"
@@ -93,8 +94,8 @@ def test_nothing_is_missing_and_nothing_left_over(name, stripped):
     manifest, tensors = read(name)["state_dict"], meta_state_dict(name)
     if stripped:
         tensors = {key.removeprefix("clip."): tensor for key, tensor in tensors.items()}
-    assert recognises(tensors)
-    assert conversion._recognise(tensors, name) == "internvideo_mm"
+    assert recognizes(tensors)
+    assert conversion._recognize(tensors, name) == "internvideo_mm"
     tensors = normalize(tensors)
     assert set(tensors) == set(manifest)
     table = table_for(tensors)
@@ -167,7 +168,7 @@ def test_the_settings_of_a_row_fit_its_manifest(row):
     config = config_from(meta_state_dict(row["manifest"]), overrides)
     frames = overrides.get("vision_config", {}).get("num_frames", 8)
     assert config.vision_config.num_frames == frames
-    assert conversion.FAMILIES[row["family"]].build_processor(config).video_processor.num_frames == frames
+    assert build_processor(config).video_processor.num_frames == frames
 
 
 def test_every_row_of_the_mm_family_is_there():

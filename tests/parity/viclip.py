@@ -12,12 +12,13 @@ from torch import distributed, multiprocessing, nn
 from torch.nn.functional import normalize
 
 from internvideo_hf.checkpoints import convert_checkpoint, initialize_from_clip
-from internvideo_hf.checkpoints.families.viclip import PLACES, TABLE, TEXT_PLACES, TIMES, demo_pixels
+from internvideo_hf.checkpoints.families.viclip import PLACES, TABLE, TEXT_PLACES, TIMES
 from internvideo_hf.checkpoints.released_file import load_state_dict
 from internvideo_hf.inference.ranking import dual_softmax, retrieval_recalls
 from internvideo_hf.models.common.losses import contrastive_loss, gathered_contrastive_loss
 from internvideo_hf.models.viclip.configuration_viclip import ViCLIPConfig
 from internvideo_hf.models.viclip.modeling_viclip import ViCLIPModel, draw_mask
+from internvideo_hf.processing.presets.viclip import demo_pixels
 from internvideo_hf.processing.processing import InternVideoProcessor, clean_text
 from internvideo_hf.processing.tokenizer import build_clip_tokenizer
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor

@@ -1,10 +1,11 @@
 """From released checkpoint files to folders that `from_pretrained` loads, tensor by tensor."""
 
 from internvideo_hf.checkpoints.clip import initialize_from_clip
-from internvideo_hf.checkpoints.convert import ConversionReport, build_processor, convert_checkpoint
+from internvideo_hf.checkpoints.convert import ConversionReport, convert_checkpoint
 from internvideo_hf.checkpoints.errors import CheckpointError
 from internvideo_hf.checkpoints.fusing import fuse_encoders
 from internvideo_hf.checkpoints.merging import merge_checkpoints
+from internvideo_hf.processing.presets import build_processor
 
 __all__ = [
     "CheckpointError",

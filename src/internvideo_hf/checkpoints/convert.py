@@ -7,36 +7,27 @@ from typing import Any
 
 import torch
 from huggingface_hub import ModelCard, ModelCardData
-from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
-from transformers.processing_utils import ProcessorMixin
 from transformers.utils import SAFE_WEIGHTS_NAME
-from transformers.video_processing_utils import BaseVideoProcessor
 
 from internvideo_hf import auto
-from internvideo_hf.checkpoints import transformers_videomae
 from internvideo_hf.checkpoints.errors import CheckpointError
-from internvideo_hf.checkpoints.families import internvideo_mae, internvideo_mm, uniformerv2, viclip
+from internvideo_hf.checkpoints.families import converters
 from internvideo_hf.checkpoints.released import published, rows_of_file
 from internvideo_hf.checkpoints.released_file import load_state_dict
 from internvideo_hf.checkpoints.saving import check_replaceable, save_safetensors
 from internvideo_hf.checkpoints.table import check_complete, convert_state_dict
 from internvideo_hf.models.common.overrides import check_overrides, configuration_errors
-from internvideo_hf.processing.fused_video_processing import InternVideoFusedVideoProcessor
+from internvideo_hf.processing.presets import build_processor, processor_names
 from internvideo_hf.utils.files import atomic_directory
+from internvideo_hf.utils.names import lookup
 
-# Each family's module has: recognises, normalize, choose_head, known_head, table_for, model_class, config_from,
-# build_processor. Some have `fit`, which re-samples a file's tables for the lengths of the configuration, and
-# `PROCESSORS`, names that their build_processor takes. A question is asked of the families in this order.
-FAMILIES = {
-    "internvideo_mm": internvideo_mm,
-    "uniformerv2": uniformerv2,
-    "internvideo_mae": internvideo_mae,
-    "viclip": viclip,
-}
+FAMILIES = converters()
 
 # What else than our own classes a model can be written for -> its family, and the function that does it.
-TARGETS = {"transformers-videomae": ("internvideo_mae", transformers_videomae.export)}
+TARGETS = {
+    target: (family, export) for family, converter in FAMILIES.items() for target, export in converter.exports.items()
+}
 
 # Families that this converter can name but not convert, by a tensor that each of their files holds.
 UNSUPPORTED = {
@@ -105,20 +96,19 @@ def convert_checkpoint(
     """
     checkpoint, output_dir = Path(checkpoint), Path(output_dir)
     _check_output(output_dir, checkpoint, overwrite)
-    if to is not None and to not in TARGETS:
-        raise ValueError(f"Unknown target {to!r}, expected one of {', '.join(TARGETS)}.")
-    if dtype not in DTYPES:
-        raise ValueError(f"Unknown dtype {dtype!r}, expected one of {', '.join(DTYPES)}.")
+    if to is not None:
+        lookup(TARGETS, to, "to")
+    lookup(DTYPES, dtype, "dtype")
 
     state_dict = load_state_dict(checkpoint, trust_pickle=trust_pickle)
-    family = _recognise(state_dict, checkpoint)
+    family = _recognize(state_dict, checkpoint)
     converter = FAMILIES[family]
     if to is not None and TARGETS[to][0] != family:
         raise ValueError(f"A model of the family {family} cannot be written as {to}.")
-    processors = getattr(converter, "PROCESSORS", {})
+    processors = processor_names(family)
     if processor is not None and processor not in processors:
         known = f"expected one of {', '.join(processors)}" if processors else f"{family} has one only; leave it out"
-        raise ValueError(f"Unknown processor {processor!r}, {known}.")
+        raise ValueError(f"processor: got {processor!r}, {known}.")
     state_dict = converter.normalize(state_dict)
     check_overrides(config_overrides or {}, auto.FAMILIES[family].config)
     rows = rows_of_file(checkpoint.name, family)
@@ -133,14 +123,14 @@ def convert_checkpoint(
     table = converter.table_for(state_dict)
     converted, left_out = convert_state_dict(state_dict, table)
     model = _empty_model(family, state_dict, overrides)
-    if hasattr(converter, "fit"):
+    if converter.fit is not None:
         converted = converter.fit(converted, model.config)
     check_complete(model, converted, table)
     model.load_state_dict(converted, assign=True)
     if labels is not None:
         model.config.id2label = dict(enumerate(labels))
         model.config.label2id = {label: index for index, label in enumerate(labels)}
-    saved_processor = converter.build_processor(model.config, *filter(None, [processor]))
+    saved_processor = build_processor(model.config, processor)
     if to is not None:
         model, converted, saved_processor = TARGETS[to][1](model.config, converted)
 
@@ -167,24 +157,6 @@ def convert_checkpoint(
     return report
 
 
-def build_processor(config: PreTrainedConfig) -> ProcessorMixin | BaseVideoProcessor:
-    """Make the processor of a model's released evaluation, at the frames and sizes of its configuration.
-
-    Args:
-        config: of a family of this package.
-
-    Raises:
-        ValueError: if it is of another one.
-    """
-    if config.model_type == "internvideo":  # which nobody released
-        return InternVideoFusedVideoProcessor(
-            build_processor(config.internvideo_mae_config), build_processor(config.uniformerv2_config)
-        )
-    if config.model_type not in FAMILIES:
-        raise ValueError(f"No processor is known for {config.model_type!r}, expected one of {', '.join(FAMILIES)}.")
-    return FAMILIES[config.model_type].build_processor(config)
-
-
 def _check_output(output_dir: Path, checkpoint: Path, overwrite: bool) -> None:
     check_replaceable(output_dir, overwrite)
     if checkpoint.resolve().is_relative_to(output_dir.resolve()):
@@ -201,9 +173,9 @@ def _empty_model(family: str, state_dict: Mapping[str, torch.Tensor], overrides:
             return auto.FAMILIES[family].models[FAMILIES[family].model_class(state_dict)](config)
 
 
-def _recognise(state_dict: Mapping[str, torch.Tensor], checkpoint: Path) -> str:
+def _recognize(state_dict: Mapping[str, torch.Tensor], checkpoint: Path) -> str:
     for family, converter in FAMILIES.items():
-        if converter.recognises(state_dict):
+        if converter.recognizes(state_dict):
             return family
     for name, what in UNSUPPORTED.items():
         if name in state_dict:

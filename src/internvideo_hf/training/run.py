@@ -16,7 +16,6 @@ from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import logging
 
-from internvideo_hf.checkpoints.convert import build_processor
 from internvideo_hf.checkpoints.errors import CheckpointError
 from internvideo_hf.checkpoints.starting import start_from
 from internvideo_hf.data.failures import FailureLog
@@ -24,6 +23,7 @@ from internvideo_hf.data.shards import ShardDataset
 from internvideo_hf.inference.ranking import retrieval_recalls
 from internvideo_hf.models.common.loading import classes_of
 from internvideo_hf.models.internvideo.modeling_internvideo import InternVideoForVideoClassification
+from internvideo_hf.processing.presets import build_processor
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
 from internvideo_hf.training.feature_cache import FeatureCache
 from internvideo_hf.training.inputs import (

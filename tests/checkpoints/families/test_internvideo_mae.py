@@ -25,6 +25,7 @@ from internvideo_hf.checkpoints import convert as conversion
 from internvideo_hf.checkpoints.families import internvideo_mae as family
 from internvideo_hf.checkpoints.released import released
 from internvideo_hf.checkpoints.table import check_complete, convert_state_dict
+from internvideo_hf.processing.presets import build_processor
 from internvideo_hf.recipes.labels import load_labels, rows_in_k710
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
@@ -151,7 +152,7 @@ def meta_state_dict(name: str) -> dict[str, torch.Tensor]:
 
 def model_of(tensors: dict[str, torch.Tensor], settings: dict[str, Any]) -> torch.nn.Module:
     """The model that a file describes, filled with nothing missing and nothing left over."""
-    assert conversion._recognise(tensors, Path("file")) == "internvideo_mae"
+    assert conversion._recognize(tensors, Path("file")) == "internvideo_mae"
     tensors = family.normalize(tensors)
     table = family.table_for(tensors)
     ours, left_out = convert_state_dict(tensors, table)
@@ -207,7 +208,7 @@ def test_sizes_are_read_from_the_shapes_and_heads_from_the_width(name):
 def test_settings_and_classes_of_a_row_fit_its_manifest(row):
     manifest, name = read(row["manifest"].removesuffix(".json")), row["manifest"].removesuffix(".json")
     model = model_of(meta_state_dict(name), row["config"])
-    processor = family.build_processor(model.config)
+    processor = build_processor(model.config)
     assert processor.num_frames == row["config"].get("num_frames", 16)
     assert processor.size["shortest_edge"] == row["config"].get("image_size", 224)
     if row["labels"] is None:

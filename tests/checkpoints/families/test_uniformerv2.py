@@ -19,6 +19,7 @@ from internvideo_hf.checkpoints import convert as conversion
 from internvideo_hf.checkpoints.families import uniformerv2
 from internvideo_hf.checkpoints.released import released, rows_of_file
 from internvideo_hf.checkpoints.table import check_complete, convert_state_dict
+from internvideo_hf.processing.presets import build_processor
 from internvideo_hf.recipes.labels import load_labels, rows_in_k710
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
@@ -54,7 +55,7 @@ def test_nothing_is_missing_and_nothing_left_over(name, stripped):
     facts, tensors = manifest(name), meta_state_dict(name)
     if stripped:
         tensors = {key.removeprefix("backbone."): tensor for key, tensor in tensors.items()}
-    assert conversion._recognise(tensors, Path(name)) == "uniformerv2"
+    assert conversion._recognize(tensors, Path(name)) == "uniformerv2"
     tensors = uniformerv2.normalize(tensors)
     converted, left_out = convert_state_dict(tensors, uniformerv2.TABLE)
     config = uniformerv2.config_from(tensors, {})
@@ -117,7 +118,7 @@ def test_a_row_fits_its_manifest(row):
         assert len(load_labels(row["labels"])) == config.num_labels
     expected = None if row["labels"] is None else row["labels"]
     assert uniformerv2.known_head(meta_state_dict(name), rows_of_file(row["file"], "uniformerv2")) == expected
-    processor = uniformerv2.build_processor(config)
+    processor = build_processor(config)
     assert processor.num_frames == evaluation["num_frames"]
     assert processor.channel_order == ("bgr" if evaluation["data_set"] in ("SSv1", "SSv2") else "rgb")
 

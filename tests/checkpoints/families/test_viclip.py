@@ -22,9 +22,10 @@ from internvideo_hf import (
 )
 from internvideo_hf.checkpoints import convert as conversion
 from internvideo_hf.checkpoints.clip import INFLATIONS
-from internvideo_hf.checkpoints.families.viclip import PROCESSORS, TABLE, config_from, demo_pixels, fit, recognises
+from internvideo_hf.checkpoints.families.viclip import TABLE, config_from, fit, recognizes
 from internvideo_hf.checkpoints.released import released
 from internvideo_hf.checkpoints.table import check_complete, convert_state_dict
+from internvideo_hf.processing.presets.viclip import PROCESSORS, demo_pixels
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
 
@@ -82,8 +83,8 @@ def test_nothing_is_missing_and_nothing_left_over(size):
     stored = manifest(size)
     tensors = {name: torch.empty(shape, device="meta") for name, shape in stored["parameters"].items()}
     assert len(tensors) == stored["num_tensors"]
-    assert recognises(tensors)
-    assert conversion._recognise(tensors, size) == "viclip"
+    assert recognizes(tensors)
+    assert conversion._recognize(tensors, size) == "viclip"
     config = config_from(tensors, {})
     converted, left_out = convert_state_dict(tensors, TABLE)
     assert not left_out

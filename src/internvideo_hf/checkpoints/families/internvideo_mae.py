@@ -7,12 +7,13 @@ from typing import Any
 import torch
 from transformers import AutoModelForPreTraining, AutoModelForVideoClassification
 
+from internvideo_hf.checkpoints import transformers_videomae
+from internvideo_hf.checkpoints.converter import Converter
 from internvideo_hf.checkpoints.errors import CheckpointError
 from internvideo_hf.checkpoints.heads import choose_classes, known_classes
 from internvideo_hf.checkpoints.shapes import count_layers, fill_heads, shape_of
 from internvideo_hf.checkpoints.table import Become, Table, flatten, pairs, rename, split_rows
 from internvideo_hf.models.internvideo_mae.configuration_internvideo_mae import SIZES, InternVideoMAEConfig
-from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
 
 HEADS = {size["hidden_size"]: size["num_attention_heads"] for size in SIZES.values()}
 DECODER_HEADS = {size["decoder_hidden_size"]: size["decoder_num_attention_heads"] for size in SIZES.values()}
@@ -66,7 +67,7 @@ PRETRAINING: Table = {
 }
 
 
-def recognises(state_dict: Mapping[str, torch.Tensor]) -> bool:
+def recognizes(state_dict: Mapping[str, torch.Tensor]) -> bool:
     """Whether the tensors are those of a VideoMAE classifier or pretraining model."""
     return any(re.match(r"(backbone\.|encoder\.)?(patch_embed\.proj|blocks\.\d+\.)", name) for name in state_dict)
 
@@ -168,23 +169,20 @@ def config_from(state_dict: Mapping[str, torch.Tensor], overrides: Mapping[str, 
     return InternVideoMAEConfig(**sizes)
 
 
-def build_processor(config: InternVideoMAEConfig) -> InternVideoVideoProcessor:
-    """The released test views: frames at a stride of 4 from the whole video, OpenCV's resize, the middle crop."""
-    return InternVideoVideoProcessor(
-        num_frames=config.num_frames,
-        sampler="videomae_dense",
-        sampler_kwargs={"sampling_rate": 4},
-        size={"shortest_edge": config.image_size},
-        resize_method="cv2_linear",
-        crop_size={"height": config.image_size, "width": config.image_size},
-        crop_rounding="floor",
-        image_mean=list(config.image_mean),
-        image_std=list(config.image_std),
-    )
-
-
 def _learned_grid(rows: int, sizes: Mapping[str, Any]) -> dict[str, int]:
     """The clip that a learned table was made for, and the model with it: square, of as many frames as the model's."""
     frames = sizes.get("num_frames", InternVideoMAEConfig.num_frames)
     side = int((rows // (frames // sizes["tubelet_size"])) ** 0.5) * sizes["patch_size"]
     return {"image_size": side, "position_image_size": side, "position_num_frames": frames}
+
+
+CONVERTER = Converter(
+    recognizes=recognizes,
+    normalize=normalize,
+    table_for=table_for,
+    model_class=model_class,
+    config_from=config_from,
+    choose_head=choose_head,
+    known_head=known_head,
+    exports={"transformers-videomae": transformers_videomae.export},
+)

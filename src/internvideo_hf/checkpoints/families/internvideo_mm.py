@@ -8,14 +8,12 @@ import torch
 from transformers import AutoModel
 
 from internvideo_hf.checkpoints.clip_layout import layer
+from internvideo_hf.checkpoints.converter import Converter
 from internvideo_hf.checkpoints.errors import CheckpointError
 from internvideo_hf.checkpoints.families.uniformerv2 import tower, tower_sizes
 from internvideo_hf.checkpoints.shapes import count_layers, fill_heads, same_width, shape_of
 from internvideo_hf.checkpoints.table import LeaveOut, Table, flatten, pairs, rename, transpose
 from internvideo_hf.models.internvideo_mm.configuration_internvideo_mm import InternVideoMMConfig
-from internvideo_hf.processing.processing import InternVideoProcessor
-from internvideo_hf.processing.tokenizer import build_clip_tokenizer
-from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
 
 PREFIX = "clip."
 PARTS = ("vision_config", "text_config")
@@ -51,7 +49,7 @@ OUTSIDE = {
 NEW_IN_VIDEO = r"visual\.transformer\.(temporal_cls_token|balance|dpe\.|dec\.)"
 
 
-def recognises(state_dict: Mapping[str, torch.Tensor]) -> bool:
+def recognizes(state_dict: Mapping[str, torch.Tensor]) -> bool:
     """Whether the tensors are those of an InternVideo-MM model, with or without the training class around it."""
     return any(re.match(rf"({re.escape(PREFIX)})?{NEW_IN_VIDEO}", name) for name in state_dict)
 
@@ -131,17 +129,12 @@ def config_from(state_dict: Mapping[str, torch.Tensor], overrides: Mapping[str, 
     return InternVideoMMConfig(**found | {key: value for key, value in overrides.items() if key not in PARTS})
 
 
-def build_processor(config: InternVideoMMConfig) -> InternVideoProcessor:
-    """The processor of the released evaluation, at the model's own frame count and size.
-
-    Frames are resized to a short side of 8/7 of the crop, as 256 is of 224.
-    """
-    size = config.vision_config.image_size
-    return InternVideoProcessor(
-        InternVideoVideoProcessor(
-            num_frames=config.vision_config.num_frames,
-            size={"shortest_edge": size * 256 // 224},
-            crop_size={"height": size, "width": size},
-        ),
-        build_clip_tokenizer(config.text_config.max_position_embeddings),
-    )
+CONVERTER = Converter(
+    recognizes=recognizes,
+    normalize=normalize,
+    table_for=table_for,
+    model_class=model_class,
+    config_from=config_from,
+    choose_head=choose_head,
+    known_head=known_head,
+)

@@ -8,12 +8,11 @@ import torch
 from transformers import AutoModelForVideoClassification
 
 from internvideo_hf.checkpoints.clip_layout import attention, layer
+from internvideo_hf.checkpoints.converter import Converter
 from internvideo_hf.checkpoints.heads import choose_classes, known_classes
 from internvideo_hf.checkpoints.shapes import count_layers, fill_heads, same_width, shape_of
 from internvideo_hf.checkpoints.table import Become, Table, flatten, pairs, rename
 from internvideo_hf.models.uniformerv2.configuration_uniformerv2 import TASKS, UniFormerV2Config
-from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
-from internvideo_hf.recipes.labels import load_labels
 
 PREFIX = "backbone."
 HEAD = PREFIX + "transformer.proj.2"
@@ -76,7 +75,7 @@ TABLE: Table = (
 )
 
 
-def recognises(state_dict: Mapping[str, torch.Tensor]) -> bool:
+def recognizes(state_dict: Mapping[str, torch.Tensor]) -> bool:
     """Whether the tensors are those of a UniFormerV2 classifier, by any that an image ViT has not."""
     new = r"transformer\.(temporal_cls_token|balance|dpe\.|dec\.|proj\.|resblocks\.\d+\.lmhra)"
     return any(re.match(rf"({re.escape(PREFIX)})?{new}", name) for name in state_dict)
@@ -154,21 +153,12 @@ def tower_sizes(state_dict: Mapping[str, torch.Tensor], prefix: str, overrides: 
     return sizes
 
 
-def build_processor(config: UniFormerV2Config) -> InternVideoVideoProcessor:
-    """The released test view: frames spread over the video, a short side of the crop's size, the middle crop.
-
-    The models of Something-Something see blue first: their frames came from OpenCV, and nobody turned them.
-    """
-    of_something = config.num_labels == len(load_labels("ssv2")) and config.num_local_blocks > 0
-    return InternVideoVideoProcessor(
-        num_frames=config.num_frames,
-        sampler="uniformerv2",
-        size={"shortest_edge": config.image_size},
-        resize_method="torch_bilinear",
-        resize_rounding="floor",
-        crop_size={"height": config.image_size, "width": config.image_size},
-        crop_rounding="ceil",
-        channel_order="bgr" if of_something else "rgb",
-        image_mean=[0.45] * 3,
-        image_std=[0.225] * 3,
-    )
+CONVERTER = Converter(
+    recognizes=recognizes,
+    normalize=normalize,
+    table_for=table_for,
+    model_class=model_class,
+    config_from=config_from,
+    choose_head=choose_head,
+    known_head=known_head,
+)

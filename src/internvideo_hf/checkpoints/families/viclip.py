@@ -1,22 +1,18 @@
 """Released ViCLIP files, `ViCLIP-*.pth`, and those that its training code writes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from transformers import AutoModel
 
 from internvideo_hf.checkpoints.clip_layout import layer
+from internvideo_hf.checkpoints.converter import Converter
 from internvideo_hf.checkpoints.errors import CheckpointError
 from internvideo_hf.checkpoints.shapes import count_layers, fill_heads, shape_of
 from internvideo_hf.checkpoints.table import Become, Table, pairs, rename, transpose
 from internvideo_hf.models.common.layers import resample_position_grid, resample_position_rows
 from internvideo_hf.models.viclip.configuration_viclip import ViCLIPConfig
-from internvideo_hf.processing.processing import InternVideoProcessor
-from internvideo_hf.processing.tokenizer import build_clip_tokenizer
-from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
-
-IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 PATCH_KERNEL = "vision_model.embeddings.patch_embedding.weight"
 PLACES = "vision_model.embeddings.position_embedding"
@@ -47,7 +43,7 @@ TABLE: Table = {
 }
 
 
-def recognises(state_dict: Mapping[str, torch.Tensor]) -> bool:
+def recognizes(state_dict: Mapping[str, torch.Tensor]) -> bool:
     """Whether the tensors are those of a ViCLIP model."""
     towers = {name.split(".")[0] for name in state_dict}
     ours = ("vision_encoder.class_embedding", "vision_encoder.conv1.weight", "vision_encoder.positional_embedding")
@@ -172,42 +168,13 @@ def fit(converted: Mapping[str, torch.Tensor], config: ViCLIPConfig) -> dict[str
 # How a released checkpoint's pixels are made, by name; the first is what conversion saves.
 
 
-def training_pixels(config: ViCLIPConfig) -> InternVideoVideoProcessor:
-    """The evaluation of the training code, which the published scores are of: the middle frame of every eighth of a
-    video, the whole frame squeezed to a square, bicubically."""
-    return _video_processor(config, sampler="viclip_middle", resize_method="torchvision_bicubic")
-
-
-def demo_pixels(config: ViCLIPConfig) -> InternVideoVideoProcessor:
-    """The inference package's `frames2tensor`: every `length // 8`-th frame from the first, squeezed by OpenCV's
-    bilinear. Arrays of frames are taken as BGR, which OpenCV reads; files are read in the right order anyway."""
-    return _video_processor(config, sampler="viclip_stride", resize_method="cv2_linear", input_channel_order="bgr")
-
-
-PROCESSORS: dict[str, Callable[[ViCLIPConfig], InternVideoVideoProcessor]] = {
-    "training": training_pixels,
-    "demo": demo_pixels,
-}
-
-
-def _video_processor(config: ViCLIPConfig, **options: Any) -> InternVideoVideoProcessor:
-    size = config.vision_config.image_size
-    return InternVideoVideoProcessor(
-        num_frames=config.vision_config.num_frames,
-        size={"height": size, "width": size},
-        do_center_crop=False,
-        # Not CLIP's statistics, although the weights come from CLIP.
-        image_mean=IMAGENET_MEAN,
-        image_std=IMAGENET_STD,
-        **options,
-    )
-
-
-def build_processor(config: ViCLIPConfig, name: str = "training") -> InternVideoProcessor:
-    """A processor of video and text, at the model's own frame count, size and text length.
-
-    Args:
-        name: whose pixels it makes, a name in `PROCESSORS`.
-    """
-    tokenizer = build_clip_tokenizer(config.text_config.max_position_embeddings)
-    return InternVideoProcessor(PROCESSORS[name](config), tokenizer)
+CONVERTER = Converter(
+    recognizes=recognizes,
+    normalize=normalize,
+    table_for=table_for,
+    model_class=model_class,
+    config_from=config_from,
+    choose_head=choose_head,
+    known_head=known_head,
+    fit=fit,
+)
