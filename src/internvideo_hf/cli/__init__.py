@@ -798,8 +798,8 @@ def recipes(
         typer.echo(f"{name:45} {load_recipe(name).title}")
 
 
-@app.command()
-def doctor() -> None:
+@app.command("doctor")
+def run_doctor() -> None:
     """Show what really works on this machine: decoders, attention kernels, optional extras.
 
     Exit code 1 where something broken is needed by the core of the package.
