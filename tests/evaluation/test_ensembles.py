@@ -256,7 +256,7 @@ class TestEvaluation:
         assert answers[0] == answers[1]
 
     def test_a_stopped_run_goes_on(self, classifiers, data, tmp_path, monkeypatch):
-        monkeypatch.setattr("internvideo_hf.evaluation.ensemble_run.SECONDS_A_PART", 0.0)
+        monkeypatch.setattr("internvideo_hf.utils.journal.CHECKPOINT_EVERY_SECONDS", 0.0)
         protocol, right, calls = load_ensemble("classifiers"), Member.probabilities, []
         expected = evaluate_ensemble(protocol, classifiers[:1], data, **HERE)
 

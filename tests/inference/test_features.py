@@ -11,7 +11,6 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoVideoProcessor
 
 from internvideo_hf import FeatureExtractor, VideoDecodeError, VideoReader
-from internvideo_hf.inference import features as extraction
 from internvideo_hf.inference.features import extract_to_file
 
 
@@ -106,7 +105,7 @@ def test_a_finished_file_is_not_made_again_and_other_settings_do_not_replace_it(
 
 
 def test_a_killed_run_is_taken_up_where_it_was(mae_folder, clip, tmp_path, monkeypatch):
-    monkeypatch.setattr(extraction, "SECONDS_A_PART", 0.0)
+    monkeypatch.setattr("internvideo_hf.utils.journal.CHECKPOINT_EVERY_SECONDS", 0.0)
     extractor = make(mae_folder, window=8, stride=4, batch_size=1)
     whole, path = tmp_path / "whole.safetensors", tmp_path / "killed.safetensors"
     extract_to_file(extractor, clip, whole)
@@ -131,7 +130,7 @@ def test_a_killed_run_is_taken_up_where_it_was(mae_folder, clip, tmp_path, monke
 
 
 def test_parts_of_another_video_are_not_taken_up(mae_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(extraction, "SECONDS_A_PART", 0.0)
+    monkeypatch.setattr("internvideo_hf.utils.journal.CHECKPOINT_EVERY_SECONDS", 0.0)
     video, path = tmp_path / "clip.mp4", tmp_path / "features.safetensors"
     make_video(video, seed=0)
     extractor = make(mae_folder, window=8, stride=8, batch_size=1)

@@ -174,7 +174,7 @@ def test_a_killed_run_is_taken_up_where_it_was(small_folder, own, tmp_path, deco
         return embed(self, pixels)
 
     monkeypatch.setattr(index_module.Encoder, "embed_clips", embed_until_killed)
-    monkeypatch.setattr(index_module, "SECONDS_A_PART", 0.0)
+    monkeypatch.setattr("internvideo_hf.utils.journal.CHECKPOINT_EVERY_SECONDS", 0.0)
     monkeypatch.setattr(clips, "FRAMES_AT_ONCE", 12)
     write(own / "two.mp4", ("grey", 60), ("green", 60))
     index = VideoIndex(small_folder, window=1.0, folder=tmp_path / "index")

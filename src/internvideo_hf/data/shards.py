@@ -24,6 +24,7 @@ from internvideo_hf.data.executors.processes import VIDEO_SUFFIXES
 from internvideo_hf.data.failures import FailureLog
 from internvideo_hf.data.manifests import COLUMNS
 from internvideo_hf.data.samples import Row, Sample, SampleSettings, make_sample, sample_seed
+from internvideo_hf.utils.files import atomic_path, atomic_write_text, remove_leftovers
 from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.sources import check_path, is_url
 
@@ -67,6 +68,7 @@ def write_shards(
         )
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(folder)
     digest = hashlib.sha256(str(samples_per_shard).encode())
     for row in rows:
         digest.update(json.dumps(dict(row), sort_keys=True).encode())
@@ -83,11 +85,9 @@ def write_shards(
             except VideoDecodeError as error:
                 failures.append(error)
         if good and not path.exists():
-            unfinished = path.with_name(f".unfinished-{path.name}")
-            with tarfile.open(unfinished, "w") as shard:
+            with atomic_path(path) as temporary, tarfile.open(temporary, "w") as shard:
                 for number, file in good:
                     _add(shard, number, file, rows[number])
-            unfinished.replace(path)
         on_shard()
     return failures
 
@@ -98,9 +98,7 @@ def _claim(folder: Path, index: dict[str, Any]) -> None:
         raise FileExistsError(f"{folder} holds shards of other rows. Choose another folder, or delete it.")
     if not path.exists() and any(folder.glob("*.tar")):
         raise FileExistsError(f"{folder} holds tar files of something else. Choose another folder.")
-    unfinished = folder / f".unfinished-{INDEX}"
-    unfinished.write_text(json.dumps(index, indent=1), encoding="utf-8")
-    unfinished.replace(path)
+    atomic_write_text(path, json.dumps(index, indent=1))
 
 
 def _video_file(video: str) -> Path:

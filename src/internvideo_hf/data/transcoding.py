@@ -12,6 +12,7 @@ import av
 import numpy as np
 
 from internvideo_hf.data.executors.processes import each
+from internvideo_hf.utils.files import atomic_path, remove_leftovers
 from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.reader import VideoReader
 from internvideo_hf.video.sources import check_path, is_url
@@ -19,7 +20,6 @@ from internvideo_hf.video.sources import check_path, is_url
 _MARK = "internvideo shrink "  # before the settings, in the comment of a file that we wrote
 _RATE = 25  # frames a second, where the file says nothing
 _CLOCK = Fraction(1, 90_000)  # seconds of a tick, of cuts
-_UNFINISHED = ".unfinished-"  # before the number of the process that writes, and the name of the file
 
 
 @dataclass(frozen=True)
@@ -80,20 +80,15 @@ def shrink_video(source: str | Path, target: str | Path, settings: ShrinkSetting
     if source.is_dir():
         raise VideoDecodeError(str(source), "it is a folder", "Frame files can be read as fast as they are.")
     target.parent.mkdir(parents=True, exist_ok=True)
-    # One name for each process, because two of them may be given the same work.
-    unfinished = target.with_name(f"{_UNFINISHED}{os.getpid()}-{target.name}")
-    try:
+    with atomic_path(target) as temporary:
         with VideoReader(source, backend="pyav") as reader:
             # Also the best words for a file that is no video.
             wanted, seconds = reader.num_frames, reader.seconds
-        written = _encode(source, unfinished, settings, comment, seconds)
+        written = _encode(source, temporary, settings, comment, seconds)
         if written != wanted:
             raise VideoDecodeError(
                 str(source), f"{written} of its {wanted} frames could be decoded", "Download or copy it again."
             )
-        unfinished.replace(target)
-    finally:
-        unfinished.unlink(missing_ok=True)
     return True
 
 
@@ -114,11 +109,13 @@ def cut_video(reader: VideoReader, target: str | Path, frames: range, settings: 
     size = settings.size(reader.height, reader.width)
     rate = Fraction(reader.fps or _RATE).limit_denominator(1001)
     times = np.arange(reader.num_frames) / float(rate) if reader.seconds is None else reader.seconds
-    unfinished = target.with_name(f"{_UNFINISHED}{os.getpid()}-{target.name}")
     blocks = reader.blocks(1, frames.start)  # nothing behind the last one is touched, which may be damaged
     try:
         # The table of frames at the front, so that a browser plays what has come.
-        with av.open(str(unfinished), "w", format="mp4", options={"movflags": "faststart"}) as writing:
+        with (
+            atomic_path(target) as temporary,
+            av.open(str(temporary), "w", format="mp4", options={"movflags": "faststart"}) as writing,
+        ):
             encoder = _encoder(writing, rate, _CLOCK, size, settings)
             for number, (pixels,) in zip(frames, blocks, strict=False):
                 frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
@@ -126,11 +123,8 @@ def cut_video(reader: VideoReader, target: str | Path, frames: range, settings: 
                 frame.pts, frame.time_base = round((times[number] - times[frames.start]) / _CLOCK), _CLOCK
                 writing.mux(encoder.encode(frame))
             writing.mux(encoder.encode(None))
-        unfinished.replace(target)
     except av.FFmpegError as error:
         raise OSError(f"{target} cannot be written ({error}).") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _comment_of(path: Path) -> str | None:
@@ -221,25 +215,6 @@ def targets_of(videos: Sequence[str], folder: str | Path, root: str | Path | Non
     return targets
 
 
-def _clear_away(folders: set[Path]) -> None:
-    """Delete what killed processes of this machine left behind."""
-    for folder in folders:
-        for file in folder.glob(f"{_UNFINISHED}*-*"):
-            process = file.name.removeprefix(_UNFINISHED).partition("-")[0]
-            if process.isdecimal() and not _is_running(int(process)):
-                file.unlink(missing_ok=True)
-
-
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        pass  # somebody else's
-    return True
-
-
 def shrink(
     targets: Mapping[str, Path],
     settings: ShrinkSettings,
@@ -261,7 +236,8 @@ def shrink(
     Raises:
         ValueError: If `jobs` is below 1.
     """
-    _clear_away({target.parent for target in targets.values()})
+    for folder in {target.parent for target in targets.values()}:
+        remove_leftovers(folder)
     already, failures = 0, []
     task = partial(_shrink_pair, settings=settings)
     for pair, result in each(task, list(targets.items()), jobs, name_of=lambda pair: pair[0]):

@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 
 from internvideo_hf.data.executors.processes import each
+from internvideo_hf.utils.files import atomic_write_text
 from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.reader import VideoReader
 from internvideo_hf.video.sources import is_url
@@ -89,8 +90,4 @@ def write_report(path: str | Path, checked: int, bad: Sequence[VideoDecodeError]
     found = [{"video": error.source, "cause": error.cause, "advice": error.advice} for error in bad]
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".unfinished-{path.name}")
-    unfinished.write_text(
-        json.dumps({"checked": checked, "bad": found}, indent=1, ensure_ascii=False), encoding="utf-8"
-    )
-    unfinished.replace(path)
+    atomic_write_text(path, json.dumps({"checked": checked, "bad": found}, indent=1, ensure_ascii=False))

@@ -25,6 +25,7 @@ import av
 import numpy as np
 
 from internvideo_hf.data.executors.processes import each
+from internvideo_hf.utils.files import atomic_path, atomic_write_text, remove_leftovers
 from internvideo_hf.utils.names import lookup
 
 WIDTH = 128
@@ -41,7 +42,6 @@ ATTRIBUTES_LIST = "attributes.jsonl"
 """What each clip shows: a line for each, with the fields of `Clip`."""
 
 _CONSTRUCTION = 2  # to be counted up when clips come to look different, or their sentences to read differently
-_UNFINISHED = ".unfinished-"  # before the name of a file that is being written
 _CLIPS = 4000
 _HELD_OUT = 20  # clips of an action in each held-out split, beside `_CLIPS` clips for training
 _POSE, _SCENE, _WORDS, _ORDER = range(4)  # what is drawn apart, so that none depends on how much another draws
@@ -602,9 +602,7 @@ def write_clip(clip: Clip, path: str | Path, seed: int = 0) -> None:
         OSError: If the file cannot be written.
     """
     path = Path(path)
-    # One name whatever the process: what a killed one left is written over, and never stays.
-    unfinished = path.with_name(f"{_UNFINISHED}{path.name}")
-    with av.open(str(unfinished), "w", format="mp4") as container:
+    with atomic_path(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=RATE)
         stream.width = stream.height = WIDTH
         stream.pix_fmt = "yuv420p"
@@ -617,7 +615,6 @@ def write_clip(clip: Clip, path: str | Path, seed: int = 0) -> None:
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
             container.mux(stream.encode(frame.reformat(format="yuv420p")))
         container.mux(stream.encode(None))
-    unfinished.replace(path)
 
 
 def make_data_set(
@@ -654,6 +651,7 @@ def make_data_set(
     planned = [clip_at(split, index, seed) for split, size in sizes.items() for index in range(size)]
     for split in SPLITS:
         (out / split).mkdir(exist_ok=True)
+        remove_leftovers(out / split)
     already = 0
     for clip, result in each(partial(_write_missing, out=out, seed=seed), planned, jobs, name_of=lambda c: c.video):
         if isinstance(result, Exception):
@@ -665,7 +663,7 @@ def make_data_set(
         on_done()
     # Last, so that a list is never of files that are not there.
     _write_lists(out, planned, seed)
-    _write(out / "README.md", _card(clips, seed))
+    atomic_write_text(out / "README.md", _card(clips, seed))
     return already
 
 
@@ -690,22 +688,23 @@ def _take(out: Path, settings: Mapping[str, int]) -> None:
                 "Choose another folder, or delete it."
             )
         return
-    if out.is_dir() and any(file.name != f"{_UNFINISHED}{SETTINGS}" for file in out.iterdir()):
+    remove_leftovers(out)
+    if out.is_dir() and any(out.iterdir()):
         raise FileExistsError(f"{out} holds other files, and no part of such a data set. Choose another folder.")
     out.mkdir(parents=True, exist_ok=True)
-    _write(path, _json(settings))
+    atomic_write_text(path, _json(settings))
 
 
 def _write_lists(out: Path, planned: list[Clip], seed: int) -> None:
     def write(name: str, rows: Iterator[dict[str, Any]]) -> None:
-        _write(out / name, "".join(map(_json, rows)))
+        atomic_write_text(out / name, "".join(map(_json, rows)))
 
     for split in SPLITS:
         write(f"{split}.jsonl", (_row(clip, canonical_caption(clip)) for clip in planned if clip.split == split))
     in_training = (clip for clip in planned if clip.split == "train")
     write("train_captions.jsonl", (_row(clip, caption) for clip in in_training for caption in captions(clip, seed)))
     write(ATTRIBUTES_LIST, ({"video": c.video, **asdict(c), "captions": captions(c, seed)} for c in planned))
-    _write(out / "labels.txt", "".join(f"{name}\n" for name in ACTIONS))
+    atomic_write_text(out / "labels.txt", "".join(f"{name}\n" for name in ACTIONS))
 
 
 def _row(clip: Clip, caption: str) -> dict[str, Any]:
@@ -714,9 +713,3 @@ def _row(clip: Clip, caption: str) -> dict[str, Any]:
 
 def _json(content: Mapping[str, Any]) -> str:
     return json.dumps(content) + "\n"
-
-
-def _write(path: Path, text: str) -> None:
-    unfinished = path.with_name(f"{_UNFINISHED}{path.name}")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(path)

@@ -1,6 +1,5 @@
 """Evaluating an ensemble: each member scores the list once, and its scores are kept; weights and sums come after."""
 
-import hashlib
 import json
 import shutil
 import time
@@ -13,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from safetensors.numpy import load_file, save_file
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
@@ -26,11 +24,9 @@ from internvideo_hf.inference.merging import top_k_accuracy
 from internvideo_hf.models.common.loading import revision
 from internvideo_hf.recipes.labels import load_labels
 from internvideo_hf.recipes.reading import RecipeError
-from internvideo_hf.utils.files import atomic_write
-from internvideo_hf.utils.fingerprints import file_sha256
+from internvideo_hf.utils.fingerprints import file_sha256, json_sha256
+from internvideo_hf.utils.journal import Journal
 from internvideo_hf.video.errors import VideoDecodeError
-
-SECONDS_A_PART = 20.0  # after which the work so far goes to disk
 
 
 def evaluate_ensemble(
@@ -195,12 +191,12 @@ def _scores_of(
         "views": [member.num_clips, member.num_crops],
         "processor": member.processor.to_dict(),
         "list": file_sha256(data_root / list_name),
-        "labels": hashlib.sha256(json.dumps([row["label"] for row in rows]).encode()).hexdigest(),
+        "labels": json_sha256([row["label"] for row in rows]),
     }
     facts = json.loads(json.dumps(facts, default=str))  # as they come back from a file
     if folder is None:
         return _compute(member, rows, facts, None, **options)
-    tag = hashlib.sha256(json.dumps([facts, str(data_root.resolve())], sort_keys=True).encode()).hexdigest()
+    tag = json_sha256([facts, str(data_root.resolve())])
     path = folder / f"{Path(source).name}-{Path(list_name).stem}-{tag[:12]}.safetensors"
     if path.is_file():
         return Scores.load(path)
@@ -258,57 +254,38 @@ def _compute(
     max_damaged: float,
     quiet: bool,
 ) -> Scores:
-    done, causes = _taken_up(parts)
-    loader = DataLoader(_Views(member, rows, len(done)), batch_size=None, num_workers=workers, pin_memory=False)
-    waiting, saved_at = [], time.monotonic()
+    journal = Journal(parts)
+    causes, done = journal.notes, len(journal)
+    loader = DataLoader(_Views(member, rows, done), batch_size=None, num_workers=workers, pin_memory=False)
     with tqdm(
-        total=len(rows), initial=len(done), desc=f"Scoring by {Path(member.name).name}", unit="video", disable=quiet
+        total=len(rows), initial=done, desc=f"Scoring by {Path(member.name).name}", unit="video", disable=quiet
     ) as bar:
-        for row, views in zip(rows[len(done) :], loader, strict=True):
+        for row, views in zip(rows[done:], loader, strict=True):
+            notes = {}
             if isinstance(views, str):
-                causes[str(row["video"])] = views
+                notes[str(row["video"])] = causes[str(row["video"])] = views
                 if len(causes) > max_damaged * len(rows):
                     raise TooManyFailuresError(
                         f"{len(causes)} videos cannot be read, and of all {len(rows)}, {max_damaged:.4g} may be "
                         f"damaged. The last is {views} `internvideo scan` finds them all."
                     )
-                waiting.append(np.full(len(member.classes), np.nan))
+                probabilities = np.full(len(member.classes), np.nan)
             else:
-                waiting.append(member.probabilities(views, batch_size))
-                if not np.isfinite(waiting[-1]).all():
+                probabilities = member.probabilities(views, batch_size)
+                if not np.isfinite(probabilities).all():
                     raise ValueError(
                         f"The scores of {member.name} are not finite: its weights are damaged. Convert it again."
                     )
+            journal.append({"probabilities": torch.from_numpy(probabilities)[None]}, notes)
             bar.update()
-            if parts is not None and time.monotonic() - saved_at >= SECONDS_A_PART:
-                _keep_part(parts, len(done), waiting, causes)
-                done, waiting, saved_at = [*done, *waiting], [], time.monotonic()
-    if parts is not None and waiting:
-        _keep_part(parts, len(done), waiting, causes)
+    journal.write()
     return Scores(
         [str(row["video"]) for row in rows],
         np.array([row["label"] for row in rows], dtype=np.int64),
-        np.stack([*done, *waiting]),
+        journal.tensors()["probabilities"].numpy(),
         member.classes,
-        {**facts, "damaged": causes},
+        {**facts, "damaged": dict(causes)},
     )
-
-
-def _taken_up(parts: Path | None) -> tuple[list[np.ndarray], dict[str, str]]:
-    """What a stopped run has kept: rows of probabilities, and why videos are damaged."""
-    done, causes = [], {}
-    if parts is not None:
-        parts.mkdir(parents=True, exist_ok=True)
-        for file in sorted(parts.glob("[0-9]*.safetensors")):
-            done += list(load_file(file)["probabilities"])
-        for file in sorted(parts.glob("[0-9]*.json")):
-            causes |= json.loads(file.read_text(encoding="utf-8"))
-    return done, causes
-
-
-def _keep_part(parts: Path, first: int, rows: Sequence[np.ndarray], causes: dict[str, str]) -> None:
-    write_result(causes, parts / f"{first:09d}.json")
-    atomic_write(parts / f"{first:09d}.safetensors", lambda file: save_file({"probabilities": np.stack(rows)}, file))
 
 
 def _accuracies(scores: Scores) -> dict[str, float]:

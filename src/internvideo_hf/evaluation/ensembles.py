@@ -21,6 +21,7 @@ from transformers.video_processing_utils import BaseVideoProcessor
 
 from internvideo_hf.inference.merging import METHODS, Merged
 from internvideo_hf.models.common.loading import classes_of, load_strict
+from internvideo_hf.utils.devices import default_device
 from internvideo_hf.utils.files import atomic_write
 
 _UNLIKELIEST = 1e-12  # a probability of 0 for the truth would decide the fit alone
@@ -188,9 +189,7 @@ class Member:
         Raises:
             ValueError: if weights are missing.
         """
-        if device is None:
-            device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
-        model = load_strict(AutoModelForVideoClassification, name).to(device).eval()
+        model = load_strict(AutoModelForVideoClassification, name).to(default_device(device)).eval()
         processor = AutoVideoProcessor.from_pretrained(name)
         first = next(iter(processor.branches.values()))
         return cls(str(name), model, processor, num_clips or first.num_clips, num_crops or first.num_crops)

@@ -1,7 +1,6 @@
 """An evaluation run: from a protocol, a model and a folder of data to scores beside the published ones."""
 
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -32,6 +31,7 @@ from internvideo_hf.recipes.captions import clean_caption
 from internvideo_hf.recipes.labels import load_labels
 from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.multiple_choice.data import read_questions
+from internvideo_hf.utils.devices import default_device, default_workers
 from internvideo_hf.utils.files import atomic_write
 from internvideo_hf.utils.fingerprints import file_sha256
 from internvideo_hf.video.errors import VideoDecodeError
@@ -84,7 +84,7 @@ def evaluate(
     started, data_root = time.monotonic(), Path(data_root)
     out = None if out is None else prepare_out(out)
     samples = READERS[protocol.task](protocol, data_root)
-    encoder = Encoder.load(protocol, model, device, batch_size, _workers(workers), quiet)
+    encoder = Encoder.load(protocol, model, device, batch_size, default_workers(workers), quiet)
     embeds, damaged = encoder.embed_videos(samples.videos, max_damaged)
     scores = SCORERS[protocol.task](protocol, encoder, samples, embeds, list(damaged))
     result = {
@@ -142,10 +142,6 @@ def write_result(result: Mapping[str, Any], out: Path) -> None:
     """Write a result as JSON; the file appears whole or not at all."""
     text = json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False)
     atomic_write(out, lambda file: file.write_text(text, encoding="utf-8"))
-
-
-def _workers(asked: int | None) -> int:
-    return min(8, os.cpu_count() or 1) if asked is None else asked
 
 
 # ---- what is evaluated on -------------------------------------------------------------------------------------------
@@ -284,9 +280,7 @@ class Encoder:
             )
         for name, value in protocol.processor.items():
             setattr(processor.video_processor, name, value)
-        if device is None:
-            device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
-        device = torch.device(device)
+        device = default_device(device)
         return cls(protocol, loaded.to(device), processor, device, batch_size, workers, quiet)
 
     @property

@@ -18,6 +18,7 @@ from internvideo_hf.models.common.dual_encoder import comparison_problem
 from internvideo_hf.models.common.loading import load_strict
 from internvideo_hf.processing.processing import InternVideoProcessor
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
+from internvideo_hf.utils.devices import default_device
 
 TEXTS_AT_ONCE = 256
 # Settings of a video processor that decide about pixels. Named one by one: transformers adds new ones to its own.
@@ -53,7 +54,7 @@ class Encoder:
 
     def __init__(self, model: str | Path, device: str | torch.device | None = None):
         self.name = str(model)
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = default_device(device)
         loaded = load_strict(AutoModel, model)
         tokenizer = None
         if FAMILIES[loaded.config.model_type].processor is not None:

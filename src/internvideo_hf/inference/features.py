@@ -1,10 +1,8 @@
 """Sliding-window features of long videos, as temporal localization and retrieval over moments read them."""
 
 import glob
-import hashlib
 import json
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,10 +14,12 @@ from transformers import AutoModel, AutoVideoProcessor
 
 from internvideo_hf.models.common.loading import load_strict, revision
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
-from internvideo_hf.utils.files import atomic_write
+from internvideo_hf.utils.devices import default_device
+from internvideo_hf.utils.files import atomic_write, atomic_write_text
+from internvideo_hf.utils.fingerprints import ends_sha256, json_sha256, text_sha256
+from internvideo_hf.utils.journal import Journal
 from internvideo_hf.video import VideoReader
 
-SECONDS_A_PART = 20.0  # after which the work so far goes to disk
 ENDS = 2**20  # bytes of a file's beginning and end that tell it from others
 
 
@@ -67,7 +67,7 @@ class FeatureExtractor:
             if number < 1:
                 raise ValueError(f"{name}={number} must be at least 1.")
         self.batch_size = batch_size
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = default_device(device)
         self.name = str(model)
         self.model = load_strict(AutoModel, model).to(self.device).eval()
         tubelet = getattr(self.model.config, "tubelet_size", 1)
@@ -157,28 +157,23 @@ def extract_to_file(
         if as_npy and not path.with_suffix(".npy").exists():
             _save_npy(path, load_file(path)["features"])
         return False
-    tag = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+    tag = json_sha256(settings)[:12]
     parts = path.parent / f".{path.name}.{tag}.parts"
-    saved_at = time.monotonic()
     with VideoReader(str(video), backend="pyav") as reader:
-        parts.mkdir(parents=True, exist_ok=True)
-        total = extractor.num_rows(reader)
-        done, waiting = sum(len(load_file(part)["features"]) for part in _parts(parts)), []
+        journal, total = Journal(parts), extractor.num_rows(reader)
+        done = len(journal)
         on_rows(done, total)
         for rows in extractor.rows(reader, done) if done < total else ():
-            waiting.append(rows)
-            if time.monotonic() - saved_at >= SECONDS_A_PART:
-                done, saved_at = _save_part(parts, done, waiting), time.monotonic()
-            on_rows(done + sum(map(len, waiting)), total)
-        if waiting:
-            _save_part(parts, done, waiting)
+            journal.append({"features": rows})
+            on_rows(len(journal), total)
+        journal.write()
         spans = _time_spans(extractor.settings, total, reader)
         facts = {"video": str(video), "fps": reader.fps, "num_frames": reader.num_frames, "rows": total}
-    features = torch.cat([load_file(part)["features"] for part in _parts(parts)])
+    features = journal.tensors()["features"]
     if as_npy:
         _save_npy(path, features)
     text = json.dumps({"model": extractor.name, **settings, **facts, "seconds": spans}, indent=1)
-    atomic_write(sidecar, lambda file: file.write_text(text, encoding="utf-8"))
+    atomic_write_text(sidecar, text)
     atomic_write(path, lambda file: save_file({"features": features}, file))
     for unfinished in path.parent.glob(f".{glob.escape(path.name)}.*.parts"):  # of other settings too: `path` is taken
         shutil.rmtree(unfinished)
@@ -187,34 +182,18 @@ def extract_to_file(
 
 def _content(video: str) -> str:
     """What tells a video from others: a file's size, beginning and end; a folder's files; an address itself."""
-    path, digest = Path(video), hashlib.sha256()
+    path = Path(video)
     if path.is_file():
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            digest.update(f"{size}".encode() + file.read(ENDS))
-            file.seek(max(size - ENDS, 0))
-            digest.update(file.read())
+        digest = ends_sha256(path, ENDS)
     elif path.is_dir():
-        files = sorted((entry.name, entry.stat().st_size) for entry in path.iterdir())
-        digest.update(json.dumps(files).encode())
+        digest = json_sha256(sorted((entry.name, entry.stat().st_size) for entry in path.iterdir()))
     else:
-        digest.update(video.encode())
-    return f"sha256:{digest.hexdigest()[:16]}"
+        digest = text_sha256(video)
+    return f"sha256:{digest[:16]}"
 
 
 def _save_npy(path: Path, features: torch.Tensor) -> None:
     atomic_write(path.with_suffix(".npy"), lambda file: np.save(file, features.numpy()))
-
-
-def _parts(folder: Path) -> list[Path]:
-    return sorted(folder.glob("[0-9]*.safetensors"))
-
-
-def _save_part(folder: Path, done: int, waiting: list[torch.Tensor]) -> int:
-    rows = torch.cat(waiting)
-    waiting.clear()
-    atomic_write(folder / f"{done:09d}.safetensors", lambda file: save_file({"features": rows}, file))
-    return done + len(rows)
 
 
 def _time_spans(settings: Settings, rows: int, reader: VideoReader) -> list[list[float]] | None:

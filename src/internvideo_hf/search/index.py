@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import json
 import os
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -24,12 +23,13 @@ from internvideo_hf.search.clips import Clips, Cut, content_hash, in_pieces, rea
 from internvideo_hf.search.hits import Hit, Hits
 from internvideo_hf.search.nearest import Approximate, exact, gather, state_of
 from internvideo_hf.search.store import Part, Video
+from internvideo_hf.utils.files import atomic_write
+from internvideo_hf.utils.journal import Stopwatch
 from internvideo_hf.utils.names import lookup
 from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.sources import describe, is_url
 from internvideo_hf.video.stills import is_image_file
 
-SECONDS_A_PART = 20.0  # after which the work so far goes to disk
 CANDIDATES = 1000  # the most similar clips, over which probabilities are
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
 
@@ -375,7 +375,7 @@ class VideoIndex:
             if self._null is None:
                 self._null = self.encoder.embed_texts(captions)
                 if file is not None and os.access(self.folder, os.W_OK):
-                    store.replace(file, lambda path: save_file({"embeddings": self._null}, path))
+                    atomic_write(file, lambda path: save_file({"embeddings": self._null}, path))
         return self._null
 
     def _approximate_index(self) -> Approximate:
@@ -490,7 +490,7 @@ class VideoIndex:
             waiting[path] += 1
         failed: dict[str, VideoDecodeError] = {}
         contents = {path: video.content for path, video in self._known().items()}
-        saved_at = time.monotonic()
+        stopwatch = Stopwatch()
         try:
             while pieces:
                 more = []
@@ -512,9 +512,8 @@ class VideoIndex:
                         )
                     waiting[path] -= 1
                     on_done(sum(left == 0 for left in waiting.values()), len(waiting))
-                    if time.monotonic() - saved_at >= SECONDS_A_PART and self.folder is not None:
+                    if self.folder is not None and stopwatch.is_due():
                         self._take_over(work)
-                        saved_at = time.monotonic()
                 pieces = more
             work.finish()
         finally:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from internvideo_hf.search.store import Part, in_blocks, replace, row_numbers
+from internvideo_hf.search.store import Part, in_blocks, row_numbers
+from internvideo_hf.utils.files import atomic_write
 
 ROWS_AT_ONCE = 16384  # of 768 numbers in float32: 50 MB
 TRAINING_ROWS = 64  # for each cell of the approximate index
@@ -114,7 +115,7 @@ class Approximate:
 
     def save(self, path: Path) -> None:
         """Write it; the file appears whole."""
-        replace(path, lambda file: require_faiss().write_index(self._lists, str(file)))
+        atomic_write(path, lambda file: require_faiss().write_index(self._lists, str(file)))
 
     @classmethod
     def load(cls, path: Path) -> "Approximate":

@@ -1,9 +1,8 @@
 """An index on disk: parts of rows, each file whole or not there, and one small file that names those that count."""
 
 import json
-import os
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,8 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+
+from internvideo_hf.utils.files import atomic_write, atomic_write_text, remove_leftovers
 
 FORMAT = 1
 HEADER = "index.json"
@@ -89,7 +90,7 @@ class Part:
             "number": self.number.contiguous(),
             "videos": torch.frombuffer(bytearray(facts), dtype=torch.uint8),  # a header may not be so long
         }
-        replace(folder / file, lambda path: save_file(tensors, path))
+        atomic_write(folder / file, lambda path: save_file(tensors, path))
         self.embeddings, self.file = load_file(folder / file)["embeddings"], file
 
     @classmethod
@@ -146,13 +147,12 @@ def write(folder: Path, header: dict[str, Any], parts: Sequence[Part]) -> None:
             part.save(folder)
     content = {"format": FORMAT, **header, "parts": [part.file for part in parts]}
     text = json.dumps(content, indent=1, ensure_ascii=False)
-    replace(folder / HEADER, lambda path: path.write_text(text, encoding="utf-8"))
+    atomic_write_text(folder / HEADER, text)
     named = set(content["parts"])
     for file in folder.glob("rows-*.safetensors"):
         if file.name not in named:
             file.unlink(missing_ok=True)
-    for file in folder.glob(".unfinished-*-rows-*"):
-        file.unlink(missing_ok=True)
+    remove_leftovers(folder)
 
 
 def read(folder: Path) -> tuple[dict[str, Any], list[Part]]:
@@ -178,17 +178,6 @@ def read(folder: Path) -> tuple[dict[str, Any], list[Part]]:
             f"{folder} has the format {header.get('format')!r}, this version reads {FORMAT}. Build the index again."
         )
     return header, [Part.load(folder, file) for file in header["parts"]]
-
-
-def replace(path: Path, write_to: Callable[[Path], Any]) -> None:
-    """Write a file under another name first, so that it is there whole or not at all."""
-    unfinished = path.with_name(f".unfinished-{os.getpid()}-{path.name}")
-    try:
-        write_to(unfinished)
-        unfinished.chmod(path.parent.stat().st_mode & 0o666)  # safetensors writes for its owner alone
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def in_blocks(parts: Sequence[Part], rows: int) -> Iterator[tuple[int, torch.Tensor]]:

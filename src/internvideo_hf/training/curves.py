@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from internvideo_hf.utils.files import atomic_write
+
 
 def draw_curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
     """Draw what a run has logged as a PNG, a panel for the losses, one for the metrics, one for the rate.
@@ -35,9 +37,7 @@ def draw_curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
         axes.set(title=title, xlabel="step")
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
-    unfinished = path.with_name(f".unfinished-{path.name}")
-    figure.savefig(unfinished, format="png", dpi=100)
-    unfinished.replace(path)
+    atomic_write(path, lambda temporary: figure.savefig(temporary, format="png", dpi=100))
 
 
 def _is_cost(key: str) -> bool:

@@ -8,6 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from internvideo_hf.utils.files import atomic_write
+
 FILE_NAME = "average.safetensors"  # in a checkpoint's folder
 
 
@@ -77,9 +79,7 @@ class EMA:
             if writes:
                 whole[name] = tensor.contiguous().cpu()
         if writes:
-            unfinished = folder / f".unfinished-{FILE_NAME}"
-            save_file(whole, unfinished)
-            unfinished.replace(folder / FILE_NAME)
+            atomic_write(folder / FILE_NAME, lambda temporary: save_file(whole, temporary))
 
     def load(self, folder: Path) -> None:
         """Read the average from a checkpoint's folder.

@@ -18,6 +18,7 @@ from transformers import TrainerCallback
 
 from internvideo_hf.training.curves import draw_curves
 from internvideo_hf.training.recipes import Recipe, RecipeError
+from internvideo_hf.utils.files import atomic_write_text
 
 RECIPE, VERSIONS, LOG, CURVES, FINAL = "recipe.yaml", "versions.json", "log.jsonl", "curves.png", "final"
 
@@ -78,7 +79,7 @@ def check_recipe(folder: Path, recipe: Recipe, start: str | None) -> None:
 
 def write_settings(folder: Path, recipe: Recipe, start: str | None, devices: int) -> None:
     """Write the recipe, the versions and the command into the folder of a run."""
-    _write(folder / RECIPE, yaml.safe_dump(_plain(recipe), sort_keys=False, allow_unicode=True))
+    atomic_write_text(folder / RECIPE, yaml.safe_dump(_plain(recipe), sort_keys=False, allow_unicode=True))
     versions: dict[str, Any] = {"command": sys.argv, "start_from": start, "devices": devices}
     versions["python"] = platform.python_version()
     versions["device"] = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "cpu"
@@ -87,7 +88,7 @@ def write_settings(folder: Path, recipe: Recipe, start: str | None, devices: int
             versions[name] = importlib.metadata.version(name.replace("_", "-"))
         except importlib.metadata.PackageNotFoundError:
             versions[name] = None
-    _write(folder / VERSIONS, json.dumps(versions, indent=2) + "\n")
+    atomic_write_text(folder / VERSIONS, json.dumps(versions, indent=2) + "\n")
 
 
 class RunLog(TrainerCallback):
@@ -98,7 +99,7 @@ class RunLog(TrainerCallback):
 
     def on_train_begin(self, args, state, control, **kwargs):
         if state.is_world_process_zero:  # what a stopped run logged behind its checkpoint is done again
-            _write(self.folder / LOG, "".join(json.dumps(entry) + "\n" for entry in state.log_history))
+            atomic_write_text(self.folder / LOG, "".join(json.dumps(entry) + "\n" for entry in state.log_history))
 
     def on_log(self, args, state, control, **kwargs):
         if state.is_world_process_zero and state.log_history:
@@ -125,9 +126,3 @@ def _differences(before: Any, now: Any, place: str = "") -> list[str]:
         for key in before.keys() | now.keys()
         for found in _differences(before.get(key), now.get(key), f"{place}.{key}".lstrip("."))
     ]
-
-
-def _write(path: Path, text: str) -> None:
-    unfinished = path.with_name(f".unfinished-{path.name}")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(path)

@@ -76,3 +76,26 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
             if old.exists():
                 old.rename(path)
             raise
+
+
+def remove_leftovers(directory: str | Path) -> None:
+    """Delete temporary files that killed processes of this machine left in a directory.
+
+    Args:
+        directory: of files that `atomic_write` wrote; not searched below. Files of running processes stay.
+    """
+    for file in Path(directory).glob(f"{TEMPORARY_PREFIX}*"):
+        process = file.name.removeprefix(TEMPORARY_PREFIX).partition("-")[0]
+        # Version 0.1 wrote some names without a process.
+        if file.is_file() and not (process.isdecimal() and _is_running(int(process))):
+            file.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass  # it runs, as another user
+    return True
