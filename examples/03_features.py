@@ -10,7 +10,6 @@ import json
 from pathlib import Path
 from tempfile import mkdtemp
 
-from random_videomae import write_pretrained
 from safetensors.torch import load_file
 
 import internvideo_hf
@@ -30,7 +29,10 @@ seconds = json.loads((FOLDER / "clip.json").read_text())["seconds"]
 print(f"{tuple(features.shape)} features; the first row covers seconds {seconds[0]}, the last {seconds[-1]}")
 
 # 2. A picture. The same from a shell: internvideo reconstruct VIDEO --model MODEL --out grid.png
-write_pretrained(FOLDER / "videomae-random.pth")
-model = internvideo_hf.convert_checkpoint(FOLDER / "videomae-random.pth", FOLDER / "model").output_dir
-save_picture(reconstruct(str(VIDEO), str(model)), FOLDER / "grid.png")
+config = internvideo_hf.InternVideoMAEConfig(
+    hidden_size=64, num_hidden_layers=2, num_attention_heads=2, image_size=64, use_mean_pooling=False
+)
+internvideo_hf.InternVideoMAEForPreTraining(config).save_pretrained(FOLDER / "model")
+internvideo_hf.build_processor(config).save_pretrained(FOLDER / "model")
+save_picture(reconstruct(str(VIDEO), str(FOLDER / "model")), FOLDER / "grid.png")
 print(f"Original, masked and reconstructed frames: {FOLDER / 'grid.png'}")

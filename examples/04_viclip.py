@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from tempfile import mkdtemp
 
-from random_viclip import write_random_viclip
+import torch
 from transformers import pipeline
 
 import internvideo_hf
@@ -26,14 +26,20 @@ def ask(model: Path) -> str:
     return f"{best['label']} ({best['similarity']:.3f})"
 
 
-# 1. Two checkpoints: a model before its training, and after.
+# 1. Two models: before a training, and after. A released one: internvideo convert FILE OUT
+sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
+config = internvideo_hf.ViCLIPConfig(
+    vision_config=sizes | {"image_size": 32, "patch_size": 16}, text_config=sizes, projection_dim=32
+)
 for seed, name in enumerate(("start", "trained")):
-    write_random_viclip(FOLDER / f"{name}.pth", seed)
-    internvideo_hf.convert_checkpoint(FOLDER / f"{name}.pth", FOLDER / name)
+    torch.manual_seed(seed)
+    internvideo_hf.ViCLIPModel(config).save_pretrained(FOLDER / name)
+    internvideo_hf.build_processor(config).save_pretrained(FOLDER / name)
 print("the training code's pixels:", ask(FOLDER / "trained"))
 
 # 2. The demo's pixels. The same from a shell: internvideo convert FILE OUT --processor demo
-internvideo_hf.convert_checkpoint(FOLDER / "trained.pth", FOLDER / "demo", processor="demo")
+internvideo_hf.ViCLIPModel.from_pretrained(FOLDER / "trained").save_pretrained(FOLDER / "demo")
+internvideo_hf.build_processor(config, "demo").save_pretrained(FOLDER / "demo")
 print("the demo's pixels:         ", ask(FOLDER / "demo"))
 
 # 3. The average of both (WiSE-FT). The same from a shell: internvideo merge START TRAINED --weight 0.5 --out OUT

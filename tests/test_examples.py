@@ -23,7 +23,6 @@ SLOW = ["06_pretrain.py"]  # two trainings; test_training_run.py has both at a s
 def test_example_runs(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.syspath_prepend(ROOT / "tests/released")
     runpy.run_path(str(ROOT / "examples" / name), run_name="__main__")
     assert capsys.readouterr().out.strip()
     assert len((ROOT / "examples" / name).read_text().splitlines()) <= 60
