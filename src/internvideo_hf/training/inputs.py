@@ -26,7 +26,8 @@ from internvideo_hf.processing.tokenizer import build_clip_tokenizer
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
 from internvideo_hf.recipes.captions import clean_caption
 from internvideo_hf.recipes.labels import LABEL_SETS, load_labels
-from internvideo_hf.training.recipes import ClipSettings, Recipe, RecipeError
+from internvideo_hf.tasks.contrastive.task import tokenize_captions
+from internvideo_hf.training.recipes import ClipSettings, Recipe, RecipeError, training_task
 from internvideo_hf.utils.names import lookup
 
 VideoProcessor = InternVideoVideoProcessor | InternVideoFusedVideoProcessor
@@ -156,19 +157,21 @@ def make_dataset(
             )
         own = {"rank": rank, "world_size": world_size, "repeat": world_size > 1}
         return ShardDataset(path, settings, shuffle=1000, **own, **policy)
-    task, data = recipe.model.task, recipe.data
+    data, task = recipe.data, training_task(recipe.model.task)
     videos = data.train_videos if training else data.validation_videos
     only = None if videos is None else data_root / videos
-    rows = load_manifest(path, data_root, layout=data.layout, only=only, allow_duplicates=task == "contrastive")
-    needed = {"classification": "label", "contrastive": "caption"}.get(task)
-    if needed is not None and any(value is None for value in rows[needed]):
-        raise RecipeError(f"{path} has rows without a {needed}, which {task} needs. Add it, or choose another list.")
-    if task == "classification" and max(rows["label"]) >= num_labels:
+    rows = load_manifest(path, data_root, layout=data.layout, only=only, allow_duplicates=task.allow_duplicates)
+    if task.column is not None and any(value is None for value in rows[task.column]):
+        raise RecipeError(
+            f"{path} has rows without a {task.column}, which {recipe.model.task} needs. Add it, or choose another "
+            "list."
+        )
+    if task.column == "label" and max(rows["label"]) >= num_labels:
         raise RecipeError(
             f"{path} has the label {max(rows['label'])}, and there are {num_labels} classes, counted from 0. Correct "
             "the list, or data.labels."
         )
-    if task == "contrastive" and data.min_words > 1:
+    if task.column == "caption" and data.min_words > 1:
         rows = rows.filter(
             partial(_has_words, rule=data.caption_rule, at_least=data.min_words), input_columns="caption"
         )
@@ -259,29 +262,14 @@ def make_tokenizer(recipe: Recipe, data_root: Path, start: str | Path | None = N
 
 def make_collator(recipe: Recipe, processor: Processor, num_labels: int | None, *, training: bool) -> VideoCollator:
     """What makes batches of a recipe's samples: texts as tokens, clips mixed."""
-    shared = {"keep_names": True, "fill_gaps": not training}
-    if recipe.model.task == "contrastive":
-        return VideoCollator(
-            targets=("captions",),
-            tokenize=partial(tokenize_captions, processor=processor),
-            clean=None if recipe.data.caption_rule is None else partial(clean_caption, rule=recipe.data.caption_rule),
-            # In validation, a caption's true items are all videos that it is a caption of.
-            equal_captions=recipe.data.equal_captions if training else "text",
-            **shared,
-        )
-    if recipe.model.task == "pretraining":
-        return VideoCollator(targets=(), **shared)
-    mixup = {**recipe.data.mixup, "num_labels": num_labels} if training and recipe.data.mixup else None
-    return VideoCollator(targets=("labels",), mixup=mixup, **shared)
-
-
-def tokenize_captions(captions: Sequence[str], *, processor: InternVideoProcessor) -> dict[str, Any]:
-    """Turn captions into what a dual encoder reads, its call for the loss included.
-
-    Args:
-        processor: of the model; what is too long for it is cut, and ends with the end token all the same.
-    """
-    return {**processor(text=list(captions), truncation=True, return_tensors="pt"), "return_loss": True}
+    return training_task(recipe.model.task).make_collator(
+        training=training,
+        processor=processor,
+        num_labels=num_labels,
+        mixup=recipe.data.mixup,
+        caption_rule=recipe.data.caption_rule,
+        equal_captions=recipe.data.equal_captions,
+    )
 
 
 def _has_words(caption: str, rule: str | None, at_least: int) -> bool:

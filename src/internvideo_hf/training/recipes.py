@@ -10,24 +10,18 @@ from inspect import signature
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from transformers import AutoModel, AutoModelForPreTraining, AutoModelForVideoClassification
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 
-from internvideo_hf.auto import FAMILIES
+from internvideo_hf.auto import FAMILIES, auto_class
 from internvideo_hf.data.dataset import ON_ERROR
 from internvideo_hf.models.common.overrides import check_overrides, configuration_errors
 from internvideo_hf.recipes.reading import RecipeError, RecipeRegistry, build, check_kind, check_known, fill_up
+from internvideo_hf.tasks import get_task, training_tasks
+from internvideo_hf.tasks.base import Training
 from internvideo_hf.training.trainer import VideoTrainingArguments
 from internvideo_hf.utils.names import lookup
 from internvideo_hf.video.mixup import mix_batch
-
-TASKS = {
-    "pretraining": AutoModelForPreTraining,
-    "classification": AutoModelForVideoClassification,
-    "contrastive": AutoModel,
-}
-"""What is trained for -> the Auto class of the models that are."""
 
 
 @dataclass(frozen=True)
@@ -200,8 +194,7 @@ def parse_recipe(content: Mapping[str, Any], name: str = "recipe") -> Recipe:
         RecipeError: if a key is unknown or missing, or a value of the wrong kind.
     """
     recipe = build(Recipe, content, name)
-    if recipe.model.task not in TASKS:
-        raise RecipeError(f"{name}: model.task is {recipe.model.task!r}, expected one of {', '.join(TASKS)}.")
+    lookup(dict.fromkeys(training_tasks()), recipe.model.task, f"{name}: model.task", RecipeError)
     if recipe.data.equal_captions not in (None, "text", "label"):
         raise RecipeError(f"{name}: data.equal_captions is {recipe.data.equal_captions!r}, expected text or label.")
     if recipe.model.vocabulary not in (None, "captions"):
@@ -246,6 +239,21 @@ def _check_fused(recipe: Recipe, name: str) -> None:
             )
 
 
+def training_task(name: str) -> Training:
+    """Return what a task asks of training.
+
+    Args:
+        name: one of `internvideo_hf.tasks.training_tasks()`.
+
+    Raises:
+        RecipeError: if no recipe can train for it.
+    """
+    training = get_task(name).training
+    if training is None:
+        raise RecipeError(f"model.task: got {name!r}, expected one of {', '.join(training_tasks())}.")
+    return training
+
+
 def build_model(
     recipe: Recipe,
     labels: Sequence[str] | int | None = None,
@@ -263,8 +271,9 @@ def build_model(
         ValueError: if the settings make no model.
     """
     settings, family = recipe.model, lookup(FAMILIES, recipe.model.family, "model.family")
-    auto_class = TASKS[settings.task]
-    if auto_class not in family.models or (settings.task == "contrastive" and family.processor is None):
+    task = training_task(settings.task)
+    model_class = family.models.get(auto_class(task.auto_class))
+    if model_class is None or (task.needs_text and family.processor is None):
         raise RecipeError(f"{settings.family} has no model for {settings.task}.")
     check_overrides(settings.config, family.config, "model.config.")
     values = dict(settings.config)
@@ -287,7 +296,7 @@ def build_model(
             config = family.config(**values)
         else:
             config = family.config.from_size(settings.size, *filter(None, [settings.kind]), **values)
-        return family.models[auto_class](config)
+        return model_class(config)
 
 
 # What the run decides, and no recipe may.

@@ -2,16 +2,14 @@
 
 import math
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import PartialState
 from huggingface_hub import ModelCard, ModelCardData
 from torch.utils.data import Dataset
-from transformers import AutoConfig, AutoVideoProcessor, EvalPrediction, PrinterCallback
+from transformers import AutoConfig, AutoVideoProcessor, PrinterCallback
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import logging
@@ -20,7 +18,6 @@ from internvideo_hf.checkpoints.errors import CheckpointError
 from internvideo_hf.checkpoints.starting import start_from
 from internvideo_hf.data.failures import FailureLog
 from internvideo_hf.data.shards import ShardDataset
-from internvideo_hf.inference.ranking import retrieval_recalls
 from internvideo_hf.models.common.loading import classes_of
 from internvideo_hf.models.internvideo.modeling_internvideo import InternVideoForVideoClassification
 from internvideo_hf.processing.presets import build_processor
@@ -35,7 +32,7 @@ from internvideo_hf.training.inputs import (
     make_tokenizer,
     video_processor_of,
 )
-from internvideo_hf.training.recipes import Recipe, RecipeError, build_model
+from internvideo_hf.training.recipes import Recipe, RecipeError, build_model, training_task
 from internvideo_hf.training.run_directory import FINAL, RunLog, check_recipe, check_room, write_settings
 from internvideo_hf.training.trainer import VideoTrainer, VideoTrainingArguments, last_checkpoint
 
@@ -107,6 +104,7 @@ def train(
         eval_dataset = make_dataset(recipe, recipe.data.validation, data_root, processor, training=False, **shared)
     if recipe.data.trunk_cache is not None:
         train_dataset, eval_dataset = _cached(recipe, data_root, trained, args, train_dataset, eval_dataset, quiet)
+    task = training_task(recipe.model.task)
     trainer = VideoTrainer(
         trained,
         args,
@@ -117,7 +115,8 @@ def train(
         train_sampler=make_sampler(recipe, train_dataset, processor, model, args.train_batch_size, args.seed),
         processing_class=processor,
         callbacks=[RunLog(output_dir)],
-        **METRICS[recipe.model.task],
+        compute_metrics=task.compute_metrics,
+        preprocess_logits_for_metrics=task.preprocess_logits,
     )
     if quiet:
         trainer.remove_callback(PrinterCallback)
@@ -141,8 +140,8 @@ def _arguments(recipe: Recipe, output_dir: Path, report_to: str, quiet: bool) ->
         "use_cpu": not torch.accelerator.is_available(),
         "dataloader_pin_memory": torch.accelerator.is_available(),
         "accelerator_config": {"dispatch_batches": False},  # every process reads its own shards
-        "label_names": LABEL_NAMES[recipe.model.task],
-        "prediction_loss_only": recipe.model.task == "pretraining",
+        "label_names": list(training_task(recipe.model.task).label_names),
+        "prediction_loss_only": training_task(recipe.model.task).compute_metrics is None,
         **recipe.training,
     }
     if options["save_total_limit"] is not None:
@@ -286,56 +285,6 @@ def _cached(
             caches[-1].fill(drawn, **options)
     PartialState().wait_for_everyone()
     return caches[0], caches[1]
-
-
-def _accuracies(prediction: EvalPrediction) -> dict[str, float]:
-    """Top-1 and top-5 in percent, of one view a video."""
-    labels = np.asarray(prediction.label_ids)
-    logits, labels = prediction.predictions[labels != -100], labels[labels != -100]
-    order = np.argsort(-logits, axis=1, kind="stable")
-    return {f"top-{k}": float(100 * (order[:, :k] == labels[:, None]).any(axis=1).mean()) for k in (1, 5)}
-
-
-def _recalls(prediction: EvalPrediction) -> dict[str, float]:
-    """Retrieval in both directions over all videos and captions, in percent; a caption is true of all its videos."""
-    captions, videos = map(np.asarray, prediction.label_ids)
-    readable = videos != -100
-    captions, videos = captions[readable], videos[readable]
-    video_embeds, text_embeds = (embeds[readable] for embeds in prediction.predictions)
-    _, first, owner = np.unique(videos, return_index=True, return_inverse=True)  # a video may have several captions
-    is_true = np.zeros((len(captions), len(first)), dtype=bool)
-    for caption in np.unique(captions):
-        texts = np.flatnonzero(captions == caption)
-        is_true[np.ix_(texts, owner[texts])] = True
-    similarity = text_embeds @ video_embeds[first].T
-    both = {"text_to_video": (similarity, is_true), "video_to_text": (similarity.T, is_true.T)}
-    return {
-        f"{name}_{key}": value
-        for name, (scores, true) in both.items()
-        for key, value in retrieval_recalls(scores, [np.flatnonzero(row) for row in true]).items()
-    }
-
-
-def _embeddings(outputs: tuple[torch.Tensor, ...], labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Of a dual encoder's outputs, what does not depend on the batch."""
-    return outputs[2], outputs[3]
-
-
-def _logits(outputs: torch.Tensor | tuple[torch.Tensor, ...], labels: torch.Tensor) -> torch.Tensor:
-    return outputs[0] if isinstance(outputs, tuple) else outputs
-
-
-# What is trained for -> the Trainer's functions for metrics, and which inputs tell it what is right.
-METRICS: dict[str, dict[str, Callable]] = {
-    "pretraining": {},
-    "classification": {"compute_metrics": _accuracies, "preprocess_logits_for_metrics": _logits},
-    "contrastive": {"compute_metrics": _recalls, "preprocess_logits_for_metrics": _embeddings},
-}
-LABEL_NAMES = {
-    "pretraining": ["bool_masked_pos"],
-    "classification": ["labels"],
-    "contrastive": ["caption_ids", "video_ids"],
-}
 
 
 def _save(trainer: VideoTrainer, recipe: Recipe, processor: Processor, start: str | None, final: Path) -> None:

@@ -1,0 +1,83 @@
+"""Contrastive training: which caption belongs to which video of a batch."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import EvalPrediction
+
+from internvideo_hf.data.collation import VideoCollator
+from internvideo_hf.inference.ranking import retrieval_recalls
+from internvideo_hf.processing.processing import InternVideoProcessor
+from internvideo_hf.recipes.captions import clean_caption
+from internvideo_hf.tasks.base import Task, Training
+
+
+def recalls(prediction: EvalPrediction) -> dict[str, float]:
+    """Return recall in both directions over videos and captions, in percent; a caption is true of all its videos."""
+    captions, videos = map(np.asarray, prediction.label_ids)
+    readable = videos != -100
+    captions, videos = captions[readable], videos[readable]
+    video_embeds, text_embeds = (embeds[readable] for embeds in prediction.predictions)
+    _, first, owner = np.unique(videos, return_index=True, return_inverse=True)  # a video may have several captions
+    is_true = np.zeros((len(captions), len(first)), dtype=bool)
+    for caption in np.unique(captions):
+        texts = np.flatnonzero(captions == caption)
+        is_true[np.ix_(texts, owner[texts])] = True
+    similarity = text_embeds @ video_embeds[first].T
+    both = {"text_to_video": (similarity, is_true), "video_to_text": (similarity.T, is_true.T)}
+    return {
+        f"{name}_{key}": value
+        for name, (scores, true) in both.items()
+        for key, value in retrieval_recalls(scores, [np.flatnonzero(row) for row in true]).items()
+    }
+
+
+def _embeddings(outputs: tuple[torch.Tensor, ...], labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Of a dual encoder's outputs, what does not depend on the batch."""
+    return outputs[2], outputs[3]
+
+
+def tokenize_captions(captions: Sequence[str], *, processor: InternVideoProcessor) -> dict[str, Any]:
+    """Turn captions into what a dual encoder reads, its call for the loss included.
+
+    Args:
+        processor: of the model; what is too long for it is cut, and ends with the end token all the same.
+    """
+    return {**processor(text=list(captions), truncation=True, return_tensors="pt"), "return_loss": True}
+
+
+def _make_collator(
+    *,
+    training: bool,
+    processor: InternVideoProcessor,
+    caption_rule: str | None = None,
+    equal_captions: str | None = None,
+    **_: Any,
+) -> VideoCollator:
+    return VideoCollator(
+        targets=("captions",),
+        tokenize=partial(tokenize_captions, processor=processor),
+        clean=None if caption_rule is None else partial(clean_caption, rule=caption_rule),
+        # In validation, a caption's true items are all videos that it is a caption of.
+        equal_captions=equal_captions if training else "text",
+        keep_names=True,
+        fill_gaps=not training,
+    )
+
+
+TASK = Task(
+    "contrastive",
+    training=Training(
+        auto_class="AutoModel",
+        make_collator=_make_collator,
+        label_names=("caption_ids", "video_ids"),
+        needs_text=True,
+        column="caption",
+        allow_duplicates=True,
+        compute_metrics=recalls,
+        preprocess_logits=_embeddings,
+    ),
+)
