@@ -161,3 +161,11 @@ def test_a_shard_that_was_cut_off_is_not_taken_for_a_short_one(folder, tmp_path,
     (tmp_path / "cut.tar").write_bytes(whole[: ends[place]])
     with pytest.raises(VideoDecodeError, match="cut.tar: the shard cannot be read"):
         list(read_shard(str(tmp_path / "cut.tar")))
+
+
+def test_a_folder_of_something_else_keeps_its_files(rows, tmp_path):
+    for name in (".unfinished-mine.txt", "mine.tar"):
+        (tmp_path / name).touch()
+    with pytest.raises(FileExistsError, match="something else"):
+        write_shards(rows, tmp_path)
+    assert {file.name for file in tmp_path.iterdir()} == {".unfinished-mine.txt", "mine.tar"}

@@ -328,3 +328,11 @@ def test_a_file_that_cannot_be_written_ends_it_with_its_name(folder, tmp_path):
     (tmp_path / "out/val/00002.mp4").mkdir()
     with pytest.raises(OSError, match="val/00002.mp4 could not be made.*what is done is kept"):
         make_data_set(tmp_path / "out", IN_EACH_SPLIT)
+
+
+def test_a_folder_of_something_else_keeps_its_files(tmp_path):
+    for name in (".unfinished-mine.txt", "mine.txt"):
+        (tmp_path / name).touch()
+    with pytest.raises(FileExistsError, match="other files"):
+        make_data_set(tmp_path, IN_EACH_SPLIT)
+    assert {file.name for file in tmp_path.iterdir()} == {".unfinished-mine.txt", "mine.txt"}

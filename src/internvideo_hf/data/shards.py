@@ -68,12 +68,12 @@ def write_shards(
         )
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(folder)
     digest = hashlib.sha256(str(samples_per_shard).encode())
     for row in rows:
         digest.update(json.dumps(dict(row), sort_keys=True).encode())
     index = {"rows": len(rows), "samples_per_shard": samples_per_shard, "sha256": digest.hexdigest()}
     _claim(folder, index)
+    remove_leftovers(folder)
     failures = []
     for first in range(0, len(rows), samples_per_shard):
         numbers = range(first, min(first + samples_per_shard, len(rows)))

@@ -25,7 +25,7 @@ import av
 import numpy as np
 
 from internvideo_hf.data.executors.processes import each
-from internvideo_hf.utils.files import atomic_path, atomic_write_text, remove_leftovers
+from internvideo_hf.utils.files import atomic_path, atomic_write_text, is_temporary_of, remove_leftovers
 from internvideo_hf.utils.names import lookup
 
 WIDTH = 128
@@ -688,10 +688,10 @@ def _take(out: Path, settings: Mapping[str, int]) -> None:
                 "Choose another folder, or delete it."
             )
         return
-    remove_leftovers(out)
-    if out.is_dir() and any(out.iterdir()):
+    if out.is_dir() and any(not is_temporary_of(path, file) for file in out.iterdir()):
         raise FileExistsError(f"{out} holds other files, and no part of such a data set. Choose another folder.")
     out.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(out)
     atomic_write_text(path, _json(settings))
 
 

@@ -78,11 +78,17 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
             raise
 
 
+def is_temporary_of(path: Path, file: Path) -> bool:
+    """Return whether a file in the directory of `path` is a temporary one of a write of `path`."""
+    return file.name.startswith(TEMPORARY_PREFIX) and file.name.endswith(path.name)
+
+
 def remove_leftovers(directory: str | Path) -> None:
     """Delete temporary files that killed processes of this machine left in a directory.
 
     Args:
-        directory: of files that `atomic_write` wrote; not searched below. Files of running processes stay.
+        directory: one that is known to be this package's, such as an index; not searched below. Files of running
+            processes stay.
     """
     for file in Path(directory).glob(f"{TEMPORARY_PREFIX}*"):
         process = file.name.removeprefix(TEMPORARY_PREFIX).partition("-")[0]
