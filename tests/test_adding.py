@@ -66,8 +66,6 @@ CONVERTER = Converter(
     table_for=lambda tensors: {"toy.*": rename("projection.{}")},
     model_class=lambda tensors: AutoModel,
     config_from=lambda tensors, overrides: ToyConfig(**{"hidden_size": len(tensors["toy.weight"]), **overrides}),
-    choose_head=lambda tensors, head: (tensors, []),
-    known_head=lambda tensors, rows: None,
 )
 """,
 }

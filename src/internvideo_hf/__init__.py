@@ -48,7 +48,7 @@ _EXPORTS = {
 
 for _family in auto.FAMILIES.values():
     _EXPORTS.update(_family.exports())
-_EXPORTS.update({_name: tasks.pipeline_module(_task) for _task, _name in tasks.TASKS.items() if _name is not None})
+_EXPORTS.update(tasks.exports())
 
 __all__ = sorted(_EXPORTS)
 

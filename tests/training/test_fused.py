@@ -23,10 +23,11 @@ from internvideo_hf import (
     UniFormerV2ForVideoClassification,
 )
 from internvideo_hf.auto import FAMILIES
-from internvideo_hf.checkpoints import build_processor, fuse_encoders
+from internvideo_hf.checkpoints import fuse_encoders
 from internvideo_hf.data.collation import VideoCollator
 from internvideo_hf.data.dataset import VideoDataset
 from internvideo_hf.data.samples import SampleSettings, make_sample
+from internvideo_hf.processing.presets import build_processor
 from internvideo_hf.recipes.labels import load_labels
 from internvideo_hf.training.feature_cache import FeatureCache
 from internvideo_hf.training.inputs import sample_settings

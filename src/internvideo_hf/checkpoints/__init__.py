@@ -5,12 +5,10 @@ from internvideo_hf.checkpoints.convert import ConversionReport, convert_checkpo
 from internvideo_hf.checkpoints.errors import CheckpointError
 from internvideo_hf.checkpoints.fusing import fuse_encoders
 from internvideo_hf.checkpoints.merging import merge_checkpoints
-from internvideo_hf.processing.presets import build_processor
 
 __all__ = [
     "CheckpointError",
     "ConversionReport",
-    "build_processor",
     "convert_checkpoint",
     "fuse_encoders",
     "initialize_from_clip",

@@ -18,7 +18,7 @@ from internvideo_hf.checkpoints.released_file import load_state_dict
 from internvideo_hf.checkpoints.saving import check_replaceable, save_safetensors
 from internvideo_hf.checkpoints.table import check_complete, convert_state_dict
 from internvideo_hf.models.common.overrides import check_overrides, configuration_errors
-from internvideo_hf.processing.presets import build_processor, processor_names
+from internvideo_hf.processing.presets import build_processor, check_processor_name
 from internvideo_hf.utils.files import atomic_directory
 from internvideo_hf.utils.names import lookup
 
@@ -78,7 +78,7 @@ def convert_checkpoint(
 
     Args:
         checkpoint: the released file; see `load_state_dict` for the layouts.
-        output_dir: the folder to write; it appears whole or not at all.
+        output_dir: the folder to write, atomically.
         config_overrides: configuration values that no shape tells, nested as in `config.json`.
         head: the data set whose classes a classification head has, a name in `internvideo_hf.recipes.labels`. Where
             the file tells it, it need not be said; k400, k600 and k700 can be taken out of a Kinetics-710 head.
@@ -105,15 +105,16 @@ def convert_checkpoint(
     converter = FAMILIES[family]
     if to is not None and TARGETS[to][0] != family:
         raise ValueError(f"A model of the family {family} cannot be written as {to}.")
-    processors = processor_names(family)
-    if processor is not None and processor not in processors:
-        known = f"expected one of {', '.join(processors)}" if processors else f"{family} has one only; leave it out"
-        raise ValueError(f"processor: got {processor!r}, {known}.")
+    check_processor_name(family, processor)
     state_dict = converter.normalize(state_dict)
     check_overrides(config_overrides or {}, auto.FAMILIES[family].config)
     rows = rows_of_file(checkpoint.name, family)
     labels = None
-    if head := head or converter.known_head(state_dict, rows):
+    if not head and converter.known_head is not None:
+        head = converter.known_head(state_dict, rows)
+    if head:
+        if converter.choose_head is None:
+            raise CheckpointError(f"A model of the family {family} has no classification head: leave out --head.")
         state_dict, labels = converter.choose_head(state_dict, head)
         # Of the files that share a name, those with these classes; a head picked from a larger one leaves them all.
         rows = [row for row in rows if row["labels"] == head] or rows

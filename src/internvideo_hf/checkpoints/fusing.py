@@ -27,7 +27,7 @@ def fuse_encoders(
 
     Args:
         internvideo_mae, uniformerv2: folders of classifiers of the same classes, or names on the Hub.
-        output_dir: the folder to write; it appears whole or not at all.
+        output_dir: the folder to write, atomically.
         adapters_only: write only what is trained, and refer to the two folders for the rest.
         overwrite: replace the folder if it is there.
         settings: fields of `InternVideoConfig`.

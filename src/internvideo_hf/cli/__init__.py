@@ -763,6 +763,7 @@ def _evaluate_ensemble(
     _quieten_transformers()
     from internvideo_hf.evaluation.ensemble_run import evaluate_ensemble
     from internvideo_hf.evaluation.report import ensemble_table
+    from internvideo_hf.utils.devices import default_workers
 
     result = evaluate_ensemble(
         loaded,
@@ -771,7 +772,7 @@ def _evaluate_ensemble(
         out,
         scores=scores,
         name=" ".join([protocol, *changes]),
-        workers=min(8, os.cpu_count() or 1) if workers is None else workers,
+        workers=default_workers(workers),
         **options,
     )
     typer.echo(ensemble_table(result))

@@ -10,7 +10,6 @@ nothing but lists, dicts and texts is unpickled). The LAYOUT says what its rows 
 """
 
 import csv
-import difflib
 import json
 import math
 import os
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from internvideo_hf.data.finding import VideoTree, read_ids
-from internvideo_hf.utils.names import lookup
+from internvideo_hf.utils.names import lookup, nearest
 from internvideo_hf.video.sources import is_url
 
 if TYPE_CHECKING:
@@ -523,7 +522,7 @@ def _label(value: Any, labels: Sequence[str] | None, numbers: Mapping[str, int])
                 'Pass the class names in order, such as labels=internvideo_hf.recipes.labels.load_labels("k400").',
             )
         if value not in numbers:
-            near = difflib.get_close_matches(value, labels, n=3)
+            near = nearest(value, labels, n=3)
             hint = f"the nearest are {', '.join(map(repr, near))}" if near else "nothing is near it"
             raise _BadRow(f"the label {value!r} is none of the {len(labels)} class names; {hint}", "Mend the name.")
         return numbers[value]

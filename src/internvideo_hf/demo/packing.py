@@ -1,7 +1,6 @@
 """How training runs become one of the package's models: `python -m internvideo_hf.demo.packing RUN ... OUT`."""
 
 import argparse
-import hashlib
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from safetensors.torch import load_file
 from internvideo_hf.checkpoints.saving import check_replaceable, save_safetensors
 from internvideo_hf.training.run_directory import FINAL, LOG, RECIPE
 from internvideo_hf.utils.files import atomic_directory
+from internvideo_hf.utils.fingerprints import file_sha256
 
 CHECKSUMS = "SHA256SUMS"
 WEIGHTS = "model.safetensors"
@@ -57,7 +57,7 @@ def pack(runs: Sequence[str | Path], out: str | Path, *, overwrite: bool = False
 def write_checksums(folder: Path) -> None:
     """Write the SHA-256 of every file of a folder into its SHA256SUMS, as `sha256sum` writes and checks them."""
     files = sorted(path for path in folder.iterdir() if path.name != CHECKSUMS)
-    lines = [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}\n" for file in files]
+    lines = [f"{file_sha256(file)}  {file.name}\n" for file in files]
     (folder / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
 
 

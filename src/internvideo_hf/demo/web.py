@@ -1,6 +1,5 @@
 """`internvideo demo --index`: a page that searches an index, plays what it finds, and labels clips (extra `demo`)."""
 
-import hashlib
 import html
 import os
 import re
@@ -19,6 +18,7 @@ from internvideo_hf.demo.tour import LIMITS
 from internvideo_hf.demo.weights import DEMO_MODELS
 from internvideo_hf.search.hits import Hit, Hits, tile
 from internvideo_hf.search.index import VideoIndex
+from internvideo_hf.utils.fingerprints import text_sha256
 from internvideo_hf.video import VideoReader
 from internvideo_hf.video.errors import VideoDecodeError
 
@@ -87,7 +87,7 @@ def cut_clip(hit: Hit, folder: Path) -> Path:
         VideoDecodeError: if its video cannot be read (any more).
         OSError: if the file cannot be written.
     """
-    key = hashlib.sha256(f"{hit.video} {hit.start} {hit.end}".encode()).hexdigest()[:16]
+    key = text_sha256(f"{hit.video} {hit.start} {hit.end}")[:16]
     target = folder / key / f"{Path(hit.name).stem}.mp4"
     with VideoReader(hit.video, backend="pyav") as reader:
         frames = frames_of(hit, reader)

@@ -263,10 +263,10 @@ def _compute(
         for row, views in zip(rows[done:], loader, strict=True):
             notes = {}
             if isinstance(views, str):
-                notes[str(row["video"])] = causes[str(row["video"])] = views
-                if len(causes) > max_damaged * len(rows):
+                notes = {str(row["video"]): views}
+                if (damaged := len(causes | notes)) > max_damaged * len(rows):
                     raise TooManyFailuresError(
-                        f"{len(causes)} videos cannot be read, and of all {len(rows)}, {max_damaged:.4g} may be "
+                        f"{damaged} videos cannot be read, and of all {len(rows)}, {max_damaged:.4g} may be "
                         f"damaged. The last is {views} `internvideo scan` finds them all."
                     )
                 probabilities = np.full(len(member.classes), np.nan)

@@ -32,7 +32,7 @@ from internvideo_hf.recipes.labels import load_labels
 from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.multiple_choice.data import read_questions
 from internvideo_hf.utils.devices import default_device, default_workers
-from internvideo_hf.utils.files import atomic_write
+from internvideo_hf.utils.files import atomic_write_text
 from internvideo_hf.utils.fingerprints import file_sha256
 from internvideo_hf.video.errors import VideoDecodeError
 
@@ -141,7 +141,7 @@ def prepare_out(out: str | Path) -> Path:
 def write_result(result: Mapping[str, Any], out: Path) -> None:
     """Write a result as JSON; the file appears whole or not at all."""
     text = json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False)
-    atomic_write(out, lambda file: file.write_text(text, encoding="utf-8"))
+    atomic_write_text(out, text)
 
 
 # ---- what is evaluated on -------------------------------------------------------------------------------------------

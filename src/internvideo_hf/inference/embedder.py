@@ -1,7 +1,5 @@
 """A model and its processor as one function from videos and texts to embeddings, and what tells them from others."""
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -19,6 +17,7 @@ from internvideo_hf.models.common.loading import load_strict
 from internvideo_hf.processing.processing import InternVideoProcessor
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
 from internvideo_hf.utils.devices import default_device
+from internvideo_hf.utils.fingerprints import tensors_sha256
 
 TEXTS_AT_ONCE = 256
 # Settings of a video processor that decide about pixels. Named one by one: transformers adds new ones to its own.
@@ -118,11 +117,6 @@ class Encoder:
 
 def fingerprint(model: nn.Module, video_processor: InternVideoVideoProcessor, tokenizer: Any = None) -> str:
     """Hash all that decides about embeddings, however the files that hold it are called and divided."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        tensor = tensor.detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
     pixels = video_processor.to_dict()
     about: dict[str, Any] = {
         "model": _settings(model.config),
@@ -130,8 +124,7 @@ def fingerprint(model: nn.Module, video_processor: InternVideoVideoProcessor, to
     }
     if tokenizer is not None:
         about["words"] = [sorted(tokenizer.get_vocab().items()), tokenizer.model_max_length]
-    digest.update(json.dumps(about, sort_keys=True, default=str).encode())
-    return f"sha256:{digest.hexdigest()[:32]}"
+    return f"sha256:{tensors_sha256(model.state_dict(), about)[:32]}"
 
 
 def _settings(config: PreTrainedConfig) -> dict[str, Any]:

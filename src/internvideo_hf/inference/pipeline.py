@@ -1,6 +1,5 @@
 """What the pipelines share: one video or many, and batches of views."""
 
-import difflib
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -12,6 +11,7 @@ from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
 
 from internvideo_hf.models.common.dual_encoder import comparison_problem
 from internvideo_hf.processing.video_processing import is_one_video
+from internvideo_hf.utils.names import did_you_mean, nearest
 
 
 class VideoPipeline(Pipeline):
@@ -40,8 +40,8 @@ class VideoPipeline(Pipeline):
         known = set(process.valid_kwargs.__annotations__)
         for name in options:
             if name not in known:
-                nearest = difflib.get_close_matches(name, [*known, "top_k", "batch_size"], n=1)
-                raise TypeError(f"Unknown option {name}." + (f" Did you mean {nearest[0]}?" if nearest else ""))
+                hint = did_you_mean(nearest(name, [*known, "top_k", "batch_size"]))
+                raise TypeError(f"Unknown option {name}.{hint}")
         return {"processor_options": options} if options else {}
 
     def preprocess(self, video: Any, processor_options: dict[str, Any] | None = None) -> dict[str, torch.Tensor]:

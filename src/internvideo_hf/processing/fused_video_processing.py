@@ -1,6 +1,5 @@
 """The video processor of the fused model: one for each of its two encoders, and one decoding for both."""
 
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from transformers.processing_utils import VideosKwargs
 from transformers.video_processing_utils import BaseVideoProcessor
 
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor, preprocess_together
+from internvideo_hf.utils.names import did_you_mean, nearest
 
 
 class InternVideoFusedVideoProcessorKwargs(VideosKwargs, total=False):
@@ -112,8 +112,7 @@ class InternVideoFusedVideoProcessor(BaseVideoProcessor):
         known = InternVideoVideoProcessor.valid_kwargs.__annotations__
         for given in options:
             for name in given.keys() - known:
-                nearest = difflib.get_close_matches(name, known, n=1)
-                raise ValueError(f"{name} is no option." + (f" Did you mean {nearest[0]}?" if nearest else ""))
+                raise ValueError(f"{name} is no option.{did_you_mean(nearest(name, known))}")
         for name in ALIKE:
             one, other = (
                 getattr(processor, name) if given.get(name) is None else given[name]

@@ -1,6 +1,5 @@
 """From files to clips that a model reads: which windows a video has, and their pixels, in any process."""
 
-import hashlib
 import multiprocessing
 import os
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ import torch
 from transformers.video_utils import VideoMetadata
 
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
+from internvideo_hf.utils.fingerprints import file_sha256, text_sha256
 from internvideo_hf.video import BLANK, VideoReader
 from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.sources import check_path, is_url
@@ -108,14 +108,11 @@ def content_hash(video: str) -> str:
     """
     path = Path(video)
     if is_url(video):
-        return hashlib.sha256(video.encode()).hexdigest()[:32]
+        return text_sha256(video)[:32]
     if not path.is_dir():
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()[:32]
-    digest = hashlib.sha256()
-    for file in sorted(entry for entry in path.iterdir() if entry.is_file()):
-        digest.update(f"{file.name} {content_hash(str(file))}\n".encode())
-    return digest.hexdigest()[:32]
+        return file_sha256(path)[:32]
+    files = sorted(entry for entry in path.iterdir() if entry.is_file())
+    return text_sha256("".join(f"{file.name} {content_hash(str(file))}\n" for file in files))[:32]
 
 
 def read_clips(task: tuple[str, tuple[int, ...] | None], processor: InternVideoVideoProcessor, cut: Cut) -> Clips:

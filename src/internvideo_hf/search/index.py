@@ -1,8 +1,6 @@
 """`VideoIndex`: the embeddings of a gallery of videos, kept up to date, and search in them."""
 
 import contextlib
-import hashlib
-import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,6 +22,7 @@ from internvideo_hf.search.hits import Hit, Hits
 from internvideo_hf.search.nearest import Approximate, exact, gather, state_of
 from internvideo_hf.search.store import Part, Video
 from internvideo_hf.utils.files import atomic_write
+from internvideo_hf.utils.fingerprints import json_sha256
 from internvideo_hf.utils.journal import Stopwatch
 from internvideo_hf.utils.names import lookup
 from internvideo_hf.video.errors import VideoDecodeError
@@ -367,7 +366,7 @@ class VideoIndex:
     def _null_embeddings(self) -> torch.Tensor:
         if self._null is None:
             captions = null_captions()
-            digest = hashlib.sha256(json.dumps(captions).encode()).hexdigest()[:12]
+            digest = json_sha256(captions)[:12]
             file = None if self.folder is None else self.folder / f"null-captions-{digest}.safetensors"
             if file is not None and file.exists():
                 with contextlib.suppress(OSError, SafetensorError, KeyError):  # a damaged one is made anew

@@ -1,6 +1,5 @@
 """The rows nearest to a query: by the whole product, or by an approximate index of faiss (extra `search`)."""
 
-import hashlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 
 from internvideo_hf.search.store import Part, in_blocks, row_numbers
 from internvideo_hf.utils.files import atomic_write
+from internvideo_hf.utils.fingerprints import text_sha256
 
 ROWS_AT_ONCE = 16384  # of 768 numbers in float32: 50 MB
 TRAINING_ROWS = 64  # for each cell of the approximate index
@@ -60,7 +60,7 @@ def gather(parts: Sequence[Part], rows: Sequence[int] | torch.Tensor) -> torch.T
 
 def state_of(parts: Sequence[Part]) -> str:
     """What tells the rows of a saved index from those before and after a change."""
-    return hashlib.sha256(" ".join(str(part.file) for part in parts).encode()).hexdigest()[:12]
+    return text_sha256(" ".join(str(part.file) for part in parts))[:12]
 
 
 class Approximate:

@@ -4,21 +4,41 @@ Reading this module imports neither torch nor transformers. Each folder has a `t
 """
 
 import importlib
+from collections.abc import Iterator
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from internvideo_hf.utils.names import lookup
 
 if TYPE_CHECKING:
-    from internvideo_hf.tasks.base import Task
+    from internvideo_hf.tasks.base import Task, Training
 
-# Folder -> its pipeline's public class; None for tasks without a pipeline.
-TASKS: dict[str, str | None] = {
+
+class Pipeline(NamedTuple):
+    """A pipeline that transformers does not have.
+
+    Args:
+        name: for `transformers.pipeline`.
+        class_name: its public class, in the task's `pipeline.py`.
+        auto_class: name of the Auto class that loads its model.
+    """
+
+    name: str
+    class_name: str
+    auto_class: str
+
+
+# Folder -> its pipeline. Here rather than in `task.py`, which registration, at transformers' start, need not import.
+TASKS: dict[str, Pipeline | None] = {
     "pretraining": None,
-    "classification": "MultiViewVideoClassificationPipeline",
+    "classification": Pipeline(
+        "multi-view-video-classification",
+        "MultiViewVideoClassificationPipeline",
+        "AutoModelForVideoClassification",
+    ),
     "contrastive": None,
-    "zero_shot": "ZeroShotVideoClassificationPipeline",
-    "retrieval": "VideoTextRetrievalPipeline",
+    "zero_shot": Pipeline("zero-shot-video-classification", "ZeroShotVideoClassificationPipeline", "AutoModel"),
+    "retrieval": Pipeline("video-text-retrieval", "VideoTextRetrievalPipeline", "AutoModel"),
     "multiple_choice": None,
 }
 
@@ -38,14 +58,17 @@ def get_task(name: str) -> "Task":
 
 
 @cache
-def training_tasks() -> tuple[str, ...]:
-    """Return the names of the tasks that recipes train for."""
-    return tuple(name for name in TASKS if get_task(name).training is not None)
+def training_tasks() -> "dict[str, Training]":
+    """Return what the tasks that recipes train for ask of training, by name."""
+    found = {name: get_task(name).training for name in TASKS}
+    return {name: training for name, training in found.items() if training is not None}
 
 
-def pipeline_module(task: str) -> str:
-    """Return the module of a task's pipeline."""
-    return f"{__name__}.{task}.pipeline"
+def exports() -> Iterator[tuple[str, str]]:
+    """Yield the pipelines' public names, each with the module that defines it."""
+    for task, pipeline in TASKS.items():
+        if pipeline is not None:
+            yield pipeline.class_name, f"{__name__}.{task}.pipeline"
 
 
 def register() -> None:
@@ -54,12 +77,12 @@ def register() -> None:
 
     from internvideo_hf.auto import auto_class
 
-    for task, class_name in TASKS.items():
-        if class_name is None:
-            continue
-        pipeline_class = getattr(importlib.import_module(pipeline_module(task)), class_name)
-        for name, auto in get_task(task).pipelines.items():
-            if name not in PIPELINE_REGISTRY.get_supported_tasks():
-                PIPELINE_REGISTRY.register_pipeline(
-                    name, pipeline_class=pipeline_class, pt_model=auto_class(auto), type="multimodal"
-                )
+    modules = dict(exports())
+    for pipeline in filter(None, TASKS.values()):
+        if pipeline.name not in PIPELINE_REGISTRY.get_supported_tasks():
+            PIPELINE_REGISTRY.register_pipeline(
+                pipeline.name,
+                pipeline_class=getattr(importlib.import_module(modules[pipeline.class_name]), pipeline.class_name),
+                pt_model=auto_class(pipeline.auto_class),
+                type="multimodal",
+            )

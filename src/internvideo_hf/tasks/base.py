@@ -1,7 +1,7 @@
-"""What a task tells training and evaluation. Each folder of `tasks` has one `TASK`, in its `task.py`."""
+"""What a task tells the rest of the package. Each folder of `tasks` has one `TASK`, in its `task.py`."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -30,34 +30,13 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """What `evaluate` asks of a task.
-
-    Args:
-        load: makes the engine that runs the model, of (protocol, model, device, batch_size, workers, quiet).
-        read: reads the lists, of (protocol, data_root).
-        score: computes the scores by name, of (protocol, engine, samples, ...).
-        columns: scores that the report shows, in order.
-    """
-
-    load: Callable[..., Any]
-    read: Callable[..., Any]
-    score: Callable[..., Mapping[str, Any]]
-    columns: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class Task:
     """One task.
 
     Args:
         name: of its folder.
         training: None if no recipe trains for it.
-        evaluation: None if no protocol evaluates it.
-        pipelines: name for `transformers.pipeline` -> name of the Auto class that loads its model.
     """
 
     name: str
     training: Training | None = None
-    evaluation: Evaluation | None = None
-    pipelines: Mapping[str, str] = field(default_factory=dict)

@@ -1,8 +1,6 @@
 """What the frozen trunks of the fused model make of clips, kept on disk: later epochs neither run them nor decode."""
 
 import errno
-import hashlib
-import json
 import shutil
 from contextlib import nullcontext
 from dataclasses import fields, is_dataclass
@@ -20,6 +18,7 @@ from internvideo_hf.data.dataset import VideoDataset
 from internvideo_hf.data.samples import PIXELS, Row, Sample
 from internvideo_hf.models.internvideo.modeling_internvideo import InternVideoModel, fingerprint
 from internvideo_hf.utils.files import atomic_write
+from internvideo_hf.utils.fingerprints import json_sha256
 
 
 class FeatureCache(Dataset):
@@ -51,7 +50,7 @@ class FeatureCache(Dataset):
         self.half = half
         exchanges = [list(model.config.exchange_layers), list(model.config.exchange_blocks)]
         weights = fingerprint(model.frozen_state())
-        self.folder = Path(folder) / _hash([weights, exchanges, str(half), _plain(dataset.settings)])
+        self.folder = Path(folder) / json_sha256([weights, exchanges, str(half), _plain(dataset.settings)])[:32]
 
     def __getstate__(self) -> dict[str, Any]:
         """All but the model, which workers that read have no use for."""
@@ -66,7 +65,7 @@ class FeatureCache(Dataset):
 
     def path(self, index: int) -> Path:
         """The file of a row's clip in this epoch."""
-        name = _hash([_identity(self.dataset.rows[index]), self.dataset.seed_of(index)])
+        name = json_sha256([_identity(self.dataset.rows[index])[:32], self.dataset.seed_of(index)])
         return self.folder / name[:2] / f"{name}.safetensors"
 
     def __getitem__(self, index: int) -> Sample:
@@ -166,10 +165,6 @@ def _identity(row: Row) -> list[Any]:
     files = sorted(path.iterdir()) if path.is_dir() else [path] if path.is_file() else []
     states = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     return [str(row["video"]), row.get("start"), row.get("end"), states]
-
-
-def _hash(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
 
 def _plain(settings: Any) -> Any:

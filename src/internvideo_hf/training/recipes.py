@@ -17,7 +17,7 @@ from internvideo_hf.auto import FAMILIES, auto_class
 from internvideo_hf.data.dataset import ON_ERROR
 from internvideo_hf.models.common.overrides import check_overrides, configuration_errors
 from internvideo_hf.recipes.reading import RecipeError, RecipeRegistry, build, check_kind, check_known, fill_up
-from internvideo_hf.tasks import get_task, training_tasks
+from internvideo_hf.tasks import training_tasks
 from internvideo_hf.tasks.base import Training
 from internvideo_hf.training.trainer import VideoTrainingArguments
 from internvideo_hf.utils.names import lookup
@@ -194,7 +194,7 @@ def parse_recipe(content: Mapping[str, Any], name: str = "recipe") -> Recipe:
         RecipeError: if a key is unknown or missing, or a value of the wrong kind.
     """
     recipe = build(Recipe, content, name)
-    lookup(dict.fromkeys(training_tasks()), recipe.model.task, f"{name}: model.task", RecipeError)
+    training_task(recipe.model.task, f"{name}: model.task")
     if recipe.data.equal_captions not in (None, "text", "label"):
         raise RecipeError(f"{name}: data.equal_captions is {recipe.data.equal_captions!r}, expected text or label.")
     if recipe.model.vocabulary not in (None, "captions"):
@@ -239,19 +239,17 @@ def _check_fused(recipe: Recipe, name: str) -> None:
             )
 
 
-def training_task(name: str) -> Training:
+def training_task(name: str, where: str = "model.task") -> Training:
     """Return what a task asks of training.
 
     Args:
-        name: one of `internvideo_hf.tasks.training_tasks()`.
+        name: a key of `internvideo_hf.tasks.training_tasks()`.
+        where: what the message calls it.
 
     Raises:
         RecipeError: if no recipe can train for it.
     """
-    training = get_task(name).training
-    if training is None:
-        raise RecipeError(f"model.task: got {name!r}, expected one of {', '.join(training_tasks())}.")
-    return training
+    return lookup(training_tasks(), name, where, RecipeError)
 
 
 def build_model(

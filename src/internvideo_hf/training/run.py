@@ -35,6 +35,7 @@ from internvideo_hf.training.inputs import (
 from internvideo_hf.training.recipes import Recipe, RecipeError, build_model, training_task
 from internvideo_hf.training.run_directory import FINAL, RunLog, check_recipe, check_room, write_settings
 from internvideo_hf.training.trainer import VideoTrainer, VideoTrainingArguments, last_checkpoint
+from internvideo_hf.utils.devices import default_workers
 
 logger = logging.get_logger(__name__)
 
@@ -129,19 +130,20 @@ def train(
 
 def _arguments(recipe: Recipe, output_dir: Path, report_to: str, quiet: bool) -> VideoTrainingArguments:
     """The Trainer's arguments: the recipe's, and what follows from this machine."""
+    task = training_task(recipe.model.task)
     options = {
         "per_device_train_batch_size": 8,
         "eval_strategy": "no" if recipe.data.validation is None else "epoch",
         "save_strategy": "epoch",
         "save_total_limit": 2,
         "logging_steps": 10,
-        "dataloader_num_workers": min(8, os.cpu_count() or 1),
+        "dataloader_num_workers": default_workers(),
         # Or accelerate would start no group of processes where there is no GPU.
         "use_cpu": not torch.accelerator.is_available(),
         "dataloader_pin_memory": torch.accelerator.is_available(),
         "accelerator_config": {"dispatch_batches": False},  # every process reads its own shards
-        "label_names": list(training_task(recipe.model.task).label_names),
-        "prediction_loss_only": training_task(recipe.model.task).compute_metrics is None,
+        "label_names": list(task.label_names),
+        "prediction_loss_only": task.compute_metrics is None,
         **recipe.training,
     }
     if options["save_total_limit"] is not None:

@@ -17,7 +17,7 @@ from internvideo_hf.models.internvideo_mae.configuration_internvideo_mae import 
 
 HEADS = {size["hidden_size"]: size["num_attention_heads"] for size in SIZES.values()}
 DECODER_HEADS = {size["decoder_hidden_size"]: size["decoder_num_attention_heads"] for size in SIZES.values()}
-# Whether a layer scale is there is told by the file; the value it started from matters to nobody after training.
+# The file shows whether there is a layer scale; its initial value is irrelevant after training.
 LAYER_SCALE = 0.1
 
 
@@ -142,7 +142,7 @@ def config_from(state_dict: Mapping[str, torch.Tensor], overrides: Mapping[str, 
         "patch_size": patch_size,
         "num_hidden_layers": count_layers(state_dict, f"{prefix}blocks"),
         "intermediate_size": shape_of(state_dict, f"{prefix}blocks.0.mlp.fc1.weight", 2)[0],
-        # One of these tensors is enough, so that a file that lacks another of them is told which one.
+        # One of these tensors is enough: a file that lacks another then fails by that one's name.
         "qkv_bias": any(name.endswith((".attn.q_bias", ".attn.v_bias")) for name in state_dict),
         "layer_scale_init_value": LAYER_SCALE
         if any(name.endswith((".gamma_1", ".gamma_2")) for name in state_dict)

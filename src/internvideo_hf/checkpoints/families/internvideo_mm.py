@@ -9,7 +9,6 @@ from transformers import AutoModel
 
 from internvideo_hf.checkpoints.clip_layout import layer
 from internvideo_hf.checkpoints.converter import Converter
-from internvideo_hf.checkpoints.errors import CheckpointError
 from internvideo_hf.checkpoints.families.uniformerv2 import tower, tower_sizes
 from internvideo_hf.checkpoints.shapes import count_layers, fill_heads, same_width, shape_of
 from internvideo_hf.checkpoints.table import LeaveOut, Table, flatten, pairs, rename, transpose
@@ -75,19 +74,6 @@ def model_class(state_dict: Mapping[str, torch.Tensor]) -> type:
     return AutoModel
 
 
-def choose_head(state_dict: Mapping[str, torch.Tensor], head: str) -> tuple[dict[str, torch.Tensor], list[str]]:
-    """Refuse to choose classes: the model is told them when it is asked.
-
-    Raises:
-        CheckpointError: always.
-    """
-    raise CheckpointError("An InternVideo-MM model has no classification head: leave out --head.")
-
-
-def known_head(state_dict: Mapping[str, torch.Tensor], rows: list[dict[str, Any]]) -> None:
-    """No data set: there is no classification head."""
-
-
 def config_from(state_dict: Mapping[str, torch.Tensor], overrides: Mapping[str, Any]) -> InternVideoMMConfig:
     """Read the sizes from the shapes, and what no shape tells from `overrides` or the released models' habits.
 
@@ -135,6 +121,4 @@ CONVERTER = Converter(
     table_for=table_for,
     model_class=model_class,
     config_from=config_from,
-    choose_head=choose_head,
-    known_head=known_head,
 )

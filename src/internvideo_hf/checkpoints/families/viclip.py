@@ -8,7 +8,6 @@ from transformers import AutoModel
 
 from internvideo_hf.checkpoints.clip_layout import layer
 from internvideo_hf.checkpoints.converter import Converter
-from internvideo_hf.checkpoints.errors import CheckpointError
 from internvideo_hf.checkpoints.shapes import count_layers, fill_heads, shape_of
 from internvideo_hf.checkpoints.table import Become, Table, pairs, rename, transpose
 from internvideo_hf.models.common.layers import resample_position_grid, resample_position_rows
@@ -63,19 +62,6 @@ def table_for(state_dict: Mapping[str, torch.Tensor]) -> Table:
 def model_class(state_dict: Mapping[str, torch.Tensor]) -> type:
     """The Auto class that the file's model belongs to."""
     return AutoModel
-
-
-def choose_head(state_dict: Mapping[str, torch.Tensor], head: str) -> tuple[dict[str, torch.Tensor], list[str]]:
-    """Refuse to choose classes: the model is told them when it is asked.
-
-    Raises:
-        CheckpointError: always.
-    """
-    raise CheckpointError("A ViCLIP model has no classification head: leave out --head.")
-
-
-def known_head(state_dict: Mapping[str, torch.Tensor], rows: list[dict[str, Any]]) -> None:
-    """No data set: there is no classification head."""
 
 
 def config_from(state_dict: Mapping[str, torch.Tensor], overrides: Mapping[str, Any]) -> ViCLIPConfig:
@@ -174,7 +160,5 @@ CONVERTER = Converter(
     table_for=table_for,
     model_class=model_class,
     config_from=config_from,
-    choose_head=choose_head,
-    known_head=known_head,
     fit=fit,
 )

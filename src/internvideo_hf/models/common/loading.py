@@ -1,11 +1,12 @@
 """Loading a model, making sure that it is whole, telling it from others, and naming its classes."""
 
-import hashlib
 from pathlib import Path
 
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 from transformers.models.auto.auto_factory import _BaseAutoModelClass
+
+from internvideo_hf.utils.fingerprints import files_sha256
 
 
 def load_strict(model_class: type[_BaseAutoModelClass] | type[PreTrainedModel], model: str | Path) -> PreTrainedModel:
@@ -39,12 +40,7 @@ def revision(name: str | Path, model: PreTrainedModel) -> str:
     """
     if commit := getattr(model.config, "_commit_hash", None):
         return commit
-    digest = hashlib.sha256()
-    for pattern in ("config.json", "*.safetensors", "*.bin"):
-        for file in sorted(Path(name).glob(pattern)):
-            with file.open("rb") as content:
-                digest.update(hashlib.file_digest(content, "sha256").digest())
-    return f"sha256:{digest.hexdigest()[:16]}"
+    return f"sha256:{files_sha256(name, ('config.json', '*.safetensors', '*.bin'))[:16]}"
 
 
 def classes_of(config: PreTrainedConfig) -> list[str]:

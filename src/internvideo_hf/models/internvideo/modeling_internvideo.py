@@ -10,7 +10,6 @@ to the last bit, and its score is the mean of theirs. The model was never releas
 paper fixes, and what is our reading.
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import partial
@@ -40,6 +39,7 @@ from internvideo_hf.models.internvideo_mae.modeling_internvideo_mae import (
     InternVideoMAEModel,
 )
 from internvideo_hf.models.uniformerv2.modeling_uniformerv2 import UniFormerV2ForVideoClassification, UniFormerV2Model
+from internvideo_hf.utils.fingerprints import tensors_sha256
 
 
 @dataclass
@@ -501,12 +501,7 @@ HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "proxies", "re
 
 def fingerprint(tensors: Mapping[str, torch.Tensor]) -> str:
     """A hash of tensors, names and numbers."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
-    return f"sha256:{digest.hexdigest()}"
+    return f"sha256:{tensors_sha256(tensors)}"
 
 
 def _load_classifier(model_class: type[PreTrainedModel], folder: str | Path) -> PreTrainedModel:

@@ -16,21 +16,32 @@ def build_processor(config: PreTrainedConfig, name: str | None = None) -> Proces
 
     Args:
         config: of a family of this package.
-        name: whose pixels it makes, of families with several; see `processor_names`.
+        name: whose pixels it makes, of families with several, such as "demo" for ViCLIP.
 
     Raises:
         ValueError: if the configuration is of another family, or the family has no processor of that name.
     """
+    check_processor_name(config.model_type, name)
     preset = _preset(config.model_type)
+    return preset.build_processor(config) if name is None else preset.build_processor(config, name)
+
+
+def check_processor_name(model_type: str, name: str | None) -> None:
+    """Refuse a processor's name that a family does not have.
+
+    Args:
+        model_type: of the family.
+        name: see `build_processor`.
+
+    Raises:
+        ValueError: if it has no processor of that name, or one processor only.
+    """
     if name is None:
-        return preset.build_processor(config)
-    lookup(dict.fromkeys(processor_names(config.model_type)), name, "processor")
-    return preset.build_processor(config, name)
-
-
-def processor_names(model_type: str) -> tuple[str, ...]:
-    """Return the names of a family's processors; empty where it has one only."""
-    return tuple(getattr(_preset(model_type), "PROCESSORS", ()))
+        return
+    processors = getattr(_preset(model_type), "PROCESSORS", None)
+    if processors is None:
+        raise ValueError(f"processor: got {name!r}, {model_type} has one only; leave it out.")
+    lookup(processors, name, "processor")
 
 
 def _preset(model_type: str) -> Any:

@@ -40,5 +40,4 @@ TASK = Task(
         compute_metrics=accuracies,
         preprocess_logits=_logits,
     ),
-    pipelines={"multi-view-video-classification": "AutoModelForVideoClassification"},
 )

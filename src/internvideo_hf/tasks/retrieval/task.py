@@ -2,4 +2,4 @@
 
 from internvideo_hf.tasks.base import Task
 
-TASK = Task("retrieval", pipelines={"video-text-retrieval": "AutoModel"})
+TASK = Task("retrieval")

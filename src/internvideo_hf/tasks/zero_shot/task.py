@@ -2,4 +2,4 @@
 
 from internvideo_hf.tasks.base import Task
 
-TASK = Task("zero_shot", pipelines={"zero-shot-video-classification": "AutoModel"})
+TASK = Task("zero_shot")
