@@ -20,3 +20,11 @@ def run(*arguments: object) -> subprocess.CompletedProcess:
         except SystemExit as done:
             code = done.code or 0
     return subprocess.CompletedProcess(command, code, out.getvalue(), err.getvalue())
+
+
+def assert_refused(result: subprocess.CompletedProcess, *words: str) -> None:
+    """Check that the program refused in one message with these words, and without a traceback."""
+    assert result.returncode == 2, result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
+    for word in words:
+        assert word in result.stderr

@@ -333,7 +333,7 @@ def test_the_command_serves_the_page_until_it_is_ended(drawn, monkeypatch):
     def look():
         pages.append(urllib.request.urlopen(f"http://127.0.0.1:{port}", timeout=10).read())
 
-    monkeypatch.setattr(cli, "_wait_for_ctrl_c", look)
+    monkeypatch.setattr(cli.demo, "_wait_for_ctrl_c", look)
     result = run("demo", "--index", drawn[0] / "index", "--port", port, "--device", "cpu")
     assert result.returncode == 0 and result.stderr == "" and len(pages) == 1, result.stderr
     first, second, last = result.stdout.splitlines()
@@ -360,7 +360,7 @@ def test_the_command_serves_the_page_until_it_is_ended(drawn, monkeypatch):
 )
 def test_options_that_do_not_go_together_are_refused(drawn, tmp_path, monkeypatch, options, words):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "_wait_for_ctrl_c", lambda: pytest.fail("it serves"))
+    monkeypatch.setattr(cli.demo, "_wait_for_ctrl_c", lambda: pytest.fail("it serves"))
     names = {"index": drawn[0] / "index", "videos": drawn[0] / "test"}
     result = run("demo", *(option.format(**names) for option in options))
     assert result.returncode == 2 and "Traceback" not in result.stderr and not list(tmp_path.iterdir())

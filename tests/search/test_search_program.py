@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
-from program import run
+from program import assert_refused, run
 from search.gallery import COLOURS, gallery, picture, write
 
 from internvideo_hf.search import index as index_module
@@ -25,13 +25,6 @@ def made(small_folder, tmp_path_factory):
     assert "4 videos in 7 clips (4 new)" in result.stdout
     assert "bad.mp4" in result.stderr.split("1 of 5 failed:")[1] and "Indexing" in result.stderr
     return folder
-
-
-def assert_refused(result, *words: str) -> None:
-    assert result.returncode == 2, result.stdout + result.stderr
-    assert "Traceback" not in result.stderr
-    for word in words:
-        assert word in result.stderr
 
 
 def test_index_again_embeds_nothing_and_knows_its_model(made):

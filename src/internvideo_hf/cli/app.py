@@ -1,0 +1,65 @@
+"""The program itself: its commands in the order of `--help`, and how it ends."""
+
+import os
+import signal
+import sys
+
+import typer
+
+from internvideo_hf.cli import data, demo, doctor, evaluation, inference, models, search, training
+from internvideo_hf.cli.reporting import REFUSED
+
+app = typer.Typer(
+    name="internvideo",
+    help="The InternVideo family of video foundation models, native in Hugging Face transformers.",
+    epilog="Exit codes: 0 done, 1 done in part (failures listed last), 2 refused (bad arguments or a bad file).",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+COMMANDS = (
+    models.convert,
+    models.merge,
+    models.fuse,
+    inference.zero_shot,
+    inference.classify,
+    inference.extract,
+    inference.reconstruct,
+    data.scan,
+    data.shrink,
+    search.index,
+    search.search,
+    demo.demo,
+    demo.make_demo_data,
+    training.train,
+    evaluation.evaluate,
+    training.recipes,
+    doctor.doctor,
+)
+for command in COMMANDS:
+    app.command()(command)
+
+
+def main() -> None:
+    """Run the program; a user's mistake ends in one line and exit code 2, never in a traceback.
+
+    `INTERNVIDEO_DEBUG=1` shows the traceback all the same.
+    """
+    # As on Ctrl-C: what is unfinished is cleared away.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    if os.environ.get("INTERNVIDEO_DEBUG"):
+        app()
+    try:
+        app()
+    except Exception as error:
+        # Some messages of transformers hold a traceback of their own.
+        message = str(error).split("Traceback")[0].strip() or type(error).__name__
+        if "DataLoader worker process" in message:  # what went wrong there stands at the end
+            message = str(error).strip().splitlines()[-1].partition(": ")[2] or message
+        plain = isinstance(error, ValueError | OSError | ImportError)
+        typer.echo(f"internvideo: {message if plain else f'{type(error).__name__}: {message}'}", err=True)
+        sys.exit(REFUSED)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,73 @@
+"""`scan` and `shrink`: commands that prepare videos for training."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from internvideo_hf.cli.options import DataRoot, Jobs, Quiet, processes
+from internvideo_hf.cli.reporting import report_failures
+
+
+def scan(
+    videos: Annotated[list[str], typer.Argument(help="Lists of videos (csv, json, ...), files, folders, addresses.")],
+    data_root: DataRoot = None,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="Decode every frame, not only the first, middle and last.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="A JSON file for the bad ones, such as bad.json.")] = None,
+    jobs: Jobs = None,
+    quiet: Quiet = False,
+) -> None:
+    """Find missing and damaged videos before a training does.
+
+    Exit code 1 where some are bad, 2 where all are.
+
+    Example: internvideo scan train.csv --data-root kinetics400 --out bad.json
+    """
+    from tqdm import tqdm
+
+    from internvideo_hf.data.executors.processes import find_videos
+    from internvideo_hf.data.verification import scan, write_report
+
+    found = find_videos(videos, data_root)
+    with tqdm(total=len(found), desc="Scanning", unit="video", disable=quiet) as bar:
+        bad = scan(found, jobs=processes(jobs, len(found)), whole=whole, on_done=bar.update)
+    if out is not None:
+        write_report(out, len(found), bad)
+    if not quiet:
+        typer.echo(f"{len(found) - len(bad)} of {len(found)} videos can be read.")
+    report_failures([str(error) for error in bad], len(found))
+
+
+def shrink(
+    videos: Annotated[list[str], typer.Argument(help="Lists of videos (csv, json, ...), files, folders.")],
+    out: Annotated[Path, typer.Option(help="The folder for the small videos; their paths below it stay.")],
+    data_root: DataRoot = None,
+    short_side: Annotated[int, typer.Option(min=16, help="Pixels of the shorter side; nothing is enlarged.")] = 320,
+    keyframe_interval: Annotated[int, typer.Option(min=1, help="Frames from a keyframe to the next.")] = 12,
+    quality: Annotated[int, typer.Option(min=0, max=51, help="x264's rate factor: less is better and larger.")] = 23,
+    jobs: Jobs = None,
+    quiet: Quiet = False,
+) -> None:
+    """Encode videos anew for training: small, quick to reach at any frame, without sound.
+
+    What was done is kept: run the same command again after a kill. All files end in .mp4 (H.264).
+
+    Example: internvideo shrink train.csv --data-root kinetics400 --out kinetics400-320
+    """
+    from tqdm import tqdm
+
+    from internvideo_hf.data.executors.processes import find_videos
+    from internvideo_hf.data.transcoding import ShrinkSettings, shrink, targets_of
+
+    settings = ShrinkSettings(short_side, keyframe_interval, quality)
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out {out} is a file. Give the name of a folder.")
+    targets = targets_of(find_videos(videos, data_root), out, data_root)
+    with tqdm(total=len(targets), desc="Shrinking", unit="video", disable=quiet) as bar:
+        already, failures = shrink(targets, settings, jobs=processes(jobs, len(targets)), on_done=bar.update)
+    if not quiet:
+        new = len(targets) - already - len(failures)
+        typer.echo(f"Wrote {new} videos to {out}; {already} were there already.")
+    report_failures(failures, len(targets))

@@ -1,0 +1,74 @@
+"""`train` and `recipes`."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from internvideo_hf.cli.options import Quiet
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="A name that `internvideo recipes` lists, or a .yaml file.")],
+    changes: Annotated[
+        list[str] | None, typer.Argument(help="Values to change, such as training.learning_rate=1e-4.")
+    ] = None,
+    data_root: Annotated[
+        Path, typer.Option(help="The folder that the recipe's lists, and the paths in them, begin in.")
+    ] = Path("."),
+    output_dir: Annotated[Path, typer.Option(help="The folder of the run.")] = Path("run"),
+    grad_cache: Annotated[
+        int | None,
+        typer.Option(min=1, help="Pairs that go through a dual encoder at once; the loss still compares the batch."),
+    ] = None,
+    start_from: Annotated[  # torchrun takes --start-from for one of its own
+        str | None,
+        typer.Option(help='Weights to start from: a converted folder, CLIP\'s folder or file; "random" for none.'),
+    ] = None,
+    report_to: Annotated[str, typer.Option(help='Where to report too: "tensorboard", "wandb", ...')] = "none",
+    quiet: Quiet = False,
+) -> None:
+    """Train a model as a recipe says, on one GPU, many, or none.
+
+    On several GPUs: torchrun --nproc-per-node 8 -m internvideo_hf.cli train RECIPE ..., or accelerate launch.
+    What was done is kept: run the same command again after a kill, and it goes on to the same weights.
+
+    Example: internvideo train videomae/finetune_base --data-root videos --start-from vit-b-pretrained
+    """
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # of every file that is read and written; the Trainer's own stays
+    if quiet:
+        import datasets
+
+        datasets.disable_progress_bars()
+    from internvideo_hf.demo.weights import resolve_demo_name
+    from internvideo_hf.training.recipes import load_recipe
+    from internvideo_hf.training.run import train
+
+    start = None if start_from is None else resolve_demo_name(start_from)
+    changes = [*(changes or []), *([] if grad_cache is None else [f"training.grad_cache={grad_cache}"])]
+    loaded = load_recipe(recipe, changes)
+    final = train(loaded, data_root, output_dir, start=start, report_to=report_to, quiet=quiet)
+    if int(os.environ.get("RANK", 0)) == 0:
+        typer.echo(f"The model is in {final}.")
+
+
+def recipes(
+    recipe: Annotated[str | None, typer.Argument(help="One of them, to be shown whole.")] = None,
+) -> None:
+    """List the recipes that `internvideo train` knows, or show one with all that it extends.
+
+    Example: internvideo recipes videomae/finetune_base_k400
+    """
+    from internvideo_hf.training.recipes import load_recipe, read_recipe, recipe_names
+
+    if recipe is not None:
+        import yaml
+
+        load_recipe(recipe)
+        typer.echo(yaml.safe_dump(read_recipe(recipe), sort_keys=False, allow_unicode=True).rstrip())
+        return
+    for name in recipe_names():
+        typer.echo(f"{name:45} {load_recipe(name).title}")

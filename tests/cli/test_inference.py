@@ -1,0 +1,135 @@
+"""`zero-shot`, `classify`, `extract` and `reconstruct`: what they print, what they write, and their exit codes."""
+
+import json
+
+import pytest
+from program import assert_refused, run
+
+LABELS = "riding a bike, cooking pasta, playing chess"
+
+
+def test_zero_shot_answers_what_it_can_and_lists_the_rest_last(mm_folder, bikes, tmp_path):
+    damaged = tmp_path / "damaged.mp4"
+    damaged.write_text("no video")
+    result = run("zero-shot", bikes, damaged, tmp_path / "missing.mp4", "--model", mm_folder, "--labels", LABELS)
+    assert result.returncode == 1
+    assert str(bikes) in result.stdout and "cooking pasta" in result.stdout
+    report = result.stderr.split(" failed:")[1]
+    assert str(damaged) in report and "missing.mp4" in report
+    assert "Classifying" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_zero_shot_speaks_json_and_keeps_quiet(mm_folder, bikes, tmp_path):
+    (tmp_path / "labels.txt").write_text("riding a bike\n\nbread, butter\n")
+    labels = ("--labels-file", tmp_path / "labels.txt")
+    result = run("zero-shot", bikes, bikes, "--model", mm_folder, *labels, "--json", "--quiet", "--top-k", 1)
+    assert (result.returncode, result.stderr) == (0, "")
+    answers = json.loads(result.stdout)
+    assert [answer["video"] for answer in answers] == [str(bikes)] * 2
+    assert answers[0]["results"] == answers[1]["results"] and len(answers[0]["results"]) == 1
+    assert answers[0]["results"][0]["label"] in ("riding a bike", "bread, butter")
+
+
+def test_zero_shot_options_change_the_question(mm_folder, bikes):
+    def ask(*options):
+        result = run("zero-shot", bikes, "--model", mm_folder, "--labels", LABELS, "--json", "-q", *options)
+        assert result.returncode == 0, result.stderr
+        return {answer["label"]: answer["score"] for answer in json.loads(result.stdout)[0]["results"]}
+
+    plain = ask()
+    assert ask("--template", "A video of {}.") == plain
+    assert ask("--prompts", "kinetics") != plain
+    assert ask("--num-clips", 3) != plain
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--labels", LABELS, "--model", "no-such-folder"), ("no-such-folder", "internvideo convert")),
+        (("--model", "{mm_folder}"), ("--labels",)),
+        (("--model", "{mm_folder}", "--labels", "a", "--labels-file", "b"), ("one of the two",)),
+        (("--model", "{mm_folder}", "--labels-file", "missing.txt"), ("missing.txt",)),
+        (("--model", "{mm_folder}", "--labels", " , "), ("at least one label",)),
+        (("--model", "{mm_folder}", "--labels", "a,a"), ("twice",)),
+        (("--model", "{mm_folder}", "--labels", LABELS, "--prompts", "none"), ("kinetics",)),
+        (("--model", "{mm_folder}", "--labels", LABELS, "--template", "nothing"), ("nothing",)),
+        (("--model", "{mm_folder}", "--labels", LABELS, "--top-k", "0"), ("top-k",)),
+        (("--model", "{mm_folder}", "--labels", LABELS, "--device", "warp"), ("warp",)),
+        (("--labels", LABELS), ("--model",)),
+        (("--nonsense",), ("--nonsense",)),
+    ],
+)
+def test_zero_shot_refuses_a_mistake_in_one_line(mm_folder, bikes, arguments, words):
+    filled = [argument.format(mm_folder=mm_folder) for argument in arguments]
+    assert_refused(run("zero-shot", bikes, *filled), *words)
+
+
+def test_zero_shot_with_nothing_but_bad_files_is_refused(mm_folder, tmp_path):
+    (tmp_path / "empty.mp4").touch()
+    result = run("zero-shot", tmp_path / "empty.mp4", "--model", mm_folder, "--labels", LABELS)
+    assert_refused(result, "empty.mp4")
+
+
+def test_zero_shot_refuses_a_model_without_text(mae_folder, bikes):
+    refused = run("zero-shot", bikes, "--model", mae_folder, "--labels", LABELS)
+    assert_refused(refused, "InternVideoMAEModel has no get_video_features")
+
+
+def test_zero_shot_answers_by_viclip(viclip_folder, bikes):
+    result = run("zero-shot", bikes, "--model", viclip_folder, "--labels", LABELS, "--prompts", "viclip", "--json")
+    assert result.returncode == 0, result.stderr
+    assert len(json.loads(result.stdout)[0]["results"]) == 3
+
+
+def test_classify_names_classes_and_lists_what_it_cannot_read(mae_folder, bikes, tmp_path):
+    (tmp_path / "empty.mp4").touch()
+    result = run("classify", bikes, tmp_path / "empty.mp4", "--model", mae_folder, "--views", "2x3", "--top-k", 2)
+    assert result.returncode == 1
+    assert len(result.stdout.splitlines()) == 3 and str(bikes) in result.stdout
+    assert "empty.mp4" in result.stderr.split(" failed:")[1]
+    answers = json.loads(run("classify", bikes, "--model", mae_folder, "--json", "-q").stdout)
+    assert len(answers[0]["results"]) == 5
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--views", "five"), ("5x3",)),
+        (("--views", "0x3"), ("5x3",)),
+        (("--merge", "vote"), ("prob", "score")),
+        (("--top-k", "0"), ("top-k",)),
+    ],
+)
+def test_classify_refuses_a_mistake(mae_folder, bikes, options, words):
+    assert_refused(run("classify", bikes, "--model", mae_folder, *options), *words)
+
+
+def test_classify_refuses_a_model_that_is_no_classifier(mm_folder, bikes):
+    assert_refused(run("classify", bikes, "--model", mm_folder), "InternVideoMM")
+
+
+def test_extract_goes_on_after_a_damaged_file_and_does_nothing_twice(mae_folder, bikes, tmp_path):
+    (tmp_path / "empty.mp4").touch()
+    out = tmp_path / "features"
+    options = ("--model", mae_folder, "--out", out, "--stride", 64, "--npy")
+    result = run("extract", tmp_path / "empty.mp4", bikes, *options)
+    assert result.returncode == 1
+    assert "empty.mp4" in result.stderr.split(" failed:")[1]
+    assert {path.name for path in out.iterdir()} == {f"bikes.mp4{end}" for end in (".json", ".npy", ".safetensors")}
+    again = run("extract", bikes, *options)
+    assert again.returncode == 0 and "was there already" in again.stdout
+    assert_refused(run("extract", bikes, "--model", mae_folder, "--out", out, "--stride", 32), "other settings")
+    assert_refused(run("extract", bikes, bikes, *options), "bikes.mp4", "different folders")
+    assert_refused(run("extract", bikes, "--model", mae_folder, "--out", out / "bikes.mp4.json"), "name of a folder")
+    assert_refused(run("extract", bikes, "--model", mae_folder, "--out", out, "--window", 7), "multiple of 2")
+
+
+def test_reconstruct_draws_a_picture(mae_pretrained_folder, mae_folder, bikes, tmp_path):
+    result = run("reconstruct", bikes, "--model", mae_pretrained_folder, "--out", tmp_path / "grid.png")
+    assert result.returncode == 0 and (tmp_path / "grid.png").stat().st_size > 1000
+    assert_refused(run("reconstruct", bikes, "--model", mae_folder, "--out", tmp_path / "x.png"), "no decoder")
+    assert_refused(run("reconstruct", bikes, "--model", mae_pretrained_folder, "--out", tmp_path / "x.txt"), ".png")
+    assert_refused(
+        run("reconstruct", "no.mp4", "--model", mae_pretrained_folder, "--out", tmp_path / "x.png"), "no.mp4"
+    )

@@ -1,0 +1,81 @@
+"""`convert` and `merge`: what they print, what they write, and what they refuse."""
+
+import json
+
+import torch
+from program import assert_refused, run
+
+
+def test_convert_writes_a_folder_and_names_what_it_left_out(random_checkpoint, tmp_path):
+    content = torch.load(random_checkpoint, weights_only=True)
+    content["state_dict"]["caption_decoder.text_norm.weight"] = torch.ones(4)
+    torch.save(content, tmp_path / "with-decoder.ckpt")
+    result = run("convert", tmp_path / "with-decoder.ckpt", tmp_path / "out")
+    assert result.returncode == 0, result.stderr
+    assert "caption_decoder.text_norm.weight" in result.stdout
+    assert {"config.json", "model.safetensors", "README.md"} <= {path.name for path in (tmp_path / "out").iterdir()}
+    quiet = run("convert", tmp_path / "with-decoder.ckpt", tmp_path / "out", "--overwrite", "--quiet")
+    assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
+
+
+def test_convert_refuses_and_leaves_nothing_behind(random_checkpoint, tmp_path):
+    whole = random_checkpoint.read_bytes()
+    (tmp_path / "cut.ckpt").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "typo.json").write_text('{"vision_config": {"num_attention_head": 1}}')
+    (tmp_path / "misfit.json").write_text('{"vision_config": {"num_attention_heads": 3}}')
+    (tmp_path / "broken.json").write_text("{")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/file").touch()
+    before = sorted(tmp_path.iterdir())
+    refusals = [
+        ((tmp_path / "cut.ckpt", tmp_path / "out"), "cut.ckpt"),
+        ((tmp_path / "missing.ckpt", tmp_path / "out"), "does not exist"),
+        ((random_checkpoint, tmp_path / "full"), "--overwrite"),
+        ((random_checkpoint, tmp_path / "out", "--config", tmp_path / "typo.json"), "num_attention_heads"),
+        ((random_checkpoint, tmp_path / "out", "--config", tmp_path / "misfit.json"), "must divide"),
+        ((random_checkpoint, tmp_path / "out", "--config", tmp_path / "broken.json"), "broken.json"),
+        ((random_checkpoint, tmp_path / "out", "--config", tmp_path / "none.json"), "none.json"),
+        ((random_checkpoint, tmp_path / "out", "--dtype", "int8"), "float32"),
+    ]
+    for arguments, word in refusals:
+        assert_refused(run("convert", *arguments), word)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_no_code_of_a_checkpoint_runs(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "was-here"), "w"))
+
+    torch.save({"state_dict": {"clip.visual_proj": torch.ones(1)}, "callbacks": Evil()}, tmp_path / "evil.ckpt")
+    assert_refused(run("convert", tmp_path / "evil.ckpt", tmp_path / "out"), "open", "--trust-pickle")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["evil.ckpt"]
+
+
+def test_convert_says_whose_classes_a_head_has(mae_folder, tmp_path):
+    checkpoint = mae_folder.with_name("classifier.pth")
+    told = run("convert", checkpoint, tmp_path / "k400")
+    assert told.returncode == 0 and "classes are those of k400" in told.stdout
+    assert_refused(run("convert", checkpoint, tmp_path / "ssv2", "--head", "ssv2"), "400", "174")
+    assert_refused(run("convert", checkpoint, tmp_path / "x", "--head", "k401"), "k400")
+    stock = run("convert", checkpoint, tmp_path / "stock", "--to", "transformers-videomae")
+    assert stock.returncode == 0, stock.stderr
+    assert json.loads((tmp_path / "stock/config.json").read_text())["model_type"] == "videomae"
+    assert_refused(run("convert", checkpoint, tmp_path / "x", "--to", "onnx"), "transformers-videomae")
+
+
+def test_merge_averages_two_folders_and_refuses_what_is_none(viclip_folder, tmp_path):
+    result = run("merge", viclip_folder, viclip_folder, "--weight", "0.5", "--out", tmp_path / "out")
+    assert result.returncode == 0, result.stderr
+    assert "average of 78 tensors" in result.stdout
+    assert (tmp_path / "out/preprocessor_config.json").is_file() or (tmp_path / "out/processor_config.json").is_file()
+    assert_refused(run("merge", viclip_folder, tmp_path, "--out", tmp_path / "other"), "config.json")
+    assert_refused(run("merge", viclip_folder, viclip_folder, "--out", tmp_path / "out"), "--overwrite")
+
+
+def test_convert_saves_the_processor_that_is_asked_for(viclip_folder, tmp_path):
+    source = viclip_folder.with_name("random.pth")
+    result = run("convert", source, tmp_path / "out", "--processor", "demo")
+    assert result.returncode == 0, result.stderr
+    assert "viclip_stride" in "".join(path.read_text() for path in (tmp_path / "out").glob("*.json"))
+    assert_refused(run("convert", source, tmp_path / "none", "--processor", "demos"), "training, demo")
