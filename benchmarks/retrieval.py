@@ -26,7 +26,7 @@ import psutil
 import torch
 from loader import write
 
-from internvideo_hf.data.executors.processes import each
+from internvideo_hf.data.executors.processes import map_unordered
 from internvideo_hf.search import nearest, store
 from internvideo_hf.search.clips import Cut, read_clips
 from internvideo_hf.search.index import VideoIndex
@@ -73,7 +73,7 @@ def indexing(folder: Path, arguments: argparse.Namespace) -> None:
     index = VideoIndex(folder / "model")
     processor = index.encoder.video_processor
     start = time.perf_counter()
-    for _ in each(_Read(processor), [(path, None) for path in paths], arguments.jobs):
+    for _ in map_unordered(_Read(processor), [(path, None) for path in paths], arguments.jobs):
         pass
     decoding = len(paths) / (time.perf_counter() - start)
     start = time.perf_counter()

@@ -27,7 +27,7 @@ def scan(
     """
     from tqdm import tqdm
 
-    from internvideo_hf.data.executors.processes import find_videos
+    from internvideo_hf.data.folders import find_videos
     from internvideo_hf.data.verification import scan, write_report
 
     found = find_videos(videos, data_root)
@@ -58,7 +58,7 @@ def shrink(
     """
     from tqdm import tqdm
 
-    from internvideo_hf.data.executors.processes import find_videos
+    from internvideo_hf.data.folders import find_videos
     from internvideo_hf.data.transcoding import ShrinkSettings, shrink, targets_of
 
     settings = ShrinkSettings(short_side, keyframe_interval, quality)

@@ -50,7 +50,7 @@ def index(
     quieten_transformers()
     from tqdm import tqdm
 
-    from internvideo_hf.data.executors.processes import find_videos
+    from internvideo_hf.data.folders import find_videos
     from internvideo_hf.search.index import VideoIndex
     from internvideo_hf.search.nearest import require_faiss
 

@@ -20,8 +20,8 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from internvideo_hf.data.dataset import check_policy
-from internvideo_hf.data.executors.processes import VIDEO_SUFFIXES
 from internvideo_hf.data.failures import FailureLog
+from internvideo_hf.data.finding import VIDEO_SUFFIXES
 from internvideo_hf.data.manifests import COLUMNS
 from internvideo_hf.data.samples import Row, Sample, SampleSettings, make_sample, sample_seed
 from internvideo_hf.utils.files import atomic_path, atomic_write_text, remove_leftovers

@@ -11,7 +11,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from internvideo_hf.data.executors.processes import each
+from internvideo_hf.data.executors.processes import map_unordered
 from internvideo_hf.utils.files import atomic_path, remove_leftovers
 from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.reader import VideoReader
@@ -240,7 +240,7 @@ def shrink(
         remove_leftovers(folder)
     already, failures = 0, []
     task = partial(_shrink_pair, settings=settings)
-    for pair, result in each(task, list(targets.items()), jobs, name_of=lambda pair: pair[0]):
+    for pair, result in map_unordered(task, list(targets.items()), jobs, name_of=lambda pair: pair[0]):
         if isinstance(result, Exception):
             failures.append(str(result) if pair[0] in str(result) else f"{pair[0]}: {result}")
         already += result is False

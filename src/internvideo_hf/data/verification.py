@@ -8,7 +8,7 @@ from pathlib import Path
 
 import av
 
-from internvideo_hf.data.executors.processes import each
+from internvideo_hf.data.executors.processes import map_unordered
 from internvideo_hf.utils.files import atomic_write_text
 from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.reader import VideoReader
@@ -76,7 +76,7 @@ def scan(
         ValueError: If `jobs` is below 1.
     """
     errors = {}
-    for video, result in each(partial(examine, whole=whole), videos, jobs):
+    for video, result in map_unordered(partial(examine, whole=whole), videos, jobs):
         if isinstance(result, VideoDecodeError):
             errors[video] = result
         elif isinstance(result, Exception):

@@ -24,7 +24,7 @@ from typing import Any
 import av
 import numpy as np
 
-from internvideo_hf.data.executors.processes import each
+from internvideo_hf.data.executors.processes import map_unordered
 from internvideo_hf.utils.files import atomic_path, atomic_write_text, is_temporary_of, remove_leftovers
 from internvideo_hf.utils.names import lookup
 
@@ -653,7 +653,9 @@ def make_data_set(
         (out / split).mkdir(exist_ok=True)
         remove_leftovers(out / split)
     already = 0
-    for clip, result in each(partial(_write_missing, out=out, seed=seed), planned, jobs, name_of=lambda c: c.video):
+    for clip, result in map_unordered(
+        partial(_write_missing, out=out, seed=seed), planned, jobs, name_of=lambda c: c.video
+    ):
         if isinstance(result, Exception):
             reason = getattr(result, "cause", None) or result
             raise OSError(

@@ -13,7 +13,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from internvideo_hf.data.executors.processes import each, find_videos
+from internvideo_hf.data.executors.processes import map_unordered
+from internvideo_hf.data.folders import find_videos
 from internvideo_hf.inference.embedder import Encoder
 from internvideo_hf.search import store
 from internvideo_hf.search.calibration import LARGEST_CHANCE, calibrate, null_captions
@@ -493,7 +494,7 @@ class VideoIndex:
         try:
             while pieces:
                 more = []
-                for (path, numbers), result in each(task, pieces, jobs, name_of=lambda piece: piece[0]):
+                for (path, numbers), result in map_unordered(task, pieces, jobs, name_of=lambda piece: piece[0]):
                     if isinstance(result, Clips) and contents.setdefault(path, result.content) != result.content:
                         cause = "its content changed while it was read"
                         result = VideoDecodeError(path, cause, "Run the same again when it is whole.")

@@ -1,0 +1,34 @@
+"""The interface of executors: one task for many items, by several workers."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Executor(Protocol):
+    """What can run a task for many items; a module that defines `map_unordered` is one, such as `processes`."""
+
+    def map_unordered(
+        self,
+        task: Callable[[Item], Result],
+        items: Sequence[Item],
+        workers: int,
+        name_of: Callable[[Item], str] = str,
+    ) -> Iterator[tuple[Item, Result | OSError | ValueError]]:
+        """Run a task for every item, and yield items with results as they complete.
+
+        Args:
+            task: a function of an importable module, or a `partial` of one.
+            items: arguments of `task` that can be pickled.
+            workers: how many items are in progress at once, at least 1; 1 may run in the calling process.
+            name_of: returns the name of an item's video, for messages.
+
+        Yields:
+            The item, and what `task` returned, or the `VideoDecodeError`, `OSError` or `ValueError` that it raised.
+
+        Raises:
+            ValueError: if `workers` is below 1.
+        """
+        ...

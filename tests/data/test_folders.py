@@ -1,0 +1,21 @@
+"""Which videos files, folders, addresses and manifests name."""
+
+import pytest
+from PIL import Image
+
+from internvideo_hf.data.folders import find_videos
+
+
+def test_videos_of_lists_folders_and_files_come_once(tmp_path):
+    (tmp_path / "deep/er").mkdir(parents=True)
+    (tmp_path / "frames").mkdir()
+    for name in ("deep/b.webm", "deep/er/a.MP4", "deep/notes.md"):
+        (tmp_path / name).touch()
+    Image.new("RGB", (8, 8)).save(tmp_path / "frames/1.png")
+    (tmp_path / "list.csv").write_text("deep/b.webm,some text\nmissing.mp4,2\n")
+    sources = [str(tmp_path / name) for name in ("list.csv", "deep", "frames", "none.avi")] + ["https://x.org/y.mp4"]
+    names = ["deep/b.webm", "missing.mp4", "deep/er/a.MP4", "frames", "none.avi"]
+    assert find_videos(sources) == [*(str(tmp_path / name) for name in names), "https://x.org/y.mp4"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="holds no videos"):
+        find_videos([str(tmp_path / "empty")])
