@@ -58,17 +58,15 @@ def train(
 def recipes(
     recipe: Annotated[str | None, typer.Argument(help="One of them, to be shown whole.")] = None,
 ) -> None:
-    """List the recipes that `internvideo train` knows, or show one with all that it extends.
+    """List the recipes that `internvideo train` knows, or show one, with the recipe that each value is set in.
 
     Example: internvideo recipes videomae/finetune_base_k400
     """
-    from internvideo_hf.training.recipes import load_recipe, read_recipe, recipe_names
+    from internvideo_hf.training.recipes import REGISTRY, load_recipe, recipe_names
 
     if recipe is not None:
-        import yaml
-
         load_recipe(recipe)
-        typer.echo(yaml.safe_dump(read_recipe(recipe), sort_keys=False, allow_unicode=True).rstrip())
+        typer.echo(REGISTRY.show(recipe))
         return
     for name in recipe_names():
         typer.echo(f"{name:45} {load_recipe(name).title}")

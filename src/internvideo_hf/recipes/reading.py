@@ -4,6 +4,7 @@
 file whose name begins with an underscore is there to be extended, and is no recipe by itself.
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
@@ -59,22 +60,51 @@ class RecipeRegistry:
         Raises:
             RecipeError: if there is no such recipe, it is no YAML, or an override changes nothing.
         """
-        content = self._read(str(name), [])
+        content: dict[str, Any] = {}
+        for _, layer in self.layers(name):
+            content = fill_up(content, layer)
         for override in overrides:
             _override(content, override)
         return content
 
-    def _read(self, name: str, extended_by: list[str]) -> dict[str, Any]:
-        if name in extended_by:
-            raise RecipeError(f"{name} extends itself, by way of {' and '.join(extended_by)}. Break the circle.")
-        content = _parse(*self._find(name))
-        if "extends" not in content:
-            return content
-        base = str(content.pop("extends"))
-        if base.endswith(".yaml"):  # beside a file of the user's
-            base = str((Path(name).parent / base).resolve())
-            name = str(Path(name).resolve())
-        return fill_up(self._read(base, [*extended_by, name]), content)
+    def layers(self, name: str | Path) -> list[tuple[str, dict[str, Any]]]:
+        """Read a recipe's own content and that of the recipes it extends.
+
+        Returns:
+            (name, content) of each, from the one that extends nothing to the recipe itself.
+
+        Raises:
+            RecipeError: as `read`.
+        """
+        layers: list[tuple[str, dict[str, Any]]] = []
+        current, seen = str(name), set()
+        while True:
+            content = _parse(*self._find(current))
+            base = content.pop("extends", None)
+            layers.insert(0, (current, content))
+            if base is None:
+                return layers
+            seen.add(str(Path(current).resolve()) if current.endswith(".yaml") else current)
+            if str(base).endswith(".yaml"):  # beside a file of the user's
+                base = (Path(current).parent / str(base)).resolve()
+            current = str(base)
+            if current in seen:
+                by_way_of = " and ".join(layer for layer, _ in layers)
+                raise RecipeError(f"{current} extends itself, by way of {by_way_of}. Break the circle.")
+
+    def show(self, name: str | Path) -> str:
+        """Write a recipe, and all that it extends, as YAML that says of each value where it is set.
+
+        Args:
+            name: as of `read`.
+
+        Raises:
+            RecipeError: as `read`.
+        """
+        marked: dict[str, Any] = {}
+        for source, layer in self.layers(name):
+            marked = fill_up(marked, _mark(layer, source))
+        return "\n".join(_annotated(marked))
 
     def _find(self, name: str) -> tuple[str, str]:
         """The text of a recipe, and what to call it in messages."""
@@ -105,9 +135,16 @@ _Loader.yaml_implicit_resolvers = {
     for first, resolvers in _Loader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(true|false)$"), list("tf"))
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes what `_Loader` would take for a number."""
+
+
+for _kind in (_Loader, _Dumper):
+    _kind.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+    )
 
 
 def _parse(text: str, name: str) -> dict[str, Any]:
@@ -127,6 +164,37 @@ def fill_up(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
         both = isinstance(value, Mapping) and isinstance(filled.get(key), dict)
         filled[key] = fill_up(filled[key], value) if both else value
     return filled
+
+
+@dataclass(frozen=True)
+class _Set:
+    """A value of a recipe, and the recipe that sets it."""
+
+    value: Any
+    source: str
+
+
+def _mark(content: Mapping[str, Any], source: str) -> dict[str, Any]:
+    return {
+        key: _mark(value, source) if isinstance(value, Mapping) else _Set(value, source)
+        for key, value in content.items()
+    }
+
+
+def _annotated(marked: Mapping[str, Any]) -> list[str]:
+    """Write lines of YAML, each value with a comment that names its source."""
+    lines = []
+    for key, entry in marked.items():
+        value = entry.value if isinstance(entry, _Set) else {}
+        dumped = yaml.dump({key: value}, Dumper=_Dumper, allow_unicode=True, sort_keys=False, width=math.inf)
+        written = dumped.splitlines()
+        if isinstance(entry, _Set):
+            # A comment ends a line: the first of a list, the last of a text.
+            written[0 if isinstance(value, list) else -1] += f"  # from {entry.source}"
+        elif entry:
+            written = [dumped.removesuffix(" {}\n"), *(f"  {line}" for line in _annotated(entry))]
+        lines += written
+    return lines
 
 
 def _override(content: dict[str, Any], override: str) -> None:
