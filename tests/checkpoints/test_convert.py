@@ -519,7 +519,7 @@ def interrupt(*args, **kwargs):
     ("where", "name"),
     [
         (conversion, "save_safetensors"),
-        (conversion, "_model_card"),
+        (conversion, "write_card"),
         (ProcessorMixin, "save_pretrained"),
         (torch.Tensor, "numpy"),
         (Path, "rename"),

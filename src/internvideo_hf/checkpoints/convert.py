@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import ModelCard, ModelCardData
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from internvideo_hf import auto
+from internvideo_hf.checkpoints.cards import pipeline_snippet, write_card
 from internvideo_hf.checkpoints.errors import CheckpointError
 from internvideo_hf.checkpoints.families import converters
 from internvideo_hf.checkpoints.released import published, rows_of_file
@@ -152,7 +152,7 @@ def convert_checkpoint(
         config.save_pretrained(folder)
         saved_processor.save_pretrained(folder)
         del saved_processor  # a vocabulary is some megabytes, and what follows is the peak
-        _model_card(model, report, checkpoint.name, rows).save(folder / "README.md")
+        _write_card(folder, model, report, checkpoint.name, rows)
         # Last, since reading the mapped file makes it count as memory in use, all of it in the end.
         save_safetensors(converted, folder / SAFE_WEIGHTS_NAME, DTYPES[dtype])
     return report
@@ -187,37 +187,36 @@ def _recognize(state_dict: Mapping[str, torch.Tensor], checkpoint: Path) -> str:
     )
 
 
-def _model_card(
-    model: PreTrainedModel, report: ConversionReport, source: str, rows: list[dict[str, Any]]
-) -> ModelCard:
+def _write_card(
+    folder: Path, model: PreTrainedModel, report: ConversionReport, source: str, rows: list[dict[str, Any]]
+) -> None:
     addresses = [f"{row['name']}: {row['address'] or 'no address is known'}" for row in rows]
     if len(addresses) > 1:
         addresses = ["one of the released files of this name", *addresses]
-    licences = dict.fromkeys(row["licence"] for row in rows)
-    data = ModelCardData(
-        library_name="transformers",
-        tags=["internvideo_hf", "video", report.family],
-        pipeline_tag=_pipeline_tag(model),
-        license="other",
-    )
-    classes = ""
-    if type(model).__name__.endswith("ForVideoClassification"):
-        classes = f"- Classes: {report.head or 'numbered, for neither the file nor its name tells the data set'}\n"
+    licenses = dict.fromkeys(row["licence"] for row in rows)
+    facts = [
+        f"Source: {'; '.join(addresses) or 'a file that is not in the Model Zoo'}",
+        f"License of the weights: {'; '.join(licenses) or 'ask whoever made the file'}",
+    ]
+    if report.num_labels is not None:
+        facts.append(f"Classes: {report.head or 'numbered; neither the file nor its name identifies the data set'}")
     if len(rows) == 1 and rows[0]["labels"] == report.head and (test := published(rows[0])):
-        classes += f"- Published test: {test}\n"
-    reasons = dict.fromkeys(report.left_out.values())
-    left_out = "".join(
-        f"\n- {reason}: " + ", ".join(f"`{name}`" for name, why in report.left_out.items() if why == reason)
-        for reason in reasons
-    )
-    return ModelCard(
-        f"---\n{data.to_yaml()}\n---\n\n"
-        f"# {rows[0]['name'] if len(rows) == 1 else source}\n\n"
-        f"Converted from `{source}` by internvideo_hf: {report.num_tensors} tensors, "
-        f"{report.num_parameters:,} parameters.\n\n"
-        f"- Source: {'; '.join(addresses) or 'a file that is not in the Model Zoo'}\n"
-        f"- Licence of the weights: {'; '.join(licences) or 'ask whoever made the file'}\n{classes}\n"
-        f"## Left out\n{left_out or chr(10) + 'Nothing.'}\n"
+        facts.append(f"Published test: {test}")
+    names_of: dict[str, list[str]] = {}
+    for name, reason in report.left_out.items():
+        names_of.setdefault(reason, []).append(f"`{name}`")
+    left_out = [f"{reason}: {', '.join(names)}" for reason, names in names_of.items()]
+    tag = _pipeline_tag(model)
+    stock = not type(model).__module__.startswith("internvideo_hf.")
+    write_card(
+        folder,
+        rows[0]["name"] if len(rows) == 1 else source,
+        family=report.family,
+        provenance=f"Converted from `{source}` by internvideo_hf: {report.num_tensors} tensors, "
+        f"{report.num_parameters:,} parameters.",
+        pipeline_tag=tag,
+        facts=facts,
+        sections=({"Use": pipeline_snippet(tag, stock)} if tag else {}) | {"Left out": left_out or "Nothing."},
     )
 
 

@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import ModelCard, ModelCardData
-
+from internvideo_hf.checkpoints.cards import pipeline_snippet, write_card
 from internvideo_hf.checkpoints.saving import check_replaceable
 from internvideo_hf.models.internvideo.modeling_internvideo import InternVideoForVideoClassification
 from internvideo_hf.processing.fused_video_processing import InternVideoFusedVideoProcessor
@@ -43,24 +42,23 @@ def fuse_encoders(
             raise FileExistsError(f"{output_dir} holds one of the encoders. Choose another folder.")
     model = InternVideoForVideoClassification.from_encoders(internvideo_mae, uniformerv2, **settings)
     processor = InternVideoFusedVideoProcessor.from_encoders(internvideo_mae, uniformerv2)
+    encoders = model.config.encoders or {}
+    names = [encoders[name] for name in ("internvideo_mae", "uniformerv2")]
     with atomic_directory(output_dir) as folder:
         model.save_pretrained(folder, adapters_only=adapters_only)
         processor.save_pretrained(folder)
-        _card(model, adapters_only).save(folder / "README.md")
+        write_card(
+            folder,
+            f"InternVideo of {' and '.join(Path(name).name for name in names)}",
+            family="internvideo",
+            provenance="A masked and a multimodal encoder with cross-model attention (arXiv 2212.03191, section 3.3), "
+            "not trained yet: its score is the mean of theirs. "
+            + ("It refers to both and holds none of their frozen weights." if adapters_only else "It holds both."),
+            pipeline_tag="video-classification",
+            base_models=[name for name in names if not Path(name).is_dir()],
+            sections={
+                "Use": pipeline_snippet("video-classification"),
+                "License": "The licenses are those of the two models.",
+            },
+        )
     return model
-
-
-def _card(model: InternVideoForVideoClassification, adapters_only: bool) -> ModelCard:
-    data = ModelCardData(
-        library_name="transformers",
-        tags=["internvideo_hf", "video", "internvideo"],
-        pipeline_tag="video-classification",
-        license="other",
-    )
-    mae, uniformerv2 = (Path(model.config.encoders[name]).name for name in ("internvideo_mae", "uniformerv2"))
-    held = "It refers to both and holds none of their frozen weights." if adapters_only else "It holds both."
-    return ModelCard(
-        f"---\n{data.to_yaml()}\n---\n\n# InternVideo of {mae} and {uniformerv2}\n\n"
-        f"A masked and a multimodal encoder with cross-model attention (arXiv 2212.03191, section 3.3), not trained "
-        f"yet: its score is the mean of theirs. {held}\n\nThe licences are those of the two models.\n"
-    )

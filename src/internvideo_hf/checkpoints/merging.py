@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
+from internvideo_hf.checkpoints.cards import append_to_card
 from internvideo_hf.checkpoints.errors import CheckpointError
 from internvideo_hf.checkpoints.saving import check_replaceable, save_safetensors
 from internvideo_hf.utils.files import atomic_directory
@@ -129,12 +130,13 @@ def merge_checkpoints(
         for file in folders[0].iterdir():
             if file.is_file() and file.suffix in DESCRIBING and file.name not in NOT_DESCRIBING:
                 shutil.copy(file, folder / file.name)
-        with (folder / "README.md").open("a", encoding="utf-8") as card:
-            sources = ", ".join(f"`{one.name}`" for one in folders)
-            card.write(
-                f"\n## Average\n\n{weight} `{base.name}` + {1 - weight} {sources} in {len(averaged)} tensors "
-                f"({variant}), {len(start) - len(averaged)} tensors of the latter alone.\n"
-            )
+        sources = ", ".join(f"`{source.name}`" for source in folders)
+        append_to_card(
+            folder,
+            "Average",
+            f"{weight} `{base.name}` + {1 - weight} {sources} in {len(averaged)} tensors ({variant}), "
+            f"{len(start) - len(averaged)} tensors of the latter alone.",
+        )
         save_safetensors(trained[0], folder / SAFE_WEIGHTS_NAME, dtype, compute=average)
     return len(averaged)
 

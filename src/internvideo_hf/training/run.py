@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from huggingface_hub import ModelCard, ModelCardData
 from torch.utils.data import Dataset
 from transformers import AutoConfig, AutoVideoProcessor, PrinterCallback
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import logging
 
+from internvideo_hf.checkpoints.cards import write_card
 from internvideo_hf.checkpoints.errors import CheckpointError
 from internvideo_hf.checkpoints.starting import start_from
 from internvideo_hf.data.failures import FailureLog
@@ -304,31 +304,33 @@ def _save(trainer: VideoTrainer, recipe: Recipe, processor: Processor, start: st
             tokenizer.backend_tokenizer.no_truncation()
             tokenizer.backend_tokenizer.no_padding()
         processor.save_pretrained(unfinished)
-        _card(trainer, recipe, start).save(unfinished / "README.md")
+        _write_card(unfinished, trainer, recipe, start)
         unfinished.rename(final)
     trainer.accelerator.wait_for_everyone()
 
 
-def _card(trainer: VideoTrainer, recipe: Recipe, start: str | None) -> ModelCard:
-    data = ModelCardData(library_name="transformers", tags=["internvideo_hf", "video", recipe.model.family])
+def _write_card(folder: Path, trainer: VideoTrainer, recipe: Recipe, start: str | None) -> None:
     history = trainer.state.log_history
     found = next((entry for entry in reversed(history) if "eval_loss" in entry), {})
-    scores = [f"- {key.removeprefix('eval_')}: {found[key]:.4g}" for key in found if key.startswith("eval_")]
-    scores = [line for line in scores if not line.split(":")[0].endswith(("runtime", "per_second"))]
+    names = [key for key in found if key.startswith("eval_") and not key.endswith(("runtime", "per_second"))]
+    scores = [f"{key.removeprefix('eval_')}: {found[key]:.4g}" for key in names]
     expected = recipe.expected
     published = f"{expected.metric} {expected.value}" if expected and expected.value is not None else "no number"
-    lines = [
-        f"---\n{data.to_yaml()}\n---\n",
-        f"# {recipe.title}\n",
-        f"Trained by internvideo_hf from the recipe in `recipe.yaml` beside this folder: {trainer.state.global_step} "
-        f"steps of {trainer.args.step_batch_size} videos ({trainer.state.epoch:.4g} epochs), started from "
-        f"{'random weights' if start in (None, 'random') else Path(start).name}.\n",
-        "## Validation, one view a video\n",
-        *(scores or ["None was made."]),
-        "\n## The recipe\n",
-        f"- Source: {'; '.join(recipe.source)}",
-        f"- The original reports: {published}",
-        *(f"- {note}" for note in recipe.notes),
-        "\nAsk the owners of the data, and of the weights that training started from, what the model may be used for.",
-    ]
-    return ModelCard("\n".join(lines))
+    write_card(
+        folder,
+        recipe.title,
+        family=recipe.model.family,
+        provenance=f"Trained by internvideo_hf from the recipe in `recipe.yaml` beside this folder: "
+        f"{trainer.state.global_step} steps of {trainer.args.step_batch_size} videos ({trainer.state.epoch:.4g} "
+        f"epochs), started from {'random weights' if start in (None, 'random') else Path(start).name}.",
+        sections={
+            "Validation, one view per video": scores or "None.",
+            "The recipe": [
+                f"Source: {'; '.join(recipe.source)}",
+                f"The original reports: {published}",
+                *recipe.notes,
+            ],
+            "License": "Ask the owners of the data, and of the weights that training started from, what the model "
+            "may be used for.",
+        },
+    )

@@ -450,7 +450,7 @@ def test_classes_are_known_by_their_number_or_the_name_of_the_file(classes, name
     model = AutoModelForVideoClassification.from_pretrained(tmp_path / "out")
     assert model.config.num_labels == classes
     card = (tmp_path / "out/README.md").read_text()
-    assert f"- Classes: {head or 'numbered, for neither'}" in card
+    assert f"- Classes: {head or 'numbered; neither'}" in card
 
 
 @pytest.mark.parametrize("head", ["ssv1", "ssv2"])

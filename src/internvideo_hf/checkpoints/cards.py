@@ -1,0 +1,76 @@
+"""Model cards: the README.md beside the weights."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from huggingface_hub import ModelCard, ModelCardData
+
+
+def write_card(
+    folder: Path,
+    title: str,
+    *,
+    family: str,
+    provenance: str,
+    pipeline_tag: str | None = None,
+    base_models: Sequence[str] = (),
+    facts: Sequence[str] = (),
+    sections: Mapping[str, str | Sequence[str]] | None = None,
+) -> None:
+    """Write the model card of a folder.
+
+    Args:
+        folder: with the model.
+        title: the heading.
+        family: `model_type` of the model, a tag.
+        provenance: where the weights come from, in a sentence or two.
+        pipeline_tag: task of the pipeline that loads the folder.
+        base_models: models on the Hub that this one is made of.
+        facts: entries of a list below the provenance, such as source and license.
+        sections: heading -> a paragraph, or the entries of a list.
+    """
+    data = ModelCardData(
+        library_name="transformers",
+        tags=["internvideo_hf", "video", family],
+        pipeline_tag=pipeline_tag,
+        base_model=list(base_models) or None,
+        license="other",
+    )
+    parts = [f"---\n{data.to_yaml()}\n---", f"# {title}", provenance]
+    if facts:
+        parts.append(_text(facts))
+    parts += [_section(heading, content) for heading, content in (sections or {}).items()]
+    ModelCard("\n\n".join(parts) + "\n").save(folder / "README.md")
+
+
+def append_to_card(folder: Path, heading: str, content: str | Sequence[str]) -> None:
+    """Append a section to the model card of a folder, which is created if missing.
+
+    Args:
+        folder: with the model.
+        heading: of the section.
+        content: a paragraph, or the entries of a list.
+    """
+    with (folder / "README.md").open("a", encoding="utf-8") as card:
+        card.write(f"\n{_section(heading, content)}\n")
+
+
+def pipeline_snippet(task: str, stock: bool = False) -> str:
+    """Return Markdown that shows a pipeline.
+
+    Args:
+        task: "video-classification" or "zero-shot-video-classification".
+        stock: whether transformers' own classes load the folder, without this package.
+    """
+    labels = ', candidate_labels=["a dog", "a cat"]' if task.startswith("zero-shot") else ""
+    lines = [] if stock else ["import internvideo_hf"]
+    lines += ["from transformers import pipeline", "", f'pipe = pipeline("{task}", "path/to/this/folder")']
+    return "\n".join(["```python", *lines, f'pipe("video.mp4"{labels})', "```"])
+
+
+def _section(heading: str, content: str | Sequence[str]) -> str:
+    return f"## {heading}\n\n{_text(content)}"
+
+
+def _text(content: str | Sequence[str]) -> str:
+    return content if isinstance(content, str) else "\n".join(f"- {entry}" for entry in content)

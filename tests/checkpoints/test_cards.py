@@ -1,0 +1,53 @@
+"""Model cards: what their metadata and text hold."""
+
+import pytest
+from huggingface_hub import ModelCard
+
+from internvideo_hf.checkpoints.cards import append_to_card, pipeline_snippet, write_card
+
+
+def test_a_card_holds_its_parts_in_order(tmp_path):
+    write_card(
+        tmp_path,
+        "A model",
+        family="viclip",
+        provenance="Made by hand.",
+        pipeline_tag="video-classification",
+        base_models=["owner/base"],
+        facts=["Source: here", "License of the weights: none"],
+        sections={"Left out": ["a buffer: `step`"], "License": "Ask."},
+    )
+    card = ModelCard.load(tmp_path / "README.md")
+    assert card.data.to_dict() == {
+        "library_name": "transformers",
+        "tags": ["internvideo_hf", "video", "viclip"],
+        "pipeline_tag": "video-classification",
+        "base_model": ["owner/base"],
+        "license": "other",
+    }
+    facts = "- Source: here\n- License of the weights: none"
+    sections = "## Left out\n\n- a buffer: `step`\n\n## License\n\nAsk."
+    assert card.text == f"\n# A model\n\nMade by hand.\n\n{facts}\n\n{sections}\n"
+
+
+def test_a_card_without_optional_parts_has_no_empty_ones(tmp_path):
+    write_card(tmp_path, "A model", family="viclip", provenance="Made by hand.")
+    card = ModelCard.load(tmp_path / "README.md")
+    assert card.text == "\n# A model\n\nMade by hand.\n"
+    assert not {"pipeline_tag", "base_model"} & set(card.data.to_dict())
+
+
+@pytest.mark.parametrize("stock", [False, True])
+@pytest.mark.parametrize("task", ["video-classification", "zero-shot-video-classification"])
+def test_a_snippet_is_code_and_imports_what_it_needs(task, stock):
+    fence, *lines, end = pipeline_snippet(task, stock).splitlines()
+    compile("\n".join(lines), "snippet", "exec")
+    assert (fence, end) == ("```python", "```") and f'pipeline("{task}", ' in "".join(lines)
+    assert ("import internvideo_hf" in lines) != stock
+    assert ("candidate_labels=" in lines[-1]) == task.startswith("zero-shot")
+
+
+def test_a_section_is_appended_to_a_card_or_starts_one(tmp_path):
+    append_to_card(tmp_path, "Average", "0.5 `a` + 0.5 `b`")
+    append_to_card(tmp_path, "Files", ["one", "two"])
+    assert (tmp_path / "README.md").read_text() == "\n## Average\n\n0.5 `a` + 0.5 `b`\n\n## Files\n\n- one\n- two\n"
