@@ -43,9 +43,9 @@ def run_script(monkeypatch: pytest.MonkeyPatch, family: str, *arguments: object)
 
 CASES = {
     "internvideo_mm": ("mm_tiny_b/checkpoint.ckpt", internvideo_mm.overrides, "caption_decoder.visual_queries"),
-    "internvideo_mae": ("vm_cls_mean/checkpoint.pth", internvideo_mae.overrides, "recognised as internvideo_mae"),
-    "uniformerv2": ("ufv2_local_global/checkpoint.pth", uniformerv2.overrides, "recognised as uniformerv2"),
-    "viclip": ("viclip_tiny/checkpoint.pth", viclip.overrides, "recognised as viclip"),
+    "internvideo_mae": ("vm_cls_mean/checkpoint.pth", internvideo_mae.overrides, "recognized as internvideo_mae"),
+    "uniformerv2": ("ufv2_local_global/checkpoint.pth", uniformerv2.overrides, "recognized as uniformerv2"),
+    "viclip": ("viclip_tiny/checkpoint.pth", viclip.overrides, "recognized as viclip"),
 }
 
 

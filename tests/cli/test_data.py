@@ -11,7 +11,7 @@ def test_scan_lists_bad_files_last_and_writes_them(tmp_path):
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "list.csv").write_text("good.mp4,0\nempty.mp4,1\nnone.mp4,2\n")
     result = run("scan", tmp_path / "list.csv", "--jobs", 1, "--out", tmp_path / "bad.json")
-    assert result.returncode == 1 and "1 of 3 videos can be read" in result.stdout
+    assert result.returncode == 1 and "1 of 3 videos are readable" in result.stdout
     assert "empty.mp4" in result.stderr.split("2 of 3 failed:")[1]
     assert [bad["video"] for bad in json.loads((tmp_path / "bad.json").read_text())["bad"]] == [
         str(tmp_path / name) for name in ("empty.mp4", "none.mp4")
@@ -35,7 +35,7 @@ def test_shrink_keeps_paths_and_does_nothing_twice(tmp_path):
     assert "bad.mp4" in result.stderr.split("1 of 3 failed:")[1]
     assert (tmp_path / "out/a.mp4").is_file() and (tmp_path / "out/deep/b.mp4").is_file()
     again = run("shrink", tmp_path / "in/a.avi", *options)
-    assert again.returncode == 0 and "1 were there already" in again.stdout
+    assert again.returncode == 0 and "1 already existed" in again.stdout
     assert_refused(run("shrink", tmp_path / "in/a.avi", "--out", tmp_path / "out"), "these settings")
     assert_refused(run("shrink", tmp_path / "in", *options[:2], "--short-side", 33), "even")
     assert_refused(run("shrink", tmp_path / "in", "--out", tmp_path / "in"), "small copy")

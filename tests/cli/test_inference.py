@@ -118,7 +118,7 @@ def test_extract_goes_on_after_a_damaged_file_and_does_nothing_twice(mae_folder,
     assert "empty.mp4" in result.stderr.split(" failed:")[1]
     assert {path.name for path in out.iterdir()} == {f"bikes.mp4{end}" for end in (".json", ".npy", ".safetensors")}
     again = run("extract", bikes, *options)
-    assert again.returncode == 0 and "was there already" in again.stdout
+    assert again.returncode == 0 and "already existed" in again.stdout
     assert_refused(run("extract", bikes, "--model", mae_folder, "--out", out, "--stride", 32), "other settings")
     assert_refused(run("extract", bikes, bikes, *options), "bikes.mp4", "different folders")
     assert_refused(run("extract", bikes, "--model", mae_folder, "--out", out / "bikes.mp4.json"), "name of a folder")

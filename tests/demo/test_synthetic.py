@@ -17,7 +17,7 @@ from internvideo_hf.data.manifests import load_manifest, read_manifest
 from internvideo_hf.demo.synthetic import (
     ACTIONS,
     BACKGROUNDS,
-    COLOURS,
+    COLORS,
     NUM_FRAMES,
     SHAPES,
     SIZES,
@@ -84,7 +84,7 @@ def test_actions_and_looks_are_spread_evenly(split):
         assert set(backgrounds) == set(BACKGROUNDS) and max(backgrounds.values()) - min(backgrounds.values()) <= 6
         assert set(sizes) == ({None} if ACTIONS[action].changes_size else set(SIZES))
         assert max(sizes.values()) - min(sizes.values()) <= 6
-    for name, table in (("shape", SHAPES), ("colour", COLOURS)):
+    for name, table in (("shape", SHAPES), ("colour", COLORS)):
         counts = Counter(getattr(clip, name) for clip in clips)
         assert all(abs(counts[word] / len(clips) - 1 / 6) < 0.03 for word in table), counts
     triples = Counter((clip.shape, clip.colour, clip.action) for clip in clips)
@@ -289,7 +289,7 @@ def test_the_program_goes_on_after_a_kill(folder, tmp_path):
         (out / name).unlink()
     (out / "train/.unfinished-00003.mp4").write_bytes(b"half of it")
     result = run("make-demo-data", out, "--clips", 12, "--jobs", 1)
-    assert (result.returncode, result.stdout) == (0, f"Wrote 2 videos to {out}; 46 were there already.\n")
+    assert (result.returncode, result.stdout) == (0, f"Wrote 2 videos to {out}; 46 already existed.\n")
     assert "Drawing" in result.stderr
     assert files_in(out) == files_in(folder)
     again = run("make-demo-data", out, "--clips", 12, "--jobs", 1, "--quiet")

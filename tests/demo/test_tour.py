@@ -80,7 +80,7 @@ def test_json_holds_the_same(tmp_path):
     assert [entry["clips"] for entry in found["search"]] == [2, 2]
 
 
-def test_a_video_of_the_users_is_labelled_with_a_warning_and_a_damaged_one_costs_no_other(bikes, tmp_path):
+def test_a_video_of_the_users_is_labeled_with_a_warning_and_a_damaged_one_costs_no_other(bikes, tmp_path):
     (tmp_path / "damaged.mp4").write_bytes(bikes.read_bytes()[:3000])
     out = tmp_path / "out"
     result = run("demo", "--out", out, "--video", bikes, "--video", tmp_path / "damaged.mp4", "--quiet")
@@ -92,7 +92,7 @@ def test_a_video_of_the_users_is_labelled_with_a_warning_and_a_damaged_one_costs
     assert result.returncode == 2 and not (tmp_path / "none").exists()
 
 
-def test_what_breaks_off_while_it_is_labelled_or_drawn_costs_no_other(bikes, tmp_path, monkeypatch):
+def test_what_breaks_off_while_it_is_labeled_or_drawn_costs_no_other(bikes, tmp_path, monkeypatch):
     def read(reader, indices):
         if max(indices) == reader.num_frames - 1:
             raise VideoDecodeError(str(bikes), "its last frame is damaged")
@@ -101,25 +101,25 @@ def test_what_breaks_off_while_it_is_labelled_or_drawn_costs_no_other(bikes, tmp
     whole = VideoReader.read
     monkeypatch.setattr(VideoReader, "read", read)
     answer = Answer("grows", 0.5, None)
-    sheet = np.asarray(tour.contact_sheet([tour.Labelled(str(bikes), None, {"action": answer})]))
+    sheet = np.asarray(tour.contact_sheet([tour.Labeled(str(bikes), None, {"action": answer})]))
     assert (sheet == MISSING).all(axis=-1).sum() > 96 * 96 / 2
 
     def label(self, video, clip=None):
         if video == "huge.mp4":
             raise RuntimeError("out of memory")
-        return tour.Labelled(video, None, {"action": answer})
+        return tour.Labeled(video, None, {"action": answer})
 
-    monkeypatch.setattr(tour.Labeller, "__call__", label)
+    monkeypatch.setattr(tour.Labeler, "__call__", label)
     result = run("demo", "--out", tmp_path, "--video", bikes, "--video", "huge.mp4", "--quiet")
     assert result.returncode == 1 and "huge.mp4: out of memory" in result.stderr
     assert "bikes.mp4" in result.stdout and (tmp_path / "contact_sheet.png").is_file()
 
 
 def test_an_address_is_passed_on_as_it_is(tmp_path, monkeypatch):
-    answer = tour.Labelled("http://127.0.0.1:9/a.mp4", None, {"action": Answer("grows", 0.5, None)})
+    answer = tour.Labeled("http://127.0.0.1:9/a.mp4", None, {"action": Answer("grows", 0.5, None)})
     asked = []
-    monkeypatch.setattr(tour.Labeller, "__call__", lambda self, video, clip=None: asked.append(video) or answer)
-    monkeypatch.setattr(tour, "contact_sheet", lambda labelled: Image.new("RGB", (8, 8)))
+    monkeypatch.setattr(tour.Labeler, "__call__", lambda self, video, clip=None: asked.append(video) or answer)
+    monkeypatch.setattr(tour, "contact_sheet", lambda labeled: Image.new("RGB", (8, 8)))
     assert run("demo", "--out", tmp_path, "--video", answer.video, "--quiet").returncode == 0
     assert asked == [answer.video]
 
@@ -127,11 +127,11 @@ def test_an_address_is_passed_on_as_it_is(tmp_path, monkeypatch):
 def test_a_clip_that_failed_leaves_the_others_their_places(shown):
     out, _ = shown
     clips = [clip_at("test", index, 1) for index in (0, 2)]
-    labelled = [tour.Labelled(str(out / clip.video), canonical_caption(clip), {}) for clip in clips]
-    table = tour.search_table(tour.search(labelled), labelled).splitlines()
-    assert [line.split("  ")[0] for line in table[1:3]] == [entry.truth for entry in labelled]
+    labeled = [tour.Labeled(str(out / clip.video), canonical_caption(clip), {}) for clip in clips]
+    table = tour.search_table(tour.search(labeled), labeled).splitlines()
+    assert [line.split("  ")[0] for line in table[1:3]] == [entry.truth for entry in labeled]
     with pytest.raises(VideoDecodeError):
-        tour.search([*labelled, tour.Labelled(str(out / "gone.mp4"), "a heart", {})])
+        tour.search([*labeled, tour.Labeled(str(out / "gone.mp4"), "a heart", {})])
 
 
 def test_the_names_of_the_models_work_wherever_a_folder_does(shown, tmp_path):

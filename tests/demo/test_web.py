@@ -354,7 +354,7 @@ def test_the_command_serves_the_page_until_it_is_ended(drawn, monkeypatch):
         (("--device", "cpu"), ("--device needs --index",)),
         (("--index", "{index}", "--port", "0"), ("--port",)),
         (("--index", "{videos}"), ("holds no index", "internvideo index")),
-        (("--index", "{index}", "--model", "nowhere"), ("nowhere", "--model names where it is now")),
+        (("--index", "{index}", "--model", "nowhere"), ("nowhere", "give its new folder by --model")),
         (("--index", "{index}", "--model", "demo-classifier"), ("another model",)),
     ],
 )

@@ -348,7 +348,7 @@ class TestProgram:
         [
             (["internvideo_d", "--model", "x"], "--ensemble"),
             (["retrieval/msrvtt", "--ensemble", "x"], "leave out --ensemble"),
-            (["internvideo_d", "--ensemble", "nowhere"], "nowhere is no folder"),
+            (["internvideo_d", "--ensemble", "nowhere"], "nowhere is neither a directory nor a Hub repository id"),
             (["internvideo_d", "--ensemble", "x", "--model", "y"], "each member"),
             (["retrieval/msrvtt", "--model", "x", "--scores", "y"], "--scores"),
         ],

@@ -91,7 +91,7 @@ def fused(tmp_path_factory) -> Path:
         "fuse", folder / "internvideo_mae", folder / "uniformerv2", "--out", folder / "fused", "--adapters-only"
     )
     assert done.returncode == 0, done.stderr
-    assert "8 classes, exchanges behind the layers 0, 1" in done.stdout
+    assert "8 classes, cross-model attention after layers 0, 1" in done.stdout
     return folder / "fused"
 
 

@@ -1,4 +1,4 @@
-"""The program itself: its commands in the order of `--help`, and how it ends."""
+"""The program: its commands in the order of `--help`, and its exit."""
 
 import os
 import signal
@@ -12,13 +12,12 @@ from internvideo_hf.cli.reporting import REFUSED
 app = typer.Typer(
     name="internvideo",
     help="The InternVideo family of video foundation models, native in Hugging Face transformers.",
-    epilog="Exit codes: 0 done, 1 done in part (failures listed last), 2 refused (bad arguments or a bad file).",
+    epilog="Exit codes: 0 success, 1 partial success (failures are listed last), 2 refused (bad arguments, bad file).",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
 COMMANDS = (
     models.convert,
     models.merge,
@@ -47,7 +46,7 @@ def main() -> None:
 
     `INTERNVIDEO_DEBUG=1` shows the traceback all the same.
     """
-    # As on Ctrl-C: what is unfinished is cleared away.
+    # As on Ctrl-C: unfinished files are removed.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     if os.environ.get("INTERNVIDEO_DEBUG"):
         app()
@@ -56,7 +55,7 @@ def main() -> None:
     except Exception as error:
         # Some messages of transformers hold a traceback of their own.
         message = str(error).split("Traceback")[0].strip() or type(error).__name__
-        if "DataLoader worker process" in message:  # what went wrong there stands at the end
+        if "DataLoader worker process" in message:  # the worker's own error stands at the end
             message = str(error).strip().splitlines()[-1].partition(": ")[2] or message
         plain = isinstance(error, ValueError | OSError | ImportError)
         typer.echo(f"internvideo: {message if plain else f'{type(error).__name__}: {message}'}", err=True)

@@ -1,4 +1,4 @@
-"""What really works on a machine: every check does the thing itself, since an import proves little."""
+"""Checks of an installation. Every check runs the feature itself, since an import proves little."""
 
 import importlib
 import importlib.util
@@ -6,10 +6,11 @@ import platform
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-# Package -> the extra that brings it.
+# Package -> the extra that installs it.
 EXTRAS = {
     "accelerate": "train",
     "datasets": "train",
@@ -28,9 +29,9 @@ class Check:
     """The outcome of one check.
 
     Attributes:
-        name: what was tried.
-        works: whether it did.
-        detail: a version, or what went wrong, in one line.
+        name: the feature.
+        works: whether it works.
+        detail: a version, or the error, in one line.
         needed: whether the core of the package needs it.
     """
 
@@ -41,37 +42,35 @@ class Check:
 
 
 class Absent(Exception):
-    """Something optional is not installed."""
+    """An optional dependency is not installed."""
 
 
-def examine() -> list[Check]:
+def run_checks() -> list[Check]:
     """Run all checks; it takes some seconds."""
     checks = [
         _check("Python", platform.python_version, needed=True),
         _check("torch", _torch, needed=True),
-        _check("torchvision", lambda: _versioned("torchvision"), needed=True),
-        _check("transformers", lambda: _versioned("transformers"), needed=True),
+        _check("torchvision", partial(_versioned, "torchvision"), needed=True),
+        _check("transformers", partial(_versioned, "transformers"), needed=True),
         _check("Auto classes", _auto_classes, needed=True),
     ]
     with tempfile.TemporaryDirectory() as folder:
         clip = Path(folder) / "clip.mp4"
-        writing = _check("clip to decode", lambda: _write_clip(clip), needed=True)
+        writing = _check("clip to decode", partial(_write_clip, clip), needed=True)
         checks += [writing] if not writing.works else []
         checks += [
-            _check(f"decoder {backend}", lambda backend=backend: _decode(clip, backend), needed=backend == "pyav")
+            _check(f"decoder {backend}", partial(_decode, clip, backend), needed=backend == "pyav")
             for backend in ("pyav", "torchcodec", "decord")
         ]
     checks += [
-        _check(f"attention {kernel}", lambda kernel=kernel: _attention(kernel), needed=kernel in ("eager", "sdpa"))
+        _check(f"attention {kernel}", partial(_attention, kernel), needed=kernel in ("eager", "sdpa"))
         for kernel in ("eager", "sdpa", "flash_attention_2")
     ]
-    return checks + [
-        _check(f"extra [{extra}] {name}", lambda name=name: _extra(name)) for name, extra in EXTRAS.items()
-    ]
+    return checks + [_check(f"extra [{extra}] {name}", partial(_extra, name)) for name, extra in EXTRAS.items()]
 
 
 def table(checks: list[Check]) -> str:
-    """The checks as lines of text."""
+    """Format checks as a table, one line each."""
     width = max(len(check.name) for check in checks)
     return "\n".join(f"{check.name:<{width}}  {_verdict(check):<6}  {check.detail}" for check in checks)
 
@@ -87,7 +86,7 @@ def _check(name: str, attempt: Callable[[], str], needed: bool = False) -> Check
         return Check(name, True, attempt(), needed)
     except Absent as absence:
         return Check(name, False, str(absence), needed)
-    # Whatever a broken installation raises is the finding that this program exists to show.
+    # Whatever a broken installation raises is the result of the check.
     except Exception as error:  # noqa: BLE001
         lines = str(error).strip().splitlines()
         return Check(name, False, f"{type(error).__name__}: {lines[0] if lines else ''}", needed)
@@ -142,7 +141,7 @@ def _decode(clip: Path, backend: str) -> str:
     with VideoReader(clip, backend=backend) as reader:
         dark, bright = reader.read([0, reader.num_frames - 1]).reshape(2, -1).mean(axis=1)
     if not dark < 20 < 160 < bright:
-        raise RuntimeError(f"decoded other frames: brightness {dark:.0f} and {bright:.0f}, expected 0 and 180")
+        raise RuntimeError(f"wrong frames: brightness {dark:.0f} and {bright:.0f}, expected 0 and 180")
     return version({"pyav": "av"}.get(backend, backend))
 
 

@@ -1,27 +1,27 @@
-"""`scan` and `shrink`: commands that prepare videos for training."""
+"""Commands that prepare videos for training: `scan`, `shrink`."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from internvideo_hf.cli.options import DataRoot, Jobs, Quiet, processes
+from internvideo_hf.cli.options import DataRoot, Jobs, Quiet, check_folder, worker_count
 from internvideo_hf.cli.reporting import report_failures
 
 
 def scan(
-    videos: Annotated[list[str], typer.Argument(help="Lists of videos (csv, json, ...), files, folders, addresses.")],
+    videos: Annotated[list[str], typer.Argument(help="Lists of videos (csv, json, ...), files, folders, URLs.")],
     data_root: DataRoot = None,
     whole: Annotated[
         bool, typer.Option("--whole", help="Decode every frame, not only the first, middle and last.")
     ] = False,
-    out: Annotated[Path | None, typer.Option(help="A JSON file for the bad ones, such as bad.json.")] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON file for the bad videos, such as bad.json.")] = None,
     jobs: Jobs = None,
     quiet: Quiet = False,
 ) -> None:
-    """Find missing and damaged videos before a training does.
+    """Find missing and damaged videos before training.
 
-    Exit code 1 where some are bad, 2 where all are.
+    Exit code 1 if some are bad, 2 if all are.
 
     Example: internvideo scan train.csv --data-root kinetics400 --out bad.json
     """
@@ -32,27 +32,27 @@ def scan(
 
     found = find_videos(videos, data_root)
     with tqdm(total=len(found), desc="Scanning", unit="video", disable=quiet) as bar:
-        bad = scan(found, jobs=processes(jobs, len(found)), whole=whole, on_done=bar.update)
+        bad = scan(found, jobs=worker_count(jobs, len(found)), whole=whole, on_done=bar.update)
     if out is not None:
         write_report(out, len(found), bad)
     if not quiet:
-        typer.echo(f"{len(found) - len(bad)} of {len(found)} videos can be read.")
+        typer.echo(f"{len(found) - len(bad)} of {len(found)} videos are readable.")
     report_failures([str(error) for error in bad], len(found))
 
 
 def shrink(
     videos: Annotated[list[str], typer.Argument(help="Lists of videos (csv, json, ...), files, folders.")],
-    out: Annotated[Path, typer.Option(help="The folder for the small videos; their paths below it stay.")],
+    out: Annotated[Path, typer.Option(help="Folder for the small videos; relative paths stay the same.")],
     data_root: DataRoot = None,
     short_side: Annotated[int, typer.Option(min=16, help="Pixels of the shorter side; nothing is enlarged.")] = 320,
-    keyframe_interval: Annotated[int, typer.Option(min=1, help="Frames from a keyframe to the next.")] = 12,
-    quality: Annotated[int, typer.Option(min=0, max=51, help="x264's rate factor: less is better and larger.")] = 23,
+    keyframe_interval: Annotated[int, typer.Option(min=1, help="Frames between keyframes.")] = 12,
+    quality: Annotated[int, typer.Option(min=0, max=51, help="x264 rate factor; lower is better and larger.")] = 23,
     jobs: Jobs = None,
     quiet: Quiet = False,
 ) -> None:
-    """Encode videos anew for training: small, quick to reach at any frame, without sound.
+    """Re-encode videos for training: small, fast to seek in, without sound.
 
-    What was done is kept: run the same command again after a kill. All files end in .mp4 (H.264).
+    Resumable: rerun the same command after an interruption. All outputs end in .mp4 (H.264).
 
     Example: internvideo shrink train.csv --data-root kinetics400 --out kinetics400-320
     """
@@ -62,12 +62,11 @@ def shrink(
     from internvideo_hf.data.transcoding import ShrinkSettings, shrink, targets_of
 
     settings = ShrinkSettings(short_side, keyframe_interval, quality)
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"--out {out} is a file. Give the name of a folder.")
+    check_folder(out)
     targets = targets_of(find_videos(videos, data_root), out, data_root)
     with tqdm(total=len(targets), desc="Shrinking", unit="video", disable=quiet) as bar:
-        already, failures = shrink(targets, settings, jobs=processes(jobs, len(targets)), on_done=bar.update)
+        existing, failures = shrink(targets, settings, jobs=worker_count(jobs, len(targets)), on_done=bar.update)
     if not quiet:
-        new = len(targets) - already - len(failures)
-        typer.echo(f"Wrote {new} videos to {out}; {already} were there already.")
+        new = len(targets) - existing - len(failures)
+        typer.echo(f"Wrote {new} videos to {out}; {existing} already existed.")
     report_failures(failures, len(targets))

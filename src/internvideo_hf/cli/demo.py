@@ -1,114 +1,150 @@
-"""`demo` and `make-demo-data`: commands that need no videos and no weights of the user's."""
+"""Commands that need no videos and no weights from elsewhere: `demo`, `make-demo-data`."""
 
 import contextlib
-import json
 import threading
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from internvideo_hf.cli.options import AsJson, Jobs, Quiet, processes
-from internvideo_hf.cli.reporting import attempt, quieten_transformers, report_failures
+from internvideo_hf.cli.options import AsJson, Jobs, Quiet, check_folder, worker_count
+from internvideo_hf.cli.reporting import attempt, print_json, report_failures, silence_transformers
 from internvideo_hf.cli.search import open_index
 
 
 def demo(
     context: typer.Context,
-    out: Annotated[Path, typer.Option(help="The folder for the clips and the contact sheet.")] = Path("demo"),
-    clips: Annotated[
-        int, typer.Option(min=1, max=240, help="Clips to draw, each with something else in it; none with --video.")
-    ] = 12,
-    seed: Annotated[int, typer.Option(min=1, help="Another seed, other clips.")] = 1,
+    out: Annotated[Path, typer.Option(help="Folder for the clips and the contact sheet.")] = Path("demo"),
+    clips: Annotated[int, typer.Option(min=1, max=240, help="Clips to draw, all different; none with --video.")] = 12,
+    seed: Annotated[int, typer.Option(min=1, help="Seed of the clips.")] = 1,
     video: Annotated[
         list[str] | None,
-        typer.Option(help="A video of yours to label instead (file, folder of frames, address); several are allowed."),
+        typer.Option(help="Label this video (file, folder of frames, URL) instead; repeatable."),
     ] = None,
     index: Annotated[
         Path | None,
-        typer.Option(help="A folder that `internvideo index` wrote: open a page to search it, instead of the tour."),
+        typer.Option(help="Folder that `internvideo index` wrote: serve a page to search it, instead of the tour."),
     ] = None,
     host: Annotated[
-        str, typer.Option(help="With --index: the address to listen on; 0.0.0.0 shows the videos to the network.")
+        str, typer.Option(help="With --index: address to listen on; 0.0.0.0 shows the videos to the network.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="With --index: the port to listen on.")] = 7860,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="With --index: port to listen on.")] = 7860,
     model: Annotated[
-        str | None, typer.Option(help="With --index: where its model is now, if not where it was.")
+        str | None, typer.Option(help="With --index: new folder of the index's model, if it was moved.")
     ] = None,
     device: Annotated[
-        str | None, typer.Option(help='With --index: such as "cuda", "cpu"; the accelerator if there is one.')
+        str | None,
+        typer.Option(help='With --index: device, e.g. "cuda" or "cpu" (default: the accelerator if available).'),
     ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Show on a fresh machine what the package does: draw clips, label them, and search them by sentences.
+    """Draw clips, then label them and search them by sentences, with two bundled toy models.
 
-    The two models that it shows come with the package. They are small, were trained on drawn shapes, and know nothing
-    else: on videos of the world their answers mean nothing. Released checkpoints do the same by `internvideo convert`,
-    `classify`, `zero-shot`, `index` and `search`.
+    The models are small and were trained on drawn shapes: on real videos their answers are meaningless. For real
+    videos, use released checkpoints with `internvideo convert`, `classify`, `zero-shot`, `index` and `search`.
 
-    With --index, a page in the browser searches an index of yours and plays what it finds, and labels clips (needs the
-    extra `demo`). It is on this machine only, unless --host says otherwise, and ends with Ctrl-C.
+    With --index, serve a web page that searches an index of yours, plays the hits and labels clips (needs the extra
+    `demo`). Only this machine can open it, unless --host says otherwise; Ctrl-C stops it.
 
     Example: internvideo demo --out demo
 
     Example: internvideo demo --index demo.index
     """
     _check_demo_options(context)
-    quieten_transformers()
+    silence_transformers()
     if index is not None:
-        _show_page(index, model, device, host, port, quiet)
-        return
+        _serve_page(index, model, device, host, port, quiet)
+    else:
+        check_folder(out)
+        _give_tour(out, clips, seed, video, as_json, quiet)
+
+
+def _check_demo_options(context: typer.Context) -> None:
+    """Refuse options of the tour beside --index, and those of the page without it."""
+    of_tour = {"out": "--out", "clips": "--clips", "seed": "--seed", "video": "--video", "as_json": "--json"}
+    of_page = {"host": "--host", "port": "--port", "model": "--model", "device": "--device"}
+    has_index = context.params["index"] is not None
+    for name, option in (of_tour if has_index else of_page).items():
+        source = context.get_parameter_source(name)
+        if source is None or source.name != "COMMANDLINE":
+            continue
+        if has_index:
+            raise ValueError(f"{option} belongs to the tour, but --index serves a page. Leave out one of the two.")
+        raise ValueError(f"{option} needs --index, the folder of an index to search.")
+
+
+def _serve_page(index: Path, model: str | None, device: str | None, host: str, port: int, quiet: bool) -> None:
+    """Serve the page of an index until Ctrl-C."""
+    from internvideo_hf.demo import web
+
+    gallery = open_index(index, model, device)
+    with web.serving(gallery, host, port) as address:
+        if not quiet:
+            typer.echo(f"{web.about(gallery)}\nOpen {address} in a browser. Ctrl-C stops the server.")
+        _wait_for_ctrl_c()
+
+
+def _wait_for_ctrl_c() -> None:
+    with contextlib.suppress(KeyboardInterrupt):
+        threading.Event().wait()
+
+
+def _give_tour(out: Path, clips: int, seed: int, videos: list[str] | None, as_json: bool, quiet: bool) -> None:
+    """Label videos, or clips drawn for this, which are searched, too; write a contact sheet."""
     from tqdm import tqdm
 
     from internvideo_hf.demo import tour
+    from internvideo_hf.demo.synthetic import Clip
     from internvideo_hf.utils.pictures import save_picture
 
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"--out {out} is a file. Give the name of a folder.")
-    drawn = None
-    if not video:
+    files: list[tuple[str, Clip | None]] = [(video, None) for video in videos or ()]
+    if not files:
         with tqdm(total=clips, desc="Drawing", unit="clip", disable=quiet) as bar:
             drawn = tour.draw_clips(out, clips, seed, on_done=bar.update)
-    videos = video or [str(out / clip.video) for clip in drawn]
-    label, labelled, failures = tour.Labeller(), [], []
-    for file, clip in tqdm(list(zip(videos, drawn or [None] * len(videos), strict=True)), "Labelling", disable=quiet):
-        answer = attempt(lambda file, clip=clip: label(file, clip), file, failures)
-        if answer is not None:
-            labelled.append(answer)
-    if not labelled:
-        report_failures(failures, len(videos))
-    found = [] if drawn is None else tour.search(labelled)
+        files = [(str(out / clip.video), clip) for clip in drawn]
+    label = tour.Labeler()
+    labeled: list[tour.Labeled] = []
+    failures: list[str] = []
+    for file, clip in tqdm(files, "Labeling", disable=quiet):
+        answers = attempt(partial(label, clip=clip), file, failures)
+        if answers is not None:
+            labeled.append(answers)
+    if not labeled:
+        report_failures(failures, len(files))
+    found = [] if videos else tour.search(labeled)
     sheet = out / "contact_sheet.png"
-    save_picture(tour.contact_sheet(labelled), sheet)
+    save_picture(tour.contact_sheet(labeled), sheet)
     if as_json:
-        content = {
-            "limits": tour.LIMITS,
-            "labels": [asdict(entry) for entry in labelled],
-            "search": [hits.to_dict() for hits in found],
-        }
-        typer.echo(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False))
+        print_json(
+            {
+                "limits": tour.LIMITS,
+                "labels": [asdict(entry) for entry in labeled],
+                "search": [hits.to_dict() for hits in found],
+            }
+        )
     else:
-        typer.echo(tour.label_table(labelled))
+        typer.echo(tour.label_table(labeled))
         if found:
-            typer.echo(f"\n{tour.search_table(found, labelled)}")
+            typer.echo(f"\n{tour.search_table(found, labeled)}")
         typer.echo(f"\nWrote {sheet}.\n{tour.LIMITS}")
-    report_failures(failures, len(videos))
+    report_failures(failures, len(files))
 
 
 def make_demo_data(
-    out: Annotated[Path, typer.Argument(help="The folder to write.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write.")],
     clips: Annotated[
-        int, typer.Option(min=1, help="Videos to train on; those to evaluate on come besides, 720 from 4000 on.")
+        int, typer.Option(min=1, help="Training videos; evaluation videos come on top, 720 from 4000 on.")
     ] = 4000,
-    seed: Annotated[int, typer.Option(min=0, help="Another seed, other videos.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the videos.")] = 0,
     jobs: Jobs = None,
     quiet: Quiet = False,
 ) -> None:
     """Make a small data set of drawn videos with sentences and labels, to try training with.
 
-    What was done is kept: run the same command again after a kill. OUT/README.md says what is where.
+    Resumable: rerun the same command after an interruption. OUT/README.md describes the files.
 
     Example: internvideo make-demo-data shapes --clips 4000
     """
@@ -118,35 +154,6 @@ def make_demo_data(
 
     count = sum(split_sizes(clips).values())
     with tqdm(total=count, desc="Drawing", unit="video", disable=quiet) as bar:
-        already = make_data_set(out, clips, seed=seed, jobs=processes(jobs, count), on_done=bar.update)
+        existing = make_data_set(out, clips, seed=seed, jobs=worker_count(jobs, count), on_done=bar.update)
     if not quiet:
-        typer.echo(f"Wrote {count - already} videos to {out}; {already} were there already.")
-
-
-def _check_demo_options(context: typer.Context) -> None:
-    """Refuse options of the tour beside --index, and those of the page without it."""
-    of_tour = {"out": "--out", "clips": "--clips", "seed": "--seed", "video": "--video", "as_json": "--json"}
-    of_page = {"host": "--host", "port": "--port", "model": "--model", "device": "--device"}
-    has_index = context.params["index"] is not None
-    for name, option in (of_tour if has_index else of_page).items():
-        if context.get_parameter_source(name).name != "COMMANDLINE":
-            continue
-        if has_index:
-            raise ValueError(f"{option} is of the tour, and --index opens a page instead. Leave one of the two out.")
-        raise ValueError(f"{option} needs --index, the folder of an index to search.")
-
-
-def _show_page(index: Path, model: str | None, device: str | None, host: str, port: int, quiet: bool) -> None:
-    """Serve the page of an index until Ctrl-C."""
-    from internvideo_hf.demo import web
-
-    gallery = open_index(index, model, device)
-    with web.serving(gallery, host, port) as address:
-        if not quiet:
-            typer.echo(f"{web.about(gallery)}\nOpen {address} in a browser. Ctrl-C ends it.")
-        _wait_for_ctrl_c()
-
-
-def _wait_for_ctrl_c() -> None:
-    with contextlib.suppress(KeyboardInterrupt):
-        threading.Event().wait()
+        typer.echo(f"Wrote {count - existing} videos to {out}; {existing} already existed.")

@@ -1,20 +1,20 @@
-"""`doctor`: what works on this machine."""
+"""Diagnosis of an installation: `doctor`."""
 
 import typer
 
-from internvideo_hf.cli.reporting import DONE_IN_PART
+from internvideo_hf.cli.reporting import PARTIAL
 
 
 def doctor() -> None:
-    """Show what really works on this machine: decoders, attention kernels, optional extras.
+    """Check what works on this machine: decoders, attention kernels, optional extras.
 
-    Exit code 1 where something broken is needed by the core of the package.
+    Exit code 1 if the core of the package cannot work.
     """
-    from internvideo_hf.cli.checks import examine, table
+    from internvideo_hf.cli.checks import run_checks, table
 
-    checks = examine()
+    checks = run_checks()
     typer.echo(table(checks))
     broken = [check.name for check in checks if check.needed and not check.works]
     if broken:
         typer.echo(f"The package cannot work here: {', '.join(broken)}.", err=True)
-        raise typer.Exit(DONE_IN_PART)
+        raise typer.Exit(PARTIAL)

@@ -1,45 +1,45 @@
-"""`convert`, `merge` and `fuse`: commands that write model folders."""
+"""Commands that write model folders: `convert`, `merge`, `fuse`."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from internvideo_hf.cli.options import Quiet, known_model, read_json
-from internvideo_hf.cli.reporting import quieten_transformers
+from internvideo_hf.cli.options import Quiet, read_json, resolve_model
+from internvideo_hf.cli.reporting import silence_transformers
 
 
 def convert(
-    checkpoint: Annotated[Path, typer.Argument(help="A released file (.ckpt, .pth, .bin, .safetensors).")],
-    output: Annotated[Path, typer.Argument(help="The folder to write; it appears whole or not at all.")],
+    checkpoint: Annotated[Path, typer.Argument(help="Released file (.ckpt, .pth, .bin, .safetensors).")],
+    output: Annotated[Path, typer.Argument(help="Folder to write; it appears only when complete.")],
     config: Annotated[
         Path | None,
-        typer.Option(help="JSON file with configuration values that no shape tells, nested as in config.json."),
+        typer.Option(help="JSON file of configuration values that no tensor shape gives, nested as in config.json."),
     ] = None,
     head: Annotated[
-        str | None, typer.Option(help="Data set of the head's classes, such as k400; a K710 head gives it too.")
+        str | None, typer.Option(help="Data set of the head's classes, such as k400; a K710 head is reduced to it.")
     ] = None,
     to: Annotated[
-        str | None, typer.Option(help='"transformers-videomae": a folder for transformers\' own VideoMAE classes.')
+        str | None, typer.Option(help='"transformers-videomae" exports to transformers\' own VideoMAE classes.')
     ] = None,
     processor: Annotated[
-        str | None, typer.Option(help='ViCLIP: whose pixels the processor makes, "training" or "demo".')
+        str | None, typer.Option(help='ViCLIP only: released preprocessing to save, "training" or "demo".')
     ] = None,
-    dtype: Annotated[str, typer.Option(help="Number type to store: float32, float16 or bfloat16.")] = "float32",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUTPUT if it is there.")] = False,
+    dtype: Annotated[str, typer.Option(help="Stored dtype: float32, float16 or bfloat16.")] = "float32",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUTPUT if it exists.")] = False,
     trust_pickle: Annotated[
-        bool, typer.Option("--trust-pickle", help="Run the code that the file may hold. Only for files you trust.")
+        bool, typer.Option("--trust-pickle", help="Allow pickled code in the file to run. Only for files you trust.")
     ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Convert a released checkpoint into a folder that from_pretrained loads.
 
-    Family and sizes are recognised from the tensors; every tensor is used or named as left out.
+    Family and sizes are recognized from the tensors; every tensor is either used or listed as left out.
 
     Example: internvideo convert InternVideo-MM-L-14.ckpt internvideo-mm-l14
     """
     overrides = read_json(config) if config is not None else {}
-    quieten_transformers()
+    silence_transformers()
     from internvideo_hf.checkpoints import convert_checkpoint
 
     report = convert_checkpoint(
@@ -55,11 +55,11 @@ def convert(
     )
     if quiet:
         return
-    typer.echo(f"{checkpoint}: recognised as {report.family}.")
+    typer.echo(f"{checkpoint}: recognized as {report.family}.")
     if report.head is not None:
         typer.echo(f"Its classes are those of {report.head}.")
     elif report.num_labels is not None:
-        typer.echo(f"Its {report.num_labels} classes keep their numbers for names: {_heads(report.num_labels)}.")
+        typer.echo(f"Its {report.num_labels} classes are named by their numbers: {_head_advice(report.num_labels)}.")
     for name, reason in report.left_out.items():
         typer.echo(f"left out  {name}  ({reason})")
     typer.echo(
@@ -68,23 +68,30 @@ def convert(
     )
 
 
+def _head_advice(classes: int) -> str:
+    from internvideo_hf.recipes.labels import LABEL_SETS, load_labels
+
+    fitting = [name for name in LABEL_SETS if len(load_labels(name)) == classes]
+    return f"add --head {' or '.join(fitting)}" if fitting else "no known label set has this many"
+
+
 def merge(
-    base: Annotated[Path, typer.Argument(help="The folder of the model as it was before training.")],
-    finetuned: Annotated[list[Path], typer.Argument(help="The folder of the trained model; of several, their mean.")],
-    out: Annotated[Path, typer.Option(help="The folder to write; it appears whole or not at all.")],
-    weight: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of BASE.")] = 0.5,
+    base: Annotated[Path, typer.Argument(help="Folder of the model before training.")],
+    finetuned: Annotated[list[Path], typer.Argument(help="Folder of the trained model; several are averaged first.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; it appears only when complete.")],
+    weight: Annotated[float, typer.Option(min=0.0, max=1.0, help="Weight of BASE in the average.")] = 0.5,
     variant: Annotated[
         str | None,
-        typer.Option(help='Which tensors are averaged: "internvideo_mm", "retrieval", "viclip"; the family\'s own.'),
+        typer.Option(help='Tensors to average: "internvideo_mm", "retrieval" or "viclip" (default: by family).'),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it is there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Average a model with what it became by training (WiSE-FT), as the released evaluations do.
+    """Average a model's weights before and after training (WiSE-FT), as the released evaluations do.
 
     Example: internvideo merge viclip-from-clip viclip-trained --weight 0.5 --out viclip-merged
     """
-    quieten_transformers()
+    silence_transformers()
     from internvideo_hf.checkpoints import merge_checkpoints
     from internvideo_hf.demo.weights import resolve_demo_name
 
@@ -97,43 +104,35 @@ def merge(
         overwrite=overwrite,
     )
     if not quiet:
-        typer.echo(f"Wrote the average of {averaged} tensors to {out}; the others are those of {finetuned[0]}.")
+        typer.echo(f"Wrote {out}: the average of {averaged} tensors; the other tensors are those of {finetuned[0]}.")
 
 
 def fuse(
-    internvideo_mae: Annotated[str, typer.Argument(help="The folder of a VideoMAE classifier.")],
-    uniformerv2: Annotated[str, typer.Argument(help="The folder of a UniFormerV2 classifier of the same classes.")],
-    out: Annotated[Path, typer.Option(help="The folder to write; it appears whole or not at all.")],
+    internvideo_mae: Annotated[str, typer.Argument(help="Folder of a VideoMAE classifier.")],
+    uniformerv2: Annotated[str, typer.Argument(help="Folder of a UniFormerV2 classifier with the same classes.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; it appears only when complete.")],
     adapters_only: Annotated[
-        bool, typer.Option("--adapters-only", help="Refer to the two folders, and leave out what is frozen.")
+        bool, typer.Option("--adapters-only", help="Leave out frozen weights; OUT refers to the two folders instead.")
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it is there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Make one model of two classifiers, which attend to each other once they are trained to (InternVideo's CMA).
+    """Fuse two classifiers into one model with cross-model attention (InternVideo's CMA).
 
-    At first its score is the mean of both, and `internvideo train internvideo/cma_k400 --start-from OUT` trains it.
-    Frames, sizes and statistics stay those of each.
+    Before training it averages the scores of both; train it with `internvideo train internvideo/cma_k400 --start-from
+    OUT`. Each encoder keeps its own frames, sizes and statistics.
 
     Example: internvideo fuse vit-h-k400 uniformerv2-l-k400 --out internvideo-k400
     """
-    internvideo_mae, uniformerv2 = known_model(internvideo_mae), known_model(uniformerv2)
-    quieten_transformers()
+    internvideo_mae, uniformerv2 = resolve_model(internvideo_mae), resolve_model(uniformerv2)
+    silence_transformers()
     from internvideo_hf.checkpoints import fuse_encoders
 
     model = fuse_encoders(internvideo_mae, uniformerv2, out, adapters_only=adapters_only, overwrite=overwrite)
     if not quiet:
-        trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-        exchanges = ", ".join(map(str, model.config.exchange_layers))
+        trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+        layers = ", ".join(map(str, model.config.exchange_layers or ()))
         typer.echo(
-            f"Wrote {out}: {model.config.num_labels} classes, exchanges behind the layers {exchanges} of the masked "
-            f"encoder; {trained:,} of {model.num_parameters():,} parameters are to be trained."
+            f"Wrote {out}: {model.config.num_labels} classes, cross-model attention after layers {layers} of the "
+            f"masked encoder; {trainable:,} of {model.num_parameters():,} parameters are trainable."
         )
-
-
-def _heads(classes: int) -> str:
-    """What can be done about classes without names."""
-    from internvideo_hf.recipes.labels import LABEL_SETS, load_labels
-
-    fitting = [name for name in LABEL_SETS if len(load_labels(name)) == classes]
-    return f"say --head {' or '.join(fitting)}" if fitting else "no list of as many is known"

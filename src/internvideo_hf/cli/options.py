@@ -1,51 +1,66 @@
-"""Options that several commands share, and the reading of their values."""
+"""Options that several commands share, and the parsing of their values."""
 
 import json
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-Videos = Annotated[list[str], typer.Argument(help="Video files, folders of frames, or http(s) addresses.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars and no remarks.")]
+if TYPE_CHECKING:
+    import torch
+
+Videos = Annotated[list[str], typer.Argument(help="Video files, folders of frames, or http(s) URLs.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Hide progress bars and status messages.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-Device = Annotated[str | None, typer.Option(help='Such as "cuda", "cpu"; the accelerator if there is one.')]
-Jobs = Annotated[int | None, typer.Option(min=1, help="Processes; one for each core by default.")]
-DataRoot = Annotated[Path | None, typer.Option(help="The folder that relative paths of lists begin in.")]
-TopK = Annotated[int, typer.Option(min=1, help="Labels to show for each video.")]
+Device = Annotated[
+    str | None, typer.Option(help='Device, e.g. "cuda" or "cpu" (default: the accelerator if available).')
+]
+Jobs = Annotated[int | None, typer.Option(min=1, help="Worker processes (default: one per core).")]
+DataRoot = Annotated[Path | None, typer.Option(help="Folder that relative paths in lists start from.")]
+TopK = Annotated[int, typer.Option(min=1, help="Labels to show per video.")]
 
 
-def known_model(model: str) -> str:
-    """The folder or Hub name of a model, after a check that it may be one.
+def resolve_model(model: str) -> str:
+    """Return the folder or Hub repository id of a model, after checking that it may be one.
 
-    A mistyped folder is refused at once; transformers would look for it on the Hub, for a minute if that is away.
+    A mistyped folder is refused at once; transformers would look for it on the Hub, for a minute if that is offline.
     """
     from internvideo_hf.demo.weights import DEMO_MODELS, resolve_demo_name
 
     model = resolve_demo_name(model)
-    is_hub_name = model.count("/") == 1 and not model.startswith((".", "/", "~"))
-    if not Path(model).is_dir() and not is_hub_name:
-        raise ValueError(
-            f"{model} is no folder, and no name on the Hub (owner/name). Give the folder that `internvideo convert` "
-            f"wrote, or one of {', '.join(DEMO_MODELS)}, which come with the package and know drawn shapes only."
-        )
     if Path(model).is_dir():
-        from internvideo_hf.auto import FAMILIES
-
-        config = Path(model) / "config.json"
-        family = read_json(config).get("model_type") if config.is_file() else None
-        if family is None:
-            raise ValueError(f"{model} holds no model: there is no config.json that names one. Convert it again.")
-        if family not in FAMILIES:
-            raise ValueError(
-                f"{model} holds a {family!r} model of other classes than ours ({', '.join(FAMILIES)}). If it comes "
-                "from `convert --to transformers-...`, it is meant for transformers' own pipelines."
-            )
+        _check_family(Path(model))
+    elif model.count("/") != 1 or model.startswith((".", "/", "~")):
+        raise ValueError(
+            f"{model} is neither a directory nor a Hub repository id (owner/name). Give a folder that `internvideo "
+            f"convert` wrote, or one of the bundled toy models {', '.join(DEMO_MODELS)}, which know drawn shapes only."
+        )
     return model
 
 
-def torch_device(name: str | None) -> Any:
+def _check_family(folder: Path) -> None:
+    from internvideo_hf.auto import FAMILIES
+
+    config = folder / "config.json"
+    family = read_json(config).get("model_type") if config.is_file() else None
+    if family is None:
+        raise ValueError(f"{folder} holds no model: it has no config.json with a model_type. Convert the model again.")
+    if family not in FAMILIES:
+        raise ValueError(
+            f"{folder} holds a {family!r} model, expected one of {', '.join(FAMILIES)}. If it comes from `convert "
+            "--to transformers-...`, load it with transformers' own pipelines."
+        )
+
+
+def check_folder(out: Path) -> None:
+    """Refuse an output folder whose name is taken by a file."""
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out {out} is a file. Give the name of a folder.")
+
+
+def parse_device(name: str | None) -> "torch.device | None":
+    """Parse --device; None is the default device."""
     import torch
 
     try:
@@ -54,23 +69,33 @@ def torch_device(name: str | None) -> Any:
         raise ValueError(f"--device {name}: {error}") from error
 
 
-def processes(asked: int | None, tasks: int) -> int:
-    """One process for each core, but no more than there is work for."""
-    return max(1, min(asked or os.cpu_count() or 1, tasks))
+def worker_count(jobs: int | None, tasks: int) -> int:
+    """Return the number of processes: --jobs or one per core, but no more than there are tasks."""
+    return max(1, min(jobs or os.cpu_count() or 1, tasks))
 
 
 def read_text(path: Path) -> str:
+    """Read a text file that a user wrote.
+
+    Raises:
+        ValueError: if it is not UTF-8.
+    """
     try:
-        return path.read_text(encoding="utf-8-sig")  # editors on Windows begin files with a mark
+        return path.read_text(encoding="utf-8-sig")  # editors on Windows begin files with a byte order mark
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not a text file in UTF-8: {error}.") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        ValueError: if the file holds anything else.
+    """
     try:
         content = json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is not valid JSON: {error}.") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path} must hold a JSON object of settings, got a {type(content).__name__}.")
+        raise ValueError(f"{path}: expected a JSON object of settings, got a {type(content).__name__}.")
     return content

@@ -1,15 +1,19 @@
-"""What a command prints beside its results: failures, and nothing of transformers' own."""
+"""Output that several commands share: exit codes, failures, JSON, progress."""
 
+import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import typer
 
-DONE_IN_PART, REFUSED = 1, 2
+PARTIAL, REFUSED = 1, 2
+"""Exit codes."""
+
+T = TypeVar("T")
 
 
-def attempt(answer: Callable[[str], Any], video: str, failures: list[str]) -> Any:
-    """An answer about a video; None where it cannot be had, with the cause among `failures`.
+def attempt(answer: Callable[[str], T], video: str, failures: list[str]) -> T | None:
+    """Return the answer for a video, or None after adding the cause to `failures`.
 
     One video must not cost the answers for the others, whatever it does to decoder or memory.
     """
@@ -24,18 +28,34 @@ def attempt(answer: Callable[[str], Any], video: str, failures: list[str]) -> An
     return None
 
 
-def report_failures(failures: list[str], asked: int) -> None:
-    """List what failed, last, and leave with the exit code that it means."""
+def report_failures(failures: list[str], total: int) -> None:
+    """List failures on stderr, if there are any, and exit with their exit code.
+
+    Args:
+        failures: one message each.
+        total: attempts, failed or not.
+    """
     if not failures:
         return
-    typer.echo(f"{len(failures)} of {asked} failed:", err=True)
+    typer.echo(f"{len(failures)} of {total} failed:", err=True)
     for failure in failures:
         typer.echo(f"  {failure}", err=True)
-    raise typer.Exit(DONE_IN_PART if len(failures) < asked else REFUSED)
+    raise typer.Exit(PARTIAL if len(failures) < total else REFUSED)
 
 
-def quieten_transformers() -> None:
-    """Leave the terminal to our own bar: transformers shows several, and remarks that are none of the user's."""
+def print_json(content: Any) -> None:
+    """Print one JSON document."""
+    typer.echo(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def show_progress(bar: Any, done: int, total: int) -> None:
+    """Set a tqdm bar whose total is known only once the work has begun."""
+    bar.total = total
+    bar.update(done - bar.n)
+
+
+def silence_transformers() -> None:
+    """Hide transformers' progress bars and warnings: the commands show their own."""
     from transformers.utils import logging
 
     logging.set_verbosity_error()

@@ -1,102 +1,105 @@
-"""`index` and `search`: commands that find clips in folders of videos."""
+"""Commands that find clips in folders of videos: `index`, `search`."""
 
-import json
 import re
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from internvideo_hf.cli.options import AsJson, Device, Quiet, known_model, processes, torch_device
-from internvideo_hf.cli.reporting import quieten_transformers, report_failures
+from internvideo_hf.cli.options import AsJson, Device, Quiet, parse_device, resolve_model, worker_count
+from internvideo_hf.cli.reporting import print_json, report_failures, show_progress, silence_transformers
+
+if TYPE_CHECKING:
+    from internvideo_hf.search.index import VideoIndex
 
 
 def index(
-    videos: Annotated[list[str], typer.Argument(help="Folders, video files, addresses, lists of videos.")],
-    out: Annotated[Path, typer.Option(help="The folder of the index; one that is there is brought up to date.")],
+    videos: Annotated[list[str], typer.Argument(help="Folders, video files, URLs, lists of videos.")],
+    out: Annotated[Path, typer.Option(help="Folder of the index; an existing index is updated.")],
     model: Annotated[
-        str | None, typer.Option(help="A converted model folder, or its name on the Hub; an index knows its own.")
+        str | None,
+        typer.Option(help="Converted model folder or Hub repository id; an existing index names its own."),
     ] = None,
     window: Annotated[
-        str | None, typer.Option(help="Cut videos into windows of so many seconds, such as 8s; whole by default.")
+        str | None, typer.Option(help="Cut videos into windows of this length, such as 8s (default: no cuts).")
     ] = None,
-    stride: Annotated[
-        str | None, typer.Option(help="Seconds from a window's start to the next one's; as the window by default.")
-    ] = None,
+    stride: Annotated[str | None, typer.Option(help="Seconds between window starts (default: the window).")] = None,
     dtype: Annotated[
-        str | None, typer.Option(help="How embeddings are kept: float32 (the default), or float16 in half the room.")
+        str | None, typer.Option(help="Dtype of stored embeddings: float32 (default), or float16 at half the size.")
     ] = None,
     approximate: Annotated[
-        bool, typer.Option("--approximate", help="Build an approximate index besides, for a million clips and more.")
+        bool, typer.Option("--approximate", help="Also build an approximate index, for a million clips and more.")
     ] = False,
-    batch_size: Annotated[int, typer.Option(min=1, help="Clips that go through the model at once.")] = 8,
-    jobs: Annotated[
-        int | None, typer.Option(min=1, help="Processes that decode; one for each core by default.")
-    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Clips per forward pass.")] = 8,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Decoding processes (default: one per core).")] = None,
     device: Device = None,
     quiet: Quiet = False,
 ) -> None:
     """Embed videos, so that `internvideo search` finds them by text, by video or by image.
 
-    Run it again after a kill, or when files came, changed, moved or went: only what changed is embedded. What was
-    indexed below a named folder, and is gone, leaves the index; videos elsewhere stay in it. A folder without any
-    video is refused, since its disk may be away.
+    Incremental: rerun it after an interruption, or after files were added, changed, moved or deleted; only changes are
+    embedded. Videos that were deleted below a named folder leave the index; videos elsewhere stay in it. A folder
+    without any video is refused, since its disk may not be mounted.
 
     Example: internvideo index holidays --model internvideo-mm-l14 --out holidays.index --window 8s
     """
-    options = {"window": _seconds("--window", window), "stride": _seconds("--stride", stride), "dtype": dtype}
+    options = {
+        "window": _parse_seconds("--window", window),
+        "stride": _parse_seconds("--stride", stride),
+        "dtype": dtype,
+    }
     if model is not None:
-        model = known_model(model)
-    quieten_transformers()
+        model = resolve_model(model)
+    silence_transformers()
     from tqdm import tqdm
 
     from internvideo_hf.data.folders import find_videos
-    from internvideo_hf.search.index import VideoIndex
     from internvideo_hf.search.nearest import require_faiss
 
     if approximate:
         require_faiss()
-    found = len(find_videos(videos))
-    gallery = _open_or_new_index(VideoIndex, out, model, options, torch_device(device))
+    attempts = len(find_videos(videos))
+    gallery = _open_or_new_index(out, model, options, parse_device(device))
     with tqdm(desc="Indexing", unit="video", disable=quiet) as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        change = gallery.update(videos, jobs=processes(jobs, found), batch_size=batch_size, on_done=show)
+        change = gallery.update(
+            videos,
+            jobs=worker_count(jobs, attempts),
+            batch_size=batch_size,
+            on_done=partial(show_progress, bar),
+        )
     if not quiet:
         counts = {name: len(value) for name, value in vars(change).items() if name != "failures" and value}
-        told = ", ".join(f"{count} {name}" for name, count in counts.items())
-        typer.echo(f"{out}: {len(gallery.videos)} videos in {len(gallery)} clips ({told or 'nothing to do'}).")
+        summary = ", ".join(f"{count} {name}" for name, count in counts.items()) or "nothing to do"
+        typer.echo(f"{out}: {len(gallery.videos)} videos in {len(gallery)} clips ({summary}).")
     failures = [str(error) for error in change.failures]
     if approximate:
         try:
             gallery.build_approximate()
-        except ValueError as error:  # the index itself is there
+        except ValueError as error:  # the exact index exists
             failures.append(str(error))
-            found += 1
-    report_failures(failures, found)
+            attempts += 1
+    report_failures(failures, attempts)
 
 
 def search(
-    index: Annotated[Path, typer.Argument(help="A folder that `internvideo index` wrote.")],
-    text: Annotated[str | None, typer.Argument(help="What the clips should show.")] = None,
-    video: Annotated[str | None, typer.Option(help="Find clips like this video, instead.")] = None,
-    image: Annotated[str | None, typer.Option(help="Find clips like this image, instead.")] = None,
+    index: Annotated[Path, typer.Argument(help="Folder that `internvideo index` wrote.")],
+    text: Annotated[str | None, typer.Argument(help="Description of the clips to find.")] = None,
+    video: Annotated[str | None, typer.Option(help="Find clips similar to this video instead.")] = None,
+    image: Annotated[str | None, typer.Option(help="Find clips similar to this image instead.")] = None,
     top_k: Annotated[int, typer.Option(min=1, help="Hits to show.")] = 5,
-    per_video: Annotated[int | None, typer.Option(min=1, help="The most hits of one video.")] = None,
-    montage: Annotated[Path | None, typer.Option(help="A picture of the hits to write, such as hits.png.")] = None,
+    per_video: Annotated[int | None, typer.Option(min=1, help="Maximum number of hits per video.")] = None,
+    montage: Annotated[Path | None, typer.Option(help="Image of the hits to write, such as hits.png.")] = None,
     approximate: Annotated[
-        bool, typer.Option("--approximate", help="Use the approximate index that `index --approximate` built.")
+        bool, typer.Option("--approximate", help="Use the approximate index built by `index --approximate`.")
     ] = False,
-    model: Annotated[str | None, typer.Option(help="Where the index's model is now, if not where it was.")] = None,
+    model: Annotated[str | None, typer.Option(help="New folder of the index's model, if it was moved.")] = None,
     device: Device = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find clips by what they show; says so where nothing matches.
+    """Find clips by text, by video or by image; say so if nothing matches.
 
-    z tells how far a clip's cosine lies above those of neutral captions with the same clip, in standard deviations.
+    z: standard deviations by which a clip's cosine exceeds its cosines with neutral captions.
 
     Example: internvideo search holidays.index "a dog catches a frisbee" --montage hits.png
     """
@@ -106,7 +109,7 @@ def search(
 
     if montage is not None:
         check_picture(montage)
-    quieten_transformers()
+    silence_transformers()
     from internvideo_hf.search import hits
 
     gallery = open_index(index, model, device)
@@ -114,7 +117,7 @@ def search(
     if montage is not None:
         save_picture(hits.montage(found, title=found.query), montage)
     if as_json:
-        typer.echo(json.dumps(found.to_dict(), indent=2, ensure_ascii=False, allow_nan=False))
+        print_json(found.to_dict())
         return
     if found.matches is False:
         typer.echo(found.verdict)
@@ -125,44 +128,52 @@ def search(
         typer.echo(found.verdict)
 
 
-def open_index(folder: Path, model: str | None, device: str | None) -> Any:
-    """The index in a folder, after a check that its model is where it was, or where `model` says that it is."""
+def open_index(folder: Path, model: str | None, device: str | None) -> "VideoIndex":
+    """Load an index and check that its model is there.
+
+    Args:
+        folder: the folder of the index.
+        model: where its model is now; None for where it was.
+        device: the value of --device.
+    """
     from internvideo_hf.demo.weights import resolve_demo_name
     from internvideo_hf.search.index import VideoIndex
 
     gallery = VideoIndex.load(
-        folder, model=None if model is None else resolve_demo_name(model), device=torch_device(device)
+        folder, model=None if model is None else resolve_demo_name(model), device=parse_device(device)
     )
     _check_model_of(folder, gallery)
     return gallery
 
 
-def _check_model_of(folder: Path, index: Any) -> None:
+def _check_model_of(folder: Path, index: "VideoIndex") -> None:
     try:
-        known_model(index.model)
+        resolve_model(index.model)
     except ValueError as error:
-        raise ValueError(f"The model of {folder}: {error} --model names where it is now.") from error
+        raise ValueError(f"The model of {folder}: {error} If it was moved, give its new folder by --model.") from error
 
 
-def _open_or_new_index(kind: Any, folder: Path, model: str | None, options: dict[str, Any], device: Any) -> Any:
-    """The index in a folder, if what is asked suits it, or a new one."""
+def _open_or_new_index(folder: Path, model: str | None, options: dict[str, Any], device: Any) -> "VideoIndex":
+    """Load the index in a folder, if its settings agree with the options, or make a new one."""
+    from internvideo_hf.search.index import VideoIndex
+
     if not (folder / "index.json").exists():
         if model is None:
             raise ValueError(f"{folder} holds no index yet. Name the model to make one with, by --model.")
-        return kind(model, folder=folder, device=device, **options | {"dtype": options["dtype"] or "float32"})
-    index = kind.load(folder, model=model, device=device)
-    has = {"window": index.cut.window, "stride": index.cut.stride, "dtype": index.dtype}
+        return VideoIndex(model, folder=folder, device=device, **options | {"dtype": options["dtype"] or "float32"})
+    index = VideoIndex.load(folder, model=model, device=device)
+    settings = {"window": index.cut.window, "stride": index.cut.stride, "dtype": index.dtype}
     for name, value in options.items():
-        if value is not None and value != has[name]:
-            made = f"without --{name}" if has[name] is None else f"with --{name} {has[name]}"
+        if value is not None and value != settings[name]:
+            made = f"without --{name}" if settings[name] is None else f"with --{name} {settings[name]}"
             raise ValueError(f"{folder} was made {made}, not {value}. Leave the option out, or make a new index.")
     if model is None:
         _check_model_of(folder, index)
     return index
 
 
-def _seconds(option: str, text: str | None) -> float | None:
-    """`8s`, `0.5` or `2min` in seconds."""
+def _parse_seconds(option: str, text: str | None) -> float | None:
+    """Parse a duration such as `8s`, `0.5` or `2min`."""
     if text is None:
         return None
     match = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*(s|sec|m|min)?", text.strip())

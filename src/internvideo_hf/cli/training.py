@@ -1,4 +1,4 @@
-"""`train` and `recipes`."""
+"""Commands for training: `train`, `recipes`."""
 
 import os
 from pathlib import Path
@@ -10,29 +10,29 @@ from internvideo_hf.cli.options import Quiet
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="A name that `internvideo recipes` lists, or a .yaml file.")],
+    recipe: Annotated[str, typer.Argument(help="A name from `internvideo recipes`, or a .yaml file.")],
     changes: Annotated[
-        list[str] | None, typer.Argument(help="Values to change, such as training.learning_rate=1e-4.")
+        list[str] | None, typer.Argument(help="Settings to change, such as training.learning_rate=1e-4.")
     ] = None,
     data_root: Annotated[
-        Path, typer.Option(help="The folder that the recipe's lists, and the paths in them, begin in.")
+        Path, typer.Option(help="Folder that the recipe's lists, and the paths in them, start from.")
     ] = Path("."),
-    output_dir: Annotated[Path, typer.Option(help="The folder of the run.")] = Path("run"),
+    output_dir: Annotated[Path, typer.Option(help="Run directory.")] = Path("run"),
     grad_cache: Annotated[
         int | None,
-        typer.Option(min=1, help="Pairs that go through a dual encoder at once; the loss still compares the batch."),
+        typer.Option(min=1, help="Pairs per forward pass of a dual encoder; the loss still compares the batch."),
     ] = None,
     start_from: Annotated[  # torchrun takes --start-from for one of its own
         str | None,
-        typer.Option(help='Weights to start from: a converted folder, CLIP\'s folder or file; "random" for none.'),
+        typer.Option(help='Initial weights: a converted folder, a CLIP folder or file; "random" for none.'),
     ] = None,
-    report_to: Annotated[str, typer.Option(help='Where to report too: "tensorboard", "wandb", ...')] = "none",
+    report_to: Annotated[str, typer.Option(help='Additional logger: "tensorboard", "wandb", ...')] = "none",
     quiet: Quiet = False,
 ) -> None:
-    """Train a model as a recipe says, on one GPU, many, or none.
+    """Train a model from a recipe, on one GPU, many, or none.
 
     On several GPUs: torchrun --nproc-per-node 8 -m internvideo_hf.cli train RECIPE ..., or accelerate launch.
-    What was done is kept: run the same command again after a kill, and it goes on to the same weights.
+    Resumable: rerun the same command after an interruption; a resumed run ends with identical weights.
 
     Example: internvideo train videomae/finetune_base --data-root videos --start-from vit-b-pretrained
     """
@@ -56,9 +56,9 @@ def train(
 
 
 def recipes(
-    recipe: Annotated[str | None, typer.Argument(help="One of them, to be shown whole.")] = None,
+    recipe: Annotated[str | None, typer.Argument(help="Recipe to show.")] = None,
 ) -> None:
-    """List the recipes that `internvideo train` knows, or show one, with the recipe that each value is set in.
+    """List the training recipes, or show one with the recipe that sets each value.
 
     Example: internvideo recipes videomae/finetune_base_k400
     """

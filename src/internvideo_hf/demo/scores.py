@@ -15,7 +15,7 @@ from internvideo_hf.demo.synthetic import (
     ACTIONS,
     ATTRIBUTES_LIST,
     BACKGROUNDS,
-    COLOURS,
+    COLORS,
     SHAPES,
     SIZES,
     SPLITS,
@@ -27,7 +27,7 @@ from internvideo_hf.models.common.loading import load_strict
 from internvideo_hf.utils.names import lookup
 from internvideo_hf.video.reader import VideoReader
 
-ATTRIBUTES = {"action": ACTIONS, "colour": COLOURS, "background": BACKGROUNDS, "size": SIZES, "shape": SHAPES}
+ATTRIBUTES = {"action": ACTIONS, "colour": COLORS, "background": BACKGROUNDS, "size": SIZES, "shape": SHAPES}
 """What sentences differ in, and the words for it."""
 
 _AT_ONCE = 40  # clips or texts

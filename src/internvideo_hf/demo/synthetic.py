@@ -92,7 +92,7 @@ SHAPES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 }
 """Name -> outline. None looks the same from every side, so that each turn can be seen."""
 
-COLOURS: dict[str, tuple[int, int, int]] = {
+COLORS: dict[str, tuple[int, int, int]] = {
     "red": (222, 42, 42),
     "green": (38, 170, 60),
     "blue": (45, 80, 228),
@@ -250,7 +250,7 @@ class Clip:
         split: One of `SPLITS`.
         index: Its number within the split, from 0.
         shape: Name in `SHAPES`.
-        colour: Name in `COLOURS`.
+        colour: Name in `COLORS`.
         action: Name in `ACTIONS`.
         background: Name in `BACKGROUNDS`.
         size: Name in `SIZES`; None where the action changes it.
@@ -270,7 +270,7 @@ class Clip:
     def __post_init__(self) -> None:
         lookup(dict.fromkeys(SPLITS), self.split, "split")
         lookup(SHAPES, self.shape, "shape")
-        lookup(COLOURS, self.colour, "colour")
+        lookup(COLORS, self.colour, "colour")
         lookup(ACTIONS, self.action, "action")
         lookup(BACKGROUNDS, self.background, "background")
         if self.size is not None:
@@ -292,7 +292,7 @@ class Clip:
 
 def split_of(shape: str, colour: str, action: str) -> str:
     """Which split a composition belongs to; see the module."""
-    places = [list(table).index(name) for table, name in ((SHAPES, shape), (COLOURS, colour), (ACTIONS, action))]
+    places = [list(table).index(name) for table, name in ((SHAPES, shape), (COLORS, colour), (ACTIONS, action))]
     if places[0] == places[1]:
         return "hard"
     return {0: "test", 1: "val"}.get(sum(places) % 6, "train")
@@ -330,7 +330,7 @@ def clip_at(split: str, index: int, seed: int = 0) -> Clip:
         raise ValueError(f"index={index} and seed={seed} must be at least 0.")
     turn, label = divmod(index, len(ACTIONS))
     action = list(ACTIONS)[label]
-    pairs = [(s, c) for s in SHAPES for c in COLOURS if split_of(s, c, action) == split]
+    pairs = [(s, c) for s in SHAPES for c in COLORS if split_of(s, c, action) == split]
     rng = _generator(seed, split, label, _ORDER)
     first, order = rng.integers(len(BACKGROUNDS) * len(SIZES)), rng.permutation(len(pairs))
     visit, place = divmod(turn, len(pairs))
@@ -442,7 +442,7 @@ def render(clip: Clip, seed: int = 0) -> np.ndarray:
     texture = BACKGROUNDS[clip.background](rng, angles, angles[:, None])
     texture = rng.uniform(75, 120) + rng.choice([-0.5, 0.5]) * rng.uniform(45, 80) * texture
     tint = rng.uniform(0.94, 1.06, 3)
-    colour = np.array(COLOURS[clip.colour]) + rng.uniform(-9, 9, 3)
+    colour = np.array(COLORS[clip.colour]) + rng.uniform(-9, 9, 3)
     gain, noise = rng.uniform(0.85, 1.1), rng.uniform(3, 9)
 
     texture, tint, colour = (
@@ -578,7 +578,7 @@ Apache-2.0. It holds nothing that was filmed, and nothing of other data sets.
 
 
 def _card(clips: int, seed: int) -> str:
-    lists = {"shapes": SHAPES, "colours": COLOURS, "actions": ACTIONS, "backgrounds": BACKGROUNDS, "sizes": SIZES}
+    lists = {"shapes": SHAPES, "colours": COLORS, "actions": ACTIONS, "backgrounds": BACKGROUNDS, "sizes": SIZES}
     return _CARD.format(
         width=WIDTH,
         frames=NUM_FRAMES,

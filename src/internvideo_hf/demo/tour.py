@@ -1,4 +1,4 @@
-"""A tour of what the package does, by the models that come with it: clips are drawn, labelled, and searched."""
+"""A tour of what the package does, by the models that come with it: clips are drawn, labeled, and searched."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from transformers import AutoModel, AutoModelForVideoClassification, AutoProcess
 from internvideo_hf.demo.synthetic import (
     ATTRIBUTES_LIST,
     BACKGROUNDS,
-    COLOURS,
+    COLORS,
     SETTINGS,
     SHAPES,
     Clip,
@@ -37,7 +37,7 @@ LIMITS = (
 )
 """What must be said with every answer."""
 
-WORDS = {"colour": COLOURS, "shape": SHAPES, "background": BACKGROUNDS}
+WORDS = {"colour": COLORS, "shape": SHAPES, "background": BACKGROUNDS}
 """What demo-mm is asked about, and the words to choose from. The action is the classifier's to tell."""
 
 _SENTENCES = 24  # around each word; the words beside it are others in each
@@ -66,7 +66,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Labelled:
+class Labeled:
     """A video and what the models say about it.
 
     Attributes:
@@ -114,10 +114,10 @@ def draw_clips(folder: Path, clips: int, seed: int, on_done: Callable[[], object
     return drawn
 
 
-class Labeller:
+class Labeler:
     """Asks demo-classifier for the action of a video, and demo-mm, by sentences, for colour, shape and background.
 
-    >>> Labeller()("clip.mp4").answers["colour"].label
+    >>> Labeler()("clip.mp4").answers["colour"].label
     'red'
     """
 
@@ -143,7 +143,7 @@ class Labeller:
             for name, words in WORDS.items()
         }
 
-    def __call__(self, video: str, clip: Clip | None = None) -> Labelled:
+    def __call__(self, video: str, clip: Clip | None = None) -> Labeled:
         """Label a video.
 
         Args:
@@ -159,48 +159,48 @@ class Labeller:
             name: Answer(answer["label"], answer["score"], None if clip is None else getattr(clip, name))
             for name, answer in best.items()
         }
-        return Labelled(video, None if clip is None else canonical_caption(clip), answers)
+        return Labeled(video, None if clip is None else canonical_caption(clip), answers)
 
 
-def search(labelled: Sequence[Labelled], top_k: int = 3) -> list[Hits]:
+def search(labeled: Sequence[Labeled], top_k: int = 3) -> list[Hits]:
     """Index videos by demo-mm, in memory, and search them for the sentence that is true of each.
 
     Args:
-        labelled: videos whose truth is known.
+        labeled: videos whose truth is known.
         top_k: hits of each search.
 
     Raises:
         VideoDecodeError: if a video cannot be read any more.
     """
     index = VideoIndex(demo_path("demo-mm"))
-    for failure in index.add([entry.video for entry in labelled]).failures:
+    for failure in index.add([entry.video for entry in labeled]).failures:
         raise failure
-    return [index.search(entry.truth, top_k=top_k) for entry in labelled]
+    return [index.search(entry.truth, top_k=top_k) for entry in labeled]
 
 
-def label_table(labelled: Sequence[Labelled]) -> str:
+def label_table(labeled: Sequence[Labeled]) -> str:
     """What the models say, a video a line, beside the truth where it is known."""
-    known = labelled[0].truth is not None
-    names = list(labelled[0].answers)
+    known = labeled[0].truth is not None
+    names = list(labeled[0].answers)
     rows = [["clip", *names, *(["truth"] if known else [])]]
-    for entry in labelled:
+    for entry in labeled:
         answers = [f"{a.mark or ' '} {a.label} {a.score:.0%}" for a in entry.answers.values()]
         rows.append([Path(entry.video).name, *answers, *([entry.truth] if known else [])])
     lines = [_aligned(rows)]
     if known:
-        right = {name: sum(entry.answers[name].mark == "+" for entry in labelled) for name in names}
+        right = {name: sum(entry.answers[name].mark == "+" for entry in labeled) for name in names}
         told = ", ".join(f"{name} {count}" for name, count in right.items())
         lines.append(
-            f"+ right, - wrong; right of {len(labelled)}: {told}. The action says demo-classifier, the rest demo-mm, "
+            f"+ right, - wrong; right of {len(labeled)}: {told}. The action says demo-classifier, the rest demo-mm, "
             "which can hardly tell shapes apart."
         )
     return "\n".join(lines)
 
 
-def search_table(found: Sequence[Hits], labelled: Sequence[Labelled]) -> str:
+def search_table(found: Sequence[Hits], labeled: Sequence[Labeled]) -> str:
     """The first hit of each search of `search`, a sentence a line."""
     rows = [["search", "first hit", "cosine"]]
-    true = [hits[0].video == os.path.abspath(entry.video) for hits, entry in zip(found, labelled, strict=True)]
+    true = [hits[0].video == os.path.abspath(entry.video) for hits, entry in zip(found, labeled, strict=True)]
     for hits, is_true in zip(found, true, strict=True):
         rows.append([hits.query, f"{'+' if is_true else '-'} {Path(hits[0].video).name}", f"{hits[0].similarity:.3f}"])
     return f"{_aligned(rows)}\n+ that clip, - another one; {sum(true)} of {len(true)} found."
@@ -211,7 +211,7 @@ def _aligned(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
 
-def contact_sheet(labelled: Sequence[Labelled]) -> Image.Image:
+def contact_sheet(labeled: Sequence[Labeled]) -> Image.Image:
     """Draw frames of each video in a row, and beside them the truth and what the models say: green right, red wrong.
 
     Frames that cannot be read, though a model has answered by others, are left grey.
@@ -219,10 +219,10 @@ def contact_sheet(labelled: Sequence[Labelled]) -> Image.Image:
     font = ImageFont.load_default(FONT_SIZE)
     width, height = GAP + _FRAMES * (_FRAME + 2) + GAP + _TEXT, _FRAME + GAP
     limits = textwrap.wrap(LIMITS, 120)
-    foot = GAP + len(labelled) * height
+    foot = GAP + len(labeled) * height
     sheet = Image.new("RGB", (width, foot + len(limits) * LINE + GAP), PAPER)
     draw = ImageDraw.Draw(sheet)
-    for row, entry in enumerate(labelled):
+    for row, entry in enumerate(labeled):
         top = GAP + row * height
         for column, frame in enumerate(_frames(entry.video)):
             sheet.paste(frame, (GAP + column * (_FRAME + 2), top))
