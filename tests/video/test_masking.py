@@ -112,7 +112,7 @@ def test_every_generator_repeats_and_moves_on(name: str, make) -> None:
         ("tube", (8, 14), 0.9, r"grid: got \(8, 14\), expected \(frames, rows, columns\)"),
         ("tube", (8, 0, 14), 0.9, "each at least 1"),
         ("tube", (8, 14.0, 14), 0.9, "each at least 1"),
-        ("random", (8, 14, 14), 1.0, r"mask_ratio: got 1.0, expected a share in \[0, 1\)"),
+        ("random", (8, 14, 14), 1.0, r"mask_ratio: got 1.0, expected a fraction in \[0, 1\)"),
         ("random_decode", (8, 14, 14), -0.1, "leave some tokens visible"),
         ("center_progressive", (5, 4, 4), 0.9, "got 5 frames of tokens, expected an even number"),
         ("running_cell", (8, 7, 8), 0.5, "got 7 x 8 tokens"),

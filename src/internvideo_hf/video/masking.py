@@ -1,22 +1,27 @@
-"""Which tokens of a clip are hidden in masked video modelling: VideoMAE's rules, as pure functions of the token grid.
+"""Masks of masked video modeling: VideoMAE's rules, as pure functions of the token grid.
 
-A rule is called `rule((t, h, w), mask_ratio, generator=...)` with the grid of tokens, e.g. (8, 14, 14) for 16 frames
-of 224 pixels, and draws the mask of one sample: bool, shape (t * h * w,), True = hidden, in the order of the tokens
-(time slowest, then row, then column). Every draw of one rule hides the same number of tokens, so masks can be stacked.
-A repeated sample gets a mask of its own. `MASKS` names the rules for configs.
+A rule is called `rule(grid, mask_ratio, generator=...)` and draws the mask of one sample.
 
-The originals draw from `numpy.random`: a RandomState with the same seed replays them, also those that draw the masks
-of a whole batch at once. Source of all: VideoMAE pre-training (`masking_generator`, golden case vm_masks).
+- `grid`: tokens of a clip along time, rows and columns, such as (8, 14, 14) for 16 frames of 224 pixels.
+- `mask_ratio`: fraction to hide, in [0, 1), rounded down to whole tokens.
+- `generator`: source of the draws. The originals draw from `numpy.random`: a RandomState with the same seed replays
+  them, also those that draw the masks of a whole batch at once.
+- Returns bool, shape (t * h * w,), True = hidden, in the order of the tokens (time slowest, then row, then column).
+  Every draw of one rule hides the same number of tokens, so masks can be stacked.
+- Raises ValueError for a grid or ratio out of range, or a generator of an unknown kind.
+
+A repeated sample gets a mask of its own. `MASKS` names the rules for configs. Source of all: VideoMAE pre-training
+(`masking_generator`, golden case vm_masks).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
 from internvideo_hf.video.randomness import Generator, draw_integer, draw_normals, draw_permutation
 
 LOWEST_VISIBLE_RATIO = 0.05
-"""Share of a frame's tokens that the progressive rules approach where they hide most."""
+"""Fraction of a frame's tokens that the progressive rules approach where they hide most."""
 
 _CELL = 4
 """Tokens of the running cell, 2 x 2."""
@@ -29,7 +34,7 @@ def _check(grid: tuple[int, int, int], mask_ratio: float) -> None:
             "tubelet and the patch size"
         )
     if not 0 <= mask_ratio < 1:
-        raise ValueError(f"mask_ratio: got {mask_ratio}, expected a share in [0, 1); leave some tokens visible")
+        raise ValueError(f"mask_ratio: got {mask_ratio}, expected a fraction in [0, 1); leave some tokens visible")
 
 
 def _shuffled(num_tokens: int, mask_ratio: float, generator: Generator) -> np.ndarray:
@@ -44,21 +49,11 @@ def _ranks(num_tokens: int, generator: Generator) -> np.ndarray:
 
 
 def tube(grid: tuple[int, int, int], mask_ratio: float, *, generator: Generator) -> np.ndarray:
-    """Hides the same places in every frame, so that a token cannot be copied from its neighbour in time.
+    """Hide the same places in every frame, so that a token cannot be copied from its neighbor in time.
 
-    Hides t * int(mask_ratio * h * w) tokens: 1408 of 1568 for a grid of (8, 14, 14) and a ratio of 0.9. The rule of
-    every released pre-training. Original name: `t_consist`. Source: VideoMAE (arXiv:2203.12602), section 3.3.
-
-    Args:
-        grid: Tokens of a clip along time, rows and columns.
-        mask_ratio: Share to hide, in [0, 1); rounded down to whole tokens of a frame.
-        generator: Source of the draws, one shuffle of a frame's places.
-
-    Returns:
-        True = hidden, bool, shape (t * h * w,).
-
-    Raises:
-        ValueError: If the grid or the ratio is out of range, or the generator is of no known kind.
+    Hides t * int(mask_ratio * h * w) tokens: 1408 of 1568 for a grid of (8, 14, 14) and a ratio of 0.9. Draws one
+    shuffle of a frame's places. The rule of every released pre-training, there `t_consist`. Source: VideoMAE
+    (arXiv:2203.12602), section 3.3.
     """
     _check(grid, mask_ratio)
     frames, height, width = grid
@@ -66,52 +61,30 @@ def tube(grid: tuple[int, int, int], mask_ratio: float, *, generator: Generator)
 
 
 def random(grid: tuple[int, int, int], mask_ratio: float, *, generator: Generator) -> np.ndarray:
-    """Hides int(mask_ratio * t * h * w) tokens anywhere in space and time.
+    """Hide int(mask_ratio * t * h * w) tokens anywhere in space and time, by one shuffle of all places.
 
     Source: VideoMAE (arXiv:2203.12602), section 4.2, ablation of the masking strategy.
-
-    Args:
-        grid: Tokens of a clip along time, rows and columns.
-        mask_ratio: Share to hide, in [0, 1); rounded down to whole tokens.
-        generator: Source of the draws, one shuffle of all places.
-
-    Returns:
-        True = hidden, bool, shape (t * h * w,).
-
-    Raises:
-        ValueError: If the grid or the ratio is out of range, or the generator is of no known kind.
     """
     _check(grid, mask_ratio)
     return _shuffled(int(np.prod(grid)), mask_ratio, generator)
 
 
-def _nested(num_kept: Sequence[int], num_tokens: int, generator: Generator) -> np.ndarray:
+def _nested(num_kept: np.ndarray, num_tokens: int, generator: Generator) -> np.ndarray:
     """Frames whose visible places contain each other, `num_kept` of them in each frame.
 
     The original also hides the last place that it means to keep, so a frame shows one token less (released). Where
     there is none to keep it stops with an error, and here the frame is hidden.
     """
     ranks = _ranks(num_tokens, generator)
-    return (ranks >= np.asarray(num_kept)[:, None] - 1).reshape(-1)
+    return (ranks >= num_kept[:, None] - 1).reshape(-1)
 
 
 def progressive(grid: tuple[int, int, int], mask_ratio: float, *, generator: Generator) -> np.ndarray:
-    """Hides more with every frame: from `mask_ratio` in the first to 0.95 in the last.
+    """Hide more with every frame: from `mask_ratio` in the first to 0.95 in the last.
 
     Visible tokens of a frame: the whole part of a straight line from int((1 - mask_ratio) * h * w) to
-    int(0.05 * h * w), less one. The visible places of a frame are among those of the frames that show more. Original
-    name: `t_progressive`.
-
-    Args:
-        grid: Tokens of a clip along time, rows and columns.
-        mask_ratio: Share to hide in the first frame, in [0, 1).
-        generator: Source of the draws, one normal value for each place of a frame.
-
-    Returns:
-        True = hidden, bool, shape (t * h * w,).
-
-    Raises:
-        ValueError: If the grid or the ratio is out of range, or the generator is of no known kind.
+    int(0.05 * h * w), less one. The visible places of a frame are among those of the frames that show more. Draws one
+    normal value for each place of a frame. Original name: `t_progressive`.
     """
     _check(grid, mask_ratio)
     frames, height, width = grid
@@ -119,20 +92,10 @@ def progressive(grid: tuple[int, int, int], mask_ratio: float, *, generator: Gen
 
 
 def center_progressive(grid: tuple[int, int, int], mask_ratio: float, *, generator: Generator) -> np.ndarray:
-    """Hides least in the middle of the clip: 0.95 in the first and last frame, `mask_ratio` in the two central ones.
+    """Hide least in the middle of the clip: 0.95 in the first and last frame, `mask_ratio` in the two central ones.
 
-    The second half is the line of `progressive`, the first half its mirror image. Original name: `t_center_prog`.
-
-    Args:
-        grid: Tokens of a clip along time, rows and columns; an even number along time.
-        mask_ratio: Share to hide in the central frames, in [0, 1).
-        generator: Source of the draws, one normal value for each place of a frame.
-
-    Returns:
-        True = hidden, bool, shape (t * h * w,).
-
-    Raises:
-        ValueError: If the grid or the ratio is out of range, or the generator is of no known kind.
+    The second half is the line of `progressive`, the first half its mirror image; the number of frames must be even.
+    Original name: `t_center_prog`.
     """
     _check(grid, mask_ratio)
     frames, height, width = grid
@@ -148,21 +111,11 @@ def _line(num_steps: int, num_tokens: int, mask_ratio: float) -> np.ndarray:
 
 
 def running_cell(grid: tuple[int, int, int], mask_ratio: float, *, generator: Generator) -> np.ndarray:
-    """Hides int(4 * mask_ratio) tokens of every 2 x 2 cell; the hidden ones move one place on with every frame.
+    """Hide int(4 * mask_ratio) tokens of every 2 x 2 cell; the hidden ones move one place on with every frame.
 
-    Used as mask of the decoder too, where True = not reconstructed. Source: MAR (arXiv:2207.11660); as mask of the
-    decoder VideoMAE V2 (arXiv:2303.16727).
-
-    Args:
-        grid: Tokens of a clip along time, rows and columns; even numbers along rows and columns.
-        mask_ratio: Share to hide, in [0.25, 1); rounded down to quarters.
-        generator: Source of the draws, one place to start from, of four.
-
-    Returns:
-        True = hidden, bool, shape (t * h * w,).
-
-    Raises:
-        ValueError: If the grid or the ratio is out of range, or the generator is of no known kind.
+    Needs even numbers of rows and columns, and a ratio of 0.25 or more. Draws one place to start from, of four. Used
+    as mask of the decoder too, where True = not reconstructed. Source: MAR (arXiv:2207.11660); as mask of the decoder
+    VideoMAE V2 (arXiv:2303.16727).
     """
     _check(grid, mask_ratio)
     frames, height, width = grid
@@ -181,18 +134,9 @@ def running_cell(grid: tuple[int, int, int], mask_ratio: float, *, generator: Ge
 
 
 def random_decode(grid: tuple[int, int, int], mask_ratio: float, *, generator: Generator) -> np.ndarray:
-    """Hides int(mask_ratio * t * h * w) tokens anywhere, as `random`, but drawn as the original draws decoder masks.
+    """Hide int(mask_ratio * t * h * w) tokens anywhere, as `random`, but drawn as the original draws decoder masks.
 
-    Args:
-        grid: Tokens of a clip along time, rows and columns.
-        mask_ratio: Share that the decoder does not reconstruct, in [0, 1); rounded down to whole tokens.
-        generator: Source of the draws, one normal value for each token; the largest are hidden.
-
-    Returns:
-        True = hidden, bool, shape (t * h * w,).
-
-    Raises:
-        ValueError: If the grid or the ratio is out of range, or the generator is of no known kind.
+    Draws one normal value for each token; the largest are hidden, which the decoder does not reconstruct.
     """
     _check(grid, mask_ratio)
     num_tokens = int(np.prod(grid))

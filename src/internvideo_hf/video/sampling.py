@@ -1,16 +1,24 @@
-"""Which frames of a video a model sees: every rule of the released systems, as pure functions of the video's length.
+"""Frame sampling: every rule of the released systems, as a pure function of the video's length.
 
-An evaluation rule is called `rule(length, num_frames, num_clips=1, **own options)`, a training rule takes a required
-`generator` besides. Both return 0-based frame indices, int64, shape (num_clips, num_frames), every clip in ascending
-order (but where a docstring says that the video loops). Data sets of image files count their files from 1: add 1 to
-the index. `SAMPLERS` names the rules for configs.
+Evaluation rule: `rule(length, num_frames, num_clips=1, **options)`; training rules also require `generator`.
+
+- `length`: frames of the video; `num_frames`: frames of a clip; `num_clips`: clips of the video. All at least 1.
+- `fps`: frames per second of the video.
+- `generator`: source of the draws, see `internvideo_hf.video.randomness.Generator`. A `RandomState` of the same seed
+  replays an original that drew from `numpy.random`, as all do but those marked otherwise.
+- Returns 0-based frame indices, int64, shape (num_clips, num_frames), each clip ascending unless the video loops. Data
+  sets of image files count their files from 1: add 1 to the index.
+- Raises ValueError for a number out of range, an unknown name, or a generator of an unknown kind.
 
 Every rule fills `num_frames` entries, however short the video is; each docstring says with what. All indices lie in
-[0, length), but for the two retrieval rules, whose released loader appends all-zero frames: they return `BLANK` there.
+[0, length), except in the two retrieval rules, whose released loader appends all-zero frames: they return `BLANK`.
 
-Rules whose original knows one clip only read `num_clips` in one of two ways. Evaluation: the video is cut into
-`num_clips` equal parts (a part has at least one frame) and the rule is applied in each. Training: `num_clips`
-independent draws over the whole video. One clip is always exactly the original.
+Many originals know one clip only. Unless a docstring says otherwise, more clips are, in evaluation, the rule applied
+to `num_clips` equal parts of the video (a part has at least one frame), and in training `num_clips` independent draws
+over the whole video. One clip is always exactly the original.
+
+A docstring names its source, and "released" marks what looks like a slip and is kept, since a checkpoint depends on
+it. `SAMPLERS` names the rules for configs.
 """
 
 import math
@@ -24,7 +32,7 @@ from internvideo_hf.utils.names import lookup
 from internvideo_hf.video.randomness import Generator, draw_integer, draw_permutation
 
 BLANK = -1
-"""Stands where the released loader puts a frame whose pixels are zero AFTER normalisation, no frame of the video."""
+"""Index of a frame whose pixels are zero AFTER normalization, which the released loader puts after the video."""
 
 
 # ---- shared pieces --------------------------------------------------------------------------------------------------
@@ -67,21 +75,10 @@ def _repeat_last(indices: np.ndarray, num_frames: int) -> np.ndarray:
 
 
 def uniform_truncated(length: int, num_frames: int, num_clips: int = 1) -> np.ndarray:
-    """Samples from the first to the last frame in equal steps, each position truncated to an integer.
+    """Sample from the first to the last frame in equal steps, each position truncated to an integer.
 
     Short videos: frames repeat, spread over the clip. `num_frames=1` is the first frame. Source: `load_video` of the
     InternVideo-MM demo (8 frames).
-
-    Args:
-        length: Frames in the video.
-        num_frames: Frames of a clip.
-        num_clips: Equal parts into which the video is cut (the original: 1).
-
-    Returns:
-        0-based indices, int64, shape (num_clips, num_frames).
-
-    Raises:
-        ValueError: If a number is not a positive integer.
     """
     _check_counts(length=length, num_frames=num_frames, num_clips=num_clips)
     return _in_each_part(lambda n: np.linspace(0, n - 1, num_frames).astype(np.int64), length, num_clips)
@@ -92,22 +89,11 @@ def _interval_bounds(length: int, num_frames: int) -> np.ndarray:
 
 
 def interval_middles(length: int, num_frames: int, num_clips: int = 1) -> np.ndarray:
-    """Samples the middle frame of `num_frames` equal intervals; of two middles the earlier one.
+    """Sample the middle frame of `num_frames` equal intervals; of two middles the earlier one.
 
     Short videos: every frame once, then the last one repeated (ViCLIP). The InternVideo-MM fine-tuning code returned
     fewer frames there, which its model then regrouped wrongly; the repetition mends that. Source: evaluation of the
     InternVideo-MM fine-tuning code (`uniform`), and of the ViCLIP training code (`middle`).
-
-    Args:
-        length: Frames in the video.
-        num_frames: Frames of a clip.
-        num_clips: Equal parts into which the video is cut (the originals: 1).
-
-    Returns:
-        0-based indices, int64, shape (num_clips, num_frames).
-
-    Raises:
-        ValueError: If a number is not a positive integer.
     """
     _check_counts(length=length, num_frames=num_frames, num_clips=num_clips)
 
@@ -119,24 +105,12 @@ def interval_middles(length: int, num_frames: int, num_clips: int = 1) -> np.nda
 
 
 def interval_draws(length: int, num_frames: int, num_clips: int = 1, *, generator: Generator) -> np.ndarray:
-    """Draws one frame of each of `num_frames` equal intervals; an interval's last frame is never drawn (released).
+    """Draw one frame of each of `num_frames` equal intervals, in order, never an interval's last frame (released).
 
     Short videos (an interval of one frame, so `length < 2 * num_frames`): a sorted random choice of distinct frames,
     then the last chosen one repeated, as ViCLIP does; the InternVideo-MM code stopped with an IndexError. Source:
-    training of the InternVideo-MM fine-tuning code and of ViCLIP (`rand`). The originals drew the frames from Python's
+    training of the InternVideo-MM fine-tuning code and of ViCLIP (`rand`), which drew the frames from Python's
     `random` and the short videos' choice from `numpy.random`.
-
-    Args:
-        length: Frames in the video.
-        num_frames: Frames of a clip.
-        num_clips: Independent draws over the whole video (the originals: 1).
-        generator: Source of the draws; one per frame, in order.
-
-    Returns:
-        0-based indices, int64, shape (num_clips, num_frames).
-
-    Raises:
-        ValueError: If a number is not a positive integer, or the generator is of no known kind.
     """
     _check_counts(length=length, num_frames=num_frames, num_clips=num_clips)
     bounds = _interval_bounds(length, num_frames)
@@ -151,21 +125,10 @@ def interval_draws(length: int, num_frames: int, num_clips: int = 1, *, generato
 
 
 def strided(length: int, num_frames: int, num_clips: int = 1) -> np.ndarray:
-    """Samples frames 0, step, 2 * step, ... with step = length // num_frames; the tail is ignored (released).
+    """Sample frames 0, step, 2 * step, ... with step = length // num_frames; the tail is ignored (released).
 
     Short videos: every frame once, then the last one repeated; the original stopped with an assertion. Source:
     `frames2tensor` of the ViCLIP demo.
-
-    Args:
-        length: Frames in the video.
-        num_frames: Frames of a clip.
-        num_clips: Equal parts into which the video is cut (the original: 1).
-
-    Returns:
-        0-based indices, int64, shape (num_clips, num_frames).
-
-    Raises:
-        ValueError: If a number is not a positive integer.
     """
     _check_counts(length=length, num_frames=num_frames, num_clips=num_clips)
     return _in_each_part(
@@ -176,23 +139,10 @@ def strided(length: int, num_frames: int, num_clips: int = 1) -> np.ndarray:
 def timed_middles(
     length: int, num_frames: int, num_clips: int = 1, *, fps: float, sample_fps: float = 1.0
 ) -> np.ndarray:
-    """Samples the middle of every 1 / sample_fps seconds, in order; only the first `num_frames` are kept (released).
+    """Sample the middle of every 1 / sample_fps seconds of a video, and keep the first `num_frames` (released).
 
     Short videos: the last sampled frame is repeated. A video shorter than half a step gives its last frame, where the
     original gave no frame at all. Source: `fps` sampling of the ViCLIP training code.
-
-    Args:
-        length: Frames in the video.
-        num_frames: Frames of a clip.
-        num_clips: Equal parts into which the video is cut (the original: 1).
-        fps: Frames per second of the video.
-        sample_fps: Frames per second to sample.
-
-    Returns:
-        0-based indices, int64, shape (num_clips, num_frames).
-
-    Raises:
-        ValueError: If a number is not positive.
     """
     _check_counts(length=length, num_frames=num_frames, num_clips=num_clips)
     _check_fps(fps)
@@ -211,22 +161,10 @@ def timed_middles(
 
 
 def dense_windows(length: int, num_frames: int, num_clips: int = 1, *, sampling_rate: int = 4) -> np.ndarray:
-    """Keeps every `sampling_rate`-th frame of the video and spreads `num_clips` windows of `num_frames` over those.
+    """Keep every `sampling_rate`-th frame and spread `num_clips` windows of `num_frames` over those, end to end.
 
-    Short videos: the last kept frame is repeated. The windows overlap when the video is not long enough for disjoint
-    ones. `num_clips=1` is the central window (the original divides by zero). Source: VideoMAE Kinetics test.
-
-    Args:
-        length: Frames in the video.
-        num_frames: Frames of a clip.
-        num_clips: Windows, the first at the start of the video and the last at its end.
-        sampling_rate: Distance of neighbouring frames, in frames.
-
-    Returns:
-        0-based indices, int64, shape (num_clips, num_frames).
-
-    Raises:
-        ValueError: If a number is not a positive integer.
+    Short videos: the last kept frame is repeated. The windows overlap where the video is too short for disjoint ones.
+    `num_clips=1` is the central window (the original divides by zero). Source: VideoMAE Kinetics test.
     """
     _check_counts(length=length, num_frames=num_frames, num_clips=num_clips, sampling_rate=sampling_rate)
     kept = np.arange(0, length, sampling_rate)
@@ -263,23 +201,12 @@ def _dense_clips(
 
 
 def dense_middle(length: int, num_frames: int, num_clips: int = 1, *, sampling_rate: int = 4) -> np.ndarray:
-    """Samples the central window of num_frames * sampling_rate frames.
+    """Sample the central window of num_frames * sampling_rate frames, in each of `num_clips` equal segments.
 
     Short videos (not longer than that window): length // sampling_rate frames spread over the whole video, then its
     last frame repeated; a video shorter than the sampling rate is its last frame only. With fewer frames than clips
-    all indices are the last frame. Source: VideoMAE Kinetics validation.
-
-    Args:
-        length: Frames in the video.
-        num_frames: Frames of a clip.
-        num_clips: Segments of length // num_clips frames, a window in each.
-        sampling_rate: Nominal distance of neighbouring frames; the true one is num_frames / (num_frames - 1) as much.
-
-    Returns:
-        0-based indices, int64, shape (num_clips, num_frames).
-
-    Raises:
-        ValueError: If a number is not a positive integer.
+    all indices are the last frame. `sampling_rate` is nominal, see `_dense_clips`. Source: VideoMAE Kinetics
+    validation.
     """
     return _dense_clips(length, num_frames, num_clips, sampling_rate, lambda span, segment: (span + segment) // 2)
 
@@ -287,43 +214,19 @@ def dense_middle(length: int, num_frames: int, num_clips: int = 1, *, sampling_r
 def dense_draw(
     length: int, num_frames: int, num_clips: int = 1, *, sampling_rate: int = 4, generator: Generator
 ) -> np.ndarray:
-    """Draws a window of num_frames * sampling_rate frames; the one that ends the video is never drawn (released).
+    """Draw a window of num_frames * sampling_rate frames in each segment, never the one that ends it (released).
 
-    Short videos: as `dense_middle`, without a draw. Source: VideoMAE Kinetics training; `num_clips > 1` is its option
-    `num_segment` ("V4D"). There the released code stacked the clips in time and then took every `num_clips`-th frame
-    as a clip, which mixes the segments; here a clip holds the frames of its own segment.
-
-    Args:
-        length: Frames in the video.
-        num_frames: Frames of a clip.
-        num_clips: Segments of length // num_clips frames, a window in each.
-        sampling_rate: Nominal distance of neighbouring frames; the true one is num_frames / (num_frames - 1) as much.
-        generator: Source of the draws, one per clip (the original: `numpy.random`).
-
-    Returns:
-        0-based indices, int64, shape (num_clips, num_frames).
-
-    Raises:
-        ValueError: If a number is not a positive integer, or the generator is of no known kind.
+    Otherwise as `dense_middle`, whose short videos need no draw. Source: VideoMAE Kinetics training; `num_clips > 1`
+    is its option `num_segment` ("V4D"). There the released code stacked the clips in time and then took every
+    `num_clips`-th frame as a clip, which mixes the segments; here a clip holds the frames of its own segment.
     """
     return _dense_clips(length, num_frames, num_clips, sampling_rate, partial(draw_integer, generator))
 
 
 def sparse_interleaved(length: int, num_frames: int, num_clips: int = 1) -> np.ndarray:
-    """Samples num_frames * num_clips frames in equal steps from frame 0 and deals them out to the clips in turn.
+    """Sample num_frames * num_clips frames in equal steps from frame 0 and deal them out to the clips in turn.
 
     Short videos: frames repeat, spread over the clip. Source: VideoMAE Something-Something and sparse Kinetics test.
-
-    Args:
-        length: Frames in the video.
-        num_frames: Frames of a clip.
-        num_clips: Interleaved clips.
-
-    Returns:
-        0-based indices, int64, shape (num_clips, num_frames).
-
-    Raises:
-        ValueError: If a number is not a positive integer.
     """
     _check_counts(length=length, num_frames=num_frames, num_clips=num_clips)
     tick = length / num_frames
@@ -333,22 +236,10 @@ def sparse_interleaved(length: int, num_frames: int, num_clips: int = 1) -> np.n
 
 
 def sparse_draws(length: int, num_frames: int, num_clips: int = 1, *, generator: Generator) -> np.ndarray:
-    """Draws one frame, never the last (released), of each of `num_frames` segments of length // num_frames frames.
+    """Draw one frame, never the last (released), of each of `num_frames` segments of length // num_frames frames.
 
     Short videos: a segment of one frame gives that frame without a draw; with fewer frames than segments all indices
     are the last frame (released). Source: VideoMAE sparse Kinetics training.
-
-    Args:
-        length: Frames in the video.
-        num_frames: Frames of a clip.
-        num_clips: Independent draws over the whole video (the original: 1).
-        generator: Source of the draws, one per segment in order (the original: `numpy.random`).
-
-    Returns:
-        0-based indices, int64, shape (num_clips, num_frames).
-
-    Raises:
-        ValueError: If a number is not a positive integer, or the generator is of no known kind.
     """
     _check_counts(length=length, num_frames=num_frames, num_clips=num_clips)
     return np.stack(
@@ -364,43 +255,20 @@ def _segment_frames(length: int, num_frames: int, choose: Callable[[int], int]) 
 
 
 def segment_middles(length: int, num_frames: int, num_clips: int = 1) -> np.ndarray:
-    """Samples the middle of `num_frames` segments of length // num_frames frames (of two middles the later one).
+    """Sample the middle of `num_frames` segments of length // num_frames frames (of two middles the later one).
 
     Short videos: the FIRST frame is repeated in front (released). The remainder at the end of the video is never seen.
     Source: VideoMAE Something-Something validation.
-
-    Args:
-        length: Frames in the video.
-        num_frames: Frames of a clip.
-        num_clips: Equal parts into which the video is cut (the original: 1).
-
-    Returns:
-        0-based indices, int64, shape (num_clips, num_frames).
-
-    Raises:
-        ValueError: If a number is not a positive integer.
     """
     _check_counts(length=length, num_frames=num_frames, num_clips=num_clips)
     return _in_each_part(lambda n: _segment_frames(n, num_frames, lambda segment: segment // 2), length, num_clips)
 
 
 def segment_draws(length: int, num_frames: int, num_clips: int = 1, *, generator: Generator) -> np.ndarray:
-    """Draws one frame of each of `num_frames` segments of length // num_frames frames.
+    """Draw one frame of each of `num_frames` segments of length // num_frames frames, in order.
 
     Short videos: the FIRST frame is repeated in front, without a draw (released). Source: VideoMAE Something-Something
     training.
-
-    Args:
-        length: Frames in the video.
-        num_frames: Frames of a clip.
-        num_clips: Independent draws over the whole video (the original: 1).
-        generator: Source of the draws, one per segment in order (the original: `numpy.random`).
-
-    Returns:
-        0-based indices, int64, shape (num_clips, num_frames).
-
-    Raises:
-        ValueError: If a number is not a positive integer, or the generator is of no known kind.
     """
     _check_counts(length=length, num_frames=num_frames, num_clips=num_clips)
     draw = partial(draw_integer, generator, 0)
@@ -408,7 +276,7 @@ def segment_draws(length: int, num_frames: int, num_clips: int = 1, *, generator
 
 
 def _clip_starts(length: int, span: int, num_clips: int, generator: Generator) -> np.ndarray:
-    """Starts of clips that span `span` frames, as MMAction2 draws them (VideoMAE pre-training: the same for one clip).
+    """Draw starts of clips that span `span` frames, as MMAction2 does (VideoMAE pre-training: the same for one clip).
 
     One start in each of `num_clips` stretches of possible starts; where there are too few, any starts, sorted; where
     the video is no longer than a clip or holds no more frames than clips, spread evenly without a draw.
@@ -425,23 +293,11 @@ def _clip_starts(length: int, span: int, num_clips: int, generator: Generator) -
 def stalling_stride(
     length: int, num_frames: int, num_clips: int = 1, *, sampling_rate: int = 4, generator: Generator
 ) -> np.ndarray:
-    """Draws a start, then steps by `sampling_rate`, standing still when a step would pass the last but one frame.
+    """Draw a start, then step by `sampling_rate` frames, standing still when a step would pass the last but one frame.
 
-    Short videos: frames 0, rate, 2 * rate, ... as far as that goes, then the last of these repeated; no draw. Source:
-    VideoMAE pre-training (rate 4 for videos, 2 for Something-Something frame files).
-
-    Args:
-        length: Frames in the video.
-        num_frames: Frames of a clip.
-        num_clips: Clips, whose starts are drawn from as many equal stretches (the original: 1).
-        sampling_rate: Distance of neighbouring frames, in frames.
-        generator: Source of the draws, one per clip (the original: `numpy.random`).
-
-    Returns:
-        0-based indices, int64, shape (num_clips, num_frames).
-
-    Raises:
-        ValueError: If a number is not a positive integer, or the generator is of no known kind.
+    Several clips: one start in each of as many equal stretches. Short videos: frames 0, rate, 2 * rate, ... as far as
+    that goes, then the last of these repeated; no draw. Source: VideoMAE pre-training (rate 4 for videos, 2 for
+    Something-Something frame files).
     """
     _check_counts(length=length, num_frames=num_frames, num_clips=num_clips, sampling_rate=sampling_rate)
     starts = _clip_starts(length, num_frames * sampling_rate, num_clips, generator)
@@ -455,26 +311,15 @@ def stalling_stride(
 
 
 def _segment_bounds(length: int, num_frames: int) -> np.ndarray:
-    """The num_frames + 1 rounded bounds (half to even) of equal segments between the first and the last frame."""
+    """Return the num_frames + 1 rounded bounds (half to even) of equal segments between the first and last frame."""
     return np.round((length - 1) / num_frames * np.arange(num_frames + 1)).astype(np.int64)
 
 
 def segment_fractions(length: int, num_frames: int, num_clips: int = 1) -> np.ndarray:
-    """Samples each of `num_frames` equal segments at (k + 1) / (num_clips + 1) of it, for clip k.
+    """Sample each of `num_frames` equal segments at (k + 1) / (num_clips + 1) of it, for clip k.
 
     Short videos: frames repeat, spread over the clip, and all clips are equal. Source: UniFormerV2 test and validation
     (the latter with one clip), Kinetics-like data sets and Something-Something.
-
-    Args:
-        length: Frames in the video.
-        num_frames: Frames of a clip.
-        num_clips: Clips, evenly shifted within the segments.
-
-    Returns:
-        0-based indices, int64, shape (num_clips, num_frames).
-
-    Raises:
-        ValueError: If a number is not a positive integer.
     """
     _check_counts(length=length, num_frames=num_frames, num_clips=num_clips)
     step = (length - 1) / num_frames / (num_clips + 1)
@@ -483,21 +328,10 @@ def segment_fractions(length: int, num_frames: int, num_clips: int = 1) -> np.nd
 
 
 def segment_draws_closed(length: int, num_frames: int, num_clips: int = 1, *, generator: Generator) -> np.ndarray:
-    """Draws one frame of each of `num_frames` equal segments, both bounds included.
+    """Draw one frame of each of `num_frames` equal segments, both bounds included, in order.
 
-    Short videos: frames repeat. Source: UniFormerV2 training, Kinetics-like data sets and Something-Something.
-
-    Args:
-        length: Frames in the video.
-        num_frames: Frames of a clip.
-        num_clips: Independent draws over the whole video (the original: 1).
-        generator: Source of the draws, one per segment in order (the original: Python's `random`).
-
-    Returns:
-        0-based indices, int64, shape (num_clips, num_frames).
-
-    Raises:
-        ValueError: If a number is not a positive integer, or the generator is of no known kind.
+    Short videos: frames repeat. Source: UniFormerV2 training, Kinetics-like data sets and Something-Something, drawn
+    from Python's `random`.
     """
     _check_counts(length=length, num_frames=num_frames, num_clips=num_clips)
     bounds = _segment_bounds(length, num_frames).tolist()
@@ -534,12 +368,12 @@ _PADDINGS = {
 
 
 def _window_seconds(start: float | None, end: float | None) -> tuple[int, float]:
-    """The released clean-up of a time window: whole seconds, none below 0, swapped if reversed, never empty."""
+    """Clean up a time window as released: whole seconds, none below 0, swapped if reversed, never empty."""
     if (start is None) != (end is None):
         raise ValueError(
             f"start, end: got {start!r}, {end!r}, expected both or none; give the whole window in seconds"
         )
-    if start is None:
+    if start is None or end is None:
         return 0, math.inf
     low, high = sorted((max(int(start), 0), max(int(end), 0)))
     return low, high + (low == high)
@@ -572,29 +406,16 @@ def one_per_second(
     sample_fps: int = 1,
     padding: str = "blank",
 ) -> np.ndarray:
-    """Samples every round(fps / sample_fps)-th frame of a time window, thinned out evenly to `num_frames`.
+    """Sample every round(fps / sample_fps)-th frame of a time window, thinned out evenly to `num_frames`.
+
+    The window goes from second `start`, truncated to an integer, to the first frame of second `end`; equal ones mean
+    one second more, reversed ones are swapped, None for both is the whole video. Several clips: equal parts of the
+    window.
 
     Short videos: `BLANK` after the last frame, since the released loader appends all-zero frames there and its model
-    DOES encode them; likewise everything is `BLANK` for a window after the end. Below half a frame per sample the
-    released stride is 0, an error; here it is 1. Source: retrieval, decord loader (MSR-VTT, LSMDC, DiDeMo, VATEX;
-    DiDeMo with start 0, end 31).
-
-    Args:
-        length: Frames in the video.
-        num_frames: Most frames of a clip.
-        num_clips: Equal parts into which the window is cut (the original: 1).
-        fps: Frames per second of the video.
-        start: First second of the window, truncated to an integer; None with `end` None is the whole video.
-        end: Last second, its first frame included. Equal to `start` means one second more; smaller means swapped.
-        sample_fps: Frames per second to sample.
-        padding: "blank" (released) or "last" (the last sampled frame is repeated).
-
-    Returns:
-        0-based indices or `BLANK`, int64, shape (num_clips, num_frames).
-
-    Raises:
-        ValueError: If a number is not positive, only one of start and end is given, the padding is unknown, or
-            padding="last" has no frame to repeat.
+    DOES encode them; likewise everything is `BLANK` for a window after the end. `padding="last"` repeats the last
+    sampled frame instead, and fails where there is none. Below half a frame per sample the released stride is 0, an
+    error; here it is 1. Source: retrieval, decord loader (MSR-VTT, LSMDC, DiDeMo, VATEX; DiDeMo with start 0, end 31).
     """
     _check_counts(length=length, num_frames=num_frames, num_clips=num_clips, sample_fps=sample_fps)
     _check_fps(fps)
@@ -614,27 +435,12 @@ def whole_seconds(
     position: str = "uniform",
     padding: str = "blank",
 ) -> np.ndarray:
-    """Samples the first frame of every second, a second being int(fps) frames, thinned out to `num_frames`.
+    """Sample the first frame of every second, a second being int(fps) frames, thinned out to `num_frames`.
 
-    Short videos: as `one_per_second`. Below one frame per second the original divides by zero; here every frame is
-    taken. Source: retrieval, OpenCV loader (MSVD; ActivityNet with start 0, end ceil(duration)).
-
-    Args:
-        length: Frames in the video.
-        num_frames: Most frames of a clip.
-        num_clips: Equal parts into which the window is cut (the original: 1).
-        fps: Frames per second of the video; truncated, so 29.97 counts as 29 (released).
-        start: First second of the window, truncated to an integer; None with `end` None is the whole video.
-        end: Last second, its first frame included. Equal to `start` means one second more; smaller means swapped.
-        position: What is kept of too many frames: "uniform", "head" or "tail" (slice_framepos 2, 0, 1).
-        padding: "blank" (released) or "last" (the last sampled frame is repeated).
-
-    Returns:
-        0-based indices or `BLANK`, int64, shape (num_clips, num_frames).
-
-    Raises:
-        ValueError: If a number is not positive, only one of start and end is given, position or padding is unknown,
-            or padding="last" has no frame to repeat.
+    `fps` is truncated, so 29.97 counts as 29 (released). `position` says what is kept of too many frames: "uniform",
+    "head" or "tail" (slice_framepos 2, 0, 1). Time window, clips, short videos and `padding`: as `one_per_second`.
+    Below one frame per second the original divides by zero; here every frame is taken. Source: retrieval, OpenCV
+    loader (MSVD; ActivityNet with start 0, end ceil(duration)).
     """
     _check_counts(length=length, num_frames=num_frames, num_clips=num_clips)
     _check_fps(fps)
@@ -652,22 +458,10 @@ def _looped(starts: np.ndarray, length: int, num_frames: int, frame_interval: in
 
 
 def looped_middles(length: int, num_frames: int, num_clips: int = 1, *, frame_interval: int = 2) -> np.ndarray:
-    """Samples the clips centred in `num_clips` equal stretches of possible starts.
+    """Sample the clips centered in `num_clips` equal stretches of possible starts, frames `frame_interval` apart.
 
     Short videos: clips start at frame 0 and the video is played again from its start ("loop"), so a clip need not
     ascend. Source: MMAction2 `SampleFrames` in test mode (open-set threshold and out-of-distribution scores).
-
-    Args:
-        length: Frames in the video.
-        num_frames: Frames of a clip.
-        num_clips: Clips.
-        frame_interval: Distance of neighbouring frames, in frames.
-
-    Returns:
-        0-based indices, int64, shape (num_clips, num_frames).
-
-    Raises:
-        ValueError: If a number is not a positive integer.
     """
     _check_counts(length=length, num_frames=num_frames, num_clips=num_clips, frame_interval=frame_interval)
     stretch = max(length - num_frames * frame_interval + 1, 0) / num_clips
@@ -678,24 +472,11 @@ def looped_middles(length: int, num_frames: int, num_clips: int = 1, *, frame_in
 def looped_draws(
     length: int, num_frames: int, num_clips: int = 1, *, frame_interval: int = 2, generator: Generator
 ) -> np.ndarray:
-    """Draws the start of one clip in each of `num_clips` equal stretches of possible starts.
+    """Draw the start of one clip in each of `num_clips` equal stretches of starts, frames `frame_interval` apart.
 
     Short videos: a clip longer than the video starts at frame 0 and the video loops. Where there are fewer possible
     starts than clips, the starts are drawn from all of them and sorted; in a video just as long as a clip, or with no
     more frames than clips, they are spread without a draw. Source: MMAction2 `SampleFrames` in training mode.
-
-    Args:
-        length: Frames in the video.
-        num_frames: Frames of a clip.
-        num_clips: Clips.
-        frame_interval: Distance of neighbouring frames, in frames.
-        generator: Source of the draws, one per clip (the original: `numpy.random`).
-
-    Returns:
-        0-based indices, int64, shape (num_clips, num_frames).
-
-    Raises:
-        ValueError: If a number is not a positive integer, or the generator is of no known kind.
     """
     _check_counts(length=length, num_frames=num_frames, num_clips=num_clips, frame_interval=frame_interval)
     starts = _clip_starts(length, num_frames * frame_interval, num_clips, generator)
@@ -715,25 +496,14 @@ def looped_dense(
     sample_range: int = 64,
     clips_per_start: int = 1,
 ) -> np.ndarray:
-    """Spreads windows of `sample_range` frames evenly over the video, from its start to its end, a clip in each.
+    """Spread windows of `sample_range` frames evenly over the video, from its start to its end, a clip in each.
+
+    `num_clips` counts the clips of all windows, of which each has `clips_per_start`, evenly shifted (`num_clips` of
+    the original; there 1). `sample_range` does not follow num_frames * frame_interval (released).
 
     Short videos (not longer than the range): every window starts at frame 0 and the video loops, so a clip need not
-    ascend. `num_clips=1` is the window at the START; `looped_middles` takes the centre. Source: MMAction2
+    ascend. `num_clips=1` is the window at the START; `looped_middles` takes the center. Source: MMAction2
     `DenseSampleFrames` in test mode (open-set test of the training config, 10 windows).
-
-    Args:
-        length: Frames in the video.
-        num_frames: Frames of a clip.
-        num_clips: Clips in all: windows times `clips_per_start`.
-        frame_interval: Distance of neighbouring frames, in frames.
-        sample_range: Frames of a window. The released number does not follow num_frames * frame_interval.
-        clips_per_start: Clips of a window, evenly shifted in it (`num_clips` of the original; there 1).
-
-    Returns:
-        0-based indices, int64, shape (num_clips, num_frames), window by window.
-
-    Raises:
-        ValueError: If a number is not a positive integer, or num_clips is no multiple of clips_per_start.
     """
     _check_counts(length=length, num_frames=num_frames, num_clips=num_clips, frame_interval=frame_interval)
     _check_counts(sample_range=sample_range, clips_per_start=clips_per_start)
@@ -756,24 +526,10 @@ def looped_dense_draw(
     sample_range: int = 64,
     generator: Generator,
 ) -> np.ndarray:
-    """Draws a window of `sample_range` frames, never the one that ends the video (released), and shifts clips in it.
+    """Draw a window of `sample_range` frames, never the one that ends the video (released), and shift the clips in it.
 
     Short videos (not longer than the range): the window starts at frame 0, without a draw, and the video loops.
     Source: MMAction2 `DenseSampleFrames` in training mode (open-set training).
-
-    Args:
-        length: Frames in the video.
-        num_frames: Frames of a clip.
-        num_clips: Clips, evenly shifted in the one window.
-        frame_interval: Distance of neighbouring frames, in frames.
-        sample_range: Frames of the window. The released number does not follow num_frames * frame_interval.
-        generator: Source of the one draw (the original: `numpy.random`).
-
-    Returns:
-        0-based indices, int64, shape (num_clips, num_frames).
-
-    Raises:
-        ValueError: If a number is not a positive integer, or the generator is of no known kind.
     """
     _check_counts(length=length, num_frames=num_frames, num_clips=num_clips, frame_interval=frame_interval)
     _check_counts(sample_range=sample_range)
@@ -816,8 +572,8 @@ class Views(NamedTuple):
     """The test views of one video, arranged for one decoding call.
 
     Attributes:
-        frames: Distinct frame indices to decode, ascending, shape (n,).
-        clips: Where each frame of each clip lies in `frames`, shape (num_clips, num_frames); `BLANK` stays `BLANK`.
+        frames: distinct frame indices to decode, ascending, shape (n,).
+        clips: position in `frames` of each frame of each clip, shape (num_clips, num_frames); `BLANK` stays `BLANK`.
         order: (clip, crop) of each view, shape (num_clips * num_crops, 2).
     """
 
@@ -827,20 +583,17 @@ class Views(NamedTuple):
 
 
 def views(indices: np.ndarray, num_crops: int = 1) -> Views:
-    """Lists the (clip, crop) views of a video in the released order: all crops of a clip, then the next clip.
+    """List the (clip, crop) views of a video in the released order: all crops of a clip, then the next clip.
 
     The order is that of VideoMAE's and UniFormerV2's test loaders. Every frame is named once, so that clips that
     overlap, and the crops of a clip, are decoded together: `decode(result.frames)[result.clips]`.
 
     Args:
-        indices: Frame indices from a sampler, shape (num_clips, num_frames).
-        num_crops: Spatial crops of each clip.
-
-    Returns:
-        The frames to decode, the clips as positions among them, and the order of the views.
+        indices: frame indices from a sampler, shape (num_clips, num_frames).
+        num_crops: spatial crops of each clip.
 
     Raises:
-        ValueError: If `indices` has another number of axes, or `num_crops` is not a positive integer.
+        ValueError: if `indices` has another number of axes, or `num_crops` is not a positive integer.
     """
     _check_counts(num_crops=num_crops)
     if indices.ndim != 2:
