@@ -1,6 +1,7 @@
-"""The page on conversion says what the package does."""
+"""The scripts in conversion/: each is the command, and the table of released files is generated."""
 
 import json
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -11,26 +12,33 @@ from parity import internvideo_mae, internvideo_mm, uniformerv2, viclip
 from parity.compare import load_config
 
 from internvideo_hf.checkpoints.convert import FAMILIES
-from internvideo_hf.checkpoints.released import published, released, rows_of_file
+from internvideo_hf.checkpoints.released import released, rows_of_file
 
 FOLDER = Path(__file__).parents[2] / "conversion"
 
 
-def table_row(row: dict) -> str:
-    file, alone = row["file"], len(rows_of_file(row["file"], row["family"])) == 1
-    if (row["address"] or "").startswith("https://huggingface.co/"):  # the other addresses no longer answer
-        file = f"[{file}]({row['address']})"
-    # The settings of a name that is one file's alone are found by it.
-    settings = f"`{json.dumps(row['config'])}`" if row["config"] and not alone else ""
-    remark = "; ".join(filter(None, [published(row), row["note"]]))
-    return f"| {' | '.join([row['name'], file, row['labels'] or '', settings, remark])} |"
+def test_the_page_is_what_the_script_generates():
+    script = runpy.run_path(str(FOLDER / "table.py"))
+    page = (FOLDER / "README.md").read_text()
+    assert script["generate"](page) == page, "run `python conversion/table.py --write`"
+    assert all(script["table_row"](row) in page for row in released())
 
 
-def test_the_table_of_released_files_equals_released_json():
-    lines = (FOLDER / "README.md").read_text().splitlines()
-    start = lines.index("| Model | File | Classes | Settings file | Remark |") + 2
-    rows = lines[start : lines.index("", start)]
-    assert rows == [table_row(row) for row in released()]
+def test_an_edited_table_is_replaced():
+    script = runpy.run_path(str(FOLDER / "table.py"))
+    page = (FOLDER / "README.md").read_text()
+    edited = re.sub(r"\| VideoMAE-B K400 \|.*\n", "| mine | mine.pth |  |  |  |\n", page)
+    assert edited != page and script["generate"](edited) == page
+
+
+def test_the_address_of_a_file_is_given_while_it_answers():
+    table_row = runpy.run_path(str(FOLDER / "table.py"))["table_row"]
+    row = {**rows_of_file("ViCLIP-L_InternVid-FLT-10M.pth", "viclip")[0], "note": "ours"}
+    assert table_row(row) == (
+        "| ViCLIP-L-14 InternVid-10M-FLT | [ViCLIP-L_InternVid-FLT-10M.pth]"
+        "(https://huggingface.co/OpenGVLab/ViCLIP) |  |  | ours |\n"
+    )
+    assert "http" not in table_row({**row, "address": "https://pjlab-gvm-data.oss-cn-shanghai.aliyuncs.com/a.pth"})
 
 
 def run_script(monkeypatch: pytest.MonkeyPatch, family: str, *arguments: object) -> int:
@@ -50,7 +58,7 @@ CASES = {
 
 
 def test_every_family_has_a_script():
-    assert {path.name for path in FOLDER.glob("*.py")} == {f"convert_{family}_to_hf.py" for family in CASES}
+    assert {path.name for path in FOLDER.glob("convert_*.py")} == {f"convert_{family}_to_hf.py" for family in CASES}
     assert set(CASES) == set(FAMILIES)
 
 

@@ -1,0 +1,41 @@
+"""Generate the table of released files in README.md from `released.json`.
+
+python conversion/table.py --write
+
+Without `--write` it prints the page. A test fails if the page differs from what this script generates.
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from internvideo_hf.checkpoints.released import published, released, rows_of_file
+
+PAGE = Path(__file__).with_name("README.md")
+HEADER = "| Model | File | Classes | Settings file | Remark |\n| --- | --- | --- | --- | --- |\n"
+
+
+def table_row(row: dict[str, Any]) -> str:
+    """Return one line of the table, with the address only if it still answers."""
+    file, has_unique_name = row["file"], len(rows_of_file(row["file"], row["family"])) == 1
+    if (row["address"] or "").startswith("https://huggingface.co/"):
+        file = f"[{file}]({row['address']})"
+    settings = f"`{json.dumps(row['config'])}`" if row["config"] and not has_unique_name else ""
+    remark = "; ".join(filter(None, [published(row), row["note"]]))
+    return f"| {' | '.join([row['name'], file, row['labels'] or '', settings, remark])} |\n"
+
+
+def generate(page: str) -> str:
+    """Return the page with the rows of its table replaced."""
+    rows = "".join(map(table_row, released()))
+    return re.sub(rf"{re.escape(HEADER)}(\|.*\n)*", lambda _: HEADER + rows, page)
+
+
+if __name__ == "__main__":
+    text = generate(PAGE.read_text(encoding="utf-8"))
+    if "--write" in sys.argv:
+        PAGE.write_text(text, encoding="utf-8")
+    else:
+        print(text, end="")
