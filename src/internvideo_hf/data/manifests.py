@@ -1,12 +1,12 @@
 """Lists of videos, in every layout that the released recipes use, as rows with the same columns.
 
-A row is a dict of `COLUMNS`: what is not known is None. `read_manifest` yields rows with nothing but the standard
-library (parquet apart); `load_manifest` makes a `datasets.Dataset` of them. Reading is strict: the first row that is
-not as it should be stops it, with the file and the line.
+A row is a dict of `COLUMNS`; unknown values are None. `read_manifest` yields rows with the standard library only
+(parquet apart); `load_manifest` makes a `datasets.Dataset` of them. Reading is strict: the first invalid row stops it,
+with the file and the line.
 
-The FORMAT of a file is told by its content, and its name must agree: text (a row a line), json (a list of objects, or
-a published document: MSR-VTT's, or one that has something for each id), jsonl, parquet, pickle (MSVD's captions;
-nothing but lists, dicts and texts is unpickled). The LAYOUT says what its rows mean; `LAYOUTS` lists them.
+The FORMAT of a file is detected from its content, and its name must agree: text (a row a line), json (a list of
+objects, or a published document: MSR-VTT's, or one that has something for each id), jsonl, parquet, pickle (MSVD's
+captions; only lists, dicts and texts are unpickled). The LAYOUT says what its rows mean; `LAYOUTS` lists them.
 """
 
 import csv
@@ -37,7 +37,7 @@ COLUMNS = {
     "num_frames": "int64",
 }
 """Column -> its type. video: path or address of a video file, or path of a folder of frame files. label: class, from
-0. start, end: seconds of the video that the row means; both or none. num_frames: what the list says of a folder."""
+0. start, end: segment of the video in seconds; both or none. num_frames: of a folder, by the list."""
 
 _CHUNK = 20_000  # rows that are Python objects at a time, on their way into Arrow's memory
 
@@ -46,10 +46,10 @@ class ManifestError(ValueError):
     """A list of videos is not as it should be.
 
     Args:
-        file: The list.
-        place: Such as "line 3", or None for the whole file.
-        cause: What is wrong, as a clause without a full stop.
-        advice: What can be done about it, as a full sentence.
+        file: the list.
+        place: such as "line 3"; None for the whole file.
+        cause: what is wrong, as a clause without a full stop.
+        advice: what to do about it, as a full sentence.
     """
 
     def __init__(self, file: str, place: str | None = None, cause: str | None = None, advice: str | None = None):
@@ -58,7 +58,7 @@ class ManifestError(ValueError):
         where = file if place is None else f"{file}, {place}"
         super().__init__(file if cause is None else f"{where}: {cause}. {advice}")
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type, tuple[str | None, ...]]:
         return type(self), (self.file, self.place, self.cause, self.advice)
 
 
@@ -183,7 +183,7 @@ def _json_records(path: Path) -> Iterator[tuple[str, Record]]:
 
 
 def _document(path: Path, document: Mapping[str, Any]) -> list[Record]:
-    """MSR-VTT: sentences that name their video, and videos that name their split. Others: something for each id."""
+    """Read MSR-VTT's sentences, which name their video, and videos, which name their split; or something by id."""
     if isinstance(document.get("sentences"), list):
         splits = {video.get("video_id"): video.get("split") for video in document.get("videos", [])}
         # Not "start time" and "end time" of its videos: those are places in the source that the files were cut from.
@@ -268,13 +268,13 @@ _FORMATS: dict[str, Callable[[Path], Iterator[tuple[str, Record]]]] = {
 
 
 def read_records(path: str | Path) -> Iterator[tuple[str, Record]]:
-    """Reads a list of whatever format, record by record, as it has them; a line of text has "line" and "delimiter".
+    """Read a list of any format record by record, unchanged; a line of text has "line" and "delimiter".
 
     Yields:
         The place of a record, such as "line 3", for messages; and the record.
 
     Raises:
-        ManifestError: If the list cannot be read.
+        ManifestError: if the list cannot be read.
     """
     return _FORMATS[_format_of(Path(path))](Path(path))
 
@@ -309,9 +309,9 @@ def _pretraining_line(record: Record) -> Iterator[Record]:
     numbers = [_whole_number(value, "line's second and third field") for value in (first, total)]
     if None in numbers:
         raise _BadRow(f"{first!r} and {total!r} are not both whole numbers", "Expected `path start total label`.")
-    if numbers[1] < 0:
+    if int(total) < 0:
         yield {"video": video, "label": label}
-    elif numbers[0] in (0, 1):
+    elif int(first) in (0, 1):
         yield {"video": video, "num_frames": total, "label": label}
     else:
         raise _BadRow(
@@ -408,14 +408,14 @@ class Layout:
     """What the rows of a list mean.
 
     Args:
-        rows: A record -> rows whose values are not checked yet. `video` is the record where a name is made of it.
-        needs: Names that a record of this layout has; none for lines without a header.
-        file_name: How a video's file is called, with the record's names in braces; None where the list has paths.
-        may_repeat: Whether the published list holds a row several times.
-        id: Which of the names is the video's id, for lists of captions. A file of that name, and any ending, is looked
+        rows: a record -> rows whose values are not checked yet. `video` is the record where a name is made of it.
+        needs: names that a record of this layout has; none for lines without a header.
+        file_name: how a video's file is called, with the record's names in braces; None where the list has paths.
+        may_repeat: whether the published list holds a row several times.
+        id: which of the names is the video's id, for lists of captions. A file of that name, and any ending, is looked
             for in the data root and all folders below.
-        other_name: How the file may be called besides.
-        joined: Whether all captions of a video are one text.
+        other_name: how the file may be called besides.
+        joined: whether all captions of a video are one text.
     """
 
     rows: Callable[[Record], Iterator[Record]]
@@ -480,7 +480,7 @@ def _layout_of(record: Record) -> Layout:
             return LAYOUTS["lsmdc"]
         if delimiter == " ":
             # How many numbers end the line; spaces within the path are no separators.
-            extra = len(re.search(r"(?:\s-?\d+){0,3}$", line).group().split())
+            extra = len(re.findall(r"(?:\s-?\d+){0,3}$", line)[0].split())
         else:
             extra = len(next(csv.reader([line], delimiter=delimiter))) - 1
         if extra < len(_LINE_LAYOUTS):
@@ -503,7 +503,7 @@ def _is_missing(value: Any) -> bool:
 
 
 def _whole_number(value: Any, column: str) -> int | None:
-    """An integer, from text too, and from what pandas makes of integers beside missing ones; None for other text."""
+    """Read an integer, from text too, and from the floats of pandas beside missing ones; None for other text."""
     if isinstance(value, str):
         return int(value) if re.fullmatch(r"\s*[+-]?\d+\s*", value) else None
     if isinstance(value, bool) or not isinstance(value, int | float) or value % 1:
@@ -533,7 +533,7 @@ def _label(value: Any, labels: Sequence[str] | None, numbers: Mapping[str, int])
 
 
 def _seconds(value: Any, column: str) -> float | None:
-    """Seconds, or text such as "00:01:02.500"."""
+    """Read seconds, or text such as "00:01:02.500"."""
     if _is_missing(value):
         return None
     try:
@@ -570,28 +570,58 @@ def _address(video: Any, data_root: Path, check_files: bool) -> str:
 
 
 @dataclass(frozen=True)
+class ManifestOptions:
+    """What a list of videos means and which of its rows are kept.
+
+    Args:
+        layout: a name in `LAYOUTS`; detected from the first row where None.
+        labels: class names in label order, which turn text into labels and bound numbers. None: numbers from 0.
+        file_name: how a video's file is called, where the list has ids: names of its columns in braces, such as
+            "{YoutubeID}_{Start_timestamp}.mp4". A name with the start in it means a clip that is cut already, so that
+            `start` and `end` are left empty.
+        split: rows to keep, where the list names a split (MSR-VTT: "train", "validate", "test").
+        keep: predicate on the record as the list has it, e.g. on a score of InternVid; records it refuses are dropped.
+        only: a list of the ids of the videos to keep, such as MSRVTT_train.9k.csv or test_list.txt, for layouts whose
+            videos have ids (`read_ids` says what it may look like). Every id must have a row.
+        ignore: columns to leave out.
+        check_files: whether a path where nothing is, is an error. Addresses are not asked.
+        check_labels: whether labels are read. False leaves them empty, where only the files matter.
+        allow_duplicates: whether a row may come twice. The published lists of captions have such rows anyway.
+    """
+
+    layout: str | None = None
+    labels: Sequence[str] | None = None
+    file_name: str | None = None
+    split: str | None = None
+    keep: Callable[[Record], bool] | None = None
+    only: str | Path | None = None
+    ignore: Sequence[str] = ()
+    check_files: bool = True
+    check_labels: bool = True
+    allow_duplicates: bool = False
+
+
 class _Checks:
     """Turns what a layout gives into a row with `COLUMNS`."""
 
-    data_root: Path
-    labels: Sequence[str] | None
-    numbers: Mapping[str, int]
-    file_name: str | None
-    check_files: bool
-    check_labels: bool
-    tree: VideoTree | None = None
-    other_name: str | None = None
+    def __init__(self, layout: Layout, data_root: Path, options: ManifestOptions):
+        self.layout, self.data_root, self.options = layout, data_root, options
+        self.numbers = {name: number for number, name in enumerate(options.labels or ())}
+        self.file_name = options.file_name or layout.file_name or ""
+        # Whoever says how files are called has said where they are.
+        searches = layout.id is not None and options.file_name is None
+        self.tree = VideoTree(data_root) if searches else None
 
     def row(self, given: Record) -> dict[str, Any]:
         video, start, end = given["video"], given.get("start"), given.get("end")
         if isinstance(video, Mapping):
             record, video = video, _file_named(video, self.file_name)
             if self.tree is not None and not os.path.exists(self.data_root / video):
-                video = self._found(record, video)
+                video = self._find(self.tree, record, video)
             if "{Start_timestamp" in self.file_name and "Start_timestamp" in record:
                 start = end = None  # such a file is the clip itself
         start, end = _seconds(start, "start"), _seconds(end, "end")
-        if (start is None) != (end is None) or (start is not None and end <= start):
+        if (start is None) != (end is None) or (start is not None and end is not None and end <= start):
             raise _BadRow(f"the clip goes from {start} to {end} seconds", "Give a start and a later end, or neither.")
         caption, num_frames = given.get("caption"), given.get("num_frames")
         if not _is_missing(caption) and not isinstance(caption, str):
@@ -600,19 +630,23 @@ class _Checks:
         if not _is_missing(num_frames) and (count is None or count < 1):
             raise _BadRow(f"num_frames is {num_frames!r}, expected at least 1", "Mend it.")
         return {
-            "video": _address(video, self.data_root, self.check_files),
-            "label": _label(given.get("label"), self.labels, self.numbers) if self.check_labels else None,
+            "video": _address(video, self.data_root, self.options.check_files),
+            "label": self._label(given.get("label")),
             "caption": None if _is_missing(caption) else caption,
             "start": start,
             "end": end,
             "num_frames": count,
         }
 
-    def _found(self, record: Record, name: str) -> str:
-        """The file of a video below the data root; its plain name where there is none."""
-        names = [name] if self.other_name is None else [name, _file_named(record, self.other_name)]
+    def _label(self, value: Any) -> int | None:
+        return _label(value, self.options.labels, self.numbers) if self.options.check_labels else None
+
+    def _find(self, tree: VideoTree, record: Record, name: str) -> str:
+        """Find the file of a video below the data root; its plain name where there is none."""
+        other = self.layout.other_name
+        names = [name] if other is None else [name, _file_named(record, other)]
         try:
-            return self.tree.find(names) or name
+            return tree.find(names) or name
         except LookupError as error:
             raise _BadRow(str(error), "Give a data_root that holds one of them.") from None
 
@@ -620,98 +654,96 @@ class _Checks:
 # ---- whole lists ----------------------------------------------------------------------------------------------------
 
 
-def read_manifest(
-    path: str | Path,
-    data_root: str | Path | None = None,
-    *,
-    layout: str | None = None,
-    labels: Sequence[str] | None = None,
-    file_name: str | None = None,
-    split: str | None = None,
-    keep: Callable[[Record], bool] | None = None,
-    only: str | Path | None = None,
-    ignore: Sequence[str] = (),
-    check_files: bool = True,
-    check_labels: bool = True,
-    allow_duplicates: bool = False,
-) -> Iterator[dict[str, Any]]:
-    """Reads a list of videos row by row.
+def read_manifest(path: str | Path, data_root: str | Path | None = None, **options: Any) -> Iterator[dict[str, Any]]:
+    """Read a list of videos row by row.
 
     Args:
-        path: The list; see the module for what it may be.
-        data_root: Folder that its relative paths begin in; the list's own folder where None.
-        layout: Name in `LAYOUTS`; found out from the first row where None.
-        labels: Class names in label order, which turn text into labels and bound numbers. None: numbers from 0.
-        file_name: How a video's file is called, where the list has ids: names of its columns in braces, such as
-            "{YoutubeID}_{Start_timestamp}.mp4". A name with the start in it means a clip that is cut already, so that
-            `start` and `end` are left empty.
-        split: Rows to keep, where the list names a split (MSR-VTT: "train", "validate", "test").
-        keep: Told the record as the list has it, says whether to keep it, e.g. by a score of InternVid.
-        only: A list of the ids of the videos to keep, such as MSRVTT_train.9k.csv or test_list.txt, for layouts whose
-            videos have ids (`read_ids` says what it may look like). Every id must have a row.
-        ignore: Columns to leave out.
-        check_files: Whether a path where nothing is, is an error. Addresses are not asked.
-        check_labels: Whether labels are looked at. False leaves them empty, where only the files matter.
-        allow_duplicates: Whether a row may come twice. The published lists of captions have such rows anyway.
+        path: the list; see the module for what it may be.
+        data_root: folder that its relative paths begin in; the list's own folder where None.
+        **options: fields of `ManifestOptions`.
 
     Yields:
         Dicts of `COLUMNS`.
 
     Raises:
-        ManifestError: If the list cannot be read, holds an empty line, an unknown or missing column, a label, time or
+        ManifestError: if the list cannot be read, holds an empty line, an unknown or missing column, a label, time or
             path that is none, a row twice, or no row at all; if a video of `only` has no row.
-        ValueError: If the layout is unknown.
+        ValueError: if the layout is unknown.
     """
-    path = Path(path).expanduser()
-    if data_root is not None and not Path(data_root).expanduser().is_dir():
-        raise ManifestError(str(path), None, f"its data_root {data_root} is no folder", "Check the path.")
-    known = None if layout is None else lookup(LAYOUTS, layout, "layout")
+    return _read(Path(path).expanduser(), data_root, ManifestOptions(**options))
+
+
+def _read(path: Path, data_root: str | Path | None, options: ManifestOptions) -> Iterator[dict[str, Any]]:
     root = path.parent if data_root is None else Path(data_root).expanduser()
-    wanted = None if only is None else _wanted(path, only)
+    if data_root is not None and not root.is_dir():
+        raise ManifestError(str(path), None, f"its data_root {data_root} is no folder", "Check the path.")
+    layout = None if options.layout is None else lookup(LAYOUTS, options.layout, "layout")
+    selection, checks, count = _Selection(path, options), None, 0
     seen: dict[int, str] = {}
     joined: dict[str, tuple[str, dict[str, Any]]] = {}
-    splits, checks, count, found = set(), None, 0, set()
     for place, record in read_records(path):
-        record = {name: value for name, value in record.items() if name not in ignore}
+        record = {name: value for name, value in record.items() if name not in options.ignore}
         try:
-            known = known or _layout_of(record)
-            checks = checks or _checks_of(known, root, labels, file_name, check_files, check_labels)
-            if missing := known.needs - set(record):
-                raise _BadRow(f"there is no {', '.join(sorted(missing))}", "Every row needs it.")
-            if split is not None:
-                if "split" not in record:
-                    raise _BadRow("no split is named", "Leave out split, or use keep.")
-                splits.add(str(record["split"]))
-            if (split is not None and record["split"] != split) or (keep is not None and not keep(record)):
-                continue
-            for given in known.rows(record):
-                if wanted is not None:
-                    if (name := _id_of(given, known)) not in wanted:
-                        continue
-                    found.add(name)
-                if known.joined:
-                    _join(given, place, joined, known)
+            checks = checks or _Checks(layout or _layout_of(record), root, options)
+            for given in selection.rows(record, checks.layout):
+                if checks.layout.joined:
+                    _join(given, place, joined, checks.layout)
                     continue
                 row = checks.row(given)
-                if not (allow_duplicates or known.may_repeat):
+                if not (options.allow_duplicates or checks.layout.may_repeat):
                     _check_new(row, place, seen)
                 count += 1
                 yield row
         except _BadRow as bad:
             raise ManifestError(str(path), place, *bad.args) from None
     for place, given in joined.values():
+        assert checks is not None  # made with the first record
         try:
             row = checks.row(given)
         except _BadRow as bad:
             raise ManifestError(str(path), place, *bad.args) from None
         count += 1
         yield row
-    if wanted is not None and (lost := [name for name in wanted if name not in found]):
-        cause = f"{len(lost)} of the {len(wanted)} videos of {only} have no row, the first is {lost[0]}"
-        raise ManifestError(str(path), None, cause, "Check that the two files belong together.")
-    if not count:
-        named = f"; splits are {', '.join(sorted(splits))}" if splits else ""
-        raise ManifestError(str(path), None, f"no row is left{named}", "Check split and keep.")
+    selection.check_complete(count)
+
+
+class _Selection:
+    """Which rows of a list are kept, and what of the choice was met."""
+
+    def __init__(self, path: Path, options: ManifestOptions):
+        self.path, self.options = path, options
+        self.wanted = None if options.only is None else _wanted(path, options.only)
+        self.found: set[str] = set()
+        self.splits: set[str] = set()
+
+    def rows(self, record: Record, layout: Layout) -> Iterator[Record]:
+        """Yield what a record says of the videos that are kept."""
+        if missing := layout.needs - set(record):
+            raise _BadRow(f"there is no {', '.join(sorted(missing))}", "Every row needs it.")
+        split, keep = self.options.split, self.options.keep
+        if split is not None:
+            if "split" not in record:
+                raise _BadRow("no split is named", "Leave out split, or use keep.")
+            self.splits.add(str(record["split"]))
+        if (split is not None and record["split"] != split) or (keep is not None and not keep(record)):
+            return
+        for given in layout.rows(record):
+            if self.wanted is not None:
+                if (name := _id_of(given, layout)) not in self.wanted:
+                    continue
+                self.found.add(name)
+            yield given
+
+    def check_complete(self, count: int) -> None:
+        """Refuse a list that lacks a video of the choice, or all."""
+        if self.wanted is not None and (lost := [name for name in self.wanted if name not in self.found]):
+            cause = f"{len(lost)} of the {len(self.wanted)} videos of {self.options.only} have no row, the first is"
+            raise ManifestError(
+                str(self.path), None, f"{cause} {lost[0]}", "Check that the two files belong together."
+            )
+        if not count:
+            named = f"; splits are {', '.join(sorted(self.splits))}" if self.splits else ""
+            raise ManifestError(str(self.path), None, f"no row is left{named}", "Check split and keep.")
 
 
 def _wanted(path: Path, only: str | Path) -> dict[str, None]:
@@ -728,26 +760,11 @@ def _id_of(given: Record, layout: Layout) -> str:
 
 
 def _join(given: Record, place: str, joined: dict[str, tuple[str, dict[str, Any]]], layout: Layout) -> None:
-    """Put a caption behind those that its video has already."""
+    """Append a caption to those of its video."""
     if not isinstance(given["caption"], str):
         raise _BadRow(f"the caption is {given['caption']!r}, expected text", "Mend it.")
     _, row = joined.setdefault(_id_of(given, layout), (place, {**given, "caption": ""}))
     row["caption"] = f"{row['caption']} {given['caption'].strip()}".strip()
-
-
-def _checks_of(
-    layout: Layout,
-    root: Path,
-    labels: Sequence[str] | None,
-    file_name: str | None,
-    check_files: bool,
-    check_labels: bool,
-) -> _Checks:
-    numbers = {name: number for number, name in enumerate(labels or ())}
-    plain = (root, labels, numbers, file_name or layout.file_name, check_files, check_labels)
-    # Whoever says how files are called has said where they are.
-    searches = layout.id is not None and file_name is None
-    return _Checks(*plain, VideoTree(root), layout.other_name) if searches else _Checks(*plain)
 
 
 def _check_new(row: Record, place: str, seen: dict[int, str]) -> None:
@@ -758,59 +775,38 @@ def _check_new(row: Record, place: str, seen: dict[int, str]) -> None:
 
 
 def load_manifest(
-    path: str | Path,
-    data_root: str | Path | None = None,
-    *,
-    layout: str | None = None,
-    labels: Sequence[str] | None = None,
-    file_name: str | None = None,
-    split: str | None = None,
-    keep: Callable[[Record], bool] | None = None,
-    only: str | Path | None = None,
-    ignore: Sequence[str] = (),
-    check_files: bool = True,
-    allow_duplicates: bool = False,
-    streaming: bool = False,
+    path: str | Path, data_root: str | Path | None = None, *, streaming: bool = False, **options: Any
 ) -> "datasets.Dataset | datasets.IterableDataset":
-    """Makes a `datasets.Dataset` of a list of videos; the arguments, but for the last, are those of `read_manifest`.
+    """Make a `datasets.Dataset` of a list of videos.
 
     Args:
-        streaming: Give a `datasets.IterableDataset` that reads the list while it is gone through, for lists that do
-            not fit memory; errors then come where they are met, and repeated rows are not looked for.
+        path: as of `read_manifest`.
+        data_root: as of `read_manifest`.
+        streaming: make a `datasets.IterableDataset` that reads the list as it is iterated over, for lists that do not
+            fit memory; errors then come where they are met, and repeated rows are not looked for.
+        **options: fields of `ManifestOptions`.
 
     Raises:
-        ManifestError: As `read_manifest`.
-        ImportError: If `datasets` is not installed.
+        ManifestError: as `read_manifest`.
+        ImportError: if `datasets` is not installed.
     """
     datasets = _require_datasets()
     import pyarrow
 
-    options = {
-        "path": path,
-        "data_root": data_root,
-        "layout": layout,
-        "labels": labels,
-        "file_name": file_name,
-        "split": split,
-        "keep": keep,
-        "only": only,
-        "ignore": ignore,
-        "check_files": check_files,
-        "allow_duplicates": allow_duplicates or streaming,
-    }
     features = datasets.Features({name: datasets.Value(kind) for name, kind in COLUMNS.items()})
     if streaming:
-        return datasets.IterableDataset.from_generator(_generate, features=features, gen_kwargs={"options": options})
+        arguments = {"path": path, "data_root": data_root, "options": options | {"allow_duplicates": True}}
+        return datasets.IterableDataset.from_generator(_generate, features=features, gen_kwargs=arguments)
     # Chunk by chunk, because Python's objects take several times the room of Arrow's. Not `Dataset.from_generator`,
     # which would find the rows of an earlier state of the list in its cache.
-    rows, tables = read_manifest(**options), []
+    rows, tables = read_manifest(path, data_root, **options), []
     while chunk := list(islice(rows, _CHUNK)):
         tables.append(pyarrow.Table.from_pylist(chunk, schema=features.arrow_schema))
     return datasets.Dataset(datasets.table.InMemoryTable(pyarrow.concat_tables(tables)))
 
 
-def _generate(options: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield from read_manifest(**options)
+def _generate(path: str | Path, data_root: str | Path | None, options: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield from read_manifest(path, data_root, **options)
 
 
 def _require_datasets() -> Any:
