@@ -1,15 +1,15 @@
-"""Named groups of a model's tensors, from the input to the head: what is frozen, decayed and loaded together."""
+"""Named layer groups for freezing, layer-wise learning rates and partial loading."""
 
 import re
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
-from torch import nn
+from transformers.modeling_utils import PreTrainedModel
 
 
-class LayerGroups:
-    """What a model gains by naming its groups; goes before `PreTrainedModel` among the bases.
+class LayerGroups(PreTrainedModel):
+    """A model whose tensors have named groups.
 
     Attributes:
         layer_group_rules: pattern of the beginning of a tensor's name, without `base_model_prefix` -> name of its
@@ -24,19 +24,19 @@ class LayerGroups:
 
     def post_init(self) -> None:
         """Finish the model; see transformers' `PreTrainedModel.post_init`."""
-        super().post_init()
+        super().post_init()  # type: ignore[no-untyped-call]
         # Accelerate's FSDP2 refuses to shard by a layer that is not there, and CLIP's text tower also names those of a
         # vision tower, while sizes of ours leave out a kind of block. It also shards the input embedding by itself, so
         # that no other unit may hold it.
         embedding = self.get_input_embeddings()
-        self._no_split_modules &= {
+        self._no_split_modules = set(self._no_split_modules or ()) & {
             type(module).__name__
             for module in self.modules()
             if module is embedding or all(part is not embedding for part in module.modules())
         }
 
     def layer_groups(self) -> dict[str, list[str]]:
-        """The groups in order from the input to the output, with the names of their parameters and buffers.
+        """Return the groups in order from the input to the output, with the names of their parameters and buffers.
 
         Every tensor of `state_dict()` is in exactly one group.
         """
@@ -51,7 +51,7 @@ class LayerGroups:
 
         Args:
             groups: names in `layer_groups()`, or their beginnings ("layers" for all `layers.*`); the embedding and
-                all layers of the trunk by default. What was frozen before stays so.
+                all layers of the backbone by default. What was frozen before stays so.
 
         Raises:
             ValueError: if there is no such group, naming those that there are.
@@ -62,13 +62,18 @@ class LayerGroups:
                 parameter.requires_grad_(False)
         self.train(self.training)
 
-    def train(self, mode: bool = True) -> nn.Module:
-        """Switch to training or evaluation; frozen groups stay in evaluation."""
+    def train(self, mode: bool = True) -> Self:
+        """Switch to training or evaluation; frozen groups stay in evaluation until their parameters are trained again.
+
+        Args:
+            mode: True for training.
+        """
         super().train(mode)
-        if self._frozen_tensors:
+        frozen = self._frozen_tensors - {name for name, tensor in self.named_parameters() if tensor.requires_grad}
+        if frozen:
             for prefix, module in self.named_modules():
                 names = {f"{prefix}.{name}".removeprefix(".") for name in module.state_dict()}
-                if names and names <= self._frozen_tensors:
+                if names and names <= frozen:
                     module.eval()
         return self
 
@@ -111,7 +116,7 @@ class LayerGroups:
         return [tensor for found in chosen.values() for group in found for tensor in groups[group]]
 
     def _place(self, name: str) -> tuple[int, int, str]:
-        """Number of the rule, number of the layer, and name of the group of a tensor."""
+        """Return the number of a tensor's rule, the number of its layer and the name of its group."""
         for number, (rule, group) in enumerate(self.layer_group_rules.items()):
             if match := re.match(rf"(?:{rule})(?:\.|$)", self._without_prefix(name)):
                 layer = next((text for text in match.groups() if text), "0")
@@ -122,6 +127,6 @@ class LayerGroups:
         return name.removeprefix(f"{self.base_model_prefix}.")
 
     def _names_in(self, source: "LayerGroups", name: str) -> tuple[str, ...]:
-        """What one of our tensors may be called in another model: with or without what stands before an encoder."""
+        """Return what one of our tensors may be called in another model, with or without an encoder's prefix."""
         bare = (self._without_prefix(name), source._without_prefix(name))
         return (name, *bare, *(f"{model.base_model_prefix}.{one}" for model in (self, source) for one in bare))

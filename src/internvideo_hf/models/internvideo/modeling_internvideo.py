@@ -29,7 +29,8 @@ from transformers.utils import SAFE_WEIGHTS_NAME, ModelOutput, TransformersKwarg
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from internvideo_hf.models.common.layer_groups import LayerGroups
+from internvideo_hf.models.common.base import VideoPreTrainedModel, init_weight_with
+from internvideo_hf.models.common.classification import classification_loss
 from internvideo_hf.models.common.layers import MLP, Attention
 from internvideo_hf.models.common.loading import load_strict
 from internvideo_hf.models.internvideo.configuration_internvideo import InternVideoConfig
@@ -98,8 +99,7 @@ class InternVideoGatedLayer(nn.Module):
         self.mlp_gate = nn.Parameter(torch.empty(gates))
         self.dropout = nn.Dropout(config.exchange_dropout)
         # The last layers too: with a gate that is 0, zeros there would leave no gradient to either.
-        for layer in (*self.cross_attn.children(), self.mlp.fc1, self.mlp.fc2):
-            layer.draw_weight = init.xavier_uniform_
+        init_weight_with(init.xavier_uniform_, *self.cross_attn.children(), self.mlp.fc1, self.mlp.fc2)
 
     def forward(self, tokens: torch.Tensor, context: torch.Tensor, **kwargs) -> torch.Tensor:
         """
@@ -144,18 +144,10 @@ def num_heads(width: int, head_size: int) -> int:
     return next(heads for heads in range(-(-width // head_size), width + 1) if width % heads == 0)
 
 
-class InternVideoPreTrainedModel(LayerGroups, PreTrainedModel):
+class InternVideoPreTrainedModel(VideoPreTrainedModel):
     config: InternVideoConfig
     base_model_prefix = "internvideo"
-    main_input_name = "pixel_values_videos"
-    input_modalities = ("video",)
-    supports_gradient_checkpointing = True
     _no_split_modules = ["InternVideoExchange"]
-    _supports_sdpa = True
-    _supports_flash_attn = True
-    _supports_flex_attn = True
-    _supports_attention_backend = True
-    _can_compile_fullgraph = True
     layer_group_rules = {
         r"internvideo_mae\.(?:embeddings|positions)": "internvideo_mae.embeddings",
         r"internvideo_mae\.layers\.(\d+)": "internvideo_mae.layers.{}",
@@ -192,8 +184,6 @@ class InternVideoPreTrainedModel(LayerGroups, PreTrainedModel):
             init.zeros_(module.mlp_gate)
         elif isinstance(module, InternVideoClassifier):
             init.zeros_(module.fusion)
-        elif hasattr(module, "draw_weight"):
-            module.draw_weight(module.weight)
 
     @classmethod
     def from_pretrained(
@@ -455,11 +445,8 @@ class InternVideoForVideoClassification(InternVideoPreTrainedModel):
             pixel_values_videos, uniformerv2_pixel_values_videos, trunk_outputs, return_dict=True, **kwargs
         )
         logits, masked, multimodal = self.classifier(outputs.pooler_output)
-        loss = None
-        if labels is not None:
-            loss = nn.functional.cross_entropy(logits.float(), labels)  # class numbers and soft targets alike
         return InternVideoOutput(
-            loss=loss,
+            loss=classification_loss(logits, labels),
             logits=logits,
             internvideo_mae_logits=masked,
             uniformerv2_logits=multimodal,

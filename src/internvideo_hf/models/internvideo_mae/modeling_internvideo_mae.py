@@ -14,14 +14,14 @@ from einops import rearrange
 from torch import nn
 from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.modeling_outputs import BaseModelOutputWithPooling, ImageClassifierOutput
-from transformers.modeling_utils import PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from internvideo_hf.models.common.layer_groups import LayerGroups
+from internvideo_hf.models.common.base import VideoPreTrainedModel, torch_default_
+from internvideo_hf.models.common.classification import VideoClassifier
 from internvideo_hf.models.common.layers import (
     MLP,
     Attention,
@@ -142,18 +142,10 @@ class InternVideoMAELayer(GradientCheckpointingLayer):
         return hidden_states + self.drop_path(self.layer_scale2(self.mlp(self.layer_norm2(hidden_states))))
 
 
-class InternVideoMAEPreTrainedModel(LayerGroups, PreTrainedModel):
+class InternVideoMAEPreTrainedModel(VideoPreTrainedModel):
     config: InternVideoMAEConfig
     base_model_prefix = "internvideo_mae"
-    main_input_name = "pixel_values_videos"
-    input_modalities = ("video",)
-    supports_gradient_checkpointing = True
     _no_split_modules = ["InternVideoMAELayer"]
-    _supports_sdpa = True
-    _supports_flash_attn = True
-    _supports_flex_attn = True
-    _supports_attention_backend = True
-    _can_compile_fullgraph = True
     layer_group_rules = {
         r"embeddings|positions": "embeddings",
         r"layers\.(\d+)": "layers.{}",
@@ -172,7 +164,7 @@ class InternVideoMAEPreTrainedModel(LayerGroups, PreTrainedModel):
             else:
                 init.copy_(module.table, sine_table(module.table.shape[0], module.width))
         elif isinstance(module, InternVideoMAECubeEmbedding):
-            init.kaiming_uniform_(module.weight, a=5**0.5)  # as torch draws a convolution
+            torch_default_(module.weight)
             init.zeros_(module.bias)
         elif isinstance(module, LayerScale):
             init.constant_(module.factor, module.start)
@@ -394,14 +386,15 @@ class InternVideoMAEForPreTraining(InternVideoMAEPreTrainedModel):
         return pixels.mean(dim=2, keepdim=True), pixels.var(dim=2, keepdim=True).sqrt() + 1e-6
 
 
-class InternVideoMAEForVideoClassification(InternVideoMAEPreTrainedModel):
+class InternVideoMAEForVideoClassification(VideoClassifier, InternVideoMAEPreTrainedModel):
     """The encoder with a linear classifier on its pooled tokens.
 
     To fine-tune a pretrained encoder, pool the mean as all released classifiers do:
     `from_pretrained(folder, num_labels=12, use_mean_pooling=True)`; pretraining itself needs `use_mean_pooling=False`.
+    In training with `num_segments` above 1, there is one label for each group of that many consecutive clips.
     """
 
-    accepts_loss_kwargs = False  # the loss is a plain mean
+    encoder_name = "internvideo_mae"
 
     def __init__(self, config: InternVideoMAEConfig):
         super().__init__(config)
@@ -411,40 +404,18 @@ class InternVideoMAEForVideoClassification(InternVideoMAEPreTrainedModel):
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
         self.post_init()
 
-    def get_input_embeddings(self) -> nn.Module:
-        return self.internvideo_mae.embeddings
-
-    @can_return_tuple
-    def forward(
-        self,
-        pixel_values_videos: torch.Tensor,
-        labels: torch.Tensor | None = None,
-        **kwargs: Unpack[TransformersKwargs],
-    ) -> tuple | ImageClassifierOutput:
-        """Classify clips.
-
-        Args:
-            pixel_values_videos: normalized frames, `(batch, frames, channels, height, width)`.
-            labels: class numbers `(batch,)`, or soft targets `(batch, num_labels)`. In training with `num_segments`
-                above 1, one for each group of that many consecutive clips.
-        """
-        outputs = self.internvideo_mae(pixel_values_videos, return_dict=True, **kwargs)
+    def classify(self, outputs: BaseModelOutputWithPooling) -> torch.Tensor:
         pooled = outputs.pooler_output if self.config.use_mean_pooling else outputs.last_hidden_state[:, 0]
         logits = self.classifier(self.dropout(pooled))
-        if self.training and self.config.num_segments > 1:
-            segments = self.config.num_segments
-            if len(logits) % segments:
-                raise ValueError(
-                    f"A training batch of {len(logits)} clips is no multiple of num_segments={segments}, the clips "
-                    "of one video that are averaged. Give all clips of every video."
-                )
-            logits = rearrange(logits, "(b s) k -> b s k", s=segments).mean(dim=1)
-        loss = None
-        if labels is not None:
-            loss = nn.functional.cross_entropy(logits.float(), labels)  # class numbers and soft targets alike
-        return ImageClassifierOutput(
-            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
-        )
+        if not self.training or self.config.num_segments == 1:
+            return logits
+        segments = self.config.num_segments
+        if len(logits) % segments:
+            raise ValueError(
+                f"A training batch of {len(logits)} clips is no multiple of num_segments={segments}, the clips "
+                "of one video that are averaged. Give all clips of every video."
+            )
+        return rearrange(logits, "(b s) k -> b s k", s=segments).mean(dim=1)
 
 
 def cut_into_cubes(

@@ -14,14 +14,12 @@ from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling
-from transformers.modeling_utils import PreTrainedModel
 from transformers.models.clip.modeling_clip import CLIPTextEmbeddings
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple
 
-from internvideo_hf.models.common.layer_groups import LayerGroups
-from internvideo_hf.models.common.losses import contrastive_loss, encode_in_chunks, gathered_contrastive_loss
-from internvideo_hf.models.common.outputs import VideoTextOutput
+from internvideo_hf.models.common.base import VideoPreTrainedModel
+from internvideo_hf.models.common.dual_encoder import DualEncoder, Projection
 from internvideo_hf.models.internvideo_mm.configuration_internvideo_mm import InternVideoMMConfig
 from internvideo_hf.models.uniformerv2.modeling_uniformerv2 import UniFormerV2Model, UniFormerV2PreTrainedModel
 
@@ -58,17 +56,9 @@ class InternVideoMMTextModel(CLIPTextModel):
             init.normal_(module.mask_embedding, std=self.config.initializer_range)
 
 
-class InternVideoMMPreTrainedModel(LayerGroups, PreTrainedModel):
+class InternVideoMMPreTrainedModel(VideoPreTrainedModel):
     config: InternVideoMMConfig
     base_model_prefix = "internvideo_mm"
-    main_input_name = "pixel_values_videos"
-    input_modalities = ("video", "text")
-    supports_gradient_checkpointing = True
-    _supports_sdpa = True
-    _supports_flash_attn = True
-    _supports_flex_attn = True
-    _supports_attention_backend = True
-    _can_compile_fullgraph = True
     layer_group_rules = {
         **{
             rf"vision_model\.(?:{rule})": f"vision.{group}"
@@ -88,29 +78,14 @@ class InternVideoMMPreTrainedModel(LayerGroups, PreTrainedModel):
         super()._init_weights(module)
         if isinstance(module, InternVideoMMModel):
             init.constant_(module.logit_scale, self.config.logit_scale_init_value)
-        elif isinstance(module, InternVideoMMProjection):
-            init.normal_(module.weight, std=module.in_features**-0.5)
-
-
-class InternVideoMMProjection(nn.Linear):
-    """From a tower's width into the shared space. A class of its own, so that fresh weights find it alone."""
 
 
 def _projection(width: int, projection_dim: int | None) -> nn.Module:
-    return nn.Identity() if projection_dim is None else InternVideoMMProjection(width, projection_dim, bias=False)
+    return nn.Identity() if projection_dim is None else Projection(width, projection_dim)
 
 
-class InternVideoMMModel(InternVideoMMPreTrainedModel):
-    """The InternVideo-MM dual encoder: embeddings of videos and texts, and their similarity.
-
-    Attributes:
-        grad_cache: pairs that go through the towers at once in training, which changes memory and time, and no
-            gradient (`losses.encode_in_chunks`); None for all. The outputs then hold no towers' own outputs.
-    """
-
-    grad_cache: int | None = None
-    # The loss is a mean over pairs; see "accepts_loss_kwargs" in transformers' Trainer for what this prevents.
-    accepts_loss_kwargs = False
+class InternVideoMMModel(DualEncoder, InternVideoMMPreTrainedModel):
+    """The InternVideo-MM dual encoder: embeddings of videos and texts, and their similarity."""
 
     def __init__(self, config: InternVideoMMConfig):
         super().__init__(config)
@@ -123,30 +98,6 @@ class InternVideoMMModel(InternVideoMMPreTrainedModel):
         self.logit_scale = nn.Parameter(torch.empty(()))
         self.post_init()
 
-    def get_input_embeddings(self) -> nn.Module:
-        return self.text_model.get_input_embeddings()
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        self.text_model.set_input_embeddings(value)
-
-    @can_return_tuple
-    def get_video_features(
-        self, pixel_values_videos: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
-    ) -> tuple | BaseModelOutputWithPooling:
-        """Embed clips.
-
-        Args:
-            pixel_values_videos: normalized frames, `(batch, frames, channels, height, width)`, or single images
-                `(batch, channels, height, width)`; any number of frames.
-
-        Returns:
-            `pooler_output`: the projected embeddings, not normalized, `(batch, projection_dim)`;
-            `last_hidden_state`: the video tower's tokens, `(batch, frames * (1 + patches), hidden_size)`.
-        """
-        outputs = self.vision_model(pixel_values_videos, return_dict=True, **kwargs)
-        outputs.pooler_output = self.visual_projection(self.post_layernorm(outputs.pooler_output))
-        return outputs
-
     @can_return_tuple
     def get_text_features(
         self,
@@ -155,95 +106,25 @@ class InternVideoMMModel(InternVideoMMPreTrainedModel):
         bool_masked_pos: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple | BaseModelOutputWithPooling:
-        """Embed texts.
+        """Embed texts; see `DualEncoder.get_text_features`.
 
         Args:
-            input_ids: token ids, `(batch, tokens)`; the end-of-text token must be the largest id of each row.
-            attention_mask: `(batch, tokens)`, 0 on padding. Not needed: attention is causal and padding comes last.
+            input_ids, attention_mask: see there.
             bool_masked_pos: `(batch, tokens)`, True on words to hide behind the mask embedding.
-
-        Returns:
-            `pooler_output`: the projected embeddings, not normalized, `(batch, projection_dim)`;
-            `last_hidden_state`: `(batch, tokens, hidden_size)`.
+            kwargs: for the text tower.
         """
         visible = input_ids if bool_masked_pos is None else input_ids.masked_fill(bool_masked_pos, MASKED)
-        outputs = self.text_model(visible, attention_mask=attention_mask, return_dict=True, **kwargs)
-        # Not the text model's own pooling: that looks for one configured id, which a hidden word may have covered.
-        end_of_text = input_ids.to(torch.int).argmax(dim=-1)
-        rows = torch.arange(input_ids.shape[0], device=input_ids.device)
-        outputs.pooler_output = self.text_projection(outputs.last_hidden_state[rows, end_of_text])
-        return outputs
+        return self._embed_texts(visible, input_ids, attention_mask, **kwargs)
 
-    @can_return_tuple
-    def forward(
-        self,
-        pixel_values_videos: torch.Tensor,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor | None = None,
-        caption_ids: torch.Tensor | None = None,
-        return_loss: bool = False,
-        **kwargs: Unpack[TransformersKwargs],
-    ) -> tuple | VideoTextOutput:
-        """Compare every video with every text.
+    def _project_video(self, pooled: torch.Tensor | None) -> torch.Tensor:
+        return super()._project_video(self.post_layernorm(pooled))
 
-        Args:
-            pixel_values_videos: `(videos, frames, channels, height, width)`.
-            input_ids: `(texts, tokens)`.
-            attention_mask: `(texts, tokens)`, 0 on padding.
-            caption_ids: `(texts,)`, whole numbers, equal where captions are the same: each is then a true partner of
-                the other's video as well. None: all captions differ.
-            return_loss: add the contrastive loss; video `i` must belong to text `i`. In training with several
-                processes it is the loss of all their pairs, whose gradient is true in each of them.
-
-        Raises:
-            ValueError: if the model has no projections (`projection_dim=None`), as question-answering models.
-        """
-        if self.config.projection_dim is None:
-            raise ValueError(
-                "This model has no shared space for video and text (projection_dim=None, as question-answering "
-                "checkpoints): use get_video_features and get_text_features, or a checkpoint with projections."
-            )
-        if self.training:
-            self.clamp_logit_scale()
-        video_outputs = text_outputs = None
-        if self.training and self.grad_cache is not None:
-            video = encode_in_chunks(
-                lambda pixels: self.get_video_features(pixels, return_dict=True, **kwargs).pooler_output,
-                self.grad_cache,
-                pixel_values_videos,
-            )
-            text = encode_in_chunks(
-                lambda ids, mask: self.get_text_features(ids, mask, return_dict=True, **kwargs).pooler_output,
-                self.grad_cache,
-                input_ids,
-                attention_mask,
-            )
-        else:
-            video_outputs = self.get_video_features(pixel_values_videos, return_dict=True, **kwargs)
-            text_outputs = self.get_text_features(input_ids, attention_mask, return_dict=True, **kwargs)
-            video, text = video_outputs.pooler_output, text_outputs.pooler_output
-        video_embeds = nn.functional.normalize(video, dim=-1)
-        text_embeds = nn.functional.normalize(text, dim=-1)
-        factor = self.logit_scale.exp()
-        logits_per_video = factor * video_embeds @ text_embeds.T
-        loss = None
-        if return_loss and self.training:
-            loss = gathered_contrastive_loss(video_embeds, text_embeds, factor, caption_ids)
-        elif return_loss:
-            loss = contrastive_loss(logits_per_video, caption_ids)
-        return VideoTextOutput(
-            loss=loss,
-            logits_per_video=logits_per_video,
-            logits_per_text=logits_per_video.T,
-            video_embeds=video_embeds,
-            text_embeds=text_embeds,
-            video_model_output=video_outputs,
-            text_model_output=text_outputs,
-        )
+    def cosine_scale(self) -> torch.Tensor:
+        return self.logit_scale.exp()
 
     @torch.no_grad()
-    def clamp_logit_scale(self) -> None:
-        """Bring the learned factor back into 1 to 100, as training does before each step."""
+    def clamp_temperature(self) -> None:
+        """Bring the learned factor back into 1 to 100."""
         self.logit_scale.clamp_(0, math.log(100))
 
 

@@ -15,14 +15,14 @@ from einops import rearrange, reduce
 from torch import nn
 from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.modeling_outputs import BaseModelOutputWithPooling, ImageClassifierOutput
-from transformers.modeling_utils import PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.processing_utils import Unpack
-from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
+from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from internvideo_hf.models.common.layer_groups import LayerGroups
+from internvideo_hf.models.common.base import VideoPreTrainedModel, init_weight_with, torch_default_
+from internvideo_hf.models.common.classification import VideoClassifier
 from internvideo_hf.models.common.layers import (
     MLP,
     Attention,
@@ -74,7 +74,7 @@ class UniFormerV2Embeddings(nn.Module):
         )
         # By the pixels of a patch. For released sizes this is about `initializer_range`, which goes by the width: in a
         # narrow model the patches would drown the positions.
-        self.patch_embedding.draw_weight = draw_as_torch
+        init_weight_with(torch_default_, self.patch_embedding)
         num_patches = (config.image_size // config.patch_size) ** 2
         self.position_embedding = nn.Parameter(torch.empty(1 + num_patches, config.hidden_size))
 
@@ -108,9 +108,8 @@ class UniFormerV2LocalBlock(nn.Module):
         self.temporal_conv = nn.Conv1d(inner, inner, kernel_size=3, padding=1, groups=inner)
         self.up_proj = Linear(inner, width)
         # As torch draws layers: the trunk is an image model's, but these are new, and silent at the start.
-        for layer in (self.down_proj, self.temporal_conv):
-            layer.draw_weight = draw_as_torch
-        self.up_proj.draw_weight = init.zeros_
+        init_weight_with(torch_default_, self.down_proj, self.temporal_conv)
+        init_weight_with(init.zeros_, self.up_proj)
 
     def forward(self, patches: torch.Tensor, frames: int) -> torch.Tensor:
         """
@@ -177,14 +176,10 @@ class UniFormerV2GlobalBlock(GradientCheckpointingLayer):
         self.mlp = MLP(width, config.intermediate_size, config.hidden_act, dropout=config.global_dropout)
         self.drop_path = DropPath(drop_path)
         self.position_conv = nn.Conv3d(width, width, kernel_size=3, padding=1, groups=width)
-        # How `_init_weights` draws them. It cannot tell from this block: where only some tensors are missing from a
-        # checkpoint, transformers calls it for the modules that hold them, and the block itself holds none.
         attention = self.cross_attn
-        self.position_conv.draw_weight = draw_as_torch
-        for layer in (attention.q_proj, attention.k_proj, attention.v_proj, self.mlp.fc1):
-            layer.draw_weight = init.xavier_uniform_
-        for layer in (attention.out_proj, self.mlp.fc2):
-            layer.draw_weight = init.zeros_
+        init_weight_with(torch_default_, self.position_conv)
+        init_weight_with(init.xavier_uniform_, attention.q_proj, attention.k_proj, attention.v_proj, self.mlp.fc1)
+        init_weight_with(init.zeros_, attention.out_proj, self.mlp.fc2)
 
     def forward(
         self,
@@ -214,23 +209,10 @@ class UniFormerV2GlobalBlock(GradientCheckpointingLayer):
         return torch.cat([class_tokens, patches], dim=1)
 
 
-def draw_as_torch(weight: torch.Tensor) -> torch.Tensor:
-    """Draw a weight as torch's linear and convolution layers do by default."""
-    return init.kaiming_uniform_(weight, a=5**0.5)
-
-
-class UniFormerV2PreTrainedModel(LayerGroups, PreTrainedModel):
+class UniFormerV2PreTrainedModel(VideoPreTrainedModel):
     config: UniFormerV2Config
     base_model_prefix = "vision_model"  # its name in every model that holds it, out of whose folder it loads
-    main_input_name = "pixel_values_videos"
-    input_modalities = ("video",)
-    supports_gradient_checkpointing = True
     _no_split_modules = ["UniFormerV2Embeddings", "UniFormerV2Layer", "UniFormerV2GlobalBlock"]
-    _supports_sdpa = True
-    _supports_flash_attn = True
-    _supports_flex_attn = True
-    _supports_attention_backend = True
-    _can_compile_fullgraph = True
     layer_group_rules = {
         r"embeddings|pre_layernorm": "embeddings",
         r"layers\.(\d+)": "layers.{}",
@@ -252,8 +234,6 @@ class UniFormerV2PreTrainedModel(LayerGroups, PreTrainedModel):
             init.zeros_(module.video_embedding)
             if module.fusion_gate is not None:
                 init.zeros_(module.fusion_gate)
-        elif hasattr(module, "draw_weight"):
-            module.draw_weight(module.weight)
 
 
 class UniFormerV2Model(UniFormerV2PreTrainedModel):
@@ -358,10 +338,9 @@ def mean_class_token(frame_tokens: torch.Tensor, frames: int) -> torch.Tensor:
     return reduce(frame_tokens[:, 0], "(b t) c -> b c", "mean", t=frames)
 
 
-class UniFormerV2ForVideoClassification(UniFormerV2PreTrainedModel):
+class UniFormerV2ForVideoClassification(VideoClassifier, UniFormerV2PreTrainedModel):
     """The encoder with a linear classifier; also loads the encoder out of the folder of an InternVideo-MM model."""
 
-    accepts_loss_kwargs = False  # the loss is a plain mean
     _keys_to_ignore_on_load_unexpected = [
         r"^(text_model|text_projection|visual_projection|post_layernorm|logit_scale)"
     ]
@@ -375,30 +354,8 @@ class UniFormerV2ForVideoClassification(UniFormerV2PreTrainedModel):
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
         self.post_init()
 
-    def get_input_embeddings(self) -> nn.Module:
-        return self.vision_model.get_input_embeddings()
-
-    @can_return_tuple
-    def forward(
-        self,
-        pixel_values_videos: torch.Tensor,
-        labels: torch.Tensor | None = None,
-        **kwargs: Unpack[TransformersKwargs],
-    ) -> tuple | ImageClassifierOutput:
-        """Classify clips.
-
-        Args:
-            pixel_values_videos: normalized frames, `(batch, frames, channels, height, width)`, any number of frames.
-            labels: class numbers `(batch,)`, or soft targets `(batch, num_labels)`.
-        """
-        outputs = self.vision_model(pixel_values_videos, return_dict=True, **kwargs)
-        logits = self.classifier(self.dropout(self.layernorm(outputs.pooler_output)))
-        loss = None
-        if labels is not None:
-            loss = nn.functional.cross_entropy(logits.float(), labels)  # class numbers and soft targets alike
-        return ImageClassifierOutput(
-            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
-        )
+    def classify(self, outputs: BaseModelOutputWithPooling) -> torch.Tensor:
+        return self.classifier(self.dropout(self.layernorm(outputs.pooler_output)))
 
 
 __all__ = ["UniFormerV2ForVideoClassification", "UniFormerV2Model", "UniFormerV2PreTrainedModel"]

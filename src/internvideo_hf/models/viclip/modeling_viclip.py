@@ -13,14 +13,15 @@ from einops import rearrange
 from torch import nn
 from transformers import CLIPTextModel
 from transformers import initialization as init
-from transformers.modeling_outputs import BaseModelOutputWithPooling, ImageClassifierOutput
-from transformers.modeling_utils import PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from internvideo_hf.models.common.layer_groups import LayerGroups
+from internvideo_hf.models.common.base import VideoPreTrainedModel, init_weight_with, torch_default_
+from internvideo_hf.models.common.classification import VideoClassifier
+from internvideo_hf.models.common.dual_encoder import DualEncoder, Projection
 from internvideo_hf.models.common.layers import (
     Attention,
     EncoderLayer,
@@ -31,7 +32,6 @@ from internvideo_hf.models.common.layers import (
     resample_position_grid,
     resample_position_rows,
 )
-from internvideo_hf.models.common.losses import contrastive_loss, encode_in_chunks, gathered_contrastive_loss
 from internvideo_hf.models.common.outputs import VideoTextOutput
 from internvideo_hf.models.viclip.configuration_viclip import ViCLIPConfig, ViCLIPVisionConfig
 
@@ -47,6 +47,9 @@ class ViCLIPVisionEmbeddings(nn.Module):
         self.patch_embedding = nn.Conv3d(
             config.num_channels, config.hidden_size, kernel_size=cube, stride=cube, bias=False
         )
+        # By the pixels of a patch. For released sizes this is about `initializer_range`, which goes by the width: in a
+        # narrow model the patches would drown the positions.
+        init_weight_with(torch_default_, self.patch_embedding)
         self.position_embedding = nn.Parameter(torch.empty(1 + num_patches, config.hidden_size))
         self.temporal_embedding = nn.Parameter(torch.empty(config.num_frames // cube[0], config.hidden_size))
 
@@ -74,18 +77,10 @@ class ViCLIPVisionLayer(EncoderLayer):
     """A layer of the video tower: all tokens of a clip attend to each other."""
 
 
-class ViCLIPVisionPreTrainedModel(LayerGroups, PreTrainedModel):
+class ViCLIPVisionPreTrainedModel(VideoPreTrainedModel):
     config: ViCLIPVisionConfig
     base_model_prefix = "vision_model"  # its name in every model that holds it, out of whose folder it loads
-    main_input_name = "pixel_values_videos"
-    input_modalities = ("video",)
-    supports_gradient_checkpointing = True
     _no_split_modules = ["ViCLIPVisionEmbeddings", "ViCLIPVisionLayer"]
-    _supports_sdpa = True
-    _supports_flash_attn = True
-    _supports_flex_attn = True
-    _supports_attention_backend = True
-    _can_compile_fullgraph = True
     layer_group_rules = {
         r"embeddings|pre_layernorm": "embeddings",
         r"layers\.(\d+)": "layers.{}",
@@ -100,10 +95,6 @@ class ViCLIPVisionPreTrainedModel(LayerGroups, PreTrainedModel):
             init.normal_(module.class_embedding, std=self.config.initializer_range)
             init.normal_(module.position_embedding, std=self.config.initializer_range)
             init.zeros_(module.temporal_embedding)
-        elif isinstance(module, nn.Conv3d):
-            # By the pixels of a patch, as torch draws it. For released sizes this is about `initializer_range`, which
-            # goes by the width: in a narrow model the patches would drown the positions.
-            init.kaiming_uniform_(module.weight, a=5**0.5)
 
 
 class ViCLIPVisionModel(ViCLIPVisionPreTrainedModel):
@@ -186,17 +177,9 @@ def draw_mask(clips: int, patches: int, ratio: float) -> torch.Tensor:
     return mask.scatter(1, order[:, : int(ratio * patches)], True)
 
 
-class ViCLIPPreTrainedModel(LayerGroups, PreTrainedModel):
+class ViCLIPPreTrainedModel(VideoPreTrainedModel):
     config: ViCLIPConfig
     base_model_prefix = "viclip"
-    main_input_name = "pixel_values_videos"
-    input_modalities = ("video", "text")
-    supports_gradient_checkpointing = True
-    _supports_sdpa = True
-    _supports_flash_attn = True
-    _supports_flex_attn = True
-    _supports_attention_backend = True
-    _can_compile_fullgraph = True
     layer_group_rules = {
         r"vision_model\.(?:embeddings|pre_layernorm)": "vision.embeddings",
         r"vision_model\.layers\.(\d+)": "vision.layers.{}",
@@ -216,49 +199,28 @@ class ViCLIPPreTrainedModel(LayerGroups, PreTrainedModel):
         super()._init_weights(module)
         if isinstance(module, ViCLIPModel):
             init.constant_(module.temperature, self.config.temperature_init_value)
-        elif isinstance(module, ViCLIPProjection):
-            init.normal_(module.weight, std=module.in_features**-0.5)
 
 
-class ViCLIPProjection(nn.Linear):
-    """From a tower's width into the shared space. A class of its own, so that fresh weights find it alone."""
-
-
-class ViCLIPModel(ViCLIPPreTrainedModel):
-    """The ViCLIP dual encoder: embeddings of videos and texts, and their similarity.
-
-    Attributes:
-        grad_cache: pairs that go through the towers at once in training, which changes memory and time, and no
-            gradient (`losses.encode_in_chunks`); None for all. The outputs then hold no towers' own outputs.
-    """
-
-    grad_cache: int | None = None
-    # The loss is a mean over pairs; see "accepts_loss_kwargs" in transformers' Trainer for what this prevents.
-    accepts_loss_kwargs = False
+class ViCLIPModel(DualEncoder, ViCLIPPreTrainedModel):
+    """The ViCLIP dual encoder: embeddings of videos and texts, and their similarity."""
 
     def __init__(self, config: ViCLIPConfig):
         super().__init__(config)
         vision, text = config.vision_config, config.text_config
         self.vision_model = ViCLIPVisionModel._from_config(vision)
         self.text_model = CLIPTextModel._from_config(text)
-        self.visual_projection = ViCLIPProjection(vision.hidden_size, config.projection_dim, bias=False)
-        self.text_projection = ViCLIPProjection(text.hidden_size, config.projection_dim, bias=False)
+        self.visual_projection = Projection(vision.hidden_size, config.projection_dim)
+        self.text_projection = Projection(text.hidden_size, config.projection_dim)
         self.temperature = nn.Parameter(torch.empty(()))
         self.post_init()
-
-    def get_input_embeddings(self) -> nn.Module:
-        return self.text_model.get_input_embeddings()
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        self.text_model.set_input_embeddings(value)
 
     @property
     def logit_scale(self) -> torch.Tensor:
         """The logarithm of the factor on the cosines, which is how CLIP keeps it and pipelines ask for it."""
-        return torch.as_tensor(self._factor()).log()
+        return torch.as_tensor(self.cosine_scale()).log()
 
-    def _factor(self) -> torch.Tensor | float:
-        """What cosines are multiplied by: one over the temperature, or the fixed scale that evaluation asks for."""
+    def cosine_scale(self) -> torch.Tensor | float:
+        """Return one over the temperature, or the fixed scale that evaluation asks for."""
         if self.config.inference_scale is not None and not self.training:
             return float(self.config.inference_scale)
         if self.training:
@@ -272,47 +234,14 @@ class ViCLIPModel(ViCLIPPreTrainedModel):
         bool_masked_pos: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple | BaseModelOutputWithPooling:
-        """Embed clips.
+        """Embed clips; see `DualEncoder.get_video_features`.
 
         Args:
-            pixel_values_videos: normalized frames, `(batch, frames, channels, height, width)`, or single images
-                `(batch, channels, height, width)`; any number of frames.
+            pixel_values_videos: see there.
             bool_masked_pos: `(batch, patches)`, True on patches to leave out; see `ViCLIPVisionModel`.
-
-        Returns:
-            `pooler_output`: the projected embeddings, not normalized, `(batch, projection_dim)`;
-            `last_hidden_state`: the video tower's tokens, `(batch, 1 + patches, hidden_size)`.
+            kwargs: for the video tower.
         """
-        outputs = self.vision_model(pixel_values_videos, bool_masked_pos, return_dict=True, **kwargs)
-        outputs.pooler_output = self.visual_projection(outputs.pooler_output)
-        return outputs
-
-    @can_return_tuple
-    def get_text_features(
-        self,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor | None = None,
-        **kwargs: Unpack[TransformersKwargs],
-    ) -> tuple | BaseModelOutputWithPooling:
-        """Embed texts.
-
-        Args:
-            input_ids: token ids, `(batch, tokens)`, at most as many as `text_config.max_position_embeddings`; the
-                end-of-text token must be the largest id of each row. For longer texts, convert with another
-                `max_position_embeddings`: the table of positions is re-sampled then, once, since one that depended on
-                the longest text of a batch would give a text other embeddings in other company.
-            attention_mask: `(batch, tokens)`, 0 on padding. Not needed: attention is causal and padding comes last.
-
-        Returns:
-            `pooler_output`: the projected embeddings, not normalized, `(batch, projection_dim)`;
-            `last_hidden_state`: `(batch, tokens, hidden_size)`.
-        """
-        outputs = self.text_model(input_ids, attention_mask=attention_mask, return_dict=True, **kwargs)
-        # Not the text model's own pooling: that looks for one configured id, and vocabularies differ.
-        end_of_text = input_ids.to(torch.int).argmax(dim=-1)
-        rows = torch.arange(input_ids.shape[0], device=input_ids.device)
-        outputs.pooler_output = self.text_projection(outputs.last_hidden_state[rows, end_of_text])
-        return outputs
+        return self._embed_videos(pixel_values_videos, bool_masked_pos, **kwargs)
 
     @can_return_tuple
     def forward(
@@ -325,60 +254,19 @@ class ViCLIPModel(ViCLIPPreTrainedModel):
         return_loss: bool = False,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple | VideoTextOutput:
-        """Compare every video with every text.
+        """Compare every video with every text; see `DualEncoder.forward`.
 
         Args:
-            pixel_values_videos: `(videos, frames, channels, height, width)`.
-            input_ids: `(texts, tokens)`.
-            attention_mask: `(texts, tokens)`, 0 on padding.
-            caption_ids: `(texts,)`, whole numbers, equal where captions are the same: each is then a true partner of
-                the other's video as well. None: all captions differ.
+            pixel_values_videos, input_ids, attention_mask, caption_ids, return_loss: see there.
             bool_masked_pos: `(videos, patches)`, True on patches to leave out; see `ViCLIPVisionModel`.
-            return_loss: add the contrastive loss; video `i` must belong to text `i`. In training with several
-                processes it is the loss of all their pairs, whose gradient is true in each of them.
+            kwargs: for both towers.
         """
-        if self.training:
-            self.clamp_temperature()
-        video_outputs = text_outputs = None
-        if self.training and self.grad_cache is not None:
-            video = encode_in_chunks(
-                lambda pixels, mask: self.get_video_features(pixels, mask, return_dict=True, **kwargs).pooler_output,
-                self.grad_cache,
-                pixel_values_videos,
-                bool_masked_pos,
-            )
-            text = encode_in_chunks(
-                lambda ids, mask: self.get_text_features(ids, mask, return_dict=True, **kwargs).pooler_output,
-                self.grad_cache,
-                input_ids,
-                attention_mask,
-            )
-        else:
-            video_outputs = self.get_video_features(pixel_values_videos, bool_masked_pos, return_dict=True, **kwargs)
-            text_outputs = self.get_text_features(input_ids, attention_mask, return_dict=True, **kwargs)
-            video, text = video_outputs.pooler_output, text_outputs.pooler_output
-        video_embeds = nn.functional.normalize(video, dim=-1)
-        text_embeds = nn.functional.normalize(text, dim=-1)
-        factor = self._factor()
-        logits_per_video = factor * video_embeds @ text_embeds.T
-        loss = None
-        if return_loss and self.training:
-            loss = gathered_contrastive_loss(video_embeds, text_embeds, factor, caption_ids)
-        elif return_loss:
-            loss = contrastive_loss(logits_per_video, caption_ids)
-        return VideoTextOutput(
-            loss=loss,
-            logits_per_video=logits_per_video,
-            logits_per_text=logits_per_video.T,
-            video_embeds=video_embeds,
-            text_embeds=text_embeds,
-            video_model_output=video_outputs,
-            text_model_output=text_outputs,
-        )
+        videos, texts = (pixel_values_videos, bool_masked_pos), (input_ids, attention_mask)
+        return self._compare(videos, texts, caption_ids, return_loss, **kwargs)
 
     @torch.no_grad()
     def clamp_temperature(self) -> None:
-        """Lift the temperature to its floor, if a step of the optimizer has taken it below; training does so itself.
+        """Lift the temperature to its floor, if a step of the optimizer has taken it below.
 
         The parameter is changed, as in the original: a floor that only the forward saw would stop its gradient, and
         it would never leave the floor again.
@@ -386,15 +274,13 @@ class ViCLIPModel(ViCLIPPreTrainedModel):
         self.temperature.clamp_(min=self.config.temperature_min)
 
 
-class ViCLIPForVideoClassification(ViCLIPPreTrainedModel):
+class ViCLIPForVideoClassification(VideoClassifier, ViCLIPPreTrainedModel):
     """ViCLIP's video tower with a linear classifier on its class token, for fine-tuning.
 
     The original published fine-tuned scores, but neither the code nor the heads: this one is new. A ViCLIP folder
     loads into it, with a fresh classifier.
     """
 
-    accepts_loss_kwargs = False  # the loss is a plain mean
-    input_modalities = ("video",)
     backbone_groups = ("vision",)
     _keys_to_ignore_on_load_unexpected = [r"^(text_model|text_projection|visual_projection|temperature$)"]
 
@@ -405,30 +291,8 @@ class ViCLIPForVideoClassification(ViCLIPPreTrainedModel):
         self.classifier = nn.Linear(config.vision_config.hidden_size, config.num_labels)
         self.post_init()
 
-    def get_input_embeddings(self) -> nn.Module:
-        return self.vision_model.get_input_embeddings()
-
-    @can_return_tuple
-    def forward(
-        self,
-        pixel_values_videos: torch.Tensor,
-        labels: torch.Tensor | None = None,
-        **kwargs: Unpack[TransformersKwargs],
-    ) -> tuple | ImageClassifierOutput:
-        """Classify clips.
-
-        Args:
-            pixel_values_videos: normalized frames, `(batch, frames, channels, height, width)`, or single images.
-            labels: class numbers `(batch,)`, or soft targets `(batch, num_labels)`.
-        """
-        outputs = self.vision_model(pixel_values_videos, return_dict=True, **kwargs)
-        logits = self.classifier(outputs.pooler_output)
-        loss = None
-        if labels is not None:
-            loss = nn.functional.cross_entropy(logits.float(), labels)  # class numbers and soft targets alike
-        return ImageClassifierOutput(
-            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
-        )
+    def classify(self, outputs: BaseModelOutputWithPooling) -> torch.Tensor:
+        return self.classifier(outputs.pooler_output)
 
 
 __all__ = [

@@ -1,0 +1,48 @@
+"""The base class of all models."""
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from transformers import initialization as init
+
+from internvideo_hf.models.common.layer_groups import LayerGroups
+
+
+class VideoPreTrainedModel(LayerGroups):
+    """State once what every family supports; a class that differs overrides the flag."""
+
+    main_input_name = "pixel_values_videos"
+    input_modalities = ["video"]
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Initialize a module as transformers does, or as `init_weight_with` says."""
+        super()._init_weights(module)  # type: ignore[no-untyped-call]
+        if hasattr(module, "weight_init"):
+            module.weight_init(module.weight)
+
+
+def init_weight_with(function: Callable[[torch.Tensor], torch.Tensor], *layers: nn.Module) -> None:
+    """Name the function that initializes a layer's weight.
+
+    The layer has to say so itself: where only some tensors are missing from a checkpoint, transformers calls
+    `_init_weights` for the modules that hold them, and not for the module around them.
+
+    Args:
+        function: changes a tensor in place; of `transformers.initialization`, which spares loaded tensors.
+        layers: modules with a `weight`.
+    """
+    for layer in layers:
+        layer.weight_init = function  # type: ignore[assignment]  # torch's stub knows tensors and modules
+
+
+def torch_default_(weight: torch.Tensor) -> torch.Tensor:
+    """Initialize a weight as torch's linear and convolution layers do."""
+    return init.kaiming_uniform_(weight, a=5**0.5)
