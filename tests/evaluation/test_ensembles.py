@@ -21,8 +21,9 @@ from internvideo_hf import (
 )
 from internvideo_hf.checkpoints import fuse_encoders
 from internvideo_hf.evaluation.ensemble_run import evaluate_ensemble
-from internvideo_hf.evaluation.ensembles import Member, Scores, fit_weights, merge_scores
+from internvideo_hf.evaluation.ensembles import Scores, fit_weights, merge_scores
 from internvideo_hf.evaluation.protocols import ensemble_names, load_ensemble
+from internvideo_hf.inference.classifier import Classifier
 from internvideo_hf.recipes.reading import RecipeError
 
 CLASSES = ["runs", "jumps", "sits"]
@@ -171,8 +172,9 @@ class TestScoreEnsemble:
 
     def test_the_fused_model_is_a_member_like_others(self, classifiers, data, tmp_path):
         fuse_encoders(*classifiers, tmp_path / "fused")
-        member = Member.load(tmp_path / "fused", device="cpu")
-        found = member.probabilities(member.views_of(data / "clip1.mp4"))
+        member = Classifier.load(tmp_path / "fused", device="cpu")
+        views = member.views_of({"video": data / "clip1.mp4"})
+        (found,) = member.probabilities({name: pixels[None] for name, pixels in views.items()})
         logits = [
             np.log(by_hand(folder, kind, data / "clip1.mp4")) for folder, kind in zip(classifiers, KINDS, strict=True)
         ]
@@ -218,7 +220,7 @@ class TestEvaluation:
         def no_more(*args):
             raise AssertionError("computed again")
 
-        monkeypatch.setattr(Member, "probabilities", no_more)
+        monkeypatch.setattr(Classifier, "probabilities", no_more)
         again = evaluate_ensemble(protocol, classifiers, data, scores=kept, **HERE)
         assert {**again, "seconds": 0} == {**first, "seconds": 0}
         tested = [next(kept.glob(f"{folder.name}-val-*")) for folder in classifiers]
@@ -257,8 +259,9 @@ class TestEvaluation:
 
     def test_a_stopped_run_goes_on(self, classifiers, data, tmp_path, monkeypatch):
         monkeypatch.setattr("internvideo_hf.utils.journal.CHECKPOINT_EVERY_SECONDS", 0.0)
-        protocol, right, calls = load_ensemble("classifiers"), Member.probabilities, []
-        expected = evaluate_ensemble(protocol, classifiers[:1], data, **HERE)
+        protocol, right, calls = load_ensemble("classifiers"), Classifier.probabilities, []
+        options = {**HERE, "batch_size": 1}
+        expected = evaluate_ensemble(protocol, classifiers[:1], data, **options)
 
         def stopping(self, views, batch_size):
             calls.append(1)
@@ -266,10 +269,10 @@ class TestEvaluation:
                 raise KeyboardInterrupt
             return right(self, views, batch_size)
 
-        monkeypatch.setattr(Member, "probabilities", stopping)
+        monkeypatch.setattr(Classifier, "probabilities", stopping)
         with pytest.raises(KeyboardInterrupt):
-            evaluate_ensemble(protocol, classifiers[:1], data, scores=tmp_path, **HERE)
-        found = evaluate_ensemble(protocol, classifiers[:1], data, scores=tmp_path, **HERE)
+            evaluate_ensemble(protocol, classifiers[:1], data, scores=tmp_path, **options)
+        found = evaluate_ensemble(protocol, classifiers[:1], data, scores=tmp_path, **options)
         assert len(calls) == 4, "two of three videos had been kept"
         assert found["scores"] == expected["scores"]
         assert [file.suffix for file in tmp_path.iterdir()] == [".safetensors"]

@@ -6,8 +6,8 @@ from internvideo_hf.auto import FAMILIES
 from internvideo_hf.checkpoints.merging import VARIANTS
 from internvideo_hf.checkpoints.released import released
 from internvideo_hf.evaluation.protocols import load_protocol, protocol_names
-from internvideo_hf.evaluation.report import COLUMNS
 from internvideo_hf.recipes.reading import RecipeError
+from internvideo_hf.tasks import evaluation_tasks
 
 NAMES = protocol_names()
 
@@ -33,7 +33,10 @@ def test_protocol_is_whole(name):
     if found.merge is not None:
         assert VARIANTS[found.merge.variant].family == found.family
     for entry in found.published:
-        assert entry.scores.keys() <= set(COLUMNS[found.task]) and entry.where in ("paper", "read-me")
+        assert entry.scores.keys() <= set(evaluation_tasks()[found.task].columns) and entry.where in (
+            "paper",
+            "read-me",
+        )
         assert (entry.direction is None) == (entry.dual_softmax is None) == (found.task != "retrieval")
     assert name.startswith(found.task)
 
@@ -89,7 +92,7 @@ def test_changes_change_values():
         ("retrieval/msrvtt", "text_length=77.5", "text_length is 77.5, expected int"),
         ("retrieval/msrvtt", "several=text", "several is 'text', expected one of video, caption"),
         ("retrieval/msrvtt", "factor=two", "expected one of model, one"),
-        ("retrieval/msrvtt", "task=search", "expected one of retrieval"),
+        ("retrieval/msrvtt", "task=search", "got .search., expected one of classification, zero_shot, retrieval"),
         ("retrieval/msrvtt", "text_length=2", "at least 3"),
         ("retrieval/msrvtt", "data.layout=msrvtt_cvs", "data.layout is 'msrvtt_cvs'"),
         ("retrieval/msrvtt", "merge.share=0.5", "merge.share"),

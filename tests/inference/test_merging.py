@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from parity.score_merging import View, merge_views, read_views
 
-from internvideo_hf.inference.merging import METHODS, View, merge_views, read_views, top_k_accuracy
+from internvideo_hf.inference.merging import METHODS, top_k_accuracy
 
 LOG = np.log
 

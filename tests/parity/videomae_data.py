@@ -9,7 +9,7 @@ import torch
 from einops import rearrange, repeat
 from torch.nn.functional import cross_entropy
 
-from internvideo_hf.inference.merging import merge_views, read_views, top_k_accuracy
+from internvideo_hf.inference.merging import top_k_accuracy
 from internvideo_hf.video.augment import (
     collate_views,
     finetuning_view,
@@ -22,6 +22,7 @@ from internvideo_hf.video.mixup import mix_batch
 from internvideo_hf.video.randomness import Randomness
 from internvideo_hf.video.transforms import crop, resize_short_side
 from parity.compare import Comparison, load_config, load_tensors
+from parity.score_merging import merge_views, read_views
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 TUBELET_SIZE = 2

@@ -174,25 +174,23 @@ def make_sample(
 
 def _choose_frames(reader: VideoReader, row: Row, settings: SampleSettings, randomness: Randomness) -> np.ndarray:
     """Indices of the clip's frames, or `BLANK`, int64, shape (num_frames,)."""
-    listed = row.get("num_frames")
-    if listed is not None and reader.num_frames < listed:
-        raise VideoDecodeError(
-            row["video"],
-            f"the list says {listed} frames, {reader.num_frames} can be read",
-            "Extract or download them again.",
-        )
-    first, last = _span(reader, row)
+    first, last = clip_span(reader, row)
     rule = SAMPLERS[settings.sampler]
     wanted, options = inspect.signature(rule).parameters, dict(settings.sampler_options)
     if "generator" in wanted:
         options["generator"] = randomness.numpy
     if "fps" in wanted:
-        options["fps"] = _frame_rate(reader, row)
+        options["fps"] = frame_rate(reader, row)
     indices = rule(last - first, settings.num_frames, 1, **options)[0]
     return np.where(indices == BLANK, BLANK, indices + first)
 
 
-def _frame_rate(reader: VideoReader, row: Row) -> float:
+def frame_rate(reader: VideoReader, row: Row) -> float:
+    """Return frames per second.
+
+    Raises:
+        VideoDecodeError: If the row's video has none.
+    """
     if reader.fps is None:
         raise VideoDecodeError(
             row["video"], "it has no frame rate, and seconds are asked for", "Use a video file, or another sampler."
@@ -200,14 +198,25 @@ def _frame_rate(reader: VideoReader, row: Row) -> float:
     return reader.fps
 
 
-def _span(reader: VideoReader, row: Row) -> tuple[int, int]:
-    """First frame, and the one behind the last: those that begin within [start, end) seconds."""
+def clip_span(reader: VideoReader, row: Row) -> tuple[int, int]:
+    """Return the first frame of a row's clip and the one behind the last: those that begin in [start, end) seconds.
+
+    Raises:
+        VideoDecodeError: If the video has fewer frames than the row says, or ends before the clip.
+    """
+    listed = row.get("num_frames")
+    if listed is not None and reader.num_frames < listed:
+        raise VideoDecodeError(
+            row["video"],
+            f"the list says {listed} frames, {reader.num_frames} can be read",
+            "Extract or download them again.",
+        )
     start, end = row.get("start"), row.get("end")
     if start is None:
         return 0, reader.num_frames
     seconds = reader.seconds
     if seconds is None:
-        seconds = np.arange(reader.num_frames) / _frame_rate(reader, row)
+        seconds = np.arange(reader.num_frames) / frame_rate(reader, row)
     first, last = np.searchsorted(seconds, [start - _AT_A_TIME, end - _AT_A_TIME]).tolist()
     if first >= reader.num_frames:
         raise VideoDecodeError(

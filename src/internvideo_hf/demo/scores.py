@@ -22,7 +22,9 @@ from internvideo_hf.demo.synthetic import (
     Clip,
     canonical_caption,
 )
+from internvideo_hf.inference.embedder import embed_texts
 from internvideo_hf.inference.ranking import retrieval_recalls
+from internvideo_hf.inference.runner import embed_views
 from internvideo_hf.models.common.loading import load_strict
 from internvideo_hf.utils.names import lookup
 from internvideo_hf.video.reader import VideoReader
@@ -87,12 +89,11 @@ def _dual_encoder_scores(
     model: Any, processor: Any, clips: Sequence[Clip], pixels: Iterator[torch.Tensor]
 ) -> dict[str, float]:
     with torch.no_grad():
-        features = [model.get_video_features(part, return_dict=True).pooler_output for part in pixels]
-        video = torch.nn.functional.normalize(torch.cat(features), dim=-1).numpy()
+        video = torch.cat([embed_views(model, part[:, None])[:, 0] for part in pixels]).numpy()
     questions = {name: [_alternatives(clip, name) for clip in clips] for name in ATTRIBUTES}
     captions = [canonical_caption(clip) for clip in clips]
     texts = list(dict.fromkeys(captions + [text for lists in questions.values() for some in lists for text in some]))
-    embedded = dict(zip(texts, _embed(model, processor, texts), strict=True))
+    embedded = dict(zip(texts, embed_texts(model, processor, texts).numpy(), strict=True))
     similarity = np.stack([embedded[caption] for caption in captions]) @ video.T
     partners = [[index] for index in range(len(clips))]
     scores = {
@@ -114,15 +115,6 @@ def _alternatives(clip: Clip, name: str) -> list[str]:
     if getattr(clip, name) is None:
         return []
     return [canonical_caption(replace(clip, **{name: word})) for word in ATTRIBUTES[name]]
-
-
-def _embed(model: Any, processor: Any, texts: Sequence[str]) -> np.ndarray:
-    with torch.no_grad():
-        features = [
-            model.get_text_features(**processor(text=part, return_tensors="pt"), return_dict=True).pooler_output
-            for part in _parts(texts)
-        ]
-    return torch.nn.functional.normalize(torch.cat(features), dim=-1).numpy()
 
 
 def _parts(items: Sequence[Any]) -> Iterator[list[Any]]:

@@ -12,21 +12,18 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
 
-from internvideo_hf.data.failures import TooManyFailuresError
 from internvideo_hf.data.manifests import read_manifest
-from internvideo_hf.evaluation.ensembles import Member, Scores, fit_weights, merge_scores
+from internvideo_hf.evaluation.ensembles import Scores, fit_weights, merge_scores
 from internvideo_hf.evaluation.protocols import EnsembleProtocol, MemberSettings
-from internvideo_hf.evaluation.run import check_options, prepare_out, write_result
+from internvideo_hf.evaluation.run import prepare_out, write_result
+from internvideo_hf.inference.classifier import Classifier
 from internvideo_hf.inference.merging import top_k_accuracy
+from internvideo_hf.inference.runner import RunSettings
 from internvideo_hf.models.common.loading import revision
 from internvideo_hf.recipes.labels import load_labels
 from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.utils.fingerprints import file_sha256, json_sha256
-from internvideo_hf.utils.journal import Journal
-from internvideo_hf.video.errors import VideoDecodeError
 
 
 def evaluate_ensemble(
@@ -72,7 +69,7 @@ def evaluate_ensemble(
         TooManyFailuresError: if more videos are damaged than may be.
         ValueError: if scores of other videos or classes are to be merged.
     """
-    check_options(batch_size, workers, max_damaged)
+    settings = RunSettings(batch_size, workers, max_damaged, quiet)
     started, data_root = time.monotonic(), Path(data_root)
     _check_members(protocol, members)
     if scores is not None and Path(scores).exists() and not Path(scores).is_dir():
@@ -83,7 +80,7 @@ def evaluate_ensemble(
         protocol=protocol,
         data_root=data_root,
         folder=None if scores is None else Path(scores),
-        options={"batch_size": batch_size, "workers": workers, "max_damaged": max_damaged, "quiet": quiet},
+        settings=settings,
         device=device,
     )
     lists = [protocol.data.list, *([protocol.data.validation] if protocol.weights == "fitted" else [])]
@@ -149,7 +146,7 @@ def _scores_of(
     protocol: EnsembleProtocol,
     data_root: Path,
     folder: Path | None,
-    options: dict[str, Any],
+    settings: RunSettings,
     device: str | torch.device | None,
 ) -> Scores:
     """A member's scores of a list: read, taken up, or computed."""
@@ -167,7 +164,7 @@ def _scores_of(
             raise RecipeError(f"{source} was scored by {kept.facts.get('views')} views, and the protocol has {asked}.")
         return kept
     views = {} if wanted is None else {"num_clips": wanted.num_clips, "num_crops": wanted.num_crops}
-    member = Member.load(source, **views, device=device)
+    member = Classifier.load(source, **views, device=device)
     _check_family(source, member.model.config.model_type, wanted)
     _check_classes(source, member.classes, protocol)
     rows = list(
@@ -195,12 +192,12 @@ def _scores_of(
     }
     facts = json.loads(json.dumps(facts, default=str))  # as they come back from a file
     if folder is None:
-        return _compute(member, rows, facts, None, **options)
+        return _compute(member, rows, facts, None, settings)
     tag = json_sha256([facts, str(data_root.resolve())])
     path = folder / f"{Path(source).name}-{Path(list_name).stem}-{tag[:12]}.safetensors"
     if path.is_file():
         return Scores.load(path)
-    scores = _compute(member, rows, facts, path.with_suffix(".parts"), **options)
+    scores = _compute(member, rows, facts, path.with_suffix(".parts"), settings)
     scores.save(path)
     shutil.rmtree(path.with_suffix(".parts"))
     return scores
@@ -222,69 +219,20 @@ def _check_classes(source: str | Path, classes: list[str], protocol: EnsemblePro
         )
 
 
-class _Views(Dataset):
-    """The views of videos by number; in the place of a damaged one, why it is."""
-
-    def __init__(self, member: Member, rows: Sequence[dict[str, Any]], first: int):
-        self.make, self.videos = _without_model(member).views_of, [str(row["video"]) for row in rows[first:]]
-
-    def __len__(self) -> int:
-        return len(self.videos)
-
-    def __getitem__(self, index: int) -> dict[str, torch.Tensor] | str:
-        try:
-            return self.make(self.videos[index])
-        except VideoDecodeError as error:
-            return str(error)
-
-
-def _without_model(member: Member) -> Member:
-    """What workers need of a member."""
-    return Member(member.name, None, member.processor, member.num_clips, member.num_crops)
-
-
 def _compute(
-    member: Member,
+    member: Classifier,
     rows: Sequence[dict[str, Any]],
     facts: dict[str, Any],
     parts: Path | None,
-    *,
-    batch_size: int,
-    workers: int,
-    max_damaged: float,
-    quiet: bool,
+    settings: RunSettings,
 ) -> Scores:
-    journal = Journal(parts)
-    causes, done = journal.notes, len(journal)
-    loader = DataLoader(_Views(member, rows, done), batch_size=None, num_workers=workers, pin_memory=False)
-    with tqdm(
-        total=len(rows), initial=done, desc=f"Scoring by {Path(member.name).name}", unit="video", disable=quiet
-    ) as bar:
-        for row, views in zip(rows[done:], loader, strict=True):
-            notes = {}
-            if isinstance(views, str):
-                notes = {str(row["video"]): views}
-                if (damaged := len(causes | notes)) > max_damaged * len(rows):
-                    raise TooManyFailuresError(
-                        f"{damaged} videos cannot be read, and of all {len(rows)}, {max_damaged:.4g} may be "
-                        f"damaged. The last is {views} `internvideo scan` finds them all."
-                    )
-                probabilities = np.full(len(member.classes), np.nan)
-            else:
-                probabilities = member.probabilities(views, batch_size)
-                if not np.isfinite(probabilities).all():
-                    raise ValueError(
-                        f"The scores of {member.name} are not finite: its weights are damaged. Convert it again."
-                    )
-            journal.append({"probabilities": torch.from_numpy(probabilities)[None]}, notes)
-            bar.update()
-    journal.write()
+    probabilities, causes = member.classify(rows, settings, parts)
     return Scores(
         [str(row["video"]) for row in rows],
         np.array([row["label"] for row in rows], dtype=np.int64),
-        journal.tensors()["probabilities"].numpy(),
+        probabilities,
         member.classes,
-        {**facts, "damaged": dict(causes)},
+        {**facts, "damaged": causes},
     )
 
 

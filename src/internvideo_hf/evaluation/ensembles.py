@@ -15,13 +15,9 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
-from transformers import AutoModelForVideoClassification, AutoVideoProcessor
-from transformers.modeling_utils import PreTrainedModel
-from transformers.video_processing_utils import BaseVideoProcessor
 
-from internvideo_hf.inference.merging import METHODS, Merged
-from internvideo_hf.models.common.loading import classes_of, load_strict
-from internvideo_hf.utils.devices import default_device
+from internvideo_hf.inference.classifier import Classifier
+from internvideo_hf.inference.merging import Merged
 from internvideo_hf.utils.files import atomic_write
 
 _UNLIKELIEST = 1e-12  # a probability of 0 for the truth would decide the fit alone
@@ -154,79 +150,6 @@ def _in_order_of(first: Scores, member: Scores) -> Scores:
     return replace(member, videos=first.videos, labels=first.labels, probabilities=member.probabilities[order])
 
 
-@dataclass(frozen=True)
-class Member:
-    """A classifier with its own processor and views.
-
-    Args:
-        name: its folder, or name on the Hub.
-        model: in evaluation.
-        processor: its frames and pixels.
-        num_clips, num_crops: views of each video.
-    """
-
-    name: str
-    model: PreTrainedModel
-    processor: BaseVideoProcessor
-    num_clips: int
-    num_crops: int
-
-    @classmethod
-    def load(
-        cls,
-        name: str | Path,
-        num_clips: int | None = None,
-        num_crops: int | None = None,
-        device: str | torch.device | None = None,
-    ) -> "Member":
-        """Load a classifier.
-
-        Args:
-            name: a converted folder, or a name on the Hub.
-            num_clips, num_crops: views of each video; as the processor is configured where None.
-            device: where it runs; the accelerator if there is one.
-
-        Raises:
-            ValueError: if weights are missing.
-        """
-        model = load_strict(AutoModelForVideoClassification, name).to(default_device(device)).eval()
-        processor = AutoVideoProcessor.from_pretrained(name)
-        first = next(iter(processor.branches.values()))
-        return cls(str(name), model, processor, num_clips or first.num_clips, num_crops or first.num_crops)
-
-    @property
-    def classes(self) -> list[str]:
-        """Names of its classes, in order."""
-        return classes_of(self.model.config)
-
-    def views_of(self, video: Any) -> dict[str, torch.Tensor]:
-        """The model's inputs, `(views, frames, channels, height, width)` each; the video is decoded once.
-
-        Raises:
-            VideoDecodeError: if it cannot be read.
-        """
-        options = {"num_clips": self.num_clips, "num_crops": self.num_crops, "return_tensors": "pt"}
-        made = self.processor([video], **options)
-        return {name: made[name] for name in self.processor.branches}
-
-    @torch.no_grad()
-    def probabilities(self, views: Mapping[str, torch.Tensor], batch_size: int = 8) -> np.ndarray:
-        """The mean over views of the probabilities of the classes, float64, shape (classes,).
-
-        Args:
-            views: of `views_of`.
-            batch_size: views that go through the model at once.
-        """
-        count, rows = len(next(iter(views.values()))), []
-        for first in range(0, count, batch_size):
-            inputs = {
-                name: pixels[first : first + batch_size].to(self.model.device, self.model.dtype)
-                for name, pixels in views.items()
-            }
-            rows += [METHODS["prob"](row) for row in self.model(**inputs).logits.double().cpu().numpy()]
-        return np.mean(rows, axis=0)
-
-
 class ScoreEnsemble:
     """Several classifiers of the same classes as one.
 
@@ -242,7 +165,7 @@ class ScoreEnsemble:
         ValueError: if the classes differ.
     """
 
-    def __init__(self, members: Sequence[Member], weights: Sequence[float] | None = None):
+    def __init__(self, members: Sequence[Classifier], weights: Sequence[float] | None = None):
         if not members:
             raise ValueError("members: got none, expected at least one classifier")
         for member in members:
@@ -275,7 +198,7 @@ class ScoreEnsemble:
             raise ValueError(f"views: got {len(views)} for {len(models)} models, expected clips and crops for each")
         return cls(
             [
-                Member.load(model, *(seen or (None, None)), device=device)
+                Classifier.load(model, *(seen or (None, None)), device=device)
                 for model, seen in zip(models, views, strict=True)
             ],
             weights,
@@ -289,9 +212,13 @@ class ScoreEnsemble:
         """
         told = [
             Scores(
-                ["video"], np.zeros(1, dtype=np.int64), member.probabilities(member.views_of(video))[None], classes, {}
+                ["video"],
+                np.zeros(1, dtype=np.int64),
+                member.probabilities({name: views[None] for name, views in member.views_of({"video": video}).items()}),
+                member.classes,
+                {},
             )
-            for member, classes in ((member, member.classes) for member in self.members)
+            for member in self.members
         ]
         return merge_scores(told, self.weights).probabilities[0]
 

@@ -3,35 +3,22 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-COLUMNS = {
-    "retrieval": ("R@1", "R@5", "R@10", "MedR", "MeanR"),
-    "zero_shot": ("top-1", "top-5", "mean"),
-    "multiple_choice": ("top-1",),
-}
-RANKS = {"video": "places among videos, each as near as its nearest caption", "caption": "places among captions"}
-WAYS = {"plain": "", "dual_softmax": ", dual softmax"}
+from internvideo_hf.tasks import evaluation_tasks
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """A result as text: the protocol, and our scores with the published ones below.
+    """Return a result as text: the protocol, and our scores with the published ones below.
 
     Args:
         result: what `internvideo_hf.evaluation.run.evaluate` returns and writes.
     """
     settings = result["settings"]
-    lines = [f"{result['protocol']}: {settings['title']}", *_protocol_lines(result), ""]
-    columns = COLUMNS[settings["task"]]
-    lines.append(f"{'':44}{''.join(f'{name:>8}' for name in columns)}")
-    if settings["task"] != "retrieval":
-        lines.append(_score_line("this model", result["scores"], columns))
-        lines += [_published_line(entry, columns) for entry in result["published"]]
-        return "\n".join(lines)
-    for direction, ways in result["scores"].items():
-        for way, scores in ways.items():
-            lines.append(_score_line(f"{direction.replace('_', ' ')}{WAYS[way]}", scores, columns))
-            wanted = (direction, way == "dual_softmax")
-            told = [entry for entry in result["published"] if (entry["direction"], entry["dual_softmax"]) == wanted]
-            lines += [_published_line(entry, columns) for entry in told]
+    task = evaluation_tasks()[settings["task"]]
+    lines = [f"{result['protocol']}: {settings['title']}", *_protocol_lines(result, task.facts(result)), ""]
+    lines.append(f"{'':44}{''.join(f'{name:>8}' for name in task.columns)}")
+    for name, scores, published in task.lines(result):
+        lines.append(_score_line(name, scores, task.columns))
+        lines += [_published_line(entry, task.columns) for entry in published if entry["scores"]]
     return "\n".join(lines)
 
 
@@ -61,40 +48,33 @@ def ensemble_table(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _protocol_lines(result: Mapping[str, Any]) -> list[str]:
-    settings, data, pixels = result["settings"], result["data"], result["settings"]["processor"]
-    merge, published = settings["merge"], settings["data"]["num_videos"]
+def _protocol_lines(result: Mapping[str, Any], task_facts: Mapping[str, str]) -> list[str]:
+    settings, data, model, merge = result["settings"], result["data"], result["model"], result["settings"]["merge"]
+    published = settings["data"]["num_videos"]
     videos = f"{data['videos']} of {', '.join(data['files'])}, {len(result['damaged'])} of them damaged"
     if published is not None and published != data["videos"]:
         videos += f"; the published split has {published}"
-    texts = f"prompts of {settings['prompts']}" if data["texts"] is None else str(data["texts"])
-    texts += f", of at most {settings['text_length']} tokens"
-    model, sampler = result["model"], " ".join(map(str, filter(None, map(pixels.get, ("sampler", "sampler_kwargs")))))
-    facts = {
-        "model": f"{model['name']} ({model['family']}, {model['parameters']:,} parameters)",
-        "videos": videos,
-        "frames": f"{pixels.get('num_frames')} by {sampler}",
-        "pixels": _pixels(pixels),
-        "texts": texts,
-        "merge": "none",
-    }
+    facts = [("model", f"{model['name']} ({model['family']}, {model['parameters']:,} parameters)"), ("videos", videos)]
+    for pixels in model.get("pixels", {"": settings["processor"]}).values():
+        sampler = " ".join(map(str, filter(None, map(pixels.get, ("sampler", "sampler_kwargs")))))
+        facts += [("frames", f"{pixels.get('num_frames')} by {sampler}"), ("pixels", _pixels(pixels))]
+    facts += task_facts.items()
     if merge is not None:
-        facts["merge"] = f"published: {merge['weight']} CLIP, by internvideo merge --variant {merge['variant']}"
-    if settings["task"] == "retrieval":
-        facts["ranks"] = f"of video to text: {RANKS[settings['several']]}"
-        facts["factor"] = f"of the cosine: {settings['factor']}"
-    return [f"  {name:8}{fact}" for name, fact in facts.items()]
+        facts.append(
+            ("merge", f"published: {merge['weight']} CLIP, by internvideo merge --variant {merge['variant']}")
+        )
+    return [f"  {name:8}{fact}" for name, fact in facts]
 
 
 def _pixels(options: Mapping[str, Any]) -> str:
     size, crop = options.get("size", {}), options.get("crop_size", {})
     sides = f"short side {size['shortest_edge']}" if "shortest_edge" in size else " x ".join(map(str, size.values()))
-    cut = f", centre {' x '.join(map(str, crop.values()))}" if options.get("do_center_crop") else ", no crop"
+    cut = f", center {' x '.join(map(str, crop.values()))}" if options.get("do_center_crop") else ", no crop"
     return f"{sides} by {options.get('resize_method')}{cut}"
 
 
 def _published_line(entry: Mapping[str, Any], columns: Sequence[str]) -> str:
-    name = f"  {entry['where']}{WAYS['dual_softmax'] if entry['dual_softmax'] else ''}"
+    name = f"  {entry['where']}{', dual softmax' if entry['dual_softmax'] else ''}"
     return _score_line(f"{name}, {entry['model']}" if entry["model"] else name, entry["scores"], columns)
 
 

@@ -1,25 +1,35 @@
-"""A model and its processor as one function from videos and texts to embeddings, and what tells them from others."""
+"""Embeddings of videos and texts in one space, and the fingerprint of what decides about them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from tqdm import tqdm
 from transformers import AutoModel, AutoProcessor, AutoVideoProcessor
 from transformers.configuration_utils import PreTrainedConfig
 
 from internvideo_hf.auto import FAMILIES
+from internvideo_hf.data.samples import Row
+from internvideo_hf.inference.runner import (
+    RunSettings,
+    embed_views,
+    load_model,
+    merge_embeddings,
+    read_videos,
+    read_views,
+    stack_views,
+)
 from internvideo_hf.models.common.dual_encoder import comparison_problem
-from internvideo_hf.models.common.loading import load_strict
 from internvideo_hf.processing.processing import InternVideoProcessor
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
-from internvideo_hf.utils.devices import default_device
 from internvideo_hf.utils.fingerprints import tensors_sha256
 
-TEXTS_AT_ONCE = 256
+CHUNK_SIZE = 256  # texts
 # Settings of a video processor that decide about pixels. Named one by one: transformers adds new ones to its own.
 PIXEL_SETTINGS = (
     *("do_sample_frames", "num_frames", "sampler", "sampler_kwargs", "num_clips", "num_crops"),
@@ -31,7 +41,48 @@ FOREIGN_SETTINGS = ("model_type", "hidden_act", "layer_norm_eps", "num_attention
 ONLY_FOR_TRAINING = ("dropout", "drop_path", "initializer", "init_value", "grad_cache")
 
 
-class Encoder:
+@torch.no_grad()
+def embed_texts(
+    model: nn.Module,
+    processor: InternVideoProcessor,
+    texts: Sequence[str],
+    *,
+    max_length: int | None = None,
+    truncation: bool = False,
+    progress: bool = False,
+) -> torch.Tensor:
+    """Embed texts, equal ones once.
+
+    Args:
+        model: with `get_text_features`, on its device.
+        processor: of that model.
+        texts: one or more.
+        max_length: tokens of a text, begin and end among them; what the tokenizer has if None.
+        truncation: whether a longer text is cut; it is an error otherwise.
+        progress: whether many texts show a bar.
+
+    Returns:
+        Unit vectors, float32 on the CPU, `(texts, dim)`.
+
+    Raises:
+        ValueError: if a text is too long.
+    """
+    rows: dict[str, int] = {}
+    row_of = [rows.setdefault(text, len(rows)) for text in texts]
+    unique, chunks = list(rows), []
+    options = {"truncation": truncation, "return_tensors": "pt"} | (
+        {} if max_length is None else {"max_length": max_length}
+    )
+    with tqdm(total=len(unique), desc="Embedding texts", unit="text", disable=not progress) as bar:
+        for start in range(0, len(unique), CHUNK_SIZE):
+            chunk = unique[start : start + CHUNK_SIZE]
+            inputs = processor(text=chunk, **options).to(model.device)
+            chunks.append(model.get_text_features(**inputs).pooler_output.float().cpu())
+            bar.update(len(chunk))
+    return nn.functional.normalize(torch.cat(chunks), dim=-1)[row_of]
+
+
+class Embedder:
     """Embeds videos and texts in one space, as unit vectors.
 
     A model without texts (VideoMAE, UniFormerV2) gives its pooled features: it searches by video and image only.
@@ -39,73 +90,114 @@ class Encoder:
     Args:
         model: folder or Hub name of any model of this package.
         device: where the model runs; the accelerator if there is one.
+        processor_options: settings of the video processor to change, such as `{"num_frames": 16}`.
 
     Attributes:
-        name: what `model` was.
-        dim: numbers of an embedding.
-        fingerprint: hash of weights, architecture, processor and vocabulary: equal where all embeddings are.
-        text_problem: why the model compares no text with video; None where it does.
-        logit_scale: the learned factor before the cosine, 1 where there is none.
+        name: `model` as given.
+        model: the loaded model.
+        video_processor: makes its pixels.
+        text_problem: why the model cannot compare texts with videos, or None if it can.
+        logit_scale: the learned factor of the cosine; 1 where the model has none.
 
     Raises:
         ValueError: if the folder lacks weights or the processor.
     """
 
-    def __init__(self, model: str | Path, device: str | torch.device | None = None):
+    def __init__(
+        self,
+        model: str | Path,
+        device: str | torch.device | None = None,
+        processor_options: Mapping[str, Any] | None = None,
+    ):
         self.name = str(model)
-        self.device = default_device(device)
-        loaded = load_strict(AutoModel, model)
-        tokenizer = None
-        if FAMILIES[loaded.config.model_type].processor is not None:
-            processor = AutoProcessor.from_pretrained(model)
-            if not isinstance(processor, InternVideoProcessor):
+        self.model = load_model(AutoModel, model, device)
+        self.device = self.model.device
+        self.processor: InternVideoProcessor | None = None
+        if FAMILIES[self.model.config.model_type].processor is not None:
+            self.processor = AutoProcessor.from_pretrained(model)
+            if not isinstance(self.processor, InternVideoProcessor):
                 raise ValueError(f"{model} holds no processor of videos and texts. Convert or download it again.")
-            tokenizer, self._processor = processor.tokenizer, processor
-            self.video_processor: InternVideoVideoProcessor = processor.video_processor
+            self.video_processor: InternVideoVideoProcessor = self.processor.video_processor
         else:
             self.video_processor = AutoVideoProcessor.from_pretrained(model)
-        self.text_problem = comparison_problem(loaded, tokenizer)
-        self.fingerprint = fingerprint(loaded, self.video_processor, tokenizer)
-        self.logit_scale = loaded.logit_scale.exp().item() if hasattr(loaded, "logit_scale") else 1.0
-        self.model = loaded.to(self.device).eval()
+        for name, value in (processor_options or {}).items():
+            setattr(self.video_processor, name, value)
+        self.text_problem = comparison_problem(self.model, self._tokenizer)
+        self.logit_scale = self.model.logit_scale.exp().item() if hasattr(self.model, "logit_scale") else 1.0
 
-    @torch.inference_mode()
-    def embed_clips(self, pixels: np.ndarray | torch.Tensor) -> torch.Tensor:
+    @property
+    def _tokenizer(self) -> Any:
+        return None if self.processor is None else self.processor.tokenizer
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of weights, architecture, processor and vocabulary: equal where all embeddings are."""
+        return fingerprint(self.model, self.video_processor, self._tokenizer)
+
+    @torch.no_grad()
+    def embed_clips(self, pixels: np.ndarray | torch.Tensor, merge: bool = True) -> torch.Tensor:
         """Embed processed clips.
 
         Args:
-            pixels: `(clips, views, frames, channels, height, width)`; the embedding is the mean over the views'.
+            pixels: `(clips, views, frames, channels, height, width)`.
+            merge: merge the views of a clip.
 
         Returns:
-            Unit vectors, float32 on the CPU, `(clips, dim)`.
+            Unit vectors, float32 on the CPU, `(clips, dim)`; without `merge`, `(clips, views, dim)`.
         """
-        pixels = torch.as_tensor(pixels).to(self.device, self.model.dtype)
-        embed = getattr(self.model, "get_video_features", self.model)
-        features = embed(pixel_values_videos=pixels.flatten(0, 1)).pooler_output.float()
-        views = nn.functional.normalize(features, dim=-1).unflatten(0, pixels.shape[:2])
-        return self._checked(nn.functional.normalize(views.mean(dim=1), dim=-1))
+        views = embed_views(self.model, torch.as_tensor(pixels))
+        return self._checked(merge_embeddings(views) if merge else views)
 
     def embed_video(self, video: Any) -> torch.Tensor:
         """Embed one whole video or image, of every kind that `VideoReader` takes: a unit vector, `(1, dim)`."""
         pixels = self.video_processor(videos=[video], return_tensors="pt")["pixel_values_videos"]
         return self.embed_clips(pixels[None])
 
-    @torch.inference_mode()
-    def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
-        """Embed texts: unit vectors, float32 on the CPU, `(texts, dim)`.
+    def embed_videos(
+        self, rows: Sequence[Row], settings: RunSettings, merge: bool = True
+    ) -> tuple[torch.Tensor, dict[int, str]]:
+        """Decode and embed the videos of a list.
+
+        Args:
+            rows: see `read_views`.
+            settings: how; `batch_size` counts views.
+            merge: merge the views of a video.
+
+        Returns:
+            Unit vectors, `(videos, dim)`, without `merge` `(videos, views, dim)`, NaN where a video is unreadable;
+            and the causes by row.
+
+        Raises:
+            TooManyFailuresError: if too many are unreadable.
+        """
+        views = self.video_processor.num_clips * self.video_processor.num_crops
+        at_once = max(1, settings.batch_size // views)
+        read = partial(read_views, processor=self.video_processor)
+        embeds: dict[int, torch.Tensor] = {}
+        causes: dict[int, str] = {}
+        for batch in read_videos(rows, read, settings, at_once=at_once, description="Embedding videos"):
+            causes |= {row: item for row, item in batch if isinstance(item, str)}
+            for places, inputs in stack_views(batch):
+                embeds |= zip(places, self.embed_clips(inputs["pixel_values_videos"], merge), strict=True)
+        missing = torch.full_like(next(iter(embeds.values())), torch.nan)
+        return torch.stack([embeds.get(row, missing) for row in range(len(rows))]), causes
+
+    def embed_texts(
+        self, texts: Sequence[str], max_length: int | None = None, truncation: bool = False, progress: bool = False
+    ) -> torch.Tensor:
+        """Embed texts: unit vectors, float32 on the CPU, `(texts, dim)`; see `embed_texts`.
 
         Raises:
             ValueError: if the model compares no text with video, a text is empty, or longer than the model reads.
         """
-        if self.text_problem is not None:
+        if self.processor is None or self.text_problem is not None:
             raise ValueError(f"{self.name}: {self.text_problem} Search by video or image.")
         if not texts or not all(text.strip() for text in texts):
             raise ValueError("The text is empty. Say what the video should show.")
-        chunks = []
-        for start in range(0, len(texts), TEXTS_AT_ONCE):
-            inputs = self._processor(text=list(texts[start : start + TEXTS_AT_ONCE]), return_tensors="pt")
-            chunks.append(self.model.get_text_features(**inputs.to(self.device)).pooler_output.float())
-        return self._checked(nn.functional.normalize(torch.cat(chunks), dim=-1))
+        embeds = embed_texts(
+            self.model, self.processor, texts, max_length=max_length, truncation=truncation, progress=progress
+        )
+        return self._checked(embeds)
 
     def _checked(self, embeddings: torch.Tensor) -> torch.Tensor:
         if not embeddings.isfinite().all():
@@ -139,3 +231,6 @@ def _settings(config: PreTrainedConfig) -> dict[str, Any]:
 
 def _own_bases(config: PreTrainedConfig) -> list[type]:
     return [base for base in type(config).__mro__ if base.__module__.startswith("internvideo_hf.")]
+
+
+Encoder = Embedder

@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoVideoProcessor
 
-from internvideo_hf.models.common.loading import load_strict, revision
+from internvideo_hf.inference.runner import load_model, video_features
+from internvideo_hf.models.common.loading import revision
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
-from internvideo_hf.utils.devices import default_device
 from internvideo_hf.utils.files import atomic_write, atomic_write_text
 from internvideo_hf.utils.fingerprints import ends_sha256, json_sha256, text_sha256
 from internvideo_hf.utils.journal import Journal
@@ -67,9 +67,8 @@ class FeatureExtractor:
             if number < 1:
                 raise ValueError(f"{name}={number} must be at least 1.")
         self.batch_size = batch_size
-        self.device = default_device(device)
         self.name = str(model)
-        self.model = load_strict(AutoModel, model).to(self.device).eval()
+        self.model = load_model(AutoModel, model, device)
         tubelet = getattr(self.model.config, "tubelet_size", 1)
         if window % tubelet:
             raise ValueError(f"window={window} must be a multiple of {tubelet}, the frames of one cube of this model.")
@@ -115,8 +114,7 @@ class FeatureExtractor:
 
     @torch.no_grad()
     def _embed(self, clips: torch.Tensor) -> torch.Tensor:
-        embed = getattr(self.model, "get_video_features", self.model)
-        return embed(pixel_values_videos=clips.to(self.device, self.model.dtype)).pooler_output.float().cpu()
+        return video_features(self.model, clips).cpu()
 
 
 def extract_to_file(

@@ -289,6 +289,7 @@ def read_chosen(
     samples: Sequence[Callable[[VideoMetadata], np.ndarray] | None],
     decoder: str,
     input_channel_order: str,
+    span: Callable[[VideoReader], tuple[int, int]] | None = None,
 ) -> list[tuple[np.ndarray, VideoMetadata]]:
     """Read the frames of a video that several rules choose, in one pass.
 
@@ -297,18 +298,26 @@ def read_chosen(
         samples: metadata to frame indices; all frames where None.
         decoder: what reads video files.
         input_channel_order: of arrays.
+        span: the first frame of the part that counts as the whole video, and the one behind its last; all if None.
 
     Returns:
         For each rule frames, uint8 `(t, h, w, 3)` RGB, and metadata.
     """
     order = lookup(CHANNEL_ORDERS, input_channel_order, "input_channel_order")
     with VideoReader(video, backend=decoder) as reader:
-        facts = {"total_num_frames": reader.num_frames, "fps": reader.fps, "duration": reader.duration}
+        begin, end = (0, reader.num_frames) if span is None else span(reader)
+        whole = end - begin == reader.num_frames
+        facts = {
+            "total_num_frames": end - begin,
+            "fps": reader.fps,
+            "duration": reader.duration if whole else None,
+        }
         told = [VideoMetadata(**facts, video_backend=reader.backend) for _ in samples]
         for sample, metadata in zip(samples, told, strict=True):
-            metadata.frames_indices = np.arange(reader.num_frames) if sample is None else sample(metadata)
+            metadata.frames_indices = np.arange(end - begin) if sample is None else sample(metadata)
         # What a blank frame looks like is known behind the normalisation only.
-        read = reader.read_clips([metadata.frames_indices for metadata in told])
+        chosen = [np.asarray(metadata.frames_indices) for metadata in told]
+        read = reader.read_clips([np.where(indices == BLANK, BLANK, indices + begin) for indices in chosen])
     if _holds_arrays(video):
         read = [frames[..., order] for frames in read]
     for frames, metadata in zip(read, told, strict=True):

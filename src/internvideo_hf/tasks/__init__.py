@@ -12,6 +12,7 @@ from internvideo_hf.utils.names import lookup
 
 if TYPE_CHECKING:
     from internvideo_hf.tasks.base import Task, Training
+    from internvideo_hf.tasks.protocol import Evaluation
 
 
 class Pipeline(NamedTuple):
@@ -62,6 +63,13 @@ def training_tasks() -> "dict[str, Training]":
     """Return what the tasks that recipes train for ask of training, by name."""
     found = {name: get_task(name).training for name in TASKS}
     return {name: training for name, training in found.items() if training is not None}
+
+
+@cache
+def evaluation_tasks() -> "dict[str, Evaluation]":
+    """Return what the tasks that protocols evaluate ask of evaluation, by name."""
+    found = {name: get_task(name).evaluation for name in TASKS}
+    return {name: evaluation for name, evaluation in found.items() if evaluation is not None}
 
 
 def exports() -> Iterator[tuple[str, str]]:

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from internvideo_hf.tasks.protocol import Evaluation
+
 
 @dataclass(frozen=True)
 class Training:
@@ -36,7 +38,9 @@ class Task:
     Args:
         name: of its folder.
         training: None if no recipe trains for it.
+        evaluation: None if no protocol evaluates it.
     """
 
     name: str
     training: Training | None = None
+    evaluation: Evaluation | None = None

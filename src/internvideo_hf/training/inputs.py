@@ -1,14 +1,13 @@
 """From a recipe's lists of videos to what the Trainer reads."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import distributed
 from torch.utils.data import Dataset, IterableDataset
 from transformers import CLIPTokenizer
@@ -20,13 +19,13 @@ from internvideo_hf.data.hard_negatives import HardNegativeBatchSampler
 from internvideo_hf.data.manifests import load_manifest
 from internvideo_hf.data.samples import VIEWS, SampleSettings
 from internvideo_hf.data.shards import ShardDataset
+from internvideo_hf.inference.embedder import embed_texts
 from internvideo_hf.processing.fused_video_processing import InternVideoFusedVideoProcessor
 from internvideo_hf.processing.processing import InternVideoProcessor, clean_text
 from internvideo_hf.processing.tokenizer import build_clip_tokenizer
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
 from internvideo_hf.recipes.captions import clean_caption
 from internvideo_hf.recipes.labels import LABEL_SETS, load_labels
-from internvideo_hf.tasks.contrastive.task import tokenize_captions
 from internvideo_hf.training.recipes import ClipSettings, Recipe, RecipeError, training_task
 from internvideo_hf.utils.names import lookup
 
@@ -198,11 +197,10 @@ def make_sampler(
     captions = dataset.rows["caption"][:]
     if recipe.data.caption_rule is not None:
         captions = [clean_caption(caption, recipe.data.caption_rule) for caption in captions]
-    tokenize = partial(tokenize_captions, processor=processor)
     try:
         return HardNegativeBatchSampler(
             dataset.rows["video"][:],
-            partial(embed_captions, model, captions, tokenize),
+            partial(embed_captions, model, captions, processor),
             batch_size=batch_size,
             seed=seed,
             **recipe.data.similar_batches,
@@ -211,27 +209,14 @@ def make_sampler(
         raise RecipeError(f"data.similar_batches: {error}.") from error
 
 
-@torch.no_grad()
-def embed_captions(
-    model: Any, captions: Sequence[str], tokenize: Callable[[Sequence[str]], dict[str, Any]], at_once: int = 256
-) -> np.ndarray:
-    """The embeddings of captions by a dual encoder as it is now, `(captions, dim)`, of length 1.
-
-    They are the same in all processes, to the last bit.
-    """
-    texts, rows = np.unique(np.asarray(captions), return_inverse=True)
+def embed_captions(model: Any, captions: Sequence[str], processor: InternVideoProcessor) -> np.ndarray:
+    """Embed captions by a dual encoder as it is now: unit vectors, `(captions, dim)`, equal bits in all processes."""
     was_training = model.training
-    model.eval()
-    parts = []
-    for start in range(0, len(texts), at_once):
-        tokens = tokenize(texts[start : start + at_once].tolist())
-        inputs = {name: tokens[name].to(model.device) for name in ("input_ids", "attention_mask")}
-        parts.append(model.get_text_features(**inputs, return_dict=True).pooler_output.float())
+    vectors = embed_texts(model.eval(), processor, captions, truncation=True).to(model.device)
     model.train(was_training)
-    vectors = torch.nn.functional.normalize(torch.cat(parts), dim=-1)
     if distributed.is_available() and distributed.is_initialized():
         distributed.broadcast(vectors, src=0)
-    return vectors.cpu().numpy()[rows]
+    return vectors.cpu().numpy()
 
 
 def make_tokenizer(recipe: Recipe, data_root: Path, start: str | Path | None = None) -> CLIPTokenizer | None:

@@ -5,10 +5,10 @@ import logging as python_logging
 import numpy as np
 import pytest
 import torch
+from parity.score_merging import View, merge_views
 from transformers import AutoModel, AutoModelForVideoClassification, AutoVideoProcessor, pipeline
 
 from internvideo_hf import MultiViewVideoClassificationPipeline, VideoDecodeError, VideoReader
-from internvideo_hf.inference.merging import View, merge_views
 
 
 @pytest.fixture(scope="module")

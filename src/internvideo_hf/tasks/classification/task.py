@@ -1,14 +1,37 @@
 """Classification: which class of a fixed set a video shows."""
 
+import json
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import EvalPrediction
+from transformers import AutoConfig, EvalPrediction
 
 from internvideo_hf.data.collation import VideoCollator
+from internvideo_hf.data.manifests import LAYOUTS
+from internvideo_hf.inference.classifier import Classifier, video_name
+from internvideo_hf.inference.embedder import PIXEL_SETTINGS
+from internvideo_hf.inference.merging import Merged, top_k_accuracy
+from internvideo_hf.models.common.loading import classes_of, revision
+from internvideo_hf.recipes.labels import LABEL_SETS, load_labels
+from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.base import Task, Training
+from internvideo_hf.tasks.classification.data import find_test, view_settings, with_published
+from internvideo_hf.tasks.protocol import (
+    Evaluation,
+    Outcome,
+    Protocol,
+    Run,
+    Samples,
+    check_choice,
+    read_rows,
+    require_column,
+    unique_clips,
+)
+from internvideo_hf.utils.fingerprints import json_sha256
 
 
 def accuracies(prediction: EvalPrediction) -> dict[str, float]:
@@ -30,6 +53,82 @@ def _make_collator(
     return VideoCollator(targets=("labels",), mixup=options, keep_names=True, fill_gaps=not training)
 
 
+def _check(protocol: Protocol) -> None:
+    if protocol.data.layout is not None:
+        check_choice("data.layout", protocol.data.layout, LAYOUTS)
+    if protocol.data.labels is not None:
+        check_choice("data.labels", protocol.data.labels, LABEL_SETS)
+    for name in ("num_clips", "num_crops"):
+        number = getattr(protocol, name)
+        if number is not None and number < 1:
+            raise RecipeError(f"{name} is {number}, expected 1 or more.")
+
+
+def _read(protocol: Protocol, data_root: Path, model: str) -> Samples:
+    config = AutoConfig.from_pretrained(model)
+    if protocol.family not in (None, config.model_type):
+        raise RecipeError(f"This protocol is for {protocol.family}, and {model} holds {config.model_type}.")
+    classes, wanted = classes_of(config), protocol.data.labels
+    if wanted is not None and classes != load_labels(wanted):
+        raise RecipeError(
+            f"{model} does not know the classes of data.labels={wanted} by name and in order. Convert it with --head "
+            f"{wanted}, or set data.labels=null for the model's own."
+        )
+    rows = read_rows(protocol, data_root, labels=classes)
+    require_column(protocol, rows, "label")
+    if (largest := max(row["label"] for row in rows)) >= len(classes):
+        raise RecipeError(
+            f"{protocol.data.list} has the label {largest}, and {model} {len(classes)} classes from 0 on."
+        )
+    videos, owners = unique_clips(rows)
+    return Samples(videos, owners, labels=np.array([row["label"] for row in rows]))
+
+
+def _run(protocol: Protocol, samples: Samples, run: Run) -> Outcome:
+    classifier = Classifier.load(run.model, device=run.device)
+    test = find_test(protocol, classifier.model.config)
+    views = view_settings(test)
+    for branch in classifier.processor.branches.values():
+        for name, value in (views["processor"] | protocol.processor).items():
+            setattr(branch, name, value)
+    classifier = replace(
+        classifier,
+        num_clips=protocol.num_clips or views["num_clips"] or classifier.num_clips,
+        num_crops=protocol.num_crops or views["num_crops"] or classifier.num_crops,
+    )
+    facts = {
+        "family": classifier.model.config.model_type,
+        "parameters": classifier.model.num_parameters(),
+        "device": str(classifier.model.device),
+        "test_of": None if test is None else test.model,
+        "views": [classifier.num_clips, classifier.num_crops],
+        "pixels": {
+            name: {key: value for key, value in branch.to_dict().items() if key in PIXEL_SETTINGS}
+            for name, branch in classifier.processor.branches.items()
+        },
+    }
+    parts = None
+    if run.parts is not None:
+        about = [facts, revision(run.model, classifier.model), [video_name(row) for row in samples.videos]]
+        parts = run.parts / json_sha256(json.loads(json.dumps(about, default=str)))[:12]
+    probabilities, causes = classifier.classify(samples.videos, run.settings, parts)
+    names = [video_name(row) for row in samples.videos]
+    scores = probabilities[samples.owners]
+    merged = Merged([names[owner] for owner in samples.owners], samples.labels, scores, np.isnan(scores).any(axis=1))
+    return Outcome(
+        {f"top-{k}": 100 * top_k_accuracy(merged, k) for k in (1, 5)},
+        {number: causes[name] for number, name in enumerate(names) if name in causes},
+        facts,
+    )
+
+
+def _facts(result: Mapping[str, Any]) -> dict[str, str]:
+    model, (clips, crops) = result["model"], result["model"]["views"]
+    views = f"{clips} clips x {crops} crops, mean of their probabilities"
+    source = f"the test of {model['test_of']}" if model["test_of"] else "as its processor is configured"
+    return {"views": f"{views}; {source}"}
+
+
 TASK = Task(
     "classification",
     training=Training(
@@ -39,5 +138,8 @@ TASK = Task(
         column="label",
         compute_metrics=accuracies,
         preprocess_logits=_logits,
+    ),
+    evaluation=Evaluation(
+        read=_read, run=_run, columns=("top-1", "top-5"), check=_check, complete=with_published, facts=_facts
     ),
 )

@@ -4,14 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from einops import rearrange
-from torch import nn
 from transformers.pipelines.base import Pipeline
 
+from internvideo_hf.inference.embedder import embed_texts
 from internvideo_hf.inference.pipeline import VideoPipeline, check_dual_encoder, check_finite, check_top_k, is_single
 from internvideo_hf.inference.ranking import dual_softmax
-
-TEXTS_AT_ONCE = 256
+from internvideo_hf.inference.runner import embed_views, merge_embeddings
 
 
 class VideoTextRetrievalPipeline(VideoPipeline):
@@ -70,7 +68,7 @@ class VideoTextRetrievalPipeline(VideoPipeline):
             raise ValueError("Pass one video or several.")
         # Not by VideoPipeline, which would take a list of one image for a video.
         video_embeds = torch.cat(list(Pipeline.__call__(self, videos, **kwargs)))
-        cosines = video_embeds @ self._embed_texts(texts).T
+        cosines = video_embeds @ embed_texts(self.model, self.processor, texts).T
         check_finite(cosines.flatten())
         logits = self.model.logit_scale.detach().float().cpu().exp() * cosines
         by_video, by_text = logits, logits.T
@@ -87,21 +85,10 @@ class VideoTextRetrievalPipeline(VideoPipeline):
         return self._processor_parameters(processor_options), {}, {}
 
     def _forward(self, model_inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        pixels = model_inputs["pixel_values_videos"]
-        embeds = self.model.get_video_features(rearrange(pixels, "b v t c h w -> (b v) t c h w")).pooler_output
-        views = nn.functional.normalize(embeds.float(), dim=-1).unflatten(0, pixels.shape[:2])
-        return {"embeds": nn.functional.normalize(views.mean(dim=1), dim=-1)}
+        return {"embeds": merge_embeddings(embed_views(self.model, model_inputs["pixel_values_videos"]))}
 
     def postprocess(self, model_outputs: dict[str, torch.Tensor]) -> torch.Tensor:
         return model_outputs["embeds"].reshape(1, -1)
-
-    @torch.no_grad()
-    def _embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
-        embeds = []
-        for start in range(0, len(texts), TEXTS_AT_ONCE):
-            inputs = self.processor(text=texts[start : start + TEXTS_AT_ONCE], return_tensors="pt")
-            embeds.append(self.model.get_text_features(**inputs.to(self.model.device)).pooler_output.float().cpu())
-        return nn.functional.normalize(torch.cat(embeds), dim=-1)
 
 
 def _ranked(

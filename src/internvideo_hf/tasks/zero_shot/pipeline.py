@@ -5,15 +5,14 @@ from typing import Any
 
 import torch
 from einops import rearrange, reduce
-from torch import nn
-from transformers.utils import logging
 
+from internvideo_hf.inference.embedder import CHUNK_SIZE, embed_texts
 from internvideo_hf.inference.pipeline import VideoPipeline, check_dual_encoder, check_finite, check_top_k
+from internvideo_hf.inference.runner import embed_views
 from internvideo_hf.processing.post_process import zero_shot_scores
 from internvideo_hf.recipes import PromptSet, load_prompts
 from internvideo_hf.recipes.captions import clean_caption
 
-TEXTS_AT_ONCE = 256
 DEFAULT_PROMPTS = PromptSet(("A video of {}.",))
 
 
@@ -89,9 +88,8 @@ class ZeroShotVideoClassificationPipeline(VideoPipeline):
         if not labels:
             raise ValueError("Pass candidate_labels, the labels to choose from.")
         pixels = model_inputs["pixel_values_videos"]
-        video_embeds = self.model.get_video_features(rearrange(pixels, "b v t c h w -> (b v) t c h w")).pooler_output
         scores, similarity = zero_shot_scores(
-            nn.functional.normalize(video_embeds.float(), dim=-1),
+            embed_views(self.model, pixels).flatten(0, 1),
             self._embed_labels(labels, prompts),
             self.model.logit_scale.float().exp(),
             prompts.mean_of,
@@ -119,13 +117,8 @@ class ZeroShotVideoClassificationPipeline(VideoPipeline):
             texts = [template.replace("{}", label) for template in prompts.templates for label in labels]
             if prompts.clean is not None:
                 texts = [clean_caption(text, prompts.clean) for text in texts]
-            chunks = [texts[start : start + TEXTS_AT_ONCE] for start in range(0, len(texts), TEXTS_AT_ONCE)]
-            embeds = []
-            for chunk in logging.tqdm(chunks, desc="Embedding labels", disable=len(chunks) < 4):
-                inputs = self.processor(text=chunk, return_tensors="pt").to(self.model.device)
-                embeds.append(self.model.get_text_features(**inputs).pooler_output.float())
-            embeds = nn.functional.normalize(torch.cat(embeds), dim=-1)
-            self._text_embeds = rearrange(embeds, "(p l) d -> p l d", p=len(prompts.templates))
+            embeds = embed_texts(self.model, self.processor, texts, progress=len(texts) > 3 * CHUNK_SIZE)
+            self._text_embeds = rearrange(embeds.to(self.model.device), "(p l) d -> p l d", p=len(prompts.templates))
             self._text_key = (labels, prompts, weights)
         return self._text_embeds
 

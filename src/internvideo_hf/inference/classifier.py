@@ -1,0 +1,141 @@
+"""A classifier with its processor and views, from videos to probabilities of the classes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoModelForVideoClassification, AutoVideoProcessor
+from transformers.modeling_utils import PreTrainedModel
+from transformers.video_processing_utils import BaseVideoProcessor
+
+from internvideo_hf.data.samples import Row
+from internvideo_hf.inference.merging import METHODS
+from internvideo_hf.inference.runner import RunSettings, Views, load_model, read_videos, read_views, stack_views
+from internvideo_hf.models.common.loading import classes_of
+from internvideo_hf.utils.journal import Journal
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A classifier with its own processor and views.
+
+    Args:
+        name: its folder, or name on the Hub.
+        model: on its device, in evaluation mode.
+        processor: its frames and pixels.
+        num_clips, num_crops: views of each video.
+    """
+
+    name: str
+    model: PreTrainedModel
+    processor: BaseVideoProcessor
+    num_clips: int
+    num_crops: int
+
+    @classmethod
+    def load(
+        cls,
+        name: str | Path,
+        num_clips: int | None = None,
+        num_crops: int | None = None,
+        device: str | torch.device | None = None,
+    ) -> "Classifier":
+        """Load a classifier.
+
+        Args:
+            name: a converted folder, or a name on the Hub.
+            num_clips, num_crops: views of each video; as the processor is configured if None.
+            device: where it runs; the accelerator if there is one.
+
+        Raises:
+            ValueError: if weights are missing.
+        """
+        model = load_model(AutoModelForVideoClassification, name, device)
+        processor = AutoVideoProcessor.from_pretrained(name)
+        first = next(iter(processor.branches.values()))
+        return cls(str(name), model, processor, num_clips or first.num_clips, num_crops or first.num_crops)
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of its classes, in order."""
+        return classes_of(self.model.config)
+
+    def views_of(self, row: Row) -> Views:
+        """Return the model's inputs, `(views, frames, channels, height, width)` each; see `read_views`.
+
+        Raises:
+            VideoDecodeError: if the video cannot be read.
+        """
+        return read_views(row, self.processor, self.num_clips, self.num_crops)
+
+    @torch.no_grad()
+    def probabilities(self, views: Views, batch_size: int = 8) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Return the mean over views of the probabilities of the classes, float64, `(videos, classes)`.
+
+        Args:
+            views: of several videos: `(videos, views, frames, channels, height, width)` each.
+            batch_size: views that go through the model at once.
+        """
+        videos = len(next(iter(views.values())))
+        flat = {name: pixels.flatten(0, 1) for name, pixels in views.items()}
+        rows = []
+        for first in range(0, len(next(iter(flat.values()))), batch_size):
+            inputs = {
+                name: pixels[first : first + batch_size].to(self.model.device, self.model.dtype)
+                for name, pixels in flat.items()
+            }
+            rows += [METHODS["prob"](row) for row in self.model(**inputs).logits.double().cpu().numpy()]
+        return np.stack(rows).reshape(videos, -1, len(rows[0])).mean(axis=1)
+
+    def classify(
+        self, rows: Sequence[Row], settings: RunSettings, parts: Path | None = None
+    ) -> tuple[np.ndarray[Any, np.dtype[np.float64]], dict[str, str]]:
+        """Classify the videos of a list.
+
+        Args:
+            rows: see `read_views`.
+            settings: how.
+            parts: a folder that keeps what is done, so that the same call continues after an interruption; the caller
+                names it after all that decides the result, and deletes it. None keeps nothing.
+
+        Returns:
+            Probabilities, `(videos, classes)`, NaN where a video is unreadable; and the causes by `video_name`.
+
+        Raises:
+            TooManyFailuresError: if too many are unreadable.
+            ValueError: if a probability is not finite.
+        """
+        journal = Journal(parts)
+        batches = read_videos(
+            rows,
+            partial(read_views, processor=self.processor, num_clips=self.num_clips, num_crops=self.num_crops),
+            settings,
+            at_once=max(1, settings.batch_size // (self.num_clips * self.num_crops)),
+            first=len(journal),
+            failed=len(journal.notes),
+            description=f"Classifying by {Path(self.name).name}",
+        )
+        for batch in batches:
+            found = np.full((len(batch), self.model.config.num_labels), np.nan)
+            for places, views in stack_views(batch):
+                scores = self.probabilities(views, settings.batch_size)
+                if not np.isfinite(scores).all():
+                    raise ValueError(
+                        f"The scores of {self.name} are not finite: its weights are damaged. Convert it again."
+                    )
+                found[np.array(places) - batch[0][0]] = scores
+            notes = {video_name(rows[row]): item for row, item in batch if isinstance(item, str)}
+            journal.append({"probabilities": torch.from_numpy(found)}, notes)
+        journal.write()
+        return journal.tensors()["probabilities"].numpy(), dict(journal.notes)
+
+
+def video_name(row: Row) -> str:
+    """Return what tells a row's clip from others: its path, with its seconds where it is a part of a video."""
+    if row.get("start") is None:
+        return str(row["video"])
+    return f"{row['video']} {row['start']:g}-{row['end']:g} s"

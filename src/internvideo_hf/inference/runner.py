@@ -1,0 +1,220 @@
+"""The loop that runs a model over videos: decode, move pixels to the device, no gradients, merge the views.
+
+A video may give several views: clips in time, crops in space, windows of a long video. There is one rule for them.
+Each view is answered as if it were the whole video, and the answers are averaged with equal weights:
+
+- a classifier's answers are probabilities, in float64 (`merging.METHODS` has the alternative);
+- an embedding's answers are unit vectors, whose mean is scaled to length 1 again;
+- zero-shot answers are probabilities over the labels, and cosines.
+
+Pipelines, search and `evaluate` follow it. Pixels, logits and unnormalized features are never averaged.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+from transformers.modeling_utils import PreTrainedModel
+from transformers.models.auto.auto_factory import _BaseAutoModelClass
+from transformers.video_processing_utils import BaseVideoProcessor
+
+from internvideo_hf.data.failures import TooManyFailuresError
+from internvideo_hf.data.samples import Row, clip_span, frame_rate
+from internvideo_hf.models.common.loading import load_strict
+from internvideo_hf.processing.video_processing import InternVideoVideoProcessor, read_chosen
+from internvideo_hf.utils.devices import default_device, default_workers
+from internvideo_hf.video.errors import VideoDecodeError
+from internvideo_hf.video.reader import VideoReader
+from internvideo_hf.video.sampling import SAMPLERS
+
+Views = dict[str, Tensor]
+"""A model's inputs by name, `(views, frames, channels, height, width)` each."""
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """How a model runs over a list of videos.
+
+    Args:
+        batch_size: views that go through the model at once.
+        workers: decoding processes; one for each core, at most 8, if None; 0 decodes in this process.
+        max_damaged: fraction of the videos that may be unreadable, in [0, 1).
+        quiet: no progress bars.
+
+    Raises:
+        ValueError: if a number is out of range.
+    """
+
+    batch_size: int = 8
+    workers: int | None = None
+    max_damaged: float = 0.01
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or (self.workers is not None and self.workers < 0) or not 0 <= self.max_damaged < 1:
+            raise ValueError(
+                f"batch_size={self.batch_size}, workers={self.workers}, max_damaged={self.max_damaged}: expected a "
+                "batch of 1 or more, workers from 0, and a fraction in [0, 1)."
+            )
+
+
+def load_model(
+    auto_class: type[_BaseAutoModelClass], name: str | Path, device: str | torch.device | None = None
+) -> PreTrainedModel:
+    """Load a model to run: strictly, on its device, in evaluation mode.
+
+    Args:
+        auto_class: an Auto class.
+        name: a folder, or a name on the Hub.
+        device: where it runs; the accelerator if there is one.
+
+    Raises:
+        ValueError: if weights are missing.
+    """
+    model: PreTrainedModel = load_strict(auto_class, name).to(default_device(device)).eval()
+    return model
+
+
+def video_features(model: nn.Module, pixels: Tensor) -> Tensor:
+    """Return a model's feature of each clip, `(clips, dim)` float32 on its device: projected, or else pooled.
+
+    Args:
+        model: any model of this package with one video input.
+        pixels: `(clips, frames, channels, height, width)`.
+    """
+    embed = getattr(model, "get_video_features", model)
+    features: Tensor = embed(pixel_values_videos=pixels.to(model.device, model.dtype)).pooler_output
+    return features.float()
+
+
+def embed_views(model: nn.Module, pixels: Tensor) -> Tensor:
+    """Return unit vectors, `(videos, views, dim)` float32 on the model's device.
+
+    Args:
+        model: any model of this package with one video input.
+        pixels: `(videos, views, frames, channels, height, width)`.
+    """
+    features = video_features(model, pixels.flatten(0, 1))
+    return nn.functional.normalize(features, dim=-1).unflatten(0, pixels.shape[:2])
+
+
+def merge_embeddings(views: Tensor) -> Tensor:
+    """Merge the views of each video: `(videos, views, dim)` -> unit vectors `(videos, dim)`."""
+    return nn.functional.normalize(views.mean(dim=1), dim=-1)
+
+
+def read_views(
+    row: Row, processor: BaseVideoProcessor, num_clips: int | None = None, num_crops: int | None = None
+) -> Views:
+    """Decode a video once, and make all views of it.
+
+    Args:
+        row: `video`; with `start` and `end` in seconds, that part counts as the whole; with `num_frames`, at least so
+            many must be readable.
+        processor: of this package.
+        num_clips, num_crops: views; as the processor is configured if None.
+
+    Raises:
+        VideoDecodeError: if the video cannot be read.
+    """
+    options = {name: n for name, n in (("num_clips", num_clips), ("num_crops", num_crops)) if n is not None}
+    branches: dict[str, InternVideoVideoProcessor] = processor.branches
+    first = next(iter(branches.values()))
+    rules = [
+        partial(one.sample_frames, num_clips=num_clips) if one.do_sample_frames else None for one in branches.values()
+    ]
+    span = partial(_span, row=row, samplers=[one.sampler for one in branches.values() if one.do_sample_frames])
+    read = read_chosen(row["video"], rules, first.decoder, first.input_channel_order, span)
+    return {
+        name: branch.process_frames([frames], [metadata], **options, return_tensors="pt")["pixel_values_videos"]
+        for (name, branch), (frames, metadata) in zip(branches.items(), read, strict=True)
+    }
+
+
+def _span(reader: VideoReader, row: Row, samplers: Sequence[str]) -> tuple[int, int]:
+    if any("fps" in signature(SAMPLERS[sampler]).parameters for sampler in samplers):
+        frame_rate(reader, row)  # a video without one is that video's fault, not the list's
+    return clip_span(reader, row)
+
+
+def read_videos(
+    rows: Sequence[Row],
+    read: Callable[[Row], Views],
+    settings: RunSettings,
+    *,
+    at_once: int = 1,
+    first: int = 0,
+    failed: int = 0,
+    description: str = "Videos",
+) -> Iterator[list[tuple[int, Views | str]]]:
+    """Decode videos in worker processes, in order, with a progress bar.
+
+    Args:
+        rows: of a list.
+        read: makes the views of a row; it goes to the workers.
+        settings: workers, and how many videos may be unreadable.
+        at_once: videos in a batch.
+        first: the row to begin at, and how many before it were unreadable (`failed`).
+        description: of the progress bar.
+
+    Yields:
+        Batches of row numbers with views, or with the cause where a video is unreadable.
+
+    Raises:
+        TooManyFailuresError: if too many are.
+    """
+    loader = DataLoader(
+        _Videos(rows, read, first),
+        batch_size=at_once,
+        num_workers=default_workers(settings.workers),
+        collate_fn=list,
+        pin_memory=False,
+    )
+    with tqdm(total=len(rows), initial=first, desc=description, unit="video", disable=settings.quiet) as bar:
+        for start, batch in zip(range(first, len(rows), at_once), loader, strict=True):
+            causes = [item for item in batch if isinstance(item, str)]
+            failed += len(causes)
+            if causes and failed > settings.max_damaged * len(rows):
+                raise TooManyFailuresError(
+                    f"{failed} of the first {start + len(batch)} videos cannot be read, and of all {len(rows)}, "
+                    f"{settings.max_damaged:.4g} may be damaged. The last is {causes[-1]} `internvideo scan` finds "
+                    "them all."
+                )
+            yield list(enumerate(batch, start))
+            bar.update(len(batch))
+
+
+def stack_views(batch: Sequence[tuple[int, Views | str]]) -> Iterator[tuple[list[int], Views]]:
+    """Stack the views of the readable videos of a batch, those of equal shapes together.
+
+    Yields:
+        Row numbers, and inputs `(videos, views, frames, channels, height, width)` by name.
+    """
+    groups: dict[tuple[torch.Size, ...], list[tuple[int, Views]]] = {}
+    for row, views in batch:
+        if not isinstance(views, str):  # a processor without a crop keeps each video's own proportions
+            groups.setdefault(tuple(pixels.shape for pixels in views.values()), []).append((row, views))
+    for group in groups.values():
+        rows, stacked = zip(*group, strict=True)
+        yield list(rows), {name: torch.stack([views[name] for views in stacked]) for name in stacked[0]}
+
+
+class _Videos(Dataset[Any]):
+    def __init__(self, rows: Sequence[Row], read: Callable[[Row], Views], first: int):
+        self.rows, self.read, self.first = rows, read, first
+
+    def __len__(self) -> int:
+        return len(self.rows) - self.first
+
+    def __getitem__(self, index: int) -> Views | str:
+        try:
+            return self.read(self.rows[self.first + index])
+        except VideoDecodeError as error:
+            return str(error)

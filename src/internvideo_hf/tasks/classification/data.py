@@ -1,0 +1,70 @@
+"""The published tests of classifiers: which views of a video, and what they scored."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from transformers.configuration_utils import PreTrainedConfig
+
+from internvideo_hf.checkpoints.released import released
+from internvideo_hf.recipes.reading import RecipeError
+from internvideo_hf.tasks.protocol import Protocol, Published
+
+
+def with_published(protocol: Protocol) -> Protocol:
+    """Add the published test of every released classifier of a protocol's data set, from `released.json`."""
+    rows = [row for row in released() if row["evaluation"] and row["evaluation"]["data_set"] == protocol.released]
+    tests = [
+        Published("model zoo", _scores(row["evaluation"]), model=row["name"], test=row["evaluation"]) for row in rows
+    ]
+    return replace(protocol, published=[*protocol.published, *tests])
+
+
+def _scores(test: Mapping[str, Any]) -> dict[str, float]:
+    found = {"top-1": test["top1"], "top-5": test.get("top5")}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def find_test(protocol: Protocol, config: PreTrainedConfig) -> Published | None:
+    """Return the published test of a classifier: the protocol's `model`, or that of its configuration.
+
+    Args:
+        protocol: with its published tests.
+        config: of the classifier.
+
+    Raises:
+        RecipeError: if the protocol names an unknown model, or the tests of several models suit the configuration and
+            differ.
+    """
+    tests = [entry for entry in protocol.published if entry.test is not None]
+    if protocol.model is not None:
+        for entry in tests:
+            if entry.model == protocol.model:
+                return entry
+        known = ", ".join(entry.model for entry in tests) or "none"
+        raise RecipeError(f"model is {protocol.model!r}, expected a released classifier of this data set: {known}.")
+    rows = {row["name"]: row for row in released()}
+    suited = [entry for entry in tests if _suits(rows[entry.model], config)]
+    views = {str(view_settings(entry)) for entry in suited}
+    if len(views) > 1:
+        names = " or ".join(f"model='{entry.model}'" for entry in suited)
+        raise RecipeError(f"Released models like this one were tested by different views. Say which it is: {names}.")
+    return suited[0] if suited else None
+
+
+def _suits(row: Mapping[str, Any], config: PreTrainedConfig) -> bool:
+    """Whether a released model has this architecture; `config` of a row is what the shapes of weights do not tell."""
+    facts = {name: row["evaluation"][name] for name in ("hidden_size", "num_frames", "image_size")} | row["config"]
+    return row["family"] == config.model_type and all(
+        getattr(config, name, None) == value for name, value in facts.items()
+    )
+
+
+def view_settings(test: Published | None) -> dict[str, Any]:
+    """Return the clips, crops and processor options of a published test; None and empty where it does not say."""
+    about = {} if test is None else test.test or {}
+    return {
+        "num_clips": about.get("num_clips"),
+        "num_crops": about.get("num_crops"),
+        "processor": about.get("processor", {}),
+    }

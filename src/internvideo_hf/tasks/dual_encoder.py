@@ -1,0 +1,111 @@
+"""What the evaluations of dual encoders share: a model with a protocol's pixels and texts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoConfig
+
+from internvideo_hf.inference.embedder import Embedder
+from internvideo_hf.inference.merging import Merged
+from internvideo_hf.recipes.captions import clean_caption
+from internvideo_hf.recipes.reading import RecipeError
+from internvideo_hf.tasks.protocol import Protocol, Run, Samples, check_choice
+
+FACTORS = ("model", "one")
+
+
+def check_dual_encoder_protocol(protocol: Protocol) -> None:
+    """Refuse a protocol that does not suit a dual encoder.
+
+    Raises:
+        RecipeError: if it does not.
+    """
+    check_choice("factor", protocol.factor, FACTORS)
+    if protocol.family is None or protocol.model is None:
+        raise RecipeError("family and model must be given: the released model that the protocol is of.")
+    if protocol.text_length is None or protocol.text_length < 3:
+        raise RecipeError(f"text_length is {protocol.text_length}, expected at least 3.")
+
+
+@dataclass(frozen=True)
+class VideoEmbeddings:
+    """The videos of a list, embedded as a protocol says, and the model to embed its texts.
+
+    Args:
+        protocol: of the evaluation.
+        embedder: the model.
+        vectors: unit vectors, `(videos, dim)`, or `(videos, views, dim)` before merging; zero where a video is
+            unreadable.
+        causes: why, by number.
+        quiet: no progress bars.
+    """
+
+    protocol: Protocol
+    embedder: Embedder
+    vectors: torch.Tensor
+    causes: dict[int, str]
+    quiet: bool
+
+    @classmethod
+    def compute(cls, protocol: Protocol, samples: Samples, run: Run, merge: bool = True) -> "VideoEmbeddings":
+        """Load the model, and embed the videos.
+
+        Args:
+            merge: merge the views of a video.
+
+        Raises:
+            RecipeError: if the protocol is for other models.
+            TooManyFailuresError: if too many videos are unreadable.
+        """
+        family = AutoConfig.from_pretrained(run.model).model_type
+        if family != protocol.family:
+            raise RecipeError(
+                f"This protocol is for {protocol.family}, and {run.model} holds {family}. `internvideo evaluate "
+                f"--list` shows others; family={family} takes it all the same."
+            )
+        embedder = Embedder(run.model, run.device, protocol.processor)
+        if embedder.processor is None or embedder.text_problem is not None:
+            raise RecipeError(f"{run.model}: {embedder.text_problem}")
+        longest = embedder.processor.tokenizer.model_max_length
+        if protocol.text_length is not None and protocol.text_length > longest:
+            raise RecipeError(
+                f"The protocol reads texts of {protocol.text_length} tokens, and {run.model} at most {longest}. Set "
+                f"text_length={longest} to cut them there."
+            )
+        vectors, causes = embedder.embed_videos(samples.videos, run.settings, merge)
+        return cls(protocol, embedder, vectors.nan_to_num(), causes, run.settings.quiet)
+
+    @property
+    def factor(self) -> float:
+        """The factor of the cosine."""
+        return self.embedder.logit_scale if self.protocol.factor == "model" else 1.0
+
+    @property
+    def model_facts(self) -> dict[str, Any]:
+        """Facts of the model for the result."""
+        model = self.embedder.model
+        return {
+            "family": model.config.model_type,
+            "parameters": model.num_parameters(),
+            "device": str(self.embedder.device),
+        }
+
+    def embed_texts(self, texts: Sequence[str], rule: str | None) -> torch.Tensor:
+        """Embed texts, cut at the protocol's length: unit vectors, `(texts, dim)`.
+
+        Args:
+            texts: one or more.
+            rule: how they are cleaned first, a name in `internvideo_hf.recipes.captions`.
+        """
+        if rule is not None:
+            texts = [clean_caption(text, rule) for text in texts]
+        return self.embedder.embed_texts(texts, self.protocol.text_length, truncation=True, progress=not self.quiet)
+
+    def merged(self, samples: Samples, scores: torch.Tensor) -> Merged:
+        """Return scores `(rows, choices)` for `top_k_accuracy`, to which the rows of unreadable videos are wrong."""
+        failed = np.isin(samples.owners, list(self.causes))
+        names = [str(samples.videos[owner]["video"]) for owner in samples.owners]
+        return Merged(names, samples.labels, np.where(failed[:, None], np.nan, scores.double().numpy()), failed)
