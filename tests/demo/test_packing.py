@@ -48,10 +48,10 @@ def test_wrong_runs_are_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["packing", str(tmp_path / "none"), str(tmp_path / "out")])
     with pytest.raises(SystemExit, match="2"):
         main()
-    assert "no run of `train`" in capsys.readouterr().err
+    assert "expected a finished run of `train`" in capsys.readouterr().err
 
 
 def test_a_run_that_has_not_ended_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="has not ended"):
+    with pytest.raises(FileNotFoundError, match="expected a finished run"):
         pack([tmp_path], tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -326,7 +326,7 @@ def test_a_file_that_cannot_be_written_ends_it_with_its_name(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "out")
     (tmp_path / "out/val/00002.mp4").unlink()
     (tmp_path / "out/val/00002.mp4").mkdir()
-    with pytest.raises(OSError, match="val/00002.mp4 could not be made.*what is done is kept"):
+    with pytest.raises(OSError, match="val/00002.mp4 could not be made.*Rerun the same command"):
         make_data_set(tmp_path / "out", IN_EACH_SPLIT)
 
 

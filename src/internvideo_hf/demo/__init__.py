@@ -1,1 +1,1 @@
-"""What works on a fresh machine without a network: small weights that the package holds, and a tour of them."""
+"""The demo, which needs no network: bundled toy models, synthetic clips, a tour and a web page."""

@@ -1,4 +1,4 @@
-"""How training runs become one of the package's models: `python -m internvideo_hf.demo.packing RUN ... OUT`."""
+"""Packing of training runs into a bundled model: `python -m internvideo_hf.demo.packing RUN ... OUT`."""
 
 import argparse
 import shutil
@@ -18,29 +18,28 @@ WEIGHTS = "model.safetensors"
 
 
 def pack(runs: Sequence[str | Path], out: str | Path, *, overwrite: bool = False) -> None:
-    """Copy the final model of the last run, its weights in half precision, what tells of all runs, and sums of files.
+    """Copy the final model of the last run in half precision, with recipes and logs of all runs and checksums.
 
-    The model computes in float32 all the same: its configuration says so. `sha256sum -c SHA256SUMS`, in the folder,
-    checks it.
+    The model still computes in float32, as configured. `sha256sum -c SHA256SUMS` in the folder verifies it.
 
     Args:
-        runs: the folders of runs of `internvideo train` that have ended, each started from the one before. Of those
-            before the last, recipe and log are kept as recipe-NAME.yaml and log-NAME.jsonl, NAME being the folder's.
-        out: the folder to write; its README.md is kept where there is one, since people write it.
-        overwrite: replace the model that is there.
+        runs: run directories of finished `internvideo train` runs, each started from the one before. Recipes and logs
+            of all but the last are saved as recipe-NAME.yaml and log-NAME.jsonl with the directory's name.
+        out: the folder to write; an existing README.md is kept, since people write it.
+        overwrite: replace an existing model.
 
     Raises:
-        FileExistsError: if `out` holds something else, or a model, and `overwrite` is not set.
-        ValueError: if there is no run, or two have folders of the same name.
-        OSError: if a run has not ended, or something cannot be read or written.
+        FileExistsError: if `out` holds other files, or a model and `overwrite` is not set.
+        ValueError: if `runs` is empty, or two directories have the same name.
+        OSError: if a run has not finished, or a file cannot be read or written.
     """
     folders, out = [Path(run).resolve() for run in runs], Path(out)
     if not folders or len({folder.name for folder in folders}) < len(folders):
-        raise ValueError(f"Give one run or several, in folders of different names; got {[*map(str, runs)]}.")
+        raise ValueError(f"Expected one or several runs in folders of different names, got {[*map(str, runs)]}.")
     *earlier, run = folders
     for each in folders:
         if not (each / FINAL / WEIGHTS).is_file():
-            raise FileNotFoundError(f"{each} holds no {FINAL}/{WEIGHTS}: it is no run of `train`, or has not ended.")
+            raise FileNotFoundError(f"{each} holds no {FINAL}/{WEIGHTS}: expected a finished run of `train`.")
     check_replaceable(out, overwrite)
     card = out / "README.md" if (out / "README.md").is_file() else run / FINAL / "README.md"
     with atomic_directory(out) as folder:
@@ -55,18 +54,18 @@ def pack(runs: Sequence[str | Path], out: str | Path, *, overwrite: bool = False
 
 
 def write_checksums(folder: Path) -> None:
-    """Write the SHA-256 of every file of a folder into its SHA256SUMS, as `sha256sum` writes and checks them."""
+    """Write SHA256SUMS for all files of a folder, in the format of `sha256sum`."""
     files = sorted(path for path in folder.iterdir() if path.name != CHECKSUMS)
     lines = [f"{file_sha256(file)}  {file.name}\n" for file in files]
     (folder / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
 
 
 def main() -> None:
-    """Pack the final model of the last run as the package holds it, with recipes and logs of all."""
+    """Pack the final model of the last run as a bundled model, with recipes and logs of all runs."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("runs", nargs="+", help="the folders of runs of `internvideo train`, in their order")
+    parser.add_argument("runs", nargs="+", help="run directories of `internvideo train`, in order")
     parser.add_argument("out", help="the folder to write")
-    parser.add_argument("--overwrite", action="store_true", help="replace the model that is there")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing model")
     options = parser.parse_args()
     try:
         pack(options.runs, options.out, overwrite=options.overwrite)

@@ -1,8 +1,8 @@
-"""How well a small model does on the drawn data set: `python -m internvideo_hf.demo.scores MODEL DATA`."""
+"""Scores of a model on the drawn data set: `python -m internvideo_hf.demo.scores MODEL DATA`."""
 
 import argparse
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -29,18 +29,24 @@ from internvideo_hf.models.common.loading import load_strict
 from internvideo_hf.utils.names import lookup
 from internvideo_hf.video.reader import VideoReader
 
-ATTRIBUTES = {"action": ACTIONS, "colour": COLORS, "background": BACKGROUNDS, "size": SIZES, "shape": SHAPES}
-"""What sentences differ in, and the words for it."""
+ATTRIBUTES: dict[str, Collection[str]] = {
+    "action": ACTIONS,
+    "colour": COLORS,
+    "background": BACKGROUNDS,
+    "size": SIZES,
+    "shape": SHAPES,
+}
+"""Attributes of captions, and the values of each."""
 
 _AT_ONCE = 40  # clips or texts
 
 
 def demo_scores(model: str | Path, data_root: str | Path, split: str = "test") -> dict[str, dict[str, float]]:
-    """Scores of a saved model, in percent.
+    """Score a saved model, in percent.
 
-    Of a dual encoder: `text_to_video` and `video_to_text`, R@1 among all clips and captions of the split; and for each
-    of `ATTRIBUTES` how often the clip's own caption is the best among those that differ from it in this alone. Of a
-    classifier: `action`.
+    Dual encoder: `text_to_video` and `video_to_text`, R@1 among all clips and captions of the split; and for each of
+    `ATTRIBUTES` the accuracy of choosing the clip's caption among those that differ from it in this attribute only.
+    Classifier: `action`, its accuracy.
 
     Args:
         model: a folder with a model and its processor.
@@ -48,12 +54,12 @@ def demo_scores(model: str | Path, data_root: str | Path, split: str = "test") -
         split: one of `internvideo_hf.demo.synthetic.SPLITS`.
 
     Returns:
-        `{"clips": scores, "first frame": scores}`; the second ones are of clips that show their first frame all the
-        time, in which no action can be seen.
+        `{"clips": scores, "first frame": scores}`; the latter for clips that repeat their first frame, which shows no
+        action.
 
     Raises:
         OSError: if a file cannot be read.
-        ValueError: if the split is unknown, or the folder holds no whole model.
+        ValueError: if the split is unknown, or the model lacks weights.
     """
     lookup(dict.fromkeys(SPLITS), split, "split")
     clips = _clips(Path(data_root), split)
@@ -111,10 +117,11 @@ def _dual_encoder_scores(
 
 
 def _alternatives(clip: Clip, name: str) -> list[str]:
-    """The captions that differ from a clip's in one attribute, its own among them; none where it has no such."""
+    """Return a clip's caption with each value of one attribute; empty if the clip lacks the attribute."""
     if getattr(clip, name) is None:
         return []
-    return [canonical_caption(replace(clip, **{name: word})) for word in ATTRIBUTES[name]]
+    changes: list[dict[str, Any]] = [{name: word} for word in ATTRIBUTES[name]]
+    return [canonical_caption(replace(clip, **change)) for change in changes]
 
 
 def _parts(items: Sequence[Any]) -> Iterator[list[Any]]:
@@ -141,10 +148,10 @@ def main() -> None:
     parser.add_argument("--split", default="test", choices=SPLITS)
     options = parser.parse_args()
     if not (Path(options.model) / "config.json").is_file():
-        parser.error(f"{options.model} is no model's folder: it holds no config.json.")
+        parser.error(f"{options.model} is not a model folder: it holds no config.json.")
     if not (Path(options.data_root) / ATTRIBUTES_LIST).is_file():
         parser.error(
-            f"{options.data_root} holds no {ATTRIBUTES_LIST}: `internvideo make-demo-data` makes such a folder."
+            f"{options.data_root} holds no {ATTRIBUTES_LIST}. Make a data set with `internvideo make-demo-data`."
         )
     for kind, scores in demo_scores(options.model, options.data_root, options.split).items():
         print(f"{options.split}, {kind}: " + ", ".join(f"{name} {value:.1f}" for name, value in scores.items()))

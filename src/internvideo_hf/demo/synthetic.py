@@ -1,20 +1,20 @@
-"""A data set that is drawn rather than filmed: coloured shapes that act over textured backgrounds, with sentences.
+"""A synthetic data set: colored shapes that move over textured backgrounds, with captions.
 
-It shows on a laptop what training does: a model must see colour, background, size, and, over time, the action.
+It makes training visible on a laptop: a model must see color, background, size and, over time, the action.
 
-No single frame tells the action, by construction. The world is a torus of `WIDTH` pixels: what leaves on one side
-enters on the other, and every background is periodic. Start position, start angle and place in the range of sizes are
-drawn alike for every action, and no action changes how they are distributed at a later frame: moving, turning,
-circling and swinging keep a uniform distribution uniform, and growing and shrinking run through the range of sizes in
-a circle, so that they jump back once at its end.
+No single frame reveals the action, by construction. The world is a torus of `WIDTH` pixels: a shape that leaves on one
+side enters on the other, and every background is periodic. Start position, start angle and relative size have the same
+distribution for every action, and no action changes it at a later frame: moving, turning, circling and swinging keep a
+uniform distribution uniform, and growing and shrinking run through the range of sizes in a circle, so that they jump
+back once at its end.
 
-Splits are made by composition, from the places s, c and a of shape, colour and action in their lists. `hard` has the
-shape-colour pairs with s = c, which no other split has. Else the remainder of s + c + a by six says: 0 is `test`, 1 is
-`val`, the others are `train`. So no shape-colour-action triple of `test` is in `train`, but each of its pairs is.
+Splits are made by composition, from the positions s, c and a of shape, color and action in their lists. `hard` has the
+shape-color pairs with s = c, and no other split has them. For the others, (s + c + a) % 6 decides: 0 is `test`, 1 is
+`val`, the rest is `train`. So no shape-color-action triple of `test` is in `train`, but each of its pairs is.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import pairwise
@@ -29,26 +29,26 @@ from internvideo_hf.utils.files import atomic_path, atomic_write_text, is_tempor
 from internvideo_hf.utils.names import lookup
 
 WIDTH = 128
-"""Pixels of a side of a frame."""
+"""Width and height of a frame in pixels."""
 NUM_FRAMES = 32
-"""Frames of a clip."""
+"""Frames per clip."""
 RATE = 16
-"""Frames a second."""
+"""Frames per second."""
 SPLITS = ("train", "val", "test", "hard")
-"""In the order of their files; see the module for what is in which."""
+"""Names of the splits, in the order of their files."""
 SETTINGS = "settings.json"
-"""What a folder with the data set was made with; no other folder has it."""
+"""File with the settings of the data set; it marks the folder as ours."""
 ATTRIBUTES_LIST = "attributes.jsonl"
-"""What each clip shows: a line for each, with the fields of `Clip`."""
+"""File with the attributes of every clip, one line each, with the fields of `Clip`."""
 
-_CONSTRUCTION = 2  # to be counted up when clips come to look different, or their sentences to read differently
+_CONSTRUCTION = 2  # version; increment it when clips look different or their captions read differently
 _CLIPS = 4000
-_HELD_OUT = 20  # clips of an action in each held-out split, beside `_CLIPS` clips for training
-_POSE, _SCENE, _WORDS, _ORDER = range(4)  # what is drawn apart, so that none depends on how much another draws
+_HELD_OUT = 20  # clips per action in each held-out split, for `_CLIPS` training clips
+_POSE, _SCENE, _WORDS, _ORDER = range(4)  # independent random streams of a clip
 _TIMES = np.arange(NUM_FRAMES)
 
 
-# ---- what there is to see -------------------------------------------------------------------------------------------
+# ---- shapes and backgrounds -----------------------------------------------------------------------------------------
 # Shapes: signed distances to the outline, below 0 inside, of points (x to the right, y down) in units of the
 # circumradius.
 
@@ -90,7 +90,7 @@ SHAPES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "arrow": _arrow,
     "cross": _cross,
 }
-"""Name -> outline. None looks the same from every side, so that each turn can be seen."""
+"""Name -> outline. No shape is round, so that rotations are visible."""
 
 COLORS: dict[str, tuple[int, int, int]] = {
     "red": (222, 42, 42),
@@ -150,11 +150,11 @@ BACKGROUNDS: dict[str, Callable[[np.random.Generator, np.ndarray, np.ndarray], n
 
 @dataclass(frozen=True)
 class Size:
-    """A range of sizes that has a name.
+    """A named range of sizes.
 
     Args:
-        other_words: What else sentences call it.
-        radii: The least and the greatest circumradius in pixels.
+        other_words: synonyms in captions.
+        radii: minimum and maximum circumradius in pixels.
     """
 
     other_words: tuple[str, str]
@@ -165,20 +165,20 @@ SIZES: dict[str, Size] = {
     "small": Size(("little", "tiny"), (13, 17)),
     "large": Size(("big", "huge"), (22, 30)),
 }
-"""Name -> size. No shape has a size between them."""
+"""Name -> size. The ranges leave a gap between them."""
 
 
-# ---- what happens ---------------------------------------------------------------------------------------------------
+# ---- actions --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class _Change:
-    """What an action adds to the pose that a clip starts from, as numbers or of shape (frames,)."""
+    """Offsets that an action adds to the start pose; numbers or arrays of shape (frames,)."""
 
     x: np.ndarray | float = 0.0  # pixels
     y: np.ndarray | float = 0.0
     angle: np.ndarray | float = 0.0  # radians, clockwise
-    place: np.ndarray | float = 0.0  # in the range of sizes, 0 to 1
+    place: np.ndarray | float = 0.0  # in the range of all sizes, 0-1
 
 
 def _move(rng: np.random.Generator, x: int, y: int) -> _Change:
@@ -208,12 +208,12 @@ def _swing(rng: np.random.Generator, x: int, y: int) -> _Change:
 
 @dataclass(frozen=True)
 class Action:
-    """Something that a shape does.
+    """An action of a shape.
 
     Args:
-        other_words: What else sentences call it.
-        change: Draws how the pose changes.
-        changes_size: Whether sentences must leave out the size.
+        other_words: synonyms in captions.
+        change: samples the change of the pose.
+        changes_size: whether captions must leave out the size.
     """
 
     other_words: tuple[str, str]
@@ -244,19 +244,21 @@ ACTIONS: dict[str, Action] = {
 
 @dataclass(frozen=True)
 class Clip:
-    """What a clip shows. With a seed, this is all that its pixels depend on.
+    """The attributes of a clip. Together with a seed they determine its pixels.
+
+    The fields are those of `ATTRIBUTES_LIST`, in its spelling.
 
     Args:
-        split: One of `SPLITS`.
-        index: Its number within the split, from 0.
-        shape: Name in `SHAPES`.
-        colour: Name in `COLORS`.
-        action: Name in `ACTIONS`.
-        background: Name in `BACKGROUNDS`.
-        size: Name in `SIZES`; None where the action changes it.
+        split: one of `SPLITS`.
+        index: number within the split, from 0.
+        shape: name in `SHAPES`.
+        colour: name in `COLORS`.
+        action: name in `ACTIONS`.
+        background: name in `BACKGROUNDS`.
+        size: name in `SIZES`; None if the action changes it.
 
     Raises:
-        ValueError: If a name is unknown.
+        ValueError: if a name is unknown.
     """
 
     split: str
@@ -278,75 +280,75 @@ class Clip:
 
     @property
     def video(self) -> str:
-        """The path of its file below the folder of the data set."""
+        """Path of the file, relative to the data set."""
         return f"{self.split}/{self.index:05d}.mp4"
 
     @property
     def label(self) -> int:
-        """The place of its action in `ACTIONS`."""
+        """Index of the action in `ACTIONS`."""
         return list(ACTIONS).index(self.action)
 
 
-# ---- which clips there are ------------------------------------------------------------------------------------------
+# ---- splits ---------------------------------------------------------------------------------------------------------
 
 
-def split_of(shape: str, colour: str, action: str) -> str:
-    """Which split a composition belongs to; see the module."""
-    places = [list(table).index(name) for table, name in ((SHAPES, shape), (COLORS, colour), (ACTIONS, action))]
+def split_of(shape: str, color: str, action: str) -> str:
+    """Return the split of a composition; see the module."""
+    places = [list(table).index(name) for table, name in ((SHAPES, shape), (COLORS, color), (ACTIONS, action))]
     if places[0] == places[1]:
         return "hard"
     return {0: "test", 1: "val"}.get(sum(places) % 6, "train")
 
 
 def split_sizes(clips: int = _CLIPS) -> dict[str, int]:
-    """How many clips each split has.
+    """Return the number of clips per split.
 
     Args:
-        clips: Clips of `train`, at least one of each action. From 4,000 on, the others have 240 each, which are 20 of
-            each action; with fewer they have fewer in proportion, but at least one of each action.
+        clips: clips of `train`, at least one per action. From 4,000 on, the other splits have 240 each, 20 per action;
+            below that, proportionally fewer, but at least one per action.
 
     Raises:
-        ValueError: If there are too few.
+        ValueError: if `clips` is too small.
     """
     if clips < len(ACTIONS):
-        raise ValueError(f"clips: got {clips}, expected at least {len(ACTIONS)}, one of each action; ask for more")
+        raise ValueError(f"clips: got {clips}, expected at least {len(ACTIONS)}, one per action. Ask for more.")
     held_out = len(ACTIONS) * min(max(round(clips * _HELD_OUT / _CLIPS), 1), _HELD_OUT)
     return {split: clips if split == "train" else held_out for split in SPLITS}
 
 
 def clip_at(split: str, index: int, seed: int = 0) -> Clip:
-    """The clip of that number. Every run of numbers has its actions, compositions and looks spread evenly.
+    """Return the clip with a given number. Actions, compositions and looks are balanced over any range of numbers.
 
     Args:
-        split: One of `SPLITS`.
-        index: From 0.
-        seed: At least 0.
+        split: one of `SPLITS`.
+        index: from 0.
+        seed: at least 0.
 
     Raises:
-        ValueError: If the split is unknown, or a number is negative.
+        ValueError: if the split is unknown, or a number is negative.
     """
     lookup(dict.fromkeys(SPLITS), split, "split")
     if index < 0 or seed < 0:
-        raise ValueError(f"index={index} and seed={seed} must be at least 0.")
+        raise ValueError(f"index: got {index}, seed: got {seed}; expected both to be at least 0.")
     turn, label = divmod(index, len(ACTIONS))
     action = list(ACTIONS)[label]
     pairs = [(s, c) for s in SHAPES for c in COLORS if split_of(s, c, action) == split]
     rng = _generator(seed, split, label, _ORDER)
     first, order = rng.integers(len(BACKGROUNDS) * len(SIZES)), rng.permutation(len(pairs))
     visit, place = divmod(turn, len(pairs))
-    shape, colour = pairs[order[place]]
-    # Five and two have no common factor: ten visits of a pair show it with every background in every size, and the
-    # held-out splits, which have at most five, hold no sentence twice.
+    shape, color = pairs[order[place]]
+    # Five and two are coprime: ten visits of a pair show it with every background in every size, and the held-out
+    # splits, with at most five visits, hold no caption twice.
     look = first + place + visit
     size = None if ACTIONS[action].changes_size else list(SIZES)[look % len(SIZES)]
-    return Clip(split, index, shape, colour, action, list(BACKGROUNDS)[look % len(BACKGROUNDS)], size)
+    return Clip(split, index, shape, color, action, list(BACKGROUNDS)[look % len(BACKGROUNDS)], size)
 
 
 def _generator(seed: int, split: str, number: int, purpose: int) -> np.random.Generator:
     return np.random.default_rng((seed, SPLITS.index(split), number, purpose))
 
 
-# ---- sentences ------------------------------------------------------------------------------------------------------
+# ---- captions -------------------------------------------------------------------------------------------------------
 
 _TEMPLATES = (
     "a {thing} {action} over a {background} background",
@@ -361,28 +363,28 @@ def _sentence(clip: Clip, template: str, action: str, size: str | None) -> str:
 
 
 def canonical_caption(clip: Clip) -> str:
-    """The sentence for evaluation, such as "a small red heart moves to the left over a dotted background".
+    """Return the evaluation caption, such as "a small red heart moves to the left over a dotted background".
 
-    Sentences that differ in the action only: `canonical_caption(dataclasses.replace(clip, action=action))`.
+    To change one attribute only: `canonical_caption(dataclasses.replace(clip, action=action))`.
     """
     return _sentence(clip, _TEMPLATES[0], clip.action, clip.size)
 
 
 def captions(clip: Clip, seed: int = 0) -> list[str]:
-    """Five different sentences for training: three that tell all, one of shape and action, one of size and background.
+    """Return five training captions: three complete ones, one of shape and action, one of size and background.
 
-    Each kind of sentence, and each word for action and size, comes once in the three. The others are there since a few
-    things tell most clips apart: while they do, a model has no need of the rest, and does not learn it, or forgets.
+    The complete ones use each template and each synonym once. The other two exist because a few attributes suffice to
+    distinguish most clips: a model that relies on them never learns the others, or forgets them.
     """
     rng = _generator(seed, clip.split, clip.index, _WORDS)
     actions = [clip.action, *ACTIONS[clip.action].other_words]
-    sizes = [None] * 3 if clip.size is None else [clip.size, *SIZES[clip.size].other_words]
+    sizes: list[str | None] = [None] * 3 if clip.size is None else [clip.size, *SIZES[clip.size].other_words]
     orders = [rng.permutation(3) for _ in range(2)]
-    whole = [
+    complete = [
         _sentence(clip, template, actions[a], sizes[s]) for template, a, s in zip(_TEMPLATES, *orders, strict=True)
     ]
-    something = " ".join(filter(None, ("something", rng.choice(sizes))))
-    return [*whole, f"the {clip.shape} {rng.choice(actions)}", f"{something} over a {clip.background} background"]
+    something = " ".join(filter(None, ("something", sizes[rng.integers(3)])))
+    return [*complete, f"the {clip.shape} {rng.choice(actions)}", f"{something} over a {clip.background} background"]
 
 
 # ---- pixels ---------------------------------------------------------------------------------------------------------
@@ -390,13 +392,13 @@ def captions(clip: Clip, seed: int = 0) -> list[str]:
 
 @dataclass(frozen=True)
 class Track:
-    """Where a shape is in each frame, apart from the camera's trembling; each of shape (frames,).
+    """The pose of a shape in each frame, without camera shake; arrays of shape (frames,).
 
     Args:
-        x: Pixels from the left, 0 to `WIDTH`.
-        y: Pixels from the top, 0 to `WIDTH`.
-        angle: Radians clockwise from upright, 0 to 2 pi.
-        radius: Circumradius in pixels.
+        x: pixels from the left, 0 to `WIDTH`.
+        y: pixels from the top, 0 to `WIDTH`.
+        angle: radians clockwise from upright, 0 to 2 pi.
+        radius: circumradius in pixels.
     """
 
     x: np.ndarray
@@ -406,7 +408,7 @@ class Track:
 
 
 def track(clip: Clip, seed: int = 0) -> Track:
-    """Draws where a clip's shape starts, and what its action makes of that."""
+    """Sample the start pose of a clip's shape and the change by its action."""
     rng = _generator(seed, clip.split, clip.index, _POSE)
     x, y = rng.uniform(0, WIDTH, 2)
     angle, place = rng.uniform(0, 2 * np.pi), rng.uniform()
@@ -414,24 +416,22 @@ def track(clip: Clip, seed: int = 0) -> Track:
         place = (list(SIZES).index(clip.size) + place) / len(SIZES)
     change = ACTIONS[clip.action].change(rng)
     still = np.zeros(NUM_FRAMES)
-    number, share = np.divmod((place + change.place + still) % 1 * len(SIZES), 1)
+    number, fraction = np.divmod((place + change.place + still) % 1 * len(SIZES), 1)
     least, greatest = np.array([size.radii for size in SIZES.values()])[number.astype(int)].T
     return Track(
         x=(x + change.x + still) % WIDTH,
         y=(y + change.y + still) % WIDTH,
         angle=(angle + change.angle + still) % (2 * np.pi),
-        radius=least + share * (greatest - least),
+        radius=least + fraction * (greatest - least),
     )
 
 
 def render(clip: Clip, seed: int = 0) -> np.ndarray:
-    """Draws a clip.
-
-    What tells nothing is drawn, too: a camera that trembles, a background that drifts, light and noise.
+    """Render a clip, with uninformative variation: camera shake, background drift, light and noise.
 
     Args:
-        clip: What it shows.
-        seed: At least 0.
+        clip: its attributes.
+        seed: at least 0.
 
     Returns:
         RGB, uint8, shape (frames, height, width, 3).
@@ -441,28 +441,28 @@ def render(clip: Clip, seed: int = 0) -> np.ndarray:
     angles = np.arange(WIDTH) * (2 * np.pi / WIDTH)
     texture = BACKGROUNDS[clip.background](rng, angles, angles[:, None])
     texture = rng.uniform(75, 120) + rng.choice([-0.5, 0.5]) * rng.uniform(45, 80) * texture
-    tint = rng.uniform(0.94, 1.06, 3)
-    colour = np.array(COLORS[clip.colour]) + rng.uniform(-9, 9, 3)
+    tint: np.ndarray = rng.uniform(0.94, 1.06, 3)
+    color: np.ndarray = np.array(COLORS[clip.colour]) + rng.uniform(-9, 9, 3)
     gain, noise = rng.uniform(0.85, 1.1), rng.uniform(3, 9)
 
-    texture, tint, colour = (
-        values.astype(np.float32) for values in (texture, gain * tint[:, None, None], gain * colour[:, None, None])
+    texture, tint, color = (
+        values.astype(np.float32) for values in (texture, gain * tint[:, None, None], gain * color[:, None, None])
     )
     frames = np.empty((NUM_FRAMES, WIDTH, WIDTH, 3), np.uint8)
-    # Not all frames at once, which is slower: they do not fit the processor's cache.
+    # Frame by frame: all at once do not fit the processor's cache, which is slower.
     for t, frame in enumerate(frames):
         ground_x, ground_y = start + t * drift + camera[t]
         x, y = pose.x[t] + camera[t, 0], pose.y[t] + camera[t, 1]
         cover = _cover(SHAPES[clip.shape], x, y, pose.angle[t], pose.radius[t])
         pixels = tint * _shifted(texture, ground_x, ground_y)
-        pixels += cover * (colour - pixels)
+        pixels += cover * (color - pixels)
         pixels += np.float32(noise) * rng.standard_normal(pixels.shape, dtype=np.float32)
         frame[:] = np.clip(np.rint(pixels), 0, 255).transpose(1, 2, 0)
     return frames
 
 
 def _tremble(rng: np.random.Generator) -> np.ndarray:
-    """Pixels to the right and down, shape (frames, 2): each is 0.7 of the one before, and something new."""
+    """Sample camera shake: pixels to the right and down, shape (frames, 2), an AR(1) process with coefficient 0.7."""
     places = rng.normal(0, 0.8, (NUM_FRAMES, 2))
     for before, place in pairwise(places):
         place += 0.7 * before
@@ -470,7 +470,7 @@ def _tremble(rng: np.random.Generator) -> np.ndarray:
 
 
 def _shifted(texture: np.ndarray, x: float, y: float) -> np.ndarray:
-    """A periodic texture, moved right and down by pixels and parts of them; of shape (height, width) as it is."""
+    """Move a periodic texture of shape (height, width) right and down, with subpixel precision."""
     (whole_x, part_x), (whole_y, part_y) = divmod(x, 1), divmod(y, 1)
     moved = np.roll(texture, (int(whole_y), int(whole_x)), (0, 1))
     moved += np.float32(part_y) * (np.roll(moved, 1, 0) - moved)
@@ -481,10 +481,10 @@ def _shifted(texture: np.ndarray, x: float, y: float) -> np.ndarray:
 def _cover(
     outline: Callable[[np.ndarray, np.ndarray], np.ndarray], x: float, y: float, angle: float, radius: float
 ) -> np.ndarray:
-    """How much of each pixel a shape covers: 0 to 1, shape (height, width). The numbers are those of a `Track`."""
+    """Return the coverage of each pixel by a shape: 0-1, shape (height, width), for the values of a `Track`."""
     pixels = np.arange(WIDTH)
-    # From the shape's centre, the short way round the torus.
-    right, down = (((pixels - centre + WIDTH / 2) % WIDTH - WIDTH / 2).astype(np.float32) for centre in (x, y))
+    # From the shape's center, the short way round the torus.
+    right, down = (((pixels - center + WIDTH / 2) % WIDTH - WIDTH / 2).astype(np.float32) for center in (x, y))
     down = down[:, None]
     cos, sin = np.float32(np.cos(angle) / radius), np.float32(np.sin(angle) / radius)
     distance = np.float32(radius) * outline(cos * right + sin * down, cos * down - sin * right)
@@ -514,71 +514,76 @@ configs:
 
 # Torus shapes
 
-Drawn videos of {width} x {width} pixels and {frames} frames, {rate} a second, without sound. In each, one shape does
-one thing over a textured background. Made by
+Synthetic videos of {width} x {width} pixels and {frames} frames at {rate} frames per second, without sound. In each,
+one shape performs one action over a textured background. Made by
 
     internvideo make-demo-data OUT --clips {clips} --seed {seed}
 
-which gives the same files again, as long as the same versions of numpy, PyAV and x264 run on the same kind of
-processor.
+The command gives identical files with the same versions of numpy, PyAV and x264 on the same kind of processor.
 
-## What there is to see
+## Content
 
 | | |
 |---|---|
 | shapes | {shapes} |
-| colours | {colours} |
+| colors | {colors} |
 | actions | {actions} |
 | backgrounds | {backgrounds} |
 | sizes | {sizes} |
 
-The camera trembles, the background drifts, light differs from clip to clip, and there is noise: these tell nothing.
+Camera shake, background drift, light and noise vary at random and carry no information.
 
-**A single frame does not tell the action.** The world is a torus: what leaves on one side enters on the other. Place,
-angle and size are distributed alike in every frame of every action; growing and shrinking shapes jump back once at the
-end of the range. What a frame does tell is its shape and colour, of which not every pair does everything in `train`:
-a model that learns this gains nothing on `hard`, and loses on `val` and `test`. Compression changes none of
-this: every frame is a keyframe, compressed by itself.
+**A single frame does not reveal the action.** The world is a torus: a shape that leaves on one side enters on the
+other. Position, angle and size have the same distribution in every frame of every action; growing and shrinking shapes
+jump back once at the end of the range. A frame does show shape and color, and not every pair of them performs every
+action in `train`: a model that learns this gains nothing on `hard`, and loses on `val` and `test`. Compression changes
+none of this: every frame is a keyframe.
 
 ## Splits
 
-By composition, from the places s, c and a of shape, colour and action in the lists above, counted from 0:
+By composition, from the positions s, c and a of shape, color and action in the lists above, counted from 0:
 
-| split | clips | what |
+| split | clips | content |
 |---|---|---|
-| hard | {hard} | s = c: pairs of shape and colour that no other split has |
-| test | {test} | s + c + a divisible by six: each pair of the three is in `train`, all three together are not |
-| val | {val} | s + c + a divided by six leaves 1: likewise |
-| train | {train} | the others |
+| hard | {hard} | s = c: pairs of shape and color that no other split has |
+| test | {test} | (s + c + a) % 6 = 0: each pair of the three is in `train`, the triple is not |
+| val | {val} | (s + c + a) % 6 = 1: likewise |
+| train | {train} | the rest |
 
-Actions, compositions, backgrounds and sizes are spread evenly. In `val`, `test` and `hard` no `caption` comes twice.
+Actions, compositions, backgrounds and sizes are balanced. In `val`, `test` and `hard` every `caption` is unique.
 `train` has all its 240 compositions from 240 clips on.
 
 ## Files
 
-- `train.jsonl`, `val.jsonl`, `test.jsonl`, `hard.jsonl`: a line for each clip. `video`: path below this folder;
-  `label`: the action, from 0, in the order of `labels.txt`; `caption`: one sentence, always of the same form.
-- `train_captions.jsonl`: five lines for each clip of `train`, whose captions differ in form and words; the last two
-  leave something out: one tells shape and action only, one size and background.
-- `attributes.jsonl`: a line for each clip of all splits: `video`, `split`, `index`, `shape`, `colour`, `action`,
-  `background`, `size` (null where the action changes it), and `captions`, five as in `train_captions.jsonl`.
-- `labels.txt`: the names of the actions. `settings.json`: what the folder was made with.
+- `train.jsonl`, `val.jsonl`, `test.jsonl`, `hard.jsonl`: one line per clip. `video`: relative path; `label`: the
+  action, from 0, in the order of `labels.txt`; `caption`: one sentence from a fixed template.
+- `train_captions.jsonl`: five lines per clip of `train`, with captions of different form and wording; the last two
+  are incomplete: one names shape and action only, one size and background.
+- `attributes.jsonl`: one line per clip of all splits: `video`, `split`, `index`, `shape`, `colour`, `action`,
+  `background`, `size` (null if the action changes it), and the five `captions` of `train_captions.jsonl`.
+- `labels.txt`: the names of the actions. `settings.json`: the settings of the data set.
 
 `internvideo_hf.data.manifests.load_manifest` reads all lists but `attributes.jsonl`.
 
-## What it is for, and what not
+## Intended use
 
-To show that training works, in minutes, where no data set is at hand, and to test programs. Results on it say nothing
-about filmed videos. Do not augment by flips, by turning time round, or by other hues: they make sentences false.
+To show in minutes, without any other data set, that training works, and to test programs. Results do not transfer to
+real videos. Do not augment by flips, by reversing time, or by changing hues: they make captions false.
 
-## Licence
+## License
 
-Apache-2.0. It holds nothing that was filmed, and nothing of other data sets.
+Apache-2.0. The data set contains no filmed material, and none of other data sets.
 """
 
 
 def _card(clips: int, seed: int) -> str:
-    lists = {"shapes": SHAPES, "colours": COLORS, "actions": ACTIONS, "backgrounds": BACKGROUNDS, "sizes": SIZES}
+    lists: dict[str, Collection[str]] = {
+        "shapes": SHAPES,
+        "colors": COLORS,
+        "actions": ACTIONS,
+        "backgrounds": BACKGROUNDS,
+        "sizes": SIZES,
+    }
     return _CARD.format(
         width=WIDTH,
         frames=NUM_FRAMES,
@@ -594,21 +599,21 @@ def _card(clips: int, seed: int) -> str:
 
 
 def write_clip(clip: Clip, path: str | Path, seed: int = 0) -> None:
-    """Renders a clip into an MP4 file (H.264), which appears whole or not at all.
+    """Render a clip into an MP4 file (H.264), written atomically.
 
-    The same clip and seed give the same bytes wherever the same libraries run on the same kind of processor.
+    The same clip and seed give the same bytes with the same libraries on the same kind of processor.
 
     Raises:
-        OSError: If the file cannot be written.
+        OSError: if the file cannot be written.
     """
     path = Path(path)
     with atomic_path(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=RATE)
         stream.width = stream.height = WIDTH
         stream.pix_fmt = "yuv420p"
-        stream.codec_context.thread_count = 1  # several threads make other bytes
-        # Each frame by itself, and as coarsely as every other: what is said of a frame's pixels then holds for what is
-        # decoded too. Predicted frames show traces of motion; a rate control spends bits by what is before and after.
+        stream.codec_context.thread_count = 1  # the bytes depend on the number of threads
+        # Every frame is a keyframe with the same quantizer, so that decoded frames reveal no more than rendered ones:
+        # predicted frames show traces of motion, and rate control depends on the neighboring frames.
         stream.codec_context.gop_size = 1
         stream.options = {"qp": "28", "preset": "superfast"}
         for pixels in render(clip, seed):
@@ -625,48 +630,48 @@ def make_data_set(
     jobs: int = 1,
     on_done: Callable[[], object] = lambda: None,
 ) -> int:
-    """Writes the data set: videos, lists, label names and a card. After a kill, the same call goes on.
+    """Write the data set: videos, lists, label names and a card. Resumable.
 
-    `OUT/README.md`, which it writes, says what is in which file.
+    `OUT/README.md` describes the files.
 
     Args:
-        out: The folder to write: new, empty, or with a part of the same data set.
-        clips: Clips of `train`; see `split_sizes`.
-        seed: At least 0. A clip depends on it, on its split and on its number only.
-        jobs: Processes.
-        on_done: Is called after each clip.
+        out: the folder to write: new, empty, or with a part of the same data set.
+        clips: clips of `train`; see `split_sizes`.
+        seed: at least 0. A clip depends only on the seed, its split and its number.
+        jobs: processes.
+        on_done: called after each clip.
 
     Returns:
-        How many clips were there already.
+        The number of clips that already existed.
 
     Raises:
-        FileExistsError: If `out` is something else.
-        OSError: If something cannot be written.
-        ValueError: If a number is out of range.
+        FileExistsError: if `out` holds other files.
+        OSError: if a file cannot be written.
+        ValueError: if a number is out of range.
     """
     out, sizes = Path(out), split_sizes(clips)
     if seed < 0:
-        raise ValueError(f"seed: got {seed}, expected at least 0; choose another")
+        raise ValueError(f"seed: got {seed}, expected at least 0.")
     _take(out, {"construction": _CONSTRUCTION, "clips": clips, "seed": seed})
     planned = [clip_at(split, index, seed) for split, size in sizes.items() for index in range(size)]
     for split in SPLITS:
         (out / split).mkdir(exist_ok=True)
         remove_leftovers(out / split)
-    already = 0
+    existing = 0
     for clip, result in map_unordered(
         partial(_write_missing, out=out, seed=seed), planned, jobs, name_of=lambda c: c.video
     ):
         if isinstance(result, Exception):
             reason = getattr(result, "cause", None) or result
             raise OSError(
-                f"{out / clip.video} could not be made ({reason}). Run the same again: what is done is kept."
+                f"{out / clip.video} could not be made ({reason}). Rerun the same command to resume."
             ) from result
-        already += not result
+        existing += not result
         on_done()
-    # Last, so that a list is never of files that are not there.
+    # Last, so that lists never name missing files.
     _write_lists(out, planned, seed)
     atomic_write_text(out / "README.md", _card(clips, seed))
-    return already
+    return existing
 
 
 def _write_missing(clip: Clip, out: Path, seed: int) -> bool:
@@ -678,7 +683,7 @@ def _write_missing(clip: Clip, out: Path, seed: int) -> bool:
 
 
 def _take(out: Path, settings: Mapping[str, int]) -> None:
-    """Make the folder ours, or make sure that it is."""
+    """Claim the folder, or check that it holds a part of the same data set."""
     if out.exists() and not out.is_dir():
         raise FileExistsError(f"{out} is a file. Give the name of a folder.")
     path = out / SETTINGS
@@ -686,12 +691,12 @@ def _take(out: Path, settings: Mapping[str, int]) -> None:
         found = path.read_text(encoding="utf-8")
         if found != _json(settings):
             raise FileExistsError(
-                f"{out} holds a data set of other settings: {found.strip()} instead of {_json(settings).strip()}. "
-                "Choose another folder, or delete it."
+                f"{out} holds a data set with other settings: {found.strip()} instead of {_json(settings).strip()}. "
+                "Choose another folder, or delete this one."
             )
         return
     if out.is_dir() and any(not is_temporary_of(path, file) for file in out.iterdir()):
-        raise FileExistsError(f"{out} holds other files, and no part of such a data set. Choose another folder.")
+        raise FileExistsError(f"{out} holds other files than a part of this data set. Choose another folder.")
     out.mkdir(parents=True, exist_ok=True)
     remove_leftovers(out)
     atomic_write_text(path, _json(settings))

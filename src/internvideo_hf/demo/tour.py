@@ -1,10 +1,10 @@
-"""A tour of what the package does, by the models that come with it: clips are drawn, labeled, and searched."""
+"""A tour with the bundled toy models: draw clips, label them, search them."""
 
 import json
 import os
 import re
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -32,27 +32,27 @@ from internvideo_hf.video import VideoReader
 from internvideo_hf.video.errors import VideoDecodeError
 
 LIMITS = (
-    "These small models know the drawn shapes of `internvideo make-demo-data` only; what they say of other videos "
-    "means nothing. For those, convert a released checkpoint."
+    "These toy models know the drawn shapes of `internvideo make-demo-data` only; on real videos their answers are "
+    "meaningless. For real videos, convert a released checkpoint."
 )
-"""What must be said with every answer."""
+"""Shown with every answer."""
 
-WORDS = {"colour": COLORS, "shape": SHAPES, "background": BACKGROUNDS}
-"""What demo-mm is asked about, and the words to choose from. The action is the classifier's to tell."""
+WORDS: dict[str, Collection[str]] = {"colour": COLORS, "shape": SHAPES, "background": BACKGROUNDS}
+"""Attributes that demo-mm labels, and the words for each. The action is left to demo-classifier."""
 
-_SENTENCES = 24  # around each word; the words beside it are others in each
-_FRAMES, _FRAME, _TEXT = 6, 96, 580  # of the sheet: frames of a clip, pixels of a side, pixels of the text beside
-_INKS = {"+": (20, 120, 50), "-": (180, 30, 30), "": FAINT}  # by the mark of an answer
+_SENTENCES = 24  # per word, each with other words around it
+_FRAMES, _FRAME, _TEXT = 6, 96, 580  # contact sheet: frames per clip, pixels of their sides, pixels of the text column
+_INKS = {"+": (20, 120, 50), "-": (180, 30, 30), "": FAINT}  # by `Answer.mark`
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model says.
+    """The answer of a model.
 
     Attributes:
-        label: the best one.
+        label: the best label.
         score: its probability among the labels, 0-1.
-        truth: the right one; None where nobody knows.
+        truth: the true label; None if unknown.
     """
 
     label: str
@@ -61,18 +61,18 @@ class Answer:
 
     @property
     def mark(self) -> str:
-        """`+` where it is right, `-` where it is wrong, nothing where nobody knows."""
+        """`+` if right, `-` if wrong, empty if the truth is unknown."""
         return "" if self.truth is None else "+" if self.label == self.truth else "-"
 
 
 @dataclass(frozen=True)
 class Labeled:
-    """A video and what the models say about it.
+    """A video with the models' answers.
 
     Attributes:
         video: its path.
-        truth: the sentence that is true of it; None where nobody knows.
-        answers: by what was asked: "action", by demo-classifier; those of `WORDS`, by demo-mm.
+        truth: its true caption; None if unknown.
+        answers: "action", by demo-classifier, and the keys of `WORDS`, by demo-mm.
     """
 
     video: str
@@ -81,28 +81,29 @@ class Labeled:
 
 
 def draw_clips(folder: Path, clips: int, seed: int, on_done: Callable[[], object] = lambda: None) -> list[Clip]:
-    """Write clips of unseen compositions, `folder/test/00000.mp4` and so on, and beside them a list of what they show.
+    """Write clips of compositions unseen in training, `folder/test/00000.mp4` and so on, and list their attributes.
 
-    Clips that an earlier call left in the folder are replaced.
+    Clips of an earlier call are replaced.
 
     Args:
-        clips: how many, from 1 on; their actions take turns.
-        seed: at least 0; another one, other clips. Those of seed 0 are the test clips of the models' cards.
-        on_done: is called after each.
+        folder: the folder to write.
+        clips: number of clips, at least 1; they go through the actions in turn.
+        seed: at least 0. Seed 0 gives the test clips of the model cards.
+        on_done: called after each clip.
 
     Raises:
-        FileExistsError: if the folder holds other videos, which these would replace.
-        OSError: if they cannot be written.
+        FileExistsError: if the folder holds videos that no demo has drawn.
+        OSError: if a file cannot be written.
     """
-    there, listed = folder / "test", folder / ATTRIBUTES_LIST
-    if (folder / SETTINGS).exists() or (there.exists() and not listed.exists()):
+    videos, listed = folder / "test", folder / ATTRIBUTES_LIST
+    if (folder / SETTINGS).exists() or (videos.exists() and not listed.exists()):
         raise FileExistsError(
-            f"{folder} holds videos that no demo has drawn. They would be overwritten; give another."
+            f"{folder} holds videos that no demo has drawn and that would be overwritten. Give another folder."
         )
     drawn = [clip_at("test", index, seed) for index in range(clips)]
     if listed.exists():
         for line in listed.read_text(encoding="utf-8").splitlines():
-            (there / Path(json.loads(line)["video"]).name).unlink(missing_ok=True)
+            (videos / Path(json.loads(line)["video"]).name).unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
     rows = [{"video": clip.video, **asdict(clip)} for clip in drawn]
     listed.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
@@ -115,7 +116,7 @@ def draw_clips(folder: Path, clips: int, seed: int, on_done: Callable[[], object
 
 
 class Labeler:
-    """Asks demo-classifier for the action of a video, and demo-mm, by sentences, for colour, shape and background.
+    """Labels the action of a video with demo-classifier, and its color, shape and background zero-shot with demo-mm.
 
     >>> Labeler()("clip.mp4").answers["colour"].label
     'red'
@@ -123,16 +124,16 @@ class Labeler:
 
     def __init__(self) -> None:
         path = demo_path("demo-classifier")
-        self._classify = pipeline(
+        self._classify = pipeline(  # type: ignore[call-overload]  # the stub knows transformers' own tasks only
             "multi-view-video-classification",
             model=load_strict(AutoModelForVideoClassification, path),
             video_processor=AutoVideoProcessor.from_pretrained(path),
         )
         path = demo_path("demo-mm")
         model, processor = load_strict(AutoModel, path), AutoProcessor.from_pretrained(path)
-        # One for each question: a pipeline keeps the embeddings of the sentences that it was asked last.
+        # One pipeline per attribute: each caches the embeddings of its last sentences.
         self._compare = {
-            name: pipeline(
+            name: pipeline(  # type: ignore[call-overload]  # as above
                 "zero-shot-video-classification",
                 model=model,
                 processor=processor,
@@ -148,10 +149,10 @@ class Labeler:
 
         Args:
             video: a file.
-            clip: what it shows, where that is known.
+            clip: its true attributes, if known.
 
         Raises:
-            VideoDecodeError: if it cannot be read.
+            VideoDecodeError: if the video cannot be read.
         """
         best = {"action": self._classify(video, top_k=1)[0]}
         best |= {name: compare(video)[0] for name, compare in self._compare.items()}
@@ -163,14 +164,14 @@ class Labeler:
 
 
 def search(labeled: Sequence[Labeled], top_k: int = 3) -> list[Hits]:
-    """Index videos by demo-mm, in memory, and search them for the sentence that is true of each.
+    """Index videos with demo-mm, in memory, and search for the true caption of each.
 
     Args:
         labeled: videos whose truth is known.
-        top_k: hits of each search.
+        top_k: hits per search.
 
     Raises:
-        VideoDecodeError: if a video cannot be read any more.
+        VideoDecodeError: if a video can no longer be read.
     """
     index = VideoIndex(demo_path("demo-mm"))
     for failure in index.add([entry.video for entry in labeled]).failures:
@@ -179,31 +180,31 @@ def search(labeled: Sequence[Labeled], top_k: int = 3) -> list[Hits]:
 
 
 def label_table(labeled: Sequence[Labeled]) -> str:
-    """What the models say, a video a line, beside the truth where it is known."""
+    """Format the answers as a table with one line per video, next to the truth if it is known."""
     known = labeled[0].truth is not None
     names = list(labeled[0].answers)
     rows = [["clip", *names, *(["truth"] if known else [])]]
     for entry in labeled:
         answers = [f"{a.mark or ' '} {a.label} {a.score:.0%}" for a in entry.answers.values()]
-        rows.append([Path(entry.video).name, *answers, *([entry.truth] if known else [])])
+        rows.append([Path(entry.video).name, *answers, *([entry.truth] if entry.truth is not None else [])])
     lines = [_aligned(rows)]
     if known:
         right = {name: sum(entry.answers[name].mark == "+" for entry in labeled) for name in names}
-        told = ", ".join(f"{name} {count}" for name, count in right.items())
+        counts = ", ".join(f"{name} {count}" for name, count in right.items())
         lines.append(
-            f"+ right, - wrong; right of {len(labeled)}: {told}. The action says demo-classifier, the rest demo-mm, "
-            "which can hardly tell shapes apart."
+            f"+ right, - wrong; right of {len(labeled)}: {counts}. demo-classifier labels the action, demo-mm the "
+            "rest; it can hardly distinguish shapes."
         )
     return "\n".join(lines)
 
 
 def search_table(found: Sequence[Hits], labeled: Sequence[Labeled]) -> str:
-    """The first hit of each search of `search`, a sentence a line."""
+    """Format the first hit of each search as a table with one line per sentence."""
     rows = [["search", "first hit", "cosine"]]
     true = [hits[0].video == os.path.abspath(entry.video) for hits, entry in zip(found, labeled, strict=True)]
     for hits, is_true in zip(found, true, strict=True):
         rows.append([hits.query, f"{'+' if is_true else '-'} {Path(hits[0].video).name}", f"{hits[0].similarity:.3f}"])
-    return f"{_aligned(rows)}\n+ that clip, - another one; {sum(true)} of {len(true)} found."
+    return f"{_aligned(rows)}\n+ right clip, - wrong clip; {sum(true)} of {len(true)} found."
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:
@@ -212,9 +213,9 @@ def _aligned(rows: Sequence[Sequence[str]]) -> str:
 
 
 def contact_sheet(labeled: Sequence[Labeled]) -> Image.Image:
-    """Draw frames of each video in a row, and beside them the truth and what the models say: green right, red wrong.
+    """Draw a row per video: frames, the truth and the answers, green if right and red if wrong.
 
-    Frames that cannot be read, though a model has answered by others, are left grey.
+    Frames that cannot be read are left grey: a model may have answered from others.
     """
     font = ImageFont.load_default(FONT_SIZE)
     width, height = GAP + _FRAMES * (_FRAME + 2) + GAP + _TEXT, _FRAME + GAP
@@ -242,7 +243,7 @@ def _frames(video: str) -> list[Image.Image]:
         wanted = np.linspace(0, reader.num_frames - 1, _FRAMES).round().astype(int).tolist()
         try:
             pictures = [Image.fromarray(frame) for frame in reader.read(wanted)]
-        except VideoDecodeError:  # one by one only then: each would be decoded from its keyframe on
+        except VideoDecodeError:  # one by one only now, since each is decoded from its keyframe on
             pictures = [_frame(reader, index) for index in wanted]
     for picture in pictures:
         picture.thumbnail((_FRAME, _FRAME), Image.Resampling.LANCZOS)
@@ -257,6 +258,6 @@ def _frame(reader: VideoReader, index: int) -> Image.Image:
 
 
 def _sentences_around(name: str) -> list[str]:
-    """Sentences with a gap for a word, about things that were there in training."""
-    some = [clip_at("train", index) for index in range(_SENTENCES)]
-    return [re.sub(rf"\b{getattr(clip, name)}\b", "{}", canonical_caption(clip)) for clip in some]
+    """Return captions of training clips with a gap for one attribute."""
+    clips = [clip_at("train", index) for index in range(_SENTENCES)]
+    return [re.sub(rf"\b{getattr(clip, name)}\b", "{}", canonical_caption(clip)) for clip in clips]

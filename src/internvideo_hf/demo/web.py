@@ -1,4 +1,4 @@
-"""`internvideo demo --index`: a page that searches an index, plays what it finds, and labels clips (extra `demo`)."""
+"""`internvideo demo --index`: a web page that searches an index, plays hits and labels clips (extra `demo`)."""
 
 import html
 import os
@@ -23,12 +23,12 @@ from internvideo_hf.video import VideoReader
 from internvideo_hf.video.errors import VideoDecodeError
 
 MOST_HITS = 24
-"""Hits that a search shows at most."""
+"""Maximum number of hits per search."""
 
 LONGEST = 60.0
-"""Seconds of a clip that are cut out at most, to be played."""
+"""Maximum seconds of a clip to play."""
 
-_ROUNDING = 6e-4  # seconds; hits tell theirs to the thousandth
+_ROUNDING = 6e-4  # seconds; times of hits are rounded to milliseconds
 _PLAYED = ShrinkSettings(short_side=480, keyframe_interval=25)
 _STYLE = """
 .problem p { color: var(--error-text-color); }
@@ -42,7 +42,7 @@ _STYLE = """
 
 
 def about(index: VideoIndex) -> str:
-    """Which index and model it is, in a line, and a second one where the model knows drawn shapes only."""
+    """Describe the index and its model in one line, and in a second one the limits of a toy model."""
     clips = f"{len(index.videos)} videos in {len(index)} clips"
     line = f"{index.folder or 'An index in memory'}: {clips}. Model: {index.model}"
     is_demo = any(Path(index.model).resolve() == folder.resolve() for folder in DEMO_MODELS.values())
@@ -50,41 +50,40 @@ def about(index: VideoIndex) -> str:
 
 
 def caption(place: int, hit: Hit) -> str:
-    """Place (from 1) and file of a hit, and its time and scores in a second line; a star where it matches."""
+    """Format rank (from 1) and file of a hit, and its time and scores in a second line; `*` marks a match."""
     z = "" if hit.z is None else f", z {hit.z:+.1f}"
     scores = f"{hit.time}  cosine {hit.similarity:.3f}{z}".lstrip()
     return f"{'* ' if hit.matches else ''}{place}. {hit.name}\n{scores}"
 
 
 def frames_of(hit: Hit, reader: VideoReader) -> range:
-    """Numbers of the frames that a clip has in its video, as the index has cut it.
+    """Return the frame indices of a clip in its video.
 
     Raises:
-        VideoDecodeError: if the video has none there any more.
+        VideoDecodeError: if the video no longer has frames there.
     """
     count, times = reader.num_frames, reader.seconds
     if times is None and reader.fps:
         times = np.arange(count) / reader.fps
-    if hit.start is None or times is None:
+    if hit.start is None or hit.end is None or times is None:
         return range(count)
     first, last = times.searchsorted([hit.start - _ROUNDING, hit.end - _ROUNDING]).tolist()
-    if hit.end >= reader.duration - _ROUNDING:
+    if reader.duration is None or hit.end >= reader.duration - _ROUNDING:
         last = count
     if first >= last:
-        cause = f"it has no frames at {hit.time} any more"
-        raise VideoDecodeError(hit.video, cause, "Bring the index up to date by `internvideo index`.")
+        raise VideoDecodeError(hit.video, f"it no longer has frames at {hit.time}", "Rerun `internvideo index`.")
     return range(first, last)
 
 
 def cut_clip(hit: Hit, folder: Path) -> Path:
-    """Write a clip, `LONGEST` seconds of it at most, as a small H.264 file without sound, which browsers play.
+    """Write at most `LONGEST` seconds of a clip as a small H.264 file without sound, which browsers can play.
 
     Args:
         hit: the clip.
-        folder: where the file goes; the same clip goes to the same file.
+        folder: the folder to write to; the same clip gets the same file.
 
     Raises:
-        VideoDecodeError: if its video cannot be read (any more).
+        VideoDecodeError: if its video cannot be read.
         OSError: if the file cannot be written.
     """
     key = text_sha256(f"{hit.video} {hit.start} {hit.end}")[:16]
@@ -101,115 +100,60 @@ def cut_clip(hit: Hit, folder: Path) -> Path:
 
 
 def labels_of(text: str) -> list[str]:
-    """The labels in a text, divided by commas or lines."""
+    """Split a text into labels at commas and line ends."""
     return [label for label in map(str.strip, re.split(r"[,\n]", text)) if label]
 
 
 def label_rows(
     classify: Callable[..., list[dict[str, Any]]], video: str | None, labels: str, template: str = ""
 ) -> list[list[str]]:
-    """Label, score and cosine of each label for a video, the best first.
+    """Return label, score and cosine of each label for a video, best first.
 
     Args:
-        classify: a pipeline for zero-shot-video-classification.
+        classify: a zero-shot-video-classification pipeline.
         video: a file.
-        labels: the labels, divided by commas or lines.
-        template: the sentence around a label, with `{}` in its place; the pipeline's own where it is empty.
+        labels: labels separated by commas or lines.
+        template: the sentence around each label, with `{}` in its place; the pipeline's default if empty.
 
     Raises:
-        ValueError: if there is no video, no label, one twice, or no place for it in the template.
+        ValueError: if there is no video or no label, a label is repeated, or the template has no `{}`.
         VideoDecodeError: if the video cannot be read.
     """
     if not video:
         raise ValueError("There is no clip yet. Upload one first.")
     candidates = labels_of(labels)
     if not candidates:
-        raise ValueError("There are no labels. Name those to choose from, divided by commas or lines.")
+        raise ValueError("There are no labels. Write some, separated by commas or lines.")
     options = {"hypothesis_template": template.strip()} if template.strip() else {}
     answers = classify(video, candidate_labels=candidates, **options)
     return [[answer["label"], f"{answer['score']:.1%}", f"{answer['similarity']:.3f}"] for answer in answers]
 
 
 def message(error: Exception) -> str:
-    """What the page says of an error: of a file that cannot be read its name, not the folders that it lies in."""
+    """Format an error for the page. Of a file that cannot be read it shows the name, not the path."""
     if isinstance(error, VideoDecodeError) and error.cause is not None:
         return f"{os.path.basename(error.source.rstrip('/'))}: {error.cause}. {error.advice}"
     return str(error) or type(error).__name__
 
 
 def build_app(index: VideoIndex, folder: Path) -> Any:
-    """Make the page as a `gradio.Blocks`, not launched yet.
+    """Build the page as a `gradio.Blocks`, without launching it.
 
     Args:
-        index: what it searches.
-        folder: where clips are cut to, to be played.
+        index: the index to search.
+        folder: the folder for cut clips.
 
     Raises:
         ImportError: if gradio is not installed (extra `demo`).
-        ValueError: if the index is empty, or its model is another one than it was made with.
+        ValueError: if the index is empty, or was made with another model.
     """
     gr = _gradio()
     if not len(index):
         raise ValueError(f"{index.folder} holds no videos. Add some by `internvideo index`.")
-
-    def shown(hits: Hits) -> tuple[Any, ...]:
-        pictures = [(tile(hit), caption(place, hit)) for place, hit in enumerate(hits, 1)]
-        return _paragraphs(hits.verdict), gr.Gallery(pictures, selected_index=None), hits, None, ""
-
-    @_told(4)
-    def search(text: str, count: float) -> tuple[Any, ...]:
-        return shown(index.search(text, top_k=int(count)))
-
-    @_told(4)
-    def search_by_example(file: str | None, count: float) -> tuple[Any, ...]:
-        if file is None:
-            raise ValueError("There is no example yet. Upload a video or an image first.")
-        return shown(index.search(video=file, top_k=int(count)))
-
-    @_told(1)
-    def play(hits: Hits | None, chosen: gr.SelectData) -> tuple[str, str]:
-        if hits is None:  # the page is older than this process
-            raise ValueError("These hits are of an earlier session. Search again.")
-        hit = hits[chosen.index]
-        is_long = hit.start is not None and hit.end - hit.start > LONGEST
-        line = f"{hit.video}  {hit.time}{f', its first {LONGEST:.0f} s' if is_long else ''}"
-        return _paragraphs(line), str(cut_clip(hit, folder))
-
     with gr.Blocks(title="internvideo", analytics_enabled=False, delete_cache=(3600, 86400)) as app:
         gr.HTML(_paragraphs(about(index)))
         with gr.Tab("Search"):
-            with gr.Row(equal_height=True):
-                text = gr.Textbox(label="What the clips should show", scale=4, autofocus=True)
-                count = gr.Slider(1, MOST_HITS, value=6, step=1, label="Hits", scale=2)
-                button = gr.Button("Search", variant="primary", scale=1)
-            said = gr.HTML(elem_id="verdict")
-            with gr.Row():
-                gallery = gr.Gallery(
-                    show_label=False,
-                    height="auto",
-                    object_fit="contain",
-                    allow_preview=False,
-                    buttons=[],
-                    elem_id="hits",
-                    scale=3,
-                )
-                with gr.Column(scale=2):
-                    player = gr.Video(
-                        label="Choose a hit to play it",
-                        interactive=False,
-                        autoplay=True,
-                        loop=True,
-                        buttons=[],
-                        elem_id="player",
-                    )
-                    played = gr.HTML(elem_id="played")
-            with gr.Accordion("Search by an example instead", open=False):
-                example = gr.File(label="A video or an image", elem_id="example")
-            hits = gr.State()
-            found = [said, gallery, hits, player, played]
-            gr.on([button.click, text.submit], search, [text, count], found, api_name="search")
-            example.upload(search_by_example, [example, count], found, api_name="search_by_example")
-            gallery.select(play, hits, [played, player], api_visibility="private")
+            _add_search(gr, index, folder)
         with gr.Tab("Labels"):
             if index.encoder.text_problem is None:
                 _add_labels(gr, index)
@@ -218,34 +162,93 @@ def build_app(index: VideoIndex, folder: Path) -> Any:
     return app
 
 
+def _add_search(gr: Any, index: VideoIndex, folder: Path) -> None:
+    def show(hits: Hits) -> tuple[Any, ...]:
+        pictures = [(tile(hit), caption(place, hit)) for place, hit in enumerate(hits, 1)]
+        return _paragraphs(hits.verdict), gr.Gallery(pictures, selected_index=None), hits, None, ""
+
+    @_catch_errors(4)
+    def search(text: str, count: float) -> tuple[Any, ...]:
+        return show(index.search(text, top_k=int(count)))
+
+    @_catch_errors(4)
+    def search_by_example(file: str | None, count: float) -> tuple[Any, ...]:
+        if file is None:
+            raise ValueError("There is no example yet. Upload a video or an image first.")
+        return show(index.search(video=file, top_k=int(count)))
+
+    # Gradio reads the annotation at run time.
+    @_catch_errors(1)
+    def play(hits: Hits | None, chosen: gr.SelectData) -> tuple[str, str]:
+        if hits is None:  # the page is older than this process
+            raise ValueError("These hits are of an earlier session. Search again.")
+        hit = hits[chosen.index]
+        is_long = hit.start is not None and hit.end - hit.start > LONGEST
+        line = f"{hit.video}  {hit.time}{f', first {LONGEST:.0f} s' if is_long else ''}"
+        return _paragraphs(line), str(cut_clip(hit, folder))
+
+    with gr.Row(equal_height=True):
+        text = gr.Textbox(label="What the clips should show", scale=4, autofocus=True)
+        count = gr.Slider(1, MOST_HITS, value=6, step=1, label="Hits", scale=2)
+        button = gr.Button("Search", variant="primary", scale=1)
+    verdict = gr.HTML(elem_id="verdict")
+    with gr.Row():
+        gallery = gr.Gallery(
+            show_label=False,
+            height="auto",
+            object_fit="contain",
+            allow_preview=False,
+            buttons=[],
+            elem_id="hits",
+            scale=3,
+        )
+        with gr.Column(scale=2):
+            player = gr.Video(
+                label="Choose a hit to play it",
+                interactive=False,
+                autoplay=True,
+                loop=True,
+                buttons=[],
+                elem_id="player",
+            )
+            played = gr.HTML(elem_id="played")
+    with gr.Accordion("Search by an example instead", open=False):
+        example = gr.File(label="A video or an image", elem_id="example")
+    hits = gr.State()
+    outputs = [verdict, gallery, hits, player, played]
+    gr.on([button.click, text.submit], search, [text, count], outputs, api_name="search")
+    example.upload(search_by_example, [example, count], outputs, api_name="search_by_example")
+    gallery.select(play, hits, [played, player], api_visibility="private")
+
+
 def _add_labels(gr: Any, index: VideoIndex) -> None:
     encoder = index.encoder
-    classify = pipeline(
+    classify = pipeline(  # type: ignore[call-overload]  # the stub knows transformers' own tasks only
         "zero-shot-video-classification",
         model=encoder.model,
         processor=AutoProcessor.from_pretrained(index.model),
         device=encoder.device,
     )
 
-    @_told(0)
+    @_catch_errors(0)
     def label(video: str | None, labels: str, template: str) -> str:
         return _table([["label", "score", "cosine"], *label_rows(classify, video, labels, template)])
 
     with gr.Row():
         with gr.Column():
             video = gr.Video(label="A clip", sources=["upload"], height=320, elem_id="clip")
-            labels = gr.Textbox(label="Labels, divided by commas or lines", lines=3)
-            template = gr.Textbox(label="The sentence around a label", placeholder="A video of {}.")
+            labels = gr.Textbox(label="Labels, separated by commas or lines", lines=3)
+            template = gr.Textbox(label="Sentence around each label", placeholder="A video of {}.")
             button = gr.Button("Label", variant="primary")
         with gr.Column():
             answers = gr.HTML(elem_id="answers")
     button.click(label, [video, labels, template], answers, api_name="label")
 
 
-def _told(others: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Tell a mistake of the user's, or a file that cannot be read, in the line that an answer begins with.
+def _catch_errors(others: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorate an event handler: a user's mistake or an unreadable file becomes a message in its first output.
 
-    Of the `others` that follow, nothing is left to see then.
+    The `others` outputs are cleared.
     """
 
     def decorate(answer: Callable[..., Any]) -> Callable[..., Any]:
@@ -264,24 +267,24 @@ def _told(others: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
 @contextmanager
 def serving(index: VideoIndex, host: str = "127.0.0.1", port: int = 7860) -> Iterator[str]:
-    """Serve the page, on this machine only by default; gives its address. What it wrote is deleted at the end.
+    """Serve the page and yield its address; on exit, delete everything that it wrote.
 
-    Of files, it serves clips that were cut from videos of the index, pictures of them, and what was uploaded to it.
+    The only files served are clips cut from videos of the index, images of them, and uploads.
 
     Args:
-        index: what it searches.
-        host: the address to listen on.
+        index: the index to search.
+        host: the address to listen on; by default, this machine only.
         port: the port to listen on, 1-65535.
 
     Raises:
         ImportError: if gradio is not installed (extra `demo`).
-        ValueError: as `build_app`.
-        OSError: if nothing can listen there, as where another program does.
+        ValueError: see `build_app`.
+        OSError: if the port is not free.
     """
     gr = _gradio()
     with (
         tempfile.TemporaryDirectory(prefix="internvideo-", ignore_cleanup_errors=True) as folder,
-        # Where Gradio keeps uploads and pictures: by default, where they would stay, and others could read them.
+        # Gradio's default place for uploads and images is readable by other users, and never cleared.
         _environment("GRADIO_TEMP_DIR", folder),
     ):
         clips = Path(folder) / "clips"
@@ -294,7 +297,7 @@ def serving(index: VideoIndex, host: str = "127.0.0.1", port: int = 7860) -> Ite
                 share=False,
                 prevent_thread_lock=True,
                 quiet=True,
-                allowed_paths=[str(clips)],  # an empty list would take those of the environment
+                allowed_paths=[str(clips)],  # an empty list would mean those of the environment
                 run_history=False,
                 mcp_server=False,
                 ssr_mode=False,
@@ -303,7 +306,7 @@ def serving(index: VideoIndex, host: str = "127.0.0.1", port: int = 7860) -> Ite
                 css=_STYLE,
             )
         except OSError as error:
-            raise OSError(f"Nothing can listen on {host}, port {port}. Name another by --port or --host.") from error
+            raise OSError(f"Cannot listen on {host}, port {port}. Choose another by --port or --host.") from error
         try:
             yield app.local_url
         finally:
@@ -337,7 +340,7 @@ def _gradio() -> Any:
         import gradio
     except ImportError as error:
         raise ImportError(
-            f"The page needs gradio, which does not load ({error}): pip install 'internvideo-hf[demo]'. "
-            "`internvideo search` needs nothing."
+            f"The page needs gradio, which cannot be imported ({error}): pip install 'internvideo-hf[demo]'. "
+            "`internvideo search` works without it."
         ) from error
     return gradio

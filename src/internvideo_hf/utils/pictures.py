@@ -32,7 +32,7 @@ def save_picture(picture: Image.Image, path: Path) -> None:
     atomic_write(path, picture.save)
 
 
-def fitted(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+def fitted(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
     """Return a text, shortened with "..." to a width in pixels."""
     if font.getlength(text) <= width:
         return text
