@@ -27,9 +27,10 @@ import torch
 from loader import write
 
 from internvideo_hf.data.executors.processes import map_unordered
-from internvideo_hf.search import nearest, store
-from internvideo_hf.search.clips import Cut, read_clips
+from internvideo_hf.search.clips import Windowing, read_clips
 from internvideo_hf.search.index import VideoIndex
+from internvideo_hf.search.stores.local import HEADER, LocalStore
+from internvideo_hf.search.stores.segments import SEGMENT_ROWS, Segment, Video
 
 DIM, QUERIES, HITS, CLUMPS = 768, 16, 10, 2000
 
@@ -91,7 +92,7 @@ class _Read:
         self.processor = processor
 
     def __call__(self, task):
-        return len(read_clips(task, self.processor, Cut()).pixels)
+        return len(read_clips(task, self.processor, Windowing()).pixels)
 
 
 def search(folder: Path, arguments: argparse.Namespace) -> None:
@@ -104,7 +105,7 @@ def search(folder: Path, arguments: argparse.Namespace) -> None:
         built = {}
         if arguments.approximate:
             start = time.perf_counter()
-            nearest.Approximate.build(store.read(place)[1]).save(place / "approximate.faiss")
+            LocalStore.load(place).build_approximate()
             built["approximate"] = time.perf_counter() - start
             ways.append("approximate")
         for way in ways:
@@ -124,19 +125,16 @@ def search(folder: Path, arguments: argparse.Namespace) -> None:
 def fill(folder: Path, rows: int, dtype: str) -> None:
     generator = torch.Generator().manual_seed(0)
     centres = torch.randn(CLUMPS, DIM, generator=generator)
-    parts = []
-    folder.mkdir()
-    for first in range(0, rows, store.ROWS_A_PART):
-        count = min(store.ROWS_A_PART, rows - first)
+    settings = {"model": "", "fingerprint": "", "window": None, "stride": None, "dtype": dtype}
+    store = LocalStore(settings, folder)
+    for first in range(0, rows, SEGMENT_ROWS):
+        count = min(SEGMENT_ROWS, rows - first)
         block = centres[torch.randint(CLUMPS, (count,), generator=generator)]
         block = torch.nn.functional.normalize(block + torch.randn(count, DIM, generator=generator), dim=-1)
         places = torch.arange(count)
-        videos = [store.Video(f"/videos/{first + i}.mp4", 1, 1, "0" * 32, 1) for i in range(count)]
+        videos = [Video(f"/videos/{first + i}.mp4", 1, 1, "0" * 32, 1) for i in range(count)]
         spans = torch.zeros(count, 2, dtype=torch.float64)
-        part = store.Part(videos, block.to(getattr(torch, dtype)), spans, places, torch.zeros_like(places))
-        part.save(folder)
-        parts.append(part)
-    store.write(folder, {}, parts)
+        store.append(Segment(videos, block, spans, places, torch.zeros_like(places)))
 
 
 def one_search(folder: Path, way: str) -> tuple[float, float, float, float]:
@@ -150,7 +148,7 @@ def one_search(folder: Path, way: str) -> tuple[float, float, float, float]:
     if way == "plain product":
         from safetensors.torch import load_file
 
-        names = json.loads((folder / store.HEADER).read_text())["parts"]
+        names = json.loads((folder / HEADER).read_text())["parts"]
         files = [folder / name for name in names]
         tables = [load_file(file)["embeddings"].numpy() for file in files]
 
@@ -160,17 +158,10 @@ def one_search(folder: Path, way: str) -> tuple[float, float, float, float]:
             return torch.from_numpy(best[np.argsort(-similar[best])])[None]
 
     else:
-        parts = store.read(folder)[1]
-        if way == "exact":
+        store = LocalStore.load(folder)
 
-            def find(query):
-                return nearest.exact(parts, query, HITS)[1]
-
-        else:
-            approximate = nearest.Approximate.load(folder / "approximate.faiss")
-
-            def find(query):
-                return approximate.search(parts, query, HITS)[1]
+        def find(query):
+            return store.nearest(query, HITS, approximate=way == "approximate")[1]
 
     times, found = [], []
     for i in range(QUERIES):
@@ -178,7 +169,7 @@ def one_search(folder: Path, way: str) -> tuple[float, float, float, float]:
         found.append(find(queries[i : i + 1])[0].tolist())
         times.append(1000 * (time.perf_counter() - start))
     memory = (process.memory_info().rss - before) / 1e6
-    expected = nearest.exact(store.read(folder)[1], queries, HITS)[1].tolist()
+    expected = LocalStore.load(folder).nearest(queries, HITS)[1].tolist()
     recall = sum(len(set(a) & set(b)) for a, b in zip(found, expected, strict=True)) / (HITS * QUERIES)
     return statistics.median(times[1:]), times[0], memory, recall
 

@@ -21,7 +21,7 @@ import internvideo_hf
 from internvideo_hf import VideoDecodeError, VideoReader, cli
 from internvideo_hf.demo import tour, web
 from internvideo_hf.demo.synthetic import canonical_caption
-from internvideo_hf.search.clips import Cut, windows
+from internvideo_hf.search.clips import Windowing, windows
 from internvideo_hf.search.hits import Hit
 from internvideo_hf.search.index import VideoIndex
 from internvideo_hf.utils.pictures import MISSING
@@ -111,7 +111,7 @@ def test_the_clips_of_a_video_have_its_frames_once_each(tmp_path, window, times)
     path = write_video(tmp_path / "a.mp4", 16 if times else 40, times=times, bframes=0)
     with VideoReader(path) as reader:
         found = []
-        for begin, end in windows(reader.duration, Cut(window)):
+        for begin, end in windows(reader.duration, Windowing(window)):
             try:
                 frames = web.frames_of(Hit(str(path), round(begin, 3), round(end, 3), 0.3, 0.5), reader)
             except VideoDecodeError:  # a gap in the times that spans the window

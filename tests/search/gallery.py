@@ -6,7 +6,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from internvideo_hf.search import index
+from internvideo_hf.search import embedding
 
 RATE = 10
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 40, 220), "grey": (120, 120, 120)}
@@ -49,13 +49,13 @@ class Decodes(list):
 
     def __init__(self, monkeypatch):
         super().__init__()
-        read = index.read_clips
+        read = embedding.read_clips
 
         def counted(task, **options):
             self.append((Path(task[0]).name, task[1]))
             return read(task, **options)
 
-        monkeypatch.setattr(index, "read_clips", counted)
+        monkeypatch.setattr(embedding, "read_clips", counted)
 
     def names(self) -> list[str]:
         """Files that were decoded since the last question, sorted."""

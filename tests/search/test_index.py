@@ -12,8 +12,9 @@ from search.gallery import Decodes, gallery, picture, write
 from transformers import AutoModel, AutoProcessor
 
 from internvideo_hf import VideoDecodeError, VideoIndex
-from internvideo_hf.search import clips, store
+from internvideo_hf.search import clips
 from internvideo_hf.search import index as index_module
+from internvideo_hf.search.stores import segments
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +104,7 @@ def test_windows_have_the_times_of_what_they_show(small_folder, videos):
 
 
 def test_long_videos_come_in_pieces_and_lose_nothing(small_folder, tmp_path, decodes, monkeypatch):
-    monkeypatch.setattr(clips, "FRAMES_AT_ONCE", 16)
+    monkeypatch.setattr(clips, "CHUNK_FRAMES", 16)
     video = write(tmp_path / "long.mp4", ("red", 60), ("blue", 60))
     index = VideoIndex(small_folder, window=0.5)
     index.add([video], batch_size=5)
@@ -175,7 +176,7 @@ def test_a_killed_run_is_taken_up_where_it_was(small_folder, own, tmp_path, deco
 
     monkeypatch.setattr(index_module.Encoder, "embed_clips", embed_until_killed)
     monkeypatch.setattr("internvideo_hf.utils.journal.CHECKPOINT_EVERY_SECONDS", 0.0)
-    monkeypatch.setattr(clips, "FRAMES_AT_ONCE", 12)
+    monkeypatch.setattr(clips, "CHUNK_FRAMES", 12)
     write(own / "two.mp4", ("grey", 60), ("green", 60))
     index = VideoIndex(small_folder, window=1.0, folder=tmp_path / "index")
     with pytest.raises(KeyboardInterrupt):
@@ -292,12 +293,12 @@ def test_several_processes_do_what_one_does(small_folder, videos, tmp_path):
 
 
 def test_small_parts_are_merged_and_large_ones_kept(small_folder, videos, tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "ROWS_A_PART", 2)
+    monkeypatch.setattr(segments, "SEGMENT_ROWS", 2)
     index = VideoIndex(small_folder, folder=tmp_path / "index")
     for name in ("red.mp4", "green.mp4", "two.mp4"):
         index.add([videos / name])
-    assert [len(part) for part in index._parts] == [2, 1]
-    kept = index._parts[0].file
+    assert [len(part) for part in index.store.segments] == [2, 1]
+    kept = index.store.segments[0].file
     index.remove([videos / "two.mp4"])
     assert [path.name for path in (tmp_path / "index").glob("rows-*")] == [kept]
     assert index.search(video=videos / "green.mp4")[0].video == str(videos / "green.mp4")

@@ -1,4 +1,4 @@
-"""`internvideo index` and `search`: what they print and write, their exit codes, and the picture of the hits."""
+"""`internvideo index` and `search`: what they print and write, and their exit codes."""
 
 import json
 import shutil
@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 from program import assert_refused, run
-from search.gallery import COLOURS, gallery, picture, write
+from search.gallery import COLOURS, gallery, picture
 
 from internvideo_hf.search import index as index_module
-from internvideo_hf.search.hits import Hit, Hits, montage
 
 
 @pytest.fixture(scope="module")
@@ -89,19 +88,6 @@ def test_montage_shows_the_hits(made, tmp_path):
     assert hits[0]["video"].endswith("red.mp4")
     assert np.abs(tile.mean(axis=(0, 1)) - COLOURS["red"]).max() < 40
     assert list(sheet.parent.iterdir()) == [sheet]
-
-
-def test_montage_of_a_video_that_is_gone_has_a_grey_tile(tmp_path):
-    there = write(tmp_path / "there.mp4", ("blue", 5), size=(128, 224))
-    hits = [Hit(str(there), 0.0, 0.5, 0.3, 0.9, 4.2, 0.995, 0.001, True), Hit("/gone.mp4", None, None, 0.2, 0.1)]
-    sheet = montage(hits, columns=2, title="a long title " * 30)
-    assert sheet.size == (8 + 2 * 264, 33 + 203)
-    pixels = np.asarray(sheet).astype(int)
-    assert np.abs(pixels[60:140, 60:200].mean(axis=(0, 1)) - COLOURS["blue"]).max() < 40
-    assert (pixels[40, 300] == 225).all()
-    with pytest.raises(ValueError, match="at least one"):
-        montage([])
-    assert Hits("q", tuple(hits), 9).matches is True
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def index(
     from tqdm import tqdm
 
     from internvideo_hf.data.folders import find_videos
-    from internvideo_hf.search.nearest import require_faiss
+    from internvideo_hf.search.stores.nearest import require_faiss
 
     if approximate:
         require_faiss()
@@ -162,7 +162,7 @@ def _open_or_new_index(folder: Path, model: str | None, options: dict[str, Any],
             raise ValueError(f"{folder} holds no index yet. Name the model to make one with, by --model.")
         return VideoIndex(model, folder=folder, device=device, **options | {"dtype": options["dtype"] or "float32"})
     index = VideoIndex.load(folder, model=model, device=device)
-    settings = {"window": index.cut.window, "stride": index.cut.stride, "dtype": index.dtype}
+    settings = {"window": index.windowing.window, "stride": index.windowing.stride, "dtype": index.dtype}
     for name, value in options.items():
         if value is not None and value != settings[name]:
             made = f"without --{name}" if settings[name] is None else f"with --{name} {settings[name]}"

@@ -1,4 +1,4 @@
 """Search of videos by text, by video and by image.
 
-`VideoIndex` is in `retrieval.index`. Nothing is imported here: the processes that decode need `retrieval.clips` alone.
+`VideoIndex` is in `search.index`. This package imports nothing: the processes that decode need `search.clips` alone.
 """

@@ -1,16 +1,16 @@
-"""How similar a clip is to captions that have nothing to do with it: what turns a cosine into an answer.
+"""Calibration of cosines: how much more similar a clip is to a query than to captions that do not describe it.
 
-Cosines of a contrastive model say little by themselves: those of true pairs lie near 0.3, those of others not far
-below, and both move from clip to clip. So a clip's cosine with a query is compared with the same clip's cosines with
-some two hundred captions of everyday scenes (`recipes/null_captions.json`), of which nearly all are untrue of it:
+Cosines of a contrastive model have no absolute scale: those of true pairs lie near 0.3, those of others not far below,
+and both shift from clip to clip. So the cosine of a clip with a query is compared with the same clip's cosines with
+some two hundred null captions of everyday scenes (`recipes/null_captions.json`), almost none of which describe it:
 
-- `z`: how many standard deviations of those cosines the query lies above their mean;
-- `share`: the share of those captions that are less similar to the clip than the query is, 0-1;
-- `chance`: how many clips of a gallery of this size would lie so far above by chance, if the cosines of strange
-  captions were normally distributed: clips x (1 - Phi(z)). As the E-value of sequence search, it knows that the best
-  of many clips is far above the mean of any of them.
+- `z`: standard deviations above the mean of those cosines;
+- `share`: fraction of those captions that are less similar to the clip than the query is, 0-1;
+- `chance`: the number of clips of a gallery of this size that would score as high by chance, if the cosines of
+  unrelated captions were normally distributed: clips x (1 - Phi(z)). Like the E-value of sequence search, it accounts
+  for the best of many clips lying far above the mean.
 
-A hit matches where `chance` is at most `LARGEST_CHANCE`.
+A hit is a match if `chance` is at most `LARGEST_CHANCE`.
 """
 
 import json
@@ -33,24 +33,24 @@ class Calibrated(NamedTuple):
 
 @cache
 def null_captions() -> tuple[str, ...]:
-    """The captions of everyday scenes that a query is measured against."""
+    """Return the captions that a query is compared with."""
     text = resources.files("internvideo_hf.recipes").joinpath("null_captions.json").read_text(encoding="utf-8")
     return tuple(json.loads(text))
 
 
 def calibrate(similarity: torch.Tensor, clips: torch.Tensor, null: torch.Tensor, gallery: int) -> Calibrated:
-    """Measure cosines against those of the null captions.
+    """Compare cosines with those of the null captions.
 
     Args:
         similarity: cosines of a query with clips, `(hits,)`.
         clips: embeddings of those clips, unit vectors, `(hits, dim)`.
         null: embeddings of the null captions, unit vectors, `(captions, dim)`.
-        gallery: clips that the hits were chosen from.
+        gallery: number of clips that the hits were chosen from.
     """
     similarity = similarity.double()
-    strange = (clips @ null.T).double()
-    spread = strange.std(dim=1).clamp_min(1e-9)
-    z = (similarity - strange.mean(dim=1)) / spread
-    share = (strange < similarity[:, None]).double().mean(dim=1)
+    unrelated = (clips @ null.T).double()
+    spread = unrelated.std(dim=1).clamp_min(1e-9)
+    z = (similarity - unrelated.mean(dim=1)) / spread
+    share = (unrelated < similarity[:, None]).double().mean(dim=1)
     # 1 - Phi(z) as Phi(-z): the difference would be 0 where z is large.
     return Calibrated(z, share, gallery * torch.special.ndtr(-z))

@@ -1,4 +1,4 @@
-"""From files to clips that a model reads: which windows a video has, and their pixels, in any process."""
+"""From files to clips: the windows of a video, and their pixels, in any process."""
 
 import multiprocessing
 import os
@@ -16,28 +16,32 @@ from internvideo_hf.video import BLANK, VideoReader
 from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.sources import check_path, is_url
 
-FRAMES_AT_ONCE = 64  # about 40 MB of pixels at 224 x 224, which is what a process hands over in one piece
+CHUNK_FRAMES = 64  # about 40 MB of pixels at 224 x 224, which a process returns in one piece
+Task = tuple[str, tuple[int, ...] | None]
+"""A video and the numbers of its clips; None for the first ones, as many as fit in one piece."""
 
 
 @dataclass(frozen=True)
-class Cut:
-    """How videos are cut into clips.
+class Windowing:
+    """How videos are divided into clips.
 
     Args:
         window: seconds of a window; None takes every video whole.
-        stride: seconds from the start of one window to the start of the next; as the window by default.
+        stride: seconds from the start of one window to the start of the next; the window by default.
 
     Raises:
-        ValueError: if a number is not above 0, windows leave gaps, or there is a stride without a window.
+        ValueError: if a number is not above 0, windows would leave gaps, or there is a stride without a window.
     """
 
     window: float | None = None
     stride: float | None = None
 
     def __post_init__(self) -> None:
-        if self.window is None and self.stride is not None:
-            raise ValueError(f"stride={self.stride} needs a window. Give the seconds of a window, or no stride.")
-        if self.window is not None and not 0 < self.window < float("inf"):
+        if self.window is None:
+            if self.stride is not None:
+                raise ValueError(f"stride={self.stride} needs a window. Give the seconds of a window, or no stride.")
+            return
+        if not 0 < self.window < float("inf"):
             raise ValueError(f"window={self.window} must be a number of seconds above 0.")
         if self.stride is not None and not 0 < self.stride <= self.window:
             raise ValueError(
@@ -46,34 +50,37 @@ class Cut:
             )
 
 
-def windows(duration: float, cut: Cut) -> list[tuple[float, float]]:
-    """Cut a video into windows that cover it, `(begin, end)` in seconds.
+def windows(duration: float, windowing: Windowing) -> list[tuple[float, float]]:
+    """Divide a video into windows that cover it, `(begin, end)` in seconds.
 
-    What is left at the end is a window of its own if it is at least half as long as the others; else the last window
-    reaches over it. A video shorter than one window is one.
+    The rest at the end is a window of its own if it is at least half as long as the others; otherwise the last window
+    extends over it. A video shorter than one window is one window.
+
+    Args:
+        duration: seconds of the video.
+        windowing: length and stride of the windows.
     """
-    if cut.window is None:
+    if windowing.window is None:
         return [(0.0, duration)]
-    stride = cut.stride or cut.window
+    stride = windowing.stride or windowing.window
     begins = [0.0]
-    while begins[-1] + cut.window < duration and duration - (begins[-1] + stride) >= cut.window / 2:
+    while begins[-1] + windowing.window < duration and duration - (begins[-1] + stride) >= windowing.window / 2:
         begins.append(len(begins) * stride)
-    ends = [begin + cut.window for begin in begins[:-1]] + [duration]
+    ends = [begin + windowing.window for begin in begins[:-1]] + [duration]
     return list(zip(begins, ends, strict=True))
 
 
 @dataclass(frozen=True)
 class Clips:
-    """What a process hands over of a video.
+    """Processed clips of a video, as a process returns them.
 
     Attributes:
         content: hash of the whole file.
-        spans: begin and end of all of the video's clips in seconds, `(clips, 2)`, float64; NaN where the video has no
-            times.
-        numbers: which of the clips `pixels` are.
+        spans: begin and end of all clips of the video in seconds, `(clips, 2)`, float64; NaN without times.
+        numbers: the clips that `pixels` holds.
         pixels: float32 `(len(numbers), views, frames, channels, height, width)`.
         size: bytes of the file when it was read.
-        mtime: its time of change then, in nanoseconds.
+        mtime: its modification time then, in nanoseconds.
     """
 
     content: str
@@ -85,10 +92,10 @@ class Clips:
 
 
 def stamp(video: str) -> tuple[int, int]:
-    """Size and time of change of a file, or of a folder's files together; `(-1, -1)` for addresses.
+    """Return size and modification time of a file, or of a folder's files together; `(-1, -1)` for addresses.
 
     Raises:
-        OSError: if there is nothing.
+        OSError: if it does not exist.
     """
     if is_url(video):
         return -1, -1
@@ -115,27 +122,27 @@ def content_hash(video: str) -> str:
     return text_sha256("".join(f"{file.name} {content_hash(str(file))}\n" for file in files))[:32]
 
 
-def read_clips(task: tuple[str, tuple[int, ...] | None], processor: InternVideoVideoProcessor, cut: Cut) -> Clips:
-    """Decode some clips of a video and process them; what worker processes run.
+def read_clips(task: Task, processor: InternVideoVideoProcessor, windowing: Windowing) -> Clips:
+    """Decode and process some clips of a video; worker processes run this.
 
     Args:
-        task: the video and the numbers of its clips; None for as many of the first as are read at once.
-        processor: whose frames and pixels they are.
-        cut: how the video is cut.
+        task: the clips.
+        processor: samples and processes the frames.
+        windowing: how the video is divided into clips.
 
     Raises:
-        VideoDecodeError: if the video cannot be read, or has no times to cut it by.
-        OSError: if it goes away meanwhile.
+        VideoDecodeError: if the video cannot be read, or has no times to divide it by.
+        OSError: if it disappears meanwhile.
     """
     video, numbers = task
     if multiprocessing.parent_process() is not None:
         torch.set_num_threads(1)  # the processes share the cores
     if not is_url(video):
         check_path(video)
-    # Before the frames are read: of a file that changes meanwhile, these are the old ones, and it is done anew later.
+    # Before the frames are read: if the file changes meanwhile, the next run finds it changed.
     (size, mtime), content = stamp(video), content_hash(video)
     with VideoReader(video, backend=processor.decoder) as reader:
-        spans, bounds = _plan(reader, video, cut)
+        spans, bounds = _divide(reader, video, windowing)
         if numbers is None:
             numbers = tuple(range(min(len(spans), clips_at_once(processor))))
         pixels = np.stack([_pixels(reader, processor, *bounds[number]) for number in numbers])
@@ -143,26 +150,27 @@ def read_clips(task: tuple[str, tuple[int, ...] | None], processor: InternVideoV
 
 
 def clips_at_once(processor: InternVideoVideoProcessor) -> int:
-    """How many clips a process hands over in one piece."""
+    """Return how many clips a process returns in one piece."""
     views = processor.num_clips * processor.num_crops
-    return max(1, FRAMES_AT_ONCE // (processor.num_frames * views))
+    return max(1, CHUNK_FRAMES // (processor.num_frames * views))
 
 
 def in_pieces(numbers: Sequence[int], processor: InternVideoVideoProcessor) -> list[tuple[int, ...]]:
-    """Divide numbers of clips into what a process hands over at once."""
+    """Divide numbers of clips into pieces that a process returns at once."""
     size = clips_at_once(processor)
     return [tuple(numbers[start : start + size]) for start in range(0, len(numbers), size)]
 
 
-def _plan(reader: VideoReader, video: str, cut: Cut) -> tuple[np.ndarray, list[tuple[int, int]]]:
-    """Times of a video's clips, and the frames `[begin, end)` that each has."""
+def _divide(reader: VideoReader, video: str, windowing: Windowing) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    """Return the times of a video's clips, and the frames `[begin, end)` of each."""
     count, duration, times = reader.num_frames, reader.duration, reader.seconds
-    if duration is None or (times is None and not reader.fps):
-        if cut.window is not None:
+    if times is None and reader.fps:
+        times = np.arange(count) / reader.fps
+    if duration is None or times is None:
+        if windowing.window is not None:
             raise VideoDecodeError(video, "its frames have no times to cut it by", "Index it whole, without a window.")
         return np.full((1, 2), np.nan), [(0, count)]
-    times = np.arange(count) / reader.fps if times is None else times
-    spans = windows(duration, cut)
+    spans = windows(duration, windowing)
     frames = [(int(np.searchsorted(times, a - 1e-6)), int(np.searchsorted(times, b - 1e-6))) for a, b in spans]
     frames[-1] = (frames[-1][0], count)
     kept = [i for i, (first, last) in enumerate(frames) if last > first]  # a gap in the times may span a window
@@ -170,12 +178,12 @@ def _plan(reader: VideoReader, video: str, cut: Cut) -> tuple[np.ndarray, list[t
 
 
 def _pixels(reader: VideoReader, processor: InternVideoVideoProcessor, first: int, last: int) -> np.ndarray:
-    """What the processor makes of a part of a video, as if that were all: `(views, frames, c, h, w)`."""
-    about = VideoMetadata(total_num_frames=last - first, fps=reader.fps, duration=None)
-    indices = processor.sample_frames(about) if processor.do_sample_frames else np.arange(last - first)
+    """Process the frames `[first, last)` as if they were the whole video, `(views, frames, c, h, w)`."""
+    metadata = VideoMetadata(total_num_frames=last - first, fps=reader.fps, duration=None)
+    indices = processor.sample_frames(metadata) if processor.do_sample_frames else np.arange(last - first)
     frames = reader.read(first + np.where(indices == BLANK, 0, indices))
     options = {"do_sample_frames": False, "input_channel_order": "rgb", "return_tensors": "pt"}
     pixels: torch.Tensor = processor(videos=[frames], **options)["pixel_values_videos"]
     blank = (indices == BLANK).reshape(processor.num_clips, -1).repeat(processor.num_crops, axis=0)
-    pixels[torch.from_numpy(blank)] = 0  # as the released loaders pad, behind the normalisation
+    pixels[torch.from_numpy(blank)] = 0  # as the released loaders pad, after normalization
     return pixels.numpy()

@@ -1,4 +1,4 @@
-"""What a search finds, and a picture of it."""
+"""The results of a search, and a contact sheet of them."""
 
 import os
 from collections.abc import Sequence
@@ -11,26 +11,26 @@ from internvideo_hf.utils.pictures import FAINT, FONT_SIZE, GAP, INK, LINE, MISS
 from internvideo_hf.video import VideoReader
 from internvideo_hf.video.errors import VideoDecodeError
 
-TILE = (256, 144)  # pixels, width and height, of a picture
+TILE = (256, 144)  # width and height of a thumbnail in pixels
 OF_CAPTIONS = " of captions"
 
 
 @dataclass(frozen=True)
 class Hit:
-    """A clip that was found.
+    """A clip found by a search.
 
     Attributes:
-        video: path or address of its video.
-        start: seconds at which it begins; None where the video has no times.
-        end: seconds at which it ends.
+        video: path or address of the video.
+        start: where the clip begins, in seconds; None if the video has no times.
+        end: where it ends.
         similarity: cosine of query and clip, -1 to 1.
-        probability: softmax of the cosines, times the model's factor, over the candidates: the thousand most similar
-            clips. It says which of them, given that it is one of them.
-        z: standard deviations above the neutral captions; see `retrieval.calibration`. None for queries by video or
-            image, which captions say nothing about, as the next three.
-        share: share of the neutral captions that are less similar to this clip, 0-1.
-        chance: clips of this gallery expected so far above by chance.
-        matches: whether `chance` is small enough to take the clip for what was asked.
+        probability: softmax of the scaled cosines over the candidates, the thousand most similar clips: which one it
+            is, given that it is one of them.
+        z: standard deviations above the null captions, see `search.calibration`. This and the next three are None for
+            queries by video or image, to which captions do not apply.
+        share: fraction of the null captions that are less similar to this clip, 0-1.
+        chance: clips of a gallery of this size expected to score as high by chance.
+        matches: whether `chance` is small enough to call the clip a match.
     """
 
     video: str
@@ -45,23 +45,26 @@ class Hit:
 
     @property
     def name(self) -> str:
-        """The name of the video's file."""
+        """File name of the video."""
         return os.path.basename(self.video.rstrip("/"))
 
     @property
     def time(self) -> str:
-        """The span as a person reads it, `0:08-0:16`; empty where there is none."""
-        return "" if self.start is None else f"{_clock(self.start)}-{_clock(self.end)}"
+        """The span for display, such as `0:08-0:16`; empty without times."""
+        return "" if self.start is None or self.end is None else f"{_clock(self.start)}-{_clock(self.end)}"
 
     def thumbnail(self, size: tuple[int, int] = TILE) -> Image.Image:
-        """The frame in the middle of the clip, at most `size` (width, height) pixels large.
+        """Return the frame in the middle of the clip, scaled down to fit.
+
+        Args:
+            size: width and height in pixels.
 
         Raises:
-            VideoDecodeError: if the video cannot be read (any more).
+            VideoDecodeError: if the video cannot be read.
         """
         with VideoReader(self.video) as reader:
             frame = reader.num_frames // 2
-            if self.start is not None:
+            if self.start is not None and self.end is not None:
                 seconds, middle = reader.seconds, (self.start + self.end) / 2
                 frame = round(middle * (reader.fps or 0)) if seconds is None else int(seconds.searchsorted(middle))
             picture = Image.fromarray(reader.read([min(frame, reader.num_frames - 1)])[0])
@@ -71,13 +74,13 @@ class Hit:
 
 @dataclass(frozen=True)
 class Hits(Sequence[Hit]):
-    """Hits of one query, the most similar first.
+    """The results of one query.
 
     Attributes:
         query: the text, or the name of the video or image.
-        hits: them.
-        clips: clips that were searched.
-        matches: whether any of them is what was asked; None for queries by video or image.
+        hits: the results, best first.
+        clips: number of clips searched.
+        matches: whether any hit is a match; None for queries by video or image.
     """
 
     query: str
@@ -86,8 +89,8 @@ class Hits(Sequence[Hit]):
     matches: bool | None = field(init=False)
 
     def __post_init__(self) -> None:
-        said = [hit.matches for hit in self.hits if hit.matches is not None]
-        object.__setattr__(self, "matches", any(said) if said else None)
+        verdicts = [hit.matches for hit in self.hits if hit.matches is not None]
+        object.__setattr__(self, "matches", any(verdicts) if verdicts else None)
 
     def __len__(self) -> int:
         return len(self.hits)
@@ -97,7 +100,7 @@ class Hits(Sequence[Hit]):
 
     @property
     def verdict(self) -> str:
-        """What `matches` means, as a sentence; empty for queries by video or image."""
+        """A sentence that explains `matches`; empty for queries by video or image."""
         return {
             None: "",
             True: "* matches: by chance, fewer than one search in twenty would find a clip so far above.",
@@ -106,7 +109,7 @@ class Hits(Sequence[Hit]):
         }[self.matches]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON: `query`, `clips`, `matches`, and `hits` with the attributes of each."""
+        """Return plain values for JSON: `query`, `clips`, `matches`, and `hits` with the attributes of each."""
         return {
             "query": self.query,
             "clips": self.clips,
@@ -116,17 +119,15 @@ class Hits(Sequence[Hit]):
 
 
 def montage(hits: Sequence[Hit], columns: int = 4, title: str | None = None) -> Image.Image:
-    """Draw a contact sheet: of each hit the middle frame, the file's name, the time and the scores.
-
-    A video that cannot be read any more leaves a grey tile that says so.
+    """Draw a contact sheet: the middle frame, file name, time and scores of each hit.
 
     Args:
-        hits: what to draw, in this order, line by line.
-        columns: tiles in a line.
-        title: a line above all.
+        hits: in order, row by row. A video that cannot be read any more leaves a grey tile that says so.
+        columns: tiles per row.
+        title: a line above the tiles.
 
     Raises:
-        ValueError: if there is nothing to draw, or no column.
+        ValueError: if there are no hits, or no columns.
     """
     if not hits or columns < 1:
         raise ValueError(f"Got {len(hits)} hits and columns={columns}; a sheet needs at least one of each.")
@@ -151,7 +152,7 @@ def montage(hits: Sequence[Hit], columns: int = 4, title: str | None = None) -> 
 
 
 def tile(hit: Hit) -> Image.Image:
-    """The thumbnail of a hit; a grey tile that says so where its video cannot be read any more."""
+    """Return the thumbnail of a hit, or a grey tile that says so if its video cannot be read any more."""
     try:
         return hit.thumbnail()
     except VideoDecodeError:
@@ -162,14 +163,14 @@ def tile(hit: Hit) -> Image.Image:
 
 
 def scores_line(hit: Hit) -> str:
-    """The scores of a hit in a few words."""
+    """Return the scores of a hit for display."""
     if hit.z is None:
         return f"cosine {hit.similarity:.3f}"
     return f"cosine {hit.similarity:.3f}, z {hit.z:+.1f}, above {hit.share:.0%}{OF_CAPTIONS}"
 
 
 def _clock(seconds: float) -> str:
-    # To the tenth where that says something: windows of whole seconds read as such.
+    # Tenths only if they are not zero.
     tenths = round(seconds * 10)
     minutes, rest = divmod(tenths, 600)
     hours, minutes = divmod(minutes, 60)

@@ -1,0 +1,265 @@
+"""An index in a folder of this machine: files of rows, and a header that names those that count."""
+
+import contextlib
+import json
+import os
+import uuid
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from internvideo_hf.search.stores.base import Clip, Known
+from internvideo_hf.search.stores.nearest import Approximate, exact
+from internvideo_hf.search.stores.segments import Segment, Video, compact, gather, locate, merge
+from internvideo_hf.utils.files import atomic_write, atomic_write_text, remove_leftovers
+from internvideo_hf.utils.fingerprints import text_sha256
+
+FORMAT = 1
+HEADER = "index.json"
+SETTINGS = ("model", "fingerprint", "window", "stride", "dtype")
+
+
+class LocalStore:
+    """A `VectorStore` in a folder, or in memory until `save`.
+
+    Embeddings are mapped from disk. One process at a time may change a folder; any number may search in it.
+
+    Args:
+        settings: of the index, see `SETTINGS`.
+        folder: a new or empty one; None keeps the rows in memory. The first rows create it.
+
+    Attributes:
+        settings: as given; written with the next change.
+        segments: the rows, in order.
+        folder: where they are; None in memory.
+
+    Raises:
+        ValueError: if `folder` is not empty.
+    """
+
+    def __init__(self, settings: dict[str, Any], folder: Path | None = None):
+        self.settings = settings
+        self.segments: list[Segment] = []
+        self.folder: Path | None = None
+        self._approximate: Approximate | None = None
+        self._cached: dict[str, torch.Tensor] = {}
+        if folder is not None:
+            self._settle_in(folder)
+
+    @classmethod
+    def load(cls, folder: Path) -> "LocalStore":
+        """Open a folder, and map its rows.
+
+        Raises:
+            ValueError: if it holds no index, or one that is damaged or of another format.
+        """
+        header = _read_header(folder)
+        store = cls({name: header[name] for name in SETTINGS})
+        store.folder, store.segments = folder, [_load_segment(folder, file) for file in header["parts"]]
+        return store
+
+    def save(self, folder: Path) -> None:
+        """Write everything to a new folder, where the store stays.
+
+        Raises:
+            ValueError: if the folder is not empty.
+        """
+        self._settle_in(folder)
+        self.segments = [replace(segment, file=None) for segment in self.segments]
+        self._write()
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return sum(map(len, self.segments))
+
+    def known(self) -> Known:
+        """Return the videos, and the clips that they lack."""
+        videos = {video.path: video for segment in self.segments for video in segment.videos}
+        present: dict[str, set[int]] = {path: set() for path in videos}
+        for segment in self.segments:
+            numbers = [present[video.path] for video in segment.videos]
+            for video, number in zip(segment.video.tolist(), segment.number.tolist(), strict=True):
+                numbers[video].add(number)
+        missing = {
+            path: tuple(sorted(set(range(video.clips)) - present[path]))
+            for path, video in videos.items()
+            if len(present[path]) < video.clips
+        }
+        return Known(videos, missing)
+
+    def append(self, segment: Segment) -> None:
+        """Add rows."""
+        embeddings = segment.embeddings.to(getattr(torch, self.settings["dtype"]))
+        self._replace([*self.segments, replace(segment, embeddings=embeddings)])
+
+    def rewrite(
+        self,
+        *,
+        removed: Collection[str] = (),
+        renamed: Mapping[str, Video] | None = None,
+        copied: Sequence[tuple[str, Video]] = (),
+    ) -> None:
+        """Remove, rename and copy videos in one change."""
+        copies = [self._copy(path, video) for path, video in copied]
+        kept = [segment.without(removed).renamed(renamed or {}) for segment in self.segments]
+        self._replace(kept + copies)
+
+    def compact(self) -> None:
+        """Merge small segments."""
+        self._replace(compact(self.segments))
+
+    def embeddings(self) -> torch.Tensor:
+        """Return all embeddings; this reads the whole index."""
+        return torch.cat([segment.embeddings for segment in self.segments]) if self.segments else torch.empty(0, 0)
+
+    def gather(self, rows: Sequence[int] | torch.Tensor) -> torch.Tensor:
+        """Return the embeddings of some rows."""
+        return gather(self.segments, rows)
+
+    def clips(self, rows: Sequence[int] | torch.Tensor) -> list[Clip]:
+        """Return the clips of some rows, their times rounded to milliseconds."""
+        found: list[Clip] = [("", None, None)] * len(rows)
+        for segment, places, inner in locate(self.segments, rows):
+            spans, owners = segment.spans[inner].tolist(), segment.video[inner].tolist()
+            for place, owner, span in zip(places.tolist(), owners, spans, strict=True):
+                start, end = (None if second != second else round(second, 3) for second in span)
+                found[place] = (segment.videos[owner].path, start, end)
+        return found
+
+    def nearest(
+        self, queries: torch.Tensor, count: int, *, approximate: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the rows that are most similar to some embeddings, by the full product or by faiss."""
+        if not self.segments:
+            raise ValueError("The index is empty. Add videos to it first.")
+        if approximate:
+            return self._load_approximate().search(self.segments, queries, count)
+        return exact(self.segments, queries, count)
+
+    def build_approximate(self) -> None:
+        """Build the approximate index of faiss, and save it beside the rows.
+
+        Raises:
+            ImportError: if faiss is not installed (extra `search`).
+            ValueError: if there are too few rows.
+        """
+        self._approximate = Approximate.build(self.segments)
+        if self.folder is not None:
+            self._approximate.save(self._approximate_file(self.folder))
+
+    def cached(self, name: str, compute: Callable[[], torch.Tensor]) -> torch.Tensor:
+        """Return a tensor that is kept in a file of this name, computing it the first time."""
+        if name not in self._cached:
+            file = None if self.folder is None else self.folder / f"{name}.safetensors"
+            if file is not None and file.exists():
+                with contextlib.suppress(OSError, SafetensorError, KeyError):  # a damaged file is computed again
+                    self._cached[name] = load_file(file)["embeddings"]
+        if name not in self._cached:
+            tensor = self._cached[name] = compute()
+            if file is not None and os.access(file.parent, os.W_OK):
+                atomic_write(file, lambda path: save_file({"embeddings": tensor}, path))
+        return self._cached[name]
+
+    def _settle_in(self, folder: Path) -> None:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            holds = "an index: open it with VideoIndex.load" if (folder / HEADER).exists() else "something else"
+            raise ValueError(f"{folder} holds {holds}. Name a new folder for a new index.")
+        self.folder = folder
+
+    def _copy(self, path: str, video: Video) -> Segment:
+        others = [segment.without({v.path for v in segment.videos if v.path != path}) for segment in self.segments]
+        return merge([segment for segment in others if len(segment)]).renamed({path: video})
+
+    def _replace(self, segments: Sequence[Segment]) -> None:
+        self.segments = [segment for segment in segments if len(segment)]
+        self._approximate = None
+        self._write()
+
+    def _write(self) -> None:
+        """Write new segments, then the header that names them, then delete the old ones."""
+        folder = self.folder
+        # An index that never held anything leaves no folder.
+        if folder is None or not (self.segments or (folder / HEADER).exists()):
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        for segment in self.segments:
+            if segment.file is None or not (folder / segment.file).exists():
+                _save_segment(folder, segment)
+        videos = {video.path for segment in self.segments for video in segment.videos}
+        files = [segment.file for segment in self.segments]
+        header = {"format": FORMAT, **self.settings, "videos": len(videos), "clips": len(self), "parts": files}
+        atomic_write_text(folder / HEADER, json.dumps(header, indent=1, ensure_ascii=False))
+        current = {*files, self._approximate_file(folder).name}
+        for pattern in ("rows-*.safetensors", "approximate-*.faiss"):
+            for file in folder.glob(pattern):
+                if file.name not in current:
+                    file.unlink(missing_ok=True)
+        remove_leftovers(folder)
+
+    def _load_approximate(self) -> Approximate:
+        if self._approximate is None and self.folder is not None and self._approximate_file(self.folder).exists():
+            self._approximate = Approximate.load(self._approximate_file(self.folder))
+        if self._approximate is None:
+            raise ValueError(
+                "There is no approximate index of these clips, or they changed since. Build it (`build_approximate`, "
+                "or `internvideo index ... --approximate`), or search exactly."
+            )
+        return self._approximate
+
+    def _approximate_file(self, folder: Path) -> Path:
+        """Return the file of the approximate index of exactly these segments."""
+        state = text_sha256(" ".join(str(segment.file) for segment in self.segments))[:12]
+        return folder / f"approximate-{state}.faiss"
+
+
+def _read_header(folder: Path) -> dict[str, Any]:
+    try:
+        header = json.loads((folder / HEADER).read_text(encoding="utf-8"))
+        if not isinstance(header, dict) or not isinstance(header.get("parts"), list):
+            raise ValueError("it names no parts")
+    except FileNotFoundError:
+        raise ValueError(
+            f"{folder} holds no index ({HEADER} is missing). `internvideo index` makes one from a folder of videos."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{folder / HEADER} cannot be read ({error}). Delete {folder}, and build it again."
+        ) from error
+    if header.get("format") != FORMAT:
+        raise ValueError(
+            f"{folder} has the format {header.get('format')!r}, this version reads {FORMAT}. Build the index again."
+        )
+    if lacking := [name for name in SETTINGS if name not in header]:
+        raise ValueError(f"{folder / HEADER} lacks {', '.join(lacking)}. Delete {folder}, and build it again.")
+    return header
+
+
+def _save_segment(folder: Path, segment: Segment) -> None:
+    """Write rows to a new file, and map their embeddings from there."""
+    file = f"rows-{uuid.uuid4().hex[:12]}.safetensors"
+    videos = json.dumps([list(asdict(video).values()) for video in segment.videos]).encode()
+    tensors = {
+        "embeddings": segment.embeddings.contiguous(),
+        "spans": segment.spans.contiguous(),
+        "video": segment.video.contiguous(),
+        "number": segment.number.contiguous(),
+        "videos": torch.frombuffer(bytearray(videos), dtype=torch.uint8),  # too long for the metadata of safetensors
+    }
+    atomic_write(folder / file, lambda path: save_file(tensors, path))
+    segment.embeddings, segment.file = load_file(folder / file)["embeddings"], file
+
+
+def _load_segment(folder: Path, file: str) -> Segment:
+    try:
+        tensors = load_file(folder / file)
+        videos = [Video(*values) for values in json.loads(tensors.pop("videos").numpy().tobytes())]
+        return Segment(videos, file=file, **tensors)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{folder / file} is missing or damaged ({error}). Delete {folder}, and build it again."
+        ) from error

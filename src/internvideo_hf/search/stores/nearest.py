@@ -1,0 +1,132 @@
+"""The rows nearest to a query, by the full product or by an approximate index of faiss (extra `search`)."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from internvideo_hf.search.stores.segments import Segment, gather, in_chunks
+from internvideo_hf.utils.files import atomic_write
+
+CHUNK_ROWS = 16384  # of 768 numbers in float32: 50 MB
+TRAINING_ROWS = 64  # per cell of the approximate index
+MIN_APPROXIMATE_ROWS = 1024
+OVERSAMPLING = 4  # candidates of the approximate index per row returned; their exact order decides
+
+
+def exact(segments: Sequence[Segment], queries: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the most similar rows by the full product, in chunks, so that memory holds one chunk at a time.
+
+    Args:
+        segments: the rows.
+        queries: unit vectors, float32 `(queries, dim)`.
+        count: rows to return.
+
+    Returns:
+        Cosines, float32, and numbers of rows, int64, both `(queries, min(count, rows))`, the best first.
+    """
+    best = torch.empty(len(queries), 0)
+    rows = torch.empty(len(queries), 0, dtype=torch.int64)
+    for first, chunk in in_chunks(segments, CHUNK_ROWS):
+        similar = queries @ chunk.T
+        top, at = similar.topk(min(count, similar.shape[1]), dim=1)
+        best, rows = torch.cat([best, top], dim=1), torch.cat([rows, at + first], dim=1)
+        best, rows = _sorted(best, rows, count)
+    return best, rows
+
+
+def _sorted(similar: torch.Tensor, rows: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    by_row = rows.argsort(dim=1)
+    similar, rows = similar.gather(1, by_row), rows.gather(1, by_row)
+    order = similar.argsort(dim=1, descending=True, stable=True)[:, :count]
+    return similar.gather(1, order), rows.gather(1, order)
+
+
+class Approximate:
+    """An inverted-file index of faiss: rows are assigned to cells, and a query is compared with the nearest cells.
+
+    It keeps rows as 8-bit numbers, a quarter of float32. Its candidates are compared exactly afterwards, so cosines
+    are exact; a neighbor may be missed.
+
+    Args:
+        lists: the index of faiss.
+        probes: cells per query.
+    """
+
+    def __init__(self, lists: Any, probes: int | None = None):
+        self._lists = lists
+        cells = require_faiss().extract_index_ivf(lists)
+        cells.nprobe = probes or max(8, cells.nlist // 16)
+
+    @classmethod
+    def build(cls, segments: Sequence[Segment], seed: int = 0) -> "Approximate":
+        """Assign all rows to `2 * sqrt(rows)` cells, found by k-means on a sample.
+
+        Args:
+            segments: the rows.
+            seed: of the sample and of k-means.
+
+        Raises:
+            ImportError: if faiss is not installed.
+            ValueError: if there are too few rows.
+        """
+        faiss = require_faiss()
+        rows, dim = sum(map(len, segments)), segments[0].embeddings.shape[1] if segments else 0
+        if rows < MIN_APPROXIMATE_ROWS:
+            raise ValueError(
+                f"The index has {rows} clips; an approximate one pays from {MIN_APPROXIMATE_ROWS} on, really from a "
+                "million. The exact search is as fast here."
+            )
+        cells = max(1, min(round(2 * math.sqrt(rows)), rows // TRAINING_ROWS))
+        lists = faiss.index_factory(dim, f"IVF{cells},SQ8", faiss.METRIC_INNER_PRODUCT)
+        lists.cp.niter, lists.cp.seed = 8, seed
+        sample = np.random.default_rng(seed).choice(rows, min(rows, cells * TRAINING_ROWS), replace=False)
+        lists.train(gather(segments, np.sort(sample)).numpy())
+        for _, chunk in in_chunks(segments, CHUNK_ROWS):
+            lists.add(chunk.numpy())
+        return cls(lists)
+
+    def search(
+        self, segments: Sequence[Segment], queries: torch.Tensor, count: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return rows as `exact`, but it may miss some; fewer than `count` if the cells hold no more."""
+        candidates = self._lists.search(queries.contiguous().numpy(), min(OVERSAMPLING * count, self._lists.ntotal))[1]
+        answers = []
+        for query, found in zip(queries, candidates, strict=True):
+            rows = torch.from_numpy(found[found >= 0].copy())[None]
+            answers.append(_sorted(query[None] @ gather(segments, rows[0]).T, rows, count))
+        fewest = min(rows.shape[1] for _, rows in answers)
+        best = torch.cat([similar[:, :fewest] for similar, _ in answers])
+        return best, torch.cat([rows[:, :fewest] for _, rows in answers])
+
+    def save(self, path: Path) -> None:
+        """Write the index atomically."""
+        atomic_write(path, lambda file: require_faiss().write_index(self._lists, str(file)))
+
+    @classmethod
+    def load(cls, path: Path) -> "Approximate":
+        """Read the index.
+
+        Raises:
+            ImportError: if faiss is not installed.
+        """
+        return cls(require_faiss().read_index(str(path)))
+
+
+def require_faiss() -> Any:
+    """Import and return the module faiss.
+
+    Raises:
+        ImportError: if it is not installed (extra `search`).
+    """
+    try:
+        import faiss
+    except ImportError as error:
+        raise ImportError(
+            f"The approximate index needs faiss, which does not load ({error}): pip install 'internvideo-hf[search]'. "
+            "The exact search needs nothing."
+        ) from error
+    return faiss

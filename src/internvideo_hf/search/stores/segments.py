@@ -1,0 +1,135 @@
+"""Rows of an index in memory or mapped from disk: segments, and operations on lists of them."""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+SEGMENT_ROWS = 65536  # segments are merged up to this size, so that a change rewrites little of a large index
+
+
+@dataclass(frozen=True)
+class Video:
+    """A video of an index.
+
+    Attributes:
+        path: absolute path, or address.
+        size: bytes of the file.
+        mtime: modification time in nanoseconds.
+        content: hash of the whole file.
+        clips: number of clips.
+    """
+
+    path: str
+    size: int
+    mtime: int
+    content: str
+    clips: int
+
+
+@dataclass
+class Segment:
+    """Rows of an index, one per clip.
+
+    Attributes:
+        videos: the videos of the rows.
+        embeddings: unit vectors, float32 or float16, `(rows, dim)`.
+        spans: begin and end of each clip in seconds, float64 `(rows, 2)`; NaN without times.
+        video: index of each row's video in `videos`, int64 `(rows,)`.
+        number: number of each row's clip within its video, int64 `(rows,)`.
+        file: name of the file that the local store mapped or wrote; None if it is in memory only.
+    """
+
+    videos: list[Video]
+    embeddings: torch.Tensor
+    spans: torch.Tensor
+    video: torch.Tensor
+    number: torch.Tensor
+    file: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.video)
+
+    def without(self, paths: Collection[str]) -> "Segment":
+        """Return the segment without some videos; itself if it has none of them."""
+        if not any(video.path in paths for video in self.videos):
+            return self
+        kept = [i for i, video in enumerate(self.videos) if video.path not in paths]
+        place = torch.full((len(self.videos),), -1)
+        place[kept] = torch.arange(len(kept))
+        rows = place[self.video] >= 0
+        videos = [self.videos[i] for i in kept]
+        return Segment(videos, self.embeddings[rows], self.spans[rows], place[self.video[rows]], self.number[rows])
+
+    def renamed(self, new: Mapping[str, Video]) -> "Segment":
+        """Return the segment with some videos replaced, by their present path; itself if it has none of them."""
+        if not any(video.path in new for video in self.videos):
+            return self
+        videos = [new.get(video.path, video) for video in self.videos]
+        return Segment(videos, self.embeddings, self.spans, self.video, self.number)
+
+
+def merge(segments: Sequence[Segment]) -> Segment:
+    """Concatenate segments into one."""
+    videos = {video.path: video for segment in segments for video in segment.videos}
+    place = {path: i for i, path in enumerate(videos)}
+    owners = [torch.tensor([place[video.path] for video in segment.videos])[segment.video] for segment in segments]
+    return Segment(
+        list(videos.values()),
+        torch.cat([segment.embeddings for segment in segments]),
+        torch.cat([segment.spans for segment in segments]),
+        torch.cat(owners),
+        torch.cat([segment.number for segment in segments]),
+    )
+
+
+def compact(segments: Iterable[Segment]) -> list[Segment]:
+    """Merge neighbors up to `SEGMENT_ROWS`, and drop segments without rows."""
+    groups: list[list[Segment]] = []
+    rows = 0
+    for segment in filter(len, segments):
+        if groups and rows + len(segment) <= SEGMENT_ROWS:
+            groups[-1].append(segment)
+            rows += len(segment)
+        else:
+            groups.append([segment])
+            rows = len(segment)
+    return [group[0] if len(group) == 1 else merge(group) for group in groups]
+
+
+def in_chunks(segments: Sequence[Segment], size: int) -> Iterator[tuple[int, torch.Tensor]]:
+    """Yield all embeddings in chunks: the number of a chunk's first row, and float32 `(up to size, dim)`."""
+    first = 0
+    for segment in segments:
+        for start in range(0, len(segment), size):
+            yield first + start, segment.embeddings[start : start + size].float()
+        first += len(segment)
+
+
+def locate(
+    segments: Sequence[Segment], rows: Sequence[int] | np.ndarray | torch.Tensor
+) -> Iterator[tuple[Segment, np.ndarray, np.ndarray]]:
+    """Find the segments of some rows.
+
+    Args:
+        segments: in the order that numbers their rows.
+        rows: numbers of rows.
+
+    Yields:
+        A segment, the positions in `rows` of those that it holds, and their numbers within it.
+    """
+    wanted = np.asarray(rows, dtype=np.int64)
+    firsts = np.cumsum([0, *map(len, segments)])[:-1]
+    owners = np.searchsorted(firsts, wanted, side="right") - 1
+    for owner in np.unique(owners):
+        places = np.flatnonzero(owners == owner)
+        yield segments[owner], places, wanted[places] - firsts[owner]
+
+
+def gather(segments: Sequence[Segment], rows: Sequence[int] | np.ndarray | torch.Tensor) -> torch.Tensor:
+    """Return the embeddings of some rows in the order given, float32 `(rows, dim)`."""
+    found = torch.empty(len(rows), segments[0].embeddings.shape[1])
+    for segment, places, inner in locate(segments, rows):
+        found[places] = segment.embeddings[inner].float()
+    return found
