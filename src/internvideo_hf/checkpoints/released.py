@@ -11,8 +11,9 @@ from typing import Any
 def released() -> tuple[dict[str, Any], ...]:
     """All rows: name, file, address, family, config (what shapes do not tell), labels, licence, manifest, note.
 
-    `evaluation`, where it is known, is the published test: data set, frames and pixels of a clip, clips and crops of a
-    video, and top-1 accuracy in percent (None where none was published).
+    `evaluation`, where it is known, is the published test: data set, hidden size of the model, frames and pixels of a
+    clip, clips and crops of a video (None where they are not stated), `processor` settings that differ from the
+    family's own, top-1 and sometimes top-5 accuracy in percent (None where none was published).
     """
     text = resources.files("internvideo_hf.checkpoints").joinpath("released.json").read_text(encoding="utf-8")
     return tuple(json.loads(text))
@@ -28,6 +29,7 @@ def published(row: dict[str, Any]) -> str | None:
     test = row["evaluation"]
     if test is None:
         return None
-    score = "no published score" if test["top1"] is None else f"top-1 {test['top1']}"
-    views = f"{test['num_clips']} x {test['num_crops']} views of {test['num_frames']} frames at {test['image_size']}"
-    return f"{score} on {test['data_set']}, {views} pixels"
+    scores = [f"top-{k} {test[f'top{k}']}" for k in (1, 5) if test.get(f"top{k}") is not None]
+    score = " and ".join(scores) or "no published score"
+    views = f"{test['num_clips']} x {test['num_crops']} views" if test["num_clips"] else "unstated views"
+    return f"{score} on {test['data_set']}, {views} of {test['num_frames']} frames at {test['image_size']} pixels"

@@ -1,6 +1,6 @@
 """The published tests of classifiers: which views of a video, and what they scored."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,31 +25,31 @@ def _scores(test: Mapping[str, Any]) -> dict[str, float]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def find_test(protocol: Protocol, config: PreTrainedConfig) -> Published | None:
-    """Return the published test of a classifier: the protocol's `model`, or that of its configuration.
+def find_tests(protocol: Protocol, config: PreTrainedConfig) -> list[Published]:
+    """Return the published tests of a classifier: of the protocol's `model`, or of those with its configuration.
 
     Args:
         protocol: with its published tests.
         config: of the classifier.
 
+    Returns:
+        Tests by the same views, none if no released classifier of the data set is like this one.
+
     Raises:
-        RecipeError: if the protocol names an unknown model, or the tests of several models suit the configuration and
-            differ.
+        RecipeError: if the protocol names an unknown model, or models like this one were tested by different views.
     """
     tests = [entry for entry in protocol.published if entry.test is not None]
     if protocol.model is not None:
-        for entry in tests:
-            if entry.model == protocol.model:
-                return entry
-        known = ", ".join(entry.model for entry in tests) or "none"
+        if named := [entry for entry in tests if entry.model == protocol.model]:
+            return named
+        known = ", ".join(str(entry.model) for entry in tests) or "none"
         raise RecipeError(f"model is {protocol.model!r}, expected a released classifier of this data set: {known}.")
     rows = {row["name"]: row for row in released()}
     suited = [entry for entry in tests if _suits(rows[entry.model], config)]
-    views = {str(view_settings(entry)) for entry in suited}
-    if len(views) > 1:
+    if any(view_settings([entry]) != view_settings(suited) for entry in suited):
         names = " or ".join(f"model='{entry.model}'" for entry in suited)
         raise RecipeError(f"Released models like this one were tested by different views. Say which it is: {names}.")
-    return suited[0] if suited else None
+    return suited
 
 
 def _suits(row: Mapping[str, Any], config: PreTrainedConfig) -> bool:
@@ -60,11 +60,11 @@ def _suits(row: Mapping[str, Any], config: PreTrainedConfig) -> bool:
     )
 
 
-def view_settings(test: Published | None) -> dict[str, Any]:
-    """Return the clips, crops and processor options of a published test; None and empty where it does not say."""
-    about = {} if test is None else test.test or {}
+def view_settings(tests: Sequence[Published]) -> dict[str, Any]:
+    """Return clips, crops and processor settings of tests by the same views; None and empty where unstated."""
+    test = tests[0].test if tests and tests[0].test is not None else {}
     return {
-        "num_clips": about.get("num_clips"),
-        "num_crops": about.get("num_crops"),
-        "processor": about.get("processor", {}),
+        "num_clips": test.get("num_clips"),
+        "num_crops": test.get("num_crops"),
+        "processor": test.get("processor", {}),
     }

@@ -19,7 +19,7 @@ from internvideo_hf.models.common.loading import classes_of, revision
 from internvideo_hf.recipes.labels import LABEL_SETS, load_labels
 from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.base import Task, Training
-from internvideo_hf.tasks.classification.data import find_test, view_settings, with_published
+from internvideo_hf.tasks.classification.data import find_tests, view_settings, with_published
 from internvideo_hf.tasks.protocol import (
     Evaluation,
     Outcome,
@@ -86,9 +86,15 @@ def _read(protocol: Protocol, data_root: Path, model: str) -> Samples:
 
 def _run(protocol: Protocol, samples: Samples, run: Run) -> Outcome:
     classifier = Classifier.load(run.model, device=run.device)
-    test = find_test(protocol, classifier.model.config)
-    views = view_settings(test)
-    for branch in classifier.processor.branches.values():
+    tests = find_tests(protocol, classifier.model.config)
+    views = view_settings(tests)
+    branches = classifier.processor.branches
+    if protocol.processor and len(branches) > 1:
+        raise RecipeError(
+            f"{run.model} has inputs with settings of their own ({', '.join(branches)}). Change them in the folder's "
+            "video_preprocessor_config.json, and leave out the protocol's processor."
+        )
+    for branch in branches.values():
         for name, value in (views["processor"] | protocol.processor).items():
             setattr(branch, name, value)
     classifier = replace(
@@ -100,11 +106,11 @@ def _run(protocol: Protocol, samples: Samples, run: Run) -> Outcome:
         "family": classifier.model.config.model_type,
         "parameters": classifier.model.num_parameters(),
         "device": str(classifier.model.device),
-        "test_of": None if test is None else test.model,
+        "test_of": [test.model for test in tests],
         "views": [classifier.num_clips, classifier.num_crops],
         "pixels": {
             name: {key: value for key, value in branch.to_dict().items() if key in PIXEL_SETTINGS}
-            for name, branch in classifier.processor.branches.items()
+            for name, branch in branches.items()
         },
     }
     parts = None
@@ -125,7 +131,7 @@ def _run(protocol: Protocol, samples: Samples, run: Run) -> Outcome:
 def _facts(result: Mapping[str, Any]) -> dict[str, str]:
     model, (clips, crops) = result["model"], result["model"]["views"]
     views = f"{clips} clips x {crops} crops, mean of their probabilities"
-    source = f"the test of {model['test_of']}" if model["test_of"] else "as its processor is configured"
+    source = f"the test of {' and '.join(model['test_of'])}" if model["test_of"] else "as its processor is configured"
     return {"views": f"{views}; {source}"}
 
 
