@@ -37,12 +37,15 @@ def evaluate(
 ) -> None:
     """Score a model with a published protocol, and show the published numbers next to its own.
 
-    Retrieval, zero-shot classification and multiple choice take one model. Retrieval is scored with and without dual
-    softmax. Damaged videos are listed last and never count as correct.
+    Classification, zero-shot classification, retrieval and multiple choice take one model. A classifier sees each
+    video in the clips and crops of its released test; num_clips=1 num_crops=1 changes them. Retrieval is scored with
+    and without dual softmax. Damaged videos are listed last and never count as correct.
 
     With --ensemble, the probabilities of several classifiers are summed: internvideo_d and internvideo_t as in the
     paper, or any, on data.list=..., with weights=[0.6,0.4], or weights=fitted data.validation=... The default protocol
     is "classifiers": your own list, val.csv.
+
+    Example: internvideo evaluate classification/k400 --model vit-b-k400 --data-root k400 --out result.json
 
     Example: internvideo evaluate retrieval/msrvtt --model internvideo-mm-merged --data-root msrvtt --out result.json
 
