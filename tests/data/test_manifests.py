@@ -283,7 +283,7 @@ def test_only_keeps_the_videos_of_a_list(tmp_path, name, content):
     ("content", "words"),
     [
         ("a_1_2\nno\nneither\n", "2 of the 3 videos of .*ids.txt have no row, the first is no"),
-        ("", "no list of videos' ids"),
+        ("", "not a list of video ids"),
     ],
 )
 def test_only_wants_every_video_of_its_list(tmp_path, content, words):

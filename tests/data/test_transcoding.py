@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from video.clips import decode_in_order, set_rotation, write_video
 
-from internvideo_hf.data.transcoding import ShrinkSettings, cut_video, shrink, shrink_video, targets_of
+from internvideo_hf.data.transcoding import TranscodeSettings, cut_video, targets_of, transcode_video, transcode_videos
 from internvideo_hf.video import VideoDecodeError, VideoReader
 
-SMALL = ShrinkSettings(short_side=32, keyframe_interval=5)
+SMALL = TranscodeSettings(short_side=32, keyframe_interval=5)
 
 
 def keyframes(path: Path) -> list[int]:
@@ -28,7 +28,7 @@ def seconds(path: Path) -> np.ndarray:
 
 def test_the_copy_is_small_and_has_every_frame_at_its_time(tmp_path):
     source = write_video(tmp_path / "v.mkv", 23, size=(64, 98), gop=250, times=[i * (1 + i // 10) for i in range(23)])
-    assert shrink_video(source, tmp_path / "out/v.mp4", SMALL)
+    assert transcode_video(source, tmp_path / "out/v.mp4", SMALL)
     copy, original = decode_in_order(tmp_path / "out/v.mp4"), decode_in_order(source)
     assert copy.shape == (23, 32, 48, 3), "98 / 2 = 49 is made even"
     assert len(keyframes(tmp_path / "out/v.mp4")) >= 5
@@ -39,18 +39,18 @@ def test_the_copy_is_small_and_has_every_frame_at_its_time(tmp_path):
 
 
 def test_nothing_is_enlarged_and_odd_sides_become_even():
-    assert ShrinkSettings().size(240, 426) == (240, 426)
-    assert ShrinkSettings().size(721, 1281) == (320, 568)
-    assert ShrinkSettings().size(1280, 720) == (568, 320)
-    assert ShrinkSettings().size(101, 33) == (100, 32)
+    assert TranscodeSettings().size(240, 426) == (240, 426)
+    assert TranscodeSettings().size(721, 1281) == (320, 568)
+    assert TranscodeSettings().size(1280, 720) == (568, 320)
+    assert TranscodeSettings().size(101, 33) == (100, 32)
     for wrong in ({"short_side": 321}, {"short_side": 0}, {"keyframe_interval": 0}, {"quality": 52}):
         with pytest.raises(ValueError, match="even short side"):
-            ShrinkSettings(**wrong)
+            TranscodeSettings(**wrong)
 
 
 def test_rotation_is_applied_and_sound_is_left_out(tmp_path):
     source = set_rotation(write_video(tmp_path / "v.mp4", 6, size=(64, 96), audio=True), 90)
-    shrink_video(source, tmp_path / "small.mp4", SMALL)
+    transcode_video(source, tmp_path / "small.mp4", SMALL)
     with av.open(str(tmp_path / "small.mp4")) as container:
         assert [stream.type for stream in container.streams] == ["video"]
     copy, original = decode_in_order(tmp_path / "small.mp4"), decode_in_order(source)
@@ -60,14 +60,14 @@ def test_rotation_is_applied_and_sound_is_left_out(tmp_path):
 
 def test_what_is_done_is_not_done_again(tmp_path):
     source, target = write_video(tmp_path / "v.mp4", 6), tmp_path / "out/v.mp4"
-    assert shrink_video(source, target, SMALL)
+    assert transcode_video(source, target, SMALL)
     written = target.stat().st_mtime_ns
-    assert not shrink_video(source, target, SMALL) and target.stat().st_mtime_ns == written
+    assert not transcode_video(source, target, SMALL) and target.stat().st_mtime_ns == written
     with pytest.raises(FileExistsError, match="these settings"):
-        shrink_video(source, target, ShrinkSettings(short_side=16))
+        transcode_video(source, target, TranscodeSettings(short_side=16))
     target.write_text("a note")
     with pytest.raises(FileExistsError, match="these settings"):
-        shrink_video(source, target, SMALL)
+        transcode_video(source, target, SMALL)
 
 
 def test_a_bad_source_leaves_nothing(tmp_path):
@@ -79,9 +79,9 @@ def test_a_bad_source_leaves_nothing(tmp_path):
     (tmp_path / "frames").mkdir()
     for name in ("text.mp4", "none.mp4", "frames", "damaged.mp4"):
         with pytest.raises(VideoDecodeError, match=name):
-            shrink_video(tmp_path / name, tmp_path / "out" / name, SMALL)
+            transcode_video(tmp_path / name, tmp_path / "out" / name, SMALL)
     with pytest.raises(VideoDecodeError, match="Download it"):
-        shrink_video("https://x.org/y.mp4", tmp_path / "out/y.mp4", SMALL)
+        transcode_video("https://x.org/y.mp4", tmp_path / "out/y.mp4", SMALL)
     assert not [file for file in tmp_path.glob("out/*")]
 
 
@@ -93,13 +93,13 @@ def test_several_processes_go_on_where_a_kill_left_off(tmp_path):
         videos.append(str(write_video(tmp_path / name, 6)))
     (tmp_path / "in/bad.mp4").write_text("no video")
     targets = targets_of([*videos, str(tmp_path / "in/bad.mp4")], tmp_path / "out")
-    shrink_video(videos[0], targets[videos[0]], SMALL)
+    transcode_video(videos[0], targets[videos[0]], SMALL)
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     left = tmp_path / f"out/.unfinished-{dead.pid}-v.mp4"
     left.touch()
     done = []
-    already, failures = shrink(targets, SMALL, jobs=2, on_done=lambda: done.append(1))
+    already, failures = transcode_videos(targets, SMALL, jobs=2, on_done=lambda: done.append(1))
     assert (already, len(failures), len(done)) == (1, 1, 4) and "bad.mp4" in failures[0]
     files = {str(file.relative_to(tmp_path / "out")) for file in tmp_path.glob("out/**/*") if file.is_file()}
     assert files == {"w.mp4", "1/v.mp4", "2/v.mp4"}
@@ -128,9 +128,9 @@ def test_a_cut_has_the_frames_asked_and_decodes_none_behind_them(tmp_path):
 
     source = write_video(tmp_path / "a.mp4", 12)
     with Damaged(source, backend="pyav") as reader:
-        cut_video(reader, tmp_path / "cut.mp4", range(3, 8), ShrinkSettings())
+        cut_video(reader, tmp_path / "cut.mp4", range(3, 8), TranscodeSettings())
         with pytest.raises(OSError, match="cut.mp4 cannot be written"):
-            cut_video(reader, tmp_path / "none/cut.mp4", range(3, 8), ShrinkSettings())
+            cut_video(reader, tmp_path / "none/cut.mp4", range(3, 8), TranscodeSettings())
     frames, known = (decode_in_order(path).astype(float) for path in (tmp_path / "cut.mp4", source))
     assert len(frames) == 5 and np.abs(frames - known[3:8]).mean() < np.abs(frames - known[2:7]).mean() / 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", "cut.mp4"]

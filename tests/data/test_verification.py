@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from video.clips import write_sound, write_video
 
-from internvideo_hf.data.verification import examine, scan, write_report
+from internvideo_hf.data.verification import verify_video, verify_videos, write_report
 from internvideo_hf.video import VideoDecodeError
 
 
@@ -29,8 +29,8 @@ def folder(tmp_path_factory):
 
 def test_good_videos_are_good(folder):
     videos = [str(folder / name) for name in ("good.mp4", "good.webm", "edited.mp4", "fast.mp4")]
-    assert scan(videos) == [] and scan(videos, whole=True) == []
-    assert examine(videos[0]) == 40
+    assert verify_videos(videos) == [] and verify_videos(videos, whole=True) == []
+    assert verify_video(videos[0]) == 40
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_good_videos_are_good(folder):
 )
 def test_bad_videos_are_named_with_their_cause(folder, name, cause):
     with pytest.raises(VideoDecodeError, match=cause) as caught:
-        examine(str(folder / name), whole=True)
+        verify_video(str(folder / name), whole=True)
     assert str(folder) in caught.value.source
 
 
@@ -54,7 +54,7 @@ def test_bad_videos_are_named_with_their_cause(folder, name, cause):
 def test_the_report_is_in_the_order_of_the_list(folder, tmp_path):
     videos = [str(folder / name) for name in ("text.mp4", "good.mp4", "empty.mp4")]
     done = []
-    bad = scan(videos, jobs=2, on_done=lambda: done.append(1))
+    bad = verify_videos(videos, jobs=2, on_done=lambda: done.append(1))
     assert len(done) == 3 and [error.source for error in bad] == [videos[0], videos[2]]
     write_report(tmp_path / "new/bad.json", 3, bad)
     report = json.loads((tmp_path / "new/bad.json").read_text())

@@ -292,7 +292,7 @@ SEEDED = {"randomness": Randomness.seeded(0)}
             "got torch.float32, expected uint8; take this step before the frames are norm",
         ),
         (lambda: rand_augment(noise() / 255, **SEEDED), "got torch.float32, expected uint8"),
-        (lambda: rand_augment(noise()[:, :1], **SEEDED), "got 1 channels, expected 3; repeat a grey one"),
+        (lambda: rand_augment(noise()[:, :1], **SEEDED), "got 1 channels, expected 3; repeat a gray one"),
         (lambda: rand_augment(noise(), magnitude=11, **SEEDED), r"magnitude: got 11, expected a number in \[0, 10\]"),
         (lambda: rand_augment(noise(), num_operations=-1, **SEEDED), "got -1, 0.5, expected at least 0"),
         (lambda: normalize(noise() / 255, **HALF), "got torch.float32, expected uint8"),

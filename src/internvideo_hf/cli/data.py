@@ -28,11 +28,11 @@ def scan(
     from tqdm import tqdm
 
     from internvideo_hf.data.folders import find_videos
-    from internvideo_hf.data.verification import scan, write_report
+    from internvideo_hf.data.verification import verify_videos, write_report
 
     found = find_videos(videos, data_root)
     with tqdm(total=len(found), desc="Scanning", unit="video", disable=quiet) as bar:
-        bad = scan(found, jobs=worker_count(jobs, len(found)), whole=whole, on_done=bar.update)
+        bad = verify_videos(found, jobs=worker_count(jobs, len(found)), whole=whole, on_done=bar.update)
     if out is not None:
         write_report(out, len(found), bad)
     if not quiet:
@@ -59,13 +59,15 @@ def shrink(
     from tqdm import tqdm
 
     from internvideo_hf.data.folders import find_videos
-    from internvideo_hf.data.transcoding import ShrinkSettings, shrink, targets_of
+    from internvideo_hf.data.transcoding import TranscodeSettings, targets_of, transcode_videos
 
-    settings = ShrinkSettings(short_side, keyframe_interval, quality)
+    settings = TranscodeSettings(short_side, keyframe_interval, quality)
     check_folder(out)
     targets = targets_of(find_videos(videos, data_root), out, data_root)
     with tqdm(total=len(targets), desc="Shrinking", unit="video", disable=quiet) as bar:
-        existing, failures = shrink(targets, settings, jobs=worker_count(jobs, len(targets)), on_done=bar.update)
+        existing, failures = transcode_videos(
+            targets, settings, jobs=worker_count(jobs, len(targets)), on_done=bar.update
+        )
     if not quiet:
         new = len(targets) - existing - len(failures)
         typer.echo(f"Wrote {new} videos to {out}; {existing} already existed.")

@@ -1,5 +1,4 @@
-"""From lists of videos to batches: manifests, samples, shards, collation; finding bad files, making files smaller, and
-drawing a data set.
+"""From lists of videos to batches: manifests, samples, shards, collation; verifying and transcoding video files.
 
-The library `datasets` comes with the extra `train`, and is imported by the functions that need it only.
+The library `datasets` comes with the extra `train`; only the functions that need it import it.
 """

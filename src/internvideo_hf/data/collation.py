@@ -1,4 +1,4 @@
-"""Samples as batches: views of a video together, bad samples left out, mixup at the end."""
+"""Collate samples into batches: views of a video together, unreadable samples dropped, mixup last."""
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +13,7 @@ from internvideo_hf.data.samples import PIXELS, Sample
 from internvideo_hf.video.augment import collate_views
 from internvideo_hf.video.mixup import mix_batch
 
-_OF_EACH_VIEW = (PIXELS, "bool_masked_pos")  # how the names end of what each view has for itself
+_OF_EACH_VIEW = (PIXELS, "bool_masked_pos")  # suffixes of the names of fields that each view has for itself
 TARGETS = ("labels", "captions")
 EQUAL_CAPTIONS = ("text", "label")
 
@@ -22,17 +22,17 @@ class VideoCollator:
     """Makes a batch of samples, as `collate_fn` of a data loader and `data_collator` of a Trainer.
 
     Args:
-        targets: What of `labels` and `captions` the batch gets, where the samples have it.
-        tokenize: Turns a list of captions into tensors with an axis of captions, such as a tokenizer with
+        targets: which of `labels` and `captions` the batch gets, where the samples have them.
+        tokenize: turns a list of captions into tensors with an axis of captions, such as a tokenizer with
             `padding=True, return_tensors="pt"` given. Where None, `captions` stays a list of texts.
-        equal_captions: With captions, which of them say the same: those of one "text", or of one "label", which is
-            used up so. The batch then has `caption_ids`, int64, shape (captions,), equal where captions are.
+        equal_captions: which captions count as equal: those of one "text", or of one "label", which the batch then
+            lacks. The batch has `caption_ids`, int64, shape (captions,), equal where captions are.
         mixup: None, or options of `mix_batch`, `num_labels` among them: `labels` then become probabilities.
-        clean: What is done to captions before all else.
-        keep_names: Add `videos`, a list of the names of the videos, for messages, and with captions `video_ids`,
+        clean: applied to each caption first.
+        keep_names: add `videos`, a list of the names of the videos, for messages, and with captions `video_ids`,
             int64, equal where the video is the same.
-        fill_gaps: Give a video that cannot be read a blank clip, with -100 for its label and ids, in place of a
-            smaller batch, so that every process of an evaluation has as many.
+        fill_gaps: replace an unreadable video by a blank clip, with -100 for its label and ids, instead of making a
+            smaller batch, so that every process of an evaluation has equally many.
     """
 
     def __init__(
@@ -67,13 +67,13 @@ class VideoCollator:
 
         Returns:
             `pixel_values_videos`, float32, shape (videos * views, frames, channels, height, width), and the other
-            input where a model has two; what else the samples have, repeated for each view: `labels`, int64, shape
+            input where a model has two; the samples' other fields, repeated for each view: `labels`, int64, shape
             (videos * views,), or float32, (videos * views, num_labels) with mixup; `bool_masked_pos`, bool,
             (videos * views, tokens); the captions.
 
         Raises:
-            TooManyFailuresError: If no sample of the batch could be read.
-            ValueError: If samples have different fields, or mixup lacks labels.
+            TooManyFailuresError: if no sample of the batch could be read.
+            ValueError: if samples have different fields, or mixup lacks labels.
         """
         read = [sample for sample in samples if "failure" not in sample]
         if not read:
@@ -102,30 +102,29 @@ class VideoCollator:
                 raise ValueError("equal_captions='label': got captions without labels; add them to the manifest")
             batch["caption_ids"] = batch.pop("labels")
         if self.mixup is not None:
-            self._mix(batch, [sample["seed"] for sample in read])
+            _mix(batch, self.mixup, [sample["seed"] for sample in read])
         if self.keep_names:
             batch["videos"] = [sample["video"] for sample in read]
         if self.keep_names and captions:
             batch["video_ids"] = _numbers([sample["video"] for sample in read])
         return batch
 
-    def _mix(self, batch: dict[str, Any], seeds: list[int]) -> None:
-        if "labels" not in batch:
-            raise ValueError("mixup: got samples without labels, expected a label for each; add them to the manifest")
-        # From the samples' own seeds, so that it does not matter which worker makes the batch.
-        generator = np.random.RandomState(np.random.SeedSequence(seeds).generate_state(1)[0])
-        batch["pixel_values_videos"], batch["labels"] = mix_batch(
-            batch["pixel_values_videos"], batch["labels"], **self.mixup, generator=generator
-        )
+
+def _mix(batch: dict[str, Any], options: Mapping[str, Any], seeds: list[int]) -> None:
+    if "labels" not in batch:
+        raise ValueError("mixup: got samples without labels, expected a label for each; add them to the manifest")
+    # From the samples' own seeds, so that it does not matter which worker makes the batch.
+    generator = np.random.RandomState(np.random.SeedSequence(seeds).generate_state(1)[0])
+    batch[PIXELS], batch["labels"] = mix_batch(batch[PIXELS], batch["labels"], **options, generator=generator)
 
 
 def _numbers(texts: Sequence[str]) -> Tensor:
-    """Equal numbers for equal texts, whichever process asks; -100 for none."""
+    """Hash texts to numbers, the same in every process; -100 for empty ones."""
     return torch.tensor([zlib.crc32(text.encode()) if text else -100 for text in texts])
 
 
 def _blank_like(sample: Sample) -> Sample:
-    """A sample that shows nothing and counts for nothing."""
+    """Make a sample with blank pixels and ignored targets."""
     pixels = {name: torch.zeros_like(value) for name, value in sample.items() if name.endswith(PIXELS)}
     blank = {**sample, **pixels, "video": ""}
     if "labels" in sample:

@@ -1,4 +1,4 @@
-"""Rows as training and evaluation samples, by index."""
+"""Map-style dataset: rows of a manifest as training and evaluation samples."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,10 +13,10 @@ ON_ERROR = ("raise", "skip")
 
 
 def check_policy(on_error: str, failures: FailureLog | None) -> None:
-    """Refuse a policy that is unknown, or that would leave out videos without a trace.
+    """Refuse an unknown policy, and one that would drop videos without a record.
 
     Raises:
-        ValueError: If it is.
+        ValueError: if the policy is refused.
     """
     if on_error not in ON_ERROR:
         raise ValueError(f"on_error: got {on_error!r}, expected one of {', '.join(ON_ERROR)}; check the spelling")
@@ -27,22 +27,22 @@ def check_policy(on_error: str, failures: FailureLog | None) -> None:
         )
 
 
-class VideoDataset(Dataset):
-    """Samples of the rows of a manifest, decoded when they are asked for, in the worker that asks.
+class VideoDataset(Dataset[Sample]):
+    """Samples of the rows of a manifest, decoded on access, in the worker that asks.
 
     A sample depends on `seed`, the epoch and its index alone: any number of workers and processes gives the same bits.
     No reader is kept, so workers may be forked or spawned.
 
     Args:
-        rows: A `datasets.Dataset` from `load_manifest`, or a list of such dicts.
-        settings: How a row becomes a sample; for a model of several inputs, by their names.
-        seed: At least 0.
+        rows: a `datasets.Dataset` from `load_manifest`, or a list of such dicts.
+        settings: how a row becomes a sample; for a model of several inputs, by their names.
+        seed: at least 0.
         on_error: "raise", or "skip": a video that cannot be read gives `{"failure": ...}`, which `VideoCollator`
             leaves out, so that its batch is smaller. It never becomes another video.
-        failures: With "skip", the record that ends the run when too many fail.
+        failures: with "skip", the log that ends the run when too many fail.
 
     Raises:
-        ValueError: If there are no rows, or the policy is unknown.
+        ValueError: if there are no rows, or the policy is unknown.
     """
 
     def __init__(
@@ -68,20 +68,20 @@ class VideoDataset(Dataset):
         return len(self.rows)
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw anew: call it before an epoch's iterator is made, as Trainer and Accelerate do."""
+        """Change the draws: call it before an epoch's iterator is made, as Trainer and Accelerate do."""
         self._epoch.fill_(epoch)
 
     def seed_of(self, index: int) -> int:
-        """The seed of a row's sample in this epoch; the row, the settings and it make the sample."""
+        """Return the seed of a row's sample in this epoch; the row, the settings and it make the sample."""
         return sample_seed(self.seed, int(self._epoch), index)
 
     def __getitem__(self, index: int) -> Sample:
         """Make the sample of a row; see `make_sample`.
 
         Raises:
-            IndexError: If there is no such row.
-            VideoDecodeError: If the video cannot be read and the policy is "raise".
-            TooManyFailuresError: If the policy is "skip" and too many cannot be read.
+            IndexError: if there is no such row.
+            VideoDecodeError: if the video cannot be read and the policy is "raise".
+            TooManyFailuresError: if the policy is "skip" and too many cannot be read.
         """
         if not 0 <= index < len(self.rows):
             raise IndexError(f"index: got {index}, expected 0 to {len(self.rows) - 1}")

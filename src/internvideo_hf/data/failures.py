@@ -1,7 +1,7 @@
-"""The record of videos that could not be read, and the stop when they are too many.
+"""Log of unreadable videos, which stops a run when they are too many.
 
-The record is a file that every worker, and every process on the machine or on a shared disk, appends to: so the count
-is right however the data is loaded, and the trainer needs to know nothing of it.
+Every worker, and every process on the machine or on a shared disk, appends to one file: so the count is right however
+the data is loaded, and the trainer needs to know nothing of it.
 """
 
 import json
@@ -12,30 +12,29 @@ from internvideo_hf.video.errors import VideoDecodeError
 
 
 class TooManyFailuresError(RuntimeError):
-    """More videos cannot be read than training may leave out."""
+    """More videos are unreadable than training may leave out."""
 
 
 class FailureLog:
-    """Writes down every sample that is left out, a JSON object a line: `index`, `video` and `cause`.
+    """Log of every sample that is left out, a JSON object a line: `index`, `video` and `cause`.
 
-    Samples count once, in however many epochs they fail. What the file holds when the object is made is left there and
-    does not count.
+    A sample counts once, in however many epochs it fails. Earlier content of the file stays and does not count.
 
     Args:
-        path: The file; made with its folders if it is not there.
-        max_share: The share of all samples that may fail, in [0, 1).
-        min_failures: So many may fail in any case, or one bad file would end a run over 50 videos.
+        path: the file; created with its folders if it does not exist.
+        max_share: fraction of all samples that may fail, in [0, 1).
+        min_failures: failures that are allowed in any case, or one bad file would end a run over 50 videos.
 
     Raises:
-        ValueError: If a number is out of range.
-        OSError: If the file cannot be written.
+        ValueError: if a number is out of range.
+        OSError: if the file cannot be written.
     """
 
     def __init__(self, path: str | Path, *, max_share: float = 0.01, min_failures: int = 5):
         if not 0 <= max_share < 1 or min_failures < 0:
             raise ValueError(
-                f"max_share, min_failures: got {max_share}, {min_failures}, expected a share in [0, 1) and at least "
-                "0; the default share is 0.01"
+                f"max_share, min_failures: got {max_share}, {min_failures}, expected a fraction in [0, 1) and at "
+                "least 0; the default fraction is 0.01"
             )
         self.path = Path(path)
         self.max_share = max_share
@@ -45,15 +44,15 @@ class FailureLog:
         self._begin = self.path.stat().st_size
 
     def add(self, index: int | str, error: VideoDecodeError, total: int) -> None:
-        """Write down a sample that is left out.
+        """Log a sample that is left out.
 
         Args:
-            index: What tells the sample from others.
-            error: Why it cannot be read.
-            total: Samples in all, of which `max_share` may fail.
+            index: identifies the sample.
+            error: why it cannot be read.
+            total: samples in all, of which `max_share` may fail.
 
         Raises:
-            TooManyFailuresError: If more than that have failed now.
+            TooManyFailuresError: if more than that have failed now.
         """
         line = json.dumps({"index": index, "video": error.source, "cause": error.cause}) + "\n"
         # One write at the end of the file: lines of several processes do not mix.
@@ -71,7 +70,7 @@ class FailureLog:
             )
 
     def read(self) -> dict[int | str, dict[str, str]]:
-        """Return what has failed since the object was made: index -> `video` and `cause`."""
+        """Return the failures since the object was made: index -> `video` and `cause`."""
         with self.path.open("rb") as file:
             file.seek(self._begin)
             lines = file.read().split(b"\n")[:-1]  # what follows the last line break is being written

@@ -1,4 +1,4 @@
-"""Videos that a list names by an id: which ids are meant, and where their files are."""
+"""Find the files of videos that a list names by ids, and read lists of ids."""
 
 import csv
 import json
@@ -11,19 +11,19 @@ VIDEO_SUFFIXES = (
     *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"),
     *(".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"),
 )
-"""What files in a folder are taken for videos."""
+"""Suffixes of video files."""
 
 
 def without_suffix(name: str) -> str:
-    """A file's name without its ending, where that is a video's: ids may hold dots."""
+    """Remove the suffix of a video file, and no other: ids may hold dots."""
     stem, suffix = os.path.splitext(name)
     return stem if suffix.lower() in VIDEO_SUFFIXES else name
 
 
 class VideoTree:
-    """The video files of a folder and all folders below, by their names without endings.
+    """The video files of a folder and all folders below, by their names without suffix.
 
-    Compressing videos changes the endings, and data sets differ in folders: an id is a file's name all the same.
+    Compressing videos changes the suffixes, and data sets differ in folders: an id is a file's name all the same.
 
     Args:
         root: the folder; links to folders are followed.
@@ -33,7 +33,7 @@ class VideoTree:
         self.root = Path(root)
 
     def find(self, names: Sequence[str]) -> str | None:
-        """The path, from `root`, of the file of one of these names, whatever its ending; None where there is none.
+        """Return the path, from `root`, of the file of one of these names, with any suffix; None if there is none.
 
         Raises:
             LookupError: if there are several, naming them.
@@ -48,7 +48,7 @@ class VideoTree:
     @cached_property
     def _paths(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
-        entered = set()
+        entered: set[str] = set()
         for folder, inner, files in os.walk(self.root, followlinks=True):
             inner[:] = [name for name in inner if not name.startswith(".")]
             if (real := os.path.realpath(folder)) in entered:  # a link back up
@@ -63,7 +63,7 @@ class VideoTree:
 
 
 def read_ids(path: str | Path) -> list[str]:
-    """Read a list of videos' ids, each once: text with one a line, json with a list, or csv with a column video_id.
+    """Read a list of video ids, each once: text with one a line, json with a list, or csv with a column video_id.
 
     Raises:
         ValueError: if it cannot be read, or is none of these.
@@ -72,7 +72,7 @@ def read_ids(path: str | Path) -> list[str]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} cannot be read ({error}). Give a list of videos' ids.") from error
+        raise ValueError(f"{path} cannot be read ({error}). Give a list of video ids.") from error
     if path.suffix.lower() == ".json":
         try:
             ids = json.loads(text)
@@ -85,6 +85,6 @@ def read_ids(path: str | Path) -> list[str]:
             ids = [row["video_id"] for row in csv.DictReader(text.splitlines())]
     if not isinstance(ids, list) or not ids or not all(isinstance(name, str) and name for name in ids):
         raise ValueError(
-            f"{path} is no list of videos' ids: expected one a line, a JSON list, or a csv with the column video_id."
+            f"{path} is not a list of video ids: expected one a line, a JSON list, or a csv with the column video_id."
         )
     return list(dict.fromkeys(ids))

@@ -1,4 +1,4 @@
-"""The videos that files, folders, addresses and manifests name."""
+"""List the videos that files, folders, addresses and manifests name."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Which rows come together in a batch: pairs that a model cannot yet tell apart teach it what does."""
+"""Hard-negative batches: group captions that the current model confuses."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -7,27 +7,27 @@ from torch.utils.data import Sampler
 
 
 class HardNegativeBatchSampler(Sampler[int]):
-    """The order of an epoch's rows, in which some batches hold captions that are alike.
+    """Order an epoch's rows so that some batches hold similar captions.
 
-    A contrastive loss stops paying for a detail as soon as coarser ones tell all pairs of a batch apart. Among
-    captions that are alike, the detail is all there is. What is alike says the model itself: as long as a detail has
-    no consequence, its text embeddings hardly differ by it. For such a batch a row is drawn, and its other rows among
-    those whose captions are nearest to it, no video twice while there are others.
+    A contrastive loss stops rewarding a detail as soon as coarser ones tell all pairs of a batch apart. Among similar
+    captions only the detail is left. The model itself measures similarity: while it ignores a detail, its text
+    embeddings hardly depend on it. Such a batch is a random row and a sample of the rows whose captions are nearest to
+    it, no video twice while there are others.
 
-    Every row comes once an epoch, but for those that fill no batch, or are beyond `rows`. The order depends on `seed`,
-    the epoch, and the vectors at its beginning: to go on in the middle of an epoch needs the vectors of then.
+    Every row comes once an epoch, except those that fill no batch or exceed `rows`. The order depends on `seed`, the
+    epoch, and the vectors at its beginning: resuming within an epoch needs those vectors.
 
     Args:
-        videos: of all rows, names.
-        vectors: gives the captions' embeddings as the model is now, `(rows, dim)`, of length 1. It is called once an
-            epoch, where they are needed.
-        batch_size: rows that are one batch in the data loader.
-        share: of the batches that hold similar captions, 0-1.
-        after: epochs in the beginning that have no such batches, since a model that knows nothing knows nothing alike.
-        among: the rows of a batch are drawn among this many times as many of the nearest ones, at least 1. With few,
-            most captions of a batch come to say the same.
-        rows: that an epoch has, drawn anew for each; all where None. What is alike is asked for once an epoch: of a
-            long list, fewer rows keep that up to date.
+        videos: name of the video of each row.
+        vectors: returns the captions' embeddings by the current model, `(rows, dim)`, of length 1. It is called at
+            most once an epoch.
+        batch_size: rows of a batch of the data loader.
+        share: fraction of the batches that hold similar captions, 0-1.
+        after: first epochs without such batches, since an untrained model measures no similarity.
+        among: candidates for each row of a batch, at least 1: rows are drawn from the `among * batch_size` nearest.
+            With few, most captions of a batch say the same.
+        rows: rows of an epoch, a new sample for each; all where None. Similarity is measured once an epoch: of a long
+            list, fewer rows keep it up to date.
         seed: at least 0.
 
     Raises:
@@ -48,8 +48,8 @@ class HardNegativeBatchSampler(Sampler[int]):
     ):
         if not 0 <= share <= 1 or after < 0 or among < 1:
             raise ValueError(
-                f"got share={share}, after={after}, among={among}, expected a share of 0 to 1, epochs from 0 on, and "
-                "a number from 1 on"
+                f"got share={share}, after={after}, among={among}, expected a fraction of 0 to 1, epochs from 0 on, "
+                "and a number from 1 on"
             )
         self._rows = len(videos) if rows is None else min(rows, len(videos))
         if not 1 <= batch_size <= self._rows:
@@ -67,27 +67,27 @@ class HardNegativeBatchSampler(Sampler[int]):
         return self._rows // self.batch_size * self.batch_size
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw anew: call it before an epoch's iterator is made, as Trainer and Accelerate do."""
+        """Change the draws: call it before an epoch's iterator is made, as Trainer and Accelerate do."""
         self._epoch = epoch
 
     def __iter__(self) -> Iterator[int]:
         rng = np.random.default_rng((self.seed, self._epoch))
         alike = rng.random(len(self) // self.batch_size) < (self.share if self._epoch >= self.after else 0)
-        # The alike ones choose first, while there is something to choose from.
+        # Similar batches choose first, while there is something to choose from.
         left = np.sort(rng.permutation(len(self._videos))[: self._rows])
-        vectors = self._vectors() if alike.any() else None
-        similar = []
+        vectors = self._vectors() if alike.any() else np.empty(0)
+        similar: list[list[int]] = []
         for _ in range(alike.sum()):
             rows = self._similar(rng, left, vectors)
             similar.append(rows.tolist())
             left = np.setdiff1d(left, rows, assume_unique=True)
         others = iter(rng.permutation(left).tolist())
-        order = rng.permutation(len(similar)).tolist()  # or the last ones to choose, which are less alike, came last
+        order = rng.permutation(len(similar)).tolist()  # or the last ones to choose, which are less similar, came last
         for is_alike in alike:
             yield from similar[order.pop()] if is_alike else (next(others) for _ in range(self.batch_size))
 
     def _similar(self, rng: np.random.Generator, left: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-        """The rows of a batch, out of those that are left."""
+        """Choose the rows of a batch of those that are left."""
         likeness = vectors[left] @ vectors[rng.choice(left)]
         number = min(self.among * self.batch_size, len(left))
         nearest = rng.permutation(left[np.argpartition(-likeness, number - 1)[:number]])

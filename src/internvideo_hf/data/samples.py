@@ -1,9 +1,9 @@
-"""What becomes of a row of a manifest: frames are chosen, decoded once, and made into one or several views.
+"""Samples from rows of a manifest: choose frames, decode them once, make one or several views.
 
 `SampleSettings` says how, by names and numbers only, so that a recipe can hold it. Every draw comes from one seed.
 
 The fused model has two inputs, each with its own frames and pixels, hence its own settings by name; a video is decoded
-once for both, and crop, flip and colours are drawn alike.
+once for both, with the same draws of crop, flip and colors.
 """
 
 import inspect
@@ -24,23 +24,18 @@ from internvideo_hf.video.masking import MASKS
 from internvideo_hf.video.randomness import Randomness
 from internvideo_hf.video.reader import VideoReader
 from internvideo_hf.video.sampling import BLANK, SAMPLERS
-
-CHANNEL_ORDERS: dict[str, Callable[[Tensor], Tensor]] = {
-    "rgb": lambda frames: frames,
-    "bgr": lambda frames: frames.flip(1),
-}
-"""Name -> what brings RGB frames into that order. UniFormerV2 saw Something-Something in BGR."""
+from internvideo_hf.video.transforms import CHANNEL_ORDERS
 
 _AT_A_TIME = 1e-6  # seconds; a time that is a frame's own, but for rounding, means that frame
 
 
 def processed_view(frames: Tensor, *, processor: Callable[..., Mapping[str, Any]], randomness: Randomness) -> Tensor:
-    """Makes the view that a video processor makes, for evaluation: nothing is drawn.
+    """Make the view that a video processor makes, for evaluation, without a draw.
 
     Args:
         frames: RGB, shape (frames, 3, height, width), uint8.
-        processor: A video processor of this package.
-        randomness: Not used; here because every view takes it.
+        processor: a video processor of this package.
+        randomness: not used; every view takes it.
 
     Returns:
         float32, shape (frames, 3, height, width) of the processor's size.
@@ -58,7 +53,7 @@ VIEWS: dict[str, Callable[..., Tensor]] = {
 """Name in a config -> function (frames, **options, randomness) -> pixels. pretraining: VideoMAE. finetuning: VideoMAE,
 and UniFormerV2 with erasing_probability=0; flip_probability=0 for Something-Something. contrastive: ViCLIP."""
 
-PIXELS = "pixel_values_videos"  # how names of inputs that hold pixels end
+PIXELS = "pixel_values_videos"  # suffix of the names of inputs that hold pixels
 Row = Mapping[str, Any]
 Sample = dict[str, Any]
 
@@ -68,18 +63,18 @@ class SampleSettings:
     """How a row becomes a sample.
 
     Args:
-        num_frames: Frames of a clip.
-        sampler: Name in `SAMPLERS`: which frames.
-        view: Name in `VIEWS`: what is done to their pixels.
-        sampler_options: Options of the rule, such as `{"sampling_rate": 4}`.
-        view_options: Options of the view, such as `{"size": 224, "mean": [...], "std": [...]}`.
-        num_views: Views of the same frames, each drawn anew (repeated sampling).
+        num_frames: frames of a clip.
+        sampler: name in `SAMPLERS`, the rule that chooses the frames.
+        view: name in `VIEWS`, the transform of their pixels.
+        sampler_options: options of the rule, such as `{"sampling_rate": 4}`.
+        view_options: options of the view, such as `{"size": 224, "mean": [...], "std": [...]}`.
+        num_views: views of the same frames, each with new draws (repeated sampling).
         mask: None, or the mask of every view: `{"mask": name in MASKS, "mask_ratio", "patch_size", "tubelet_size"}`.
-        channel_order: Name in `CHANNEL_ORDERS`: what the view is given.
-        backend: Decoder, see `VideoReader`.
+        channel_order: name in `internvideo_hf.video.transforms.CHANNEL_ORDERS`, the order that the view gets.
+        backend: decoder, see `VideoReader`.
 
     Raises:
-        ValueError: If a name or an option is unknown or missing, or a number is not positive.
+        ValueError: if a name or an option is unknown or missing, or a number is not positive.
     """
 
     num_frames: int
@@ -105,12 +100,29 @@ class SampleSettings:
                 raise ValueError(f"mask: got {sorted(self.mask)}, expected {sorted(wanted)}; correct the recipe")
             lookup(MASKS, self.mask["mask"], "mask")
 
+    @classmethod
+    def from_processor(cls, processor: Any, **options: Any) -> "SampleSettings":
+        """Take frames and pixels as a video processor does, for evaluation.
+
+        Args:
+            processor: a video processor of this package.
+            **options: further fields, such as `mask` and `backend`.
+        """
+        return cls(
+            num_frames=processor.num_frames,
+            sampler=processor.sampler,
+            sampler_options=dict(processor.sampler_kwargs),
+            view="processor",
+            view_options={"processor": processor},
+            **options,
+        )
+
 
 # What `make_sample` fills in by itself.
 _FILLED_IN = ("frames", "length", "num_frames", "num_clips", "generator", "randomness", "fps")
 
 
-def _check_options(name: str, function: Callable, options: Mapping[str, Any]) -> None:
+def _check_options(name: str, function: Callable[..., Any], options: Mapping[str, Any]) -> None:
     parameters = {key: value for key, value in inspect.signature(function).parameters.items() if key not in _FILLED_IN}
     missing = [key for key, value in parameters.items() if value.default is value.empty and key not in options]
     unknown = [key for key in options if key not in parameters]
@@ -122,7 +134,7 @@ def _check_options(name: str, function: Callable, options: Mapping[str, Any]) ->
 
 
 def sample_seed(seed: int, epoch: int, index: int) -> int:
-    """Mixes three numbers into the seed of one sample, in [0, 2**32).
+    """Mix three numbers into the seed of one sample, in [0, 2**32).
 
     A sample so depends on nothing else: not on the number of workers or processes, nor on the order of samples.
     """
@@ -132,13 +144,13 @@ def sample_seed(seed: int, epoch: int, index: int) -> int:
 def make_sample(
     row: Row, settings: SampleSettings | Mapping[str, SampleSettings], seed: int, content: bytes | None = None
 ) -> Sample:
-    """Reads the clip of a row and makes its views.
+    """Read the clip of a row and make its views.
 
     Args:
-        row: With `video`, and what else is known of `label`, `caption`, `start`, `end`, `num_frames`.
-        settings: How; for a model of several inputs, by their names.
-        seed: In [0, 2**32); two calls with one seed give the same sample, bit for bit.
-        content: The bytes of the video file; where None they are read from `row["video"]`.
+        row: with `video`, and what else is known of `label`, `caption`, `start`, `end`, `num_frames`.
+        settings: how; for a model of several inputs, by their names.
+        seed: in [0, 2**32); two calls with one seed give the same sample, bit for bit.
+        content: the bytes of the video file; where None they are read from `row["video"]`.
 
     Returns:
         `pixel_values_videos`, float32, shape (num_frames, 3, height, width), with more than one view (num_views, ...);
@@ -147,7 +159,7 @@ def make_sample(
         the pixels stand under these names.
 
     Raises:
-        VideoDecodeError: If the frames cannot be had. It names the row's video, also where `content` is given.
+        VideoDecodeError: if the frames cannot be read. It names the row's video, also where `content` is given.
     """
     inputs = {PIXELS: settings} if isinstance(settings, SampleSettings) else settings
     draws = {name: Randomness.seeded(seed) for name in inputs}
@@ -173,7 +185,7 @@ def make_sample(
 
 
 def _choose_frames(reader: VideoReader, row: Row, settings: SampleSettings, randomness: Randomness) -> np.ndarray:
-    """Indices of the clip's frames, or `BLANK`, int64, shape (num_frames,)."""
+    """Return indices of the clip's frames, or `BLANK`, int64, shape (num_frames,)."""
     first, last = clip_span(reader, row)
     rule = SAMPLERS[settings.sampler]
     wanted, options = inspect.signature(rule).parameters, dict(settings.sampler_options)
@@ -202,7 +214,7 @@ def clip_span(reader: VideoReader, row: Row) -> tuple[int, int]:
     """Return the first frame of a row's clip and the one behind the last: those that begin in [start, end) seconds.
 
     Raises:
-        VideoDecodeError: If the video has fewer frames than the row says, or ends before the clip.
+        VideoDecodeError: if the video has fewer frames than the row says, or ends before the clip.
     """
     listed = row.get("num_frames")
     if listed is not None and reader.num_frames < listed:
@@ -212,7 +224,7 @@ def clip_span(reader: VideoReader, row: Row) -> tuple[int, int]:
             "Extract or download them again.",
         )
     start, end = row.get("start"), row.get("end")
-    if start is None:
+    if start is None or end is None:
         return 0, reader.num_frames
     seconds = reader.seconds
     if seconds is None:
@@ -230,8 +242,10 @@ def clip_span(reader: VideoReader, row: Row) -> tuple[int, int]:
 def _make_views(
     frames: np.ndarray, blank: np.ndarray, settings: SampleSettings, randomness: Randomness, name: str
 ) -> dict[str, Tensor]:
-    """All views of a clip, stacked where there are several, their pixels under `name`."""
-    clip = CHANNEL_ORDERS[settings.channel_order](rearrange(torch.from_numpy(frames), "t h w c -> t c h w"))
+    """Make all views of a clip, stacked where there are several, their pixels under `name`."""
+    clip = rearrange(torch.from_numpy(frames), "t h w c -> t c h w")
+    if settings.channel_order != "rgb":  # indexing copies
+        clip = clip[:, CHANNEL_ORDERS[settings.channel_order]]
     make = partial(_make_view, blank=torch.from_numpy(blank), settings=settings, randomness=randomness, name=name)
     views = repeated_views(clip, settings.num_views, make)
     return {

@@ -1,4 +1,4 @@
-"""Videos in tar files (the layout of WebDataset), read from front to back, for data that does not fit a disk.
+"""Tar shards of videos (the layout of WebDataset), streamed, for data that does not fit a disk.
 
 A sample is two members of one name: the video, `000000012.mp4`, and its row, `000000012.json`. Files written by other
 tools are read, too: a `.txt` beside a video is its caption, a `.cls` its label.
@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
@@ -43,23 +43,23 @@ def write_shards(
     samples_per_shard: int = 500,
     on_shard: Callable[[], object] = lambda: None,
 ) -> list[VideoDecodeError]:
-    """Packs the videos of a manifest into tar files, byte for byte.
+    """Pack the videos of a manifest into tar files, byte for byte.
 
-    Shards appear whole or not at all; after a kill, the same call goes on. Shuffle the rows before: what stands in one
-    shard is read together.
+    Shards are written atomically; the same call resumes an interrupted one. Shuffle the rows before: the rows of a
+    shard are read together.
 
     Args:
-        rows: Rows of a manifest; video files only.
-        folder: Where the shards go, with `shards.json`, which lists them.
-        samples_per_shard: Rows of a shard.
-        on_shard: Is called after each shard.
+        rows: rows of a manifest; video files only.
+        folder: directory of the shards and of `shards.json`, which lists them.
+        samples_per_shard: rows of a shard.
+        on_shard: called after each shard.
 
     Returns:
-        What is wrong with videos that were left out because nothing is there, or no file. They are in no shard.
+        The errors of videos that are in no shard, because nothing is there, or no file.
 
     Raises:
-        ValueError: If there are no rows, or a number is below 1.
-        FileExistsError: If the folder holds shards of other rows.
+        ValueError: if there are no rows, or a number is below 1.
+        FileExistsError: if the folder holds shards of other rows.
     """
     if len(rows) == 0 or samples_per_shard < 1:
         raise ValueError(
@@ -74,7 +74,7 @@ def write_shards(
     index = {"rows": len(rows), "samples_per_shard": samples_per_shard, "sha256": digest.hexdigest()}
     _claim(folder, index)
     remove_leftovers(folder)
-    failures = []
+    failures: list[VideoDecodeError] = []
     for first in range(0, len(rows), samples_per_shard):
         numbers = range(first, min(first + samples_per_shard, len(rows)))
         path = folder / f"{first // samples_per_shard:06d}.tar"
@@ -111,11 +111,11 @@ def _video_file(video: str) -> Path:
 
 
 def _add(shard: tarfile.TarFile, number: int, file: Path, row: Row) -> None:
-    facts = json.dumps({name: value for name, value in row.items() if value is not None}, ensure_ascii=False).encode()
+    known = json.dumps({name: value for name, value in row.items() if value is not None}, ensure_ascii=False).encode()
     about = tarfile.TarInfo(f"{number:09d}.json")
-    about.size = len(facts)
+    about.size = len(known)
     # The row first: when the video comes, everything is known.
-    shard.addfile(about, io.BytesIO(facts))
+    shard.addfile(about, io.BytesIO(known))
     member = tarfile.TarInfo(f"{number:09d}{file.suffix.lower()}")
     member.size = file.stat().st_size
     with file.open("rb") as content:
@@ -125,33 +125,33 @@ def _add(shard: tarfile.TarFile, number: int, file: Path, row: Row) -> None:
 # ---- reading --------------------------------------------------------------------------------------------------------
 
 
-class ShardDataset(IterableDataset):
+class ShardDataset(IterableDataset[Sample]):
     """Samples of tar files, decoded in the worker that reads the file.
 
-    A sample depends on `seed`, the epoch and its name in the shard; the ORDER on the number of workers besides, as
-    shards are dealt out to them. Under the policy "skip" a video that cannot be read is left out.
+    A sample depends on `seed`, the epoch and its name in the shard; the ORDER also on the number of workers, among
+    whom the shards are divided. Under the policy "skip" unreadable videos are left out.
 
-    Over several processes there are two ways. With `world_size` at 1 Accelerate and Trainer deal out the samples: the
-    first process reads and decodes for all, each clip once in an epoch; good for a few processes. With `world_size`
-    every process reads shards of its own. Then `repeat` is needed for training, since the shares are not of one
-    length, and for Trainer `accelerator_config={"dispatch_batches": False}` as well:
+    Over several processes there are two ways. With `world_size` at 1 Accelerate and Trainer distribute the samples:
+    the first process reads and decodes for all, each clip once in an epoch; good for a few processes. With
+    `world_size` every process reads shards of its own. Then `repeat` is needed for training, since processes have
+    different numbers of samples, and for Trainer `accelerator_config={"dispatch_batches": False}` as well:
 
         ShardDataset(folder, settings, rank=args.process_index, world_size=args.world_size, repeat=True)
 
     Args:
-        shards: Paths or http(s) addresses of tar files, or one folder.
-        settings: How a row becomes a sample.
-        seed: At least 0.
-        shuffle: Samples that wait in memory, as undecoded bytes, to be drawn from; 0 keeps the order of the shards.
-        rank: Number of this process, in [0, world_size).
-        world_size: Processes that share the shards.
-        repeat: Start over, as the next epoch, whenever all is read: the dataset never ends.
+        shards: paths or http(s) addresses of tar files, or one folder.
+        settings: how a row becomes a sample.
+        seed: at least 0.
+        shuffle: size of the shuffle buffer in samples, held as undecoded bytes; 0 keeps the order of the shards.
+        rank: number of this process, in [0, world_size).
+        world_size: processes that share the shards.
+        repeat: start the next epoch at the end of one: the dataset never ends.
         on_error: "raise" or "skip".
-        failures: With "skip", the record that ends the run when too many fail: of the samples that the worker has met,
-            as nobody knows how many there are.
+        failures: with "skip", the log that ends the run when too many fail, out of the samples that the worker has
+            met, as their total is unknown.
 
     Raises:
-        ValueError: If there are fewer shards than processes, or the policy is unknown.
+        ValueError: if there are fewer shards than processes, or the policy is unknown.
     """
 
     def __init__(
@@ -186,15 +186,15 @@ class ShardDataset(IterableDataset):
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw anew, and in another order: call it before an epoch's iterator is made."""
+        """Change the draws and the order: call it before an epoch's iterator is made."""
         self._epoch.fill_(epoch)
 
     def __iter__(self) -> Iterator[Sample]:
-        """Yield the samples of this worker's share.
+        """Yield the samples of this worker's shards.
 
         Raises:
-            VideoDecodeError: If a shard is damaged, or a video and the policy is "raise".
-            TooManyFailuresError: If the policy is "skip" and too many cannot be read.
+            VideoDecodeError: if a shard is damaged, or a video and the policy is "raise".
+            TooManyFailuresError: if the policy is "skip" and too many cannot be read.
         """
         met = 0
         for epoch in count(int(self._epoch)):
@@ -229,50 +229,51 @@ class ShardDataset(IterableDataset):
 
 
 def _number(name: str) -> int:
-    """A number for a sample's name; samples are drawn alike wherever they stand."""
+    """Hash a sample's name to a number, so that its draws do not depend on its place."""
     return zlib.crc32(name.encode())
 
 
 class _StrictTarInfo(tarfile.TarInfo):
-    """Takes a tar file's own end mark for its end, and nothing else.
+    """A header that takes only a tar file's own end mark for its end.
 
-    Reference: `tarfile` takes a damaged header, and the end of a file that was cut off, for the end of the archive.
+    `tarfile` takes a damaged header, and the end of a truncated file, for the end of the archive.
     """
 
     @classmethod
-    def fromtarfile(cls, archive: tarfile.TarFile) -> tarfile.TarInfo:
+    def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
         try:
             return super().fromtarfile(archive)
-        except tarfile.EOFHeaderError:
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # public, and not in the stub
             raise
         except tarfile.HeaderError as error:
             raise tarfile.ReadError(f"it is cut off or damaged at byte {archive.offset}: {error}") from error
 
 
 def read_shard(shard: str) -> Iterator[tuple[Row, bytes, str]]:
-    """Reads a tar file from front to back.
+    """Read a tar file from front to back.
 
     Args:
-        shard: Path or http(s) address.
+        shard: path or http(s) address.
 
     Yields:
         The row, with the columns of a manifest; the video's bytes; and the sample's name in the shard.
 
     Raises:
-        VideoDecodeError: If the shard cannot be read to its end, or holds a sample without a video.
+        VideoDecodeError: if the shard cannot be read to its end, or holds a sample without a video.
     """
     try:
         with _open(shard) as file, tarfile.open(fileobj=file, mode="r|*", tarinfo=_StrictTarInfo) as tar:
-            name, members = None, {}
+            name = ""
+            members: dict[str, bytes] = {}
             for member in tar:
-                if not member.isfile():
+                if not member.isfile() or (opened := tar.extractfile(member)) is None:
                     continue
                 stem, _, ending = member.name.rpartition(".")
                 if stem != name and members:
                     yield _sample(shard, name, members)
                     members = {}
                 name = stem
-                content = tar.extractfile(member).read()
+                content = opened.read()
                 if len(content) != member.size:
                     raise tarfile.ReadError(f"{member.name} is cut off")
                 members[f".{ending.lower()}"] = content
@@ -302,5 +303,5 @@ def _sample(shard: str, name: str, members: dict[str, bytes]) -> tuple[Row, byte
         if ".cls" in members:
             row["label"] = int(members[".cls"])
     except ValueError as error:
-        raise VideoDecodeError(label, f"what is said of the video cannot be read ({error})", _DAMAGED) from error
+        raise VideoDecodeError(label, f"its row cannot be read ({error})", _DAMAGED) from error
     return {**{column: row.get(column) for column in COLUMNS}, "video": label}, video, name

@@ -1,4 +1,4 @@
-"""Encodes videos anew for training: a small picture, and keyframes close together, so that frames are soon reached."""
+"""Transcode videos for training: small frames, and dense keyframes, so that any frame is reached quickly."""
 
 import json
 import os
@@ -9,30 +9,32 @@ from functools import partial
 from pathlib import Path
 
 import av
+import av.container
 import numpy as np
 
 from internvideo_hf.data.executors.processes import map_unordered
 from internvideo_hf.utils.files import atomic_path, remove_leftovers
+from internvideo_hf.video.backends import best_video_stream
 from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.reader import VideoReader
 from internvideo_hf.video.sources import check_path, is_url
 
-_MARK = "internvideo shrink "  # before the settings, in the comment of a file that we wrote
-_RATE = 25  # frames a second, where the file says nothing
-_CLOCK = Fraction(1, 90_000)  # seconds of a tick, of cuts
+_MARK = "internvideo shrink "  # prefix of the settings in the comment of a file that we wrote
+_RATE = 25  # frames a second, where the file has no rate
+_CLOCK = Fraction(1, 90_000)  # seconds per tick of cuts
 
 
 @dataclass(frozen=True)
-class ShrinkSettings:
-    """How a video is encoded: H.264 in MP4, 4:2:0, no sound.
+class TranscodeSettings:
+    """Encoding of a video: H.264 in MP4, 4:2:0, no sound.
 
     Args:
-        short_side: Pixels of the shorter side, even. A smaller video keeps its size; nothing is enlarged.
-        keyframe_interval: Frames from a keyframe to the next, at least 1.
+        short_side: pixels of the shorter side, even. Smaller videos keep their size.
+        keyframe_interval: frames from a keyframe to the next, at least 1.
         quality: x264's constant rate factor, 0 (no loss) to 51.
 
     Raises:
-        ValueError: If a number is out of range.
+        ValueError: if a number is out of range.
     """
 
     short_side: int = 320
@@ -47,27 +49,27 @@ class ShrinkSettings:
             )
 
     def size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of the small video for those of the large one, both even as 4:2:0 needs them."""
+        """Return height and width of the small video for those of the source, both even as 4:2:0 needs them."""
         scale = min(self.short_side / min(height, width), 1.0)
         even_height, even_width = (max(2 * round(side * scale / 2), 2) for side in (height, width))
         return even_height, even_width
 
 
-def shrink_video(source: str | Path, target: str | Path, settings: ShrinkSettings) -> bool:
-    """Encodes one video. Frames keep their number and their times; the rotation that the file asks for is applied.
+def transcode_video(source: str | Path, target: str | Path, settings: TranscodeSettings) -> bool:
+    """Encode a video with the same frames at the same times; the rotation that the file asks for is applied.
 
     Args:
-        source: A video file.
-        target: The file to write, which appears whole or not at all.
-        settings: How.
+        source: a video file.
+        target: the file to write, atomically.
+        settings: the encoding.
 
     Returns:
-        Whether there was anything to do: False if `target` is there, made with these settings.
+        False if `target` exists, made with these settings, else True.
 
     Raises:
-        VideoDecodeError: If the video cannot be read to its end.
-        FileExistsError: If `target` is something else.
-        OSError: If it cannot be written.
+        VideoDecodeError: if the video cannot be read to its end.
+        FileExistsError: if `target` is another file.
+        OSError: if it cannot be written.
     """
     target, comment = Path(target), _MARK + json.dumps(asdict(settings), sort_keys=True)
     if target.exists():
@@ -82,7 +84,7 @@ def shrink_video(source: str | Path, target: str | Path, settings: ShrinkSetting
     target.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(target) as temporary:
         with VideoReader(source, backend="pyav") as reader:
-            # Also the best words for a file that is no video.
+            # Its error is also the best message for a file that is no video.
             wanted, seconds = reader.num_frames, reader.seconds
         written = _encode(source, temporary, settings, comment, seconds)
         if written != wanted:
@@ -92,18 +94,18 @@ def shrink_video(source: str | Path, target: str | Path, settings: ShrinkSetting
     return True
 
 
-def cut_video(reader: VideoReader, target: str | Path, frames: range, settings: ShrinkSettings) -> None:
-    """Encodes some frames of a video, as a video that begins at 0 and that browsers play. They keep their distances.
+def cut_video(reader: VideoReader, target: str | Path, frames: range, settings: TranscodeSettings) -> None:
+    """Encode consecutive frames of a video as a video that begins at 0 and that browsers play.
 
     Args:
-        reader: Of the video; of a long one, one of `backend="pyav"`, which decodes each frame once.
-        target: The file to write, which appears whole or not at all.
-        frames: Numbers of frames that follow each other, at least one.
-        settings: How.
+        reader: of the video; for a long one with `backend="pyav"`, which decodes each frame once.
+        target: the file to write, atomically.
+        frames: numbers of the frames, at least one.
+        settings: the encoding.
 
     Raises:
-        VideoDecodeError: If a frame cannot be decoded.
-        OSError: If the file cannot be written.
+        VideoDecodeError: if a frame cannot be decoded.
+        OSError: if the file cannot be written.
     """
     target = Path(target)
     size = settings.size(reader.height, reader.width)
@@ -135,27 +137,27 @@ def _comment_of(path: Path) -> str | None:
         return None
 
 
-def _encode(source: Path, target: Path, settings: ShrinkSettings, comment: str, seconds: np.ndarray | None) -> int:
-    """Returns the number of frames written; `seconds` are their times, None for equal distances."""
-    count = 0
+def _encode(source: Path, target: Path, settings: TranscodeSettings, comment: str, seconds: np.ndarray | None) -> int:
+    """Return the number of frames written; `seconds` are their times, None for equal distances."""
+    count, encoder = 0, None
     try:
-        with av.open(str(source)) as reading, av.open(str(target), "w", format="mp4") as writing:
-            stream = reading.streams.best("video")
+        with av.open(str(source), "r") as reading, av.open(str(target), "w", format="mp4") as writing:
+            stream = best_video_stream(reading)
+            if stream is None:
+                return 0
+            rate, clock = stream.average_rate or Fraction(_RATE), stream.time_base or _CLOCK
             stream.thread_type, stream.codec_context.thread_count = "AUTO", 1  # the processes share the cores
             writing.metadata["comment"] = comment
-            encoder = None
-            for frame in reading.decode(stream):
-                frame = _upright(frame)
+            for decoded in reading.decode(stream):
+                frame = _upright(decoded)
                 if encoder is None:
                     size = settings.size(frame.height, frame.width)
-                    rate = stream.average_rate or _RATE
                     # The source's own clock, so that frames at uneven distances keep them.
-                    encoder = _encoder(writing, rate, stream.time_base, size, settings)
+                    encoder = _encoder(writing, rate, clock, size, settings)
                 small = frame.reformat(size[1], size[0], format="yuv420p", interpolation="BICUBIC")
                 # Not the decoder's own times: those of AVI files with B-frames are out of order.
-                known = seconds is not None and count < len(seconds)
-                time = seconds[count] if known else count / float(stream.average_rate or _RATE)
-                small.pts, small.time_base = round(time / stream.time_base), stream.time_base
+                time = seconds[count] if seconds is not None and count < len(seconds) else count / float(rate)
+                small.pts, small.time_base = round(time / clock), clock
                 small.pict_type = 0  # the encoder decides, or the old keyframes would stay
                 writing.mux(encoder.encode(small))
                 count += 1
@@ -172,11 +174,17 @@ def _upright(frame: av.VideoFrame) -> av.VideoFrame:
     turns = round(frame.rotation / 90) % 4
     if turns == 0:
         return frame
-    pixels = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
+    pixels = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns), dtype=np.uint8)
     return av.VideoFrame.from_ndarray(pixels, format="rgb24")
 
 
-def _encoder(writing, rate: Fraction | int, clock: Fraction, size: tuple[int, int], settings: ShrinkSettings):
+def _encoder(
+    writing: av.container.OutputContainer,
+    rate: Fraction,
+    clock: Fraction,
+    size: tuple[int, int],
+    settings: TranscodeSettings,
+) -> av.VideoStream:
     encoder = writing.add_stream("libx264", rate=rate)
     encoder.height, encoder.width = size
     encoder.pix_fmt = "yuv420p"
@@ -188,15 +196,15 @@ def _encoder(writing, rate: Fraction | int, clock: Fraction, size: tuple[int, in
 
 
 def targets_of(videos: Sequence[str], folder: str | Path, root: str | Path | None = None) -> dict[str, Path]:
-    """Where each video goes: the same path below `folder` as below `root`, with the ending .mp4.
+    """Name the target of each video: the same path below `folder` as below `root`, with the suffix .mp4.
 
     Args:
-        videos: Files.
-        folder: Where the small videos go.
-        root: A folder above all of them; where None, the lowest that there is.
+        videos: files.
+        folder: directory of the small videos.
+        root: a folder above all videos; their lowest common one where None.
 
     Raises:
-        ValueError: If two videos would go to one file, one to its own place, or one is not below `root`.
+        ValueError: if two videos would go to one file, one to its own place, or one is not below `root`.
     """
     folder, paths = Path(folder), [os.path.abspath(video) for video in videos]
     top = os.path.commonpath([os.path.dirname(path) for path in paths]) if root is None else os.path.abspath(root)
@@ -215,31 +223,31 @@ def targets_of(videos: Sequence[str], folder: str | Path, root: str | Path | Non
     return targets
 
 
-def shrink(
+def transcode_videos(
     targets: Mapping[str, Path],
-    settings: ShrinkSettings,
+    settings: TranscodeSettings,
     *,
     jobs: int = 1,
     on_done: Callable[[], object] = lambda: None,
 ) -> tuple[int, list[str]]:
-    """Encodes videos, but for those that are done. After a kill, the same call goes on.
+    """Encode videos, except those that are done; the same call resumes an interrupted one.
 
     Args:
-        targets: Video -> the file to write, see `targets_of`.
-        settings: How.
-        jobs: Processes.
-        on_done: Is called after each video.
+        targets: video -> the file to write, see `targets_of`.
+        settings: the encoding.
+        jobs: processes.
+        on_done: called after each video.
 
     Returns:
-        How many were there already, and what was wrong with those that failed.
+        The number of videos that were done before, and the messages of those that failed.
 
     Raises:
-        ValueError: If `jobs` is below 1.
+        ValueError: if `jobs` is below 1.
     """
     for folder in {target.parent for target in targets.values()}:
         remove_leftovers(folder)
     already, failures = 0, []
-    task = partial(_shrink_pair, settings=settings)
+    task = partial(_transcode_pair, settings=settings)
     for pair, result in map_unordered(task, list(targets.items()), jobs, name_of=lambda pair: pair[0]):
         if isinstance(result, Exception):
             failures.append(str(result) if pair[0] in str(result) else f"{pair[0]}: {result}")
@@ -248,5 +256,5 @@ def shrink(
     return already, failures
 
 
-def _shrink_pair(pair: tuple[str, Path], settings: ShrinkSettings) -> bool:
-    return shrink_video(*pair, settings)
+def _transcode_pair(pair: tuple[str, Path], settings: TranscodeSettings) -> bool:
+    return transcode_video(*pair, settings)

@@ -1,4 +1,4 @@
-"""Finds the files that a training could not read, before it starts."""
+"""Verify that videos can be decoded, before a training starts."""
 
 import contextlib
 import json
@@ -15,26 +15,26 @@ from internvideo_hf.video.reader import VideoReader
 from internvideo_hf.video.sources import is_url
 
 _BLOCK = 32  # frames decoded at a time
-_TRUE_SHARE = 0.9  # headers count frames that an edit hides, so a few less than promised are no damage
+_TRUE_FRACTION = 0.9  # headers count frames that an edit hides, so a few less than promised are no damage
 
 
-def examine(video: str, *, whole: bool = False) -> int:
-    """Reads the first, the middle and the last frame of a video, or all of it.
+def verify_video(video: str, *, whole: bool = False) -> int:
+    """Read the first, the middle and the last frame of a video, or all of it.
 
     Args:
-        video: A file, a folder of frames or an address.
-        whole: Decode every frame.
+        video: a file, a folder of frames or an address.
+        whole: decode every frame.
 
     Returns:
         The number of frames.
 
     Raises:
-        VideoDecodeError: If a frame cannot be read, or the file holds less than nine tenths of the frames that its
-            header promises, as an interrupted download does.
+        VideoDecodeError: if a frame cannot be read, or the file holds less than nine tenths of the frames that its
+            header announces, as after an interrupted download.
     """
     with VideoReader(video, backend="pyav") as reader:
         count, promised = reader.num_frames, _promised_frames(video)
-        if count < _TRUE_SHARE * promised:
+        if count < _TRUE_FRACTION * promised:
             raise VideoDecodeError(
                 video, f"the header promises {promised} frames, {count} are there", "Download or copy it again."
             )
@@ -47,46 +47,45 @@ def examine(video: str, *, whole: bool = False) -> int:
 
 
 def _promised_frames(video: str) -> int:
-    """What the header says; 0 where it says nothing."""
+    """Return the number of frames that the header announces; 0 where it announces none."""
     if is_url(video) or not Path(video).is_file():
         return 0
-    # What is wrong with a file is said by the reader; some formats of images are no videos here.
+    # The reader reports what is wrong with a file; some formats of images are no videos here.
     with contextlib.suppress(av.FFmpegError), av.open(str(Path(video).absolute())) as container:
         stream = container.streams.best("video")
         return 0 if stream is None else stream.frames
     return 0
 
 
-def scan(
+def verify_videos(
     videos: Sequence[str], *, jobs: int = 1, whole: bool = False, on_done: Callable[[], object] = lambda: None
 ) -> list[VideoDecodeError]:
-    """Examines videos, and returns what is wrong with the bad ones.
+    """Verify videos, and return the errors of the bad ones.
 
     Args:
-        videos: Files, folders of frames, addresses.
-        jobs: Processes. With more than one, a file that kills its decoder is one of the bad ones.
-        whole: Decode every frame: slow, and finds damage anywhere. Pixels that are damaged in a way that the codec
-            does not notice are found by nothing.
-        on_done: Is called after each video.
+        videos: files, folders of frames, addresses.
+        jobs: processes. With more than one, a file that crashes its decoder is one of the bad ones.
+        whole: decode every frame: slow, and finds damage anywhere that the codec notices.
+        on_done: called after each video.
 
     Returns:
         An error for each bad video, in the order of `videos`.
 
     Raises:
-        ValueError: If `jobs` is below 1.
+        ValueError: if `jobs` is below 1.
     """
     errors = {}
-    for video, result in map_unordered(partial(examine, whole=whole), videos, jobs):
+    for video, result in map_unordered(partial(verify_video, whole=whole), videos, jobs):
         if isinstance(result, VideoDecodeError):
             errors[video] = result
         elif isinstance(result, Exception):
-            errors[video] = VideoDecodeError(video, f"it cannot be examined ({result})", "Check the file.")
+            errors[video] = VideoDecodeError(video, f"it cannot be verified ({result})", "Check the file.")
         on_done()
     return [errors[video] for video in videos if video in errors]
 
 
 def write_report(path: str | Path, checked: int, bad: Sequence[VideoDecodeError]) -> None:
-    """Writes what a scan found as JSON: `checked`, and of each bad video `video`, `cause` and `advice`."""
+    """Write the result of a scan as JSON: `checked`, and of each bad video `video`, `cause` and `advice`."""
     found = [{"video": error.source, "cause": error.cause, "advice": error.advice} for error in bad]
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from transformers import AutoProcessor, pipeline
 
-from internvideo_hf.data.transcoding import ShrinkSettings, cut_video
+from internvideo_hf.data.transcoding import TranscodeSettings, cut_video
 from internvideo_hf.demo.tour import LIMITS
 from internvideo_hf.demo.weights import DEMO_MODELS
 from internvideo_hf.search.hits import Hit, Hits, tile
@@ -29,7 +29,7 @@ LONGEST = 60.0
 """Maximum seconds of a clip to play."""
 
 _ROUNDING = 6e-4  # seconds; times of hits are rounded to milliseconds
-_PLAYED = ShrinkSettings(short_side=480, keyframe_interval=25)
+_PLAYED = TranscodeSettings(short_side=480, keyframe_interval=25)
 _STYLE = """
 .problem p { color: var(--error-text-color); }
 #answers table { width: 100%; border-collapse: collapse; }

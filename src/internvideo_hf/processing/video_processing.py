@@ -18,9 +18,8 @@ from transformers.video_utils import VideoMetadata
 
 from internvideo_hf.utils.names import lookup
 from internvideo_hf.video import BLANK, SAMPLERS, VideoReader, crop, resize_exact, resize_short_side
-from internvideo_hf.video.transforms import FLOAT_RESIZE_METHODS
+from internvideo_hf.video.transforms import CHANNEL_ORDERS, FLOAT_RESIZE_METHODS
 
-CHANNEL_ORDERS = {"rgb": [0, 1, 2], "bgr": [2, 1, 0]}
 SAMPLING_OPTIONS = ("num_frames", "num_clips", "sampler", "sampler_kwargs")
 
 

@@ -7,11 +7,11 @@ from importlib import resources
 
 @dataclass(frozen=True)
 class PromptSet:
-    """The sentences that a published zero-shot evaluation puts around a label.
+    """Sentences that a published zero-shot evaluation puts around a label.
 
     Attributes:
         templates: `{}` stands for the label.
-        mean_of: what is averaged over the templates, "probabilities" (the softmax over labels of each) or "cosines".
+        mean_of: averaged over the templates: "probabilities" (the softmax over labels of each) or "cosines".
         clean: name of the rule in `captions.json` by which the sentences are cleaned; None for none.
     """
 
@@ -21,10 +21,10 @@ class PromptSet:
 
 
 def load_prompts() -> dict[str, PromptSet]:
-    """Read the prompt sets by name; a set may have the templates of another."""
+    """Read the prompt sets by name; a set may refer to the templates of another."""
     text = resources.files("internvideo_hf.recipes").joinpath("prompts.json").read_text(encoding="utf-8")
     sets = json.loads(text)
-    for one in sets.values():
-        if isinstance(one["templates"], str):
-            one["templates"] = sets[one["templates"]]["templates"]
-    return {name: PromptSet(**{**one, "templates": tuple(one["templates"])}) for name, one in sets.items()}
+    for prompts in sets.values():
+        if isinstance(prompts["templates"], str):
+            prompts["templates"] = sets[prompts["templates"]]["templates"]
+    return {name: PromptSet(**{**prompts, "templates": tuple(prompts["templates"])}) for name, prompts in sets.items()}

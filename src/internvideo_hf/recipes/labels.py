@@ -1,4 +1,4 @@
-"""Class names of the data sets, and which rows of a Kinetics-710 head belong to the smaller Kinetics sets.
+"""Class names of the data sets, and the rows of a Kinetics-710 head that belong to the smaller Kinetics sets.
 
 The lists are those of MMAction2's data preparation and UniFormerV2 configurations (Apache-2.0), one class a line in
 label order.
@@ -7,7 +7,9 @@ label order.
 import json
 from importlib import resources
 
-# Name of a set of classes -> file of its names.
+from internvideo_hf.utils.names import lookup
+
+# Label set -> file of its class names.
 LABEL_SETS = {
     "k400": "k400.txt",
     "k600": "k600.txt",
@@ -29,16 +31,15 @@ def load_labels(name: str) -> list[str]:
     """Read the class names of a set, in label order.
 
     Raises:
-        ValueError: if there is no such set; the message lists those that are.
+        ValueError: if there is no such set.
     """
-    if name not in LABEL_SETS:
-        raise ValueError(f"No label set of the name {name!r}; known: {', '.join(LABEL_SETS)}.")
-    return _read(LABEL_SETS[name]).splitlines()
+    return _read(lookup(LABEL_SETS, name, "label set")).splitlines()
 
 
 def rows_in_k710(name: str) -> list[int]:
-    """The rows of a Kinetics-710 head that a smaller set's classes have, in that set's label order."""
-    return json.loads(_read(ROWS_IN_K710[name]))
+    """Read the rows of a Kinetics-710 head that a smaller set's classes have, in that set's label order."""
+    rows: list[int] = json.loads(_read(ROWS_IN_K710[name]))
+    return rows
 
 
 def _read(file: str) -> str:

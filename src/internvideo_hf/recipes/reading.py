@@ -1,7 +1,7 @@
-"""Strict reading of recipes, for training and for evaluation: every key is known and every value of the right kind.
+"""Strict reader of recipes, for training and for evaluation: every key is known and every value of the right kind.
 
-`extends` takes over another recipe, whose mappings are filled up key by key and whose other values are replaced; a
-file whose name begins with an underscore is there to be extended, and is no recipe by itself.
+`extends` inherits another recipe: mappings are merged key by key, other values replaced. A file whose name begins with
+an underscore exists to be extended, and is no recipe by itself.
 """
 
 import math
@@ -20,7 +20,7 @@ from internvideo_hf.utils.names import did_you_mean, nearest
 
 
 class RecipeError(ValueError):
-    """A recipe is not as it should be; the message says where, what was expected, and what to do."""
+    """A recipe is invalid; the message says where, what was expected, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -47,18 +47,18 @@ class RecipeRegistry:
         return found
 
     def names(self) -> list[str]:
-        """The names of all that are whole."""
+        """List the recipes, without the files that are only extended."""
         return sorted(name for name in self.files if not name.rpartition("/")[2].startswith("_"))
 
     def read(self, name: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-        """Read a recipe's content with all that it extends filled in, and change values of it.
+        """Read a recipe merged with all that it extends, and override values.
 
         Args:
             name: one of `names()`, or the path of a file that ends in .yaml.
             overrides: such as "training.learning_rate=1e-4" or "data.mixup=null"; the value is read as YAML.
 
         Raises:
-            RecipeError: if there is no such recipe, it is no YAML, or an override changes nothing.
+            RecipeError: if there is no such recipe, its YAML is invalid, or an override is.
         """
         content: dict[str, Any] = {}
         for _, layer in self.layers(name):
@@ -107,7 +107,7 @@ class RecipeRegistry:
         return "\n".join(_annotated(marked))
 
     def _find(self, name: str) -> tuple[str, str]:
-        """The text of a recipe, and what to call it in messages."""
+        """Return the text of a recipe, and its name in messages."""
         if name.endswith(".yaml"):
             try:
                 return Path(name).read_text(encoding="utf-8"), name
@@ -120,16 +120,16 @@ class RecipeRegistry:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which 1e-3 is a number, as everyone writes it; YAML 1.1 wants 1.0e-3. A key may stand once."""
+    """YAML in which 1e-3 is a number, which YAML 1.1 writes 1.0e-3, and in which keys are unique."""
 
-    def construct_mapping(self, node, deep=False):
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         if doubled := {str(key) for key in keys if keys.count(key) > 1}:
             raise yaml.YAMLError(f"{', '.join(sorted(doubled))} stands there twice")
         return super().construct_mapping(node, deep)
 
 
-# YAML 1.1 takes "no" for a truth value, and it is a strategy of the Trainer's.
+# YAML 1.1 reads "no" as a Boolean, and it is a strategy of the Trainer.
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
     for first, resolvers in _Loader.yaml_implicit_resolvers.items()
@@ -158,7 +158,7 @@ def _parse(text: str, name: str) -> dict[str, Any]:
 
 
 def fill_up(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """`own` on top of `base`: mappings are filled up key by key, other values replaced."""
+    """Merge `own` into `base`: mappings key by key, other values replaced."""
     filled = dict(base)
     for key, value in own.items():
         both = isinstance(value, Mapping) and isinstance(filled.get(key), dict)
@@ -217,15 +217,16 @@ def _override(content: dict[str, Any], override: str) -> None:
 
 
 def check_known(key: Any, known: Mapping[str, Any], name: str, where: str) -> None:
-    """Refuse a key that is none, naming the nearest.
+    """Refuse an unknown key, naming the nearest.
 
     Args:
-        known: whose keys are.
+        key: what the recipe has.
+        known: mapping with the known keys.
         name: of the recipe.
-        where: what stands before the key, such as "training.".
+        where: prefix of the key, such as "training.".
 
     Raises:
-        RecipeError: if it is none.
+        RecipeError: if the key is unknown.
     """
     if key not in known:
         close = nearest(key, known)
@@ -234,13 +235,13 @@ def check_known(key: Any, known: Mapping[str, Any], name: str, where: str) -> No
 
 
 def build(kind: type, content: Any, name: str, where: str = "") -> Any:
-    """Make a dataclass, and those that are its fields, of a recipe's content.
+    """Build a dataclass, and the dataclasses of its fields, from a recipe's content.
 
     Args:
         kind: the dataclass.
         content: settings by name.
         name: of the recipe.
-        where: what stands before the keys, such as "training.".
+        where: prefix of the keys, such as "training.".
 
     Raises:
         RecipeError: if a key is unknown or missing, or a value of the wrong kind.
@@ -265,7 +266,7 @@ def build(kind: type, content: Any, name: str, where: str = "") -> Any:
 
 
 def check_kind(value: Any, hint: Any, name: str, where: str) -> None:
-    """Refuse a value of another kind than a hint's, as far as kinds of YAML go; what else there is, passes."""
+    """Refuse a value whose YAML type a type hint excludes; hints of other types pass."""
     kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     kinds = tuple(get_origin(kind) or kind for kind in kinds)
     plain = (bool, int, float, str, dict, list, NoneType)

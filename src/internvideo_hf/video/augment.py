@@ -1,8 +1,15 @@
-"""What training does to the pixels of a clip: VideoMAE's augmentation, as functions of the frames and of `Randomness`.
+"""Training augmentation of clips: VideoMAE's, as functions of the frames and of `Randomness`.
 
-Frames are tensors of shape (frames, channels, height, width). One draw serves all frames of a clip, but for the noise
-of `random_erasing`. The order of the draws, and the stream of each, is the released one: with the same seed the
-pixels are those of the original (golden case vm_preprocess). Each docstring lists its draws.
+- `frames`: shape (frames, channels, height, width); uint8, RGB, before `normalize`, float after it.
+- `size`: side of the resulting square in pixels.
+- `mean`, `std`: one number a channel, in [0, 1].
+- `randomness`: source of the draws.
+- Returns frames of the same type, except `normalize` and the views, which return float32; the input is not changed.
+- Raises ValueError for frames of a wrong shape or type, and for a number out of range.
+
+One draw serves all frames of a clip, except for the noise of `random_erasing`. The order of the draws, and the stream
+of each, is the released one: with the same seed the pixels are those of the original (golden case vm_preprocess). Each
+docstring lists its draws.
 
 A training view of a clip is a `pretraining_view` or a `finetuning_view`; `repeated_views` makes several of the same
 frames.
@@ -11,7 +18,7 @@ frames.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +30,8 @@ from torch.utils.data import default_collate
 
 from internvideo_hf.video.randomness import Randomness, draw_integer
 from internvideo_hf.video.transforms import FLOAT_RESIZE_METHODS, resize_exact
+
+View = TypeVar("View")
 
 # ---- shared pieces --------------------------------------------------------------------------------------------------
 
@@ -55,18 +64,9 @@ def _check_probability(probability: float) -> None:
 
 
 def normalize(frames: Tensor, *, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Brings pixels to the model's range: (pixel / 255 - mean) / std.
+    """Bring uint8 pixels to the model's range, float32: (pixel / 255 - mean) / std.
 
-    Args:
-        frames: Shape (frames, channels, height, width), uint8.
-        mean: One number a channel, in [0, 1].
-        std: One number a channel, in [0, 1].
-
-    Returns:
-        float32, of the same shape.
-
-    Raises:
-        ValueError: If the shape is wrong, or the frames are not uint8 and would be divided by 255 twice.
+    Normalized frames are refused, which would be divided by 255 twice.
     """
     _check_pixels(frames)
     # Decoders give the channels last; rows of one channel side by side make all that follows faster.
@@ -78,32 +78,21 @@ def normalize(frames: Tensor, *, mean: Sequence[float], std: Sequence[float]) ->
 # ---- pre-training ---------------------------------------------------------------------------------------------------
 
 CROP_SCALES = (1, 0.875, 0.75, 0.66)
-"""Sides of a pre-training crop, as shares of the frame's short side."""
+"""Sides of a pre-training crop, as fractions of the frame's short side."""
 
 _CROP_SNAP = 2
 """A side within so many pixels of the wanted one becomes that."""
 
-# Quarters of the room beside the crop, as (left, top): the corners and the centre, the middles of the sides (left,
-# right, bottom, top), and the middles between the corners and the centre.
+# Quarters of the room beside the crop, as (left, top): the corners and the center, the middles of the sides (left,
+# right, bottom, top), and the middles between the corners and the center.
 _CROP_PLACES = ((0, 0), (4, 0), (0, 4), (4, 4), (2, 2), (0, 2), (4, 2), (2, 4), (2, 0), (1, 1), (3, 1), (1, 3), (3, 3))
 
 
 def multi_scale_crop(frames: Tensor, size: int, *, randomness: Randomness) -> Tensor:
-    """Cuts one of 10 shapes at one of 13 places out of the clip, and resizes it to a square.
+    """Cut one of 10 shapes at one of 13 places out of the clip, and resize it to a square; uint8.
 
     Height and width are two of the `CROP_SCALES`, at most one step apart. Draws: `python`, the shape and the place.
     Source: VideoMAE pre-training (corner cropping and scale jittering of TSN, arXiv:1608.00859).
-
-    Args:
-        frames: Shape (frames, channels, height, width), uint8.
-        size: Side of the square in pixels.
-        randomness: Source of the draws.
-
-    Returns:
-        uint8, shape (frames, channels, size, size).
-
-    Raises:
-        ValueError: If the shape, the type or the size is wrong.
     """
     _check_pixels(frames)
     height, width = frames.shape[-2:]
@@ -188,29 +177,17 @@ def rand_augment(
     magnitude_std: float = 0.5,
     randomness: Randomness,
 ) -> Tensor:
-    """Changes colours and geometry by `num_operations` random operations, each with a chance of one half.
+    """Change colors and geometry by `num_operations` random operations, each with a chance of one half; uint8.
 
-    An operation can come twice. Its strength is a normal draw, clipped to [0, 10]; both are the same for all frames.
-    The defaults are the released `rand-m7-n4-mstd0.5-inc1`. Draws: `numpy`, the operations; then of each `python`,
-    whether it is applied, and if so its strength and, where it has one, its sign. Source: RandAugment
-    (arXiv:1909.13719) as timm has it, strength growing with the magnitude; outside the frame lies grey 128.
-
-    Args:
-        frames: RGB, shape (frames, 3, height, width), uint8.
-        magnitude: Mean strength, in [0, 10].
-        num_operations: Operations to draw.
-        magnitude_std: Standard deviation of the strength.
-        randomness: Source of the draws.
-
-    Returns:
-        uint8, of the same shape.
-
-    Raises:
-        ValueError: If the shape or type of the frames is wrong, or a number is out of range.
+    An operation can come twice. Its strength is a normal draw around `magnitude`, clipped to [0, 10]; both are the
+    same for all frames. The defaults are the released `rand-m7-n4-mstd0.5-inc1`. Draws: `numpy`, the operations; then
+    of each `python`, whether it is applied, and if so its strength and, where it has one, its sign. Source:
+    RandAugment (arXiv:1909.13719) as timm has it, strength growing with the magnitude; outside the frame lies gray
+    128.
     """
     _check_pixels(frames)
     if frames.shape[1] != 3:
-        raise ValueError(f"frames: got {frames.shape[1]} channels, expected 3; repeat a grey one three times")
+        raise ValueError(f"frames: got {frames.shape[1]} channels, expected 3; repeat a gray one three times")
     if not 0 <= magnitude <= _MAX_MAGNITUDE:
         raise ValueError(f"magnitude: got {magnitude}, expected a number in [0, {_MAX_MAGNITUDE}]; VideoMAE's is 7")
     if num_operations < 0 or magnitude_std < 0:
@@ -245,10 +222,10 @@ _ERASED_RATIO = (0.3, 1 / 0.3)
 
 
 def _draw_sides(
-    area: float, share: tuple[float, float], ratio: tuple[float, float], randomness: Randomness
+    area: float, fraction: tuple[float, float], ratio: tuple[float, float], randomness: Randomness
 ) -> tuple[int, int]:
-    """Two sides in pixels: of `area` a uniform share, and a log-uniform ratio of the first to the second."""
-    target = randomness.python.uniform(*share) * area
+    """Draw two sides in pixels: a uniform fraction of `area`, and a log-uniform ratio of the first to the second."""
+    target = randomness.python.uniform(*fraction) * area
     drawn = math.exp(randomness.python.uniform(math.log(ratio[0]), math.log(ratio[1])))
     return round(math.sqrt(target * drawn)), round(math.sqrt(target / drawn))
 
@@ -261,7 +238,7 @@ def _draw_offset(room_height: int, room_width: int, randomness: Randomness) -> t
 def _draw_resized_crop(
     height: int, width: int, area: tuple[float, float], ratio: tuple[float, float], randomness: Randomness
 ) -> tuple[int, int, int, int]:
-    """First row, first column, height and width of a crop."""
+    """Draw first row, first column, height and width of a crop."""
     for _ in range(_CROP_ATTEMPTS):
         crop_width, crop_height = _draw_sides(height * width, area, ratio, randomness)
         # Reference: a draw for a swap of the sides that the released recipes leave off; the flip comes after it.
@@ -282,47 +259,26 @@ def random_resized_crop(
     method: str = "torch_bilinear",
     randomness: Randomness,
 ) -> Tensor:
-    """Cuts a random rectangle out of the clip and resizes it to a square; by default bilinear, without antialias.
+    """Cut a random rectangle out of the clip and resize it to a square; by default bilinear, without antialias.
+
+    `area`: lowest and highest fraction of the frame's area, in (0, 1]; uniform. `ratio`: lowest and highest width by
+    height; log-uniform; the released 1.3333 is not quite 4/3. `method`: a name in `RESIZE_METHODS`; the default takes
+    float frames.
 
     After 10 rectangles that do not fit: the central one that comes closest to the whole frame. Draws, for each
     rectangle: `python`, area and ratio; `numpy`, one that is not used; where it fits, `python`, first row and first
     column. Source: VideoMAE fine-tuning.
-
-    Args:
-        frames: Shape (frames, channels, height, width), of a type that the method takes: float for the default.
-        size: Side of the square in pixels.
-        area: Lowest and highest share of the frame's area, in (0, 1]; uniform.
-        ratio: Lowest and highest width by height; log-uniform. The released 1.3333 is not quite 4/3.
-        method: Name in `RESIZE_METHODS`.
-        randomness: Source of the draws.
-
-    Returns:
-        Shape (frames, channels, size, size), of the same type.
-
-    Raises:
-        ValueError: If the shape, the type or the size is wrong.
     """
     (_check_normalized if method in FLOAT_RESIZE_METHODS else _check_frames)(frames)
-    top, left, height, width = _draw_resized_crop(*frames.shape[-2:], area, ratio, randomness)
+    top, left, height, width = _draw_resized_crop(frames.shape[-2], frames.shape[-1], area, ratio, randomness)
     return resize_exact(frames[..., top : top + height, left : left + width], (size, size), method=method)
 
 
 def random_flip(frames: Tensor, *, probability: float = 0.5, randomness: Randomness) -> Tensor:
-    """Swaps left and right of all frames, or of none.
+    """Swap left and right of all frames, or of none.
 
     Never for labels that tell left from right, as Something-Something's: a probability of 0. Draws: `numpy`, one;
     none for a probability of 0. Source: VideoMAE fine-tuning.
-
-    Args:
-        frames: Shape (frames, channels, height, width).
-        probability: Chance to flip, in [0, 1].
-        randomness: Source of the draw.
-
-    Returns:
-        Of the same shape and type.
-
-    Raises:
-        ValueError: If the shape or the probability is wrong.
     """
     _check_frames(frames)
     _check_probability(probability)
@@ -332,23 +288,12 @@ def random_flip(frames: Tensor, *, probability: float = 0.5, randomness: Randomn
 
 
 def random_erasing(frames: Tensor, *, probability: float = 0.25, randomness: Randomness) -> Tensor:
-    """Replaces a rectangle, the same in all frames, by noise of mean 0 and variance 1, another in every frame.
+    """Replace a rectangle, the same in all frames, by noise of mean 0 and variance 1, another in every frame.
 
-    The rectangle has 2 to 33 % of the area and a height of 0.3 to 3.3 widths; after 100 that do not fit, none is
-    erased. Draws: none for a probability of 0; `python`, whether; for each rectangle area and ratio, where it fits
-    first row and first column; `torch`, the noise, frame by frame. Source: VideoMAE fine-tuning (random erasing,
-    arXiv:1708.04896, mode 'pixel').
-
-    Args:
-        frames: NORMALISED frames, shape (frames, channels, height, width), float.
-        probability: Chance to erase, in [0, 1].
-        randomness: Source of the draws.
-
-    Returns:
-        Of the same shape and type; the input is not changed.
-
-    Raises:
-        ValueError: If the shape or the probability is wrong, or the frames are not normalized.
+    Takes normalized frames. The rectangle has 2 to 33 % of the area and a height of 0.3 to 3.3 widths; after 100 that
+    do not fit, none is erased. Draws: none for a probability of 0; `python`, whether; for each rectangle area and
+    ratio, where it fits first row and first column; `torch`, the noise, frame by frame. Source: VideoMAE fine-tuning
+    (random erasing, arXiv:1708.04896, mode 'pixel').
     """
     _check_normalized(frames)
     _check_probability(probability)
@@ -378,22 +323,9 @@ def random_erasing(frames: Tensor, *, probability: float = 0.25, randomness: Ran
 def pretraining_view(
     frames: Tensor, size: int, *, mean: Sequence[float], std: Sequence[float], randomness: Randomness
 ) -> Tensor:
-    """Makes one view of a clip for masked video modelling: `multi_scale_crop`, then `normalize`; no flip (released).
+    """Make one view of a clip for masked video modeling: `multi_scale_crop`, then `normalize`; no flip (released).
 
     Source: VideoMAE pre-training.
-
-    Args:
-        frames: RGB, shape (frames, 3, height, width), uint8.
-        size: Side of the square in pixels.
-        mean: One number a channel, in [0, 1].
-        std: One number a channel, in [0, 1].
-        randomness: Source of the draws.
-
-    Returns:
-        float32, shape (frames, 3, size, size).
-
-    Raises:
-        ValueError: If the shape, the type or the size is wrong.
     """
     return normalize(multi_scale_crop(frames, size, randomness=randomness), mean=mean, std=std)
 
@@ -408,27 +340,14 @@ def finetuning_view(
     erasing_probability: float = 0.25,
     randomness: Randomness,
 ) -> Tensor:
-    """Makes one view of a clip for classification, in the released order: normalized BEFORE it is resized.
+    """Make one view of a clip for classification, in the released order: normalized BEFORE it is resized.
 
-    `rand_augment`, `normalize`, `random_resized_crop`, `random_flip`, `random_erasing`. Source: VideoMAE fine-tuning.
-
-    Args:
-        frames: RGB, shape (frames, 3, height, width), uint8.
-        size: Side of the square in pixels.
-        mean: One number a channel, in [0, 1].
-        std: One number a channel, in [0, 1].
-        flip_probability: Chance to swap left and right; 0 for Something-Something.
-        erasing_probability: Chance to erase a rectangle.
-        randomness: Source of the draws.
-
-    Returns:
-        float32, shape (frames, 3, size, size).
-
-    Raises:
-        ValueError: If the shape, the type, the size or a probability is wrong.
+    `rand_augment`, `normalize`, `random_resized_crop`, `random_flip` (probability 0 for Something-Something),
+    `random_erasing`. Source: VideoMAE fine-tuning.
     """
     frames = rand_augment(frames, randomness=randomness)
-    top, left, height, width = _draw_resized_crop(*frames.shape[-2:], _CROP_AREA, _CROP_RATIO, randomness)
+    rows, columns = frames.shape[-2:]
+    top, left, height, width = _draw_resized_crop(rows, columns, _CROP_AREA, _CROP_RATIO, randomness)
     # Pixel by pixel, so that what lies outside the crop can be left out.
     frames = normalize(frames[..., top : top + height, left : left + width], mean=mean, std=std)
     frames = resize_exact(frames, (size, size), method="torch_bilinear")
@@ -446,24 +365,10 @@ def contrastive_view(
     flip_probability: float = 0.5,
     randomness: Randomness,
 ) -> Tensor:
-    """Makes one view of a clip for training with texts: `random_resized_crop`, bicubic, `random_flip`, `normalize`.
+    """Make one view of a clip for training with texts: `random_resized_crop`, bicubic, `random_flip`, `normalize`.
 
-    Source: ViCLIP training. The distribution is the released one; the draws are this module's, not torchvision's.
-
-    Args:
-        frames: RGB, shape (frames, 3, height, width), uint8.
-        size: Side of the square in pixels.
-        mean: One number a channel, in [0, 1].
-        std: One number a channel, in [0, 1].
-        area: Lowest and highest share of the frame's area, in (0, 1].
-        flip_probability: Chance to swap left and right; 0 for captions that tell left from right.
-        randomness: Source of the draws.
-
-    Returns:
-        float32, shape (frames, 3, size, size).
-
-    Raises:
-        ValueError: If the shape, the type, the size or a probability is wrong.
+    Set `flip_probability` to 0 for captions that tell left from right. Source: ViCLIP training. The distribution is
+    the released one; the draws are this module's, not torchvision's.
     """
     _check_pixels(frames)
     cropped = random_resized_crop(
@@ -472,19 +377,13 @@ def contrastive_view(
     return normalize(random_flip(cropped, probability=flip_probability, randomness=randomness), mean=mean, std=std)
 
 
-def repeated_views(frames: Tensor, num_views: int, make_view: Callable[[Tensor], Tensor]) -> list[Tensor]:
-    """Makes several views of the SAME frames, so that a video is decoded once (repeated sampling, `num_sample`).
+def repeated_views(frames: Tensor, num_views: int, make_view: Callable[[Tensor], View]) -> list[View]:
+    """Make several views of the SAME frames, so that a video is decoded once (repeated sampling, `num_sample`).
 
     Args:
-        frames: Shape (frames, channels, height, width).
-        num_views: Views to make; the released recipes take 2 in fine-tuning and 4 in pre-training of the largest.
-        make_view: Makes one view, e.g. `pretraining_view` with all but the frames given; it draws anew each time.
-
-    Returns:
-        `num_views` results of `make_view`, in order.
-
-    Raises:
-        ValueError: If `num_views` is not positive.
+        frames: shape (frames, channels, height, width).
+        num_views: 1 or more; the released recipes take 2 in fine-tuning and 4 in pre-training of the largest.
+        make_view: makes one view, e.g. `pretraining_view` with all but the frames given, with new draws each time.
     """
     if num_views < 1:
         raise ValueError(f"num_views: got {num_views}, expected at least 1; 1 is no repetition")
@@ -492,19 +391,19 @@ def repeated_views(frames: Tensor, num_views: int, make_view: Callable[[Tensor],
 
 
 def collate_views(videos: Sequence[Sequence[Mapping[str, object]]]) -> dict[str, Tensor]:
-    """Stacks the views of several videos, all views of a video before the next video's.
+    """Stack the views of several videos, all views of a video before the next video's.
 
     View r of video b is row b * num_views + r. The order matters to mixup, whose partner is the batch reversed.
 
     Args:
-        videos: For each video its views, each with the same fields: tensors of equal shape, arrays or numbers, or
+        videos: for each video its views, each with the same fields: tensors of equal shape, arrays or numbers, or
             such things by name.
 
     Returns:
         Each field with a first axis of all views.
 
     Raises:
-        ValueError: If a view has other fields than the first.
+        ValueError: if a view has other fields than the first.
     """
     views = [view for video in videos for view in video]
     for number, view in enumerate(views):

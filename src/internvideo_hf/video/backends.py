@@ -5,10 +5,12 @@ import importlib
 import io
 from collections.abc import Collection, Iterator
 from fractions import Fraction
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import av
+import av.container
 import av.filter
 import numpy as np
 from torch.utils.data import get_worker_info
@@ -16,6 +18,7 @@ from torch.utils.data import get_worker_info
 from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.index import (
     FrameIndex,
+    FrameTimes,
     decode_packets,
     make_index,
     packets_tell_frames,
@@ -23,6 +26,9 @@ from internvideo_hf.video.index import (
     scan_packets,
 )
 from internvideo_hf.video.sources import CHECK_THE_FILE
+
+_Opened = tuple[av.container.InputContainer, av.VideoStream]
+_AVPacket: TypeAlias = "av.Packet[av.VideoStream]"
 
 # Decoding on over this many unwanted frames is cheaper than a seek, which empties the decoder's pipeline.
 _CHEAPER_THAN_A_SEEK = 8
@@ -40,12 +46,12 @@ class PyAVDecoder:
     """Decodes by PyAV: seeks to the keyframe before each asked frame and decodes from there.
 
     Args:
-        file: Absolute path, or the file's bytes.
-        label: Name of the source for messages.
-        index: The file's index, `None` to make it.
+        file: absolute path, or the file's bytes.
+        label: name of the source for messages.
+        index: the file's index, `None` to make it.
 
     Raises:
-        VideoDecodeError: The file cannot be opened or holds no video.
+        VideoDecodeError: if the file cannot be opened or holds no video.
     """
 
     name = "pyav"
@@ -53,7 +59,7 @@ class PyAVDecoder:
     def __init__(self, file: Path | bytes, label: str, index: FrameIndex | None = None):
         self._file = file
         self._label = label
-        self._container = None
+        self._opened: _Opened | None = None
         self.frames_decoded = 0
         self._open()
         self.index = index or self._make_index()
@@ -63,12 +69,13 @@ class PyAVDecoder:
         """Return the frames at `indices` as uint8 `(len(indices), height, width, 3)`, RGB.
 
         Args:
-            indices: Rising frame numbers in `[0, num_frames)`.
+            indices: rising frame numbers in `[0, num_frames)`.
 
         Raises:
-            VideoDecodeError: A frame is damaged or missing.
+            VideoDecodeError: if a frame is damaged or missing.
         """
-        frames = self._read_in_order(indices) if self.index.pts is None else self._read_by_time(indices)
+        times = self.index.times
+        frames = self._read_in_order(indices) if times is None else self._read_by_time(times, indices)
         missing = [int(i) for i in indices if i not in frames]
         if missing:
             cause = f"frame {missing[0]} cannot be decoded ({len(missing)} of the {len(indices)} asked frames)"
@@ -85,14 +92,14 @@ class PyAVDecoder:
         Decoding begins with the file, since only that is sure on every file; frames before `start` are not converted.
 
         Raises:
-            VideoDecodeError: A frame is damaged or missing.
+            VideoDecodeError: if a frame is damaged or missing.
         """
-        expected = 0
+        expected, times = 0, self.index.times
         for frame in self._frames_from(None):
             if expected == self.index.num_frames:
                 return
-            if self.index.pts is not None and frame.pts != self.index.pts[expected]:
-                if frame.pts is not None and frame.pts < self.index.pts[expected]:
+            if times is not None and frame.pts != times.pts[expected]:
+                if frame.pts is not None and frame.pts < times.pts[expected]:
                     continue  # a frame that the file hides
                 break
             if expected >= start:
@@ -104,64 +111,53 @@ class PyAVDecoder:
 
     def close(self) -> None:
         """Close the file."""
-        if self._container is not None:
-            self._container.close()
-        self._container = self._stream = None
+        if self._opened is not None:
+            self._opened[0].close()
+        self._opened = None
 
     def __del__(self) -> None:
         # A PyAV container that is not closed refers to itself by its streams. It would keep its threads until the
         # garbage collector comes, and a forked child in which that happens would wait for them for ever.
         self.close()
 
-    def _open(self, threads: int | None = None) -> None:
+    def _open(self, threads: int | None = None) -> _Opened:
         self.close()
-        self._container = _open_container(self._file, self._label)
-        self._stream = _best_video_stream(self._container)
-        if self._stream is None:
-            kinds = sorted({stream.type for stream in self._container.streams})
-            self.close()
+        container = _open_container(self._file, self._label)
+        stream = best_video_stream(container)
+        if stream is None:
+            kinds = sorted({stream.type for stream in container.streams})
+            container.close()
             cause = f"it holds no video stream (only: {', '.join(kinds) or 'nothing'})"
             raise VideoDecodeError(self._label, cause, "Pass a file with a picture.")
-        codec = self._stream.codec_context
+        codec = stream.codec_context
         if codec is None or codec.name in _TEXT_CODECS:
-            self.close()
+            container.close()
             cause = "it is text" if codec else "FFmpeg here has no decoder for its picture"
             raise VideoDecodeError(self._label, cause, "Pass a video, or convert it to H.264 first.")
-        self._stream.thread_type = "AUTO"
+        stream.thread_type = "AUTO"
         codec.thread_count = threads or codec_threads()
+        self._opened = container, stream
+        return self._opened
 
     def _make_index(self) -> FrameIndex:
-        packets = scan_packets(self._container, self._stream)
+        packets = scan_packets(*(self._opened or self._open()))
         decoded = None if packets_tell_frames(packets) else [frame.pts for frame in self._frames_from(None)]
-        return make_index(self._container, self._stream, packets, decoded, self._label)
+        return make_index(*(self._opened or self._open()), packets, decoded, self._label)
 
-    def _read_by_time(self, indices: np.ndarray) -> dict[int, np.ndarray]:
-        frames = {}
-        for key, run in self._runs(indices):
-            frames.update(self._decode_from(key, run))
+    def _read_by_time(self, times: FrameTimes, indices: np.ndarray) -> dict[int, np.ndarray]:
+        frames: dict[int, np.ndarray] = {}
+        for key, run in _runs(times, indices):
+            frames.update(self._decode_from(key, times, run))
         missing = [i for i in indices if i not in frames]
         if missing:
             # A keyframe that is none, or a gradual refresh longer than its group: the whole stream is sure.
-            frames.update(self._decode_from(None, missing))
+            frames.update(self._decode_from(None, times, missing))
         return frames
 
-    def _runs(self, indices: np.ndarray) -> list[tuple[int, list[int]]]:
-        """Return (keyframe, frames) such that each run is decoded from its keyframe without another seek."""
-        runs = []
-        reached = None
-        for i in indices:
-            key = self.index.keyframe[i]
-            if runs and key <= reached + _CHEAPER_THAN_A_SEEK:
-                runs[-1][1].append(i)
-            else:
-                runs.append((key, [i]))
-            reached = self.index.position[i]
-        return runs
-
-    def _decode_from(self, key: int | None, run: list[int]) -> dict[int, np.ndarray]:
-        wanted = {int(self.index.pts[i]): i for i in run}
+    def _decode_from(self, key: int | None, times: FrameTimes, run: list[int]) -> dict[int, np.ndarray]:
+        wanted = {int(times.pts[i]): i for i in run}
         last = max(wanted)
-        found = {}
+        found: dict[int, np.ndarray] = {}
         # Where every frame is a keyframe, each is decoded by itself, and the others need not be.
         only = wanted if key is not None and self.index.has_only_keyframes else None
         for frame in self._frames_from(key, only):
@@ -182,44 +178,45 @@ class PyAVDecoder:
                 break
         return found
 
-    def _frames_from(self, key: int | None, only: Collection[int] | None = None):
+    def _frames_from(self, key: int | None, only: Collection[int] | None = None) -> Iterator[av.VideoFrame]:
         """Yield the frames from a keyframe on, or from the start; with `only`, those of packets of these times."""
         packets = self._packets_at(key) if key is not None else None
         if packets is None:
             # Several threads report a damaged packet late, and take frames with them that are whole.
-            self._open(threads=1)
-            packets = read_packets(self._container, self._stream)
+            packets = read_packets(*self._open(threads=1))
         if only is not None:
             # No further than the last of them, or a file would be read to its end for a few frames.
             packets = islice((packet for packet in packets if packet.pts in only), len(only))
-        for frame in decode_packets(self._stream, packets):
+        _, stream = self._opened or self._open()
+        for frame in decode_packets(stream, packets):
             self.frames_decoded += 1
             yield frame
 
-    def _packets_at(self, key: int):
+    def _packets_at(self, key: int) -> Iterator[_AVPacket] | None:
         """Return the packets from the one at place `key` or from an earlier one, `None` where no seek gets there."""
+        container, stream = self._opened or self._open()
         packet = self.index.packets[key]
         # MP4 finds its place by decoding time, Matroska by presentation time; the later one saves a group.
         for time in (packet.pts, packet.dts):
             if time is None:
                 continue
             try:
-                self._container.seek(time, stream=self._stream)
+                container.seek(time, stream=stream)
             except av.FFmpegError:
                 continue
-            packets = read_packets(self._container, self._stream)
+            packets = read_packets(container, stream)
             first = next(packets, None)
             place = self._places.get(first.pts) if first is not None else None
-            if place is not None and place <= key:
+            if first is not None and place is not None and place <= key:
                 return self._as_indexed(place, first, packets)
         return None
 
-    def _as_indexed(self, place: int, first, rest):
+    def _as_indexed(self, place: int, first: _AVPacket, rest: Iterator[_AVPacket]) -> Iterator[_AVPacket]:
         """Yield packets as long as they are those that the index has from `place` on.
 
         After a seek, MPEG program streams give packets the times of others, so the right time proves nothing alone.
         """
-        for packet, expected in zip(_chain(first, rest), self.index.packets[place:], strict=False):
+        for packet, expected in zip(chain([first], rest), self.index.packets[place:], strict=False):
             if (packet.pts, packet.size) != (expected.pts, expected.size):
                 return
             yield packet
@@ -236,22 +233,37 @@ class PyAVDecoder:
         if packets is None:
             return False
         time = self.index.packets[keys[1]].pts
-        return next((frame.pts == time for frame in decode_packets(self._stream, packets)), False)
+        _, stream = self._opened or self._open()
+        return next((frame.pts == time for frame in decode_packets(stream, packets)), False)
+
+
+def _runs(times: FrameTimes, indices: np.ndarray) -> list[tuple[int, list[int]]]:
+    """Return (keyframe, frames) such that each run is decoded from its keyframe without another seek."""
+    runs: list[tuple[int, list[int]]] = []
+    reached = 0
+    for i in indices:
+        key = times.keyframe[i]
+        if runs and key <= reached + _CHEAPER_THAN_A_SEEK:
+            runs[-1][1].append(i)
+        else:
+            runs.append((key, [i]))
+        reached = times.position[i]
+    return runs
 
 
 class DecordDecoder:
     """Decodes by decord, which can scale while it decodes as some released protocols do.
 
     Args:
-        file: Absolute path, or the file's bytes.
-        label: Name of the source for messages.
-        index: The file's index.
-        width: Pixels to scale to, `None` for those of the file.
-        height: Pixels to scale to, `None` for those of the file.
+        file: absolute path, or the file's bytes.
+        label: name of the source for messages.
+        index: the file's index.
+        width: pixels to scale to, `None` for those of the file.
+        height: pixels to scale to, `None` for those of the file.
 
     Raises:
-        ImportError: decord does not load on this machine.
-        VideoDecodeError: decord cannot open the file, or would return other frames than the asked ones.
+        ImportError: if decord does not load on this machine.
+        VideoDecodeError: if decord cannot open the file, or would return other frames than the asked ones.
     """
 
     name = "decord"
@@ -267,6 +279,7 @@ class DecordDecoder:
 
         _check_seekable(index, self.name, label)
         self._label = label
+        self.index = index
         self._error = decord.DECORDError
         self._can_seek = index.has_closed_groups and _shows_keyframes(file, label, index)
         source = io.BytesIO(file) if isinstance(file, bytes) else str(file)
@@ -282,10 +295,10 @@ class DecordDecoder:
         """Return the frames at `indices` as uint8 `(len(indices), height, width, 3)`, RGB.
 
         Args:
-            indices: Rising frame numbers in `[0, num_frames)`.
+            indices: rising frame numbers in `[0, num_frames)`.
 
         Raises:
-            VideoDecodeError: decord fails to decode a frame.
+            VideoDecodeError: if decord fails to decode a frame.
         """
         try:
             return self._seek_each(indices) if self._can_seek else self._read_from_start(indices)
@@ -316,13 +329,13 @@ class TorchCodecDecoder:
     """Decodes by torchcodec in its exact mode; the approximate one returns other frames at variable rates.
 
     Args:
-        file: Absolute path, or the file's bytes.
-        label: Name of the source for messages.
-        index: The file's index.
+        file: absolute path, or the file's bytes.
+        label: name of the source for messages.
+        index: the file's index.
 
     Raises:
-        ImportError: torchcodec does not load on this machine.
-        VideoDecodeError: torchcodec cannot open the file.
+        ImportError: if torchcodec does not load on this machine.
+        VideoDecodeError: if torchcodec cannot open the file.
     """
 
     name = "torchcodec"
@@ -334,9 +347,9 @@ class TorchCodecDecoder:
             raise ImportError(f"the torchcodec backend does not load: {problem}. Install FFmpeg, or use another.")
         from torchcodec.decoders import VideoDecoder
 
-        _check_seekable(index, self.name, label)
         self._label = label
-        self._index = index
+        self.index = index
+        self._seconds = _check_seekable(index, self.name, label)
         try:
             self._decoder = VideoDecoder(
                 file if isinstance(file, bytes) else str(file),
@@ -352,14 +365,14 @@ class TorchCodecDecoder:
         """Return the frames at `indices` as uint8 `(len(indices), height, width, 3)`, RGB.
 
         Args:
-            indices: Rising frame numbers in `[0, num_frames)`.
+            indices: rising frame numbers in `[0, num_frames)`.
 
         Raises:
-            VideoDecodeError: torchcodec fails to decode a frame, or returns another.
+            VideoDecodeError: if torchcodec fails to decode a frame, or returns another.
         """
-        seconds = self._index.seconds[indices]
+        seconds = self._seconds[indices]
         try:
-            if len(self._decoder) == self._index.num_frames:
+            if len(self._decoder) == self.index.num_frames:
                 batch = self._decoder.get_frames_at(indices.tolist())
             else:
                 # It counts other packets than the index does (half a packet at a cut), so only times tell frames.
@@ -375,7 +388,7 @@ class TorchCodecDecoder:
         self._decoder = None
 
     def _half_gap(self) -> float:
-        return float(np.diff(self._index.seconds).min(initial=1.0)) / 2
+        return float(np.diff(self._seconds).min(initial=1.0)) / 2
 
 
 @functools.cache
@@ -402,10 +415,12 @@ def decord_problem() -> str | None:
     return None
 
 
-def _check_seekable(index: FrameIndex, name: str, label: str) -> None:
+def _check_seekable(index: FrameIndex, name: str, label: str) -> np.ndarray:
+    """Return the time of each frame in seconds, or refuse a file in which single frames are not found."""
     # Both return other frames for MPEG transport and program streams, decord without a word.
-    if index.pts is None or index.container in ("mpegts", "mpeg"):
+    if index.seconds is None or index.container in ("mpegts", "mpeg"):
         raise VideoDecodeError(label, f"{name} does not find single frames in a {index.container} file", _TRY_PYAV)
+    return index.seconds
 
 
 def _shows_keyframes(file: Path | bytes, label: str, index: FrameIndex) -> bool:
@@ -416,16 +431,16 @@ def _shows_keyframes(file: Path | bytes, label: str, index: FrameIndex) -> bool:
         decoder.close()
 
 
-def _as_numpy(frames) -> np.ndarray:
+def _as_numpy(frames: Any) -> np.ndarray:
     # Users may have told decord, for the whole process, to return tensors of another library.
     return frames.asnumpy() if hasattr(frames, "asnumpy") else np.asarray(frames)
 
 
-def _open_container(file: Path | bytes, label: str):
+def _open_container(file: Path | bytes, label: str) -> av.container.InputContainer:
     source = io.BytesIO(file) if isinstance(file, bytes) else str(file)
     try:
         # A playlist must not make FFmpeg fetch what it lists from the network.
-        return av.open(source, container_options={"protocol_whitelist": "file"})
+        return av.open(source, "r", container_options={"protocol_whitelist": "file"})
     except (av.FFmpegError, ValueError) as error:
         cause = f"FFmpeg cannot open it ({getattr(error, 'strerror', None) or _first_line(error)})"
         advice = CHECK_THE_FILE
@@ -445,17 +460,18 @@ def _head(file: Path | bytes) -> bytes:
         return b""
 
 
-def _best_video_stream(container):
+def best_video_stream(container: av.container.InputContainer) -> av.VideoStream | None:
+    """Return the stream that FFmpeg takes for the video, never a cover picture; None where there is none."""
     # The cover picture of a song is a video stream of one frame to FFmpeg, and an audio file to everybody else.
     streams = [stream for stream in container.streams.video if not stream.disposition & _COVER_PICTURE]
     best = container.streams.best("video")
-    return best if best in streams else next(iter(streams), None)
+    return next((stream for stream in streams if stream is best), next(iter(streams), None))
 
 
 _COVER_PICTURE = av.stream.Disposition.attached_pic
 
 
-def _to_rgb(frame) -> np.ndarray:
+def _to_rgb(frame: av.VideoFrame) -> np.ndarray:
     # Bicubic as in FFmpeg's own tool and in torchcodec: it decides how chroma is scaled up for odd sizes.
     if max(component.bits for component in frame.format.components) > 8:
         # For deeper pictures PyAV's own conversion takes other rules than FFmpeg's filter, which torchcodec uses.
@@ -468,7 +484,7 @@ def _to_rgb(frame) -> np.ndarray:
     return np.rot90(image, round(rotation / 90) % 4)
 
 
-def _filtered(frame) -> av.VideoFrame:
+def _filtered(frame: av.VideoFrame) -> av.VideoFrame:
     graph = av.filter.Graph()
     source = graph.add_buffer(
         width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1, 1)
@@ -476,12 +492,7 @@ def _filtered(frame) -> av.VideoFrame:
     scale, to_rgb = graph.add("scale", "flags=bicubic"), graph.add("format", "rgb24")
     graph.link_nodes(source, scale, to_rgb, graph.add("buffersink")).configure()
     graph.push(frame)
-    return graph.pull()
-
-
-def _chain(first, rest):
-    yield first
-    yield from rest
+    return graph.vpull()
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,10 +1,12 @@
-"""Which frames a video file holds, found by reading its packets and not by believing its header."""
+"""Index of the frames of a video file, made from its packets and not from its header."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 
 import av
+import av.container
 import numpy as np
 
 from internvideo_hf.video.errors import VideoDecodeError
@@ -27,20 +29,33 @@ class Packet:
 
 
 @dataclass(frozen=True)
+class FrameTimes:
+    """When each frame is shown, and where its packets are; arrays of shape `(num_frames,)`.
+
+    Args:
+        pts: presentation time in ticks, strictly rising.
+        position: place of the frame's packet in decoding order.
+        keyframe: place of the packet from which decoding has to start.
+    """
+
+    pts: np.ndarray
+    position: np.ndarray
+    keyframe: np.ndarray
+
+
+@dataclass(frozen=True)
 class FrameIndex:
     """The frames of one stream in presentation order, and the packets from which they are decoded.
 
     Args:
-        num_frames: Frames that can be decoded.
-        fps: Mean frames a second, `None` where the file does not say.
-        duration: Seconds from the begin of the first frame to the end of the last, `None` where unknown.
-        seconds_per_tick: The stream's time base.
-        pts: `(num_frames,)` presentation time of each frame in ticks, strictly rising; `None` where the packets
-            cannot be matched with the frames, so that frames can only be counted while decoding.
-        position: `(num_frames,)` place of each frame's packet in decoding order.
-        keyframe: `(num_frames,)` place of the packet from which decoding has to start for each frame.
-        packets: Every packet in decoding order.
-        stream_index: The stream's number in the file.
+        num_frames: frames that can be decoded.
+        fps: mean frames a second, `None` where the file does not say.
+        duration: seconds from the begin of the first frame to the end of the last, `None` where unknown.
+        seconds_per_tick: the stream's time base.
+        times: times and packets of the frames; `None` where the packets cannot be matched with the frames, so that
+            frames can only be counted while decoding.
+        packets: every packet in decoding order.
+        stream_index: the stream's number in the file.
         container: FFmpeg's name of the file format.
     """
 
@@ -48,9 +63,7 @@ class FrameIndex:
     fps: float | None
     duration: float | None
     seconds_per_tick: Fraction
-    pts: np.ndarray | None
-    position: np.ndarray | None
-    keyframe: np.ndarray | None
+    times: FrameTimes | None
     packets: tuple[Packet, ...]
     stream_index: int
     container: str
@@ -58,10 +71,10 @@ class FrameIndex:
     @property
     def has_closed_groups(self) -> bool:
         """Whether every frame needs only the last keyframe before it, and every packet is a frame that is shown."""
-        if self.pts is None or len(self.packets) != self.num_frames:
+        if self.times is None or len(self.packets) != self.num_frames:
             return False
         last_key = np.maximum.accumulate([i if packet.is_keyframe else 0 for i, packet in enumerate(self.packets)])
-        return bool((self.keyframe == last_key[self.position]).all())
+        return bool((self.times.keyframe == last_key[self.times.position]).all())
 
     @cached_property
     def has_only_keyframes(self) -> bool:
@@ -69,17 +82,19 @@ class FrameIndex:
         return all(packet.is_keyframe for packet in self.packets) and self.has_closed_groups
 
     @property
-    def seconds(self) -> np.ndarray:
+    def seconds(self) -> np.ndarray | None:
         """`(num_frames,)` presentation time of each frame in seconds, as the file counts them."""
-        return self.pts * float(self.seconds_per_tick)
+        return None if self.times is None else self.times.pts * float(self.seconds_per_tick)
 
 
-def read_packets(container, stream):
+def read_packets(
+    container: av.container.InputContainer, stream: av.VideoStream
+) -> Iterator["av.Packet[av.VideoStream]"]:
     """Yield the whole packets of `stream` that carry data, up to the end or to where the file is cut off.
 
     Args:
-        container: An open PyAV container, at the place from which to read.
-        stream: The video stream.
+        container: an open PyAV container, at the place from which to read.
+        stream: the video stream.
     """
     damaged = []
     try:
@@ -98,12 +113,12 @@ def read_packets(container, stream):
         return
 
 
-def decode_packets(stream, packets):
+def decode_packets(stream: av.VideoStream, packets: Iterable["av.Packet[av.VideoStream]"]) -> Iterator[av.VideoFrame]:
     """Yield the frames of `packets` in presentation order, leaving out the packets that cannot be decoded.
 
     Args:
-        stream: The video stream.
-        packets: Packets of this stream in decoding order.
+        stream: the video stream.
+        packets: packets of this stream in decoding order.
     """
     for packet in packets:
         try:
@@ -117,12 +132,12 @@ def decode_packets(stream, packets):
         return
 
 
-def scan_packets(container, stream) -> list[Packet]:
+def scan_packets(container: av.container.InputContainer, stream: av.VideoStream) -> list[Packet]:
     """Return every packet of `stream` in decoding order, which reads the file but decodes nothing.
 
     Args:
-        container: A PyAV container opened just before.
-        stream: Its video stream.
+        container: a PyAV container opened just before.
+        stream: its video stream.
     """
     codec = stream.codec_context.name
     return [
@@ -143,65 +158,64 @@ def packets_tell_frames(packets: list[Packet]) -> bool:
     """Return whether the packets alone tell the frames: each shown one gives one frame, and each has its time.
 
     Args:
-        packets: Every packet in decoding order.
+        packets: every packet in decoding order.
     """
     shown = [packet for packet in packets if packet.is_shown]
-    times = [packet.pts for packet in shown]
+    times = {packet.pts for packet in shown if packet.pts is not None}
     # Raw streams and some AVI files give no times; two packets of one time are two fields of one frame.
-    if None in times or len(set(times)) < len(times):
+    if len(times) < len(shown):
         return False
     # Before its first keyframe a decoder gives no frames, neither in decoding nor in presentation order.
     first_key = next((i for i, packet in enumerate(packets) if packet.is_keyframe), None)
-    if first_key is None or packets[first_key].pts is None or any(packet.is_shown for packet in packets[:first_key]):
+    if first_key is None or any(packet.is_shown for packet in packets[:first_key]):
         return False
-    return all(time >= packets[first_key].pts for time in times)
+    first_time = packets[first_key].pts
+    return first_time is not None and all(time >= first_time for time in times)
 
 
-def make_index(container, stream, packets: list[Packet], decoded: list[int | None] | None, label: str) -> FrameIndex:
+def make_index(
+    container: av.container.InputContainer,
+    stream: av.VideoStream,
+    packets: list[Packet],
+    decoded: list[int | None] | None,
+    label: str,
+) -> FrameIndex:
     """Return the index of a stream.
 
     Headers are not asked for the count: webm has none, and a file that was cut off names what it once had.
 
     Args:
-        container: The open PyAV container.
-        stream: Its video stream.
-        packets: Every packet in decoding order.
-        decoded: The time of every frame as decoding gave them, in ticks; `None` where the packets tell the frames.
-        label: Name of the source for messages.
+        container: the open PyAV container.
+        stream: its video stream.
+        packets: every packet in decoding order.
+        decoded: the time of every frame as decoding gave them, in ticks; `None` where the packets tell the frames.
+        label: name of the source for messages.
 
     Raises:
-        VideoDecodeError: The stream holds no frames.
+        VideoDecodeError: if the stream holds no frames.
     """
-    if decoded is None:
-        shown = [i for i, packet in enumerate(packets) if packet.is_shown]
-        num_frames = len(shown)
-    else:
+    shown: list[int] | None = [i for i, packet in enumerate(packets) if packet.is_shown]
+    if decoded is not None:
         shown = _packets_of(decoded, packets)
-        num_frames = len(decoded)
+    num_frames = len(shown or ()) if decoded is None else len(decoded)
     if num_frames == 0:
         raise VideoDecodeError(label, "its video stream holds no frames", CHECK_THE_FILE)
-
-    pts = position = keyframe = None
-    if shown is not None:
-        position = np.array(sorted(shown, key=lambda i: packets[i].pts))
-        pts = np.array([packets[i].pts for i in position], dtype=np.int64)
-        keyframe = _starts(packets, position)
-    fps, duration = _clock(stream, num_frames, pts, packets, position)
+    times = None if shown is None else _times(packets, shown)
+    tick = stream.time_base or Fraction(1)
+    fps, duration = _clock(stream, num_frames, times, packets, float(tick))
     return FrameIndex(
         num_frames=num_frames,
         fps=fps,
         duration=duration,
-        seconds_per_tick=stream.time_base,
-        pts=pts,
-        position=position,
-        keyframe=keyframe,
+        seconds_per_tick=tick,
+        times=times,
         packets=tuple(packets),
         stream_index=stream.index,
         container=container.format.name,
     )
 
 
-def _is_hidden(packet, codec: str) -> bool:
+def _is_hidden(packet: "av.Packet[av.VideoStream]", codec: str) -> bool:
     """Return whether a VP8 or VP9 packet only holds a reference picture that is never shown."""
     first, last = memoryview(packet)[0], memoryview(packet)[-1]
     if codec.endswith("vp8"):
@@ -215,40 +229,45 @@ def _is_hidden(packet, codec: str) -> bool:
 
 def _packets_of(decoded: list[int | None], packets: list[Packet]) -> list[int] | None:
     """Return the places of the packets of decoded frames by their times, `None` where times do not tell them."""
-    if None in decoded or any(a >= b for a, b in zip(decoded, decoded[1:], strict=False)):
+    times = [time for time in decoded if time is not None]
+    if len(times) < len(decoded) or any(a >= b for a, b in zip(times, times[1:], strict=False)):
         return None
     places = {packet.pts: i for i, packet in enumerate(packets) if packet.pts is not None}
-    if len(places) < len(packets) or not all(time in places for time in decoded):
+    if len(places) < len(packets) or not all(time in places for time in times):
         return None
-    return [places[time] for time in decoded]
+    return [places[time] for time in times]
 
 
-def _starts(packets: list[Packet], position: np.ndarray) -> np.ndarray:
-    """Return for each frame the last keyframe that is before it in decoding AND in presentation order.
+def _times(packets: list[Packet], shown: list[int]) -> FrameTimes:
+    """Sort the packets of frames by time and find the keyframe of each.
 
     The pictures that follow the keyframe of an open group of pictures but are shown before it refer to the group
     before, so for them that group's keyframe is the one to start from.
     """
-    keys = [i for i, packet in enumerate(packets) if packet.is_keyframe and packet.pts is not None]
-    before = np.searchsorted(keys, position, side="right") - 1
+    timed = sorted((time, place) for place in shown if (time := packets[place].pts) is not None)
+    pts, position = np.array(timed, dtype=np.int64).T
+    keys = [(i, packet.pts) for i, packet in enumerate(packets) if packet.is_keyframe and packet.pts is not None]
+    before = np.searchsorted([place for place, _ in keys], position, side="right") - 1
     starts = []
-    for place, key in zip(position, before, strict=True):
-        while key > 0 and packets[keys[key]].pts > packets[place].pts:
+    for time, key in zip(pts, before, strict=True):
+        while key > 0 and keys[key][1] > time:
             key -= 1
-        starts.append(keys[key] if key >= 0 else 0)
-    return np.array(starts)
+        starts.append(keys[key][0] if key >= 0 else 0)
+    return FrameTimes(pts, position, np.array(starts))
 
 
-def _clock(stream, num_frames, pts, packets, position) -> tuple[float | None, float | None]:
+def _clock(
+    stream: av.VideoStream, num_frames: int, times: FrameTimes | None, packets: list[Packet], tick: float
+) -> tuple[float | None, float | None]:
+    """Return mean frames a second, and seconds from the begin of the first frame to the end of the last."""
     header = float(stream.average_rate) if stream.average_rate else None
-    if pts is None:
+    if times is None:
         return header, num_frames / header if header else None
-    tick = float(stream.time_base)
-    span = float(pts[-1] - pts[0]) * tick
+    span = float(times.pts[-1] - times.pts[0]) * tick
     counted = (num_frames - 1) / span if span > 0 else None
     agrees = header and (counted is None or abs(header / counted - 1) <= _RATE_TOLERANCE)
     fps = header if agrees else counted
-    last = packets[position[-1]].duration * tick
+    last = packets[times.position[-1]].duration * tick
     if last == 0 and fps:
         last = 1 / fps
     return fps, (span + last) or None

@@ -44,7 +44,7 @@ def _shuffled(num_tokens: int, mask_ratio: float, generator: Generator) -> np.nd
 
 
 def _ranks(num_tokens: int, generator: Generator) -> np.ndarray:
-    """Place of each token among normal draws, 0 for the largest."""
+    """Rank each token among normal draws, 0 for the largest."""
     return np.argsort(np.argsort(-draw_normals(generator, num_tokens)))
 
 
@@ -70,7 +70,7 @@ def random(grid: tuple[int, int, int], mask_ratio: float, *, generator: Generato
 
 
 def _nested(num_kept: np.ndarray, num_tokens: int, generator: Generator) -> np.ndarray:
-    """Frames whose visible places contain each other, `num_kept` of them in each frame.
+    """Hide frames so that their visible places contain each other, `num_kept` of them in each frame.
 
     The original also hides the last place that it means to keep, so a frame shows one token less (released). Where
     there is none to keep it stops with an error, and here the frame is hidden.

@@ -1,4 +1,4 @@
-"""Mixing the clips of a batch with each other: mixup and cutmix, as VideoMAE takes them from timm 0.4.12.
+"""Mixup and cutmix of the clips of a batch, as VideoMAE takes them from timm 0.4.12.
 
 The partner of clip i is clip -1 - i: the batch is mixed with itself reversed. With repeated sampling the views of a
 video stand together, so the order of the batch matters. timm 1.0 draws cutmix's box otherwise where its side is odd.
@@ -12,19 +12,19 @@ from torch import Tensor
 
 
 def mixed_targets(labels: Tensor, num_labels: int, share: float, smoothing: float = 0.1) -> Tensor:
-    """Makes the targets of a mixed batch: `share` of each clip's own class, the rest of its partner's.
+    """Make the targets of a mixed batch: `share` of each clip's own class, the rest of its partner's.
 
     Args:
-        labels: Classes, int64, shape (batch,), in [0, num_labels).
-        num_labels: Number of classes.
-        share: What a clip keeps of itself, in [0, 1].
-        smoothing: Probability that is spread evenly over all classes, in [0, 1).
+        labels: classes, int64, shape (batch,), in [0, num_labels).
+        num_labels: number of classes.
+        share: fraction that a clip keeps of itself, in [0, 1].
+        smoothing: probability that is spread evenly over all classes, in [0, 1).
 
     Returns:
         Probabilities, float32, shape (batch, num_labels).
 
     Raises:
-        ValueError: If the labels are not classes, or a number is out of range.
+        ValueError: if the labels are not classes, or a number is out of range.
     """
     if labels.ndim != 1 or labels.is_floating_point() or not 0 <= smoothing < 1:
         raise ValueError(
@@ -43,7 +43,7 @@ def mixed_targets(labels: Tensor, num_labels: int, share: float, smoothing: floa
 
 
 def _draw_box(height: int, width: int, share: float, generator: np.random.RandomState) -> tuple[int, int, int, int]:
-    """First and last (exclusive) row and column of a box of about 1 - `share` of the picture, cut at its border."""
+    """Draw first and last (exclusive) row and column of a box of 1 - `share` of the picture, cut at its border."""
     side = math.sqrt(1 - share)
     # Reference: half of an odd side is rounded down on both sides, so the box is a pixel smaller (vm_mixup).
     half_height, half_width = int(height * side) // 2, int(width * side) // 2
@@ -68,28 +68,28 @@ def mix_batch(
     smoothing: float = 0.1,
     generator: np.random.RandomState,
 ) -> tuple[Tensor, Tensor]:
-    """Mixes a batch with itself reversed: by a weighted sum (mixup), or by a box out of the partner (cutmix).
+    """Mix a batch with itself reversed: by a weighted sum (mixup), or by a box out of the partner (cutmix).
 
     One draw serves the batch, one box all frames of a clip. An alpha of 0 turns either off. Draws: whether; where both
     are on, which; the share from Beta(alpha, alpha); for cutmix the box's middle row and column. Sources: mixup
     (arXiv:1710.09412), cutmix (arXiv:1905.04899), VideoMAE fine-tuning (golden case vm_mixup).
 
     Args:
-        clips: NORMALISED clips, shape (batch, ..., height, width), float.
-        labels: Classes, int64, shape (batch,).
-        num_labels: Number of classes.
-        mixup_alpha: Alpha of mixup, at least 0.
-        cutmix_alpha: Alpha of cutmix, at least 0.
-        probability: Chance to mix a batch at all, in [0, 1].
-        switch_probability: Chance of cutmix where both are on, in [0, 1].
-        smoothing: Label smoothing, in [0, 1); it applies to unmixed batches too.
-        generator: Source of the draws (the original: `numpy.random`).
+        clips: normalized clips, shape (batch, ..., height, width), float.
+        labels: classes, int64, shape (batch,).
+        num_labels: number of classes.
+        mixup_alpha: alpha of mixup, at least 0.
+        cutmix_alpha: alpha of cutmix, at least 0.
+        probability: chance to mix a batch at all, in [0, 1].
+        switch_probability: chance of cutmix where both are on, in [0, 1].
+        smoothing: label smoothing, in [0, 1); it applies to unmixed batches too.
+        generator: source of the draws (the original: `numpy.random`).
 
     Returns:
         The mixed clips, of the same shape and type, and the targets, float32, shape (batch, num_labels).
 
     Raises:
-        ValueError: If clips and labels do not fit, the clips are not normalized, or a number is out of range.
+        ValueError: if clips and labels do not fit, the clips are not normalized, or a number is out of range.
     """
     if not clips.is_floating_point() or clips.ndim < 3 or len(clips) != len(labels):
         raise ValueError(

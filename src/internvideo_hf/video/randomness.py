@@ -1,7 +1,8 @@
-"""Where random numbers come from: one explicit source per call, or the three that the released augmentation reads.
+"""Sources of random numbers: one explicit source per call, or the three that the released augmentation reads.
 
 The originals draw from the global streams of `random`, `numpy.random` and torch. A `random.Random`, `RandomState` or
-`torch.Generator` of the same seed replays them, because every function here takes the numbers that they took.
+`torch.Generator` of the same seed replays them, because every function here takes the numbers that they took. Each
+raises ValueError for a generator of another kind.
 """
 
 import random
@@ -60,29 +61,17 @@ def _draws(generator: Generator) -> _Draws:
 
 
 def draw_integer(generator: Generator, low: int, high: int) -> int:
-    """Draws one integer, uniform over [low, high).
-
-    Raises:
-        ValueError: If the generator is of no known kind.
-    """
+    """Draw one integer, uniform over [low, high)."""
     return int(_draws(generator).integer(generator, low, high))
 
 
 def draw_permutation(generator: Generator, n: int) -> np.ndarray:
-    """Draws an order of 0, ..., n - 1: int64, shape (n,).
-
-    Raises:
-        ValueError: If the generator is of no known kind.
-    """
+    """Draw an order of 0, ..., n - 1: int64, shape (n,)."""
     return np.asarray(_draws(generator).permutation(generator, n), dtype=np.int64)
 
 
 def draw_normals(generator: Generator, n: int) -> np.ndarray:
-    """Draws n values of mean 0 and variance 1: float64, shape (n,).
-
-    Raises:
-        ValueError: If the generator is of no known kind.
-    """
+    """Draw n values of mean 0 and variance 1: float64, shape (n,)."""
     return np.asarray(_draws(generator).normals(generator, n), dtype=np.float64)
 
 
@@ -93,9 +82,9 @@ class Randomness:
     One object for each worker of a data loader, or the workers repeat each other.
 
     Args:
-        python: Stands for `random`.
-        numpy: Stands for `numpy.random`.
-        torch: Stands for torch's default generator; on the CPU, as the frames.
+        python: stands for `random`.
+        numpy: stands for `numpy.random`.
+        torch: stands for torch's default generator; on the CPU, as the frames.
     """
 
     python: random.Random
@@ -104,5 +93,5 @@ class Randomness:
 
     @classmethod
     def seeded(cls, seed: int) -> "Randomness":
-        """Makes the three streams as the originals have them after seeding each with one number, in [0, 2**32)."""
+        """Make the three streams as the originals have them after seeding each with one number, in [0, 2**32)."""
         return cls(random.Random(seed), np.random.RandomState(seed), torch.Generator().manual_seed(seed))

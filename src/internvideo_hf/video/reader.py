@@ -8,6 +8,7 @@ import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -24,9 +25,10 @@ from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.index import FrameIndex
 from internvideo_hf.video.sampling import BLANK
 from internvideo_hf.video.sources import Download, check_path, describe, is_url
-from internvideo_hf.video.stills import StillFrames, frame_files, frames_of_array, is_image_file
+from internvideo_hf.video.stills import Frames, StillFrames, frame_files, frames_of_array, is_image_file
 
-_DECODERS = {decoder.name: decoder for decoder in (PyAVDecoder, DecordDecoder, TorchCodecDecoder)}
+_Decoder: TypeAlias = PyAVDecoder | DecordDecoder | TorchCodecDecoder | StillFrames
+_BACKENDS = ("auto", "pyav", "decord", "torchcodec")
 _KINDS = (
     "a path, an http(s) URL, bytes, a file object opened in binary mode, a numpy or torch array of frames, "
     "a PIL image, a list of PIL images or of arrays, or a folder of frame files"
@@ -46,27 +48,27 @@ class VideoReader:
     anew at its first use. After `close`, too, the next use opens it again.
 
     Args:
-        source: A path, an http(s) URL, bytes, a binary file object (read from its present place to its end), uint8
+        source: a path, an http(s) URL, bytes, a binary file object (read from its present place to its end), uint8
             frames `(frames, height, width, 3)` or `(frames, 3, height, width)` in RGB, a PIL image, a list of PIL
             images or of arrays `(height, width, 3)`, or a folder of frame files in the order of their numbers.
         backend: `"pyav"`, `"decord"` or `"torchcodec"`; `"auto"` is torchcodec where it loads and can read the
             file, else PyAV. Sources that are frames already need none.
-        fps: Frames a second of a source that is frames already, `None` if unknown. Video files bring their own.
-        width: Pixels that decord scales to while decoding; for `backend="decord"` only.
-        height: Pixels that decord scales to while decoding; for `backend="decord"` only.
-        timeout: Seconds to wait for a URL's server, at the connection and for each next piece of data.
-        max_bytes: The most bytes to fetch from a URL.
+        fps: frames a second of a source that is frames already, `None` if unknown. Video files bring their own.
+        width: pixels that decord scales to while decoding; for `backend="decord"` only.
+        height: pixels that decord scales to while decoding; for `backend="decord"` only.
+        timeout: seconds to wait for a URL's server, at the connection and for each next piece of data.
+        max_bytes: the most bytes to fetch from a URL.
 
     Raises:
-        VideoDecodeError: The source is missing, empty, damaged, or holds no video.
-        TypeError: The source is none of the kinds above.
-        ValueError: An argument is unknown, or does not fit the source or the backend.
-        ImportError: The named backend does not load on this machine.
+        VideoDecodeError: if the source is missing, empty, damaged, or holds no video.
+        TypeError: if the source is none of the kinds above.
+        ValueError: if an argument is unknown, or does not fit the source or the backend.
+        ImportError: if the named backend does not load on this machine.
     """
 
     def __init__(
         self,
-        source,
+        source: Any,
         backend: str = "auto",
         *,
         fps: float | None = None,
@@ -75,8 +77,8 @@ class VideoReader:
         timeout: float = 30.0,
         max_bytes: int = 2 << 30,
     ):
-        if backend not in ("auto", *_DECODERS):
-            raise ValueError(f"backend is {backend!r}, expected one of {', '.join(['auto', *_DECODERS])}")
+        if backend not in _BACKENDS:
+            raise ValueError(f"backend is {backend!r}, expected one of {', '.join(_BACKENDS)}")
         if backend != "decord" and (width is not None or height is not None):
             raise ValueError(
                 f'width and height are for backend="decord", which scales while decoding; backend is {backend!r}. '
@@ -88,9 +90,10 @@ class VideoReader:
         self._requested = backend
         self._lock = threading.RLock()
         self._given_fps = fps
-        self._scale = {} if width is None and height is None else {"width": width, "height": height}
+        self._width, self._height = width, height
         self._timeout = timeout
         self._max_bytes = max_bytes
+        self._known_size: tuple[int, int] | None = None
         self._set_closed()
         self._open()
 
@@ -122,9 +125,8 @@ class VideoReader:
     def seconds(self) -> np.ndarray | None:
         """Time of each frame, float64 `(num_frames,)`, rising, 0 for the first; `None` where the file has no times."""
         metadata = self._metadata()
-        if not isinstance(metadata, FrameIndex) or metadata.pts is None:
-            return None
-        return metadata.seconds - metadata.seconds[0]
+        seconds = metadata.seconds if isinstance(metadata, FrameIndex) else None
+        return None if seconds is None else seconds - seconds[0]
 
     @property
     def height(self) -> int:
@@ -151,11 +153,11 @@ class VideoReader:
         everything at once.
 
         Args:
-            indices: Whole numbers in `[0, num_frames)`, counted in presentation order.
+            indices: whole numbers in `[0, num_frames)`, counted in presentation order.
 
         Raises:
-            VideoDecodeError: An index is out of range, or a frame cannot be decoded.
-            TypeError: The indices are not whole numbers in one dimension.
+            VideoDecodeError: if an index is out of range, or a frame cannot be decoded.
+            TypeError: if the indices are not whole numbers in one dimension.
         """
         indices = self._check_indices(indices)
         if len(indices) == 0:
@@ -167,7 +169,7 @@ class VideoReader:
             # decord does so for rotated videos of a few widths, such as 48.
             cause = f"{self.backend} returned {frames.dtype} {frames.shape} for {len(unique)} RGB frames"
             raise VideoDecodeError(self._label, cause, "Use another backend.")
-        self._known_size = frames.shape[1:3]
+        self._known_size = frames.shape[1], frames.shape[2]
         in_order = len(unique) == len(indices) and (inverse[:-1] < inverse[1:]).all()
         return np.ascontiguousarray(frames if in_order else frames[inverse])
 
@@ -190,17 +192,17 @@ class VideoReader:
         calls of `read` would each begin at a keyframe.
 
         Args:
-            size: Frames of a block, 1 or more.
-            start: The first frame, in `[0, num_frames)`.
+            size: frames of a block, 1 or more.
+            start: the first frame, in `[0, num_frames)`.
 
         Yields:
             uint8 `(size, height, width, 3)`, RGB.
 
         Raises:
-            VideoDecodeError: A frame cannot be decoded. The blocks before it have come by then.
+            VideoDecodeError: if a frame cannot be decoded. The blocks before it have come by then.
         """
         decoder, count = self._opened(), self.num_frames
-        if not hasattr(decoder, "stream"):
+        if not isinstance(decoder, PyAVDecoder):
             for first in range(start, count, size):
                 yield self.read(range(first, min(first + size, count)))
             return
@@ -219,44 +221,49 @@ class VideoReader:
     def __enter__(self) -> "VideoReader":
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
         return f"VideoReader({self._label!r}, backend={self._requested!r})"
 
-    def __getstate__(self) -> dict:
+    def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_decoder": None, "_download": None, "_index": None, "_lock": None}
 
-    def __setstate__(self, state: dict) -> None:
+    def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _lock=threading.RLock())
 
     def _set_closed(self) -> None:
-        self._decoder = None
-        self._download = None
-        self._index = None
+        self._decoder: _Decoder | None = None
+        self._download: Download | None = None
+        self._index: FrameIndex | None = None  # of a video file
         self._known_size = None
 
-    def _open(self) -> None:
-        source = self._source
-        if is_url(source):
-            if self._download is None or not self._download.path.exists():
-                self._download = Download(source, self._timeout, self._max_bytes)
-            source = self._download.path
-        elif isinstance(source, str):
-            source = check_path(source)
-        if isinstance(source, Path) and source.is_dir():
-            source = frame_files(source, self._label)
-        elif isinstance(source, Path) and is_image_file(source):
-            source = [source]
+    def _open(self) -> _Decoder:
+        source: Path | bytes | Frames
+        if isinstance(self._source, str):
+            source = self._local_file(self._source)
+            if source.is_dir():
+                source = frame_files(source, self._label)
+            elif is_image_file(source):
+                source = [source]
+        else:
+            source = self._source
         if isinstance(source, Path | bytes):
             self._decoder = self._open_video(source)
         else:
             self._decoder = StillFrames(source, self._label)
-            self._index = self._decoder
         _open_readers.add(self)
+        return self._decoder
 
-    def _open_video(self, file: Path | bytes):
+    def _local_file(self, source: str) -> Path:
+        if not is_url(source):
+            return check_path(source)
+        if self._download is None or not self._download.path.exists():
+            self._download = Download(source, self._timeout, self._max_bytes)
+        return self._download.path
+
+    def _open_video(self, file: Path | bytes) -> _Decoder:
         if self._given_fps is not None:
             raise ValueError(f"fps is {self._given_fps}, but {self._label} is a video file, which brings its own")
         # The index is PyAV's for every backend: it is what makes their frame numbers mean the same frames.
@@ -268,7 +275,9 @@ class VideoReader:
         if name == "pyav":
             return scanner
         try:
-            return _DECODERS[name](file, self._label, self._index, **self._scale)
+            if name == "decord":
+                return DecordDecoder(file, self._label, self._index, self._width, self._height)
+            return TorchCodecDecoder(file, self._label, self._index)
         except VideoDecodeError:
             if self._requested != "auto":
                 raise
@@ -276,19 +285,19 @@ class VideoReader:
         finally:
             scanner.close()
 
-    def _opened(self):
-        if self._decoder is None:
-            self._open()
-        return self._decoder
+    def _opened(self) -> _Decoder:
+        return self._open() if self._decoder is None else self._decoder
 
     def _metadata(self) -> FrameIndex | StillFrames:
-        if self._index is None:
-            self._open()
-        return self._index
+        if self._index is not None:
+            return self._index
+        decoder = self._opened()
+        return decoder if isinstance(decoder, StillFrames) else decoder.index
 
     def _size(self) -> tuple[int, int]:
         if self._known_size is None:
-            self.read([0])
+            _, height, width, _ = self.read([0]).shape
+            self._known_size = height, width
         return self._known_size
 
     def _read_unique(self, indices: np.ndarray) -> np.ndarray:
@@ -300,12 +309,11 @@ class VideoReader:
                 raise
         # PyAV reads files that torchcodec gives up on: MPEG-TS to the end, frames before a damaged one.
         decoder.close()
-        file = self._download.path if self._download else self._source
-        file = file if isinstance(file, Path | bytes) else check_path(file)
+        file = self._source if isinstance(self._source, bytes) else self._local_file(str(self._source))
         self._decoder = PyAVDecoder(file, self._label, self._index)
         return self._decoder.read(indices)
 
-    def _check_indices(self, indices) -> np.ndarray:
+    def _check_indices(self, indices: Sequence[int] | np.ndarray | torch.Tensor) -> np.ndarray:
         array = indices.cpu().numpy() if isinstance(indices, torch.Tensor) else np.asarray(indices)
         if array.size == 0 and array.ndim == 1:
             return array.astype(np.int64)
@@ -341,7 +349,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_inherited_decoders)
 
 
-def _as_source(source) -> tuple[str | bytes | np.ndarray | list, str]:
+def _as_source(source: Any) -> tuple[str | bytes | Frames, str]:
     """Return `source` in a form that can be pickled and opened many times, and its name for messages."""
     if isinstance(source, str | os.PathLike):
         path = os.fspath(source)
@@ -364,7 +372,7 @@ def _as_source(source) -> tuple[str | bytes | np.ndarray | list, str]:
     raise TypeError(f"a video is {_KINDS}; got {_kind_of(source)}")
 
 
-def _content(content, label: str) -> tuple[bytes, str]:
+def _content(content: Any, label: str) -> tuple[bytes, str]:
     if isinstance(content, str):
         raise TypeError(f'{label} is opened as text; open it with mode "rb"')
     if len(content) == 0:
@@ -373,7 +381,7 @@ def _content(content, label: str) -> tuple[bytes, str]:
     return bytes(content), label
 
 
-def _as_image(frame, label: str):
+def _as_image(frame: Image.Image | np.ndarray | torch.Tensor, label: str) -> Image.Image | np.ndarray:
     if isinstance(frame, Image.Image):
         return frame
     frames = frames_of_array(frame, label)
@@ -383,7 +391,7 @@ def _as_image(frame, label: str):
     return frames[0]
 
 
-def _kind_of(source) -> str:
+def _kind_of(source: object) -> str:
     if isinstance(source, list | tuple):
         return f"a {type(source).__name__} of {', '.join(sorted({type(f).__name__ for f in source}))}"
     return type(source).__name__

@@ -58,7 +58,7 @@ def _check_fps(fps: float | None) -> None:
 
 
 def _parts(length: int, num_clips: int) -> list[tuple[int, int]]:
-    """First frame and number of frames of `num_clips` equal parts; more parts than frames share frames."""
+    """Return first frame and number of frames of `num_clips` equal parts; more parts than frames share frames."""
     bounds = np.linspace(0, length, num_clips + 1).astype(np.int64).tolist()
     return [(min(lo, length - 1), max(hi - lo, 1)) for lo, hi in zip(bounds[:-1], bounds[1:], strict=True)]
 
@@ -178,7 +178,7 @@ def dense_windows(length: int, num_frames: int, num_clips: int = 1, *, sampling_
 def _dense_clips(
     length: int, num_frames: int, num_clips: int, sampling_rate: int, choose_end: Callable[[int, int], int]
 ) -> np.ndarray:
-    """One clip of each of `num_clips` segments of `length // num_clips` frames, from VideoMAE's training loader.
+    """Sample a clip of each of `num_clips` segments of `length // num_clips` frames as VideoMAE's training loader.
 
     A clip that fits spans num_frames * sampling_rate frames up to `choose_end(span, segment)`, both ends included, so
     the true distance of frames is span / (num_frames - 1), not the sampling rate (released).
@@ -382,7 +382,7 @@ def _window_seconds(start: float | None, end: float | None) -> tuple[int, float]
 def _every_stride(
     num_frames: int, num_clips: int, window: tuple[int, int], stride: int, position: str, padding: str
 ) -> np.ndarray:
-    """Every `stride`-th frame of the closed frame window, thinned out to `num_frames` where there are more."""
+    """Take every `stride`-th frame of the closed frame window, thinned out to `num_frames` where there are more."""
     first, last = window
     pad, thin_out = lookup(_PADDINGS, padding, "padding"), lookup(_SLICES, position, "position")
 

@@ -1,4 +1,4 @@
-"""Where a video comes from: names for messages, checks of paths, and the download of URLs."""
+"""Sources of videos: names for messages, checks of paths, and the download of URLs."""
 
 import http.client
 import os
@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 import weakref
 from pathlib import Path
+from typing import IO, Any, TypeGuard
 from urllib.parse import urlsplit
 
 from internvideo_hf.video.errors import VideoDecodeError
@@ -19,11 +20,11 @@ _LONGEST_LABEL = 200
 _CHUNK = 1 << 20
 
 
-def describe(source) -> str:
+def describe(source: Any) -> str:
     """Return a short text for messages that names `source` and never quotes its content.
 
     Args:
-        source: Anything that `VideoReader` accepts.
+        source: anything that `VideoReader` accepts.
     """
     if isinstance(source, bytes):
         return f"<{len(source)} bytes>"
@@ -39,7 +40,7 @@ def describe(source) -> str:
     return text if len(text) <= _LONGEST_LABEL else f"{text[:_LONGEST_LABEL]}..."
 
 
-def is_url(source) -> bool:
+def is_url(source: object) -> TypeGuard[str]:
     """Return whether `source` is a text that starts with a URL scheme such as `https://`."""
     return isinstance(source, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", source) is not None
 
@@ -48,10 +49,10 @@ def check_path(path: str) -> Path:
     """Return the absolute path of an existing folder or of an existing file that is not empty.
 
     Args:
-        path: Path of a file or of a folder.
+        path: path of a file or of a folder.
 
     Raises:
-        VideoDecodeError: Nothing is there, the file is empty, or it is neither a file nor a folder.
+        VideoDecodeError: if nothing is there, the file is empty, or it is neither a file nor a folder.
     """
     label = describe(path)
     if not os.fspath(path):
@@ -77,12 +78,12 @@ class Download:
     """A URL's content in a temporary file, deleted on `close`, on garbage collection and at exit.
 
     Args:
-        url: An `http` or `https` address.
-        timeout: Seconds to wait for the connection, and for each next piece of data.
-        max_bytes: The most bytes to accept.
+        url: an `http` or `https` address.
+        timeout: seconds to wait for the connection, and for each next piece of data.
+        max_bytes: the most bytes to accept.
 
     Raises:
-        VideoDecodeError: The address cannot be fetched, or holds more than `max_bytes`.
+        VideoDecodeError: if the address cannot be fetched, or holds more than `max_bytes`.
     """
 
     def __init__(self, url: str, timeout: float, max_bytes: int):
@@ -109,14 +110,14 @@ def _remove_own_file(name: str, owner: int) -> None:
 
 
 class _WebRedirectsOnly(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, req, fp, code, msg, headers, newurl):
+    def redirect_request(self, req: Any, fp: Any, code: Any, msg: Any, headers: Any, newurl: str) -> Any:
         scheme = urlsplit(newurl).scheme
         if scheme not in ("http", "https"):
             raise urllib.error.URLError(f"it redirects to a {scheme!r} address, which is refused")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _fetch(url: str, file, timeout: float, max_bytes: int) -> None:
+def _fetch(url: str, file: IO[bytes], timeout: float, max_bytes: int) -> None:
     label = describe(url)
     scheme = urlsplit(url).scheme.lower()
     if scheme not in ("http", "https"):
@@ -141,7 +142,7 @@ def _fetch(url: str, file, timeout: float, max_bytes: int) -> None:
         raise VideoDecodeError(label, cause, advice) from error
 
 
-def _copy(response, file, label: str, max_bytes: int) -> None:
+def _copy(response: Any, file: IO[bytes], label: str, max_bytes: int) -> None:
     announced = response.headers.get("Content-Length", "")
     expected = int(announced) if announced.isdigit() else None
     too_large = VideoDecodeError(

@@ -1,7 +1,9 @@
-"""Videos that are already frames: arrays, images, and folders of frame files."""
+"""Videos given as frames: arrays, images, and folders of frame files."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -13,21 +15,25 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 _ONE_SIZE = "Resize the frames to one size first."
 
 
+Frame: TypeAlias = Image.Image | np.ndarray | Path
+Frames: TypeAlias = np.ndarray | Sequence[Frame]
+
+
 class StillFrames:
     """Frames that need no video decoder, read one by one when they are asked for.
 
     Args:
-        frames: A uint8 array `(frames, height, width, 3)`, or a list of PIL images, of uint8 arrays
+        frames: a uint8 array `(frames, height, width, 3)`, or a list of PIL images, of uint8 arrays
             `(height, width, 3)` and of paths of image files.
-        label: Name of the source for messages.
+        label: name of the source for messages.
 
     Raises:
-        VideoDecodeError: There is no frame, or frames in memory differ in size.
+        VideoDecodeError: if there is no frame, or frames in memory differ in size.
     """
 
     name = "frames"
 
-    def __init__(self, frames, label: str):
+    def __init__(self, frames: Frames, label: str):
         if len(frames) == 0:
             raise VideoDecodeError(label, "it holds no frames", "Pass one frame or more.")
         self._frames = frames
@@ -40,10 +46,10 @@ class StillFrames:
         """Return the frames at `indices` as uint8 `(len(indices), height, width, 3)`, RGB.
 
         Args:
-            indices: Frame numbers in `[0, num_frames)`.
+            indices: frame numbers in `[0, num_frames)`.
 
         Raises:
-            VideoDecodeError: A frame file cannot be read, or has another size than the others.
+            VideoDecodeError: if a frame file cannot be read, or has another size than the others.
         """
         if isinstance(self._frames, np.ndarray):
             return self._frames[indices]
@@ -62,7 +68,7 @@ class StillFrames:
             if size != sizes[0]:
                 raise self._another_size(index, size, sizes[0])
 
-    def _another_size(self, index, size, expected) -> VideoDecodeError:
+    def _another_size(self, index: int, size: Sequence[int], expected: Sequence[int]) -> VideoDecodeError:
         frame = self._frames[index]
         name = f"frame {frame.name}" if isinstance(frame, Path) else f"frame {index}"
         cause = f"{name} is {size[0]}x{size[1]} (height x width) where others are {expected[0]}x{expected[1]}"
@@ -72,15 +78,15 @@ class StillFrames:
 def frames_of_array(array: np.ndarray | torch.Tensor, label: str) -> np.ndarray:
     """Return an array of frames, or one image, as uint8 `(frames, height, width, 3)`.
 
-    The last axis is taken for the colours where it has size 3, else the one that a channels-first array has.
+    The last axis is taken for the colors where it has size 3, else the one that a channels-first array has.
 
     Args:
         array: uint8 `(frames, height, width, 3)`, `(frames, 3, height, width)`, `(height, width, 3)` or
             `(3, height, width)`, values in `[0, 255]`, RGB.
-        label: Name of the source for messages.
+        label: name of the source for messages.
 
     Raises:
-        VideoDecodeError: The array has another dtype or shape.
+        VideoDecodeError: if the array has another dtype or shape.
     """
     if array.dtype not in (np.uint8, torch.uint8):
         cause = f"the frames are {str(array.dtype).removeprefix('torch.')}, expected uint8 in [0, 255]"
@@ -94,18 +100,18 @@ def frames_of_array(array: np.ndarray | torch.Tensor, label: str) -> np.ndarray:
     if array.ndim == 4 and array.shape[1] == 3:
         return array.transpose(0, 2, 3, 1)
     cause = f"the shape {tuple(array.shape)} has no RGB axis, expected (frames, height, width, 3)"
-    raise VideoDecodeError(label, cause, "Repeat a grey channel three times, drop an alpha channel, or move the axes.")
+    raise VideoDecodeError(label, cause, "Repeat a gray channel three times, drop an alpha channel, or move the axes.")
 
 
 def frame_files(folder: Path, label: str) -> list[Path]:
     """Return the image files of a folder, in the order in which a person numbers them (2 before 10).
 
     Args:
-        folder: Path of the folder.
-        label: Name of the source for messages.
+        folder: path of the folder.
+        label: name of the source for messages.
 
     Raises:
-        VideoDecodeError: The folder cannot be listed, or holds no image file.
+        VideoDecodeError: if the folder cannot be listed, or holds no image file.
     """
     try:
         entries = list(folder.iterdir())
@@ -125,17 +131,18 @@ def is_image_file(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES
 
 
-def _natural_order(path: Path) -> tuple:
+def _natural_order(path: Path) -> tuple[list[int | str], str]:
     # The name itself decides between `1.jpg` and `01.jpg`, so that the order never depends on the folder's own.
     parts = re.split(r"(\d+)", path.name)
     return [int(part) if part.isdecimal() else part.lower() for part in parts], path.name
 
 
-def _size(frame) -> tuple[int, int]:
-    return frame.size[::-1] if isinstance(frame, Image.Image) else frame.shape[:2]
+def _size(frame: Image.Image | np.ndarray) -> tuple[int, int]:
+    width, height = frame.size if isinstance(frame, Image.Image) else frame.shape[1::-1]
+    return height, width
 
 
-def _load(frame, label: str) -> np.ndarray:
+def _load(frame: Frame, label: str) -> np.ndarray:
     if isinstance(frame, np.ndarray):
         return frame
     if isinstance(frame, Image.Image):

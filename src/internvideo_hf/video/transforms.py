@@ -1,4 +1,4 @@
-"""The pixel rules of every released evaluation: resizing and cropping frames, chosen by names that a config can hold.
+"""Pixel rules of every released evaluation: resizing and cropping frames, chosen by names in a config.
 
 Frames are tensors of shape (frames, channels, height, width). A checkpoint gives its published score only with its own
 rule: the rules differ in antialiasing, in arithmetic (float or fixed point), in the rounding of the long side and of a
@@ -20,6 +20,9 @@ from torch.nn.functional import interpolate
 from internvideo_hf.utils.names import lookup
 
 _CV2_COEFFICIENT_BITS = 11
+
+CHANNEL_ORDERS = {"rgb": [0, 1, 2], "bgr": [2, 1, 0]}
+"""Name in a config -> places of the channels of RGB frames. UniFormerV2 saw Something-Something in BGR."""
 
 
 # ---- how pixels are resized -----------------------------------------------------------------------------------------
@@ -53,8 +56,8 @@ def _resize_torchvision_bicubic(frames: Tensor, size: tuple[int, int]) -> Tensor
     return tv.resize(frames, list(size), interpolation=tv.InterpolationMode.BICUBIC, antialias=True)
 
 
-def _cv2_neighbours(source: int, target: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Both source positions of each target position and their weights, in units of 2 ** -11.
+def _cv2_neighbors(source: int, target: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return both source positions of each target position and their weights, in units of 2 ** -11.
 
     OpenCV computes the position in double, the fraction in single precision, and rounds the two weights separately.
     """
@@ -64,22 +67,21 @@ def _cv2_neighbours(source: int, target: int) -> tuple[Tensor, Tensor, Tensor, T
     scale = np.float32(1 << _CV2_COEFFICIENT_BITS)
     weights = [np.rint((np.float32(1) - fraction) * scale), np.rint(fraction * scale)]
     positions = [np.clip(lower + step, 0, source - 1) for step in (0, 1)]
-    return (
-        *(torch.from_numpy(p.astype(np.int64)) for p in positions),
-        *(torch.from_numpy(w.astype(np.int32)) for w in weights),
-    )
+    first, second = (torch.from_numpy(position.astype(np.int64)) for position in positions)
+    first_weight, second_weight = (torch.from_numpy(weight.astype(np.int32)) for weight in weights)
+    return first, second, first_weight, second_weight
 
 
 def _resize_cv2_linear(frames: Tensor, size: tuple[int, int]) -> Tensor:
-    """Equals `cv2.resize(..., interpolation=cv2.INTER_LINEAR)` on uint8, bit for bit: no antialias, 11-bit weights."""
+    """Match `cv2.resize(..., interpolation=cv2.INTER_LINEAR)` on uint8 bit for bit: no antialias, 11-bit weights."""
     _check_dtype(frames, "cv2_linear", "uint8", frames.dtype == torch.uint8)
     height, width = frames.shape[-2:]
     if (height, width) == (2 * size[0], 2 * size[1]):
         # OpenCV takes the mean of 2 x 2 pixels here, which rounds differently.
         blocks = rearrange(frames.to(torch.int32), "t c (h y) (w x) -> t c h w (y x)", y=2, x=2)
         return ((blocks.sum(-1) + 2) >> 2).to(torch.uint8)
-    top, bottom, top_weight, bottom_weight = (x.to(frames.device) for x in _cv2_neighbours(height, size[0]))
-    left, right, left_weight, right_weight = (x.to(frames.device) for x in _cv2_neighbours(width, size[1]))
+    top, bottom, top_weight, bottom_weight = (x.to(frames.device) for x in _cv2_neighbors(height, size[0]))
+    left, right, left_weight, right_weight = (x.to(frames.device) for x in _cv2_neighbors(width, size[1]))
 
     def blend_columns(rows: Tensor) -> Tensor:
         taken = frames.index_select(-2, rows)
@@ -102,7 +104,7 @@ RESIZE_METHODS: dict[str, Callable[[Tensor, tuple[int, int]], Tensor]] = {
 """Name in a config -> function (frames, (height, width)) -> frames.
 
 pil_*: Pillow, uint8, antialias (InternVideo-MM: bilinear; retrieval: bicubic).
-torch_*: float, no antialias, half-pixel centres (UniFormerV2: bilinear, AFTER normalisation).
+torch_*: float, no antialias, half-pixel centers (UniFormerV2: bilinear, AFTER normalization).
 torchvision_bicubic: antialias, uint8 or float (ViCLIP training code, on uint8).
 cv2_linear: OpenCV's fixed-point bilinear, uint8, no antialias (VideoMAE, ViCLIP demo)."""
 
@@ -133,19 +135,19 @@ def _check_frames(frames: Tensor) -> None:
 
 
 def short_side_size(height: int, width: int, size: int, rounding: str = "truncate") -> tuple[int, int]:
-    """Computes (height, width) for a short side of `size` pixels and the same shape of picture.
+    """Compute (height, width) for a short side of `size` pixels and the same shape of picture.
 
     Args:
-        height: Height in pixels.
-        width: Width in pixels.
-        size: New short side in pixels.
-        rounding: Name in `LONG_SIDE_ROUNDINGS`.
+        height: height in pixels.
+        width: width in pixels.
+        size: new short side in pixels.
+        rounding: name in `LONG_SIDE_ROUNDINGS`.
 
     Returns:
         New height and width in pixels.
 
     Raises:
-        ValueError: If a size is not positive or the rounding is unknown.
+        ValueError: if a size is not positive or the rounding is unknown.
     """
     for name, value in {"height": height, "width": width, "size": size}.items():
         _check_size(value, name)
@@ -156,43 +158,43 @@ def short_side_size(height: int, width: int, size: int, rounding: str = "truncat
 
 
 def resize_exact(frames: Tensor, size: tuple[int, int], *, method: str) -> Tensor:
-    """Resizes frames to `size`, whatever their shape; frames of that size are returned as they are.
+    """Resize frames to `size`, whatever their shape; frames of that size are returned as they are.
 
     Args:
-        frames: Shape (frames, channels, height, width); uint8 or float, see `RESIZE_METHODS`.
-        size: Height and width in pixels.
-        method: Name in `RESIZE_METHODS`.
+        frames: shape (frames, channels, height, width); uint8 or float, see `RESIZE_METHODS`.
+        size: height and width in pixels.
+        method: name in `RESIZE_METHODS`.
 
     Returns:
         Shape (frames, channels, *size), of the same type.
 
     Raises:
-        ValueError: If the shape, the size, the method, or the type of the frames for this method is wrong.
+        ValueError: if the shape, the size, the method, or the type of the frames for this method is wrong.
     """
     _check_frames(frames)
     for name, value in zip(("height", "width"), size, strict=True):
         _check_size(value, name)
     resize = lookup(RESIZE_METHODS, method, "method")
-    return frames if tuple(frames.shape[-2:]) == tuple(size) else resize(frames, tuple(size))
+    return frames if tuple(frames.shape[-2:]) == tuple(size) else resize(frames, (size[0], size[1]))
 
 
 def resize_short_side(frames: Tensor, size: int, *, rounding: str = "truncate", method: str) -> Tensor:
-    """Resizes frames to a short side of `size` pixels; frames that have it are returned as they are.
+    """Resize frames to a short side of `size` pixels; frames that have it are returned as they are.
 
     Args:
-        frames: Shape (frames, channels, height, width); uint8 or float, see `RESIZE_METHODS`.
-        size: New short side in pixels.
-        rounding: Name in `LONG_SIDE_ROUNDINGS`.
-        method: Name in `RESIZE_METHODS`.
+        frames: shape (frames, channels, height, width); uint8 or float, see `RESIZE_METHODS`.
+        size: new short side in pixels.
+        rounding: name in `LONG_SIDE_ROUNDINGS`.
+        method: name in `RESIZE_METHODS`.
 
     Returns:
         Shape (frames, channels, new height, new width), of the same type.
 
     Raises:
-        ValueError: If the shape, the size, a name, or the type of the frames for this method is wrong.
+        ValueError: if the shape, the size, a name, or the type of the frames for this method is wrong.
     """
     _check_frames(frames)
-    return resize_exact(frames, short_side_size(*frames.shape[-2:], size, rounding), method=method)
+    return resize_exact(frames, short_side_size(frames.shape[-2], frames.shape[-1], size, rounding), method=method)
 
 
 # ---- where a crop lies ----------------------------------------------------------------------------------------------
@@ -216,24 +218,24 @@ def crop_offset(
     num_positions: int = 1,
     rounding: str = "round",
 ) -> tuple[int, int]:
-    """Computes (top, left) of a crop: the centre, or one of several evenly spread along the longer side.
+    """Compute (top, left) of a crop: the center, or one of several evenly spread along the longer side.
 
-    Position 0 is left (top of a portrait), the last one right (bottom), e.g. left, centre, right for three. Along the
+    Position 0 is left (top of a portrait), the last one right (bottom), e.g. left, center, right for three. Along the
     shorter side, and for one position along both, the crop is central.
 
     Args:
-        height: Height of the frame in pixels.
-        width: Width of the frame in pixels.
-        size: Side of a square crop, or (height, width), in pixels.
-        position: Which crop, in [0, num_positions).
-        num_positions: Number of crops.
-        rounding: Name in `OFFSET_ROUNDINGS`.
+        height: height of the frame in pixels.
+        width: width of the frame in pixels.
+        size: side of a square crop, or (height, width), in pixels.
+        position: which crop, in [0, num_positions).
+        num_positions: number of crops.
+        rounding: name in `OFFSET_ROUNDINGS`.
 
     Returns:
         First row and first column of the crop.
 
     Raises:
-        ValueError: If the crop does not fit into the frame, there is no such position, or the rounding is unknown.
+        ValueError: if the crop does not fit into the frame, there is no such position, or the rounding is unknown.
     """
     crop_height, crop_width = (size, size) if isinstance(size, int) else size
     if not (1 <= crop_height <= height and 1 <= crop_width <= width):
@@ -264,22 +266,22 @@ def crop(
     num_positions: int = 1,
     rounding: str = "round",
 ) -> Tensor:
-    """Cuts the crop out of every frame that `crop_offset` describes.
+    """Cut the crop that `crop_offset` describes out of every frame.
 
     Args:
-        frames: Shape (frames, channels, height, width).
-        size: Side of a square crop, or (height, width), in pixels.
-        position: Which crop, in [0, num_positions).
-        num_positions: Number of crops, spread along the longer side; 1 is the centre.
-        rounding: Name in `OFFSET_ROUNDINGS`.
+        frames: shape (frames, channels, height, width).
+        size: side of a square crop, or (height, width), in pixels.
+        position: which crop, in [0, num_positions).
+        num_positions: number of crops, spread along the longer side; 1 is the center.
+        rounding: name in `OFFSET_ROUNDINGS`.
 
     Returns:
         A view of `frames`, shape (frames, channels, *size).
 
     Raises:
-        ValueError: If the shape is wrong, the crop does not fit, there is no such position, or no such rounding.
+        ValueError: if the shape is wrong, the crop does not fit, there is no such position, or no such rounding.
     """
     _check_frames(frames)
-    top, left = crop_offset(*frames.shape[-2:], size, position, num_positions, rounding)
+    top, left = crop_offset(frames.shape[-2], frames.shape[-1], size, position, num_positions, rounding)
     crop_height, crop_width = (size, size) if isinstance(size, int) else size
     return frames[..., top : top + crop_height, left : left + crop_width]
