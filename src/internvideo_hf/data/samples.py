@@ -100,23 +100,6 @@ class SampleSettings:
                 raise ValueError(f"mask: got {sorted(self.mask)}, expected {sorted(wanted)}; correct the recipe")
             lookup(MASKS, self.mask["mask"], "mask")
 
-    @classmethod
-    def from_processor(cls, processor: Any, **options: Any) -> "SampleSettings":
-        """Take frames and pixels as a video processor does, for evaluation.
-
-        Args:
-            processor: a video processor of this package.
-            **options: further fields, such as `mask` and `backend`.
-        """
-        return cls(
-            num_frames=processor.num_frames,
-            sampler=processor.sampler,
-            sampler_options=dict(processor.sampler_kwargs),
-            view="processor",
-            view_options={"processor": processor},
-            **options,
-        )
-
 
 # What `make_sample` fills in by itself.
 _FILLED_IN = ("frames", "length", "num_frames", "num_clips", "generator", "randomness", "fps")

@@ -56,7 +56,14 @@ def sample_settings(
 
 def _settings_of(videos: InternVideoVideoProcessor, clip: ClipSettings, training: bool) -> SampleSettings:
     if not training:
-        return SampleSettings.from_processor(videos, mask=clip.mask)
+        return SampleSettings(
+            num_frames=videos.num_frames,
+            sampler=videos.sampler,
+            sampler_options=dict(videos.sampler_kwargs),
+            view="processor",
+            view_options={"processor": videos},
+            mask=clip.mask,
+        )
     size = (videos.crop_size if videos.do_center_crop else videos.size) or videos.size
     known = {
         "size": size["height"] if "height" in size else size["shortest_edge"],
