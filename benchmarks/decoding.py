@@ -1,4 +1,4 @@
-"""Memory after many opens, and the cost of 8 frames of a long video, for every decoder that loads.
+"""Decoders: memory after many opens, and the cost of reading 8 frames of a long video.
 
 python benchmarks/decoding.py [--minutes 10] [--opens 500]
 """
@@ -86,7 +86,7 @@ def time_table(path: Path, minutes: float, repeats: int) -> None:
 
 
 def read(path: Path, backend: str, indices: np.ndarray) -> tuple[float, int | None]:
-    """Return the seconds that it takes to open, read and close, and the frames that were decoded for it."""
+    """Return the seconds to open, read and close a video, and the number of decoded frames."""
     gc.collect()
     start = time.perf_counter()
     with VideoReader(path, backend=backend) as reader:
@@ -96,7 +96,7 @@ def read(path: Path, backend: str, indices: np.ndarray) -> tuple[float, int | No
 
 
 def read_all(path: Path, backend: str) -> tuple[float, int | None]:
-    """Return the seconds that it takes to decode the file, by pieces that fit into memory."""
+    """Return the seconds to decode the file in chunks that fit into memory."""
     gc.collect()
     start = time.perf_counter()
     with VideoReader(path, backend=backend) as reader:

@@ -1,14 +1,14 @@
-"""Whether cross-model attention learns more than two encoders know: fusing two that each know half of the actions.
+"""Gain of cross-model attention over two encoders that were each trained on half of the actions.
 
     internvideo make-demo-data shapes --clips 10000
     python benchmarks/demo_cma.py shapes runs/cma [--seeds 0 1 2]
 
 For each seed, a VideoMAE learns moving and shaking (recipe demo/cma_mae), and a UniFormerV2 learns turning, circling
-and changing size (demo/cma_uniformerv2), each with every twentieth of the other's clips, which are of three of its six
-actions, since the list goes through all in turn. `internvideo fuse` makes one model of them, which demo/cma trains on
-all clips with both encoders frozen: with the exchanges, and, for comparison, with their gates shut, so that heads,
-norms and the sum of scores alone are trained, as many steps. Prints a table over the seeds. A killed run goes on at
-the training that it was in.
+and changing size (demo/cma_uniformerv2), each with every twentieth clip of the other's, which covers three of its six
+actions, since the list cycles through all of them. `internvideo fuse` makes one model of them, which demo/cma trains
+on all clips with both encoders frozen: with cross-model attention, and, for comparison, for the same number of steps
+with its gates shut, so that only heads, norms and the sum of scores are trained. Prints a table over the seeds.
+Resumable.
 """
 
 import argparse
@@ -41,7 +41,7 @@ ROWS = {
 
 
 def write_lists(data: Path, out: Path) -> dict[str, Path]:
-    """A list for each encoder: all clips of the actions it is to know, and every so many of the others."""
+    """Write a list for each encoder: all clips of its actions, and a fraction of the others."""
     lines = [json.loads(line) for line in (data / "train.jsonl").read_text().splitlines()]
     lists = {}
     for name, actions in KNOWN.items():
@@ -54,7 +54,7 @@ def write_lists(data: Path, out: Path) -> dict[str, Path]:
 
 
 def accuracies(members: list[Path], data: Path, kept: Path) -> list[dict[str, float]]:
-    """Top-1 by split, of each member, and of the mean of their probabilities."""
+    """Return top-1 accuracy by split, of each member and of the mean of their probabilities."""
     found: list[dict[str, float]] = [{} for _ in range(len(members) + 1)]
     for split in HELD_OUT:
         protocol = load_ensemble("classifiers", [f"data.list={split}.jsonl"])
@@ -65,7 +65,7 @@ def accuracies(members: list[Path], data: Path, kept: Path) -> list[dict[str, fl
 
 
 def run(seed: int, data: Path, out: Path, lists: dict[str, Path], changes: list[str]) -> dict[str, dict[str, float]]:
-    """All trainings of a seed, and top-1 of each row by split."""
+    """Run all trainings of a seed and return top-1 accuracy of each row by split."""
     seeds = [f"training.seed={seed}", f"training.data_seed={seed}", *changes]
     finals = {
         name: train(
@@ -95,13 +95,13 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="the folder that `internvideo make-demo-data` wrote")
     parser.add_argument("out", type=Path, help="the folder for the runs")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--changes", nargs="*", default=[], help="values of all recipes to change")
+    parser.add_argument("--changes", nargs="*", default=[], help="settings to change in all recipes")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     try:
         lists = write_lists(options.data, options.out)
     except OSError as error:
-        parser.error(f"{options.data} is no folder of `internvideo make-demo-data`: {error}")
+        parser.error(f"{options.data} is not a folder that `internvideo make-demo-data` wrote: {error}")
     found = [run(seed, options.data, options.out, lists, options.changes) for seed in options.seeds]
     print("| top-1, mean (range) | " + " | ".join([*HELD_OUT, "all three"]) + " |\n|---|" + "---|" * 4)
     for name, title in ROWS.items():

@@ -1,11 +1,11 @@
-"""What masked pretraining gains on the drawn videos: fine-tuning with few labels, from it and from nothing.
+"""Gain of masked pretraining on synthetic videos: fine-tuning with few labels, with and without it.
 
     internvideo make-demo-data shapes --clips 10000
     python benchmarks/demo_mae.py shapes runs/mae [--labels 1200] [--seeds 0 1 2]
 
-Pretrains once by the recipe demo/mae_pretrain, without a label. Then, for each seed, fine-tunes by demo/mae_finetune
-from it and from random weights, with as many steps, on the first so many clips, which hold all actions alike. Writes
-curves.png and prints a table. A killed run goes on where it was.
+Pretrains once with the recipe demo/mae_pretrain, without labels. Then, for each seed, fine-tunes with
+demo/mae_finetune from it and from random weights, for the same number of steps, on the first --labels clips, in which
+all actions are equally frequent. Writes curves.png and prints a table. Resumable.
 """
 
 import argparse
@@ -23,13 +23,13 @@ ARMS = {"pretrained": "from masked pretraining", "random": "from nothing"}
 
 
 def validation(run: Path) -> list[tuple[float, float]]:
-    """(step, top-1 on `val`) of a run."""
+    """Return (step, top-1 accuracy on `val`) of a run."""
     entries = map(json.loads, (run / "log.jsonl").read_text().splitlines())
     return [(entry["step"], entry["eval_top-1"]) for entry in entries if "eval_top-1" in entry]
 
 
 def draw(curves: dict[str, list[list[tuple[float, float]]]], path: Path, labels: int) -> None:
-    """Mean and range over seeds of each arm."""
+    """Plot mean and range over seeds of each arm."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 4), layout="constrained")
@@ -52,14 +52,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("data", type=Path, help="the folder that `internvideo make-demo-data` wrote")
     parser.add_argument("out", type=Path, help="the folder for the runs")
-    parser.add_argument("--labels", type=int, default=1200, help="labelled clips, a multiple of 12")
+    parser.add_argument("--labels", type=int, default=1200, help="labeled clips, a multiple of 12")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--changes", nargs="*", default=[], help="values of both recipes to change")
+    parser.add_argument("--changes", nargs="*", default=[], help="settings to change in both recipes")
     options = parser.parse_args()
     try:
         lines = (options.data / "train.jsonl").read_text().splitlines(keepends=True)
     except OSError as error:
-        parser.error(f"{options.data} is no folder of `internvideo make-demo-data`: {error}")
+        parser.error(f"{options.data} is not a folder that `internvideo make-demo-data` wrote: {error}")
     if options.labels < 1 or options.labels % len(ACTIONS) or options.labels > len(lines):
         parser.error(
             f"--labels {options.labels}: a multiple of {len(ACTIONS)}, {len(lines)} at most, has as many of each."

@@ -2,12 +2,12 @@
 
 python benchmarks/full_size.py [--size l14|b16] [--folder DIR]
 
-Writes a random checkpoint in the released layout, with the caption decoder that the training run had, converts it,
-loads the result by `AutoModel.from_pretrained` and compares a real video with three sentences. Prints a table in
-Markdown; README.md beside this file holds one such run. The L/14 needs 5 GB of disk and 4 GB of memory.
+Writes a random checkpoint in the released layout, with the caption decoder of the training run, converts it, loads the
+result with `AutoModel.from_pretrained` and scores a real video against three sentences. Prints a Markdown table, as in
+README.md. The L/14 needs 5 GB of disk and 4 GB of memory.
 
-Every step runs in an interpreter of its own. Its memory is the largest that the process ever held (VmHWM of Linux,
-mapped files included), less what it held when all imports were done.
+Each step runs in its own interpreter. Its memory is the peak of the process (Linux VmHWM, including mapped files)
+minus the memory after all imports.
 """
 
 import argparse
@@ -82,12 +82,12 @@ STEPS = {
 
 
 def memory(field: str) -> float:
-    """A figure of this process in MB: `VmRSS` for now, `VmHWM` for the peak."""
+    """Return the memory of this process in MB: `VmRSS` (current) or `VmHWM` (peak)."""
     return int(re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024 / 1e6
 
 
 def measure(step: str, *paths: Path) -> None:
-    """Run one step in this process, and print what it took as JSON."""
+    """Run one step in this process and print its cost as JSON."""
     import transformers
 
     import internvideo_hf.auto
@@ -113,7 +113,7 @@ def environment() -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", choices=SIZES, default="l14")
-    parser.add_argument("--folder", type=Path, help="where to write, and to leave, the files; a temporary folder")
+    parser.add_argument("--folder", type=Path, help="where to keep the files (default: a temporary folder)")
     parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
     options = parser.parse_args()
 

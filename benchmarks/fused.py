@@ -1,9 +1,9 @@
-"""What the fused model costs beside its two encoders: one forward of it, and one of each of them.
+"""Cost of the fused model relative to its two encoders: one forward pass of each.
 
     python benchmarks/fused.py [--rounds 9] [--quick]
 
-VideoMAE-B at 16 x 224 x 224 and UniFormerV2-B at 8 x 224 x 224, in float32 on two threads of one process; gates open,
-so that everything is exchanged. Variants take turns; the ratio is the median of the rounds' own ratios.
+VideoMAE-B at 16 x 224 x 224 and UniFormerV2-B at 8 x 224 x 224, in float32 on two threads of one process, with open
+gates. Variants alternate; the ratio is the median of the ratios within a round.
 """
 
 import argparse
@@ -32,7 +32,7 @@ QUICK = {
 
 @torch.no_grad()
 def measure(quick: bool, batch: int, rounds: int) -> str:
-    """A row: seconds of each encoder and of the fused model, and its ratio to their sum."""
+    """Return a row: seconds of each encoder and of the fused model, and its ratio to their sum."""
     torch.manual_seed(0)
     model = InternVideoForVideoClassification(InternVideoConfig(**QUICK if quick else {}, num_labels=400)).eval()
     for name, parameter in model.named_parameters():
@@ -58,7 +58,7 @@ def main() -> None:
     """Measure, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--quick", action="store_true", help="a small model: does it run")
+    parser.add_argument("--quick", action="store_true", help="use a small model, to check that the script runs")
     options = parser.parse_args()
     torch.set_num_threads(2)
     print(environment(), end="\n\n")

@@ -1,9 +1,9 @@
-"""What a training loader costs beside decoding: samples a second of the loader against decoding alone.
+"""Overhead of the training loader: samples per second, compared with decoding alone.
 
 python benchmarks/loader.py [--videos 48] [--seconds 10] [--workers 2] [--rounds 3]
 
-Both read the same frames of the same videos, by as many workers; decoding alone returns nothing but their number, the
-loader augments them (VideoMAE's fine-tuning, 16 frames of 224 x 224) and hands batches over.
+Both read the same frames of the same videos with the same number of workers; decoding alone returns only their number,
+the loader augments them (VideoMAE fine-tuning, 16 frames of 224 x 224) and returns batches.
 """
 
 import argparse
@@ -36,7 +36,7 @@ VIEWS = {
 
 
 class DecodingAlone(Dataset):
-    """The frames that a `VideoDataset` of the same seed reads, thrown away."""
+    """Reads the frames of a `VideoDataset` with the same seed and discards them."""
 
     def __init__(self, rows: list[dict], settings: SampleSettings):
         self.rows, self.rule = rows, SAMPLERS[settings.sampler]

@@ -1,4 +1,4 @@
-"""Memory that training takes on each GPU, computed from the models' sizes; README.md beside this holds the result.
+"""Training memory per GPU, computed from the models' sizes, as in README.md.
 
 python benchmarks/memory.py
 """

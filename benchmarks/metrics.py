@@ -1,9 +1,9 @@
-"""Retrieval metrics of a large set: seconds and memory of both directions, plain and by dual softmax.
+"""Retrieval metrics of a large set: time and memory for both directions, with and without dual softmax.
 
 python benchmarks/metrics.py [--texts 10000] [--videos 10000] [--rounds 3]
 
-`naive` is the same by whole matrices: a double argsort, and dual softmax in one piece. Recalls are compared before
-anything is told. Memory is what the process held at most beyond the matrix.
+`naive` uses full matrices: a double argsort, and dual softmax in one piece. Recalls are compared before the table is
+printed. Memory is the peak of the process beyond the similarity matrix.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from internvideo_hf.inference.ranking import dual_softmax, rank_scores, retrieva
 
 
 def draw(texts: int, videos: int) -> tuple[np.ndarray, np.ndarray]:
-    """Similarities with the spread of a real model's, and the video of each text."""
+    """Sample similarities with a realistic spread, and the video of each text."""
     generator = np.random.default_rng(0)
     owners = np.sort(np.concatenate([np.arange(videos), generator.integers(0, videos, texts - videos)]))
     similarity = generator.standard_normal((texts, videos), dtype=np.float32)
@@ -24,7 +24,7 @@ def draw(texts: int, videos: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def naive(similarity: np.ndarray, owners: np.ndarray) -> dict[str, dict[str, float]]:
-    """Text to video, by sorting."""
+    """Compute text-to-video recall by sorting."""
     found = {}
     for way, matrix in (("plain", similarity), ("dual_softmax", dual_softmax(similarity))):
         places = np.argsort(np.argsort(-matrix, axis=1), axis=1)

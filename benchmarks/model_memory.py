@@ -1,9 +1,8 @@
-"""How much memory training takes on each device, computed before there is one.
+"""Training memory per device, computed without one.
 
-Counted is what stays from step to step: weights, gradients, the optimizer, the running average. Activations depend on
-kernels and are estimated apart. Not counted are fixed tables and statistics (some MB), what comes for a moment (the
-layers that FSDP2 and ZeRO-3 gather, the share of the gradients that DeepSpeed's step casts to float32), buckets of
-communication, and gaps of the allocator.
+Counted is memory that persists between steps: weights, gradients, optimizer state, EMA. Activations depend on kernels
+and are estimated separately. Not counted: buffers (some MB), temporary memory (the layers that FSDP2 and ZeRO-3
+gather, the gradients that DeepSpeed's step casts to float32), communication buckets, and allocator fragmentation.
 """
 
 from collections.abc import Mapping
@@ -19,12 +18,12 @@ STATES = {"adamw": 2, "sgd": 0, "sgd_momentum": 1}
 
 @dataclass(frozen=True)
 class Strategy:
-    """What several devices divide among themselves.
+    """The state that is sharded over devices.
 
     Attributes:
-        weights, gradients, optimizer, average: whether a device holds its share alone.
-        master: whether the optimizer has a float32 copy of the weights, as DeepSpeed makes in any precision. Elsewhere
-            the weights themselves stay float32, and autocast or FSDP2 casts a layer when it is used.
+        weights, gradients, optimizer, average: whether a device holds only its shard.
+        master: whether the optimizer has a float32 copy of the weights, as DeepSpeed has in any precision. Otherwise
+            the weights themselves stay float32, and autocast or FSDP2 casts each layer on use.
     """
 
     weights: bool = False
@@ -51,8 +50,8 @@ class DeviceMemory:
     Attributes:
         weights: of the model, frozen ones included.
         gradients: of the trained weights.
-        optimizer: its state, and its float32 copy of the weights where it has one.
-        average: the running average of the trained weights (`ema_decay`).
+        optimizer: its state, including any float32 copy of the weights.
+        average: the EMA of the trained weights (`ema_decay`).
     """
 
     weights: int
@@ -62,7 +61,7 @@ class DeviceMemory:
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """Total bytes."""
         return self.weights + self.gradients + self.optimizer + self.average
 
 
@@ -76,20 +75,20 @@ def device_memory(
     optimizer: str = "adamw",
     average: bool = False,
 ) -> DeviceMemory:
-    """Compute the memory that stays on each device during training.
+    """Compute the persistent training memory per device.
 
     Args:
-        parameters: numbers among the weights.
-        trained: how many of them have a gradient; all by default.
+        parameters: number of parameters.
+        trained: number of trainable parameters; all by default.
         strategy: a name in `STRATEGIES`.
-        devices: that train together, 1 or more.
-        precision: that of the weights where DeepSpeed keeps them so (`bf16=True`): "float32", "bfloat16" or
-            "float16". With the other strategies mixed precision leaves all that stays in float32.
+        devices: number of devices, at least 1.
+        precision: dtype of DeepSpeed's weights (`bf16=True`): "float32", "bfloat16" or "float16". With the other
+            strategies all persistent memory stays float32 under mixed precision.
         optimizer: a name in `STATES`.
-        average: whether the running average is kept (`ema_decay`).
+        average: whether an EMA is kept (`ema_decay`).
 
     Raises:
-        ValueError: if a name is unknown, a number makes no sense, or ZeRO-3 should keep an average.
+        ValueError: if a name is unknown, a number is out of range, or ZeRO-3 is asked for an EMA.
     """
     trained = parameters if trained is None else trained
     for value, known in ((strategy, STRATEGIES), (precision, BYTES), (optimizer, STATES)):
@@ -121,8 +120,8 @@ def model_memory(model: nn.Module, **options) -> DeviceMemory:
     """Compute the memory for a model, which may be on the meta device.
 
     Args:
-        model: not sharded yet; what is frozen counts as frozen.
-        options: as of `device_memory`.
+        model: unsharded; `requires_grad` decides which parameters are trained.
+        options: see `device_memory`.
     """
     counts = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
     trained = sum(count for count, is_trained in counts if is_trained)
@@ -132,21 +131,21 @@ def model_memory(model: nn.Module, **options) -> DeviceMemory:
 def activation_memory(
     tokens: int, width: int, inner_width: int, layers: int, clips: int, *, precision: str, checkpointed: bool
 ) -> int:
-    """Estimate what a transformer's forward pass leaves for the backward pass, in bytes.
+    """Estimate the activation memory of a transformer, in bytes.
 
-    For each token a layer keeps its input, both normalized inputs, queries, keys, values, the attended and the
-    projected result, the middle of the MLP before and after its activation, and its result: 8 of the model's width
-    and 2 of the inner one. The fused attention keeps no matrix of tokens by tokens. With checkpointing only the input
-    of each layer stays, and one layer at a time is computed anew. Dropout, residual sums in float32 under autocast,
-    heads and the loss come on top, so take it for the order of magnitude.
+    Per token, a layer keeps its input, both normalized inputs, queries, keys, values, the attention output before and
+    after projection, the hidden layer of the MLP before and after its activation, and its output: 8 of the model's
+    width and 2 of the MLP's. Fused attention keeps no attention matrix. With checkpointing only the input of each
+    layer is kept, and one layer at a time is recomputed. Dropout, float32 residual sums under autocast, heads and the
+    loss come on top, so the result is an order of magnitude.
 
     Args:
-        tokens: of a clip, as the layers see them: hidden ones not counted.
-        width: of a token.
-        inner_width: of the MLP.
-        layers: how many.
-        clips: on a device at a time.
-        precision: of the activations, in `BYTES`.
+        tokens: visible tokens per clip.
+        width: hidden size.
+        inner_width: intermediate size of the MLP.
+        layers: number of layers.
+        clips: batch size per device.
+        precision: dtype of the activations, a name in `BYTES`.
         checkpointed: whether layers are checkpointed (`activation_checkpointing=True`).
     """
     if precision not in BYTES:
@@ -157,10 +156,10 @@ def activation_memory(
 
 
 def local_bytes(tensors) -> int:
-    """Bytes of tensors on this device, of sharded ones those of its own share.
+    """Return the bytes of tensors on this device; of sharded tensors, of the local shard.
 
     Args:
-        tensors: of any device, the meta device too.
+        tensors: on any device, including meta.
     """
     local = (tensor.to_local() if hasattr(tensor, "to_local") else tensor for tensor in tensors)
     return sum(tensor.numel() * tensor.element_size() for tensor in local if isinstance(tensor, torch.Tensor))

@@ -1,11 +1,11 @@
-"""What an index of videos costs: indexing beside decoding, and search among many embeddings.
+"""Cost of a video index: indexing compared with decoding, and search among many embeddings.
 
 python benchmarks/retrieval.py indexing [--videos 8] [--seconds 4]
 python benchmarks/retrieval.py search [--rows 100000 1000000] [--dtype float16] [--approximate]
 
-Indexing has random weights of the size of InternVideo-MM B/16 (224 x 224, 8 frames). Search has random unit vectors
-of 768 numbers in clumps, since vectors without neighbours say nothing about an approximate index. All ways read the
-same mapped files: a million rows are 3 GB in float32.
+Indexing uses random weights of the size of InternVideo-MM B/16 (224 x 224, 8 frames). Search uses clustered random
+unit vectors of size 768, since without neighbors an approximate index cannot be judged. All variants read the same
+memory-mapped files: a million rows are 3 GB in float32.
 """
 
 import argparse

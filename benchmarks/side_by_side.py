@@ -1,4 +1,4 @@
-"""What the speed benchmarks share: timing variants in turns, and the peak memory of a call."""
+"""Shared by the speed benchmarks: alternating timing of variants, and peak memory of a call."""
 
 import ctypes
 import gc
@@ -19,7 +19,7 @@ import transformers
 
 
 def environment() -> str:
-    """The day, the machine, the versions, and the command."""
+    """Return the date, the machine, the versions, and the command."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
     versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
@@ -33,16 +33,16 @@ def as_row(*cells: object) -> str:
 
 
 def timed(call: Callable[[], object]) -> np.ndarray:
-    """The seconds that passed, and those of all processors in this process."""
+    """Return wall-clock seconds and processor seconds of this process."""
     start = np.array([time.perf_counter(), time.process_time()])
     call()
     return np.array([time.perf_counter(), time.process_time()]) - start
 
 
 def in_turns(calls: dict[str, Callable[[], np.ndarray]], rounds: int) -> dict[str, np.ndarray]:
-    """The times `(rounds, 2)` of functions that return theirs, after one call to warm up.
+    """Return the times `(rounds, 2)` of functions that return their own, after one warm-up call.
 
-    They take turns, in reversed order every second round, so that a ratio can be taken within a round.
+    They alternate, in reversed order every second round, so that ratios can be computed within a round.
     """
     for call in calls.values():
         call()
@@ -54,12 +54,12 @@ def in_turns(calls: dict[str, Callable[[], np.ndarray]], rounds: int) -> dict[st
 
 
 def ratios(times: dict[str, np.ndarray], to: str) -> dict[str, np.ndarray]:
-    """By variant, the medians of the rounds' own ratios to one of them, of both clocks."""
+    """Return, per variant, the median over rounds of its ratio to a reference variant, for both clocks."""
     return {name: np.median(row / times[to], axis=0) for name, row in times.items()}
 
 
 def peak_memory(call: Callable[[], object]) -> int:
-    """The peak of this process during a call, in bytes, less what it held before; best in a fresh interpreter."""
+    """Return the peak memory of a call in bytes, minus the memory before it; use a fresh interpreter."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)  # memory that is held without use would hide what the call takes
     Path("/proc/self/clear_refs").write_text("5")  # from here on VmHWM starts anew

@@ -1,9 +1,9 @@
-"""A training step of VideoMAE: our model under `VideoTrainer` against transformers' own under the stock Trainer.
+"""A training step of VideoMAE: our model with `VideoTrainer`, and transformers' own with the stock Trainer.
 
 python benchmarks/training.py [--sizes tiny base] [--steps 4] [--rounds 3]
 
-Both start from the same weights, see the same clips in memory and take the same steps of AdamW: the first losses are
-compared before anything is timed. A time is that of `train()` over so many steps, without what comes before the first.
+Both start from the same weights, see the same clips in memory and take the same AdamW steps: the first losses are
+compared before timing. The time is that of `train()` over the given number of steps, without startup.
 """
 
 import argparse
@@ -42,7 +42,7 @@ class Clock(TrainerCallback):
 
 
 def models(size: str) -> dict[str, torch.nn.Module]:
-    """The same classifier twice."""
+    """Return the same classifier twice."""
     torch.manual_seed(0)
     ours = InternVideoMAEForVideoClassification(InternVideoMAEConfig(**SIZES[size], num_labels=400, head_init_scale=1))
     theirs, weights, _ = export(ours.config, ours.state_dict())
@@ -52,7 +52,7 @@ def models(size: str) -> dict[str, torch.nn.Module]:
 
 
 def run(name: str, model: torch.nn.Module, size: str, steps: int) -> tuple:
-    """The times of a training, and its first loss."""
+    """Return the times of a training run, and its first loss."""
     kind, kind_of_args = {
         "transformers": (Trainer, TrainingArguments),
         "ours": (VideoTrainer, VideoTrainingArguments),

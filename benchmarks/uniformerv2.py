@@ -1,14 +1,14 @@
-"""Speed and memory of UniFormerV2, side by side with the maths of the original and with transformers' CLIP.
+"""Speed and memory of UniFormerV2, compared with the original's computation and with transformers' CLIP.
 
 python benchmarks/uniformerv2.py [--rounds 5] [--only forward ...] [--quick]
 
-B/16 at 8 x 224 x 224 (of motion: 16 frames) in float32 on two threads of one process; same weights, same clip, and the
-answers are compared before anything is timed. Variants take turns; a ratio is the median of the rounds' own ratios.
+B/16 at 8 x 224 x 224 (motion models: 16 frames) in float32 on two threads of one process, with the same weights and
+clip; outputs are compared before timing. Variants alternate; a ratio is the median of the ratios within a round.
 
-"original" is written out below as the released code computes it: tokens first, `nn.MultiheadAttention` in the trunk,
-attention of the global blocks step by step, local blocks as 3-D convolutions. "CLIP" is transformers'
-`CLIPVisionModel` (sdpa), frame by frame in one batch, against our plain trunk alone, which is the same network.
-Memory is measured in an interpreter of its own for every figure: its peak during one call, less what it held before.
+"original" reimplements the released code below: tokens first, `nn.MultiheadAttention` in the backbone, attention of
+the global blocks step by step, local blocks as 3-D convolutions. "CLIP" is transformers' `CLIPVisionModel` (sdpa),
+frame by frame in one batch, against our backbone alone, which is the same network. Memory is the peak during one call
+minus the memory before it, each in its own interpreter.
 """
 
 import argparse
@@ -43,7 +43,7 @@ CASES = {  # name -> task, whether backwards too, whether the trunk alone, batch
 
 
 class Original(nn.Module):
-    """The original's maths, on copies of our weights."""
+    """The original's computation, on copies of our weights."""
 
     def __init__(self, ours: UniFormerV2ForVideoClassification):
         super().__init__()
@@ -142,7 +142,7 @@ def config_of(task: str, trunk_alone: bool, quick: bool) -> UniFormerV2Config:
 
 
 def models(case: str, quick: bool, names: tuple[str, ...] | None = None) -> dict[str, nn.Module]:
-    """The variants of a row with the same weights, none of them at zero; in training mode where they train."""
+    """Return the variants of a row with the same nonzero weights, in training mode if they train."""
     task, backward, trunk_alone, _ = CASES[case]
     torch.manual_seed(0)
     ours = UniFormerV2ForVideoClassification(config_of(task, trunk_alone, quick))
@@ -183,7 +183,7 @@ def answer(name: str, model: nn.Module, video: torch.Tensor) -> torch.Tensor:
 
 
 def run(name: str, model: nn.Module, backward: bool, video: torch.Tensor) -> None:
-    """What is timed."""
+    """Run the timed computation."""
     model.zero_grad(set_to_none=True)
     with torch.set_grad_enabled(backward):
         output = answer(name, model, video)
@@ -219,8 +219,10 @@ def measure(case: str, rounds: int, quick: bool) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="a small model: does it run")
-    parser.add_argument("--only", nargs="+", default=[""], metavar="WORDS", help="rows whose name has one of these")
+    parser.add_argument("--quick", action="store_true", help="use a small model, to check that the script runs")
+    parser.add_argument(
+        "--only", nargs="+", default=[""], metavar="WORDS", help="words in the names of the rows to run"
+    )
     parser.add_argument("--memory", nargs=2, metavar=("ROW", "VARIANT"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(2)

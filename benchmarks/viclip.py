@@ -1,12 +1,12 @@
-"""Speed and memory of ViCLIP's towers, side by side with the maths of the original.
+"""Speed and memory of ViCLIP's towers, compared with the original's computation.
 
 python benchmarks/viclip.py [--rounds 3] [--only video]
 
-8 frames of 224 x 224 for the video tower, 32 texts of 32 tokens for the text tower, float32, two threads, forward. The
-two have the same weights, and their answers are compared before anything is timed; they take turns, and a ratio is the
-median of the rounds' own ratios. "original" is written out below: tokens first, one product for queries, keys and
-values and the attention kernel that `nn.MultiheadAttention` takes without weights, x * sigmoid(1.702 x) in two steps.
-Memory is measured in an interpreter of its own: the peak during one call, less what the process held before.
+8 frames of 224 x 224 for the video tower, 32 texts of 32 tokens for the text tower, float32, two threads, forward.
+Both have the same weights, and their outputs are compared before timing; they alternate, and a ratio is the median of
+the ratios within a round. "original" is reimplemented below: tokens first, one product for queries, keys and values,
+the kernel that `nn.MultiheadAttention` uses without returned weights, x * sigmoid(1.702 x) in two steps. Memory is the
+peak during one call minus the memory before it, each in its own interpreter.
 """
 
 import argparse
@@ -39,7 +39,7 @@ CASES = [(size, tower) for size in SIZES for tower in ("video", "text")]
 
 
 class Original:
-    """The original's maths on our weights, queries, keys and values in one matrix."""
+    """The original's computation on our weights, with queries, keys and values in one matrix."""
 
     def __init__(self, model: ViCLIPModel):
         self.weights, self.config = dict(model.state_dict()), model.config
@@ -84,7 +84,7 @@ class Original:
 
 
 def prepare(size: str, tower: str, names: tuple[str, ...] = VARIANTS) -> dict[str, Callable[[], torch.Tensor]]:
-    """The two variants as functions without arguments."""
+    """Return the two variants as functions without arguments."""
     vision, text, dim = SIZES[size]
     torch.manual_seed(0)
     model = ViCLIPModel(ViCLIPConfig(vision_config=vision, text_config=text or None, projection_dim=dim)).eval()

@@ -1,18 +1,18 @@
-"""Speed and memory of VideoMAE, side by side with transformers' own classes and with the maths of the original.
+"""Speed and memory of VideoMAE, compared with transformers' own classes and with the original's computation.
 
 python benchmarks/videomae.py [--rounds 5] [--only pretraining ...] [--quick]
 
-ViT-B at 16 x 224 x 224 in float32 on two threads of one process; the three have the same weights and the same clip,
-and their answers are compared before anything is timed. They take turns, in reversed order every second round; a ratio
-is the median of the rounds' own ratios. The ratios by processor time (threads that wait take none) hold on a machine
-that others use too. Prints tables in Markdown; README.md beside this file holds one such run.
+ViT-B at 16 x 224 x 224 in float32 on two threads of one process; the three have the same weights and clip, and their
+outputs are compared before timing. They alternate, in reversed order every second round; a ratio is the median of the
+ratios within a round. Ratios of processor time (waiting threads use none) are valid on a shared machine, too. Prints
+Markdown tables, as in README.md.
 
-"original" is written out below as InternVideo's modeling_finetune.py and modeling_pretrain.py compute it: one product
-for queries, keys and values, attention step by step, all cubes embedded by a convolution, the decoder over all tokens.
-Training steps are forward and backward with fresh gradients, without an optimizer; pretraining hides 90 % in tubes.
-"Products alone" are a model's matrix products at their own sizes and nothing else, backwards counted as twice
-forwards: once by torch's matmul, once by the kernel that `internvideo_hf.models.common.layers.linear` chooses.
-Memory is measured in an interpreter of its own for every figure: its peak during one call, less what it held before.
+"original" reimplements InternVideo's modeling_finetune.py and modeling_pretrain.py below: one product for queries,
+keys and values, attention step by step, all tubelets embedded by a convolution, the decoder over all tokens. Training
+steps are forward and backward with fresh gradients, without an optimizer; pretraining masks 90 % in tubes. "Products
+alone" are a model's matrix products without anything else, backward counted as twice forward: once by torch's matmul,
+once by the kernel that `internvideo_hf.models.common.layers.linear` chooses. Memory is the peak during one call minus
+the memory before it, each in its own interpreter.
 """
 
 import argparse
@@ -49,7 +49,7 @@ VARIANTS = ("original", "transformers", "ours")
 
 @dataclass
 class Case:
-    """A row: what is computed, for how many clips."""
+    """A row: the computation and the number of clips."""
 
     pretraining: bool
     backward: bool
@@ -68,7 +68,7 @@ CASES += [Case(True, True, batch, masking) for masking in (False, True) for batc
 
 
 class Original(nn.Module):
-    """The original's maths, on copies of our weights."""
+    """The original's computation, on copies of our weights."""
 
     def __init__(self, ours: nn.Module):
         super().__init__()
@@ -128,7 +128,7 @@ class Original(nn.Module):
 
     @torch.no_grad()
     def targets(self, video: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """What engine_for_pretraining.py compares with: of all cubes first, then of the hidden ones."""
+        """Return the targets of engine_for_pretraining.py: of all tubelets first, then of the masked ones."""
         c = self.config
         mean, std = (torch.tensor(values)[:, None, None] for values in (c.image_mean, c.image_std))
         x = (video * std + mean).unflatten(1, (-1, c.tubelet_size))
@@ -139,7 +139,7 @@ class Original(nn.Module):
 
 
 def inputs(case: Case, config: InternVideoMAEConfig) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    """A clip, its labels or its mask, and the decoder's mask."""
+    """Return a clip, its labels or its mask, and the decoder's mask."""
     torch.manual_seed(1)
     generator = np.random.RandomState(1)
     video = torch.randn(case.batch, config.num_frames, 3, config.image_size, config.image_size)
@@ -155,7 +155,7 @@ def inputs(case: Case, config: InternVideoMAEConfig) -> tuple[torch.Tensor, torc
 
 
 def models(case: Case, quick: bool, names: tuple[str, ...] = VARIANTS) -> dict[str, nn.Module]:
-    """The models with the same weights, in training mode where they train; nothing in them drops out."""
+    """Return the models with the same weights, in training mode if they train, without dropout."""
     torch.manual_seed(0)
     sizes = (QUICK if quick else {}) | dict(num_labels=400, use_mean_pooling=not case.pretraining, head_init_scale=1.0)
     config = InternVideoMAEConfig(**sizes)
@@ -174,7 +174,7 @@ def models(case: Case, quick: bool, names: tuple[str, ...] = VARIANTS) -> dict[s
 
 
 def answer(name: str, model: nn.Module, case: Case, video, given, unwanted) -> tuple[torch.Tensor, torch.Tensor]:
-    """What a variant predicts, and its loss."""
+    """Return the prediction of a variant, and its loss."""
     if name != "original":
         extra = {"bool_unwanted_pos": unwanted} if case.decoder_masking and name == "ours" else {}
         output = model(video, **{"bool_masked_pos" if case.pretraining else "labels": given}, **extra)
@@ -187,7 +187,7 @@ def answer(name: str, model: nn.Module, case: Case, video, given, unwanted) -> t
 
 
 def run(name: str, model: nn.Module, case: Case, *clip) -> None:
-    """What is timed."""
+    """Run the timed computation."""
     model.zero_grad(set_to_none=True)
     with torch.set_grad_enabled(case.backward):
         loss = answer(name, model, case, *clip)[1]
@@ -197,7 +197,7 @@ def run(name: str, model: nn.Module, case: Case, *clip) -> None:
 
 @torch.no_grad()
 def difference(found: dict[str, nn.Module], case: Case, *clip) -> str:
-    """How far the others are from us, at most, in logits or reconstructed pixels, and in the loss."""
+    """Return the maximum difference from our logits or reconstructed pixels, and of the loss."""
     if case.decoder_masking:  # which transformers lacks
         ours = answer("ours", found["ours"], case, *clip)[0]
         return f"{(ours - found['original'].fill_in(*clip)).abs().max():.0e} (decoder masking written out)"
@@ -208,7 +208,7 @@ def difference(found: dict[str, nn.Module], case: Case, *clip) -> str:
 
 
 def products(case: Case, config: InternVideoMAEConfig) -> list[tuple[int, tuple[int, ...]]]:
-    """The matrix products of our forward, as (how many, (rows, inner, columns)), or (heads, n, m, d) in attention."""
+    """Return our matrix products as (count, (rows, inner, columns)), or (heads, n, m, d) in attention."""
     tubes = config.num_frames // config.tubelet_size
     places = (config.image_size // config.patch_size) ** 2
     hidden = tubes * int(0.9 * places) if case.pretraining else 0
@@ -231,7 +231,7 @@ def products(case: Case, config: InternVideoMAEConfig) -> list[tuple[int, tuple[
 
 
 def flops(case: Case, config: InternVideoMAEConfig) -> float:
-    """2 M K N for every product, attention's two alike; backwards twice forwards."""
+    """Return 2 M K N summed over products, including attention's two; backward counts twice forward."""
     sizes = products(case, config)
     total = sum(count * 2 * np.prod(size, dtype=float) * (2 if len(size) == 4 else 1) for count, size in sizes)
     return total * (3 if case.backward else 1)
@@ -239,7 +239,7 @@ def flops(case: Case, config: InternVideoMAEConfig) -> float:
 
 @torch.no_grad()
 def products_alone(case: Case, config: InternVideoMAEConfig) -> dict[str, Callable[[], np.ndarray]]:
-    """Functions that time every product once, and return the seconds of all of them."""
+    """Return functions that time every product once and return the total seconds."""
 
     def prepare(count: int, size: tuple[int, ...]):
         if len(size) == 4:
@@ -261,7 +261,7 @@ def products_alone(case: Case, config: InternVideoMAEConfig) -> dict[str, Callab
 
 
 def measure_speed(case: Case, rounds: int, quick: bool) -> tuple[str, str]:
-    """The row of the first table, and that of the second."""
+    """Return the rows of the first and of the second table."""
     found = models(case, quick)
     config, clip = found["ours"].config, inputs(case, found["ours"].config)
     remark = difference(found, case, *clip)
@@ -282,7 +282,7 @@ def measure_speed(case: Case, rounds: int, quick: bool) -> tuple[str, str]:
 
 
 def measure_memory(case: Case, name: str, quick: bool) -> None:
-    """Print the peak of one call in this process over what it holds before, in bytes."""
+    """Print the peak memory of one call in bytes, minus the memory before it."""
     model = models(case, quick, (name,))[name]
     clip = inputs(case, model.config if name != "transformers" else InternVideoMAEConfig(**QUICK if quick else {}))
     print(json.dumps(peak_memory(partial(run, name, model, case, *clip))))
@@ -291,8 +291,10 @@ def measure_memory(case: Case, name: str, quick: bool) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="a small model: does it run")
-    parser.add_argument("--only", nargs="+", default=[""], metavar="WORDS", help="rows whose name has one of these")
+    parser.add_argument("--quick", action="store_true", help="use a small model, to check that the script runs")
+    parser.add_argument(
+        "--only", nargs="+", default=[""], metavar="WORDS", help="words in the names of the rows to run"
+    )
     parser.add_argument("--memory", nargs=2, metavar=("ROW", "VARIANT"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(2)

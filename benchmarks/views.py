@@ -1,4 +1,4 @@
-"""What one decode saves: test views of one video, and sliding windows over a long one.
+"""Savings of a single decode: test views of one video, and sliding windows over a long one.
 
 python benchmarks/views.py [--minutes 1] [--repeats 3]
 """
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def views(video: Path, repeats: int) -> None:
-    """5 x 3 views of a 10 s 720p clip: one call against a read for each view."""
+    """Time 5 x 3 views of a 10 s 720p clip: one call, and one read per view."""
     processor = InternVideoVideoProcessor(
         num_frames=16,
         sampler="videomae_dense",
@@ -74,7 +74,7 @@ def views(video: Path, repeats: int) -> None:
 
 
 def windows(video: Path, repeats: int) -> None:
-    """Windows of 16 frames at stride 4: blocks that pass each frame once against a read for each window."""
+    """Time windows of 16 frames at stride 4: one pass over the frames, and one read per window."""
     decoded = {}
 
     def once() -> None:
@@ -98,7 +98,7 @@ def windows(video: Path, repeats: int) -> None:
 
 
 def medians(functions: list[Callable[[], object]], repeats: int) -> list[float]:
-    """Median seconds of each function, run in turn so that a drifting machine is fair to all."""
+    """Return median seconds of each function; they alternate, so that machine drift affects all alike."""
     seconds = [[] for _ in functions]
     for _ in range(repeats):
         for index, function in enumerate(functions):
@@ -109,7 +109,7 @@ def medians(functions: list[Callable[[], object]], repeats: int) -> list[float]:
 
 
 def write(path: Path, seconds: float, height: int, width: int) -> None:
-    """A moving pattern in H.264 with keyframes far apart, as videos from the web have them."""
+    """Write a moving pattern in H.264 with distant keyframes, as in web videos."""
     y, x = np.mgrid[:height, :width]
     with av.open(path, "w") as container:
         stream = container.add_stream(

@@ -1,9 +1,9 @@
-"""Zero-shot classification: labels for a video, named when the question is asked.
+"""Zero-shot classification: label a video with labels of your choice.
 
     python examples/01_zero_shot.py
 
-Prints the true sentence of a clip that it draws, and three labels with their scores. The model comes with the package
-and knows drawn shapes only; put the folder of a converted checkpoint in its place, and videos of your own.
+Prints the true caption of a synthetic clip, and three labels with their scores. The bundled toy model knows drawn
+shapes only; replace it by a converted checkpoint, and the clip by your own videos.
 """
 
 from pathlib import Path
@@ -17,16 +17,16 @@ from internvideo_hf.demo.tour import draw_clips
 
 FOLDER = Path(mkdtemp(prefix="internvideo-"))
 
-# 1. A model. A released one: internvideo_hf.convert_checkpoint("InternVideo-MM-L-14.ckpt", "internvideo-mm-l14")
+# 1. The model. For a released one: internvideo_hf.convert_checkpoint("InternVideo-MM-L-14.ckpt", "internvideo-mm-l14")
 MODEL = internvideo_hf.demo_path("demo-mm")
 
-# 2. A clip of something that the model has not seen in training.
+# 2. A clip that was not in the training set.
 clip = draw_clips(FOLDER, 1, seed=1)[0]
 print(f"The clip: {canonical_caption(clip)}")
 
-# 3. Ask. The same from a shell: internvideo zero-shot VIDEO --model MODEL --labels "..."
+# 3. Classify. From a shell: internvideo zero-shot VIDEO --model MODEL --labels "..."
 classify = pipeline("zero-shot-video-classification", model=MODEL)
-others = [colour for colour in ("red", "green", "blue") if colour != clip.colour]
-labels = [f"a {colour} {clip.shape}" for colour in (clip.colour, *others)]
+others = [color for color in ("red", "green", "blue") if color != clip.colour]
+labels = [f"a {color} {clip.shape}" for color in (clip.colour, *others)]
 for answer in classify(FOLDER / clip.video, candidate_labels=labels, hypothesis_template="there is {}"):
     print(f"{answer['score']:6.1%}  {answer['label']}")

@@ -1,9 +1,9 @@
-"""Sliding-window features of a video, and a picture of what a masked autoencoder makes of it.
+"""Sliding-window features of a video, and its reconstruction by a masked autoencoder.
 
     python examples/03_features.py
 
-Prints the shape of the features with the time of the rows, and where the picture is. The features are of the model
-that comes with the package and knows drawn shapes only; the masked autoencoder has RANDOM weights.
+Prints the shape of the features, the time of their rows, and the path of the reconstruction. The bundled toy model
+knows drawn shapes only; the masked autoencoder has RANDOM weights.
 """
 
 import json
@@ -21,14 +21,14 @@ from internvideo_hf.utils.pictures import save_picture
 FOLDER = Path(mkdtemp(prefix="internvideo-"))
 VIDEO = FOLDER / draw_clips(FOLDER, 1, seed=1)[0].video
 
-# 1. One row for every window. The same from a shell: internvideo extract VIDEO --model MODEL --out FOLDER
+# 1. Features, one row per window. From a shell: internvideo extract VIDEO --model MODEL --out FOLDER
 extractor = internvideo_hf.FeatureExtractor(internvideo_hf.demo_path("demo-classifier"), window=16, stride=8)
 extract_to_file(extractor, VIDEO, FOLDER / "clip.safetensors")
 features = load_file(FOLDER / "clip.safetensors")["features"]
 seconds = json.loads((FOLDER / "clip.json").read_text())["seconds"]
 print(f"{tuple(features.shape)} features; the first row covers seconds {seconds[0]}, the last {seconds[-1]}")
 
-# 2. A picture. The same from a shell: internvideo reconstruct VIDEO --model MODEL --out grid.png
+# 2. A reconstruction. From a shell: internvideo reconstruct VIDEO --model MODEL --out grid.png
 config = internvideo_hf.InternVideoMAEConfig(
     hidden_size=64, num_hidden_layers=2, num_attention_heads=2, image_size=64, use_mean_pooling=False
 )

@@ -1,13 +1,13 @@
-"""Masked pretraining of VideoMAE on your own videos, then fine-tuning from it, both by recipes.
+"""Masked pretraining of VideoMAE on your own videos, then fine-tuning, both from recipes.
 
     python examples/06_pretrain.py
 
-The videos are made here, and the models are much too small and trained much too briefly to be of use. From a shell:
+The videos are synthetic, and the models are too small and trained too briefly to be useful. From a shell:
 
     internvideo train videomae/pretrain_small --data-root FOLDER --output-dir pretrained
     internvideo train videomae/finetune_base model.size=small --data-root FOLDER --start-from pretrained/final
 
-On several GPUs: torchrun --nproc-per-node 8 -m internvideo_hf.cli train ... Run it again after a kill: it goes on.
+On several GPUs: torchrun --nproc-per-node 8 -m internvideo_hf.cli train ... Rerun it after an interruption to resume.
 """
 
 from pathlib import Path
@@ -18,7 +18,7 @@ import internvideo_hf
 FOLDER = Path(mkdtemp(prefix="internvideo-"))
 internvideo_hf.make_data_set(FOLDER / "data", clips=12)
 
-# What a recipe says can be changed, by the names that `internvideo recipes videomae/pretrain_small` shows.
+# Overrides of recipe settings; `internvideo recipes videomae/pretrain_small` shows their names.
 SMALL = [
     "model.config.hidden_size=48",
     "model.config.num_attention_heads=4",
@@ -41,4 +41,4 @@ finetuning = internvideo_hf.load_recipe("videomae/finetune_base", [*SMALL, "data
 classifier = internvideo_hf.train(finetuning, FOLDER / "data", FOLDER / "run", start=pretrained)
 
 print(f"Pretrained: {pretrained}\nFine-tuned: {classifier}")
-print("What a run leaves:", ", ".join(sorted(path.name for path in (FOLDER / "run").iterdir())))
+print("Run directory:", ", ".join(sorted(path.name for path in (FOLDER / "run").iterdir())))

@@ -1,9 +1,9 @@
-"""Training a dual encoder on videos with captions, by a recipe, with more pairs in the loss than fit memory at once.
+"""Contrastive training of a dual encoder from a recipe, with more pairs in the loss than fit in memory at once.
 
     python examples/07_contrastive.py
 
-The videos are made here, and the model goes on from the small one that comes with the package and knows drawn shapes
-only; a few steps more teach it nothing. From a shell, and for a model of the world:
+The videos are synthetic, and training continues from the bundled toy model, which knows drawn shapes only; a few more
+steps do not improve it. From a shell, also for a real model:
 
     internvideo train demo/mm --data-root FOLDER --start-from demo-mm --output-dir run --grad-cache 8
     internvideo train viclip/finetune_base --data-root FOLDER --start-from viclip-b --output-dir run --grad-cache 16
