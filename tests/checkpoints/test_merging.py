@@ -128,10 +128,13 @@ def test_what_is_no_pair_of_models_is_refused_and_nothing_written(save, tmp_path
     for trained, message in refusals:
         with pytest.raises(CheckpointError, match=message):
             merge_checkpoints(base, trained, tmp_path / "out")
-    for options, message in [({"weight": 1.5}, "no share"), ({"variant": "soup"}, "'soup', expected one of")]:
+    for options, message in [
+        ({"weight": 1.5}, "expected a number from 0 to 1"),
+        ({"variant": "soup"}, "'soup', expected one of"),
+    ]:
         with pytest.raises(ValueError, match=message):
             merge_checkpoints(base, base, tmp_path / "out", **options)
-    with pytest.raises(ValueError, match="one fine-tuned model or more"):
+    with pytest.raises(ValueError, match="got no folder, expected one or more"):
         merge_checkpoints(base, [], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -153,7 +156,7 @@ def test_what_training_left_beside_the_model_is_not_copied(save, tmp_path):
 def test_a_folder_in_the_way_stays_unless_it_may_be_replaced(save, tmp_path):
     base, trained = save("base", viclip(), 1), save("trained", viclip(), 2)
     before = weights(trained)
-    with pytest.raises(FileExistsError, match="which is to be averaged"):
+    with pytest.raises(FileExistsError, match="an input of the average"):
         merge_checkpoints(base, trained, trained, overwrite=True)
     inside = shutil.copytree(trained, trained / "checkpoint-500")
     with pytest.raises(FileExistsError, match="is or holds .*checkpoint-500"):
@@ -166,5 +169,5 @@ def test_a_folder_in_the_way_stays_unless_it_may_be_replaced(save, tmp_path):
     merge_checkpoints(base, trained, there, overwrite=True)
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes/file").touch()
-    with pytest.raises(FileExistsError, match="no model's folder"):
+    with pytest.raises(FileExistsError, match="not a model's folder"):
         merge_checkpoints(base, trained, tmp_path / "notes", overwrite=True)

@@ -35,7 +35,7 @@ def test_numbers_and_wildcards_keep_their_places():
 
 @pytest.mark.parametrize("name", ["block.x.w", "block.1xw", "my.block.1.w", "block.1.w.more", "block..w"])
 def test_a_pattern_matches_nothing_but_numbers_in_place_of_braces_and_dots_as_dots(name):
-    with pytest.raises(CheckpointError, match="does not know"):
+    with pytest.raises(CheckpointError, match="are unknown in this model"):
         convert_state_dict({name: arange(1)}, {"block.{}.w": rename("layers.{}.weight")})
 
 
@@ -132,5 +132,5 @@ def test_layers_are_counted_by_any_of_their_tensors():
 
 
 def test_an_absurd_layer_number_is_refused_before_a_model_of_that_size_is_built():
-    with pytest.raises(CheckpointError, match=r"clip\.a\.999999999\.x counts more layers"):
+    with pytest.raises(CheckpointError, match=r"clip\.a\.999999999\.x implies more layers"):
         count_layers({"clip.a.999999999.x": arange(1)}, "clip.a")

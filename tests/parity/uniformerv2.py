@@ -11,7 +11,7 @@ from torch import nn
 from internvideo_hf.checkpoints import convert_checkpoint
 from internvideo_hf.checkpoints.clip import STARTS, initialize_from_clip
 from internvideo_hf.checkpoints.families.uniformerv2 import HEAD, TABLE
-from internvideo_hf.checkpoints.heads import choose_classes, pick_rows
+from internvideo_hf.checkpoints.heads import select_classes, select_rows
 from internvideo_hf.checkpoints.released_file import load_state_dict
 from internvideo_hf.checkpoints.table import released_name
 from internvideo_hf.models.uniformerv2.modeling_uniformerv2 import UniFormerV2ForVideoClassification
@@ -143,11 +143,11 @@ def uniformerv2_head_map(folder: Path, tmp_path: Path) -> None:
         elif delete:
             pass  # what `from_pretrained(..., num_labels=..., ignore_mismatched_sizes=True)` does
         elif rows.is_file():
-            head = pick_rows(released, HEAD, json.loads(rows.read_text()))
+            head = select_rows(released, HEAD, json.loads(rows.read_text()))
         elif classes == 400 and len(released[f"{HEAD}.weight"]) == 710:
-            head = choose_classes(released, HEAD, "k400")[0]
+            head = select_classes(released, HEAD, "k400")[0]
         else:
-            head = pick_rows(released, HEAD, range(classes))
+            head = select_rows(released, HEAD, range(classes))
         for kind in ("weight", "bias"):
             compare.close(f"{case}.{kind}", head[f"{HEAD}.{kind}"], atol=0, rtol=0)
     compare.finish()

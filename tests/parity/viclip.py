@@ -12,7 +12,7 @@ from torch import distributed, multiprocessing, nn
 from torch.nn.functional import normalize
 
 from internvideo_hf.checkpoints import convert_checkpoint, initialize_from_clip
-from internvideo_hf.checkpoints.families.viclip import PLACES, TABLE, TEXT_PLACES, TIMES
+from internvideo_hf.checkpoints.families.viclip import SPATIAL_POSITIONS, TABLE, TEMPORAL_POSITIONS, TEXT_POSITIONS
 from internvideo_hf.checkpoints.released_file import load_state_dict
 from internvideo_hf.inference.ranking import dual_softmax, retrieval_recalls
 from internvideo_hf.models.common.losses import contrastive_loss, gathered_contrastive_loss
@@ -179,8 +179,8 @@ def viclip_resizing(folder: Path, tmp_path: Path) -> None:
     model = converted_model(folder, tmp_path, overrides(config["model_config"]))
     compare = Comparison(stored, inputs=("video_BTCHW", "input_ids"))
     parameters = model.state_dict()
-    compare.close("loaded.temporal_positional_embedding", parameters[TIMES][None])
-    compare.close("loaded.text_positional_embedding", parameters[TEXT_PLACES])
+    compare.close("loaded.temporal_positional_embedding", parameters[TEMPORAL_POSITIONS][None])
+    compare.close("loaded.text_positional_embedding", parameters[TEXT_POSITIONS])
     compare.close("vision_embeds", model.get_video_features(stored["video_BTCHW"]).pooler_output)
     compare.close("text_embeds", model.get_text_features(stored["input_ids"].long()).pooler_output)
     compare.finish()
@@ -212,8 +212,8 @@ def viclip_clip_init(folder: Path, tmp_path: Path) -> None:
     compare = Comparison(stored, inputs=("video_BCTHW",))
     parameters = model.state_dict()
     compare.close("loaded.conv1.weight", parameters["vision_model.embeddings.patch_embedding.weight"])
-    compare.close("loaded.positional_embedding", parameters[PLACES])
-    assert not parameters[TIMES].any()
+    compare.close("loaded.positional_embedding", parameters[SPATIAL_POSITIONS])
+    assert not parameters[TEMPORAL_POSITIONS].any()
     compare.close("vision_embeds", model.get_video_features(stored["video_BCTHW"].transpose(1, 2)).pooler_output)
     compare.finish()
 

@@ -1,4 +1,4 @@
-"""From released checkpoint files to folders that `from_pretrained` loads, tensor by tensor."""
+"""Checkpoint files: converting released ones, starting from CLIP, fusing, averaging, exporting."""
 
 from internvideo_hf.checkpoints.clip import initialize_from_clip
 from internvideo_hf.checkpoints.convert import ConversionReport, convert_checkpoint

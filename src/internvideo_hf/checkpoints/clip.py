@@ -1,17 +1,19 @@
-"""Image CLIP models as the start of video models."""
+"""Start video models from image CLIP models."""
 
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import CLIPModel
+from transformers import CLIPModel, CLIPTextConfig
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 
+from internvideo_hf.auto import FAMILIES
 from internvideo_hf.checkpoints.errors import CheckpointError
 from internvideo_hf.checkpoints.families import internvideo_mm, uniformerv2, viclip
 from internvideo_hf.checkpoints.released_file import load_state_dict
@@ -34,17 +36,18 @@ from internvideo_hf.models.uniformerv2.configuration_uniformerv2 import UniForme
 from internvideo_hf.models.uniformerv2.modeling_uniformerv2 import UniFormerV2ForVideoClassification
 from internvideo_hf.models.viclip.configuration_viclip import CONTEXT_LENGTH, ViCLIPConfig
 from internvideo_hf.models.viclip.modeling_viclip import ViCLIPModel
+from internvideo_hf.utils.names import lookup
 
 TOWER = "vision_model."
 NEW_IN_TOWER = r"vision_model\.(global_blocks|video_embedding|fusion_gate|layers\.\d+\.local_block)"
 
-_SCALAR = LeaveOut("a size, which the shapes tell too")
+_SCALAR = LeaveOut("a size, which the shapes determine too")
 _SIZES = {"input_resolution": _SCALAR, "context_length": _SCALAR, "vocab_size": _SCALAR}
-_TEXT = LeaveOut("of the text, which a classifier of videos does not read")
-_SPACE = LeaveOut("the way into the space that images and texts share")
+_TEXT = LeaveOut("text tower, which a video classifier does not have")
+_SPACE = LeaveOut("projection to the space of images and texts")
 _TEMPERATURE = LeaveOut("CLIP's temperature; ViCLIP starts from its own")
 
-# OpenAI's layout has the trunk's own names; only the ends of the video tower and the patch kernel differ.
+# OpenAI's layout has the released names; only the ends of the video tower and the patch kernel differ.
 OPENAI_TOWER: Table = uniformerv2.tower("visual.") | {
     "visual.conv1.weight": insert_time(f"{TOWER}embeddings.patch_embedding.weight"),
     **_SIZES,
@@ -58,7 +61,7 @@ TRANSFORMERS_TOWER: Table = {
     "vision_model.encoder.layers.*": rename(f"{TOWER}layers.{{}}"),
 }
 
-# How the patch kernel of an image becomes one of several frames, by name.
+# Name -> function that inflates an image's patch kernel over frames.
 INFLATIONS: dict[str, Callable[[torch.Tensor, int], torch.Tensor]] = {
     "center": lambda kernel, frames: nn.functional.pad(kernel, (0, 0, 0, 0, frames // 2, frames - 1 - frames // 2)),
     "mean": lambda kernel, frames: kernel.expand(-1, -1, frames, -1, -1) / frames,
@@ -69,13 +72,14 @@ INFLATIONS: dict[str, Callable[[torch.Tensor, int], torch.Tensor]] = {
 class Start:
     """How one family starts from CLIP.
 
-    Attributes:
-        model: the class that is started.
-        openai, transformers: the key tables of CLIP in the two layouts.
-        new_parts: pattern of the names of tensors that CLIP has not, which stay as freshly initialised.
-        config_from_openai, config_from_clip: tensors, or a `CLIPModel`, and overrides -> the configuration.
-        fit: tensors, the fresh model and a name in `INFLATIONS` -> tensors of the model's shapes, where the two may
-            differ.
+    Args:
+        model: the model class.
+        openai: key table of CLIP in OpenAI's layout.
+        transformers: key table of CLIP in transformers' layout.
+        new_parts: pattern of the names of tensors that CLIP lacks, which keep their fresh initialization.
+        config_from_openai: returns the configuration, from (tensors, overrides).
+        config_from_clip: returns the configuration, from (a `CLIPModel`, overrides).
+        fit: returns tensors of the model's shapes, from (tensors, the fresh model, a name in `INFLATIONS`).
     """
 
     model: type[PreTrainedModel]
@@ -96,49 +100,49 @@ def initialize_from_clip(
 ) -> PreTrainedModel:
     """Start a video model from an image CLIP model, as its training did.
 
-    The new parts start silent. For one image, the embedding of InternVideo-MM is CLIP's own, up to the epsilon of a
-    layer norm; for a clip it is the projection of the frames' mean class token, which is not the mean of CLIP's frame
-    embeddings (reference case `mm_clip_init`). A UniFormerV2 with temporal downsampling starts by looking at the
-    frames 0, 2, 4, ... alone. ViCLIP sees a clip of one image as CLIP sees the image; its texts are cut to 32 tokens.
+    The new parts start with zero output. For one image, the embedding of InternVideo-MM equals CLIP's, up to the
+    epsilon of a layer norm; for a clip it is the projection of the frames' mean class token, not the mean of CLIP's
+    frame embeddings (reference case `mm_clip_init`). A UniFormerV2 with temporal downsampling starts with the frames
+    0, 2, 4, ... only. ViCLIP embeds a clip of one image as CLIP embeds the image; it cuts texts to 32 tokens.
 
     Args:
         clip: a file or state dict in OpenAI's layout (`visual.conv1.weight`, ..., or the image tower alone, without
             `visual.`), or a transformers `CLIPModel`.
-        into: a family, "internvideo_mm", "uniformerv2" (the classifier) or "viclip", whose sizes are then CLIP's; or a
+        into: a family, "internvideo_mm", "uniformerv2" (the classifier) or "viclip", with CLIP's sizes; or a
             configuration of one of these, such as `UniFormerV2Config.from_size("base", "motion", num_labels=12)`.
             With a larger `image_size` than CLIP's, the position table is re-sampled.
-        inflation: where patches span several frames, what they make of CLIP's kernel: "center" puts all of it on the
-            middle frame, "mean" equal parts on each.
-        overrides: values by the names of the family's configuration, as in
-            `vision_config={"global_layers": [8, 9, 10, 11]}`; only where `into` is a name. The last four layers get
-            global blocks by default.
+        inflation: of CLIP's patch kernel if patches span several frames: "center" puts it on the middle frame, "mean"
+            an equal part on each.
+        overrides: values by the names of the family's configuration, such as
+            `vision_config={"global_layers": [8, 9, 10, 11]}`; only if `into` is a name. By default the last four
+            layers get global blocks.
 
     Returns:
         The model in evaluation mode.
 
     Raises:
-        CheckpointError: if the file cannot be read safely, is no CLIP model, or does not fit.
+        CheckpointError: if the file cannot be read safely, is not a CLIP model, or does not fit.
         ValueError: if the family or an override is unknown, or the configuration contradicts the `CLIPModel`.
     """
     family = into if isinstance(into, str) else into.model_type
     if family not in STARTS:
         raise ValueError(f"No family {family!r} starts from CLIP, expected one of {', '.join(STARTS)}.")
-    if inflation not in INFLATIONS:
-        raise ValueError(f"Unknown inflation {inflation!r}, expected one of {', '.join(INFLATIONS)}.")
+    lookup(INFLATIONS, inflation, "inflation")
     start = STARTS[family]
     if overrides and not isinstance(into, str):
         raise ValueError(f"Put {', '.join(overrides)} into the configuration given, or give a family's name instead.")
-    check_overrides(overrides, start.model.config_class)
+    check_overrides(overrides, FAMILIES[family].config)
     if isinstance(clip, CLIPModel):
-        state_dict, table, read_config = clip.state_dict(), start.transformers, start.config_from_clip
+        state_dict, table = clip.state_dict(), start.transformers
+        configure = partial(start.config_from_clip, clip)
     else:
         state_dict = _openai_names(dict(clip) if isinstance(clip, Mapping) else load_state_dict(clip))
-        clip, table, read_config = state_dict, start.openai, start.config_from_openai
+        table, configure = start.openai, partial(start.config_from_openai, state_dict)
     converted, _ = convert_state_dict(state_dict, table)
     with configuration_errors():
-        config = read_config(clip, overrides) if isinstance(into, str) else into
+        config = configure(overrides) if isinstance(into, str) else into
         if isinstance(clip, CLIPModel) and config is into:
-            _check_agreement(config, read_config(clip, {}))
+            _check_agreement(config, configure({}))
         model = start.model(config)
     fresh = {name: value for name, value in model.state_dict().items() if re.match(start.new_parts, name)}
     converted = start.fit(converted, model, inflation)
@@ -147,36 +151,36 @@ def initialize_from_clip(
     return model.eval()
 
 
-def _check_agreement(wanted: PreTrainedConfig, told: PreTrainedConfig) -> None:
-    """Refuse a configuration by which CLIP's weights would compute something else, though they have its shapes."""
-    for part in ("", *told.sub_configs_defaults):
-        ours, theirs = (getattr(config, part) if part else config for config in (wanted, told))
+def _check_agreement(wanted: PreTrainedConfig, clip: PreTrainedConfig) -> None:
+    """Refuse a configuration with which CLIP's weights would compute something else, though they have its shapes."""
+    for part in ("", *clip.sub_configs_defaults):
+        ours, theirs = (getattr(config, part) if part else config for config in (wanted, clip))
         for key in ("num_attention_heads", "hidden_act", "layer_norm_eps"):
             if hasattr(theirs, key) and getattr(ours, key) != getattr(theirs, key):
                 raise ValueError(
                     f"{part and part + '.'}{key} is {getattr(ours, key)!r} in the configuration and "
-                    f"{getattr(theirs, key)!r} in the CLIP model. Take over the latter."
+                    f"{getattr(theirs, key)!r} in the CLIP model. Use the latter."
                 )
 
 
 def _openai_names(state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The tensors under OpenAI's names, also where the file holds the image tower alone.
+    """Return the tensors under OpenAI's names, also of files that hold the image tower alone.
 
     Raises:
-        CheckpointError: if there is no vision transformer in it.
+        CheckpointError: if they hold no vision transformer.
     """
     if "conv1.weight" in state_dict and "class_embedding" in state_dict:
         state_dict = {f"visual.{name}": tensor for name, tensor in state_dict.items()}
     if "visual.class_embedding" not in state_dict or "visual.conv1.weight" not in state_dict:
         raise CheckpointError(
-            "This is no CLIP vision transformer in OpenAI's layout: visual.class_embedding or visual.conv1.weight is "
-            f"missing. Its first names are {', '.join(list(state_dict)[:4])}."
+            "The file is not a CLIP vision transformer in OpenAI's layout: visual.class_embedding or "
+            f"visual.conv1.weight is missing. Its first tensors are {', '.join(list(state_dict)[:4])}."
         )
     return state_dict
 
 
 def fit_tower(converted: dict[str, torch.Tensor], model: PreTrainedModel, inflation: str) -> dict[str, torch.Tensor]:
-    """Make CLIP's image tower fit a video tower: inflate the patch kernel over time, re-sample the positions."""
+    """Fit CLIP's image tower to a video tower: inflate the patch kernel over time, re-sample the positions."""
     fitted, wanted = dict(converted), model.state_dict()
     kernel, table = f"{TOWER}embeddings.patch_embedding.weight", f"{TOWER}embeddings.position_embedding"
     if kernel in fitted:
@@ -189,15 +193,15 @@ def fit_tower(converted: dict[str, torch.Tensor], model: PreTrainedModel, inflat
 
 
 def fit_towers(converted: dict[str, torch.Tensor], model: PreTrainedModel, inflation: str) -> dict[str, torch.Tensor]:
-    """The same, and cut the text positions, or add some that are zero, as the original does."""
+    """Fit as `fit_tower` does, and cut the text positions or pad them with zeros, as the original does."""
     fitted, length = fit_tower(converted, model, inflation), model.config.text_config.max_position_embeddings
-    if (table := fitted.get(viclip.TEXT_PLACES)) is not None and table.ndim == 2:
-        fitted[viclip.TEXT_PLACES] = nn.functional.pad(table[:length], (0, 0, 0, max(0, length - len(table))))
+    if (table := fitted.get(viclip.TEXT_POSITIONS)) is not None and table.ndim == 2:
+        fitted[viclip.TEXT_POSITIONS] = nn.functional.pad(table[:length], (0, 0, 0, max(0, length - len(table))))
     return fitted
 
 
 def _with_image_kernel(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The tensors with the patch kernel as a video's, which is where the sizes are read from."""
+    """Return the tensors with a video's patch kernel, from which the sizes are read."""
     if state_dict["visual.conv1.weight"].ndim != 4:
         raise CheckpointError(
             f"visual.conv1.weight has the shape {tuple(state_dict['visual.conv1.weight'].shape)}, expected the "
@@ -207,7 +211,7 @@ def _with_image_kernel(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torc
 
 
 def _with_new_parts(overrides: Mapping[str, Any], layers: int) -> dict[str, Any]:
-    """Settings of a video tower, where a CLIP file cannot tell them: the last four layers feed global blocks."""
+    """Return the settings of a video tower that CLIP lacks: the last four layers feed global blocks."""
     return {"global_layers": list(range(max(0, layers - 4), layers)), "use_fusion_gate": True, **overrides}
 
 
@@ -217,15 +221,19 @@ def _tower_of(clip: CLIPModel, overrides: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _sizes_of(clip: CLIPModel) -> dict[str, Any]:
-    shared = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "image_size")
-    shared += ("patch_size", "num_channels", "hidden_act", "layer_norm_eps")
-    return {key: getattr(clip.config.vision_config, key) for key in shared}
+    shared = "hidden_size intermediate_size num_hidden_layers num_attention_heads image_size patch_size num_channels"
+    return {key: getattr(clip.config.vision_config, key) for key in f"{shared} hidden_act layer_norm_eps".split()}
+
+
+def _text_settings(clip: CLIPModel) -> dict[str, Any]:
+    text: CLIPTextConfig = clip.config.text_config  # type: ignore[assignment]  # a dict only before __init__
+    return dict(text.to_dict())
 
 
 def _mm_from_openai(state_dict: Mapping[str, torch.Tensor], overrides: Mapping[str, Any]) -> InternVideoMMConfig:
     if "visual.proj" not in state_dict:
         raise CheckpointError(
-            "InternVideo-MM starts from a whole CLIP model, with text tower and projections: visual.proj is missing."
+            "InternVideo-MM starts from a CLIP model with text tower and projections: visual.proj is missing."
         )
     sizes = {internvideo_mm.PREFIX + name: tensor for name, tensor in _with_image_kernel(state_dict).items()}
     sizes[internvideo_mm.PREFIX + "visual_proj"] = state_dict["visual.proj"]
@@ -240,7 +248,7 @@ def _mm_from_clip(clip: CLIPModel, overrides: Mapping[str, Any]) -> InternVideoM
             "projection_dim": clip.config.projection_dim,
             **overrides,
             "vision_config": _tower_of(clip, overrides.get("vision_config", {})),
-            "text_config": {**clip.config.text_config.to_dict(), **overrides.get("text_config", {})},
+            "text_config": {**_text_settings(clip), **overrides.get("text_config", {})},
         }
     )
 
@@ -262,8 +270,8 @@ def _viclip_from_openai(state_dict: Mapping[str, torch.Tensor], overrides: Mappi
 
 
 def _viclip_from_clip(clip: CLIPModel, overrides: Mapping[str, Any]) -> ViCLIPConfig:
-    text = clip.config.text_config.to_dict() | {"max_position_embeddings": CONTEXT_LENGTH}
-    return viclip.config_of(_sizes_of(clip), text, clip.config.projection_dim, overrides)
+    text = _text_settings(clip) | {"max_position_embeddings": CONTEXT_LENGTH}
+    return viclip.config_of(_sizes_of(clip), text, clip.visual_projection.out_features, overrides)
 
 
 STARTS = {

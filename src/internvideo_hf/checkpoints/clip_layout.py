@@ -1,10 +1,10 @@
-"""Lines of key tables for layers in the layout of OpenAI's CLIP, which many released files share."""
+"""Lines of key tables for the layers of OpenAI's CLIP, which many released files share."""
 
 from internvideo_hf.checkpoints.table import Table, pairs, split_rows
 
 
 def attention(released: str, ours: str) -> Table:
-    """Lines for torch's `MultiheadAttention`, which stacks queries, keys and values."""
+    """Return lines for torch's `MultiheadAttention`, which stacks queries, keys and values."""
     return {
         f"{released}.in_proj_{kind}": split_rows(*(f"{ours}.{part}_proj.{kind}" for part in "qkv"))
         for kind in ("weight", "bias")
@@ -12,7 +12,7 @@ def attention(released: str, ours: str) -> Table:
 
 
 def layer(released: str, ours: str) -> Table:
-    """Lines for a transformer layer, such as `visual.transformer.resblocks.{}`."""
+    """Return lines for a transformer layer, such as `visual.transformer.resblocks.{}`."""
     return attention(f"{released}.attn", f"{ours}.self_attn") | pairs(
         {
             f"{released}.ln_1": f"{ours}.layer_norm1",

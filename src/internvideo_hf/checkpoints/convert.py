@@ -1,4 +1,4 @@
-"""From a released file to a folder that `from_pretrained` loads."""
+"""Convert a released file to a folder that `from_pretrained` loads."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,6 +13,7 @@ from internvideo_hf import auto
 from internvideo_hf.checkpoints.cards import pipeline_snippet, write_card
 from internvideo_hf.checkpoints.errors import CheckpointError
 from internvideo_hf.checkpoints.families import converters
+from internvideo_hf.checkpoints.heads import identify_classes, select_classes
 from internvideo_hf.checkpoints.released import published, rows_of_file
 from internvideo_hf.checkpoints.released_file import load_state_dict
 from internvideo_hf.checkpoints.saving import check_replaceable, save_safetensors
@@ -24,12 +25,12 @@ from internvideo_hf.utils.names import lookup
 
 FAMILIES = converters()
 
-# What else than our own classes a model can be written for -> its family, and the function that does it.
+# Export target -> its family, and the function that exports.
 TARGETS = {
     target: (family, export) for family, converter in FAMILIES.items() for target, export in converter.exports.items()
 }
 
-# Families that this converter can name but not convert, by a tensor that each of their files holds.
+# A tensor that identifies files of other models -> what they are.
 UNSUPPORTED = {
     "visual.proj": "an image CLIP model, from which `internvideo_hf.initialize_from_clip` starts InternVideo-MM",
 }
@@ -39,14 +40,15 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 
 @dataclass(frozen=True)
 class ConversionReport:
-    """What became of a released file.
+    """The result of a conversion.
 
-    Attributes:
-        family: name of the recognised model family.
+    Args:
+        family: `model_type` of the recognized family.
         output_dir: the written folder.
-        num_tensors, num_parameters: of the converted model.
-        left_out: names in the released file that have no place in the model, with the reason for each.
-        head: the data set whose classes the classification head has; None without a head, or an unknown one.
+        num_tensors: of the converted model.
+        num_parameters: of the converted model.
+        left_out: name in the released file -> why the model does not use it.
+        head: data set of the classification head; None without a head, or if it is unknown.
         num_labels: classes of the head; None without a head.
     """
 
@@ -71,82 +73,66 @@ def convert_checkpoint(
     trust_pickle: bool = False,
     overwrite: bool = False,
 ) -> ConversionReport:
-    """Convert a released file into a folder with model, processor and model card.
+    """Convert a released file to a folder with model, processor and model card.
 
-    The family and all sizes are recognised from the tensors. Every released tensor is used or left out with a
-    reason, and every tensor of the model is filled, or nothing is written.
+    The tensors determine the family and all sizes. Every released tensor is used or left out with a reason, and every
+    tensor of the model is filled; otherwise nothing is written.
 
     Args:
         checkpoint: the released file; see `load_state_dict` for the layouts.
         output_dir: the folder to write, atomically.
-        config_overrides: configuration values that no shape tells, nested as in `config.json`.
-        head: the data set whose classes a classification head has, a name in `internvideo_hf.recipes.labels`. Where
-            the file tells it, it need not be said; k400, k600 and k700 can be taken out of a Kinetics-710 head.
+        config_overrides: configuration values that no shape determines, nested as in `config.json`.
+        head: the data set whose classes a classification head has, a name in `internvideo_hf.recipes.labels`; None if
+            the file identifies it. k400, k600 and k700 can be selected from a Kinetics-710 head.
         to: write the model for other classes than ours, a name in `TARGETS`.
-        processor: whose pixels the saved processor makes, where the original has several: "training" (the default) or
+        processor: whose pixels the saved processor makes, if the original has several: "training" (the default) or
             "demo" for ViCLIP.
         dtype: number type to store: float32, float16 or bfloat16.
         trust_pickle: run the code that the file may hold.
-        overwrite: replace `output_dir` if it holds a model already; it stays as it is if the conversion fails.
+        overwrite: replace `output_dir` if it holds a model; it stays as it is if the conversion fails.
 
     Raises:
         CheckpointError: if the file cannot be read safely, is of no known family, or does not fit exactly.
-        ValueError: if an override or `dtype` is unknown, or the overrides make no model.
+        ValueError: if an override or `dtype` is unknown, or the overrides are no valid configuration.
         FileExistsError: if `output_dir` is in the way.
     """
     checkpoint, output_dir = Path(checkpoint), Path(output_dir)
     _check_output(output_dir, checkpoint, overwrite)
-    if to is not None:
-        lookup(TARGETS, to, "to")
+    exported_family, export = (None, None) if to is None else lookup(TARGETS, to, "to")
     lookup(DTYPES, dtype, "dtype")
-
     state_dict = load_state_dict(checkpoint, trust_pickle=trust_pickle)
     family = _recognize(state_dict, checkpoint)
-    converter = FAMILIES[family]
-    if to is not None and TARGETS[to][0] != family:
+    if to is not None and exported_family != family:
         raise ValueError(f"A model of the family {family} cannot be written as {to}.")
     check_processor_name(family, processor)
-    state_dict = converter.normalize(state_dict)
     check_overrides(config_overrides or {}, auto.FAMILIES[family].config)
-    rows = rows_of_file(checkpoint.name, family)
-    labels = None
-    if not head and converter.known_head is not None:
-        head = converter.known_head(state_dict, rows)
+
+    state_dict, rows = FAMILIES[family].normalize(state_dict), rows_of_file(checkpoint.name, family)
+    state_dict, head, labels = _select_head(family, state_dict, head, rows)
     if head:
-        if converter.choose_head is None:
-            raise CheckpointError(f"A model of the family {family} has no classification head: leave out --head.")
-        state_dict, labels = converter.choose_head(state_dict, head)
-        # Of the files that share a name, those with these classes; a head picked from a larger one leaves them all.
+        # Files that share a name may differ in classes. A head selected from a larger one matches none of them.
         rows = [row for row in rows if row["labels"] == head] or rows
-    overrides = dict(config_overrides or {})
-    if len(rows) == 1:
-        overrides = {**rows[0]["config"], **overrides}
-    table = converter.table_for(state_dict)
-    converted, left_out = convert_state_dict(state_dict, table)
-    model = _empty_model(family, state_dict, overrides)
-    if converter.fit is not None:
-        converted = converter.fit(converted, model.config)
-    check_complete(model, converted, table)
-    model.load_state_dict(converted, assign=True)
+    overrides = {**(rows[0]["config"] if len(rows) == 1 else {}), **(config_overrides or {})}
+    model, converted, left_out = _build_model(family, state_dict, overrides)
     if labels is not None:
         model.config.id2label = dict(enumerate(labels))
         model.config.label2id = {label: index for index, label in enumerate(labels)}
     saved_processor = build_processor(model.config, processor)
-    if to is not None:
-        model, converted, saved_processor = TARGETS[to][1](model.config, converted)
+    if export is not None:
+        model, converted, saved_processor = export(model.config, converted)
 
     config = model.config
     config.architectures = [type(model).__name__]
     for part in (config, *(getattr(config, name) for name in config.sub_configs_defaults)):
         part.dtype = dtype
     report = ConversionReport(
-        family,
-        output_dir,
-        len(converted),
-        sum(tensor.numel() for tensor in converted.values()),
-        left_out,
-        head,
-        config.num_labels if _pipeline_tag(model) == "video-classification" else None,
+        family=family,
+        output_dir=output_dir,
+        num_tensors=len(converted),
+        num_parameters=sum(tensor.numel() for tensor in converted.values()),
+        left_out=left_out,
+        head=head,
+        num_labels=config.num_labels if _pipeline_tag(model) == "video-classification" else None,
     )
     with atomic_directory(output_dir) as folder:
         config.save_pretrained(folder)
@@ -166,12 +152,39 @@ def _check_output(output_dir: Path, checkpoint: Path, overwrite: bool) -> None:
         )
 
 
-def _empty_model(family: str, state_dict: Mapping[str, torch.Tensor], overrides: Mapping[str, Any]) -> PreTrainedModel:
-    """The model that the file describes, on the meta device, where it takes no memory."""
+def _select_head(
+    family: str, state_dict: dict[str, torch.Tensor], head: str | None, rows: list[dict[str, Any]]
+) -> tuple[dict[str, torch.Tensor], str | None, list[str] | None]:
+    """Return the tensors with the head of a data set, the name of the data set, and its classes."""
+    head_layer = FAMILIES[family].head_layer
+    layer = None if head_layer is None else head_layer(state_dict)
+    if layer is None:
+        if head:
+            raise CheckpointError(f"This {family} file has no classification head; leave out --head.")
+        return state_dict, None, None
+    head = head or identify_classes(state_dict, layer, rows)
+    if not head:
+        return state_dict, None, None
+    state_dict, labels = select_classes(state_dict, layer, head)
+    return state_dict, head, labels
+
+
+def _build_model(
+    family: str, state_dict: Mapping[str, torch.Tensor], overrides: Mapping[str, Any]
+) -> tuple[PreTrainedModel, dict[str, torch.Tensor], dict[str, str]]:
+    """Return the model that the file describes, with its tensors, and the names left out, each with the reason."""
+    converter = FAMILIES[family]
+    table = converter.table_for(state_dict)
+    converted, left_out = convert_state_dict(state_dict, table)
     with configuration_errors():
-        config = FAMILIES[family].config_from(state_dict, overrides)
-        with torch.device("meta"):
-            return auto.FAMILIES[family].models[FAMILIES[family].model_class(state_dict)](config)
+        config = converter.config_from(state_dict, overrides)
+        with torch.device("meta"):  # takes no memory
+            model = auto.FAMILIES[family].models[converter.model_class(state_dict)](config)
+    if converter.fit is not None:
+        converted = converter.fit(converted, config)
+    check_complete(model, converted, table)
+    model.load_state_dict(converted, assign=True)
+    return model, converted, left_out
 
 
 def _recognize(state_dict: Mapping[str, torch.Tensor], checkpoint: Path) -> str:
@@ -182,8 +195,8 @@ def _recognize(state_dict: Mapping[str, torch.Tensor], checkpoint: Path) -> str:
         if name in state_dict:
             raise CheckpointError(f"{checkpoint} looks like {what}.")
     raise CheckpointError(
-        f"{checkpoint} is of no family that this converter knows ({', '.join(FAMILIES)}). "
-        f"Its first names are {', '.join(list(state_dict)[:4])}."
+        f"{checkpoint} is of an unknown family, expected one of {', '.join(FAMILIES)}. "
+        f"Its first tensors are {', '.join(list(state_dict)[:4])}."
     )
 
 

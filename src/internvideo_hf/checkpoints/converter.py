@@ -1,4 +1,4 @@
-"""What a family tells the converter about its released files."""
+"""The rules of one family: from its released files to models."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,20 +14,18 @@ Tensors = Mapping[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class Converter:
-    """A family's rules, from a released file to a model. Each function is given the file's tensors.
+    """A family's rules, from a released file to a model. Each function is called with the file's tensors.
 
     Args:
-        recognizes: returns whether a file is of this family; at most one family says so.
-        normalize: brings the names of all the family's layouts into one.
+        recognizes: returns whether a file is of this family; at most one family does.
+        normalize: renames the tensors of every layout of the family to one layout.
         table_for: returns the table from released names to ours.
-        model_class: returns the Auto class of the model that the file fills.
-        config_from: returns the configuration, of (tensors, overrides); overrides win over what shapes say.
-        choose_head: returns tensors and class names for a data set's head, of (tensors, data set); None for families
-            without a classification head.
-        known_head: returns the data set whose classes the head has, if the file says so, of (tensors, rows of
-            `released.json`); None as above.
-        fit: re-samples converted tables for the lengths of the configuration, of (converted, config); None: no need.
-        exports: name of another package's classes -> function that writes the model for them, of (config, tensors).
+        model_class: returns the Auto class of the file's model.
+        config_from: returns the configuration, from (tensors, overrides); overrides win over shapes.
+        head_layer: returns the name of the linear layer that scores classes, None for a file without one; None for
+            families without classifiers.
+        fit: re-samples converted tables for the lengths of the configuration, from (converted, config).
+        exports: name of another package's classes -> function that writes the model for them, from (config, tensors).
     """
 
     recognizes: Callable[[Tensors], bool]
@@ -35,7 +33,6 @@ class Converter:
     table_for: Callable[[Tensors], Table]
     model_class: Callable[[Tensors], type]
     config_from: Callable[[Tensors, Mapping[str, Any]], PreTrainedConfig]
-    choose_head: Callable[[Tensors, str], tuple[dict[str, torch.Tensor], list[str]]] | None = None
-    known_head: Callable[[Tensors, list[dict[str, Any]]], str | None] | None = None
-    fit: Callable[[Tensors, PreTrainedConfig], dict[str, torch.Tensor]] | None = None
+    head_layer: Callable[[Tensors], str | None] | None = None
+    fit: Callable[[Tensors, Any], dict[str, torch.Tensor]] | None = None
     exports: Mapping[str, Callable[..., Any]] = field(default_factory=dict)

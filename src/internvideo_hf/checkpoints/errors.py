@@ -1,5 +1,5 @@
-"""The one error that everything about checkpoint files raises."""
+"""The error of reading and converting checkpoint files."""
 
 
 class CheckpointError(ValueError):
-    """A checkpoint file cannot be read safely, is of another kind, or does not fit its model tensor by tensor."""
+    """A checkpoint file that cannot be read safely, is of another kind, or does not fit its model exactly."""

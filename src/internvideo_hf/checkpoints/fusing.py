@@ -1,4 +1,4 @@
-"""Making the fused model's folder out of those of two classifiers."""
+"""Fuse two classifiers to the folder of one model."""
 
 from pathlib import Path
 from typing import Any
@@ -19,21 +19,25 @@ def fuse_encoders(
     overwrite: bool = False,
     **settings: Any,
 ) -> InternVideoForVideoClassification:
-    """Put a masked and a multimodal classifier together: model, processor of both, and card.
+    """Fuse a masked and a multimodal classifier: write the model, its processor and its card.
 
-    The model's score is the mean of both, until training (recipe internvideo/cma_k400) lets them exchange what they
-    see.
+    The model's score is the mean of both until training (recipe internvideo/cma_k400) changes the attention between
+    them.
 
     Args:
-        internvideo_mae, uniformerv2: folders of classifiers of the same classes, or names on the Hub.
+        internvideo_mae: folder of a classifier, or its name on the Hub.
+        uniformerv2: the same, of a classifier of the same classes.
         output_dir: the folder to write, atomically.
-        adapters_only: write only what is trained, and refer to the two folders for the rest.
-        overwrite: replace the folder if it is there.
+        adapters_only: write only the tensors that are trained, and refer to the two folders for the rest.
+        overwrite: replace `output_dir` if it holds a model.
         settings: fields of `InternVideoConfig`.
+
+    Returns:
+        The model.
 
     Raises:
         ValueError: if the two do not fit each other.
-        FileExistsError: if the folder is there already.
+        FileExistsError: if `output_dir` is in the way.
     """
     output_dir = Path(output_dir)
     check_replaceable(output_dir, overwrite)

@@ -1,4 +1,4 @@
-"""Classification heads of released files: which data set's classes they have, and picking some of them."""
+"""Classification heads of released files: which data set's classes they have, and selecting some of them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,11 +9,12 @@ from internvideo_hf.checkpoints.errors import CheckpointError
 from internvideo_hf.checkpoints.shapes import shape_of
 from internvideo_hf.recipes.labels import LABEL_SETS, ROWS_IN_K710, load_labels, rows_in_k710
 
-# Numbers of classes that several released data sets have: Something-Something V1 and V2, ActivityNet and HACS.
+# Class counts that several released data sets have: Something-Something V1 and V2, ActivityNet and HACS.
 SHARED_COUNTS = (174, 200)
+_UNNAMED_K710 = [f"LABEL_{index}" for index in range(710)]  # no other set of ours has 710 classes
 
 
-def choose_classes(
+def select_classes(
     state_dict: Mapping[str, torch.Tensor], layer: str, head: str
 ) -> tuple[dict[str, torch.Tensor], list[str]]:
     """Give a head the classes of a data set.
@@ -21,42 +22,59 @@ def choose_classes(
     Args:
         state_dict: tensors of a released file.
         layer: name of the linear layer that scores the classes.
-        head: a name in `LABEL_SETS`. A Kinetics-710 head also gives k400, k600 and k700: their rows are picked.
+        head: a name in `LABEL_SETS`; k400, k600 and k700 also select their rows from a Kinetics-710 head.
 
     Returns:
         The tensors, and the class names in the head's order.
 
     Raises:
         CheckpointError: if the head has other classes.
-        ValueError: if there is no set of that name.
+        ValueError: if no set has that name.
     """
     labels = load_labels(head)
     classes = shape_of(state_dict, f"{layer}.weight", 2)[0]
     if classes == len(labels):
         return dict(state_dict), labels
-    if classes == 710 and head in ROWS_IN_K710 and shape_of(state_dict, f"{layer}.bias", 1) == (710,):
-        return pick_rows(state_dict, layer, rows_in_k710(head)), labels
-    raise CheckpointError(
-        f"The file's head has {classes} classes and {head} has {len(labels)}. Give the set that it was trained on."
-    )
+    rows = rows_of_classes(labels, _UNNAMED_K710) if shape_of(state_dict, f"{layer}.bias", 1) == (710,) else None
+    if classes != 710 or rows is None:
+        raise CheckpointError(
+            f"The file's head has {classes} classes and {head} has {len(labels)}. Give the set that it was trained on."
+        )
+    return select_rows(state_dict, layer, rows), labels
 
 
-def pick_rows(state_dict: Mapping[str, torch.Tensor], layer: str, rows: Sequence[int]) -> dict[str, torch.Tensor]:
-    """Keep some rows of a head, in the given order."""
+def rows_of_classes(wanted: Sequence[str], known: Sequence[str]) -> list[int] | None:
+    """Return the rows of a head that score some classes, or None if it does not have them.
+
+    Args:
+        wanted: class names, in the order of the rows.
+        known: class names of the head; those of Kinetics-710 may be numbers.
+    """
+    if list(wanted) == list(known):
+        return list(range(len(known)))
+    if list(known) in (_UNNAMED_K710, load_labels("k710")):
+        return next((rows_in_k710(name) for name in ROWS_IN_K710 if list(wanted) == load_labels(name)), None)
+    return None
+
+
+def select_rows(state_dict: Mapping[str, torch.Tensor], layer: str, rows: Sequence[int]) -> dict[str, torch.Tensor]:
+    """Return the tensors with some rows of a head, in the given order."""
     return {**state_dict, **{name: state_dict[name][list(rows)] for name in (f"{layer}.weight", f"{layer}.bias")}}
 
 
-def known_classes(state_dict: Mapping[str, torch.Tensor], layer: str, rows: Sequence[Mapping[str, Any]]) -> str | None:
-    """The data set of a head, where the released rows that the file may be, or its number of classes, tell it.
+def identify_classes(
+    state_dict: Mapping[str, torch.Tensor], layer: str, rows: Sequence[Mapping[str, Any]]
+) -> str | None:
+    """Return the data set of a head if the released rows or the number of classes identify it, or None.
 
     Args:
         state_dict: tensors of a released file.
         layer: name of the linear layer that scores the classes.
-        rows: of `released.json`, those that the file may be.
+        rows: the rows of `released.json` that may describe the file.
     """
     classes = shape_of(state_dict, f"{layer}.weight", 2)[0]
     fitting = [name for name in LABEL_SETS if len(load_labels(name)) == classes]
-    told = {row["labels"] for row in rows if row["labels"] in fitting}
-    if len(told) == 1:
-        return told.pop()
+    named = {row["labels"] for row in rows if row["labels"] in fitting}
+    if len(named) == 1:
+        return named.pop()
     return fitting[0] if len(fitting) == 1 and classes not in SHARED_COUNTS else None

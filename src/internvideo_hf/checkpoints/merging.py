@@ -1,4 +1,4 @@
-"""Averages of models, tensor by tensor: WiSE-FT (arXiv 2109.01903), as the released evaluations do it."""
+"""Average models tensor by tensor: WiSE-FT (arXiv 2109.01903), as in the released evaluations."""
 
 import json
 import re
@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -16,8 +17,9 @@ from internvideo_hf.checkpoints.cards import append_to_card
 from internvideo_hf.checkpoints.errors import CheckpointError
 from internvideo_hf.checkpoints.saving import check_replaceable, save_safetensors
 from internvideo_hf.utils.files import atomic_directory
+from internvideo_hf.utils.names import unknown_name
 
-# Files of a model's folder that say how it is used, and not what it has learned or how far its training went.
+# Files of a model's folder to copy: settings and texts, not weights or the state of training.
 DESCRIBING = (".json", ".txt", ".md", ".jinja", ".model")
 NOT_DESCRIBING = (SAFE_WEIGHTS_INDEX_NAME, "pytorch_model.bin.index.json", "trainer_state.json")
 
@@ -33,11 +35,12 @@ _CLIP_ENDS = (
 
 @dataclass(frozen=True)
 class Variant:
-    """Which tensors a released evaluation takes the average of; all others are the fine-tuned model's.
+    """The tensors that a released evaluation averages; all others are the fine-tuned model's.
 
-    Attributes:
-        family: that it is for.
-        averaged, but_not: patterns of our names, in which `{}` is a number and `*` anything.
+    Args:
+        family: `model_type` of the models.
+        averaged: patterns of our names; `{}` matches a number and `*` anything.
+        but_not: patterns of exceptions.
     """
 
     family: str
@@ -46,8 +49,8 @@ class Variant:
 
 
 VARIANTS = {
-    # The original's list was written for B/16 and used for L/14 as well, whose upper twelve video layers are therefore
-    # kept. The published zero-shot scores are of that (reference case `cotrain_wiseft`).
+    # The original's list was written for B/16. It was used for L/14 too, whose upper twelve video layers are therefore
+    # not averaged, as in the published zero-shot scores (reference case `cotrain_wiseft`).
     "internvideo_mm": Variant(
         "internvideo_mm",
         (
@@ -58,13 +61,13 @@ VARIANTS = {
             "visual_projection.weight",
         ),
     ),
-    # What the model and OpenAI's CLIP call alike: every layer and the temperature, but not the two modules at the end
-    # of the video tower, which have other names there.
+    # The names that the model and OpenAI's CLIP share: every layer and the temperature, but not the two modules at the
+    # end of the video tower.
     "retrieval": Variant(
         "internvideo_mm",
         (*_CLIP_ENDS, "text_model.encoder.layers.{}.*", "vision_model.layers.{}.*", "logit_scale"),
     ),
-    # Image CLIP has no temporal table, and what stands there at the start is zero.
+    # Image CLIP has no temporal table.
     "viclip": Variant("viclip", ("*",), but_not=("vision_model.embeddings.temporal_embedding",)),
 }
 
@@ -78,44 +81,43 @@ def merge_checkpoints(
     variant: str | None = None,
     overwrite: bool = False,
 ) -> int:
-    """Write the average of a model and what it became by training: `weight * base + (1 - weight) * finetuned`.
+    """Write the average of a model before and after training: `weight * base + (1 - weight) * finetuned`.
 
-    Everything else of the new folder (configuration, processor) is the fine-tuned model's. The tensors are read,
-    averaged and written one by one.
+    Configuration and processor are the fine-tuned model's. The tensors are read, averaged and written one by one.
 
     Args:
-        base: folder of the model at its start, such as `initialize_from_clip(...).save_pretrained` writes.
-        finetuned: folder of the trained model; of several, the plain mean is taken first.
-        output_dir: the folder to write; it appears whole or not at all.
-        weight: share of the base, 0-1. The published zero-shot scores have 0.5.
-        variant: which tensors are averaged, a name in `VARIANTS`; the family's own by default.
-        overwrite: replace `output_dir` if it holds a model already.
+        base: folder of the model before training, such as `initialize_from_clip(...).save_pretrained` writes.
+        finetuned: folder of the trained model; the mean of several is taken first.
+        output_dir: the folder to write, atomically.
+        weight: of the base, 0-1. The published zero-shot scores use 0.5.
+        variant: list of averaged tensors, a name in `VARIANTS`; the family's own by default.
+        overwrite: replace `output_dir` if it holds a model.
 
     Returns:
-        How many tensors were averaged; the others are the fine-tuned model's.
+        The number of averaged tensors; the others are the fine-tuned model's.
 
     Raises:
-        CheckpointError: if a folder holds no model, or the models are not alike.
-        ValueError: if the weight or the variant has no meaning.
+        CheckpointError: if a folder holds no model, or the models differ in family or tensors.
+        ValueError: if the weight is not in 0-1 or the variant is unknown.
         FileExistsError: if `output_dir` is in the way.
     """
     folders = [Path(finetuned)] if isinstance(finetuned, str | Path) else [Path(folder) for folder in finetuned]
     base, output_dir = Path(base), Path(output_dir)
     if not 0 <= weight <= 1:
-        raise ValueError(f"weight={weight} is no share of the base; give a number from 0 to 1.")
+        raise ValueError(f"weight: got {weight}, expected a number from 0 to 1.")
     if not folders:
-        raise ValueError("Give the folder of one fine-tuned model or more.")
+        raise ValueError("finetuned: got no folder, expected one or more.")
     _check_output(output_dir, [base, *folders], overwrite)
     configs = {folder: _config(folder) for folder in (base, *folders)}
     family = configs[base].get("model_type")
     variant = variant or family
     if variant not in VARIANTS:
-        raise ValueError(f"No released average is known for {variant!r}, expected one of {', '.join(VARIANTS)}.")
+        raise ValueError(unknown_name(variant, VARIANTS, "variant"))
     for folder, config in configs.items():
         if config.get("model_type") != VARIANTS[variant].family:
             raise CheckpointError(
-                f"{folder} holds a model of the family {config.get('model_type')}, and the average {variant!r} is one "
-                f"of {VARIANTS[variant].family}. Give models of one family."
+                f"{folder} holds a model of the family {config.get('model_type')}; the variant {variant!r} averages "
+                f"{VARIANTS[variant].family} models. Give models of one family."
             )
     start, *trained = [_tensors(folder) for folder in (base, *folders)]
     for folder, tensors in zip(folders, trained, strict=True):
@@ -142,7 +144,7 @@ def merge_checkpoints(
 
 
 def is_averaged(name: str, variant: str) -> bool:
-    """Whether a released average takes a tensor of our name from both models."""
+    """Return whether a variant averages the tensor of our name."""
     rule = VARIANTS[variant]
     return any(_matches(pattern, name) for pattern in rule.averaged) and not any(
         _matches(pattern, name) for pattern in rule.but_not
@@ -154,12 +156,12 @@ def _matches(pattern: str, name: str) -> bool:
 
 
 def merge_tensors(base: torch.Tensor | None, finetuned: Sequence[torch.Tensor], weight: float) -> torch.Tensor:
-    """The mean of fine-tuned tensors, mixed with that of the base, in float32; whole numbers are the first model's.
+    """Return the mean of fine-tuned tensors, averaged with the base, in float32; integers are the first model's.
 
     Args:
-        base: None where the base has no say.
-        finetuned: of one shape, one or more.
-        weight: share of the base, 0-1.
+        base: None for a tensor that is not averaged with the base.
+        finetuned: one or more, of one shape.
+        weight: of the base, 0-1.
     """
     if not finetuned[0].is_floating_point():
         return finetuned[0]
@@ -171,14 +173,15 @@ def _check_output(output_dir: Path, sources: Sequence[Path], overwrite: bool) ->
     for source in sources:
         if source.resolve().is_relative_to(output_dir.resolve()):
             raise FileExistsError(
-                f"{output_dir} is or holds {source}, which is to be averaged. Choose another folder."
+                f"{output_dir} is or holds {source}, an input of the average. Choose another folder."
             )
     check_replaceable(output_dir, overwrite)
 
 
-def _config(folder: Path) -> dict:
+def _config(folder: Path) -> dict[str, Any]:
     try:
-        return json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return config
     except (FileNotFoundError, NotADirectoryError) as error:
         raise CheckpointError(
             f"{folder} holds no config.json. Give the folder that `internvideo convert` or save_pretrained wrote."
@@ -188,11 +191,11 @@ def _config(folder: Path) -> dict:
 
 
 def _tensors(folder: Path) -> dict[str, torch.Tensor]:
-    """The mapped weights of a model's folder, in one file or several."""
+    """Return the memory-mapped weights of a model's folder, of one file or several."""
     files = [SAFE_WEIGHTS_NAME]
     if (index := folder / SAFE_WEIGHTS_INDEX_NAME).is_file():
         files = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    tensors = {}
+    tensors: dict[str, torch.Tensor] = {}
     for file in files:
         if not (folder / file).is_file():
             raise CheckpointError(f"{folder} lacks {file}. Convert or download the model again.")
@@ -212,5 +215,5 @@ def _check_alike(
         if tensor.shape != start[name].shape:
             raise CheckpointError(
                 f"{name} has the shape {tuple(start[name].shape)} in {base} and {tuple(tensor.shape)} in {folder}. "
-                "Only models of one size have an average; re-sample position tables when converting."
+                "Only models of one size can be averaged; re-sample position tables when converting."
             )

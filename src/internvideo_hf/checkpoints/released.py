@@ -9,23 +9,23 @@ from typing import Any
 
 @cache
 def released() -> tuple[dict[str, Any], ...]:
-    """All rows: name, file, address, family, config (what shapes do not tell), labels, licence, manifest, note.
+    """Return all rows: name, file, address, family, config (values that no shape contains), labels, licence, ...
 
-    `evaluation`, where it is known, is the published test: data set, hidden size of the model, frames and pixels of a
-    clip, clips and crops of a video (None where they are not stated), `processor` settings that differ from the
-    family's own, top-1 and sometimes top-5 accuracy in percent (None where none was published).
+    `evaluation`, if known, is the published test: data set, hidden size of the model, frames and pixels of a clip,
+    clips and crops of a video (None if not stated), `processor` settings that differ from the family's own, top-1 and
+    sometimes top-5 accuracy in percent (None if none was published).
     """
     text = resources.files("internvideo_hf.checkpoints").joinpath("released.json").read_text(encoding="utf-8")
     return tuple(json.loads(text))
 
 
 def rows_of_file(file_name: str, family: str) -> list[dict[str, Any]]:
-    """The rows of a family whose released file has this name; several fine-tunes share theirs."""
+    """Return the rows of a family whose released file has a name; several fine-tuned models share theirs."""
     return [row for row in released() if row["family"] == family and PurePosixPath(row["file"]).name == file_name]
 
 
 def published(row: dict[str, Any]) -> str | None:
-    """The published test of a row in words; None where nothing is known of it."""
+    """Return the published test of a row in words, or None if it is unknown."""
     test = row["evaluation"]
     if test is None:
         return None

@@ -1,4 +1,4 @@
-"""Reading a released file without running any of its code."""
+"""Read a released file without running code that it contains."""
 
 import pickle
 import re
@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 
 from internvideo_hf.checkpoints.errors import CheckpointError
 
-# Where training scripts put the weights, in the order in which they are looked for.
+# Entries in which training scripts store the weights, by precedence.
 WRAPPERS = ("state_dict", "model", "module", "model_state")
-# What data-parallel training and torch.compile write before every name.
+# Prefixes of names that data-parallel training and torch.compile add.
 PREFIXES = ("module.", "_orig_mod.")
 
 
@@ -22,12 +22,12 @@ def load_state_dict(path: str | Path, trust_pickle: bool = False) -> dict[str, t
 
     Args:
         path: a `.safetensors` file, or anything that `torch.save` wrote: a bare state dict, or one inside
-            `state_dict`, `model`, `module` or `model_state`. Entries that are no tensors are left out.
-        trust_pickle: unpickle without restrictions, which runs whatever code the file holds.
+            `state_dict`, `model`, `module` or `model_state`. Entries that are not tensors are ignored.
+        trust_pickle: unpickle without restrictions, which runs any code that the file contains.
 
     Raises:
         CheckpointError: if the file is missing, damaged, holds no tensors, or needs more than plain tensors and
-            numbers and is not trusted.
+            numbers without being trusted.
     """
     path = Path(path)
     if not path.is_file():
@@ -41,7 +41,7 @@ def _load_safetensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         return load_file(path)
     except SafetensorError as error:
-        raise CheckpointError(f"{path} is not a whole safetensors file: {error}. Download it again.") from error
+        raise CheckpointError(f"{path} is damaged or not a safetensors file: {error}. Download it again.") from error
 
 
 def _load_pickle(path: Path, trust_pickle: bool) -> Any:
@@ -55,30 +55,28 @@ def _load_pickle(path: Path, trust_pickle: bool) -> Any:
     except pickle.UnpicklingError as error:
         blocked = _blocked_globals(path, error)
         if trust_pickle or not blocked:
-            raise CheckpointError(
-                f"{path} is not a checkpoint that PyTorch wrote, or it is damaged. Download it again."
-            ) from error
+            raise CheckpointError(f"{path} is damaged or not a PyTorch checkpoint. Download it again.") from error
         raise CheckpointError(
-            f"{path} asks for {', '.join(blocked)} to be run while it loads, and was refused. If you trust whoever "
-            "made the file, pass --trust-pickle (trust_pickle=True): its code will run with your rights."
+            f"{path} was refused: loading it would run {', '.join(blocked)}. If you trust its author, pass "
+            "--trust-pickle (trust_pickle=True): its code will run with your rights."
         ) from error
     except ImportError as error:
         raise CheckpointError(f"{path} holds objects of a package that is not installed: {error}.") from error
-    except Exception as error:  # bytes that are no pickle fail in as many ways as there are instructions
+    except Exception as error:  # damaged pickles raise exceptions of any type
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if "TorchScript" in str(error):
             raise CheckpointError(
-                f"{path} is a TorchScript archive, which holds code beside its weights, and was refused. Use the same "
-                "model from the Hub (`CLIPModel.from_pretrained`), or save its state_dict() by torch.save."
+                f"{path} was refused: it is a TorchScript archive, which contains code. Use the same model from the "
+                "Hub (`CLIPModel.from_pretrained`), or save its state_dict() with torch.save."
             ) from error
-        raise CheckpointError(f"{path} is damaged or cut off: {reason}. Download it again.") from error
+        raise CheckpointError(f"{path} is damaged or truncated: {reason}. Download it again.") from error
 
 
 def _blocked_globals(path: Path, error: pickle.UnpicklingError) -> list[str]:
     try:
         return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
     except Exception:
-        # Only the zip format can be listed; of others the refusal names the first.
+        # Only the zip format can be listed; for others, the error names the first.
         return re.findall(r"GLOBAL ([\w.]+)", str(error))
 
 
@@ -93,7 +91,7 @@ def _unwrap(content: Any, path: Path) -> dict[str, torch.Tensor]:
     if not tensors:
         raise CheckpointError(
             f"{path} holds no tensors by name, neither bare nor inside {', '.join(WRAPPERS)}. "
-            "Is it the model's file, and not the optimizer's?"
+            "Pass the model's file, not the optimizer's."
         )
     while prefix := next((prefix for prefix in PREFIXES if all(name.startswith(prefix) for name in tensors)), None):
         tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}

@@ -1,14 +1,15 @@
-"""Writing a model's folder: whole or not at all, and tensor by tensor."""
+"""Write the weights of a model tensor by tensor."""
 
 import json
 import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers.utils import logging
 
-# What safetensors calls the number types that models hold.
+# Number types of models -> their safetensors names.
 DTYPE_CODES = {
     torch.float64: "F64",
     torch.float32: "F32",
@@ -24,10 +25,14 @@ DTYPE_CODES = {
 
 
 def check_replaceable(folder: Path, overwrite: bool) -> None:
-    """Refuse to put a model where something else stands, or, unless told so, where another model does.
+    """Refuse a folder that must not be replaced by a model.
+
+    Args:
+        folder: where the model will be written; may be missing or empty.
+        overwrite: whether a folder with a model may be replaced.
 
     Raises:
-        FileExistsError: saying what stands there, and what to do.
+        FileExistsError: if something stands there that must stay.
     """
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"{folder} is a file. Choose the name of a folder.")
@@ -37,11 +42,11 @@ def check_replaceable(folder: Path, overwrite: bool) -> None:
         raise FileExistsError(f"{folder} exists and is not empty. Choose another folder, or pass --overwrite.")
     if not (folder / "config.json").is_file():
         raise FileExistsError(
-            f"{folder} holds no config.json, so it is no model's folder and is not replaced. Choose another one."
+            f"{folder} is not replaced: it holds no config.json, so it is not a model's folder. Choose another one."
         )
 
 
-NUMBERS_AT_ONCE = 2**20
+CHUNK_SIZE = 2**20
 
 
 def save_safetensors(
@@ -52,16 +57,19 @@ def save_safetensors(
 ) -> None:
     """Write tensors as a safetensors file, floating-point numbers as `dtype`.
 
-    safetensors' own writer takes all tensors at once, and with them every change of number type or axis order at
-    once. Here one tensor at a time is copied, so that a mapped file is all that is ever in memory.
+    safetensors' own writer needs all tensors in memory, converted to their number type and axis order. This one copies
+    one tensor at a time, so that memory holds no more than the mapped file.
 
     Args:
-        compute: what to write under a name, called when its turn comes; `tensors` then tell names, shapes and kinds
-            of number only.
+        tensors: by name; may be memory-mapped.
+        path: the file.
+        dtype: of all floating-point tensors.
+        compute: returns the tensor to write under a name; `tensors` then only supply names, shapes and number types.
     """
     dtypes = {name: dtype if tensor.is_floating_point() else tensor.dtype for name, tensor in tensors.items()}
     names = sorted(tensors, key=lambda name: -dtypes[name].itemsize)  # keeps every tensor aligned to its numbers
-    header, end = {"__metadata__": {"format": "pt"}}, 0
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
     for name in names:
         start, end = end, end + tensors[name].numel() * dtypes[name].itemsize
         shape = list(tensors[name].shape)
@@ -72,5 +80,5 @@ def save_safetensors(
         file.write(struct.pack("<Q", len(text)) + text)
         for name in logging.tqdm(names, desc="Writing tensors", unit="tensor"):
             tensor = tensors[name] if compute is None else compute(name)
-            for part in tensor.detach().reshape(-1).split(NUMBERS_AT_ONCE):  # of which alone there is a copy
+            for part in tensor.detach().reshape(-1).split(CHUNK_SIZE):  # only a part is ever copied
                 file.write(part.to(dtypes[name]).view(torch.uint8).numpy())

@@ -1,4 +1,4 @@
-"""Giving a new model the weights that its training starts from."""
+"""Start a training from weights that were trained before."""
 
 from pathlib import Path
 
@@ -11,24 +11,23 @@ from transformers.utils import logging
 from internvideo_hf.auto import FAMILIES
 from internvideo_hf.checkpoints.clip import initialize_from_clip
 from internvideo_hf.checkpoints.errors import CheckpointError
-from internvideo_hf.recipes.labels import ROWS_IN_K710, load_labels, rows_in_k710
+from internvideo_hf.checkpoints.heads import rows_of_classes
+from internvideo_hf.models.common.layer_groups import LayerGroups
 
 logger = logging.get_logger(__name__)
 
 
 def start_from(model: PreTrainedModel, source: str | Path) -> PreTrainedModel:
-    """Fill a model with weights that were trained before.
+    """Load weights that were trained before into a model.
 
-    All but the head is taken over. The head too, where it has the same classes; and where the source knows
-    Kinetics-710 and the model K400, K600 or K700, the rows of the head that these are.
+    Everything but the head is loaded. The head is loaded too if it has the same classes; from a Kinetics-710 head, a
+    model of K400, K600 or K700 gets the rows of its classes. The log says what happened to the head.
 
     Args:
-        model: as drawn freshly.
-        source: the folder of a converted model of the same family, pretrained or a classifier; of a dual encoder for a
-            model of its video tower's family, or the other way round, where the tower is all that is taken over; of
-            transformers' `CLIPModel`; or a CLIP file in OpenAI's layout.
-
-    What becomes of the head is said in the log.
+        model: freshly initialized.
+        source: one of: the folder of a converted model of the same family, pretrained or a classifier; the folder of a
+            dual encoder for a model of its video tower's family, or the reverse, of which only the tower is loaded;
+            the folder of transformers' `CLIPModel`; a CLIP file in OpenAI's layout.
 
     Returns:
         The model, or from CLIP another one of the same configuration.
@@ -41,63 +40,55 @@ def start_from(model: PreTrainedModel, source: str | Path) -> PreTrainedModel:
     if source.is_file():
         return initialize_from_clip(source, model.config)
     if not (source / "config.json").is_file():
-        raise CheckpointError(f"{source} is no model's folder (there is no config.json), and no CLIP file.")
+        raise CheckpointError(f"{source} is neither a model's folder (it has no config.json) nor a CLIP file.")
     config = AutoConfig.from_pretrained(source)
     if config.model_type == "clip":
         return initialize_from_clip(CLIPModel.from_pretrained(source), model.config)
     if config.model_type != model.config.model_type:
-        if _type_of_tower(config) != _type_of_tower(model.config):
+        if _tower_type(config) != _tower_type(model.config):
             raise CheckpointError(
                 f"{source} holds a {config.model_type!r} model, expected {model.config.model_type!r}, or one with the "
                 "same kind of video tower."
             )
         _tower(model).load_layer_groups(_tower(AutoModel.from_pretrained(source)))
-        logger.warning(f"The video tower is that of {source}; all else is drawn.")
+        logger.warning(f"Loaded the video tower of {source}; everything else is initialized randomly.")
         return model
+    assert isinstance(model, LayerGroups)  # as every model of this package
     names = config.architectures or []
     classes = [kind for kind in FAMILIES[config.model_type].models.values() if kind.__name__ in names]
     trained = (classes[0] if classes else type(model)).from_pretrained(source)
     model.load_layer_groups(trained)
-    if type(trained) is not type(model) or not _take_head(model, trained):
-        logger.warning(f"The head of {type(model).__name__} is drawn; all else is that of {source}.")
+    if type(trained) is not type(model) or not _load_head(model, trained):
+        logger.warning(f"Loaded {source}; the head of {type(model).__name__} is initialized randomly.")
     return model
 
 
-def _type_of_tower(config: PreTrainedConfig) -> str:
-    return getattr(config, "vision_config", config).model_type
+def _tower_type(config: PreTrainedConfig) -> str:
+    return str(getattr(config, "vision_config", config).model_type)
 
 
-def _tower(model: PreTrainedModel) -> PreTrainedModel:
-    return getattr(model, "vision_model", model)
+def _tower(model: PreTrainedModel) -> LayerGroups:
+    tower = getattr(model, "vision_model", model)
+    assert isinstance(tower, LayerGroups)
+    return tower
 
 
 @torch.no_grad()
-def _take_head(model: PreTrainedModel, trained: PreTrainedModel) -> bool:
-    """Take over the head, and say whether its classes could be."""
+def _load_head(model: PreTrainedModel, trained: PreTrainedModel) -> bool:
+    """Load the head, and return whether the trained one has its classes."""
+    assert isinstance(model, LayerGroups)
     names = [name for group, names in model.layer_groups().items() if group.startswith("head") for name in names]
     own, given = model.state_dict(), trained.state_dict()
-    rows = _rows_of_classes(model.config.id2label, trained.config.id2label)
+    wanted, known = (list((loaded.config.id2label or {}).values()) for loaded in (model, trained))
+    rows = rows_of_classes(wanted, known)
     for name in names:
         tensor = given.get(name)
         if tensor is None:
             continue
-        if rows is not None and tensor.shape[:1] == (len(trained.config.id2label),):
+        if rows is not None and tensor.shape[:1] == (len(known),):
             tensor = tensor[rows]
         elif rows is None and name.startswith("classifier."):
-            continue  # of other classes: it stays as drawn
+            continue  # of other classes: it stays random
         if tensor.shape == own[name].shape:
             own[name].copy_(tensor)
     return rows is not None or not hasattr(model, "classifier")
-
-
-def _rows_of_classes(wanted: dict[int, str], there: dict[int, str]) -> list[int] | None:
-    """Where a model's classes stand in another model's head; None where it does not know them."""
-    wanted, there = list(wanted.values()), list(there.values())
-    if wanted == there:
-        return list(range(len(there)))
-    numbered = [f"LABEL_{index}" for index in range(710)]  # as many have no other set of ours
-    if there in (load_labels("k710"), numbered):
-        for name in ROWS_IN_K710:
-            if wanted == load_labels(name):
-                return rows_in_k710(name)
-    return None

@@ -1,8 +1,8 @@
-"""Key tables: how the tensors of a released file become the tensors of a model, with nothing left unsaid.
+"""Key tables: the conversion of released tensors to a model's, as data.
 
-A table is a literal dict from a released name to what becomes of it. `{}` in a name stands for a number and `*` for
-anything; each new name takes these over, in order, at its own `{}`. Tables are exact: a name that no line covers, a
-tensor that nothing fills, two lines for one tensor and a shape that does not fit are all errors.
+A table is a literal dict: released name -> action. `{}` in a released name matches a number and `*` anything; the new
+name repeats the matches, in order, at its own `{}`. Tables are exact: a released name without a line, a model tensor
+without a source, two sources for one tensor and a wrong shape are all errors.
 """
 
 import re
@@ -17,7 +17,7 @@ from internvideo_hf.checkpoints.errors import CheckpointError
 
 @dataclass(frozen=True)
 class Become:
-    """The new names of one released tensor, and how the new tensors come out of it."""
+    """The new names of a released tensor, and the function that computes the new tensors from it."""
 
     names: tuple[str, ...]
     convert: Callable[[torch.Tensor], Sequence[torch.Tensor]]
@@ -25,21 +25,25 @@ class Become:
 
 @dataclass(frozen=True)
 class LeaveOut:
-    """A released tensor that the model has no place for, and why."""
+    """A released tensor that the model does not use, and why."""
 
     reason: str
 
 
-Table = Mapping[str, Become | LeaveOut]
+Table = dict[str, Become | LeaveOut]
 
 
 def rename(name: str) -> Become:
-    """The same tensor under another name."""
+    """Rename a tensor."""
     return Become((name,), lambda tensor: (tensor,))
 
 
 def pairs(names: Mapping[str, str]) -> Table:
-    """Lines for modules that hold a weight and a bias: released name -> ours."""
+    """Return lines for modules with a weight and a bias.
+
+    Args:
+        names: released name -> ours.
+    """
     return {
         f"{released}.{kind}": rename(f"{ours}.{kind}")
         for released, ours in names.items()
@@ -48,22 +52,22 @@ def pairs(names: Mapping[str, str]) -> Table:
 
 
 def split_rows(*names: str) -> Become:
-    """Equal parts along the first axis, such as the query, key and value of a fused projection."""
+    """Split a tensor into equal parts along the first axis, such as a fused projection of query, key and value."""
     return Become(names, lambda tensor: tensor.tensor_split(len(names)))
 
 
 def transpose(name: str) -> Become:
-    """A matrix `(in, out)` as the weight `(out, in)` of a linear layer."""
+    """Transpose a matrix `(in, out)` to the weight `(out, in)` of a linear layer."""
     return Become((name,), lambda tensor: (tensor.t(),))
 
 
 def insert_time(name: str) -> Become:
-    """A 2-D patch kernel `(out, in, h, w)` as a 3-D one that is one frame deep."""
+    """Expand a 2-D patch kernel `(out, in, h, w)` to a 3-D one of one frame."""
     return Become((name,), lambda tensor: (tensor.unsqueeze(2),))
 
 
 def flatten(name: str) -> Become:
-    """A vector stored with axes of length 1 around it."""
+    """Flatten a vector that is stored with axes of length 1."""
     return Become((name,), lambda tensor: (tensor.flatten(),))
 
 
@@ -73,22 +77,25 @@ def convert_state_dict(
     """Apply a table to the tensors of a released file.
 
     Returns:
-        The new tensors by name, and the released names that were left out with the reason for each.
+        The new tensors by name; released name -> reason, of those left out.
 
     Raises:
-        CheckpointError: naming all tensors that the table does not know, or that would become one tensor twice, or
-            the first that has too few axes for its line.
+        CheckpointError: if the table lacks tensors, two become one tensor, or a tensor has too few axes for its line.
     """
     patterns = {_compile(released): action for released, action in table.items()}
-    converted, left_out, unknown, doubled = {}, {}, [], []
+    converted: dict[str, torch.Tensor] = {}
+    left_out: dict[str, str] = {}
+    unknown: list[str] = []
+    doubled: list[str] = []
     for name, tensor in state_dict.items():
-        match, action = next(
-            ((match, action) for pattern, action in patterns.items() if (match := pattern.fullmatch(name))),
-            (None, None),
+        line = next(
+            ((match, action) for pattern, action in patterns.items() if (match := pattern.fullmatch(name))), None
         )
-        if action is None:
+        if line is None:
             unknown.append(name)
-        elif isinstance(action, LeaveOut):
+            continue
+        match, action = line
+        if isinstance(action, LeaveOut):
             left_out[name] = action.reason
         else:
             targets = [target.format(*match.groups()) for target in action.names]
@@ -101,28 +108,30 @@ def convert_state_dict(
                 ) from error
     if unknown:
         raise CheckpointError(
-            f"The file holds {len(unknown)} tensors that this model does not know: {_some(unknown)}."
+            f"The file holds {len(unknown)} tensors that are unknown in this model: {_some(unknown)}."
         )
     if doubled:
-        raise CheckpointError(f"The file holds these tensors of the model twice: {_some(doubled)}.")
+        raise CheckpointError(f"The file holds tensors of the model twice: {_some(doubled)}.")
     return converted, left_out
 
 
-DOWNLOAD = "Is the download whole? Sizes that no shape tells go into --config."
+DOWNLOAD = "Is the download complete? Pass sizes that no shape contains by --config."
 
 
 def check_complete(
     model: nn.Module, converted: Mapping[str, torch.Tensor], table: Table, advice: str = DOWNLOAD
 ) -> None:
-    """Prove that converted tensors fill a model exactly.
+    """Check that converted tensors fill a model exactly.
 
     Args:
-        model: may live on the meta device; only names and shapes are read.
-        advice: what the user may do about a misfit.
+        model: may be on the meta device; only names and shapes are read.
+        converted: tensors by the model's names.
+        table: that converted them; errors give the released names.
+        advice: end of the error message.
 
     Raises:
-        CheckpointError: naming all tensors that are missing (as the released file calls them), too many, of
-            another shape, or of whole numbers where the model computes.
+        CheckpointError: if tensors are missing or surplus, or have another shape or kind of number; the message names
+            them all.
     """
     expected = model.state_dict()
     problems = []
@@ -149,7 +158,7 @@ def check_complete(
 
 
 def released_name(name: str, table: Table) -> str:
-    """The name that a released file gives to a tensor of ours (ours, where no line of the table makes it)."""
+    """Return the released name of a tensor of ours; our name if no line of the table makes it."""
     for released, action in table.items():
         for target in getattr(action, "names", ()):
             if match := _compile(target).fullmatch(name):
@@ -157,7 +166,7 @@ def released_name(name: str, table: Table) -> str:
     return name
 
 
-def _compile(pattern: str) -> re.Pattern:
+def _compile(pattern: str) -> re.Pattern[str]:
     return re.compile(re.escape(pattern).replace(r"\{\}", r"(\d+)").replace(r"\*", "(.+)"))
 
 

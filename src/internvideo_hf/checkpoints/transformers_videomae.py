@@ -1,4 +1,4 @@
-"""Our VideoMAE models as transformers' own `VideoMAE...` classes, for use without this package."""
+"""Export our VideoMAE models to transformers' own `VideoMAE...` classes, for use without this package."""
 
 from collections.abc import Mapping
 
@@ -47,18 +47,17 @@ SHARED = (
 def export(
     config: InternVideoMAEConfig, state_dict: Mapping[str, torch.Tensor]
 ) -> tuple[torch.nn.Module, dict[str, torch.Tensor], VideoMAEVideoProcessor]:
-    """Turn our configuration and tensors into transformers' own.
+    """Export our configuration and tensors.
 
-    One number of theirs cannot be set: the epsilon of the last layer norm before the classifier, and before the
-    decoder's head, is 1e-5 and ours 1e-6. With tokens of about unit spread it moves a logit by some millionths.
+    Their epsilon of the last layer norm before the classifier, and before the decoder's head, is fixed at 1e-5; ours
+    is 1e-6. For tokens of about unit variance this changes a logit by some millionths.
 
     Returns:
-        The model, filled, the same tensors by its names, and the processor. Its clip is another one: frames spread
-        over the whole video, not the released ones a fixed stride apart. Its pixels differ a little, for transformers
-        resizes with antialiasing.
+        The model, its tensors by name, and the processor. The processor samples frames over the whole video, not at
+        the released fixed stride, and resizes with antialiasing, so that its pixels differ a little.
 
     Raises:
-        ValueError: if transformers' classes cannot compute what this model does.
+        ValueError: if transformers' classes cannot compute this model.
     """
     is_pretraining = "decoder.mask_token" in state_dict
     pixels = (list(config.image_mean), list(config.image_std))
@@ -67,7 +66,7 @@ def export(
         "its position table is re-sampled from another clip size": not own_grid,
         "its position table is learned": config.position_embedding_type == "learned",
         "its layers have a layer scale": bool(config.layer_scale_init_value),
-        "its reconstruction undoes another normalisation than ImageNet's": is_pretraining
+        "its reconstruction undoes another normalization than ImageNet's": is_pretraining
         and pixels != (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD),
     }
     if reasons := [reason for reason, holds in obstacles.items() if holds]:

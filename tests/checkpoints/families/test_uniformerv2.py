@@ -17,6 +17,7 @@ from internvideo_hf import (
 )
 from internvideo_hf.checkpoints import convert as conversion
 from internvideo_hf.checkpoints.families import uniformerv2
+from internvideo_hf.checkpoints.heads import identify_classes
 from internvideo_hf.checkpoints.released import released, rows_of_file
 from internvideo_hf.checkpoints.table import check_complete, convert_state_dict
 from internvideo_hf.processing.presets import build_processor
@@ -56,7 +57,7 @@ def test_nothing_is_missing_and_nothing_left_over(name, stripped):
     if stripped:
         tensors = {key.removeprefix("backbone."): tensor for key, tensor in tensors.items()}
     assert conversion._recognize(tensors, Path(name)) == "uniformerv2"
-    tensors = uniformerv2.normalize(tensors)
+    tensors = uniformerv2.CONVERTER.normalize(tensors)
     converted, left_out = convert_state_dict(tensors, uniformerv2.TABLE)
     config = uniformerv2.config_from(tensors, {})
     with torch.device("meta"):
@@ -117,7 +118,8 @@ def test_a_row_fits_its_manifest(row):
     if row["labels"] is not None:
         assert len(load_labels(row["labels"])) == config.num_labels
     expected = None if row["labels"] is None else row["labels"]
-    assert uniformerv2.known_head(meta_state_dict(name), rows_of_file(row["file"], "uniformerv2")) == expected
+    rows = rows_of_file(row["file"], "uniformerv2")
+    assert identify_classes(meta_state_dict(name), uniformerv2.HEAD, rows) == expected
     processor = build_processor(config)
     assert processor.num_frames == evaluation["num_frames"]
     assert processor.channel_order == ("bgr" if evaluation["data_set"] in ("SSv1", "SSv2") else "rgb")
@@ -342,7 +344,7 @@ def test_what_cannot_start_from_clip_is_told(clip, tmp_path):
             clip, UniFormerV2Config(hidden_size=24, num_attention_heads=3, patch_size=8, image_size=24)
         )
     torch.save({"conv1.weight": torch.ones(2, 3, 4, 4)}, tmp_path / "half.pth")
-    with pytest.raises(CheckpointError, match="no CLIP vision transformer"):
+    with pytest.raises(CheckpointError, match="not a CLIP vision transformer"):
         initialize_from_clip(tmp_path / "half.pth", "uniformerv2")
 
 

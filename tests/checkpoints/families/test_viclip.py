@@ -141,7 +141,7 @@ def test_a_missing_tensor_is_named(name, content, convert, tmp_path):
 
 
 def test_a_surplus_tensor_is_named(content, convert):
-    with pytest.raises(CheckpointError, match=r"does not know: vision_encoder\.mask_token"):
+    with pytest.raises(CheckpointError, match=r"unknown in this model: vision_encoder\.mask_token"):
         convert({**content, "vision_encoder.mask_token": torch.zeros(3)})
 
 

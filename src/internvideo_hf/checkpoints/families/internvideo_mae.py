@@ -9,8 +9,6 @@ from transformers import AutoModelForPreTraining, AutoModelForVideoClassificatio
 
 from internvideo_hf.checkpoints import transformers_videomae
 from internvideo_hf.checkpoints.converter import Converter
-from internvideo_hf.checkpoints.errors import CheckpointError
-from internvideo_hf.checkpoints.heads import choose_classes, known_classes
 from internvideo_hf.checkpoints.shapes import count_layers, fill_heads, shape_of
 from internvideo_hf.checkpoints.table import Become, Table, flatten, pairs, rename, split_rows
 from internvideo_hf.models.internvideo_mae.configuration_internvideo_mae import SIZES, InternVideoMAEConfig
@@ -68,14 +66,14 @@ PRETRAINING: Table = {
 
 
 def recognizes(state_dict: Mapping[str, torch.Tensor]) -> bool:
-    """Whether the tensors are those of a VideoMAE classifier or pretraining model."""
+    """Return whether the tensors are those of a VideoMAE classifier or pretraining model."""
     return any(re.match(r"(backbone\.|encoder\.)?(patch_embed\.proj|blocks\.\d+\.)", name) for name in state_dict)
 
 
 def normalize(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The tensors under the released names, also where training code writes `backbone.` before the encoder's.
+    """Return the tensors under the released names, without the training code's `backbone.` before the encoder's.
 
-    In a classifier's file, `encoder.` is taken off too, as the released loader does.
+    From a classifier's file, `encoder.` is removed too, as the released loader does.
     """
     if is_pretraining(state_dict):
         return {re.sub(r"^backbone\.", "encoder.", name): tensor for name, tensor in state_dict.items()}
@@ -83,66 +81,39 @@ def normalize(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]
 
 
 def is_pretraining(state_dict: Mapping[str, torch.Tensor]) -> bool:
-    """Whether the file is of pretraining, which has a decoder."""
+    """Return whether the file is a pretraining model, with a decoder."""
     return any(name.startswith(("decoder.", "encoder_to_decoder.", "mask_token")) for name in state_dict)
 
 
-def table_for(state_dict: Mapping[str, torch.Tensor]) -> Table:
-    """The key table of the file's kind."""
-    return PRETRAINING if is_pretraining(state_dict) else CLASSIFIER
-
-
 def model_class(state_dict: Mapping[str, torch.Tensor]) -> type:
-    """The Auto class that the file's model belongs to."""
+    """Return the Auto class of the file's model."""
     return AutoModelForPreTraining if is_pretraining(state_dict) else AutoModelForVideoClassification
 
 
-def choose_head(state_dict: Mapping[str, torch.Tensor], head: str) -> tuple[dict[str, torch.Tensor], list[str]]:
-    """Give the classification head the classes of a data set.
-
-    Args:
-        state_dict: as `normalize` gives it.
-        head: a name in `LABEL_SETS`. A Kinetics-710 head also gives k400, k600 and k700: their rows are picked.
-
-    Returns:
-        The tensors, and the class names in the head's order.
-
-    Raises:
-        CheckpointError: if the file has no head, or one of other classes.
-        ValueError: if there is no set of that name.
-    """
-    if is_pretraining(state_dict):
-        raise CheckpointError("This file has no classification head: it is of pretraining. Leave out --head.")
-    return choose_classes(state_dict, "head", head)
-
-
-def known_head(state_dict: Mapping[str, torch.Tensor], rows: list[dict[str, Any]]) -> str | None:
-    """The data set of the head, where the released rows that the file may be, or its number of classes, tell it."""
-    if is_pretraining(state_dict):
-        return None
-    return known_classes(state_dict, "head", rows)
-
-
 def config_from(state_dict: Mapping[str, torch.Tensor], overrides: Mapping[str, Any]) -> InternVideoMAEConfig:
-    """Read the sizes from the shapes; frames and pixels, which no shape tells, are 16 and 224 unless overridden.
+    """Read the configuration from the shapes; frames and pixels, which no shape contains, default to 16 and 224.
 
     A classifier for other frames and pixels re-samples the table of these two, as the released loader does, unless
     `position_num_frames` and `position_image_size` are overridden as well.
 
+    Args:
+        state_dict: as `normalize` returns it.
+        overrides: values by the names of `InternVideoMAEConfig`.
+
     Raises:
-        CheckpointError: if a tensor is missing that tells a size, or has another number of axes.
+        CheckpointError: if a tensor that determines a size is missing or has another number of axes.
     """
     pretraining = is_pretraining(state_dict)
     prefix = "encoder." if pretraining else ""
     width, channels, tubelet_size, patch_size, _ = shape_of(state_dict, f"{prefix}patch_embed.proj.weight", 5)
-    sizes = {
+    sizes: dict[str, Any] = {
         "hidden_size": width,
         "num_channels": channels,
         "tubelet_size": tubelet_size,
         "patch_size": patch_size,
         "num_hidden_layers": count_layers(state_dict, f"{prefix}blocks"),
         "intermediate_size": shape_of(state_dict, f"{prefix}blocks.0.mlp.fc1.weight", 2)[0],
-        # One of these tensors is enough: a file that lacks another then fails by that one's name.
+        # One of these tensors is enough: if the file lacks another one, the error names that one.
         "qkv_bias": any(name.endswith((".attn.q_bias", ".attn.v_bias")) for name in state_dict),
         "layer_scale_init_value": LAYER_SCALE
         if any(name.endswith((".gamma_1", ".gamma_2")) for name in state_dict)
@@ -170,7 +141,7 @@ def config_from(state_dict: Mapping[str, torch.Tensor], overrides: Mapping[str, 
 
 
 def _learned_grid(rows: int, sizes: Mapping[str, Any]) -> dict[str, int]:
-    """The clip that a learned table was made for, and the model with it: square, of as many frames as the model's."""
+    """Return the settings of the clip that a learned table is for: square, with the model's number of frames."""
     frames = sizes.get("num_frames", InternVideoMAEConfig.num_frames)
     side = int((rows // (frames // sizes["tubelet_size"])) ** 0.5) * sizes["patch_size"]
     return {"image_size": side, "position_image_size": side, "position_num_frames": frames}
@@ -179,10 +150,11 @@ def _learned_grid(rows: int, sizes: Mapping[str, Any]) -> dict[str, int]:
 CONVERTER = Converter(
     recognizes=recognizes,
     normalize=normalize,
-    table_for=table_for,
-    model_class=model_class,
+    table_for=lambda tensors: PRETRAINING if is_pretraining(tensors) else CLASSIFIER,
+    model_class=lambda tensors: (
+        AutoModelForPreTraining if is_pretraining(tensors) else AutoModelForVideoClassification
+    ),
     config_from=config_from,
-    choose_head=choose_head,
-    known_head=known_head,
+    head_layer=lambda tensors: None if is_pretraining(tensors) else "head",
     exports={"transformers-videomae": transformers_videomae.export},
 )

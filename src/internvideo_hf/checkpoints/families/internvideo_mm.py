@@ -36,57 +36,51 @@ SHARED_SPACE: Table = {
 
 TABLE: Table = {PREFIX + name: action for name, action in {**VISION, **TEXT, **SHARED_SPACE}.items()}
 
-# What the training class holds beside the towers, by the first part of the name.
+# Modules of the training class beside the towers: first part of the name -> why they are left out.
 OUTSIDE = {
     "caption_decoder": "the caption decoder, which the dual encoder does not use",
     "vqa_classifier": "the question-answering head, which the dual encoder does not use",
     "rank_output": "the multiple-choice head, which the dual encoder does not use",
 }
 
-
-# What tells the video tower from CLIP's; any one of these, so that a file that lacks one is still recognised.
+# Tensors that CLIP's tower lacks; any one identifies a file, so that one that lacks another is still recognized.
 NEW_IN_VIDEO = r"visual\.transformer\.(temporal_cls_token|balance|dpe\.|dec\.)"
 
 
 def recognizes(state_dict: Mapping[str, torch.Tensor]) -> bool:
-    """Whether the tensors are those of an InternVideo-MM model, with or without the training class around it."""
+    """Return whether the tensors are those of an InternVideo-MM model, with or without the training class."""
     return any(re.match(rf"({re.escape(PREFIX)})?{NEW_IN_VIDEO}", name) for name in state_dict)
 
 
 def normalize(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The tensors under the training class's names, also where somebody has taken `clip.` off."""
+    """Return the tensors under the training class's names, also of files without its `clip.`."""
     if any(name.startswith(PREFIX) for name in state_dict):
         return dict(state_dict)
     return {name if name.split(".")[0] in OUTSIDE else PREFIX + name: tensor for name, tensor in state_dict.items()}
 
 
 def table_for(state_dict: Mapping[str, torch.Tensor]) -> Table:
-    """The key table, with a line for everything outside the towers, whatever the training run put there.
+    """Return the key table, with a line for each tensor outside the towers.
 
-    Inside the towers (`clip.`) the table stays exact: a name that it does not know is an error.
+    Inside the towers (`clip.`) the table stays exact: an unknown name is an error.
     """
     outside = {name for name in state_dict if not name.startswith(PREFIX)}
     return TABLE | {name: LeaveOut(OUTSIDE.get(name.split(".")[0], "outside the two towers")) for name in outside}
 
 
-def model_class(state_dict: Mapping[str, torch.Tensor]) -> type:
-    """The Auto class that the file's model belongs to."""
-    return AutoModel
-
-
 def config_from(state_dict: Mapping[str, torch.Tensor], overrides: Mapping[str, Any]) -> InternVideoMMConfig:
-    """Read the sizes from the shapes, and what no shape tells from `overrides` or the released models' habits.
+    """Read the configuration from the shapes; `overrides` or the released models' values supply the rest.
 
     Args:
-        state_dict: as `normalize` gives it.
+        state_dict: as `normalize` returns it.
         overrides: values by the names of `InternVideoMMConfig`; those inside `vision_config` and `text_config`
-            are laid over the ones found. Heads are taken as 64 wide, and the last layers as those that feed the
-            global blocks, where it says nothing.
+            replace single values. By default heads are 64 wide, and the last layers feed the global blocks.
 
     Raises:
-        CheckpointError: if a tensor that tells a size is missing, has another number of axes, or contradicts another.
+        CheckpointError: if a tensor that determines a size is missing, has another number of axes, or contradicts
+            another.
     """
-    # Every released model has the gate: without it a file is damaged, and not one of the classifiers that do without.
+    # Every released model has the gate: a file without it is damaged, not a classifier that needs none.
     vision = {"use_fusion_gate": True, **overrides.get("vision_config", {})}
     vision = tower_sizes(state_dict, PREFIX + "visual.", vision)
     vocab_size, text_width = shape_of(state_dict, PREFIX + "token_embedding.weight", 2)
@@ -119,6 +113,6 @@ CONVERTER = Converter(
     recognizes=recognizes,
     normalize=normalize,
     table_for=table_for,
-    model_class=model_class,
+    model_class=lambda tensors: AutoModel,
     config_from=config_from,
 )

@@ -9,7 +9,6 @@ from transformers import AutoModelForVideoClassification
 
 from internvideo_hf.checkpoints.clip_layout import attention, layer
 from internvideo_hf.checkpoints.converter import Converter
-from internvideo_hf.checkpoints.heads import choose_classes, known_classes
 from internvideo_hf.checkpoints.shapes import count_layers, fill_heads, same_width, shape_of
 from internvideo_hf.checkpoints.table import Become, Table, flatten, pairs, rename
 from internvideo_hf.models.uniformerv2.configuration_uniformerv2 import TASKS, UniFormerV2Config
@@ -19,10 +18,11 @@ HEAD = PREFIX + "transformer.proj.2"
 
 
 def tower(released: str, ours: str = "vision_model.") -> Table:
-    """The encoder's lines, without the local blocks that only classifiers have.
+    """Return the lines of the encoder, without the local blocks that only classifiers have.
 
     Args:
-        released, ours: what stands before every name.
+        released: prefix of the released names.
+        ours: prefix of our names.
     """
     blocks = f"{released}transformer."
     return {
@@ -48,7 +48,7 @@ def tower(released: str, ours: str = "vision_model.") -> Table:
 
 
 def _local_blocks(released: str, ours: str) -> Table:
-    """Batch norm and three convolutions, which touch one place of the frame only, with axes of length 1 for that."""
+    """Return the lines of a batch norm and three convolutions, whose kernels have spatial axes of length 1."""
     statistics = ("running_mean", "running_var", "num_batches_tracked")
     convolutions = {"1": "down_proj", "2": "temporal_conv", "3": "up_proj"}
     return {
@@ -56,14 +56,14 @@ def _local_blocks(released: str, ours: str) -> Table:
         **{f"{released}.0.{name}": rename(f"{ours}.batch_norm.{name}") for name in statistics},
         **{f"{released}.{number}.bias": rename(f"{ours}.{name}.bias") for number, name in convolutions.items()},
         **{
-            f"{released}.{number}.weight": Become((f"{ours}.{name}.weight",), _without_places)
+            f"{released}.{number}.weight": Become((f"{ours}.{name}.weight",), _squeeze_space)
             for number, name in convolutions.items()
         },
     }
 
 
-def _without_places(kernel: torch.Tensor) -> tuple[torch.Tensor]:
-    """`(out, in, time, 1, 1)` as the weight of a convolution over time, or of a linear layer if that is 1 too."""
+def _squeeze_space(kernel: torch.Tensor) -> tuple[torch.Tensor]:
+    """Reshape `(out, in, time, 1, 1)` to a convolution over time, or to a linear layer if time is 1 too."""
     kernel = kernel.flatten(2)
     return (kernel if kernel.shape[2] > 1 else kernel[:, :, 0],)
 
@@ -76,41 +76,21 @@ TABLE: Table = (
 
 
 def recognizes(state_dict: Mapping[str, torch.Tensor]) -> bool:
-    """Whether the tensors are those of a UniFormerV2 classifier, by any that an image ViT has not."""
+    """Return whether the tensors are those of a UniFormerV2 classifier: any tensor that an image ViT lacks decides."""
     new = r"transformer\.(temporal_cls_token|balance|dpe\.|dec\.|proj\.|resblocks\.\d+\.lmhra)"
     return any(re.match(rf"({re.escape(PREFIX)})?{new}", name) for name in state_dict)
 
 
-def normalize(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The tensors under the released names, also where somebody has taken `backbone.` off."""
-    return {PREFIX + name.removeprefix(PREFIX): tensor for name, tensor in state_dict.items()}
-
-
-def table_for(state_dict: Mapping[str, torch.Tensor]) -> Table:
-    """The key table, the same for all files."""
-    return TABLE
-
-
-def model_class(state_dict: Mapping[str, torch.Tensor]) -> type:
-    """The Auto class that the file's model belongs to."""
-    return AutoModelForVideoClassification
-
-
-def choose_head(state_dict: Mapping[str, torch.Tensor], head: str) -> tuple[dict[str, torch.Tensor], list[str]]:
-    """Give the classification head the classes of a data set; see `choose_classes`."""
-    return choose_classes(state_dict, HEAD, head)
-
-
-def known_head(state_dict: Mapping[str, torch.Tensor], rows: list[dict[str, Any]]) -> str | None:
-    """The data set of the head, where the file's name or its number of classes tells it; see `known_classes`."""
-    return known_classes(state_dict, HEAD, rows)
-
-
 def config_from(state_dict: Mapping[str, torch.Tensor], overrides: Mapping[str, Any]) -> UniFormerV2Config:
-    """Read the sizes from the shapes, and what no shape tells from `overrides` or the released models' habits.
+    """Read the configuration from the shapes; `overrides` or the released models' values supply the rest.
+
+    Args:
+        state_dict: as `normalize` returns it.
+        overrides: values by the names of `UniFormerV2Config`.
 
     Raises:
-        CheckpointError: if a tensor that tells a size is missing, has another number of axes, or contradicts another.
+        CheckpointError: if a tensor that determines a size is missing, has another number of axes, or contradicts
+            another.
     """
     sizes = tower_sizes(state_dict, PREFIX, overrides)
     if sizes["temporal_downsampling"]:
@@ -119,9 +99,12 @@ def config_from(state_dict: Mapping[str, torch.Tensor], overrides: Mapping[str, 
 
 
 def tower_sizes(state_dict: Mapping[str, torch.Tensor], prefix: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration values of an encoder, whose names in the file begin with `prefix`.
+    """Return the configuration values of an encoder, with heads 64 wide, whose last layers feed the global blocks.
 
-    Heads are taken as 64 wide, and the last layers as those that feed the global blocks, unless overridden.
+    Args:
+        state_dict: tensors of a released file.
+        prefix: of the encoder's names in the file.
+        overrides: values that replace them.
 
     Raises:
         CheckpointError: as `config_from`.
@@ -155,10 +138,10 @@ def tower_sizes(state_dict: Mapping[str, torch.Tensor], prefix: str, overrides: 
 
 CONVERTER = Converter(
     recognizes=recognizes,
-    normalize=normalize,
-    table_for=table_for,
-    model_class=model_class,
+    # Some files lack the prefix.
+    normalize=lambda tensors: {PREFIX + name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()},
+    table_for=lambda tensors: TABLE,
+    model_class=lambda tensors: AutoModelForVideoClassification,
     config_from=config_from,
-    choose_head=choose_head,
-    known_head=known_head,
+    head_layer=lambda tensors: HEAD,
 )
