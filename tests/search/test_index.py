@@ -83,7 +83,7 @@ def test_a_query_is_one_of_three(whole, videos, tmp_path):
         whole.search(" ")
     with pytest.raises(ValueError, match="tokens"):
         whole.search("word " * 100)
-    with pytest.raises(ValueError, match="no image file"):
+    with pytest.raises(ValueError, match="not an image file"):
         whole.search(image=videos / "red.mp4")
     with pytest.raises(VideoDecodeError, match="none.mp4"):
         whole.search(video=tmp_path / "none.mp4")

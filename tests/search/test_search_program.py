@@ -102,7 +102,7 @@ def test_montage_shows_the_hits(made, tmp_path):
         (("search", "{index}", "text", "--model", "{viclip}"), ("another model",)),
         (("search", "{index}", "text", "--approximate"), ("approximate",)),
         (("search", "{index}", "--video", "none.mp4"), ("none.mp4",)),
-        (("search", "{index}", "--image", "{videos}/red.mp4"), ("no image file",)),
+        (("search", "{index}", "--image", "{videos}/red.mp4"), ("not an image file",)),
         (("search", "{index}", "text", "--top-k", "0"), ("top-k",)),
         (("index", "{videos}", "--out", "{videos}/../new"), ("--model",)),
         (("index", "{videos}", "--out", "{index}", "--window", "2s"), ("--window 1.0", "new index")),

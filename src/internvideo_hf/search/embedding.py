@@ -61,7 +61,7 @@ def embed_videos(
                     failed.setdefault(path, _failure(path, result))
                 elif contents.setdefault(path, result.content) != result.content:
                     cause = "its content changed while it was read"
-                    failed.setdefault(path, VideoDecodeError(path, cause, "Run the same again when it is whole."))
+                    failed.setdefault(path, VideoDecodeError(path, cause, "Run again when the file is complete."))
                 else:
                     batches.add(path, result)
                     if numbers is None:
@@ -114,7 +114,7 @@ class _Batches:
             self._embed_batch()
 
     def flush(self, store: VectorStore) -> None:
-        """Move what is embedded to a store."""
+        """Move the embedded clips to a store."""
         if not self._rows:
             return
         videos = {video.path: video for video, _, _ in self._done}

@@ -103,9 +103,9 @@ class Hits(Sequence[Hit]):
         """A sentence that explains `matches`; empty for queries by video or image."""
         return {
             None: "",
-            True: "* matches: by chance, fewer than one search in twenty would find a clip so far above.",
-            False: f"Nothing here matches: the nearest of {self.clips} clips is no nearer to this text than chance "
-            "brings neutral captions. The nearest are:",
+            True: "* matches: by chance, fewer than one search in twenty would find a clip that scores as high.",
+            False: f"Nothing here matches: the nearest of {self.clips} clips scores no higher than chance explains. "
+            "The nearest are:",
         }[self.matches]
 
     def to_dict(self) -> dict[str, Any]:

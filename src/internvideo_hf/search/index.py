@@ -348,6 +348,6 @@ def _name(source: Any) -> str:
 def _as_image(image: Any) -> Any:
     if isinstance(image, str | Path) and not is_url(str(image)):
         if Path(image).is_file() and not is_image_file(Path(image)):
-            raise ValueError(f"{image} is no image file. To search by a video, say so.")
+            raise ValueError(f"{image} is not an image file. Search by video with it instead.")
         return str(image)
     return image
