@@ -33,7 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def golden() -> Path:
-    """The project's own reference data (`--golden-root` concerns test_parity.py alone)."""
+    """Return the project's own reference data (`--golden-root` applies to test_parity.py only)."""
     return GOLDEN_ROOT
 
 
@@ -45,7 +45,7 @@ def bikes() -> Path:
 
 @pytest.fixture(scope="session")
 def random_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small InternVideo-MM file in the released layout, with the full vocabulary."""
+    """Return a small InternVideo-MM file in the released layout, with the full vocabulary."""
     path = tmp_path_factory.mktemp("released") / "InternVideo-MM-random.ckpt"
     runpy.run_path(str(ROOT / "tests/released/random_mm.py"))["write_random_checkpoint"](path)
     return path
@@ -53,7 +53,7 @@ def random_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def mm_folder(random_checkpoint: Path) -> Path:
-    """That file, converted: what `from_pretrained` loads."""
+    """Return the folder of that file after conversion."""
     folder = random_checkpoint.with_name("internvideo-mm")
     convert_checkpoint(random_checkpoint, folder)
     return folder
@@ -61,7 +61,7 @@ def mm_folder(random_checkpoint: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def viclip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small ViCLIP, converted from the released layout, with the full vocabulary."""
+    """Return a small ViCLIP, converted from the released layout, with the full vocabulary."""
     folder = tmp_path_factory.mktemp("viclip")
     runpy.run_path(str(ROOT / "tests/released/random_viclip.py"))["write_random_viclip"](folder / "random.pth")
     convert_checkpoint(folder / "random.pth", folder / "model")
@@ -70,7 +70,7 @@ def viclip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def mae_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small VideoMAE classifier of Kinetics-400, converted from the released layout."""
+    """Return a small VideoMAE classifier of Kinetics-400, converted from the released layout."""
     folder = tmp_path_factory.mktemp("videomae-classifier")
     runpy.run_path(str(ROOT / "tests/released/random_videomae.py"))["write_classifier"](folder / "classifier.pth")
     convert_checkpoint(folder / "classifier.pth", folder / "model")
@@ -79,7 +79,7 @@ def mae_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def mae_pretrained_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small pretrained VideoMAE with its decoder, converted from the released layout."""
+    """Return a small pretrained VideoMAE with its decoder, converted from the released layout."""
     folder = tmp_path_factory.mktemp("videomae-pretrained")
     runpy.run_path(str(ROOT / "tests/released/random_videomae.py"))["write_pretrained"](folder / "pretrained.pth")
     convert_checkpoint(folder / "pretrained.pth", folder / "model")

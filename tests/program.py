@@ -1,4 +1,4 @@
-"""The program `internvideo`, run in this process."""
+"""Running the program `internvideo` in this process."""
 
 import contextlib
 import io

@@ -1,4 +1,4 @@
-"""What adding a thing costs: a throw-away family in a copy of the package, and the files that had to be edited."""
+"""Cost of an addition: a throw-away family in a copy of the package, and the files it had to edit."""
 
 import filecmp
 import json
@@ -102,14 +102,14 @@ assert internvideo_hf.FeatureExtractor("out", window=4, stride=2, device="cpu").
 
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
-    """A copy of the package."""
+    """Return a copy of the package."""
     copy = tmp_path / "src/internvideo_hf"
     shutil.copytree(ROOT / "src/internvideo_hf", copy, ignore=shutil.ignore_patterns("__pycache__"))
     return copy
 
 
 def edited(copy: Path) -> set[str]:
-    """The files that the package and its copy both have, with other content."""
+    """Return the files that differ between the package and its copy."""
     names = {str(file.relative_to(copy)) for file in copy.rglob("*") if file.is_file() and file.suffix != ".pyc"}
     original = ROOT / "src/internvideo_hf"
     return {

@@ -1,4 +1,4 @@
-"""Every example runs from top to bottom, and the README's snippets do what they say."""
+"""Every example runs from top to bottom, and the README's snippets work."""
 
 import re
 import runpy
@@ -34,7 +34,7 @@ def snippets(language: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def desk(random_checkpoint, mm_folder, bikes, tmp_path_factory) -> Path:
-    """A folder with the files that the README's snippets name."""
+    """Return a folder with the files that the README's snippets name."""
     folder = tmp_path_factory.mktemp("readme")
     (folder / "InternVideo-MM-L-14.ckpt").write_bytes(random_checkpoint.read_bytes())
     (folder / "clip.mp4").write_bytes(bikes.read_bytes())
@@ -62,7 +62,7 @@ def desk(random_checkpoint, mm_folder, bikes, tmp_path_factory) -> Path:
 
 
 def write_uniformerv2(folder: Path) -> None:
-    """A small one with random weights, as `internvideo convert` would leave it."""
+    """Write a small UniFormerV2 with random weights, as `internvideo convert` does."""
     sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "global_layers": [0, 1]}
     classes = dict(enumerate(load_labels("k400")))
     config = UniFormerV2Config(**sizes, image_size=32, patch_size=16, id2label=classes)

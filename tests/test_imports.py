@@ -1,13 +1,13 @@
-"""Who may import whom, read from the source, and what `import internvideo_hf` does in a fresh interpreter.
+"""Import rules, read from the source, and the effect of `import internvideo_hf` in a fresh interpreter.
 
     utils  <  recipes  <  video  <  models  <  data · processing  <  auto  <  checkpoints  <  inference  <  tasks
     <  training · evaluation · search  <  demo  <  cli
 
-A module imports what stands below its layer, and its own package. On top of that: models never see `video`,
-`processing` or `data`; `video` never sees transformers; one family imports another only where `FAMILIES` says so; one
-task never imports another. `assets` hold no code. `__init__`, `registration` and the tables of `auto` and `tasks` are
-the front door: they name modules as text, and import nothing heavy. A name taken through the front door counts as
-taken from its module.
+A module imports from lower layers and its own package. In addition: `models` never import `video`, `processing` or
+`data`; `video` never imports transformers; a family imports another only if `FAMILIES` allows it; a task never imports
+another. `assets` hold no code. `__init__`, `registration` and the tables of `auto` and `tasks` are the front door:
+they name modules as text and import nothing heavy. A name imported through the front door counts as imported from its
+module.
 """
 
 import ast
@@ -68,7 +68,7 @@ def imports_of(source: str, module: str, is_package: bool = False) -> Iterator[s
 
 
 def behind_the_front_door(name: str) -> str:
-    """The module that a public name comes from."""
+    """Return the module that defines a public name."""
     head, _, public = name.partition(".")
     return f"{internvideo_hf._EXPORTS[public]}.{public}" if public in internvideo_hf._EXPORTS else name
 
@@ -84,7 +84,7 @@ def room_of(name: str) -> str:
 
 
 def complaints(source: str, module: str, is_package: bool = False) -> list[str]:
-    """What a module's imports do against the rules."""
+    """Return the violations of the rules by a module's imports."""
     found = []
     part = part_of(module)
     if part not in HEIGHT and part not in FRONT_DOOR:
@@ -214,7 +214,7 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 
 
 def nearest_module(name: str, known: dict[str, Path]) -> str | None:
-    """The module that an imported name is, or is defined in; None outside the package."""
+    """Return the module of an imported name; None outside the package."""
     name = behind_the_front_door(name)
     while name and name not in known:
         name = name.rpartition(".")[0]

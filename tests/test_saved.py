@@ -1,8 +1,8 @@
-"""Folders that version 0.1 wrote before its modules moved: they load, answer and resume as they did then.
+"""Folders written by version 0.1 before its modules moved: they load, answer and resume as before.
 
-`saved/v0_1` holds a fused model with its adapters alone and the two classifiers that it refers to, an index, features,
-the scores of an ensemble's member, and a run of two epochs that was stopped after the first. `expected.*` is what that
-version answered.
+`saved/v0_1` holds an adapters-only fused model with the two classifiers that it refers to, an index, features, the
+scores of an ensemble member, and a run interrupted after the first of two epochs. `expected.*` are that version's
+outputs.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The saved folder of a dual encoder is a sentence-transformers model of text and video, with no glue."""
+"""A dual encoder's saved folder is a sentence-transformers model of text and video, without adapters."""
 
 from pathlib import Path
 
@@ -37,7 +37,7 @@ FAMILIES = {
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny model with CLIP's whole vocabulary and a processor of small frames."""
+    """Return a tiny model with CLIP's whole vocabulary and a processor of small frames."""
     model_class, config_class, settings = FAMILIES[request.param]
     torch.manual_seed(0)
     model = model_class(config_class(**settings, text_config=TEXT, projection_dim=20))

@@ -1,4 +1,4 @@
-"""Memory of training: the formula against models of full size on the meta device."""
+"""Training memory: the formula against full-size models on the meta device."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""A released checkpoint that is small enough to be broken in every possible way."""
+"""A released checkpoint small enough to corrupt in every way."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +22,7 @@ def no_progress_bars():
 
 @pytest.fixture(scope="session")
 def case(golden: Path) -> Path:
-    """The folder of a Lightning file with both towers and two left-overs of the caption decoder."""
+    """Return the folder of a Lightning file with both towers and two left-overs of the caption decoder."""
     return golden / "mm_tiny_b"
 
 
@@ -34,13 +34,13 @@ def content(case: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def released(content: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """The state dict of the Lightning file."""
+    """Return the state dict of the Lightning file."""
     return content["state_dict"]
 
 
 @pytest.fixture
 def settings(case: Path) -> dict[str, Any]:
-    """What no shape of the file tells, as configuration overrides."""
+    """Return the configuration overrides that no tensor shape gives."""
     return overrides(load_config(case))
 
 

@@ -1,4 +1,4 @@
-"""Model cards: what their metadata and text hold."""
+"""Model cards: metadata and text."""
 
 import pytest
 from huggingface_hub import ModelCard

@@ -1,4 +1,4 @@
-"""`convert_checkpoint`: a whole folder that equals the released file tensor by tensor, or an error and no folder."""
+"""`convert_checkpoint`: a complete folder equal to the released file tensor by tensor, or an error and no folder."""
 
 import copy
 import json

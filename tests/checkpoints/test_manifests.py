@@ -1,4 +1,4 @@
-"""Every tensor of every released InternVideo-MM file has its place, at full size, on the meta device."""
+"""Every tensor of every released InternVideo-MM file is mapped, at full size, on the meta device."""
 
 import json
 import math

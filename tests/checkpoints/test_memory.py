@@ -1,4 +1,4 @@
-"""Converting takes about as much memory as the file is large, since it is mapped and written tensor by tensor."""
+"""Conversion needs about the memory of the file's size: it maps the file and writes tensor by tensor."""
 
 import json
 import re
@@ -47,7 +47,7 @@ def stays(name: str) -> bool:
 
 @pytest.fixture(scope="module")
 def large_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Lightning file of about 180 MB with the released B/16's widths and fewer layers."""
+    """Return a Lightning file of about 180 MB with the released B/16's widths and fewer layers."""
     shapes = {name: shape for name, shape in json.loads(MANIFEST.read_text())["state_dict"].items() if stays(name)}
     shapes["clip.token_embedding.weight"][0] = VOCABULARY
     path = tmp_path_factory.mktemp("large") / "large.ckpt"

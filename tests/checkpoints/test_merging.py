@@ -1,4 +1,4 @@
-"""Averages of models: which tensors, how much of each, and what is refused."""
+"""Weight averaging: selected tensors, their weights, and refusals."""
 
 import json
 import shutil

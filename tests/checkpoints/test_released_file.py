@@ -1,4 +1,4 @@
-"""Reading files: every known layout, and no code of any file, however it is made."""
+"""Reading released files: every known layout, and no code execution from any file."""
 
 import argparse
 import io

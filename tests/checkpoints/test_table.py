@@ -1,4 +1,4 @@
-"""The key tables: exact, both in what they know and in what they make."""
+"""The key tables are exact in both directions."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The program itself: its help, its installed form, and how mistakes end it."""
+"""The program: its help, its installed form, and its exit after mistakes."""
 
 import subprocess
 import sys

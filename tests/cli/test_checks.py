@@ -1,4 +1,4 @@
-"""Checks of a machine where something is broken."""
+"""Checks of a broken installation."""
 
 from internvideo_hf.cli import checks
 

@@ -1,4 +1,4 @@
-"""`scan` and `shrink`: what they write, and their exit codes."""
+"""`scan` and `shrink`: outputs and exit codes."""
 
 import json
 

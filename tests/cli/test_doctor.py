@@ -1,4 +1,4 @@
-"""`doctor` as a command: what it prints, and its exit codes."""
+"""The command `doctor`: output and exit codes."""
 
 import pytest
 from program import run

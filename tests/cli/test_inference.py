@@ -1,4 +1,4 @@
-"""`zero-shot`, `classify`, `extract` and `reconstruct`: what they print, what they write, and their exit codes."""
+"""`zero-shot`, `classify`, `extract` and `reconstruct`: outputs and exit codes."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""`convert` and `merge`: what they print, what they write, and what they refuse."""
+"""`convert` and `merge`: outputs and refusals."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Values of options: which models the commands take."""
+"""Values of shared options."""
 
 from program import assert_refused, run
 

@@ -1,4 +1,4 @@
-"""The scripts in conversion/: each is the command, and the table of released files is generated."""
+"""The scripts in conversion/ are the command, and the table of released files is generated."""
 
 import json
 import re

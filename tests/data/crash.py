@@ -1,4 +1,4 @@
-"""A task that some items do not survive; here, where a spawned process finds it by import."""
+"""A task that crashes on some items, importable by spawned processes."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Settings of small samples, and rows of small videos, for the tests of this folder."""
+"""Settings of small samples and rows of small videos, for the tests of this folder."""
 
 from pathlib import Path
 

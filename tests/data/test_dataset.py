@@ -1,4 +1,4 @@
-"""Samples and batches: what they hold, that they repeat bit for bit, what becomes of videos that cannot be read."""
+"""Samples and batches: content, bit-exact repetition, unreadable videos."""
 
 import json
 import pickle

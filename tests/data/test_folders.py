@@ -1,4 +1,4 @@
-"""Which videos files, folders, addresses and manifests name."""
+"""Videos found in files, folders, URLs and manifests."""
 
 import pytest
 from PIL import Image

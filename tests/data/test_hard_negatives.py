@@ -1,4 +1,4 @@
-"""Batches of similar captions: what is in them, that nothing is lost, and that a run can go on."""
+"""Batches of similar captions: content, completeness, resumption."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Lists of videos: every layout gives the rows that it means, and every mistake is named with file and line."""
+"""Manifests: every layout gives the intended rows, and every error names file and line."""
 
 import json
 import pickle
@@ -14,7 +14,7 @@ NAMES = ["a.mp4", "b c.mp4", "7010.webm", "video7.mp4", "abcdefghijk.mp4", "abcd
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder of files by the names that the lists below mean; a list is about existence only."""
+    """Return a folder with the files that the lists below name; only their existence matters."""
     for name in NAMES:
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / "frames").mkdir()

@@ -1,4 +1,4 @@
-"""Tar files: what goes in comes out, once, whatever the workers; damage is named."""
+"""Tar shards: every sample once for any number of workers; errors name damage."""
 
 import functools
 import http.server

@@ -1,4 +1,4 @@
-"""Small copies: size, frames, times and keyframes; going on after a kill; refusing what would lose something."""
+"""Small copies: size, frames, times and keyframes; resumption; refusal of lossy cases."""
 
 import os
 import subprocess

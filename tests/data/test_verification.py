@@ -1,4 +1,4 @@
-"""Bad files are found, good ones are not accused."""
+"""Bad files are found, and good files pass."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""A run becomes a folder as the package holds them."""
+"""Packing of runs into bundled models."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""The drawn data set: what its clips show, that no frame tells the action, and that its files can be relied on."""
+"""The synthetic data set: its content, no action visible in a single frame, reliable files."""
 
 import json
 import shutil
@@ -41,7 +41,7 @@ IN_EACH_SPLIT = 12  # of the smallest data set
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """The smallest data set, written by this process."""
+    """Return the smallest data set, written by this process."""
     folder = tmp_path_factory.mktemp("synthetic") / "shapes"
     assert make_data_set(folder, IN_EACH_SPLIT) == 0
     return folder
@@ -164,7 +164,7 @@ def red_pixels(frames: np.ndarray) -> np.ndarray:
 
 
 def centres(masks: np.ndarray) -> np.ndarray:
-    """The middle of pixels on the torus, without the jumps from side to side; shape (frames, 2), x first."""
+    """Return the center of pixels on the torus, unwrapped; shape (frames, 2), x first."""
     turn = np.exp(2j * np.pi * np.arange(WIDTH) / WIDTH)
     angles = [np.angle((masks.sum(axis) * turn).sum(1)) for axis in (1, 2)]
     return np.unwrap(np.array(angles), axis=1).T * WIDTH / (2 * np.pi)

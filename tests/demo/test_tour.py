@@ -1,4 +1,4 @@
-"""`internvideo demo`: what it draws, says, and writes."""
+"""`internvideo demo`: clips, answers and files."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""`internvideo demo --index`: what the page finds, plays and says, which files it serves, and all in a browser."""
+"""`internvideo demo --index`: search, playback, messages, served files, and the page in a browser."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""The models that come with the package: whole, small, and as good as their cards say."""
+"""The bundled toy models: complete, small, and as accurate as their cards say."""
 
 import hashlib
 from pathlib import Path
@@ -70,7 +70,7 @@ def fresh(tmp_path_factory) -> Path:
 
 
 def said(name: str, row: str) -> list[float]:
-    """The numbers in the row of a card's table."""
+    """Return the numbers in the row of a card's table."""
     card = (internvideo_hf.demo_path(name) / "README.md").read_text()
     line = next(line for line in card.splitlines() if line.startswith(f"| {row}"))
     return [float(cell) for cell in line.split("|")[2:] if cell.strip().replace(".", "").isdigit()]

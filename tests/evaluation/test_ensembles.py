@@ -1,4 +1,4 @@
-"""Ensembles by scores: sums, fitted weights, files, and members with their own pixels and views."""
+"""Score ensembles: sums, fitted weights, files, and members with their own pixels and views."""
 
 import json
 import shutil

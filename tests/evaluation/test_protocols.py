@@ -1,4 +1,4 @@
-"""Protocols: each is whole, its numbers are those of a second transcription, and mistakes are named."""
+"""Protocols: complete, equal to a second transcription, and strict about errors."""
 
 import pytest
 

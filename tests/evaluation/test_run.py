@@ -1,4 +1,4 @@
-"""`internvideo evaluate`: scores are those of a model asked by hand, nothing damaged counts, files appear whole."""
+"""`internvideo evaluate`: scores equal to a manual computation, damaged videos never correct, atomic files."""
 
 import json
 import pickle
@@ -23,7 +23,7 @@ HERE = ("--workers", 0, "--device", "cpu", "--quiet")
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    """A few short videos, and lists of them in published layouts."""
+    """Return a few short videos, and lists of them in published layouts."""
     root = tmp_path_factory.mktemp("data")
     (root / "all").mkdir()
     for number in range(VIDEOS):
@@ -123,7 +123,7 @@ def test_viclip_has_protocols_of_its_own(viclip_folder, mm_folder, data):
 
 @pytest.fixture
 def damaged(data, tmp_path) -> Path:
-    """The same data, with one video cut off and one gone."""
+    """Return the same data, with one video cut off and one gone."""
     root = tmp_path / "damaged"
     (root / "all").mkdir(parents=True)
     for file in data.rglob("*.*"):

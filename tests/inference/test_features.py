@@ -1,4 +1,4 @@
-"""Sliding-window features: equal to one read a window, each frame decoded once, taken up after a kill."""
+"""Sliding-window features: equal to one read per window, each frame decoded once, resumable."""
 
 import json
 import shutil
@@ -32,7 +32,7 @@ def make_video(path, seed: int) -> None:
 
 @pytest.fixture
 def clip(tmp_path):
-    """A file of 40 frames."""
+    """Return a file of 40 frames."""
     (tmp_path / "videos").mkdir()
     make_video(tmp_path / "videos/clip.mp4", seed=0)
     return tmp_path / "videos/clip.mp4"

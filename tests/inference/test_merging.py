@@ -1,4 +1,4 @@
-"""Merging of scores by tables that the eye can check, above all that a failed video is never right."""
+"""Score merging on small tables; a failed video is never correct."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Metrics on tables that the eye can check."""
+"""Ranking metrics on small tables."""
 
 import numpy as np
 import pytest

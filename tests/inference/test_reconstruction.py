@@ -1,4 +1,4 @@
-"""The picture of what a masked autoencoder fills in."""
+"""The image of a masked autoencoder's reconstruction."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The checks that every model family has to pass, as a mixin (transformers keeps its own out of the wheel).
+"""Checks for every model family, as a mixin (transformers leaves its own out of the wheel).
 
 A family's test file subclasses `ModelChecks`, names the model class and gives a tiny configuration and inputs:
 
@@ -15,8 +15,8 @@ A family's test file subclasses `ModelChecks`, names the model class and gives a
         def towers(self, outputs):
             return [Tower(outputs, num_layers=3, hidden_states=(4, 17, 16), attentions=(4, 2, 17, 17))]
 
-Everything that the models start at zero (gates, last layers of new blocks) would hide errors behind it. So the checks
-run on weights that have all been moved away from their start.
+Weights initialized at zero (gates, last layers of new blocks) would hide errors, so the checks run on perturbed
+weights.
 """
 
 import ast
@@ -45,7 +45,7 @@ HALF_PRECISION = {torch.bfloat16: 0.05, torch.float16: 0.005}
 
 
 def draw(*shape: int, seed: int = 0) -> torch.Tensor:
-    """Normal numbers that are the same in every run."""
+    """Sample normal numbers that are the same in every run."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
@@ -130,7 +130,7 @@ def fields_read(classes: set[type]) -> set[str]:
 
 
 def own_classes(model: nn.Module) -> set[type]:
-    """The classes of all modules of a model, and their bases, as far as this project defines them."""
+    """Return the classes of all modules of a model, and their bases, as far as this project defines them."""
     bases = {base for module in model.modules() for base in type(module).__mro__}
     theirs = ("torch", "transformers", "builtins", "typing", "abc")
     return {base for base in bases if base.__module__.partition(".")[0] not in theirs}
@@ -186,7 +186,7 @@ class ModelChecks:
     loss_over: str | None = None
 
     def config(self) -> PreTrainedConfig:
-        """A tiny configuration in which no two sizes are equal that could be mistaken for each other."""
+        """Return a tiny configuration in which no two sizes are equal that could be mistaken for each other."""
         raise NotImplementedError
 
     def inputs(self) -> dict[str, Any]:
@@ -194,7 +194,7 @@ class ModelChecks:
         raise NotImplementedError
 
     def towers(self, outputs: ModelOutput) -> list[Tower]:
-        """What `outputs` of `inputs()` should hold of hidden states and attentions."""
+        """Return the expected shapes of hidden states and attentions for `inputs()`."""
         raise NotImplementedError
 
     def model(self, **options: Any) -> PreTrainedModel:
@@ -453,7 +453,7 @@ class ModelChecks:
             assert any(not torch.equal(whole[name], start[name]) for name in start), "the step changed nothing"
 
     def _trained(self, folder: Path, batch_size: int, accumulation: int) -> dict[str, torch.Tensor]:
-        """The weights after one step of plain gradient descent on four samples."""
+        """Return the weights after one step of plain gradient descent on four samples."""
         model, inputs = self.model(), self.inputs()
         for module in model.modules():
             if isinstance(module, nn.Dropout):

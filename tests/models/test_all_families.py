@@ -1,4 +1,4 @@
-"""The shared checks pass on a small classifier that is sound, and fail on ones with the faults that they look for."""
+"""The shared checks pass on a sound classifier, and fail on classifiers with the faults that they look for."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The parity adapters: kind of a reference case -> function that runs it and compares every stored value."""
+"""Parity adapters: kind of a reference case -> function that runs it and compares every stored value."""
 
 from parity import (
     internvideo_mae,

@@ -1,4 +1,4 @@
-"""Loading of reference cases, and the one comparison that all adapters use."""
+"""Loading of reference cases, and the comparison that all adapters share."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Adapters of the VideoMAE model kinds: classification, pretraining, and what the released loader does."""
+"""Adapters of the VideoMAE model kinds: classification, pretraining, and the released loader."""
 
 import re
 from pathlib import Path
@@ -23,7 +23,7 @@ FIRST = 8  # tokens that the reference data keeps of each stage
 
 
 def overrides(config: dict) -> dict:
-    """What no shape of a checkpoint tells, in our names, from the original constructor's numbers."""
+    """Return our configuration overrides that no tensor shape gives, from the original constructor's arguments."""
     constructor = config["constructor"]
     told = {
         "num_attention_heads": constructor.get("num_heads") or constructor["encoder_num_heads"],
@@ -147,7 +147,7 @@ HEADS = {"Kinetics-400": "k400", "Kinetics-600": "k600", "Kinetics-700": "k700"}
 
 @torch.no_grad()
 def videomae_loading(folder: Path, tmp_path: Path) -> None:
-    """What the released fine-tuning loader makes of a checkpoint, done by converter and `from_pretrained`."""
+    """Load a checkpoint like the released fine-tuning loader, with converter and `from_pretrained`."""
     config, stored = load_config(folder), load_tensors(folder)
     constructor, told = config["constructor"], overrides(config)
     state_dict = load_state_dict(folder / "checkpoint.pth")

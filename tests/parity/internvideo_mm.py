@@ -1,4 +1,4 @@
-"""Adapters of the InternVideo-MM kinds: forward passes, the start from CLIP, text, pixels and zero-shot scores."""
+"""Adapters of the InternVideo-MM kinds: forward pass, initialization from CLIP, text, pixels, zero-shot scores."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ from parity.compare import Comparison, load_config, load_tensors
 
 
 def overrides(config: dict) -> dict:
-    """What no shape of a checkpoint tells, in our names, from the original constructor's numbers."""
+    """Return our configuration overrides that no tensor shape gives, from the original constructor's arguments."""
     return {
         "vision_config": {
             "num_attention_heads": config["vision_heads"],
@@ -38,7 +38,7 @@ def overrides(config: dict) -> dict:
 
 
 def converted_model(folder: Path, tmp_path: Path) -> InternVideoMMModel:
-    """The case's released checkpoint, through the public converter and back from the folder that it wrote."""
+    """Return the case's released checkpoint, through the public converter and back from the folder that it wrote."""
     checkpoint = next(folder.glob("checkpoint.*"))
     convert_checkpoint(checkpoint, tmp_path / "model", config_overrides=overrides(load_config(folder)))
     return InternVideoMMModel.from_pretrained(tmp_path / "model").eval()

@@ -1,4 +1,4 @@
-"""Adapter of averages of models: `mm_wiseft`."""
+"""Adapter of weight averaging: `mm_wiseft`."""
 
 from pathlib import Path
 

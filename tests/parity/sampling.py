@@ -25,7 +25,7 @@ def _check(actual: np.ndarray, stored: list, entry: dict) -> None:
 
 
 def _check_sections(table: dict, sections: dict[str, Callable[[dict], None]]) -> None:
-    """Runs every entry of every section; a section without a check is an error, not a gap."""
+    """Run every entry of every section; a section without a check is an error, not a gap."""
     for name, entries in table.items():
         for entry in entries if isinstance(entries, list) else [entries]:
             sections[name](entry)
@@ -65,7 +65,7 @@ def openset_frame_indices(folder: Path, tmp_path: Path) -> None:
 
 
 def _openset_rule(sampler: str, args: dict) -> tuple[str, dict]:
-    """The released class and its constructor's arguments -> our rule and its options."""
+    """Map the released class and its constructor's arguments to our rule and its options."""
     base = {"SampleFrames": "openset", "DenseSampleFrames": "openset_dense"}[sampler]
     test_mode = args.pop("test_mode", False)
     options = {"num_frames": args.pop("clip_len"), "frame_interval": args.pop("frame_interval", 1)}
@@ -178,7 +178,7 @@ def _check_dense(entry: dict) -> None:
 
 
 def _wrapped(stored: list[int], length: int) -> list[int]:
-    """The original's index -1 (of an empty segment) is the last frame to its reader."""
+    """Replace the original's index -1 (of an empty segment) by the last frame, as its reader does."""
     return [index % length for index in stored]
 
 

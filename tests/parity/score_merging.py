@@ -1,4 +1,4 @@
-"""The original's files of scores, one line a view, and how its test merges them (golden case vm_score_merge)."""
+"""The original's score files, one line per view, and their merging by its test (golden case vm_score_merge)."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -49,7 +49,7 @@ def _read_line(line: str, place: str) -> View:
 
 
 def read_views(folder: Path, num_ranks: int) -> list[View]:
-    """Reads the files of a test run on several processes: `0.txt`, `1.txt`, ..., one line a view after a first line.
+    """Read the files of a test run on several processes: `0.txt`, `1.txt`, ..., one line per view after a header.
 
     The first line holds the process's own accuracy. Views that a sampler of several processes doubled to fill the last
     batch are still twice in the result; `merge_views` counts them once.

@@ -1,4 +1,4 @@
-"""Adapters of the training kinds: parameter groups, schedules, and steps of the optimizer through the Trainer."""
+"""Adapters of the training kinds: parameter groups, schedules, and optimizer steps through the Trainer."""
 
 import json
 import re
@@ -45,7 +45,7 @@ def videomae_param_groups(folder: Path, tmp_path: Path) -> None:
 
 
 def model_of_names(names, pretraining: bool):
-    """A model that has these tensors and no others, of any width."""
+    """Return a model that has these tensors and no others, of any width."""
 
     def blocks(prefix: str) -> int:
         return 1 + max(int(match[1]) for name in names if (match := re.match(rf"{prefix}blocks\.(\d+)\.", name)))
@@ -266,7 +266,7 @@ def retrieval_optimizer(folder: Path, tmp_path: Path) -> None:
 
 
 def mm_optimizer_groups(folder: Path, tmp_path: Path) -> None:
-    """The towers, and both schedules. The caption decoder and the answer head have no place in ours yet."""
+    """Check the towers and both schedules. Ours lacks the caption decoder and the answer head so far."""
     stored = json.loads((folder / "groups.json").read_text())
     config, rows = stored["config"], stored["groups"]
     names = [name for row in rows for name in row["names"]]

@@ -1,4 +1,4 @@
-"""Adapters of the UniFormerV2 kinds: classification, the start from CLIP, and picking classes out of a head."""
+"""Adapters of the UniFormerV2 kinds: classification, initialization from CLIP, and selection of head classes."""
 
 import json
 import re
@@ -19,7 +19,7 @@ from parity.compare import Comparison, load_config, load_tensors
 
 
 def overrides(config: dict) -> dict:
-    """What no shape of a checkpoint tells, in our names, from the original constructor's numbers."""
+    """Return our configuration overrides that no tensor shape gives, from the original constructor's arguments."""
     return {
         "num_attention_heads": config["heads"],
         "num_global_attention_heads": config["n_head"],
@@ -129,7 +129,7 @@ def uniformerv2_clip_init(folder: Path, tmp_path: Path) -> None:
 
 @torch.no_grad()
 def uniformerv2_head_map(folder: Path, tmp_path: Path) -> None:
-    """A K710 head for other numbers of classes: rows of the smaller set, or a fresh head (stored as zeros)."""
+    """Return a K710 head for other numbers of classes: rows of the smaller set, or a fresh head (stored as zeros)."""
     stored, released = load_tensors(folder), load_state_dict(folder / "checkpoint.pth")
     compare = Comparison(stored)
     for case in sorted({name.rpartition(".")[0] for name in stored}):

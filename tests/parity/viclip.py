@@ -1,4 +1,4 @@
-"""Adapters of the ViCLIP kinds: forward and loss, other lengths, the start from CLIP, two processes, text, pixels."""
+"""Adapters of the ViCLIP kinds: forward and loss, lengths, initialization from CLIP, two processes, text, pixels."""
 
 import json
 import math
@@ -30,7 +30,7 @@ from parity.compare import Comparison, load_config, load_tensors
 
 
 def overrides(config: dict) -> dict:
-    """What no shape of a checkpoint tells, in our names, from the original constructors' numbers."""
+    """Return our configuration overrides that no tensor shape gives, from the original constructors' arguments."""
     vision, text = config["vision"], config["text"]
     return {
         "vision_config": {
@@ -47,7 +47,7 @@ def overrides(config: dict) -> dict:
 
 
 def converted_model(folder: Path, tmp_path: Path, settings: dict) -> ViCLIPModel:
-    """The case's released checkpoint, through the public converter and back from the folder that it wrote."""
+    """Return the case's released checkpoint, through the public converter and back from the folder that it wrote."""
     checkpoint = next(folder.glob("checkpoint.*"))
     convert_checkpoint(checkpoint, tmp_path / "model", config_overrides=settings, overwrite=True)
     return ViCLIPModel.from_pretrained(tmp_path / "model").eval()
@@ -157,7 +157,7 @@ def _training(model: ViCLIPModel, config: dict, stored: dict, compare: Compariso
 
 
 def released_gradients(model: ViCLIPModel) -> dict[str, torch.Tensor]:
-    """The gradients under the released names, in the released shapes."""
+    """Return the gradients under the released names, in the released shapes."""
     grads = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
     config, found = model.config, {}
     layers = max(config.vision_config.num_hidden_layers, config.text_config.num_hidden_layers)
@@ -219,7 +219,7 @@ def viclip_clip_init(folder: Path, tmp_path: Path) -> None:
 
 
 def _some_text_tower(output_dim: int, width: int = 64) -> dict[str, torch.Tensor]:
-    """The smallest text tower in OpenAI's layout; the cases hold none, and look at the video alone."""
+    """Return the smallest text tower in OpenAI's layout; the cases hold none, and look at the video alone."""
     block = "transformer.resblocks.0"
     shapes = {
         "token_embedding.weight": (10, width),
@@ -262,7 +262,7 @@ def viclip_two_rank_loss(folder: Path, tmp_path: Path) -> None:
 
 
 def _one_rank(rank: int, folder: Path, tmp_path: Path, processes: int) -> None:
-    """What one process of a data-parallel training computes, written to a file."""
+    """Write the results of one process of a data-parallel training to a file."""
     distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meeting", rank=rank, world_size=processes)
     stored = load_tensors(folder)
     weight, temperature = nn.Parameter(stored["W"]), nn.Parameter(stored["temp"])

@@ -102,7 +102,7 @@ def _compare_evaluation(frames: torch.Tensor, config: dict, comparison: Comparis
 
 
 def _tube_like(stored: torch.Tensor, num_frames: int, randomness: Randomness) -> torch.Tensor:
-    """A tube mask of the stored one's size and ratio, which the configuration does not hold."""
+    """Return a tube mask of the stored one's size and ratio, which the configuration does not hold."""
     steps = num_frames // TUBELET_SIZE
     places = len(stored) // steps
     # Half a token more, or the product with the ratio could fall short of the whole number.
@@ -201,7 +201,7 @@ def videomae_score_merging(folder: Path, tmp_path: Path) -> None:
 
 
 def _compare_views(views: list, config: dict, comparison: Comparison) -> None:
-    """The logits of every file line, at the place that the line names."""
+    """Return the logits of every file line, at the place that the line names."""
     logits = torch.full(tuple(config[name] for name in ("num_videos", "segments", "crops", "classes")), torch.nan)
     for view in reversed(views):
         number = int(view.video.removeprefix("vid"))

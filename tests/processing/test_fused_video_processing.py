@@ -1,4 +1,4 @@
-"""The processor of the fused model: each encoder's own pixels, and one decoding for both."""
+"""The fused model's processor: pixels for each encoder from one decoding."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The processor of text and video."""
+"""The processor for text and video."""
 
 import pytest
 import torch

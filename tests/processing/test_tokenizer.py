@@ -1,4 +1,4 @@
-"""CLIP's tokenizer with a part of its vocabulary."""
+"""CLIP's tokenizer with a reduced vocabulary."""
 
 import pytest
 from transformers import AutoTokenizer

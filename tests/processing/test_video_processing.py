@@ -1,4 +1,4 @@
-"""The video processor: which frames, which pixels, which views, from every kind of input, saved and loaded."""
+"""The video processor: frames, pixels and views from every kind of input, saved and loaded."""
 
 from pathlib import Path
 

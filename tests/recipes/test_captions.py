@@ -1,4 +1,4 @@
-"""Captions as training code cleans them."""
+"""Caption cleaning of the training code."""
 
 import pytest
 

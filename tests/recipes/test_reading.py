@@ -1,4 +1,4 @@
-"""Reading recipes: what they extend, and where their values are set."""
+"""Reading of recipes: inheritance, and the origin of each value."""
 
 import pytest
 import yaml

@@ -1,4 +1,4 @@
-"""A small InternVideo-MM file in the released layout, with random weights: something to convert without a download.
+"""A small InternVideo-MM file in the released layout with random weights, to test conversion without a download.
 
 python tests/released/random_mm.py small.ckpt
 """

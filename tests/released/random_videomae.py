@@ -1,4 +1,4 @@
-"""Small VideoMAE files in the released layouts, with random weights: something to convert without a download.
+"""Small VideoMAE files in the released layouts with random weights, to test conversion without a download.
 
 python tests/released/random_videomae.py classifier.pth pretrained.pth
 """

@@ -1,4 +1,4 @@
-"""A model that is quick enough to index with again and again."""
+"""A model small enough to index with repeatedly."""
 
 import shutil
 from pathlib import Path
@@ -9,7 +9,7 @@ from transformers import AutoProcessor
 
 @pytest.fixture(scope="session")
 def small_folder(mm_folder: Path) -> Path:
-    """The small InternVideo-MM with a processor of 2 frames of 64 x 64."""
+    """Return the small InternVideo-MM with a processor of 2 frames of 64 x 64."""
     folder = mm_folder.with_name("internvideo-mm-2-frames")
     shutil.copytree(mm_folder, folder)
     processor = AutoProcessor.from_pretrained(folder)

@@ -1,4 +1,4 @@
-"""Small videos to search among, and a count of how many were decoded."""
+"""Small videos to search, and a count of decoded ones."""
 
 from fractions import Fraction
 from pathlib import Path

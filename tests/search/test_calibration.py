@@ -1,4 +1,4 @@
-"""Calibrated scores, on numbers alone."""
+"""Calibrated scores on plain numbers."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""How videos are divided into clips."""
+"""Division of videos into clips."""
 
 import pytest
 

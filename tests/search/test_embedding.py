@@ -1,4 +1,4 @@
-"""From files to rows, with an executor, an encoder and a store that write down what they are asked."""
+"""From files to rows, with an executor, an encoder and a store that record their calls."""
 
 from types import SimpleNamespace
 

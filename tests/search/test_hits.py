@@ -1,4 +1,4 @@
-"""Hits, and a picture of them."""
+"""Hits and their montage."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The index: what it embeds and when, what it finds, what it keeps."""
+"""The index: embedding, updates, search and storage."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from internvideo_hf.search.stores import segments
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
-    """A gallery that no test changes."""
+    """Return a gallery that no test changes."""
     return gallery(tmp_path_factory.mktemp("videos"))
 
 
@@ -33,7 +33,7 @@ def whole(small_folder, videos) -> VideoIndex:
 
 @pytest.fixture
 def own(tmp_path):
-    """A gallery of this test's own."""
+    """Return a gallery that the test may change."""
     return gallery(tmp_path / "videos")
 
 

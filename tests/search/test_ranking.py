@@ -1,4 +1,4 @@
-"""From rows to hits, on numbers alone."""
+"""From rows to hits, on plain numbers."""
 
 import pytest
 import torch

@@ -14,7 +14,7 @@ from internvideo_hf.search import index as index_module
 
 @pytest.fixture(scope="module")
 def made(small_folder, tmp_path_factory):
-    """A gallery and its index, made by the program, that no test changes."""
+    """Return a gallery and its index, made by the program, that no test changes."""
     folder = tmp_path_factory.mktemp("program")
     gallery(folder / "videos")
     (folder / "videos/bad.mp4").write_text("no video")

@@ -1,4 +1,4 @@
-"""What a plan says for what is known and what is found, and that it is executed in order."""
+"""Sync plans for known and found files, and their ordered execution."""
 
 import os
 from dataclasses import asdict, replace

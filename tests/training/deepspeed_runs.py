@@ -1,4 +1,4 @@
-"""What processes run in `test_deepspeed.py`; here, where a spawned process finds it by import."""
+"""Code for the processes of `test_deepspeed.py`, importable by spawned processes."""
 
 import os
 from pathlib import Path
@@ -83,7 +83,7 @@ def fresh_families(folder: Path, wholes: dict) -> dict:
 
 
 def dual_encoder(folder: Path, model: InternVideoMMModel) -> str:
-    """What DeepSpeed says of a model with a scalar among its parameters."""
+    """Return DeepSpeed's error for a model with a scalar parameter."""
     try:
         VideoTrainer(model, arguments(folder), train_dataset=CLIPS).train()
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""What two processes run in `test_processes.py`; here, where a spawned process finds it by import."""
+"""Code for the two processes of `test_processes.py`, importable by spawned processes."""
 
 from pathlib import Path
 
@@ -78,7 +78,7 @@ CASES = {
 
 
 def build(case: str):
-    """The model of a case in training mode, moved away from its start so that no gradient is zero, and the batch."""
+    """Return the model of a case in training mode, perturbed so that no gradient is zero, and the batch."""
     torch.manual_seed(0)
     model, batch = CASES[case]()
     generator = torch.Generator().manual_seed(1)

@@ -1,4 +1,4 @@
-"""A small recipe and its data, for the tests of this folder and for the processes that they start."""
+"""A small recipe and its data, for the tests of this folder and the processes that they start."""
 
 from pathlib import Path
 

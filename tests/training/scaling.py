@@ -1,7 +1,7 @@
-"""What two processes run in `test_scaling.py`; here, where a spawned process finds it by import.
+"""Code for the two processes of `test_scaling.py`, importable by spawned processes.
 
-Each case is a function of the folder to write to. All run one after the other in the same pair of processes, since
-starting one takes longer than everything it does here.
+Each case is a function of the output folder. All cases run in the same pair of processes, since starting one takes
+longer than a case.
 """
 
 import os
@@ -72,7 +72,7 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def outcome(run: VideoTrainer) -> dict:
-    """What a run has made of its weights, all of them."""
+    """Return all weights of a run."""
     return {
         "weights": {name: whole(tensor).clone() for name, tensor in run.model.state_dict().items()},
         "average": {name: whole(tensor).clone() for name, tensor in run.average.tensors.items()},
@@ -146,7 +146,7 @@ def fsdp2_families(folder: Path) -> dict:
 
 
 def fsdp2_scalar(folder: Path) -> str:
-    """What torch says of a model with a scalar among its parameters."""
+    """Return torch's error for a model with a scalar parameter."""
     try:
         sharded(build("dual_encoder")[0])
     except ValueError as error:
@@ -155,7 +155,7 @@ def fsdp2_scalar(folder: Path) -> str:
 
 
 def sharded(model: nn.Module) -> nn.Module:
-    """A model as Accelerate shards it, without a Trainer."""
+    """Shard a model with Accelerate, without a Trainer."""
     forget_accelerate()
     AcceleratorState._reset_state(reset_partial_state=True)
     PartialState(cpu=True)
@@ -207,7 +207,7 @@ def shards(folder: Path, dataset: ShardDataset, **options) -> dict:
 
 
 def shards_split_twice(folder: Path) -> dict:
-    """What is said of splits that would lose clips or wait forever."""
+    """Return the errors for splits that would lose clips or wait forever."""
     rank, said = distributed.get_rank(), {}
     wrong = {
         "by one": {"rank": rank, "world_size": 2, "repeat": True},

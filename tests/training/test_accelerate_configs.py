@@ -1,4 +1,4 @@
-"""`examples/accelerate`: every file is one that the installed Accelerate understands to the last key."""
+"""`examples/accelerate`: the installed Accelerate understands every key of every file."""
 
 import os
 from pathlib import Path
@@ -15,7 +15,7 @@ FILES = sorted(FOLDER.glob("*.yaml"))
 
 
 def launched(file: Path) -> dict[str, str]:
-    """What `accelerate launch` puts into the environment of the processes."""
+    """Return the environment that `accelerate launch` sets for the processes."""
     args, _, _ = _validate_launch_command(launch_command_parser().parse_args(["--config_file", str(file), "train.py"]))
     if not args.use_deepspeed:
         return prepare_multi_gpu_env(args)

@@ -1,4 +1,4 @@
-"""DeepSpeed on CPUs: ZeRO-1, 2 and 3 start, train, save, go on, and give the weights of one process without it."""
+"""DeepSpeed on CPUs: ZeRO-1, 2 and 3 train, save, resume, and give the weights of one process without it."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 
 @pytest.fixture(scope="module", params=[1, 2], ids=["one process", "two processes"])
 def stages(request, tmp_path_factory):
-    """What each process makes of every stage, and where."""
+    """Return the results of each process for every stage, and their folder."""
     folder = tmp_path_factory.mktemp(f"deepspeed{request.param}")
     tiny_model().save_pretrained(folder / "start")
     multiprocessing.spawn(run_stages, (folder, request.param), nprocs=request.param)

@@ -1,4 +1,4 @@
-"""The recipes for the drawn data set: a few steps of each, what they leave, and how it is scored."""
+"""The recipes for the synthetic data set: a few steps of each, their outputs, and their scores."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Training the fused model: two inputs drawn alike, the recipe of the paper, kept trunks, what is written."""
+"""Training of the fused model: aligned inputs, the paper's recipe, cached features, saved files."""
 
 import json
 import shutil
@@ -71,7 +71,7 @@ FUSED = {
 
 @pytest.fixture(scope="module")
 def fused(tmp_path_factory) -> Path:
-    """What `internvideo fuse` makes of two small classifiers that differ in frames and size."""
+    """Fuse two small classifiers that differ in frames and size with `internvideo fuse`."""
     folder, labels = tmp_path_factory.mktemp("fused"), {number: f"class {number}" for number in range(8)}
     sizes = {"num_hidden_layers": 2, "num_attention_heads": 2, "patch_size": 8, "id2label": labels}
     torch.manual_seed(0)

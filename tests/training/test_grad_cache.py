@@ -1,4 +1,4 @@
-"""A contrastive batch that goes through the towers in parts has the gradients of the whole."""
+"""Gradient caching: a contrastive batch processed in parts has the gradients of the full batch."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""BertAdam, against its formula written out."""
+"""BertAdam, compared with its formula."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Groups of an optimizer: layer-wise rates, and who is spared weight decay."""
+"""Optimizer groups: layer-wise rates, and exemption from weight decay."""
 
 import pytest
 import torch

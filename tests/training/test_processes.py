@@ -1,4 +1,4 @@
-"""Several processes, and accumulated batches, train as one big batch does."""
+"""Several processes and gradient accumulation train like one large batch."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ def whole(case: str) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def halves(tmp_path_factory):
-    """What each of two processes makes of its half of every case."""
+    """Return the results of two processes for their halves of every case."""
     folder = tmp_path_factory.mktemp("processes")
     multiprocessing.spawn(gradients_in, (folder, 2), nprocs=2)
     return {case: [torch.load(folder / f"{case}-{rank}.pt") for rank in range(2)] for case in CASES}

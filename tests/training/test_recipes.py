@@ -1,4 +1,4 @@
-"""Recipes: each is whole and makes its model, and its numbers are those of a second transcription, below."""
+"""Recipes: complete, buildable, and equal to a second transcription below."""
 
 import inspect
 import json
@@ -107,7 +107,7 @@ def test_recipe_makes_its_model(name):
 
 
 def with_lora(model: torch.nn.Module, options: dict) -> torch.nn.Module:
-    """The model with low-rank additions in every module that the options name, or a failure; out of peft's wrapper."""
+    """Return the model with LoRA in every module that the options name, or fail; unwrapped from peft."""
     peft = pytest.importorskip("peft")
     wrapped = peft.get_peft_model(model, peft.LoraConfig(**options), low_cpu_mem_usage=True)
     trained = {name for name, parameter in wrapped.named_parameters() if parameter.requires_grad}
@@ -285,7 +285,7 @@ CUSTOM = {
 
 
 def of_table(name: str) -> str | None:
-    """The table that a recipe's numbers stand in; None for those that are ours."""
+    """Return the published table of a recipe's numbers; None for our own recipes."""
     return None if name in CUSTOM or name.endswith("_small_gpu") else name.partition("/")[0]
 
 
@@ -354,7 +354,7 @@ def test_pretraining_of_videomae_is_as_released(run):
 
 
 def uniformerv2_row(name: str) -> tuple[str, str, int, str]:
-    """What a run's name says, with its start: data set, size, frames."""
+    """Parse a run's name and its start into data set, size and frames."""
     data, size, frames = name.partition("/")[2].removesuffix("_from_clip").split("_")
     return data, size, int(frames.removesuffix("frames")), recipe(name).model.start
 

@@ -1,4 +1,4 @@
-"""Runs from recipes, by the command: what they write, how they go on, what they refuse."""
+"""Runs from recipes by the command: outputs, resumption, refusals."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def data(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def ended(data, tmp_path_factory) -> tuple[Path, Path]:
-    """A recipe and the folder of its run."""
+    """Return a recipe and the folder of its run."""
     folder = tmp_path_factory.mktemp("run")
     recipe = write_recipe(folder)
     done = run("train", recipe, "--data-root", data, "--output-dir", folder / "run", "--quiet")
@@ -90,7 +90,7 @@ SAVED_OFTEN = changed("training", save_strategy="steps", save_steps=1, dataloade
 
 @pytest.fixture(scope="module")
 def whole(data, tmp_path_factory) -> Path:
-    """The folder of a run with a checkpoint after every step."""
+    """Return the folder of a run with a checkpoint after every step."""
     folder = tmp_path_factory.mktemp("whole")
     recipe = write_recipe(folder, SAVED_OFTEN)
     done = run("train", recipe, "--data-root", data, "--output-dir", folder / "run", "--quiet")

@@ -1,4 +1,4 @@
-"""DDP and FSDP2 with two processes on CPUs: the weights of one process, whole checkpoints, clips read once."""
+"""DDP and FSDP2 with two processes on CPUs: the weights of one process, complete checkpoints, clips read once."""
 
 import copy
 
@@ -20,7 +20,7 @@ CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
-    """What two processes make of every case, and where."""
+    """Return the results of two processes for every case, and their folder."""
     folder = tmp_path_factory.mktemp("scaling")
     (folder / "videos").mkdir()
     write_shards(write_videos(folder / "videos", 8), folder / "shards", samples_per_shard=2)

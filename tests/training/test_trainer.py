@@ -1,4 +1,4 @@
-"""The Trainer: schedules, scaled rates, averaged weights, and going on where it was stopped."""
+"""The Trainer: schedules, scaled rates, EMA, resumption."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Atomic writes: readers see the old content or the new one, and nothing stays behind."""
+"""Atomic writes: readers see the old content or the new one, and no temporary file remains."""
 
 import os
 import subprocess

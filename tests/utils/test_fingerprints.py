@@ -1,4 +1,4 @@
-"""Hashes that saved files hold: the bytes that are hashed are spelled out here."""
+"""Hashes stored in saved files, with their input bytes spelled out."""
 
 import hashlib
 import struct

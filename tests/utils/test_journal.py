@@ -1,4 +1,4 @@
-"""Work in parts that resumes."""
+"""Resumable work in parts."""
 
 import torch
 

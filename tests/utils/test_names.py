@@ -1,4 +1,4 @@
-"""Names that a user wrote."""
+"""Lookup of names that a user wrote."""
 
 import pytest
 

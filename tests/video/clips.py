@@ -1,4 +1,4 @@
-"""Writes small video files, and reads them in the plainest way, for the tests of the reader."""
+"""Small video files, and their simplest reading, for the tests of the reader."""
 
 import io
 from fractions import Fraction

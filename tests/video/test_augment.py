@@ -1,4 +1,4 @@
-"""The training augmentation on pictures whose result the eye can check, and for what holds with every seed."""
+"""Training augmentation on simple images, and properties that hold for every seed."""
 
 from functools import partial
 
@@ -33,7 +33,7 @@ def noise(num_frames: int = 3, height: int = 20, width: int = 31) -> Tensor:
 
 
 def ramp(height: int, width: int) -> Tensor:
-    """A frame whose channels are the row, the column, and 255."""
+    """Return a frame whose channels are the row, the column, and 255."""
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     return torch.stack([rows, columns, torch.full_like(rows, 255)])[None].to(torch.uint8)
 

@@ -1,4 +1,4 @@
-"""Every mask by tables that the eye can check, and for what holds at every size."""
+"""Masks on small tables, and properties that hold at every size."""
 
 import random
 
@@ -12,7 +12,7 @@ GRIDS = [(2, 2, 2), (8, 4, 4), (4, 6, 8), (8, 14, 14)]
 
 
 def draw(name: str, grid: tuple[int, int, int], mask_ratio: float, seed: int = 0) -> np.ndarray:
-    """A mask with time and place as axes: (t, h * w)."""
+    """Return a mask with time and place as axes: (t, h * w)."""
     mask = MASKS[name](grid, mask_ratio, generator=np.random.default_rng(seed))
     assert mask.dtype == bool and mask.shape == (np.prod(grid),)
     return mask.reshape(grid[0], -1)

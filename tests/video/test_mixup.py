@@ -1,4 +1,4 @@
-"""Mixing of batches: what comes out for shares and boxes that the eye can check. The golden case pins the draws."""
+"""Batch mixing for given ratios and boxes. The golden case pins the random draws."""
 
 import numpy as np
 import pytest

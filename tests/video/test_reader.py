@@ -1,4 +1,4 @@
-"""The reader returns the asked frames, from whatever source and by whichever decoder, or says why it cannot."""
+"""The reader returns the requested frames from any source with any decoder, or a clear error."""
 
 import copy
 import gc

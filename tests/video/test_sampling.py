@@ -1,4 +1,4 @@
-"""Every sampling rule by tables that the eye can check, on short videos, and for what holds at every length."""
+"""Sampling rules on small tables, short videos, and properties that hold at every length."""
 
 import inspect
 import json
@@ -17,7 +17,7 @@ LENGTHS = [1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 31, 63, 64, 65, 100, 301]
 
 
 def sample(name: str, length: int, num_frames: int, num_clips: int = 1, seed: int = 0, **options) -> np.ndarray:
-    """Calls a rule with the options that it cannot do without."""
+    """Call a rule with its required options."""
     parameters = inspect.signature(SAMPLERS[name]).parameters
     if "generator" in parameters:
         options.setdefault("generator", np.random.default_rng(seed))

@@ -1,4 +1,4 @@
-"""Pixels and crop offsets against the released pipelines' own frames, and small tables that the eye can check."""
+"""Pixels and crop offsets against the released pipelines' frames, and small tables."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Released VideoMAE files: every tensor in its place, the right classes on the head, and the way to transformers."""
+"""Released VideoMAE files: every tensor mapped, the right head classes, export to transformers."""
 
 import json
 import subprocess
@@ -151,7 +151,7 @@ def meta_state_dict(name: str) -> dict[str, torch.Tensor]:
 
 
 def model_of(tensors: dict[str, torch.Tensor], settings: dict[str, Any]) -> torch.nn.Module:
-    """The model that a file describes, filled with nothing missing and nothing left over."""
+    """Load the model of a file, with no missing and no unused tensors."""
     assert conversion._recognize(tensors, Path("file")) == "internvideo_mae"
     tensors = family.normalize(tensors)
     table = family.CONVERTER.table_for(tensors)

@@ -1,4 +1,4 @@
-"""Released UniFormerV2 classifiers: every tensor at full size, classes, pixels, and the start from CLIP."""
+"""Released UniFormerV2 classifiers: every tensor at full size, classes, pixels, initialization from CLIP."""
 
 import json
 from pathlib import Path
@@ -169,7 +169,7 @@ def test_rows_hold_the_published_scores():
 
 @pytest.fixture
 def checkpoint(golden, tmp_path) -> Path:
-    """A model of motion with the classes of Something-Something, from the reference case."""
+    """Return a model of motion with the classes of Something-Something, from the reference case."""
     tensors = torch.load(golden / "ufv2_local_global/checkpoint.pth", weights_only=True)
     return with_classes(tensors, 174, tmp_path / "sthv2.pyth")
 

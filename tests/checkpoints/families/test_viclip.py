@@ -1,4 +1,4 @@
-"""Released ViCLIP files: nothing missing and nothing left over, other lengths, two processors, the start from CLIP."""
+"""Released ViCLIP files: no missing or unused tensors, lengths, two processors, initialization from CLIP."""
 
 import json
 import math

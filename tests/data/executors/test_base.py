@@ -1,4 +1,4 @@
-"""The interface of executors, and who implements it."""
+"""The executor interface and its implementations."""
 
 import inspect
 

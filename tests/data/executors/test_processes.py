@@ -1,4 +1,4 @@
-"""Work by several processes."""
+"""The process pool."""
 
 import pytest
 from data.crash import double

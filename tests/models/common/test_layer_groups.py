@@ -1,4 +1,4 @@
-"""Groups of tensors: all of a model's, in order; frozen, and taken over from another model."""
+"""Layer groups: complete, ordered, frozen, and loaded from another model."""
 
 import pytest
 import torch

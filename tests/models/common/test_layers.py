@@ -1,4 +1,4 @@
-"""The shared layers: the faster kernel gives what the plain one gives, and drop path keeps the mean."""
+"""Shared layers: fast kernels equal the plain ones, and drop path keeps the mean."""
 
 import pytest
 import torch

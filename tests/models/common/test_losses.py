@@ -1,4 +1,4 @@
-"""The losses, against tables small enough to check by eye."""
+"""Losses on small tables."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The fused model: two encoders that exchange what they see, and at the start are only themselves."""
+"""The fused model: two encoders with cross-model attention, equal to the encoders alone at initialization."""
 
 import shutil
 from pathlib import Path

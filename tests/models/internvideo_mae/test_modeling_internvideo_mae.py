@@ -1,4 +1,4 @@
-"""VideoMAE: the encoder, masked pretraining and the classifier, and all three against transformers' own."""
+"""VideoMAE: encoder, masked pretraining and classifier, each compared with transformers' own."""
 
 import json
 import math
@@ -255,7 +255,7 @@ def test_learned_positions_are_a_parameter_that_is_added():
 
 
 def cubic(old: int, new: int) -> torch.Tensor:
-    """The matrix `(new, old)` of bicubic resizing along one axis: Keys' kernel with a = -0.75, the border repeated."""
+    """Return the matrix `(new, old)` of bicubic resizing along an axis: Keys' kernel, a = -0.75, repeated border."""
     a, matrix = -0.75, torch.zeros(new, old, dtype=torch.float64)
     for i in range(new):
         centre = (i + 0.5) * old / new - 0.5
@@ -268,7 +268,7 @@ def cubic(old: int, new: int) -> torch.Tensor:
 
 
 def straight(old: int, new: int) -> torch.Tensor:
-    """The same for linear resizing."""
+    """Return the same matrix for linear resizing."""
     matrix = torch.zeros(new, old, dtype=torch.float64)
     for i in range(new):
         centre = max((i + 0.5) * old / new - 0.5, 0.0)
@@ -454,7 +454,7 @@ def test_mask_that_hides_nothing_changes_nothing():
 
 
 def pixels_of(mask: torch.Tensor) -> torch.Tensor:
-    """A mask of cubes as one of pixels, `(batch, frames, 1, height, width)`."""
+    """Expand a mask of tubelets to pixels, `(batch, frames, 1, height, width)`."""
     t, h, w = GRID
     cubes = mask.reshape(-1, t, 1, h, w)
     return cubes.repeat_interleave(TUBELET, 1).repeat_interleave(PATCH, 3).repeat_interleave(PATCH, 4)
@@ -586,7 +586,7 @@ def test_model_with_the_pooling_of_a_classifier_is_refused_for_pretraining():
 
 
 def natural_clips() -> torch.Tensor:
-    """Normalized frames of pixels that are all inside 0-1."""
+    """Sample normalized frames of pixels in 0-1."""
     pixels = torch.rand(2, FRAMES, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(3))
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     return (pixels - mean[:, None, None]) / std[:, None, None]
@@ -808,7 +808,7 @@ def test_sizes_that_do_not_fit_each_other_are_refused(changes, message):
 
 
 def as_stock(model, implementation: str, own_epsilon: bool):
-    """The same weights in transformers' class, whose last layer norm has an epsilon that no setting reaches."""
+    """Return the same weights in transformers' class, whose last layer norm has an epsilon that no setting reaches."""
     exported, weights, _ = export(model.config, model.state_dict())
     stock = type(exported)._from_config(exported.config, attn_implementation=implementation).eval()
     stock.load_state_dict(weights)

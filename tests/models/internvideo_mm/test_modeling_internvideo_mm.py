@@ -1,4 +1,4 @@
-"""InternVideo-MM: two towers, one space, and the start from CLIP."""
+"""InternVideo-MM: two towers, one embedding space, initialization from CLIP."""
 
 import pytest
 import torch
@@ -230,7 +230,7 @@ FROM_CLIP = {"atol": 1e-4, "rtol": 1e-4}
 
 
 def tiny_clip(width: int = 128, text_width: int = 64) -> CLIPModel:
-    """A CLIP model with 64 channels a head, as OpenAI's, which is all that its files do not tell."""
+    """Return a CLIP model with 64 channels a head, as OpenAI's, which is all that its files do not tell."""
     vision = {"hidden_size": width, "intermediate_size": 4 * width, "num_hidden_layers": 5, "image_size": 32}
     vision |= {"num_attention_heads": width // 64, "patch_size": 8}
     text = {**TEXT, "hidden_size": text_width, "intermediate_size": 4 * text_width}
@@ -240,7 +240,7 @@ def tiny_clip(width: int = 128, text_width: int = 64) -> CLIPModel:
 
 
 def openai_layout(clip: CLIPModel) -> dict[str, torch.Tensor]:
-    """The tensors of a CLIP model under OpenAI's names."""
+    """Return the tensors of a CLIP model under OpenAI's names."""
     weights = clip.state_dict()
     vision, text = "vision_model", "text_model"
     result = {

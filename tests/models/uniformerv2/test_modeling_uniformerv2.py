@@ -1,4 +1,4 @@
-"""The UniFormerV2 tower: an image ViT on every frame, and one token that sees the whole clip."""
+"""The UniFormerV2 tower: an image ViT on every frame, and a token that attends to the full clip."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""ViCLIP: one sequence in space and time, masks in training only, a temperature with a floor."""
+"""ViCLIP: joint space-time attention, masking in training only, a temperature with a floor."""
 
 import pytest
 import torch

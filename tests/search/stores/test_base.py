@@ -1,4 +1,4 @@
-"""The interface of stores, and who implements it."""
+"""The store interface and its implementations."""
 
 import inspect
 

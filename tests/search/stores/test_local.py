@@ -1,4 +1,4 @@
-"""The store in a folder: what it keeps, finds and refuses."""
+"""The folder store: content, search and refusals."""
 
 import json
 from dataclasses import replace

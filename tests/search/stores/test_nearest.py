@@ -1,4 +1,4 @@
-"""The rows nearest to a query, exactly and approximately."""
+"""Nearest-neighbor search, exact and approximate."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Questions with answers to choose from: the published lists give what they mean, and mistakes are named."""
+"""Multiple-choice questions: published lists give the intended rows, and errors name their place."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""pipeline("video-text-retrieval"): equal to the model's own logits, both ways."""
+"""`pipeline("video-text-retrieval")`: equal to the model's logits in both directions."""
 
 import numpy as np
 import pytest
