@@ -11,7 +11,7 @@ Markdown tables, as in README.md.
 keys and values, attention step by step, all tubelets embedded by a convolution, the decoder over all tokens. Training
 steps are forward and backward with fresh gradients, without an optimizer; pretraining masks 90 % in tubes. "Products
 alone" are a model's matrix products without anything else, backward counted as twice forward: once by torch's matmul,
-once by the kernel that `internvideo_hf.models.common.layers.linear` chooses. Memory is the peak during one call minus
+once by the kernel that `internvideo_hf.models.common.kernels.linear` chooses. Memory is the peak during one call minus
 the memory before it, each in its own interpreter.
 """
 
@@ -34,7 +34,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from internvideo_hf.checkpoints.transformers_videomae import export
-from internvideo_hf.models.common.layers import linear
+from internvideo_hf.models.common.kernels import linear
 from internvideo_hf.models.internvideo_mae.configuration_internvideo_mae import InternVideoMAEConfig
 from internvideo_hf.models.internvideo_mae.modeling_internvideo_mae import (
     InternVideoMAEForPreTraining,
@@ -176,7 +176,7 @@ def models(case: Case, quick: bool, names: tuple[str, ...] = VARIANTS) -> dict[s
 def answer(name: str, model: nn.Module, case: Case, video, given, unwanted) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the prediction of a variant, and its loss."""
     if name != "original":
-        extra = {"bool_unwanted_pos": unwanted} if case.decoder_masking and name == "ours" else {}
+        extra = {"decode_mask": ~unwanted} if case.decoder_masking and name == "ours" else {}
         output = model(video, **{"bool_masked_pos" if case.pretraining else "labels": given}, **extra)
         return output.logits, output.loss
     if case.pretraining:

@@ -408,6 +408,40 @@ class ModelChecks:
         names = {name for name, module in model.named_modules() if "Attention" in type(module).__name__}
         assert {name for name, module in model.named_modules() if module in asked} == names
 
+    # Hooks and replaced layers: what offloading, adapters and quantisation rely on
+
+    @torch.no_grad()
+    def test_every_module_with_weights_is_called(self) -> None:
+        model, called = self.model(), set()
+        for module in model.modules():
+            module.register_forward_hook(lambda module, *_: called.add(module))
+        model(**self.inputs())
+        owners = {name for name, module in model.named_modules() if list(module.parameters(recurse=False))}
+        assert {name for name, module in model.named_modules() if module in called} >= owners
+
+    @torch.no_grad()
+    def test_every_linear_layer_can_be_replaced_by_one_with_an_adapter(self) -> None:
+        model, inputs = self.model(), self.inputs()
+        expected = list(tensors_of(model(**inputs)).values())
+        layers = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+        assert layers
+        for name, layer in layers.items():
+            adapter = WithAdapter(layer)
+            model.set_submodule(name, adapter)
+            changed = zip(tensors_of(model(**inputs)).values(), expected, strict=True)
+            assert any(not torch.equal(actual, before) for actual, before in changed), f"{name} is passed by"
+            adapter.rest = True
+        assert_same([*tensors_of(model(**inputs)).values()], expected)
+
+    @torch.no_grad()
+    def test_offloaded_weights_come_back_when_they_are_needed(self) -> None:
+        accelerate = pytest.importorskip("accelerate")
+        model, inputs = self.model(), self.inputs()
+        expected = model(**inputs)
+        accelerate.cpu_offload(model, execution_device=torch.device("cpu"))
+        assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
+        assert_same(model(**inputs), expected)
+
     # Training
 
     def test_gradients_reach_every_parameter(self) -> None:
@@ -523,6 +557,18 @@ class ModelChecks:
         for frames in (shape[1], *(count for count in self.frame_counts if count > 1)):
             bigger["pixel_values_videos"] = draw(shape[0], frames, *shape[2:])
             assert_same(dict(exported(**bigger)), dict(model(**bigger)), atol=1e-5, rtol=1e-5)
+
+
+class WithAdapter(nn.Module):
+    """A linear layer with a low-rank addition, and no weight of its own to read."""
+
+    def __init__(self, layer: nn.Linear):
+        super().__init__()
+        self.layer, self.rest = layer, False
+        self.down, self.up = nn.Linear(layer.in_features, 2), nn.Linear(2, layer.out_features)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.layer(inputs) if self.rest else self.layer(inputs) + self.up(self.down(inputs))
 
 
 class LossInFloat32:

@@ -143,6 +143,17 @@ class OwnKernel(ToyForVideoClassification):
         self.layers[0].self_attn.forward = lambda tokens, **_: (tokens.softmax(1), None)
 
 
+class Head(nn.Linear):
+    def __call__(self, tokens):
+        return tokens @ self.weight.T + self.bias
+
+
+class ReadsAWeight(ToyForVideoClassification):
+    def __init__(self, config):
+        super().__init__(config)
+        self.classifier = Head(config.hidden_size, config.num_labels)
+
+
 FAULTS = [
     (ForgottenParameter, "test_fresh_parameters_are_all_drawn_and_repeat_under_a_seed"),
     (ForgottenParameter, "test_parameters_missing_from_a_checkpoint_are_drawn_and_the_others_kept"),
@@ -157,6 +168,8 @@ FAULTS = [
     (BranchesOnNumbers, "test_whole_graph_compiles_for_any_number_of_frames"),
     (BranchesOnNumbers, "test_exported_program_takes_other_batches_and_frame_counts"),
     (SummedLoss, "test_loss_of_a_trainer_step_does_not_depend_on_accumulation"),
+    (ReadsAWeight, "test_every_module_with_weights_is_called"),
+    (ReadsAWeight, "test_offloaded_weights_come_back_when_they_are_needed"),
     (OwnKernel, "test_every_attention_asks_transformers_for_its_kernel"),
     (OwnKernel, "test_attentions_of_the_eager_kernel_are_probabilities"),
 ]

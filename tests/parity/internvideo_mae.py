@@ -14,8 +14,8 @@ from internvideo_hf.checkpoints.table import Table, convert_state_dict, released
 from internvideo_hf.models.internvideo_mae.modeling_internvideo_mae import (
     InternVideoMAEForPreTraining,
     InternVideoMAEForVideoClassification,
-    cut_into_cubes,
-    keep,
+    cut_into_tubelets,
+    select_tokens,
 )
 from parity.compare import Comparison, load_config, load_tensors
 
@@ -89,7 +89,7 @@ def videomae_classification(folder: Path, tmp_path: Path) -> None:
     )
 
     video, labels = as_ours(stored["pixel_values"]), stored["labels"]
-    _, grid = cut_into_cubes(encoder, video)
+    _, grid = cut_into_tubelets(encoder, video)
     compare.close("pos_embed", encoder.positions(grid)[None])
     logits = model(video).logits
     compare.close("logits", logits)
@@ -125,19 +125,19 @@ def videomae_pretraining(folder: Path, tmp_path: Path) -> None:
     output = model(video, mask)
     compare.close("pred", output.logits)
     compare.close("loss_norm", output.loss)
-    cubes, grid = cut_into_cubes(encoder, video)
+    cubes, grid = cut_into_tubelets(encoder, video)
     # Ours embeds visible cubes only; the stored stage is of all of them.
     stages["act.encoder.patch_embed"] = encoder.embeddings(cubes)[:, :FIRST]
     for name in [name for name in stored if name.startswith("act.")]:
         compare.close(name, stages[name])
     compare.close("pos_embed_encoder_first8", encoder.positions(grid)[None, :8])
     compare.close("pos_embed_decoder_last8", decoder.positions(grid)[None, -8:])
-    compare.close("target_norm", model.targets(keep(cubes, mask)))
+    compare.close("target_norm", model.targets(select_tokens(cubes, mask)))
     output.loss.backward()
     compare_gradients(compare, "grad.", model, PRETRAINING)
 
     model.config.norm_pix_loss = False
-    compare.close("target_raw_first4", model.targets(keep(cubes, mask))[:, :4])
+    compare.close("target_raw_first4", model.targets(select_tokens(cubes, mask))[:, :4])
     compare.close("loss_raw", model(video, mask).loss)
     compare.finish()
 
@@ -185,7 +185,7 @@ def videomae_loading(folder: Path, tmp_path: Path) -> None:
             torch.testing.assert_close(weights[key], value, atol=0, rtol=0)
         compare.open.discard(name)
     video = as_ours(stored["pixel_values"])
-    _, grid = cut_into_cubes(model.internvideo_mae, video)
+    _, grid = cut_into_tubelets(model.internvideo_mae, video)
     compare.close("pos_embed", model.internvideo_mae.positions(grid)[None])
     compare.close("logits", model.eval()(video).logits)
     compare.finish()

@@ -262,12 +262,12 @@ class TestTrunkCache:
             assert kept["labels"] == sample["labels"] and kept["video"] == sample["video"]
             pixels = {name: value[None] for name, value in sample.items() if name.endswith("pixel_values_videos")}
             with torch.no_grad():
-                trunk = model.encode_trunks(**pixels)
-            torch.testing.assert_close(kept["trunk_outputs"]["video_tokens"], trunk.video_tokens[0])
-            for found, expected in zip(kept["trunk_outputs"]["contexts"], trunk.contexts, strict=True):
+                trunk = model.encode_backbones(**pixels)
+            torch.testing.assert_close(kept["backbone_outputs"]["video_tokens"], trunk.video_tokens[0])
+            for found, expected in zip(kept["backbone_outputs"]["contexts"], trunk.contexts, strict=True):
                 torch.testing.assert_close(found, expected[0])
         batch = VideoCollator()([cache[0], cache[2]])
-        assert batch["trunk_outputs"]["contexts"][1].shape[0] == 2
+        assert batch["backbone_outputs"]["contexts"][1].shape[0] == 2
 
     def test_nothing_stale_is_taken(self, model, dataset, tmp_path):
         cache = FeatureCache(dataset, model, tmp_path / "kept")

@@ -22,7 +22,7 @@ from internvideo_hf.utils.fingerprints import json_sha256
 
 
 class FeatureCache(Dataset):
-    """Samples of a list of videos, with `trunk_outputs` of the fused model in the place of pixels.
+    """Samples of a list of videos, with `backbone_outputs` of the fused model in the place of pixels.
 
     `fill` computes what is not there yet, and may be stopped and called again. A file is found by its video, the
     settings and the seed of its clip, and the weights of the trunks, so that nothing stale is taken; of videos behind
@@ -69,7 +69,7 @@ class FeatureCache(Dataset):
         return self.folder / name[:2] / f"{name}.safetensors"
 
     def __getitem__(self, index: int) -> Sample:
-        """The row's sample, with `trunk_outputs` in the place of pixels.
+        """The row's sample, with `backbone_outputs` in the place of pixels.
 
         Raises:
             FileNotFoundError: if `fill` was not called, or its file was deleted.
@@ -84,7 +84,7 @@ class FeatureCache(Dataset):
         count = sum(name.startswith("contexts.") for name in tensors)
         contexts = [tensors[f"contexts.{number}"] for number in range(count)]
         trunk = {"video_tokens": tensors["video_tokens"], "class_token": tensors["class_token"], "contexts": contexts}
-        sample = {"trunk_outputs": trunk, "seed": self.dataset.seed_of(index), "video": str(row["video"])}
+        sample = {"backbone_outputs": trunk, "seed": self.dataset.seed_of(index), "video": str(row["video"])}
         return sample | ({} if row.get("label") is None else {"labels": torch.tensor(row["label"])})
 
     def fill(
@@ -139,7 +139,7 @@ class FeatureCache(Dataset):
         pixels = {name: batch[name].to(self.model.device) for name in batch if name.endswith(PIXELS)}
         mixed = nullcontext() if self.half is None else torch.autocast(self.model.device.type, self.half)
         with mixed:
-            trunk = self.model.encode_trunks(**pixels)
+            trunk = self.model.encode_backbones(**pixels)
         tensors = {"video_tokens": trunk.video_tokens, "class_token": trunk.class_token}
         tensors |= {f"contexts.{number}": context for number, context in enumerate(trunk.contexts)}
         for place, (index, _) in enumerate(read):

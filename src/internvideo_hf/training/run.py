@@ -268,7 +268,7 @@ def _cached(
     quiet: bool,
 ) -> tuple[FeatureCache, FeatureCache | None]:
     """Both lists of videos as the outputs of the model's frozen trunks, computed where they are not there yet."""
-    if not isinstance(model, InternVideoForVideoClassification) or not model.config.freeze_encoders:
+    if not isinstance(model, InternVideoForVideoClassification) or not model.encoders_frozen:
         raise RecipeError("data.trunk_cache needs frozen encoders, and no LoRA: what is trained cannot be kept.")
     views, folder = recipe.data.trunk_cache.get("views", 1), data_root / recipe.data.trunk_cache["folder"]
     epochs = math.ceil(args.num_train_epochs)

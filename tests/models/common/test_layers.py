@@ -1,61 +1,17 @@
-"""Shared layers: fast kernels equal the plain ones, and drop path keeps the mean."""
+"""The shared layers: drop path keeps the mean, masks select tokens, positions fit other grids."""
 
 import pytest
 import torch
+from models.model_checks import draw
 
-from internvideo_hf.models.common import layers
-from internvideo_hf.models.common.layers import DropPath, Linear, drop_path_rates, linear
-
-
-def draw(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-@pytest.fixture
-def convolved(monkeypatch) -> list:
-    """Turn the faster kernel on, on any machine, and list its calls."""
-    calls, conv2d = [], torch.nn.functional.conv2d
-    monkeypatch.setattr(layers, "CONVOLUTION_IS_FASTER", True)
-    monkeypatch.setattr(torch.nn.functional, "conv2d", lambda *args: (calls.append(args), conv2d(*args))[1])
-    return calls
-
-
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("shape", [(1, 200), (3, 70), (2, 80)], ids=str)
-def test_faster_kernel_gives_the_same_results_and_gradients(shape, bias, convolved):
-    results = []
-    for function in (linear, torch.nn.functional.linear):
-        tokens, weight = draw(*shape, 192).requires_grad_(), draw(256, 192, seed=1).requires_grad_()
-        shift = draw(256, seed=2).requires_grad_() if bias else None
-        result = function(tokens, weight, shift)
-        (result * draw(*shape, 256, seed=3)).sum().backward()
-        results.append([result, tokens.grad, weight.grad, *([shift.grad] if bias else [])])
-    assert len(convolved) == 1
-    for actual, expected in zip(*results, strict=True):
-        torch.testing.assert_close(actual, expected, atol=1e-3, rtol=1e-5)  # sums of some 200 products of size 1
-
-
-def test_faster_kernel_takes_tokens_in_any_memory_layout(convolved):
-    tokens, layer = draw(192, 170, 2).permute(2, 1, 0), Linear(192, 192)
-    torch.testing.assert_close(
-        layer(tokens), torch.nn.functional.linear(tokens, layer.weight, layer.bias), atol=1e-4, rtol=1e-5
-    )
-    assert len(convolved) == 1
-
-
-@pytest.mark.parametrize(
-    ("tokens", "width", "dtype"),
-    [
-        ((1, 159), 192, torch.float32),
-        ((2, 200), 191, torch.float32),
-        ((2, 200), 192, torch.float64),
-        ((400,), 192, torch.float32),
-    ],
-    ids=str,
+from internvideo_hf.models.common.layers import (
+    DropPath,
+    PatchConv,
+    drop_path_rates,
+    resample_position_rows,
+    select_tokens,
+    visible_mask,
 )
-def test_plain_kernel_is_kept_where_the_other_is_no_gain(tokens, width, dtype, convolved):
-    linear(draw(*tokens, width).to(dtype), draw(200, width).to(dtype))
-    assert not convolved
 
 
 def test_drop_path_keeps_the_mean_and_drops_whole_samples():
@@ -71,3 +27,22 @@ def test_drop_path_keeps_the_mean_and_drops_whole_samples():
 def test_drop_path_rates_rise_linearly_from_zero():
     assert drop_path_rates(0.3, 4) == pytest.approx([0.0, 0.1, 0.2, 0.3])
     assert drop_path_rates(0.3, 1) == [0.0] and drop_path_rates(0.3, 0) == []
+
+
+def test_tokens_are_selected_in_their_order():
+    tokens, mask = draw(2, 4, 3), torch.tensor([[True, False, False, True], [False, True, True, False]])
+    chosen = select_tokens(tokens, visible_mask(mask, tokens.shape[:2]))
+    assert torch.equal(chosen, torch.stack([tokens[0, [1, 2]], tokens[1, [0, 3]]]))
+
+
+def test_patch_convolution_takes_pixels_of_another_float_type():
+    conv, pixels = PatchConv(3, 4, kernel_size=(1, 2, 2)), draw(1, 3, 1, 4, 4)
+    assert torch.equal(conv(pixels.double()), conv(pixels)) and conv.half()(pixels).dtype == torch.float16
+
+
+def test_positions_of_a_sequence_are_cut_or_interpolated():
+    table = torch.arange(4.0)[:, None]
+    assert resample_position_rows(table, 2).flatten().tolist() == [0.0, 1.0]
+    assert torch.equal(resample_position_rows(table, 4), table)
+    expected = torch.nn.functional.interpolate(table.T[None], size=8, mode="linear", align_corners=False)[0].T
+    torch.testing.assert_close(resample_position_rows(table, 8), expected)

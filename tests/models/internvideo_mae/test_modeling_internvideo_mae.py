@@ -462,12 +462,12 @@ def pixels_of(mask: torch.Tensor) -> torch.Tensor:
 
 UNEVEN = torch.arange(CUBES)[None] < torch.tensor([[HIDDEN], [HIDDEN - 1]])
 WRONG_MASKS = {
-    "uneven": (UNEVEN, r"Every row of a mask must hide as many cubes, got \[24, 23\]"),
+    "uneven": (UNEVEN, r"Every row of a mask must have the same number of True entries, got \[24, 23\]"),
     "integers": (mask_of().long(), r"The mask is torch.int64 of the shape \(2, 32\), expected torch.bool"),
     "too short": (mask_of()[:, 1:], r"shape \(2, 31\), expected torch.bool of the shape \(2, 32\)"),
     "one row": (mask_of()[:1], r"shape \(1, 32\)"),
     "on a grid": (mask_of().reshape(2, *GRID), r"shape \(2, 2, 4, 4\)"),
-    "everything": (torch.ones(2, CUBES, dtype=torch.bool), "hides all 32 cubes"),
+    "everything": (torch.ones(2, CUBES, dtype=torch.bool), "hides all 32 tokens"),
 }
 
 
@@ -478,16 +478,17 @@ def test_masks_that_do_not_fit_are_refused(name):
         model.internvideo_mae(video, mask)
     with pytest.raises(ValueError, match=message):
         model(video, mask)
-    with pytest.raises(ValueError, match=message):
-        model(video, mask_of(), bool_unwanted_pos=mask)
+    if name != "everything":
+        with pytest.raises(ValueError, match=message):
+            model(video, mask_of(), decode_mask=mask)
 
 
 def test_nothing_to_reconstruct_is_refused():
     model, nothing = pretraining(), torch.zeros(2, CUBES, dtype=torch.bool)
-    with pytest.raises(ValueError, match="No hidden cube is left"):
+    with pytest.raises(ValueError, match="No hidden tubelet is left"):
         model(clips(), nothing)
-    with pytest.raises(ValueError, match="No hidden cube is left"):
-        model(clips(), mask_of(), bool_unwanted_pos=mask_of())
+    with pytest.raises(ValueError, match="No hidden tubelet is left"):
+        model(clips(), mask_of(), decode_mask=~mask_of())
 
 
 # Pretraining
@@ -532,7 +533,9 @@ def test_every_hidden_cube_has_the_prediction_of_its_own_position():
 @torch.no_grad()
 def test_wanting_all_that_is_hidden_is_plain_pretraining():
     model, video, mask = pretraining(), clips(), mask_of()
-    assert_same(model(video, mask, bool_unwanted_pos=~mask), model(video, mask))
+    assert_same(model(video, mask, decode_mask=mask), model(video, mask))
+    with pytest.warns(FutureWarning, match="decode_mask=~bool_unwanted_pos"):
+        assert_same(model(video, mask, bool_unwanted_pos=~mask), model(video, mask))
 
 
 def unwanted_of(mask: torch.Tensor, wanted: int) -> torch.Tensor:
@@ -544,7 +547,7 @@ def unwanted_of(mask: torch.Tensor, wanted: int) -> torch.Tensor:
 def test_decoder_masking_fills_in_the_wanted_cubes_alone():
     model, video, mask = pretraining(), clips(), mask_of()
     unwanted = unwanted_of(mask, 10)
-    outputs, plain = model(video, mask, bool_unwanted_pos=unwanted), model(video, mask)
+    outputs, plain = model(video, mask, decode_mask=~unwanted), model(video, mask)
     assert outputs.logits.shape == (2, 10, PIXELS)
     targets = torch.stack([cubes[~row] for cubes, row in zip(targets_by_hand(video), unwanted, strict=True)])
     torch.testing.assert_close(outputs.loss, (outputs.logits - targets).square().mean(), atol=1e-5, rtol=1e-5)
@@ -552,10 +555,10 @@ def test_decoder_masking_fills_in_the_wanted_cubes_alone():
     assert not torch.allclose(outputs.logits, plain.logits[:, :10], atol=1e-3)
     # ... and what is left out counts in nothing at all.
     other = torch.where(pixels_of(mask & unwanted), clips(seed=5), video)
-    assert_same(model(other, mask, bool_unwanted_pos=unwanted), outputs)
+    assert_same(model(other, mask, decode_mask=~unwanted), outputs)
     for layer in model.decoder.layers:
         nn.init.zeros_(layer.self_attn.out_proj.weight), nn.init.zeros_(layer.self_attn.out_proj.bias)
-    alone = model(video, mask, bool_unwanted_pos=unwanted).logits
+    alone = model(video, mask, decode_mask=~unwanted).logits
     torch.testing.assert_close(alone, model(video, mask).logits[:, :10], atol=1e-6, rtol=1e-6)
 
 
@@ -565,7 +568,7 @@ def test_wanted_cubes_that_the_encoder_saw_do_not_count_in_the_loss():
     unwanted = torch.ones(2, CUBES, dtype=torch.bool)
     unwanted[:, 8:20] = False  # the same cubes in both rows, of which the rows hide different numbers
     assert len({int(row[8:20].sum()) for row in mask}) == 2 and (~mask[:, 8:20]).any()
-    outputs = model(video, mask, bool_unwanted_pos=unwanted)
+    outputs = model(video, mask, decode_mask=~unwanted)
     assert outputs.logits.shape == (2, 12, PIXELS)
     errors = (outputs.logits - targets_by_hand(video)[:, 8:20]).square()
     torch.testing.assert_close(outputs.loss, errors[mask[:, 8:20]].mean(), atol=1e-5, rtol=1e-5)
@@ -573,7 +576,7 @@ def test_wanted_cubes_that_the_encoder_saw_do_not_count_in_the_loss():
 
 def test_decoder_masking_trains_the_same_parameters():
     model, mask = pretraining(), mask_of()
-    model(clips(), mask, bool_unwanted_pos=unwanted_of(mask, 10)).loss.backward()
+    model(clips(), mask, decode_mask=~unwanted_of(mask, 10)).loss.backward()
     assert all(weight.grad is not None and weight.grad.any() for weight in model.parameters())
 
 

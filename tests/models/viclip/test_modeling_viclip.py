@@ -205,7 +205,7 @@ def test_a_patch_has_the_number_place_times_frames_plus_frame():
     [
         (torch.zeros(2, 32), "float32"),
         (torch.zeros(2, 31, dtype=torch.bool), r"\(2, 31\), expected torch.bool of the shape \(2, 32\)"),
-        (torch.arange(64).reshape(2, 32) < 3, "as many"),
+        (torch.arange(64).reshape(2, 32) < 3, "same number"),
         (torch.ones(2, 32, dtype=torch.bool), "hides all 32"),
     ],
 )

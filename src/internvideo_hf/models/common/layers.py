@@ -4,7 +4,6 @@ Shape letters, here and in the models: `b` clip, `t` frame, `h w` patch grid, `n
 """
 
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from einops import rearrange
@@ -13,6 +12,8 @@ from transformers.activations import ACT2FN
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from internvideo_hf.models.common.kernels import Linear
 
 
 def eager_attention_forward(
@@ -43,48 +44,11 @@ def eager_attention_forward(
     return torch.matmul(probabilities, value).transpose(1, 2).contiguous(), probabilities
 
 
-def _on_amd() -> bool:
-    cpuinfo = Path("/proc/cpuinfo")
-    return cpuinfo.is_file() and "AuthenticAMD" in cpuinfo.read_text()
+class PatchConv(nn.Conv3d):
+    """A 3-D convolution of pixels of any float type; the processor makes float32, and the weight may be halved."""
 
-
-CONVOLUTION_IS_FASTER = (
-    torch.backends.mkl.is_available()
-    and torch.backends.mkldnn.is_available()
-    and torch.backends.cpu.get_cpu_capability() == "AVX512"
-    and _on_amd()
-)
-
-
-def linear(tokens: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-    """`nn.functional.linear` of tokens `(b, n, c)`, by the faster of two kernels.
-
-    On a CPU, torch gives matrix products to MKL, which leaves half of AMD's AVX-512 units idle, and convolutions to
-    oneDNN, which does not. A convolution by one pixel is the same in about half the time (benchmarks/README.md), but
-    not for a few tokens, where there is more to rearrange than to multiply, nor backwards for a narrow layer.
-    """
-    convolve = (
-        CONVOLUTION_IS_FASTER
-        and not torch.compiler.is_compiling()  # a choice by the number of tokens would bind the graph to it
-        and tokens.device.type == "cpu"
-        and tokens.dtype == torch.float32
-        and type(weight) in (torch.Tensor, nn.Parameter)  # neither quantised nor distributed
-        and tokens.ndim == 3
-        and tokens.shape[0] * tokens.shape[1] >= 160
-        and min(weight.shape) >= 192
-    )
-    if not convolve:
-        return nn.functional.linear(tokens, weight, bias)
-    # The axis comes by indexing: with the strides of a rearrangement, torch would copy a batch of one.
-    image = rearrange(tokens, "b n c -> b c n")[:, :, None]
-    return rearrange(nn.functional.conv2d(image, weight[:, :, None, None], bias)[:, :, 0], "b c n -> b n c")
-
-
-class Linear(nn.Linear):
-    """torch's linear layer, with the faster kernel of `linear`."""
-
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        return linear(tokens, self.weight, self.bias)
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return super().forward(pixels.to(self.weight.dtype))
 
 
 class Attention(nn.Module):
@@ -306,24 +270,47 @@ def _check_multiple(what: str, length: int, unit: int, unit_name: str) -> None:
         raise ValueError(f"The {what}, {length}, is not a multiple of the {unit_name} {unit}. Make it {nearest}.")
 
 
-def keep(tokens: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
-    """The tokens `(b, n, c)` where `which` `(b, n)` is True, in their order; as many in each row."""
-    return tokens[which].reshape(len(tokens), -1, *tokens.shape[2:])
+def select_tokens(tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Select the tokens `(b, n, c)` where `mask` `(b, n)` is True, in their order.
+
+    Args:
+        tokens: `(b, n, c)`.
+        mask: `(b, n)`; every row must select the same number.
+    """
+    return tokens[mask].reshape(len(tokens), -1, *tokens.shape[2:])
 
 
-def check_mask(mask: torch.Tensor, shape: tuple[int, int]) -> None:
+def check_mask(mask: torch.Tensor, shape: torch.Size) -> None:
     """Refuse a mask that is not boolean, not of the tokens' shape, or uneven over the batch.
+
+    Args:
+        mask: which tokens are chosen.
+        shape: `(clips, tokens)`.
 
     Raises:
         ValueError: naming what came and what was expected.
     """
-    if mask.dtype != torch.bool or tuple(mask.shape) != tuple(shape):
+    if mask.dtype != torch.bool or mask.shape != shape:
         raise ValueError(
             f"The mask is {mask.dtype} of the shape {tuple(mask.shape)}, expected torch.bool of the shape "
-            f"{tuple(shape)} (clips, cubes); `internvideo_hf.video.masking` makes such masks."
+            f"{tuple(shape)} (clips, tokens); `internvideo_hf.video.masking` makes such masks."
         )
-    hidden = mask.sum(dim=1)
-    if (hidden != hidden[0]).any():
-        raise ValueError(f"Every row of a mask must hide as many cubes, got {hidden.tolist()}.")
-    if hidden[0] == shape[1]:
-        raise ValueError(f"The mask hides all {shape[1]} cubes, expected some to be left.")
+    counts = mask.sum(dim=1)
+    if (counts != counts[0]).any():
+        raise ValueError(f"Every row of a mask must have the same number of True entries, got {counts.tolist()}.")
+
+
+def visible_mask(bool_masked_pos: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+    """Check a mask of hidden tokens, and return that of the visible ones.
+
+    Args:
+        bool_masked_pos: `(clips, tokens)`, True on hidden tokens.
+        shape: `(clips, tokens)`.
+
+    Raises:
+        ValueError: as of `check_mask`, and if everything is hidden.
+    """
+    check_mask(bool_masked_pos, shape)
+    if bool_masked_pos.all():
+        raise ValueError(f"The mask hides all {shape[1]} tokens, expected some to be left.")
+    return ~bool_masked_pos

@@ -39,8 +39,15 @@ from internvideo_hf.models.internvideo_mae.modeling_internvideo_mae import (
     InternVideoMAELayer,
     InternVideoMAEModel,
 )
-from internvideo_hf.models.uniformerv2.modeling_uniformerv2 import UniFormerV2ForVideoClassification, UniFormerV2Model
+from internvideo_hf.models.uniformerv2.modeling_uniformerv2 import (
+    UniFormerV2ForVideoClassification,
+    UniFormerV2FramesOutput,
+    UniFormerV2Model,
+)
 from internvideo_hf.utils.fingerprints import tensors_sha256
+
+# What keeps the UniFormerV2 from recording: hidden states and attentions are the masked encoder's.
+SILENT = {"output_hidden_states": False, "output_attentions": False}
 
 
 @dataclass
@@ -48,7 +55,7 @@ class InternVideoBackboneOutput(ModelOutput):
     """What the two encoders give before they first exchange anything: nothing that is trained has a share in it.
 
     Attributes:
-        video_tokens: the masked encoder's, before the first exchange, `(batch, cubes, hidden_size)`.
+        video_tokens: the masked encoder's, before the first exchange, `(batch, tubelets, hidden_size)`.
         contexts: what each global block of the UniFormerV2 reads, `(batch, frames * (1 + patches), hidden_size)` each.
         class_token: the mean of its frames' class tokens, `(batch, hidden_size)`.
     """
@@ -175,6 +182,12 @@ class InternVideoPreTrainedModel(VideoPreTrainedModel):
         frozen = [names for group, names in groups.items() if group.split(".")[0] in self.backbone_groups]
         return {name: tensors[name] for names in frozen for name in names}
 
+    @property
+    def encoders_frozen(self) -> bool:
+        """Whether training changes nothing of `frozen_state`, so that `encode_backbones` can be cached."""
+        frozen = self.frozen_state()
+        return not any(tensor.requires_grad for name, tensor in self.named_parameters() if name in frozen)
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         """Draw fresh weights so that nothing is exchanged yet, and both encoders' scores weigh the same."""
@@ -246,7 +259,7 @@ class InternVideoModel(InternVideoPreTrainedModel):
         self,
         pixel_values_videos: torch.Tensor | None = None,
         uniformerv2_pixel_values_videos: torch.Tensor | None = None,
-        trunk_outputs: InternVideoBackboneOutput | Mapping[str, Any] | None = None,
+        backbone_outputs: InternVideoBackboneOutput | Mapping[str, Any] | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPooling:
         """Encode clips.
@@ -255,40 +268,42 @@ class InternVideoModel(InternVideoPreTrainedModel):
             pixel_values_videos: what the masked encoder sees, `(batch, frames, channels, height, width)`.
             uniformerv2_pixel_values_videos: what the UniFormerV2 sees of the same clips; frames, sizes and
                 normalisation are its own.
-            trunk_outputs: of `encode_trunks`, in place of both.
+            backbone_outputs: of `encode_backbones`, in place of both.
 
         Returns:
-            `last_hidden_state`: the masked encoder's tokens, `(batch, cubes, hidden_size)`, time slowest.
+            `last_hidden_state`: the masked encoder's tokens, `(batch, tubelets, hidden_size)`, time slowest.
             `pooler_output`: what the two heads read, the masked encoder's first, `(batch, sum of both widths)`.
             `hidden_states`, where asked for: of the masked encoder, as it says; from the first exchange on alone where
-            `trunk_outputs` are given.
+            `backbone_outputs` are given.
 
         Raises:
             ValueError: if an input is missing, or the shapes do not fit the encoders or each other.
         """
-        if trunk_outputs is None:
-            trunk_outputs = self.encode_trunks(pixel_values_videos, uniformerv2_pixel_values_videos, **kwargs)
-        video_tokens, contexts = trunk_outputs["video_tokens"], trunk_outputs["contexts"]
-        layers, blocks = self.internvideo_mae.layers, self.uniformerv2.global_blocks
-        video_token = self.uniformerv2.video_embedding.expand(video_tokens.shape[0], 1, -1)
-
+        if backbone_outputs is None:
+            backbone_outputs = self.encode_backbones(pixel_values_videos, uniformerv2_pixel_values_videos, **kwargs)
+        video_tokens, contexts = backbone_outputs["video_tokens"], tuple(backbone_outputs["contexts"])
+        frames = UniFormerV2FramesOutput(contexts=contexts, class_token=backbone_outputs["class_token"])
+        layers = self.internvideo_mae.layers
         stages = zip(self.config.exchange_layers, self.exchanges, strict=True)
         stage_of = dict(zip(self.config.exchange_blocks, stages, strict=True))
-        done = self.config.exchange_layers[0]  # the last layer that the trunk has run
-        for number, (block, context) in enumerate(zip(blocks, contexts, strict=True)):
-            video_token = block(video_token, context, **kwargs)
-            if number in stage_of:
-                last, exchange = stage_of[number]
+        done = self.config.exchange_layers[0]  # the last layer that the backbone has run
+
+        def exchange_behind(block: int, video_token: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+            nonlocal video_tokens, done
+            if block in stage_of:
+                last, exchange = stage_of[block]
                 video_tokens = self._through(layers[done + 1 : last + 1], video_tokens, **kwargs)
                 video_tokens, video_token = exchange(video_tokens, video_token, context, **kwargs)
                 done = last
-        video_tokens = self._through(layers[done + 1 :], video_tokens, **kwargs)
+            return video_token
 
-        masked = self.internvideo_mae.pool(video_tokens)
-        multimodal = self.uniformerv2.fuse(video_token[:, 0], trunk_outputs["class_token"])
+        multimodal = self.uniformerv2(
+            frames_output=frames, after_block=exchange_behind, return_dict=True, **kwargs | SILENT
+        )
+        masked = self.internvideo_mae.pool(self._through(layers[done + 1 :], video_tokens, **kwargs))
         return BaseModelOutputWithPooling(
             last_hidden_state=masked.last_hidden_state,
-            pooler_output=torch.cat([masked.pooler_output, multimodal], dim=-1),
+            pooler_output=torch.cat([masked.pooler_output, multimodal.pooler_output], dim=-1),
         )
 
     def _through(self, layers: nn.ModuleList, video_tokens: torch.Tensor, **kwargs) -> torch.Tensor:
@@ -301,7 +316,7 @@ class InternVideoModel(InternVideoPreTrainedModel):
                 video_tokens = layer(video_tokens, **kwargs)
         return video_tokens
 
-    def encode_trunks(
+    def encode_backbones(
         self,
         pixel_values_videos: torch.Tensor | None,
         uniformerv2_pixel_values_videos: torch.Tensor | None,
@@ -314,11 +329,10 @@ class InternVideoModel(InternVideoPreTrainedModel):
         if pixel_values_videos is None or uniformerv2_pixel_values_videos is None:
             raise ValueError(
                 "Both encoders want a clip: pass pixel_values_videos and uniformerv2_pixel_values_videos, as the "
-                "processor makes them, or trunk_outputs."
+                "processor makes them, or backbone_outputs."
             )
         video_tokens = self.internvideo_mae.embed(pixel_values_videos)
-        silent = kwargs | {"output_hidden_states": False, "output_attentions": False}
-        frames = self.uniformerv2.encode_frames(uniformerv2_pixel_values_videos, return_dict=True, **silent)
+        frames = self.uniformerv2.encode_frames(uniformerv2_pixel_values_videos, return_dict=True, **kwargs | SILENT)
         clips = video_tokens.shape[0], frames.class_token.shape[0]
         if clips[0] != clips[1]:
             raise ValueError(
@@ -432,17 +446,17 @@ class InternVideoForVideoClassification(InternVideoPreTrainedModel):
         pixel_values_videos: torch.Tensor | None = None,
         uniformerv2_pixel_values_videos: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
-        trunk_outputs: InternVideoBackboneOutput | Mapping[str, Any] | None = None,
+        backbone_outputs: InternVideoBackboneOutput | Mapping[str, Any] | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple | InternVideoOutput:
         """Classify clips.
 
         Args:
-            pixel_values_videos, uniformerv2_pixel_values_videos, trunk_outputs: as of `InternVideoModel`.
+            pixel_values_videos, uniformerv2_pixel_values_videos, backbone_outputs: as of `InternVideoModel`.
             labels: class numbers `(batch,)`, or soft targets `(batch, num_labels)`.
         """
         outputs = self.internvideo(
-            pixel_values_videos, uniformerv2_pixel_values_videos, trunk_outputs, return_dict=True, **kwargs
+            pixel_values_videos, uniformerv2_pixel_values_videos, backbone_outputs, return_dict=True, **kwargs
         )
         logits, masked, multimodal = self.classifier(outputs.pooler_output)
         return InternVideoOutput(

@@ -39,8 +39,8 @@ class InternVideoMAEConfig(PreTrainedConfig):
         position_image_size, position_num_frames: the clip that the position table is computed for; other clips
             re-sample it. By default the one the model is meant for; the released 384-pixel, 32-frame model keeps
             the table of 224 pixels and 16 frames.
-        patch_size: height and width of a cube in pixels.
-        tubelet_size: frames of a cube.
+        patch_size: height and width of a tubelet in pixels.
+        tubelet_size: frames of a tubelet.
         num_channels: colour channels.
         position_embedding_type: "sinusoidal" (fixed, in no file) or "learned".
         qkv_bias: biases on queries and values; the keys have none.
@@ -54,7 +54,7 @@ class InternVideoMAEConfig(PreTrainedConfig):
         num_segments: rows of a training batch that belong to one video, whose logits are averaged.
         decoder_hidden_size, decoder_num_hidden_layers, decoder_num_attention_heads, decoder_intermediate_size:
             the decoder of pretraining.
-        norm_pix_loss: reconstruct cubes that are normalized each by itself; plain pixels (0-1) otherwise.
+        norm_pix_loss: reconstruct tubelets that are normalized each by itself; plain pixels (0-1) otherwise.
         image_mean, image_std: the processor's normalisation of each channel, which the reconstruction undoes.
         initializer_range: standard deviation of freshly drawn weights.
         head_init_scale: factor on the freshly drawn classification head.

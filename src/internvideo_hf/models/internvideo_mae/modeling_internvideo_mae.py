@@ -1,12 +1,13 @@
-"""VideoMAE (arXiv 2203.12602) as InternVideo trains it: a video ViT that learns by filling in hidden cubes.
+"""VideoMAE (arXiv 2203.12602) as InternVideo trains it: a video ViT that learns by filling in hidden tubelets.
 
-A clip is cut into cubes of 2 frames x 16 x 16 pixels, and all cubes attend to each other, in space and time alike.
-Differences from a plain ViT: no class token; a fixed sine table counts the cubes one after the other; no bias on the
-keys. In pretraining 90 % of the cubes are hidden; the encoder sees the rest, and a narrow decoder fills them in.
+A clip is cut into tubelets of 2 frames x 16 x 16 pixels, which all attend to each other, in space and time alike.
+Differences from a plain ViT: no class token; a fixed sine table counts the tubelets one after the other; no bias on
+the keys. In pretraining 90 % of the tubelets are hidden; the encoder sees the rest, a narrow decoder fills them in.
 
 Released: B 768 x 12, L 1024 x 24, H 1280 x 32 layers, decoders 384 x 4, 512 x 12, 512 x 8.
 """
 
+import warnings
 from dataclasses import dataclass
 
 import torch
@@ -22,21 +23,23 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from internvideo_hf.models.common.base import VideoPreTrainedModel, torch_default_
 from internvideo_hf.models.common.classification import VideoClassifier
+from internvideo_hf.models.common.kernels import Linear, linear
 from internvideo_hf.models.common.layers import (
     MLP,
     Attention,
     DropPath,
     LayerScale,
-    Linear,
     as_clips,
     check_mask,
     drop_path_rates,
-    keep,
-    linear,
+    select_tokens,
+    visible_mask,
 )
 from internvideo_hf.models.internvideo_mae.configuration_internvideo_mae import InternVideoMAEConfig
 
-CUBES = "b (t pt) c (h ph) (w pw) -> b (t h w) (pt ph pw c)"  # the order of pixels inside a cube that targets have
+TUBELETS = (
+    "b (t pt) c (h ph) (w pw) -> b (t h w) (pt ph pw c)"  # the order of pixels inside a tubelet that targets have
+)
 
 
 @dataclass
@@ -44,10 +47,10 @@ class InternVideoMAEForPreTrainingOutput(ModelOutput):
     """The result of masked pretraining.
 
     Attributes:
-        loss: mean squared error over the reconstructed hidden cubes.
-        logits: the reconstruction, `(batch, hidden cubes, tubelet * patch * patch * channels)`, in the cubes' order,
-            inside a cube frame by frame, row by row, the channel fastest.
-        hidden_states, attentions: of the encoder, over the visible cubes.
+        loss: mean squared error over the reconstructed hidden tubelets.
+        logits: the reconstruction, `(batch, hidden tubelets, tubelet * patch * patch * channels)`, in the tubelets'
+            order; inside a tubelet frame by frame, row by row, the channel fastest.
+        hidden_states, attentions: of the encoder, over the visible tubelets.
     """
 
     loss: torch.Tensor | None = None
@@ -59,7 +62,7 @@ class InternVideoMAEForPreTrainingOutput(ModelOutput):
 def sine_table(positions: int, width: int) -> torch.Tensor:
     """The fixed position table, `(positions, width)`, float32 on the CPU: sines at even channels, cosines at odd.
 
-    Position `n` is the cube's number in the clip, so the table does not tell space from time.
+    Position `n` is the tubelet's number in the clip, so the table does not tell space from time.
     """
     # The device is named: transformers builds models on the meta device, where a table would stay empty. Numbers
     # become float64 when they are there: DeepSpeed's zero.Init casts whatever is created as a float to half precision.
@@ -70,7 +73,7 @@ def sine_table(positions: int, width: int) -> torch.Tensor:
 
 
 class InternVideoMAEPositions(nn.Module):
-    """Positions of all cubes of a clip: a fixed sine table, or a learned one.
+    """Positions of all tubelets of a clip: a fixed sine table, or a learned one.
 
     The table is made for one grid. Other grids re-sample it as the released loader does: bicubic in space, then
     linear in time.
@@ -88,7 +91,7 @@ class InternVideoMAEPositions(nn.Module):
             self.register_buffer("table", sine_table(self.grid[0] * side * side, width), persistent=False)
 
     def forward(self, grid: tuple[int, int, int]) -> torch.Tensor:
-        """The positions `(t * h * w, width)` of a grid of cubes."""
+        """The positions `(t * h * w, width)` of a grid of tubelets."""
         if grid == self.grid:
             return self.table
         frames, height, width = self.grid
@@ -102,24 +105,24 @@ class InternVideoMAEPositions(nn.Module):
         return rearrange(table, "t c h w -> (t h w) c").to(self.table.dtype)
 
 
-class InternVideoMAECubeEmbedding(nn.Module):
-    """A linear map of every cube's pixels; its weight has the released shape of a 3-D convolution."""
+class InternVideoMAETubeletEmbedding(nn.Module):
+    """A linear map of every tubelet's pixels; its weight has the released shape of a 3-D convolution."""
 
     def __init__(self, config: InternVideoMAEConfig):
         super().__init__()
-        self.cube = (config.tubelet_size, config.patch_size, config.patch_size)
-        self.weight = nn.Parameter(torch.empty(config.hidden_size, config.num_channels, *self.cube))
+        self.tubelet = (config.tubelet_size, config.patch_size, config.patch_size)
+        self.weight = nn.Parameter(torch.empty(config.hidden_size, config.num_channels, *self.tubelet))
         self.bias = nn.Parameter(torch.empty(config.hidden_size))
 
     def cut(self, pixel_values_videos: torch.Tensor) -> torch.Tensor:
-        """Cut clips into cubes, `(batch, cubes, pixels)`; time is slowest, then row, then column."""
-        frames, height, width = self.cube
-        return rearrange(pixel_values_videos, CUBES, pt=frames, ph=height, pw=width)
+        """Cut clips into tubelets, `(batch, tubelets, pixels)`; time is slowest, then row, then column."""
+        frames, height, width = self.tubelet
+        return rearrange(pixel_values_videos, TUBELETS, pt=frames, ph=height, pw=width)
 
-    def forward(self, cubes: torch.Tensor) -> torch.Tensor:
-        # A matrix product, since a convolution could not leave hidden cubes out.
+    def forward(self, tubelets: torch.Tensor) -> torch.Tensor:
+        # A matrix product, since a convolution could not leave hidden tubelets out.
         weight = rearrange(self.weight, "d c pt ph pw -> d (pt ph pw c)")
-        return linear(cubes.to(weight.dtype), weight, self.bias)
+        return linear(tubelets.to(weight.dtype), weight, self.bias)
 
 
 class InternVideoMAELayer(GradientCheckpointingLayer):
@@ -163,7 +166,7 @@ class InternVideoMAEPreTrainedModel(VideoPreTrainedModel):
                 init.trunc_normal_(module.table, std=std)
             else:
                 init.copy_(module.table, sine_table(module.table.shape[0], module.width))
-        elif isinstance(module, InternVideoMAECubeEmbedding):
+        elif isinstance(module, InternVideoMAETubeletEmbedding):
             torch_default_(module.weight)
             init.zeros_(module.bias)
         elif isinstance(module, LayerScale):
@@ -184,7 +187,7 @@ class InternVideoMAEModel(InternVideoMAEPreTrainedModel):
 
     def __init__(self, config: InternVideoMAEConfig):
         super().__init__(config)
-        self.embeddings = InternVideoMAECubeEmbedding(config)
+        self.embeddings = InternVideoMAETubeletEmbedding(config)
         self.positions = InternVideoMAEPositions(config, config.hidden_size)
         sizes = (config.hidden_size, config.num_attention_heads, config.intermediate_size)
         rates = drop_path_rates(config.drop_path_rate, config.num_hidden_layers)
@@ -210,10 +213,11 @@ class InternVideoMAEModel(InternVideoMAEPreTrainedModel):
 
         Args:
             pixel_values_videos: normalized frames, `(batch, frames, channels, height, width)`.
-            bool_masked_pos: `(batch, cubes)`, True on cubes that are hidden and cost nothing; as many in each row.
+            bool_masked_pos: `(batch, tubelets)`, True on hidden tubelets, which cost nothing; the same number in each
+                row.
 
         Returns:
-            `last_hidden_state`: `(batch, visible cubes, hidden_size)`, time slowest, then row, then column.
+            `last_hidden_state`: `(batch, visible tubelets, hidden_size)`, time slowest, then row, then column.
             `pooler_output`: their mean, `(batch, hidden_size)`.
             `hidden_states`, where asked for: of the embedding and every layer; with `output_hidden_states=[3, -1]` of
             the third layer and the last alone, None for the others.
@@ -227,14 +231,14 @@ class InternVideoMAEModel(InternVideoMAEPreTrainedModel):
         return self.pool(hidden_states)
 
     def embed(self, pixel_values_videos: torch.Tensor, bool_masked_pos: torch.Tensor | None = None) -> torch.Tensor:
-        """What the first layer is given, `(batch, visible cubes, hidden_size)`; see `forward` for the arguments."""
-        cubes, grid = cut_into_cubes(self, pixel_values_videos)
+        """What the first layer is given, `(batch, visible tubelets, hidden_size)`; see `forward` for the arguments."""
+        tubelets, grid = cut_into_tubelets(self, pixel_values_videos)
         # The sine table is in no file, and stays in float32 where the weights of a file are halved.
-        positions = self.positions(grid).to(self.embeddings.weight.dtype).expand(cubes.shape[0], -1, -1)
+        positions = self.positions(grid).to(self.dtype).expand(tubelets.shape[0], -1, -1)
         if bool_masked_pos is not None:
-            check_mask(bool_masked_pos, cubes.shape[:2])
-            cubes, positions = keep(cubes, ~bool_masked_pos), keep(positions, ~bool_masked_pos)
-        return self.embeddings(cubes) + positions
+            visible = visible_mask(bool_masked_pos, tubelets.shape[:2])
+            tubelets, positions = select_tokens(tubelets, visible), select_tokens(positions, visible)
+        return self.embeddings(tubelets) + positions
 
     def pool(self, hidden_states: torch.Tensor) -> BaseModelOutputWithPooling:
         """The model's result from what the last layer gives."""
@@ -245,7 +249,7 @@ class InternVideoMAEModel(InternVideoMAEPreTrainedModel):
 
 
 class InternVideoMAEDecoder(nn.Module):
-    """Fills in hidden cubes from the encoder's view of the others."""
+    """Fills in hidden tubelets from the encoder's view of the others."""
 
     def __init__(self, config: InternVideoMAEConfig):
         super().__init__()
@@ -268,15 +272,15 @@ class InternVideoMAEDecoder(nn.Module):
     ) -> torch.Tensor:
         """
         Args:
-            visible: `(b, visible cubes, width)`.
-            is_visible, decode_mask: `(b, cubes)`, which cubes `visible` holds, and which are to be filled in.
+            visible: `(b, visible tubelets, width)`.
+            is_visible, decode_mask: `(b, tubelets)`, which tubelets `visible` holds, and which are to be filled in.
 
         Returns:
-            `(b, wanted cubes, pixels)`.
+            `(b, wanted tubelets, pixels)`.
         """
         positions = self.positions(grid).to(self.mask_token.dtype).expand(len(visible), -1, -1)
-        visible = visible + keep(positions, is_visible)
-        wanted = self.mask_token + keep(positions, decode_mask)
+        visible = visible + select_tokens(positions, is_visible)
+        wanted = self.mask_token + select_tokens(positions, decode_mask)
         hidden_states = torch.cat([visible, wanted], dim=1)
         for layer in self.layers:
             hidden_states = layer(hidden_states, **kwargs)
@@ -287,7 +291,7 @@ class InternVideoMAEForPreTraining(InternVideoMAEPreTrainedModel):
     """The encoder with the decoder that fills in what was hidden from it."""
 
     accepts_loss_kwargs = False  # the loss is a plain mean
-    _can_compile_fullgraph = False  # how many cubes are hidden stands in the mask, and not in its shape
+    _can_compile_fullgraph = False  # how many tubelets are hidden stands in the mask, and not in its shape
 
     def __init__(self, config: InternVideoMAEConfig):
         super().__init__(config)
@@ -309,31 +313,38 @@ class InternVideoMAEForPreTraining(InternVideoMAEPreTrainedModel):
         self,
         pixel_values_videos: torch.Tensor,
         bool_masked_pos: torch.Tensor,
+        decode_mask: torch.Tensor | None = None,
         bool_unwanted_pos: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple | InternVideoMAEForPreTrainingOutput:
-        """Reconstruct hidden cubes, and compare them with the true ones.
+        """Reconstruct hidden tubelets, and compare them with the true ones.
 
         Args:
             pixel_values_videos: normalized frames, `(batch, frames, channels, height, width)`.
-            bool_masked_pos: `(batch, cubes)`, True on cubes hidden from the encoder; as many in each row.
-            bool_unwanted_pos: `(batch, cubes)`, True on cubes that the decoder leaves out as well (the dual masking of
-                VideoMAE V2, arXiv 2303.16727); as many cubes must remain in each row. None reconstructs all hidden
-                ones. Remaining cubes that the encoder saw are reconstructed, but do not count in the loss.
+            bool_masked_pos: `(batch, tubelets)`, True on tubelets hidden from the encoder; the same number in each
+                row.
+            decode_mask: `(batch, tubelets)`, True on tubelets that the decoder reconstructs (the dual masking of
+                VideoMAE V2, arXiv 2303.16727); the same number in each row. None reconstructs all hidden ones. Visible
+                tubelets are reconstructed where it says so, but do not count in the loss.
+            bool_unwanted_pos: deprecated; the opposite of `decode_mask`.
+            kwargs: for the layers.
         """
         outputs = self.internvideo_mae(pixel_values_videos, bool_masked_pos, return_dict=True, **kwargs)
-        cubes, grid = cut_into_cubes(self.internvideo_mae, pixel_values_videos)
-        decode_mask = bool_masked_pos
+        tubelets, grid = cut_into_tubelets(self.internvideo_mae, pixel_values_videos)
         if bool_unwanted_pos is not None:
-            check_mask(bool_unwanted_pos, cubes.shape[:2])
+            warnings.warn("bool_unwanted_pos is deprecated: pass decode_mask=~bool_unwanted_pos.", FutureWarning, 2)
             decode_mask = ~bool_unwanted_pos
+        decode_mask = bool_masked_pos if decode_mask is None else decode_mask
+        check_mask(decode_mask, tubelets.shape[:2])
         if not (bool_masked_pos & decode_mask).any():
-            raise ValueError("No hidden cube is left to reconstruct; the masks must hide some and want some of these.")
+            raise ValueError(
+                "No hidden tubelet is left to reconstruct: decode_mask must choose some of those of bool_masked_pos."
+            )
         predictions = self.decoder(
             self.encoder_to_decoder(outputs.last_hidden_state), ~bool_masked_pos, decode_mask, grid, **kwargs
         )
-        errors = (predictions.float() - self.targets(keep(cubes, decode_mask))).square().mean(dim=-1)
-        counts = keep(bool_masked_pos[..., None], decode_mask)[..., 0]
+        errors = (predictions.float() - self.targets(select_tokens(tubelets, decode_mask))).square().mean(dim=-1)
+        counts = select_tokens(bool_masked_pos[..., None], decode_mask)[..., 0]
         return InternVideoMAEForPreTrainingOutput(
             loss=(errors * counts).sum() / counts.sum(),
             logits=predictions,
@@ -341,9 +352,9 @@ class InternVideoMAEForPreTraining(InternVideoMAEPreTrainedModel):
             attentions=outputs.attentions,
         )
 
-    def targets(self, cubes: torch.Tensor) -> torch.Tensor:
-        """What the reconstruction of normalized cubes `(b, n, pixels)` should be, in float32."""
-        pixels = self._denormalise(cubes)
+    def targets(self, tubelets: torch.Tensor) -> torch.Tensor:
+        """What the reconstruction of normalized tubelets `(b, n, pixels)` should be, in float32."""
+        pixels = self._denormalise(tubelets)
         if not self.config.norm_pix_loss:
             return rearrange(pixels, "b n p c -> b n (p c)")
         mean, spread = self._statistics(pixels)
@@ -354,16 +365,16 @@ class InternVideoMAEForPreTraining(InternVideoMAEPreTrainedModel):
         """Pictures of a reconstruction.
 
         Returns:
-            `original`, `masked` (hidden cubes grey) and `reconstructed` (visible cubes as they are), each 0-1,
-            `(batch, frames, channels, height, width)`. Brightness and contrast of a reconstructed cube are the true
-            ones where the model predicts normalized cubes.
+            `original`, `masked` (hidden tubelets grey) and `reconstructed` (visible tubelets as they are), each 0-1,
+            `(batch, frames, channels, height, width)`. Brightness and contrast of a reconstructed tubelet are the true
+            ones where the model predicts normalized tubelets.
         """
-        cubes, grid = cut_into_cubes(self.internvideo_mae, pixel_values_videos)
-        pixels = self._denormalise(cubes)
+        tubelets, grid = cut_into_tubelets(self.internvideo_mae, pixel_values_videos)
+        pixels = self._denormalise(tubelets)
         predicted = self(pixel_values_videos, bool_masked_pos).logits.float()
         predicted = rearrange(predicted, "b n (p c) -> b n p c", c=self.config.num_channels)
         if self.config.norm_pix_loss:
-            mean, spread = self._statistics(keep(pixels, bool_masked_pos))
+            mean, spread = self._statistics(select_tokens(pixels, bool_masked_pos))
             predicted = predicted * spread + mean
         hidden = bool_masked_pos[..., None, None].expand_as(pixels)
         masked = pixels.masked_fill(hidden, 0.5)
@@ -376,9 +387,9 @@ class InternVideoMAEForPreTraining(InternVideoMAEPreTrainedModel):
             name: rearrange(picture, back, t=t, h=h, w=w, **size).clamp(0, 1) for name, picture in pictures.items()
         }
 
-    def _denormalise(self, cubes: torch.Tensor) -> torch.Tensor:
+    def _denormalise(self, tubelets: torch.Tensor) -> torch.Tensor:
         """Undo the processor's normalisation: `(b, n, pixels * channels)` to 0-1, `(b, n, pixels, channels)`."""
-        pixels = rearrange(cubes.float(), "b n (p c) -> b n p c", c=self.config.num_channels)
+        pixels = rearrange(tubelets.float(), "b n (p c) -> b n p c", c=self.config.num_channels)
         return pixels * pixels.new_tensor(self.config.image_std) + pixels.new_tensor(self.config.image_mean)
 
     @staticmethod
@@ -418,10 +429,10 @@ class InternVideoMAEForVideoClassification(VideoClassifier, InternVideoMAEPreTra
         return rearrange(logits, "(b s) k -> b s k", s=segments).mean(dim=1)
 
 
-def cut_into_cubes(
+def cut_into_tubelets(
     model: InternVideoMAEModel, pixel_values_videos: torch.Tensor
 ) -> tuple[torch.Tensor, tuple[int, int, int]]:
-    """The cubes `(batch, cubes, pixels)` of checked clips, and their grid `(t, h, w)`."""
+    """The tubelets `(batch, tubelets, pixels)` of checked clips, and their grid `(t, h, w)`."""
     config = model.config
     clips = as_clips(pixel_values_videos, config.num_channels, config.patch_size, config.tubelet_size)
     grid = (

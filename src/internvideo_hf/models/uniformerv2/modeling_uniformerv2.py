@@ -8,7 +8,9 @@ also have local blocks, temporal convolutions inside the layers of the trunk, an
 Released: B/16 768 x 12 layers, L/14 1024 x 24; global blocks behind the last four (of motion: the last two thirds).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from einops import rearrange, reduce
@@ -23,12 +25,13 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from internvideo_hf.models.common.base import VideoPreTrainedModel, init_weight_with, torch_default_
 from internvideo_hf.models.common.classification import VideoClassifier
+from internvideo_hf.models.common.kernels import Linear
 from internvideo_hf.models.common.layers import (
     MLP,
     Attention,
     DropPath,
     EncoderLayer,
-    Linear,
+    PatchConv,
     as_clips,
     drop_path_rates,
     resample_position_grid,
@@ -64,7 +67,7 @@ class UniFormerV2Embeddings(nn.Module):
         self.config = config
         frames, stride = (3, 2) if config.temporal_downsampling else (1, 1)
         self.class_embedding = nn.Parameter(torch.empty(config.hidden_size))
-        self.patch_embedding = nn.Conv3d(
+        self.patch_embedding = PatchConv(
             config.num_channels,
             config.hidden_size,
             kernel_size=(frames, config.patch_size, config.patch_size),
@@ -83,14 +86,31 @@ class UniFormerV2Embeddings(nn.Module):
         Returns:
             Tokens `(b * t, 1 + h * w, c)`, and the grid `(t, h, w)`.
         """
-        pixels = rearrange(pixel_values_videos.to(self.patch_embedding.weight.dtype), "b t c h w -> b c t h w")
-        patches = self.patch_embedding(pixels)
+        patches = self.patch_embedding(rearrange(pixel_values_videos, "b t c h w -> b c t h w"))
         grid = tuple(patches.shape[2:])
         patches = rearrange(patches, "b c t h w -> (b t) (h w) c")
         position_of_class, positions = self.position_embedding[:1], self.position_embedding[1:]
         patches = patches + resample_position_grid(positions, *grid[1:])
         class_tokens = (self.class_embedding + position_of_class).expand(patches.shape[0], 1, -1)
         return torch.cat([class_tokens, patches], dim=1), grid
+
+
+class UniFormerV2TemporalConv(nn.Conv1d):
+    """A depth-wise convolution over three frames, of tokens whose channels come last."""
+
+    def __init__(self, width: int):
+        super().__init__(width, width, kernel_size=3, padding=1, groups=width)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """
+        Args:
+            tokens: `(b, t, n, c)`.
+        """
+        # By shifted sums, since a convolution wants time last, and moving it there costs more than convolving.
+        frames = tokens.shape[1]
+        padded = nn.functional.pad(tokens, (0, 0, 0, 0, 1, 1))
+        weights = self.weight[:, 0].unbind(dim=1)
+        return self.bias + sum(padded[:, shift : shift + frames] * weight for shift, weight in enumerate(weights))
 
 
 class UniFormerV2LocalBlock(nn.Module):
@@ -105,7 +125,7 @@ class UniFormerV2LocalBlock(nn.Module):
         width, inner = config.hidden_size, config.local_intermediate_size
         self.batch_norm = nn.BatchNorm1d(width)
         self.down_proj = Linear(width, inner)
-        self.temporal_conv = nn.Conv1d(inner, inner, kernel_size=3, padding=1, groups=inner)
+        self.temporal_conv = UniFormerV2TemporalConv(inner)
         self.up_proj = Linear(inner, width)
         # As torch draws layers: the trunk is an image model's, but these are new, and silent at the start.
         init_weight_with(torch_default_, self.down_proj, self.temporal_conv)
@@ -119,12 +139,7 @@ class UniFormerV2LocalBlock(nn.Module):
         """
         normalized = self.batch_norm(rearrange(patches, "bt n c -> (bt n) c"))
         narrow = self.down_proj(rearrange(normalized, "(bt n) c -> bt n c", bt=patches.shape[0]))
-        # By shifted sums, since a convolution wants time last, and moving it there costs more than convolving.
-        padded = nn.functional.pad(rearrange(narrow, "(b t) n c -> b t n c", t=frames), (0, 0, 0, 0, 1, 1))
-        weights = self.temporal_conv.weight[:, 0].unbind(dim=1)
-        mixed = self.temporal_conv.bias + sum(
-            padded[:, shift : shift + frames] * weight for shift, weight in enumerate(weights)
-        )
+        mixed = self.temporal_conv(rearrange(narrow, "(b t) n c -> b t n c", t=frames))
         return self.up_proj(rearrange(mixed, "b t n c -> (b t) n c"))
 
 
@@ -266,13 +281,22 @@ class UniFormerV2Model(UniFormerV2PreTrainedModel):
     @merge_with_config_defaults
     @capture_outputs(tie_last_hidden_states=False)
     def forward(
-        self, pixel_values_videos: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
+        self,
+        pixel_values_videos: torch.Tensor | None = None,
+        frames_output: UniFormerV2FramesOutput | None = None,
+        after_block: Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPooling:
         """Encode clips.
 
         Args:
             pixel_values_videos: normalized frames, `(batch, frames, channels, height, width)`; a single image
                 `(batch, channels, height, width)` counts as a clip of one frame.
+            frames_output: of `encode_frames`, in place of pixels. The result then has no `last_hidden_state`, and the
+                same `pooler_output` to the last bit.
+            after_block: with `frames_output`, called behind each global block with its number, the clip's token
+                `(batch, 1, hidden_size)` and the context that the block read; returns the token to go on with.
+            kwargs: for the layers.
 
         Returns:
             `last_hidden_state`: the trunk's tokens, `(batch, frames * (1 + patches), hidden_size)`, frame by frame,
@@ -283,6 +307,8 @@ class UniFormerV2Model(UniFormerV2PreTrainedModel):
         Raises:
             ValueError: if the axes are not those above, or a side is not a multiple of the patch size.
         """
+        if frames_output is not None:
+            return BaseModelOutputWithPooling(pooler_output=self._pool_frames(frames_output, after_block, **kwargs))
         hidden_states, grid = self.embed(pixel_values_videos)
         frames = grid[0]
         video_token = self.video_embedding.expand(hidden_states.shape[0] // frames, 1, -1)
@@ -295,7 +321,7 @@ class UniFormerV2Model(UniFormerV2PreTrainedModel):
 
         return BaseModelOutputWithPooling(
             last_hidden_state=rearrange(hidden_states, "(b t) n c -> b (t n) c", t=frames),
-            pooler_output=self.fuse(video_token[:, 0], mean_class_token(hidden_states, frames)),
+            pooler_output=self._fuse(video_token[:, 0], mean_class_token(hidden_states, frames)),
         )
 
     @merge_with_config_defaults
@@ -305,11 +331,9 @@ class UniFormerV2Model(UniFormerV2PreTrainedModel):
     ) -> UniFormerV2FramesOutput:
         """Run the trunk alone, and keep what the global blocks read of it: what no video token has a share in.
 
-        `global_blocks[i](video_token, contexts[i])`, one after the other, and `fuse` then give the
-        `pooler_output` of `forward`, to the last bit.
-
         Args:
             pixel_values_videos: as of `forward`.
+            kwargs: for the layers.
         """
         hidden_states, grid = self.embed(pixel_values_videos)
         contexts = []
@@ -325,7 +349,20 @@ class UniFormerV2Model(UniFormerV2PreTrainedModel):
         hidden_states, grid = self.embeddings(pixel_values_videos)
         return self.pre_layernorm(hidden_states), grid
 
-    def fuse(self, video_token: torch.Tensor, class_token: torch.Tensor) -> torch.Tensor:
+    def _pool_frames(
+        self,
+        frames_output: UniFormerV2FramesOutput,
+        after_block: Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor] | None,
+        **kwargs: Any,
+    ) -> torch.Tensor:
+        video_token = self.video_embedding.expand(frames_output.class_token.shape[0], 1, -1)
+        for number, (block, context) in enumerate(zip(self.global_blocks, frames_output.contexts, strict=True)):
+            video_token = block(video_token, context, **kwargs)
+            if after_block is not None:
+                video_token = after_block(number, video_token, context)
+        return self._fuse(video_token[:, 0], frames_output.class_token)
+
+    def _fuse(self, video_token: torch.Tensor, class_token: torch.Tensor) -> torch.Tensor:
         """One vector a clip, `(batch, hidden_size)`, from its token and from the mean of its frames' class tokens."""
         if self.fusion_gate is None:
             return video_token

@@ -25,12 +25,13 @@ from internvideo_hf.models.common.dual_encoder import DualEncoder, Projection
 from internvideo_hf.models.common.layers import (
     Attention,
     EncoderLayer,
+    PatchConv,
     as_clips,
-    check_mask,
     drop_path_rates,
-    keep,
     resample_position_grid,
     resample_position_rows,
+    select_tokens,
+    visible_mask,
 )
 from internvideo_hf.models.common.outputs import VideoTextOutput
 from internvideo_hf.models.viclip.configuration_viclip import ViCLIPConfig, ViCLIPVisionConfig
@@ -41,25 +42,24 @@ class ViCLIPVisionEmbeddings(nn.Module):
 
     def __init__(self, config: ViCLIPVisionConfig):
         super().__init__()
-        cube = (config.tubelet_size, config.patch_size, config.patch_size)
+        tubelet = (config.tubelet_size, config.patch_size, config.patch_size)
         num_patches = (config.image_size // config.patch_size) ** 2
         self.class_embedding = nn.Parameter(torch.empty(config.hidden_size))
-        self.patch_embedding = nn.Conv3d(
-            config.num_channels, config.hidden_size, kernel_size=cube, stride=cube, bias=False
+        self.patch_embedding = PatchConv(
+            config.num_channels, config.hidden_size, kernel_size=tubelet, stride=tubelet, bias=False
         )
         # By the pixels of a patch. For released sizes this is about `initializer_range`, which goes by the width: in a
         # narrow model the patches would drown the positions.
         init_weight_with(torch_default_, self.patch_embedding)
         self.position_embedding = nn.Parameter(torch.empty(1 + num_patches, config.hidden_size))
-        self.temporal_embedding = nn.Parameter(torch.empty(config.num_frames // cube[0], config.hidden_size))
+        self.temporal_embedding = nn.Parameter(torch.empty(config.num_frames // tubelet[0], config.hidden_size))
 
     def forward(self, pixel_values_videos: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """
         Returns:
             The class token `(b, 1, c)`; the patches `(b, h * w * t, c)`, all times of a place together.
         """
-        pixels = rearrange(pixel_values_videos.to(self.patch_embedding.weight.dtype), "b t c h w -> b c t h w")
-        patches = self.patch_embedding(pixels)
+        patches = self.patch_embedding(rearrange(pixel_values_videos, "b t c h w -> b c t h w"))
         frames, height, width = patches.shape[2:]
         places = resample_position_grid(self.position_embedding[1:], height, width)
         patches = rearrange(patches, "b c t h w -> b (h w) t c") + places[:, None] + self._times(frames)
@@ -149,10 +149,9 @@ class ViCLIPVisionModel(ViCLIPVisionPreTrainedModel):
         clips = as_clips(pixel_values_videos, config.num_channels, config.patch_size, config.tubelet_size)
         class_token, patches = self.embeddings(clips)
         if bool_masked_pos is not None:
-            check_mask(bool_masked_pos, patches.shape[:2])
-            patches = keep(patches, ~bool_masked_pos)
+            patches = select_tokens(patches, visible_mask(bool_masked_pos, patches.shape[:2]))
         elif self.training and config.mask_ratio > 0:
-            patches = keep(patches, ~draw_mask(*patches.shape[:2], config.mask_ratio).to(patches.device))
+            patches = select_tokens(patches, ~draw_mask(*patches.shape[:2], config.mask_ratio).to(patches.device))
         hidden_states = self.pre_layernorm(torch.cat([class_token, patches], dim=1))
         for layer in self.layers:
             hidden_states = layer(hidden_states, **kwargs)

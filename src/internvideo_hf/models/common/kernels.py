@@ -1,0 +1,63 @@
+"""The fastest matrix product of this machine."""
+
+from functools import cache
+from pathlib import Path
+
+import torch
+from einops import rearrange
+from torch import nn
+
+
+@cache
+def convolution_is_faster() -> bool:
+    """Return whether a convolution by one pixel outruns a matrix product, in float32 on this CPU.
+
+    torch gives matrix products to MKL, which leaves half of the AVX-512 units of AMD's processors idle, and
+    convolutions to oneDNN, which does not: about half the time (benchmarks/README.md).
+    """
+    cpuinfo = Path("/proc/cpuinfo")
+    return (
+        torch.backends.mkl.is_available()
+        and torch.backends.mkldnn.is_available()
+        and torch.backends.cpu.get_cpu_capability() == "AVX512"
+        and cpuinfo.is_file()
+        and "AuthenticAMD" in cpuinfo.read_text()
+    )
+
+
+def linear(tokens: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """Compute `nn.functional.linear` of tokens by the faster of two kernels.
+
+    The convolution is no gain for a few tokens, where there is more to rearrange than to multiply, nor backwards for a
+    narrow layer.
+
+    Args:
+        tokens: `(b, n, c)`.
+        weight: `(d, c)`.
+        bias: `(d,)`.
+
+    Returns:
+        `(b, n, d)`.
+    """
+    convolve = (
+        not torch.compiler.is_compiling()  # a choice by the number of tokens would bind the graph to it
+        and tokens.device.type == "cpu"
+        and tokens.dtype == torch.float32
+        and type(weight) in (torch.Tensor, nn.Parameter)  # neither quantised nor distributed
+        and tokens.ndim == 3
+        and tokens.shape[0] * tokens.shape[1] >= 160
+        and min(weight.shape) >= 192
+        and convolution_is_faster()
+    )
+    if not convolve:
+        return nn.functional.linear(tokens, weight, bias)
+    # The axis comes by indexing: with the strides of a rearrangement, torch would copy a batch of one.
+    image = rearrange(tokens, "b n c -> b c n")[:, :, None]
+    return rearrange(nn.functional.conv2d(image, weight[:, :, None, None], bias)[:, :, 0], "b c n -> b n c")
+
+
+class Linear(nn.Linear):
+    """torch's linear layer, with the faster kernel of `linear`."""
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return linear(tokens, self.weight, self.bias)
