@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+from torch.utils.data import DataLoader
 from video.clips import write_video
 
+from internvideo_hf.data.collation import VideoCollator
 from internvideo_hf.data.samples import SampleSettings
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
@@ -22,3 +24,8 @@ def write_videos(folder: Path, count: int = 6) -> list[dict]:
         {"video": str(write_video(folder / f"{number}.mp4", 20 + 4 * number, size=(24, 32))), "label": number}
         for number in range(count)
     ]
+
+
+def batches(dataset, workers: int = 0, **options) -> list[dict]:
+    collate = VideoCollator(mixup={"num_labels": 6}) if options.pop("mix", False) else VideoCollator()
+    return list(DataLoader(dataset, 3, collate_fn=collate, num_workers=workers, **options))

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import av
 import numpy as np
+from PIL import Image
 from torch.utils.data import Dataset
 
 from internvideo_hf.video import VideoReader
 
 RATE = 30
+
+FAR_APART = [0, 1, 7, 12, 25, 26, 38, 39]
 
 
 def moving_picture(num_frames: int, height: int = 48, width: int = 64) -> np.ndarray:
@@ -134,3 +137,26 @@ class EndsOfVideo(Dataset):
 
     def __getitem__(self, i: int) -> np.ndarray:
         return self.reader.read([i, 39 - i])
+
+
+def assert_reads_like_decoding_in_order(path: Path, backend: str) -> None:
+    expected = decode_in_order(path)
+    n = len(expected)
+    with VideoReader(path, backend=backend) as reader:
+        assert reader.num_frames == n
+        np.testing.assert_array_equal(reader.read(range(n)), expected)
+        for i in np.random.default_rng(0).permutation(n):
+            np.testing.assert_array_equal(reader.read([i])[0], expected[i], err_msg=f"frame {i}")
+        for step in (3, 7, 13):
+            asked = range(step // 2, n, step)
+            np.testing.assert_array_equal(reader.read(asked), expected[asked])
+
+
+def write_frames(folder: Path, suffix: str = ".png", count: int = 12) -> np.ndarray:
+    folder.mkdir()
+    frames = moving_picture(count)
+    for i, frame in enumerate(frames):
+        Image.fromarray(frame).save(folder / f"frame{i}{suffix}")
+    (folder / "notes.txt").write_text("not a frame")
+    (folder / "._frame0.png").write_bytes(b"what a file system leaves behind")
+    return frames

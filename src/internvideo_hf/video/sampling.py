@@ -230,7 +230,7 @@ def sparse_interleaved(length: int, num_frames: int, num_clips: int = 1) -> np.n
     """
     _check_counts(length=length, num_frames=num_frames, num_clips=num_clips)
     tick = length / num_frames
-    # Written out as released: a re-arranged product rounds differently and now and then gives the neighbouring frame.
+    # Written out as released: a re-arranged product rounds differently and sometimes gives the neighboring frame.
     indices = [int(clip * tick / num_clips + tick * frame) for clip in range(num_clips) for frame in range(num_frames)]
     return np.sort(np.array(indices, dtype=np.int64)).reshape(num_frames, num_clips).T
 

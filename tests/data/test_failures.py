@@ -1,0 +1,47 @@
+"""Unreadable videos are logged, and too many stop the run."""
+
+import json
+
+import pytest
+import torch
+from data.settings import batches, settings
+
+from internvideo_hf.data.dataset import VideoDataset
+from internvideo_hf.data.failures import FailureLog, TooManyFailuresError
+from internvideo_hf.video import VideoDecodeError
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_skipping_leaves_out_counts_and_writes_down(with_a_bad_one, tmp_path, workers):
+    failures = FailureLog(tmp_path / "logs/failed.jsonl")
+    dataset = VideoDataset(with_a_bad_one, settings(), on_error="skip", failures=failures)
+    whole = VideoDataset(with_a_bad_one, settings())
+    for epoch in (0, 1):
+        dataset.set_epoch(epoch)
+        whole.set_epoch(epoch)
+        assert [batch["labels"].tolist() for batch in batches(dataset, workers)] == [[0, 1], [3, 4, 5]]
+    assert torch.equal(batches(dataset)[0]["pixel_values_videos"][1], whole[1]["pixel_values_videos"])
+    assert len(failures) == 1, "the same sample counts once"
+    assert failures.read()[2]["video"].endswith("bad.mp4") and failures.read()[2]["cause"]
+    written = [json.loads(line) for line in failures.path.read_text().splitlines()]
+    assert len(written) == 3 and all(line["index"] == 2 for line in written)
+    assert len(FailureLog(failures.path)) == 0, "an earlier run's failures do not count"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_too_many_bad_videos_stop_the_run(with_a_bad_one, tmp_path, workers):
+    failures = FailureLog(tmp_path / "failed.jsonl", min_failures=0)
+    dataset = VideoDataset(with_a_bad_one, settings(), on_error="skip", failures=failures)
+    with pytest.raises(TooManyFailuresError, match="1 of 6 samples.*bad.mp4.*failed.jsonl"):
+        batches(dataset, workers)
+
+
+def test_the_share_is_of_all_samples(tmp_path):
+    failures = FailureLog(tmp_path / "failed.jsonl", min_failures=0)
+    error = VideoDecodeError("x.mp4", "it is broken", "Mend it.")
+    for index in range(3):
+        failures.add(index, error, 300)
+    with pytest.raises(TooManyFailuresError, match="4 of 300"):
+        failures.add(3, error, 300)
+    with pytest.raises(ValueError, match="max_share"):
+        FailureLog(tmp_path / "failed.jsonl", max_share=1.0)
