@@ -59,5 +59,5 @@ def test_values_of_every_kind_are_shown(tmp_path):
 def test_a_circle_is_refused(tmp_path):
     (tmp_path / "a.yaml").write_text("extends: b.yaml", encoding="utf-8")
     (tmp_path / "b.yaml").write_text("extends: a.yaml", encoding="utf-8")
-    with pytest.raises(RecipeError, match=r"a\.yaml extends itself, by way of .*b\.yaml and .*a\.yaml\. Break"):
+    with pytest.raises(RecipeError, match=r"a\.yaml extends itself through .*b\.yaml and .*a\.yaml\. Break"):
         RecipeRegistry("", "internvideo recipes").read(tmp_path / "a.yaml")

@@ -608,9 +608,9 @@ def test_own_file_extends_a_recipe_and_a_file_beside_it(tmp_path):
 @pytest.mark.parametrize(
     ("text", "cause"),
     [
-        ("title: a\ntitle: b", "title stands there twice"),
-        ("training: {seed: 1, seed: 1}", "seed stands there twice"),
-        ("title: [a", "no valid YAML"),
+        ("title: a\ntitle: b", "title is set twice"),
+        ("training: {seed: 1, seed: 1}", "seed is set twice"),
+        ("title: [a", "not valid YAML"),
         ("- a", "expected settings by name"),
         ("extends: videomae/finetune_bas", "No recipe"),
     ],

@@ -89,8 +89,8 @@ class RecipeRegistry:
                 base = (Path(current).parent / str(base)).resolve()
             current = str(base)
             if current in seen:
-                by_way_of = " and ".join(layer for layer, _ in layers)
-                raise RecipeError(f"{current} extends itself, by way of {by_way_of}. Break the circle.")
+                chain = " and ".join(layer for layer, _ in layers)
+                raise RecipeError(f"{current} extends itself through {chain}. Break the cycle.")
 
     def show(self, name: str | Path) -> str:
         """Write a recipe, and all that it extends, as YAML that says of each value where it is set.
@@ -125,7 +125,7 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         if doubled := {str(key) for key in keys if keys.count(key) > 1}:
-            raise yaml.YAMLError(f"{', '.join(sorted(doubled))} stands there twice")
+            raise yaml.YAMLError(f"{', '.join(sorted(doubled))} is set twice")
         return super().construct_mapping(node, deep)
 
 
@@ -151,7 +151,7 @@ def _parse(text: str, name: str) -> dict[str, Any]:
     try:
         content = yaml.load(text, _Loader)  # a SafeLoader
     except yaml.YAMLError as error:
-        raise RecipeError(f"{name} is no valid YAML: {error}") from error
+        raise RecipeError(f"{name} is not valid YAML: {error}") from error
     if not isinstance(content, dict):
         raise RecipeError(f"{name} holds {type(content).__name__}, expected settings by name.")
     return content
@@ -200,11 +200,11 @@ def _annotated(marked: Mapping[str, Any]) -> list[str]:
 def _override(content: dict[str, Any], override: str) -> None:
     path, equals, text = override.partition("=")
     if not equals or not path:
-        raise RecipeError(f"{override!r} changes nothing. Write key=value, such as training.learning_rate=1e-4.")
+        raise RecipeError(f"Got {override!r}, expected key=value, such as training.learning_rate=1e-4.")
     try:
         value = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
-        raise RecipeError(f"{override!r}: the value is no valid YAML ({error}).") from error
+        raise RecipeError(f"{override!r}: the value is not valid YAML ({error}).") from error
     *parents, last = path.split(".")
     place = content
     for parent in parents:
@@ -212,7 +212,7 @@ def _override(content: dict[str, Any], override: str) -> None:
             place[parent] = {}
         place = place[parent]
         if not isinstance(place, dict):
-            raise RecipeError(f"{override!r}: {parent} holds no settings by name.")
+            raise RecipeError(f"{override!r}: {parent} is a value, not a section of settings.")
     place[last] = value
 
 
