@@ -35,8 +35,7 @@ class Change:
     failures: list[VideoDecodeError] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class File:
+class File(NamedTuple):
     """A file as it is now.
 
     Attributes:

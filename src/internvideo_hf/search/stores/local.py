@@ -80,17 +80,17 @@ class LocalStore:
     def known(self) -> Known:
         """Return the videos, and the clips that they lack."""
         videos = {video.path: video for segment in self.segments for video in segment.videos}
-        present: dict[str, set[int]] = {path: set() for path in videos}
+        counts = dict.fromkeys(videos, 0)
         for segment in self.segments:
-            numbers = [present[video.path] for video in segment.videos]
-            for video, number in zip(segment.video.tolist(), segment.number.tolist(), strict=True):
-                numbers[video].add(number)
-        missing = {
-            path: tuple(sorted(set(range(video.clips)) - present[path]))
-            for path, video in videos.items()
-            if len(present[path]) < video.clips
-        }
-        return Known(videos, missing)
+            rows = torch.bincount(segment.video, minlength=len(segment.videos)).tolist()
+            for video, count in zip(segment.videos, rows, strict=True):
+                counts[video.path] += count
+        missing = {path: set(range(video.clips)) for path, video in videos.items() if counts[path] < video.clips}
+        for segment in self.segments if missing else ():
+            for place, video in enumerate(segment.videos):
+                if video.path in missing:
+                    missing[video.path] -= set(segment.number[segment.video == place].tolist())
+        return Known(videos, {path: tuple(sorted(numbers)) for path, numbers in missing.items()})
 
     def append(self, segment: Segment) -> None:
         """Add rows."""
