@@ -28,7 +28,7 @@ from transformers.video_processing_utils import BaseVideoProcessor
 from internvideo_hf.data.failures import TooManyFailuresError
 from internvideo_hf.data.samples import Row, clip_span, frame_rate
 from internvideo_hf.models.common.loading import load_strict
-from internvideo_hf.processing.video_processing import InternVideoVideoProcessor, read_chosen
+from internvideo_hf.processing.video_processing import InternVideoVideoProcessor, read_selected
 from internvideo_hf.utils.devices import default_device, default_workers
 from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.reader import VideoReader
@@ -131,7 +131,7 @@ def read_views(
         partial(one.sample_frames, num_clips=num_clips) if one.do_sample_frames else None for one in branches.values()
     ]
     span = partial(_span, row=row, samplers=[one.sampler for one in branches.values() if one.do_sample_frames])
-    read = read_chosen(row["video"], rules, first.decoder, first.input_channel_order, span)
+    read = read_selected(row["video"], rules, first.decoder, first.input_channel_order, span)
     return {
         name: branch.process_frames([frames], [metadata], **options, return_tensors="pt")["pixel_values_videos"]
         for (name, branch), (frames, metadata) in zip(branches.items(), read, strict=True)

@@ -1,4 +1,4 @@
-"""The video processor of the fused model: one for each of its two encoders, and one decoding for both."""
+"""The video processor of the fused model: one processor per encoder, one decoding for both."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,44 +17,49 @@ class InternVideoFusedVideoProcessorKwargs(VideosKwargs, total=False):
     """Options of a call.
 
     Attributes:
-        internvideo_mae, uniformerv2: options for one encoder alone, such as `{"num_frames": 8}`, by name.
-        num_frames: of the masked encoder, as in the model's configuration, where transformers' pipeline reads it.
-        num_clips, num_crops: views of each video, as many for both encoders.
-        decoder, input_channel_order: as of `InternVideoVideoProcessor`.
+        internvideo_mae: options for the masked encoder alone, such as `{"num_frames": 8}`.
+        uniformerv2: options for the UniFormerV2 alone.
+        num_frames: of the masked encoder, where transformers' pipeline reads it.
+        num_clips: clips of each video, for both encoders.
+        num_crops: crops of each clip, for both encoders.
+        decoder: see `InternVideoVideoProcessor`.
+        input_channel_order: see `InternVideoVideoProcessor`.
     """
 
-    internvideo_mae: dict | None
-    uniformerv2: dict | None
+    internvideo_mae: dict[str, Any] | None
+    uniformerv2: dict[str, Any] | None
     num_clips: int | None
     num_crops: int | None
     decoder: str | None
     input_channel_order: str | None
 
 
-# What holds for both encoders; all else belongs to one of them.
-ALIKE = ("num_clips", "num_crops", "decoder", "input_channel_order")
-OF_A_CALL = ("video_metadata", "return_metadata", "do_sample_frames", "return_tensors", "device")
-OF_A_FILE = ("video_processor_type", "processor_class", "auto_map")  # what saved settings hold besides
+# Encoder -> its input of the model.
+INPUTS = {"internvideo_mae": "pixel_values_videos", "uniformerv2": "uniformerv2_pixel_values_videos"}
+SHARED_OPTIONS = ("num_clips", "num_crops", "decoder", "input_channel_order")
+CALL_OPTIONS = ("video_metadata", "return_metadata", "do_sample_frames", "return_tensors", "device")
+FILE_KEYS = ("video_processor_type", "processor_class", "auto_map")  # in saved settings, beside options
 
 
 class InternVideoFusedVideoProcessor(BaseVideoProcessor):
     """Turns videos into the two inputs of the fused model; each video is decoded once.
 
-    Frames, size and statistics are those of each encoder's own processor, so that each sees what it was trained with.
-    Call it like an `InternVideoVideoProcessor`. The result holds `pixel_values_videos`, for the masked encoder, and
-    `uniformerv2_pixel_values_videos`, `(videos * num_clips * num_crops, frames, 3, height, width)` each: row by row
-    the same views.
+    Frames, size and statistics are those of each encoder's own processor. Call it like an
+    `InternVideoVideoProcessor`. The result holds `pixel_values_videos`, for the masked encoder, and
+    `uniformerv2_pixel_values_videos`, `(videos * num_clips * num_crops, frames, 3, height, width)` each; equal rows
+    are the same views.
 
     Args:
-        internvideo_mae, uniformerv2: the processors of both, or their settings.
+        internvideo_mae: the processor of the masked encoder, or its settings.
+        uniformerv2: the processor of the UniFormerV2, or its settings.
         kwargs: `num_clips`, `num_crops`, `decoder`, `input_channel_order` for both.
 
     Raises:
-        ValueError: if one of them is missing, an option is not for both, or they differ in one that must be alike.
+        ValueError: if a processor is missing, an option is not shared, or the processors differ in a shared option.
     """
 
-    valid_kwargs = InternVideoFusedVideoProcessorKwargs
-    model_input_names = ["pixel_values_videos", "uniformerv2_pixel_values_videos"]
+    valid_kwargs = InternVideoFusedVideoProcessorKwargs  # type: ignore[assignment]  # declared for images
+    model_input_names = list(INPUTS.values())
 
     def __init__(
         self,
@@ -64,80 +69,76 @@ class InternVideoFusedVideoProcessor(BaseVideoProcessor):
     ):
         super().__init__()
         if internvideo_mae is None or uniformerv2 is None:
-            raise ValueError("The fused model wants two processors: pass internvideo_mae and uniformerv2.")
-        self.internvideo_mae = _built(internvideo_mae)
-        self.uniformerv2 = _built(uniformerv2)
+            raise ValueError("The fused model needs two processors: pass internvideo_mae and uniformerv2.")
+        self.internvideo_mae = _build(internvideo_mae)
+        self.uniformerv2 = _build(uniformerv2)
         for name, value in kwargs.items():
-            if name in ALIKE and value is not None:
+            if name in SHARED_OPTIONS and value is not None:
                 for processor in self.branches.values():
                     setattr(processor, name, value)
-            elif name not in OF_A_FILE:
+            elif name not in FILE_KEYS:
                 _check_shared(name)
-        self._options([{}, {}])
+        self._check_options([{} for _ in INPUTS])
 
     @classmethod
     def from_encoders(cls, internvideo_mae: str | Path, uniformerv2: str | Path) -> "InternVideoFusedVideoProcessor":
-        """Take over the processors of two classifiers.
+        """Load the processors of two classifiers.
 
         Args:
-            internvideo_mae, uniformerv2: their folders, or names on the Hub.
+            internvideo_mae: folder of a classifier, or its name on the Hub.
+            uniformerv2: the same, of the other classifier.
         """
         return cls(*(AutoVideoProcessor.from_pretrained(folder) for folder in (internvideo_mae, uniformerv2)))
 
     @property
     def branches(self) -> dict[str, InternVideoVideoProcessor]:
-        """Name of an input of the model -> the processor that makes it."""
-        return {
-            "pixel_values_videos": self.internvideo_mae,
-            "uniformerv2_pixel_values_videos": self.uniformerv2,
-        }
+        """Name of an input of the model -> its processor."""
+        return {name: getattr(self, encoder) for encoder, name in INPUTS.items()}
 
     def preprocess(self, videos: Any, **kwargs: Any) -> BatchFeature:
-        """Do what calling the processor does; see the class."""
-        own = [dict(kwargs.pop(name, None) or {}) for name in ("internvideo_mae", "uniformerv2")]
+        """Process videos; the same as calling the processor."""
+        own = [dict(kwargs.pop(encoder, None) or {}) for encoder in INPUTS]
         if (num_frames := kwargs.pop("num_frames", None)) is not None:
             own[0].setdefault("num_frames", num_frames)
         for name, value in kwargs.items():
             if value is not None:
                 _check_shared(name)
-        options = self._options([kwargs | given for given in own])
+        options = [kwargs | given for given in own]
+        self._check_options(options)
         features = preprocess_together(list(self.branches.values()), videos, options)
         result = {name: made["pixel_values_videos"] for name, made in zip(self.branches, features, strict=True)}
         if "video_metadata" in features[0]:
             result["video_metadata"] = features[0]["video_metadata"]
         return BatchFeature(result)
 
-    def _options(self, options: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Options for each encoder, after a check that rows will match, and that one reading serves both."""
+    def _check_options(self, options: list[dict[str, Any]]) -> None:
+        """Refuse unknown options of the encoders, and different values of shared ones."""
         known = InternVideoVideoProcessor.valid_kwargs.__annotations__
         for given in options:
             for name in given.keys() - known:
-                raise ValueError(f"{name} is no option.{did_you_mean(nearest(name, known))}")
-        for name in ALIKE:
-            one, other = (
+                raise ValueError(f"Unknown option {name}.{did_you_mean(nearest(name, known))}")
+        for name in SHARED_OPTIONS:
+            values = [
                 getattr(processor, name) if given.get(name) is None else given[name]
                 for processor, given in zip(self.branches.values(), options, strict=True)
-            )
-            if one != other:
+            ]
+            if any(value != values[0] for value in values):
+                found = " and ".join(f"{value!r} for {encoder}" for encoder, value in zip(INPUTS, values, strict=True))
                 raise ValueError(
-                    f"{name}: got {one!r} for the masked encoder and {other!r} for the UniFormerV2, expected the same "
-                    "for both: their views are rows of one batch, read in one pass. Set it in one of them."
+                    f"{name}: got {found}, expected the same: their views are rows of one batch, read in one pass."
                 )
-        return options
 
     def to_dict(self) -> dict[str, Any]:
-        """The settings of both, as they are saved."""
-        both = {"internvideo_mae": self.internvideo_mae.to_dict(), "uniformerv2": self.uniformerv2.to_dict()}
-        return {"video_processor_type": type(self).__name__, **both}
+        """Return the settings of both, as they are saved."""
+        own = {encoder: getattr(self, encoder).to_dict() for encoder in INPUTS}
+        return {"video_processor_type": type(self).__name__, **own}
 
 
 def _check_shared(name: str) -> None:
-    if name not in (*ALIKE, *OF_A_CALL):
-        raise ValueError(
-            f"{name} belongs to one encoder of the two, if to any: pass internvideo_mae={{{name!r}: ...}}, "
-            f"uniformerv2={{{name!r}: ...}}, or both."
-        )
+    if name not in (*SHARED_OPTIONS, *CALL_OPTIONS):
+        per_encoder = ", ".join(f"{encoder}={{{name!r}: ...}}" for encoder in INPUTS)
+        raise ValueError(f"{name} is a per-encoder option: pass {per_encoder}, or both.")
 
 
-def _built(processor: InternVideoVideoProcessor | Mapping[str, Any]) -> InternVideoVideoProcessor:
+def _build(processor: InternVideoVideoProcessor | Mapping[str, Any]) -> InternVideoVideoProcessor:
     return InternVideoVideoProcessor(**processor) if isinstance(processor, Mapping) else processor

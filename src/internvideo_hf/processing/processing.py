@@ -1,4 +1,4 @@
-"""The processor of the models that read text and video."""
+"""The processor of models of text and video."""
 
 import html
 import re
@@ -11,10 +11,10 @@ from transformers.processing_utils import ProcessorMixin
 
 
 def clean_text(text: str) -> str:
-    """Mend a text as CLIP's own tokenizer does before it looks for words.
+    """Clean a text as CLIP's own tokenizer does before it splits words.
 
-    Broken encodings and look-alike characters are fixed, HTML entities resolved twice (crawled captions hold them
-    doubly escaped), runs of white space become one space, letters lower case.
+    Fix broken encodings and look-alike characters, resolve HTML entities twice (crawled captions escape them twice),
+    collapse white space, convert to lower case.
     """
     text = html.unescape(html.unescape(ftfy.fix_text(text)))
     return re.sub(r"\s+", " ", text).strip().lower()
@@ -30,15 +30,15 @@ class InternVideoProcessor(ProcessorMixin):
 
     text_kwargs = {"padding": True}
 
-    def __init__(self, video_processor=None, tokenizer=None):
+    def __init__(self, video_processor: Any = None, tokenizer: Any = None) -> None:
         super().__init__(video_processor, tokenizer)
 
     def __call__(self, text: str | Sequence[str] | None = None, videos: Any = None, **kwargs: Any) -> BatchFeature:
         """Prepare texts, videos, or both for a model.
 
         Args:
-            text: one text or several; cleaned as the original does.
-            videos: one video or several, of every kind that the video processor takes.
+            text: one text or several; cleaned by `clean_text`.
+            videos: one video or several, of any kind that the video processor takes.
             kwargs: options of the tokenizer and the video processor, such as `return_tensors="pt"`,
                 `truncation=True`, `num_frames=16`.
 
@@ -46,8 +46,8 @@ class InternVideoProcessor(ProcessorMixin):
             `input_ids` and `attention_mask`, `(texts, tokens)`, padded with zeros; `pixel_values_videos`.
 
         Raises:
-            ValueError: if a text is longer than the model reads and `truncation` is not set; if neither text nor
-                videos are given.
+            ValueError: if a text exceeds the model's length and `truncation` is not set, or neither text nor videos
+                are given.
             VideoDecodeError: if a video cannot be read.
         """
         if text is None and videos is None:
@@ -55,9 +55,9 @@ class InternVideoProcessor(ProcessorMixin):
         if text is not None and not isinstance(text, str) and len(text) == 0:
             raise ValueError("text is empty; pass one text or several.")
         if text is not None:
-            text = clean_text(text) if isinstance(text, str) else [clean_text(one) for one in text]
+            text = clean_text(text) if isinstance(text, str) else list(map(clean_text, text))
         features = super().__call__(text=text, videos=videos, **kwargs)
-        if "attention_mask" in features:
+        if text is not None and "attention_mask" in features:
             single = isinstance(text, str) and not hasattr(features["input_ids"], "ndim")
             mask = [features["attention_mask"]] if single else features["attention_mask"]
             self._check_lengths(mask, [text] if isinstance(text, str) else text)
@@ -69,14 +69,14 @@ class InternVideoProcessor(ProcessorMixin):
         for row, text in zip(attention_mask, texts, strict=True):
             if (tokens := int(sum(row))) > limit:
                 raise ValueError(
-                    f"The text {text[:40] + '...'!r} has {tokens} tokens, the model reads at most {limit}. "
+                    f"The text {text[:40] + '...'!r} has {tokens} tokens, expected at most {limit}. "
                     "Shorten it, or pass truncation=True."
                 )
 
 
 def _pad_with_zeros(input_ids: Any, attention_mask: Any) -> Any:
-    # The original pads with zeros, the tokenizer with the end-of-text token. It cannot be told to do otherwise: id 0
-    # is "!", and naming that as the padding token would make every "!" of a text a special token.
+    # The original pads with zeros, the tokenizer with the end-of-text token. Setting its padding token to id 0,
+    # which is "!", would make each "!" of a text a special token.
     if isinstance(input_ids, list):
         return [_pad_with_zeros(ids, mask) for ids, mask in zip(input_ids, attention_mask, strict=True)]
     return input_ids * attention_mask  # tensors, arrays, and single ids alike

@@ -1,9 +1,9 @@
-"""The video processor of all families: every decision about frames and pixels, as saved configuration."""
+"""The video processor of all families: which frames, which pixels, as saved configuration."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -27,21 +27,21 @@ class InternVideoVideoProcessorKwargs(VideosKwargs, total=False):
     """Options beyond those of transformers.
 
     Attributes:
-        sampler: name of a rule in `internvideo_hf.video.SAMPLERS` that says which frames a clip holds.
-        sampler_kwargs: options of that rule.
-        num_clips: clips of `num_frames` frames taken from a video, 1 or more.
-        num_crops: crops of every clip along its longer side, 1 (the centre) or more.
-        resize_method: how pixels are resized, a name in `internvideo_hf.video.RESIZE_METHODS`.
-        resize_rounding: how the longer side is rounded, "truncate" or "floor".
-        crop_rounding: how the offset of a centre crop is rounded: "round" (half to even), "ceil" or "floor".
+        sampler: rule that selects frames, a name in `internvideo_hf.video.SAMPLERS`.
+        sampler_kwargs: options of the rule.
+        num_clips: clips of `num_frames` frames per video, 1 or more.
+        num_crops: crops of each clip along its longer side, 1 (the center) or more.
+        resize_method: a name in `internvideo_hf.video.RESIZE_METHODS`.
+        resize_rounding: of the longer side, "truncate" or "floor".
+        crop_rounding: of the offset of a center crop, "round" (half to even), "ceil" or "floor".
         channel_order: "rgb", or "bgr" for models that were trained on OpenCV's order.
-        input_channel_order: of the arrays that are given as frames: "rgb", or "bgr" as OpenCV reads them. Files and
-            images tell theirs themselves.
-        decoder: what reads video files: "auto", "pyav", "torchcodec" or "decord".
+        input_channel_order: of arrays passed as videos, "rgb", or "bgr" as OpenCV reads them; files and images have
+            their own.
+        decoder: of video files, "auto", "pyav", "torchcodec" or "decord".
     """
 
     sampler: str | None
-    sampler_kwargs: dict | None
+    sampler_kwargs: dict[str, Any] | None
     num_clips: int | None
     num_crops: int | None
     resize_method: str | None
@@ -55,25 +55,25 @@ class InternVideoVideoProcessorKwargs(VideosKwargs, total=False):
 class InternVideoVideoProcessor(BaseVideoProcessor):
     """Turns videos of any kind into `pixel_values_videos`.
 
-    Call it with one video or a list of videos; a video is whatever `internvideo_hf.video.VideoReader` reads: a path,
-    an address, bytes, a folder of frames, an array or a list of images. The defaults are the released evaluation of
+    Call it with one video or a list of videos, each of a kind that `internvideo_hf.video.VideoReader` reads: a path, a
+    URL, bytes, a folder of frames, an array or a list of images. The defaults are the released evaluation of
     InternVideo-MM.
 
-    The result holds `pixel_values_videos`, `(videos * num_clips * num_crops, num_frames, 3, height, width)`: all
-    views of a video one after the other, clip by clip, the crops of a clip together. Every video is decoded once.
+    The result holds `pixel_values_videos`, `(videos * num_clips * num_crops, num_frames, 3, height, width)`: the views
+    of a video are consecutive, clip by clip, with the crops of a clip together. Each video is decoded once.
 
     Raises (when called):
         VideoDecodeError: if a video cannot be read.
-        ValueError: if an option has no meaning, naming the ones that have.
+        ValueError: if an option is invalid; the message names the valid ones.
     """
 
-    valid_kwargs = InternVideoVideoProcessorKwargs
+    valid_kwargs = InternVideoVideoProcessorKwargs  # type: ignore[assignment]  # declared for images
     model_input_names = ["pixel_values_videos"]
 
     do_sample_frames = True
     num_frames = 8
     sampler = "internvideo_mm"
-    sampler_kwargs = {}
+    sampler_kwargs: dict[str, Any] = {}
     num_clips = 1
     num_crops = 1
     do_resize = True
@@ -94,7 +94,10 @@ class InternVideoVideoProcessor(BaseVideoProcessor):
     image_std = [0.26862954, 0.26130258, 0.27577711]
     decoder = "auto"
 
-    def sample_frames(
+    def __init__(self, **kwargs: Unpack[InternVideoVideoProcessorKwargs]) -> None:
+        super().__init__(**kwargs)  # type: ignore[misc]  # declared for transformers' options
+
+    def sample_frames(  # type: ignore[override]  # a rule selects the frames, not fps
         self,
         metadata: VideoMetadata,
         num_frames: int | None = None,
@@ -102,27 +105,25 @@ class InternVideoVideoProcessor(BaseVideoProcessor):
         sampler: str | None = None,
         sampler_kwargs: Mapping[str, Any] | None = None,
     ) -> np.ndarray:
-        """Choose frames by a rule; what is None is as configured.
+        """Select frames by a rule; None stands for the configured option.
 
         Args:
             metadata: with `total_num_frames`, and `fps` for rules that count in seconds.
+            num_frames: per clip.
+            num_clips: per video.
+            sampler: the rule.
+            sampler_kwargs: options of the rule.
 
         Returns:
             Indices of all clips, one after the other, `(num_clips * num_frames,)`.
         """
-        asked = {
-            "num_frames": num_frames,
-            "num_clips": num_clips,
-            "sampler": sampler,
-            "sampler_kwargs": sampler_kwargs,
-        }
-        option = {name: getattr(self, name) if value is None else value for name, value in asked.items()}
-        rule = lookup(SAMPLERS, option["sampler"], "sampler")
-        rule_options = dict(option["sampler_kwargs"])
+        rule = lookup(SAMPLERS, self.sampler if sampler is None else sampler, "sampler")
+        options = dict(self.sampler_kwargs if sampler_kwargs is None else sampler_kwargs)
         if "fps" in inspect.signature(rule).parameters:
-            rule_options.setdefault("fps", metadata.fps)
-        indices = rule(metadata.total_num_frames, option["num_frames"], option["num_clips"], **rule_options)
-        return indices.reshape(-1)
+            options.setdefault("fps", metadata.fps)
+        num_frames = self.num_frames if num_frames is None else num_frames
+        num_clips = self.num_clips if num_clips is None else num_clips
+        return rule(metadata.total_num_frames, num_frames, num_clips, **options).reshape(-1)
 
     def fetch_videos(
         self,
@@ -131,16 +132,16 @@ class InternVideoVideoProcessor(BaseVideoProcessor):
         decoder: str | None = None,
         input_channel_order: str | None = None,
     ) -> tuple[Any, Any]:
-        """Read the chosen frames of one video, or of a list of videos.
+        """Read the selected frames of one video, or of a list of videos.
 
         Args:
-            video_url_or_urls: whatever `VideoReader` reads.
-            sample_indices_fn: metadata to frame indices; all frames where None.
-            decoder: what reads video files; the configured one by default.
+            video_url_or_urls: a video of any kind that `VideoReader` reads, or a list.
+            sample_indices_fn: metadata -> frame indices; None for all frames.
+            decoder: of video files; the configured one by default.
             input_channel_order: of arrays; the configured one by default.
 
         Returns:
-            Frames, uint8 `(t, h, w, 3)` RGB, and metadata; a list of each where a list was given.
+            Frames, uint8 `(t, h, w, 3)` RGB, and metadata; lists of both for a list.
         """
         if not is_one_video(video_url_or_urls):
             read = [
@@ -149,26 +150,26 @@ class InternVideoVideoProcessor(BaseVideoProcessor):
             ]
             return [frames for frames, _ in read], [metadata for _, metadata in read]
         order = input_channel_order or self.input_channel_order
-        return read_chosen(video_url_or_urls, [sample_indices_fn], decoder or self.decoder, order)[0]
+        return read_selected(video_url_or_urls, [sample_indices_fn], decoder or self.decoder, order)[0]
 
     def preprocess(self, videos: Any, **kwargs: Any) -> BatchFeature:
-        """Do what calling the processor does; see the class."""
+        """Process videos; the same as calling the processor."""
         return preprocess_together([self], videos, [kwargs])[0]
 
     @property
     def branches(self) -> dict[str, "InternVideoVideoProcessor"]:
-        """Name of an input of the model -> the processor that makes it."""
+        """Name of an input of the model -> its processor."""
         return {"pixel_values_videos": self}
 
     def options(self, **kwargs: Any) -> dict[str, Any]:
-        """All options, those given and the configured ones.
+        """Return all options: the given ones, and the configured ones.
 
         Raises:
-            ValueError: if one has no meaning.
+            ValueError: if one is invalid.
         """
         if kwargs.get("fps") is not None:
             raise ValueError(
-                "fps is no option here: a rule chooses the frames. Pass sampler= and sampler_kwargs= instead, such as "
+                "fps is not supported: a rule selects the frames. Pass sampler= and sampler_kwargs= instead, such as "
                 "sampler='retrieval_fps', sampler_kwargs={'sample_fps': 2}."
             )
         option = {name: getattr(self, name, None) for name in self.valid_kwargs.__annotations__}
@@ -177,12 +178,12 @@ class InternVideoVideoProcessor(BaseVideoProcessor):
         return option
 
     def process_frames(self, frames: list[np.ndarray], metadata: list[VideoMetadata], **kwargs: Any) -> BatchFeature:
-        """Make pixels of frames that have been read.
+        """Process frames that have been read.
 
         Args:
-            frames: of each video, uint8 `(t, h, w, 3)` RGB, as `read_chosen` gives them.
+            frames: of each video, uint8 `(t, h, w, 3)` RGB, as `read_selected` returns them.
             metadata: of each video.
-            kwargs: options as of calling the processor.
+            kwargs: options of a call.
         """
         option = self.options(**kwargs)
         features = super().preprocess(
@@ -200,11 +201,11 @@ class InternVideoVideoProcessor(BaseVideoProcessor):
             features["video_metadata"] = metadata
         return features
 
-    def _validate_preprocess_kwargs(self, **kwargs: Any) -> None:
-        # transformers wants a `resample` filter where there is resizing; resize_method says more than that.
+    def _validate_preprocess_kwargs(self, **kwargs: Any) -> None:  # type: ignore[override]  # passed by name only
+        # transformers requires a `resample` filter for resizing; we have resize_method instead.
         super()._validate_preprocess_kwargs(**{**kwargs, "do_resize": False})
 
-    def _preprocess(
+    def _preprocess(  # type: ignore[override]  # called with all options by name
         self,
         videos: list[torch.Tensor],
         do_resize: bool,
@@ -220,25 +221,24 @@ class InternVideoVideoProcessor(BaseVideoProcessor):
         do_rescale: bool,
         rescale_factor: float,
         do_normalize: bool,
-        image_mean: Sequence[float],
-        image_std: Sequence[float],
+        image_mean: float | list[float],
+        image_std: float | list[float],
         return_tensors: str | TensorType | None = None,
         **kwargs: Any,
     ) -> BatchFeature:
         channels = lookup(CHANNEL_ORDERS, channel_order, "channel_order")
-        views = []
+        views: list[torch.Tensor] = []
         for frames in videos:
             if len(frames) % num_clips:
-                raise ValueError(
-                    f"{len(frames)} frames cannot be cut into num_clips={num_clips} clips of equal length."
-                )
+                raise ValueError(f"num_clips: got {num_clips}, expected a divisor of {len(frames)} frames.")
             if do_resize:
                 frames = _resize(frames, size, resize_method, resize_rounding)
             crops = [frames]
             if do_center_crop:
+                assert crop_size.height is not None and crop_size.width is not None  # set by transformers
                 window = (crop_size.height, crop_size.width)
                 crops = [crop(frames, window, position, num_crops, crop_rounding) for position in range(num_crops)]
-            # (crop, clip, frame, ...) is how they are cut, clip before crop how the released tests count them
+            # The released tests count clip before crop.
             clips = rearrange(torch.stack(crops), "crop (clip t) c h w -> (clip crop) t c h w", clip=num_clips)
             pixels = self.rescale_and_normalize(
                 clips[:, :, channels], do_rescale, rescale_factor, do_normalize, image_mean, image_std
@@ -250,7 +250,7 @@ class InternVideoVideoProcessor(BaseVideoProcessor):
 def preprocess_together(
     processors: Sequence[InternVideoVideoProcessor], videos: Any, kwargs: Sequence[Mapping[str, Any]]
 ) -> list[BatchFeature]:
-    """Call several processors with the same videos, each of which is decoded once for all of them.
+    """Call several processors with the same videos, decoding each video once.
 
     Args:
         processors: one or more.
@@ -258,13 +258,13 @@ def preprocess_together(
         kwargs: options for each.
 
     Returns:
-        What each makes.
+        The result of each.
     """
     options = [processor.options(**given) for processor, given in zip(processors, kwargs, strict=True)]
     videos = [videos] if is_one_video(videos) else list(videos)
     if not videos:
         raise ValueError("videos is empty; pass one video or several.")
-    known = _one_each(options[0].get("video_metadata"), videos)
+    known = _metadata_of(options[0].get("video_metadata"), videos)
     rules = [
         partial(processor.sample_frames, **{name: option[name] for name in SAMPLING_OPTIONS})
         for processor, option in zip(processors, options, strict=True)
@@ -275,7 +275,7 @@ def preprocess_together(
             partial(_with_known, rule, about) if option["do_sample_frames"] else None
             for rule, option in zip(rules, options, strict=True)
         ]
-        read.append(read_chosen(video, samples, options[0]["decoder"], options[0]["input_channel_order"]))
+        read.append(read_selected(video, samples, options[0]["decoder"], options[0]["input_channel_order"]))
     features = []
     for number, (processor, given) in enumerate(zip(processors, kwargs, strict=True)):
         frames, metadata = zip(*[one[number] for one in read], strict=True)
@@ -283,64 +283,69 @@ def preprocess_together(
     return features
 
 
-def read_chosen(
+def read_selected(
     video: Any,
     samples: Sequence[Callable[[VideoMetadata], np.ndarray] | None],
     decoder: str,
     input_channel_order: str,
     span: Callable[[VideoReader], tuple[int, int]] | None = None,
 ) -> list[tuple[np.ndarray, VideoMetadata]]:
-    """Read the frames of a video that several rules choose, in one pass.
+    """Read the frames of a video that several rules select, in one pass.
 
     Args:
-        video: whatever `VideoReader` reads.
-        samples: metadata to frame indices; all frames where None.
-        decoder: what reads video files.
+        video: of any kind that `VideoReader` reads.
+        samples: rules, metadata -> frame indices; None for all frames.
+        decoder: of video files.
         input_channel_order: of arrays.
-        span: the first frame of the part that counts as the whole video, and the one behind its last; all if None.
+        span: returns the first frame of the part that counts as the video, and the frame after its last; None for
+            the whole video.
 
     Returns:
-        For each rule frames, uint8 `(t, h, w, 3)` RGB, and metadata.
+        For each rule: frames, uint8 `(t, h, w, 3)` RGB, and metadata.
     """
     order = lookup(CHANNEL_ORDERS, input_channel_order, "input_channel_order")
     with VideoReader(video, backend=decoder) as reader:
         begin, end = (0, reader.num_frames) if span is None else span(reader)
-        whole = end - begin == reader.num_frames
-        facts = {
-            "total_num_frames": end - begin,
-            "fps": reader.fps,
-            "duration": reader.duration if whole else None,
-        }
-        told = [VideoMetadata(**facts, video_backend=reader.backend) for _ in samples]
-        for sample, metadata in zip(samples, told, strict=True):
-            metadata.frames_indices = np.arange(end - begin) if sample is None else sample(metadata)
-        # What a blank frame looks like is known behind the normalisation only.
-        chosen = [np.asarray(metadata.frames_indices) for metadata in told]
-        read = reader.read_clips([np.where(indices == BLANK, BLANK, indices + begin) for indices in chosen])
+        found = [
+            VideoMetadata(
+                total_num_frames=end - begin,
+                fps=reader.fps,
+                duration=reader.duration if end - begin == reader.num_frames else None,
+                video_backend=reader.backend,
+            )
+            for _ in samples
+        ]
+        selected = [
+            np.arange(end - begin) if sample is None else sample(metadata)
+            for sample, metadata in zip(samples, found, strict=True)
+        ]
+        # Blank frames are set to zero after normalization, in process_frames.
+        read = reader.read_clips([np.where(indices == BLANK, BLANK, indices + begin) for indices in selected])
     if _holds_arrays(video):
         read = [frames[..., order] for frames in read]
-    for frames, metadata in zip(read, told, strict=True):
+    for frames, indices, metadata in zip(read, selected, found, strict=True):
+        metadata.frames_indices = indices  # type: ignore[assignment]  # an array serves as the list
         metadata.height, metadata.width = frames.shape[1:3]
-    return list(zip(read, told, strict=True))
+    return list(zip(read, found, strict=True))
 
 
 def _check_options(option: Mapping[str, Any]) -> None:
-    """Refuse numbers and rules that have no meaning, before a video is read."""
+    """Refuse invalid numbers and rules before a video is read."""
     for name in ("num_frames", "num_clips", "num_crops"):
         if isinstance(option[name], bool) or not isinstance(option[name], int) or option[name] < 1:
-            raise ValueError(f"{name}={option[name]!r} must be a whole number from 1 on.")
+            raise ValueError(f"{name}: got {option[name]!r}, expected an integer of 1 or more.")
     if option["do_sample_frames"] and option["sampler"].endswith("train"):
         raise ValueError(
-            f"sampler={option['sampler']!r} draws frames at random, for training; a processor takes the rules of "
-            "tests, such as the same name without its end."
+            f"sampler: got {option['sampler']!r}, which samples at random for training. Use an evaluation rule, such "
+            "as the same name without _train."
         )
     for name in ("image_mean", "image_std"):
         if option["do_normalize"] and isinstance(option[name], Sequence) and len(option[name]) != 3:
-            raise ValueError(f"{name}={option[name]} must hold 3 numbers, one for each colour, or be one number.")
+            raise ValueError(f"{name}: got {option[name]}, expected 3 numbers, one per channel, or one number.")
 
 
 def is_one_video(videos: Any) -> bool:
-    """Tell one video, as `VideoReader` takes it, from several.
+    """Return whether an argument is one video, as `VideoReader` takes it, not several.
 
     Several are a list or tuple of videos, or a batch of arrays `(videos, frames, ...)`. A list of images, or of arrays
     `(h, w, 3)`, is one video.
@@ -353,43 +358,43 @@ def is_one_video(videos: Any) -> bool:
 
 
 def _holds_arrays(video: Any) -> bool:
-    """Tell frames that are nothing but numbers from files and images, which know what their channels are."""
+    """Return whether a video is arrays, whose channel order is unknown, and not files or images."""
     first = video[0] if isinstance(video, (list, tuple)) else video
     return isinstance(first, (np.ndarray, torch.Tensor))
 
 
-def _one_each(metadata: Any, videos: list[Any]) -> list[Mapping[str, Any]]:
+def _metadata_of(metadata: Any, videos: list[Any]) -> list[Mapping[str, Any]]:
     if metadata is None:
         return [{}] * len(videos)
     metadata = list(metadata) if isinstance(metadata, (list, tuple)) else [metadata]
     if len(metadata) != len(videos):
-        raise ValueError(f"Got {len(metadata)} video_metadata for {len(videos)} videos; pass one for each.")
+        raise ValueError(f"video_metadata: got {len(metadata)}, expected one for each of {len(videos)} videos.")
     return metadata
 
 
 def _with_known(
     choose_frames: Callable[[VideoMetadata], np.ndarray], known: Mapping[str, Any], metadata: VideoMetadata
 ) -> np.ndarray:
-    """Choose frames with what the caller knows of a video beyond what its source tells, such as an array's fps."""
+    """Select frames with metadata from the caller that the source lacks, such as an array's fps."""
     metadata.update({key: known[key] for key in ("fps", "duration") if known and dict(known).get(key) is not None})
     return choose_frames(metadata)
 
 
 def _resize(frames: torch.Tensor, size: SizeDict, method: str, rounding: str) -> torch.Tensor:
     if method in FLOAT_RESIZE_METHODS:
-        # The released code normalizes before it resizes so. Both are linear: the order changes nothing but speed.
+        # The released code normalizes before this resizing. Both are linear, so the order changes only speed.
         frames = frames.float()
-    if not size.shortest_edge and not (size.height and size.width):
-        raise ValueError(f'size={dict(size)} must name "shortest_edge", or "height" and "width".')
     if size.shortest_edge:
         return resize_short_side(frames, size.shortest_edge, rounding=rounding, method=method)
-    return resize_exact(frames, (size.height, size.width), method=method)
+    if size.height and size.width:
+        return resize_exact(frames, (size.height, size.width), method=method)
+    raise ValueError(f'size: got {dict(size)}, expected "shortest_edge", or "height" and "width".')
 
 
 def _blank_out(
     views: Sequence[torch.Tensor | np.ndarray], metadata: list[VideoMetadata], num_clips: int, num_crops: int
 ) -> None:
-    """Set the frames that the sampling rule left blank to zero, in place."""
+    """Set blank frames to zero, in place."""
     for video, facts in enumerate(metadata):
         blank = np.asarray(facts.frames_indices).reshape(num_clips, -1) == BLANK
         for view in range(num_clips * num_crops):

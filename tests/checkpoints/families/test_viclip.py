@@ -186,7 +186,7 @@ def test_the_saved_processor_is_that_of_the_training_code_unless_the_demo_is_ask
 def test_an_unknown_processor_is_refused(convert, golden, tmp_path):
     with pytest.raises(ValueError, match="'demos', expected one of training, demo"):
         convert(processor="demos")
-    with pytest.raises(ValueError, match="internvideo_mm has one only"):
+    with pytest.raises(ValueError, match="internvideo_mm has only one"):
         convert_checkpoint(golden / "mm_tiny_b/checkpoint.ckpt", tmp_path / "out", processor="demo")
     assert not (tmp_path / "out").exists()
 

@@ -1,4 +1,4 @@
-"""The processor of each family's released models, built from a configuration. One module a family, by `model_type`."""
+"""The processors of the released models, built from a configuration. One module per family, named by `model_type`."""
 
 import importlib
 import pkgutil
@@ -16,31 +16,32 @@ def build_processor(config: PreTrainedConfig, name: str | None = None) -> Proces
 
     Args:
         config: of a family of this package.
-        name: whose pixels it makes, of families with several, such as "demo" for ViCLIP.
+        name: of the processor, for families with several, such as "demo" for ViCLIP.
 
     Raises:
-        ValueError: if the configuration is of another family, or the family has no processor of that name.
+        ValueError: if the family is unknown, or has no processor of that name.
     """
     check_processor_name(config.model_type, name)
-    preset = _preset(config.model_type)
-    return preset.build_processor(config) if name is None else preset.build_processor(config, name)
+    build = _preset(config.model_type).build_processor
+    processor: ProcessorMixin | BaseVideoProcessor = build(config) if name is None else build(config, name)
+    return processor
 
 
 def check_processor_name(model_type: str, name: str | None) -> None:
-    """Refuse a processor's name that a family does not have.
+    """Refuse an unknown name of a processor.
 
     Args:
         model_type: of the family.
         name: see `build_processor`.
 
     Raises:
-        ValueError: if it has no processor of that name, or one processor only.
+        ValueError: if the family has no processor of that name, or only one processor.
     """
     if name is None:
         return
     processors = getattr(_preset(model_type), "PROCESSORS", None)
     if processors is None:
-        raise ValueError(f"processor: got {name!r}, {model_type} has one only; leave it out.")
+        raise ValueError(f"processor: got {name!r}, but {model_type} has only one; leave it out.")
     lookup(processors, name, "processor")
 
 

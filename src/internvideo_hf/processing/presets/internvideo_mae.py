@@ -5,7 +5,7 @@ from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
 
 
 def build_processor(config: InternVideoMAEConfig) -> InternVideoVideoProcessor:
-    """The released test views: frames at a stride of 4 from the whole video, OpenCV's resize, the middle crop."""
+    """Build the processor of the released test: frames at a stride of 4, OpenCV's resize, the center crop."""
     return InternVideoVideoProcessor(
         num_frames=config.num_frames,
         sampler="videomae_dense",

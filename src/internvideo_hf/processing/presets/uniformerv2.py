@@ -6,11 +6,11 @@ from internvideo_hf.recipes.labels import load_labels
 
 
 def build_processor(config: UniFormerV2Config) -> InternVideoVideoProcessor:
-    """The released test view: frames spread over the video, a short side of the crop's size, the middle crop.
+    """Build the processor of the released test: frames over the whole video, short side resized to the crop.
 
-    The models of Something-Something see blue first: their frames came from OpenCV, and nobody turned them.
+    The models of Something-Something take BGR input: frames were read with OpenCV and never converted.
     """
-    of_something = config.num_labels == len(load_labels("ssv2")) and config.num_local_blocks > 0
+    is_something = config.num_labels == len(load_labels("ssv2")) and config.num_local_blocks > 0
     return InternVideoVideoProcessor(
         num_frames=config.num_frames,
         sampler="uniformerv2",
@@ -19,7 +19,7 @@ def build_processor(config: UniFormerV2Config) -> InternVideoVideoProcessor:
         resize_rounding="floor",
         crop_size={"height": config.image_size, "width": config.image_size},
         crop_rounding="ceil",
-        channel_order="bgr" if of_something else "rgb",
+        channel_order="bgr" if is_something else "rgb",
         image_mean=[0.45] * 3,
         image_std=[0.225] * 3,
     )

@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from internvideo_hf.models.viclip.configuration_viclip import ViCLIPConfig
+from transformers import CLIPTextConfig
+
+from internvideo_hf.models.viclip.configuration_viclip import ViCLIPConfig, ViCLIPVisionConfig
 from internvideo_hf.processing.processing import InternVideoProcessor
 from internvideo_hf.processing.tokenizer import build_clip_tokenizer
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
@@ -12,14 +14,19 @@ IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 
 def training_pixels(config: ViCLIPConfig) -> InternVideoVideoProcessor:
-    """The evaluation of the training code, which the published scores are of: the middle frame of every eighth of a
-    video, the whole frame squeezed to a square, bicubically."""
+    """Build the video processor of the training code's evaluation, to which the published scores belong.
+
+    It takes the middle frame of every eighth of a video and resizes it to a square, bicubically.
+    """
     return _video_processor(config, sampler="viclip_middle", resize_method="torchvision_bicubic")
 
 
 def demo_pixels(config: ViCLIPConfig) -> InternVideoVideoProcessor:
-    """The inference package's `frames2tensor`: every `length // 8`-th frame from the first, squeezed by OpenCV's
-    bilinear. Arrays of frames are taken as BGR, which OpenCV reads; files are read in the right order anyway."""
+    """Build the video processor of the inference package's `frames2tensor`.
+
+    It takes every `length // 8`-th frame, resizes it to a square with OpenCV's bilinear filter, and reads arrays as
+    BGR.
+    """
     return _video_processor(config, sampler="viclip_stride", resize_method="cv2_linear", input_channel_order="bgr")
 
 
@@ -30,9 +37,10 @@ PROCESSORS: dict[str, Callable[[ViCLIPConfig], InternVideoVideoProcessor]] = {
 
 
 def _video_processor(config: ViCLIPConfig, **options: Any) -> InternVideoVideoProcessor:
-    size = config.vision_config.image_size
+    vision: ViCLIPVisionConfig = config.vision_config  # type: ignore[assignment]  # a dict only before __init__
+    size = vision.image_size
     return InternVideoVideoProcessor(
-        num_frames=config.vision_config.num_frames,
+        num_frames=vision.num_frames,
         size={"height": size, "width": size},
         do_center_crop=False,
         # Not CLIP's statistics, although the weights come from CLIP.
@@ -43,10 +51,12 @@ def _video_processor(config: ViCLIPConfig, **options: Any) -> InternVideoVideoPr
 
 
 def build_processor(config: ViCLIPConfig, name: str = "training") -> InternVideoProcessor:
-    """Build a processor of video and text, at the model's own frame count, size and text length.
+    """Build a processor of video and text, at the model's number of frames, size and text length.
 
     Args:
-        name: whose pixels it makes, a name in `PROCESSORS`.
+        config: of the model.
+        name: of the video processor, in `PROCESSORS`.
     """
-    tokenizer = build_clip_tokenizer(config.text_config.max_position_embeddings)
+    text: CLIPTextConfig = config.text_config  # type: ignore[assignment]  # a dict only before __init__
+    tokenizer = build_clip_tokenizer(text.max_position_embeddings)
     return InternVideoProcessor(PROCESSORS[name](config), tokenizer)
