@@ -51,7 +51,7 @@ FUSED = {
             "sampler": "videomae_dense_train",
             "sampler_options": {"sampling_rate": 2},
             "view": "finetuning",
-            "uniformerv2": {"sampler": "uniformerv2_train", "sampler_options": {}},
+            "inputs": {"uniformerv2": {"sampler": "uniformerv2_train", "sampler_options": {}}},
         },
     },
     "batch_size": 4,

@@ -238,9 +238,8 @@ def with_present_keys(content: Mapping[str, Any]) -> dict[str, Any]:
     clip = data.get("clip") if isinstance(data, Mapping) else None
     if isinstance(clip, Mapping) and "uniformerv2" in clip:  # until version 0.1
         clip = dict(clip)
-        given = clip.pop("uniformerv2")
-        if given:
-            clip["inputs"] = {**clip.get("inputs", {}), "uniformerv2": given}
+        if given := clip.pop("uniformerv2"):
+            clip["inputs"] = fill_up({"uniformerv2": given}, clip.get("inputs", {}))
         content["data"] = {**data, "clip": clip}
     return content
 
@@ -287,6 +286,19 @@ def training_task(name: str, where: str = "model.task") -> Training:
     return lookup(training_tasks(), name, where, RecipeError)
 
 
+def find_model_class(settings: ModelSettings) -> type[PreTrainedModel]:
+    """Return the class of a recipe's model.
+
+    Raises:
+        RecipeError: if the family has no model for the task.
+    """
+    family, task = lookup(FAMILIES, settings.family, "model.family"), training_task(settings.task)
+    model_class = family.models.get(auto_class(task.auto_class))
+    if model_class is None or (task.needs_text and family.processor is None):
+        raise RecipeError(f"{settings.family} has no model for {settings.task}.")
+    return model_class
+
+
 def build_model(
     recipe: Recipe,
     labels: Sequence[str] | int | None = None,
@@ -303,11 +315,7 @@ def build_model(
     Raises:
         ValueError: if the settings make no model.
     """
-    settings, family = recipe.model, lookup(FAMILIES, recipe.model.family, "model.family")
-    task = training_task(settings.task)
-    model_class = family.models.get(auto_class(task.auto_class))
-    if model_class is None or (task.needs_text and family.processor is None):
-        raise RecipeError(f"{settings.family} has no model for {settings.task}.")
+    settings, family, model_class = recipe.model, FAMILIES[recipe.model.family], find_model_class(recipe.model)
     check_overrides(settings.config, family.config, "model.config.")
     values = dict(settings.config)
     if isinstance(labels, int):

@@ -39,6 +39,7 @@ from internvideo_hf.training.recipes import (
     Recipe,
     RecipeError,
     build_model,
+    find_model_class,
     training_task,
 )
 from internvideo_hf.training.run_directory import FINAL, RunLog, check_recipe, check_room, write_settings
@@ -91,10 +92,9 @@ def train(
         return final
     torch.manual_seed(args.seed)  # the weights that are drawn
     task = training_task(recipe.model.task)
-    data, start_config = (
-        TrainingData.read(recipe.data, recipe.model.task, data_root),
-        _start_config(recipe.model, start),
-    )
+    find_model_class(recipe.model)  # before lists are read
+    data = TrainingData.read(recipe.data, recipe.model.task, data_root)
+    start_config = _start_config(recipe.model, start)
     labels = data.classes if start_config is None else _same_classes(data.classes, start_config, start)
     num_labels = labels if isinstance(labels, int) else len(labels or [])
     if task.column == "label":
