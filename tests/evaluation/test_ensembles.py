@@ -52,8 +52,8 @@ class TestMergedScores:
 
     def test_a_video_that_a_member_cannot_read_fails_unless_it_weighs_nothing(self):
         damaged = scores([[np.nan] * 3, SECOND[1]])
-        assert merge_scores([scores(FIRST), damaged]).merged().failed.tolist() == [True, False]
-        assert not merge_scores([scores(FIRST), damaged], [1, 0]).merged().failed.any()
+        assert merge_scores([scores(FIRST), damaged]).unreadable.tolist() == [True, False]
+        assert not merge_scores([scores(FIRST), damaged], [1, 0]).unreadable.any()
 
     @pytest.mark.parametrize(
         ("other", "message"),
@@ -282,7 +282,7 @@ class TestEvaluation:
             (tmp_path / file.name).write_bytes(file.read_bytes())
         (tmp_path / "clip1.mp4").write_bytes(b"noise")
         protocol = load_ensemble("classifiers")
-        with pytest.raises(RuntimeError, match="may be damaged"):
+        with pytest.raises(RuntimeError, match="unreadable"):
             evaluate_ensemble(protocol, classifiers, tmp_path, **HERE)
         result = evaluate_ensemble(protocol, classifiers, tmp_path, max_damaged=0.5, **HERE)
         assert [Path(entry["video"]).name for entry in result["damaged"]] == ["clip1.mp4"]
@@ -345,3 +345,20 @@ class TestProgram:
         assert "the ensemble" in done.stdout and "1 clips x 1 crops, weight 0.500" in done.stdout
         assert json.loads((tmp_path / "r.json").read_text())["settings"]["data"]["list"] == "fit.csv"
         assert len(list((tmp_path / "kept").iterdir())) == 2
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["internvideo_d", "--model", "x"], "--ensemble"),
+            (["retrieval/msrvtt", "--ensemble", "x"], "leave out --ensemble"),
+            (["internvideo_d", "--ensemble", "nowhere"], "nowhere is neither a directory nor a Hub repository id"),
+            (["internvideo_d", "--ensemble", "x", "--model", "y"], "each member"),
+            (["retrieval/msrvtt", "--model", "x", "--scores", "y"], "--scores"),
+        ],
+    )
+    def test_options_that_do_not_go_together_are_refused(self, arguments, message):
+        done = run("evaluate", *arguments)
+        assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+
+    def test_ensembles_are_listed(self):
+        assert "ensemble/internvideo_t" in run("evaluate", "--list").stdout

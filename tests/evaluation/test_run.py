@@ -146,7 +146,9 @@ def test_damaged_videos_never_count_and_are_listed_last(protocol, mm_folder, dam
     arguments = ("evaluate", *protocol, "--model", mm_folder, "--data-root", damaged, *HERE)
     out = damaged / "damaged.json"
     stopped = run(*arguments, "--out", out)
-    assert stopped.returncode == 2 and "of all 4, 0.01 may be damaged" in stopped.stderr and not out.exists()
+    assert (
+        stopped.returncode == 2 and "of all 4 at most a fraction of 0.01 may be" in stopped.stderr and not out.exists()
+    )
     assert "Traceback" not in stopped.stderr
     done = run(*arguments, "--out", out, "--max-damaged", 0.5)
     assert done.returncode == 1 and "2 of them damaged" in done.stdout
@@ -170,7 +172,7 @@ def test_workers_decode_the_same(mm_folder, data):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["retrieval/msrvtt", "text_length=100"], "at most 77. Set text_length=77"),
+        (["retrieval/msrvtt", "text_length=100"], "at most 77 tokens. Set text_length=77"),
         (["retrieval/msrvtt", "data.list=none.csv"], "none.csv"),
         (["retrieval/msrvtt", "data.list=test.csv", "data.layout=null"], "rows without a caption"),
         (["zero_shot/k400", CLASSES, "data.list=MSRVTT_JSFUSION_test.csv"], "rows without a label"),
@@ -183,3 +185,9 @@ def test_workers_decode_the_same(mm_folder, data):
 def test_mistakes_are_refused_in_one_line(arguments, words, mm_folder, data):
     refused = run("evaluate", *arguments, "--model", mm_folder, "--data-root", data, *HERE)
     assert refused.returncode == 2 and words in refused.stderr and "Traceback" not in refused.stderr
+
+
+def test_all_protocols_are_listed():
+    listed = run("evaluate", "--list")
+    assert listed.returncode == 0
+    assert "retrieval/vatex_finetuned" in listed.stdout and "zero_shot/viclip_k700" in listed.stdout

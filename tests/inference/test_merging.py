@@ -4,11 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from parity.score_merging import View, merge_views, read_views
+from parity.score_merging import Merged, View, merge_views, read_views
 
-from internvideo_hf.inference.merging import METHODS, top_k_accuracy
+from internvideo_hf.inference.merging import METHODS, top_k_accuracies
 
 LOG = np.log
+
+
+def accuracy(merged: Merged, k: int) -> float:
+    return top_k_accuracies(merged.scores, merged.labels, [k])[f"top-{k}"] / 100
 
 
 def view(video: str, label: int, logits: list[float], segment: int = 0, crop: int = 0) -> View:
@@ -58,12 +62,12 @@ def test_videos_keep_their_order() -> None:
 @pytest.mark.parametrize(("k", "expected"), [(1, 0.25), (2, 0.5), (3, 0.75), (9, 1.0)])
 def test_top_k_table(k: int, expected: float) -> None:
     views = [view(str(label), label, [4, 3, 2, 1]) for label in range(4)]
-    assert top_k_accuracy(merge_views(views), k) == expected
+    assert accuracy(merge_views(views), k) == expected
 
 
 def test_of_equal_scores_the_lower_class_comes_first() -> None:
     merged = merge_views([view("a", 0, [1, 1]), view("b", 1, [1, 1])])
-    assert (top_k_accuracy(merged, 1), top_k_accuracy(merged, 2)) == (0.5, 1.0)
+    assert (accuracy(merged, 1), accuracy(merged, 2)) == (0.5, 1.0)
 
 
 FAILURES = {
@@ -82,7 +86,7 @@ def test_a_failed_video_counts_as_wrong(failure: str, method: str) -> None:
     merged = merge_views([*FAILURES[failure], *good], method=method, labels={"bad": 0, "good": 0})
     assert merged.failed.tolist() == [True, False]
     assert np.isnan(merged.scores[0]).all()
-    assert [top_k_accuracy(merged, k) for k in (1, 2, 5)] == [0.5] * 3
+    assert [accuracy(merged, k) for k in (1, 2, 5)] == [0.5] * 3
 
 
 def test_an_infinite_score_fails_where_probabilities_are_wanted() -> None:
@@ -148,4 +152,4 @@ def test_merging_errors(views, options, message) -> None:
 
 def test_k_must_be_positive() -> None:
     with pytest.raises(ValueError, match="k: got 0, expected at least 1"):
-        top_k_accuracy(merge_views([view("a", 0, [1, 0])]), 0)
+        accuracy(merge_views([view("a", 0, [1, 0])]), 0)

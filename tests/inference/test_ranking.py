@@ -81,7 +81,7 @@ def test_order_of_captions_does_not_matter_and_blocks_do_not_show(monkeypatch):
         found = retrieval_metrics(similarity, owners, several=several)
         assert retrieval_metrics(similarity[order], owners[order], several=several) == found
         with monkeypatch.context() as patch:
-            patch.setattr("internvideo_hf.inference.ranking._NUMBERS_AT_ONCE", 12)
+            patch.setattr("internvideo_hf.inference.ranking.BLOCK_SIZE", 12)
             assert retrieval_metrics(similarity, owners, several=several) == found
 
 
@@ -126,11 +126,11 @@ def test_a_missing_video_is_never_found_and_stands_in_nobodys_way(several, way):
     [
         ((np.zeros((2, 3)),), r"expected 0 to 2|no caption"),
         ((np.zeros((3, 2)), [0, 1]), r"\(3, 2\), expected"),
-        ((np.zeros((2, 2)), [0, 2]), "goes from 0 to 2, expected 0 to 1"),
+        ((np.zeros((2, 2)), [0, 2]), "ranges from 0 to 2, expected 0 to 1"),
         ((np.zeros((2, 2)), [0, 0]), "Video 1 has no caption"),
         ((np.array([[0.0, np.inf], [0, 0]]),), "not finite"),
-        ((np.zeros((0, 0)),), "nothing to score"),
-        ((np.zeros((2, 2)), [0.0, 1.0]), "whole ones"),
+        ((np.zeros((0, 0)),), "at least one text"),
+        ((np.zeros((2, 2)), [0.0, 1.0]), "expected integers"),
     ],
 )
 def test_wrong_retrieval_is_refused(arguments, message):
@@ -141,11 +141,11 @@ def test_wrong_retrieval_is_refused(arguments, message):
 def test_wrong_options_are_refused():
     for options, message in (
         ({"missing": [0, 1]}, "All videos are missing"),
-        ({"missing": [2]}, "names the video 2, expected 0 to 1"),
-        ({"missing": [-1]}, "names the video -1"),
+        ({"missing": [2]}, "names video 2, expected 0 to 1"),
+        ({"missing": [-1]}, "names video -1"),
         ({"several": "text"}, "several: got 'text'"),
         ({"ties": "none"}, "ties: got 'none'"),
-        ({"ties": "each", "missing": [0]}, "does not go with missing"),
+        ({"ties": "each", "missing": [0]}, "excludes missing"),
     ):
         with pytest.raises(ValueError, match=message):
             retrieval_metrics(np.eye(2), **options)

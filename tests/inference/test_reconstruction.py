@@ -14,7 +14,7 @@ def frames() -> np.ndarray:
     return np.repeat(ramp[None], 16, axis=0)
 
 
-def test_visible_cubes_stand_in_all_three_rows_and_hidden_ones_are_grey(mae_pretrained_folder, frames):
+def test_visible_tubelets_stand_in_all_three_rows_and_hidden_ones_are_grey(mae_pretrained_folder, frames):
     picture = np.asarray(reconstruct(frames, str(mae_pretrained_folder), mask_ratio=0.5, columns=4))
     side = 224 + 2 * GAP
     assert picture.shape == (3 * side, 4 * side, 3)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from internvideo_hf.inference.merging import METHODS, Merged
+from internvideo_hf.inference.merging import METHODS
 from internvideo_hf.utils.names import lookup
 
 
@@ -27,6 +27,22 @@ class View(NamedTuple):
     crop: int
     label: int
     logits: np.ndarray
+
+
+class Merged(NamedTuple):
+    """One row for each video.
+
+    Args:
+        videos: Names.
+        labels: True classes, int64, shape (videos,).
+        scores: float64, shape (videos, classes); NaN where the video failed.
+        failed: Videos without a view, or with one that has no scores or NaN among them; bool, shape (videos,).
+    """
+
+    videos: list[str]
+    labels: np.ndarray
+    scores: np.ndarray
+    failed: np.ndarray
 
 
 # The greedy first group leaves the last bracket to the scores, whatever a name holds.

@@ -166,7 +166,7 @@ def test_other_folders_are_left_alone(small_folder, own, tmp_path):
 
 
 def test_a_killed_run_is_taken_up_where_it_was(small_folder, own, tmp_path, decodes, monkeypatch):
-    embed, calls = index_module.Encoder.embed_clips, []
+    embed, calls = index_module.Embedder.embed_clips, []
 
     def embed_until_killed(self, pixels):
         calls.append(1)
@@ -174,7 +174,7 @@ def test_a_killed_run_is_taken_up_where_it_was(small_folder, own, tmp_path, deco
             raise KeyboardInterrupt
         return embed(self, pixels)
 
-    monkeypatch.setattr(index_module.Encoder, "embed_clips", embed_until_killed)
+    monkeypatch.setattr(index_module.Embedder, "embed_clips", embed_until_killed)
     monkeypatch.setattr("internvideo_hf.utils.journal.CHECKPOINT_EVERY_SECONDS", 0.0)
     monkeypatch.setattr(clips, "CHUNK_FRAMES", 12)
     write(own / "two.mp4", ("grey", 60), ("green", 60))
@@ -182,7 +182,7 @@ def test_a_killed_run_is_taken_up_where_it_was(small_folder, own, tmp_path, deco
     with pytest.raises(KeyboardInterrupt):
         index.update([own / "two.mp4", own], batch_size=3)
     assert len(VideoIndex.load(tmp_path / "index")) == 9  # three batches of three: six windows, and three files
-    monkeypatch.setattr(index_module.Encoder, "embed_clips", embed)
+    monkeypatch.setattr(index_module.Embedder, "embed_clips", embed)
     decodes.clear()
     index = VideoIndex.load(tmp_path / "index")
     change = index.update([own])

@@ -118,9 +118,7 @@ def _evaluate_ensemble(
     silence_transformers()
     from internvideo_hf.evaluation.ensemble_run import evaluate_ensemble
     from internvideo_hf.evaluation.report import ensemble_table
-    from internvideo_hf.utils.devices import default_workers
 
-    options["workers"] = default_workers(options["workers"])
     name = " ".join([protocol, *changes])
     result = evaluate_ensemble(loaded, members, name=name, device=parse_device(device), **options)
     typer.echo(ensemble_table(result))

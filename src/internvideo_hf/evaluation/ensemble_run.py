@@ -1,11 +1,10 @@
-"""Evaluating an ensemble: each member scores the list once, and its scores are kept; weights and sums come after."""
+"""Evaluation of ensembles: each member scores a list once and keeps its scores; weights and sums follow."""
 
 import json
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
-from functools import partial
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +12,15 @@ import numpy as np
 import torch
 import transformers
 
-from internvideo_hf.data.manifests import read_manifest
 from internvideo_hf.evaluation.ensembles import Scores, fit_weights, merge_scores
 from internvideo_hf.evaluation.protocols import EnsembleProtocol, MemberSettings
 from internvideo_hf.evaluation.run import prepare_out, write_result
-from internvideo_hf.inference.classifier import Classifier
-from internvideo_hf.inference.merging import top_k_accuracy
+from internvideo_hf.inference.classifier import Classifier, video_name
 from internvideo_hf.inference.runner import RunSettings
 from internvideo_hf.models.common.loading import revision
-from internvideo_hf.recipes.labels import load_labels
 from internvideo_hf.recipes.reading import RecipeError
+from internvideo_hf.tasks.classification.data import check_classes, read_labelled_clips
+from internvideo_hf.tasks.protocol import DataSettings
 from internvideo_hf.utils.fingerprints import file_sha256, json_sha256
 
 
@@ -35,79 +33,70 @@ def evaluate_ensemble(
     scores: str | Path | None = None,
     name: str = "protocol",
     batch_size: int = 8,
-    workers: int = 0,
+    workers: int | None = 0,
     device: str | torch.device | None = None,
     max_damaged: float = 0.01,
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Evaluate classifiers of the same classes, and the weighted sum of their probabilities.
+    """Evaluate classifiers of equal classes, and the weighted sum of their probabilities.
 
-    A damaged video counts as wrong for every member and for the sum.
+    An unreadable video counts as wrong for every member and for the sum.
 
     Args:
         protocol: from `load_ensemble`.
-        members: for each the folder of a classifier, its name on the Hub, or a file of scores that an evaluation of
-            the same list kept; in the protocol's order, where it tells one.
-        data_root: the folder that the protocol's lists, and the paths in them, begin in.
-        out: a JSON file for the result; it appears whole or not at all.
-        scores: a folder that keeps the scores of each member, and takes them up again: the same call goes on after a
-            kill, and another ensemble of these members costs nothing. None keeps none.
+        members: for each a classifier's folder, its name on the Hub, or a file of scores that an evaluation of the
+            same list kept; in the protocol's order, if it names members.
+        data_root: the folder that the protocol's lists, and the paths in them, start from.
+        out: a JSON file for the result, written atomically.
+        scores: a folder for the scores of each member. The same call continues after an interruption, and other
+            ensembles of these members reuse the scores. None keeps no scores.
         name: the protocol's, for the result.
-        batch_size: views that go through a model at once.
-        workers: processes that decode; 0 for this one.
+        batch_size: views per forward pass.
+        workers: decoding processes; one for each core, at most 8, if None; 0 decodes in this process.
         device: where the models run; the accelerator if there is one.
-        max_damaged: the share of the videos that may be damaged, in [0, 1).
+        max_damaged: fraction of the videos that may be unreadable, in [0, 1).
         quiet: no progress bars.
 
     Returns:
-        What the file holds: `protocol`, `settings`, `members` (with the scores of each alone), `scores`, `published`,
-        `damaged` and what it ran on. `internvideo_hf.evaluation.report.ensemble_table` prints it.
+        The content of the file: `protocol`, `settings`, `members` (each with its own scores), `scores`, `published`,
+        `damaged`, and versions. `internvideo_hf.evaluation.report.ensemble_table` prints it.
 
     Raises:
-        RecipeError: if protocol and members do not fit each other.
-        ManifestError: if a list is not as it should be.
-        TooManyFailuresError: if more videos are damaged than may be.
-        ValueError: if scores of other videos or classes are to be merged.
+        RecipeError: if protocol and members do not match.
+        ManifestError: if a list is invalid.
+        TooManyFailuresError: if more than `max_damaged` of the videos are unreadable.
+        ValueError: if scores to merge are of other videos or classes.
     """
     settings = RunSettings(batch_size, workers, max_damaged, quiet)
     started, data_root = time.monotonic(), Path(data_root)
     _check_members(protocol, members)
     if scores is not None and Path(scores).exists() and not Path(scores).is_dir():
-        raise FileExistsError(f"{scores} is a file. Give the name of a folder for the scores.")
+        raise FileExistsError(f"{scores} is a file. Pass a folder for the scores.")
     out = None if out is None else prepare_out(out)
-    score = partial(
-        _scores_of,
-        protocol=protocol,
-        data_root=data_root,
-        folder=None if scores is None else Path(scores),
-        settings=settings,
-        device=device,
-    )
-    lists = [protocol.data.list, *([protocol.data.validation] if protocol.weights == "fitted" else [])]
-    told: list[list[Scores]] = []
+    scorer = _Scorer(protocol, data_root, None if scores is None else Path(scores), settings, device)
+    by_member: list[list[Scores]] = []
     for number, member in enumerate(members):
-        told.append([score(number, member, list_name) for list_name in lists])
-        _check_apart(protocol, told[0])  # before the next member's hours
-    tested = [one[0] for one in told]
-    weights = None if protocol.weights == "equal" else protocol.weights
-    if protocol.weights == "fitted":
-        weights = fit_weights([one[1] for one in told])
-    merged = merge_scores(tested, weights)
-    failed = merged.merged().failed
+        by_member.append(scorer.scores(member, protocol.members[number] if protocol.members else None))
+        _check_disjoint(protocol, by_member[0])  # before hours of work on the next member
+    tested = [lists[0] for lists in by_member]
+    merged = merge_scores(tested, _weights(protocol, by_member))
     labels = protocol.data.labels
     result = {
         "protocol": name,
         "settings": asdict(protocol),
         "members": [
-            {**one.facts, "weight": weight, "scores": _accuracies(one)}
-            for one, weight in zip(tested, merged.facts["weights"], strict=True)
+            {**scored.facts, "weight": weight, "scores": scored.accuracies()}
+            for scored, weight in zip(tested, merged.facts["weights"], strict=True)
         ],
-        "data": {"files": {file: file_sha256(data_root / file) for file in lists}, "videos": len(merged.videos)},
+        "data": {
+            "files": {file: file_sha256(data_root / file) for file in scorer.lists},
+            "videos": len(merged.videos),
+        },
         "damaged": [
             {"video": merged.videos[row], "cause": _cause(tested, merged.videos[row])}
-            for row in np.flatnonzero(failed)
+            for row in np.flatnonzero(merged.unreadable)
         ],
-        "scores": _accuracies(merged),
+        "scores": merged.accuracies(),
         "published": [asdict(entry) for entry in protocol.published if entry.labels in (None, labels)],
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
         "seconds": round(time.monotonic() - started, 1),
@@ -115,16 +104,6 @@ def evaluate_ensemble(
     if out is not None:
         write_result(result, out)
     return result
-
-
-def _check_apart(protocol: EnsembleProtocol, scores: Sequence[Scores]) -> None:
-    """Refuse to fit weights on videos that are scored, where there is a second list."""
-    tested, *fitted_on = (set(one.videos) for one in scores)
-    if both := tested.intersection(*fitted_on) if fitted_on else None:
-        raise RecipeError(
-            f"{protocol.data.validation} holds {len(both)} of the videos of {protocol.data.list}, such as "
-            f"{min(both)}. Fit weights on other videos."
-        )
 
 
 def _check_members(protocol: EnsembleProtocol, members: Sequence[str | Path]) -> None:
@@ -138,69 +117,99 @@ def _check_members(protocol: EnsembleProtocol, members: Sequence[str | Path]) ->
         raise RecipeError(f"weights holds {len(protocol.weights)} numbers for {len(members)} members.")
 
 
-def _scores_of(
-    number: int,
-    source: str | Path,
-    list_name: str,
-    *,
-    protocol: EnsembleProtocol,
-    data_root: Path,
-    folder: Path | None,
-    settings: RunSettings,
-    device: str | torch.device | None,
-) -> Scores:
-    """A member's scores of a list: read, taken up, or computed."""
-    wanted = protocol.members[number] if protocol.members else None
-    if Path(source).is_file():
-        kept = Scores.load(source)
-        if kept.facts.get("list") != file_sha256(data_root / list_name):
+def _check_disjoint(protocol: EnsembleProtocol, scores: Sequence[Scores]) -> None:
+    """Refuse to fit weights on videos of the test list."""
+    tested, *fitted_on = (set(scored.videos) for scored in scores)
+    if fitted_on and (both := tested & fitted_on[0]):
+        raise RecipeError(
+            f"{protocol.data.validation} holds {len(both)} of the videos of {protocol.data.list}, such as "
+            f"{min(both)}. Fit weights on other videos."
+        )
+
+
+def _weights(protocol: EnsembleProtocol, by_member: Sequence[Sequence[Scores]]) -> Sequence[float] | None:
+    if protocol.weights == "fitted":
+        return fit_weights([lists[1] for lists in by_member]).tolist()
+    return protocol.weights if isinstance(protocol.weights, list) else None
+
+
+def _cause(members: Sequence[Scores], video: str) -> str:
+    causes = (scored.facts.get("damaged", {}).get(video) for scored in members)
+    return next(filter(None, causes), "not known")
+
+
+@dataclass(frozen=True)
+class _Scorer:
+    """Scores of members: read from a file, reused from the folder of scores, or computed."""
+
+    protocol: EnsembleProtocol
+    data_root: Path
+    folder: Path | None
+    settings: RunSettings
+    device: str | torch.device | None
+
+    @property
+    def lists(self) -> list[str]:
+        """Names of the test list, and of the validation list if weights are fitted."""
+        data = self.protocol.data
+        if self.protocol.weights != "fitted" or data.validation is None:
+            return [data.list]
+        return [data.list, data.validation]
+
+    def scores(self, source: str | Path, wanted: MemberSettings | None) -> list[Scores]:
+        """Return a member's scores of each list."""
+        if Path(source).is_file():
+            return [self._load(source, wanted, list_name) for list_name in self.lists]
+        views = {} if wanted is None else {"num_clips": wanted.num_clips, "num_crops": wanted.num_crops}
+        member = Classifier.load(source, **views, device=self.device)
+        _check_family(source, member.model.config.model_type, wanted)
+        return [self._classify(member, list_name) for list_name in self.lists]
+
+    def _load(self, source: str | Path, wanted: MemberSettings | None, list_name: str) -> Scores:
+        scores = Scores.load(source)
+        if scores.facts.get("list") != file_sha256(self.data_root / list_name):
             raise RecipeError(
                 f"{source} holds scores of another list than {list_name}. Name the model's folder instead."
             )
-        _check_family(source, kept.facts.get("family"), wanted)
-        _check_classes(source, kept.classes, protocol)
-        asked = None if wanted is None else [wanted.num_clips, wanted.num_crops]
-        if asked is not None and None not in asked and kept.facts.get("views") != asked:
-            raise RecipeError(f"{source} was scored by {kept.facts.get('views')} views, and the protocol has {asked}.")
-        return kept
-    views = {} if wanted is None else {"num_clips": wanted.num_clips, "num_crops": wanted.num_crops}
-    member = Classifier.load(source, **views, device=device)
-    _check_family(source, member.model.config.model_type, wanted)
-    _check_classes(source, member.classes, protocol)
-    rows = list(
-        read_manifest(
-            data_root / list_name, data_root, layout=protocol.data.layout, labels=member.classes, check_files=False
-        )
-    )
-    if any(row["label"] is None for row in rows):
-        raise RecipeError(f"{list_name} has rows without a label, which an accuracy needs. Add it.")
-    if any(row.get("start") is not None for row in rows):
-        raise RecipeError(f"{list_name} has rows of parts of videos, and members see whole ones. Cut them out first.")
-    if (largest := max(row["label"] for row in rows)) >= len(member.classes):
-        raise RecipeError(
-            f"{list_name} has the label {largest}, and {source} {len(member.classes)} classes from 0 on."
-        )
-    facts = {
-        "model": str(source),
-        "family": member.model.config.model_type,
-        "parameters": member.model.num_parameters(),
-        "revision": revision(source, member.model),
-        "views": [member.num_clips, member.num_crops],
-        "processor": member.processor.to_dict(),
-        "list": file_sha256(data_root / list_name),
-        "labels": json_sha256([row["label"] for row in rows]),
-    }
-    facts = json.loads(json.dumps(facts, default=str))  # as they come back from a file
-    if folder is None:
-        return _compute(member, rows, facts, None, settings)
-    tag = json_sha256([facts, str(data_root.resolve())])
-    path = folder / f"{Path(source).name}-{Path(list_name).stem}-{tag[:12]}.safetensors"
-    if path.is_file():
-        return Scores.load(path)
-    scores = _compute(member, rows, facts, path.with_suffix(".parts"), settings)
-    scores.save(path)
-    shutil.rmtree(path.with_suffix(".parts"))
-    return scores
+        _check_family(source, scores.facts.get("family"), wanted)
+        check_classes(source, scores.classes, self.protocol.data.labels)
+        views, expected = scores.facts.get("views"), [wanted.num_clips, wanted.num_crops] if wanted else [None]
+        if None not in expected and views != expected:
+            raise RecipeError(
+                f"{source} was scored by {views} views, and the protocol has {expected}. Name the model's folder."
+            )
+        return scores
+
+    def _classify(self, member: Classifier, list_name: str) -> Scores:
+        data = self.protocol.data
+        settings = DataSettings(list_name, layout=data.layout, labels=data.labels)
+        rows = read_labelled_clips(settings, self.data_root, member.name, member.classes)
+        facts = {
+            "model": member.name,
+            "family": member.model.config.model_type,
+            "parameters": member.model.num_parameters(),
+            "revision": revision(member.name, member.model),
+            "views": [member.num_clips, member.num_crops],
+            "processor": member.processor.to_dict(),
+            "list": file_sha256(self.data_root / list_name),
+            "labels": json_sha256([row["label"] for row in rows]),
+        }
+        facts = json.loads(json.dumps(facts, default=str))  # equal to facts that come from a file
+        path = parts = None
+        if self.folder is not None:
+            tag = json_sha256([facts, str(self.data_root.resolve())])
+            path = self.folder / f"{Path(member.name).name}-{Path(list_name).stem}-{tag[:12]}.safetensors"
+            if path.is_file():
+                return Scores.load(path)
+            parts = path.with_suffix(".parts")
+        probabilities, causes = member.classify(rows, self.settings, parts)
+        labels = np.array([row["label"] for row in rows], dtype=np.int64)
+        names = [video_name(row) for row in rows]
+        scores = Scores(names, labels, probabilities, member.classes, {**facts, "damaged": causes})
+        if path is not None and parts is not None:
+            scores.save(path)
+            shutil.rmtree(parts)
+        return scores
 
 
 def _check_family(source: str | Path, family: str | None, wanted: MemberSettings | None) -> None:
@@ -208,37 +217,3 @@ def _check_family(source: str | Path, family: str | None, wanted: MemberSettings
         raise RecipeError(
             f"{source} is of {family}, and {wanted.model}, the member of this place, of {wanted.family}."
         )
-
-
-def _check_classes(source: str | Path, classes: list[str], protocol: EnsembleProtocol) -> None:
-    wanted = protocol.data.labels
-    if wanted is not None and classes != load_labels(wanted):
-        raise RecipeError(
-            f"{source} does not know the classes of data.labels={wanted} by name and in order. Convert it with --head "
-            f"{wanted}, or set data.labels to its own."
-        )
-
-
-def _compute(
-    member: Classifier,
-    rows: Sequence[dict[str, Any]],
-    facts: dict[str, Any],
-    parts: Path | None,
-    settings: RunSettings,
-) -> Scores:
-    probabilities, causes = member.classify(rows, settings, parts)
-    return Scores(
-        [str(row["video"]) for row in rows],
-        np.array([row["label"] for row in rows], dtype=np.int64),
-        probabilities,
-        member.classes,
-        {**facts, "damaged": causes},
-    )
-
-
-def _accuracies(scores: Scores) -> dict[str, float]:
-    return {f"top-{k}": 100 * top_k_accuracy(scores.merged(), k) for k in (1, 5)}
-
-
-def _cause(members: Sequence[Scores], video: str) -> str:
-    return next((one.facts["damaged"][video] for one in members if video in one.facts.get("damaged", {})), "not known")

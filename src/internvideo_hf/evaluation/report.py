@@ -1,4 +1,4 @@
-"""The result of an evaluation as text."""
+"""Results of evaluations as text."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ def table(result: Mapping[str, Any]) -> str:
     """Return a result as text: the protocol, and our scores with the published ones below.
 
     Args:
-        result: what `internvideo_hf.evaluation.run.evaluate` returns and writes.
+        result: of `internvideo_hf.evaluation.run.evaluate`.
     """
     settings = result["settings"]
     task = evaluation_tasks()[settings["task"]]
@@ -23,10 +23,10 @@ def table(result: Mapping[str, Any]) -> str:
 
 
 def ensemble_table(result: Mapping[str, Any]) -> str:
-    """The result of an ensemble as text: each member, their sum, and what was published below.
+    """Return an ensemble's result as text: each member, their sum, and the published scores below.
 
     Args:
-        result: what `internvideo_hf.evaluation.ensemble_run.evaluate_ensemble` returns and writes.
+        result: of `internvideo_hf.evaluation.ensemble_run.evaluate_ensemble`.
     """
     settings, data, columns = result["settings"], result["data"], ("top-1", "top-5")
     lines = [f"{result['protocol']}: {settings['title']}"]

@@ -1,4 +1,4 @@
-"""Evaluation of one model by a protocol: scores beside the published ones."""
+"""Evaluation of one model by a protocol, with the published scores for comparison."""
 
 import json
 import shutil
@@ -33,31 +33,31 @@ def evaluate(
 ) -> dict[str, Any]:
     """Evaluate a model by a protocol.
 
-    Every video and every text goes through the model once. An unreadable video is never scored as correct: nothing
-    finds it and it finds nothing, and its class or answer counts as wrong.
+    Every video and every text goes through the model once. An unreadable video never counts as correct: in retrieval
+    no query finds it and it finds nothing; otherwise its class or answer counts as wrong.
 
     Args:
         protocol: from `load_protocol`.
-        model: a converted folder, or a name on the Hub. Where the protocol averages with CLIP, `internvideo merge`
-            makes the folder.
-        data_root: the folder that the protocol's lists begin in, and that holds the videos, at any depth.
-        out: a JSON file for the result, written at the end. Classification keeps what is done in a folder beside it,
-            and the same call continues after an interruption.
+        model: a converted folder, or a name on the Hub. If the protocol averages with CLIP, `internvideo merge` makes
+            the folder.
+        data_root: the folder that the protocol's lists start from, and that holds the videos, at any depth.
+        out: a JSON file for the result, written at the end. Classification keeps finished parts in a folder beside
+            it, so that the same call continues after an interruption.
         name: the protocol's, for the result.
-        batch_size: views that go through the model at once; a video has one but in classification.
+        batch_size: views per forward pass.
         workers: decoding processes; one for each core, at most 8, if None; 0 decodes in this process.
         device: where the model runs; the accelerator if there is one.
         max_damaged: fraction of the videos that may be unreadable, in [0, 1).
         quiet: no progress bars.
 
     Returns:
-        What the file holds: `protocol`, `settings`, `model`, `data`, `scores`, `published`, `damaged`, and the
-        versions and device it ran on. `internvideo_hf.evaluation.report.table` prints it.
+        The content of the file: `protocol`, `settings`, `model`, `data`, `scores`, `published`, `damaged`, device and
+        versions. `internvideo_hf.evaluation.report.table` prints it.
 
     Raises:
-        RecipeError: if protocol and model do not fit each other.
-        ManifestError: if a list is not as it should be.
-        TooManyFailuresError: if too many videos are unreadable.
+        RecipeError: if protocol and model do not match.
+        ManifestError: if a list is invalid.
+        TooManyFailuresError: if more than `max_damaged` of the videos are unreadable.
     """
     settings = RunSettings(batch_size, workers, max_damaged, quiet)
     started, data_root = time.monotonic(), Path(data_root)
@@ -75,7 +75,7 @@ def evaluate(
                 file: file_sha256(data_root / file) for file in (protocol.data.list, protocol.data.only) if file
             },
             "videos": len(samples.videos),
-            "texts": None if samples.texts is None else len(samples.texts),
+            "texts": len(samples.texts) or None,
         },
         "damaged": [
             {"video": str(samples.videos[number]["video"]), "cause": cause} for number, cause in outcome.causes.items()
@@ -88,19 +88,20 @@ def evaluate(
     }
     if out is not None:
         write_result(result, out)
+    if parts is not None:
         shutil.rmtree(parts, ignore_errors=True)
     return result
 
 
 def prepare_out(out: str | Path) -> Path:
-    """Create the folder of a result's file, before there is a result.
+    """Create the folder of a result's file, before the work begins.
 
     Raises:
         FileExistsError: if the file is a folder.
     """
     out = Path(out)
     if out.is_dir():
-        raise FileExistsError(f"{out} is a folder. Give the name of a file, such as {out / 'result.json'}.")
+        raise FileExistsError(f"{out} is a folder. Pass a file, such as {out / 'result.json'}.")
     out.parent.mkdir(parents=True, exist_ok=True)
     return out
 

@@ -10,11 +10,18 @@ import numpy as np
 import torch
 from transformers import AutoModelForVideoClassification, AutoVideoProcessor
 from transformers.modeling_utils import PreTrainedModel
-from transformers.video_processing_utils import BaseVideoProcessor
 
 from internvideo_hf.data.samples import Row
 from internvideo_hf.inference.merging import METHODS
-from internvideo_hf.inference.runner import RunSettings, Views, load_model, read_videos, read_views, stack_views
+from internvideo_hf.inference.runner import (
+    RunSettings,
+    VideoProcessor,
+    Views,
+    load_model,
+    read_videos,
+    read_views,
+    stack_views,
+)
 from internvideo_hf.models.common.loading import classes_of
 from internvideo_hf.utils.journal import Journal
 
@@ -32,7 +39,7 @@ class Classifier:
 
     name: str
     model: PreTrainedModel
-    processor: BaseVideoProcessor
+    processor: VideoProcessor
     num_clips: int
     num_crops: int
 
@@ -48,7 +55,8 @@ class Classifier:
 
         Args:
             name: a converted folder, or a name on the Hub.
-            num_clips, num_crops: views of each video; as the processor is configured if None.
+            num_clips: clips of each video; as the processor is configured if None.
+            num_crops: crops of each clip; as the processor is configured if None.
             device: where it runs; the accelerator if there is one.
 
         Raises:
@@ -89,7 +97,8 @@ class Classifier:
                 for name, pixels in flat.items()
             }
             rows += [METHODS["prob"](row) for row in self.model(**inputs).logits.double().cpu().numpy()]
-        return np.stack(rows).reshape(videos, -1, len(rows[0])).mean(axis=1)
+        probabilities = np.stack(rows).reshape(videos, -1, len(rows[0]))
+        return np.asarray(probabilities.mean(axis=1))
 
     def classify(
         self, rows: Sequence[Row], settings: RunSettings, parts: Path | None = None
@@ -120,7 +129,7 @@ class Classifier:
             description=f"Classifying by {Path(self.name).name}",
         )
         for batch in batches:
-            found = np.full((len(batch), self.model.config.num_labels), np.nan)
+            found = np.full((len(batch), len(self.classes)), np.nan)
             for places, views in stack_views(batch):
                 scores = self.probabilities(views, settings.batch_size)
                 if not np.isfinite(scores).all():

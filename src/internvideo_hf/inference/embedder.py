@@ -8,15 +8,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 from tqdm import tqdm
 from transformers import AutoModel, AutoProcessor, AutoVideoProcessor
 from transformers.configuration_utils import PreTrainedConfig
+from transformers.modeling_utils import PreTrainedModel
 
 from internvideo_hf.auto import FAMILIES
 from internvideo_hf.data.samples import Row
 from internvideo_hf.inference.runner import (
     RunSettings,
+    cosine_scale,
     embed_views,
     load_model,
     merge_embeddings,
@@ -43,7 +44,7 @@ ONLY_FOR_TRAINING = ("dropout", "drop_path", "initializer", "init_value", "grad_
 
 @torch.no_grad()
 def embed_texts(
-    model: nn.Module,
+    model: PreTrainedModel,
     processor: InternVideoProcessor,
     texts: Sequence[str],
     *,
@@ -77,9 +78,10 @@ def embed_texts(
         for start in range(0, len(unique), CHUNK_SIZE):
             chunk = unique[start : start + CHUNK_SIZE]
             inputs = processor(text=chunk, **options).to(model.device)
-            chunks.append(model.get_text_features(**inputs).pooler_output.float().cpu())
+            outputs = model.get_text_features(**inputs)  # type: ignore[operator]  # a method of dual encoders
+            chunks.append(outputs.pooler_output.float().cpu())
             bar.update(len(chunk))
-    return nn.functional.normalize(torch.cat(chunks), dim=-1)[row_of]
+    return torch.nn.functional.normalize(torch.cat(chunks), dim=-1)[row_of]
 
 
 class Embedder:
@@ -123,7 +125,7 @@ class Embedder:
         for name, value in (processor_options or {}).items():
             setattr(self.video_processor, name, value)
         self.text_problem = comparison_problem(self.model, self._tokenizer)
-        self.logit_scale = self.model.logit_scale.exp().item() if hasattr(self.model, "logit_scale") else 1.0
+        self.logit_scale = cosine_scale(self.model).item()
 
     @property
     def _tokenizer(self) -> Any:
@@ -207,7 +209,7 @@ class Embedder:
         return embeddings.cpu()
 
 
-def fingerprint(model: nn.Module, video_processor: InternVideoVideoProcessor, tokenizer: Any = None) -> str:
+def fingerprint(model: PreTrainedModel, video_processor: InternVideoVideoProcessor, tokenizer: Any = None) -> str:
     """Hash all that decides about embeddings, however the files that hold it are called and divided."""
     pixels = video_processor.to_dict()
     about: dict[str, Any] = {
@@ -220,7 +222,7 @@ def fingerprint(model: nn.Module, video_processor: InternVideoVideoProcessor, to
 
 
 def _settings(config: PreTrainedConfig) -> dict[str, Any]:
-    names = FOREIGN_SETTINGS
+    names = list(FOREIGN_SETTINGS)
     if type(config).__module__.startswith("internvideo_hf."):
         own = set().union(*(vars(base).get("__annotations__", {}) for base in _own_bases(config)))
         known = [entry.name for entry in fields(config) if entry.name in own]
@@ -231,6 +233,3 @@ def _settings(config: PreTrainedConfig) -> dict[str, Any]:
 
 def _own_bases(config: PreTrainedConfig) -> list[type]:
     return [base for base in type(config).__mro__ if base.__module__.startswith("internvideo_hf.")]
-
-
-Encoder = Embedder

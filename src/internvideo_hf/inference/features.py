@@ -1,4 +1,4 @@
-"""Sliding-window features of long videos, as temporal localization and retrieval over moments read them."""
+"""Sliding-window features of long videos, for temporal localization and moment retrieval."""
 
 import glob
 import json
@@ -20,16 +20,16 @@ from internvideo_hf.utils.fingerprints import ends_sha256, json_sha256, text_sha
 from internvideo_hf.utils.journal import Journal
 from internvideo_hf.video import VideoReader
 
-ENDS = 2**20  # bytes of a file's beginning and end that tell it from others
+ENDS = 2**20  # bytes of a file's beginning and end that are hashed
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides the features of a video; a file made with other settings is not taken for done.
+    """The settings that determine a video's features; a file of other settings does not count as done.
 
     Attributes:
         revision: the model's commit on the Hub, or the hash of its weights.
-        window: frames of a window, neighbours in the video.
+        window: consecutive frames of a window.
         stride: frames from the start of one window to the start of the next.
     """
 
@@ -39,16 +39,16 @@ class Settings:
 
 
 class FeatureExtractor:
-    """Turns videos into rows of features, one for every window.
+    """Extracts features of videos, one row per window.
 
-    Windows start at frame 0, `stride`, 2 `stride`, ... as long as they end inside the video. A video shorter than one
-    window gives one row, its last frame repeated.
+    Windows start at frames 0, `stride`, 2 `stride`, ... and end inside the video. A video shorter than one window
+    gives one row; its last frame is repeated.
 
     Args:
         model: folder or Hub name of any model of this package; its pooled output is the feature.
-        window: frames of a window, neighbours in the video.
+        window: consecutive frames of a window.
         stride: frames from the start of one window to the start of the next.
-        batch_size: windows that go through the model at once.
+        batch_size: windows per forward pass.
         device: where the model runs; the accelerator if there is one.
 
     Raises:
@@ -71,19 +71,19 @@ class FeatureExtractor:
         self.model = load_model(AutoModel, model, device)
         tubelet = getattr(self.model.config, "tubelet_size", 1)
         if window % tubelet:
-            raise ValueError(f"window={window} must be a multiple of {tubelet}, the frames of one cube of this model.")
+            raise ValueError(f"window={window} must be a multiple of {tubelet}, the frames of this model's tubelets.")
         self.processor: InternVideoVideoProcessor = AutoVideoProcessor.from_pretrained(model)
         if len(self.processor.branches) > 1:
             raise ValueError(
-                f"{model} is a fused model, whose two encoders see different frames of a window. Extract the features "
-                "of one of them."
+                f"{model} is a fused model: its encoders take different frames of a window. Extract the features of "
+                "one encoder alone."
             )
         self.settings = Settings(revision(model, self.model), window, stride)
 
     def rows(self, reader: VideoReader, first_row: int = 0) -> Iterator[torch.Tensor]:
-        """Yield the features of a video from row `first_row` on, `(rows, dim)` float32 on the CPU, a batch at a time.
+        """Yield the features of a video from row `first_row` on, `(rows, dim)` float32 on the CPU, in batches.
 
-        Every frame is decoded and resized once, however many windows it is in.
+        Every frame is decoded and resized once, although several windows contain it.
         """
         window, stride = self.settings.window, self.settings.stride
         last_start = max(reader.num_frames - window, 0) // stride * stride
@@ -105,12 +105,13 @@ class FeatureExtractor:
             frames, begin = frames[spent:], begin + spent
 
     def num_rows(self, reader: VideoReader) -> int:
-        """How many windows a video has."""
+        """Return the number of windows of a video."""
         return max(reader.num_frames - self.settings.window, 0) // self.settings.stride + 1
 
     def _process(self, block: np.ndarray) -> torch.Tensor:
         options = {"do_sample_frames": False, "num_clips": 1, "num_crops": 1, "return_tensors": "pt"}
-        return self.processor(block, **options)["pixel_values_videos"][0]
+        pixels: torch.Tensor = self.processor(block, **options)["pixel_values_videos"][0]
+        return pixels
 
     @torch.no_grad()
     def _embed(self, clips: torch.Tensor) -> torch.Tensor:
@@ -124,22 +125,23 @@ def extract_to_file(
     as_npy: bool = False,
     on_rows: Callable[[int, int], None] = lambda done, total: None,
 ) -> bool:
-    """Write a video's features to `path` (.safetensors, tensor `features`) and what they are to `path` with .json.
+    """Write a video's features to `path` (.safetensors, tensor `features`) and a description to `path` with .json.
 
-    The work is kept in parts beside `path` while it goes on, and taken up there after a kill. Files appear whole.
+    Parts beside `path` keep the rows so far, so that the same call continues after an interruption. Files are written
+    atomically.
 
     Args:
         extractor: model, window and stride.
         video: a file, a folder of frames or an address.
         path: the file to write.
-        as_npy: write the features to `path` with .npy besides.
-        on_rows: is told the rows done and the rows in all, from time to time.
+        as_npy: also write the features to `path` with .npy.
+        on_rows: progress callback `(rows done, all rows)`.
 
     Returns:
-        Whether there was anything to do: False if `path` holds these features already.
+        Whether features were extracted: False if `path` already holds them.
 
     Raises:
-        VideoDecodeError: if the video cannot be read; what was done before stays for the next try.
+        VideoDecodeError: if the video cannot be read; the rows before the damage are kept for the next call.
         FileExistsError: if `path` holds features of another video, or of other settings.
     """
     settings = {**asdict(extractor.settings), "content": _content(str(video))}
@@ -148,7 +150,8 @@ def extract_to_file(
         known = json.loads(sidecar.read_text(encoding="utf-8"))
         if known.get("content") != settings["content"]:
             raise FileExistsError(
-                f"{path} holds features of another video, {known.get('video')}. Choose another folder, or delete it."
+                f"{path} holds features of another video, {known.get('video')}. Choose another folder, or delete the "
+                "file."
             )
         if any(known.get(key) != value for key, value in settings.items()):
             raise FileExistsError(f"{path} holds features of other settings than {settings}. Choose another folder.")
@@ -173,13 +176,13 @@ def extract_to_file(
     text = json.dumps({"model": extractor.name, **settings, **facts, "seconds": spans}, indent=1)
     atomic_write_text(sidecar, text)
     atomic_write(path, lambda file: save_file({"features": features}, file))
-    for unfinished in path.parent.glob(f".{glob.escape(path.name)}.*.parts"):  # of other settings too: `path` is taken
+    for unfinished in path.parent.glob(f".{glob.escape(path.name)}.*.parts"):  # of any settings: `path` exists
         shutil.rmtree(unfinished)
     return True
 
 
 def _content(video: str) -> str:
-    """What tells a video from others: a file's size, beginning and end; a folder's files; an address itself."""
+    """Return the content key of a video: from a file's size, beginning and end, a folder's files, or an address."""
     path = Path(video)
     if path.is_file():
         digest = ends_sha256(path, ENDS)
@@ -195,7 +198,7 @@ def _save_npy(path: Path, features: torch.Tensor) -> None:
 
 
 def _time_spans(settings: Settings, rows: int, reader: VideoReader) -> list[list[float]] | None:
-    """Begin and end of each row's window in seconds; None where the video has no frame rate."""
+    """Return begin and end of each row's window in seconds, or None if the video has no frame rate."""
     if reader.fps is None:
         return None
     starts = [row * settings.stride for row in range(rows)]

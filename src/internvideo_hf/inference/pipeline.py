@@ -1,4 +1,4 @@
-"""What the pipelines share: one video or many, and batches of views."""
+"""Base classes of the pipelines: one video or many, batches of views."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,45 +9,54 @@ from torch.utils.data import DataLoader, Dataset
 from transformers.pipelines.base import Pipeline
 from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
 
+from internvideo_hf.data.samples import PIXELS
 from internvideo_hf.models.common.dual_encoder import comparison_problem
+from internvideo_hf.processing.processing import InternVideoProcessor
 from internvideo_hf.processing.video_processing import is_one_video
 from internvideo_hf.utils.names import did_you_mean, nearest
 
 
 class VideoPipeline(Pipeline):
-    """A pipeline over videos of every kind that `VideoReader` takes, each decoded once for all of its views.
+    """A pipeline over videos of every kind that `VideoReader` takes; each is decoded once for all its views.
 
-    A subclass gives `_sanitize_parameters`, `_forward` (which gets `pixel_values_videos`, `(videos, views, frames,
-    channels, height, width)`, of the fused model for each encoder) and `postprocess` (one video's answer).
+    A subclass implements `_sanitize_parameters`, `_forward` (which receives each video input of the model, `(videos,
+    views, frames, channels, height, width)`) and `postprocess` (one video's answer).
     """
 
-    _load_processor = False
-    _load_tokenizer = False
-    _load_feature_extractor = False
-    _load_image_processor = False
-    _load_video_processor = False
+    # transformers' stub infers the type None from the default.
+    _load_processor = _load_tokenizer = _load_feature_extractor = False  # type: ignore[assignment]
+    _load_image_processor = _load_video_processor = False  # type: ignore[assignment]
 
-    def __call__(self, inputs: Any, **kwargs: Any) -> Any:
-        """Answer for one video, or for each of several: a list, a generator, or a dataset of videos."""
+    def __call__(self, inputs: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        """Answer for one video, or for each of several.
+
+        Args:
+            inputs: one video, or a list, a generator or a dataset of videos.
+            kwargs: options of the pipeline and of the video processor.
+        """
         if is_single(inputs):
-            return super().__call__([inputs], **kwargs)[0]
+            return Pipeline.__call__(self, [inputs], **kwargs)[0]
         videos = list(inputs)
-        return super().__call__(videos, **kwargs) if videos else []
+        return Pipeline.__call__(self, videos, **kwargs) if videos else []
+
+    @property
+    def _process(self) -> Any:
+        return self.processor if self.processor is not None else self.video_processor
 
     def _processor_parameters(self, options: dict[str, Any]) -> dict[str, Any]:
-        """What is no option of the pipeline is one of the video processor, or a mistake."""
-        process = self.processor.video_processor if self.processor is not None else self.video_processor
-        known = set(process.valid_kwargs.__annotations__)
+        """Return the parameters of `preprocess`: options of the video processor; others are a mistake."""
+        known = set(getattr(self._process, "video_processor", self._process).valid_kwargs.__annotations__)
         for name in options:
             if name not in known:
                 hint = did_you_mean(nearest(name, [*known, "top_k", "batch_size"]))
                 raise TypeError(f"Unknown option {name}.{hint}")
         return {"processor_options": options} if options else {}
 
-    def preprocess(self, video: Any, processor_options: dict[str, Any] | None = None) -> dict[str, torch.Tensor]:
-        process = self.processor if self.processor is not None else self.video_processor
-        views = process(videos=[video], return_tensors="pt", **(processor_options or {}))
-        return {name: views[name] for name in process.model_input_names if name.endswith("pixel_values_videos")}
+    def preprocess(  # type: ignore[override]
+        self, video: Any, processor_options: dict[str, Any] | None = None
+    ) -> dict[str, torch.Tensor]:
+        views = self._process(videos=[video], return_tensors="pt", **(processor_options or {}))
+        return {name: views[name] for name in self._process.model_input_names if name.endswith(PIXELS)}
 
     def get_iterator(
         self,
@@ -58,7 +67,7 @@ class VideoPipeline(Pipeline):
         forward_params: dict[str, Any],
         postprocess_params: dict[str, Any],
     ) -> Iterable[Any]:
-        # transformers' own collation knows texts and images only.
+        # transformers' own collation handles texts and images only.
         loader = DataLoader(
             PipelineDataset(inputs, self.preprocess, preprocess_params),
             num_workers=num_workers,
@@ -69,28 +78,39 @@ class VideoPipeline(Pipeline):
         return PipelineIterator(outputs, self.postprocess, postprocess_params)
 
 
+class DualEncoderPipeline(VideoPipeline):
+    """A pipeline over videos and texts, with any model that embeds both in one space."""
+
+    _load_processor = True
+    processor: InternVideoProcessor
+
+    def __init__(self, model: Any, *args: Any, **kwargs: Any):
+        _check_dual_encoder(model)
+        super().__init__(model, *args, **kwargs)
+        _check_dual_encoder(self.model, self.processor.tokenizer)
+
+
 def is_single(inputs: Any) -> bool:
     """Tell one video from a list, a generator or a dataset of videos."""
-    is_stream = isinstance(inputs, Iterator) and not hasattr(inputs, "read")  # an open file iterates, too
+    is_stream = isinstance(inputs, Iterator) and not hasattr(inputs, "read")  # open files are iterators, too
     return not is_stream and not isinstance(inputs, Dataset) and is_one_video(inputs)
 
 
-def check_dual_encoder(model: Any, tokenizer: Any = None) -> None:
-    """Refuse a model that compares no videos with texts."""
+def _check_dual_encoder(model: Any, tokenizer: Any = None) -> None:
     problem = comparison_problem(model, tokenizer)
     if problem is not None:
         raise ValueError(problem)
 
 
 def check_top_k(top_k: int) -> int:
-    """Refuse a number of answers below 1."""
+    """Return a number of answers; refuse one below 1."""
     if top_k < 1:
         raise ValueError(f"top_k={top_k} must be at least 1.")
     return top_k
 
 
 def check_finite(scores: Any) -> None:
-    """Refuse scores that are no numbers, which damaged weights give."""
+    """Refuse scores that are not finite, which come from damaged weights."""
     if not all(math.isfinite(score) for score in scores.tolist()):
         raise ValueError("The scores are not finite: the model's weights are damaged. Convert or download it again.")
 

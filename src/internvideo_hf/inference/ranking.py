@@ -1,46 +1,54 @@
-"""Scores of published evaluations, from arrays.
+"""Retrieval metrics from similarity matrices: recalls, median and mean ranks, dual softmax.
 
-Ranks are those of the best true item of a query, from 0 in arrays and from 1 in what is told. A tie counts against the
-model: an item as similar as the true one comes before it, so that a model that says the same of all items is right
-about none, and no score depends on an order of sorting. The original's single-caption metric counts a query with ties
-several times instead, once for each place that its true item could have; `ties="each"` is that.
+The rank of a query is that of its best true item; ranks count from 0 in arrays and from 1 in `MedR` and `MeanR`. Ties
+count against the model: an item with the similarity of the true one ranks before it. A model with equal similarities
+for all items is thus never right, and no score depends on the sorting order. The original's single-caption metric
+instead counts a tied query once for each rank that its true item could have; `ties="each"` reproduces that.
 
-A matrix of similarities is gone through in blocks: beside it, there are never more than some tens of megabytes.
+Similarity matrices are processed in blocks, which take tens of megabytes at most.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from internvideo_hf.utils.names import lookup
 
 RANKS = (1, 5, 10)
-_NUMBERS_AT_ONCE = 2**20
+BLOCK_SIZE = 2**20  # similarities
+
+Floats = NDArray[np.floating[Any]]
+Ints = NDArray[np.int64]
+Statistics = tuple[Floats, Floats]
 
 
-def _place_after_ties(block: np.ndarray, best: np.ndarray, equal_partners: np.ndarray) -> np.ndarray:
-    return (block >= best).sum(axis=1) - equal_partners
+def _place_after_ties(block: Floats, best: Floats, equal_partners: Ints) -> Ints:
+    ranks: Ints = (block >= best).sum(axis=1) - equal_partners
+    return ranks
 
 
-def _each_place_of_ties(block: np.ndarray, best: np.ndarray, equal_partners: np.ndarray) -> np.ndarray:
+def _each_place_of_ties(block: Floats, best: Floats, equal_partners: Ints) -> Ints:
     before, equal = (block > best).sum(axis=1), (block == best).sum(axis=1)
     return np.concatenate([np.arange(first, first + count) for first, count in zip(before, equal, strict=True)])
 
 
-TIES: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]] = {
+TIES: dict[str, Callable[[Floats, Floats, Ints], Ints]] = {
     "before": _place_after_ties,
     "each": _each_place_of_ties,
 }
-"""Name -> what becomes of items that are as similar as the true one. before: they come before it. each: the query
-counts once for each place among them (the original's metric of one caption a video)."""
+"""Name -> how items with the similarity of the true one count. before: they rank before it. each: the query counts
+once for each rank among them (the original's metric for one caption per video)."""
 
 
-def _ranks(blocks: Iterable[np.ndarray], partners: Sequence[Sequence[int]], ties: str) -> np.ndarray:
-    """Ranks of the best partner of each query, from 0, int64; with ties="each" there may be more than queries.
+def _ranks(blocks: Iterable[Floats], partners: Sequence[Sequence[int] | Ints], ties: str) -> Ints:
+    """Rank the best partner of each query, from 0.
 
     Args:
-        blocks: the rows of `(queries, items)` in order, some at a time.
-        partners: of each query, one or more.
+        blocks: consecutive rows of `(queries, items)`.
+        partners: indices of each query's true items, one or more.
+        ties: a name in `TIES`; with "each" there may be more ranks than queries.
     """
     count, found, first = lookup(TIES, ties, "ties"), [], 0
     for block in blocks:
@@ -56,26 +64,26 @@ def _ranks(blocks: Iterable[np.ndarray], partners: Sequence[Sequence[int]], ties
 
 
 def _slices(length: int, width: int) -> Iterator[slice]:
-    """So many rows of a width at a time as are some megabytes."""
-    step = max(1, _NUMBERS_AT_ONCE // max(width, 1))
+    """Yield slices of rows, `BLOCK_SIZE` numbers each."""
+    step = max(1, BLOCK_SIZE // max(width, 1))
     return (slice(start, start + step) for start in range(0, length, step))
 
 
-def _recalls(ranks: np.ndarray, at: Sequence[int]) -> dict[str, float]:
+def _recalls(ranks: Ints, at: Sequence[int]) -> dict[str, float]:
     return {f"R@{k}": float(100 * (ranks < k).mean()) for k in at}
 
 
 def retrieval_recalls(
-    similarity: np.ndarray, partners: Sequence[Sequence[int]], ranks: Sequence[int] = RANKS
+    similarity: Floats, partners: Sequence[Sequence[int] | Ints], ranks: Sequence[int] = RANKS
 ) -> dict[str, float]:
-    """How often one of a query's true partners is among the most similar items.
+    """Return how often a true partner of a query is among the most similar items.
 
-    With texts as queries and videos as items this is text-to-video retrieval; with the classes of a data set as
-    items, its first two numbers are top-1 and top-5 accuracy.
+    With texts as queries and videos as items this is text-to-video retrieval; with the classes of a data set as items,
+    R@1 and R@5 are top-1 and top-5 accuracy.
 
     Args:
-        similarity: `(queries, items)`, finite; more is more similar.
-        partners: for each query the indices of its true items, one or more.
+        similarity: `(queries, items)`, finite; larger is more similar.
+        partners: indices of each query's true items, one or more.
         ranks: the k of each R@k.
 
     Returns:
@@ -87,51 +95,54 @@ def retrieval_recalls(
     similarity = np.asarray(similarity)
     if similarity.ndim != 2 or len(similarity) != len(partners):
         raise ValueError(
-            f"similarity has the shape {similarity.shape}, expected (queries, items) with one row for each of the "
+            f"similarity has shape {similarity.shape}, expected (queries, items) with one row for each of the "
             f"{len(partners)} lists of partners."
         )
     for query, items in enumerate(partners):
         if len(items) == 0:
-            raise ValueError(f"Query {query} has no partner; leave it out of both.")
+            raise ValueError(f"Query {query} has no partner; leave it out of similarity and partners.")
     blocks = (_finite(similarity[rows]) for rows in _slices(*similarity.shape))
     recalls = _recalls(_ranks(blocks, partners, "before"), ranks)
     return {**recalls, "mean": float(np.mean(list(recalls.values())))}
 
 
-def _finite(block: np.ndarray) -> np.ndarray:
+def _finite(block: Floats) -> Floats:
     if not np.isfinite(block).all():
-        raise ValueError("similarity holds numbers that are not finite: the model's weights are damaged.")
+        raise ValueError(
+            "similarity holds numbers that are not finite: the model's weights are damaged. Convert it again."
+        )
     return block
 
 
 # ---- dual softmax ---------------------------------------------------------------------------------------------------
 
 
-def dual_softmax(similarity: np.ndarray, statistics: tuple[np.ndarray, np.ndarray] | None = None) -> np.ndarray:
-    """Weigh each similarity by the softmax over all queries of its item, as the original's second retrieval result.
+def dual_softmax(similarity: Floats, statistics: Statistics | None = None) -> Floats:
+    """Multiply each similarity by its item's softmax over all queries, as in the original's second retrieval result.
 
-    It sees all queries at once, so that a score depends on what else is asked.
+    A score thus depends on all queries of an evaluation.
 
     Args:
-        similarity: `(queries, items)`, some of the queries where `statistics` are given.
-        statistics: of all queries, by item: the largest similarity, and the sum of exp(similarity - largest).
+        similarity: `(queries, items)`; a subset of the queries if `statistics` are given.
+        statistics: over all queries, by item: the largest similarity, and the sum of exp(similarity - largest).
     """
     similarity = np.asarray(similarity)
     if statistics is None:
         top = similarity.max(axis=0)
         statistics = top, np.exp(similarity - top).sum(axis=0)
     top, total = statistics
-    return similarity * np.exp(similarity - top) / total
+    weighted: Floats = similarity * np.exp(similarity - top) / total
+    return weighted
 
 
-def _over_rows(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Statistics of each column; see `dual_softmax`. In float64: in float32, small weights would become equal."""
+def _over_rows(matrix: Floats) -> Statistics:
+    """Return the statistics of each column; in float64, since small weights would be equal in float32."""
     top = matrix.max(axis=0).astype(np.float64)
-    return top, sum(np.exp(matrix[rows] - top).sum(axis=0) for rows in _slices(*matrix.shape))
+    return top, sum((np.exp(matrix[rows] - top).sum(axis=0) for rows in _slices(*matrix.shape)), np.zeros_like(top))
 
 
-def _over_columns(matrix: np.ndarray, missing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Statistics of each row, without the missing columns; see `dual_softmax`."""
+def _over_columns(matrix: Floats, missing: NDArray[np.bool_]) -> Statistics:
+    """Return the statistics of each row, without the missing columns."""
     tops, totals = [], []
     for rows in _slices(*matrix.shape):
         block = matrix[rows].astype(np.float64)
@@ -144,15 +155,15 @@ def _over_columns(matrix: np.ndarray, missing: np.ndarray) -> tuple[np.ndarray, 
 # ---- retrieval ------------------------------------------------------------------------------------------------------
 
 SEVERAL = ("video", "caption")
-"""What a video finds where videos have several captions; see `retrieval_metrics`."""
+"""What a video retrieves if videos have several captions; see `retrieval_ranks`."""
 
 
-def rank_scores(ranks: np.ndarray, *, lower_median: bool = False) -> dict[str, float]:
-    """Summarise ranks.
+def rank_scores(ranks: Ints, *, lower_median: bool = False) -> dict[str, float]:
+    """Summarize ranks.
 
     Args:
         ranks: of the true items, from 0.
-        lower_median: of an even number of ranks take the lower middle one, not the mean of the two.
+        lower_median: take the lower of the two middle ranks as the median of an even number, instead of their mean.
 
     Returns:
         `R@1`, `R@5`, `R@10` in percent; `MedR`, `MeanR`, the median and the mean rank, from 1.
@@ -162,17 +173,21 @@ def rank_scores(ranks: np.ndarray, *, lower_median: bool = False) -> dict[str, f
 
 
 def retrieval_metrics(
-    similarity: np.ndarray,
-    video_of_text: Sequence[int] | None = None,
+    similarity: Floats,
+    video_of_text: Sequence[int] | Ints | None = None,
     *,
     missing: Sequence[int] = (),
     several: str = "video",
     ties: str = "before",
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """Retrieval both ways, plain and by dual softmax, as the released evaluations do it.
+    """Score retrieval in both directions, plain and with dual softmax, as the released evaluations do.
 
     Args:
-        similarity, video_of_text, missing, several, ties: as of `retrieval_ranks`.
+        similarity: `(texts, videos)`, as of `retrieval_ranks`.
+        video_of_text: the video of each text, as of `retrieval_ranks`.
+        missing: videos without a similarity, as of `retrieval_ranks`.
+        several: "video" or "caption", as of `retrieval_ranks`.
+        ties: a name in `TIES`.
 
     Returns:
         `{"text_to_video": {"plain": scores, "dual_softmax": scores}, "video_to_text": ...}`, with the scores of
@@ -190,35 +205,35 @@ def retrieval_metrics(
 
 
 def _is_grouped(shape: tuple[int, ...], several: str) -> bool:
-    """Whether videos with several captions are the items, for which the original has another function."""
+    """Tell whether items are videos with several captions, for which the original has another function."""
     return several == "video" and shape[0] != shape[1]
 
 
 def retrieval_ranks(
-    similarity: np.ndarray,
-    video_of_text: Sequence[int] | None = None,
+    similarity: Floats,
+    video_of_text: Sequence[int] | Ints | None = None,
     *,
     missing: Sequence[int] = (),
     several: str = "video",
     ties: str = "before",
-) -> dict[str, dict[str, np.ndarray]]:
-    """Rank of the true item of every query, from 0, both ways, plain and by dual softmax.
+) -> dict[str, dict[str, Ints]]:
+    """Rank the true item of every query, from 0, in both directions, plain and with dual softmax.
 
     Args:
-        similarity: `(texts, videos)`; for dual softmax with the factor that the protocol has in front of the cosine.
-        video_of_text: which video each text is a caption of; where None, text i is that of video i. Every video has
-            one caption or more.
-        missing: videos that could not be computed. Nothing finds them and they find nothing: their ranks, and those
-            of their captions, are behind the last item, and behind the tenth in any case.
-        several: what a video finds where videos have several captions. "video" (InternVideo): the video that its
-            nearest caption belongs to, so that the ranks are places among videos; dual softmax of both directions is
-            over texts, and the median of text-to-video is the lower one. "caption" (ViCLIP): one of its captions,
-            among all captions. Where each video has one caption, both are the same.
+        similarity: `(texts, videos)`; dual softmax needs it multiplied by the protocol's factor of the cosine.
+        video_of_text: the video that each text is a caption of; None if text i belongs to video i. Every video has at
+            least one caption.
+        missing: videos without a similarity. No query finds them, and they find nothing: their ranks and those of
+            their captions lie behind the last item, and behind the tenth in any case.
+        several: what a video retrieves if videos have several captions. "video" (InternVideo): the video that its
+            nearest caption belongs to; ranks count videos, dual softmax of both directions is over texts, and the
+            median of text-to-video is the lower one. "caption" (ViCLIP): one of its captions, among all captions.
+            Both agree if each video has one caption.
         ties: a name in `TIES`.
 
     Returns:
-        `{"text_to_video": {"plain": ranks, "dual_softmax": ranks}, "video_to_text": ...}`, int64, one for each text
-        or video (with ties="each" more).
+        `{"text_to_video": {"plain": ranks, "dual_softmax": ranks}, "video_to_text": ...}`, int64, one per text or
+        video (with ties="each" more).
 
     Raises:
         ValueError: if shapes disagree, a video has no caption, all videos are missing, or a similarity is not finite.
@@ -230,74 +245,76 @@ def retrieval_ranks(
         similarity = similarity.astype(np.float64)
     owners = np.arange(len(similarity)) if video_of_text is None else np.asarray(video_of_text)
     if owners.dtype.kind not in "iu":
-        raise ValueError(f"video_of_text holds {owners.dtype} numbers, expected whole ones.")
+        raise ValueError(f"video_of_text holds {owners.dtype} numbers, expected integers.")
     owners = owners.astype(np.int64)
     lost = _check_retrieval(similarity, owners, missing)
     if lost.any() and ties == "each":
-        raise ValueError("ties='each' does not go with missing videos, which the original's metric does not know.")
+        raise ValueError("ties='each' excludes missing videos: the original's metric has no rule for them.")
     num_texts, num_videos = similarity.shape
     captions = np.argsort(owners, kind="stable")
     starts = np.searchsorted(owners[captions], np.arange(num_videos))
-    of_texts = _over_rows(similarity)
+    text_top, text_total = _over_rows(similarity)
     grouped = _is_grouped(similarity.shape, several)
-    of_videos = None if grouped else _over_columns(similarity, lost)
+    video_statistics = None if grouped else _over_columns(similarity, lost)
 
-    def from_texts(weigh: bool) -> Iterator[np.ndarray]:
+    def from_texts(weigh: bool) -> Iterator[Floats]:
         for rows in _slices(*similarity.shape):
             block = similarity[rows]
-            block = dual_softmax(block, of_texts) if weigh else block.astype(np.float64)
+            block = dual_softmax(block, (text_top, text_total)) if weigh else block.astype(np.float64)
             block[:, lost] = -np.inf
             yield block
 
-    def from_videos(weigh: bool) -> Iterator[np.ndarray]:
+    def from_videos(weigh: bool) -> Iterator[Floats]:
         for columns in _slices(num_videos, num_texts):
             block = similarity[:, columns]
             if not grouped:
-                yield dual_softmax(block.T, of_videos) if weigh else block.T
+                yield dual_softmax(block.T, video_statistics) if weigh else block.T
                 continue
-            of_block = tuple(part[columns] for part in of_texts)
-            block = dual_softmax(block, of_block).T if weigh else block.T
+            block = dual_softmax(block, (text_top[columns], text_total[columns])).T if weigh else block.T
             yield np.maximum.reduceat(block[:, captions], starts, axis=1)
 
-    def found(blocks: Iterator[np.ndarray], partners: Sequence, without: np.ndarray, num_items: int) -> np.ndarray:
+    def rank(blocks: Iterator[Floats], partners: Sequence[Ints], without: NDArray[np.bool_], num_items: int) -> Ints:
         ranks = _ranks(blocks, partners, ties)
         if without.any():
             ranks[without] = max(num_items, *RANKS)
         return ranks
 
-    owned = [[video] for video in range(num_videos)] if grouped else np.split(captions, starts[1:])
+    owner_of_text = list(owners[:, None])
+    owned = list(np.arange(num_videos)[:, None]) if grouped else np.split(captions, starts[1:])
     ways = {"plain": False, "dual_softmax": True}
     return {
         "text_to_video": {
-            name: found(from_texts(weigh), owners[:, None], lost[owners], num_videos) for name, weigh in ways.items()
+            name: rank(from_texts(weigh), owner_of_text, lost[owners], num_videos) for name, weigh in ways.items()
         },
         "video_to_text": {
-            name: found(from_videos(weigh), owned, lost, num_videos if grouped else num_texts)
+            name: rank(from_videos(weigh), owned, lost, num_videos if grouped else num_texts)
             for name, weigh in ways.items()
         },
     }
 
 
-def _check_retrieval(similarity: np.ndarray, owners: np.ndarray, missing: Sequence[int]) -> np.ndarray:
-    """Which videos are missing, bool, shape (videos,)."""
+def _check_retrieval(similarity: Floats, owners: Ints, missing: Sequence[int]) -> NDArray[np.bool_]:
+    """Return which videos are missing, bool, `(videos,)`."""
     if similarity.ndim != 2 or len(similarity) != len(owners):
         raise ValueError(
-            f"similarity has the shape {similarity.shape}, expected (texts, videos) with one row for each of the "
+            f"similarity has shape {similarity.shape}, expected (texts, videos) with one row for each of the "
             f"{len(owners)} texts."
         )
     num_videos = similarity.shape[1]
     if not similarity.size:
-        raise ValueError(f"similarity has the shape {similarity.shape}: there is nothing to score.")
+        raise ValueError(f"similarity has shape {similarity.shape}, expected at least one text and one video.")
     if wrong := [video for video in missing if not 0 <= video < num_videos]:
-        raise ValueError(f"missing names the video {wrong[0]}, expected 0 to {num_videos - 1}.")
-    if len(owners) and not 0 <= owners.min() <= owners.max() < num_videos:
-        raise ValueError(f"video_of_text goes from {owners.min()} to {owners.max()}, expected 0 to {num_videos - 1}.")
+        raise ValueError(f"missing names video {wrong[0]}, expected 0 to {num_videos - 1}.")
+    if not 0 <= owners.min() <= owners.max() < num_videos:
+        raise ValueError(
+            f"video_of_text ranges from {owners.min()} to {owners.max()}, expected 0 to {num_videos - 1}."
+        )
     if (alone := np.bincount(owners, minlength=num_videos) == 0).any():
         raise ValueError(f"Video {int(np.argmax(alone))} has no caption; leave it out.")
     lost = np.zeros(num_videos, dtype=bool)
     lost[list(missing)] = True
     if lost.all():
-        raise ValueError("All videos are missing; there is nothing to score.")
+        raise ValueError("All videos are missing; check the list and its videos.")
     for rows in _slices(*similarity.shape):
         _finite(similarity[rows][:, ~lost] if lost.any() else similarity[rows])
     return lost

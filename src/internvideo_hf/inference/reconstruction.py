@@ -1,4 +1,4 @@
-"""A picture of what a masked autoencoder fills in."""
+"""Pictures of the reconstructions of masked autoencoders."""
 
 from typing import Any
 
@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from einops import rearrange
 from PIL import Image
-from transformers import AutoConfig, AutoVideoProcessor
+from transformers import AutoConfig, AutoModelForPreTraining, AutoVideoProcessor
+from transformers.modeling_utils import PreTrainedModel
 
-from internvideo_hf.models.internvideo_mae.modeling_internvideo_mae import InternVideoMAEForPreTraining
+from internvideo_hf.inference.runner import load_model
 from internvideo_hf.utils.names import lookup
 from internvideo_hf.video import MASKS
 
@@ -19,27 +20,22 @@ GAP = 2  # pixels between pictures
 def reconstruct(
     video: Any, model: str, mask: str = "tube", mask_ratio: float = 0.9, columns: int = 8, seed: int = 0
 ) -> Image.Image:
-    """Draw frames of a video as they are, as the encoder sees them, and as the decoder completes them, row by row.
+    """Draw a video's frames in three rows: original, masked, and reconstructed by the decoder.
 
     Args:
         video: whatever `VideoReader` reads.
-        model: folder or Hub name of a pretrained VideoMAE.
+        model: folder or Hub name of a pretrained masked autoencoder.
         mask: a name in `internvideo_hf.video.MASKS`.
-        mask_ratio: share of the cubes to hide, 0-1.
-        columns: frames to draw, evenly spread over the clip.
+        mask_ratio: fraction of hidden tubelets, 0-1.
+        columns: number of frames to draw, evenly spaced in the clip.
         seed: of the mask.
 
     Raises:
         VideoDecodeError: if the video cannot be read.
-        ValueError: if the model has no decoder, or an option has no meaning.
+        ValueError: if the model has no decoder, or an option is invalid.
     """
-    draw_mask = lookup(MASKS, mask, "mask")
-    architecture = (AutoConfig.from_pretrained(model).architectures or ["?"])[0]
-    if architecture != InternVideoMAEForPreTraining.__name__:
-        raise ValueError(
-            f"{model} holds a {architecture}, which has no decoder to reconstruct with. Convert a pretrained VideoMAE."
-        )
-    autoencoder = InternVideoMAEForPreTraining.from_pretrained(model).eval()
+    make_mask = lookup(MASKS, mask, "mask")
+    autoencoder = _load_autoencoder(model)
     pixels = AutoVideoProcessor.from_pretrained(model)(video, return_tensors="pt")["pixel_values_videos"][:1]
     config = autoencoder.config
     grid = (
@@ -47,10 +43,21 @@ def reconstruct(
         pixels.shape[3] // config.patch_size,
         pixels.shape[4] // config.patch_size,
     )
-    hidden = torch.as_tensor(draw_mask(grid, mask_ratio, generator=np.random.default_rng(seed)))[None]
-    pictures = autoencoder.reconstruct(pixels, hidden)
+    hidden = torch.as_tensor(make_mask(grid, mask_ratio, generator=np.random.default_rng(seed)))[None]
+    pictures = autoencoder.reconstruct(pixels, hidden)  # type: ignore[operator]  # a method of masked autoencoders
     frames = np.linspace(0, pixels.shape[1] - 1, min(columns, pixels.shape[1])).round().astype(int)
     rows = torch.stack([pictures[row][0, frames] for row in ROWS])
     padded = torch.nn.functional.pad(rows, (GAP, GAP, GAP, GAP), value=1.0)
     sheet = rearrange(padded, "row frame c h w -> (row h) (frame w) c")
     return Image.fromarray((sheet * 255).round().byte().numpy())
+
+
+def _load_autoencoder(model: str) -> PreTrainedModel:
+    architecture = (AutoConfig.from_pretrained(model).architectures or ["?"])[0]
+    if architecture.endswith("ForPreTraining"):
+        autoencoder = load_model(AutoModelForPreTraining, model, "cpu")
+        if hasattr(autoencoder, "reconstruct"):
+            return autoencoder
+    raise ValueError(
+        f"{model} holds a {architecture}, which has no decoder to reconstruct with. Convert a pretrained VideoMAE."
+    )

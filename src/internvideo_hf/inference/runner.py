@@ -1,13 +1,14 @@
 """The loop that runs a model over videos: decode, move pixels to the device, no gradients, merge the views.
 
-A video may give several views: clips in time, crops in space, windows of a long video. There is one rule for them.
-Each view is answered as if it were the whole video, and the answers are averaged with equal weights:
+A video may give several views: clips in time, crops in space, windows of a long video. One rule merges them
+everywhere, in pipelines, search and `evaluate`: the model answers for each view alone, and the answers are averaged
+with equal weights.
 
-- a classifier's answers are probabilities, in float64 (`merging.METHODS` has the alternative);
-- an embedding's answers are unit vectors, whose mean is scaled to length 1 again;
-- zero-shot answers are probabilities over the labels, and cosines.
+- Classification averages probabilities, in float64 (`merging.METHODS` has the alternative).
+- Embedding averages unit vectors, and scales the mean to length 1 again.
+- Zero-shot classification averages probabilities over the labels, and cosines.
 
-Pipelines, search and `evaluate` follow it. Pixels, logits and unnormalized features are never averaged.
+Pixels, logits and unnormalized features are never averaged.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +24,6 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 from transformers.modeling_utils import PreTrainedModel
 from transformers.models.auto.auto_factory import _BaseAutoModelClass
-from transformers.video_processing_utils import BaseVideoProcessor
 
 from internvideo_hf.data.failures import TooManyFailuresError
 from internvideo_hf.data.samples import Row, clip_span, frame_rate
@@ -38,12 +38,23 @@ Views = dict[str, Tensor]
 """A model's inputs by name, `(views, frames, channels, height, width)` each."""
 
 
+class VideoProcessor(Protocol):
+    """Any video processor of this package."""
+
+    @property
+    def branches(self) -> dict[str, InternVideoVideoProcessor]:
+        """Name of an input of the model -> the processor that makes it."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as they are saved."""
+
+
 @dataclass(frozen=True)
 class RunSettings:
     """How a model runs over a list of videos.
 
     Args:
-        batch_size: views that go through the model at once.
+        batch_size: views per forward pass.
         workers: decoding processes; one for each core, at most 8, if None; 0 decodes in this process.
         max_damaged: fraction of the videos that may be unreadable, in [0, 1).
         quiet: no progress bars.
@@ -60,8 +71,8 @@ class RunSettings:
     def __post_init__(self) -> None:
         if self.batch_size < 1 or (self.workers is not None and self.workers < 0) or not 0 <= self.max_damaged < 1:
             raise ValueError(
-                f"batch_size={self.batch_size}, workers={self.workers}, max_damaged={self.max_damaged}: expected a "
-                "batch of 1 or more, workers from 0, and a fraction in [0, 1)."
+                f"batch_size={self.batch_size}, workers={self.workers}, max_damaged={self.max_damaged}: expected "
+                "batch_size >= 1, workers >= 0 and max_damaged in [0, 1)."
             )
 
 
@@ -71,19 +82,21 @@ def load_model(
     """Load a model to run: strictly, on its device, in evaluation mode.
 
     Args:
-        auto_class: an Auto class.
+        auto_class: an Auto class of transformers.
         name: a folder, or a name on the Hub.
         device: where it runs; the accelerator if there is one.
 
     Raises:
         ValueError: if weights are missing.
     """
-    model: PreTrainedModel = load_strict(auto_class, name).to(default_device(device)).eval()
+    model = load_strict(auto_class, name)
+    model.to(default_device(device))  # type: ignore[arg-type]  # transformers' wrapper hides the signature
+    model.eval()
     return model
 
 
-def video_features(model: nn.Module, pixels: Tensor) -> Tensor:
-    """Return a model's feature of each clip, `(clips, dim)` float32 on its device: projected, or else pooled.
+def video_features(model: PreTrainedModel, pixels: Tensor) -> Tensor:
+    """Return a feature of each clip, `(clips, dim)` float32 on the model's device: projected, or else pooled.
 
     Args:
         model: any model of this package with one video input.
@@ -94,7 +107,13 @@ def video_features(model: nn.Module, pixels: Tensor) -> Tensor:
     return features.float()
 
 
-def embed_views(model: nn.Module, pixels: Tensor) -> Tensor:
+def cosine_scale(model: PreTrainedModel) -> Tensor:
+    """Return the learned factor of the cosine of a dual encoder, float32; 1 where a model has none."""
+    logarithm = getattr(model, "logit_scale", None)
+    return torch.ones(()) if logarithm is None else torch.as_tensor(logarithm).detach().float().exp()
+
+
+def embed_views(model: PreTrainedModel, pixels: Tensor) -> Tensor:
     """Return unit vectors, `(videos, views, dim)` float32 on the model's device.
 
     Args:
@@ -102,7 +121,7 @@ def embed_views(model: nn.Module, pixels: Tensor) -> Tensor:
         pixels: `(videos, views, frames, channels, height, width)`.
     """
     features = video_features(model, pixels.flatten(0, 1))
-    return nn.functional.normalize(features, dim=-1).unflatten(0, pixels.shape[:2])
+    return torch.unflatten(nn.functional.normalize(features, dim=-1), 0, pixels.shape[:2])
 
 
 def merge_embeddings(views: Tensor) -> Tensor:
@@ -111,21 +130,22 @@ def merge_embeddings(views: Tensor) -> Tensor:
 
 
 def read_views(
-    row: Row, processor: BaseVideoProcessor, num_clips: int | None = None, num_crops: int | None = None
+    row: Row, processor: VideoProcessor, num_clips: int | None = None, num_crops: int | None = None
 ) -> Views:
-    """Decode a video once, and make all views of it.
+    """Decode a video once, and make all its views.
 
     Args:
-        row: `video`; with `start` and `end` in seconds, that part counts as the whole; with `num_frames`, at least so
-            many must be readable.
-        processor: of this package.
-        num_clips, num_crops: views; as the processor is configured if None.
+        row: `video`; optionally `start` and `end` in seconds, the part to take as the video, and `num_frames`, the
+            least number of readable frames.
+        processor: frames and pixels.
+        num_clips: clips in time; as the processor is configured if None.
+        num_crops: crops in space; as the processor is configured if None.
 
     Raises:
         VideoDecodeError: if the video cannot be read.
     """
     options = {name: n for name, n in (("num_clips", num_clips), ("num_crops", num_crops)) if n is not None}
-    branches: dict[str, InternVideoVideoProcessor] = processor.branches
+    branches = processor.branches
     first = next(iter(branches.values()))
     rules = [
         partial(one.sample_frames, num_clips=num_clips) if one.do_sample_frames else None for one in branches.values()
@@ -140,7 +160,7 @@ def read_views(
 
 def _span(reader: VideoReader, row: Row, samplers: Sequence[str]) -> tuple[int, int]:
     if any("fps" in signature(SAMPLERS[sampler]).parameters for sampler in samplers):
-        frame_rate(reader, row)  # a video without one is that video's fault, not the list's
+        frame_rate(reader, row)  # raises a VideoDecodeError, which concerns this video alone
     return clip_span(reader, row)
 
 
@@ -158,17 +178,18 @@ def read_videos(
 
     Args:
         rows: of a list.
-        read: makes the views of a row; it goes to the workers.
-        settings: workers, and how many videos may be unreadable.
-        at_once: videos in a batch.
-        first: the row to begin at, and how many before it were unreadable (`failed`).
+        read: makes the views of a row; the workers receive a copy.
+        settings: workers, tolerated unreadable videos, progress bar.
+        at_once: videos per batch.
+        first: the row to start at.
+        failed: unreadable videos before that row.
         description: of the progress bar.
 
     Yields:
-        Batches of row numbers with views, or with the cause where a video is unreadable.
+        Batches of (row number, views), or of (row number, cause) for an unreadable video.
 
     Raises:
-        TooManyFailuresError: if too many are.
+        TooManyFailuresError: if more than `settings.max_damaged` of all videos are unreadable.
     """
     loader = DataLoader(
         _Videos(rows, read, first),
@@ -183,23 +204,23 @@ def read_videos(
             failed += len(causes)
             if causes and failed > settings.max_damaged * len(rows):
                 raise TooManyFailuresError(
-                    f"{failed} of the first {start + len(batch)} videos cannot be read, and of all {len(rows)}, "
-                    f"{settings.max_damaged:.4g} may be damaged. The last is {causes[-1]} `internvideo scan` finds "
-                    "them all."
+                    f"{failed} of the first {start + len(batch)} videos are unreadable; of all {len(rows)} at most a "
+                    f"fraction of {settings.max_damaged:.4g} may be. The last one: {causes[-1]} Run `internvideo "
+                    "scan` to find all, and repair or remove them, or raise max_damaged."
                 )
             yield list(enumerate(batch, start))
             bar.update(len(batch))
 
 
 def stack_views(batch: Sequence[tuple[int, Views | str]]) -> Iterator[tuple[list[int], Views]]:
-    """Stack the views of the readable videos of a batch, those of equal shapes together.
+    """Stack the views of the readable videos of a batch, grouped by shape.
 
     Yields:
         Row numbers, and inputs `(videos, views, frames, channels, height, width)` by name.
     """
     groups: dict[tuple[torch.Size, ...], list[tuple[int, Views]]] = {}
     for row, views in batch:
-        if not isinstance(views, str):  # a processor without a crop keeps each video's own proportions
+        if not isinstance(views, str):  # shapes differ where a processor does not crop
             groups.setdefault(tuple(pixels.shape for pixels in views.values()), []).append((row, views))
     for group in groups.values():
         rows, stacked = zip(*group, strict=True)

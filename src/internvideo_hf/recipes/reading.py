@@ -1,7 +1,7 @@
 """Strict reader of recipes, for training and for evaluation: every key is known and every value of the right kind.
 
 `extends` inherits another recipe: mappings are merged key by key, other values replaced. A file whose name begins with
-an underscore exists to be extended, and is not a recipe by itself.
+an underscore exists to be extended, and is no recipe by itself.
 """
 
 import math
@@ -235,7 +235,7 @@ def check_known(key: Any, known: Mapping[str, Any], name: str, where: str) -> No
 
 
 def build(kind: type, content: Any, name: str, where: str = "") -> Any:
-    """Build a dataclass, and the dataclasses of its fields, from a recipe's content.
+    """Build a dataclass, and the dataclasses of its fields and lists, from a recipe's content.
 
     Args:
         kind: the dataclass.
@@ -251,18 +251,22 @@ def build(kind: type, content: Any, name: str, where: str = "") -> Any:
     hints, values = get_type_hints(kind), {}
     for key, value in content.items():
         check_known(key, hints, name, where)
-        part = next(
-            (hint for hint in (hints[key], *get_args(hints[key])) if hasattr(hint, "__dataclass_fields__")), None
-        )
-        if part is not None and not (value is None and NoneType in get_args(hints[key])):
-            value = build(part, value, name, f"{where}{key}.")
-        else:
-            check_kind(value, hints[key], name, f"{where}{key}")
-        values[key] = value
+        values[key] = _build_value(hints[key], value, name, f"{where}{key}")
     needed = [entry.name for entry in fields(kind) if entry.default is entry.default_factory is MISSING]
     if missing := [key for key in needed if key not in values]:
         raise RecipeError(f"{name}: {', '.join(where + key for key in missing)} must be given.")
     return kind(**values)
+
+
+def _build_value(hint: Any, value: Any, name: str, where: str) -> Any:
+    part = next((kind for kind in (hint, *get_args(hint)) if hasattr(kind, "__dataclass_fields__")), None)
+    if part is None or (value is None and NoneType in get_args(hint)):
+        check_kind(value, hint, name, where)
+        return value
+    if get_origin(hint) is not list:
+        return build(part, value, name, f"{where}.")
+    check_kind(value, hint, name, where)
+    return [build(part, entry, name, f"{where}.{number}.") for number, entry in enumerate(value)]
 
 
 def check_kind(value: Any, hint: Any, name: str, where: str) -> None:

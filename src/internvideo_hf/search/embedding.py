@@ -9,7 +9,7 @@ import torch
 
 from internvideo_hf.data.executors import processes
 from internvideo_hf.data.executors.base import Executor
-from internvideo_hf.inference.embedder import Encoder
+from internvideo_hf.inference.embedder import Embedder
 from internvideo_hf.search.clips import Clips, Task, Windowing, in_pieces, read_clips
 from internvideo_hf.search.stores.base import VectorStore
 from internvideo_hf.search.stores.segments import Segment, Video
@@ -21,7 +21,7 @@ from internvideo_hf.video.errors import VideoDecodeError
 def embed_videos(
     todo: Mapping[str, Todo],
     store: VectorStore,
-    encoder: Encoder,
+    encoder: Embedder,
     windowing: Windowing,
     *,
     executor: Executor = processes,
@@ -94,7 +94,7 @@ def _failure(path: str, error: OSError | ValueError) -> VideoDecodeError:
 class _Batches:
     """Clips on their way from pixels to rows, across videos, so that batches are full."""
 
-    def __init__(self, encoder: Encoder, batch_size: int):
+    def __init__(self, encoder: Embedder, batch_size: int):
         self._encoder, self._batch_size = encoder, batch_size
         self._waiting: list[tuple[Video, int, np.ndarray, np.ndarray]] = []
         self._done: list[tuple[Video, int, np.ndarray]] = []

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from internvideo_hf.data.folders import find_videos
-from internvideo_hf.inference.embedder import Encoder
+from internvideo_hf.inference.embedder import Embedder
 from internvideo_hf.search.calibration import null_captions
 from internvideo_hf.search.clips import Windowing
 from internvideo_hf.search.embedding import embed_videos
@@ -69,7 +69,7 @@ class VideoIndex:
         # Valid from any working directory; a name on the Hub stays as it is.
         self.model = os.path.abspath(model) if Path(model).is_dir() else str(model)
         self._device = device
-        self._encoder: Encoder | None = None
+        self._encoder: Embedder | None = None
         settings = {"model": self.model, "fingerprint": None, "window": window, "stride": stride, "dtype": dtype}
         self.store = LocalStore(settings, None if folder is None else Path(folder))
 
@@ -132,14 +132,14 @@ class VideoIndex:
         return self.store.clips(range(len(self)))
 
     @property
-    def encoder(self) -> Encoder:
+    def encoder(self) -> Embedder:
         """The model, loaded at first use.
 
         Raises:
             ValueError: if it is not the model of the index.
         """
         if self._encoder is None:
-            encoder, settings = Encoder(self.model, self._device), self.store.settings
+            encoder, settings = Embedder(self.model, self._device), self.store.settings
             if self.fingerprint is not None and encoder.fingerprint != self.fingerprint:
                 made_with = "" if settings["model"] == self.model else f" (it names {settings['model']})"
                 raise ValueError(

@@ -1,4 +1,4 @@
-"""What the evaluations of dual encoders share: a model with a protocol's pixels and texts."""
+"""Shared evaluation of dual encoders: videos and texts, embedded as a protocol says."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from transformers import AutoConfig
 
 from internvideo_hf.inference.embedder import Embedder
-from internvideo_hf.inference.merging import Merged
 from internvideo_hf.recipes.captions import clean_caption
 from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.protocol import Protocol, Run, Samples, check_choice
@@ -18,28 +18,28 @@ FACTORS = ("model", "one")
 
 
 def check_dual_encoder_protocol(protocol: Protocol) -> None:
-    """Refuse a protocol that does not suit a dual encoder.
+    """Refuse a protocol whose values do not suit a dual encoder.
 
     Raises:
-        RecipeError: if it does not.
+        RecipeError: if they do not.
     """
     check_choice("factor", protocol.factor, FACTORS)
     if protocol.family is None or protocol.model is None:
-        raise RecipeError("family and model must be given: the released model that the protocol is of.")
+        raise RecipeError("family or model is missing: set them to the released model of the protocol.")
     if protocol.text_length is None or protocol.text_length < 3:
         raise RecipeError(f"text_length is {protocol.text_length}, expected at least 3.")
 
 
 @dataclass(frozen=True)
 class VideoEmbeddings:
-    """The videos of a list, embedded as a protocol says, and the model to embed its texts.
+    """The embedded videos of a list, and the model to embed its texts.
 
     Args:
         protocol: of the evaluation.
         embedder: the model.
-        vectors: unit vectors, `(videos, dim)`, or `(videos, views, dim)` before merging; zero where a video is
-            unreadable.
-        causes: why, by number.
+        vectors: unit vectors, `(videos, dim)`, or `(videos, views, dim)` before merging; zero for an unreadable
+            video.
+        causes: the cause for each unreadable video, by its number.
         quiet: no progress bars.
     """
 
@@ -54,6 +54,9 @@ class VideoEmbeddings:
         """Load the model, and embed the videos.
 
         Args:
+            protocol: pixels, and the limits of texts.
+            samples: the videos.
+            run: the model and the settings.
             merge: merge the views of a video.
 
         Raises:
@@ -63,8 +66,8 @@ class VideoEmbeddings:
         family = AutoConfig.from_pretrained(run.model).model_type
         if family != protocol.family:
             raise RecipeError(
-                f"This protocol is for {protocol.family}, and {run.model} holds {family}. `internvideo evaluate "
-                f"--list` shows others; family={family} takes it all the same."
+                f"This protocol is for {protocol.family}, and {run.model} holds {family}. Choose another protocol of "
+                f"`internvideo evaluate --list`, or set family={family} to run this one."
             )
         embedder = Embedder(run.model, run.device, protocol.processor)
         if embedder.processor is None or embedder.text_problem is not None:
@@ -72,8 +75,8 @@ class VideoEmbeddings:
         longest = embedder.processor.tokenizer.model_max_length
         if protocol.text_length is not None and protocol.text_length > longest:
             raise RecipeError(
-                f"The protocol reads texts of {protocol.text_length} tokens, and {run.model} at most {longest}. Set "
-                f"text_length={longest} to cut them there."
+                f"text_length is {protocol.text_length}, but {run.model} reads at most {longest} tokens. Set "
+                f"text_length={longest} to cut longer texts."
             )
         vectors, causes = embedder.embed_videos(samples.videos, run.settings, merge)
         return cls(protocol, embedder, vectors.nan_to_num(), causes, run.settings.quiet)
@@ -98,14 +101,13 @@ class VideoEmbeddings:
 
         Args:
             texts: one or more.
-            rule: how they are cleaned first, a name in `internvideo_hf.recipes.captions`.
+            rule: cleaning beforehand, a name in `internvideo_hf.recipes.captions`; None for none.
         """
         if rule is not None:
             texts = [clean_caption(text, rule) for text in texts]
         return self.embedder.embed_texts(texts, self.protocol.text_length, truncation=True, progress=not self.quiet)
 
-    def merged(self, samples: Samples, scores: torch.Tensor) -> Merged:
-        """Return scores `(rows, choices)` for `top_k_accuracy`, to which the rows of unreadable videos are wrong."""
+    def without_failures(self, samples: Samples, scores: torch.Tensor) -> NDArray[np.float64]:
+        """Return scores `(rows, choices)`, float64, with NaN in the rows of unreadable videos."""
         failed = np.isin(samples.owners, list(self.causes))
-        names = [str(samples.videos[owner]["video"]) for owner in samples.owners]
-        return Merged(names, samples.labels, np.where(failed[:, None], np.nan, scores.double().numpy()), failed)
+        return np.where(failed[:, None], np.nan, scores.double().numpy())

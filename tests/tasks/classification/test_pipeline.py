@@ -73,7 +73,7 @@ def test_a_damaged_video_is_named(classify, tmp_path):
 
 
 def test_a_model_without_classes_is_refused(mae_folder):
-    with pytest.raises(ValueError, match="no classifier"):
+    with pytest.raises(ValueError, match="not a classifier"):
         MultiViewVideoClassificationPipeline(
             model=AutoModel.from_pretrained(mae_folder), video_processor=AutoVideoProcessor.from_pretrained(mae_folder)
         )

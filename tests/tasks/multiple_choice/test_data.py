@@ -37,11 +37,11 @@ def test_lsmdc(tmp_path):
 @pytest.mark.parametrize(
     ("content", "layout", "words"),
     [
-        ('{"clip_name": "a", "options": ["x", "y"]}\n', "msrvtt", "line 1: there is no answer"),
+        ('{"clip_name": "a", "options": ["x", "y"]}\n', "msrvtt", "line 1: answer is missing"),
         ('{"clip_name": "a", "options": ["x", "y"], "answer": 2}\n', "msrvtt", "answer is 2.*one of 2 options"),
         ('{"clip_name": "a", "options": "x", "answer": 0}\n', "msrvtt", "options are 'x'"),
-        ('{"clip_name": "a", "options": ["x", "y"], "answer": 0}\n', "msrvtt", "no video of the name a"),
-        ('{"clip_name": "a", "options": ["x", "y"], "answer": 0}\n', "lsmdc", "no line of text"),
+        ('{"clip_name": "a", "options": ["x", "y"], "answer": 0}\n', "msrvtt", "holds no video a"),
+        ('{"clip_name": "a", "options": ["x", "y"], "answer": 0}\n', "lsmdc", "not a line of text"),
     ],
 )
 def test_mistakes_are_named(tmp_path, content, layout, words):

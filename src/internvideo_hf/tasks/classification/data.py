@@ -1,14 +1,60 @@
-"""The published tests of classifiers: which views of a video, and what they scored."""
+"""Labelled lists of clips, and the published tests of classifiers: their views and scores."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from transformers.configuration_utils import PreTrainedConfig
 
 from internvideo_hf.checkpoints.released import released
+from internvideo_hf.recipes.labels import load_labels
 from internvideo_hf.recipes.reading import RecipeError
-from internvideo_hf.tasks.protocol import Protocol, Published
+from internvideo_hf.tasks.protocol import DataSettings, Protocol, Published, read_rows, require_column
+
+
+def read_labelled_clips(
+    data: DataSettings, data_root: Path, model: str | Path, classes: list[str]
+) -> list[dict[str, Any]]:
+    """Read a list of clips and labels for a classifier.
+
+    Args:
+        data: the list, and its classes.
+        data_root: the folder of the list and of the videos.
+        model: the classifier, for messages.
+        classes: names of its classes.
+
+    Raises:
+        RecipeError: if classes and list do not match, or a row has no label.
+        ManifestError: if the list is invalid.
+    """
+    check_classes(model, classes, data.labels)
+    rows = read_rows(data, data_root, labels=classes)
+    require_column(rows, "label", data.list)
+    if (largest := max(row["label"] for row in rows)) >= len(classes):
+        raise RecipeError(
+            f"{data.list} has label {largest}, but {model} has {len(classes)} classes, from 0. Choose the model and "
+            "the list of one data set."
+        )
+    return rows
+
+
+def check_classes(model: str | Path, classes: list[str], wanted: str | None) -> None:
+    """Refuse a classifier of other classes.
+
+    Args:
+        model: the classifier, for messages.
+        classes: names of its classes.
+        wanted: the expected classes, a name in `internvideo_hf.recipes.labels`; any if None.
+
+    Raises:
+        RecipeError: if names or order differ.
+    """
+    if wanted is not None and classes != load_labels(wanted):
+        raise RecipeError(
+            f"{model} does not know the classes of data.labels={wanted} by name and in order. Convert it with --head "
+            f"{wanted}, or set data.labels=null for the model's own."
+        )
 
 
 def with_published(protocol: Protocol) -> Protocol:
@@ -33,10 +79,10 @@ def find_tests(protocol: Protocol, config: PreTrainedConfig) -> list[Published]:
         config: of the classifier.
 
     Returns:
-        Tests by the same views, none if no released classifier of the data set is like this one.
+        Tests with equal views, none if no released classifier of the data set has this configuration.
 
     Raises:
-        RecipeError: if the protocol names an unknown model, or models like this one were tested by different views.
+        RecipeError: if the protocol names an unknown model, or models of this configuration have different views.
     """
     tests = [entry for entry in protocol.published if entry.test is not None]
     if protocol.model is not None:
@@ -45,15 +91,15 @@ def find_tests(protocol: Protocol, config: PreTrainedConfig) -> list[Published]:
         known = ", ".join(str(entry.model) for entry in tests) or "none"
         raise RecipeError(f"model is {protocol.model!r}, expected a released classifier of this data set: {known}.")
     rows = {row["name"]: row for row in released()}
-    suited = [entry for entry in tests if _suits(rows[entry.model], config)]
-    if any(view_settings([entry]) != view_settings(suited) for entry in suited):
-        names = " or ".join(f"model='{entry.model}'" for entry in suited)
-        raise RecipeError(f"Released models like this one were tested by different views. Say which it is: {names}.")
-    return suited
+    similar = [entry for entry in tests if _is_like(rows[entry.model], config)]
+    if any(view_settings([entry]) != view_settings(similar) for entry in similar):
+        names = " or ".join(f"model='{entry.model}'" for entry in similar)
+        raise RecipeError(f"Released models of this configuration have tests with different views. Set {names}.")
+    return similar
 
 
-def _suits(row: Mapping[str, Any], config: PreTrainedConfig) -> bool:
-    """Whether a released model has this architecture; `config` of a row is what the shapes of weights do not tell."""
+def _is_like(row: Mapping[str, Any], config: PreTrainedConfig) -> bool:
+    """Tell whether a released model has this configuration, as far as its row states it."""
     facts = {name: row["evaluation"][name] for name in ("hidden_size", "num_frames", "image_size")} | row["config"]
     return row["family"] == config.model_type and all(
         getattr(config, name, None) == value for name, value in facts.items()
@@ -61,8 +107,8 @@ def _suits(row: Mapping[str, Any], config: PreTrainedConfig) -> bool:
 
 
 def view_settings(tests: Sequence[Published]) -> dict[str, Any]:
-    """Return clips, crops and processor settings of tests by the same views; None and empty where unstated."""
-    test = tests[0].test if tests and tests[0].test is not None else {}
+    """Return clips, crops and processor settings of tests with equal views; None and empty if unstated."""
+    test = (tests[0].test or {}) if tests else {}
     return {
         "num_clips": test.get("num_clips"),
         "num_crops": test.get("num_crops"),

@@ -1,4 +1,4 @@
-"""Classification of videos as the published tests do it: several clips and crops of each, decoded once, merged."""
+"""Classification by several clips and crops of each video, as in the published tests."""
 
 from typing import Any
 
@@ -8,11 +8,12 @@ from einops import rearrange
 
 from internvideo_hf.inference.merging import METHODS
 from internvideo_hf.inference.pipeline import VideoPipeline, check_finite, check_top_k
+from internvideo_hf.models.common.loading import classes_of
 from internvideo_hf.utils.names import lookup
 
 
 class MultiViewVideoClassificationPipeline(VideoPipeline):
-    """Classification by `num_clips x num_crops` views of each video, whose scores are merged.
+    """Classifies `num_clips x num_crops` views of each video, and merges their scores.
 
     transformers' own "video-classification" takes one clip of each video.
 
@@ -27,19 +28,23 @@ class MultiViewVideoClassificationPipeline(VideoPipeline):
         super().__init__(*args, **kwargs)
         if not getattr(self.model.config, "id2label", None) or not hasattr(self.model, "classifier"):
             raise ValueError(
-                f"{type(self.model).__name__} is no classifier: convert a fine-tuned checkpoint, or load one with "
+                f"{type(self.model).__name__} is not a classifier: convert a fine-tuned checkpoint, or load one with "
                 "AutoModelForVideoClassification."
             )
 
-    def __call__(self, inputs: Any, **kwargs: Any) -> list[dict[str, Any]] | list[list[dict[str, Any]]]:
+    def __call__(  # type: ignore[override]
+        self, inputs: Any, **kwargs: Any
+    ) -> list[dict[str, Any]] | list[list[dict[str, Any]]]:
         """Classify one or several videos.
 
         Args:
             inputs: one video or a list of videos, of every kind that `VideoReader` takes.
-            num_clips (`int`), num_crops (`int`): views of each video; as the processor is configured by default.
-            merge (`str`): "prob" averages probabilities (the default, as published), "score" averages logits.
-            top_k (`int`): how many labels to return, the best first; 5 by default.
-            batch_size (`int`): videos at once, 1 by default; all their views go through the model together.
+            **kwargs: options of the pipeline, `transformers.Pipeline` and the video processor:
+
+                - num_clips, num_crops (`int`): views of each video; as the processor is configured by default.
+                - merge (`str`): "prob" averages probabilities (the default, as published), "score" averages logits.
+                - top_k (`int`): number of labels to return, the best first; 5 by default.
+                - batch_size (`int`): videos per forward pass, with all their views; 1 by default.
 
         Returns:
             For each video a list of `{"label", "score"}`, the best first; scores are probabilities, with
@@ -47,31 +52,35 @@ class MultiViewVideoClassificationPipeline(VideoPipeline):
 
         Raises:
             VideoDecodeError: if a video cannot be read.
-            ValueError: if an option has no meaning.
+            ValueError: if an option is invalid.
         """
-        return super().__call__(inputs, **kwargs)
+        answers: list[dict[str, Any]] | list[list[dict[str, Any]]] = super().__call__(inputs, **kwargs)
+        return answers
 
     def _sanitize_parameters(
         self, top_k: int | None = None, merge: str | None = None, **processor_options: Any
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        postprocess = {} if top_k is None else {"top_k": check_top_k(top_k)}
+        postprocess: dict[str, Any] = {} if top_k is None else {"top_k": check_top_k(top_k)}
         if merge is not None:
             lookup(METHODS, merge, "merge")
             postprocess["merge"] = merge
         return self._processor_parameters(processor_options), {}, postprocess
 
-    def _forward(self, model_inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def _forward(  # type: ignore[override]
+        self, model_inputs: dict[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
         videos = len(model_inputs["pixel_values_videos"])
         views = {name: rearrange(clips, "b v t c h w -> (b v) t c h w") for name, clips in model_inputs.items()}
         return {"logits": rearrange(self.model(**views).logits, "(b v) k -> b v k", b=videos)}
 
-    def postprocess(
+    def postprocess(  # type: ignore[override]
         self, model_outputs: dict[str, torch.Tensor], top_k: int = 5, merge: str = "prob"
     ) -> list[dict[str, Any]]:
-        views = model_outputs["logits"].double().numpy().reshape(-1, self.model.config.num_labels)
+        classes = classes_of(self.model.config)
+        views = model_outputs["logits"].double().numpy().reshape(-1, len(classes))
         scores = np.mean([METHODS[merge](logits) for logits in views], axis=0)
         if merge == "score":
             scores = METHODS["prob"](scores)
         check_finite(scores)
         best = np.argsort(-scores, kind="stable")[:top_k]
-        return [{"label": self.model.config.id2label[int(index)], "score": float(scores[index])} for index in best]
+        return [{"label": classes[index], "score": float(scores[index])} for index in best]

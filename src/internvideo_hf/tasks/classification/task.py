@@ -14,12 +14,12 @@ from internvideo_hf.data.collation import VideoCollator
 from internvideo_hf.data.manifests import LAYOUTS
 from internvideo_hf.inference.classifier import Classifier, video_name
 from internvideo_hf.inference.embedder import PIXEL_SETTINGS
-from internvideo_hf.inference.merging import Merged, top_k_accuracy
+from internvideo_hf.inference.merging import top_k_accuracies
 from internvideo_hf.models.common.loading import classes_of, revision
-from internvideo_hf.recipes.labels import LABEL_SETS, load_labels
+from internvideo_hf.recipes.labels import LABEL_SETS
 from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.base import Task, Training
-from internvideo_hf.tasks.classification.data import find_tests, view_settings, with_published
+from internvideo_hf.tasks.classification.data import find_tests, read_labelled_clips, view_settings, with_published
 from internvideo_hf.tasks.protocol import (
     Evaluation,
     Outcome,
@@ -27,19 +27,16 @@ from internvideo_hf.tasks.protocol import (
     Run,
     Samples,
     check_choice,
-    read_rows,
-    require_column,
     unique_clips,
 )
 from internvideo_hf.utils.fingerprints import json_sha256
 
 
 def accuracies(prediction: EvalPrediction) -> dict[str, float]:
-    """Return top-1 and top-5 in percent, of one view a video."""
+    """Return top-1 and top-5 accuracy in percent, from one view per video."""
     labels = np.asarray(prediction.label_ids)
-    logits, labels = prediction.predictions[labels != -100], labels[labels != -100]
-    order = np.argsort(-logits, axis=1, kind="stable")
-    return {f"top-{k}": float(100 * (order[:, :k] == labels[:, None]).any(axis=1).mean()) for k in (1, 5)}
+    known = labels != -100
+    return top_k_accuracies(np.asarray(prediction.predictions)[known], labels[known])
 
 
 def _logits(outputs: torch.Tensor | tuple[torch.Tensor, ...], labels: torch.Tensor) -> torch.Tensor:
@@ -67,19 +64,11 @@ def _check(protocol: Protocol) -> None:
 def _read(protocol: Protocol, data_root: Path, model: str) -> Samples:
     config = AutoConfig.from_pretrained(model)
     if protocol.family not in (None, config.model_type):
-        raise RecipeError(f"This protocol is for {protocol.family}, and {model} holds {config.model_type}.")
-    classes, wanted = classes_of(config), protocol.data.labels
-    if wanted is not None and classes != load_labels(wanted):
         raise RecipeError(
-            f"{model} does not know the classes of data.labels={wanted} by name and in order. Convert it with --head "
-            f"{wanted}, or set data.labels=null for the model's own."
+            f"This protocol is for {protocol.family}, and {model} holds {config.model_type}. Choose another protocol "
+            "or another model."
         )
-    rows = read_rows(protocol, data_root, labels=classes)
-    require_column(protocol, rows, "label")
-    if (largest := max(row["label"] for row in rows)) >= len(classes):
-        raise RecipeError(
-            f"{protocol.data.list} has the label {largest}, and {model} {len(classes)} classes from 0 on."
-        )
+    rows = read_labelled_clips(protocol.data, data_root, model, classes_of(config))
     videos, owners = unique_clips(rows)
     return Samples(videos, owners, labels=np.array([row["label"] for row in rows]))
 
@@ -91,8 +80,8 @@ def _run(protocol: Protocol, samples: Samples, run: Run) -> Outcome:
     branches = classifier.processor.branches
     if protocol.processor and len(branches) > 1:
         raise RecipeError(
-            f"{run.model} has inputs with settings of their own ({', '.join(branches)}). Change them in the folder's "
-            "video_preprocessor_config.json, and leave out the protocol's processor."
+            f"{run.model} has several inputs ({', '.join(branches)}), each with its own settings. Change them in the "
+            "folder's video_preprocessor_config.json, and leave out the protocol's processor."
         )
     for branch in branches.values():
         for name, value in (views["processor"] | protocol.processor).items():
@@ -113,16 +102,13 @@ def _run(protocol: Protocol, samples: Samples, run: Run) -> Outcome:
             for name, branch in branches.items()
         },
     }
-    parts = None
+    parts, names = None, [video_name(row) for row in samples.videos]
     if run.parts is not None:
-        about = [facts, revision(run.model, classifier.model), [video_name(row) for row in samples.videos]]
+        about = [facts, revision(run.model, classifier.model), names]
         parts = run.parts / json_sha256(json.loads(json.dumps(about, default=str)))[:12]
     probabilities, causes = classifier.classify(samples.videos, run.settings, parts)
-    names = [video_name(row) for row in samples.videos]
-    scores = probabilities[samples.owners]
-    merged = Merged([names[owner] for owner in samples.owners], samples.labels, scores, np.isnan(scores).any(axis=1))
     return Outcome(
-        {f"top-{k}": 100 * top_k_accuracy(merged, k) for k in (1, 5)},
+        top_k_accuracies(probabilities[samples.owners], samples.labels),
         {number: causes[name] for number, name in enumerate(names) if name in causes},
         facts,
     )

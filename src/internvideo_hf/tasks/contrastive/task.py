@@ -16,7 +16,7 @@ from internvideo_hf.tasks.base import Task, Training
 
 
 def recalls(prediction: EvalPrediction) -> dict[str, float]:
-    """Return recall in both directions over videos and captions, in percent; a caption is true of all its videos."""
+    """Return recalls in both directions, in percent; a caption's true items are all videos with that caption."""
     captions, videos = map(np.asarray, prediction.label_ids)
     readable = videos != -100
     captions, videos = captions[readable], videos[readable]
@@ -36,15 +36,16 @@ def recalls(prediction: EvalPrediction) -> dict[str, float]:
 
 
 def _embeddings(outputs: tuple[torch.Tensor, ...], labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Of a dual encoder's outputs, what does not depend on the batch."""
+    """Return a dual encoder's embeddings; its logits depend on the batch."""
     return outputs[2], outputs[3]
 
 
 def tokenize_captions(captions: Sequence[str], *, processor: InternVideoProcessor) -> dict[str, Any]:
-    """Turn captions into what a dual encoder reads, its call for the loss included.
+    """Turn captions into a dual encoder's inputs, with `return_loss`.
 
     Args:
-        processor: of the model; what is too long for it is cut, and ends with the end token all the same.
+        captions: one or more.
+        processor: of the model; it cuts captions that are too long, and keeps their end token.
     """
     return {**processor(text=list(captions), truncation=True, return_tensors="pt"), "return_loss": True}
 
@@ -61,7 +62,7 @@ def _make_collator(
         targets=("captions",),
         tokenize=partial(tokenize_captions, processor=processor),
         clean=None if caption_rule is None else partial(clean_caption, rule=caption_rule),
-        # In validation, a caption's true items are all videos that it is a caption of.
+        # In validation, a caption's true items are all videos with that caption.
         equal_captions=equal_captions if training else "text",
         keep_names=True,
         fill_gaps=not training,
@@ -75,7 +76,6 @@ TASK = Task(
         make_collator=_make_collator,
         label_names=("caption_ids", "video_ids"),
         needs_text=True,
-        compares_batch=True,
         column="caption",
         allow_duplicates=True,
         compute_metrics=recalls,

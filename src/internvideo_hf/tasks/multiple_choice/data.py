@@ -1,4 +1,4 @@
-"""Lists of questions with several answers to choose from, in the published layouts."""
+"""Lists of multiple-choice questions, in the published layouts."""
 
 import csv
 from collections.abc import Callable, Iterator, Sequence
@@ -13,19 +13,19 @@ Question = tuple[str, list[str], int]
 
 
 class _BadQuestion(Exception):
-    """Cause and advice of a `ManifestError`, whose file and place are known further out."""
+    """Cause and advice of a `ManifestError`; the caller adds the file and the place."""
 
 
 def _msrvtt(record: Record) -> Question:
     if missing := {"clip_name", "options", "answer"} - set(record):
-        raise _BadQuestion(f"there is no {', '.join(sorted(missing))}", "Every question needs it.")
+        raise _BadQuestion(f"{', '.join(sorted(missing))} is missing", "Add it to every question.")
     return record["clip_name"], record["options"], record["answer"]
 
 
 def _lsmdc(record: Record) -> Question:
     line = record.get("line")
     if line is None:
-        raise _BadQuestion("it is no line of text", "Give LSMDC's own list, with tabs between fields.")
+        raise _BadQuestion("it is not a line of text", "Pass LSMDC's own list, with tabs between fields.")
     (fields,) = csv.reader([line], delimiter="\t", quoting=csv.QUOTE_NONE)
     if len(fields) < 11 or not fields[10].strip().isdigit():
         raise _BadQuestion(f"it has {len(fields)} fields between tabs", "Expected 11: a clip, 5 options, the answer.")
@@ -33,9 +33,9 @@ def _lsmdc(record: Record) -> Question:
 
 
 LAYOUTS: dict[str, Callable[[Record], Question]] = {"msrvtt": _msrvtt, "lsmdc": _lsmdc}
-"""Name -> what a record means: the video's id, its options, and the right one, from 0. msrvtt: lines of JSON with
-`clip_name`, `options`, `answer` from 0. lsmdc: fields between tabs, the clip first, options at 5 to 9, counted from 0,
-and the answer, from 1, at 10."""
+"""Name -> function from a record to the video's id, its options, and the right one, from 0. msrvtt: lines of JSON with
+`clip_name`, `options`, `answer` from 0. lsmdc: fields between tabs: 0 is the clip, 5 to 9 are the options, 10 is the
+answer, from 1."""
 
 
 def read_questions(
@@ -46,21 +46,21 @@ def read_questions(
     leave_out: Sequence[str] = (),
     check_files: bool = True,
 ) -> Iterator[dict[str, Any]]:
-    """Reads a list of questions about videos.
+    """Read a list of questions about videos.
 
     Args:
-        path: The list.
-        data_root: The folder that holds the videos, at any depth.
-        layout: Name in `LAYOUTS`.
-        leave_out: Ids of videos whose questions do not count.
-        check_files: Whether a video without a file is an error.
+        path: the list.
+        data_root: the folder of the videos, at any depth.
+        layout: a name in `LAYOUTS`.
+        leave_out: ids of videos whose questions are left out.
+        check_files: raise an error for a video without a file.
 
     Yields:
         `{"video": path, "options": [text, ...], "answer": index}`.
 
     Raises:
-        ManifestError: If the list cannot be read, a question is not whole, or its video is not there.
-        ValueError: If the layout is unknown.
+        ManifestError: if the list cannot be read, a question is incomplete, or its video is missing.
+        ValueError: if the layout is unknown.
     """
     rule, tree, count = lookup(LAYOUTS, layout, "layout"), VideoTree(data_root), 0
     for place, record in read_records(path):
@@ -71,21 +71,21 @@ def read_questions(
                 continue
             found = tree.find([name])
             if found is None and check_files:
-                raise _BadQuestion(f"no video of the name {name} is in {data_root}", "Pass the videos' data_root.")
+                raise _BadQuestion(f"{data_root} holds no video {name}", "Pass the videos' folder as data_root.")
         except LookupError as error:
-            raise ManifestError(str(path), place, str(error), "Give a data_root that holds one of them.") from None
+            raise ManifestError(str(path), place, str(error), "Pass a data_root that holds one of them.") from None
         except _BadQuestion as bad:
             raise ManifestError(str(path), place, *bad.args) from None
         count += 1
         yield {"video": str(Path(data_root) / (found or f"{name}.mp4")), "options": options, "answer": answer}
     if not count:
-        raise ManifestError(str(path), None, "no question is left", "Check the list.")
+        raise ManifestError(str(path), None, "it holds no question", "Check the list and leave_out.")
 
 
 def _check(name: Any, options: Any, answer: Any) -> None:
     if not isinstance(name, str) or not name:
         raise _BadQuestion(f"the video is {name!r}", "Expected its id.")
-    if not isinstance(options, list) or len(options) < 2 or not all(isinstance(one, str) for one in options):
+    if not isinstance(options, list) or len(options) < 2 or not all(isinstance(option, str) for option in options):
         raise _BadQuestion(f"the options are {options!r}", "Expected two texts or more.")
     if isinstance(answer, bool) or not isinstance(answer, int) or not 0 <= answer < len(options):
         raise _BadQuestion(f"the answer is {answer!r}", f"Expected one of {len(options)} options.")

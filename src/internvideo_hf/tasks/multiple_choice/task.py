@@ -1,4 +1,4 @@
-"""Multiple choice: which of several answers is true of a video."""
+"""Multiple choice: which of several answers fits a video."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from einops import rearrange
 
-from internvideo_hf.inference.merging import top_k_accuracy
+from internvideo_hf.inference.merging import top_k_accuracies
 from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.base import Task
 from internvideo_hf.tasks.dual_encoder import VideoEmbeddings, check_dual_encoder_protocol
@@ -22,10 +23,12 @@ def _check(protocol: Protocol) -> None:
 
 def _read(protocol: Protocol, data_root: Path, model: str) -> Samples:
     data = protocol.data
-    options = {"leave_out": data.leave_out, "check_files": False}
-    rows = list(read_questions(data_root / data.list, data_root, data.layout, **options))
+    layout = check_choice("data.layout", data.layout, LAYOUTS)
+    rows = list(read_questions(data_root / data.list, data_root, layout, leave_out=data.leave_out, check_files=False))
     if len({len(row["options"]) for row in rows}) > 1:
-        raise RecipeError(f"{data.list} has questions with different numbers of options. Split it.")
+        raise RecipeError(
+            f"{data.list} has questions with different numbers of options, expected one number. Split the list."
+        )
     videos, owners = unique_clips(rows)
     texts = [option for row in rows for option in row["options"]]
     return Samples(videos, owners, texts, np.array([row["answer"] for row in rows]))
@@ -33,10 +36,11 @@ def _read(protocol: Protocol, data_root: Path, model: str) -> Samples:
 
 def _run(protocol: Protocol, samples: Samples, run: Run) -> Outcome:
     found = VideoEmbeddings.compute(protocol, samples, run)
-    texts = found.embed_texts(samples.texts or [], protocol.caption_rule).unflatten(0, (len(samples.owners), -1))
+    texts = found.embed_texts(samples.texts, protocol.caption_rule)
+    texts = rearrange(texts, "(q o) d -> q o d", q=len(samples.owners))
     scores = found.factor * torch.einsum("qd,qod->qo", found.vectors[samples.owners], texts)
-    accuracy = 100 * top_k_accuracy(found.merged(samples, scores), 1)
-    return Outcome({"top-1": accuracy}, found.causes, found.model_facts)
+    accuracy = top_k_accuracies(found.without_failures(samples, scores), samples.labels, (1,))
+    return Outcome(accuracy, found.causes, found.model_facts)
 
 
 def _facts(result: Mapping[str, Any]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Videos x texts: which text belongs to which video, both ways."""
+"""Ranking of texts for each video, and of videos for each text."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,12 +7,12 @@ import torch
 from transformers.pipelines.base import Pipeline
 
 from internvideo_hf.inference.embedder import embed_texts
-from internvideo_hf.inference.pipeline import VideoPipeline, check_dual_encoder, check_finite, check_top_k, is_single
+from internvideo_hf.inference.pipeline import DualEncoderPipeline, check_finite, check_top_k, is_single
 from internvideo_hf.inference.ranking import dual_softmax
-from internvideo_hf.inference.runner import embed_views, merge_embeddings
+from internvideo_hf.inference.runner import cosine_scale, embed_views, merge_embeddings
 
 
-class VideoTextRetrievalPipeline(VideoPipeline):
+class VideoTextRetrievalPipeline(DualEncoderPipeline):
     """Ranks texts for each video, and videos for each text, with any model that embeds both in one space.
 
     >>> from transformers import pipeline
@@ -23,14 +23,7 @@ class VideoTextRetrievalPipeline(VideoPipeline):
     {'video': 'b.mp4', 'index': 1, 'score': ..., 'similarity': ...}
     """
 
-    _load_processor = True
-
-    def __init__(self, model: Any, *args: Any, **kwargs: Any):
-        check_dual_encoder(model)
-        super().__init__(model, *args, **kwargs)
-        check_dual_encoder(self.model, self.processor.tokenizer)
-
-    def __call__(
+    def __call__(  # type: ignore[override]
         self,
         inputs: Any,
         texts: str | Sequence[str] | None = None,
@@ -41,18 +34,19 @@ class VideoTextRetrievalPipeline(VideoPipeline):
         """Compare videos with texts.
 
         Args:
-            inputs: one video or several, of every kind that `VideoReader` takes; each counts once for every place.
+            inputs: one video or several, of every kind that `VideoReader` takes; repeated videos count repeatedly.
             texts: one text or several.
             top_k: answers for each video and each text, the best first; all by default.
             dual: weigh each similarity by its softmax in the other direction before ranking, as the second set of
-                published retrieval results does; what comes out depends on all that is asked together.
-            batch_size (`int`): videos at once, 1 by default. Other options are those of the video processor.
+                published retrieval results does; scores then depend on all videos and texts of the call.
+            **kwargs: `batch_size`, the videos per forward pass, 1 by default; other options of
+                `transformers.Pipeline`; options of the video processor.
 
         Returns:
-            `video_to_text`: for each video a list of `{"text", "index", "score", "similarity"}`, the best first, where
-            `score` is a probability over the texts; `text_to_video`: for each text a list of `{"video", "index",
-            "score", "similarity"}`, where `score` is one over the videos, and `video` what was given if that was a
-            text; `similarity`: the cosines, a list for each video.
+            `video_to_text`: for each video a list of `{"text", "index", "score", "similarity"}`, the best first;
+            `score` is a probability over the texts. `text_to_video`: for each text a list of `{"video", "index",
+            "score", "similarity"}`; `score` is a probability over the videos, and `video` the given path or address,
+            or None for a video without one. `similarity`: the cosines, a list for each video.
 
         Raises:
             VideoDecodeError: if a video cannot be read.
@@ -66,11 +60,11 @@ class VideoTextRetrievalPipeline(VideoPipeline):
         videos = [inputs] if is_single(inputs) else list(inputs)
         if not videos:
             raise ValueError("Pass one video or several.")
-        # Not by VideoPipeline, which would take a list of one image for a video.
+        # Pipeline's own call: VideoPipeline's would take a list of one image as a single video.
         video_embeds = torch.cat(list(Pipeline.__call__(self, videos, **kwargs)))
         cosines = video_embeds @ embed_texts(self.model, self.processor, texts).T
         check_finite(cosines.flatten())
-        logits = self.model.logit_scale.detach().float().cpu().exp() * cosines
+        logits = cosine_scale(self.model).cpu() * cosines
         by_video, by_text = logits, logits.T
         if dual:
             by_video, by_text = (torch.from_numpy(dual_softmax(one.double().numpy())) for one in (by_video, by_text))
@@ -84,17 +78,19 @@ class VideoTextRetrievalPipeline(VideoPipeline):
     def _sanitize_parameters(self, **processor_options: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         return self._processor_parameters(processor_options), {}, {}
 
-    def _forward(self, model_inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def _forward(  # type: ignore[override]
+        self, model_inputs: dict[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
         return {"embeds": merge_embeddings(embed_views(self.model, model_inputs["pixel_values_videos"]))}
 
-    def postprocess(self, model_outputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    def postprocess(self, model_outputs: dict[str, torch.Tensor]) -> torch.Tensor:  # type: ignore[override]
         return model_outputs["embeds"].reshape(1, -1)
 
 
 def _ranked(
     logits: torch.Tensor, cosines: torch.Tensor, names: Sequence[dict[str, Any]], top_k: int | None
 ) -> list[list[dict[str, Any]]]:
-    """For each row the columns by name, the largest logit first."""
+    """Return for each row the columns by name, the largest logit first."""
     order = logits.argsort(dim=1, descending=True, stable=True)[:, :top_k]
     scores = logits.softmax(dim=1)
     return [

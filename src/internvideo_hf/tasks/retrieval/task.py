@@ -20,7 +20,7 @@ from internvideo_hf.tasks.protocol import (
     unique_clips,
 )
 
-RANKS = {"video": "places among videos, each as near as its nearest caption", "caption": "places among captions"}
+RANKS = {"video": "places among videos, by the nearest caption of each", "caption": "places among captions"}
 WAYS = {"plain": "", "dual_softmax": ", dual softmax"}
 
 
@@ -32,15 +32,15 @@ def _check(protocol: Protocol) -> None:
 
 
 def _read(protocol: Protocol, data_root: Path, model: str) -> Samples:
-    rows = read_rows(protocol, data_root, check_labels=False, allow_duplicates=True)
-    require_column(protocol, rows, "caption")
+    rows = read_rows(protocol.data, data_root, check_labels=False, allow_duplicates=True)
+    require_column(rows, "caption", protocol.data.list)
     videos, owners = unique_clips(rows)
     return Samples(videos, owners, [row["caption"] for row in rows])
 
 
 def _run(protocol: Protocol, samples: Samples, run: Run) -> Outcome:
     found = VideoEmbeddings.compute(protocol, samples, run)
-    texts = found.embed_texts(samples.texts or [], protocol.caption_rule)
+    texts = found.embed_texts(samples.texts, protocol.caption_rule)
     similarity = (found.factor * texts @ found.vectors.T).numpy()
     scores = retrieval_metrics(similarity, samples.owners, missing=list(found.causes), several=protocol.several)
     return Outcome(scores, found.causes, found.model_facts)
@@ -60,7 +60,7 @@ def _lines(result: Mapping[str, Any]) -> list[tuple[str, Mapping[str, float], li
     for direction, ways in result["scores"].items():
         for way, scores in ways.items():
             wanted = (direction, way == "dual_softmax")
-            published = [one for one in result["published"] if (one["direction"], one["dual_softmax"]) == wanted]
+            published = [row for row in result["published"] if (row["direction"], row["dual_softmax"]) == wanted]
             lines.append((f"{direction.replace('_', ' ')}{WAYS[way]}", scores, published))
     return lines
 

@@ -1,4 +1,4 @@
-"""Classification of videos by labels that are named when the question is asked."""
+"""Classification of videos by labels that the caller names."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,16 +7,17 @@ import torch
 from einops import rearrange, reduce
 
 from internvideo_hf.inference.embedder import CHUNK_SIZE, embed_texts
-from internvideo_hf.inference.pipeline import VideoPipeline, check_dual_encoder, check_finite, check_top_k
-from internvideo_hf.inference.runner import embed_views
+from internvideo_hf.inference.pipeline import DualEncoderPipeline, check_finite, check_top_k
+from internvideo_hf.inference.runner import cosine_scale, embed_views
 from internvideo_hf.processing.post_process import zero_shot_scores
 from internvideo_hf.recipes import PromptSet, load_prompts
 from internvideo_hf.recipes.captions import clean_caption
+from internvideo_hf.utils.names import lookup
 
 DEFAULT_PROMPTS = PromptSet(("A video of {}.",))
 
 
-class ZeroShotVideoClassificationPipeline(VideoPipeline):
+class ZeroShotVideoClassificationPipeline(DualEncoderPipeline):
     """Zero-shot classification with any model of this package that embeds video and text in one space.
 
     >>> from transformers import pipeline
@@ -26,27 +27,26 @@ class ZeroShotVideoClassificationPipeline(VideoPipeline):
     [{'label': ..., 'score': ..., 'similarity': ...}, ...]
     """
 
-    _load_processor = True
+    _text_key: tuple[Any, ...] | None = None
+    _text_embeds = torch.empty(0)
 
-    def __init__(self, model: Any, *args: Any, **kwargs: Any):
-        check_dual_encoder(model)
-        super().__init__(model, *args, **kwargs)
-        check_dual_encoder(self.model, self.processor.tokenizer)
-        self._text_key, self._text_embeds = None, None
-
-    def __call__(self, inputs: Any, **kwargs: Any) -> list[dict[str, Any]] | list[list[dict[str, Any]]]:
+    def __call__(  # type: ignore[override]
+        self, inputs: Any, **kwargs: Any
+    ) -> list[dict[str, Any]] | list[list[dict[str, Any]]]:
         """Score the labels for one or several videos.
 
         Args:
             inputs: one video or a list of videos, of every kind that `VideoReader` takes.
-            candidate_labels (`list[str]`): the labels to choose from; a string is split at its commas.
-            hypothesis_template (`str`): the sentence around a label, `"A video of {}."` by default.
-            prompts (`str` or `list[str]`): several sentences around each label, instead of `hypothesis_template`:
-                the name of a set in `recipes/prompts.json` ("kinetics", or "viclip", whose protocol cleans the
-                sentences and averages cosines), or the sentences themselves.
-            top_k (`int`): how many labels to return, the best first; all by default.
-            num_clips (`int`): clips to take from each video; their scores are averaged.
-            batch_size (`int`): videos at once, 1 by default.
+            **kwargs: options of the pipeline, `transformers.Pipeline` and the video processor:
+
+                - candidate_labels (`list[str]`): the labels to choose from; a string is split at its commas.
+                - hypothesis_template (`str`): the sentence around a label, `"A video of {}."` by default.
+                - prompts (`str` or `list[str]`): several sentences around each label, instead of
+                  `hypothesis_template`: the name of a set in `recipes/prompts.json` ("kinetics", or "viclip", whose
+                  protocol cleans the sentences and averages cosines), or the sentences themselves.
+                - top_k (`int`): number of labels to return, the best first; all by default.
+                - num_clips (`int`): clips of each video; their scores are averaged.
+                - batch_size (`int`): videos per forward pass, 1 by default.
 
         Returns:
             For each video a list of `{"label", "score", "similarity"}`, the best label first: `score` is a
@@ -54,9 +54,10 @@ class ZeroShotVideoClassificationPipeline(VideoPipeline):
 
         Raises:
             VideoDecodeError: if a video cannot be read.
-            ValueError: if an option has no meaning.
+            ValueError: if an option is invalid.
         """
-        return super().__call__(inputs, **kwargs)
+        answers: list[dict[str, Any]] | list[list[dict[str, Any]]] = super().__call__(inputs, **kwargs)
+        return answers
 
     def _sanitize_parameters(
         self,
@@ -66,7 +67,8 @@ class ZeroShotVideoClassificationPipeline(VideoPipeline):
         top_k: int | None = None,
         **processor_options: Any,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        forward, postprocess = {}, {}
+        forward: dict[str, Any] = {}
+        postprocess: dict[str, Any] = {}
         if candidate_labels is not None:
             forward["labels"] = postprocess["labels"] = _labels(candidate_labels)
         if hypothesis_template is not None and prompts is not None:
@@ -79,7 +81,7 @@ class ZeroShotVideoClassificationPipeline(VideoPipeline):
             postprocess["top_k"] = check_top_k(top_k)
         return self._processor_parameters(processor_options), forward, postprocess
 
-    def _forward(
+    def _forward(  # type: ignore[override]
         self,
         model_inputs: dict[str, torch.Tensor],
         labels: tuple[str, ...] = (),
@@ -91,7 +93,7 @@ class ZeroShotVideoClassificationPipeline(VideoPipeline):
         scores, similarity = zero_shot_scores(
             embed_views(self.model, pixels).flatten(0, 1),
             self._embed_labels(labels, prompts),
-            self.model.logit_scale.float().exp(),
+            cosine_scale(self.model),
             prompts.mean_of,
         )
         return {
@@ -99,7 +101,7 @@ class ZeroShotVideoClassificationPipeline(VideoPipeline):
             for name, value in (("scores", scores), ("similarity", similarity))
         }
 
-    def postprocess(
+    def postprocess(  # type: ignore[override]
         self, model_outputs: dict[str, torch.Tensor], labels: tuple[str, ...] = (), top_k: int | None = None
     ) -> list[dict[str, Any]]:
         scores, similarity = model_outputs["scores"].reshape(-1), model_outputs["similarity"].reshape(-1)
@@ -110,8 +112,8 @@ class ZeroShotVideoClassificationPipeline(VideoPipeline):
         ]
 
     def _embed_labels(self, labels: tuple[str, ...], prompts: PromptSet) -> torch.Tensor:
-        """Embed every label in every template, `(templates, labels, dim)`, once for as long as nothing changes."""
-        # The weights belong to the key: a pipeline may outlive a training step or a load of other weights.
+        """Embed every label in every template, `(templates, labels, dim)`, and keep the result for the next video."""
+        # The key includes the weights, which a training step or `load_state_dict` may change.
         weights = tuple((weight.data_ptr(), weight._version) for weight in self.model.parameters())
         if self._text_key != (labels, prompts, weights):
             texts = [template.replace("{}", label) for template in prompts.templates for label in labels]
@@ -124,23 +126,20 @@ class ZeroShotVideoClassificationPipeline(VideoPipeline):
 
 
 def _labels(labels: str | Sequence[str]) -> tuple[str, ...]:
-    labels = [label.strip() for label in (labels.split(",") if isinstance(labels, str) else labels)]
-    if not labels or not all(labels):
-        raise ValueError(f"candidate_labels must name at least one label and none may be empty, got {labels}.")
-    if doubled := {label for label in labels if labels.count(label) > 1}:
-        raise ValueError(f"candidate_labels names {', '.join(sorted(doubled))} twice; name each label once.")
-    return tuple(labels)
+    names = tuple(label.strip() for label in (labels.split(",") if isinstance(labels, str) else labels))
+    if not names or not all(names):
+        raise ValueError(f"candidate_labels is {list(names)}, expected at least one label and no empty one.")
+    if repeated := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f"candidate_labels names {', '.join(sorted(repeated))} twice; name each label once.")
+    return names
 
 
 def _prompt_set(prompts: str | Sequence[str]) -> PromptSet:
     if isinstance(prompts, str):
-        known = load_prompts()
-        if prompts not in known:
-            raise ValueError(f"No prompts of the name {prompts!r}; known: {', '.join(known)}. Or pass a list.")
-        return known[prompts]
+        return lookup(load_prompts(), prompts, "prompts")
     if not prompts:
         raise ValueError("prompts must hold at least one template.")
     for template in prompts:
         if template.count("{}") != 1:
-            raise ValueError(f"The template {template!r} must hold {{}} once, where the label goes.")
+            raise ValueError(f"The template {template!r} must hold {{}} once, in the place of the label.")
     return PromptSet(tuple(prompts))

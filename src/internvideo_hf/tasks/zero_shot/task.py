@@ -1,4 +1,4 @@
-"""Zero-shot classification: which of the classes that are named when asking a video shows."""
+"""Zero-shot classification: which of the classes that the caller names a video shows."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from einops import rearrange
 
 from internvideo_hf.data.manifests import LAYOUTS
-from internvideo_hf.inference.merging import top_k_accuracy
+from internvideo_hf.inference.merging import top_k_accuracies
 from internvideo_hf.processing.post_process import zero_shot_scores
 from internvideo_hf.recipes import load_prompts
 from internvideo_hf.recipes.labels import LABEL_SETS, load_labels
@@ -25,35 +26,40 @@ from internvideo_hf.tasks.protocol import (
     require_column,
     unique_clips,
 )
+from internvideo_hf.utils.names import lookup
 
-CHUNK_SIZE = 1024  # videos, whose scores are several for each class and prompt
+CHUNK_SIZE = 1024  # videos; each has a score for every class and prompt
 
 
 def _check(protocol: Protocol) -> None:
     check_dual_encoder_protocol(protocol)
     if protocol.data.layout is not None:
         check_choice("data.layout", protocol.data.layout, LAYOUTS)
-    check_choice("data.labels", protocol.data.labels, LABEL_SETS)
     check_choice("prompts", protocol.prompts, load_prompts())
+    _classes(protocol)
+
+
+def _classes(protocol: Protocol) -> list[str]:
+    return load_labels(check_choice("data.labels", protocol.data.labels, LABEL_SETS))
 
 
 def _read(protocol: Protocol, data_root: Path, model: str) -> Samples:
-    rows = read_rows(protocol, data_root, labels=load_labels(protocol.data.labels))
-    require_column(protocol, rows, "label")
+    rows = read_rows(protocol.data, data_root, labels=_classes(protocol))
+    require_column(rows, "label", protocol.data.list)
     videos, owners = unique_clips(rows)
     return Samples(videos, owners, labels=np.array([row["label"] for row in rows]))
 
 
 def _run(protocol: Protocol, samples: Samples, run: Run) -> Outcome:
     found = VideoEmbeddings.compute(protocol, samples, run, merge=False)
-    prompts, labels = load_prompts()[protocol.prompts], load_labels(protocol.data.labels)
+    prompts, labels = lookup(load_prompts(), protocol.prompts, "prompts"), _classes(protocol)
     sentences = [template.replace("{}", label) for template in prompts.templates for label in labels]
-    texts = found.embed_texts(sentences, prompts.clean).unflatten(0, (len(prompts.templates), len(labels)))
-    chunks = found.vectors.flatten(0, 1).split(CHUNK_SIZE)
+    texts = rearrange(found.embed_texts(sentences, prompts.clean), "(p l) d -> p l d", p=len(prompts.templates))
+    chunks = torch.split(rearrange(found.vectors, "n v d -> (n v) d"), CHUNK_SIZE)
     scores = torch.cat([zero_shot_scores(chunk, texts, found.factor, prompts.mean_of)[0] for chunk in chunks])
-    merged = found.merged(samples, scores.unflatten(0, found.vectors.shape[:2]).mean(dim=1)[samples.owners])
-    top1, top5 = (100 * top_k_accuracy(merged, k) for k in (1, 5))
-    return Outcome({"top-1": top1, "top-5": top5, "mean": (top1 + top5) / 2}, found.causes, found.model_facts)
+    scores = rearrange(scores, "(n v) l -> n v l", n=len(found.vectors)).mean(dim=1)
+    accuracy = top_k_accuracies(found.without_failures(samples, scores[samples.owners]), samples.labels)
+    return Outcome({**accuracy, "mean": sum(accuracy.values()) / 2}, found.causes, found.model_facts)
 
 
 def _facts(result: Mapping[str, Any]) -> dict[str, str]:

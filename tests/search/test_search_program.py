@@ -44,12 +44,12 @@ def test_search_says_that_nothing_matches(made):
 
 
 def test_search_marks_what_matches(made, monkeypatch):
-    embed = index_module.Encoder.embed_texts
+    embed = index_module.Embedder.embed_texts
 
     def of_a_video_if_one(self, texts):
         return self.embed_video(texts[0]) if len(texts) == 1 else embed(self, texts)
 
-    monkeypatch.setattr(index_module.Encoder, "embed_texts", of_a_video_if_one)
+    monkeypatch.setattr(index_module.Embedder, "embed_texts", of_a_video_if_one)
     result = run("search", made / "index", str(made / "videos/red.mp4"), "--top-k", 2, "--per-video", 1)
     assert result.returncode == 0 and "Nothing" not in result.stdout
     line, *_, last = result.stdout.splitlines()
