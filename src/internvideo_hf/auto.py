@@ -113,7 +113,7 @@ def auto_class(name: str) -> Any:
     if hasattr(transformers, name):
         return getattr(transformers, name)
     from transformers.models.auto.auto_factory import _BaseAutoModelClass, _LazyAutoMapping
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES  # type: ignore[attr-defined]
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
     return type(name, (_BaseAutoModelClass,), {"_model_mapping": _LazyAutoMapping(CONFIG_MAPPING_NAMES, {})})
 
@@ -133,7 +133,7 @@ def register() -> None:
             name = family.models[AutoModelForVideoClassification].__name__
             MODEL_FOR_VIDEO_CLASSIFICATION_MAPPING_NAMES[model_type] = name
         if family.processor is not None:
-            AutoProcessor.register(family.config, family.processor, exist_ok=True)  # type: ignore[no-untyped-call]
+            AutoProcessor.register(family.config, family.processor, exist_ok=True)
 
 
 def _attribute(module: str, name: str) -> Any:

@@ -171,7 +171,7 @@ def centres(masks: np.ndarray) -> np.ndarray:
 
 
 def drawn(action: str, shape: str = "arrow") -> np.ndarray:
-    """Where a red shape is, shape (frames, height, width), found by its colour."""
+    """Return a mask of the red pixels, shape (frames, height, width)."""
     size = None if ACTIONS[action].changes_size else "large"
     masks = red_pixels(render(Clip("test", 11, shape, "red", action, "cloudy", size)))
     assert masks.any((1, 2)).all()

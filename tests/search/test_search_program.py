@@ -70,8 +70,8 @@ def test_search_speaks_json(made):
     }
 
 
-def save(path, colour):
-    Image.fromarray(picture(colour)).save(path)
+def save(path, color):
+    Image.fromarray(picture(color)).save(path)
     return path
 
 
