@@ -16,7 +16,8 @@ from tqdm import tqdm
 from internvideo_hf.data.collation import VideoCollator
 from internvideo_hf.data.dataset import VideoDataset
 from internvideo_hf.data.samples import PIXELS, Row, Sample
-from internvideo_hf.models.internvideo.modeling_internvideo import InternVideoModel, fingerprint
+from internvideo_hf.models.internvideo.adapters_internvideo import fingerprint
+from internvideo_hf.models.internvideo.modeling_internvideo import InternVideoModel
 from internvideo_hf.utils.files import atomic_write
 from internvideo_hf.utils.fingerprints import json_sha256
 

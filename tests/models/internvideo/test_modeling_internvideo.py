@@ -371,7 +371,7 @@ class TestFolders:
             from_encoders(uniformerv2, mae)
         with pytest.raises(ValueError, match="No settings of InternVideoConfig: encoders, gates"):
             from_encoders(mae, uniformerv2, gates=3, encoders={})
-        with pytest.raises(ValueError, match="nowhere is no folder"):
+        with pytest.raises(ValueError, match="nowhere is neither a directory nor a Hub repository id"):
             from_encoders("nowhere", uniformerv2)
         config = UniFormerV2Config(**UNIFORMERV2, id2label=LABELS | {4: "sleeps"})
         UniFormerV2ForVideoClassification(config).save_pretrained(tmp_path / "renamed")

@@ -115,16 +115,28 @@ class LayerGroups(PreTrainedModel):
                 raise ValueError(f"No group {name!r} in {type(self).__name__}; it has {', '.join(groups)}.")
         return [tensor for found in chosen.values() for group in found for tensor in groups[group]]
 
-    def _place(self, name: str) -> tuple[int, int, str]:
+    @classmethod
+    def in_backbone(cls, name: str) -> bool:
+        """Return whether `freeze_backbone` freezes a tensor by default.
+
+        Args:
+            name: in `state_dict()`.
+        """
+        group = cls._place(name)[2]
+        return any(f"{group}.".startswith(f"{part}.") for part in cls.backbone_groups)
+
+    @classmethod
+    def _place(cls, name: str) -> tuple[int, int, str]:
         """Return the number of a tensor's rule, the number of its layer and the name of its group."""
-        for number, (rule, group) in enumerate(self.layer_group_rules.items()):
-            if match := re.match(rf"(?:{rule})(?:\.|$)", self._without_prefix(name)):
+        for number, (rule, group) in enumerate(cls.layer_group_rules.items()):
+            if match := re.match(rf"(?:{rule})(?:\.|$)", cls._without_prefix(name)):
                 layer = next((text for text in match.groups() if text), "0")
                 return number, int(layer), group.format(layer)
-        raise AssertionError(f"{name} of {type(self).__name__} is in no group of layer_group_rules")
+        raise AssertionError(f"{name} of {cls.__name__} is in no group of layer_group_rules")
 
-    def _without_prefix(self, name: str) -> str:
-        return name.removeprefix(f"{self.base_model_prefix}.")
+    @classmethod
+    def _without_prefix(cls, name: str) -> str:
+        return name.removeprefix(f"{cls.base_model_prefix}.")
 
     def _names_in(self, source: "LayerGroups", name: str) -> tuple[str, ...]:
         """Return what one of our tensors may be called in another model, with or without an encoder's prefix."""

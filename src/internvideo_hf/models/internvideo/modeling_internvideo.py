@@ -11,43 +11,33 @@ paper fixes, and what is our reading.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import nn
 from transformers import initialization as init
-from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPooling
-from transformers.modeling_utils import PreTrainedModel
 from transformers.processing_utils import Unpack
-from transformers.utils import SAFE_WEIGHTS_NAME, ModelOutput, TransformersKwargs, cached_file, can_return_tuple
+from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from internvideo_hf.models.common.base import VideoPreTrainedModel, init_weight_with
+from internvideo_hf.models.common.base import init_weight_with
 from internvideo_hf.models.common.classification import classification_loss
 from internvideo_hf.models.common.layers import MLP, Attention
-from internvideo_hf.models.common.loading import load_strict
+from internvideo_hf.models.internvideo.adapters_internvideo import FrozenEncoders, FusedFromEncoders
 from internvideo_hf.models.internvideo.configuration_internvideo import InternVideoConfig
 from internvideo_hf.models.internvideo_mae.modeling_internvideo_mae import (
-    InternVideoMAEForVideoClassification,
     InternVideoMAELayer,
     InternVideoMAEModel,
 )
 from internvideo_hf.models.uniformerv2.modeling_uniformerv2 import (
-    UniFormerV2ForVideoClassification,
     UniFormerV2FramesOutput,
     UniFormerV2Model,
 )
-from internvideo_hf.utils.fingerprints import tensors_sha256
-
-# What keeps the UniFormerV2 from recording: hidden states and attentions are the masked encoder's.
-SILENT = {"output_hidden_states": False, "output_attentions": False}
 
 
 @dataclass
@@ -151,8 +141,7 @@ def num_heads(width: int, head_size: int) -> int:
     return next(heads for heads in range(-(-width // head_size), width + 1) if width % heads == 0)
 
 
-class InternVideoPreTrainedModel(VideoPreTrainedModel):
-    config: InternVideoConfig
+class InternVideoPreTrainedModel(FrozenEncoders):
     base_model_prefix = "internvideo"
     _no_split_modules = ["InternVideoExchange"]
     layer_group_rules = {
@@ -169,25 +158,6 @@ class InternVideoPreTrainedModel(VideoPreTrainedModel):
     # All of both encoders but what the paper trains: the video token, and what stands behind the last layers.
     backbone_groups = ("internvideo_mae", "uniformerv2")
 
-    def post_init(self) -> None:
-        """Finish the model, and freeze the encoders; see transformers' `PreTrainedModel.post_init`."""
-        super().post_init()
-        self.config.adapters_only = False  # says how a file was saved; a model holds all of its weights
-        if self.config.freeze_encoders:
-            self.freeze_backbone()
-
-    def frozen_state(self) -> dict[str, torch.Tensor]:
-        """What the paper leaves as it is: all of both encoders but video token and heads."""
-        tensors, groups = self.state_dict(), self.layer_groups()
-        frozen = [names for group, names in groups.items() if group.split(".")[0] in self.backbone_groups]
-        return {name: tensors[name] for names in frozen for name in names}
-
-    @property
-    def encoders_frozen(self) -> bool:
-        """Whether training changes nothing of `frozen_state`, so that `encode_backbones` can be cached."""
-        frozen = self.frozen_state()
-        return not any(tensor.requires_grad for name, tensor in self.named_parameters() if name in frozen)
-
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         """Draw fresh weights so that nothing is exchanged yet, and both encoders' scores weigh the same."""
@@ -197,41 +167,6 @@ class InternVideoPreTrainedModel(VideoPreTrainedModel):
             init.zeros_(module.mlp_gate)
         elif isinstance(module, InternVideoClassifier):
             init.zeros_(module.fusion)
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        pretrained_model_name_or_path: str | Path | None,
-        *args: Any,
-        encoder_folders: Mapping[str, str | Path] | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        """Load a model; see transformers' `PreTrainedModel.from_pretrained`.
-
-        A folder that was saved with `adapters_only` takes the encoders out of theirs.
-
-        Args:
-            encoder_folders: where these are now, by "internvideo_mae" and "uniformerv2", if not where they were.
-
-        Raises:
-            ValueError: if a folder holds other weights than the ones that the adapters were trained with.
-        """
-        if pretrained_model_name_or_path is not None:
-            config, others = kwargs.get("config"), {name: kwargs[name] for name in kwargs if name != "config"}
-            if config is None:  # fields of it may be among the options
-                config, others = InternVideoConfig.from_pretrained(
-                    pretrained_model_name_or_path, return_unused_kwargs=True, **others
-                )
-            if getattr(config, "adapters_only", False):
-                hub = {name: kwargs[name] for name in HUB_OPTIONS if name in kwargs}
-                adapters = load_file(cached_file(pretrained_model_name_or_path, SAFE_WEIGHTS_NAME, **hub))
-                tensors = {**_encoder_tensors_of(config, encoder_folders), **adapters}
-                kwargs, pretrained_model_name_or_path = others | {"config": config, "state_dict": tensors}, None
-        loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
-        model = loaded[0] if isinstance(loaded, tuple) else loaded
-        if model.config.freeze_encoders:
-            model.freeze_backbone()  # loading has put new parameters in the place of the frozen ones
-        return loaded
 
 
 class InternVideoModel(InternVideoPreTrainedModel):
@@ -297,9 +232,7 @@ class InternVideoModel(InternVideoPreTrainedModel):
                 done = last
             return video_token
 
-        multimodal = self.uniformerv2(
-            frames_output=frames, after_block=exchange_behind, return_dict=True, **kwargs | SILENT
-        )
+        multimodal = self.uniformerv2(frames_output=frames, after_block=exchange_behind, return_dict=True, **kwargs)
         masked = self.internvideo_mae.pool(self._through(layers[done + 1 :], video_tokens, **kwargs))
         return BaseModelOutputWithPooling(
             last_hidden_state=masked.last_hidden_state,
@@ -332,7 +265,8 @@ class InternVideoModel(InternVideoPreTrainedModel):
                 "processor makes them, or backbone_outputs."
             )
         video_tokens = self.internvideo_mae.embed(pixel_values_videos)
-        frames = self.uniformerv2.encode_frames(uniformerv2_pixel_values_videos, return_dict=True, **kwargs | SILENT)
+        silent = kwargs | {"output_hidden_states": False, "output_attentions": False}
+        frames = self.uniformerv2.encode_frames(uniformerv2_pixel_values_videos, return_dict=True, **silent)
         clips = video_tokens.shape[0], frames.class_token.shape[0]
         if clips[0] != clips[1]:
             raise ValueError(
@@ -376,7 +310,7 @@ class InternVideoClassifier(nn.Module):
         return share * masked + (1 - share) * multimodal, masked, multimodal
 
 
-class InternVideoForVideoClassification(InternVideoPreTrainedModel):
+class InternVideoForVideoClassification(FusedFromEncoders, InternVideoPreTrainedModel):
     """The fused classifier; `from_encoders` makes it of two trained ones."""
 
     accepts_loss_kwargs = False  # the loss is a plain mean
@@ -387,55 +321,6 @@ class InternVideoForVideoClassification(InternVideoPreTrainedModel):
         self.internvideo = InternVideoModel(config)
         self.classifier = InternVideoClassifier(config)
         self.post_init()
-
-    @classmethod
-    def from_encoders(
-        cls, internvideo_mae: str | Path, uniformerv2: str | Path, **settings: Any
-    ) -> "InternVideoForVideoClassification":
-        """Make a model of two classifiers of the same classes, each in its own folder.
-
-        At the start its branches are these models, to the last bit, and its score is the mean of theirs.
-
-        Args:
-            internvideo_mae: the folder of an `InternVideoMAEForVideoClassification`, or its name on the Hub.
-            uniformerv2: that of a `UniFormerV2ForVideoClassification`.
-            settings: fields of `InternVideoConfig`, such as `classifier_dropout=0.5`.
-
-        Raises:
-            ValueError: if a folder holds something else or lacks weights, the classes differ, or a setting is unknown.
-        """
-        own, common = ({entry.name for entry in fields(kind)} for kind in (InternVideoConfig, PreTrainedConfig))
-        known = own - common
-        known -= {"internvideo_mae_config", "uniformerv2_config", "encoders", "encoders_fingerprint", "adapters_only"}
-        if unknown := settings.keys() - known:
-            raise ValueError(f"No settings of InternVideoConfig: {', '.join(sorted(unknown))}.")
-        # References must hold wherever a program is started.
-        internvideo_mae, uniformerv2 = (
-            str(Path(folder).resolve()) if Path(folder).is_dir() else str(folder)
-            for folder in (internvideo_mae, uniformerv2)
-        )
-        mae = _load_classifier(InternVideoMAEForVideoClassification, internvideo_mae)
-        multimodal = _load_classifier(UniFormerV2ForVideoClassification, uniformerv2)
-        if mae.config.id2label != multimodal.config.id2label:
-            raise ValueError(
-                f"{internvideo_mae} knows {mae.config.num_labels} classes and {uniformerv2} "
-                f"{multimodal.config.num_labels}, or they name them otherwise. Take two models of the same classes; "
-                "`internvideo convert --head` takes those of one data set out of a head."
-            )
-        config = InternVideoConfig(
-            internvideo_mae_config=mae.config.to_dict(),
-            uniformerv2_config=multimodal.config.to_dict(),
-            id2label=dict(mae.config.id2label),
-            label2id={name: number for number, name in mae.config.id2label.items()},
-            encoders={"internvideo_mae": internvideo_mae, "uniformerv2": uniformerv2},
-            **settings,
-        )
-        model = cls(config).eval()
-        # Strictly: only what neither classifier has stays as it was drawn.
-        drawn = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(_NEW)}
-        model.load_state_dict(drawn | _encoder_tensors(mae, multimodal))
-        config.encoders_fingerprint = fingerprint(model.frozen_state())
-        return model
 
     def get_input_embeddings(self) -> nn.Module:
         return self.internvideo.get_input_embeddings()
@@ -467,106 +352,6 @@ class InternVideoForVideoClassification(InternVideoPreTrainedModel):
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
-
-    def save_pretrained(self, save_directory: str | Path, *args: Any, adapters_only: bool = False, **kwargs: Any):
-        """Save the model; see transformers' `PreTrainedModel.save_pretrained`.
-
-        Args:
-            save_directory: the folder.
-            adapters_only: leave out what is frozen, and note where the two encoders are; loading takes it from there.
-
-        Raises:
-            ValueError: if the encoders are not known, or no longer the ones that the model was made of.
-        """
-        if adapters_only:
-            if self.config.encoders is None:
-                raise ValueError("This model was not made by `from_encoders`, so that nothing says where they are.")
-            frozen = self.frozen_state()
-            if fingerprint(frozen) != self.config.encoders_fingerprint:
-                raise ValueError(
-                    "The encoders have been trained or rounded since `from_encoders`, and their folders hold other "
-                    "weights. Save the whole model: leave out adapters_only."
-                )
-            state = kwargs.pop("state_dict", None) or self.state_dict()
-            kwargs["state_dict"] = {name: tensor for name, tensor in state.items() if name not in frozen}
-            kwargs["max_shard_size"] = "1000GB"  # one file, which is what loading looks for
-        self.config.adapters_only = adapters_only
-        try:
-            return super().save_pretrained(save_directory, *args, **kwargs)
-        finally:
-            self.config.adapters_only = False
-
-
-HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
-
-
-def fingerprint(tensors: Mapping[str, torch.Tensor]) -> str:
-    """A hash of tensors, names and numbers."""
-    return f"sha256:{tensors_sha256(tensors)}"
-
-
-def _load_classifier(model_class: type[PreTrainedModel], folder: str | Path) -> PreTrainedModel:
-    if not Path(folder).is_dir() and str(folder).count("/") != 1:
-        raise ValueError(f"{folder} is no folder, and no name on the Hub (owner/name). Give that of a classifier.")
-    wanted, (content, _) = model_class.config_class.model_type, PreTrainedConfig.get_config_dict(folder)
-    if content.get("model_type") != wanted:
-        raise ValueError(f"{folder} holds a {content.get('model_type')!r} model, expected {wanted!r}, a classifier.")
-    return load_strict(model_class, folder)
-
-
-# Beginnings of the names of what the fused model has on top of its two classifiers.
-_NEW = ("internvideo.exchanges.", "classifier.fusion")
-# Beginnings of names in the two classifiers -> in the fused one.
-_PLACES = {
-    InternVideoMAEForVideoClassification: {
-        "internvideo_mae.": "internvideo.internvideo_mae.",
-        "classifier.": "classifier.internvideo_mae.",
-    },
-    UniFormerV2ForVideoClassification: {
-        "vision_model.": "internvideo.uniformerv2.",
-        "layernorm.": "classifier.layernorm.",
-        "classifier.": "classifier.uniformerv2.",
-    },
-}
-
-
-def _encoder_tensors(*models: PreTrainedModel) -> dict[str, torch.Tensor]:
-    """The tensors of the two classifiers in float32, under the names that they have in the fused model."""
-    return {
-        f"{place}{name.removeprefix(start)}": tensor
-        for model in models
-        for name, tensor in model.float().state_dict().items()
-        for start, place in _PLACES[type(model)].items()
-        if name.startswith(start)
-    }
-
-
-def _encoder_tensors_of(
-    config: InternVideoConfig, folders: Mapping[str, str | Path] | None
-) -> dict[str, torch.Tensor]:
-    """The frozen tensors of the encoders that a configuration refers to, the very ones that it was saved with."""
-    places = {**config.encoders, **(folders or {})}
-    if unknown := places.keys() - config.encoders.keys():
-        raise ValueError(f"encoder_folders names {sorted(unknown)}, expected {sorted(config.encoders)}.")
-    try:
-        models = [_load_classifier(kind, places[kind.config_class.model_type]) for kind in _PLACES]
-    except OSError as error:
-        raise ValueError(
-            f"This model takes its encoders from {' and '.join(map(str, places.values()))}, and one cannot be read "
-            f"({error}). If it has moved, say where: from_pretrained(..., "
-            "encoder_folders={'internvideo_mae': DIR, 'uniformerv2': DIR})."
-        ) from error
-    with torch.device("meta"):
-        names = InternVideoForVideoClassification(config).frozen_state()
-    given = _encoder_tensors(*models)
-    tensors = {name: given[name] for name in names if name in given}
-    if len(tensors) < len(names) or fingerprint(tensors) != config.encoders_fingerprint:
-        raise ValueError(
-            f"{' and '.join(map(str, places.values()))} hold other weights than those that this model was trained "
-            "with. Give the same: from_pretrained(..., encoder_folders={'internvideo_mae': DIR, 'uniformerv2': DIR})."
-        )
-    config.encoders = {name: str(place) for name, place in places.items()}
-    return tensors
 
 
 __all__ = ["InternVideoForVideoClassification", "InternVideoModel", "InternVideoPreTrainedModel"]

@@ -19,7 +19,7 @@ from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.processing_utils import Unpack
-from transformers.utils import ModelOutput, TransformersKwargs
+from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
@@ -278,15 +278,14 @@ class UniFormerV2Model(UniFormerV2PreTrainedModel):
     def get_input_embeddings(self) -> nn.Module:
         return self.embeddings.patch_embedding
 
-    @merge_with_config_defaults
-    @capture_outputs(tie_last_hidden_states=False)
+    @can_return_tuple
     def forward(
         self,
         pixel_values_videos: torch.Tensor | None = None,
         frames_output: UniFormerV2FramesOutput | None = None,
         after_block: Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
         **kwargs: Unpack[TransformersKwargs],
-    ) -> BaseModelOutputWithPooling:
+    ) -> tuple | BaseModelOutputWithPooling:
         """Encode clips.
 
         Args:
@@ -309,6 +308,16 @@ class UniFormerV2Model(UniFormerV2PreTrainedModel):
         """
         if frames_output is not None:
             return BaseModelOutputWithPooling(pooler_output=self._pool_frames(frames_output, after_block, **kwargs))
+        if pixel_values_videos is None:
+            raise ValueError("Got no clips: pass pixel_values_videos, or frames_output.")
+        return self._encode_clips(pixel_values_videos, return_dict=True, **kwargs)
+
+    # Not around `forward`: what `after_block` runs is recorded by the model that gives it.
+    @merge_with_config_defaults
+    @capture_outputs(tie_last_hidden_states=False)
+    def _encode_clips(
+        self, pixel_values_videos: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
+    ) -> BaseModelOutputWithPooling:
         hidden_states, grid = self.embed(pixel_values_videos)
         frames = grid[0]
         video_token = self.video_embedding.expand(hidden_states.shape[0] // frames, 1, -1)
