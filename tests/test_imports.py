@@ -12,10 +12,7 @@ module.
 
 import ast
 import importlib
-import subprocess
-import sys
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -240,76 +237,3 @@ def test_unknown_name_raises_attribute_error() -> None:
     with pytest.raises(AttributeError, match="internvideo_hf.*InternVideoGPT"):
         _ = internvideo_hf.InternVideoGPT
     assert not hasattr(internvideo_hf, "InternVideoGPT")
-
-
-# Nothing of internvideo_hf is imported here before the first questions: that would register by itself.
-KNOWS_THE_FAMILIES = """
-from transformers import AutoConfig, AutoModel, AutoProcessor, AutoVideoProcessor, pipeline
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-
-assert {"uniformerv2", "internvideo_mm"} <= set(CONFIG_MAPPING)
-from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
-from transformers.models.auto.video_processing_auto import VIDEO_PROCESSOR_MAPPING
-from transformers.pipelines import check_task
-
-assert check_task("zero-shot-video-classification")[0] == "zero-shot-video-classification"
-small = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "image_size": 16}
-small |= {"global_layers": [0], "num_global_attention_heads": 1}
-model = AutoModel.from_config(AutoConfig.for_model("uniformerv2", **small))
-assert type(model).__name__ == "UniFormerV2Model"
-
-from internvideo_hf.auto import FAMILIES
-
-for model_type, family in FAMILIES.items():
-    assert type(AutoConfig.for_model(model_type)) is family.config, model_type
-    assert family.config in VIDEO_PROCESSOR_MAPPING, model_type
-    assert family.processor is None or PROCESSOR_MAPPING[family.config] is family.processor, model_type
-    for auto_class, model_class in family.models.items():
-        assert auto_class._model_mapping[family.config] is model_class, model_type
-"""
-
-LAZY = """
-import sys
-import internvideo_hf
-
-dir(internvideo_hf), internvideo_hf.__version__
-assert not hasattr(internvideo_hf, "nothing_of_this_name")
-assert not {"torch", "transformers", "numpy", "av"} & set(sys.modules), "the import is not lazy"
-"""
-
-REGISTER_AGAIN = """
-from internvideo_hf import auto, tasks
-auto.register(), auto.register(), tasks.register(), tasks.register()
-"""
-
-# What a fresh interpreter does before it is asked -> the code. Each takes seconds to start, so it does several things.
-SCENARIOS = {
-    "internvideo_hf, twice": LAZY + KNOWS_THE_FAMILIES + REGISTER_AGAIN,
-    "transformers, then internvideo_hf": "from transformers import AutoModel, pipeline; import internvideo_hf",
-    "a model class": "from internvideo_hf import InternVideoMMModel",
-    # Modules of transformers that import the Auto classes while they, and others, are being imported themselves.
-    "internvideo_hf, then modeling_layers": "import internvideo_hf, transformers.modeling_layers",
-    "internvideo_hf, then generation.utils": "import internvideo_hf, transformers.generation.utils",
-    "internvideo_hf, then pipelines": "import internvideo_hf, transformers.pipelines",
-    "internvideo_hf, then Trainer": "import internvideo_hf; from transformers import Trainer",
-}
-
-
-@pytest.fixture(scope="module")
-def interpreters() -> Iterator[dict[str, Future]]:
-    """All scenarios, two at a time."""
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        yield {name: pool.submit(run_in_fresh_interpreter, code) for name, code in SCENARIOS.items()}
-
-
-def run_in_fresh_interpreter(code: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-c", f"{code}\n{KNOWS_THE_FAMILIES}"]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
-
-
-@pytest.mark.parametrize("scenario", SCENARIOS)
-def test_auto_classes_and_pipelines_know_the_families_after_import_of(
-    scenario: str, interpreters: dict[str, Future]
-) -> None:
-    result = interpreters[scenario].result()
-    assert result.returncode == 0, result.stderr

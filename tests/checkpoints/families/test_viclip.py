@@ -4,28 +4,22 @@ import json
 import math
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from models.model_checks import assert_same, draw, move_from_start
+from models.model_checks import draw
 from parity.compare import load_config
 from parity.viclip import overrides
-from transformers import AutoModel, AutoProcessor, CLIPConfig, CLIPModel
+from transformers import AutoModel, AutoProcessor
 
 from internvideo_hf import (
     CheckpointError,
-    InternVideoVideoProcessor,
-    ViCLIPConfig,
     ViCLIPModel,
     convert_checkpoint,
-    initialize_from_clip,
 )
 from internvideo_hf.checkpoints import convert as conversion
-from internvideo_hf.checkpoints.clip import INFLATIONS
 from internvideo_hf.checkpoints.families.viclip import TABLE, config_from, fit, recognizes
 from internvideo_hf.checkpoints.released import released
 from internvideo_hf.checkpoints.table import check_complete, convert_state_dict
-from internvideo_hf.processing.presets.viclip import PROCESSORS, demo_pixels
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
 
@@ -189,82 +183,3 @@ def test_an_unknown_processor_is_refused(convert, golden, tmp_path):
     with pytest.raises(ValueError, match="internvideo_mm has only one"):
         convert_checkpoint(golden / "mm_tiny_b/checkpoint.ckpt", tmp_path / "out", processor="demo")
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize("name", PROCESSORS)
-def test_whole_frames_are_squeezed_to_a_square(name):
-    frames = np.random.default_rng(0).integers(0, 256, (9, 40, 70, 3), dtype=np.uint8)
-    pixels = PROCESSORS[name](ViCLIPConfig())(frames, return_tensors="pt")["pixel_values_videos"]
-    assert pixels.shape == (1, 8, 3, 224, 224)
-
-
-def test_bgr_is_what_arrays_hold_and_never_what_files_and_images_do(bikes):
-    rgb = np.random.default_rng(0).integers(0, 256, (9, 40, 70, 3), dtype=np.uint8)
-    demo = demo_pixels(ViCLIPConfig())
-    plain = demo_pixels(ViCLIPConfig())
-    plain.input_channel_order = "rgb"
-
-    def pixels(processor, video, **options):
-        return processor(video, return_tensors="pt", **options)["pixel_values_videos"]
-
-    expected = pixels(plain, rgb)
-    assert torch.equal(pixels(demo, rgb[..., ::-1].copy()), expected)
-    assert torch.equal(pixels(demo, list(rgb[..., ::-1].copy())), expected)
-    assert torch.equal(pixels(demo, rgb, input_channel_order="rgb"), expected)
-    assert torch.equal(pixels(demo, bikes), pixels(plain, bikes))
-    with pytest.raises(ValueError, match="input_channel_order"):
-        pixels(InternVideoVideoProcessor(), rgb, input_channel_order="grb")
-
-
-# The start from CLIP
-
-TEXT = {"vocab_size": 60, "hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 2}
-TEXT |= {"num_attention_heads": 1, "max_position_embeddings": 40, "bos_token_id": 58, "eos_token_id": 59}
-IDS = torch.tensor([[58, 4, 5, 59, 0, 0], [58, 7, 8, 9, 10, 59]])
-
-
-def tiny_clip() -> CLIPModel:
-    vision = {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 1}
-    vision |= {"image_size": 32, "patch_size": 8}
-    torch.manual_seed(0)
-    return move_from_start(CLIPModel(CLIPConfig(vision_config=vision, text_config=TEXT, projection_dim=20)))
-
-
-@torch.no_grad()
-def test_model_started_from_clip_is_that_clip_for_images_and_texts(tmp_path):
-    clip, images = tiny_clip(), draw(2, 3, 32, 32)
-    model = initialize_from_clip(clip, "viclip")
-    assert type(model) is ViCLIPModel and not model.training
-    expected = clip.get_image_features(images).pooler_output
-    torch.testing.assert_close(model.get_video_features(images).pooler_output, expected, atol=1e-5, rtol=1e-5)
-    expected = clip.get_text_features(input_ids=IDS).pooler_output
-    torch.testing.assert_close(model.get_text_features(IDS).pooler_output, expected, atol=1e-5, rtol=1e-5)
-    assert model.config.text_config.max_position_embeddings == 32
-    assert model.temperature.item() == pytest.approx(0.01)
-    model.save_pretrained(tmp_path)
-    assert_same(ViCLIPModel.from_pretrained(tmp_path).state_dict(), model.state_dict())
-
-
-@torch.no_grad()
-def test_texts_longer_than_clips_get_zero_positions():
-    model = initialize_from_clip(tiny_clip(), "viclip", text_config={"max_position_embeddings": 45})
-    positions = model.text_model.embeddings.position_embedding.weight
-    assert positions.shape[0] == 45 and positions[:40].any(dim=1).all() and not positions[40:].any()
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("inflation", INFLATIONS)
-def test_a_still_clip_is_its_image_whatever_the_inflation(inflation):
-    clip, images = tiny_clip(), draw(2, 3, 32, 32)
-    vision = {"tubelet_size": 3, "num_frames": 3}
-    model = initialize_from_clip(clip, "viclip", inflation=inflation, vision_config=vision)
-    still = images[:, None].expand(-1, 3, -1, -1, -1)
-    expected = clip.get_image_features(images).pooler_output
-    torch.testing.assert_close(model.get_video_features(still).pooler_output, expected, atol=1e-4, rtol=1e-4)
-
-
-def test_wrong_starts_are_refused():
-    with pytest.raises(ValueError, match="'sum', expected one of center, mean"):
-        initialize_from_clip(tiny_clip(), "viclip", inflation="sum")
-    with pytest.raises(ValueError, match="global_layers"):
-        initialize_from_clip(tiny_clip(), "viclip", vision_config={"global_layers": [0]})
