@@ -2,13 +2,19 @@
 
 import os
 import runpy
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoProcessor
 
 from internvideo_hf.checkpoints import convert_checkpoint
+from internvideo_hf.demo.synthetic import canonical_caption
+from internvideo_hf.demo.tour import draw_clips
+from internvideo_hf.demo.weights import demo_path
+from internvideo_hf.search.index import VideoIndex
 
 ROOT = Path(__file__).parent.parent
 GOLDEN_ROOT = ROOT / "tests/golden"
@@ -84,3 +90,26 @@ def mae_pretrained_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     runpy.run_path(str(ROOT / "tests/released/random_videomae.py"))["write_pretrained"](folder / "pretrained.pth")
     convert_checkpoint(folder / "pretrained.pth", folder / "model")
     return folder / "model"
+
+
+@pytest.fixture(scope="session")
+def small_folder(mm_folder: Path) -> Path:
+    """Return the small InternVideo-MM with a processor of 2 frames of 64 x 64, quick enough to index with."""
+    folder = mm_folder.with_name("internvideo-mm-2-frames")
+    shutil.copytree(mm_folder, folder)
+    processor = AutoProcessor.from_pretrained(folder)
+    processor.video_processor.num_frames = 2
+    processor.video_processor.size = {"shortest_edge": 64}
+    processor.video_processor.crop_size = {"height": 64, "width": 64}
+    processor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """Return a folder with six drawn clips of 2 s and an index of their seconds, and the captions of the clips."""
+    folder = tmp_path_factory.mktemp("drawn")
+    clips = draw_clips(folder, 6, seed=1)
+    index = VideoIndex(demo_path("demo-mm"), window=1, folder=folder / "index", device="cpu")
+    assert not index.update([folder / "test"]).failures
+    return folder, [canonical_caption(clip) for clip in clips]

@@ -116,7 +116,7 @@ def test_split_and_keep_choose_rows(folder):
         ("k.csv", "a.mp4 2\n", {"labels": ["x", "y"]}, "label is 2, expected 0 to 1"),
         ("k.csv", "a.mp4,riding a bike\n", {}, "class names in order"),
         ("k.csv", "a.mp4,riding a byke\n", {"labels": ["riding a bike"]}, "nearest are 'riding a bike'"),
-        ("k.csv", "a.mp4,0\n", {"data_root": "/nowhere"}, "/nowhere is no folder"),
+        ("k.csv", "a.mp4,0\n", {"data_root": "/nowhere"}, "/nowhere is not a folder"),
         ("n.csv", "video,label,weight\na.mp4,0,1\n", {}, "line 2: there is no column 'weight'.*ignore="),
         ("n.csv", "video,path\na.mp4,a.mp4\n", {}, "several columns mean 'video'"),
         ("n.csv", "video,label\na.mp4\n", {}, "line 2: it has 1 fields, the header 2"),

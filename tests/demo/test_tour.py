@@ -155,9 +155,3 @@ def test_a_folder_of_that_name_comes_first(tmp_path, monkeypatch):
     assert resolve_demo_name("demo-mm") == str(internvideo_hf.demo_path("demo-mm"))
     (tmp_path / "demo-mm").mkdir()
     assert resolve_demo_name("demo-mm") == "demo-mm" and resolve_demo_name("owner/model") == "owner/model"
-
-
-def test_an_output_that_is_a_file_is_refused(tmp_path):
-    (tmp_path / "file").touch()
-    result = run("demo", "--out", tmp_path / "file")
-    assert result.returncode == 2 and "is a file" in result.stderr

@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import socket
-import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -14,13 +13,12 @@ from urllib.parse import urlsplit
 import av
 import numpy as np
 import pytest
-from program import run
+from demo.ports import free_port
 from video.clips import decode_in_order, moving_picture, write_video
 
 import internvideo_hf
-from internvideo_hf import VideoDecodeError, VideoReader, cli
+from internvideo_hf import VideoDecodeError, VideoReader
 from internvideo_hf.demo import tour, web
-from internvideo_hf.demo.synthetic import canonical_caption
 from internvideo_hf.search.clips import Windowing, windows
 from internvideo_hf.search.hits import Hit
 from internvideo_hf.search.index import VideoIndex
@@ -33,24 +31,8 @@ LABELS = "there is a green heart, there is a purple square\nthere is a blue circ
 
 
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory):
-    """Six drawn clips of 2 s, of which we know what they show, and an index of their seconds."""
-    folder = tmp_path_factory.mktemp("web")
-    clips = tour.draw_clips(folder, 6, seed=1)
-    index = VideoIndex(internvideo_hf.demo_path("demo-mm"), window=1, folder=folder / "index", device="cpu")
-    assert not index.update([folder / "test"]).failures
-    return folder, [canonical_caption(clip) for clip in clips]
-
-
-@pytest.fixture(scope="module")
 def index(drawn):
     return VideoIndex.load(drawn[0] / "index", device="cpu")
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
@@ -321,57 +303,6 @@ def test_an_empty_index_is_refused(tmp_path):
     pytest.importorskip("gradio", reason="the extra demo is not installed")
     with pytest.raises(ValueError, match="internvideo index"):
         web.build_app(VideoIndex(internvideo_hf.demo_path("demo-mm")), tmp_path)
-
-
-# The command
-
-
-def test_the_command_serves_the_page_until_it_is_ended(drawn, monkeypatch):
-    pytest.importorskip("gradio", reason="the extra demo is not installed")
-    port, pages = free_port(), []
-
-    def look():
-        pages.append(urllib.request.urlopen(f"http://127.0.0.1:{port}", timeout=10).read())
-
-    monkeypatch.setattr(cli.demo, "_wait_for_ctrl_c", look)
-    result = run("demo", "--index", drawn[0] / "index", "--port", port, "--device", "cpu")
-    assert result.returncode == 0 and result.stderr == "" and len(pages) == 1, result.stderr
-    first, second, last = result.stdout.splitlines()
-    assert "6 videos in 12 clips" in first and second == tour.LIMITS and f"http://127.0.0.1:{port}" in last
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        (("--index", "{index}", "--video", "a.mp4"), ("--video", "--index")),
-        (("--index", "{index}", "--clips", "12"), ("--clips",)),
-        (("--index", "{index}", "--seed", "1"), ("--seed",)),
-        (("--index", "{index}", "--out", "demo"), ("--out",)),
-        (("--index", "{index}", "--json"), ("--json",)),
-        (("--port", "7861"), ("--port needs --index",)),
-        (("--host", "127.0.0.1"), ("--host needs --index",)),
-        (("--model", "demo-mm"), ("--model needs --index",)),
-        (("--device", "cpu"), ("--device needs --index",)),
-        (("--index", "{index}", "--port", "0"), ("--port",)),
-        (("--index", "{videos}"), ("holds no index", "internvideo index")),
-        (("--index", "{index}", "--model", "nowhere"), ("nowhere", "give its new folder by --model")),
-        (("--index", "{index}", "--model", "demo-classifier"), ("another model",)),
-    ],
-)
-def test_options_that_do_not_go_together_are_refused(drawn, tmp_path, monkeypatch, options, words):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli.demo, "_wait_for_ctrl_c", lambda: pytest.fail("it serves"))
-    names = {"index": drawn[0] / "index", "videos": drawn[0] / "test"}
-    result = run("demo", *(option.format(**names) for option in options))
-    assert result.returncode == 2 and "Traceback" not in result.stderr and not list(tmp_path.iterdir())
-    for word in words:
-        assert word in result.stderr
-
-
-def test_without_gradio_the_extra_is_named(drawn, monkeypatch):
-    monkeypatch.setitem(sys.modules, "gradio", None)
-    result = run("demo", "--index", drawn[0] / "index")
-    assert result.returncode == 2 and "pip install 'internvideo-hf[demo]'" in result.stderr
 
 
 # The browser

@@ -345,20 +345,3 @@ class TestProgram:
         assert "the ensemble" in done.stdout and "1 clips x 1 crops, weight 0.500" in done.stdout
         assert json.loads((tmp_path / "r.json").read_text())["settings"]["data"]["list"] == "fit.csv"
         assert len(list((tmp_path / "kept").iterdir())) == 2
-
-    @pytest.mark.parametrize(
-        ("arguments", "message"),
-        [
-            (["internvideo_d", "--model", "x"], "--ensemble"),
-            (["retrieval/msrvtt", "--ensemble", "x"], "leave out --ensemble"),
-            (["internvideo_d", "--ensemble", "nowhere"], "nowhere is neither a directory nor a Hub repository id"),
-            (["internvideo_d", "--ensemble", "x", "--model", "y"], "each member"),
-            (["retrieval/msrvtt", "--model", "x", "--scores", "y"], "--scores"),
-        ],
-    )
-    def test_options_that_do_not_go_together_are_refused(self, arguments, message):
-        done = run("evaluate", *arguments)
-        assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
-
-    def test_ensembles_are_listed(self):
-        assert "ensemble/internvideo_t" in run("evaluate", "--list").stdout

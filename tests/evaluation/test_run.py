@@ -185,9 +185,3 @@ def test_workers_decode_the_same(mm_folder, data):
 def test_mistakes_are_refused_in_one_line(arguments, words, mm_folder, data):
     refused = run("evaluate", *arguments, "--model", mm_folder, "--data-root", data, *HERE)
     assert refused.returncode == 2 and words in refused.stderr and "Traceback" not in refused.stderr
-
-
-def test_all_protocols_are_listed():
-    listed = run("evaluate", "--list")
-    assert listed.returncode == 0
-    assert "retrieval/vatex_finetuned" in listed.stdout and "zero_shot/viclip_k700" in listed.stdout

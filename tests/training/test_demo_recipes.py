@@ -13,7 +13,7 @@ from internvideo_hf.checkpoints.errors import CheckpointError
 from internvideo_hf.checkpoints.starting import start_from
 from internvideo_hf.demo.scores import ATTRIBUTES, demo_scores
 from internvideo_hf.demo.synthetic import make_data_set
-from internvideo_hf.training.inputs import make_sampler, make_tokenizer
+from internvideo_hf.training.inputs import TrainingData, make_sampler, make_tokenizer
 from internvideo_hf.training.recipes import RecipeError, build_model, load_recipe
 from internvideo_hf.training.run import train
 
@@ -110,11 +110,11 @@ def test_a_dual_encoder_keeps_the_words_that_it_starts_with(data, tmp_path):
     start = internvideo_hf.demo_path("demo-mm")
     final = run("mm", data, tmp_path, start)
     assert (final / "tokenizer.json").read_bytes() == (start / "tokenizer.json").read_bytes()
-    words = make_tokenizer(load_recipe("demo/mm"), data, start).get_vocab()
+    recipe = load_recipe("demo/mm")
+    rows = TrainingData.read(recipe.data, recipe.model.task, data).train
+    words = make_tokenizer("captions", rows, None, start).get_vocab()
     assert (
-        words
-        == AutoTokenizer.from_pretrained(start).get_vocab()
-        != make_tokenizer(load_recipe("demo/mm"), data).get_vocab()
+        words == AutoTokenizer.from_pretrained(start).get_vocab() != make_tokenizer("captions", rows, None).get_vocab()
     )
 
 
@@ -145,6 +145,6 @@ def test_settings_of_captions_are_for_dual_encoders():
 def test_shards_have_an_order_and_no_vocabulary(tmp_path):
     recipe = load_recipe("demo/viclip", ["data.train=."])
     with pytest.raises(RecipeError, match="these are shards"):
-        make_sampler(recipe, object(), None, None, 8, 0)
+        make_sampler(recipe.data, object(), None, None, 8, 0)
     with pytest.raises(RecipeError, match="is a folder"):
-        make_tokenizer(recipe, tmp_path)
+        make_tokenizer("captions", tmp_path, None)

@@ -32,7 +32,7 @@ from internvideo_hf.recipes.labels import load_labels
 from internvideo_hf.training.feature_cache import FeatureCache
 from internvideo_hf.training.inputs import sample_settings
 from internvideo_hf.training.parameter_groups import parameter_groups
-from internvideo_hf.training.recipes import RecipeError, build_model, load_recipe
+from internvideo_hf.training.recipes import RecipeError, build_model, load_recipe, parse_recipe
 from internvideo_hf.training.schedules import SCHEDULES
 
 FUSED = {
@@ -51,7 +51,7 @@ FUSED = {
             "sampler": "videomae_dense_train",
             "sampler_options": {"sampling_rate": 2},
             "view": "finetuning",
-            "uniformerv2": {"sampler": "uniformerv2_train", "sampler_options": {}},
+            "inputs": {"uniformerv2": {"sampler": "uniformerv2_train", "sampler_options": {}}},
         },
     },
     "batch_size": 4,
@@ -161,7 +161,7 @@ class TestSamples:
     def test_validation_takes_the_processors_pixels(self, fused, tmp_path):
         row, processor = write_videos(tmp_path, 1)[0], AutoVideoProcessor.from_pretrained(fused)
         recipe = load_recipe(str(write_recipe(tmp_path, FUSED)))
-        sample = make_sample(row, sample_settings(recipe, processor, training=False), seed=0)
+        sample = make_sample(row, sample_settings(recipe.data.clip, processor, training=False), seed=0)
         made = processor(str(row["video"]), return_tensors="pt")
         for name in processor.branches:
             assert torch.equal(sample[name], made[name][0]), name
@@ -224,12 +224,12 @@ class TestRuns:
         recipe = write_recipe(tmp_path, FUSED)
         for changes, start, message in (
             (["data.labels=hmdb51"], fused, "same classes in the same order"),
-            ([], fused.parent / "uniformerv2", "internvideo fuse"),
-            (["data.mixup={mixup_alpha: 0.8}"], fused, "not for the fused model"),
-            (["data.clip.uniformerv2={samler: x}"], fused, "Did you mean data.clip.uniformerv2.sampler"),
+            ([], fused.parent / "uniformerv2", "what fuse makes"),
+            (["data.mixup={mixup_alpha: 0.8}"], fused, "not for internvideo, which has several inputs"),
+            (["data.clip.inputs.uniformerv2={samler: x}"], fused, "Did you mean data.clip.inputs.uniformerv2.sampler"),
             (["data.trunk_cache={folder: x, views: 0}"], fused, "1 or more"),
             (["data.trunk_cache={folder: x}", "model.config.freeze_encoders=false"], fused, "needs frozen encoders"),
-            (["model.processor.num_frames=3"], fused, "one of two encoders"),
+            (["model.processor.num_frames=3"], fused, "one of the model's encoders"),
         ):
             done = train(recipe, data, start, tmp_path / "refused", *changes)
             assert done.returncode == 2 and message in done.stderr, (message, done.stderr)
@@ -249,7 +249,7 @@ class TestTrunkCache:
     def dataset(self, fused, tmp_path) -> VideoDataset:
         recipe, processor = load_recipe(str(write_recipe(tmp_path, FUSED))), AutoVideoProcessor.from_pretrained(fused)
         rows = write_videos(tmp_path, 3)
-        return VideoDataset(rows, sample_settings(recipe, processor, training=True))
+        return VideoDataset(rows, sample_settings(recipe.data.clip, processor, training=True))
 
     def test_samples_are_the_trunks_of_the_clips(self, model, dataset, tmp_path):
         cache = FeatureCache(dataset, model, tmp_path / "kept", views=2)
@@ -353,6 +353,19 @@ class TestTheRecipeOfThePaper:
     def test_recipes_for_two_inputs_are_for_the_fused_model(self):
         with pytest.raises(RecipeError, match="family internvideo alone"):
             load_recipe("videomae/finetune_base_k400", ["data.trunk_cache={folder: x}"])
+
+    def test_keys_of_version_0_1_are_read(self):
+        clip = {"sampler": "videomae_dense_train", "view": "finetuning"}
+        old, new = (
+            {**FUSED, "data": {**FUSED["data"], "clip": {**clip, **key}}}
+            for key in (
+                {"uniformerv2": {"sampler": "uniformerv2_train"}},
+                {"inputs": {"uniformerv2": {"sampler": "uniformerv2_train"}}},
+            )
+        )
+        assert parse_recipe(old) == parse_recipe(new)
+        empty = {**FUSED, "data": {**FUSED["data"], "clip": {**clip, "uniformerv2": {}}}}
+        assert parse_recipe(empty).data.clip.inputs == {}
 
 
 def test_the_fused_model_can_be_asked_like_others(fused, data):

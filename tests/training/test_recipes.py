@@ -19,7 +19,7 @@ from internvideo_hf.models.internvideo_mm.modeling_internvideo_mm import InternV
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
 from internvideo_hf.recipes.captions import clean_caption
 from internvideo_hf.recipes.labels import load_labels
-from internvideo_hf.training.inputs import make_dataset
+from internvideo_hf.training.inputs import TrainingData
 from internvideo_hf.training.parameter_groups import parameter_groups
 from internvideo_hf.training.recipes import (
     Recipe,
@@ -645,8 +645,7 @@ def test_lists_of_ids_choose_the_videos_for_training_and_for_validation(tmp_path
     lists = {"train": "captions.json", "train_videos": "train_list.txt"}
     lists |= {"validation": "captions.json", "validation_videos": "val_list.txt"}
     found = load_recipe("retrieval/msvd", [f"data.{key}={value}" for key, value in lists.items()])
-    processor = InternVideoVideoProcessor(num_frames=4)
-    for training, videos in ((True, ["v0.mp4", "v2.mp4"]), (False, ["v1.mp4"])):
-        rows = make_dataset(found, "captions.json", tmp_path, processor, training=training).rows
+    read = TrainingData.read(found.data, found.model.task, tmp_path)
+    for rows, videos in ((read.train, ["v0.mp4", "v2.mp4"]), (read.validation, ["v1.mp4"])):
         assert [Path(row["video"]).name for row in rows] == [video for video in videos for _ in range(2)]
         assert rows["caption"] == ["a", "b"] * len(videos)

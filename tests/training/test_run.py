@@ -332,10 +332,3 @@ def test_validation_sees_every_video_and_damaged_ones_are_blank(tmp_path):
     log = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
     (accuracy,) = (entry["eval_top-1"] for entry in log if "eval_top-1" in entry)
     assert accuracy * 6 / 100 == pytest.approx(round(accuracy * 6 / 100))  # of the six that can be read
-
-
-def test_recipes_are_listed_and_shown():
-    listed = run("recipes").stdout
-    assert "videomae/finetune_base_k400" in listed
-    shown = run("recipes", "videomae/finetune_base_k400").stdout
-    assert "layer_decay: 0.75" in shown  # of what it extends

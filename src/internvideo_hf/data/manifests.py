@@ -90,7 +90,7 @@ def _format_of(path: Path) -> str:
         raise ManifestError(
             str(path),
             None,
-            f"the name ends in {suffix or 'nothing'!r}, which is no list of videos",
+            f"the name ends in {suffix or 'nothing'!r}, which is not a suffix of lists of videos",
             f"Name it by what it holds: {', '.join(_NAMES_OF_FORMATS)}.",
         )
     try:
@@ -163,7 +163,7 @@ def _text_records(path: Path) -> Iterator[tuple[str, Record]]:
                 yield place, dict(zip(header, fields, strict=True))
         except csv.Error as error:
             raise ManifestError(
-                str(path), f"line {reader.line_num}", f"it is not valid csv ({error})", "Mend the quotes."
+                str(path), f"line {reader.line_num}", f"it is not valid csv ({error})", "Correct the quotes."
             ) from error
 
 
@@ -177,7 +177,7 @@ def _json_records(path: Path) -> Iterator[tuple[str, Record]]:
     for number, record in enumerate(content, 1):
         if not isinstance(record, dict):
             raise ManifestError(
-                str(path), f"record {number}", f"it is a {type(record).__name__}, expected an object", "Mend it."
+                str(path), f"record {number}", f"it is a {type(record).__name__}, expected an object", "Correct it."
             )
         yield f"record {number}", record
 
@@ -507,7 +507,7 @@ def _whole_number(value: Any, column: str) -> int | None:
     if isinstance(value, str):
         return int(value) if re.fullmatch(r"\s*[+-]?\d+\s*", value) else None
     if isinstance(value, bool) or not isinstance(value, int | float) or value % 1:
-        raise _BadRow(f"the {column} is {value!r}, expected a whole number", "Mend it.")
+        raise _BadRow(f"the {column} is {value!r}, expected a whole number", "Correct it.")
     return int(value)
 
 
@@ -524,7 +524,7 @@ def _label(value: Any, labels: Sequence[str] | None, numbers: Mapping[str, int])
         if value not in numbers:
             near = nearest(value, labels, n=3)
             hint = f"the nearest are {', '.join(map(repr, near))}" if near else "nothing is near it"
-            raise _BadRow(f"the label {value!r} is none of the {len(labels)} class names; {hint}", "Mend the name.")
+            raise _BadRow(f"the label {value!r} is none of the {len(labels)} class names; {hint}", "Correct the name.")
         return numbers[value]
     if number < 0 or (labels is not None and number >= len(labels)):
         expected = "at least 0" if labels is None else f"0 to {len(labels) - 1}"
@@ -555,7 +555,7 @@ def _file_named(record: Record, file_name: str) -> str:
 
 def _address(video: Any, data_root: Path, check_files: bool) -> str:
     if not isinstance(video, str) or not video.strip():
-        raise _BadRow(f"the video is {video!r}, expected a path or an address", "Mend it.")
+        raise _BadRow(f"the video is {video!r}, expected a path or an address", "Correct it.")
     video = video.strip()
     if is_url(video):
         return video
@@ -625,10 +625,10 @@ class _Checks:
             raise _BadRow(f"the clip goes from {start} to {end} seconds", "Give a start and a later end, or neither.")
         caption, num_frames = given.get("caption"), given.get("num_frames")
         if not _is_missing(caption) and not isinstance(caption, str):
-            raise _BadRow(f"the caption is {caption!r}, expected text", "Mend it.")
+            raise _BadRow(f"the caption is {caption!r}, expected text", "Correct it.")
         count = None if _is_missing(num_frames) else _whole_number(num_frames, "num_frames")
         if not _is_missing(num_frames) and (count is None or count < 1):
-            raise _BadRow(f"num_frames is {num_frames!r}, expected at least 1", "Mend it.")
+            raise _BadRow(f"num_frames is {num_frames!r}, expected at least 1", "Correct it.")
         return {
             "video": _address(video, self.data_root, self.options.check_files),
             "label": self._label(given.get("label")),
@@ -676,7 +676,7 @@ def read_manifest(path: str | Path, data_root: str | Path | None = None, **optio
 def _read(path: Path, data_root: str | Path | None, options: ManifestOptions) -> Iterator[dict[str, Any]]:
     root = path.parent if data_root is None else Path(data_root).expanduser()
     if data_root is not None and not root.is_dir():
-        raise ManifestError(str(path), None, f"its data_root {data_root} is no folder", "Check the path.")
+        raise ManifestError(str(path), None, f"its data_root {data_root} is not a folder", "Check the path.")
     layout = None if options.layout is None else lookup(LAYOUTS, options.layout, "layout")
     selection, checks, count = _Selection(path, options), None, 0
     seen: dict[int, str] = {}
@@ -762,7 +762,7 @@ def _id_of(given: Record, layout: Layout) -> str:
 def _join(given: Record, place: str, joined: dict[str, tuple[str, dict[str, Any]]], layout: Layout) -> None:
     """Append a caption to those of its video."""
     if not isinstance(given["caption"], str):
-        raise _BadRow(f"the caption is {given['caption']!r}, expected text", "Mend it.")
+        raise _BadRow(f"the caption is {given['caption']!r}, expected text", "Correct it.")
     _, row = joined.setdefault(_id_of(given, layout), (place, {**given, "caption": ""}))
     row["caption"] = f"{row['caption']} {given['caption'].strip()}".strip()
 

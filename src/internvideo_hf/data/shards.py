@@ -286,7 +286,7 @@ def read_shard(shard: str) -> Iterator[tuple[Row, bytes, str]]:
 def _open(shard: str) -> Any:
     if is_url(shard):
         if not shard.lower().startswith(("http://", "https://")):
-            raise VideoDecodeError(shard, "it is no http(s) address", "Give an http(s) address or a path.")
+            raise VideoDecodeError(shard, "it is not an http(s) address", "Give an http(s) address or a path.")
         return urllib.request.urlopen(shard, timeout=_TIMEOUT)
     return open(shard, "rb")
 

@@ -95,6 +95,11 @@ class InternVideoFusedVideoProcessor(BaseVideoProcessor):
         """Name of an input of the model -> its processor."""
         return {name: getattr(self, encoder) for encoder, name in INPUTS.items()}
 
+    @property
+    def encoders(self) -> dict[str, InternVideoVideoProcessor]:
+        """Name of an option of this processor -> the processor that it configures."""
+        return {"internvideo_mae": self.internvideo_mae, "uniformerv2": self.uniformerv2}
+
     def preprocess(self, videos: Any, **kwargs: Any) -> BatchFeature:
         """Process videos; the same as calling the processor."""
         own = [dict(kwargs.pop(encoder, None) or {}) for encoder in INPUTS]

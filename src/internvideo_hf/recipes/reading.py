@@ -1,7 +1,7 @@
 """Strict reader of recipes, for training and for evaluation: every key is known and every value of the right kind.
 
 `extends` inherits another recipe: mappings are merged key by key, other values replaced. A file whose name begins with
-an underscore exists to be extended, and is no recipe by itself.
+an underscore exists to be extended, and is not a recipe by itself.
 """
 
 import math

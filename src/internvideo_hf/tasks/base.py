@@ -14,6 +14,7 @@ class Training:
     Args:
         auto_class: name of the Auto class of the models that are trained.
         needs_text: whether the family must have a processor of text.
+        compares_batch: whether the loss compares the samples of a batch with each other.
         column: the column that every row of a list must have; None if any list will do.
         allow_duplicates: whether a list may name a video several times, once for each caption.
         label_names: entries of a batch that the metrics are given.
@@ -25,6 +26,7 @@ class Training:
     make_collator: Callable[..., Any]
     label_names: tuple[str, ...]
     needs_text: bool = False
+    compares_batch: bool = False
     column: str | None = None
     allow_duplicates: bool = False
     compute_metrics: Callable[..., dict[str, float]] | None = None

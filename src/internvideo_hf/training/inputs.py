@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,8 @@ from internvideo_hf.processing.tokenizer import build_clip_tokenizer
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
 from internvideo_hf.recipes.captions import clean_caption
 from internvideo_hf.recipes.labels import LABEL_SETS, load_labels
-from internvideo_hf.training.recipes import ClipSettings, Recipe, RecipeError, training_task
+from internvideo_hf.tasks.base import Training
+from internvideo_hf.training.recipes import ClipSettings, DataSettings, RecipeError, training_task
 from internvideo_hf.utils.names import lookup
 
 VideoProcessor = InternVideoVideoProcessor | InternVideoFusedVideoProcessor
@@ -39,19 +40,23 @@ def video_processor_of(processor: Processor) -> VideoProcessor:
 
 
 def sample_settings(
-    recipe: Recipe, processor: Processor, training: bool
+    clip: ClipSettings, processor: Processor, *, training: bool
 ) -> SampleSettings | dict[str, SampleSettings]:
-    """How a row becomes a sample: for training as the recipe says, for validation as the processor does.
+    """Return how a row becomes a sample: for training as the recipe says, for validation as the processor does.
 
-    Size, statistics and colour order of the pixels are the processor's in both. For a model of two inputs, by name.
+    Size, statistics and color order of the pixels are the processor's in both.
+
+    Args:
+        clip: of the recipe.
+        processor: of the model.
+        training: whether clips are drawn as the recipe says.
+
+    Returns:
+        Settings; of a model with several inputs, by the names of the inputs.
     """
-    first, *others = video_processor_of(processor).branches.items()
-    own = _settings_of(first[1], recipe.data.clip, training)
-    if not others:
-        return own
-    ((name, uniformerv2),) = others
-    clip = replace(recipe.data.clip, **recipe.data.clip.uniformerv2)
-    return {first[0]: own, name: _settings_of(uniformerv2, clip, training)}
+    branches = video_processor_of(processor).branches
+    by_input = {name: _settings_of(branch, clip.of_input(name), training) for name, branch in branches.items()}
+    return next(iter(by_input.values())) if len(by_input) == 1 else by_input
 
 
 def _settings_of(videos: InternVideoVideoProcessor, clip: ClipSettings, training: bool) -> SampleSettings:
@@ -85,47 +90,97 @@ def _settings_of(videos: InternVideoVideoProcessor, clip: ClipSettings, training
     )
 
 
-def class_names(recipe: Recipe, data_root: Path) -> list[str] | int | None:
-    """Names of the classes that a recipe's labels are, or how many there are.
+@dataclass(frozen=True)
+class TrainingData:
+    """The lists of a recipe, read once.
 
-    Where the recipe does not say, the list of videos for training does: one more than its largest label.
-
-    Raises:
-        RecipeError: if they cannot be found.
+    Args:
+        train: rows, or a folder of tar shards.
+        validation: the same; None if nothing is validated.
+        classes: of classification, the names of the classes, or how many there are.
     """
-    labels = recipe.data.labels
-    if recipe.model.task != "classification" or isinstance(labels, int):
-        return labels if isinstance(labels, int) else None
-    if labels in LABEL_SETS:
-        return load_labels(labels)
-    if labels is not None:
+
+    train: Any
+    validation: Any
+    classes: list[str] | int | None
+
+    @classmethod
+    def read(cls, data: DataSettings, task: str, data_root: Path) -> "TrainingData":
+        """Read and check a recipe's lists.
+
+        Args:
+            data: of the recipe.
+            task: of the recipe, by name.
+            data_root: the folder that the lists, and the paths in them, begin in.
+
+        Raises:
+            ManifestError: if a list is not as it should be.
+            RecipeError: if a list lacks what the task needs, or the classes cannot be found.
+        """
+        train = _read_list(data.train, data.train_videos, data, task, data_root)
+        validation = None
+        if data.validation is not None:
+            validation = _read_list(data.validation, data.validation_videos, data, task, data_root)
+        return cls(
+            train, validation, _classes(data, train, data_root) if training_task(task).column == "label" else None
+        )
+
+    def check_labels(self, num_labels: int) -> None:
+        """Refuse labels beyond the classes of the model.
+
+        Raises:
+            RecipeError: if there are such.
+        """
+        for name, rows in (("train", self.train), ("validation", self.validation)):
+            if rows is not None and not isinstance(rows, Path) and max(rows["label"]) >= num_labels:
+                raise RecipeError(
+                    f"The list data.{name} has the label {max(rows['label'])}, and there are {num_labels} classes, "
+                    "counted from 0. Correct the list, or data.labels."
+                )
+
+
+def _read_list(name: str, videos: str | None, data: DataSettings, task_name: str, data_root: Path) -> Any:
+    path, task = data_root / name, training_task(task_name)
+    if path.is_dir() and any(path.glob("*.tar")):
+        return path
+    only = None if videos is None else data_root / videos
+    rows = load_manifest(path, data_root, layout=data.layout, only=only, allow_duplicates=task.allow_duplicates)
+    if task.column is not None and any(value is None for value in rows[task.column]):
+        raise RecipeError(
+            f"{path} has rows without a {task.column}, which {task_name} needs. Add it, or choose another list."
+        )
+    if task.column == "caption" and data.min_words > 1:
+        rows = rows.filter(
+            partial(_has_words, rule=data.caption_rule, at_least=data.min_words), input_columns="caption"
+        )
+    return rows
+
+
+def _classes(data: DataSettings, train: Any, data_root: Path) -> list[str] | int:
+    """Return the classes that a recipe names; otherwise one more than the largest label of the training list."""
+    if isinstance(data.labels, int):
+        return data.labels
+    if data.labels in LABEL_SETS:
+        return load_labels(data.labels)
+    if data.labels is not None:
         try:
-            lines = (data_root / labels).read_text(encoding="utf-8-sig").splitlines()
+            lines = (data_root / data.labels).read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise RecipeError(
-                f"data.labels is {labels!r}: no set of that name ({', '.join(LABEL_SETS)}), and as a file it cannot "
-                f"be read ({error})."
+                f"data.labels is {data.labels!r}: no set of that name ({', '.join(LABEL_SETS)}), and as a file it "
+                f"cannot be read ({error})."
             ) from error
         return [line.strip() for line in lines if line.strip()]
-    if (data_root / recipe.data.train).is_dir():
-        raise RecipeError(
-            f"{recipe.data.train} holds shards, which do not tell how many classes there are: set data.labels."
-        )
-    rows = load_manifest(data_root / recipe.data.train, data_root, layout=recipe.data.layout, check_files=False)
-    found = [label for label in rows["label"] if label is not None]
-    if not found:
-        raise RecipeError(f"{recipe.data.train} tells no labels. Give data.labels, or a list with labels.")
-    return max(found) + 1
+    if isinstance(train, Path):
+        raise RecipeError(f"{data.train} holds shards, which do not say how many classes there are: set data.labels.")
+    return int(max(train["label"])) + 1
 
 
 def make_dataset(
-    recipe: Recipe,
-    name: str,
-    data_root: Path,
-    processor: Processor,
+    source: Any,
+    settings: SampleSettings | dict[str, SampleSettings],
     *,
     training: bool,
-    num_labels: int | None = None,
     failures: FailureLog | None = None,
     seed: int = 0,
     rank: int = 0,
@@ -134,83 +189,58 @@ def make_dataset(
     """Make the samples of a list of videos, or of a folder of tar shards.
 
     Args:
-        name: the list or the folder, below `data_root`.
-        training: draw clips as the recipe says; or take those of the processor, for validation.
-        num_labels: classes of the model; a label beyond them is refused.
+        source: `TrainingData.train` or `.validation`.
+        settings: from `sample_settings`.
+        training: shuffle shards, and give each process its own.
         failures: the record of unreadable videos, where the recipe skips them.
         seed, rank, world_size: of the run and of this process.
-
-    Raises:
-        ManifestError: if the list is not as it should be.
-        RecipeError: if it lacks what the task needs, or goes beyond the classes.
     """
-    settings = sample_settings(recipe, processor, training)
     policy = {"on_error": "raise" if failures is None else "skip", "failures": failures, "seed": seed}
-    path = data_root / name
-    if path.is_dir() and any(path.glob("*.tar")):
-        if not training:
-            return ShardDataset(path, settings, **policy)
-        if recipe.training.get("max_steps", -1) < 1:
-            raise RecipeError(
-                f"{path} holds shards, which do not tell how many clips there are: set training.max_steps."
-            )
-        own = {"rank": rank, "world_size": world_size, "repeat": world_size > 1}
-        return ShardDataset(path, settings, shuffle=1000, **own, **policy)
-    data, task = recipe.data, training_task(recipe.model.task)
-    videos = data.train_videos if training else data.validation_videos
-    only = None if videos is None else data_root / videos
-    rows = load_manifest(path, data_root, layout=data.layout, only=only, allow_duplicates=task.allow_duplicates)
-    if task.column is not None and any(value is None for value in rows[task.column]):
-        raise RecipeError(
-            f"{path} has rows without a {task.column}, which {recipe.model.task} needs. Add it, or choose another "
-            "list."
-        )
-    if task.column == "label" and max(rows["label"]) >= num_labels:
-        raise RecipeError(
-            f"{path} has the label {max(rows['label'])}, and there are {num_labels} classes, counted from 0. Correct "
-            "the list, or data.labels."
-        )
-    if task.column == "caption" and data.min_words > 1:
-        rows = rows.filter(
-            partial(_has_words, rule=data.caption_rule, at_least=data.min_words), input_columns="caption"
-        )
-    return VideoDataset(rows, settings, **policy)
+    if not isinstance(source, Path):
+        return VideoDataset(source, settings, **policy)
+    if not training:
+        return ShardDataset(source, settings, **policy)
+    own = {"rank": rank, "world_size": world_size, "repeat": world_size > 1}
+    return ShardDataset(source, settings, shuffle=1000, **own, **policy)
 
 
 def make_sampler(
-    recipe: Recipe, dataset: Dataset, processor: Processor, model: Any, batch_size: int, seed: int
+    data: DataSettings, dataset: Dataset, processor: Processor, model: Any, batch_size: int, seed: int
 ) -> HardNegativeBatchSampler | None:
-    """Make what puts the rows of a list in order where the recipe wants similar captions together; None elsewhere.
+    """Make the sampler that groups similar captions, if the recipe wants it.
 
     Args:
+        data: of the recipe.
         dataset: of `make_dataset`, for training.
+        processor: of the model.
         model: the dual encoder that is trained.
         batch_size: pairs that are compared with each other in one process.
+        seed: of the run.
 
     Raises:
         RecipeError: if the captions are in shards, which come in their own order, or a number is out of range.
     """
-    if recipe.data.similar_batches is None:
+    if data.similar_batches is None:
         return None
     if not isinstance(dataset, VideoDataset):
         raise RecipeError("data.similar_batches needs a list of videos, and these are shards. Set it to null.")
     captions = dataset.rows["caption"][:]
-    if recipe.data.caption_rule is not None:
-        captions = [clean_caption(caption, recipe.data.caption_rule) for caption in captions]
+    if data.caption_rule is not None:
+        captions = [clean_caption(caption, data.caption_rule) for caption in captions]
     try:
         return HardNegativeBatchSampler(
             dataset.rows["video"][:],
             partial(embed_captions, model, captions, processor),
             batch_size=batch_size,
             seed=seed,
-            **recipe.data.similar_batches,
+            **data.similar_batches,
         )
     except ValueError as error:
         raise RecipeError(f"data.similar_batches: {error}.") from error
 
 
 def embed_captions(model: Any, captions: Sequence[str], processor: InternVideoProcessor) -> np.ndarray:
-    """Embed captions by a dual encoder as it is now: unit vectors, `(captions, dim)`, equal bits in all processes."""
+    """Embed captions with a dual encoder as it is now: unit vectors, `(captions, dim)`, equal in all processes."""
     was_training = model.training
     vectors = embed_texts(model.eval(), processor, captions, truncation=True).to(model.device)
     model.train(was_training)
@@ -219,41 +249,51 @@ def embed_captions(model: Any, captions: Sequence[str], processor: InternVideoPr
     return vectors.cpu().numpy()
 
 
-def make_tokenizer(recipe: Recipe, data_root: Path, start: str | Path | None = None) -> CLIPTokenizer | None:
+def make_tokenizer(
+    vocabulary: str | None, rows: Any, caption_rule: str | None, start: str | Path | None = None
+) -> CLIPTokenizer | None:
     """Make the tokenizer of the captions' own vocabulary; None where the recipe wants all of CLIP's.
 
     Args:
-        recipe: says where the captions are.
-        data_root: the folder that they are in.
-        start: what the model starts from. A dual encoder's folder brings the words that its embeddings are of.
+        vocabulary: of the recipe's model.
+        rows: `TrainingData.train`.
+        caption_rule: how captions are cleaned.
+        start: what the model starts from. The folder of a dual encoder brings the words that its embeddings are of.
 
     Raises:
         RecipeError: if the captions are in shards.
-        ManifestError: if the list is not as it should be.
     """
-    if recipe.model.vocabulary is None:
+    if vocabulary is None:
         return None
     if start is not None and (Path(start) / "tokenizer.json").is_file():
         return CLIPTokenizer.from_pretrained(start)
-    path, data = data_root / recipe.data.train, recipe.data
-    if path.is_dir():
-        raise RecipeError(f"model.vocabulary=captions needs a list of videos, and {path} is a folder. Set it to null.")
-    rows = load_manifest(path, data_root, layout=data.layout, check_files=False, allow_duplicates=True)
+    if isinstance(rows, Path):
+        raise RecipeError(f"model.vocabulary=captions needs a list of videos, and {rows} is a folder. Set it to null.")
     captions = {caption for caption in rows["caption"] if caption is not None}
-    if data.caption_rule is not None:
-        captions = {clean_caption(caption, data.caption_rule) for caption in captions}
+    if caption_rule is not None:
+        captions = {clean_caption(caption, caption_rule) for caption in captions}
     return build_clip_tokenizer(texts=map(clean_text, captions))
 
 
-def make_collator(recipe: Recipe, processor: Processor, num_labels: int | None, *, training: bool) -> VideoCollator:
-    """What makes batches of a recipe's samples: texts as tokens, clips mixed."""
-    return training_task(recipe.model.task).make_collator(
+def make_collator(
+    data: DataSettings, task: Training, processor: Processor, num_labels: int | None, *, training: bool
+) -> VideoCollator:
+    """Make what turns a recipe's samples into batches: texts as tokens, clips mixed.
+
+    Args:
+        data: of the recipe.
+        task: of the recipe.
+        processor: of the model.
+        num_labels: classes of the model.
+        training: mix clips, and leave out unreadable videos.
+    """
+    return task.make_collator(
         training=training,
         processor=processor,
         num_labels=num_labels,
-        mixup=recipe.data.mixup,
-        caption_rule=recipe.data.caption_rule,
-        equal_captions=recipe.data.equal_captions,
+        mixup=data.mixup,
+        caption_rule=data.caption_rule,
+        equal_captions=data.equal_captions,
     )
 
 

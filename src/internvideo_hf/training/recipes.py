@@ -4,7 +4,7 @@ They are read strictly, see `internvideo_hf.recipes.reading`: an unknown key is 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from inspect import signature
 from pathlib import Path
@@ -15,6 +15,7 @@ from transformers.modeling_utils import PreTrainedModel
 
 from internvideo_hf.auto import FAMILIES, auto_class
 from internvideo_hf.data.dataset import ON_ERROR
+from internvideo_hf.data.samples import PIXELS
 from internvideo_hf.models.common.overrides import check_overrides, configuration_errors
 from internvideo_hf.recipes.reading import RecipeError, RecipeRegistry, build, check_kind, check_known, fill_up
 from internvideo_hf.tasks import training_tasks
@@ -64,7 +65,8 @@ class ClipSettings:
 
     Args:
         sampler, sampler_options, view, view_options, num_views, mask: as of `internvideo_hf.data.SampleSettings`.
-        uniformerv2: of the fused model, which of these are other ones for its UniFormerV2, such as the sampler.
+        inputs: of a model with several inputs, which of these differ for an input beside the first, by what stands
+            before "_pixel_values_videos" in its name, such as `{"uniformerv2": {"sampler": ...}}`.
     """
 
     sampler: str
@@ -73,7 +75,16 @@ class ClipSettings:
     view_options: dict = field(default_factory=dict)
     num_views: int = 1
     mask: dict | None = None
-    uniformerv2: dict = field(default_factory=dict)
+    inputs: dict = field(default_factory=dict)
+
+    def of_input(self, name: str) -> "ClipSettings":
+        """Return the settings of one input of a model, by its full name."""
+        return replace(self, inputs={}, **self.inputs.get(input_prefix(name), {}))
+
+
+def input_prefix(name: str) -> str:
+    """Return what stands before "_pixel_values_videos" in the name of an input; "" for the first input."""
+    return name.removesuffix(PIXELS).removesuffix("_")
 
 
 @dataclass(frozen=True)
@@ -193,14 +204,15 @@ def parse_recipe(content: Mapping[str, Any], name: str = "recipe") -> Recipe:
     Raises:
         RecipeError: if a key is unknown or missing, or a value of the wrong kind.
     """
-    recipe = build(Recipe, content, name)
-    training_task(recipe.model.task, f"{name}: model.task")
+    recipe = build(Recipe, with_present_keys(content), name)
+    task = training_task(recipe.model.task, f"{name}: model.task")
     if recipe.data.equal_captions not in (None, "text", "label"):
         raise RecipeError(f"{name}: data.equal_captions is {recipe.data.equal_captions!r}, expected text or label.")
     if recipe.model.vocabulary not in (None, "captions"):
         raise RecipeError(f"{name}: model.vocabulary is {recipe.model.vocabulary!r}, expected captions, or null.")
-    if recipe.model.task != "contrastive" and (recipe.model.vocabulary or recipe.data.similar_batches):
-        raise RecipeError(f"{name}: model.vocabulary and data.similar_batches are for the task contrastive alone.")
+    if not task.compares_batch and (recipe.model.vocabulary or recipe.data.similar_batches):
+        tasks = " or ".join(other for other, one in training_tasks().items() if one.compares_batch)
+        raise RecipeError(f"{name}: model.vocabulary and data.similar_batches are for the task {tasks} alone.")
     for key in recipe.data.similar_batches or {}:
         check_known(key, {"share", "after", "among", "rows"}, name, "data.similar_batches.")
     if recipe.data.similar_batches and recipe.training.get("save_strategy", "epoch") not in ("epoch", "no"):
@@ -212,7 +224,7 @@ def parse_recipe(content: Mapping[str, Any], name: str = "recipe") -> Recipe:
         check_known(key, dict.fromkeys(signature(mix_batch).parameters), name, "data.mixup.")
     if recipe.batch_size < 1 or recipe.training.get("per_device_train_batch_size", 1) < 1:
         raise RecipeError(f"{name}: batch_size and training.per_device_train_batch_size must be at least 1.")
-    _check_fused(recipe, name)
+    _check_inputs(recipe, name)
     hints = _training_hints()
     for key, value in recipe.training.items():
         check_known(key, hints, name, "training.")
@@ -220,15 +232,37 @@ def parse_recipe(content: Mapping[str, Any], name: str = "recipe") -> Recipe:
     return recipe
 
 
-def _check_fused(recipe: Recipe, name: str) -> None:
-    """Refuse what only the fused model has for others, and what it cannot have."""
-    data, is_fused = recipe.data, recipe.model.family == "internvideo"
-    if not is_fused and (data.clip.uniformerv2 or data.trunk_cache):
-        raise RecipeError(f"{name}: data.clip.uniformerv2 and data.trunk_cache are for the family internvideo alone.")
-    if is_fused and (data.mixup or data.clip.num_views > 1 or data.clip.mask):
-        raise RecipeError(f"{name}: data.mixup, data.clip.num_views and data.clip.mask are not for the fused model.")
-    for key in data.clip.uniformerv2:
-        check_known(key, {"sampler", "sampler_options", "view", "view_options"}, name, "data.clip.uniformerv2.")
+def with_present_keys(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a recipe's content with keys of earlier versions under their present names."""
+    content, data = dict(content), content.get("data")
+    clip = data.get("clip") if isinstance(data, Mapping) else None
+    if isinstance(clip, Mapping) and "uniformerv2" in clip:  # until version 0.1
+        clip = dict(clip)
+        if given := clip.pop("uniformerv2"):
+            clip["inputs"] = fill_up({"uniformerv2": given}, clip.get("inputs", {}))
+        content["data"] = {**data, "clip": clip}
+    return content
+
+
+def _check_inputs(recipe: Recipe, name: str) -> None:
+    """Refuse what only models with several inputs have for others, and what they cannot have."""
+    data, clip = recipe.data, recipe.data.clip
+    inputs = {family: value.video_processor.model_input_names[1:] for family, value in FAMILIES.items()}
+    others = inputs.get(recipe.model.family, ())
+    if not others and (clip.inputs or data.trunk_cache):
+        families = " or ".join(family for family, names in inputs.items() if names)
+        raise RecipeError(f"{name}: data.clip.inputs and data.trunk_cache are for the family {families} alone.")
+    if others and (data.mixup or clip.num_views > 1 or clip.mask):
+        raise RecipeError(
+            f"{name}: data.mixup, data.clip.num_views and data.clip.mask are not for {recipe.model.family}, which has "
+            "several inputs."
+        )
+    for key, options in clip.inputs.items():
+        check_known(key, dict.fromkeys(map(input_prefix, others)), name, "data.clip.inputs.")
+        check_kind(options, dict, name, f"data.clip.inputs.{key}")
+        for option in options:
+            known = dict.fromkeys(("sampler", "sampler_options", "view", "view_options"))
+            check_known(option, known, name, f"data.clip.inputs.{key}.")
     if data.trunk_cache is not None:
         for key in data.trunk_cache:
             check_known(key, {"folder", "views"}, name, "data.trunk_cache.")
@@ -252,6 +286,19 @@ def training_task(name: str, where: str = "model.task") -> Training:
     return lookup(training_tasks(), name, where, RecipeError)
 
 
+def find_model_class(settings: ModelSettings) -> type[PreTrainedModel]:
+    """Return the class of a recipe's model.
+
+    Raises:
+        RecipeError: if the family has no model for the task.
+    """
+    family, task = lookup(FAMILIES, settings.family, "model.family"), training_task(settings.task)
+    model_class = family.models.get(auto_class(task.auto_class))
+    if model_class is None or (task.needs_text and family.processor is None):
+        raise RecipeError(f"{settings.family} has no model for {settings.task}.")
+    return model_class
+
+
 def build_model(
     recipe: Recipe,
     labels: Sequence[str] | int | None = None,
@@ -268,11 +315,7 @@ def build_model(
     Raises:
         ValueError: if the settings make no model.
     """
-    settings, family = recipe.model, lookup(FAMILIES, recipe.model.family, "model.family")
-    task = training_task(settings.task)
-    model_class = family.models.get(auto_class(task.auto_class))
-    if model_class is None or (task.needs_text and family.processor is None):
-        raise RecipeError(f"{settings.family} has no model for {settings.task}.")
+    settings, family, model_class = recipe.model, FAMILIES[recipe.model.family], find_model_class(recipe.model)
     check_overrides(settings.config, family.config, "model.config.")
     values = dict(settings.config)
     if isinstance(labels, int):

@@ -25,14 +25,23 @@ from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
 from internvideo_hf.training.feature_cache import FeatureCache
 from internvideo_hf.training.inputs import (
     Processor,
-    class_names,
+    TrainingData,
     make_collator,
     make_dataset,
     make_sampler,
     make_tokenizer,
+    sample_settings,
     video_processor_of,
 )
-from internvideo_hf.training.recipes import Recipe, RecipeError, build_model, training_task
+from internvideo_hf.training.recipes import (
+    DataSettings,
+    ModelSettings,
+    Recipe,
+    RecipeError,
+    build_model,
+    find_model_class,
+    training_task,
+)
 from internvideo_hf.training.run_directory import FINAL, RunLog, check_recipe, check_room, write_settings
 from internvideo_hf.training.trainer import VideoTrainer, VideoTrainingArguments, last_checkpoint
 from internvideo_hf.utils.devices import default_workers
@@ -82,38 +91,35 @@ def train(
         logger.warning(f"{output_dir} holds a run that has ended; its model is {final}.")
         return final
     torch.manual_seed(args.seed)  # the weights that are drawn
-    labels, start_config = class_names(recipe, data_root), _start_config(recipe, start)
-    if start_config is not None:
-        labels = _same_classes(labels, start_config, start)
+    task = training_task(recipe.model.task)
+    find_model_class(recipe.model)  # before lists are read
+    data = TrainingData.read(recipe.data, recipe.model.task, data_root)
+    start_config = _start_config(recipe.model, start)
+    labels = data.classes if start_config is None else _same_classes(data.classes, start_config, start)
     num_labels = labels if isinstance(labels, int) else len(labels or [])
-    tokenizer = make_tokenizer(recipe, data_root, start)
+    if task.column == "label":
+        data.check_labels(num_labels)
+    tokenizer = make_tokenizer(recipe.model.vocabulary, data.train, recipe.data.caption_rule, start)
     model = _model(recipe, labels, start, None if tokenizer is None else len(tokenizer), start_config)
-    processor = _processor(recipe, model, None if start_config is None else start)
-    trained = _adapted(recipe, model)
+    processor = _processor(recipe.model.processor, model.config, None if start_config is None else start)
+    trained = _adapted(recipe.model, model)
     check_room(output_dir, trained, args.ema_decay is not None, args.save_total_limit or 2)
     if tokenizer is not None:
         tokenizer.model_max_length = processor.tokenizer.model_max_length
         processor.tokenizer = tokenizer
-    failures = None
-    if recipe.data.on_error == "skip":
-        failures = FailureLog(output_dir / "failures.jsonl")
-    shared = {"num_labels": num_labels, "failures": failures, "seed": args.seed}
-    shared |= {"rank": args.process_index, "world_size": args.world_size}
-    train_dataset = make_dataset(recipe, recipe.data.train, data_root, processor, training=True, **shared)
-    eval_dataset = None
-    if recipe.data.validation is not None:
-        eval_dataset = make_dataset(recipe, recipe.data.validation, data_root, processor, training=False, **shared)
+    train_dataset, eval_dataset = _datasets(recipe.data, data, processor, args)
     if recipe.data.trunk_cache is not None:
-        train_dataset, eval_dataset = _cached(recipe, data_root, trained, args, train_dataset, eval_dataset, quiet)
-    task = training_task(recipe.model.task)
+        train_dataset, eval_dataset = _cached(
+            recipe.data.trunk_cache, data_root, trained, args, (train_dataset, eval_dataset), quiet
+        )
     trainer = VideoTrainer(
         trained,
         args,
         train_dataset=train_dataset,
         eval_dataset=eval_dataset,
-        data_collator=make_collator(recipe, processor, num_labels, training=True),
-        eval_collator=make_collator(recipe, processor, num_labels, training=False),
-        train_sampler=make_sampler(recipe, train_dataset, processor, model, args.train_batch_size, args.seed),
+        data_collator=make_collator(recipe.data, task, processor, num_labels, training=True),
+        eval_collator=make_collator(recipe.data, task, processor, num_labels, training=False),
+        train_sampler=make_sampler(recipe.data, train_dataset, processor, model, args.train_batch_size, args.seed),
         processing_class=processor,
         callbacks=[RunLog(output_dir)],
         compute_metrics=task.compute_metrics,
@@ -159,7 +165,7 @@ def _arguments(recipe: Recipe, output_dir: Path, report_to: str, quiet: bool) ->
         options["per_device_train_batch_size"] = of_process
     accumulated = math.ceil(of_process / options["per_device_train_batch_size"])
     at_once = options["per_device_train_batch_size"] = math.ceil(of_process / accumulated)
-    if recipe.model.task == "contrastive" and accumulated > 1:
+    if task.compares_batch and accumulated > 1:
         logger.warning(
             f"A step sees {recipe.batch_size} pairs, but only {at_once * processes} are compared with each other. Set "
             f"training.grad_cache={at_once} to compare all in the same memory."
@@ -179,16 +185,40 @@ def _arguments(recipe: Recipe, output_dir: Path, report_to: str, quiet: bool) ->
     return args
 
 
-def _start_config(recipe: Recipe, start: str | None) -> PreTrainedConfig | None:
+def _datasets(
+    settings: DataSettings, data: TrainingData, processor: Processor, args: VideoTrainingArguments
+) -> tuple[Dataset, Dataset | None]:
+    """The samples for training and for validation."""
+    if isinstance(data.train, Path) and args.max_steps < 1:
+        raise RecipeError(
+            f"{data.train} holds shards, which do not say how many clips there are: set training.max_steps."
+        )
+    failures = None
+    if settings.on_error == "skip":
+        failures = FailureLog(Path(args.output_dir) / "failures.jsonl")
+    shared = {"failures": failures, "seed": args.seed, "rank": args.process_index, "world_size": args.world_size}
+    train, validation = (
+        None
+        if source is None
+        else make_dataset(
+            source, sample_settings(settings.clip, processor, training=training), training=training, **shared
+        )
+        for source, training in ((data.train, True), (data.validation, False))
+    )
+    return train, validation
+
+
+def _start_config(settings: ModelSettings, start: str | None) -> PreTrainedConfig | None:
     """The configuration of what training starts from, where the recipe takes it over."""
-    if not recipe.model.config_of_start or start in (None, "random"):
+    if not settings.config_of_start or start in (None, "random"):
         return None
     if not (Path(start) / "config.json").is_file():
         raise CheckpointError(f"{start} is no model's folder: there is no config.json.")
     config = AutoConfig.from_pretrained(start)
-    if config.model_type != recipe.model.family:
-        made = " `internvideo fuse` makes one of two classifiers." if recipe.model.family == "internvideo" else ""
-        raise RecipeError(f"{start} holds a {config.model_type!r} model, expected {recipe.model.family!r}.{made}")
+    if config.model_type != settings.family:
+        raise RecipeError(
+            f"{start} holds a {config.model_type!r} model, expected {settings.family!r}: {settings.start}."
+        )
     return config
 
 
@@ -220,34 +250,33 @@ def _model(
     return model if start in (None, "random") else start_from(model, start)
 
 
-def _adapted(recipe: Recipe, model: PreTrainedModel) -> torch.nn.Module:
+def _adapted(settings: ModelSettings, model: PreTrainedModel) -> torch.nn.Module:
     """The model with what is frozen frozen, and with low-rank additions where the recipe wants them."""
-    if recipe.model.freeze:
-        model.freeze_backbone(*recipe.model.freeze)
-    if recipe.model.lora is None:
+    if settings.freeze:
+        model.freeze_backbone(*settings.freeze)
+    if settings.lora is None:
         return model
     from peft import LoraConfig, get_peft_model
 
     try:
-        return get_peft_model(model, LoraConfig(**recipe.model.lora))
+        return get_peft_model(model, LoraConfig(**settings.lora))
     except TypeError as error:
         raise RecipeError(f"model.lora: {error}; its keys are those of peft's LoraConfig.") from error
 
 
-def _processor(recipe: Recipe, model: PreTrainedModel, start: str | None) -> Processor:
+def _processor(options: dict[str, Any], config: PreTrainedConfig, start: str | None) -> Processor:
     """The model's processor, or that of the folder it starts from, with the recipe's options."""
-    processor = build_processor(model.config) if start is None else AutoVideoProcessor.from_pretrained(start)
+    processor = build_processor(config) if start is None else AutoVideoProcessor.from_pretrained(start)
     videos = video_processor_of(processor)
     if len(videos.branches) == 1:
-        _set_options(videos, recipe.model.processor, "model.processor.")
+        _set_options(videos, options, "model.processor.")
         return processor
-    for name, options in recipe.model.processor.items():
-        if name not in ("internvideo_mae", "uniformerv2") or not isinstance(options, dict):
-            raise RecipeError(
-                f"model.processor.{name} belongs to one of two encoders: write model.processor.internvideo_mae."
-                f"{name}, or model.processor.uniformerv2.{name}."
-            )
-        _set_options(getattr(videos, name), options, f"model.processor.{name}.")
+    encoders = videos.encoders
+    for name, values in options.items():
+        if name not in encoders or not isinstance(values, dict):
+            known = " or ".join(f"model.processor.{encoder}.{name}" for encoder in encoders)
+            raise RecipeError(f"model.processor.{name} belongs to one of the model's encoders: write {known}.")
+        _set_options(encoders[name], values, f"model.processor.{name}.")
     return processor
 
 
@@ -259,27 +288,26 @@ def _set_options(videos: InternVideoVideoProcessor, options: dict[str, Any], whe
 
 
 def _cached(
-    recipe: Recipe,
+    settings: dict[str, Any],
     data_root: Path,
     model: torch.nn.Module,
     args: VideoTrainingArguments,
-    train_dataset: Dataset,
-    eval_dataset: Dataset | None,
+    datasets: tuple[Dataset, Dataset | None],
     quiet: bool,
 ) -> tuple[FeatureCache, FeatureCache | None]:
     """Both lists of videos as the outputs of the model's frozen trunks, computed where they are not there yet."""
     if not isinstance(model, InternVideoForVideoClassification) or not model.encoders_frozen:
         raise RecipeError("data.trunk_cache needs frozen encoders, and no LoRA: what is trained cannot be kept.")
-    views, folder = recipe.data.trunk_cache.get("views", 1), data_root / recipe.data.trunk_cache["folder"]
+    views, folder = settings.get("views", 1), data_root / settings["folder"]
     epochs = math.ceil(args.num_train_epochs)
     if args.max_steps > 0:
-        epochs = math.ceil(args.max_steps * args.step_batch_size / len(train_dataset))
+        epochs = math.ceil(args.max_steps * args.step_batch_size / len(datasets[0]))
     half = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
     options = {"batch_size": args.eval_batch_size, "workers": args.dataloader_num_workers, "quiet": quiet}
     options |= {"rank": args.process_index, "world_size": args.world_size}
     model.to(args.device)
     caches: list[FeatureCache | None] = []
-    for dataset, drawn in ((train_dataset, min(views, epochs)), (eval_dataset, 1)):
+    for dataset, drawn in zip(datasets, (min(views, epochs), 1), strict=True):
         if isinstance(dataset, ShardDataset):
             raise RecipeError("data.trunk_cache needs lists of videos, and these are shards. Set it to null.")
         caches.append(None if dataset is None else FeatureCache(dataset, model.internvideo, folder, drawn, half))

@@ -17,7 +17,7 @@ from torch import nn
 from transformers import TrainerCallback
 
 from internvideo_hf.training.curves import draw_curves
-from internvideo_hf.training.recipes import Recipe, RecipeError
+from internvideo_hf.training.recipes import Recipe, RecipeError, parse_recipe
 from internvideo_hf.utils.files import atomic_write_text
 
 RECIPE, VERSIONS, LOG, CURVES, FINAL = "recipe.yaml", "versions.json", "log.jsonl", "curves.png", "final"
@@ -68,7 +68,9 @@ def check_recipe(folder: Path, recipe: Recipe, start: str | None) -> None:
         return
     if not (folder / RECIPE).is_file() or not (folder / VERSIONS).is_file():
         raise RecipeError(f"{folder} holds checkpoints of a run that it does not tell of. Give another --output-dir.")
-    before = {**yaml.safe_load((folder / RECIPE).read_text(encoding="utf-8"))}
+    # Parsed, so that keys of earlier versions and settings that they did not have yet compare as they are meant.
+    kept = yaml.safe_load((folder / RECIPE).read_text(encoding="utf-8"))
+    before = _plain(parse_recipe(kept, str(folder / RECIPE)))
     before["--start-from"] = json.loads((folder / VERSIONS).read_text(encoding="utf-8"))["start_from"]
     if changed := sorted(_differences(before, {**_plain(recipe), "--start-from": start})):
         raise RecipeError(

@@ -386,7 +386,7 @@ def repeated_views(frames: Tensor, num_views: int, make_view: Callable[[Tensor],
         make_view: makes one view, e.g. `pretraining_view` with all but the frames given, with new draws each time.
     """
     if num_views < 1:
-        raise ValueError(f"num_views: got {num_views}, expected at least 1; 1 is no repetition")
+        raise ValueError(f"num_views: got {num_views}, expected at least 1; 1 means no repetition")
     return [make_view(frames) for _ in range(num_views)]
 
 

@@ -1,4 +1,4 @@
-"""The decoders behind one interface: `read(sorted unique indices) -> frames` and `close()`."""
+"""Decoders with one interface: `read(sorted unique indices) -> frames` and `close()`."""
 
 import functools
 import importlib
@@ -43,7 +43,7 @@ def codec_threads() -> int:
 
 
 class PyAVDecoder:
-    """Decodes by PyAV: seeks to the keyframe before each asked frame and decodes from there.
+    """Decoder with PyAV, which seeks to the keyframe before each requested frame and decodes from there.
 
     Args:
         file: absolute path, or the file's bytes.
@@ -78,18 +78,18 @@ class PyAVDecoder:
         frames = self._read_in_order(indices) if times is None else self._read_by_time(times, indices)
         missing = [int(i) for i in indices if i not in frames]
         if missing:
-            cause = f"frame {missing[0]} cannot be decoded ({len(missing)} of the {len(indices)} asked frames)"
-            raise VideoDecodeError(self._label, cause, f"Ask for other frames. {CHECK_THE_FILE}")
+            cause = f"frame {missing[0]} cannot be decoded ({len(missing)} of the {len(indices)} requested frames)"
+            raise VideoDecodeError(self._label, cause, f"Request other frames. {CHECK_THE_FILE}")
         sizes = {frames[i].shape[:2] for i in indices}
         if len(sizes) > 1:
             cause = f"the frame size changes within the video ({', '.join(f'{h}x{w}' for h, w in sorted(sizes))})"
-            raise VideoDecodeError(self._label, cause, "Encode it anew with one size.")
+            raise VideoDecodeError(self._label, cause, "Encode it again with one size.")
         return np.stack([frames[i] for i in indices])
 
     def stream(self, start: int) -> Iterator[np.ndarray]:
         """Yield the frames from `start` on, each decoded once, as uint8 `(height, width, 3)`, RGB.
 
-        Decoding begins with the file, since only that is sure on every file; frames before `start` are not converted.
+        Decoding begins at the first frame, the only reliable start in every file; earlier frames are not converted.
 
         Raises:
             VideoDecodeError: if a frame is damaged or missing.
@@ -252,7 +252,7 @@ def _runs(times: FrameTimes, indices: np.ndarray) -> list[tuple[int, list[int]]]
 
 
 class DecordDecoder:
-    """Decodes by decord, which can scale while it decodes as some released protocols do.
+    """Decoder with decord, which can scale while it decodes as some released protocols do.
 
     Args:
         file: absolute path, or the file's bytes.
@@ -263,7 +263,7 @@ class DecordDecoder:
 
     Raises:
         ImportError: if decord does not load on this machine.
-        VideoDecodeError: if decord cannot open the file, or would return other frames than the asked ones.
+        VideoDecodeError: if decord cannot open the file, or would return other frames than the requested ones.
     """
 
     name = "decord"
@@ -326,7 +326,7 @@ class DecordDecoder:
 
 
 class TorchCodecDecoder:
-    """Decodes by torchcodec in its exact mode; the approximate one returns other frames at variable rates.
+    """Decoder with torchcodec in its exact mode; the approximate one returns other frames at variable rates.
 
     Args:
         file: absolute path, or the file's bytes.
@@ -380,7 +380,7 @@ class TorchCodecDecoder:
         except (RuntimeError, ValueError, IndexError) as error:
             raise VideoDecodeError(self._label, f"torchcodec fails ({_first_line(error)})", _TRY_PYAV) from error
         if np.abs(batch.pts_seconds.numpy() - seconds).max() > 1e-6:
-            raise VideoDecodeError(self._label, "torchcodec returns other frames than the asked ones", _TRY_PYAV)
+            raise VideoDecodeError(self._label, "torchcodec returns other frames than the requested ones", _TRY_PYAV)
         return batch.data.numpy()
 
     def close(self) -> None:

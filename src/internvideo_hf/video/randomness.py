@@ -8,7 +8,7 @@ raises ValueError for a generator of another kind.
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,11 +17,11 @@ Generator = np.random.Generator | np.random.RandomState | random.Random | torch.
 
 
 class _Draws(NamedTuple):
-    """How one kind of generator draws: an integer of [low, high), a permutation of n, n standard normal values."""
+    """Draws of one kind of generator: an integer of [low, high), a permutation of n, n standard normal values."""
 
-    integer: Callable
-    permutation: Callable
-    normals: Callable
+    integer: Callable[..., Any]
+    permutation: Callable[..., Any]
+    normals: Callable[..., Any]
 
 
 _DRAWS = {
@@ -77,9 +77,9 @@ def draw_normals(generator: Generator, n: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Randomness:
-    """The three streams that VideoMAE's augmentation draws from; each draw is written down with the function.
+    """The three streams that VideoMAE's augmentation draws from; each function lists its draws.
 
-    One object for each worker of a data loader, or the workers repeat each other.
+    Use one object for each worker of a data loader, or the workers repeat each other.
 
     Args:
         python: stands for `random`.

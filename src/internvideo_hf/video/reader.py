@@ -1,4 +1,4 @@
-"""`VideoReader`: one way to the frames of a video, whatever it is and whichever library decodes it."""
+"""`VideoReader`: frames of a video from any source, with any decoder."""
 
 import ctypes
 import itertools
@@ -42,18 +42,18 @@ def available_backends() -> list[str]:
 
 
 class VideoReader:
-    """The frames of one video, decoded when they are asked for.
+    """Frames of one video, decoded on request.
 
-    A reader is a context manager. It pickles, and it may be used in a forked process: the copy opens the source
-    anew at its first use. After `close`, too, the next use opens it again.
+    A reader is a context manager. It pickles, and works in a forked process: the copy opens the source again at its
+    first use. So does the first use after `close`.
 
     Args:
         source: a path, an http(s) URL, bytes, a binary file object (read from its present place to its end), uint8
             frames `(frames, height, width, 3)` or `(frames, 3, height, width)` in RGB, a PIL image, a list of PIL
             images or of arrays `(height, width, 3)`, or a folder of frame files in the order of their numbers.
         backend: `"pyav"`, `"decord"` or `"torchcodec"`; `"auto"` is torchcodec where it loads and can read the
-            file, else PyAV. Sources that are frames already need none.
-        fps: frames a second of a source that is frames already, `None` if unknown. Video files bring their own.
+            file, else PyAV. Sources that are frames need none.
+        fps: frames per second of a source that is frames, `None` if unknown. Video files have their own.
         width: pixels that decord scales to while decoding; for `backend="decord"` only.
         height: pixels that decord scales to while decoding; for `backend="decord"` only.
         timeout: seconds to wait for a URL's server, at the connection and for each next piece of data.
@@ -61,7 +61,7 @@ class VideoReader:
 
     Raises:
         VideoDecodeError: if the source is missing, empty, damaged, or holds no video.
-        TypeError: if the source is none of the kinds above.
+        TypeError: if the source is of another type.
         ValueError: if an argument is unknown, or does not fit the source or the backend.
         ImportError: if the named backend does not load on this machine.
     """
@@ -99,7 +99,7 @@ class VideoReader:
 
     @property
     def backend(self) -> str:
-        """Name of the decoder in use; `"frames"` for a source that is frames already."""
+        """Name of the decoder in use; `"frames"` for a source that is frames."""
         return self._opened().name
 
     @property
@@ -140,17 +140,16 @@ class VideoReader:
 
     @property
     def frames_decoded(self) -> int | None:
-        """Frames that the decoder had to decode so far, asked or not; `None` where it does not tell."""
+        """Frames decoded so far, requested or not; `None` where the decoder does not count."""
         return getattr(self._opened(), "frames_decoded", None)
 
     def __len__(self) -> int:
         return self.num_frames
 
     def read(self, indices: Sequence[int] | np.ndarray | torch.Tensor) -> np.ndarray:
-        """Return the asked frames, in the asked order and with repeats, as uint8 `(frames, height, width, 3)` RGB.
+        """Return frames in the requested order, with repeats, as uint8 `(frames, height, width, 3)` RGB.
 
-        Rotation that the file asks for is applied. All frames of one call are decoded in one pass, so ask for
-        everything at once.
+        Rotation metadata is applied. All frames of one call are decoded in one pass, so request everything at once.
 
         Args:
             indices: whole numbers in `[0, num_frames)`, counted in presentation order.
@@ -174,22 +173,22 @@ class VideoReader:
         return np.ascontiguousarray(frames if in_order else frames[inverse])
 
     def read_clips(self, clips: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Return several clips, all decoded in one pass.
+        """Decode several clips in one pass.
 
         Args:
-            clips: the indices of each, as of `read`; in the place of a `BLANK` one comes any frame.
+            clips: frame indices of each clip, as in `read`; a `BLANK` index returns an arbitrary frame.
 
         Returns:
-            The frames of each, as of `read`.
+            The frames of each clip, as from `read`.
         """
         wanted = [np.where(indices == BLANK, 0, indices) for indices in clips]
         return np.split(self.read(np.concatenate(wanted)), np.cumsum([len(indices) for indices in wanted[:-1]]))
 
     def blocks(self, size: int, start: int = 0) -> Iterator[np.ndarray]:
-        """Go through the video from frame `start` to its end, `size` frames at a time, the last block may be shorter.
+        """Iterate over the video from frame `start`, `size` frames at a time; the last block may be shorter.
 
-        With PyAV, which is what a reader of `backend="pyav"` has, every frame is decoded once, however long the video;
-        calls of `read` would each begin at a keyframe.
+        With `backend="pyav"` every frame is decoded once, however long the video; each call of `read` would begin at a
+        keyframe.
 
         Args:
             size: frames of a block, 1 or more.
@@ -199,7 +198,7 @@ class VideoReader:
             uint8 `(size, height, width, 3)`, RGB.
 
         Raises:
-            VideoDecodeError: if a frame cannot be decoded. The blocks before it have come by then.
+            VideoDecodeError: if a frame cannot be decoded, after the blocks before it.
         """
         decoder, count = self._opened(), self.num_frames
         if not isinstance(decoder, PyAVDecoder):
@@ -333,10 +332,10 @@ _open_readers: "weakref.WeakSet[VideoReader]" = weakref.WeakSet()
 
 
 def _forget_inherited_decoders() -> None:
-    """Make every reader of a forked child open its source anew.
+    """Make every reader of a forked child open its source again.
 
-    The threads of a decoder do not survive a fork. Using it in the child waits for them for ever, and so does
-    freeing it: one reference too many keeps it from being freed, even when the interpreter ends.
+    The threads of a decoder do not survive a fork. Using it in the child waits for them forever, and so does freeing
+    it: an extra reference keeps it alive, even when the interpreter ends.
     """
     for reader in list(_open_readers):
         if reader._decoder is not None:

@@ -343,7 +343,7 @@ def segment_draws_closed(length: int, num_frames: int, num_clips: int = 1, *, ge
 
 # ---- Retrieval ------------------------------------------------------------------------------------------------------
 
-_SLICES = {
+_SLICES: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
     "uniform": lambda positions, num_frames: positions[
         np.linspace(0, len(positions) - 1, num_frames).astype(np.int64)
     ],
@@ -361,7 +361,7 @@ def _pad_with_last(positions: np.ndarray, num_frames: int) -> np.ndarray:
     return _repeat_last(positions, num_frames)
 
 
-_PADDINGS = {
+_PADDINGS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
     "blank": lambda positions, num_frames: np.pad(positions, (0, num_frames - len(positions)), constant_values=BLANK),
     "last": _pad_with_last,
 }

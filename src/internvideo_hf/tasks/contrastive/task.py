@@ -76,6 +76,7 @@ TASK = Task(
         make_collator=_make_collator,
         label_names=("caption_ids", "video_ids"),
         needs_text=True,
+        compares_batch=True,
         column="caption",
         allow_duplicates=True,
         compute_metrics=recalls,

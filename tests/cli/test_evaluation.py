@@ -1,0 +1,29 @@
+"""`evaluate`: lists and refused options; its results are tested in tests/evaluation."""
+
+import pytest
+from program import run
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["internvideo_d", "--model", "x"], "--ensemble"),
+        (["retrieval/msrvtt", "--ensemble", "x"], "leave out --ensemble"),
+        (["internvideo_d", "--ensemble", "nowhere"], "nowhere is neither a directory nor a Hub repository id"),
+        (["internvideo_d", "--ensemble", "x", "--model", "y"], "each member"),
+        (["retrieval/msrvtt", "--model", "x", "--scores", "y"], "--scores"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(arguments, message):
+    done = run("evaluate", *arguments)
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_ensembles_are_listed():
+    assert "ensemble/internvideo_t" in run("evaluate", "--list").stdout
+
+
+def test_all_protocols_are_listed():
+    listed = run("evaluate", "--list")
+    assert listed.returncode == 0
+    assert "retrieval/vatex_finetuned" in listed.stdout and "zero_shot/viclip_k700" in listed.stdout
