@@ -31,14 +31,14 @@ from internvideo_hf.models.uniformerv2.configuration_uniformerv2 import UniForme
 from internvideo_hf.models.uniformerv2.modeling_uniformerv2 import UniFormerV2ForVideoClassification
 
 QUICK = dict(hidden_size=48, num_hidden_layers=3, num_attention_heads=3, image_size=64, global_layers=[1, 2])
-CASES = {  # name -> task, whether backwards too, whether the trunk alone, batch
+CASES = {  # name -> task, with backward pass, backbone only, batch
     "forward, batch 1": ("scene", False, False, 1),
     "forward, batch 2": ("scene", False, False, 2),
     "forward + backward, batch 1": ("scene", True, False, 1),
     "motion, forward, batch 1": ("motion", False, False, 1),
     "motion, forward + backward, batch 1": ("motion", True, False, 1),
-    "trunk alone, forward, batch 1": ("scene", False, True, 1),
-    "trunk alone, forward + backward, batch 1": ("scene", True, True, 1),
+    "backbone only, forward, batch 1": ("scene", False, True, 1),
+    "backbone only, forward + backward, batch 1": ("scene", True, True, 1),
 }
 
 
@@ -135,29 +135,29 @@ class Original(nn.Module):
         return token + self.mlp(self.norm(token, f"{name}.layer_norm_mlp"), f"{name}.mlp")
 
 
-def config_of(task: str, trunk_alone: bool, quick: bool) -> UniFormerV2Config:
+def config_of(task: str, backbone_only: bool, quick: bool) -> UniFormerV2Config:
     changes = (QUICK if quick else {}) | dict(num_labels=400, global_dropout=0.0, classifier_dropout=0.0)
     changes |= dict(drop_path_rate=0.0, global_drop_path_rate=0.0)
-    return UniFormerV2Config.from_size("base", task, **changes | ({"global_layers": []} if trunk_alone else {}))
+    return UniFormerV2Config.from_size("base", task, **changes | ({"global_layers": []} if backbone_only else {}))
 
 
 def models(case: str, quick: bool, names: tuple[str, ...] | None = None) -> dict[str, nn.Module]:
     """Return the variants of a row with the same nonzero weights, in training mode if they train."""
-    task, backward, trunk_alone, _ = CASES[case]
+    task, backward, backbone_only, _ = CASES[case]
     torch.manual_seed(0)
-    ours = UniFormerV2ForVideoClassification(config_of(task, trunk_alone, quick))
+    ours = UniFormerV2ForVideoClassification(config_of(task, backbone_only, quick))
     with torch.no_grad():
         for parameter in ours.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.02)
-    if trunk_alone:
-        clip = clip_trunk(ours)
+    if backbone_only:
+        clip = clip_backbone(ours)
         found = {"CLIP": clip, "ours": ours.vision_model}
     else:
         found = {"original": Original(ours), "ours": ours}
     return {name: found[name].train(backward) for name in names or found}
 
 
-def clip_trunk(ours: UniFormerV2ForVideoClassification) -> CLIPVisionModel:
+def clip_backbone(ours: UniFormerV2ForVideoClassification) -> CLIPVisionModel:
     shared = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "image_size")
     shared += ("patch_size", "hidden_act", "layer_norm_eps")
     clip = CLIPVisionModel(CLIPVisionConfig(**{key: getattr(ours.config, key) for key in shared}))
@@ -197,7 +197,7 @@ def clip_of(case: str, config: UniFormerV2Config) -> torch.Tensor:
 
 
 def measure(case: str, rounds: int, quick: bool) -> str:
-    _, backward, trunk_alone, _ = CASES[case]
+    _, backward, backbone_only, _ = CASES[case]
     found = models(case, quick)
     video, peer = clip_of(case, found["ours"].config), next(iter(found))
     with torch.no_grad():
