@@ -5,6 +5,7 @@ The table names classes as text, so that reading it imports neither torch nor tr
 """
 
 import importlib
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -24,7 +25,8 @@ class Family:
     Args:
         folder: of its modules, below `models/`.
         config_name: the configuration class; its `model_type` is the family's name.
-        model_names: name of an Auto class -> name of the model class.
+        model_names: name of an Auto class -> name of the model class, with its module in the family's folder where it
+            does not stand in `modeling_FAMILY`, such as "modeling_scoring.ToyForScoring".
         processor_name: the processor of video and text; None for families without text.
         video_processor_name: the processor of videos.
     """
@@ -43,8 +45,7 @@ class Family:
     @cached_property
     def models(self) -> dict[Any, Any]:
         """Auto class -> model class."""
-        modeling = self._module("modeling")
-        return {auto_class(auto): _attribute(modeling, name) for auto, name in self.model_names.items()}
+        return {auto_class(auto): _attribute(*self._locate(name)) for auto, name in self.model_names.items()}
 
     @cached_property
     def processor(self) -> Any:
@@ -61,7 +62,12 @@ class Family:
         """Yield the public names, each with the module that defines it."""
         yield self.config_name, self._module("configuration")
         for name in self.model_names.values():
-            yield name, self._module("modeling")
+            module, class_name = self._locate(name)
+            yield class_name, module
+
+    def _locate(self, name: str) -> tuple[str, str]:
+        module, _, class_name = name.rpartition(".")
+        return (f"internvideo_hf.models.{self.folder}.{module}" if module else self._module("modeling")), class_name
 
     def _module(self, kind: str) -> str:
         return f"internvideo_hf.models.{self.folder}.{kind}_{self.folder}"
@@ -115,7 +121,9 @@ def auto_class(name: str) -> Any:
     from transformers.models.auto.auto_factory import _BaseAutoModelClass, _LazyAutoMapping
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
-    return type(name, (_BaseAutoModelClass,), {"_model_mapping": _LazyAutoMapping(CONFIG_MAPPING_NAMES, {})})
+    return type(
+        name, (_BaseAutoModelClass,), {"_model_mapping": _LazyAutoMapping(CONFIG_MAPPING_NAMES, OrderedDict())}
+    )
 
 
 def register() -> None:
