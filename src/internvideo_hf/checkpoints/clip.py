@@ -148,7 +148,8 @@ def initialize_from_clip(
     converted = start.fit(converted, model, inflation)
     check_complete(model, fresh | converted, table, "Give a configuration of this CLIP's sizes, or a family's name.")
     model.load_state_dict(fresh | converted)
-    return model.eval()
+    model.eval()
+    return model
 
 
 def _check_agreement(wanted: PreTrainedConfig, clip: PreTrainedConfig) -> None:

@@ -74,7 +74,7 @@ def identify_classes(
     """
     classes = shape_of(state_dict, f"{layer}.weight", 2)[0]
     fitting = [name for name in LABEL_SETS if len(load_labels(name)) == classes]
-    named = {row["labels"] for row in rows if row["labels"] in fitting}
+    named: set[str] = {row["labels"] for row in rows if row["labels"] in fitting}
     if len(named) == 1:
         return named.pop()
     return fitting[0] if len(fitting) == 1 and classes not in SHARED_COUNTS else None

@@ -80,5 +80,5 @@ def save_safetensors(
         file.write(struct.pack("<Q", len(text)) + text)
         for name in logging.tqdm(names, desc="Writing tensors", unit="tensor"):
             tensor = tensors[name] if compute is None else compute(name)
-            for part in tensor.detach().reshape(-1).split(CHUNK_SIZE):  # only a part is ever copied
-                file.write(part.to(dtypes[name]).view(torch.uint8).numpy())
+            for part in torch.split(tensor.detach().reshape(-1), CHUNK_SIZE):  # only a part is ever copied
+                file.write(part.to(dtypes[name]).view(torch.uint8).numpy().data)

@@ -31,7 +31,7 @@ class InternVideoProcessor(ProcessorMixin):
     text_kwargs = {"padding": True}
 
     def __init__(self, video_processor: Any = None, tokenizer: Any = None) -> None:
-        super().__init__(video_processor, tokenizer)
+        super().__init__(video_processor, tokenizer)  # type: ignore[no-untyped-call]
 
     def __call__(self, text: str | Sequence[str] | None = None, videos: Any = None, **kwargs: Any) -> BatchFeature:
         """Prepare texts, videos, or both for a model.
@@ -56,7 +56,7 @@ class InternVideoProcessor(ProcessorMixin):
             raise ValueError("text is empty; pass one text or several.")
         if text is not None:
             text = clean_text(text) if isinstance(text, str) else list(map(clean_text, text))
-        features = super().__call__(text=text, videos=videos, **kwargs)
+        features: BatchFeature = super().__call__(text=text, videos=videos, **kwargs)
         if text is not None and "attention_mask" in features:
             single = isinstance(text, str) and not hasattr(features["input_ids"], "ndim")
             mask = [features["attention_mask"]] if single else features["attention_mask"]

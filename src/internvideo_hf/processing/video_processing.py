@@ -12,7 +12,7 @@ from PIL import Image
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.image_utils import ChannelDimension, SizeDict
 from transformers.processing_utils import VideosKwargs
-from transformers.utils import TensorType
+from transformers.utils.generic import TensorType
 from transformers.video_processing_utils import BaseVideoProcessor
 from transformers.video_utils import VideoMetadata
 
@@ -186,7 +186,7 @@ class InternVideoVideoProcessor(BaseVideoProcessor):
             kwargs: options of a call.
         """
         option = self.options(**kwargs)
-        features = super().preprocess(
+        features: BatchFeature = super().preprocess(
             frames,
             **kwargs
             | {
@@ -366,10 +366,10 @@ def _holds_arrays(video: Any) -> bool:
 def _metadata_of(metadata: Any, videos: list[Any]) -> list[Mapping[str, Any]]:
     if metadata is None:
         return [{}] * len(videos)
-    metadata = list(metadata) if isinstance(metadata, (list, tuple)) else [metadata]
-    if len(metadata) != len(videos):
-        raise ValueError(f"video_metadata: got {len(metadata)}, expected one for each of {len(videos)} videos.")
-    return metadata
+    given = list(metadata) if isinstance(metadata, (list, tuple)) else [metadata]
+    if len(given) != len(videos):
+        raise ValueError(f"video_metadata: got {len(given)}, expected one for each of {len(videos)} videos.")
+    return given
 
 
 def _with_known(
