@@ -147,8 +147,8 @@ def mean_error(prediction):
 
 
 def read(protocol, data_root, model):
-    rows = read_rows(protocol, data_root)
-    require_column(protocol, rows, "label")
+    rows = read_rows(protocol.data, data_root)
+    require_column(rows, "label", protocol.data.list)
     videos, owners = unique_clips(rows)
     return Samples(videos, owners, labels=np.array([row["label"] for row in rows]))
 
