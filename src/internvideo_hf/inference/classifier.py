@@ -1,4 +1,4 @@
-"""A classifier with its processor and views, from videos to probabilities of the classes."""
+"""Classifiers with their processors and views: from videos to probabilities of the classes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,8 +33,9 @@ class Classifier:
     Args:
         name: its folder, or name on the Hub.
         model: on its device, in evaluation mode.
-        processor: its frames and pixels.
-        num_clips, num_crops: views of each video.
+        processor: frames and pixels.
+        num_clips: clips of each video.
+        num_crops: crops of each clip.
     """
 
     name: str
@@ -86,7 +87,7 @@ class Classifier:
 
         Args:
             views: of several videos: `(videos, views, frames, channels, height, width)` each.
-            batch_size: views that go through the model at once.
+            batch_size: views per forward pass.
         """
         videos = len(next(iter(views.values())))
         flat = {name: pixels.flatten(0, 1) for name, pixels in views.items()}
@@ -107,15 +108,15 @@ class Classifier:
 
         Args:
             rows: see `read_views`.
-            settings: how.
-            parts: a folder that keeps what is done, so that the same call continues after an interruption; the caller
-                names it after all that decides the result, and deletes it. None keeps nothing.
+            settings: batches, workers, unreadable videos, progress bar.
+            parts: a folder for finished parts, so that the same call continues after an interruption. The caller puts
+                everything that affects the result into its name, and deletes it afterwards. None keeps nothing.
 
         Returns:
-            Probabilities, `(videos, classes)`, NaN where a video is unreadable; and the causes by `video_name`.
+            Probabilities, `(videos, classes)`, NaN for an unreadable video; and the causes by `video_name`.
 
         Raises:
-            TooManyFailuresError: if too many are unreadable.
+            TooManyFailuresError: if more than `settings.max_damaged` of the videos are unreadable.
             ValueError: if a probability is not finite.
         """
         journal = Journal(parts)
@@ -144,7 +145,7 @@ class Classifier:
 
 
 def video_name(row: Row) -> str:
-    """Return what tells a row's clip from others: its path, with its seconds where it is a part of a video."""
+    """Return the name of a row's clip: its path, with its seconds if it is a part of a video."""
     if row.get("start") is None:
         return str(row["video"])
     return f"{row['video']} {row['start']:g}-{row['end']:g} s"

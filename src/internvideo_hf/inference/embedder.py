@@ -1,4 +1,4 @@
-"""Embeddings of videos and texts in one space, and the fingerprint of what decides about them."""
+"""Embeddings of videos and texts in one space, and the fingerprint of their model and processor."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -31,13 +31,13 @@ from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
 from internvideo_hf.utils.fingerprints import tensors_sha256
 
 CHUNK_SIZE = 256  # texts
-# Settings of a video processor that decide about pixels. Named one by one: transformers adds new ones to its own.
+# Settings of a video processor that affect pixels. A fixed list: new versions of transformers add settings.
 PIXEL_SETTINGS = (
     *("do_sample_frames", "num_frames", "sampler", "sampler_kwargs", "num_clips", "num_crops"),
     *("do_resize", "size", "resize_method", "resize_rounding", "do_center_crop", "crop_size", "crop_rounding"),
     *("channel_order", "do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std"),
 )
-# Settings of a configuration of transformers' own that decide about embeddings; its sizes show in the weights.
+# Settings of transformers' own configurations that affect embeddings; the weights determine the sizes.
 FOREIGN_SETTINGS = ("model_type", "hidden_act", "layer_norm_eps", "num_attention_heads")
 ONLY_FOR_TRAINING = ("dropout", "drop_path", "initializer", "init_value", "grad_cache")
 
@@ -52,15 +52,15 @@ def embed_texts(
     truncation: bool = False,
     progress: bool = False,
 ) -> torch.Tensor:
-    """Embed texts, equal ones once.
+    """Embed texts; repeated texts are embedded once.
 
     Args:
-        model: with `get_text_features`, on its device.
+        model: a dual encoder, on its device.
         processor: of that model.
         texts: one or more.
-        max_length: tokens of a text, begin and end among them; what the tokenizer has if None.
-        truncation: whether a longer text is cut; it is an error otherwise.
-        progress: whether many texts show a bar.
+        max_length: maximum tokens of a text, with begin and end; the tokenizer's maximum if None.
+        truncation: cut longer texts, instead of raising an error.
+        progress: show a progress bar.
 
     Returns:
         Unit vectors, float32 on the CPU, `(texts, dim)`.
@@ -87,17 +87,17 @@ def embed_texts(
 class Embedder:
     """Embeds videos and texts in one space, as unit vectors.
 
-    A model without texts (VideoMAE, UniFormerV2) gives its pooled features: it searches by video and image only.
+    A model without texts (VideoMAE, UniFormerV2) gives its pooled features, for search by video and image only.
 
     Args:
         model: folder or Hub name of any model of this package.
         device: where the model runs; the accelerator if there is one.
-        processor_options: settings of the video processor to change, such as `{"num_frames": 16}`.
+        processor_options: settings of the video processor to override, such as `{"num_frames": 16}`.
 
     Attributes:
         name: `model` as given.
         model: the loaded model.
-        video_processor: makes its pixels.
+        video_processor: frames and pixels.
         text_problem: why the model cannot compare texts with videos, or None if it can.
         logit_scale: the learned factor of the cosine; 1 where the model has none.
 
@@ -118,7 +118,7 @@ class Embedder:
         if FAMILIES[self.model.config.model_type].processor is not None:
             self.processor = AutoProcessor.from_pretrained(model)
             if not isinstance(self.processor, InternVideoProcessor):
-                raise ValueError(f"{model} holds no processor of videos and texts. Convert or download it again.")
+                raise ValueError(f"{model} has no processor of videos and texts. Convert or download it again.")
             self.video_processor: InternVideoVideoProcessor = self.processor.video_processor
         else:
             self.video_processor = AutoVideoProcessor.from_pretrained(model)
@@ -133,7 +133,7 @@ class Embedder:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of weights, architecture, processor and vocabulary: equal where all embeddings are."""
+        """Hash of weights, architecture, processor and vocabulary; equal hashes mean equal embeddings."""
         return fingerprint(self.model, self.video_processor, self._tokenizer)
 
     @torch.no_grad()
@@ -151,7 +151,7 @@ class Embedder:
         return self._checked(merge_embeddings(views) if merge else views)
 
     def embed_video(self, video: Any) -> torch.Tensor:
-        """Embed one whole video or image, of every kind that `VideoReader` takes: a unit vector, `(1, dim)`."""
+        """Embed one video or image, of every kind that `VideoReader` takes: a unit vector, `(1, dim)`."""
         pixels = self.video_processor(videos=[video], return_tensors="pt")["pixel_values_videos"]
         return self.embed_clips(pixels[None])
 
@@ -162,15 +162,15 @@ class Embedder:
 
         Args:
             rows: see `read_views`.
-            settings: how; `batch_size` counts views.
+            settings: batches, workers, unreadable videos, progress bar.
             merge: merge the views of a video.
 
         Returns:
-            Unit vectors, `(videos, dim)`, without `merge` `(videos, views, dim)`, NaN where a video is unreadable;
-            and the causes by row.
+            Unit vectors, `(videos, dim)`, without `merge` `(videos, views, dim)`, NaN for an unreadable video; and the
+            causes by row.
 
         Raises:
-            TooManyFailuresError: if too many are unreadable.
+            TooManyFailuresError: if more than `settings.max_damaged` of the videos are unreadable.
         """
         views = self.video_processor.num_clips * self.video_processor.num_crops
         at_once = max(1, settings.batch_size // views)
@@ -190,12 +190,12 @@ class Embedder:
         """Embed texts: unit vectors, float32 on the CPU, `(texts, dim)`; see `embed_texts`.
 
         Raises:
-            ValueError: if the model compares no text with video, a text is empty, or longer than the model reads.
+            ValueError: if the model cannot embed texts, or a text is empty or too long.
         """
         if self.processor is None or self.text_problem is not None:
             raise ValueError(f"{self.name}: {self.text_problem} Search by video or image.")
         if not texts or not all(text.strip() for text in texts):
-            raise ValueError("The text is empty. Say what the video should show.")
+            raise ValueError("The text is empty. Describe the video.")
         embeds = embed_texts(
             self.model, self.processor, texts, max_length=max_length, truncation=truncation, progress=progress
         )
@@ -210,7 +210,7 @@ class Embedder:
 
 
 def fingerprint(model: PreTrainedModel, video_processor: InternVideoVideoProcessor, tokenizer: Any = None) -> str:
-    """Hash all that decides about embeddings, however the files that hold it are called and divided."""
+    """Hash everything that affects embeddings; names and number of the files do not matter."""
     pixels = video_processor.to_dict()
     about: dict[str, Any] = {
         "model": _settings(model.config),

@@ -148,9 +148,11 @@ def read_views(
     branches = processor.branches
     first = next(iter(branches.values()))
     rules = [
-        partial(one.sample_frames, num_clips=num_clips) if one.do_sample_frames else None for one in branches.values()
+        partial(branch.sample_frames, num_clips=num_clips) if branch.do_sample_frames else None
+        for branch in branches.values()
     ]
-    span = partial(_span, row=row, samplers=[one.sampler for one in branches.values() if one.do_sample_frames])
+    samplers = [branch.sampler for branch in branches.values() if branch.do_sample_frames]
+    span = partial(_span, row=row, samplers=samplers)
     read = read_selected(row["video"], rules, first.decoder, first.input_channel_order, span)
     return {
         name: branch.process_frames([frames], [metadata], **options, return_tensors="pt")["pixel_values_videos"]

@@ -1,6 +1,6 @@
-"""The tasks: what is asked of a model, on which data, and how the answer is judged. One folder each.
+"""The tasks, one folder each: data, training, evaluation, metrics and pipeline.
 
-Reading this module imports neither torch nor transformers. Each folder has a `task.py` with a value `TASK`.
+Each folder has a `task.py` with a value `TASK`. Importing this module imports neither torch nor transformers.
 """
 
 import importlib
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Pipeline(NamedTuple):
-    """A pipeline that transformers does not have.
+    """A pipeline beyond those of transformers.
 
     Args:
         name: for `transformers.pipeline`.
@@ -29,7 +29,7 @@ class Pipeline(NamedTuple):
     auto_class: str
 
 
-# Folder -> its pipeline. Here rather than in `task.py`, which registration, at transformers' start, need not import.
+# Folder -> its pipeline. Not in `task.py`: registration would then import torch at the start.
 TASKS: dict[str, Pipeline | None] = {
     "pretraining": None,
     "classification": Pipeline(
@@ -51,7 +51,7 @@ def get_task(name: str) -> "Task":
         name: of its folder.
 
     Raises:
-        ValueError: if there is no such task.
+        ValueError: if the task is unknown.
     """
     lookup(TASKS, name, "task")
     task: Task = importlib.import_module(f"{__name__}.{name}.task").TASK
@@ -60,14 +60,14 @@ def get_task(name: str) -> "Task":
 
 @cache
 def training_tasks() -> "dict[str, Training]":
-    """Return what the tasks that recipes train for ask of training, by name."""
+    """Return the training of each task that has one, by name."""
     found = {name: get_task(name).training for name in TASKS}
     return {name: training for name, training in found.items() if training is not None}
 
 
 @cache
 def evaluation_tasks() -> "dict[str, Evaluation]":
-    """Return what the tasks that protocols evaluate ask of evaluation, by name."""
+    """Return the evaluation of each task that has one, by name."""
     found = {name: get_task(name).evaluation for name in TASKS}
     return {name: evaluation for name, evaluation in found.items() if evaluation is not None}
 

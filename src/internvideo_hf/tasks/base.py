@@ -1,4 +1,4 @@
-"""What a task tells the rest of the package. Each folder of `tasks` has one `TASK`, in its `task.py`."""
+"""The interface of a task. Each folder of `tasks` has one `TASK`, in its `task.py`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,17 +9,18 @@ from internvideo_hf.tasks.protocol import Evaluation
 
 @dataclass(frozen=True)
 class Training:
-    """What training by a recipe asks of a task.
+    """The training of a task.
 
     Args:
-        auto_class: name of the Auto class of the models that are trained.
-        needs_text: whether the family must have a processor of text.
-        compares_batch: whether the loss compares the samples of a batch with each other.
-        column: the column that every row of a list must have; None if any list will do.
-        allow_duplicates: whether a list may name a video several times, once for each caption.
-        label_names: entries of a batch that the metrics are given.
+        auto_class: name of the Auto class of the trained models.
         make_collator: makes the collator of batches; see the task's function for its arguments.
-        compute_metrics, preprocess_logits: the Trainer's functions; None where only the loss is reported.
+        label_names: entries of a batch that the metrics receive.
+        needs_text: the family must have a processor of text.
+        compares_batch: the loss compares the samples of a batch with each other.
+        column: a column that every row of a list must have; None for no requirement.
+        allow_duplicates: a list may name a video several times, once for each caption.
+        compute_metrics: the Trainer's function; None reports the loss only.
+        preprocess_logits: the Trainer's function; None passes all outputs.
     """
 
     auto_class: str
