@@ -1,0 +1,85 @@
+"""The base classes of pipelines: one video or several, options, refusals."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import Dataset
+from transformers import AutoModel, AutoModelForVideoClassification, AutoVideoProcessor
+
+from internvideo_hf import MultiViewVideoClassificationPipeline, VideoTextRetrievalPipeline
+from internvideo_hf.inference.pipeline import check_finite, check_top_k, is_single
+
+FRAMES = np.random.default_rng(0).integers(0, 256, (20, 40, 60, 3), dtype=np.uint8)
+
+
+class Videos(Dataset):
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        if index >= 2:
+            raise IndexError
+        return FRAMES[index * 4 :]
+
+
+@pytest.fixture(scope="module")
+def classify(mae_folder) -> MultiViewVideoClassificationPipeline:
+    model, processor = (
+        auto.from_pretrained(mae_folder) for auto in (AutoModelForVideoClassification, AutoVideoProcessor)
+    )
+    return MultiViewVideoClassificationPipeline(model=model, video_processor=processor, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "expected"),
+    [
+        ("clip.mp4", True),
+        (b"bytes", True),
+        (FRAMES, True),
+        ([Image.new("RGB", (8, 8))] * 3, True),
+        (io.BytesIO(b"bytes"), True),
+        (["clip.mp4"], False),
+        (FRAMES[None], False),
+        (iter(["clip.mp4"]), False),
+        (Videos(), False),
+    ],
+)
+def test_one_video_and_several_are_told_apart(inputs, expected):
+    assert is_single(inputs) is expected
+
+
+def test_one_video_gives_one_answer_and_several_a_list(classify):
+    alone = [classify(FRAMES[index * 4 :], top_k=2) for index in range(2)]
+    assert len(alone[0]) == 2 and set(alone[0][0]) == {"label", "score"}
+    for several in (Videos(), [FRAMES, FRAMES[4:]], (frames for frames in (FRAMES, FRAMES[4:]))):
+        assert classify(several, top_k=2) == alone
+    assert classify([]) == []
+
+
+def test_an_unknown_option_is_refused_with_the_nearest(classify):
+    with pytest.raises(TypeError, match="num_clip.*Did you mean num_clips"):
+        classify(FRAMES, num_clip=2)
+    with pytest.raises(TypeError, match="Did you mean top_k"):
+        classify(FRAMES, topk=2)
+
+
+def test_a_model_that_cannot_compare_videos_and_texts_is_refused(mae_folder):
+    with pytest.raises(ValueError, match="has no get_video_features"):
+        VideoTextRetrievalPipeline(AutoModel.from_pretrained(mae_folder))
+
+
+def test_numbers_of_answers_start_at_one():
+    assert check_top_k(3) == 3
+    with pytest.raises(ValueError, match="top_k=0 must be at least 1"):
+        check_top_k(0)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_scores_must_be_finite(number):
+    check_finite(torch.tensor([0.5, 0.25]))
+    for scores in (torch.tensor([0.5, number]), np.array([0.5, number])):
+        with pytest.raises(ValueError, match="not finite"):
+            check_finite(scores)
