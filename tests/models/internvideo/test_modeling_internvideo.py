@@ -400,7 +400,7 @@ class TestConfiguration:
             ({"exchange_layers": [12]}, r"0\.\.11"),
             ({"exchange_layers": []}, "must hold"),
             ({"exchange_blocks": [4]}, r"0\.\.3"),
-            ({"exchange_layers": [3], "exchange_blocks": [0, 1]}, "as many"),
+            ({"exchange_layers": [3], "exchange_blocks": [0, 1]}, "same length"),
             ({"classifier_dropout": 1.0}, "less than 1"),
             ({"mlp_ratio": 0}, "above 0"),
             ({"internvideo_mae_config": {"use_mean_pooling": False}}, "mean of its tokens"),
@@ -427,7 +427,7 @@ class TestConfiguration:
     def test_clips_must_be_the_same_and_both_there(self):
         model = InternVideoModel(tiny_config())
         inputs = clips()
-        with pytest.raises(ValueError, match="Both encoders want a clip"):
+        with pytest.raises(ValueError, match="Both encoders need a clip"):
             model(inputs["pixel_values_videos"])
         with pytest.raises(ValueError, match="expected the same ones"):
             model(inputs["pixel_values_videos"], inputs["uniformerv2_pixel_values_videos"][:1])

@@ -25,8 +25,8 @@ class VideoPreTrainedModel(LayerGroups):
     def _init_weights(self, module: nn.Module) -> None:
         """Initialize a module as transformers does, or as `init_weight_with` says."""
         super()._init_weights(module)  # type: ignore[no-untyped-call]
-        if hasattr(module, "weight_init"):
-            module.weight_init(module.weight)
+        if (function := getattr(module, "weight_init", None)) is not None:
+            function(module.weight)
 
 
 def init_weight_with(function: Callable[[torch.Tensor], torch.Tensor], *layers: nn.Module) -> None:

@@ -1,5 +1,7 @@
 """The forward of a video classifier, and its loss."""
 
+from typing import Any
+
 import torch
 from torch import nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling, ImageClassifierOutput
@@ -34,13 +36,13 @@ class VideoClassifier(VideoPreTrainedModel):
         """
         raise NotImplementedError
 
-    @can_return_tuple
+    @can_return_tuple  # type: ignore[untyped-decorator]
     def forward(
         self,
         pixel_values_videos: torch.Tensor,
         labels: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
-    ) -> tuple | ImageClassifierOutput:
+    ) -> tuple[Any, ...] | ImageClassifierOutput:
         """Classify clips.
 
         Args:

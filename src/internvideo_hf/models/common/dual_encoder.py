@@ -13,6 +13,7 @@ from transformers.utils import TransformersKwargs, can_return_tuple
 
 from internvideo_hf.models.common.base import VideoPreTrainedModel, init_weight_with
 from internvideo_hf.models.common.losses import contrastive_loss, encode_in_chunks, gathered_contrastive_loss
+from internvideo_hf.models.common.narrowing import known
 from internvideo_hf.models.common.outputs import VideoTextOutput
 
 NO_SHARED_SPACE = (
@@ -61,10 +62,10 @@ class DualEncoder(VideoPreTrainedModel):
     def set_input_embeddings(self, value: nn.Module) -> None:
         self.text_model.set_input_embeddings(value)
 
-    @can_return_tuple
+    @can_return_tuple  # type: ignore[untyped-decorator]
     def get_video_features(
         self, pixel_values_videos: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
-    ) -> tuple | BaseModelOutputWithPooling:
+    ) -> tuple[Any, ...] | BaseModelOutputWithPooling:
         """Embed clips.
 
         Args:
@@ -78,13 +79,13 @@ class DualEncoder(VideoPreTrainedModel):
         """
         return self._embed_videos(pixel_values_videos, **kwargs)
 
-    @can_return_tuple
+    @can_return_tuple  # type: ignore[untyped-decorator]
     def get_text_features(
         self,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
-    ) -> tuple | BaseModelOutputWithPooling:
+    ) -> tuple[Any, ...] | BaseModelOutputWithPooling:
         """Embed texts.
 
         Args:
@@ -101,7 +102,7 @@ class DualEncoder(VideoPreTrainedModel):
         """
         return self._embed_texts(input_ids, input_ids, attention_mask, **kwargs)
 
-    @can_return_tuple
+    @can_return_tuple  # type: ignore[untyped-decorator]
     def forward(
         self,
         pixel_values_videos: torch.Tensor,
@@ -110,7 +111,7 @@ class DualEncoder(VideoPreTrainedModel):
         caption_ids: torch.Tensor | None = None,
         return_loss: bool = False,
         **kwargs: Unpack[TransformersKwargs],
-    ) -> tuple | VideoTextOutput:
+    ) -> tuple[Any, ...] | VideoTextOutput:
         """Compare every video with every text.
 
         Args:
@@ -147,7 +148,7 @@ class DualEncoder(VideoPreTrainedModel):
         # Not the text model's own pooling: that looks for one configured id, and vocabularies differ.
         end_of_text = input_ids.to(torch.int).argmax(dim=-1)
         rows = torch.arange(input_ids.shape[0], device=input_ids.device)
-        outputs.pooler_output = self.text_projection(outputs.last_hidden_state[rows, end_of_text])
+        outputs.pooler_output = self.text_projection(known(outputs.last_hidden_state)[rows, end_of_text])
         return outputs
 
     def _compare(
@@ -175,11 +176,11 @@ class DualEncoder(VideoPreTrainedModel):
             video, text = video_outputs.pooler_output, text_outputs.pooler_output
         video_embeds = nn.functional.normalize(video, dim=-1)
         text_embeds = nn.functional.normalize(text, dim=-1)
-        scale = self.cosine_scale()
-        logits_per_video = scale * video_embeds @ text_embeds.T
+        logit_scale = self.cosine_scale()
+        logits_per_video = logit_scale * video_embeds @ text_embeds.T
         loss = None
         if return_loss and self.training:
-            loss = gathered_contrastive_loss(video_embeds, text_embeds, scale, caption_ids)
+            loss = gathered_contrastive_loss(video_embeds, text_embeds, logit_scale, caption_ids)
         elif return_loss:
             loss = contrastive_loss(logits_per_video, caption_ids)
         return VideoTextOutput(
@@ -206,9 +207,10 @@ def comparison_problem(model: nn.Module, tokenizer: Any = None) -> str | None:
                 f"{type(model).__name__} has no {method}: a model of video and text is needed, such as "
                 "InternVideoMMModel."
             )
-    if getattr(model.config, "projection_dim", 1) is None:
+    config: Any = model.config
+    if getattr(config, "projection_dim", 1) is None:
         return NO_SHARED_SPACE
-    vocabulary = model.config.text_config.vocab_size
+    vocabulary = config.text_config.vocab_size
     if tokenizer is not None and len(tokenizer) != vocabulary:
         return (
             f"The folder's tokenizer has {len(tokenizer)} tokens and its model {vocabulary}: a file is missing. "

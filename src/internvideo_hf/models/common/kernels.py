@@ -17,8 +17,8 @@ def convolution_is_faster() -> bool:
     """
     cpuinfo = Path("/proc/cpuinfo")
     return (
-        torch.backends.mkl.is_available()
-        and torch.backends.mkldnn.is_available()
+        torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
+        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         and torch.backends.cpu.get_cpu_capability() == "AVX512"
         and cpuinfo.is_file()
         and "AuthenticAMD" in cpuinfo.read_text()
@@ -43,7 +43,7 @@ def linear(tokens: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
         not torch.compiler.is_compiling()  # a choice by the number of tokens would bind the graph to it
         and tokens.device.type == "cpu"
         and tokens.dtype == torch.float32
-        and type(weight) in (torch.Tensor, nn.Parameter)  # neither quantised nor distributed
+        and type(weight) in (torch.Tensor, nn.Parameter)  # neither quantized nor distributed
         and tokens.ndim == 3
         and tokens.shape[0] * tokens.shape[1] >= 160
         and min(weight.shape) >= 192

@@ -1,9 +1,10 @@
-"""The layers whose maths is equal in all families; what differs between families lives with the family.
+"""Layers that families share; what differs between families stands with the family.
 
 Shape letters, here and in the models: `b` clip, `t` frame, `h w` patch grid, `n` token, `c` channel, `k` head.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -24,14 +25,19 @@ def eager_attention_forward(
     attention_mask: torch.Tensor | None,
     scaling: float,
     dropout: float = 0.0,
-    **kwargs,
+    **kwargs: Any,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Attention written out, for the probabilities that the fused kernels do not return.
+    """Compute attention step by step, for the probabilities that the fused kernels do not return.
 
     Args:
+        module: says whether it is in training.
         query: `(b, k, n, d)`.
-        key, value: `(b, k, m, d)`.
+        key: `(b, k, m, d)`.
+        value: `(b, k, m, d)`.
         attention_mask: added to the scores, broadcastable to `(b, k, n, m)`.
+        scaling: factor on the scores.
+        dropout: of the probabilities, 0-1.
+        kwargs: for other kernels.
 
     Returns:
         The result `(b, n, k, d)` and the probabilities `(b, k, n, m)`.
@@ -83,12 +89,14 @@ class Attention(nn.Module):
         self.out_proj = Linear(hidden_size, hidden_size)
 
     def forward(
-        self, hidden_states: torch.Tensor, context: torch.Tensor | None = None, **kwargs
+        self, hidden_states: torch.Tensor, context: torch.Tensor | None = None, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """
+        """Attend.
+
         Args:
             hidden_states: the queries, `(b, n, c)`.
             context: the tokens attended to, `(b, m, context_size)`; `hidden_states` itself where None.
+            kwargs: for the attention kernel.
 
         Returns:
             `(b, n, c)`, and the probabilities `(b, k, n, m)` where the kernel computes them.
@@ -97,10 +105,10 @@ class Attention(nn.Module):
         query = rearrange(self.q_proj(hidden_states), "b n (k d) -> b k n d", k=self.num_heads)
         key = rearrange(self.k_proj(context), "b n (k d) -> b k n d", k=self.num_heads)
         value = rearrange(self.v_proj(context), "b n (k d) -> b k n d", k=self.num_heads)
-        attend: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
+        attend: Callable[..., Any] = ALL_ATTENTION_FUNCTIONS.get_interface(
             self.config._attn_implementation, eager_attention_forward
         )
-        dropout = self.config.attention_dropout if self.training else 0.0
+        dropout: float = self.config.attention_dropout if self.training else 0.0
         attended, probabilities = attend(
             self, query, key, value, None, scaling=self.scaling, dropout=dropout, **kwargs
         )
@@ -125,14 +133,16 @@ class MLP(nn.Module):
         self.fc2 = Linear(intermediate_size, hidden_size)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        return self.fc2(self.dropout(self.activation(self.fc1(hidden_states))))
+        inner = self.dropout(self.activation(self.fc1(hidden_states)))
+        outer: torch.Tensor = self.fc2(inner)
+        return outer
 
 
 class DropPath(nn.Module):
-    """Leaves out a residual branch of some samples in training, and strengthens it for the others to make up for it.
+    """Stochastic depth: drop a residual branch of some samples in training, and scale it up for the others.
 
     Args:
-        rate: probability that a sample's branch is left out, 0-1.
+        rate: probability that a sample's branch is dropped, 0-1.
     """
 
     def __init__(self, rate: float = 0.0):
@@ -140,19 +150,25 @@ class DropPath(nn.Module):
         self.rate = rate
 
     def forward(self, branch: torch.Tensor, rows: int = 1) -> torch.Tensor:
-        """
+        """Drop the branch of some samples.
+
         Args:
             branch: `(b * rows, ...)`.
             rows: consecutive rows that are one sample, such as the frames of a clip.
         """
         if not self.training or self.rate == 0.0:
             return branch
-        keep = branch.new_empty(branch.shape[0] // rows, *[1] * (branch.ndim - 1)).bernoulli_(1 - self.rate)
-        return branch * keep.repeat_interleave(rows, dim=0) / (1 - self.rate)
+        kept = branch.new_empty(branch.shape[0] // rows, *[1] * (branch.ndim - 1)).bernoulli_(1 - self.rate)
+        return branch * kept.repeat_interleave(rows, dim=0) / (1 - self.rate)
 
 
 def drop_path_rates(last: float, layers: int) -> list[float]:
-    """Rates that rise linearly from 0 at the first layer to `last` at the last one."""
+    """Return rates that rise linearly from 0 at the first layer to `last` at the last one.
+
+    Args:
+        last: rate of the last layer, 0-1.
+        layers: how many.
+    """
     return [last * index / max(layers - 1, 1) for index in range(layers)]
 
 
@@ -173,10 +189,10 @@ class EncoderLayer(GradientCheckpointingLayer):
 
     Args:
         config: with `hidden_size`, `intermediate_size`, `num_attention_heads`, `hidden_act`, `layer_norm_eps`.
-        drop_path: probability that a sample's branch is left out in training, 0-1.
+        drop_path: probability that a sample's branch is dropped in training, 0-1.
     """
 
-    def __init__(self, config: PreTrainedConfig, drop_path: float = 0.0):
+    def __init__(self, config: Any, drop_path: float = 0.0):
         super().__init__()
         self.layer_norm1 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.self_attn = Attention(config, config.hidden_size, config.num_attention_heads)
@@ -184,10 +200,11 @@ class EncoderLayer(GradientCheckpointingLayer):
         self.mlp = MLP(config.hidden_size, config.intermediate_size, config.hidden_act)
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, hidden_states: torch.Tensor, **kwargs) -> torch.Tensor:
+    def forward(self, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         attended = self.self_attn(self.layer_norm1(hidden_states), **kwargs)[0]
         hidden_states = hidden_states + self.drop_path(attended)
-        return hidden_states + self.drop_path(self.mlp(self.layer_norm2(hidden_states)))
+        branch: torch.Tensor = self.drop_path(self.mlp(self.layer_norm2(hidden_states)))
+        return hidden_states + branch
 
 
 def resample_position_rows(positions: torch.Tensor, length: int) -> torch.Tensor:
@@ -205,12 +222,13 @@ def resample_position_rows(positions: torch.Tensor, length: int) -> torch.Tensor
     rows = positions.shape[0]
     # One formula for both cases, since a graph that is made for any length cannot branch on it: where there are rows
     # enough, one step of the sequence is one row.
-    step = torch.sym_min(rows, length) / length
-    place = ((torch.arange(length, device=positions.device) + 0.5) * step - 0.5).clamp(min=0.0)
+    step: Any = torch.sym_min(rows, length) / length  # a number, or a symbolic one
+    half_pixels: torch.Tensor = (torch.arange(length, device=positions.device) + 0.5) * step
+    place = (half_pixels - 0.5).clamp(min=0.0)
     lower = place.long().clamp(max=rows - 1)
-    share = (place - lower)[:, None]
+    fraction = (place - lower)[:, None]
     table = positions.float()
-    between = table[lower] * (1 - share) + table[(lower + 1).clamp(max=rows - 1)] * share
+    between = table[lower] * (1 - fraction) + table[(lower + 1).clamp(max=rows - 1)] * fraction
     return between.to(positions.dtype)
 
 
@@ -219,7 +237,8 @@ def resample_position_grid(positions: torch.Tensor, height: int, width: int) -> 
 
     Args:
         positions: `(side * side, c)`, row by row.
-        height, width: the wanted grid, in patches.
+        height: of the new grid, in patches.
+        width: of the new grid, in patches.
 
     Returns:
         `(height * width, c)`; the same tensor where the grid is already right.
@@ -239,6 +258,9 @@ def as_clips(
 
     Args:
         pixel_values_videos: `(batch, frames, channels, height, width)` or `(batch, channels, height, width)`.
+        num_channels: that a frame must have.
+        patch_size: that must divide both sides.
+        tubelet_size: that must divide the number of frames.
 
     Returns:
         `(batch, frames, channels, height, width)`.

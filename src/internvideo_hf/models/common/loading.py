@@ -1,4 +1,4 @@
-"""Loading a model, making sure that it is whole, telling it from others, and naming its classes."""
+"""Strict model loading, revision fingerprints, class names."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from internvideo_hf.utils.fingerprints import files_sha256
 
 
 def load_strict(model_class: type[_BaseAutoModelClass] | type[PreTrainedModel], model: str | Path) -> PreTrainedModel:
-    """Load a model whose every weight is there: transformers would draw those that are missing, with a remark.
+    """Load a model and fail if any weight is missing; transformers would initialize it randomly and only warn.
 
     Args:
         model_class: an Auto class, or a model class.
@@ -19,30 +19,36 @@ def load_strict(model_class: type[_BaseAutoModelClass] | type[PreTrainedModel], 
     Raises:
         ValueError: if weights are missing or misshapen, or the folder holds a model for another task.
     """
-    loaded, loading = model_class.from_pretrained(model, output_loading_info=True)
+    loaded: PreTrainedModel
+    loaded, loading = model_class.from_pretrained(model, output_loading_info=True)  # type: ignore[misc]
     gaps = sorted(loading["missing_keys"]) + sorted(str(entry[0]) for entry in loading["mismatched_keys"])
     if not gaps:
         return loaded
     architectures = loaded.config.architectures or []
     there = {name.split(".")[0] for name in loaded.state_dict() if name not in gaps}
     if architectures and not there & {name.split(".")[0] for name in gaps}:  # whole parts are missing, not weights
-        raise ValueError(f"{model} holds a {architectures[0]}, and what is needed here is a {type(loaded).__name__}.")
+        raise ValueError(f"{model} holds a {architectures[0]}, expected a {type(loaded).__name__}.")
     more = f" and {len(gaps) - 3} more" if len(gaps) > 3 else ""
     raise ValueError(f"{model} lacks weights: {', '.join(gaps[:3])}{more}. Convert or download it again.")
 
 
 def revision(name: str | Path, model: PreTrainedModel) -> str:
-    """What tells a model's weights from others: its commit on the Hub, or the hash of a folder's files.
+    """Return what identifies a model's weights: its commit on the Hub, or the hash of a folder's files.
 
     Args:
         name: the folder, or the name on the Hub.
         model: loaded from there.
     """
     if commit := getattr(model.config, "_commit_hash", None):
-        return commit
+        return str(commit)
     return f"sha256:{files_sha256(name, ('config.json', '*.safetensors', '*.bin'))[:16]}"
 
 
 def classes_of(config: PreTrainedConfig) -> list[str]:
-    """Names of the classes in the order of a classifier's scores, however its config.json is sorted."""
-    return [config.id2label[number] for number in range(config.num_labels)]
+    """Return the names of the classes in the order of a classifier's scores, however its config.json is sorted.
+
+    Args:
+        config: of a classifier.
+    """
+    names: dict[int, str] = config.id2label  # type: ignore[assignment]  # the configuration makes numbers of its keys
+    return [names[number] for number in range(len(names))]

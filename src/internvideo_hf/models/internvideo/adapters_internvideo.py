@@ -12,7 +12,8 @@ from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_NAME, cached_file
 
 from internvideo_hf.models.common.base import VideoPreTrainedModel
-from internvideo_hf.models.common.loading import load_strict
+from internvideo_hf.models.common.loading import classes_of, load_strict
+from internvideo_hf.models.common.narrowing import known
 from internvideo_hf.models.internvideo.configuration_internvideo import InternVideoConfig
 from internvideo_hf.models.internvideo_mae.modeling_internvideo_mae import InternVideoMAEForVideoClassification
 from internvideo_hf.models.uniformerv2.modeling_uniformerv2 import UniFormerV2ForVideoClassification
@@ -63,7 +64,7 @@ class FrozenEncoders(VideoPreTrainedModel):
         return not any(tensor.requires_grad for name, tensor in self.named_parameters() if self.in_backbone(name))
 
     @classmethod
-    def from_pretrained(
+    def from_pretrained(  # type: ignore[override]  # all but encoder_folders is passed on
         cls,
         pretrained_model_name_or_path: str | Path | None,
         *args: Any,
@@ -75,7 +76,9 @@ class FrozenEncoders(VideoPreTrainedModel):
         A folder that was saved with `adapters_only` takes the encoders out of theirs.
 
         Args:
-            pretrained_model_name_or_path, args, kwargs: see there.
+            pretrained_model_name_or_path: see there.
+            args: see there.
+            kwargs: see there.
             encoder_folders: where these are now, by "internvideo_mae" and "uniformerv2", if not where they were.
 
         Raises:
@@ -89,7 +92,7 @@ class FrozenEncoders(VideoPreTrainedModel):
                 )
             if getattr(config, "adapters_only", False):
                 hub = {name: kwargs[name] for name in HUB_OPTIONS if name in kwargs}
-                adapters = load_file(cached_file(pretrained_model_name_or_path, SAFE_WEIGHTS_NAME, **hub))
+                adapters = load_file(known(cached_file(pretrained_model_name_or_path, SAFE_WEIGHTS_NAME, **hub)))
                 tensors = {**frozen_tensors(cls, config, encoder_folders), **adapters}
                 kwargs, pretrained_model_name_or_path = others | {"config": config, "state_dict": tensors}, None
         loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
@@ -135,8 +138,8 @@ class FusedFromEncoders(FrozenEncoders):
         config = InternVideoConfig(
             internvideo_mae_config=mae.to_dict(),
             uniformerv2_config=multimodal.to_dict(),
-            id2label=dict(mae.id2label),
-            label2id={name: number for number, name in mae.id2label.items()},
+            id2label=dict(enumerate(classes_of(mae))),
+            label2id={name: number for number, name in enumerate(classes_of(mae))},
             encoders=folders,
             **settings,
         )
@@ -147,13 +150,15 @@ class FusedFromEncoders(FrozenEncoders):
         config.encoders_fingerprint = fingerprint(model.frozen_state())
         return model
 
-    def save_pretrained(
+    def save_pretrained(  # type: ignore[override]  # all but adapters_only is passed on
         self, save_directory: str | Path, *args: Any, adapters_only: bool = False, **kwargs: Any
     ) -> Any:
         """Save the model; see transformers' `PreTrainedModel.save_pretrained`.
 
         Args:
-            save_directory, args, kwargs: see there.
+            save_directory: see there.
+            args: see there.
+            kwargs: see there.
             adapters_only: leave out what is frozen, and note where the two encoders are; loading takes it from there.
 
         Raises:
@@ -235,9 +240,10 @@ def frozen_tensors(
     Raises:
         ValueError: if a folder cannot be read, or holds other weights.
     """
-    places: dict[str, str | Path] = {**config.encoders, **(folders or {})}
-    if unknown := places.keys() - config.encoders.keys():
-        raise ValueError(f"encoder_folders names {sorted(unknown)}, expected {sorted(config.encoders)}.")
+    saved = known(config.encoders)
+    places: dict[str, str | Path] = {**saved, **(folders or {})}
+    if unknown := places.keys() - saved.keys():
+        raise ValueError(f"encoder_folders names {sorted(unknown)}, expected {sorted(saved)}.")
     try:
         models = {name: load_classifier(name, places[name]) for name in ENCODERS}
     except OSError as error:

@@ -1,15 +1,18 @@
 """Configuration of InternVideo, the fused model."""
 
-from huggingface_hub.dataclasses import strict
-from transformers.configuration_utils import PreTrainedConfig
+from typing import Any
 
+from huggingface_hub.dataclasses import strict
+from transformers.configuration_utils import PreTrainedConfig, SubConfigSpec
+
+from internvideo_hf.models.common.narrowing import known, of_type
 from internvideo_hf.models.internvideo_mae.configuration_internvideo_mae import InternVideoMAEConfig
 from internvideo_hf.models.uniformerv2.configuration_uniformerv2 import UniFormerV2Config
 
 
 @strict
 class InternVideoConfig(PreTrainedConfig):
-    """A masked encoder and a multimodal one, and how they exchange what they see (arXiv 2212.03191, section 3.3).
+    """Sizes of two encoders and of the cross-model attention between them (arXiv 2212.03191, section 3.3).
 
     The model was never released, and the paper leaves most of it open. Fixed by the paper: both encoders frozen but
     for heads and video token; cross-attention and MLP with tanh gates in both directions; a learned sum of two scores.
@@ -40,16 +43,19 @@ class InternVideoConfig(PreTrainedConfig):
         freeze_encoders: leave both encoders as they are but for their norms before the heads and the video token, and
             keep them in evaluation.
         encoders: the folders, or names on the Hub, that the encoders came from, by `model_type`.
-        encoders_fingerprint: hash of all that is frozen, which tells whether a folder still holds the same.
+        encoders_fingerprint: hash of all that is frozen, to check that a folder still holds the same.
         adapters_only: whether the saved file leaves out what the two folders hold.
-        initializer_range: standard deviation of heads that are drawn and not loaded.
+        initializer_range: standard deviation of heads that are initialized and not loaded.
 
     Raises:
         StrictDataclassClassValidationError: where two numbers do not fit each other.
     """
 
     model_type = "internvideo"
-    sub_configs_defaults = {"internvideo_mae_config": InternVideoMAEConfig, "uniformerv2_config": UniFormerV2Config}
+    sub_configs_defaults = {
+        "internvideo_mae_config": SubConfigSpec(InternVideoMAEConfig),
+        "uniformerv2_config": SubConfigSpec(UniFormerV2Config),
+    }
 
     internvideo_mae_config: dict | PreTrainedConfig | None = None
     uniformerv2_config: dict | PreTrainedConfig | None = None
@@ -72,9 +78,9 @@ class InternVideoConfig(PreTrainedConfig):
     adapters_only: bool = False
     initializer_range: float | int = 0.02
 
-    def __post_init__(self, **kwargs):
+    def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
-        depth, blocks = self.num_hidden_layers, len(self.uniformerv2_config.global_layers)
+        depth, blocks = self.num_hidden_layers, len(of_type(self.uniformerv2_config, UniFormerV2Config).global_layers)
         given = self.exchange_layers if self.exchange_blocks is None else self.exchange_blocks
         stages = min(4, depth, blocks) if given is None else len(given)
         if self.exchange_blocks is None:
@@ -85,34 +91,35 @@ class InternVideoConfig(PreTrainedConfig):
     @property
     def num_hidden_layers(self) -> int:
         """Layers of the masked encoder, whose states are the model's hidden states."""
-        return self.internvideo_mae_config.num_hidden_layers
+        return of_type(self.internvideo_mae_config, InternVideoMAEConfig).num_hidden_layers
 
     @property
     def num_frames(self) -> int:
         """Frames of the masked encoder, which transformers' pipeline "video-classification" hands to the processor."""
-        return self.internvideo_mae_config.num_frames
+        return of_type(self.internvideo_mae_config, InternVideoMAEConfig).num_frames
 
     def validate_architecture(self) -> None:
         super().validate_architecture()
-        mae, uniformerv2 = self.internvideo_mae_config, self.uniformerv2_config
+        mae = of_type(self.internvideo_mae_config, InternVideoMAEConfig)
+        uniformerv2 = of_type(self.uniformerv2_config, UniFormerV2Config)
+        layers, blocks = list(known(self.exchange_layers)), list(known(self.exchange_blocks))
         if not mae.use_mean_pooling or mae.num_segments != 1:
             raise ValueError(
                 "internvideo_mae_config must be a classifier's that pools the mean of its tokens and takes one clip "
                 "at a time (use_mean_pooling=True, num_segments=1)."
             )
-        for name, there, what in (
-            ("exchange_layers", mae.num_hidden_layers, "layers of the masked encoder"),
-            ("exchange_blocks", len(uniformerv2.global_layers), "global blocks of the UniFormerV2"),
+        for name, numbers, count, what in (
+            ("exchange_layers", layers, mae.num_hidden_layers, "layers of the masked encoder"),
+            ("exchange_blocks", blocks, len(uniformerv2.global_layers), "global blocks of the UniFormerV2"),
         ):
-            numbers = list(getattr(self, name))
-            if not numbers or numbers != sorted(set(numbers)) or not 0 <= numbers[0] <= numbers[-1] < there:
+            if not numbers or numbers != sorted(set(numbers)) or not 0 <= numbers[0] <= numbers[-1] < count:
                 raise ValueError(
-                    f"{name}={numbers} must hold numbers that rise without repeats inside 0..{there - 1}, the {what}."
+                    f"{name}={numbers} must hold numbers that rise without repeats inside 0..{count - 1}, the {what}."
                 )
-        if len(self.exchange_layers) != len(self.exchange_blocks):
+        if len(layers) != len(blocks):
             raise ValueError(
-                f"exchange_layers={list(self.exchange_layers)} and exchange_blocks={list(self.exchange_blocks)} must "
-                "be as many: each exchange is between one layer and one block."
+                f"exchange_layers={layers} and exchange_blocks={blocks} must have the same length: each exchange is "
+                "between one layer and one block."
             )
         for name in ("attention_dropout", "exchange_dropout", "classifier_dropout"):
             if not 0 <= getattr(self, name) < 1:

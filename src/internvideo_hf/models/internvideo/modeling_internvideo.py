@@ -1,13 +1,13 @@
-"""InternVideo (arXiv 2212.03191, section 3.3): a masked video encoder and a multimodal one that look at each other.
+"""InternVideo (arXiv 2212.03191, section 3.3): masked and multimodal video encoders with cross-model attention.
 
-Beside the two encoders, which stay as they are, stands a cross-model attention (CMA) at the end of some stages:
+The encoders stay frozen. At the end of some stages, a cross-model attention (CMA) joins them:
 
-- the tokens of the masked encoder attend to those of the UniFormerV2, and go on through its next layers so enhanced;
-- the UniFormerV2's video token attends to the masked encoder's tokens. Its other tokens see nothing of all that.
+- the tokens of the masked encoder attend to those of the UniFormerV2, and go on through the masked encoder's layers;
+- the UniFormerV2's video token attends to the masked encoder's tokens. Its other tokens are unaffected.
 
-What is added passes a gate that starts at tanh(0) = 0, as in Flamingo. So at the start the model is its two encoders,
-to the last bit, and its score is the mean of theirs. The model was never released; `InternVideoConfig` says what the
-paper fixes, and what is our reading.
+Each addition passes a gate that starts at tanh(0) = 0, as in Flamingo. So at the start the model equals its two
+encoders, to the last bit, and its score is the mean of theirs. The model was never released; `InternVideoConfig` says
+what the paper fixes, and what is our reading.
 """
 
 from collections.abc import Mapping
@@ -28,25 +28,23 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 from internvideo_hf.models.common.base import init_weight_with
 from internvideo_hf.models.common.classification import classification_loss
 from internvideo_hf.models.common.layers import MLP, Attention
+from internvideo_hf.models.common.narrowing import known, of_type
 from internvideo_hf.models.internvideo.adapters_internvideo import FrozenEncoders, FusedFromEncoders
 from internvideo_hf.models.internvideo.configuration_internvideo import InternVideoConfig
-from internvideo_hf.models.internvideo_mae.modeling_internvideo_mae import (
-    InternVideoMAELayer,
-    InternVideoMAEModel,
-)
-from internvideo_hf.models.uniformerv2.modeling_uniformerv2 import (
-    UniFormerV2FramesOutput,
-    UniFormerV2Model,
-)
+from internvideo_hf.models.internvideo_mae.configuration_internvideo_mae import InternVideoMAEConfig
+from internvideo_hf.models.internvideo_mae.modeling_internvideo_mae import InternVideoMAELayer, InternVideoMAEModel
+from internvideo_hf.models.uniformerv2.configuration_uniformerv2 import UniFormerV2Config
+from internvideo_hf.models.uniformerv2.modeling_uniformerv2 import UniFormerV2FramesOutput, UniFormerV2Model
 
 
 @dataclass
 class InternVideoBackboneOutput(ModelOutput):
-    """What the two encoders give before they first exchange anything: nothing that is trained has a share in it.
+    """The two encoders' results before the first exchange, which no trained parameter affects.
 
     Attributes:
         video_tokens: the masked encoder's, before the first exchange, `(batch, tubelets, hidden_size)`.
-        contexts: what each global block of the UniFormerV2 reads, `(batch, frames * (1 + patches), hidden_size)` each.
+        contexts: the input of each global block of the UniFormerV2, each `(batch, frames * (1 + patches),
+            hidden_size)`.
         class_token: the mean of its frames' class tokens, `(batch, hidden_size)`.
     """
 
@@ -75,10 +73,10 @@ class InternVideoOutput(ModelOutput):
 
 
 class InternVideoGatedLayer(nn.Module):
-    """Tokens attend to those of the other encoder, and pass an MLP; both are added through gates that start shut.
+    """Cross-attention to the other encoder's tokens, and an MLP, both added through gates that start closed.
 
     Args:
-        config: see there.
+        config: of the fused model.
         hidden_size: width of the tokens that attend.
         context_size: width of those that are attended to.
     """
@@ -98,11 +96,13 @@ class InternVideoGatedLayer(nn.Module):
         # The last layers too: with a gate that is 0, zeros there would leave no gradient to either.
         init_weight_with(init.xavier_uniform_, *self.cross_attn.children(), self.mlp.fc1, self.mlp.fc2)
 
-    def forward(self, tokens: torch.Tensor, context: torch.Tensor, **kwargs) -> torch.Tensor:
-        """
+    def forward(self, tokens: torch.Tensor, context: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+        """Attend.
+
         Args:
             tokens: `(b, n, hidden_size)`.
             context: `(b, m, context_size)`.
+            kwargs: for the attention kernel.
         """
         attended = self.cross_attn(self.layer_norm_query(tokens), self.layer_norm_context(context), **kwargs)[0]
         tokens = tokens + self.attention_gate.tanh() * self.dropout(attended)
@@ -110,23 +110,26 @@ class InternVideoGatedLayer(nn.Module):
 
 
 class InternVideoExchange(GradientCheckpointingLayer):
-    """What the two encoders tell each other at the end of a stage."""
+    """The cross-model attention at the end of a stage, in both directions."""
 
     def __init__(self, config: InternVideoConfig):
         super().__init__()
         self.enhanced_context = config.enhanced_context
-        mae, uniformerv2 = config.internvideo_mae_config.hidden_size, config.uniformerv2_config.hidden_size
+        mae = of_type(config.internvideo_mae_config, InternVideoMAEConfig).hidden_size
+        uniformerv2 = of_type(config.uniformerv2_config, UniFormerV2Config).hidden_size
         self.video_tokens = InternVideoGatedLayer(config, mae, uniformerv2)
         self.video_token = InternVideoGatedLayer(config, uniformerv2, mae)
 
     def forward(
-        self, video_tokens: torch.Tensor, video_token: torch.Tensor, context: torch.Tensor, **kwargs
+        self, video_tokens: torch.Tensor, video_token: torch.Tensor, context: torch.Tensor, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """
+        """Let the two encoders attend to each other.
+
         Args:
             video_tokens: of the masked encoder, `(b, n, c)`.
             video_token: of the UniFormerV2, behind this stage's global block, `(b, 1, d)`.
-            context: what that block read, `(b, m, d)`.
+            context: the input of that block, `(b, m, d)`.
+            kwargs: for the attention kernel.
 
         Returns:
             Both, enhanced.
@@ -137,7 +140,12 @@ class InternVideoExchange(GradientCheckpointingLayer):
 
 
 def num_heads(width: int, head_size: int) -> int:
-    """The fewest heads of equal size, of at most `head_size` channels each."""
+    """Return the smallest number of heads of equal size, of at most `head_size` channels each.
+
+    Args:
+        width: channels of all heads together.
+        head_size: the most channels of a head.
+    """
     return next(heads for heads in range(-(-width // head_size), width + 1) if width % heads == 0)
 
 
@@ -155,12 +163,12 @@ class InternVideoPreTrainedModel(FrozenEncoders):
         r"exchanges\.(\d+)": "exchanges.{}",
         r"internvideo_mae\.(?:layernorm|pooler_layernorm)|classifier": "head",
     }
-    # All of both encoders but what the paper trains: the video token, and what stands behind the last layers.
+    # All of both encoders but what the paper trains: the video token, and the layers behind the last stage.
     backbone_groups = ("internvideo_mae", "uniformerv2")
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """Draw fresh weights so that nothing is exchanged yet, and both encoders' scores weigh the same."""
+        """Initialize weights so that nothing is exchanged yet, and both encoders' scores weigh the same."""
         super()._init_weights(module)
         if isinstance(module, InternVideoGatedLayer):
             init.zeros_(module.attention_gate)
@@ -172,7 +180,7 @@ class InternVideoPreTrainedModel(FrozenEncoders):
 class InternVideoModel(InternVideoPreTrainedModel):
     """Both encoders and their exchanges, without a head."""
 
-    # The UniFormerV2's trunk records for itself.
+    # The UniFormerV2's backbone records for itself.
     _can_record_outputs = {
         "hidden_states": InternVideoMAELayer,
         "attentions": OutputRecorder(Attention, index=1, layer_name="self_attn"),
@@ -180,9 +188,10 @@ class InternVideoModel(InternVideoPreTrainedModel):
 
     def __init__(self, config: InternVideoConfig):
         super().__init__(config)
-        self.internvideo_mae = InternVideoMAEModel(config.internvideo_mae_config)
-        self.uniformerv2 = UniFormerV2Model(config.uniformerv2_config)
-        self.exchanges = nn.ModuleList([InternVideoExchange(config) for _ in config.exchange_layers])
+        self.exchange_layers, self.exchange_blocks = known(config.exchange_layers), known(config.exchange_blocks)
+        self.internvideo_mae = InternVideoMAEModel(of_type(config.internvideo_mae_config, InternVideoMAEConfig))
+        self.uniformerv2 = UniFormerV2Model(of_type(config.uniformerv2_config, UniFormerV2Config))
+        self.exchanges = nn.ModuleList([InternVideoExchange(config) for _ in self.exchange_layers])
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
@@ -200,14 +209,15 @@ class InternVideoModel(InternVideoPreTrainedModel):
         """Encode clips.
 
         Args:
-            pixel_values_videos: what the masked encoder sees, `(batch, frames, channels, height, width)`.
-            uniformerv2_pixel_values_videos: what the UniFormerV2 sees of the same clips; frames, sizes and
-                normalisation are its own.
+            pixel_values_videos: for the masked encoder, `(batch, frames, channels, height, width)`.
+            uniformerv2_pixel_values_videos: the same clips for the UniFormerV2, with its own frames, sizes and
+                normalization.
             backbone_outputs: of `encode_backbones`, in place of both.
+            kwargs: for the layers.
 
         Returns:
             `last_hidden_state`: the masked encoder's tokens, `(batch, tubelets, hidden_size)`, time slowest.
-            `pooler_output`: what the two heads read, the masked encoder's first, `(batch, sum of both widths)`.
+            `pooler_output`: the input of the two heads, the masked encoder's first, `(batch, sum of both widths)`.
             `hidden_states`, where asked for: of the masked encoder, as it says; from the first exchange on alone where
             `backbone_outputs` are given.
 
@@ -218,30 +228,30 @@ class InternVideoModel(InternVideoPreTrainedModel):
             backbone_outputs = self.encode_backbones(pixel_values_videos, uniformerv2_pixel_values_videos, **kwargs)
         video_tokens, contexts = backbone_outputs["video_tokens"], tuple(backbone_outputs["contexts"])
         frames = UniFormerV2FramesOutput(contexts=contexts, class_token=backbone_outputs["class_token"])
-        layers = self.internvideo_mae.layers
-        stages = zip(self.config.exchange_layers, self.exchanges, strict=True)
-        stage_of = dict(zip(self.config.exchange_blocks, stages, strict=True))
-        done = self.config.exchange_layers[0]  # the last layer that the backbone has run
+        stages = zip(self.exchange_layers, self.exchanges, strict=True)
+        stage_of = dict(zip(self.exchange_blocks, stages, strict=True))
+        done = self.exchange_layers[0]  # the last layer that the backbone has run
 
         def exchange_behind(block: int, video_token: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
             nonlocal video_tokens, done
             if block in stage_of:
                 last, exchange = stage_of[block]
-                video_tokens = self._through(layers[done + 1 : last + 1], video_tokens, **kwargs)
+                video_tokens = self._run_layers(done + 1, last + 1, video_tokens, **kwargs)
                 video_tokens, video_token = exchange(video_tokens, video_token, context, **kwargs)
                 done = last
             return video_token
 
         multimodal = self.uniformerv2(frames_output=frames, after_block=exchange_behind, return_dict=True, **kwargs)
-        masked = self.internvideo_mae.pool(self._through(layers[done + 1 :], video_tokens, **kwargs))
+        masked = self.internvideo_mae.pool(self._run_layers(done + 1, None, video_tokens, **kwargs))
         return BaseModelOutputWithPooling(
             last_hidden_state=masked.last_hidden_state,
-            pooler_output=torch.cat([masked.pooler_output, multimodal.pooler_output], dim=-1),
+            pooler_output=torch.cat([known(masked.pooler_output), multimodal.pooler_output], dim=-1),
         )
 
-    def _through(self, layers: nn.ModuleList, video_tokens: torch.Tensor, **kwargs) -> torch.Tensor:
-        """The tokens behind some layers, which checkpoint their activations although they are frozen."""
-        for layer in layers:
+    def _run_layers(self, start: int, stop: int | None, video_tokens: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+        """Run layers of the masked encoder, which checkpoint their activations although they are frozen."""
+        layer: Any
+        for layer in self.internvideo_mae.layers[start:stop]:
             # Transformers leaves that to layers in training. These are in evaluation, but gradients pass them.
             if self.training and not layer.training and layer.gradient_checkpointing:
                 video_tokens = layer._gradient_checkpointing_func(partial(layer, **kwargs), video_tokens)
@@ -255,13 +265,21 @@ class InternVideoModel(InternVideoPreTrainedModel):
         uniformerv2_pixel_values_videos: torch.Tensor | None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> InternVideoBackboneOutput:
-        """Run what comes before the first exchange; see `forward`.
+        """Run both encoders up to the first exchange.
 
-        With frozen encoders, this is the same in every epoch, and can be kept.
+        With frozen encoders, the result is the same in every epoch, and can be cached.
+
+        Args:
+            pixel_values_videos: as of `forward`.
+            uniformerv2_pixel_values_videos: as of `forward`.
+            kwargs: for the layers.
+
+        Raises:
+            ValueError: as of `forward`.
         """
         if pixel_values_videos is None or uniformerv2_pixel_values_videos is None:
             raise ValueError(
-                "Both encoders want a clip: pass pixel_values_videos and uniformerv2_pixel_values_videos, as the "
+                "Both encoders need a clip: pass pixel_values_videos and uniformerv2_pixel_values_videos, as the "
                 "processor makes them, or backbone_outputs."
             )
         video_tokens = self.internvideo_mae.embed(pixel_values_videos)
@@ -273,7 +291,7 @@ class InternVideoModel(InternVideoPreTrainedModel):
                 f"Got {clips[0]} clips in pixel_values_videos, and {clips[1]} in uniformerv2_pixel_values_videos, "
                 "expected the same ones."
             )
-        for layer in self.internvideo_mae.layers[: self.config.exchange_layers[0] + 1]:
+        for layer in self.internvideo_mae.layers[: self.exchange_layers[0] + 1]:
             video_tokens = layer(video_tokens, **kwargs)
         return InternVideoBackboneOutput(video_tokens, frames.contexts, frames.class_token)
 
@@ -282,21 +300,24 @@ class InternVideoClassifier(nn.Module):
     """The heads of both encoders, and the weighted sum of their scores.
 
     The weight of the masked encoder is `sigmoid(fusion)`, where `fusion` starts at 0, as the paper has it: that gives
-    the mean of both. Weights that are 0 themselves would give no score, and no gradient to the heads.
+    the mean of both. Weights of 0 would give no score, and no gradient to the heads.
     """
 
     def __init__(self, config: InternVideoConfig):
         super().__init__()
-        mae, uniformerv2 = config.internvideo_mae_config.hidden_size, config.uniformerv2_config.hidden_size
-        self.widths = (mae, uniformerv2)
+        mae = of_type(config.internvideo_mae_config, InternVideoMAEConfig).hidden_size
+        uniformerv2 = of_type(config.uniformerv2_config, UniFormerV2Config)
+        labels = known(config.num_labels)
+        self.widths = (mae, uniformerv2.hidden_size)
         self.dropout = nn.Dropout(config.classifier_dropout)
-        self.internvideo_mae = nn.Linear(mae, config.num_labels)
-        self.layernorm = nn.LayerNorm(uniformerv2, eps=config.uniformerv2_config.layer_norm_eps)
-        self.uniformerv2 = nn.Linear(uniformerv2, config.num_labels)
-        self.fusion = nn.Parameter(torch.empty(config.num_labels if config.fusion_per_class else 1))
+        self.internvideo_mae = nn.Linear(mae, labels)
+        self.layernorm = nn.LayerNorm(uniformerv2.hidden_size, eps=uniformerv2.layer_norm_eps)
+        self.uniformerv2 = nn.Linear(uniformerv2.hidden_size, labels)
+        self.fusion = nn.Parameter(torch.empty(labels if config.fusion_per_class else 1))
 
     def forward(self, pooled: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """
+        """Compute the scores.
+
         Args:
             pooled: of `InternVideoModel`, `(b, sum of both widths)`.
 
@@ -306,8 +327,8 @@ class InternVideoClassifier(nn.Module):
         masked, multimodal = pooled.split(self.widths, dim=-1)
         masked = self.internvideo_mae(self.dropout(masked))
         multimodal = self.uniformerv2(self.dropout(self.layernorm(multimodal)))
-        share = self.fusion.sigmoid()
-        return share * masked + (1 - share) * multimodal, masked, multimodal
+        weight = self.fusion.sigmoid()
+        return weight * masked + (1 - weight) * multimodal, masked, multimodal
 
 
 class InternVideoForVideoClassification(FusedFromEncoders, InternVideoPreTrainedModel):
@@ -333,12 +354,15 @@ class InternVideoForVideoClassification(FusedFromEncoders, InternVideoPreTrained
         labels: torch.Tensor | None = None,
         backbone_outputs: InternVideoBackboneOutput | Mapping[str, Any] | None = None,
         **kwargs: Unpack[TransformersKwargs],
-    ) -> tuple | InternVideoOutput:
+    ) -> tuple[Any, ...] | InternVideoOutput:
         """Classify clips.
 
         Args:
-            pixel_values_videos, uniformerv2_pixel_values_videos, backbone_outputs: as of `InternVideoModel`.
+            pixel_values_videos: as of `InternVideoModel`.
+            uniformerv2_pixel_values_videos: as of `InternVideoModel`.
             labels: class numbers `(batch,)`, or soft targets `(batch, num_labels)`.
+            backbone_outputs: as of `InternVideoModel`.
+            kwargs: for the layers.
         """
         outputs = self.internvideo(
             pixel_values_videos, uniformerv2_pixel_values_videos, backbone_outputs, return_dict=True, **kwargs

@@ -1,10 +1,12 @@
 """Configuration of InternVideo's masked video encoder (VideoMAE)."""
 
+from typing import Any
+
 from huggingface_hub.dataclasses import strict
 from transformers.configuration_utils import PreTrainedConfig
 
 # Sizes by name. Encoder width, layers, heads; decoder width, layers, heads as the pretraining scripts set them.
-SIZES = {
+SIZES: dict[str, dict[str, Any]] = {
     name: dict(
         zip(
             ("hidden_size", "num_hidden_layers", "num_attention_heads")
@@ -41,7 +43,7 @@ class InternVideoMAEConfig(PreTrainedConfig):
             the table of 224 pixels and 16 frames.
         patch_size: height and width of a tubelet in pixels.
         tubelet_size: frames of a tubelet.
-        num_channels: colour channels.
+        num_channels: color channels.
         position_embedding_type: "sinusoidal" (fixed, in no file) or "learned".
         qkv_bias: biases on queries and values; the keys have none.
         layer_scale_init_value: start of the learned factors on both branches of a layer; 0 for none.
@@ -55,9 +57,9 @@ class InternVideoMAEConfig(PreTrainedConfig):
         decoder_hidden_size, decoder_num_hidden_layers, decoder_num_attention_heads, decoder_intermediate_size:
             the decoder of pretraining.
         norm_pix_loss: reconstruct tubelets that are normalized each by itself; plain pixels (0-1) otherwise.
-        image_mean, image_std: the processor's normalisation of each channel, which the reconstruction undoes.
-        initializer_range: standard deviation of freshly drawn weights.
-        head_init_scale: factor on the freshly drawn classification head.
+        image_mean, image_std: the processor's normalization of each channel, which the reconstruction undoes.
+        initializer_range: standard deviation of freshly initialized weights.
+        head_init_scale: factor on the freshly initialized classification head.
 
     Raises:
         StrictDataclassClassValidationError: where two numbers do not fit each other.
@@ -96,7 +98,7 @@ class InternVideoMAEConfig(PreTrainedConfig):
     initializer_range: float | int = 0.02
     head_init_scale: float | int = 0.001
 
-    def __post_init__(self, **kwargs):
+    def __post_init__(self, **kwargs: Any) -> None:
         self.intermediate_size = self.intermediate_size or 4 * self.hidden_size
         self.decoder_intermediate_size = self.decoder_intermediate_size or 4 * self.decoder_hidden_size
         self.position_image_size = self.position_image_size or self.image_size
@@ -104,8 +106,16 @@ class InternVideoMAEConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
 
     @classmethod
-    def from_size(cls, size: str, **overrides) -> "InternVideoMAEConfig":
-        """The released sizes by name: small, base, large, huge, giant."""
+    def from_size(cls, size: str, **overrides: Any) -> "InternVideoMAEConfig":
+        """Make the configuration of a released size.
+
+        Args:
+            size: "small", "base", "large", "huge" or "giant".
+            overrides: other fields.
+
+        Raises:
+            ValueError: if there is no such size.
+        """
         if size not in SIZES:
             raise ValueError(f"Unknown size {size!r}, expected one of {', '.join(SIZES)}.")
         return cls(**SIZES[size] | overrides)

@@ -9,6 +9,7 @@ Released: B 768 x 12, L 1024 x 24, H 1280 x 32 layers, decoders 384 x 4, 512 x 1
 
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -35,6 +36,7 @@ from internvideo_hf.models.common.layers import (
     select_tokens,
     visible_mask,
 )
+from internvideo_hf.models.common.narrowing import known
 from internvideo_hf.models.internvideo_mae.configuration_internvideo_mae import InternVideoMAEConfig
 
 TUBELETS = (
@@ -60,9 +62,16 @@ class InternVideoMAEForPreTrainingOutput(ModelOutput):
 
 
 def sine_table(positions: int, width: int) -> torch.Tensor:
-    """The fixed position table, `(positions, width)`, float32 on the CPU: sines at even channels, cosines at odd.
+    """Compute the fixed position table, `(positions, width)`: sines at even channels, cosines at odd ones.
 
-    Position `n` is the tubelet's number in the clip, so the table does not tell space from time.
+    Position `n` is the tubelet's index in the clip, so the table does not tell space from time.
+
+    Args:
+        positions: rows.
+        width: channels.
+
+    Returns:
+        float32, on the CPU.
     """
     # The device is named: transformers builds models on the meta device, where a table would stay empty. Numbers
     # become float64 when they are there: DeepSpeed's zero.Init casts whatever is created as a float to half precision.
@@ -81,8 +90,8 @@ class InternVideoMAEPositions(nn.Module):
 
     def __init__(self, config: InternVideoMAEConfig, width: int):
         super().__init__()
-        side = config.position_image_size // config.patch_size
-        self.grid = (config.position_num_frames // config.tubelet_size, side, side)
+        side = known(config.position_image_size) // config.patch_size
+        self.grid = (known(config.position_num_frames) // config.tubelet_size, side, side)
         self.width = width
         self.learned = config.position_embedding_type == "learned"
         if self.learned:
@@ -91,7 +100,7 @@ class InternVideoMAEPositions(nn.Module):
             self.register_buffer("table", sine_table(self.grid[0] * side * side, width), persistent=False)
 
     def forward(self, grid: tuple[int, int, int]) -> torch.Tensor:
-        """The positions `(t * h * w, width)` of a grid of tubelets."""
+        """Return the positions `(t * h * w, width)` of a grid of tubelets."""
         if grid == self.grid:
             return self.table
         frames, height, width = self.grid
@@ -139,7 +148,7 @@ class InternVideoMAELayer(GradientCheckpointingLayer):
         self.layer_scale2 = LayerScale(width, scale) if scale else nn.Identity()
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, hidden_states: torch.Tensor, **kwargs) -> torch.Tensor:
+    def forward(self, hidden_states: torch.Tensor, **kwargs: Any) -> torch.Tensor:
         attended = self.self_attn(self.layer_norm1(hidden_states), **kwargs)[0]
         hidden_states = hidden_states + self.drop_path(self.layer_scale1(attended))
         return hidden_states + self.drop_path(self.layer_scale2(self.mlp(self.layer_norm2(hidden_states))))
@@ -158,7 +167,7 @@ class InternVideoMAEPreTrainedModel(VideoPreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """Draw fresh weights; rebuild the sine tables, which no file holds."""
+        """Initialize weights; rebuild the sine tables, which no file holds."""
         super()._init_weights(module)
         std = self.config.initializer_range
         if isinstance(module, InternVideoMAEPositions):
@@ -189,7 +198,7 @@ class InternVideoMAEModel(InternVideoMAEPreTrainedModel):
         super().__init__(config)
         self.embeddings = InternVideoMAETubeletEmbedding(config)
         self.positions = InternVideoMAEPositions(config, config.hidden_size)
-        sizes = (config.hidden_size, config.num_attention_heads, config.intermediate_size)
+        sizes = (config.hidden_size, config.num_attention_heads, known(config.intermediate_size))
         rates = drop_path_rates(config.drop_path_rate, config.num_hidden_layers)
         self.layers = nn.ModuleList([InternVideoMAELayer(config, *sizes, rate) for rate in rates])
         # A model pools its tokens and then normalizes, or the other way round; no released one does both.
@@ -215,6 +224,7 @@ class InternVideoMAEModel(InternVideoMAEPreTrainedModel):
             pixel_values_videos: normalized frames, `(batch, frames, channels, height, width)`.
             bool_masked_pos: `(batch, tubelets)`, True on hidden tubelets, which cost nothing; the same number in each
                 row.
+            kwargs: for the layers.
 
         Returns:
             `last_hidden_state`: `(batch, visible tubelets, hidden_size)`, time slowest, then row, then column.
@@ -231,7 +241,12 @@ class InternVideoMAEModel(InternVideoMAEPreTrainedModel):
         return self.pool(hidden_states)
 
     def embed(self, pixel_values_videos: torch.Tensor, bool_masked_pos: torch.Tensor | None = None) -> torch.Tensor:
-        """What the first layer is given, `(batch, visible tubelets, hidden_size)`; see `forward` for the arguments."""
+        """Compute the input of the first layer, `(batch, visible tubelets, hidden_size)`.
+
+        Args:
+            pixel_values_videos: as of `forward`.
+            bool_masked_pos: as of `forward`.
+        """
         tubelets, grid = cut_into_tubelets(self, pixel_values_videos)
         # The sine table is in no file, and stays in float32 where the weights of a file are halved.
         positions = self.positions(grid).to(self.dtype).expand(tubelets.shape[0], -1, -1)
@@ -241,7 +256,11 @@ class InternVideoMAEModel(InternVideoMAEPreTrainedModel):
         return self.embeddings(tubelets) + positions
 
     def pool(self, hidden_states: torch.Tensor) -> BaseModelOutputWithPooling:
-        """The model's result from what the last layer gives."""
+        """Compute the model's result from the output of the last layer.
+
+        Args:
+            hidden_states: `(batch, visible tubelets, hidden_size)`.
+        """
         hidden_states = self.layernorm(hidden_states)
         return BaseModelOutputWithPooling(
             last_hidden_state=hidden_states, pooler_output=self.pooler_layernorm(hidden_states.mean(dim=1))
@@ -249,13 +268,14 @@ class InternVideoMAEModel(InternVideoMAEPreTrainedModel):
 
 
 class InternVideoMAEDecoder(nn.Module):
-    """Fills in hidden tubelets from the encoder's view of the others."""
+    """Reconstructs hidden tubelets from the encoder's output for the others."""
 
     def __init__(self, config: InternVideoMAEConfig):
         super().__init__()
         self.mask_token = nn.Parameter(torch.zeros(config.decoder_hidden_size))
         self.positions = InternVideoMAEPositions(config, config.decoder_hidden_size)
-        sizes = (config.decoder_hidden_size, config.decoder_num_attention_heads, config.decoder_intermediate_size)
+        inner = known(config.decoder_intermediate_size)
+        sizes = (config.decoder_hidden_size, config.decoder_num_attention_heads, inner)
         rates = drop_path_rates(config.drop_path_rate, config.decoder_num_hidden_layers)
         self.layers = nn.ModuleList([InternVideoMAELayer(config, *sizes, rate) for rate in rates])
         self.layernorm = nn.LayerNorm(config.decoder_hidden_size, eps=config.layer_norm_eps)
@@ -268,30 +288,34 @@ class InternVideoMAEDecoder(nn.Module):
         is_visible: torch.Tensor,
         decode_mask: torch.Tensor,
         grid: tuple[int, int, int],
-        **kwargs,
+        **kwargs: Any,
     ) -> torch.Tensor:
-        """
+        """Reconstruct tubelets.
+
         Args:
             visible: `(b, visible tubelets, width)`.
-            is_visible, decode_mask: `(b, tubelets)`, which tubelets `visible` holds, and which are to be filled in.
+            is_visible: `(b, tubelets)`, True on the tubelets of `visible`.
+            decode_mask: `(b, tubelets)`, True on the tubelets to reconstruct.
+            grid: `(t, h, w)`.
+            kwargs: for the layers.
 
         Returns:
-            `(b, wanted tubelets, pixels)`.
+            `(b, reconstructed tubelets, pixels)`.
         """
         positions = self.positions(grid).to(self.mask_token.dtype).expand(len(visible), -1, -1)
         visible = visible + select_tokens(positions, is_visible)
-        wanted = self.mask_token + select_tokens(positions, decode_mask)
-        hidden_states = torch.cat([visible, wanted], dim=1)
+        hidden = self.mask_token + select_tokens(positions, decode_mask)
+        hidden_states = torch.cat([visible, hidden], dim=1)
         for layer in self.layers:
             hidden_states = layer(hidden_states, **kwargs)
         return self.head(self.layernorm(hidden_states[:, visible.shape[1] :]))
 
 
 class InternVideoMAEForPreTraining(InternVideoMAEPreTrainedModel):
-    """The encoder with the decoder that fills in what was hidden from it."""
+    """The encoder with the decoder that reconstructs hidden tubelets."""
 
     accepts_loss_kwargs = False  # the loss is a plain mean
-    _can_compile_fullgraph = False  # how many tubelets are hidden stands in the mask, and not in its shape
+    _can_compile_fullgraph = False  # the number of hidden tubelets is in the mask's values, not in its shape
 
     def __init__(self, config: InternVideoMAEConfig):
         super().__init__(config)
@@ -316,7 +340,7 @@ class InternVideoMAEForPreTraining(InternVideoMAEPreTrainedModel):
         decode_mask: torch.Tensor | None = None,
         bool_unwanted_pos: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
-    ) -> tuple | InternVideoMAEForPreTrainingOutput:
+    ) -> tuple[Any, ...] | InternVideoMAEForPreTrainingOutput:
         """Reconstruct hidden tubelets, and compare them with the true ones.
 
         Args:
@@ -353,29 +377,37 @@ class InternVideoMAEForPreTraining(InternVideoMAEPreTrainedModel):
         )
 
     def targets(self, tubelets: torch.Tensor) -> torch.Tensor:
-        """What the reconstruction of normalized tubelets `(b, n, pixels)` should be, in float32."""
-        pixels = self._denormalise(tubelets)
+        """Compute the targets of the reconstruction, in float32.
+
+        Args:
+            tubelets: normalized, `(b, n, pixels)`.
+        """
+        pixels = self._denormalize(tubelets)
         if not self.config.norm_pix_loss:
             return rearrange(pixels, "b n p c -> b n (p c)")
-        mean, spread = self._statistics(pixels)
-        return rearrange((pixels - mean) / spread, "b n p c -> b n (p c)")
+        mean, std = self._statistics(pixels)
+        return rearrange((pixels - mean) / std, "b n p c -> b n (p c)")
 
     @torch.no_grad()
     def reconstruct(self, pixel_values_videos: torch.Tensor, bool_masked_pos: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Pictures of a reconstruction.
+        """Render a reconstruction.
+
+        Args:
+            pixel_values_videos: as of `forward`.
+            bool_masked_pos: as of `forward`.
 
         Returns:
-            `original`, `masked` (hidden tubelets grey) and `reconstructed` (visible tubelets as they are), each 0-1,
+            `original`, `masked` (hidden tubelets gray) and `reconstructed` (visible tubelets as they are), each 0-1,
             `(batch, frames, channels, height, width)`. Brightness and contrast of a reconstructed tubelet are the true
             ones where the model predicts normalized tubelets.
         """
         tubelets, grid = cut_into_tubelets(self.internvideo_mae, pixel_values_videos)
-        pixels = self._denormalise(tubelets)
+        pixels = self._denormalize(tubelets)
         predicted = self(pixel_values_videos, bool_masked_pos).logits.float()
         predicted = rearrange(predicted, "b n (p c) -> b n p c", c=self.config.num_channels)
         if self.config.norm_pix_loss:
-            mean, spread = self._statistics(select_tokens(pixels, bool_masked_pos))
-            predicted = predicted * spread + mean
+            mean, std = self._statistics(select_tokens(pixels, bool_masked_pos))
+            predicted = predicted * std + mean
         hidden = bool_masked_pos[..., None, None].expand_as(pixels)
         masked = pixels.masked_fill(hidden, 0.5)
         reconstructed = pixels.masked_scatter(hidden, predicted)
@@ -387,8 +419,8 @@ class InternVideoMAEForPreTraining(InternVideoMAEPreTrainedModel):
             name: rearrange(picture, back, t=t, h=h, w=w, **size).clamp(0, 1) for name, picture in pictures.items()
         }
 
-    def _denormalise(self, tubelets: torch.Tensor) -> torch.Tensor:
-        """Undo the processor's normalisation: `(b, n, pixels * channels)` to 0-1, `(b, n, pixels, channels)`."""
+    def _denormalize(self, tubelets: torch.Tensor) -> torch.Tensor:
+        """Undo the processor's normalization: `(b, n, pixels * channels)` to 0-1, `(b, n, pixels, channels)`."""
         pixels = rearrange(tubelets.float(), "b n (p c) -> b n p c", c=self.config.num_channels)
         return pixels * pixels.new_tensor(self.config.image_std) + pixels.new_tensor(self.config.image_mean)
 
@@ -412,19 +444,19 @@ class InternVideoMAEForVideoClassification(VideoClassifier, InternVideoMAEPreTra
         self.num_labels = config.num_labels
         self.internvideo_mae = InternVideoMAEModel(config)
         self.dropout = nn.Dropout(config.classifier_dropout)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.classifier = nn.Linear(config.hidden_size, known(config.num_labels))
         self.post_init()
 
     def classify(self, outputs: BaseModelOutputWithPooling) -> torch.Tensor:
-        pooled = outputs.pooler_output if self.config.use_mean_pooling else outputs.last_hidden_state[:, 0]
+        pooled = outputs.pooler_output if self.config.use_mean_pooling else known(outputs.last_hidden_state)[:, 0]
         logits = self.classifier(self.dropout(pooled))
         if not self.training or self.config.num_segments == 1:
             return logits
         segments = self.config.num_segments
         if len(logits) % segments:
             raise ValueError(
-                f"A training batch of {len(logits)} clips is no multiple of num_segments={segments}, the clips "
-                "of one video that are averaged. Give all clips of every video."
+                f"A training batch of {len(logits)} clips is not a multiple of num_segments={segments}, the "
+                "clips of one video that are averaged. Give all clips of every video."
             )
         return rearrange(logits, "(b s) k -> b s k", s=segments).mean(dim=1)
 
@@ -432,7 +464,15 @@ class InternVideoMAEForVideoClassification(VideoClassifier, InternVideoMAEPreTra
 def cut_into_tubelets(
     model: InternVideoMAEModel, pixel_values_videos: torch.Tensor
 ) -> tuple[torch.Tensor, tuple[int, int, int]]:
-    """The tubelets `(batch, tubelets, pixels)` of checked clips, and their grid `(t, h, w)`."""
+    """Check clips, and cut them into tubelets.
+
+    Args:
+        model: knows their sizes.
+        pixel_values_videos: `(batch, frames, channels, height, width)`.
+
+    Returns:
+        `(batch, tubelets, pixels)`, and the grid `(t, h, w)`.
+    """
     config = model.config
     clips = as_clips(pixel_values_videos, config.num_channels, config.patch_size, config.tubelet_size)
     grid = (

@@ -2,7 +2,7 @@
 
 from huggingface_hub.dataclasses import strict
 from transformers import CLIPTextConfig
-from transformers.configuration_utils import PreTrainedConfig
+from transformers.configuration_utils import PreTrainedConfig, SubConfigSpec
 
 from internvideo_hf.models.uniformerv2.configuration_uniformerv2 import UniFormerV2Config
 
@@ -20,7 +20,10 @@ class InternVideoMMConfig(PreTrainedConfig):
     """
 
     model_type = "internvideo_mm"
-    sub_configs_defaults = {"vision_config": UniFormerV2Config, "text_config": CLIPTextConfig}
+    sub_configs_defaults = {
+        "vision_config": SubConfigSpec(UniFormerV2Config),
+        "text_config": SubConfigSpec(CLIPTextConfig),
+    }
 
     vision_config: dict | PreTrainedConfig | None = None
     text_config: dict | PreTrainedConfig | None = None

@@ -8,6 +8,7 @@ Released: B/16 (178 M parameters, 512 shared dimensions) and L/14 (478 M, 768).
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -20,7 +21,9 @@ from transformers.utils import TransformersKwargs, can_return_tuple
 
 from internvideo_hf.models.common.base import VideoPreTrainedModel
 from internvideo_hf.models.common.dual_encoder import DualEncoder, Projection
+from internvideo_hf.models.common.narrowing import of_type
 from internvideo_hf.models.internvideo_mm.configuration_internvideo_mm import InternVideoMMConfig
+from internvideo_hf.models.uniformerv2.configuration_uniformerv2 import UniFormerV2Config
 from internvideo_hf.models.uniformerv2.modeling_uniformerv2 import UniFormerV2Model, UniFormerV2PreTrainedModel
 
 MASKED = -1  # the id of a masked word; CLIP's text model takes ids only, so the mask has to travel among them
@@ -33,7 +36,9 @@ class InternVideoMMTextEmbeddings(CLIPTextEmbeddings):
         super().__init__(config)
         self.mask_embedding = nn.Parameter(torch.empty(config.hidden_size))
 
-    def forward(self, input_ids: torch.Tensor, position_ids: torch.Tensor | None = None, **kwargs) -> torch.Tensor:
+    def forward(  # type: ignore[override]  # takes ids alone, and any integers
+        self, input_ids: torch.Tensor, position_ids: torch.LongTensor | None = None, **kwargs: Any
+    ) -> torch.Tensor:
         embeddings = self.token_embedding(input_ids.clamp(min=0))
         embeddings = torch.where((input_ids == MASKED)[..., None], self.mask_embedding, embeddings)
         return super().forward(position_ids=position_ids, inputs_embeds=embeddings)
@@ -89,7 +94,7 @@ class InternVideoMMModel(DualEncoder, InternVideoMMPreTrainedModel):
 
     def __init__(self, config: InternVideoMMConfig):
         super().__init__(config)
-        vision, text = config.vision_config, config.text_config
+        vision, text = of_type(config.vision_config, UniFormerV2Config), of_type(config.text_config, CLIPTextConfig)
         self.vision_model = UniFormerV2Model._from_config(vision)
         self.text_model = InternVideoMMTextModel._from_config(text)
         self.post_layernorm = nn.LayerNorm(vision.hidden_size, eps=vision.layer_norm_eps)
@@ -105,11 +110,12 @@ class InternVideoMMModel(DualEncoder, InternVideoMMPreTrainedModel):
         attention_mask: torch.Tensor | None = None,
         bool_masked_pos: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
-    ) -> tuple | BaseModelOutputWithPooling:
+    ) -> tuple[Any, ...] | BaseModelOutputWithPooling:
         """Embed texts; see `DualEncoder.get_text_features`.
 
         Args:
-            input_ids, attention_mask: see there.
+            input_ids: see there.
+            attention_mask: see there.
             bool_masked_pos: `(batch, tokens)`, True on words to hide behind the mask embedding.
             kwargs: for the text tower.
         """

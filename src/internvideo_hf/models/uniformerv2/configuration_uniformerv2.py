@@ -1,5 +1,7 @@
 """Configuration of the UniFormerV2 video encoder and classifier."""
 
+from typing import Any
+
 from huggingface_hub.dataclasses import strict
 from transformers.configuration_utils import PreTrainedConfig
 
@@ -11,7 +13,7 @@ SIZES = {
 SIZES["large-336"] = SIZES["large"] | {"image_size": 336}
 
 # What the released classifiers have besides a size.
-TASKS = {
+TASKS: dict[str, dict[str, Any]] = {
     "scene": {},
     "motion": {
         "num_frames": 16,
@@ -30,28 +32,28 @@ class UniFormerV2Config(PreTrainedConfig):
     Args:
         hidden_size: width of all tokens.
         intermediate_size: width inside the MLPs; four times `hidden_size` by default.
-        num_hidden_layers: layers of the trunk, which attend inside a frame.
-        num_attention_heads: heads of the trunk; must divide `hidden_size`.
-        global_layers: trunk layers, counted from 0 and rising, whose tokens feed a global block.
+        num_hidden_layers: layers of the backbone, which attend inside a frame.
+        num_attention_heads: heads of the backbone; must divide `hidden_size`.
+        global_layers: backbone layers, counted from 0 and rising, whose tokens feed a global block.
         num_global_attention_heads: heads of the global blocks, which must divide `hidden_size`; by default the same.
         global_dropout: dropout behind the activation in the MLPs of the global blocks, 0-1, in training only.
         use_fusion_gate: mix the video token with the mean of the frames' class tokens by a learned gate. Without it,
             as in the released "frozen" models, the video token is all that the head sees.
-        num_local_blocks: temporal convolutions in every layer of the trunk: 0, 1 (before the attention) or 2 (before
-            the MLP too).
+        num_local_blocks: temporal convolutions in every layer of the backbone: 0, 1 (before the attention) or 2
+            (before the MLP too).
         local_intermediate_size: channels of these convolutions; two thirds of `hidden_size`, rounded down, by default.
         temporal_downsampling: patches of 3 frames, every second frame, instead of one frame each.
-        drop_path_rate, global_drop_path_rate: of the last trunk layer and the last global block, 0-1; they rise
+        drop_path_rate, global_drop_path_rate: of the last backbone layer and the last global block, 0-1; they rise
             linearly from 0 at the first.
         attention_dropout: dropout of attention probabilities, 0-1, in training only.
         classifier_dropout: dropout before the classification head, 0-1, in training only.
         image_size: height and width in pixels that the position table was made for; other sizes re-sample it.
         patch_size: height and width of a patch in pixels; must divide `image_size`.
-        num_channels: colour channels.
+        num_channels: color channels.
         num_frames: frames that the processor samples by default; the model takes any number.
         hidden_act: activation of the MLPs.
         layer_norm_eps: epsilon of all layer norms.
-        initializer_range: standard deviation of freshly drawn weights.
+        initializer_range: standard deviation of freshly initialized weights.
 
     Raises:
         StrictDataclassClassValidationError: where two numbers do not fit each other.
@@ -83,18 +85,21 @@ class UniFormerV2Config(PreTrainedConfig):
     layer_norm_eps: float | int = 1e-5
     initializer_range: float | int = 0.02
 
-    def __post_init__(self, **kwargs):
+    def __post_init__(self, **kwargs: Any) -> None:
         self.intermediate_size = self.intermediate_size or 4 * self.hidden_size
         self.num_global_attention_heads = self.num_global_attention_heads or self.num_attention_heads
         self.local_intermediate_size = self.local_intermediate_size or max(2 * self.hidden_size // 3, 1)
         super().__post_init__(**kwargs)
 
     @classmethod
-    def from_size(cls, size: str, task: str = "scene", **overrides) -> "UniFormerV2Config":
-        """The released sizes by name: base (B/16), large (L/14), large-336; for a "scene" or a "motion" task.
+    def from_size(cls, size: str, task: str = "scene", **overrides: Any) -> "UniFormerV2Config":
+        """Make the configuration of a released size.
 
-        Scene: Kinetics, Moments in Time, ActivityNet, HACS, where a few frames tell the class. Motion:
-        Something-Something, with local blocks, temporal downsampling and more global blocks.
+        Args:
+            size: "base" (B/16), "large" (L/14) or "large-336".
+            task: "scene" for Kinetics, Moments in Time, ActivityNet, HACS, where a few frames tell the class;
+                "motion" for Something-Something, with local blocks, temporal downsampling and more global blocks.
+            overrides: other fields.
 
         Raises:
             ValueError: if there is no such size or task.
@@ -133,7 +138,7 @@ class UniFormerV2Config(PreTrainedConfig):
         if layers != sorted(set(layers)) or not all(0 <= layer < self.num_hidden_layers for layer in layers):
             raise ValueError(
                 f"global_layers={layers} must rise without repeats inside 0..{self.num_hidden_layers - 1}, "
-                f"the indices of the num_hidden_layers={self.num_hidden_layers} trunk layers."
+                f"the indices of the num_hidden_layers={self.num_hidden_layers} backbone layers."
             )
 
 

@@ -3,7 +3,7 @@
 An image ViT (CLIP's) runs on every frame alone. Beside it goes one token for the whole clip: after each of the last
 layers a global block lets it attend to all tokens of all frames, whose places in space and time a depth-wise 3-D
 convolution marks. At the end a learned gate mixes it with the mean of the frames' class tokens. Classifiers of motion
-also have local blocks, temporal convolutions inside the layers of the trunk, and patches that span three frames.
+also have local blocks, temporal convolutions inside the layers of the backbone, and patches that span three frames.
 
 Released: B/16 768 x 12 layers, L/14 1024 x 24; global blocks behind the last four (of motion: the last two thirds).
 """
@@ -36,18 +36,19 @@ from internvideo_hf.models.common.layers import (
     drop_path_rates,
     resample_position_grid,
 )
+from internvideo_hf.models.common.narrowing import known, of_type
 from internvideo_hf.models.uniformerv2.configuration_uniformerv2 import UniFormerV2Config
 
 
 @dataclass
 class UniFormerV2FramesOutput(ModelOutput):
-    """What the trunk gives without the clip's token.
+    """The backbone's result, without the clip's token.
 
     Attributes:
         contexts: what each global block reads: the class tokens of all frames, then all patches with their places
             marked, `(batch, frames * (1 + patches), hidden_size)`.
         class_token: the mean of the frames' class tokens behind the last layer, `(batch, hidden_size)`.
-        hidden_states, attentions: of the trunk, where asked for.
+        hidden_states, attentions: of the backbone, where asked for.
     """
 
     contexts: tuple[torch.Tensor, ...] | None = None
@@ -82,17 +83,18 @@ class UniFormerV2Embeddings(nn.Module):
         self.position_embedding = nn.Parameter(torch.empty(1 + num_patches, config.hidden_size))
 
     def forward(self, pixel_values_videos: torch.Tensor) -> tuple[torch.Tensor, tuple[int, int, int]]:
-        """
+        """Embed clips.
+
         Returns:
             Tokens `(b * t, 1 + h * w, c)`, and the grid `(t, h, w)`.
         """
         patches = self.patch_embedding(rearrange(pixel_values_videos, "b t c h w -> b c t h w"))
-        grid = tuple(patches.shape[2:])
+        frames, height, width = patches.shape[2:]
         patches = rearrange(patches, "b c t h w -> (b t) (h w) c")
         position_of_class, positions = self.position_embedding[:1], self.position_embedding[1:]
-        patches = patches + resample_position_grid(positions, *grid[1:])
+        patches = patches + resample_position_grid(positions, height, width)
         class_tokens = (self.class_embedding + position_of_class).expand(patches.shape[0], 1, -1)
-        return torch.cat([class_tokens, patches], dim=1), grid
+        return torch.cat([class_tokens, patches], dim=1), (frames, height, width)
 
 
 class UniFormerV2TemporalConv(nn.Conv1d):
@@ -102,37 +104,41 @@ class UniFormerV2TemporalConv(nn.Conv1d):
         super().__init__(width, width, kernel_size=3, padding=1, groups=width)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """
+        """Convolve.
+
         Args:
             tokens: `(b, t, n, c)`.
         """
         # By shifted sums, since a convolution wants time last, and moving it there costs more than convolving.
         frames = tokens.shape[1]
         padded = nn.functional.pad(tokens, (0, 0, 0, 0, 1, 1))
-        weights = self.weight[:, 0].unbind(dim=1)
-        return self.bias + sum(padded[:, shift : shift + frames] * weight for shift, weight in enumerate(weights))
+        before, same, after = (
+            padded[:, shift : shift + frames] * weight for shift, weight in enumerate(self.weight[:, 0].unbind(dim=1))
+        )
+        return known(self.bias) + (before + same + after)
 
 
 class UniFormerV2LocalBlock(nn.Module):
-    """A patch takes in its neighbours in time, at its own place (the paper's local UniBlock).
+    """Mixes a patch with its neighbors in time, at its own place (the paper's local UniBlock).
 
     Three linear steps: fewer channels, a depth-wise convolution over three frames, all channels again; batch
-    normalisation before. With gradient checkpointing the running statistics move twice a step.
+    normalization before. With gradient checkpointing the running statistics move twice a step.
     """
 
     def __init__(self, config: UniFormerV2Config):
         super().__init__()
-        width, inner = config.hidden_size, config.local_intermediate_size
+        width, inner = config.hidden_size, known(config.local_intermediate_size)
         self.batch_norm = nn.BatchNorm1d(width)
         self.down_proj = Linear(width, inner)
         self.temporal_conv = UniFormerV2TemporalConv(inner)
         self.up_proj = Linear(inner, width)
-        # As torch draws layers: the trunk is an image model's, but these are new, and silent at the start.
+        # The backbone is an image model's, but these are new, and silent at the start.
         init_weight_with(torch_default_, self.down_proj, self.temporal_conv)
         init_weight_with(init.zeros_, self.up_proj)
 
     def forward(self, patches: torch.Tensor, frames: int) -> torch.Tensor:
-        """
+        """Mix the frames of a clip.
+
         Args:
             patches: `(b * t, n, c)`.
             frames: `t`.
@@ -144,7 +150,7 @@ class UniFormerV2LocalBlock(nn.Module):
 
 
 class UniFormerV2Layer(EncoderLayer):
-    """A layer of the trunk: the tokens of one frame attend to each other; local blocks, if any, join the frames.
+    """A layer of the backbone: the tokens of one frame attend to each other; local blocks, if any, join the frames.
 
     Drop path draws once for a clip. The released code draws for a clip in the local blocks, but for a place in the
     frame, over the whole batch, in attention and MLP, where the first axis of its tensors counts tokens.
@@ -156,11 +162,13 @@ class UniFormerV2Layer(EncoderLayer):
         self.local_block1 = UniFormerV2LocalBlock(config) if blocks > 0 else None
         self.local_block2 = UniFormerV2LocalBlock(config) if blocks > 1 else None
 
-    def forward(self, hidden_states: torch.Tensor, frames: int, **kwargs) -> torch.Tensor:
-        """
+    def forward(self, hidden_states: torch.Tensor, frames: int = 1, **kwargs: Any) -> torch.Tensor:
+        """Transform the tokens of a clip's frames.
+
         Args:
             hidden_states: `(b * t, 1 + h * w, c)`.
             frames: `t`.
+            kwargs: for the attention kernel.
         """
         hidden_states = self._join_frames(self.local_block1, hidden_states, frames)
         attended = self.self_attn(self.layer_norm1(hidden_states), **kwargs)[0]
@@ -186,9 +194,9 @@ class UniFormerV2GlobalBlock(GradientCheckpointingLayer):
         width, eps = config.hidden_size, config.layer_norm_eps
         self.layer_norm_query = nn.LayerNorm(width, eps=eps)
         self.layer_norm_context = nn.LayerNorm(width, eps=eps)
-        self.cross_attn = Attention(config, width, config.num_global_attention_heads)
+        self.cross_attn = Attention(config, width, known(config.num_global_attention_heads))
         self.layer_norm_mlp = nn.LayerNorm(width, eps=eps)
-        self.mlp = MLP(width, config.intermediate_size, config.hidden_act, dropout=config.global_dropout)
+        self.mlp = MLP(width, known(config.intermediate_size), config.hidden_act, dropout=config.global_dropout)
         self.drop_path = DropPath(drop_path)
         self.position_conv = nn.Conv3d(width, width, kernel_size=3, padding=1, groups=width)
         attention = self.cross_attn
@@ -201,13 +209,15 @@ class UniFormerV2GlobalBlock(GradientCheckpointingLayer):
         video_token: torch.Tensor,
         frame_tokens: torch.Tensor,
         grid: tuple[int, int, int] | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> torch.Tensor:
-        """
+        """Attend.
+
         Args:
             video_token: `(b, 1, c)`.
-            frame_tokens: tokens of a trunk layer, `(b * t, 1 + h * w, c)`; they are read, not changed.
-            grid: `(t, h, w)`; None where they are what `with_positions` made of a layer's.
+            frame_tokens: tokens of a backbone layer, `(b * t, 1 + h * w, c)`; they are read, not changed.
+            grid: `(t, h, w)`; None where `with_positions` has marked their places.
+            kwargs: for the attention kernel.
         """
         context = frame_tokens if grid is None else self.with_positions(frame_tokens, grid)
         context = self.layer_norm_context(context)
@@ -216,7 +226,15 @@ class UniFormerV2GlobalBlock(GradientCheckpointingLayer):
         return video_token + self.drop_path(self.mlp(self.layer_norm_mlp(video_token)))
 
     def with_positions(self, frame_tokens: torch.Tensor, grid: tuple[int, int, int]) -> torch.Tensor:
-        """Mark the places of tokens in space and time; all frames of a clip together, `(b, t * (1 + h * w), c)`."""
+        """Mark the places of tokens in space and time.
+
+        Args:
+            frame_tokens: `(b * t, 1 + h * w, c)`.
+            grid: `(t, h, w)`.
+
+        Returns:
+            All frames of a clip together, `(b, t * (1 + h * w), c)`.
+        """
         frames, height, width = grid
         class_tokens = rearrange(frame_tokens[:, :1], "(b t) 1 c -> b t c", t=frames)
         volume = rearrange(frame_tokens[:, 1:], "(b t) (h w) c -> b c t h w", t=frames, h=height, w=width)
@@ -239,7 +257,7 @@ class UniFormerV2PreTrainedModel(VideoPreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """Draw fresh weights so that global blocks start silent and an image ViT's weights keep their answers."""
+        """Initialize weights so that global blocks start silent and an image ViT's weights keep their answers."""
         super()._init_weights(module)
         std = self.config.initializer_range
         if isinstance(module, UniFormerV2Embeddings):
@@ -285,7 +303,7 @@ class UniFormerV2Model(UniFormerV2PreTrainedModel):
         frames_output: UniFormerV2FramesOutput | None = None,
         after_block: Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
         **kwargs: Unpack[TransformersKwargs],
-    ) -> tuple | BaseModelOutputWithPooling:
+    ) -> tuple[Any, ...] | BaseModelOutputWithPooling:
         """Encode clips.
 
         Args:
@@ -298,7 +316,7 @@ class UniFormerV2Model(UniFormerV2PreTrainedModel):
             kwargs: for the layers.
 
         Returns:
-            `last_hidden_state`: the trunk's tokens, `(batch, frames * (1 + patches), hidden_size)`, frame by frame,
+            `last_hidden_state`: the backbone's tokens, `(batch, frames * (1 + patches), hidden_size)`, frame by frame,
             each frame's class token first; half as many frames, rounded up, with temporal downsampling.
             `pooler_output`: one vector a clip, `(batch, hidden_size)`.
             `hidden_states`, where asked for: `(batch * frames, 1 + patches, hidden_size)` each.
@@ -338,22 +356,23 @@ class UniFormerV2Model(UniFormerV2PreTrainedModel):
     def encode_frames(
         self, pixel_values_videos: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
     ) -> UniFormerV2FramesOutput:
-        """Run the trunk alone, and keep what the global blocks read of it: what no video token has a share in.
+        """Run the backbone alone, and return what the global blocks read: nothing that depends on the clip's token.
 
         Args:
             pixel_values_videos: as of `forward`.
             kwargs: for the layers.
         """
         hidden_states, grid = self.embed(pixel_values_videos)
-        contexts = []
+        contexts: list[torch.Tensor] = []
         for index, layer in enumerate(self.layers):
             hidden_states = layer(hidden_states, grid[0], **kwargs)
             if index in self.config.global_layers:
-                contexts.append(self.global_blocks[len(contexts)].with_positions(hidden_states, grid))
+                block = of_type(self.global_blocks[len(contexts)], UniFormerV2GlobalBlock)
+                contexts.append(block.with_positions(hidden_states, grid))
         return UniFormerV2FramesOutput(contexts=tuple(contexts), class_token=mean_class_token(hidden_states, grid[0]))
 
     def embed(self, pixel_values_videos: torch.Tensor) -> tuple[torch.Tensor, tuple[int, int, int]]:
-        """What the first layer is given, `(batch * t, 1 + h * w, hidden_size)`, and the grid `(t, h, w)`."""
+        """Compute the input of the first layer, `(batch * t, 1 + h * w, hidden_size)`, and the grid `(t, h, w)`."""
         pixel_values_videos = as_clips(pixel_values_videos, self.config.num_channels, self.config.patch_size)
         hidden_states, grid = self.embeddings(pixel_values_videos)
         return self.pre_layernorm(hidden_states), grid
@@ -364,15 +383,16 @@ class UniFormerV2Model(UniFormerV2PreTrainedModel):
         after_block: Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor] | None,
         **kwargs: Any,
     ) -> torch.Tensor:
-        video_token = self.video_embedding.expand(frames_output.class_token.shape[0], 1, -1)
-        for number, (block, context) in enumerate(zip(self.global_blocks, frames_output.contexts, strict=True)):
+        contexts, class_token = known(frames_output.contexts), known(frames_output.class_token)
+        video_token = self.video_embedding.expand(class_token.shape[0], 1, -1)
+        for number, (block, context) in enumerate(zip(self.global_blocks, contexts, strict=True)):
             video_token = block(video_token, context, **kwargs)
             if after_block is not None:
                 video_token = after_block(number, video_token, context)
-        return self._fuse(video_token[:, 0], frames_output.class_token)
+        return self._fuse(video_token[:, 0], class_token)
 
     def _fuse(self, video_token: torch.Tensor, class_token: torch.Tensor) -> torch.Tensor:
-        """One vector a clip, `(batch, hidden_size)`, from its token and from the mean of its frames' class tokens."""
+        """Mix a clip's token with the mean of its frames' class tokens, `(batch, hidden_size)`."""
         if self.fusion_gate is None:
             return video_token
         gate = self.fusion_gate.sigmoid()
@@ -380,7 +400,12 @@ class UniFormerV2Model(UniFormerV2PreTrainedModel):
 
 
 def mean_class_token(frame_tokens: torch.Tensor, frames: int) -> torch.Tensor:
-    """The mean of the class tokens `(b, c)` of tokens `(b * t, 1 + h * w, c)`, over `t` frames."""
+    """Average the class tokens of a clip's frames, `(b, c)`.
+
+    Args:
+        frame_tokens: `(b * t, 1 + h * w, c)`.
+        frames: `t`.
+    """
     return reduce(frame_tokens[:, 0], "(b t) c -> b c", "mean", t=frames)
 
 
@@ -397,7 +422,7 @@ class UniFormerV2ForVideoClassification(VideoClassifier, UniFormerV2PreTrainedMo
         self.vision_model = UniFormerV2Model(config)
         self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.classifier_dropout)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.classifier = nn.Linear(config.hidden_size, known(config.num_labels))
         self.post_init()
 
     def classify(self, outputs: BaseModelOutputWithPooling) -> torch.Tensor:

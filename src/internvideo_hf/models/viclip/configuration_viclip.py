@@ -19,16 +19,16 @@ class ViCLIPVisionConfig(PreTrainedConfig):
         image_size: height and width in pixels that the position table was made for; other sizes re-sample it.
         patch_size: height and width of a patch in pixels; must divide `image_size`.
         tubelet_size: frames of a patch; must divide `num_frames`.
-        num_channels: colour channels.
+        num_channels: color channels.
         num_frames: frames that the temporal table was made for, and that the processor samples by default; other
             counts re-sample the table.
         hidden_act: activation of the MLPs.
         layer_norm_eps: epsilon of all layer norms.
         drop_path_rate: of the last layer, 0-1; it rises linearly from 0 at the first. Released training: 0.1.
         attention_dropout: dropout of attention probabilities, 0-1, in training only.
-        mask_ratio: share of a clip's patches that is left out in training, 0-1, drawn anew for every clip. Released
-            training: 0.9, then 0 in its second stage. Never in evaluation.
-        initializer_range: standard deviation of freshly drawn weights.
+        mask_ratio: fraction of a clip's patches that is left out in training, 0-1, another draw for every clip.
+            Released training: 0.9, then 0 in its second stage. Never in evaluation.
+        initializer_range: standard deviation of freshly initialized weights.
 
     Raises:
         StrictDataclassClassValidationError: where two numbers do not fit each other.
@@ -90,7 +90,7 @@ class ViCLIPConfig(PreTrainedConfig):
 
     model_type = "viclip"
     sub_configs_defaults = {
-        "vision_config": ViCLIPVisionConfig,
+        "vision_config": SubConfigSpec(ViCLIPVisionConfig),
         "text_config": SubConfigSpec(CLIPTextConfig, init_kwargs={"max_position_embeddings": CONTEXT_LENGTH}),
     }
 

@@ -3,15 +3,17 @@
 A clip's patches are one long sequence behind one class token; a learned table marks the time beside CLIP's own marks
 of place. Differences from CLIP: the temporal table, texts of 32 tokens, cosines that are divided by a temperature
 (kept as it is, not as a logarithm, with a floor), and training in which most patches are left out. The original leaves
-out 90 % in evaluation too, unless it is told not to; here evaluation always sees all of them.
+out 90 % in evaluation too, by default; here evaluation always sees all of them.
 
 Released: B/16 (150 M parameters, 512 shared dimensions) and L/14 (428 M, 768), 8 frames of 224 x 224.
 """
 
+from typing import Any, ClassVar
+
 import torch
 from einops import rearrange
 from torch import nn
-from transformers import CLIPTextModel
+from transformers import CLIPTextConfig, CLIPTextModel
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.processing_utils import Unpack
@@ -33,6 +35,7 @@ from internvideo_hf.models.common.layers import (
     select_tokens,
     visible_mask,
 )
+from internvideo_hf.models.common.narrowing import known, of_type
 from internvideo_hf.models.common.outputs import VideoTextOutput
 from internvideo_hf.models.viclip.configuration_viclip import ViCLIPConfig, ViCLIPVisionConfig
 
@@ -55,7 +58,8 @@ class ViCLIPVisionEmbeddings(nn.Module):
         self.temporal_embedding = nn.Parameter(torch.empty(config.num_frames // tubelet[0], config.hidden_size))
 
     def forward(self, pixel_values_videos: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """
+        """Embed clips.
+
         Returns:
             The class token `(b, 1, c)`; the patches `(b, h * w * t, c)`, all times of a place together.
         """
@@ -67,7 +71,7 @@ class ViCLIPVisionEmbeddings(nn.Module):
         return class_token, rearrange(patches, "b n t c -> b (n t) c")
 
     def _times(self, frames: int) -> torch.Tensor:
-        """The temporal table for so many frames, `(t, c)`: a single image lies in the middle of all times."""
+        """Fit the temporal table to a number of frames, `(t, c)`: a single image lies in the middle of all times."""
         if frames == 1:
             return self.temporal_embedding.mean(dim=0, keepdim=True)
         return resample_position_rows(self.temporal_embedding, frames)
@@ -89,7 +93,7 @@ class ViCLIPVisionPreTrainedModel(VideoPreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """Draw fresh weights; times start alike, so that an image ViT's weights keep their answers."""
+        """Initialize weights; times start alike, so that an image ViT's weights keep their answers."""
         super()._init_weights(module)
         if isinstance(module, ViCLIPVisionEmbeddings):
             init.normal_(module.class_embedding, std=self.config.initializer_range)
@@ -134,9 +138,10 @@ class ViCLIPVisionModel(ViCLIPVisionPreTrainedModel):
                 `(batch, channels, height, width)` counts as a clip of one frame. Any number of frames: a clip of more
                 than the temporal table has interpolates it, one of fewer has its first rows, and one of a single
                 frame its mean, as the released code does.
-            bool_masked_pos: `(batch, patches)`, True on patches to leave out; as many in each row. The number of a
-                patch is `place * frames + frame`. None leaves out none in evaluation, and in training what
-                `config.mask_ratio` asks for, drawn anew.
+            bool_masked_pos: `(batch, patches)`, True on patches to leave out; the same number in each row. The index
+                of a patch is `place * frames + frame`. None leaves out none in evaluation, and in training what
+                `config.mask_ratio` asks for, another draw each time.
+            kwargs: for the layers.
 
         Returns:
             `last_hidden_state`: `(batch, 1 + patches left, hidden_size)`, the class token first.
@@ -151,7 +156,9 @@ class ViCLIPVisionModel(ViCLIPVisionPreTrainedModel):
         if bool_masked_pos is not None:
             patches = select_tokens(patches, visible_mask(bool_masked_pos, patches.shape[:2]))
         elif self.training and config.mask_ratio > 0:
-            patches = select_tokens(patches, ~draw_mask(*patches.shape[:2], config.mask_ratio).to(patches.device))
+            patches = select_tokens(
+                patches, ~draw_mask(patches.shape[0], patches.shape[1], config.mask_ratio).to(patches.device)
+            )
         hidden_states = self.pre_layernorm(torch.cat([class_token, patches], dim=1))
         for layer in self.layers:
             hidden_states = layer(hidden_states, **kwargs)
@@ -166,7 +173,9 @@ def draw_mask(clips: int, patches: int, ratio: float) -> torch.Tensor:
     `viclip_tiny`).
 
     Args:
-        ratio: share to leave out, 0-1, rounded down to whole patches.
+        clips: rows of the mask.
+        patches: columns of the mask.
+        ratio: fraction to leave out, 0-1, rounded down to whole patches.
 
     Returns:
         `(clips, patches)`, True on those left out.
@@ -191,7 +200,7 @@ class ViCLIPPreTrainedModel(VideoPreTrainedModel):
         r"temperature": "head.scale",
         r"classifier": "head",
     }
-    backbone_groups = ("vision", "text")
+    backbone_groups: ClassVar[tuple[str, ...]] = ("vision", "text")
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -205,7 +214,8 @@ class ViCLIPModel(DualEncoder, ViCLIPPreTrainedModel):
 
     def __init__(self, config: ViCLIPConfig):
         super().__init__(config)
-        vision, text = config.vision_config, config.text_config
+        vision = of_type(config.vision_config, ViCLIPVisionConfig)
+        text = of_type(config.text_config, CLIPTextConfig)
         self.vision_model = ViCLIPVisionModel._from_config(vision)
         self.text_model = CLIPTextModel._from_config(text)
         self.visual_projection = Projection(vision.hidden_size, config.projection_dim)
@@ -232,7 +242,7 @@ class ViCLIPModel(DualEncoder, ViCLIPPreTrainedModel):
         pixel_values_videos: torch.Tensor,
         bool_masked_pos: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
-    ) -> tuple | BaseModelOutputWithPooling:
+    ) -> tuple[Any, ...] | BaseModelOutputWithPooling:
         """Embed clips; see `DualEncoder.get_video_features`.
 
         Args:
@@ -252,12 +262,16 @@ class ViCLIPModel(DualEncoder, ViCLIPPreTrainedModel):
         bool_masked_pos: torch.Tensor | None = None,
         return_loss: bool = False,
         **kwargs: Unpack[TransformersKwargs],
-    ) -> tuple | VideoTextOutput:
+    ) -> tuple[Any, ...] | VideoTextOutput:
         """Compare every video with every text; see `DualEncoder.forward`.
 
         Args:
-            pixel_values_videos, input_ids, attention_mask, caption_ids, return_loss: see there.
+            pixel_values_videos: see there.
+            input_ids: see there.
+            attention_mask: see there.
+            caption_ids: see there.
             bool_masked_pos: `(videos, patches)`, True on patches to leave out; see `ViCLIPVisionModel`.
+            return_loss: see there.
             kwargs: for both towers.
         """
         videos, texts = (pixel_values_videos, bool_masked_pos), (input_ids, attention_mask)
@@ -286,8 +300,9 @@ class ViCLIPForVideoClassification(VideoClassifier, ViCLIPPreTrainedModel):
     def __init__(self, config: ViCLIPConfig):
         super().__init__(config)
         self.num_labels = config.num_labels
-        self.vision_model = ViCLIPVisionModel._from_config(config.vision_config)
-        self.classifier = nn.Linear(config.vision_config.hidden_size, config.num_labels)
+        vision = of_type(config.vision_config, ViCLIPVisionConfig)
+        self.vision_model = ViCLIPVisionModel._from_config(vision)
+        self.classifier = nn.Linear(vision.hidden_size, known(config.num_labels))
         self.post_init()
 
     def classify(self, outputs: BaseModelOutputWithPooling) -> torch.Tensor:
