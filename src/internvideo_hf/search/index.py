@@ -268,18 +268,9 @@ class VideoIndex:
     def nearest(
         self, queries: torch.Tensor, count: int, *, approximate: bool = False
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the rows that are most similar to some embeddings.
+        """Return cosines and numbers of the rows (of `embeddings` and `clips`) that are most similar to some queries.
 
-        Args:
-            queries: unit vectors, float32 `(queries, dim)`.
-            count: rows to return.
-            approximate: compare a part of the rows only.
-
-        Returns:
-            Cosines and numbers of rows (of `embeddings` and `clips`), `(queries, count or fewer)`, the best first.
-
-        Raises:
-            ValueError: if the index is empty, or `approximate` was not built since the last change.
+        See `VectorStore.nearest`.
         """
         return self.store.nearest(queries, count, approximate=approximate)
 

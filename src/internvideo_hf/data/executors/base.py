@@ -31,4 +31,3 @@ class Executor(Protocol):
         Raises:
             ValueError: if `workers` is below 1.
         """
-        ...

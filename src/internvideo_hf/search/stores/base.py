@@ -37,15 +37,12 @@ class VectorStore(Protocol):
 
     def __len__(self) -> int:
         """Return the number of rows."""
-        ...
 
     def known(self) -> Known:
         """Return the videos, without reading embeddings."""
-        ...
 
     def append(self, segment: Segment) -> None:
         """Add rows, with embeddings in the store's number type."""
-        ...
 
     def rewrite(
         self,
@@ -62,23 +59,18 @@ class VectorStore(Protocol):
             copied: the present path of a video, and the entry of its copy. The rows copied are those before the
                 change.
         """
-        ...
 
     def compact(self) -> None:
         """Reorganize the rows after many appends; their order stays."""
-        ...
 
     def embeddings(self) -> torch.Tensor:
         """Return all embeddings in the store's number type, `(rows, dim)`."""
-        ...
 
     def gather(self, rows: Sequence[int] | torch.Tensor) -> torch.Tensor:
         """Return the embeddings of some rows in the order given, float32 `(rows, dim)`."""
-        ...
 
     def clips(self, rows: Sequence[int] | torch.Tensor) -> list[Clip]:
         """Return the clips of some rows in the order given."""
-        ...
 
     def nearest(
         self, queries: torch.Tensor, count: int, *, approximate: bool = False
@@ -97,11 +89,9 @@ class VectorStore(Protocol):
         Raises:
             ValueError: if the store is empty, or `approximate` was not built since the last change.
         """
-        ...
 
     def build_approximate(self) -> None:
         """Prepare approximate search; to be repeated after changes."""
-        ...
 
     def cached(self, name: str, compute: Callable[[], torch.Tensor]) -> torch.Tensor:
         """Return a tensor that is kept beside the rows, computing it the first time.
@@ -110,4 +100,3 @@ class VectorStore(Protocol):
             name: of the tensor, one per content: what is kept is never replaced.
             compute: returns the tensor.
         """
-        ...
