@@ -5,7 +5,7 @@ import pytest
 from internvideo_hf.auto import FAMILIES
 from internvideo_hf.checkpoints.merging import VARIANTS
 from internvideo_hf.checkpoints.released import released
-from internvideo_hf.evaluation.protocols import load_protocol, protocol_names
+from internvideo_hf.evaluation.protocols import ensemble_names, load_ensemble, load_protocol, protocol_names
 from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks import evaluation_tasks
 
@@ -107,3 +107,37 @@ def test_changes_change_values():
 def test_mistakes_are_named(name, change, words):
     with pytest.raises(RecipeError, match=words):
         load_protocol(name, [change])
+
+
+class TestEnsembles:
+    def test_published_ensembles_have_the_papers_numbers(self):
+        """Table 2 of arXiv:2212.03191."""
+        told = {
+            name: [(entry.labels, entry.scores["top-1"]) for entry in load_ensemble(name).published]
+            for name in ensemble_names()
+        }
+        assert told == {
+            "ensemble/classifiers": [],
+            "ensemble/internvideo_d": [("k400", 90.9), ("k600", 91.1), ("k700", 83.8)],
+            "ensemble/internvideo_t": [("k400", 91.1), ("k600", 91.3), ("k700", 84.0)],
+        }
+        families = [[member.family for member in load_ensemble(name).members] for name in ensemble_names()]
+        assert families == [[], ["internvideo_mae", "uniformerv2"], ["internvideo_mae", "uniformerv2", "uniformerv2"]]
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ("weights=best", "equal, fitted"),
+            ("weights=[]", "one above"),
+            ("weights=[-1, 2]", "0 or more"),
+            ("weights=[.inf, 1]", "0 or more"),
+            ("weights=fitted", "data.validation"),
+            ("data.validation=val.csv", "other videos"),
+            ("data.labels=k401", "k400"),
+            ("data.layout=x", "expected one of"),
+            ("wieghts=equal", "Did you mean weights"),
+        ],
+    )
+    def test_mistakes_are_refused(self, change, message):
+        with pytest.raises(RecipeError, match=message):
+            load_ensemble("classifiers", [change])

@@ -59,6 +59,19 @@ def test_one_video_gives_one_answer_and_several_a_list(classify):
     assert classify([]) == []
 
 
+def test_options_of_a_call_add_to_those_of_the_pipeline(mae_folder, classify):
+    model = AutoModelForVideoClassification.from_pretrained(mae_folder)
+    processor = AutoVideoProcessor.from_pretrained(mae_folder)
+    sparse = MultiViewVideoClassificationPipeline(
+        model=model, video_processor=processor, device="cpu", sampler_kwargs={"sampling_rate": 1}, num_crops=3
+    )
+    expected = classify(FRAMES, sampler_kwargs={"sampling_rate": 1}, num_crops=3, num_clips=2)
+    assert sparse(FRAMES, num_clips=2) == expected != classify(FRAMES, num_clips=2)
+    assert sparse(FRAMES, num_clips=2, num_crops=1) == classify(
+        FRAMES, sampler_kwargs={"sampling_rate": 1}, num_clips=2
+    )
+
+
 def test_an_unknown_option_is_refused_with_the_nearest(classify):
     with pytest.raises(TypeError, match="num_clip.*Did you mean num_clips"):
         classify(FRAMES, num_clip=2)

@@ -43,19 +43,17 @@ class VideoPipeline(Pipeline):
     def _process(self) -> Any:
         return self.processor if self.processor is not None else self.video_processor
 
-    def _processor_parameters(self, options: dict[str, Any]) -> dict[str, Any]:
-        """Return the parameters of `preprocess`: options of the video processor; others are a mistake."""
+    def _processor_options(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Return the parameters of `preprocess`, after a check that the video processor has these options."""
         known = set(getattr(self._process, "video_processor", self._process).valid_kwargs.__annotations__)
         for name in options:
             if name not in known:
                 hint = did_you_mean(nearest(name, [*known, "top_k", "batch_size"]))
                 raise TypeError(f"Unknown option {name}.{hint}")
-        return {"processor_options": options} if options else {}
+        return options
 
-    def preprocess(  # type: ignore[override]
-        self, video: Any, processor_options: dict[str, Any] | None = None
-    ) -> dict[str, torch.Tensor]:
-        views = self._process(videos=[video], return_tensors="pt", **(processor_options or {}))
+    def preprocess(self, video: Any, **options: Any) -> dict[str, torch.Tensor]:  # type: ignore[override]
+        views = self._process(videos=[video], return_tensors="pt", **options)
         return {name: views[name] for name in self._process.model_input_names if name.endswith(PIXELS)}
 
     def get_iterator(
