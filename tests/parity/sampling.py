@@ -113,7 +113,7 @@ def uniformerv2_sampling(folder: Path, tmp_path: Path) -> None:
     _check_uniformerv2_crops(folder)
     for run in _load_json(folder / "lr.json"):
         for epoch, stored in run["values"]:
-            lr = warmup_cosine(epoch, base_lr=run["base"], num_epochs=run["max_epoch"], warmup_epochs=run["warmup"])
+            lr = warmup_cosine(epoch, run["max_epoch"], run["warmup"], start=1e-6, end=1e-6, peak=run["base"])
             np.testing.assert_allclose(lr, stored, rtol=1e-12)
 
 

@@ -77,11 +77,11 @@ def videomae_schedules(folder: Path, tmp_path: Path) -> None:
         values = [
             linear_then_cosine(
                 step,
-                base=args["base_value"],
-                final=args["final_value"],
-                total_steps=total,
-                warmup_steps=warmup,
+                total,
+                warmup,
                 start=args.get("start_warmup_value", 0.0),
+                end=args["final_value"],
+                peak=args["base_value"],
             )
             for step in range(total)
         ]
@@ -219,7 +219,7 @@ def retrieval_optimizer(folder: Path, tmp_path: Path) -> None:
         for step in range(steps):
             compare.close(f"p{number}.{step}", parameter)
             optimizer.param_groups[0]["lr"] = warmup_cosine_of_all(
-                step, base_lr=float(rate), total_steps=int(total), warmup_share=float(share)
+                step, int(total), float(share) * int(total), peak=float(rate)
             )
             parameter.grad = stored[f"g{number}.{step}"].clone()
             optimizer.step()

@@ -379,7 +379,7 @@ def _learning_rates(table: dict[str, dict]) -> None:
         for step, expected in enumerate(entry["lrs"]):
             rate = warmup_cosine_floored(
                 step,
-                base_lr=entry["lr"],
+                peak=entry["lr"],
                 total_steps=entry["total_steps"],
                 warmup_steps=entry["warmup_steps"],
                 floor=entry["min_lr_multi"],

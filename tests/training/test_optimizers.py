@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from internvideo_hf.training.optimizers import BertAdam
-from internvideo_hf.training.schedules import warmup_cosine_of_all
 
 
 def test_step_is_the_formula_with_the_gradient_cut_and_kept():
@@ -40,10 +39,5 @@ def test_state_is_saved_and_loaded():
 
 @pytest.mark.parametrize("options", [{"lr": -1.0}, {"lr": 0.1, "betas": (1.0, 0.9)}, {"lr": 0.1, "eps": 0.0}])
 def test_numbers_without_a_meaning_are_refused(options):
-    with pytest.raises(ValueError, match="expected lr from 0 on"):
+    with pytest.raises(ValueError, match="expected lr at least 0"):
         BertAdam([torch.nn.Parameter(torch.ones(1))], **options)
-
-
-def test_rate_drops_where_the_warm_up_ends():
-    rates = [warmup_cosine_of_all(step, base_lr=1.0, total_steps=20) for step in range(4)]
-    assert rates[:2] == [0.0, 0.5] and rates[2] == pytest.approx(0.97553, abs=1e-5) and rates[3] < rates[2]

@@ -6,7 +6,7 @@ an underscore exists to be extended, and is not a recipe by itself.
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from functools import cached_property
 from importlib import resources
@@ -216,12 +216,12 @@ def _override(content: dict[str, Any], override: str) -> None:
     place[last] = value
 
 
-def check_known(key: Any, known: Mapping[str, Any], name: str, where: str) -> None:
+def check_known(key: Any, known: Collection[str], name: str, where: str) -> None:
     """Refuse an unknown key, naming the nearest.
 
     Args:
         key: what the recipe has.
-        known: mapping with the known keys.
+        known: the known keys.
         name: of the recipe.
         where: prefix of the key, such as "training.".
 

@@ -321,7 +321,7 @@ def _save(trainer: VideoTrainer, recipe: Recipe, processor: Processor, start: st
     """Write the model, its processor and its card; the folder appears whole."""
     unfinished = final.with_name(f".unfinished-{final.name}")
     if trainer.args.evaluate_ema:
-        trainer.average.put_into(trainer.model)
+        trainer.average.copy_to(trainer.model)
     if recipe.model.lora is not None:
         trainer.model = trainer.model_wrapped = trainer.model.merge_and_unload()
     trainer.save_model(str(unfinished))

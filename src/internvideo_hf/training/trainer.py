@@ -1,10 +1,10 @@
-"""transformers' Trainer with what the released recipes need: layer-wise rates, their schedules, averaged weights."""
+"""transformers' Trainer with layer-wise learning rates, the released schedules and an EMA."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.utils import logging
 
+from internvideo_hf.models.common.layer_groups import LayerGroups
 from internvideo_hf.training.ema import EMA
 from internvideo_hf.training.optimizers import BertAdam
 from internvideo_hf.training.parameter_groups import parameter_groups
@@ -21,7 +22,7 @@ from internvideo_hf.training.shard_sampling import read_own_shards
 
 logger = logging.get_logger(__name__)
 
-# Written into a checkpoint's folder last: one without it was cut off while it was saved.
+# Written into a checkpoint's directory last: a checkpoint without it is incomplete.
 COMPLETE = "complete"
 
 
@@ -30,88 +31,105 @@ class LossError(RuntimeError):
 
 
 def last_checkpoint(output_dir: str | Path) -> Path | None:
-    """The newest checkpoint of a run that was saved to its end; None where there is none."""
-    found = [path.parent for path in Path(output_dir).glob(f"checkpoint-*/{COMPLETE}")]
-    return max(found, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+    """Return the newest complete checkpoint of a run, or None."""
+    complete = [path.parent for path in Path(output_dir).glob(f"checkpoint-*/{COMPLETE}")]
+    return max(complete, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
 @dataclass
 class VideoTrainingArguments(TrainingArguments):
     """transformers' training arguments, and those of the released recipes.
 
-    `learning_rate`, `min_learning_rate` and `warmup_learning_rate` are those of a batch of `base_batch_size` clips,
-    and are scaled to the batch that one step really sees: clips of a device x devices x accumulated batches.
+    `learning_rate`, `min_learning_rate` and `warmup_learning_rate` hold for `base_batch_size` clips a step. They are
+    scaled to the actual number of clips a step: clips per device x devices x accumulated batches.
     """
 
-    learning_rate: float = field(default=1e-3, metadata={"help": "After the warm-up, for base_batch_size clips."})
-    weight_decay: float = field(default=0.05, metadata={"help": "Of parameters that decay_rule does not spare."})
-    remove_unused_columns: bool = field(default=False, metadata={"help": "Videos are read by their columns."})
+    learning_rate: float = field(
+        default=1e-3, metadata={"help": "Peak learning rate, for base_batch_size clips a step."}
+    )
+    weight_decay: float = field(
+        default=0.05, metadata={"help": "Weight decay of parameters that decay_rule does not exempt."}
+    )
+    remove_unused_columns: bool = field(
+        default=False, metadata={"help": "Keep False: videos are read by their columns."}
+    )
     base_batch_size: int | None = field(
-        default=None, metadata={"help": "Clips a step that the rates are meant for; they are not scaled by default."}
+        default=None, metadata={"help": "Clips a step that the learning rates are meant for (default: no scaling)."}
     )
     schedule: str | None = field(
-        default=None, metadata={"help": "Of the learning rate, a released one; lr_scheduler_type where None."}
+        default=None, metadata={"help": "Released learning-rate schedule, by name (default: lr_scheduler_type)."}
     )
-    warmup_epochs: float = field(default=0.0, metadata={"help": "In place of warmup_steps; parts of an epoch count."})
-    min_learning_rate: float = field(default=0.0, metadata={"help": "At the end of the cosine."})
-    warmup_learning_rate: float = field(default=0.0, metadata={"help": "At the first step of the warm-up."})
+    warmup_epochs: float = field(default=0.0, metadata={"help": "Epochs of the warm-up; overrides warmup_steps."})
+    min_learning_rate: float = field(default=0.0, metadata={"help": "Learning rate at the end of the cosine."})
+    warmup_learning_rate: float = field(default=0.0, metadata={"help": "Learning rate at the start of the warm-up."})
     final_weight_decay: float | None = field(
-        default=None, metadata={"help": "Weight decay follows a cosine to this; it stays the same by default."}
+        default=None, metadata={"help": "Weight decay at the end of a cosine (default: constant weight decay)."}
     )
-    layer_decay: float = field(default=1.0, metadata={"help": "Factor on the rate from a layer to the one before it."})
-    decay_rule: str = field(default="videomae", metadata={"help": "Who is spared weight decay; a released recipe."})
-    use_bert_adam: bool = field(default=False, metadata={"help": "Retrieval's optimizer in place of optim."})
+    layer_decay: float = field(default=1.0, metadata={"help": "Layer-wise learning-rate decay."})
+    decay_rule: str = field(
+        default="videomae", metadata={"help": "Which parameters are exempt from weight decay (name of a rule)."}
+    )
+    use_bert_adam: bool = field(
+        default=False, metadata={"help": "Use retrieval fine-tuning's BertAdam; overrides optim."}
+    )
     grad_cache: int | None = field(
         default=None,
-        metadata={"help": "Pairs that go through a dual encoder at once, however many the contrastive loss compares."},
+        metadata={"help": "Pairs that a dual encoder processes at once; its loss still compares the full batch."},
     )
     ema_decay: float | None = field(
-        default=None, metadata={"help": "Keep the average of the weights, such as 0.9999."}
+        default=None, metadata={"help": "Decay of the EMA of the weights, e.g. 0.9999 (default: no EMA)."}
     )
-    evaluate_ema: bool = field(default=False, metadata={"help": "Evaluate the average in place of the weights."})
+    evaluate_ema: bool = field(default=False, metadata={"help": "Evaluate and save the EMA of the weights."})
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "num_train_epochs"):
             if getattr(self, name) <= 0:
-                raise ValueError(f"{name}={getattr(self, name)} must be above 0.")
+                raise ValueError(f"{name}: got {getattr(self, name)}, expected a number above 0.")
         if self.schedule is None and (self.min_learning_rate or self.warmup_learning_rate):
-            raise ValueError("min_learning_rate and warmup_learning_rate are of a released schedule: set schedule.")
+            raise ValueError("min_learning_rate and warmup_learning_rate need a released schedule: set schedule.")
         super().__post_init__()
 
     @property
     def step_batch_size(self) -> int:
-        """Clips that one step of the optimizer sees."""
+        """Clips of one optimizer step."""
         return self.train_batch_size * self.world_size * self.gradient_accumulation_steps
 
     @property
     def rate_scale(self) -> float:
-        """What all learning rates are multiplied by."""
+        """Factor on all learning rates."""
         return 1.0 if self.base_batch_size is None else self.step_batch_size / self.base_batch_size
 
     def get_warmup_steps(self, num_training_steps: int) -> int:
-        """Steps of the warm-up: of `warmup_epochs` where they are given."""
+        """Return the steps of the warm-up, from `warmup_epochs` if given.
+
+        Args:
+            num_training_steps: steps of the training.
+        """
         if not self.warmup_epochs:
             return super().get_warmup_steps(num_training_steps)
         return round(self.warmup_epochs / self.num_train_epochs * num_training_steps)
 
 
 class VideoTrainer(Trainer):
-    """Trains the models of this package as their recipes say; see transformers' `Trainer` for everything else.
+    """Train the models of this package with the released recipes; see transformers' `Trainer` for everything else.
 
-    What a model gives beside its loss under names that end in `_loss` is logged by these names. A batch may hold
-    `videos`, the names of what is in it, which an error of its loss then tells.
+    Outputs of the model whose names end in `_loss` are logged. A batch may hold `videos`, the names of its videos, for
+    error messages.
 
     Args:
-        model: a model of this package, also inside peft's wrapper.
+        model: a model of this package, with or without peft's wrapper.
         args: `VideoTrainingArguments`.
-        eval_collator: makes the batches of evaluation, where mixing must rest; `data_collator` by default.
-        train_sampler: the order of the rows for training; drawn by default.
-        kwargs: as of `Trainer`.
+        eval_collator: collates the batches of evaluation, without mixup; `data_collator` by default.
+        train_sampler: order of the rows for training; shuffled by default.
+        kwargs: see `Trainer`.
 
     Raises:
-        ValueError: if two arguments do not fit each other, or the model.
-        LossError (in training): if a loss or a gradient is not finite; no step is done with it, nothing saved.
+        ValueError: if the arguments do not fit each other or the model.
+        LossError (in training): if a loss or a gradient is not finite; the step is not taken and nothing is saved.
     """
+
+    args: VideoTrainingArguments
+    model: torch.nn.Module
 
     def __init__(
         self,
@@ -123,7 +141,7 @@ class VideoTrainer(Trainer):
         **kwargs: Any,
     ):
         if args.evaluate_ema and args.ema_decay is None:
-            raise ValueError("evaluate_ema needs an average: set ema_decay, such as 0.9999.")
+            raise ValueError("evaluate_ema needs an EMA: set ema_decay, e.g. 0.9999.")
         if args.schedule is not None and args.schedule not in SCHEDULES:
             raise ValueError(f"schedule={args.schedule!r}, expected one of {', '.join(SCHEDULES)}, or None.")
         super().__init__(model, args, **kwargs)
@@ -132,50 +150,60 @@ class VideoTrainer(Trainer):
                 raise ValueError(
                     f"grad_cache is for dual encoders, and this is a {type(self.layered_model).__name__}."
                 )
-            self.layered_model.grad_cache = args.grad_cache
+            self.layered_model.grad_cache = args.grad_cache  # type: ignore[assignment]  # no tensor
         self.average = None if args.ema_decay is None else EMA(model, args.ema_decay)
         self.eval_collator = eval_collator
         self.train_sampler = train_sampler
         self._loss_parts: dict[str, list[torch.Tensor]] = {}
         self._videos: list[str] = []
-        # First, so that what it adds to the log reaches all others.
-        self.callback_handler.callbacks.insert(0, _Recipe(self))
+        # First: the other callbacks see what it adds to the log.
+        self.callback_handler.callbacks.insert(0, _StepCallback(self))
         if not 1 / 8 <= args.rate_scale <= 8:
             logger.warning(
-                f"One step sees {args.step_batch_size} clips, and the recipe's rates are for {args.base_batch_size}: "
-                f"they are scaled by {args.rate_scale:.3g}, which may be too far to hold. Accumulate more or fewer "
-                "batches (gradient_accumulation_steps; in a recipe, batch_size)."
+                f"Got {args.step_batch_size} clips a step, the learning rates are for {args.base_batch_size}. They "
+                f"are scaled by {args.rate_scale:.3g}, which may be too much. Accumulate more or fewer batches "
+                "(gradient_accumulation_steps; in a recipe, batch_size)."
             )
 
     @property
-    def layered_model(self) -> torch.nn.Module:
-        """The model itself, which names its layers, out of peft's wrapper."""
-        return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+    def layered_model(self) -> LayerGroups:
+        """The model without peft's wrapper."""
+        model: Any = self.model
+        return model.get_base_model() if hasattr(model, "get_base_model") else model
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
-        """Make the optimizer, its groups by layer and by decay."""
+        """Create the optimizer, with groups by layer and by weight decay.
+
+        Args:
+            model: as of `Trainer`.
+        """
         if self.optimizer is None:
-            args, model = self.args, self.layered_model if model is None else model
+            args, layered = self.args, self.layered_model if model is None else cast(LayerGroups, model)
             groups = parameter_groups(
-                model, args.learning_rate * args.rate_scale, args.weight_decay, args.layer_decay, args.decay_rule
+                layered, args.learning_rate * args.rate_scale, args.weight_decay, args.layer_decay, args.decay_rule
             )
             if args.use_bert_adam:
                 self.optimizer = BertAdam(
                     groups, args.learning_rate, (args.adam_beta1, args.adam_beta2), args.adam_epsilon
                 )
             else:
-                kind, options = self.get_optimizer_cls_and_kwargs(args, model)
+                kind, options = self.get_optimizer_cls_and_kwargs(args, layered)
                 self.optimizer = kind(groups, **options)
         return self.optimizer
 
-    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> LambdaLR:
-        """Make the schedule of the learning rate, where `schedule` names a released one."""
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
+        """Create the learning-rate schedule, a released one if `schedule` names it.
+
+        Args:
+            num_training_steps: steps of the training.
+            optimizer: as of `Trainer`.
+        """
         args = self.args
         if self.lr_scheduler is not None or args.schedule is None:
             return super().create_scheduler(num_training_steps, optimizer)
         schedule, warmup_steps = SCHEDULES[args.schedule], args.get_warmup_steps(num_training_steps)
 
-        def share(step: int) -> float:
+        def factor(step: int) -> float:
             return schedule(
                 min(step, num_training_steps),
                 num_training_steps,
@@ -184,15 +212,17 @@ class VideoTrainer(Trainer):
                 args.min_learning_rate / args.learning_rate,
             )
 
-        self.lr_scheduler = LambdaLR(self.optimizer if optimizer is None else optimizer, share)
+        self.lr_scheduler = LambdaLR(self.create_optimizer() if optimizer is None else optimizer, factor)
         self._created_lr_scheduler = True
         return self.lr_scheduler
 
-    def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, **kwargs: Any) -> Any:
-        """Compute the loss, refuse one that is not finite, and keep its parts for the log."""
+    def compute_loss(
+        self, model: torch.nn.Module, inputs: dict[str, Any], return_outputs: bool = False, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Compute the loss, check that it is finite, and collect its parts for the log."""
         videos = inputs.pop("videos", [])
         inputs.pop("video_ids", None)  # for the metrics
-        loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **kwargs)
+        loss, outputs = super().compute_loss(model, inputs, True, *args, **kwargs)
         if model.training:
             self._videos += videos
             if not torch.isfinite(loss):
@@ -203,47 +233,53 @@ class VideoTrainer(Trainer):
         return (loss, outputs) if return_outputs else loss
 
     def loss_error(self, what: str) -> LossError:
-        """Say what is not finite, where, of which clips, and what is left of the run."""
-        kept = last_checkpoint(self.args.output_dir)
+        """Return the error for a loss or gradient that is not finite; it names the step and the clips.
+
+        Args:
+            what: beginning of the message.
+        """
+        assert self.args.output_dir is not None  # the arguments have a default
+        checkpoint = last_checkpoint(self.args.output_dir)
         clips = f", of the clips {', '.join(self._videos)}" if self._videos else ""
         return LossError(
-            f"{what} at step {self.state.global_step + 1}{clips}. Nothing was changed by it; the last checkpoint is "
-            f"{kept or 'none yet'}. Look at these clips, lower the learning rate, or train in bf16 or float32."
+            f"{what} at step {self.state.global_step + 1}{clips}. The step was not taken; the last checkpoint is "
+            f"{checkpoint or 'none yet'}. Look at these clips, lower the learning rate, or train in bf16 or float32."
         )
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
         return super()._get_train_sampler(train_dataset) if self.train_sampler is None else self.train_sampler
 
     def get_eval_dataloader(self, *args: Any, **kwargs: Any) -> DataLoader:
-        """Make the loader of all samples for evaluation, the last few as well, in batches of `eval_collator`."""
+        """Create the loader for evaluation: all samples, in batches of `eval_collator`."""
         with self._as_in_evaluation():
             return super().get_eval_dataloader(*args, **kwargs)
 
     def get_test_dataloader(self, *args: Any, **kwargs: Any) -> DataLoader:
-        """Make the loader for `predict`; see `get_eval_dataloader`."""
+        """Create the loader for `predict`; see `get_eval_dataloader`."""
         with self._as_in_evaluation():
             return super().get_test_dataloader(*args, **kwargs)
 
     @contextmanager
     def _as_in_evaluation(self) -> Iterator[None]:
-        kept = self.data_collator, self.args.dataloader_drop_last
+        in_training = self.data_collator, self.args.dataloader_drop_last
         self.data_collator = self.eval_collator or self.data_collator
         self.args.dataloader_drop_last = False
         try:
             yield
         finally:
-            self.data_collator, self.args.dataloader_drop_last = kept
+            self.data_collator, self.args.dataloader_drop_last = in_training
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Evaluate the weights, or their average where `evaluate_ema` is set; training draws on as if without it."""
-        average = self.average.in_place_of(self.model) if self.args.evaluate_ema else nullcontext()
-        # A run that is resumed behind an evaluation has not drawn what that draws.
-        with torch.random.fork_rng(), average:
+        """Evaluate the weights, or their EMA if `evaluate_ema` is set, without a change of the random state."""
+        average = self.average if self.args.evaluate_ema else None
+        weights = nullcontext() if average is None else average.swapped(self.model)
+        # A run that resumes after an evaluation does not repeat its random draws.
+        with torch.random.fork_rng(), weights:
             return super().evaluate(*args, **kwargs)
 
 
-class _Recipe(TrainerCallback):
-    """What happens around a step: weight decay by its schedule, the check of gradients, the average, the log."""
+class _StepCallback(TrainerCallback):
+    """Schedule the weight decay, check gradients, update and save the EMA, and log the parts of the loss."""
 
     def __init__(self, trainer: VideoTrainer):
         self.trainer = trainer
@@ -254,30 +290,28 @@ class _Recipe(TrainerCallback):
             self.trainer.average.load(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
     def on_epoch_begin(self, args, state, control, **kwargs):
-        # Accelerate tells the dataset where nothing wraps its sampler: not with several processes, nor when it skips
-        # what a stopped run has seen.
-        for what in (self.trainer.train_dataset, self.trainer.train_sampler):
-            if hasattr(what, "set_epoch"):
-                what.set_epoch(int(state.epoch or 0))
+        # Accelerate sets the epoch only if nothing wraps the dataset's sampler: not with several processes, nor where
+        # it skips the batches of an interrupted run.
+        for part in (self.trainer.train_dataset, self.trainer.train_sampler):
+            if part is not None and hasattr(part, "set_epoch"):
+                part.set_epoch(int(state.epoch or 0))
 
     def on_step_begin(self, args, state, control, **kwargs):
         self.trainer._videos = []
-        # Drop path and dropout of a step, whatever was drawn before it: loaders draw more or less after a resume.
-        draw = np.random.SeedSequence([args.seed, state.global_step, args.process_index])
-        torch.manual_seed(int(draw.generate_state(1)[0]))
-        if args.final_weight_decay is None:
+        # Drop path and dropout must not depend on earlier draws: data loaders draw differently after a resume.
+        seed = np.random.SeedSequence([args.seed, state.global_step, args.process_index])
+        torch.manual_seed(int(seed.generate_state(1)[0]))
+        if args.final_weight_decay is None or self.trainer.optimizer is None:
             return
+        decay = linear_then_cosine(
+            state.global_step, state.max_steps, end=args.final_weight_decay, peak=args.weight_decay
+        )
         for group in self.trainer.optimizer.param_groups:
             if group["weight_decay"] > 0:
-                group["weight_decay"] = linear_then_cosine(
-                    state.global_step,
-                    base=args.weight_decay,
-                    final=args.final_weight_decay,
-                    total_steps=state.max_steps,
-                )
+                group["weight_decay"] = decay
 
     def on_pre_optimizer_step(self, args, state, control, **kwargs):
-        # Half precision meets infinite gradients on its way to the right scale, and skips these steps itself.
+        # With fp16, infinite gradients are normal while the loss scale settles, and the scaler skips their steps.
         gradients = [] if args.fp16 else [p.grad for p in self.trainer.model.parameters() if p.grad is not None]
         if gradients and not torch.isfinite(torch.nn.utils.get_total_norm(gradients)):
             raise self.trainer.loss_error("The gradient is not finite")
@@ -298,6 +332,6 @@ class _Recipe(TrainerCallback):
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         if self.trainer.average is not None:
             self.trainer.average.save(folder, writes=state.is_world_process_zero)
-        self.trainer.accelerator.wait_for_everyone()  # all have written their parts
+        self.trainer.accelerator.wait_for_everyone()  # all processes have written their parts
         if state.is_world_process_zero:
             (folder / COMPLETE).touch()
