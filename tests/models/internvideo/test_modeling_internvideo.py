@@ -263,6 +263,13 @@ class TestTraining:
         from_backbones = fused(backbone_outputs=dict(trunk), labels=labels)
         assert_same(from_backbones, whole)
 
+    def test_names_of_version_0_1_still_work(self, fused):
+        inputs = clips()
+        with pytest.warns(FutureWarning, match="encode_backbones"):
+            trunk = fused.internvideo.encode_trunks(**inputs)
+        with pytest.warns(FutureWarning, match="backbone_outputs"):
+            assert_same(fused(trunk_outputs=trunk), fused(**inputs))
+
     def test_frozen_layers_checkpoint_what_gradients_pass(self, fused):
         move_gates(fused)
         results = []

@@ -338,3 +338,12 @@ def test_clip_with_a_tensor_missing_or_too_many_is_refused():
             initialize_from_clip({name: tensor for name, tensor in weights.items() if name != missing})
     with pytest.raises(CheckpointError, match="visual.attnpool.positional_embedding"):
         initialize_from_clip({**weights, "visual.attnpool.positional_embedding": torch.ones(2)})
+
+
+def test_a_name_of_version_0_1_still_works():
+    model = InternVideoMMModel(tiny_config())
+    with torch.no_grad():
+        model.logit_scale.fill_(100.0)
+    with pytest.warns(FutureWarning, match="clamp_temperature"):
+        model.clamp_logit_scale()
+    assert model.logit_scale.exp() <= 100.1

@@ -10,6 +10,7 @@ encoders, to the last bit, and its score is the mean of theirs. The model was ne
 what the paper fixes, and what is our reading.
 """
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -204,6 +205,7 @@ class InternVideoModel(InternVideoPreTrainedModel):
         pixel_values_videos: torch.Tensor | None = None,
         uniformerv2_pixel_values_videos: torch.Tensor | None = None,
         backbone_outputs: InternVideoBackboneOutput | Mapping[str, Any] | None = None,
+        trunk_outputs: InternVideoBackboneOutput | Mapping[str, Any] | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPooling:
         """Encode clips.
@@ -213,6 +215,7 @@ class InternVideoModel(InternVideoPreTrainedModel):
             uniformerv2_pixel_values_videos: the same clips for the UniFormerV2, with its own frames, sizes and
                 normalization.
             backbone_outputs: of `encode_backbones`, in place of both.
+            trunk_outputs: deprecated name of `backbone_outputs`.
             kwargs: for the layers.
 
         Returns:
@@ -224,6 +227,9 @@ class InternVideoModel(InternVideoPreTrainedModel):
         Raises:
             ValueError: if an input is missing, or the shapes do not fit the encoders or each other.
         """
+        if trunk_outputs is not None:
+            warnings.warn("trunk_outputs is deprecated: pass backbone_outputs.", FutureWarning, 2)
+            backbone_outputs = trunk_outputs
         if backbone_outputs is None:
             backbone_outputs = self.encode_backbones(pixel_values_videos, uniformerv2_pixel_values_videos, **kwargs)
         video_tokens, contexts = backbone_outputs["video_tokens"], tuple(backbone_outputs["contexts"])
@@ -258,6 +264,11 @@ class InternVideoModel(InternVideoPreTrainedModel):
             else:
                 video_tokens = layer(video_tokens, **kwargs)
         return video_tokens
+
+    def encode_trunks(self, *args: Any, **kwargs: Any) -> InternVideoBackboneOutput:
+        """Call `encode_backbones`; a deprecated name."""
+        warnings.warn("encode_trunks is deprecated: call encode_backbones.", FutureWarning, 2)
+        return self.encode_backbones(*args, **kwargs)
 
     def encode_backbones(
         self,

@@ -8,6 +8,7 @@ Released: B/16 (178 M parameters, 512 shared dimensions) and L/14 (478 M, 768).
 """
 
 import math
+import warnings
 from typing import Any
 
 import torch
@@ -129,6 +130,11 @@ class InternVideoMMModel(DualEncoder, InternVideoMMPreTrainedModel):
         return self.logit_scale.exp()
 
     @torch.no_grad()
+    def clamp_logit_scale(self) -> None:
+        """Call `clamp_temperature`; a deprecated name."""
+        warnings.warn("clamp_logit_scale is deprecated: call clamp_temperature.", FutureWarning, 2)
+        self.clamp_temperature()
+
     def clamp_temperature(self) -> None:
         """Bring the learned factor back into 1 to 100."""
         self.logit_scale.clamp_(0, math.log(100))
