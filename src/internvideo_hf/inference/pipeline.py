@@ -43,7 +43,7 @@ class VideoPipeline(Pipeline):
     def _process(self) -> Any:
         return self.processor if self.processor is not None else self.video_processor
 
-    def _processor_options(self, options: dict[str, Any]) -> dict[str, Any]:
+    def _processor_parameters(self, options: dict[str, Any]) -> dict[str, Any]:
         """Return the parameters of `preprocess`, after a check that the video processor has these options."""
         known = set(getattr(self._process, "video_processor", self._process).valid_kwargs.__annotations__)
         for name in options:

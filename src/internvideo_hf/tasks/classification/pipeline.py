@@ -64,7 +64,7 @@ class MultiViewVideoClassificationPipeline(VideoPipeline):
         if merge is not None:
             lookup(METHODS, merge, "merge")
             postprocess["merge"] = merge
-        return self._processor_options(processor_options), {}, postprocess
+        return self._processor_parameters(processor_options), {}, postprocess
 
     def _forward(  # type: ignore[override]
         self, model_inputs: dict[str, torch.Tensor]

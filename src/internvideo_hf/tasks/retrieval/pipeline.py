@@ -76,7 +76,7 @@ class VideoTextRetrievalPipeline(DualEncoderPipeline):
         }
 
     def _sanitize_parameters(self, **processor_options: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        return self._processor_options(processor_options), {}, {}
+        return self._processor_parameters(processor_options), {}, {}
 
     def _forward(  # type: ignore[override]
         self, model_inputs: dict[str, torch.Tensor]

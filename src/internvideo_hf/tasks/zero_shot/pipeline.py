@@ -79,7 +79,7 @@ class ZeroShotVideoClassificationPipeline(DualEncoderPipeline):
             forward["prompts"] = _prompt_set(prompts)
         if top_k is not None:
             postprocess["top_k"] = check_top_k(top_k)
-        return self._processor_options(processor_options), forward, postprocess
+        return self._processor_parameters(processor_options), forward, postprocess
 
     def _forward(  # type: ignore[override]
         self,
