@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from parity.score_merging import Merged, View, merge_views, read_views
 
-from internvideo_hf.inference.merging import METHODS, top_k_accuracies
+from internvideo_hf.inference.merging import METHODS, check_finite, top_k_accuracies
 
 LOG = np.log
 
@@ -148,6 +148,13 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_merging_errors(views, options, message) -> None:
     with pytest.raises(ValueError, match=message):
         merge_views(views, **options)
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_numbers_must_be_finite(number: float) -> None:
+    check_finite(np.array([0.5, 0.25]), "A score")
+    with pytest.raises(ValueError, match="A score is not finite"):
+        check_finite(np.array([0.5, number]), "A score")
 
 
 def test_k_must_be_positive() -> None:

@@ -12,7 +12,7 @@ from transformers import AutoModelForVideoClassification, AutoVideoProcessor
 from transformers.modeling_utils import PreTrainedModel
 
 from internvideo_hf.data.samples import Row
-from internvideo_hf.inference.merging import METHODS
+from internvideo_hf.inference.merging import METHODS, check_finite
 from internvideo_hf.inference.runner import (
     RunSettings,
     VideoProcessor,
@@ -133,10 +133,7 @@ class Classifier:
             found = np.full((len(batch), len(self.classes)), np.nan)
             for places, views in stack_views(batch):
                 scores = self.probabilities(views, settings.batch_size)
-                if not np.isfinite(scores).all():
-                    raise ValueError(
-                        f"The scores of {self.name} are not finite: its weights are damaged. Convert it again."
-                    )
+                check_finite(scores, f"A score of {self.name}")
                 found[np.array(places) - batch[0][0]] = scores
             notes = {video_name(rows[row]): item for row, item in batch if isinstance(item, str)}
             journal.append({"probabilities": torch.from_numpy(found)}, notes)

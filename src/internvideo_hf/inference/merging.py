@@ -12,6 +12,16 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 
 
+def check_finite(numbers: Array, name: str) -> None:
+    """Refuse numbers that are not finite.
+
+    Raises:
+        ValueError: if one is infinite or NaN, which damaged weights cause.
+    """
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"{name} is not finite: the model's weights are damaged. Convert or download it again.")
+
+
 def _softmax(logits: Array) -> Array:
     # An infinite logit gives NaN: the video has failed.
     with np.errstate(invalid="ignore"):

@@ -1,6 +1,5 @@
 """Base classes of the pipelines: one video or many, batches of views."""
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -105,12 +104,6 @@ def check_top_k(top_k: int) -> int:
     if top_k < 1:
         raise ValueError(f"top_k={top_k} must be at least 1.")
     return top_k
-
-
-def check_finite(scores: Any) -> None:
-    """Refuse scores that are not finite, which come from damaged weights."""
-    if not all(math.isfinite(score) for score in scores.tolist()):
-        raise ValueError("The scores are not finite: the model's weights are damaged. Convert or download it again.")
 
 
 def _stack(items: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from internvideo_hf.inference.merging import check_finite
 from internvideo_hf.utils.names import lookup
 
 RANKS = (1, 5, 10)
@@ -101,17 +102,11 @@ def retrieval_recalls(
     for query, items in enumerate(partners):
         if len(items) == 0:
             raise ValueError(f"Query {query} has no partner; leave it out of similarity and partners.")
-    blocks = (_finite(similarity[rows]) for rows in _slices(*similarity.shape))
+    blocks = [similarity[rows] for rows in _slices(*similarity.shape)]
+    for block in blocks:
+        check_finite(block, "similarity")
     recalls = _recalls(_ranks(blocks, partners, "before"), ranks)
     return {**recalls, "mean": float(np.mean(list(recalls.values())))}
-
-
-def _finite(block: Floats) -> Floats:
-    if not np.isfinite(block).all():
-        raise ValueError(
-            "similarity holds numbers that are not finite: the model's weights are damaged. Convert it again."
-        )
-    return block
 
 
 # ---- dual softmax ---------------------------------------------------------------------------------------------------
@@ -316,5 +311,5 @@ def _check_retrieval(similarity: Floats, owners: Ints, missing: Sequence[int]) -
     if lost.all():
         raise ValueError("All videos are missing; check the list and its videos.")
     for rows in _slices(*similarity.shape):
-        _finite(similarity[rows][:, ~lost] if lost.any() else similarity[rows])
+        check_finite(similarity[rows][:, ~lost] if lost.any() else similarity[rows], "similarity")
     return lost

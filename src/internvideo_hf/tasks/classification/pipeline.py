@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from einops import rearrange
 
-from internvideo_hf.inference.merging import METHODS
-from internvideo_hf.inference.pipeline import VideoPipeline, check_finite, check_top_k
+from internvideo_hf.inference.merging import METHODS, check_finite
+from internvideo_hf.inference.pipeline import VideoPipeline, check_top_k
 from internvideo_hf.models.common.loading import classes_of
 from internvideo_hf.utils.names import lookup
 
@@ -81,6 +81,6 @@ class MultiViewVideoClassificationPipeline(VideoPipeline):
         scores = np.mean([METHODS[merge](logits) for logits in views], axis=0)
         if merge == "score":
             scores = METHODS["prob"](scores)
-        check_finite(scores)
+        check_finite(scores, "A score")
         best = np.argsort(-scores, kind="stable")[:top_k]
         return [{"label": classes[index], "score": float(scores[index])} for index in best]

@@ -7,7 +7,8 @@ import torch
 from transformers.pipelines.base import Pipeline
 
 from internvideo_hf.inference.embedder import embed_texts
-from internvideo_hf.inference.pipeline import DualEncoderPipeline, check_finite, check_top_k, is_single
+from internvideo_hf.inference.merging import check_finite
+from internvideo_hf.inference.pipeline import DualEncoderPipeline, check_top_k, is_single
 from internvideo_hf.inference.ranking import dual_softmax
 from internvideo_hf.inference.runner import cosine_scale, embed_views, merge_embeddings
 
@@ -63,7 +64,7 @@ class VideoTextRetrievalPipeline(DualEncoderPipeline):
         # Pipeline's own call: VideoPipeline's would take a list of one image as a single video.
         video_embeds = torch.cat(list(Pipeline.__call__(self, videos, **kwargs)))
         cosines = video_embeds @ embed_texts(self.model, self.processor, texts).T
-        check_finite(cosines.flatten())
+        check_finite(cosines.numpy(), "A similarity")
         logits = cosine_scale(self.model).cpu() * cosines
         by_video, by_text = logits, logits.T
         if dual:

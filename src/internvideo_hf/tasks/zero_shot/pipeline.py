@@ -7,7 +7,8 @@ import torch
 from einops import rearrange, reduce
 
 from internvideo_hf.inference.embedder import CHUNK_SIZE, embed_texts
-from internvideo_hf.inference.pipeline import DualEncoderPipeline, check_finite, check_top_k
+from internvideo_hf.inference.merging import check_finite
+from internvideo_hf.inference.pipeline import DualEncoderPipeline, check_top_k
 from internvideo_hf.inference.runner import cosine_scale, embed_views
 from internvideo_hf.processing.post_process import zero_shot_scores
 from internvideo_hf.recipes import PromptSet, load_prompts
@@ -105,7 +106,7 @@ class ZeroShotVideoClassificationPipeline(DualEncoderPipeline):
         self, model_outputs: dict[str, torch.Tensor], labels: tuple[str, ...] = (), top_k: int | None = None
     ) -> list[dict[str, Any]]:
         scores, similarity = model_outputs["scores"].reshape(-1), model_outputs["similarity"].reshape(-1)
-        check_finite(scores)
+        check_finite(scores.numpy(), "A score")
         best = scores.argsort(descending=True, stable=True)[:top_k]
         return [
             {"label": labels[i], "score": scores[i].item(), "similarity": similarity[i].item()} for i in best.tolist()
