@@ -1,25 +1,19 @@
 """The fused model: two encoders with cross-model attention, equal to the encoders alone at initialization."""
 
-import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from huggingface_hub.errors import StrictDataclassClassValidationError
 from models.model_checks import LossInFloat32, ModelChecks, Tower, assert_same, draw, move_from_start
-from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoModelForVideoClassification
 
 from internvideo_hf import (
     InternVideoConfig,
     InternVideoForVideoClassification,
-    InternVideoMAEConfig,
     InternVideoMAEForVideoClassification,
     InternVideoModel,
-    UniFormerV2Config,
     UniFormerV2ForVideoClassification,
-    UniFormerV2Model,
 )
 from internvideo_hf.models.internvideo.modeling_internvideo import num_heads
 
@@ -128,28 +122,6 @@ class TestWithOtherChoices(FusedChecks):
 
 
 # ---- two trained classifiers as one ---------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def encoders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Two classifiers as folders; the UniFormerV2 has what must rest while it is frozen: batch norm and drop path."""
-    folder = tmp_path_factory.mktemp("encoders")
-    torch.manual_seed(0)
-    mae = move_from_start(InternVideoMAEForVideoClassification(InternVideoMAEConfig(**MAE, id2label=LABELS)))
-    uniformerv2 = UniFormerV2ForVideoClassification(UniFormerV2Config(**UNIFORMERV2, id2label=LABELS))
-    move_from_start(uniformerv2, seed=1)
-    for name, buffer in uniformerv2.named_buffers():
-        if name.endswith("running_mean"):
-            buffer.copy_(draw(*buffer.shape))
-    mae.save_pretrained(folder / "mae")
-    uniformerv2.save_pretrained(folder / "uniformerv2")
-    return folder / "mae", folder / "uniformerv2"
-
-
-@pytest.fixture
-def fused(encoders: tuple[Path, Path]) -> InternVideoForVideoClassification:
-    torch.manual_seed(0)
-    return InternVideoForVideoClassification.from_encoders(*encoders, cross_attention_head_size=8)
 
 
 def separate(encoders: tuple[Path, Path]) -> list[nn.Module]:
@@ -303,120 +275,7 @@ class TestTraining:
         torch.testing.assert_close(logits.float(), fused(**clips()).logits, atol=0.3, rtol=0.1)
 
 
-class TestFolders:
-    @torch.no_grad()
-    def test_adapters_alone_load_with_the_encoders_they_refer_to(self, fused, encoders, tmp_path):
-        move_gates(fused)
-        expected = fused(**clips())
-        fused.save_pretrained(tmp_path / "adapters", adapters_only=True)
-        fused.save_pretrained(tmp_path / "whole")
-        small, large = (load_file(tmp_path / name / "model.safetensors") for name in ("adapters", "whole"))
-        assert small.keys() == large.keys() - fused.frozen_state().keys()
-        loaded = AutoModelForVideoClassification.from_pretrained(tmp_path / "adapters")
-        assert_same(loaded.state_dict(), fused.state_dict())
-        assert_same(loaded(**clips()), expected)
-        loaded.save_pretrained(tmp_path / "again")
-        assert load_file(tmp_path / "again" / "model.safetensors").keys() == large.keys()
-        whole = AutoModelForVideoClassification.from_pretrained(tmp_path / "whole")
-        assert_same(whole(**clips()), expected)
-
-    def test_adapters_say_where_encoders_should_be_and_take_their_new_place(self, fused, encoders, tmp_path):
-        for name, folder in zip(("mae", "uniformerv2"), encoders, strict=True):
-            shutil.copytree(folder, tmp_path / name)
-        fused.config.encoders = {"internvideo_mae": "gone/mae", "uniformerv2": str(tmp_path / "uniformerv2")}
-        fused.save_pretrained(tmp_path / "adapters", adapters_only=True)
-        with pytest.raises(ValueError, match="(?s)gone/mae.*encoder_folders=") as error:
-            InternVideoForVideoClassification.from_pretrained(tmp_path / "adapters")
-        assert "moved" in str(error.value)
-        places = {"internvideo_mae": tmp_path / "mae"}
-        loaded, info = InternVideoForVideoClassification.from_pretrained(
-            tmp_path / "adapters", encoder_folders=places, output_loading_info=True
-        )
-        assert not any(info.values()), info
-        assert_same(loaded.state_dict(), fused.state_dict())
-        loaded = AutoModelForVideoClassification.from_pretrained(
-            tmp_path / "adapters", encoder_folders=places, classifier_dropout=0.3
-        )
-        assert loaded.config.classifier_dropout == 0.3 and loaded.config.encoders["internvideo_mae"].endswith("mae")
-        kind = InternVideoForVideoClassification
-        loaded = kind.from_pretrained(tmp_path / "adapters", encoder_folders=places, classifier_dropout=0.3)
-        assert loaded.config.classifier_dropout == 0.3
-        with pytest.raises(ValueError, match="mae2"):
-            AutoModelForVideoClassification.from_pretrained(tmp_path / "adapters", encoder_folders={"mae2": "x"})
-
-    def test_adapters_refuse_other_encoders(self, fused, encoders, tmp_path):
-        fused.save_pretrained(tmp_path / "adapters", adapters_only=True)
-        other = separate(encoders)[0]
-        other.internvideo_mae.layers[0].mlp.fc1.bias.data[0] += 1e-3
-        other.save_pretrained(tmp_path / "other")
-        with pytest.raises(ValueError, match="other weights"):
-            InternVideoForVideoClassification.from_pretrained(
-                tmp_path / "adapters", encoder_folders={"internvideo_mae": tmp_path / "other"}
-            )
-
-    def test_encoders_that_were_trained_are_not_left_out(self, fused, tmp_path):
-        with torch.no_grad():
-            fused.internvideo.uniformerv2.pre_layernorm.bias[0] += 1e-3
-        with pytest.raises(ValueError, match="Save the whole model"):
-            fused.save_pretrained(tmp_path / "adapters", adapters_only=True)
-        with pytest.raises(ValueError, match="from_encoders"):
-            InternVideoForVideoClassification(tiny_config()).save_pretrained(tmp_path / "x", adapters_only=True)
-
-    def test_half_precision_encoders_are_fused_in_float32(self, encoders, tmp_path):
-        for model, name in zip(separate(encoders), ("mae", "uniformerv2"), strict=True):
-            model.half().save_pretrained(tmp_path / name)
-        model = InternVideoForVideoClassification.from_encoders(tmp_path / "mae", tmp_path / "uniformerv2")
-        assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
-        model.save_pretrained(tmp_path / "adapters", adapters_only=True)
-        loaded = InternVideoForVideoClassification.from_pretrained(tmp_path / "adapters")
-        assert_same(loaded.state_dict(), model.state_dict())
-
-    def test_other_models_classes_and_settings_are_refused(self, encoders, tmp_path):
-        mae, uniformerv2 = encoders
-        from_encoders = InternVideoForVideoClassification.from_encoders
-        with pytest.raises(ValueError, match="'uniformerv2' model, expected 'internvideo_mae'"):
-            from_encoders(uniformerv2, mae)
-        with pytest.raises(ValueError, match="No settings of InternVideoConfig: encoders, gates"):
-            from_encoders(mae, uniformerv2, gates=3, encoders={})
-        with pytest.raises(ValueError, match="nowhere is neither a directory nor a Hub repository id"):
-            from_encoders("nowhere", uniformerv2)
-        config = UniFormerV2Config(**UNIFORMERV2, id2label=LABELS | {4: "sleeps"})
-        UniFormerV2ForVideoClassification(config).save_pretrained(tmp_path / "renamed")
-        with pytest.raises(ValueError, match="same classes"):
-            from_encoders(mae, tmp_path / "renamed")
-        UniFormerV2Model(config).save_pretrained(tmp_path / "headless")
-        with pytest.raises(ValueError, match="UniFormerV2ForVideoClassification"):
-            from_encoders(mae, tmp_path / "headless")
-
-
-class TestConfiguration:
-    def test_defaults_are_four_equal_stages_and_the_last_global_blocks(self):
-        config = InternVideoConfig()
-        assert (config.exchange_layers, config.exchange_blocks) == ([2, 5, 8, 11], [0, 1, 2, 3])
-        huge = InternVideoConfig(
-            internvideo_mae_config={"num_hidden_layers": 32}, uniformerv2_config={"global_layers": list(range(4, 12))}
-        )
-        assert (huge.exchange_layers, huge.exchange_blocks) == ([7, 15, 23, 31], [4, 5, 6, 7])
-        assert InternVideoConfig(exchange_blocks=[1, 3]).exchange_layers == [5, 11]
-        assert InternVideoConfig(exchange_layers=[4]).exchange_blocks == [3]
-
-    @pytest.mark.parametrize(
-        ("changes", "message"),
-        [
-            ({"exchange_layers": [3, 2]}, "rise"),
-            ({"exchange_layers": [12]}, r"0\.\.11"),
-            ({"exchange_layers": []}, "must hold"),
-            ({"exchange_blocks": [4]}, r"0\.\.3"),
-            ({"exchange_layers": [3], "exchange_blocks": [0, 1]}, "same length"),
-            ({"classifier_dropout": 1.0}, "less than 1"),
-            ({"mlp_ratio": 0}, "above 0"),
-            ({"internvideo_mae_config": {"use_mean_pooling": False}}, "mean of its tokens"),
-        ],
-    )
-    def test_numbers_that_do_not_fit_are_refused(self, changes, message):
-        with pytest.raises(StrictDataclassClassValidationError, match=message):
-            InternVideoConfig(**changes)
-
+class TestShapes:
     @pytest.mark.parametrize(("width", "heads"), [(768, 12), (1280, 20), (1024, 16), (1408, 22), (96, 2), (70, 2)])
     def test_heads_have_at_most_64_channels_and_equal_size(self, width, heads):
         assert num_heads(width, 64) == heads

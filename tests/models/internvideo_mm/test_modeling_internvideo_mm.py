@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from models.model_checks import ModelChecks, Tower, assert_same, draw, move_from_start, tensors_of
+from models.model_checks import ModelChecks, Tower, assert_same, draw, move_from_start
 from torch.nn.functional import normalize
 from transformers import CLIPConfig, CLIPModel
 from transformers.models.clip.modeling_clip import image_text_contrastive_loss
@@ -101,13 +101,6 @@ def test_loss_is_the_mean_over_both_directions_of_naming_the_right_partner():
 def test_loss_is_the_formula_of_transformers_clip():
     outputs = moved_model()(draw(3, FRAMES, 3, 32, 32), IDS, MASK, return_loss=True)
     torch.testing.assert_close(outputs.loss, image_text_contrastive_loss(outputs.logits_per_text))
-
-
-def test_unequal_counts_are_compared_without_a_loss_and_refused_with_one():
-    model, videos = moved_model(), draw(2, FRAMES, 3, 32, 32)
-    assert model(videos, IDS, MASK).logits_per_video.shape == (2, 3)
-    with pytest.raises(ValueError, match="2 videos and 3 texts"):
-        model(videos, IDS, MASK, return_loss=True)
 
 
 def test_fresh_temperature_is_the_configured_one():
@@ -212,15 +205,6 @@ def test_towers_without_projections_give_their_own_widths_and_refuse_to_be_compa
     loaded = InternVideoMMModel.from_pretrained(tmp_path)
     assert loaded.config.projection_dim is None
     assert_same(loaded.get_video_features(videos).pooler_output, video_feature)
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("method", ["get_video_features", "get_text_features"])
-def test_features_come_as_a_tuple_on_request(method):
-    model = moved_model()
-    arguments = {"get_video_features": [draw(1, 1, 3, 32, 32)], "get_text_features": [IDS]}[method]
-    features = getattr(model, method)
-    assert_same([*features(*arguments, return_dict=False)], [*tensors_of(features(*arguments)).values()])
 
 
 # The start from CLIP: the layer norm behind the tower has an epsilon, and the video side comes at half its length
