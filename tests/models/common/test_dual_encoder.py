@@ -39,6 +39,15 @@ def test_scale_of_the_cosines_is_that_of_the_table(family):
     torch.testing.assert_close(model.logit_scale.exp(), torch.as_tensor(model.cosine_scale()))
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_temperature_is_clamped_in_training(family):
+    model = family.moved_model().train()
+    parameter = dict(model.named_parameters())["temperature" if family is viclip else "logit_scale"]
+    torch.nn.init.constant_(parameter, 1e-4 if family is viclip else 9.0)
+    model(draw(3, family.FRAMES, 3, 32, 32), family.IDS, family.MASK, return_loss=True).loss.backward()
+    torch.testing.assert_close(torch.as_tensor(model.cosine_scale()), torch.tensor(100.0))
+
+
 class Tokenizer:
     def __init__(self, size):
         self.size = size

@@ -129,12 +129,12 @@ class InternVideoMMModel(DualEncoder, InternVideoMMPreTrainedModel):
     def cosine_scale(self) -> torch.Tensor:
         return self.logit_scale.exp()
 
-    @torch.no_grad()
     def clamp_logit_scale(self) -> None:
         """Call `clamp_temperature`; a deprecated name."""
         warnings.warn("clamp_logit_scale is deprecated: call clamp_temperature.", FutureWarning, 2)
         self.clamp_temperature()
 
+    @torch.no_grad()
     def clamp_temperature(self) -> None:
         """Bring the learned factor back into 1 to 100."""
         self.logit_scale.clamp_(0, math.log(100))
