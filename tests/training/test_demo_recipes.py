@@ -144,7 +144,7 @@ def test_settings_of_captions_are_for_dual_encoders():
 
 def test_shards_have_an_order_and_no_vocabulary(tmp_path):
     recipe = load_recipe("demo/viclip", ["data.train=."])
-    with pytest.raises(RecipeError, match="these are shards"):
-        make_sampler(recipe.data, object(), None, None, 8, 0)
-    with pytest.raises(RecipeError, match="is a folder"):
+    with pytest.raises(RecipeError, match="got shards"):
+        make_sampler(recipe.data, tmp_path, None, None, 8, 0)
+    with pytest.raises(RecipeError, match="got the directory"):
         make_tokenizer("captions", tmp_path, None)

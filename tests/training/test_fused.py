@@ -234,7 +234,7 @@ class TestRuns:
             done = train(recipe, data, start, tmp_path / "refused", *changes)
             assert done.returncode == 2 and message in done.stderr, (message, done.stderr)
         done = train(recipe, data, tmp_path / "nowhere", tmp_path / "refused")
-        assert done.returncode == 2 and "no model's folder" in done.stderr
+        assert done.returncode == 2 and "not a model directory" in done.stderr
         other = write_recipe(tmp_path, FUSED | {"model": FUSED["model"] | {"family": "uniformerv2"}})
         done = train(other, data, fused, tmp_path / "refused")
         assert done.returncode == 2 and "are for the family internvideo alone" in done.stderr

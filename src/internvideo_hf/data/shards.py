@@ -11,7 +11,7 @@ import random
 import tarfile
 import urllib.request
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any, Self
@@ -157,7 +157,7 @@ class ShardDataset(IterableDataset[Sample]):
     def __init__(
         self,
         shards: Sequence[str | Path] | str | Path,
-        settings: SampleSettings,
+        settings: SampleSettings | Mapping[str, SampleSettings],
         *,
         seed: int = 0,
         shuffle: int = 0,

@@ -1,16 +1,16 @@
-"""From a recipe's lists of videos to what the Trainer reads."""
+"""Inputs of the Trainer from a recipe: datasets, samplers, tokenizers and collators."""
 
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import distributed
-from torch.utils.data import Dataset, IterableDataset
 from transformers import CLIPTokenizer
+from transformers.modeling_utils import PreTrainedModel
 
 from internvideo_hf.data.collation import VideoCollator
 from internvideo_hf.data.dataset import VideoDataset
@@ -30,29 +30,36 @@ from internvideo_hf.tasks.base import Training
 from internvideo_hf.training.recipes import ClipSettings, DataSettings, RecipeError, training_task
 from internvideo_hf.utils.names import lookup
 
+if TYPE_CHECKING:
+    import datasets
+
 VideoProcessor = InternVideoVideoProcessor | InternVideoFusedVideoProcessor
 Processor = InternVideoProcessor | VideoProcessor
 
 
 def video_processor_of(processor: Processor) -> VideoProcessor:
-    """The part of a processor that makes pixels."""
-    return getattr(processor, "video_processor", processor)
+    """Return the video processor of a processor.
+
+    Args:
+        processor: with or without a tokenizer.
+    """
+    return processor.video_processor if isinstance(processor, InternVideoProcessor) else processor
 
 
 def sample_settings(
     clip: ClipSettings, processor: Processor, *, training: bool
 ) -> SampleSettings | dict[str, SampleSettings]:
-    """Return how a row becomes a sample: for training as the recipe says, for validation as the processor does.
+    """Return the settings of samples: the recipe's for training, the processor's for validation.
 
-    Size, statistics and color order of the pixels are the processor's in both.
+    Size, statistics and channel order of the pixels are always the processor's.
 
     Args:
-        clip: of the recipe.
+        clip: settings of the recipe.
         processor: of the model.
-        training: whether clips are drawn as the recipe says.
+        training: whether the samples are for training.
 
     Returns:
-        Settings; of a model with several inputs, by the names of the inputs.
+        The settings; for a model with several inputs, by name of the input.
     """
     branches = video_processor_of(processor).branches
     by_input = {name: _settings_of(branch, clip.of_input(name), training) for name, branch in branches.items()}
@@ -70,22 +77,22 @@ def _settings_of(videos: InternVideoVideoProcessor, clip: ClipSettings, training
             mask=clip.mask,
         )
     size = (videos.crop_size if videos.do_center_crop else videos.size) or videos.size
-    known = {
+    known: dict[str, Any] = {
         "size": size["height"] if "height" in size else size["shortest_edge"],
         "mean": list(videos.image_mean),
         "std": list(videos.image_std),
         "processor": videos,
     }
-    taken = inspect.signature(lookup(VIEWS, clip.view, "data.clip.view")).parameters
+    accepted = inspect.signature(lookup(VIEWS, clip.view, "data.clip.view")).parameters
     return SampleSettings(
         num_frames=videos.num_frames,
         sampler=clip.sampler,
         sampler_options=clip.sampler_options,
         view=clip.view,
-        view_options={name: value for name, value in known.items() if name in taken} | clip.view_options,
+        view_options={name: value for name, value in known.items() if name in accepted} | clip.view_options,
         num_views=clip.num_views,
         mask=clip.mask,
-        # A processor turns the colours itself.
+        # A processor reorders the channels itself.
         channel_order="rgb" if clip.view == "processor" else videos.channel_order,
     )
 
@@ -95,13 +102,13 @@ class TrainingData:
     """The lists of a recipe, read once.
 
     Args:
-        train: rows, or a folder of tar shards.
-        validation: the same; None if nothing is validated.
-        classes: of classification, the names of the classes, or how many there are.
+        train: rows, or a directory of tar shards.
+        validation: the same; None for no validation.
+        classes: of a classification, the names of the classes, or their number.
     """
 
-    train: Any
-    validation: Any
+    train: "datasets.Dataset | Path"
+    validation: "datasets.Dataset | Path | None"
     classes: list[str] | int | None
 
     @classmethod
@@ -109,13 +116,13 @@ class TrainingData:
         """Read and check a recipe's lists.
 
         Args:
-            data: of the recipe.
-            task: of the recipe, by name.
-            data_root: the folder that the lists, and the paths in them, begin in.
+            data: settings of the recipe.
+            task: name of the recipe's task.
+            data_root: directory that the lists, and the paths in them, are relative to.
 
         Raises:
-            ManifestError: if a list is not as it should be.
-            RecipeError: if a list lacks what the task needs, or the classes cannot be found.
+            ManifestError: if a list is invalid.
+            RecipeError: if a list lacks a column that the task needs, or the classes are unknown.
         """
         train = _read_list(data.train, data.train_videos, data, task, data_root)
         validation = None
@@ -126,20 +133,25 @@ class TrainingData:
         )
 
     def check_labels(self, num_labels: int) -> None:
-        """Refuse labels beyond the classes of the model.
+        """Check that all labels are classes of the model.
+
+        Args:
+            num_labels: classes of the model.
 
         Raises:
-            RecipeError: if there are such.
+            RecipeError: if a label is too large.
         """
         for name, rows in (("train", self.train), ("validation", self.validation)):
             if rows is not None and not isinstance(rows, Path) and max(rows["label"]) >= num_labels:
                 raise RecipeError(
-                    f"The list data.{name} has the label {max(rows['label'])}, and there are {num_labels} classes, "
-                    "counted from 0. Correct the list, or data.labels."
+                    f"The list data.{name} has the label {max(rows['label'])}, expected 0 to {num_labels - 1}. "
+                    "Correct the list, or data.labels."
                 )
 
 
-def _read_list(name: str, videos: str | None, data: DataSettings, task_name: str, data_root: Path) -> Any:
+def _read_list(
+    name: str, videos: str | None, data: DataSettings, task_name: str, data_root: Path
+) -> "datasets.Dataset | Path":
     path, task = data_root / name, training_task(task_name)
     if path.is_dir() and any(path.glob("*.tar")):
         return path
@@ -156,8 +168,8 @@ def _read_list(name: str, videos: str | None, data: DataSettings, task_name: str
     return rows
 
 
-def _classes(data: DataSettings, train: Any, data_root: Path) -> list[str] | int:
-    """Return the classes that a recipe names; otherwise one more than the largest label of the training list."""
+def _classes(data: DataSettings, train: "datasets.Dataset | Path", data_root: Path) -> list[str] | int:
+    """Return the recipe's classes; by default their number, the largest label of the training list + 1."""
     if isinstance(data.labels, int):
         return data.labels
     if data.labels in LABEL_SETS:
@@ -167,17 +179,17 @@ def _classes(data: DataSettings, train: Any, data_root: Path) -> list[str] | int
             lines = (data_root / data.labels).read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise RecipeError(
-                f"data.labels is {data.labels!r}: no set of that name ({', '.join(LABEL_SETS)}), and as a file it "
+                f"data.labels is {data.labels!r}, expected one of {', '.join(LABEL_SETS)}, or a text file, which "
                 f"cannot be read ({error})."
             ) from error
         return [line.strip() for line in lines if line.strip()]
     if isinstance(train, Path):
-        raise RecipeError(f"{data.train} holds shards, which do not say how many classes there are: set data.labels.")
+        raise RecipeError(f"{data.train} holds shards, whose number of classes is unknown: set data.labels.")
     return int(max(train["label"])) + 1
 
 
 def make_dataset(
-    source: Any,
+    source: "datasets.Dataset | Path",
     settings: SampleSettings | dict[str, SampleSettings],
     *,
     training: bool,
@@ -185,51 +197,68 @@ def make_dataset(
     seed: int = 0,
     rank: int = 0,
     world_size: int = 1,
-) -> Dataset | IterableDataset:
-    """Make the samples of a list of videos, or of a folder of tar shards.
+) -> VideoDataset | ShardDataset:
+    """Make the dataset of a list of videos, or of a directory of tar shards.
 
     Args:
         source: `TrainingData.train` or `.validation`.
         settings: from `sample_settings`.
         training: shuffle shards, and give each process its own.
-        failures: the record of unreadable videos, where the recipe skips them.
-        seed, rank, world_size: of the run and of this process.
+        failures: log of unreadable videos, if the recipe skips them.
+        seed: of the run.
+        rank: number of this process.
+        world_size: number of processes.
     """
-    policy = {"on_error": "raise" if failures is None else "skip", "failures": failures, "seed": seed}
+    on_error = "raise" if failures is None else "skip"
     if not isinstance(source, Path):
-        return VideoDataset(source, settings, **policy)
+        return VideoDataset(source, settings, on_error=on_error, failures=failures, seed=seed)
     if not training:
-        return ShardDataset(source, settings, **policy)
-    own = {"rank": rank, "world_size": world_size, "repeat": world_size > 1}
-    return ShardDataset(source, settings, shuffle=1000, **own, **policy)
+        return ShardDataset(source, settings, on_error=on_error, failures=failures, seed=seed)
+    return ShardDataset(
+        source,
+        settings,
+        seed=seed,
+        shuffle=1000,
+        rank=rank,
+        world_size=world_size,
+        repeat=world_size > 1,
+        on_error=on_error,
+        failures=failures,
+    )
 
 
 def make_sampler(
-    data: DataSettings, dataset: Dataset, processor: Processor, model: Any, batch_size: int, seed: int
+    data: DataSettings,
+    rows: "datasets.Dataset | Path",
+    processor: Processor,
+    model: PreTrainedModel,
+    batch_size: int,
+    seed: int,
 ) -> HardNegativeBatchSampler | None:
-    """Make the sampler that groups similar captions, if the recipe wants it.
+    """Make the sampler of batches of similar captions, if the recipe sets `similar_batches`.
 
     Args:
-        data: of the recipe.
-        dataset: of `make_dataset`, for training.
+        data: settings of the recipe.
+        rows: `TrainingData.train`.
         processor: of the model.
-        model: the dual encoder that is trained.
-        batch_size: pairs that are compared with each other in one process.
+        model: the dual encoder in training.
+        batch_size: pairs that the loss compares in one process.
         seed: of the run.
 
     Raises:
-        RecipeError: if the captions are in shards, which come in their own order, or a number is out of range.
+        RecipeError: if the captions are in shards, whose order is fixed, or a number is out of range.
     """
     if data.similar_batches is None:
         return None
-    if not isinstance(dataset, VideoDataset):
-        raise RecipeError("data.similar_batches needs a list of videos, and these are shards. Set it to null.")
-    captions = dataset.rows["caption"][:]
+    if isinstance(rows, Path):
+        raise RecipeError("data.similar_batches needs a list of videos, got shards. Set it to null.")
+    assert isinstance(processor, InternVideoProcessor)  # the task has texts
+    captions = rows["caption"][:]
     if data.caption_rule is not None:
         captions = [clean_caption(caption, data.caption_rule) for caption in captions]
     try:
         return HardNegativeBatchSampler(
-            dataset.rows["video"][:],
+            rows["video"][:],
             partial(embed_captions, model, captions, processor),
             batch_size=batch_size,
             seed=seed,
@@ -239,8 +268,17 @@ def make_sampler(
         raise RecipeError(f"data.similar_batches: {error}.") from error
 
 
-def embed_captions(model: Any, captions: Sequence[str], processor: InternVideoProcessor) -> np.ndarray:
-    """Embed captions with a dual encoder as it is now: unit vectors, `(captions, dim)`, equal in all processes."""
+def embed_captions(model: PreTrainedModel, captions: Sequence[str], processor: InternVideoProcessor) -> np.ndarray:
+    """Embed captions with the current weights of a dual encoder, equally in all processes.
+
+    Args:
+        model: the dual encoder.
+        captions: clean texts.
+        processor: of the model.
+
+    Returns:
+        Unit vectors, `(captions, projection_dim)`.
+    """
     was_training = model.training
     vectors = embed_texts(model.eval(), processor, captions, truncation=True).to(model.device)
     model.train(was_training)
@@ -250,15 +288,15 @@ def embed_captions(model: Any, captions: Sequence[str], processor: InternVideoPr
 
 
 def make_tokenizer(
-    vocabulary: str | None, rows: Any, caption_rule: str | None, start: str | Path | None = None
+    vocabulary: str | None, rows: "datasets.Dataset | Path", caption_rule: str | None, start: str | Path | None = None
 ) -> CLIPTokenizer | None:
-    """Make the tokenizer of the captions' own vocabulary; None where the recipe wants all of CLIP's.
+    """Make a tokenizer with the vocabulary of the captions; None if the recipe uses CLIP's full vocabulary.
 
     Args:
-        vocabulary: of the recipe's model.
+        vocabulary: setting of the recipe's model.
         rows: `TrainingData.train`.
         caption_rule: how captions are cleaned.
-        start: what the model starts from. The folder of a dual encoder brings the words that its embeddings are of.
+        start: what the model starts from. The directory of a dual encoder has the tokenizer of its embeddings.
 
     Raises:
         RecipeError: if the captions are in shards.
@@ -268,7 +306,9 @@ def make_tokenizer(
     if start is not None and (Path(start) / "tokenizer.json").is_file():
         return CLIPTokenizer.from_pretrained(start)
     if isinstance(rows, Path):
-        raise RecipeError(f"model.vocabulary=captions needs a list of videos, and {rows} is a folder. Set it to null.")
+        raise RecipeError(
+            f"model.vocabulary=captions needs a list of videos, got the directory {rows}. Set it to null."
+        )
     captions = {caption for caption in rows["caption"] if caption is not None}
     if caption_rule is not None:
         captions = {clean_caption(caption, caption_rule) for caption in captions}
@@ -278,14 +318,14 @@ def make_tokenizer(
 def make_collator(
     data: DataSettings, task: Training, processor: Processor, num_labels: int | None, *, training: bool
 ) -> VideoCollator:
-    """Make what turns a recipe's samples into batches: texts as tokens, clips mixed.
+    """Make the collator of a recipe's samples, with tokenization and mixup.
 
     Args:
-        data: of the recipe.
+        data: settings of the recipe.
         task: of the recipe.
         processor: of the model.
         num_labels: classes of the model.
-        training: mix clips, and leave out unreadable videos.
+        training: apply mixup, and drop unreadable videos.
     """
     return task.make_collator(
         training=training,

@@ -1,6 +1,6 @@
-"""Recipes: everything that makes a training run, as data. `recipes/**/*.yaml` has one for each released run.
+"""Recipes: all settings of a training run as data. `recipes/**/*.yaml` has one for each released run.
 
-They are read strictly, see `internvideo_hf.recipes.reading`: an unknown key is refused with the nearest name.
+Reading is strict, see `internvideo_hf.recipes.reading`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,23 +27,23 @@ from internvideo_hf.video.mixup import mix_batch
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """Which model is trained, and where it starts.
+    """The model and its initial weights.
 
     Args:
         family: a name in `internvideo_hf.auto.FAMILIES`.
         task: "pretraining" (masked), "classification" or "contrastive" (video and text).
         size: the released size by name, such as "base", for families whose configuration has `from_size`.
-        kind: of UniFormerV2, "scene" or "motion".
+        kind: variant within a size, such as "scene" or "motion", for families whose `from_size` takes one.
         config: further values of the configuration, nested as in config.json.
-        start: what the weights come from: the name of a released checkpoint, "CLIP", or the name of another recipe,
-            whose run made them; which folder holds it, a user says by `--start-from`. None: they are drawn.
-        freeze: groups of `layer_groups()` that are not trained, or their beginnings.
-        lora: options of peft's `LoraConfig`; then low-rank additions alone are trained, and merged at the end.
-        processor: options of the video processor that are other than the family's own, such as `sampler`.
-        config_of_start: take configuration and processor of the folder that training starts from, of whatever sizes,
-            where it has one; `config` and `processor` change values of them.
-        vocabulary: of a dual encoder, "captions" for a tokenizer that keeps of CLIP's vocabulary what the captions for
-            training need, which makes a small model small; None for all of it.
+        start: source of the initial weights: the name of a released checkpoint, "CLIP", or the name of another recipe.
+            The user gives its directory by `--start-from`. None: random weights.
+        freeze: groups of `layer_groups()` that are not trained, or prefixes of their names.
+        lora: options of peft's `LoraConfig`; only the LoRA weights are trained, and merged at the end.
+        processor: options of the video processor that differ from the family's, such as `sampler`.
+        config_of_start: use the configuration and the processor of the start, if it has them; `config` and `processor`
+            change values of them.
+        vocabulary: of a dual encoder, "captions" for a tokenizer with the part of CLIP's vocabulary that the training
+            captions need, which makes a small model smaller; None for the full vocabulary.
     """
 
     family: str
@@ -61,12 +61,12 @@ class ModelSettings:
 
 @dataclass(frozen=True)
 class ClipSettings:
-    """How a clip for training is taken from a video; sizes and statistics of pixels are the processor's.
+    """Sampling and augmentation of clips for training; sizes and statistics of pixels are the processor's.
 
     Args:
-        sampler, sampler_options, view, view_options, num_views, mask: as of `internvideo_hf.data.SampleSettings`.
-        inputs: of a model with several inputs, which of these differ for an input beside the first, by what stands
-            before "_pixel_values_videos" in its name, such as `{"uniformerv2": {"sampler": ...}}`.
+        sampler, sampler_options, view, view_options, num_views, mask: see `internvideo_hf.data.SampleSettings`.
+        inputs: for a model with several inputs, the settings that differ for an input other than the first, by the
+            prefix of its name, e.g. `{"depth": {"sampler": ...}}` for "depth_pixel_values_videos".
     """
 
     sampler: str
@@ -78,39 +78,47 @@ class ClipSettings:
     inputs: dict = field(default_factory=dict)
 
     def of_input(self, name: str) -> "ClipSettings":
-        """Return the settings of one input of a model, by its full name."""
+        """Return the settings of one input of a model.
+
+        Args:
+            name: full name of the input.
+        """
         return replace(self, inputs={}, **self.inputs.get(input_prefix(name), {}))
 
 
 def input_prefix(name: str) -> str:
-    """Return what stands before "_pixel_values_videos" in the name of an input; "" for the first input."""
+    """Return the prefix of an input's name before "_pixel_values_videos"; "" for the first input.
+
+    Args:
+        name: full name of the input.
+    """
     return name.removesuffix(PIXELS).removesuffix("_")
 
 
 @dataclass(frozen=True)
 class DataSettings:
-    """What is trained on.
+    """The training and validation data.
 
     Args:
-        clip: how a clip is taken.
-        train, validation: lists of videos, or a folder of tar shards, below the data root; no validation where None.
-        train_videos, validation_videos: lists of the ids of the videos to keep of those lists, below the data root, as
-            the data sets of captions have them; all where None.
-        layout: a name in `internvideo_hf.data.LAYOUTS`, where the list does not tell it.
+        clip: sampling and augmentation of clips.
+        train: list of videos, or a directory of tar shards, below the data root.
+        validation: the same; None for no validation.
+        train_videos: list of the ids of the videos to keep of `train`, below the data root, as caption data sets have
+            it; None for all.
+        validation_videos: the same for `validation`.
+        layout: a name in `internvideo_hf.data.LAYOUTS`; None to detect it.
         labels: classes: the name of a set in `internvideo_hf.recipes.labels`, a text file below the data root with one
-            name a line, or how many there are.
+            name a line, or their number.
         mixup: options of `internvideo_hf.video.mixup.mix_batch`.
         caption_rule: how captions are cleaned, a name in `internvideo_hf.recipes.captions`.
-        min_words: captions with fewer are left out.
-        equal_captions: which captions of a batch say the same, so that each belongs to the other's video too: those
-            of one "text", or of one "label"; None: none does.
+        min_words: minimum number of words of a caption; shorter ones are dropped.
+        equal_captions: captions of a batch that count as equal, each a positive of the other's video: those with the
+            same "text" or the same "label"; None for none.
         similar_batches: `share`, `after`, `among` and `rows` of
-            `internvideo_hf.data.hard_negatives.HardNegativeBatchSampler`, which puts together
-            captions that the model finds alike; None: batches are drawn.
-        trunk_cache: of the fused model, where its frozen trunks' outputs are kept, so that no epoch but the first runs
-            them, nor decodes: `folder`, below the data root, and `views`, how many different clips of a video are
-            drawn, one an epoch, before they come again. None: nothing is kept.
-        on_error: "skip" a video that cannot be read, at most 1 % of them, or "raise".
+            `internvideo_hf.data.hard_negatives.HardNegativeBatchSampler`; None for random batches.
+        trunk_cache: cache of the outputs of a frozen backbone: `folder`, below the data root, and `views`, the number
+            of different clips of a video. None for no cache.
+        on_error: "skip" unreadable videos, at most 1 % of them, or "raise".
     """
 
     clip: ClipSettings
@@ -131,13 +139,13 @@ class DataSettings:
 
 @dataclass(frozen=True)
 class Expected:
-    """What the original reports of this run.
+    """The published result of a run.
 
     Args:
         metric: such as "top-1", in percent.
-        value: the number; None where none was published.
+        value: the number; None if none was published.
         protocol: such as "5 clips x 3 crops".
-        note: what else there is to say, such as another number of the paper.
+        note: a remark, such as another number in the paper.
     """
 
     metric: str
@@ -153,12 +161,13 @@ class Recipe:
     Args:
         title: one line.
         source: where the numbers come from.
-        model, data: see there.
+        model: see `ModelSettings`.
+        data: see `DataSettings`.
         training: options of `VideoTrainingArguments` by name.
-        batch_size: videos that one step of the optimizer sees, over all devices. Fewer devices accumulate.
-        expected: what the original reports.
+        batch_size: videos of an optimizer step, over all devices; fewer devices accumulate batches.
+        expected: the published result.
         devices: GPUs that the original used.
-        notes: where paper and script disagree, and what else to know.
+        notes: remarks, such as where paper and script disagree.
     """
 
     title: str
@@ -176,33 +185,41 @@ REGISTRY = RecipeRegistry("", "internvideo recipes")
 
 
 def recipe_names() -> list[str]:
-    """Names of all recipes of the package, such as "videomae/finetune_base_k400"."""
+    """Return the names of all recipes of the package, such as "videomae/finetune_base_k400"."""
     return REGISTRY.names()
 
 
 def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe, and change values of it.
+    """Read a recipe with overrides.
 
     Args:
         name: one of `recipe_names()`, or the path of a file that ends in .yaml.
-        overrides: such as "training.learning_rate=1e-4" or "data.mixup=null"; the value is read as YAML.
+        overrides: e.g. "training.learning_rate=1e-4" or "data.mixup=null"; values are YAML.
 
     Raises:
-        RecipeError: if there is no such recipe, or a key or value of it or of an override is wrong.
+        RecipeError: if there is no such recipe, or a key or value is invalid.
     """
     return parse_recipe(REGISTRY.read(name, overrides), str(name))
 
 
 def read_recipe(name: str | Path) -> dict[str, Any]:
-    """Read a recipe's content with all that it extends filled in; see `load_recipe`."""
+    """Read the content of a recipe, with those that it extends merged in.
+
+    Args:
+        name: as of `load_recipe`.
+    """
     return REGISTRY.read(name)
 
 
 def parse_recipe(content: Mapping[str, Any], name: str = "recipe") -> Recipe:
-    """Check the content of a recipe and make it one.
+    """Check the content of a recipe and build it.
+
+    Args:
+        content: settings by name.
+        name: of the recipe, for messages.
 
     Raises:
-        RecipeError: if a key is unknown or missing, or a value of the wrong kind.
+        RecipeError: if a key is unknown or missing, or a value has the wrong type.
     """
     recipe = build(Recipe, with_present_keys(content), name)
     task = training_task(recipe.model.task, f"{name}: model.task")
@@ -211,17 +228,17 @@ def parse_recipe(content: Mapping[str, Any], name: str = "recipe") -> Recipe:
     if recipe.model.vocabulary not in (None, "captions"):
         raise RecipeError(f"{name}: model.vocabulary is {recipe.model.vocabulary!r}, expected captions, or null.")
     if not task.compares_batch and (recipe.model.vocabulary or recipe.data.similar_batches):
-        tasks = " or ".join(other for other, one in training_tasks().items() if one.compares_batch)
+        tasks = " or ".join(name for name, training in training_tasks().items() if training.compares_batch)
         raise RecipeError(f"{name}: model.vocabulary and data.similar_batches are for the task {tasks} alone.")
     for key in recipe.data.similar_batches or {}:
-        check_known(key, {"share", "after", "among", "rows"}, name, "data.similar_batches.")
+        check_known(key, ("share", "after", "among", "rows"), name, "data.similar_batches.")
     if recipe.data.similar_batches and recipe.training.get("save_strategy", "epoch") not in ("epoch", "no"):
-        # The order of an epoch hangs on the weights at its beginning, which a checkpoint out of its middle lacks.
+        # The order of an epoch depends on the weights at its start, which a checkpoint within it lacks.
         raise RecipeError(f"{name}: with data.similar_batches, training.save_strategy must be epoch, or no.")
     if recipe.data.on_error not in ON_ERROR:
         raise RecipeError(f"{name}: data.on_error is {recipe.data.on_error!r}, expected {' or '.join(ON_ERROR)}.")
     for key in recipe.data.mixup or {}:
-        check_known(key, dict.fromkeys(signature(mix_batch).parameters), name, "data.mixup.")
+        check_known(key, signature(mix_batch).parameters, name, "data.mixup.")
     if recipe.batch_size < 1 or recipe.training.get("per_device_train_batch_size", 1) < 1:
         raise RecipeError(f"{name}: batch_size and training.per_device_train_batch_size must be at least 1.")
     _check_inputs(recipe, name)
@@ -233,11 +250,14 @@ def parse_recipe(content: Mapping[str, Any], name: str = "recipe") -> Recipe:
 
 
 def with_present_keys(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a recipe's content with keys of earlier versions under their present names."""
+    """Return a recipe's content with the keys of earlier versions renamed.
+
+    Args:
+        content: settings by name.
+    """
     content, data = dict(content), content.get("data")
-    clip = data.get("clip") if isinstance(data, Mapping) else None
-    if isinstance(clip, Mapping) and "uniformerv2" in clip:  # until version 0.1
-        clip = dict(clip)
+    if isinstance(data, Mapping) and isinstance(clip := data.get("clip"), Mapping) and "uniformerv2" in clip:
+        clip = dict(clip)  # with the key of version 0.1
         if given := clip.pop("uniformerv2"):
             clip["inputs"] = fill_up({"uniformerv2": given}, clip.get("inputs", {}))
         content["data"] = {**data, "clip": clip}
@@ -245,7 +265,7 @@ def with_present_keys(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_inputs(recipe: Recipe, name: str) -> None:
-    """Refuse what only models with several inputs have for others, and what they cannot have."""
+    """Check the settings that depend on the number of the model's inputs."""
     data, clip = recipe.data, recipe.data.clip
     inputs = {family: value.video_processor.model_input_names[1:] for family, value in FAMILIES.items()}
     others = inputs.get(recipe.model.family, ())
@@ -258,36 +278,39 @@ def _check_inputs(recipe: Recipe, name: str) -> None:
             "several inputs."
         )
     for key, options in clip.inputs.items():
-        check_known(key, dict.fromkeys(map(input_prefix, others)), name, "data.clip.inputs.")
+        check_known(key, list(map(input_prefix, others)), name, "data.clip.inputs.")
         check_kind(options, dict, name, f"data.clip.inputs.{key}")
         for option in options:
-            known = dict.fromkeys(("sampler", "sampler_options", "view", "view_options"))
+            known = ("sampler", "sampler_options", "view", "view_options")
             check_known(option, known, name, f"data.clip.inputs.{key}.")
     if data.trunk_cache is not None:
         for key in data.trunk_cache:
-            check_known(key, {"folder", "views"}, name, "data.trunk_cache.")
+            check_known(key, ("folder", "views"), name, "data.trunk_cache.")
         views = data.trunk_cache.get("views", 1)
         if not isinstance(data.trunk_cache.get("folder"), str) or type(views) is not int or views < 1:
             raise RecipeError(
-                f"{name}: data.trunk_cache is {data.trunk_cache}, expected folder: a name, and views: 1 or more."
+                f"{name}: data.trunk_cache is {data.trunk_cache}, expected folder: a path, and views: 1 or more."
             )
 
 
 def training_task(name: str, where: str = "model.task") -> Training:
-    """Return what a task asks of training.
+    """Return the training of a task.
 
     Args:
         name: a key of `internvideo_hf.tasks.training_tasks()`.
-        where: what the message calls it.
+        where: its key in the recipe, for messages.
 
     Raises:
-        RecipeError: if no recipe can train for it.
+        RecipeError: if there is no such task, or it has no training.
     """
     return lookup(training_tasks(), name, where, RecipeError)
 
 
 def find_model_class(settings: ModelSettings) -> type[PreTrainedModel]:
     """Return the class of a recipe's model.
+
+    Args:
+        settings: the model of the recipe.
 
     Raises:
         RecipeError: if the family has no model for the task.
@@ -305,15 +328,16 @@ def build_model(
     vocabulary_size: int | None = None,
     start_config: PreTrainedConfig | None = None,
 ) -> PreTrainedModel:
-    """Make a recipe's model with freshly drawn weights; on the meta device inside `with torch.device("meta")`.
+    """Make a recipe's model with random weights; on the meta device inside `with torch.device("meta")`.
 
     Args:
-        labels: of a classifier, the names of its classes, or how many there are.
-        vocabulary_size: tokens of a dual encoder's tokenizer, where it is not all of CLIP's.
-        start_config: what the recipe's configuration changes values of, in place of size and kind.
+        recipe: the recipe.
+        labels: of a classifier, the names of its classes, or their number.
+        vocabulary_size: tokens of a dual encoder's tokenizer, if it is not CLIP's.
+        start_config: configuration that the recipe's values change, instead of that of size and kind.
 
     Raises:
-        ValueError: if the settings make no model.
+        ValueError: if the configuration is invalid.
     """
     settings, family, model_class = recipe.model, FAMILIES[recipe.model.family], find_model_class(recipe.model)
     check_overrides(settings.config, family.config, "model.config.")
@@ -340,7 +364,7 @@ def build_model(
         return model_class(config)
 
 
-# What the run decides, and no recipe may.
+# Options that the run sets; not allowed in recipes.
 _OF_THE_RUN = {"output_dir", "local_rank", "do_train", "do_eval", "do_predict", "resume_from_checkpoint", "report_to"}
 _OF_THE_RUN |= {"remove_unused_columns", "gradient_accumulation_steps", "deepspeed", "fsdp"}
 _OF_THE_RUN |= {"fsdp_config", "accelerator_config", "push_to_hub", "hub_token"}

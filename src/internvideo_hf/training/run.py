@@ -1,4 +1,4 @@
-"""A training run: from a recipe and a folder of data to a folder with the model and everything that tells how."""
+"""Run a recipe: from data to a run directory with model, logs and provenance."""
 
 import math
 import os
@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from torch.utils.data import Dataset
 from transformers import AutoConfig, AutoVideoProcessor, PrinterCallback
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
@@ -16,13 +15,15 @@ from transformers.utils import logging
 from internvideo_hf.checkpoints.cards import write_card
 from internvideo_hf.checkpoints.errors import CheckpointError
 from internvideo_hf.checkpoints.starting import start_from
+from internvideo_hf.data.dataset import VideoDataset
 from internvideo_hf.data.failures import FailureLog
 from internvideo_hf.data.shards import ShardDataset
+from internvideo_hf.models.common.layer_groups import LayerGroups
 from internvideo_hf.models.common.loading import classes_of
-from internvideo_hf.models.internvideo.modeling_internvideo import InternVideoForVideoClassification
 from internvideo_hf.processing.presets import build_processor
+from internvideo_hf.processing.processing import InternVideoProcessor
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
-from internvideo_hf.training.feature_cache import FeatureCache
+from internvideo_hf.training.feature_cache import FeatureCache, FrozenBackbone
 from internvideo_hf.training.inputs import (
     Processor,
     TrainingData,
@@ -48,6 +49,8 @@ from internvideo_hf.utils.devices import default_workers
 
 logger = logging.get_logger(__name__)
 
+Samples = VideoDataset | ShardDataset | FeatureCache
+
 
 def train(
     recipe: Recipe,
@@ -58,68 +61,54 @@ def train(
     report_to: str = "none",
     quiet: bool = False,
 ) -> Path:
-    """Train as a recipe says; the same call goes on where it was stopped, and ends with the same weights.
+    """Train as a recipe says. The same call resumes an interrupted run, which ends with identical weights.
 
-    In every process of `torchrun` or `accelerate launch` alike. Where fewer devices than the recipe's give a smaller
-    batch, batches are accumulated, so that a step sees as many videos as the original's.
+    Call it in every process of `torchrun` or `accelerate launch`. With fewer devices than the recipe's, batches are
+    accumulated, so that a step has as many videos as in the original.
 
     Args:
         recipe: from `load_recipe`.
-        data_root: the folder that the recipe's lists, and the paths in them, begin in.
-        output_dir: the folder of the run, which holds recipe.yaml, versions.json, log.jsonl, curves.png,
-            failures.jsonl, the checkpoints and in the end final/, the model with its processor and card.
-        start: the folder or file with the weights to start from, where the recipe says what they are; "random" to
-            draw them all the same.
-        report_to: of transformers' integrations, such as "tensorboard", "wandb".
-        quiet: no progress bars.
+        data_root: directory that the recipe's lists, and the paths in them, are relative to.
+        output_dir: directory of the run. It holds recipe.yaml, versions.json, log.jsonl, curves.png, failures.jsonl,
+            the checkpoints, and at the end final/: the model with its processor and card.
+        start: directory or file of the initial weights, if the recipe starts from a checkpoint; "random" for random
+            weights.
+        report_to: one of transformers' integrations, e.g. "tensorboard" or "wandb".
+        quiet: show no progress bars.
 
     Returns:
-        The folder of the final model.
+        The directory of the final model.
 
     Raises:
-        RecipeError: if recipe, data and folder do not fit each other.
-        ManifestError: if a list of videos is not as it should be.
-        OSError: if the folder cannot be written, or lacks room.
+        RecipeError: if recipe, data and directory do not fit each other.
+        ManifestError: if a list of videos is invalid.
+        OSError: if the directory is not writable, or the disk is too full.
         LossError: if the loss is not finite.
     """
     data_root, output_dir = Path(data_root), Path(output_dir)
+    start = None if start is None else str(start)
     final = output_dir / FINAL
     args = _arguments(recipe, output_dir, report_to, quiet)
-    start = None if start is None else str(start)
     check_recipe(output_dir, recipe, start)
     if final.is_dir():
-        logger.warning(f"{output_dir} holds a run that has ended; its model is {final}.")
+        logger.warning(f"The run of {output_dir} is finished; its model is {final}.")
         return final
-    torch.manual_seed(args.seed)  # the weights that are drawn
-    task = training_task(recipe.model.task)
-    find_model_class(recipe.model)  # before lists are read
-    data = TrainingData.read(recipe.data, recipe.model.task, data_root)
-    start_config = _start_config(recipe.model, start)
-    labels = data.classes if start_config is None else _same_classes(data.classes, start_config, start)
-    num_labels = labels if isinstance(labels, int) else len(labels or [])
-    if task.column == "label":
-        data.check_labels(num_labels)
-    tokenizer = make_tokenizer(recipe.model.vocabulary, data.train, recipe.data.caption_rule, start)
-    model = _model(recipe, labels, start, None if tokenizer is None else len(tokenizer), start_config)
-    processor = _processor(recipe.model.processor, model.config, None if start_config is None else start)
+    torch.manual_seed(args.seed)  # for the initial weights
+    data, model, processor = _inputs_and_model(recipe, data_root, start)
     trained = _adapted(recipe.model, model)
     check_room(output_dir, trained, args.ema_decay is not None, args.save_total_limit or 2)
-    if tokenizer is not None:
-        tokenizer.model_max_length = processor.tokenizer.model_max_length
-        processor.tokenizer = tokenizer
-    train_dataset, eval_dataset = _datasets(recipe.data, data, processor, args)
+    datasets = _datasets(recipe.data, data, processor, args)
     if recipe.data.trunk_cache is not None:
-        train_dataset, eval_dataset = _cached(
-            recipe.data.trunk_cache, data_root, trained, args, (train_dataset, eval_dataset), quiet
-        )
+        datasets = _cached(recipe.data.trunk_cache, data_root, trained, args, datasets, quiet)
+    task, num_labels = training_task(recipe.model.task), model.config.num_labels
     trainer = VideoTrainer(
         trained,
         args,
-        train_dataset=train_dataset,
-        eval_dataset=eval_dataset,
+        train_dataset=datasets[0],
+        eval_dataset=datasets[1],
         data_collator=make_collator(recipe.data, task, processor, num_labels, training=True),
         eval_collator=make_collator(recipe.data, task, processor, num_labels, training=False),
-        train_sampler=make_sampler(recipe.data, train_dataset, processor, model, args.train_batch_size, args.seed),
+        train_sampler=make_sampler(recipe.data, data.train, processor, model, args.train_batch_size, args.seed),
         processing_class=processor,
         callbacks=[RunLog(output_dir)],
         compute_metrics=task.compute_metrics,
@@ -129,46 +118,25 @@ def train(
         trainer.remove_callback(PrinterCallback)
     if trainer.is_world_process_zero():
         write_settings(output_dir, recipe, start, args.world_size)
-    trainer.train(resume_from_checkpoint=str(kept) if (kept := last_checkpoint(output_dir)) else None)
+    checkpoint = last_checkpoint(output_dir)
+    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     _save(trainer, recipe, processor, start, final)
     return final
 
 
 def _arguments(recipe: Recipe, output_dir: Path, report_to: str, quiet: bool) -> VideoTrainingArguments:
-    """The Trainer's arguments: the recipe's, and what follows from this machine."""
-    task = training_task(recipe.model.task)
-    options = {
-        "per_device_train_batch_size": 8,
-        "eval_strategy": "no" if recipe.data.validation is None else "epoch",
-        "save_strategy": "epoch",
-        "save_total_limit": 2,
-        "logging_steps": 10,
-        "dataloader_num_workers": default_workers(),
-        # Or accelerate would start no group of processes where there is no GPU.
-        "use_cpu": not torch.accelerator.is_available(),
-        "dataloader_pin_memory": torch.accelerator.is_available(),
-        "accelerator_config": {"dispatch_batches": False},  # every process reads its own shards
-        "label_names": list(task.label_names),
-        "prediction_loss_only": task.compute_metrics is None,
-        **recipe.training,
-    }
-    if options["save_total_limit"] is not None:
-        # The older checkpoint goes before the newer one is whole.
-        options["save_total_limit"] = max(2, options["save_total_limit"])
-    options.setdefault("dataloader_persistent_workers", options["dataloader_num_workers"] > 0)
-    if not torch.accelerator.is_available() and (options.get("fp16") or options.get("bf16")):
-        logger.warning("There is no GPU here: training in float32.")
-        options |= {"fp16": False, "bf16": False}
+    """Return the Trainer's arguments: the recipe's, and those that depend on this machine."""
+    options = _training_options(recipe)
     processes = int(os.environ.get("WORLD_SIZE", 1))
-    of_process = max(1, recipe.batch_size // processes)
-    if "grad_cache" in options:  # the loss compares what one step sees, so it must be there at once
-        options["per_device_train_batch_size"] = of_process
-    accumulated = math.ceil(of_process / options["per_device_train_batch_size"])
-    at_once = options["per_device_train_batch_size"] = math.ceil(of_process / accumulated)
-    if task.compares_batch and accumulated > 1:
+    per_process = max(1, recipe.batch_size // processes)
+    if "grad_cache" in options:  # the loss compares all pairs of a step, which must be in one batch
+        options["per_device_train_batch_size"] = per_process
+    accumulated = math.ceil(per_process / options["per_device_train_batch_size"])
+    per_device = options["per_device_train_batch_size"] = math.ceil(per_process / accumulated)
+    if training_task(recipe.model.task).compares_batch and accumulated > 1:
         logger.warning(
-            f"A step sees {recipe.batch_size} pairs, but only {at_once * processes} are compared with each other. Set "
-            f"training.grad_cache={at_once} to compare all in the same memory."
+            f"A step has {recipe.batch_size} pairs, but the loss compares only {per_device * processes}. Set "
+            f"training.grad_cache={per_device} to compare all in the same memory."
         )
     args = VideoTrainingArguments(
         str(output_dir),
@@ -178,42 +146,76 @@ def _arguments(recipe: Recipe, output_dir: Path, report_to: str, quiet: bool) ->
         **options,
     )
     if not 0.9 < args.step_batch_size / recipe.batch_size < 1.1:
-        logger.warning(f"A step sees {args.step_batch_size} videos, in place of the recipe's {recipe.batch_size}.")
+        logger.warning(f"A step has {args.step_batch_size} videos instead of the recipe's {recipe.batch_size}.")
     if args.n_gpu > 1:
         logger.warning(f"Training on one of {args.n_gpu} GPUs; `torchrun --nproc-per-node {args.n_gpu}` uses all.")
-        args._n_gpu = 1  # or Trainer would take torch's DataParallel, in which no loss sees the whole batch
+        args._n_gpu = 1  # or Trainer would use torch's DataParallel, in which no loss sees the full batch
     return args
 
 
-def _datasets(
-    settings: DataSettings, data: TrainingData, processor: Processor, args: VideoTrainingArguments
-) -> tuple[Dataset, Dataset | None]:
-    """The samples for training and for validation."""
-    if isinstance(data.train, Path) and args.max_steps < 1:
+def _training_options(recipe: Recipe) -> dict[str, Any]:
+    """Return the recipe's training options over the defaults."""
+    task = training_task(recipe.model.task)
+    options: dict[str, Any] = {
+        "per_device_train_batch_size": 8,
+        "eval_strategy": "no" if recipe.data.validation is None else "epoch",
+        "save_strategy": "epoch",
+        "save_total_limit": 2,
+        "logging_steps": 10,
+        "dataloader_num_workers": default_workers(),
+        # Without a GPU, accelerate would otherwise start no process group.
+        "use_cpu": not torch.accelerator.is_available(),
+        "dataloader_pin_memory": torch.accelerator.is_available(),
+        "accelerator_config": {"dispatch_batches": False},  # every process reads its own shards
+        "label_names": list(task.label_names),
+        "prediction_loss_only": task.compute_metrics is None,
+        **recipe.training,
+    }
+    if options["save_total_limit"] is not None:
+        # Trainer deletes the older checkpoint before the newer one is complete.
+        options["save_total_limit"] = max(2, options["save_total_limit"])
+    options.setdefault("dataloader_persistent_workers", options["dataloader_num_workers"] > 0)
+    if not torch.accelerator.is_available() and (options.get("fp16") or options.get("bf16")):
+        logger.warning("No GPU found: training in float32.")
+        options |= {"fp16": False, "bf16": False}
+    return options
+
+
+def _inputs_and_model(
+    recipe: Recipe, data_root: Path, start: str | None
+) -> tuple[TrainingData, PreTrainedModel, Processor]:
+    """Read the lists, and make the model and its processor."""
+    settings, source = recipe.model, None if start == "random" else start
+    find_model_class(settings)  # fails before lists are read
+    data = TrainingData.read(recipe.data, settings.task, data_root)
+    start_config, labels = None, data.classes
+    if source is not None and settings.config_of_start:
+        start_config = _start_config(settings, source)
+        labels = _same_classes(data.classes, start_config, source)
+    if training_task(settings.task).column == "label":
+        data.check_labels(labels if isinstance(labels, int) else len(labels or []))
+    tokenizer = make_tokenizer(settings.vocabulary, data.train, recipe.data.caption_rule, source)
+    model = build_model(recipe, labels, None if tokenizer is None else len(tokenizer), start_config)
+    if start is None and settings.start is not None:
         raise RecipeError(
-            f"{data.train} holds shards, which do not say how many clips there are: set training.max_steps."
+            f"This recipe starts from {settings.start}. Give its directory by --start-from (`internvideo convert` or "
+            "`internvideo fuse` writes it; for CLIP, CLIP's own directory or file), or --start-from random for random "
+            "weights."
         )
-    failures = None
-    if settings.on_error == "skip":
-        failures = FailureLog(Path(args.output_dir) / "failures.jsonl")
-    shared = {"failures": failures, "seed": args.seed, "rank": args.process_index, "world_size": args.world_size}
-    train, validation = (
-        None
-        if source is None
-        else make_dataset(
-            source, sample_settings(settings.clip, processor, training=training), training=training, **shared
-        )
-        for source, training in ((data.train, True), (data.validation, False))
-    )
-    return train, validation
+    if source is not None:
+        model = start_from(model, source)
+    processor = _processor(settings.processor, model.config, None if start_config is None else source)
+    if tokenizer is not None:
+        assert isinstance(processor, InternVideoProcessor)  # the task has texts
+        tokenizer.model_max_length = processor.tokenizer.model_max_length
+        processor.tokenizer = tokenizer
+    return data, model, processor
 
 
-def _start_config(settings: ModelSettings, start: str | None) -> PreTrainedConfig | None:
-    """The configuration of what training starts from, where the recipe takes it over."""
-    if not settings.config_of_start or start in (None, "random"):
-        return None
+def _start_config(settings: ModelSettings, start: str) -> PreTrainedConfig:
+    """Return the configuration of the model that training starts from."""
     if not (Path(start) / "config.json").is_file():
-        raise CheckpointError(f"{start} is no model's folder: there is no config.json.")
+        raise CheckpointError(f"{start} is not a model directory: it has no config.json.")
     config = AutoConfig.from_pretrained(start)
     if config.model_type != settings.family:
         raise RecipeError(
@@ -223,36 +225,20 @@ def _start_config(settings: ModelSettings, start: str | None) -> PreTrainedConfi
 
 
 def _same_classes(labels: list[str] | int | None, config: PreTrainedConfig, start: str) -> list[str]:
-    """The classes of what training starts from, which must be the recipe's, where it names any."""
-    there = classes_of(config)
-    if isinstance(labels, list) and labels != there:
+    """Return the classes of the model that training starts from, which must be the recipe's if it names any."""
+    classes = classes_of(config)
+    if isinstance(labels, list) and labels != classes:
         raise RecipeError(
-            f"{start} knows {len(there)} classes ({there[0]}, ...), and data.labels names {len(labels)} "
+            f"{start} has {len(classes)} classes ({classes[0]}, ...), and data.labels has {len(labels)} "
             f"({labels[0]}, ...). Start from a model of the same classes in the same order, or correct data.labels."
         )
-    return there
-
-
-def _model(
-    recipe: Recipe,
-    labels: list[str] | int | None,
-    start: str | Path | None,
-    vocabulary_size: int | None,
-    start_config: PreTrainedConfig | None,
-) -> PreTrainedModel:
-    model = build_model(recipe, labels, vocabulary_size, start_config)
-    if start is None and recipe.model.start is not None:
-        raise RecipeError(
-            f"This recipe starts from {recipe.model.start}. Give its folder by --start-from (internvideo convert "
-            "writes it, or internvideo fuse; for CLIP, a folder or file of CLIP's own), or --start-from random to "
-            "draw all weights."
-        )
-    return model if start in (None, "random") else start_from(model, start)
+    return classes
 
 
 def _adapted(settings: ModelSettings, model: PreTrainedModel) -> torch.nn.Module:
-    """The model with what is frozen frozen, and with low-rank additions where the recipe wants them."""
+    """Freeze the recipe's layer groups, and add its LoRA layers."""
     if settings.freeze:
+        assert isinstance(model, LayerGroups)  # as all models of this package
         model.freeze_backbone(*settings.freeze)
     if settings.lora is None:
         return model
@@ -265,17 +251,17 @@ def _adapted(settings: ModelSettings, model: PreTrainedModel) -> torch.nn.Module
 
 
 def _processor(options: dict[str, Any], config: PreTrainedConfig, start: str | None) -> Processor:
-    """The model's processor, or that of the folder it starts from, with the recipe's options."""
-    processor = build_processor(config) if start is None else AutoVideoProcessor.from_pretrained(start)
+    """Return the processor of the model, or of the directory it starts from, with the recipe's options."""
+    processor: Any = build_processor(config) if start is None else AutoVideoProcessor.from_pretrained(start)
     videos = video_processor_of(processor)
-    if len(videos.branches) == 1:
+    if isinstance(videos, InternVideoVideoProcessor):
         _set_options(videos, options, "model.processor.")
         return processor
     encoders = videos.encoders
     for name, values in options.items():
         if name not in encoders or not isinstance(values, dict):
-            known = " or ".join(f"model.processor.{encoder}.{name}" for encoder in encoders)
-            raise RecipeError(f"model.processor.{name} belongs to one of the model's encoders: write {known}.")
+            expected = " or ".join(f"model.processor.{encoder}.{name}" for encoder in encoders)
+            raise RecipeError(f"model.processor.{name} belongs to one of the model's encoders: write {expected}.")
         _set_options(encoders[name], values, f"model.processor.{name}.")
     return processor
 
@@ -283,8 +269,35 @@ def _processor(options: dict[str, Any], config: PreTrainedConfig, start: str | N
 def _set_options(videos: InternVideoVideoProcessor, options: dict[str, Any], where: str) -> None:
     for name, value in options.items():
         if not hasattr(type(videos), name):
-            raise RecipeError(f"{where}{name} is no option of a {type(videos).__name__}.")
+            raise RecipeError(f"Unknown option {where}{name} for {type(videos).__name__}.")
         setattr(videos, name, value)
+
+
+def _datasets(
+    settings: DataSettings, data: TrainingData, processor: Processor, args: VideoTrainingArguments
+) -> tuple[Samples, Samples | None]:
+    """Return the samples for training and for validation."""
+    if isinstance(data.train, Path) and args.max_steps < 1:
+        raise RecipeError(f"{data.train} holds shards, whose number of clips is unknown: set training.max_steps.")
+    failures = None
+    if settings.on_error == "skip":
+        failures = FailureLog(Path(str(args.output_dir)) / "failures.jsonl")
+    train, validation = (
+        None
+        if source is None
+        else make_dataset(
+            source,
+            sample_settings(settings.clip, processor, training=training),
+            training=training,
+            failures=failures,
+            seed=args.seed,
+            rank=args.process_index,
+            world_size=args.world_size,
+        )
+        for source, training in ((data.train, True), (data.validation, False))
+    )
+    assert train is not None  # a recipe has training data
+    return train, validation
 
 
 def _cached(
@@ -292,43 +305,45 @@ def _cached(
     data_root: Path,
     model: torch.nn.Module,
     args: VideoTrainingArguments,
-    datasets: tuple[Dataset, Dataset | None],
+    datasets: tuple[Samples, Samples | None],
     quiet: bool,
 ) -> tuple[FeatureCache, FeatureCache | None]:
-    """Both lists of videos as the outputs of the model's frozen trunks, computed where they are not there yet."""
-    if not isinstance(model, InternVideoForVideoClassification) or not model.encoders_frozen:
-        raise RecipeError("data.trunk_cache needs frozen encoders, and no LoRA: what is trained cannot be kept.")
-    views, folder = settings.get("views", 1), data_root / settings["folder"]
+    """Return caches of both datasets, and compute what they lack."""
+    base: object = model.base_model if isinstance(model, PreTrainedModel) else None  # peft's wrapper is none
+    if not isinstance(base, FrozenBackbone) or not base.encoders_frozen:
+        raise RecipeError("data.trunk_cache needs frozen encoders and no LoRA: trained layers cannot be cached.")
+    train, validation = datasets
+    if not isinstance(train, VideoDataset) or not isinstance(validation, VideoDataset | None):
+        raise RecipeError("data.trunk_cache needs lists of videos, got shards. Set it to null.")
     epochs = math.ceil(args.num_train_epochs)
     if args.max_steps > 0:
-        epochs = math.ceil(args.max_steps * args.step_batch_size / len(datasets[0]))
-    half = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
-    options = {"batch_size": args.eval_batch_size, "workers": args.dataloader_num_workers, "quiet": quiet}
-    options |= {"rank": args.process_index, "world_size": args.world_size}
+        epochs = math.ceil(args.max_steps * args.step_batch_size / len(train))
     model.to(args.device)
-    caches: list[FeatureCache | None] = []
-    for dataset, drawn in zip(datasets, (min(views, epochs), 1), strict=True):
-        if isinstance(dataset, ShardDataset):
-            raise RecipeError("data.trunk_cache needs lists of videos, and these are shards. Set it to null.")
-        caches.append(None if dataset is None else FeatureCache(dataset, model.internvideo, folder, drawn, half))
-        if dataset is not None:
-            caches[-1].fill(drawn, **options)
+    folder, views = data_root / settings["folder"], min(settings.get("views", 1), epochs)
+    dtype = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
+    cache = FeatureCache(train, base, folder, views, dtype)
+    eval_cache = None if validation is None else FeatureCache(validation, base, folder, 1, dtype)
+    for part in [cache] if eval_cache is None else [cache, eval_cache]:
+        part.fill(
+            part.views, args.eval_batch_size, args.dataloader_num_workers, args.process_index, args.world_size, quiet
+        )
     PartialState().wait_for_everyone()
-    return caches[0], caches[1]
+    return cache, eval_cache
 
 
 def _save(trainer: VideoTrainer, recipe: Recipe, processor: Processor, start: str | None, final: Path) -> None:
-    """Write the model, its processor and its card; the folder appears whole."""
+    """Write the model, its processor and its card; the directory appears only when complete."""
     unfinished = final.with_name(f".unfinished-{final.name}")
-    if trainer.args.evaluate_ema:
+    if trainer.args.evaluate_ema and trainer.average is not None:
         trainer.average.copy_to(trainer.model)
     if recipe.model.lora is not None:
-        trainer.model = trainer.model_wrapped = trainer.model.merge_and_unload()
+        wrapped: Any = trainer.model  # peft's wrapper
+        trainer.model = trainer.model_wrapped = wrapped.merge_and_unload()
     trainer.save_model(str(unfinished))
     if trainer.is_world_process_zero():
-        (unfinished / "training_args.bin").unlink(missing_ok=True)  # a pickle, and recipe.yaml says more
+        (unfinished / "training_args.bin").unlink(missing_ok=True)  # a pickle; recipe.yaml has the settings
         if (tokenizer := getattr(processor, "tokenizer", None)) is not None:
-            # It writes down how it padded and cut last, which is no setting of the model.
+            # It would save its last padding and truncation, which are not settings of the model.
             tokenizer.backend_tokenizer.no_truncation()
             tokenizer.backend_tokenizer.no_padding()
         processor.save_pretrained(unfinished)
@@ -339,9 +354,10 @@ def _save(trainer: VideoTrainer, recipe: Recipe, processor: Processor, start: st
 
 def _write_card(folder: Path, trainer: VideoTrainer, recipe: Recipe, start: str | None) -> None:
     history = trainer.state.log_history
-    found = next((entry for entry in reversed(history) if "eval_loss" in entry), {})
-    names = [key for key in found if key.startswith("eval_") and not key.endswith(("runtime", "per_second"))]
-    scores = [f"{key.removeprefix('eval_')}: {found[key]:.4g}" for key in names]
+    evaluation = next((entry for entry in reversed(history) if "eval_loss" in entry), {})
+    names = [key for key in evaluation if key.startswith("eval_") and not key.endswith(("runtime", "per_second"))]
+    scores = [f"{key.removeprefix('eval_')}: {evaluation[key]:.4g}" for key in names]
+    origin = "random weights" if start is None or start == "random" else Path(start).name
     expected = recipe.expected
     published = f"{expected.metric} {expected.value}" if expected and expected.value is not None else "no number"
     write_card(
@@ -350,7 +366,7 @@ def _write_card(folder: Path, trainer: VideoTrainer, recipe: Recipe, start: str 
         family=recipe.model.family,
         provenance=f"Trained by internvideo_hf from the recipe in `recipe.yaml` beside this folder: "
         f"{trainer.state.global_step} steps of {trainer.args.step_batch_size} videos ({trainer.state.epoch:.4g} "
-        f"epochs), started from {'random weights' if start in (None, 'random') else Path(start).name}.",
+        f"epochs), started from {origin}.",
         sections={
             "Validation, one view per video": scores or "None.",
             "The recipe": [

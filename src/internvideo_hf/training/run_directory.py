@@ -1,4 +1,4 @@
-"""The folder of a training run: what it was told, on what it ran, what it logged, and whether there is room."""
+"""The run directory: settings, versions, logs, free-space check."""
 
 import errno
 import importlib.metadata
@@ -26,61 +26,74 @@ _PACKAGES = ("internvideo_hf", "torch", "torchvision", "transformers", "accelera
 
 
 def check_room(folder: Path, model: nn.Module, ema: bool, checkpoints: int) -> None:
-    """Refuse a folder that cannot be written, or a disk without room for the checkpoints, before the first step.
+    """Check that the run directory is writable and the disk has space for the checkpoints.
 
     Args:
-        folder: of the run; made if it is not there.
-        model: its weights, and for each trained one two numbers of the optimizer and the average, are what is kept.
-        checkpoints: kept at a time; one more is there while it is written.
+        folder: run directory; created if missing.
+        model: a checkpoint has its weights and, for each trained weight, two numbers of the optimizer.
+        ema: whether a checkpoint also has the average of the trained weights.
+        checkpoints: number kept; writing needs one more.
 
     Raises:
-        OSError: saying what is missing.
+        OSError: if the directory is not writable, or the disk is too full.
     """
     if folder.exists() and not folder.is_dir():
-        raise FileExistsError(f"{folder} is a file. Give the name of a folder by --output-dir.")
+        raise FileExistsError(f"{folder} is a file. Give a directory by --output-dir.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder):
             pass
     except OSError as error:
         raise OSError(
-            f"{folder} cannot be written ({error.strerror}). Give another folder by --output-dir."
+            f"{folder} is not writable ({error.strerror}). Give another directory by --output-dir."
         ) from error
     weights = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     needed = (weights + (12 if ema else 8) * trained) * (checkpoints + 1)
-    there = sum(file.stat().st_size for file in folder.glob("checkpoint-*/**/*") if file.is_file())
-    if (free := shutil.disk_usage(folder).free) < needed - there:
+    used = sum(file.stat().st_size for file in folder.glob("checkpoint-*/**/*") if file.is_file())
+    if (free := shutil.disk_usage(folder).free) < needed - used:
         raise OSError(
             errno.ENOSPC,
             f"{folder} has {free / 1e6:,.0f} MB free, and {checkpoints + 1} checkpoints need {needed / 1e6:,.0f} MB. "
-            "Make room, give another folder by --output-dir, or keep fewer by training.save_total_limit",
+            "Free space, give another directory by --output-dir, or keep fewer by training.save_total_limit",
         )
 
 
 def check_recipe(folder: Path, recipe: Recipe, start: str | None) -> None:
-    """Refuse to go on with a run of another recipe, or from another start.
+    """Check that a run directory is empty, or that of the same recipe and start.
+
+    Args:
+        folder: run directory.
+        recipe: recipe of this run.
+        start: initial weights of this run.
 
     Raises:
-        RecipeError: if the folder holds checkpoints of one, saying what differs, or of a run that nothing tells of.
+        RecipeError: if the directory holds a run of other settings, or of unknown ones.
     """
     if not list(folder.glob("checkpoint-*")) and not (folder / FINAL).is_dir():
         return
     if not (folder / RECIPE).is_file() or not (folder / VERSIONS).is_file():
-        raise RecipeError(f"{folder} holds checkpoints of a run that it does not tell of. Give another --output-dir.")
-    # Parsed, so that keys of earlier versions and settings that they did not have yet compare as they are meant.
-    kept = yaml.safe_load((folder / RECIPE).read_text(encoding="utf-8"))
-    before = _plain(parse_recipe(kept, str(folder / RECIPE)))
+        raise RecipeError(f"{folder} contains checkpoints but no {RECIPE} or {VERSIONS}. Give another --output-dir.")
+    # Parsed, so that keys of earlier versions and settings that they lack compare by meaning.
+    saved = yaml.safe_load((folder / RECIPE).read_text(encoding="utf-8"))
+    before = _plain(parse_recipe(saved, str(folder / RECIPE)))
     before["--start-from"] = json.loads((folder / VERSIONS).read_text(encoding="utf-8"))["start_from"]
     if changed := sorted(_differences(before, {**_plain(recipe), "--start-from": start})):
         raise RecipeError(
-            f"{folder} holds a run of another recipe: {', '.join(changed[:5])} differ. Give the same again to go on, "
-            "or another --output-dir to start anew."
+            f"{folder} holds a run of another recipe: {', '.join(changed[:5])} differ. Give the same settings to "
+            "resume, or another --output-dir for a new run."
         )
 
 
 def write_settings(folder: Path, recipe: Recipe, start: str | None, devices: int) -> None:
-    """Write the recipe, the versions and the command into the folder of a run."""
+    """Write the recipe, the versions and the command into a run directory.
+
+    Args:
+        folder: run directory.
+        recipe: recipe of the run.
+        start: initial weights of the run.
+        devices: number of processes.
+    """
     atomic_write_text(folder / RECIPE, yaml.safe_dump(_plain(recipe), sort_keys=False, allow_unicode=True))
     versions: dict[str, Any] = {"command": sys.argv, "start_from": start, "devices": devices}
     versions["python"] = platform.python_version()
@@ -94,13 +107,13 @@ def write_settings(folder: Path, recipe: Recipe, start: str | None, devices: int
 
 
 class RunLog(TrainerCallback):
-    """Keeps `log.jsonl`, an entry a line, and the picture of it, in the folder of a run."""
+    """Writes `log.jsonl`, one entry a line, and its plot into the run directory."""
 
     def __init__(self, folder: Path):
         self.folder = folder
 
     def on_train_begin(self, args, state, control, **kwargs):
-        if state.is_world_process_zero:  # what a stopped run logged behind its checkpoint is done again
+        if state.is_world_process_zero:  # drops entries after the checkpoint of an interrupted run
             atomic_write_text(self.folder / LOG, "".join(json.dumps(entry) + "\n" for entry in state.log_history))
 
     def on_log(self, args, state, control, **kwargs):
@@ -124,7 +137,7 @@ def _differences(before: Any, now: Any, place: str = "") -> list[str]:
     if not (isinstance(before, dict) and isinstance(now, dict)):
         return [] if before == now else [place]
     return [
-        found
+        difference
         for key in before.keys() | now.keys()
-        for found in _differences(before.get(key), now.get(key), f"{place}.{key}".lstrip("."))
+        for difference in _differences(before.get(key), now.get(key), f"{place}.{key}".lstrip("."))
     ]

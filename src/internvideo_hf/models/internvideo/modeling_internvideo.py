@@ -181,6 +181,8 @@ class InternVideoPreTrainedModel(FrozenEncoders):
 class InternVideoModel(InternVideoPreTrainedModel):
     """Both encoders and their exchanges, without a head."""
 
+    frozen_argument = "backbone_outputs"  # of `forward`: the outputs of `frozen_forward`
+
     # The UniFormerV2's backbone records for itself.
     _can_record_outputs = {
         "hidden_states": InternVideoMAELayer,
@@ -305,6 +307,23 @@ class InternVideoModel(InternVideoPreTrainedModel):
         for layer in self.internvideo_mae.layers[: self.exchange_layers[0] + 1]:
             video_tokens = layer(video_tokens, **kwargs)
         return InternVideoBackboneOutput(video_tokens, frames.contexts, frames.class_token)
+
+    def frozen_facts(self) -> list[Any]:
+        """Return what decides the outputs of `frozen_forward` besides `frozen_state`, as JSON."""
+        return [list(self.exchange_layers), list(self.exchange_blocks)]
+
+    def frozen_forward(
+        self, pixel_values_videos: torch.Tensor, uniformerv2_pixel_values_videos: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Return the outputs of `encode_backbones` under flat names, `contexts.0` for the first context.
+
+        Args:
+            pixel_values_videos: as of `forward`.
+            uniformerv2_pixel_values_videos: as of `forward`.
+        """
+        outputs = self.encode_backbones(pixel_values_videos, uniformerv2_pixel_values_videos)
+        contexts = {f"contexts.{number}": context for number, context in enumerate(outputs["contexts"])}
+        return {"video_tokens": outputs["video_tokens"], "class_token": outputs["class_token"], **contexts}
 
 
 class InternVideoClassifier(nn.Module):
