@@ -26,8 +26,9 @@ from internvideo_hf.processing.tokenizer import build_clip_tokenizer
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
 from internvideo_hf.recipes.captions import clean_caption
 from internvideo_hf.recipes.labels import LABEL_SETS, load_labels
+from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.base import Training
-from internvideo_hf.training.recipes import ClipSettings, DataSettings, RecipeError, training_task
+from internvideo_hf.training.recipes import ClipSettings, DataSettings, training_task
 from internvideo_hf.utils.names import lookup
 
 if TYPE_CHECKING:

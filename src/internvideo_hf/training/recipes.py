@@ -50,11 +50,11 @@ class ModelSettings:
     task: str
     size: str | None = None
     kind: str | None = None
-    config: dict = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
     start: str | None = None
-    freeze: list = field(default_factory=list)
-    lora: dict | None = None
-    processor: dict = field(default_factory=dict)
+    freeze: list[str] = field(default_factory=list)
+    lora: dict[str, Any] | None = None
+    processor: dict[str, Any] = field(default_factory=dict)
     config_of_start: bool = False
     vocabulary: str | None = None
 
@@ -71,11 +71,11 @@ class ClipSettings:
 
     sampler: str
     view: str
-    sampler_options: dict = field(default_factory=dict)
-    view_options: dict = field(default_factory=dict)
+    sampler_options: dict[str, Any] = field(default_factory=dict)
+    view_options: dict[str, Any] = field(default_factory=dict)
     num_views: int = 1
-    mask: dict | None = None
-    inputs: dict = field(default_factory=dict)
+    mask: dict[str, Any] | None = None
+    inputs: dict[str, Any] = field(default_factory=dict)
 
     def of_input(self, name: str) -> "ClipSettings":
         """Return the settings of one input of a model.
@@ -128,12 +128,12 @@ class DataSettings:
     validation_videos: str | None = None
     layout: str | None = None
     labels: str | int | None = None
-    mixup: dict | None = None
+    mixup: dict[str, Any] | None = None
     caption_rule: str | None = None
     min_words: int = 1
     equal_captions: str | None = None
-    similar_batches: dict | None = None
-    trunk_cache: dict | None = None
+    similar_batches: dict[str, Any] | None = None
+    trunk_cache: dict[str, Any] | None = None
     on_error: str = "skip"
 
 
@@ -171,14 +171,14 @@ class Recipe:
     """
 
     title: str
-    source: list
+    source: list[str]
     model: ModelSettings
     data: DataSettings
-    training: dict
+    training: dict[str, Any]
     batch_size: int
     expected: Expected | None = None
     devices: int | None = None
-    notes: list = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 REGISTRY = RecipeRegistry("", "internvideo recipes")

@@ -23,6 +23,7 @@ from internvideo_hf.models.common.loading import classes_of
 from internvideo_hf.processing.presets import build_processor
 from internvideo_hf.processing.processing import InternVideoProcessor
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
+from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.training.feature_cache import FeatureCache, FrozenBackbone
 from internvideo_hf.training.inputs import (
     Processor,
@@ -38,7 +39,6 @@ from internvideo_hf.training.recipes import (
     DataSettings,
     ModelSettings,
     Recipe,
-    RecipeError,
     build_model,
     find_model_class,
     training_task,

@@ -14,10 +14,11 @@ from typing import Any
 import torch
 import yaml
 from torch import nn
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState
 
+from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.training.curves import draw_curves
-from internvideo_hf.training.recipes import Recipe, RecipeError, parse_recipe
+from internvideo_hf.training.recipes import Recipe, parse_recipe
 from internvideo_hf.utils.files import atomic_write_text
 
 RECIPE, VERSIONS, LOG, CURVES, FINAL = "recipe.yaml", "versions.json", "log.jsonl", "curves.png", "final"
@@ -112,20 +113,20 @@ class RunLog(TrainerCallback):
     def __init__(self, folder: Path):
         self.folder = folder
 
-    def on_train_begin(self, args, state, control, **kwargs):
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if state.is_world_process_zero:  # drops entries after the checkpoint of an interrupted run
             atomic_write_text(self.folder / LOG, "".join(json.dumps(entry) + "\n" for entry in state.log_history))
 
-    def on_log(self, args, state, control, **kwargs):
+    def on_log(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if state.is_world_process_zero and state.log_history:
             with (self.folder / LOG).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(state.log_history[-1]) + "\n")
 
-    def on_save(self, args, state, control, **kwargs):
+    def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if state.is_world_process_zero:
             draw_curves(state.log_history, self.folder / CURVES)
 
-    def on_train_end(self, args, state, control, **kwargs):
+    def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self.on_save(args, state, control)
 
 

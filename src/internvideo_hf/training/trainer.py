@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset, Sampler
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.utils import logging
 
 from internvideo_hf.models.common.layer_groups import LayerGroups
@@ -137,7 +137,7 @@ class VideoTrainer(Trainer):
         args: VideoTrainingArguments,
         *,
         eval_collator: Callable[[list[Any]], dict[str, Any]] | None = None,
-        train_sampler: Sampler | None = None,
+        train_sampler: Sampler[Any] | None = None,
         **kwargs: Any,
     ):
         if args.evaluate_ema and args.ema_decay is None:
@@ -246,15 +246,15 @@ class VideoTrainer(Trainer):
             f"{checkpoint or 'none yet'}. Look at these clips, lower the learning rate, or train in bf16 or float32."
         )
 
-    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
+    def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> Sampler[Any] | None:
         return super()._get_train_sampler(train_dataset) if self.train_sampler is None else self.train_sampler
 
-    def get_eval_dataloader(self, *args: Any, **kwargs: Any) -> DataLoader:
+    def get_eval_dataloader(self, *args: Any, **kwargs: Any) -> DataLoader[Any]:
         """Create the loader for evaluation: all samples, in batches of `eval_collator`."""
         with self._as_in_evaluation():
             return super().get_eval_dataloader(*args, **kwargs)
 
-    def get_test_dataloader(self, *args: Any, **kwargs: Any) -> DataLoader:
+    def get_test_dataloader(self, *args: Any, **kwargs: Any) -> DataLoader[Any]:
         """Create the loader for `predict`; see `get_eval_dataloader`."""
         with self._as_in_evaluation():
             return super().get_test_dataloader(*args, **kwargs)
@@ -284,19 +284,21 @@ class _StepCallback(TrainerCallback):
     def __init__(self, trainer: VideoTrainer):
         self.trainer = trainer
 
-    def on_train_begin(self, args, state, control, train_dataloader=None, **kwargs):
+    def on_train_begin(
+        self, args: Any, state: TrainerState, control: TrainerControl, train_dataloader: Any = None, **kwargs: Any
+    ) -> None:
         read_own_shards(train_dataloader, args.process_index, args.world_size)
         if self.trainer.average is not None and state.global_step > 0:
             self.trainer.average.load(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
-    def on_epoch_begin(self, args, state, control, **kwargs):
+    def on_epoch_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         # Accelerate sets the epoch only if nothing wraps the dataset's sampler: not with several processes, nor where
         # it skips the batches of an interrupted run.
         for part in (self.trainer.train_dataset, self.trainer.train_sampler):
             if part is not None and hasattr(part, "set_epoch"):
                 part.set_epoch(int(state.epoch or 0))
 
-    def on_step_begin(self, args, state, control, **kwargs):
+    def on_step_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self.trainer._videos = []
         # Drop path and dropout must not depend on earlier draws: data loaders draw differently after a resume.
         seed = np.random.SeedSequence([args.seed, state.global_step, args.process_index])
@@ -310,17 +312,17 @@ class _StepCallback(TrainerCallback):
             if group["weight_decay"] > 0:
                 group["weight_decay"] = decay
 
-    def on_pre_optimizer_step(self, args, state, control, **kwargs):
+    def on_pre_optimizer_step(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         # With fp16, infinite gradients are normal while the loss scale settles, and the scaler skips their steps.
         gradients = [] if args.fp16 else [p.grad for p in self.trainer.model.parameters() if p.grad is not None]
         if gradients and not torch.isfinite(torch.nn.utils.get_total_norm(gradients)):
             raise self.trainer.loss_error("The gradient is not finite")
 
-    def on_step_end(self, args, state, control, **kwargs):
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if self.trainer.average is not None:
             self.trainer.average.update(self.trainer.accelerator.unwrap_model(self.trainer.model_wrapped))
 
-    def on_log(self, args, state, control, logs=None, **kwargs):
+    def on_log(self, args: Any, state: TrainerState, control: TrainerControl, logs: Any = None, **kwargs: Any) -> None:
         if "loss" not in logs:
             return
         for name, values in self.trainer._loss_parts.items():
@@ -328,7 +330,7 @@ class _StepCallback(TrainerCallback):
             logs[name] = state.log_history[-1][name] = mean
         self.trainer._loss_parts = {}
 
-    def on_save(self, args, state, control, **kwargs):
+    def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         if self.trainer.average is not None:
             self.trainer.average.save(folder, writes=state.is_world_process_zero)
