@@ -1,7 +1,6 @@
 """Training of the fused model: aligned inputs, the paper's recipe, cached features, saved files."""
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,6 @@ import pytest
 import torch
 from data.settings import write_videos
 from models.model_checks import move_from_start
-from PIL import Image
 from program import run
 from safetensors.torch import load_file
 from training.recipes import write_data, write_recipe
@@ -25,11 +23,9 @@ from internvideo_hf import (
 from internvideo_hf.auto import FAMILIES
 from internvideo_hf.checkpoints import fuse_encoders
 from internvideo_hf.data.collation import VideoCollator
-from internvideo_hf.data.dataset import VideoDataset
 from internvideo_hf.data.samples import SampleSettings, make_sample
 from internvideo_hf.processing.presets import build_processor
 from internvideo_hf.recipes.labels import load_labels
-from internvideo_hf.training.feature_cache import FeatureCache
 from internvideo_hf.training.inputs import sample_settings
 from internvideo_hf.training.parameter_groups import parameter_groups
 from internvideo_hf.training.recipes import RecipeError, build_model, load_recipe, parse_recipe
@@ -238,65 +234,6 @@ class TestRuns:
         other = write_recipe(tmp_path, FUSED | {"model": FUSED["model"] | {"family": "uniformerv2"}})
         done = train(other, data, fused, tmp_path / "refused")
         assert done.returncode == 2 and "are for the family internvideo alone" in done.stderr
-
-
-class TestTrunkCache:
-    @pytest.fixture
-    def model(self, fused):
-        return AutoModelForVideoClassification.from_pretrained(fused).internvideo
-
-    @pytest.fixture
-    def dataset(self, fused, tmp_path) -> VideoDataset:
-        recipe, processor = load_recipe(str(write_recipe(tmp_path, FUSED))), AutoVideoProcessor.from_pretrained(fused)
-        rows = write_videos(tmp_path, 3)
-        return VideoDataset(rows, sample_settings(recipe.data.clip, processor, training=True))
-
-    def test_samples_are_the_trunks_of_the_clips(self, model, dataset, tmp_path):
-        cache = FeatureCache(dataset, model, tmp_path / "kept", views=2)
-        assert cache.fill(2, batch_size=2) == 6 and cache.fill(2) == 0
-        for epoch in (0, 1, 2, 5):
-            cache.set_epoch(epoch)
-            kept = cache[1]
-            dataset.set_epoch(epoch % 2)
-            sample = dataset[1]
-            assert kept["labels"] == sample["labels"] and kept["video"] == sample["video"]
-            pixels = {name: value[None] for name, value in sample.items() if name.endswith("pixel_values_videos")}
-            with torch.no_grad():
-                trunk = model.encode_backbones(**pixels)
-            torch.testing.assert_close(kept["backbone_outputs"]["video_tokens"], trunk.video_tokens[0])
-            for found, expected in zip(kept["backbone_outputs"]["contexts"], trunk.contexts, strict=True):
-                torch.testing.assert_close(found, expected[0])
-        batch = VideoCollator()([cache[0], cache[2]])
-        assert batch["backbone_outputs"]["contexts"][1].shape[0] == 2
-
-    def test_nothing_stale_is_taken(self, model, dataset, tmp_path):
-        cache = FeatureCache(dataset, model, tmp_path / "kept")
-        cache.fill(1)
-        path = cache.path(0)
-        video = Path(dataset.rows[0]["video"])
-        shutil.copy(Path(dataset.rows[1]["video"]), video)
-        assert cache.path(0) != path, "the file has changed"
-        with torch.no_grad():
-            model.internvideo_mae.layers[0].mlp.fc1.bias[0] += 1
-        assert FeatureCache(dataset, model, tmp_path / "kept").folder != cache.folder, "the weights have changed"
-        assert cache.fill(1) == 1, "only the changed file is missing"
-        frames = tmp_path / "frames"
-        frames.mkdir()
-        for number in range(8):
-            Image.fromarray(np.full((24, 24, 3), 10, dtype=np.uint8)).save(frames / f"{number}.png")
-        pictures = FeatureCache(VideoDataset([{"video": str(frames)}], dataset.settings), model, tmp_path / "kept")
-        path = pictures.path(0)
-        Image.fromarray(np.full((24, 25, 3), 200, dtype=np.uint8)).save(frames / "3.png")
-        assert pictures.path(0) != path, "a frame has changed"
-        cache.path(2).unlink()
-        with pytest.raises(FileNotFoundError, match="same command again"):
-            cache[2]
-
-    def test_a_full_disk_is_told_before_it_is_full(self, model, dataset, tmp_path, monkeypatch):
-        free = shutil.disk_usage(tmp_path)._replace(free=1000)
-        monkeypatch.setattr("internvideo_hf.training.feature_cache.shutil.disk_usage", lambda path: free)
-        with pytest.raises(OSError, match="data.trunk_cache.folder"):
-            FeatureCache(dataset, model, tmp_path / "kept").fill(1)
 
 
 class TestTheRecipeOfThePaper:

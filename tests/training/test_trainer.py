@@ -7,7 +7,6 @@ from models.model_checks import draw
 from transformers import TrainerCallback
 
 from internvideo_hf import InternVideoMAEForVideoClassification
-from internvideo_hf.training.ema import EMA
 from internvideo_hf.training.schedules import SCHEDULES
 from internvideo_hf.training.trainer import LossError, VideoTrainer, VideoTrainingArguments, last_checkpoint
 
@@ -189,9 +188,3 @@ def test_averages_that_cannot_be_are_refused(tmp_path):
         trainer(tmp_path, evaluate_ema=True)
     with pytest.raises(ValueError, match="decay=1.0"):
         trainer(tmp_path, ema_decay=1.0)
-    average = EMA(torch.nn.Linear(2, 2), 0.5)
-    with pytest.raises(ValueError, match="without ema_decay"):
-        average.load(tmp_path)
-    EMA(torch.nn.Linear(3, 2), 0.5).save(tmp_path)
-    with pytest.raises(ValueError, match="of another model"):
-        average.load(tmp_path)

@@ -1,0 +1,123 @@
+"""Inputs of the Trainer from a recipe."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from data.settings import write_videos
+from training.recipes import CLASSIFICATION, write_data
+
+from internvideo_hf import InternVideoVideoProcessor
+from internvideo_hf.data.dataset import VideoDataset
+from internvideo_hf.data.failures import FailureLog
+from internvideo_hf.data.shards import ShardDataset, write_shards
+from internvideo_hf.processing.processing import InternVideoProcessor
+from internvideo_hf.processing.tokenizer import build_clip_tokenizer
+from internvideo_hf.training.inputs import (
+    TrainingData,
+    make_dataset,
+    make_sampler,
+    make_tokenizer,
+    sample_settings,
+    video_processor_of,
+)
+from internvideo_hf.training.recipes import ClipSettings, RecipeError, parse_recipe
+
+DATA = parse_recipe(CLASSIFICATION).data
+PROCESSOR = InternVideoVideoProcessor(
+    num_frames=3,
+    size={"height": 16, "width": 20},
+    do_center_crop=False,
+    image_mean=[0.1] * 3,
+    image_std=[0.2] * 3,
+    channel_order="bgr",
+)
+CLIP = ClipSettings(sampler="uniformerv2_train", view="finetuning", view_options={"std": [0.3] * 3}, num_views=2)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return write_data(tmp_path_factory.mktemp("inputs") / "data")
+
+
+def test_training_samples_are_the_recipes_with_the_processors_pixels():
+    settings = sample_settings(CLIP, PROCESSOR, training=True)
+    assert (settings.num_frames, settings.sampler, settings.view, settings.num_views) == (
+        3,
+        "uniformerv2_train",
+        "finetuning",
+        2,
+    )
+    assert settings.channel_order == "bgr"
+    assert settings.view_options == {"size": 16, "mean": [0.1] * 3, "std": [0.3] * 3}
+
+
+def test_validation_samples_are_the_processors():
+    settings = sample_settings(CLIP, PROCESSOR, training=False)
+    assert (settings.view, settings.sampler, settings.num_views) == ("processor", PROCESSOR.sampler, 1)
+    assert settings.view_options == {"processor": PROCESSOR}
+
+
+def test_a_processor_of_texts_has_one_of_videos():
+    both = InternVideoProcessor(PROCESSOR, build_clip_tokenizer(texts=["a clip"]))
+    assert video_processor_of(both) is both.video_processor and video_processor_of(PROCESSOR) is PROCESSOR
+
+
+def test_lists_are_read_with_their_classes(folder):
+    data = TrainingData.read(DATA, "classification", folder)
+    assert (len(data.train), len(data.validation), data.classes) == (8, 8, 8)
+    data.check_labels(8)
+    with pytest.raises(RecipeError, match="data.train has the label 7, expected 0 to 6"):
+        data.check_labels(7)
+
+
+def test_classes_are_counted_named_or_read(folder, tmp_path):
+    def classes(labels):
+        return TrainingData.read(replace(DATA, labels=labels, validation=None), "classification", folder).classes
+
+    assert classes(None) == 8  # labels 0 to 7
+    assert len(classes("k400")) == 400
+    (folder / "names.txt").write_text("run\n\n walk \n")
+    assert classes("names.txt") == ["run", "walk"]
+    with pytest.raises(RecipeError, match="data.labels is 'nowhere'"):
+        classes("nowhere")
+
+
+def test_rows_lack_nothing_that_the_task_needs(folder):
+    with pytest.raises(RecipeError, match="rows without a caption, which contrastive needs"):
+        TrainingData.read(DATA, "contrastive", folder)
+
+
+def test_captions_have_the_fewest_words_that_the_recipe_sets(folder, tmp_path):
+    (folder / "words.csv").write_text("video,caption\n0.mp4,one two\n1.mp4,one two three\n")
+    found = TrainingData.read(replace(DATA, train="words.csv", validation=None, min_words=3), "contrastive", folder)
+    assert found.train["caption"][:] == ["one two three"] and found.classes is None
+
+
+def test_lists_and_shards_make_datasets(folder, tmp_path):
+    rows, settings = write_videos(tmp_path, 2), sample_settings(CLIP, PROCESSOR, training=True)
+    write_shards(rows, tmp_path / "shards", samples_per_shard=1)
+    listed = make_dataset(rows, settings, training=True, seed=5)
+    assert isinstance(listed, VideoDataset) and (listed.seed, listed.failures) == (5, None)
+    log = FailureLog(tmp_path / "failures.jsonl")
+    options = {"failures": log, "rank": 1, "world_size": 2}
+    trained = make_dataset(tmp_path / "shards", settings, training=True, **options)
+    assert isinstance(trained, ShardDataset) and trained.failures is log
+    assert (trained.rank, trained.world_size, trained.repeat, trained.shuffle) == (1, 2, True, 1000)
+    validated = make_dataset(tmp_path / "shards", settings, training=False, **options)
+    assert (validated.rank, validated.world_size, validated.repeat, validated.shuffle) == (0, 1, False, 0)
+
+
+def test_shards_have_no_number_of_classes(tmp_path):
+    write_shards(write_videos(tmp_path, 1), tmp_path / "train.csv")
+    with pytest.raises(RecipeError, match="number of classes is unknown"):
+        TrainingData.read(replace(DATA, labels=None, validation=None), "classification", tmp_path)
+
+
+def test_samplers_and_tokenizers_are_made_where_the_recipe_wants_them(folder):
+    assert make_sampler(DATA, folder, PROCESSOR, torch.nn.Linear(1, 1), 8, 0) is None
+    assert make_tokenizer(None, folder, None) is None
+    captions = TrainingData.read(replace(DATA, train="captions.csv", validation=None), "contrastive", folder)
+    words = make_tokenizer("captions", captions.train, None).get_vocab()
+    assert "number</w>" in words and "zebra</w>" not in words
