@@ -15,7 +15,8 @@ from internvideo_hf.checkpoints.heads import select_classes, select_rows
 from internvideo_hf.checkpoints.released_file import load_state_dict
 from internvideo_hf.checkpoints.table import released_name
 from internvideo_hf.models.uniformerv2.modeling_uniformerv2 import UniFormerV2ForVideoClassification
-from parity.compare import Comparison, load_config, load_tensors
+from internvideo_hf.recipes.labels import ROWS_IN_K710, load_labels
+from parity.compare import Comparison, checkpoint_of, load_config, load_tensors
 
 
 def overrides(config: dict) -> dict:
@@ -28,11 +29,11 @@ def overrides(config: dict) -> dict:
     }
 
 
-def keep_stages(model: UniFormerV2ForVideoClassification, batch: int) -> dict[str, torch.Tensor]:
+def keep_stages(model: UniFormerV2ForVideoClassification, video: torch.Tensor) -> dict[str, torch.Tensor]:
     """Fill a dict with the outputs of the stages, in the original's layouts, whenever the model runs."""
     stages: dict[str, torch.Tensor] = {}
     tower = model.vision_model
-    side = tower.config.image_size // tower.config.patch_size
+    batch, rows = len(video), video.shape[-2] // tower.config.patch_size
 
     def keep(name, module, layout):
         module.register_forward_hook(lambda module, args, output: stages.__setitem__(name, layout(output).detach()))
@@ -41,7 +42,7 @@ def keep_stages(model: UniFormerV2ForVideoClassification, batch: int) -> dict[st
         return rearrange(tokens, "nt l c -> l nt c")
 
     def volume(patches):
-        return rearrange(patches, "(n t) (h w) c -> n c t h w", n=batch, h=side)
+        return rearrange(patches, "(n t) (h w) c -> n c t h w", n=batch, h=rows)
 
     keep("conv1", tower.embeddings.patch_embedding, lambda patches: patches)
     keep("ln_pre", tower.pre_layernorm, lambda tokens: tokens)
@@ -59,14 +60,14 @@ def keep_stages(model: UniFormerV2ForVideoClassification, batch: int) -> dict[st
 
 def uniformerv2_classification(folder: Path, tmp_path: Path) -> None:
     config, stored = load_config(folder), load_tensors(folder)
-    convert_checkpoint(folder / "checkpoint.pth", tmp_path / "model", config_overrides=overrides(config))
+    convert_checkpoint(checkpoint_of(folder), tmp_path / "model", config_overrides=overrides(config))
     # The stored training values are without dropout and drop path.
     model = UniFormerV2ForVideoClassification.from_pretrained(
         tmp_path / "model", global_dropout=0.0, classifier_dropout=0.0
     )
     compare = Comparison(stored, inputs=("video", "labels"))
-    video, labels = rearrange(stored["video"], "n c t h w -> n t c h w"), stored["labels"]
-    stages = keep_stages(model, len(video))
+    video = rearrange(stored["video"], "n c t h w -> n t c h w")
+    stages = keep_stages(model, video)
     with torch.no_grad():
         logits = model.eval()(video).logits
     compare.close("logits", logits)
@@ -74,7 +75,10 @@ def uniformerv2_classification(folder: Path, tmp_path: Path) -> None:
     for name in [name for name in stored if name in stages]:
         compare.close(name, stages[name])
 
-    outputs = model.train()(video, labels=labels)
+    if "labels" not in stored:
+        compare.finish()
+        return
+    outputs = model.train()(video, labels=stored["labels"].long())
     compare.close("train.logits", outputs.logits)
     compare.close("train.loss", outputs.loss)
     outputs.loss.backward()
@@ -101,23 +105,25 @@ def uniformerv2_clip_init(folder: Path, tmp_path: Path) -> None:
     config, stored = load_config(folder), load_tensors(folder)
     settings = overrides(config) | {"num_labels": config["num_classes"]}
     settings |= {"temporal_downsampling": config["temporal_downsample"], "use_fusion_gate": not config.get("frozen")}
+    settings["image_size"] = config["image_size"]
     if not config["no_lmhra"]:
         settings["num_local_blocks"] = 2 if config["double_lmhra"] else 1
         settings["local_intermediate_size"] = int(config["width"] / config["dw_reduction"])
-    model = initialize_from_clip(folder / "checkpoint.pth", "uniformerv2", **settings)
+    model = initialize_from_clip(checkpoint_of(folder), "uniformerv2", **settings)
     compare = Comparison(stored, inputs=("video", "proj.2.weight", "proj.2.bias"))
 
     parameters = model.state_dict()
     added = [name for name in parameters if re.match(STARTS["uniformerv2"].new_parts, name)]
-    assert {released_name(name, TABLE) for name in added} == set(config["not_in_clip"])
+    new = {released_name(name, TABLE) for name in added}
+    assert new == set(config.get("not_in_clip", new))
     for name, tensor in parameters.items():
-        if released_name(name, TABLE) in config["zero_after_init"]:
+        if released_name(name, TABLE) in config.get("zero_after_init", ()):
             assert not tensor.any(), f"{name} should start at zero"
 
-    model.classifier.weight.copy_(stored["proj.2.weight"])
-    model.classifier.bias.copy_(stored["proj.2.bias"])
+    for kind, parameter in model.classifier.named_parameters():
+        parameter.copy_(stored[f"proj.2.{kind}"])
     video = rearrange(stored["video"], "n c t h w -> n t c h w")
-    stages = keep_stages(model, len(video))
+    stages = keep_stages(model, video)
     compare.close("logits", model(video).logits)
     compare.close("conv1_weight_3d", model.vision_model.embeddings.patch_embedding.weight)
     local = [stage.abs().max() for name, stage in stages.items() if ".lmhra1" in name]  # silent, or not there at all
@@ -127,10 +133,13 @@ def uniformerv2_clip_init(folder: Path, tmp_path: Path) -> None:
     compare.finish()
 
 
+SETS = {len(load_labels(name)): name for name in ROWS_IN_K710}
+
+
 @torch.no_grad()
 def uniformerv2_head_map(folder: Path, tmp_path: Path) -> None:
     """Return a K710 head for other numbers of classes: rows of the smaller set, or a fresh head (stored as zeros)."""
-    stored, released = load_tensors(folder), load_state_dict(folder / "checkpoint.pth")
+    stored, released = load_tensors(folder), load_state_dict(checkpoint_of(folder))
     compare = Comparison(stored)
     for case in sorted({name.rpartition(".")[0] for name in stored}):
         classes, delete = map(int, re.fullmatch(r"n(\d+)_delete(\d)", case).groups())
@@ -144,8 +153,8 @@ def uniformerv2_head_map(folder: Path, tmp_path: Path) -> None:
             pass  # what `from_pretrained(..., num_labels=..., ignore_mismatched_sizes=True)` does
         elif rows.is_file():
             head = select_rows(released, HEAD, json.loads(rows.read_text()))
-        elif classes == 400 and len(released[f"{HEAD}.weight"]) == 710:
-            head = select_classes(released, HEAD, "k400")[0]
+        elif classes in SETS and len(released[f"{HEAD}.weight"]) == 710:
+            head = select_classes(released, HEAD, SETS[classes])[0]
         else:
             head = select_rows(released, HEAD, range(classes))
         for kind in ("weight", "bias"):

@@ -113,10 +113,7 @@ def convert_checkpoint(
         # Files that share a name may differ in classes. A head selected from a larger one matches none of them.
         rows = [row for row in rows if row["labels"] == head] or rows
     overrides = {**(rows[0]["config"] if len(rows) == 1 else {}), **(config_overrides or {})}
-    model, converted, left_out = _build_model(family, state_dict, overrides)
-    if labels is not None:
-        model.config.id2label = dict(enumerate(labels))
-        model.config.label2id = {label: index for index, label in enumerate(labels)}
+    model, converted, left_out = _build_model(family, state_dict, overrides, labels)
     saved_processor = build_processor(model.config, processor)
     if export is not None:
         model, converted, saved_processor = export(model.config, converted)
@@ -170,7 +167,7 @@ def _select_head(
 
 
 def _build_model(
-    family: str, state_dict: Mapping[str, torch.Tensor], overrides: Mapping[str, Any]
+    family: str, state_dict: Mapping[str, torch.Tensor], overrides: Mapping[str, Any], labels: list[str] | None
 ) -> tuple[PreTrainedModel, dict[str, torch.Tensor], dict[str, str]]:
     """Return the model that the file describes, with its tensors, and the names left out, each with the reason."""
     converter = FAMILIES[family]
@@ -184,6 +181,9 @@ def _build_model(
         converted = converter.fit(converted, config)
     check_complete(model, converted, table)
     model.load_state_dict(converted, assign=True)
+    if labels is not None:
+        model.config.id2label = dict(enumerate(labels))
+        model.config.label2id = {label: index for index, label in enumerate(labels)}
     return model, converted, left_out
 
 

@@ -13,8 +13,8 @@ def lookup(table: Mapping[str, T], name: object, argument: str, error: type[Exce
 
     Args:
         table: entries by name.
-        name: what the user wrote.
-        argument: what the user calls the choice, such as "merge" or "--prompts".
+        name: the user's word.
+        argument: the user's word for the choice, such as "merge" or "--prompts".
         error: the exception class to raise.
 
     Raises:
@@ -29,9 +29,9 @@ def unknown_name(name: object, known: Collection[str], argument: str) -> str:
     """Return the message for a name that is not among the known ones.
 
     Args:
-        name: what the user wrote.
+        name: the user's word.
         known: the names that exist.
-        argument: what the user calls the choice.
+        argument: the user's word for the choice.
     """
     close = nearest(name, known)
     listed = ", ".join(known) if len(known) <= _LISTED or not close else f"{', '.join(list(known)[:_LISTED])}, ..."
@@ -48,6 +48,6 @@ def did_you_mean(names: Collection[str], prefix: str = "") -> str:
 
     Args:
         names: suggestions.
-        prefix: what stands before each, such as "training.".
+        prefix: put before each name, such as "training.".
     """
     return f" Did you mean {' or '.join(prefix + name for name in names)}?" if names else ""
