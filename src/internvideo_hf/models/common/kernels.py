@@ -28,8 +28,8 @@ def convolution_is_faster() -> bool:
 def linear(tokens: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     """Compute `nn.functional.linear` of tokens by the faster of two kernels.
 
-    The convolution is no gain for a few tokens, where there is more to rearrange than to multiply, nor backwards for a
-    narrow layer.
+    The convolution does not pay off for a few tokens, where rearranging costs more than multiplying, nor in the
+    backward pass of a narrow layer.
 
     Args:
         tokens: `(b, n, c)`.

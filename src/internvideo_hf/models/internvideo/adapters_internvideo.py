@@ -166,7 +166,10 @@ class FusedFromEncoders(FrozenEncoders):
         """
         if adapters_only:
             if self.config.encoders is None:
-                raise ValueError("This model was not made by `from_encoders`, so that nothing says where they are.")
+                raise ValueError(
+                    "This model was not made by `from_encoders`: the folders of its encoders are unknown. Leave "
+                    "out adapters_only."
+                )
             frozen = self.frozen_state()
             if fingerprint(frozen) != self.config.encoders_fingerprint:
                 raise ValueError(
@@ -234,7 +237,7 @@ def frozen_tensors(
 
     Args:
         model_class: knows which tensors are frozen.
-        config: says where the folders are, and is told of new places.
+        config: names the folders; new places are written into it.
         folders: new places by model type.
 
     Raises:

@@ -22,7 +22,7 @@ class InternVideoConfig(PreTrainedConfig):
         internvideo_mae_config, uniformerv2_config: the two encoders, of any sizes.
         exchange_layers: layers of the masked encoder, counted from 0 and rising, behind which there is an exchange.
             Our reading: the ends of equal stages, as "all stages" are said to be enhanced: 2, 5, 8, 11 of twelve.
-        exchange_blocks: global blocks of the UniFormerV2, counted from 0 and rising, that take part, as many.
+        exchange_blocks: global blocks of the UniFormerV2, counted from 0 and rising, one for each exchange layer.
             Our reading: the last four, all that models of Kinetics have; motion models have more.
         cross_attention_head_size: the most channels of a head. Our reading: 64, as in both encoders; a stream has the
             fewest heads of equal size that keep to it.
