@@ -89,7 +89,7 @@ def test_average_is_kept_by_stages_1_and_2_and_refused_by_3(stages, alone):
             for kind in ("whole", "resumed"):
                 for name, tensor in alone.average.tensors.items():
                     torch.testing.assert_close(part[kind]["average"][name], tensor, **CLOSE)
-    assert "take FSDP2 or ZeRO-2" in stages[1][3][0]["refused"]
+    assert "use FSDP2 or ZeRO-2" in stages[1][3][0]["refused"]
 
 
 SCALED = ("dual_encoder", "viclip_with_doubled_captions")  # whose temperature is a scalar
