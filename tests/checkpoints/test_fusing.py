@@ -5,13 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 from huggingface_hub import ModelCard
-from models.internvideo import test_modeling_internvideo as models
+from models.internvideo.conftest import encoders as encoders_fixture
+from models.internvideo.test_modeling_internvideo import clips
 from safetensors.torch import load_file
 from transformers import AutoModelForVideoClassification, AutoVideoProcessor
 
 from internvideo_hf import InternVideoVideoProcessor, fuse_encoders
 
-encoders = models.encoders  # a fixture
+encoders = encoders_fixture
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def test_the_folder_holds_model_processor_and_card(adapters_only, folders, tmp_p
     out = tmp_path / "fused"
     model = fuse_encoders(*folders, out, adapters_only=adapters_only, cross_attention_head_size=8)
     loaded = AutoModelForVideoClassification.from_pretrained(out)
-    inputs = models.clips(1)
+    inputs = clips(1)
     torch.testing.assert_close(loaded.eval()(**inputs).logits, model.eval()(**inputs).logits, atol=1e-6, rtol=1e-6)
     processor = AutoVideoProcessor.from_pretrained(out)
     assert [branch.num_frames for branch in processor.branches.values()] == [4, 3]

@@ -14,6 +14,7 @@ from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 
 from internvideo_hf.auto import FAMILIES
+from internvideo_hf.checkpoints.clip_layout import text_sizes, vision_sizes
 from internvideo_hf.checkpoints.errors import CheckpointError
 from internvideo_hf.checkpoints.families import internvideo_mm, uniformerv2, viclip
 from internvideo_hf.checkpoints.released_file import load_state_dict
@@ -265,8 +266,8 @@ def _classifier_from_clip(clip: CLIPModel, overrides: Mapping[str, Any]) -> UniF
 
 
 def _viclip_from_openai(state_dict: Mapping[str, torch.Tensor], overrides: Mapping[str, Any]) -> ViCLIPConfig:
-    vision = viclip.tower_sizes(_with_image_kernel(state_dict), "visual.")
-    text = viclip.text_sizes(state_dict, "") | {"max_position_embeddings": CONTEXT_LENGTH}
+    vision = vision_sizes(_with_image_kernel(state_dict), "visual.")
+    text = text_sizes(state_dict, "") | {"max_position_embeddings": CONTEXT_LENGTH}
     return viclip.config_of(vision, text, shape_of(state_dict, "text_projection", 2)[1], overrides)
 
 

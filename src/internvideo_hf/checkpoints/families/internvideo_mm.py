@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from transformers import AutoModel
 
-from internvideo_hf.checkpoints.clip_layout import layer
+from internvideo_hf.checkpoints.clip_layout import layer, text_sizes
 from internvideo_hf.checkpoints.converter import Converter
 from internvideo_hf.checkpoints.families.uniformerv2 import tower, tower_sizes
-from internvideo_hf.checkpoints.shapes import count_layers, fill_heads, same_width, shape_of
+from internvideo_hf.checkpoints.shapes import fill_heads, shape_of
 from internvideo_hf.checkpoints.table import LeaveOut, Table, flatten, pairs, rename, transpose
 from internvideo_hf.models.internvideo_mm.configuration_internvideo_mm import InternVideoMMConfig
 
@@ -83,24 +83,10 @@ def config_from(state_dict: Mapping[str, torch.Tensor], overrides: Mapping[str, 
     # Every released model has the gate: a file without it is damaged, not a classifier that needs none.
     vision = {"use_fusion_gate": True, **overrides.get("vision_config", {})}
     vision = tower_sizes(state_dict, PREFIX + "visual.", vision)
-    vocab_size, text_width = shape_of(state_dict, PREFIX + "token_embedding.weight", 2)
-    context_length, columns = shape_of(state_dict, PREFIX + "positional_embedding", 2)
-    same_width(PREFIX + "token_embedding.weight", text_width, PREFIX + "positional_embedding", columns)
     # Question-answering files have no projections: their heads read the towers directly.
     projected = PREFIX + "visual_proj" in state_dict or PREFIX + "text_projection" in state_dict
-
-    text = {
-        "vocab_size": vocab_size,
-        "hidden_size": text_width,
-        "intermediate_size": shape_of(state_dict, PREFIX + "transformer.resblocks.0.mlp.c_fc.weight", 2)[0],
-        "num_hidden_layers": count_layers(state_dict, PREFIX + "transformer.resblocks"),
-        "max_position_embeddings": context_length,
-        "bos_token_id": vocab_size - 2,
-        "eos_token_id": vocab_size - 1,
-        "pad_token_id": 0,
-        **overrides.get("text_config", {}),
-    }
-    fill_heads(text, "num_attention_heads", text_width)
+    text = {**text_sizes(state_dict, PREFIX), **overrides.get("text_config", {})}
+    fill_heads(text, "num_attention_heads", text["hidden_size"])
     found = {
         "vision_config": vision,
         "text_config": text,

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from transformers import AutoModelForVideoClassification
 
-from internvideo_hf.checkpoints.clip_layout import attention, layer
+from internvideo_hf.checkpoints.clip_layout import attention, layer, vision_sizes
 from internvideo_hf.checkpoints.converter import Converter
-from internvideo_hf.checkpoints.shapes import count_layers, fill_heads, same_width, shape_of
+from internvideo_hf.checkpoints.shapes import count_layers, fill_heads, shape_of
 from internvideo_hf.checkpoints.table import Become, Table, flatten, pairs, rename
 from internvideo_hf.models.uniformerv2.configuration_uniformerv2 import TASKS, UniFormerV2Config
 
@@ -109,22 +109,12 @@ def tower_sizes(state_dict: Mapping[str, torch.Tensor], prefix: str, overrides: 
     Raises:
         CheckpointError: as `config_from`.
     """
-    blocks = f"{prefix}transformer."
-    width, channels, depth, patch_size, _ = shape_of(state_dict, f"{prefix}conv1.weight", 5)
-    positions, columns = shape_of(state_dict, f"{prefix}positional_embedding", 2)
-    same_width(f"{prefix}conv1.weight", width, f"{prefix}positional_embedding", columns)
-    layers = count_layers(state_dict, f"{blocks}resblocks")
+    blocks, sizes = f"{prefix}transformer.", vision_sizes(state_dict, prefix)
     num_global = count_layers(state_dict, f"{blocks}dpe", f"{blocks}dec")
     local = [name for name in state_dict if name.startswith(blocks) and ".lmhra" in name]
-    sizes = {
-        "hidden_size": width,
-        "intermediate_size": shape_of(state_dict, f"{blocks}resblocks.0.mlp.c_fc.weight", 2)[0],
-        "num_hidden_layers": layers,
-        "global_layers": list(range(layers))[-num_global:] if num_global else [],
-        "num_channels": channels,
-        "patch_size": patch_size,
-        "image_size": round((positions - 1) ** 0.5) * patch_size,
-        "temporal_downsampling": depth > 1,
+    sizes |= {
+        "global_layers": list(range(sizes["num_hidden_layers"]))[-num_global:] if num_global else [],
+        "temporal_downsampling": sizes.pop("tubelet_size") > 1,
         "use_fusion_gate": f"{blocks}balance" in state_dict,
         "num_local_blocks": 0 if not local else 2 if any(".lmhra2." in name for name in local) else 1,
     }
@@ -132,7 +122,7 @@ def tower_sizes(state_dict: Mapping[str, torch.Tensor], prefix: str, overrides: 
         sizes["local_intermediate_size"] = shape_of(state_dict, f"{blocks}resblocks.0.lmhra1.pos_embed.1.weight", 5)[0]
     sizes |= overrides
     for key in ("num_attention_heads", "num_global_attention_heads"):
-        fill_heads(sizes, key, width)
+        fill_heads(sizes, key, sizes["hidden_size"])
     return sizes
 
 

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from transformers import AutoModel, CLIPTextConfig
 
-from internvideo_hf.checkpoints.clip_layout import layer
+from internvideo_hf.checkpoints.clip_layout import layer, text_sizes, vision_sizes
 from internvideo_hf.checkpoints.converter import Converter
-from internvideo_hf.checkpoints.shapes import count_layers, fill_heads, shape_of
+from internvideo_hf.checkpoints.shapes import fill_heads, shape_of
 from internvideo_hf.checkpoints.table import Become, Table, pairs, rename, transpose
 from internvideo_hf.models.common.layers import resample_position_grid, resample_position_rows
 from internvideo_hf.models.viclip.configuration_viclip import ViCLIPConfig, ViCLIPVisionConfig
@@ -61,40 +61,10 @@ def config_from(state_dict: Mapping[str, torch.Tensor], overrides: Mapping[str, 
     Raises:
         CheckpointError: if a tensor that determines a size is missing or has another number of axes.
     """
-    vision, text = tower_sizes(state_dict, "vision_encoder."), text_sizes(state_dict, "text_encoder.")
+    vision, text = vision_sizes(state_dict, "vision_encoder."), text_sizes(state_dict, "text_encoder.")
     times = shape_of(state_dict, "vision_encoder.temporal_positional_embedding", 3)[1]
     vision["num_frames"] = times * vision["tubelet_size"]
     return config_of(vision, text, shape_of(state_dict, "text_encoder.text_projection", 2)[1], overrides)
-
-
-def tower_sizes(state_dict: Mapping[str, torch.Tensor], prefix: str) -> dict[str, int]:
-    """Return the sizes of a video tower whose names begin with `prefix`; its patch kernel has five axes."""
-    width, channels, tubelet_size, patch_size, _ = shape_of(state_dict, f"{prefix}conv1.weight", 5)
-    positions = shape_of(state_dict, f"{prefix}positional_embedding", 2)[0]
-    return {
-        "hidden_size": width,
-        "intermediate_size": shape_of(state_dict, f"{prefix}transformer.resblocks.0.mlp.c_fc.weight", 2)[0],
-        "num_hidden_layers": count_layers(state_dict, f"{prefix}transformer.resblocks"),
-        "num_channels": channels,
-        "patch_size": patch_size,
-        "tubelet_size": tubelet_size,
-        "image_size": round((positions - 1) ** 0.5) * patch_size,
-    }
-
-
-def text_sizes(state_dict: Mapping[str, torch.Tensor], prefix: str) -> dict[str, int]:
-    """Return the sizes of a text tower whose names begin with `prefix`."""
-    vocab_size, width = shape_of(state_dict, f"{prefix}token_embedding.weight", 2)
-    return {
-        "vocab_size": vocab_size,
-        "hidden_size": width,
-        "intermediate_size": shape_of(state_dict, f"{prefix}transformer.resblocks.0.mlp.c_fc.weight", 2)[0],
-        "num_hidden_layers": count_layers(state_dict, f"{prefix}transformer.resblocks"),
-        "max_position_embeddings": shape_of(state_dict, f"{prefix}positional_embedding", 2)[0],
-        "bos_token_id": vocab_size - 2,
-        "eos_token_id": vocab_size - 1,
-        "pad_token_id": 0,
-    }
 
 
 def config_of(
