@@ -112,10 +112,11 @@ class UniFormerV2TemporalConv(nn.Conv1d):
         # By shifted sums, since a convolution wants time last, and moving it there costs more than convolving.
         frames = tokens.shape[1]
         padded = nn.functional.pad(tokens, (0, 0, 0, 0, 1, 1))
-        before, same, after = (
-            padded[:, shift : shift + frames] * weight for shift, weight in enumerate(self.weight[:, 0].unbind(dim=1))
-        )
-        return known(self.bias) + (before + same + after)
+        before, same, after = self.weight[:, 0].unbind(dim=1)
+        mixed = padded[:, :frames] * before
+        mixed = mixed + padded[:, 1 : 1 + frames] * same
+        mixed = mixed + padded[:, 2 : 2 + frames] * after
+        return known(self.bias) + mixed
 
 
 class UniFormerV2LocalBlock(nn.Module):
