@@ -350,6 +350,7 @@ class TorchCodecDecoder:
         self._label = label
         self.index = index
         self._seconds = _check_seekable(index, self.name, label)
+        self._decoder: Any  # torchcodec's types are not there where it is not installed
         try:
             self._decoder = VideoDecoder(
                 file if isinstance(file, bytes) else str(file),
