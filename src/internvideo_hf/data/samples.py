@@ -155,7 +155,7 @@ def make_sample(
         if content is None:
             raise
         raise VideoDecodeError(row["video"], error.cause, error.advice) from error
-    if len(inputs) > 1:  # rules of sampling draw more or less: begin anew, for the same crop and flip
+    if len(inputs) > 1:  # samplers draw different counts of numbers: restart, so that crops and flips are equal
         draws = {name: Randomness.seeded(sample_seed(seed, 0, 0)) for name in inputs}
     sample: Sample = {}
     for (name, how), frames in zip(inputs.items(), clips, strict=True):

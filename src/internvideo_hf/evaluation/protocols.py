@@ -9,12 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from internvideo_hf.data.manifests import LAYOUTS
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
-from internvideo_hf.recipes.labels import LABEL_SETS
 from internvideo_hf.recipes.reading import RecipeError, RecipeRegistry, build, check_known
 from internvideo_hf.tasks import evaluation_tasks
-from internvideo_hf.tasks.protocol import Protocol, Published, check_choice
+from internvideo_hf.tasks.protocol import Protocol, Published, check_choice, check_list
 from internvideo_hf.utils.names import lookup
 from internvideo_hf.video.sampling import SAMPLERS
 
@@ -126,10 +124,7 @@ def _check_ensemble(protocol: EnsembleProtocol) -> None:
         raise RecipeError("data.validation is missing: set it to a list of videos to fit weights on.")
     if data.validation == data.list:
         raise RecipeError("data.validation equals data.list; fit weights on other videos.")
-    if data.labels is not None:
-        check_choice("data.labels", data.labels, LABEL_SETS)
-    if data.layout is not None:
-        check_choice("data.layout", data.layout, LAYOUTS)
+    check_list(data.layout, data.labels)
     for member in protocol.members:
         if any(views is not None and views < 1 for views in (member.num_clips, member.num_crops)):
             raise RecipeError(f"{member.model} has {member.num_clips} x {member.num_crops} views, expected 1 or more.")

@@ -1,6 +1,6 @@
 """Classifiers with their processors and views: from videos to probabilities of the classes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -73,13 +73,18 @@ class Classifier:
         """Names of its classes, in order."""
         return classes_of(self.model.config)
 
+    @property
+    def _read(self) -> Callable[[Row], Views]:
+        # Without the model, which decoding workers do not need.
+        return partial(read_views, processor=self.processor, num_clips=self.num_clips, num_crops=self.num_crops)
+
     def views_of(self, row: Row) -> Views:
         """Return the model's inputs, `(views, frames, channels, height, width)` each; see `read_views`.
 
         Raises:
             VideoDecodeError: if the video cannot be read.
         """
-        return read_views(row, self.processor, self.num_clips, self.num_crops)
+        return self._read(row)
 
     @torch.no_grad()
     def probabilities(self, views: Views, batch_size: int = 8) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -122,9 +127,9 @@ class Classifier:
         journal = Journal(parts)
         batches = read_videos(
             rows,
-            partial(read_views, processor=self.processor, num_clips=self.num_clips, num_crops=self.num_crops),
+            self._read,
             settings,
-            at_once=max(1, settings.batch_size // (self.num_clips * self.num_crops)),
+            at_once=settings.videos_at_once(self.num_clips * self.num_crops),
             first=len(journal),
             failed=len(journal.notes),
             description=f"Classifying by {Path(self.name).name}",

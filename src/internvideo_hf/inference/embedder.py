@@ -173,8 +173,7 @@ class Embedder:
             TooManyFailuresError: if more than `settings.max_damaged` of the videos are unreadable.
         """
         views = self.video_processor.num_clips * self.video_processor.num_crops
-        at_once = max(1, settings.batch_size // views)
-        read = partial(read_views, processor=self.video_processor)
+        at_once, read = settings.videos_at_once(views), partial(read_views, processor=self.video_processor)
         embeds: dict[int, torch.Tensor] = {}
         causes: dict[int, str] = {}
         for batch in read_videos(rows, read, settings, at_once=at_once, description="Embedding videos"):

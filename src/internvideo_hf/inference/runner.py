@@ -75,6 +75,10 @@ class RunSettings:
                 "batch_size >= 1, workers >= 0 and max_damaged in [0, 1)."
             )
 
+    def videos_at_once(self, views: int) -> int:
+        """Return the number of videos per batch, given the views of each."""
+        return max(1, self.batch_size // views)
+
 
 def load_model(
     auto_class: type[_BaseAutoModelClass], name: str | Path, device: str | torch.device | None = None

@@ -93,12 +93,12 @@ class InternVideoFusedVideoProcessor(BaseVideoProcessor):
     @property
     def branches(self) -> dict[str, InternVideoVideoProcessor]:
         """Name of an input of the model -> its processor."""
-        return {name: getattr(self, encoder) for encoder, name in INPUTS.items()}
+        return {INPUTS[encoder]: processor for encoder, processor in self.encoders.items()}
 
     @property
     def encoders(self) -> dict[str, InternVideoVideoProcessor]:
         """Name of an option of this processor -> the processor that it configures."""
-        return {"internvideo_mae": self.internvideo_mae, "uniformerv2": self.uniformerv2}
+        return {encoder: getattr(self, encoder) for encoder in INPUTS}
 
     def preprocess(self, videos: Any, **kwargs: Any) -> BatchFeature:
         """Process videos; the same as calling the processor."""
@@ -135,7 +135,7 @@ class InternVideoFusedVideoProcessor(BaseVideoProcessor):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings of both, as they are saved."""
-        own = {encoder: getattr(self, encoder).to_dict() for encoder in INPUTS}
+        own = {encoder: processor.to_dict() for encoder, processor in self.encoders.items()}
         return {"video_processor_type": type(self).__name__, **own}
 
 

@@ -1,8 +1,11 @@
 """Numbers and lists of the published experiments, as data."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
+
+from internvideo_hf.recipes.captions import clean_caption
 
 
 @dataclass(frozen=True)
@@ -18,6 +21,11 @@ class PromptSet:
     templates: tuple[str, ...]
     mean_of: str = "probabilities"
     clean: str | None = None
+
+    def sentences(self, labels: Sequence[str]) -> list[str]:
+        """Return the cleaned sentences of all labels, template by template: `len(templates) * len(labels)`."""
+        texts = [template.replace("{}", label) for template in self.templates for label in labels]
+        return texts if self.clean is None else [clean_caption(text, self.clean) for text in texts]
 
 
 def load_prompts() -> dict[str, PromptSet]:

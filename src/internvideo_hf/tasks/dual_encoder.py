@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -85,16 +84,6 @@ class VideoEmbeddings:
     def factor(self) -> float:
         """The factor of the cosine."""
         return self.embedder.logit_scale if self.protocol.factor == "model" else 1.0
-
-    @property
-    def model_facts(self) -> dict[str, Any]:
-        """Facts of the model for the result."""
-        model = self.embedder.model
-        return {
-            "family": model.config.model_type,
-            "parameters": model.num_parameters(),
-            "device": str(self.embedder.device),
-        }
 
     def embed_texts(self, texts: Sequence[str], rule: str | None) -> torch.Tensor:
         """Embed texts, cut at the protocol's length: unit vectors, `(texts, dim)`.

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from transformers.modeling_utils import PreTrainedModel
 
-from internvideo_hf.data.manifests import read_manifest
+from internvideo_hf.data.manifests import LAYOUTS, read_manifest
 from internvideo_hf.data.samples import Row
 from internvideo_hf.inference.runner import RunSettings
+from internvideo_hf.recipes.labels import LABEL_SETS
 from internvideo_hf.recipes.reading import RecipeError
 
 
@@ -203,6 +205,26 @@ def check_choice(key: str, value: str | None, choices: Collection[str]) -> str:
     if value is None or value not in choices:
         raise RecipeError(f"{key} is {value!r}, expected one of {', '.join(choices)}.")
     return value
+
+
+def check_list(layout: str | None, labels: str | None = None) -> None:
+    """Refuse an unknown layout or set of classes of a list; None is none of its own.
+
+    Raises:
+        RecipeError: if a name is unknown.
+    """
+    for key, value, choices in (("data.layout", layout, LAYOUTS), ("data.labels", labels, LABEL_SETS)):
+        if value is not None:
+            check_choice(key, value, choices)
+
+
+def model_facts(model: PreTrainedModel) -> dict[str, Any]:
+    """Return the facts of a model for a result: family, number of parameters and device."""
+    return {
+        "family": model.config.model_type,
+        "parameters": model.num_parameters(),
+        "device": str(model.device),
+    }
 
 
 def read_rows(data: DataSettings, data_root: Path, **options: Any) -> list[dict[str, Any]]:

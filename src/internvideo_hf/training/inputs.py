@@ -143,9 +143,11 @@ class TrainingData:
             RecipeError: if a label is too large.
         """
         for name, rows in (("train", self.train), ("validation", self.validation)):
-            if rows is not None and not isinstance(rows, Path) and max(rows["label"]) >= num_labels:
+            if rows is None or isinstance(rows, Path):
+                continue
+            if (largest := max(rows["label"])) >= num_labels:
                 raise RecipeError(
-                    f"The list data.{name} has the label {max(rows['label'])}, expected 0 to {num_labels - 1}. "
+                    f"The list data.{name} has the label {largest}, expected 0 to {num_labels - 1}. "
                     "Correct the list, or data.labels."
                 )
 

@@ -27,7 +27,7 @@ class Known(NamedTuple):
 class VectorStore(Protocol):
     """Rows, one per clip, numbered from 0 in an order that only changes reorder.
 
-    Each change takes effect as a whole or not at all, and is durable when the call returns.
+    Each change is atomic, and durable when the call returns.
 
     Attributes:
         settings: of the index: model, fingerprint, window, stride, dtype. Written with the next change.

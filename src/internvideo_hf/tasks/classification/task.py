@@ -1,6 +1,5 @@
 """Classification: which class of a fixed set a video shows."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +10,10 @@ import torch
 from transformers import AutoConfig, EvalPrediction
 
 from internvideo_hf.data.collation import VideoCollator
-from internvideo_hf.data.manifests import LAYOUTS
 from internvideo_hf.inference.classifier import Classifier, video_name
 from internvideo_hf.inference.embedder import PIXEL_SETTINGS
 from internvideo_hf.inference.merging import top_k_accuracies
 from internvideo_hf.models.common.loading import classes_of, revision
-from internvideo_hf.recipes.labels import LABEL_SETS
 from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.base import Task, Training
 from internvideo_hf.tasks.classification.data import find_tests, read_labelled_clips, view_settings, with_published
@@ -26,7 +23,8 @@ from internvideo_hf.tasks.protocol import (
     Protocol,
     Run,
     Samples,
-    check_choice,
+    check_list,
+    model_facts,
     unique_clips,
 )
 from internvideo_hf.utils.fingerprints import json_sha256
@@ -51,10 +49,7 @@ def _make_collator(
 
 
 def _check(protocol: Protocol) -> None:
-    if protocol.data.layout is not None:
-        check_choice("data.layout", protocol.data.layout, LAYOUTS)
-    if protocol.data.labels is not None:
-        check_choice("data.labels", protocol.data.labels, LABEL_SETS)
+    check_list(protocol.data.layout, protocol.data.labels)
     for name in ("num_clips", "num_crops"):
         number = getattr(protocol, name)
         if number is not None and number < 1:
@@ -92,9 +87,7 @@ def _run(protocol: Protocol, samples: Samples, run: Run) -> Outcome:
         num_crops=protocol.num_crops or views["num_crops"] or classifier.num_crops,
     )
     facts = {
-        "family": classifier.model.config.model_type,
-        "parameters": classifier.model.num_parameters(),
-        "device": str(classifier.model.device),
+        **model_facts(classifier.model),
         "test_of": [test.model for test in tests],
         "views": [classifier.num_clips, classifier.num_crops],
         "pixels": {
@@ -105,7 +98,7 @@ def _run(protocol: Protocol, samples: Samples, run: Run) -> Outcome:
     parts, names = None, [video_name(row) for row in samples.videos]
     if run.parts is not None:
         about = [facts, revision(run.model, classifier.model), names]
-        parts = run.parts / json_sha256(json.loads(json.dumps(about, default=str)))[:12]
+        parts = run.parts / json_sha256(about)[:12]
     probabilities, causes = classifier.classify(samples.videos, run.settings, parts)
     return Outcome(
         top_k_accuracies(probabilities[samples.owners], samples.labels),

@@ -13,7 +13,16 @@ from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.base import Task
 from internvideo_hf.tasks.dual_encoder import VideoEmbeddings, check_dual_encoder_protocol
 from internvideo_hf.tasks.multiple_choice.data import LAYOUTS, read_questions
-from internvideo_hf.tasks.protocol import Evaluation, Outcome, Protocol, Run, Samples, check_choice, unique_clips
+from internvideo_hf.tasks.protocol import (
+    Evaluation,
+    Outcome,
+    Protocol,
+    Run,
+    Samples,
+    check_choice,
+    model_facts,
+    unique_clips,
+)
 
 
 def _check(protocol: Protocol) -> None:
@@ -40,7 +49,7 @@ def _run(protocol: Protocol, samples: Samples, run: Run) -> Outcome:
     texts = rearrange(texts, "(q o) d -> q o d", q=len(samples.owners))
     scores = found.factor * torch.einsum("qd,qod->qo", found.vectors[samples.owners], texts)
     accuracy = top_k_accuracies(found.without_failures(samples, scores), samples.labels, (1,))
-    return Outcome(accuracy, found.causes, found.model_facts)
+    return Outcome(accuracy, found.causes, model_facts(found.embedder.model))
 
 
 def _facts(result: Mapping[str, Any]) -> dict[str, str]:

@@ -68,7 +68,7 @@ class VideoTextRetrievalPipeline(DualEncoderPipeline):
         logits = cosine_scale(self.model).cpu() * cosines
         by_video, by_text = logits, logits.T
         if dual:
-            by_video, by_text = (torch.from_numpy(dual_softmax(way.double().numpy())) for way in (logits, logits.T))
+            by_video, by_text = (torch.from_numpy(dual_softmax(way.double().numpy())) for way in (by_video, by_text))
         names = [{"video": video if isinstance(video, str) else None} for video in videos]
         return {
             "video_to_text": _ranked(by_video, cosines, [{"text": text} for text in texts], top_k),

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from internvideo_hf.data.manifests import LAYOUTS
 from internvideo_hf.inference.ranking import SEVERAL, retrieval_metrics
 from internvideo_hf.tasks.base import Task
 from internvideo_hf.tasks.dual_encoder import VideoEmbeddings, check_dual_encoder_protocol
@@ -15,6 +14,8 @@ from internvideo_hf.tasks.protocol import (
     Run,
     Samples,
     check_choice,
+    check_list,
+    model_facts,
     read_rows,
     require_column,
     unique_clips,
@@ -27,8 +28,7 @@ WAYS = {"plain": "", "dual_softmax": ", dual softmax"}
 def _check(protocol: Protocol) -> None:
     check_dual_encoder_protocol(protocol)
     check_choice("several", protocol.several, SEVERAL)
-    if protocol.data.layout is not None:
-        check_choice("data.layout", protocol.data.layout, LAYOUTS)
+    check_list(protocol.data.layout)
 
 
 def _read(protocol: Protocol, data_root: Path, model: str) -> Samples:
@@ -43,7 +43,7 @@ def _run(protocol: Protocol, samples: Samples, run: Run) -> Outcome:
     texts = found.embed_texts(samples.texts, protocol.caption_rule)
     similarity = (found.factor * texts @ found.vectors.T).numpy()
     scores = retrieval_metrics(similarity, samples.owners, missing=list(found.causes), several=protocol.several)
-    return Outcome(scores, found.causes, found.model_facts)
+    return Outcome(scores, found.causes, model_facts(found.embedder.model))
 
 
 def _facts(result: Mapping[str, Any]) -> dict[str, str]:

@@ -12,7 +12,6 @@ from internvideo_hf.inference.pipeline import DualEncoderPipeline, check_top_k
 from internvideo_hf.inference.runner import cosine_scale, embed_views
 from internvideo_hf.processing.post_process import zero_shot_scores
 from internvideo_hf.recipes import PromptSet, load_prompts
-from internvideo_hf.recipes.captions import clean_caption
 from internvideo_hf.utils.names import lookup
 
 DEFAULT_PROMPTS = PromptSet(("A video of {}.",))
@@ -117,9 +116,7 @@ class ZeroShotVideoClassificationPipeline(DualEncoderPipeline):
         # The key includes the weights, which a training step or `load_state_dict` may change.
         weights = tuple((weight.data_ptr(), weight._version) for weight in self.model.parameters())
         if self._text_key != (labels, prompts, weights):
-            texts = [template.replace("{}", label) for template in prompts.templates for label in labels]
-            if prompts.clean is not None:
-                texts = [clean_caption(text, prompts.clean) for text in texts]
+            texts = prompts.sentences(labels)
             embeds = embed_texts(self.model, self.processor, texts, progress=len(texts) > 3 * CHUNK_SIZE)
             self._text_embeds = rearrange(embeds.to(self.model.device), "(p l) d -> p l d", p=len(prompts.templates))
             self._text_key = (labels, prompts, weights)

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from einops import rearrange
 
-from internvideo_hf.data.manifests import LAYOUTS
 from internvideo_hf.inference.merging import top_k_accuracies
 from internvideo_hf.processing.post_process import zero_shot_scores
 from internvideo_hf.recipes import load_prompts
@@ -22,6 +21,8 @@ from internvideo_hf.tasks.protocol import (
     Run,
     Samples,
     check_choice,
+    check_list,
+    model_facts,
     read_rows,
     require_column,
     unique_clips,
@@ -33,8 +34,7 @@ CHUNK_SIZE = 1024  # videos; each has a score for every class and prompt
 
 def _check(protocol: Protocol) -> None:
     check_dual_encoder_protocol(protocol)
-    if protocol.data.layout is not None:
-        check_choice("data.layout", protocol.data.layout, LAYOUTS)
+    check_list(protocol.data.layout)
     check_choice("prompts", protocol.prompts, load_prompts())
     _classes(protocol)
 
@@ -53,13 +53,13 @@ def _read(protocol: Protocol, data_root: Path, model: str) -> Samples:
 def _run(protocol: Protocol, samples: Samples, run: Run) -> Outcome:
     found = VideoEmbeddings.compute(protocol, samples, run, merge=False)
     prompts, labels = lookup(load_prompts(), protocol.prompts, "prompts"), _classes(protocol)
-    sentences = [template.replace("{}", label) for template in prompts.templates for label in labels]
-    texts = rearrange(found.embed_texts(sentences, prompts.clean), "(p l) d -> p l d", p=len(prompts.templates))
+    texts = found.embed_texts(prompts.sentences(labels), None)
+    texts = rearrange(texts, "(p l) d -> p l d", p=len(prompts.templates))
     chunks = torch.split(rearrange(found.vectors, "n v d -> (n v) d"), CHUNK_SIZE)
     scores = torch.cat([zero_shot_scores(chunk, texts, found.factor, prompts.mean_of)[0] for chunk in chunks])
     scores = rearrange(scores, "(n v) l -> n v l", n=len(found.vectors)).mean(dim=1)
     accuracy = top_k_accuracies(found.without_failures(samples, scores[samples.owners]), samples.labels)
-    return Outcome({**accuracy, "mean": sum(accuracy.values()) / 2}, found.causes, found.model_facts)
+    return Outcome({**accuracy, "mean": sum(accuracy.values()) / 2}, found.causes, model_facts(found.embedder.model))
 
 
 def _facts(result: Mapping[str, Any]) -> dict[str, str]:
