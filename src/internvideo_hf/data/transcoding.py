@@ -15,6 +15,7 @@ import numpy as np
 from internvideo_hf.data.executors.processes import map_unordered
 from internvideo_hf.utils.files import atomic_path, remove_leftovers
 from internvideo_hf.video.backends import best_video_stream
+from internvideo_hf.video.containers import open_container
 from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.reader import VideoReader
 from internvideo_hf.video.sources import check_path, is_url
@@ -131,9 +132,9 @@ def cut_video(reader: VideoReader, target: str | Path, frames: range, settings: 
 
 def _comment_of(path: Path) -> str | None:
     try:
-        with av.open(str(path)) as container:
+        with open_container(path.absolute()) as container:
             return container.metadata.get("comment")
-    except (av.FFmpegError, OSError):
+    except VideoDecodeError:
         return None
 
 
@@ -141,7 +142,7 @@ def _encode(source: Path, target: Path, settings: TranscodeSettings, comment: st
     """Return the number of frames written; `seconds` are their times, None for equal distances."""
     count, encoder = 0, None
     try:
-        with av.open(str(source), "r") as reading, av.open(str(target), "w", format="mp4") as writing:
+        with open_container(source) as reading, av.open(str(target), "w", format="mp4") as writing:
             stream = best_video_stream(reading)
             if stream is None:
                 return 0

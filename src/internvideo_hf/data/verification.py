@@ -6,10 +6,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-import av
-
 from internvideo_hf.data.executors.processes import map_unordered
 from internvideo_hf.utils.files import atomic_write_text
+from internvideo_hf.video.containers import open_container
 from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.reader import VideoReader
 from internvideo_hf.video.sources import is_url
@@ -51,7 +50,7 @@ def _promised_frames(video: str) -> int:
     if is_url(video) or not Path(video).is_file():
         return 0
     # The reader reports what is wrong with a file; some formats of images are no videos here.
-    with contextlib.suppress(av.FFmpegError), av.open(str(Path(video).absolute())) as container:
+    with contextlib.suppress(VideoDecodeError), open_container(Path(video).absolute()) as container:
         stream = container.streams.best("video")
         return 0 if stream is None else stream.frames
     return 0

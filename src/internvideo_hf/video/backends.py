@@ -15,6 +15,7 @@ import av.filter
 import numpy as np
 from torch.utils.data import get_worker_info
 
+from internvideo_hf.video.containers import check_for_other_decoders, open_container
 from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.index import (
     FrameIndex,
@@ -122,7 +123,7 @@ class PyAVDecoder:
 
     def _open(self, threads: int | None = None) -> _Opened:
         self.close()
-        container = _open_container(self._file, self._label)
+        container = open_container(self._file, self._label)
         stream = best_video_stream(container)
         if stream is None:
             kinds = sorted({stream.type for stream in container.streams})
@@ -278,6 +279,7 @@ class DecordDecoder:
         import decord
 
         _check_seekable(index, self.name, label)
+        check_for_other_decoders(file, label, self.name)
         self._label = label
         self.index = index
         self._error = decord.DECORDError
@@ -350,6 +352,7 @@ class TorchCodecDecoder:
         self._label = label
         self.index = index
         self._seconds = _check_seekable(index, self.name, label)
+        check_for_other_decoders(file, label, self.name)
         self._decoder: Any  # torchcodec's types are not there where it is not installed
         try:
             self._decoder = VideoDecoder(
@@ -435,30 +438,6 @@ def _shows_keyframes(file: Path | bytes, label: str, index: FrameIndex) -> bool:
 def _as_numpy(frames: Any) -> np.ndarray:
     # Users may have told decord, for the whole process, to return tensors of another library.
     return frames.asnumpy() if hasattr(frames, "asnumpy") else np.asarray(frames)
-
-
-def _open_container(file: Path | bytes, label: str) -> av.container.InputContainer:
-    source = io.BytesIO(file) if isinstance(file, bytes) else str(file)
-    try:
-        # A playlist must not make FFmpeg fetch what it lists from the network.
-        return av.open(source, "r", container_options={"protocol_whitelist": "file"})
-    except (av.FFmpegError, ValueError) as error:
-        cause = f"FFmpeg cannot open it ({getattr(error, 'strerror', None) or _first_line(error)})"
-        advice = CHECK_THE_FILE
-        if _head(file)[4:8] == b"ftyp":
-            cause = f"{cause}; it begins like an MP4, but its index (`moov`) is missing or broken"
-            advice = "It was cut off or is still being written: copy or download it again."
-        raise VideoDecodeError(label, cause, advice) from error
-
-
-def _head(file: Path | bytes) -> bytes:
-    if isinstance(file, bytes):
-        return file[:8]
-    try:
-        with open(file, "rb") as opened:
-            return opened.read(8)
-    except OSError:
-        return b""
 
 
 def best_video_stream(container: av.container.InputContainer) -> av.VideoStream | None:
