@@ -66,7 +66,7 @@ def test_retrieval_is_as_published(data_set):
 
 def test_viclip_and_classes_are_as_published():
     found = load_protocol("zero_shot/viclip_k400")
-    assert found.processor["resize_method"] == "torchvision_bicubic" and not found.processor["do_center_crop"]
+    assert found.processor["resize_method"] == "torchvision_v1_bicubic" and not found.processor["do_center_crop"]
     assert (found.text_length, found.prompts, found.published[0].scores) == (
         32,
         "viclip",

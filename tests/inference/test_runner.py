@@ -164,4 +164,6 @@ class TestFeatures:
         viclip = load_model(AutoModel, viclip_folder, "cpu")
         viclip.config.inference_scale = 50.0
         assert cosine_scale(viclip).item() == pytest.approx(50, rel=1e-5)
+        viclip.config.inference_scale = 100  # the released demo's, exactly; exp(log(100)) is 100.00001
+        assert cosine_scale(viclip).item() == 100
         assert cosine_scale(load_model(AutoModel, mae_folder, "cpu")).item() == 1

@@ -9,6 +9,9 @@ import torch
 from einops import rearrange
 from safetensors.torch import load_file
 from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as v1
+from torchvision.transforms.v2 import functional as v2
 
 from internvideo_hf.video.transforms import (
     OFFSET_ROUNDINGS,
@@ -98,6 +101,23 @@ def test_antialias_tells_the_methods_apart() -> None:
     }
     assert max(spread.values()) < 40
     assert resize_exact(stripes, (8, 16), method="cv2_linear").max() == 0
+
+
+@pytest.mark.parametrize("size", [(224, 224), (50, 31)])
+def test_torchvision_v1_bicubic_is_its_resize_of_tensors_without_antialias(size: tuple[int, int]) -> None:
+    frames = random_frames(72, 128)
+    # torchvision's first functions still take the path of 0.15: through float, clamped and rounded.
+    options = {"interpolation": InterpolationMode.BICUBIC, "antialias": False}
+    expected = v1.resize(frames, list(size), **options)
+    assert torch.equal(resize_exact(frames, size, method="torchvision_v1_bicubic"), expected)
+    assert not torch.equal(expected, v2.resize(frames, list(size), **options))  # its uint8 kernel rounds otherwise
+
+
+def test_torchvision_v1_bicubic_by_hand() -> None:
+    # Keys' kernel with a = -0.75 half-way between two pixels: -3/32, 19/32, 19/32, -3/32.
+    frames = torch.tensor([0, 0, 0, 0, 255, 255, 255, 255], dtype=torch.uint8).expand(1, 3, 8, 8)
+    found = resize_exact(frames, (8, 4), method="torchvision_v1_bicubic")[0, 0, 0].tolist()
+    assert found == [0, 0, 255, 255]  # -24 and 279, clamped
 
 
 @pytest.mark.parametrize(

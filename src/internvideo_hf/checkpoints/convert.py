@@ -85,8 +85,8 @@ def convert_checkpoint(
         head: the data set whose classes a classification head has, a name in `internvideo_hf.recipes.labels`; None if
             the file identifies it. k400, k600 and k700 can be selected from a Kinetics-710 head.
         to: write the model for other classes than ours, a name in `TARGETS`.
-        processor: whose pixels the saved processor makes, if the original has several: "training" (the default) or
-            "demo" for ViCLIP.
+        processor: whose pixels the saved processor makes, if the original has several: "training" (the default),
+            "demo" or "training_antialias" for ViCLIP.
         dtype: number type to store: float32, float16 or bfloat16.
         trust_pickle: run the code that the file may hold.
         overwrite: replace `output_dir` if it holds a model; it stays as it is if the conversion fails.

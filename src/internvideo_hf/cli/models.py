@@ -23,7 +23,7 @@ def convert(
         str | None, typer.Option(help='"transformers-videomae" exports to transformers\' own VideoMAE classes.')
     ] = None,
     processor: Annotated[
-        str | None, typer.Option(help='ViCLIP only: released preprocessing to save, "training" or "demo".')
+        str | None, typer.Option(help='ViCLIP only: processor to save: "training", "demo", "training_antialias".')
     ] = None,
     dtype: Annotated[str, typer.Option(help="Stored dtype: float32, float16 or bfloat16.")] = "float32",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUTPUT if it exists.")] = False,

@@ -15,6 +15,7 @@ from transformers.modeling_utils import PreTrainedModel
 
 from internvideo_hf.auto import FAMILIES
 from internvideo_hf.data.samples import Row
+from internvideo_hf.inference.merging import check_finite
 from internvideo_hf.inference.runner import (
     RunSettings,
     cosine_scale,
@@ -201,11 +202,9 @@ class Embedder:
         return self._checked(embeds)
 
     def _checked(self, embeddings: torch.Tensor) -> torch.Tensor:
-        if not embeddings.isfinite().all():
-            raise RuntimeError(
-                f"The embeddings of {self.name} are not finite: its weights are damaged. Convert or download it again."
-            )
-        return embeddings.cpu()
+        embeddings = embeddings.cpu()
+        check_finite(embeddings.numpy(), f"An embedding of {self.name}")
+        return embeddings
 
 
 def fingerprint(model: PreTrainedModel, video_processor: InternVideoVideoProcessor, tokenizer: Any = None) -> str:

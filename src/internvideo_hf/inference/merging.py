@@ -12,14 +12,22 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 
 
+class NotFiniteError(ValueError, RuntimeError):
+    """A model's answer is infinite or NaN; a RuntimeError as well for one version, which `Embedder` raised."""
+
+
 def check_finite(numbers: Array, name: str) -> None:
     """Refuse numbers that are not finite.
 
+    Args:
+        numbers: answers of a model.
+        name: one of them, such as "A score of MODEL".
+
     Raises:
-        ValueError: if one is infinite or NaN, which damaged weights cause.
+        NotFiniteError: if one is infinite or NaN, which damaged weights cause.
     """
     if not np.isfinite(numbers).all():
-        raise ValueError(f"{name} is not finite: the model's weights are damaged. Convert or download it again.")
+        raise NotFiniteError(f"{name} is not finite: the model's weights are damaged. Convert or download it again.")
 
 
 def _softmax(logits: Array) -> Array:

@@ -113,8 +113,8 @@ def video_features(model: PreTrainedModel, pixels: Tensor) -> Tensor:
 
 def cosine_scale(model: PreTrainedModel) -> Tensor:
     """Return the learned factor of the cosine of a dual encoder, float32; 1 where a model has none."""
-    logarithm = getattr(model, "logit_scale", None)
-    return torch.ones(()) if logarithm is None else torch.as_tensor(logarithm).detach().float().exp()
+    scale = getattr(model, "cosine_scale", None)
+    return torch.ones(()) if scale is None else torch.as_tensor(scale()).detach().float()
 
 
 def embed_views(model: PreTrainedModel, pixels: Tensor) -> Tensor:

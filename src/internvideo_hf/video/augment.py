@@ -363,17 +363,17 @@ def contrastive_view(
     std: Sequence[float],
     area: tuple[float, float] = (0.5, 1.0),
     flip_probability: float = 0.5,
+    method: str = "torchvision_bicubic",
     randomness: Randomness,
 ) -> Tensor:
     """Make one view of a clip for training with texts: `random_resized_crop`, bicubic, `random_flip`, `normalize`.
 
-    Set `flip_probability` to 0 for captions that tell left from right. Source: ViCLIP training. The distribution is
-    the released one; the draws are this module's, not torchvision's.
+    Set `flip_probability` to 0 for captions that tell left from right. `method`: a name in `RESIZE_METHODS` that takes
+    uint8; the torchvision that ViCLIP pins has no antialias ("torchvision_v1_bicubic"). Source: ViCLIP training. The
+    distribution is the released one; the draws are this module's, not torchvision's.
     """
     _check_pixels(frames)
-    cropped = random_resized_crop(
-        frames, size, area=area, ratio=(3 / 4, 4 / 3), method="torchvision_bicubic", randomness=randomness
-    )
+    cropped = random_resized_crop(frames, size, area=area, ratio=(3 / 4, 4 / 3), method=method, randomness=randomness)
     return normalize(random_flip(cropped, probability=flip_probability, randomness=randomness), mean=mean, std=std)
 
 

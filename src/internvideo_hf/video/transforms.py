@@ -56,6 +56,12 @@ def _resize_torchvision_bicubic(frames: Tensor, size: tuple[int, int]) -> Tensor
     return tv.resize(frames, list(size), interpolation=tv.InterpolationMode.BICUBIC, antialias=True)
 
 
+def _resize_torchvision_v1_bicubic(frames: Tensor, size: tuple[int, int]) -> Tensor:
+    """Match `torchvision.transforms.Resize(size, BICUBIC)` of torchvision 0.15 on tensors: in float, no antialias."""
+    resized = interpolate(frames.float(), size=size, mode="bicubic", align_corners=False)
+    return resized.clamp(0, 255).round().to(torch.uint8) if frames.dtype == torch.uint8 else resized.to(frames.dtype)
+
+
 def _cv2_neighbors(source: int, target: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return both source positions of each target position and their weights, in units of 2 ** -11.
 
@@ -99,13 +105,16 @@ RESIZE_METHODS: dict[str, Callable[[Tensor, tuple[int, int]], Tensor]] = {
     "torch_bilinear": partial(_resize_torch, mode="bilinear"),
     "torch_bicubic": partial(_resize_torch, mode="bicubic"),
     "torchvision_bicubic": _resize_torchvision_bicubic,
+    "torchvision_v1_bicubic": _resize_torchvision_v1_bicubic,
     "cv2_linear": _resize_cv2_linear,
 }
 """Name in a config -> function (frames, (height, width)) -> frames.
 
 pil_*: Pillow, uint8, antialias (InternVideo-MM: bilinear; retrieval: bicubic).
 torch_*: float, no antialias, half-pixel centers (UniFormerV2: bilinear, AFTER normalization).
-torchvision_bicubic: antialias, uint8 or float (ViCLIP training code, on uint8).
+torchvision_v1_bicubic: no antialias, uint8 by way of float, or float (ViCLIP training code, with the torchvision that
+it pins, on uint8).
+torchvision_bicubic: antialias, uint8 or float, as torchvision does by default from 0.17 on (ViCLIP's option).
 cv2_linear: OpenCV's fixed-point bilinear, uint8, no antialias (VideoMAE, ViCLIP demo)."""
 
 FLOAT_RESIZE_METHODS = ("torch_bilinear", "torch_bicubic")

@@ -170,7 +170,7 @@ def test_the_saved_processor_is_that_of_the_training_code_unless_the_demo_is_ask
     convert()
     processor = AutoProcessor.from_pretrained(tmp_path / "out")
     video = processor.video_processor
-    assert (video.sampler, video.resize_method) == ("viclip_middle", "torchvision_bicubic")
+    assert (video.sampler, video.resize_method) == ("viclip_middle", "torchvision_v1_bicubic")
     assert (video.num_frames, processor.tokenizer.model_max_length) == (4, 32)
     convert(processor="demo", overwrite=True)
     video = AutoProcessor.from_pretrained(tmp_path / "out").video_processor

@@ -16,8 +16,14 @@ IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 def training_pixels(config: ViCLIPConfig) -> InternVideoVideoProcessor:
     """Build the video processor of the training code's evaluation, to which the published scores belong.
 
-    It takes the middle frame of every eighth of a video and resizes it to a square, bicubically.
+    It takes the middle frame of every eighth of a video and resizes it to a square, bicubically and without antialias,
+    which torchvision 0.15.2, the version that the code pins, left out on tensors.
     """
+    return _video_processor(config, sampler="viclip_middle", resize_method="torchvision_v1_bicubic")
+
+
+def antialiased_training_pixels(config: ViCLIPConfig) -> InternVideoVideoProcessor:
+    """Build the video processor of the training code's evaluation under torchvision 0.17 or newer: with antialias."""
     return _video_processor(config, sampler="viclip_middle", resize_method="torchvision_bicubic")
 
 
@@ -33,6 +39,7 @@ def demo_pixels(config: ViCLIPConfig) -> InternVideoVideoProcessor:
 PROCESSORS: dict[str, Callable[[ViCLIPConfig], InternVideoVideoProcessor]] = {
     "training": training_pixels,
     "demo": demo_pixels,
+    "training_antialias": antialiased_training_pixels,
 }
 
 

@@ -88,7 +88,7 @@ def _run(protocol: Protocol, samples: Samples, run: Run) -> Outcome:
     )
     facts = {
         **model_facts(classifier.model),
-        "test_of": [test.model for test in tests],
+        "test_of": [test.model for test in tests] if views["num_clips"] else [],  # views that no test states
         "views": [classifier.num_clips, classifier.num_crops],
         "pixels": {
             name: {key: value for key, value in branch.to_dict().items() if key in PIXEL_SETTINGS}
