@@ -1,6 +1,13 @@
 """Values of shared options."""
 
+import os
+
+import typer
 from program import assert_refused, run
+from typer.testing import CliRunner
+
+from internvideo_hf.cli.options import Quiet, Videos, takes_addresses
+from internvideo_hf.video.downloads import DownloadSettings
 
 LABELS = "riding a bike, cooking pasta, playing chess"
 
@@ -22,3 +29,20 @@ def test_classify_tells_a_pretrained_model_and_a_folder_of_transformers_own(
         ["reconstruct", "--out", tmp_path / "x.png"],
     ):
         assert_refused(run(*command, bikes, "--model", stock), "'videomae'", "transformers' own pipelines")
+
+
+def test_options_of_downloads_reach_the_processes_that_download(monkeypatch):
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    seen = []
+
+    def command(videos: Videos, quiet: Quiet = False) -> None:
+        """Do nothing."""
+        seen.append((videos, quiet, DownloadSettings.default()))
+
+    program = typer.Typer()
+    program.command()(takes_addresses(command))
+    call = ["a.mp4", "-q", "--download-deadline", "9.5", "--download-max-bytes", "5000000000", "--allow-playlists"]
+    assert CliRunner().invoke(program, call).exit_code == 0
+    assert seen == [(["a.mp4"], True, DownloadSettings(deadline=9.5, max_bytes=5_000_000_000, allow_playlists=True))]
+    refused = CliRunner().invoke(program, ["a.mp4", "--download-deadline", "-1"])
+    assert "expected seconds above 0" in str(refused.exception)

@@ -7,6 +7,7 @@ import sys
 import typer
 
 from internvideo_hf.cli import data, demo, doctor, evaluation, inference, models, search, training
+from internvideo_hf.cli.options import takes_addresses
 from internvideo_hf.cli.reporting import REFUSED
 
 app = typer.Typer(
@@ -22,18 +23,18 @@ COMMANDS = (
     models.convert,
     models.merge,
     models.fuse,
-    inference.zero_shot,
-    inference.classify,
-    inference.extract,
-    inference.reconstruct,
-    data.scan,
+    takes_addresses(inference.zero_shot),
+    takes_addresses(inference.classify),
+    takes_addresses(inference.extract),
+    takes_addresses(inference.reconstruct),
+    takes_addresses(data.scan),
     data.shrink,
-    search.index,
-    search.search,
-    demo.demo,
+    takes_addresses(search.index),
+    takes_addresses(search.search),
+    takes_addresses(demo.demo),
     demo.make_demo_data,
-    training.train,
-    evaluation.evaluate,
+    takes_addresses(training.train),
+    takes_addresses(evaluation.evaluate),
     training.recipes,
     doctor.doctor,
 )

@@ -1,7 +1,10 @@
 """Options that several commands share, and the parsing of their values."""
 
+import inspect
 import json
 import os
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +22,48 @@ Device = Annotated[
 Jobs = Annotated[int | None, typer.Option(min=1, help="Worker processes (default: one per core).")]
 DataRoot = Annotated[Path | None, typer.Option(help="Folder that relative paths in lists start from.")]
 TopK = Annotated[int, typer.Option(min=1, help="Labels to show per video.")]
+
+# Field of `DownloadSettings` -> the option of commands that take addresses.
+_DOWNLOADS = {
+    "timeout": Annotated[float | None, typer.Option("--download-timeout", help="URLs: seconds without data (30).")],
+    "deadline": Annotated[float | None, typer.Option("--download-deadline", help="URLs: seconds in all (600).")],
+    "max_bytes": Annotated[int | None, typer.Option("--download-max-bytes", help="URLs: the most bytes (2 GiB).")],
+    "allow_private": Annotated[
+        bool | None, typer.Option("--allow-private", help="URLs: follow redirects into the local network.")
+    ],
+    "allow_playlists": Annotated[
+        bool | None, typer.Option("--allow-playlists", help="URLs: fetch what an HLS playlist (.m3u8) names.")
+    ],
+}
+
+
+def takes_addresses(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of downloads to a command; the environment hands them to the processes that download.
+
+    Args:
+        command: a command with videos among its arguments.
+    """
+
+    @wraps(command)
+    def with_downloads(*arguments: Any, **options: Any) -> None:
+        given = {name: value for name in _DOWNLOADS if (value := options.pop(name, None)) is not None}
+        if given:
+            from internvideo_hf.video.downloads import DownloadSettings, variable_of
+
+            DownloadSettings(**given)  # refuses numbers out of range
+            os.environ.update({variable_of(name): str(float(value)) for name, value in given.items()})
+        command(*arguments, **options)
+
+    signature = inspect.signature(command)
+    added = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+        for name, kind in _DOWNLOADS.items()
+    ]
+    with_downloads.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[*signature.parameters.values(), *added]
+    )
+    with_downloads.__annotations__ = {**command.__annotations__, **_DOWNLOADS}
+    return with_downloads
 
 
 def resolve_model(model: str) -> str:

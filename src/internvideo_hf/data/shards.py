@@ -9,9 +9,9 @@ import io
 import json
 import random
 import tarfile
-import urllib.request
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any, Self
@@ -25,6 +25,7 @@ from internvideo_hf.data.finding import VIDEO_SUFFIXES
 from internvideo_hf.data.manifests import COLUMNS
 from internvideo_hf.data.samples import Row, Sample, SampleSettings, make_sample, sample_seed
 from internvideo_hf.utils.files import atomic_path, atomic_write_text, remove_leftovers
+from internvideo_hf.video.downloads import DownloadSettings, open_address
 from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.sources import check_path, is_url
 
@@ -285,9 +286,7 @@ def read_shard(shard: str) -> Iterator[tuple[Row, bytes, str]]:
 
 def _open(shard: str) -> Any:
     if is_url(shard):
-        if not shard.lower().startswith(("http://", "https://")):
-            raise VideoDecodeError(shard, "it is not an http(s) address", "Give an http(s) address or a path.")
-        return urllib.request.urlopen(shard, timeout=_TIMEOUT)
+        return open_address(shard, replace(DownloadSettings.default(), timeout=_TIMEOUT))
     return open(shard, "rb")
 
 

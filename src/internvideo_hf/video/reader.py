@@ -7,8 +7,9 @@ import os
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, Unpack
 
 import numpy as np
 import torch
@@ -21,10 +22,11 @@ from internvideo_hf.video.backends import (
     decord_problem,
     torchcodec_problem,
 )
+from internvideo_hf.video.downloads import Download, DownloadOptions, DownloadSettings
 from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.index import FrameIndex
 from internvideo_hf.video.sampling import BLANK
-from internvideo_hf.video.sources import Download, check_path, describe, is_url
+from internvideo_hf.video.sources import check_path, describe, is_url
 from internvideo_hf.video.stills import Frames, StillFrames, frame_files, frames_of_array, is_image_file
 
 _Decoder: TypeAlias = PyAVDecoder | DecordDecoder | TorchCodecDecoder | StillFrames
@@ -56,8 +58,8 @@ class VideoReader:
         fps: frames per second of a source that is frames, `None` if unknown. Video files have their own.
         width: pixels that decord scales to while decoding; for `backend="decord"` only.
         height: pixels that decord scales to while decoding; for `backend="decord"` only.
-        timeout: seconds to wait for a URL's server, at the connection and for each next piece of data.
-        max_bytes: the most bytes to fetch from a URL.
+        download: limits of the download of a URL: `timeout`, `deadline`, `max_bytes`, `allow_private` and
+            `allow_playlists`, see `DownloadSettings`.
 
     Raises:
         VideoDecodeError: if the source is missing, empty, damaged, or holds no video.
@@ -74,8 +76,7 @@ class VideoReader:
         fps: float | None = None,
         width: int | None = None,
         height: int | None = None,
-        timeout: float = 30.0,
-        max_bytes: int = 2 << 30,
+        **download: Unpack[DownloadOptions],
     ):
         if backend not in _BACKENDS:
             raise ValueError(f"backend is {backend!r}, expected one of {', '.join(_BACKENDS)}")
@@ -91,8 +92,7 @@ class VideoReader:
         self._lock = threading.RLock()
         self._given_fps = fps
         self._width, self._height = width, height
-        self._timeout = timeout
-        self._max_bytes = max_bytes
+        self._download_settings = replace(DownloadSettings.default(), **download)
         self._known_size: tuple[int, int] | None = None
         self._set_closed()
         self._open()
@@ -259,7 +259,7 @@ class VideoReader:
         if not is_url(source):
             return check_path(source)
         if self._download is None or not self._download.path.exists():
-            self._download = Download(source, self._timeout, self._max_bytes)
+            self._download = Download(source, self._download_settings)
         return self._download.path
 
     def _open_video(self, file: Path | bytes) -> _Decoder:
