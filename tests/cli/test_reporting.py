@@ -5,6 +5,7 @@ import typer
 
 from internvideo_hf import VideoDecodeError
 from internvideo_hf.cli.reporting import PARTIAL, REFUSED, attempt, report_failures
+from internvideo_hf.utils.files import DiskFullError
 
 
 def test_failures_are_listed_and_decide_the_exit_code(capsys):
@@ -23,6 +24,9 @@ def test_failures_are_listed_and_decide_the_exit_code(capsys):
         (VideoDecodeError("a.mp4", "it is empty", "Copy it again."), "a.mp4"),
         (ValueError("too short"), "a.mp4: too short"),
         (MemoryError("full"), "a.mp4: full"),
+        (MemoryError(), "a.mp4: memory ran out"),
+        (IndexError("tuple index out of range"), "a.mp4: IndexError: tuple index out of range"),
+        (RecursionError("too deep"), "a.mp4: too deep"),
     ],
 )
 def test_an_attempt_that_fails_names_the_video(error, message):
@@ -35,6 +39,9 @@ def test_an_attempt_that_fails_names_the_video(error, message):
     assert attempt(str.upper, "a.mp4", failures) == "A.MP4" and len(failures) == 1
 
 
-def test_other_errors_are_not_hidden():
-    with pytest.raises(KeyError):
-        attempt({}.__getitem__, "a.mp4", [])
+def test_what_concerns_every_video_is_not_taken_for_the_failure_of_one():
+    def answer(video):
+        raise DiskFullError("no room")
+
+    with pytest.raises(DiskFullError):
+        attempt(answer, "a.mp4", [])

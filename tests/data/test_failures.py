@@ -7,7 +7,8 @@ import torch
 from data.settings import batches, settings
 
 from internvideo_hf.data.dataset import VideoDataset
-from internvideo_hf.data.failures import FailureLog, TooManyFailuresError
+from internvideo_hf.data.failures import FailureLog, TooManyFailuresError, failure_of, one_video
+from internvideo_hf.utils.files import DiskFullError
 from internvideo_hf.video import VideoDecodeError
 
 
@@ -45,3 +46,33 @@ def test_the_share_is_of_all_samples(tmp_path):
         failures.add(3, error, 300)
     with pytest.raises(ValueError, match="max_share"):
         FailureLog(tmp_path / "failed.jsonl", max_share=1.0)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (IndexError("out of range"), "v.mp4: IndexError: out of range. Check the file, or leave it out."),
+        (MemoryError(), "v.mp4: memory ran out. Check the file, or leave it out."),
+        (OSError(5, "Input/output error"), "v.mp4: it cannot be read ([Errno 5] Input/output error). Check"),
+        (FileExistsError("w.mp4 is there. Delete it."), "v.mp4: w.mp4 is there. Delete it."),
+        (RuntimeError("first\nsecond"), "v.mp4: first. Check"),
+        (VideoDecodeError("v.mp4", "it is empty", "Copy it."), "v.mp4: it is empty. Copy it."),
+    ],
+)
+def test_any_exception_is_the_failure_of_its_video(error, message):
+    with pytest.raises(VideoDecodeError) as failure, one_video("v.mp4"):
+        raise error
+    assert str(failure.value).startswith(message) and failure.value.source == "v.mp4"
+
+
+def test_a_frame_of_a_folder_is_named_and_a_secret_is_not(tmp_path):
+    error = VideoDecodeError(str(tmp_path / "4.png"), "the frame cannot be read", "Extract it again.")
+    assert failure_of(str(tmp_path), error).cause == f"{tmp_path / '4.png'}: the frame cannot be read"
+    assert failure_of("https://me:secret@x.org/v.mp4?key=secret", ValueError("no")).source == "https://x.org/v.mp4"
+    assert failure_of("http://[::1", ValueError("no")).source == "http://[::1"
+
+
+@pytest.mark.parametrize("error", [DiskFullError("full"), TooManyFailuresError("many"), ImportError("none")])
+def test_what_concerns_the_whole_batch_passes(error):
+    with pytest.raises(type(error)), one_video("v.mp4"):
+        raise error

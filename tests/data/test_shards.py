@@ -169,3 +169,27 @@ def test_a_folder_of_something_else_keeps_its_files(rows, tmp_path):
     with pytest.raises(FileExistsError, match="something else"):
         write_shards(rows, tmp_path)
     assert {file.name for file in tmp_path.iterdir()} == {".unfinished-mine.txt", "mine.tar"}
+
+
+BAD_ROWS = {
+    "list": b'[{"video": "a"}]',
+    "null": b"null",
+    "number": b"3",
+    "nested": b"[" * 100_000,
+    "label": b'{"label": "three"}',
+    "caption": b'{"caption": 3}',
+    "start": b'{"start": "0:01", "end": 2}',
+    "bytes": b"\xff\xfe",
+}
+
+
+@pytest.mark.parametrize("row", BAD_ROWS)
+def test_a_row_that_is_none_is_the_failure_of_its_sample(rows, tmp_path, row):
+    video = open(rows[0]["video"], "rb").read()
+    members = {"1.json": BAD_ROWS[row], "1.mp4": video, "2.mp4": video, "2.cls": b"2"}
+    path = write_tar(tmp_path / "x.tar", members)
+    with pytest.raises(VideoDecodeError, match="x.tar/1: its row cannot be read"):
+        list(ShardDataset(path, settings()))
+    log = FailureLog(tmp_path / "failed.jsonl")
+    assert labels(ShardDataset(path, settings(), on_error="skip", failures=log)) == [2]
+    assert list(log.read()) == ["1"]

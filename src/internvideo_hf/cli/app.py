@@ -1,5 +1,6 @@
 """The program: its commands in the order of `--help`, and its exit."""
 
+import io
 import os
 import signal
 import sys
@@ -47,6 +48,10 @@ def main() -> None:
 
     `INTERNVIDEO_DEBUG=1` shows the traceback all the same.
     """
+    # Names of files may hold what the terminal's encoding lacks.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     # As on Ctrl-C: unfinished files are removed.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     if os.environ.get("INTERNVIDEO_DEBUG"):

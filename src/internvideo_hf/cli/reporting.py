@@ -18,13 +18,13 @@ def attempt(answer: Callable[[str], T], video: str, failures: list[str]) -> T | 
     One video must not cost the answers for the others, whatever it does to decoder or memory.
     """
     from internvideo_hf import VideoDecodeError
+    from internvideo_hf.data.failures import one_video
 
     try:
-        return answer(video)
+        with one_video(video):
+            return answer(video)
     except VideoDecodeError as error:
-        failures.append(str(error))  # names the video
-    except (ValueError, RuntimeError, MemoryError) as error:
-        failures.append(f"{video}: {error}")
+        failures.append(str(error))
     return None
 
 
@@ -44,7 +44,7 @@ def report_failures(failures: list[str], total: int) -> None:
 
 
 def print_json(content: Any) -> None:
-    """Print one JSON document."""
+    """Print one JSON document; lone surrogates of names come out as JSON writes them."""
     typer.echo(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False))
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch.utils.data import Dataset
 
-from internvideo_hf.data.failures import FailureLog
+from internvideo_hf.data.failures import FailureLog, one_video
 from internvideo_hf.data.samples import Row, Sample, SampleSettings, make_sample, sample_seed
 from internvideo_hf.video.errors import VideoDecodeError
 
@@ -87,7 +87,8 @@ class VideoDataset(Dataset[Sample]):
             raise IndexError(f"index: got {index}, expected 0 to {len(self.rows) - 1}")
         index = int(index)
         try:
-            return make_sample(self.rows[index], self.settings, self.seed_of(index))
+            with one_video(str(self.rows[index]["video"])):
+                return make_sample(self.rows[index], self.settings, self.seed_of(index))
         except VideoDecodeError as error:
             if self.failures is None:
                 raise

@@ -1,4 +1,4 @@
-"""Log of unreadable videos, which stops a run when they are too many.
+"""Failures of single videos: what a batch survives, and the log that stops a run when they are too many.
 
 Every worker, and every process on the machine or on a shared disk, appends to one file: so the count is right however
 the data is loaded, and the trainer needs to know nothing of it.
@@ -6,13 +6,67 @@ the data is loaded, and the trainer needs to know nothing of it.
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from internvideo_hf.utils.files import DiskFullError
 from internvideo_hf.video.errors import VideoDecodeError
+from internvideo_hf.video.sources import describe, is_url
+
+_LONGEST_CAUSE = 500  # characters
 
 
 class TooManyFailuresError(RuntimeError):
     """More videos are unreadable than training may leave out."""
+
+
+OF_THE_BATCH = (DiskFullError, TooManyFailuresError, ImportError)
+"""Errors that every other item would meet, too: they end a batch."""
+
+
+def failure_of(video: str, error: Exception) -> VideoDecodeError:
+    """Return the failure of one video of a batch, for any exception that the work on it raised.
+
+    Args:
+        video: path or address of the video.
+        error: the exception.
+    """
+    name = describe(video) if is_url(video) else video
+    if isinstance(error, VideoDecodeError):
+        if error.cause is None:  # a worker's error, raised again from its message
+            return error
+        # Of a folder of frames the error names one.
+        file = f"{error.source}: " if error.source.startswith(os.path.join(os.path.abspath(video), "")) else ""
+        return VideoDecodeError(name, f"{file}{error.cause}", error.advice)
+    text = (str(error).strip().splitlines() or [""])[0][:_LONGEST_CAUSE]
+    if isinstance(error, MemoryError):
+        text = text or "memory ran out"
+    elif not isinstance(error, OSError | ValueError | RuntimeError):
+        text = f"{type(error).__name__}: {text}"
+    # Messages of this package end with a remedy.
+    cause, _, advice = (text or type(error).__name__).removesuffix(".").partition(". ")
+    if isinstance(error, OSError) and not advice:
+        cause = f"it cannot be read ({cause})"
+    return VideoDecodeError(name, cause, f"{advice}." if advice else "Check the file, or leave it out.")
+
+
+@contextmanager
+def one_video(video: str) -> Iterator[None]:
+    """Raise every exception of a block as the failure of one video, which does not concern the rest of its batch.
+
+    Args:
+        video: path or address of the video.
+
+    Raises:
+        VideoDecodeError: for any exception but `OF_THE_BATCH`, which pass.
+    """
+    try:
+        yield
+    except OF_THE_BATCH:
+        raise
+    except Exception as error:
+        raise failure_of(video, error) from error
 
 
 class FailureLog:

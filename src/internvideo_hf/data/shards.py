@@ -20,7 +20,7 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from internvideo_hf.data.dataset import check_policy
-from internvideo_hf.data.failures import FailureLog
+from internvideo_hf.data.failures import FailureLog, one_video
 from internvideo_hf.data.finding import VIDEO_SUFFIXES
 from internvideo_hf.data.manifests import COLUMNS
 from internvideo_hf.data.samples import Row, Sample, SampleSettings, make_sample, sample_seed
@@ -82,7 +82,8 @@ def write_shards(
         good = []
         for number in numbers:
             try:
-                good.append((number, _video_file(rows[number]["video"])))
+                with one_video(rows[number]["video"]):
+                    good.append((number, _video_file(rows[number]["video"])))
             except VideoDecodeError as error:
                 failures.append(error)
         if good and not path.exists():
@@ -203,15 +204,20 @@ class ShardDataset(IterableDataset[Sample]):
             for row, content, name in self._drawn(epoch):
                 met += 1
                 try:
-                    yield make_sample(row, self.settings, sample_seed(self.seed, epoch, _number(name)), content)
+                    if isinstance(row, VideoDecodeError):
+                        raise row
+                    with one_video(row["video"]):
+                        sample = make_sample(row, self.settings, sample_seed(self.seed, epoch, _number(name)), content)
                 except VideoDecodeError as error:
                     if self.failures is None:
                         raise
                     self.failures.add(name, error, met)
+                else:
+                    yield sample
             if not self.repeat or met == before:
                 return
 
-    def _drawn(self, epoch: int) -> Iterator[tuple[Row, bytes, str]]:
+    def _drawn(self, epoch: int) -> Iterator[tuple[Row | VideoDecodeError, bytes, str]]:
         worker = get_worker_info()
         part, parts = (0, 1) if worker is None else (worker.id, worker.num_workers)
         shards = list(self.shards)
@@ -219,9 +225,9 @@ class ShardDataset(IterableDataset[Sample]):
             random.Random(sample_seed(self.seed, epoch, 0)).shuffle(shards)  # the same order in all processes
         own = shards[self.rank :: self.world_size][part::parts]
         draw = random.Random(sample_seed(self.seed, epoch, 1 + self.rank * parts + part))
-        waiting: list[tuple[Row, bytes, str]] = []
+        waiting: list[tuple[Row | VideoDecodeError, bytes, str]] = []
         for shard in own:
-            for sample in read_shard(shard):
+            for sample in _samples(shard):
                 waiting.append(sample)
                 if len(waiting) > self.shuffle:
                     yield waiting.pop(draw.randrange(len(waiting)) if self.shuffle else 0)
@@ -260,8 +266,17 @@ def read_shard(shard: str) -> Iterator[tuple[Row, bytes, str]]:
         The row, with the columns of a manifest; the video's bytes; and the sample's name in the shard.
 
     Raises:
-        VideoDecodeError: if the shard cannot be read to its end, or holds a sample without a video.
+        VideoDecodeError: if the shard cannot be read to its end, or holds a sample without a video or with a row that
+            is none.
     """
+    for row, content, name in _samples(shard):
+        if isinstance(row, VideoDecodeError):
+            raise row
+        yield row, content, name
+
+
+def _samples(shard: str) -> Iterator[tuple[Row | VideoDecodeError, bytes, str]]:
+    """Yield as `read_shard`, with its error in the place of a row that cannot be read."""
     try:
         with _open(shard) as file, tarfile.open(fileobj=file, mode="r|*", tarinfo=_StrictTarInfo) as tar:
             name = ""
@@ -290,17 +305,37 @@ def _open(shard: str) -> Any:
     return open(shard, "rb")
 
 
-def _sample(shard: str, name: str, members: dict[str, bytes]) -> tuple[Row, bytes, str]:
+def _sample(shard: str, name: str, members: dict[str, bytes]) -> tuple[Row | VideoDecodeError, bytes, str]:
     label = f"{shard}/{name}"
     video = next((content for ending, content in members.items() if ending in VIDEO_SUFFIXES), None)
     if video is None:
-        raise VideoDecodeError(label, f"there is no video beside {', '.join(members)}", _DAMAGED)
+        return VideoDecodeError(label, f"there is no video beside {', '.join(members)}", _DAMAGED), b"", name
     try:
         row = json.loads(members[".json"]) if ".json" in members else {}
+        if not isinstance(row, dict):
+            raise ValueError(f"its JSON is a {type(row).__name__}, expected an object")
         if ".txt" in members:
             row["caption"] = members[".txt"].decode()
         if ".cls" in members:
             row["label"] = int(members[".cls"])
-    except ValueError as error:
-        raise VideoDecodeError(label, f"its row cannot be read ({error})", _DAMAGED) from error
+        _check_types(row)
+    except (ValueError, RecursionError, MemoryError) as error:
+        return VideoDecodeError(label, f"its row cannot be read ({error})", _DAMAGED), b"", name
     return {**{column: row.get(column) for column in COLUMNS}, "video": label}, video, name
+
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "label": (int, float, list),
+    "caption": (str,),
+    "start": (int, float),
+    "end": (int, float),
+    "num_frames": (int,),
+}
+
+
+def _check_types(row: Mapping[str, Any]) -> None:
+    for column, types in _TYPES.items():
+        value = row.get(column)
+        if value is not None and (not isinstance(value, types) or isinstance(value, bool)):
+            expected = " or ".join(kind.__name__ for kind in types)
+            raise ValueError(f"{column} is {str(value)[:50]!r}, expected {expected}")

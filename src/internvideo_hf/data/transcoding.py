@@ -249,9 +249,9 @@ def transcode_videos(
         remove_leftovers(folder)
     already, failures = 0, []
     task = partial(_transcode_pair, settings=settings)
-    for pair, result in map_unordered(task, list(targets.items()), jobs, name_of=lambda pair: pair[0]):
-        if isinstance(result, Exception):
-            failures.append(str(result) if pair[0] in str(result) else f"{pair[0]}: {result}")
+    for _, result in map_unordered(task, list(targets.items()), jobs, name_of=lambda pair: pair[0]):
+        if isinstance(result, VideoDecodeError):
+            failures.append(str(result))
         already += result is False
         on_done()
     return already, failures

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from internvideo_hf.data.executors.processes import map_unordered
+from internvideo_hf.data.failures import failure_of
 from internvideo_hf.utils.files import atomic_write_text
 from internvideo_hf.video.containers import open_container
 from internvideo_hf.video.errors import VideoDecodeError
@@ -76,15 +77,22 @@ def verify_videos(
     errors = {}
     for video, result in map_unordered(partial(verify_video, whole=whole), videos, jobs):
         if isinstance(result, VideoDecodeError):
-            errors[video] = result
-        elif isinstance(result, Exception):
-            errors[video] = VideoDecodeError(video, f"it cannot be verified ({result})", "Check the file.")
+            errors[video] = failure_of(video, result)  # named as in the list
         on_done()
     return [errors[video] for video in videos if video in errors]
 
 
 def write_report(path: str | Path, checked: int, bad: Sequence[VideoDecodeError]) -> None:
-    """Write the result of a scan as JSON: `checked`, and of each bad video `video`, `cause` and `advice`."""
+    """Write the result of a scan as JSON: `checked`, and of each bad video `video`, `cause` and `advice`.
+
+    Args:
+        path: the file; its folder is created.
+        checked: number of videos.
+        bad: their failures.
+
+    Raises:
+        DiskFullError, OSError: if it cannot be written.
+    """
     found = [{"video": error.source, "cause": error.cause, "advice": error.advice} for error in bad]
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from transformers import AutoModel, AutoModelForVideoClassification, AutoProcessor, AutoVideoProcessor, pipeline
 
+from internvideo_hf.data.failures import one_video
 from internvideo_hf.demo.synthetic import (
     ATTRIBUTES_LIST,
     BACKGROUNDS,
@@ -242,17 +243,19 @@ def _frames(video: str) -> list[Image.Image]:
     with VideoReader(video) as reader:
         wanted = np.linspace(0, reader.num_frames - 1, _FRAMES).round().astype(int).tolist()
         try:
-            pictures = [Image.fromarray(frame) for frame in reader.read(wanted)]
+            with one_video(video):
+                pictures = [Image.fromarray(frame) for frame in reader.read(wanted)]
         except VideoDecodeError:  # one by one only now, since each is decoded from its keyframe on
-            pictures = [_frame(reader, index) for index in wanted]
+            pictures = [_frame(reader, video, index) for index in wanted]
     for picture in pictures:
         picture.thumbnail((_FRAME, _FRAME), Image.Resampling.LANCZOS)
     return pictures
 
 
-def _frame(reader: VideoReader, index: int) -> Image.Image:
+def _frame(reader: VideoReader, video: str, index: int) -> Image.Image:
     try:
-        return Image.fromarray(reader.read([index])[0])
+        with one_video(video):
+            return Image.fromarray(reader.read([index])[0])
     except VideoDecodeError:
         return Image.new("RGB", (_FRAME, _FRAME), MISSING)
 

@@ -256,7 +256,7 @@ def _catch_errors(others: int) -> Callable[[Callable[..., Any]], Callable[..., A
         def attempt(*arguments: Any) -> Any:
             try:
                 return answer(*arguments)
-            except (ValueError, OSError, RuntimeError, MemoryError) as error:
+            except Exception as error:  # whatever a file does to a decoder
                 line = f'<div class="problem">{_paragraphs(message(error))}</div>'
                 return (line, *[None] * others) if others else line
 

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from transformers.modeling_utils import PreTrainedModel
 from transformers.models.auto.auto_factory import _BaseAutoModelClass
 
-from internvideo_hf.data.failures import TooManyFailuresError
+from internvideo_hf.data.failures import TooManyFailuresError, one_video
 from internvideo_hf.data.samples import Row, clip_span, frame_rate
 from internvideo_hf.models.common.loading import load_strict
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor, read_selected
@@ -241,7 +241,9 @@ class _Videos(Dataset[Any]):
         return len(self.rows) - self.first
 
     def __getitem__(self, index: int) -> Views | str:
+        row = self.rows[self.first + index]
         try:
-            return self.read(self.rows[self.first + index])
+            with one_video(str(row["video"])):
+                return self.read(row)
         except VideoDecodeError as error:
             return str(error)

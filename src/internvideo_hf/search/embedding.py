@@ -9,6 +9,7 @@ import torch
 
 from internvideo_hf.data.executors import processes
 from internvideo_hf.data.executors.base import Executor
+from internvideo_hf.data.failures import failure_of
 from internvideo_hf.inference.embedder import Embedder
 from internvideo_hf.search.clips import Clips, Task, Windowing, in_pieces, read_clips
 from internvideo_hf.search.stores.base import VectorStore
@@ -58,7 +59,7 @@ def embed_videos(
             more: list[Task] = []  # of videos whose length was not known
             for (path, numbers), result in executor.map_unordered(task, pieces, workers, _path_of):
                 if not isinstance(result, Clips):
-                    failed.setdefault(path, _failure(path, result))
+                    failed.setdefault(path, failure_of(path, result))
                 elif contents.setdefault(path, result.content) != result.content:
                     cause = "its content changed while it was read"
                     failed.setdefault(path, VideoDecodeError(path, cause, "Run again when the file is complete."))
@@ -83,12 +84,6 @@ def embed_videos(
 
 def _path_of(task: Task) -> str:
     return task[0]
-
-
-def _failure(path: str, error: OSError | ValueError) -> VideoDecodeError:
-    if isinstance(error, VideoDecodeError):
-        return VideoDecodeError(path, error.cause or str(error), error.advice)
-    return VideoDecodeError(path, f"it cannot be read ({error})", "Check the file.")
 
 
 class _Batches:

@@ -7,6 +7,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
+from internvideo_hf.data.failures import one_video
 from internvideo_hf.utils.pictures import FAINT, FONT_SIZE, GAP, INK, LINE, MISSING, PAPER, fitted
 from internvideo_hf.video import VideoReader
 from internvideo_hf.video.errors import VideoDecodeError
@@ -154,7 +155,8 @@ def montage(hits: Sequence[Hit], columns: int = 4, title: str | None = None) -> 
 def tile(hit: Hit) -> Image.Image:
     """Return the thumbnail of a hit, or a grey tile that says so if its video cannot be read any more."""
     try:
-        return hit.thumbnail()
+        with one_video(hit.video):
+            return hit.thumbnail()
     except VideoDecodeError:
         picture = Image.new("RGB", TILE, MISSING)
         place = (GAP, TILE[1] // 2 - LINE)

@@ -109,7 +109,7 @@ def survey(paths: Iterable[str], known: Known) -> Found:
             size, mtime = stamp(path)
             undecided = size in sizes if before is None else (before.size == size and before.mtime != mtime)
             content = content_hash(path) if undecided else None
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a name that no file can have
             files.append(File(path, error=str(error)))
             continue
         files.append(File(path, size, mtime, content))

@@ -1,13 +1,100 @@
-"""Atomic writes of files and directories."""
+"""Atomic writes of files and directories, and checks of the disk before and after."""
 
+import errno
+import glob
+import hashlib
 import os
+import re
+import shutil
+import socket
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 MODE = 0o644  # of every written file; some writers, such as safetensors', would leave 0600
 TEMPORARY_PREFIX = ".unfinished-"
+MIN_ROOM = 1 << 20  # bytes that the smallest output needs, with its folder
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NUMPY_FAILED = re.compile(r"\d+ requested and \d+ written")  # what is left of the system's error
+_FULL = 1 << 16  # bytes; a disk with less is full, whatever a library says
+_NAME_KEPT = 40  # characters of a file's name in its temporary name, which must not exceed the system's 255 bytes
+_FOREIGN_AGE = 86400.0  # seconds after which a temporary file of another machine counts as left over
+
+
+class DiskFullError(OSError):
+    """A file cannot be written, since the disk has no room.
+
+    It ends a batch: it is not the fault of the item at hand, and the next ones would fail, too.
+    """
+
+    def __init__(self, message: str):
+        super().__init__(message)
+        self.errno = errno.ENOSPC
+
+    @classmethod
+    def of(cls, path: Path, needed: int = 0) -> "DiskFullError":
+        """Return the error for a file; it names the disk.
+
+        Args:
+            path: the file or folder to write.
+            needed: bytes that it needs; 0 where unknown.
+        """
+        folder = _existing(path)
+        room = f"{shutil.disk_usage(folder).free / 1e6:,.1f} MB free"
+        need = f", and {needed / 1e6:,.1f} MB are needed" if needed else ""
+        return cls(
+            f"{path} cannot be written: the disk of {folder} is full ({room}{need}). Free space, or name a folder on "
+            "another disk, and run the same command again."
+        )
+
+
+def is_disk_full(error: BaseException, folder: Path) -> bool:
+    """Return whether a write into a folder failed for lack of room.
+
+    Args:
+        error: the exception; libraries hide the system's error number in a message or in a cause, or lose it.
+        folder: where the file was to be written.
+    """
+    chain: BaseException | None = error
+    while chain is not None:
+        numbers = [getattr(chain, "errno", None), *map(int, re.findall(r"os error (\d+)", str(chain)))]
+        if any(number in _NO_ROOM for number in numbers) or _NUMPY_FAILED.search(str(chain)):
+            return True
+        chain = chain.__cause__ or chain.__context__
+    return shutil.disk_usage(folder).free < _FULL
+
+
+def check_output(path: str | Path, needed: int = MIN_ROOM) -> None:
+    """Refuse an output that cannot be written, before the work for it begins.
+
+    Args:
+        path: the file or folder; it and its parents may be missing, and nothing is created.
+        needed: bytes that it will have, as far as known.
+
+    Raises:
+        DiskFullError: if there is less room.
+        OSError: if its folder, or the nearest one above that exists, is not writable, or the name is too long.
+    """
+    path = Path(path)
+    try:
+        path.exists()  # refuses a name that is too long
+        folder = path if path.is_dir() else _existing(path.parent)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise DiskFullError.of(path, needed) from error
+        raise OSError(f"{path} cannot be written ({error.strerror}). Name a place that you may write to.") from error
+    if free < needed:
+        raise DiskFullError.of(path, needed)
+
+
+def _existing(path: Path) -> Path:
+    """Return the folder at a path, or the nearest one above that exists."""
+    return next((parent for parent in (path, *path.absolute().parents) if parent.exists()), Path("/"))
 
 
 def atomic_write(path: str | Path, write: Callable[[Path], object]) -> None:
@@ -19,6 +106,9 @@ def atomic_write(path: str | Path, write: Callable[[Path], object]) -> None:
     Args:
         path: the file; its directory must exist.
         write: writes the file at the temporary path that it is called with, which has the suffix of `path`.
+
+    Raises:
+        DiskFullError: if `write` fails since the disk is full.
     """
     with atomic_path(path) as temporary:
         write(temporary)
@@ -31,18 +121,25 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     The same rules as `atomic_write`, for writers that need several calls.
     """
     path = Path(path)
-    temporary = path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{path.name}")
+    temporary = path.with_name(_temporary_name(path.name))
     try:
         yield temporary
         temporary.chmod(MODE)
         temporary.replace(path)
+    except Exception as error:
+        if not isinstance(error, DiskFullError) and path.parent.is_dir() and is_disk_full(error, path.parent):
+            raise DiskFullError.of(path) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def atomic_write_text(path: str | Path, text: str) -> None:
-    """Write text in UTF-8; see `atomic_write`."""
-    atomic_write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    r"""Write text in UTF-8; see `atomic_write`.
+
+    Names of files that are not UTF-8 hold lone surrogates. They are written as `\udce9`, which JSON reads as the same.
+    """
+    atomic_write(path, lambda temporary: temporary.write_text(text, encoding="utf-8", errors="backslashreplace"))
 
 
 @contextmanager
@@ -56,10 +153,16 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path).resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.{os.getpid()}.", dir=path.parent) as scratch:
+    _clear_scratch(path)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.{_process()}.", dir=path.parent) as scratch:
         new, old = Path(scratch, "new"), Path(scratch, "old")
         new.mkdir()
-        yield new
+        try:
+            yield new
+        except Exception as error:
+            if not isinstance(error, DiskFullError) and is_disk_full(error, path.parent):
+                raise DiskFullError.of(path) from error
+            raise
         for file in new.rglob("*"):
             if file.is_file():
                 file.chmod(MODE)
@@ -78,26 +181,93 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
             raise
 
 
+def _clear_scratch(path: Path) -> None:
+    """Delete what killed calls of `atomic_directory` left; one killed between its two renames loses nothing."""
+    for scratch in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        match = re.fullmatch(r"(\d+(@[0-9a-f]{6})?)\.\w{8}", scratch.name.removeprefix(f".{path.name}."))
+        if match is None or _may_run(match[1], scratch):
+            continue
+        if (scratch / "old").exists() and not path.exists():
+            (scratch / "old").rename(path)
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
 def is_temporary_of(path: Path, file: Path) -> bool:
     """Return whether a file in the directory of `path` is a temporary one of a write of `path`."""
-    return file.name.startswith(TEMPORARY_PREFIX) and file.name.endswith(path.name)
+    return file.name.startswith(TEMPORARY_PREFIX) and file.name.endswith(path.name[-_NAME_KEPT:])
 
 
 def remove_leftovers(directory: str | Path) -> None:
-    """Delete temporary files that killed processes of this machine left in a directory.
+    """Delete temporary files that killed processes left in a directory.
 
     Args:
         directory: one that is known to be this package's, such as an index; not searched below. Files of running
-            processes stay.
+            processes stay, and for a day those of other machines, whose processes are not seen from here.
     """
     for file in Path(directory).glob(f"{TEMPORARY_PREFIX}*"):
         process = file.name.removeprefix(TEMPORARY_PREFIX).partition("-")[0]
         # Version 0.1 wrote some names without a process.
-        if file.is_file() and not (process.isdecimal() and _is_running(int(process))):
+        if file.is_file() and not _may_run(process, file):
             file.unlink(missing_ok=True)
 
 
-def _is_running(process: int) -> bool:
+def remove_leftovers_of(path: Path) -> None:
+    """Delete temporary files of killed writes of one file, in a directory that may be anyone's.
+
+    Args:
+        path: the file.
+    """
+    for file in path.parent.glob(f"{TEMPORARY_PREFIX}*"):
+        process, _, name = file.name.removeprefix(TEMPORARY_PREFIX).partition("-")
+        if process and name == short_name(path.name) and not _may_run(process, file):
+            file.unlink(missing_ok=True)
+
+
+def _temporary_name(name: str) -> str:
+    return f"{TEMPORARY_PREFIX}{_process()}-{short_name(name)}"
+
+
+def short_name(name: str) -> str:
+    """Return a file's name, or its hash and its end if names made of it would exceed the system's limit.
+
+    Args:
+        name: of the file, without its folder.
+    """
+    if len(os.fsencode(name)) <= 4 * _NAME_KEPT:
+        return name
+    return f"{hashlib.sha256(os.fsencode(name)).hexdigest()[:12]}-{name[-_NAME_KEPT:]}"
+
+
+def _process() -> str:
+    """Return this process and a mark of its machine, such as `4711@0a1b2c`."""
+    return f"{os.getpid()}@{_machine()}"
+
+
+def _machine() -> str:
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:6]
+
+
+def _may_run(process: str, file: Path) -> bool:
+    """Return whether the process that wrote a temporary file may be running.
+
+    Args:
+        process: from `_process`; without a machine in names that version 0.1 wrote.
+        file: what it wrote.
+    """
+    number, _, machine = process.partition("@")
+    if not number.isdecimal():
+        return False
+    if machine and machine != _machine():
+        return time.time() - file.stat().st_mtime < _FOREIGN_AGE
+    return is_running(int(number))
+
+
+def is_running(process: int) -> bool:
+    """Return whether a process of this machine is running.
+
+    Args:
+        process: its number.
+    """
     try:
         os.kill(process, 0)
     except ProcessLookupError:

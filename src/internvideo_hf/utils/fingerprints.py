@@ -52,8 +52,8 @@ def json_sha256(content: Any) -> str:
 
 
 def text_sha256(text: str) -> str:
-    """Return the SHA-256 of a text in UTF-8."""
-    return hashlib.sha256(text.encode()).hexdigest()
+    """Return the SHA-256 of a text in UTF-8, with lone surrogates of names that are none."""
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
 def tensors_sha256(tensors: Mapping[str, torch.Tensor], also: Any = None) -> str:

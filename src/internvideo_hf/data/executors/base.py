@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
+from internvideo_hf.video.errors import VideoDecodeError
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -16,7 +18,7 @@ class Executor(Protocol):
         items: Sequence[Item],
         workers: int,
         name_of: Callable[[Item], str] = str,
-    ) -> Iterator[tuple[Item, Result | OSError | ValueError]]:
+    ) -> Iterator[tuple[Item, Result | VideoDecodeError]]:
         """Run a task for every item, and yield items with results as they complete.
 
         Args:
@@ -26,8 +28,9 @@ class Executor(Protocol):
             name_of: returns the name of an item's video, for messages.
 
         Yields:
-            The item, and what `task` returned, or the `VideoDecodeError`, `OSError` or `ValueError` that it raised.
+            The item, and what `task` returned, or its failure, whatever `task` raised; see `failures.one_video`.
 
         Raises:
             ValueError: if `workers` is below 1.
+            DiskFullError, ImportError: if `task` raises one, which concerns all items.
         """

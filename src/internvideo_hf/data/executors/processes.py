@@ -2,11 +2,15 @@
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from typing import Any
 
 from internvideo_hf.data.executors.base import Item, Result
+from internvideo_hf.data.failures import one_video
 from internvideo_hf.video.errors import VideoDecodeError
 
 KILLED = "the decoder killed its process, or memory ran out"
@@ -15,7 +19,7 @@ _AHEAD = 4  # items for each process that are submitted ahead
 
 def map_unordered(
     task: Callable[[Item], Result], items: Sequence[Item], workers: int, name_of: Callable[[Item], str] = str
-) -> Iterator[tuple[Item, Result | OSError | ValueError]]:
+) -> Iterator[tuple[Item, Result | VideoDecodeError]]:
     """Run a task for every item in spawned processes, or in this one with one worker; see `base.Executor`.
 
     Items that were in progress when a process died are run once more, one after the other. The result of one that
@@ -24,47 +28,94 @@ def map_unordered(
     if workers < 1:
         raise ValueError(f"got {workers} workers, expected at least 1; this machine has {os.cpu_count()} cores")
     if workers == 1:
-        yield from ((item, _outcome(task, item)) for item in items)
+        yield from ((item, _outcome(task, item, name_of(item))) for item in items)
         return
     remaining = list(items)
     while remaining:
-        suspects, remaining = yield from _in_pool(task, remaining, workers, _AHEAD * workers)
+        suspects, remaining = yield from _in_pool(task, remaining, workers, _AHEAD * workers, name_of)
         while suspects:
             # One at a time: if the process dies again, the item is known.
-            killers, suspects = yield from _in_pool(task, suspects, 1, 1)
+            killers, suspects = yield from _in_pool(task, suspects, 1, 1, name_of)
             for item in killers:
                 yield item, VideoDecodeError(name_of(item), KILLED, "Leave the video out, or encode it again.")
 
 
-def _outcome(task: Callable[[Item], Result], item: Item) -> Result | OSError | ValueError:
+class _Stopped(BaseException):
+    """The process that started this one needs no more results."""
+
+
+class _Worker:
+    """What a worker process does, for its signal handler."""
+
+    busy = False
+
+
+def _outcome(task: Callable[[Item], Result], item: Item, name: str) -> Result | VideoDecodeError:
+    _Worker.busy = True
     try:
-        return task(item)
-    except (OSError, ValueError) as error:  # VideoDecodeError is a ValueError
+        with one_video(name):
+            return task(item)
+    except VideoDecodeError as error:
         return error
+    except _Stopped:
+        os._exit(1)  # unfinished files are deleted by now
+    finally:
+        _Worker.busy = False
+
+
+def _stop_worker(number: int, frame: object) -> None:
+    if _Worker.busy:
+        raise _Stopped
+    os._exit(1)
+
+
+def _prepare_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where masks do not exist
+    signal.signal(signal.SIGTERM, _stop_worker)
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Hold back Ctrl-C for a block; processes that it starts never see one, and print no tracebacks."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _in_pool(
-    task: Callable[[Item], Result], items: Sequence[Item], workers: int, ahead: int
-) -> Generator[tuple[Item, Result | OSError | ValueError], None, tuple[list[Item], list[Item]]]:
+    task: Callable[[Item], Result], items: Sequence[Item], workers: int, ahead: int, name_of: Callable[[Item], str]
+) -> Generator[tuple[Item, Result | VideoDecodeError], None, tuple[list[Item], list[Item]]]:
     """Yield as `map_unordered` until a process dies; return the items that were submitted then, and the rest.
 
     At most `ahead` items are submitted at a time.
     """
     remaining = list(reversed(items))
-    submitted: dict[Future[Result | OSError | ValueError], Item] = {}
+    submitted: dict[Future[Result | VideoDecodeError], Item] = {}
     context = multiprocessing.get_context("spawn")  # a decoder's threads do not survive a fork
-    pool = ProcessPoolExecutor(min(workers, len(items)), mp_context=context)
+    pool = ProcessPoolExecutor(min(workers, len(items)), mp_context=context, initializer=_prepare_worker)
     try:
         while remaining or submitted:
             while remaining and len(submitted) < ahead:
-                submitted[pool.submit(_outcome, task, remaining[-1])] = remaining[-1]
+                item = remaining[-1]
+                with _without_interrupts():
+                    submitted[pool.submit(_outcome, task, item, name_of(item))] = item
                 remaining.pop()
             for future in wait(submitted, return_when=FIRST_COMPLETED).done:
                 result = future.result()
                 yield submitted.pop(future), result
     except BrokenProcessPool:
         pass
+    except BaseException:
+        # Ctrl-C, a full disk, or a closed generator: an item may take minutes, and its result is not needed.
+        processes: dict[int, Any] = dict(getattr(pool, "_processes", None) or {})
+        for process in processes.values():
+            process.terminate()
+        raise
     finally:
-        # Also on Ctrl-C and when the generator is closed: no other item starts.
         pool.shutdown(wait=True, cancel_futures=True)
     return list(submitted.values()), list(reversed(remaining))

@@ -1,0 +1,65 @@
+"""Locks: the second writer is told who the first is; the lock of a killed one is free."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from internvideo_hf.utils.locks import LockedError, is_own_file, lock_file, lock_folder
+
+HOLD = """
+import sys, time
+from internvideo_hf.utils.locks import lock_folder
+with lock_folder(sys.argv[1]):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Return a process that holds the folder `out`."""
+    process = subprocess.Popen([sys.executable, "-c", HOLD, tmp_path / "out"], stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"held\n"
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_the_second_writer_is_told_who_the_first_is(holder, tmp_path):
+    with pytest.raises(LockedError, match=rf"out is being written by process {holder.pid} on \S+ since 20"):
+        with lock_folder(tmp_path / "out"):
+            pass
+    with lock_folder(tmp_path / "other"):
+        pass
+
+
+def test_the_lock_of_a_killed_process_is_free(holder, tmp_path):
+    holder.kill()
+    holder.wait()
+    assert all(is_own_file(file) for file in (tmp_path / "out").iterdir())
+    with lock_folder(tmp_path / "out"):
+        (tmp_path / "out/a").touch()
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["a"]
+
+
+def test_a_new_folder_that_stays_empty_goes_and_an_old_one_stays(tmp_path):
+    (tmp_path / "old").mkdir()
+    for name in ("old", "new"):
+        with lock_folder(tmp_path / name):
+            assert (tmp_path / name).is_dir()
+    assert [file.name for file in tmp_path.iterdir()] == ["old"]
+    (tmp_path / "file").touch()
+    with pytest.raises(FileExistsError, match="is a file"), lock_folder(tmp_path / "file"):
+        pass
+
+
+def test_a_file_is_locked_also_under_a_long_name(tmp_path):
+    path = tmp_path / ("x" * 250)
+    with lock_file(path):
+        with pytest.raises(LockedError, match=f"process {os.getpid()} "), lock_file(path):
+            pass
+        with lock_file(tmp_path / "other"):
+            pass
+    assert list(tmp_path.iterdir()) == []
