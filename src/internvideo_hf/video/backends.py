@@ -4,19 +4,19 @@ import functools
 import importlib
 import io
 from collections.abc import Collection, Iterator
-from fractions import Fraction
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import av
 import av.container
-import av.filter
 import numpy as np
 from torch.utils.data import get_worker_info
 
+from internvideo_hf.video.animation import too_many_pictures
 from internvideo_hf.video.containers import check_for_other_decoders, open_container
 from internvideo_hf.video.errors import VideoDecodeError
+from internvideo_hf.video.hdr import is_hdr
 from internvideo_hf.video.index import (
     FrameIndex,
     FrameTimes,
@@ -26,13 +26,18 @@ from internvideo_hf.video.index import (
     read_packets,
     scan_packets,
 )
+from internvideo_hf.video.options import ReadOptions
+from internvideo_hf.video.rgb import orientation, to_rgb
 from internvideo_hf.video.sources import CHECK_THE_FILE
+from internvideo_hf.video.stills import check_pixels
 
 _Opened = tuple[av.container.InputContainer, av.VideoStream]
 _AVPacket: TypeAlias = "av.Packet[av.VideoStream]"
 
 # Decoding on over this many unwanted frames is cheaper than a seek, which empties the decoder's pipeline.
 _CHEAPER_THAN_A_SEEK = 8
+# Formats of animated pictures, as FFmpeg names them.
+_ANIMATIONS = ("gif", "apng")
 # FFmpeg draws files that are named as text, such as `a.txt`, as a film of scrolling letters.
 _TEXT_CODECS = ("ansi", "bintext", "xbin", "idf")
 _TRY_PYAV = 'Use `backend="pyav"` for this file.'
@@ -50,16 +55,20 @@ class PyAVDecoder:
         file: absolute path, or the file's bytes.
         label: name of the source for messages.
         index: the file's index, `None` to make it.
+        options: limits, and what to do with HDR; `None` for the process's own.
 
     Raises:
-        VideoDecodeError: if the file cannot be opened or holds no video.
+        VideoDecodeError: if the file cannot be opened, holds no video, or is larger than a limit.
     """
 
     name = "pyav"
 
-    def __init__(self, file: Path | bytes, label: str, index: FrameIndex | None = None):
+    def __init__(
+        self, file: Path | bytes, label: str, index: FrameIndex | None = None, options: ReadOptions | None = None
+    ):
         self._file = file
         self._label = label
+        self._options = options or ReadOptions()
         self._opened: _Opened | None = None
         self.frames_decoded = 0
         self._open()
@@ -104,7 +113,7 @@ class PyAVDecoder:
                     continue  # a frame that the file hides
                 break
             if expected >= start:
-                yield _to_rgb(frame)
+                yield to_rgb(frame, self._options.hdr)
             expected += 1
         if expected < self.index.num_frames:
             cause = f"frame {expected} of {self.index.num_frames} cannot be decoded"
@@ -135,13 +144,24 @@ class PyAVDecoder:
             container.close()
             cause = "it is text" if codec else "FFmpeg here has no decoder for its picture"
             raise VideoDecodeError(self._label, cause, "Pass a video, or convert it to H.264 first.")
+        try:
+            check_pixels((codec.width, codec.height), self._label, self._options)
+        except VideoDecodeError:
+            container.close()
+            raise
+        # Frames may be larger than the header says; FFmpeg refuses them before it takes memory for them.
+        codec.options = {"max_pixels": str(self._options.max_pixels)}
         stream.thread_type = "AUTO"
         codec.thread_count = threads or codec_threads()
         self._opened = container, stream
         return self._opened
 
     def _make_index(self) -> FrameIndex:
-        packets = scan_packets(*(self._opened or self._open()))
+        container, stream = self._opened or self._open()
+        is_animation = container.format.name in _ANIMATIONS
+        packets = scan_packets(container, stream, self._options.max_pictures + 1 if is_animation else None)
+        if is_animation and len(packets) > self._options.max_pictures:
+            raise too_many_pictures(self._label, self._options)
         decoded = None if packets_tell_frames(packets) else [frame.pts for frame in self._frames_from(None)]
         return make_index(*(self._opened or self._open()), packets, decoded, self._label)
 
@@ -163,7 +183,7 @@ class PyAVDecoder:
         only = wanted if key is not None and self.index.has_only_keyframes else None
         for frame in self._frames_from(key, only):
             if frame.pts in wanted and wanted[frame.pts] not in found:
-                found[wanted[frame.pts]] = _to_rgb(frame)
+                found[wanted[frame.pts]] = to_rgb(frame, self._options.hdr)
             is_past = key is not None and frame.pts is not None and frame.pts > last
             if len(found) == len(wanted) or is_past:
                 break
@@ -174,7 +194,7 @@ class PyAVDecoder:
         found = {}
         for i, frame in enumerate(self._frames_from(None)):
             if i in wanted:
-                found[i] = _to_rgb(frame)
+                found[i] = to_rgb(frame, self._options.hdr)
             if len(found) == len(wanted):
                 break
         return found
@@ -221,6 +241,25 @@ class PyAVDecoder:
             if (packet.pts, packet.size) != (expected.pts, expected.size):
                 return
             yield packet
+
+    def check_plain(self, decoder: str) -> None:
+        """Refuse a file whose pictures another decoder shows in another way than PyAV does here.
+
+        Args:
+            decoder: name of the other one.
+
+        Raises:
+            VideoDecodeError: if the first frame is mirrored, or HDR that is to be mapped.
+        """
+        frame = next(self._frames_from(None), None)
+        if frame is None:
+            return
+        if not orientation(frame).is_rotation:
+            cause = f"its display matrix mirrors the picture, which {decoder} takes for a rotation"
+            raise VideoDecodeError(self._label, cause, _TRY_PYAV)
+        if self._options.hdr == "tonemap" and is_hdr(frame.color_trc):
+            cause = f"it is HDR (PQ or HLG), which {decoder} takes for ordinary colors"
+            raise VideoDecodeError(self._label, cause, f'{_TRY_PYAV[:-1]}, or `ReadOptions(hdr="ignore")`.')
 
     def shows_keyframes(self) -> bool:
         """Return whether a decoder that starts at a keyframe shows that very frame first.
@@ -449,30 +488,6 @@ def best_video_stream(container: av.container.InputContainer) -> av.VideoStream 
 
 
 _COVER_PICTURE = av.stream.Disposition.attached_pic
-
-
-def _to_rgb(frame: av.VideoFrame) -> np.ndarray:
-    # Bicubic as in FFmpeg's own tool and in torchcodec: it decides how chroma is scaled up for odd sizes.
-    if max(component.bits for component in frame.format.components) > 8:
-        # For deeper pictures PyAV's own conversion takes other rules than FFmpeg's filter, which torchcodec uses.
-        rotation = frame.rotation
-        image = _filtered(frame).to_ndarray()
-    else:
-        rotation = frame.rotation
-        # PyAV starts threads for every frame it converts, which takes longer than to convert a small one.
-        image = frame.to_ndarray(format="rgb24", interpolation="BICUBIC", threads=1)
-    return np.rot90(image, round(rotation / 90) % 4)
-
-
-def _filtered(frame: av.VideoFrame) -> av.VideoFrame:
-    graph = av.filter.Graph()
-    source = graph.add_buffer(
-        width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1, 1)
-    )
-    scale, to_rgb = graph.add("scale", "flags=bicubic"), graph.add("format", "rgb24")
-    graph.link_nodes(source, scale, to_rgb, graph.add("buffersink")).configure()
-    graph.push(frame)
-    return graph.vpull()
 
 
 def _first_line(error: BaseException) -> str:

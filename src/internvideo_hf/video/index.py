@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
+from itertools import islice
 
 import av
 import av.container
@@ -132,12 +133,15 @@ def decode_packets(stream: av.VideoStream, packets: Iterable["av.Packet[av.Video
         return
 
 
-def scan_packets(container: av.container.InputContainer, stream: av.VideoStream) -> list[Packet]:
+def scan_packets(
+    container: av.container.InputContainer, stream: av.VideoStream, most: int | None = None
+) -> list[Packet]:
     """Return every packet of `stream` in decoding order, which reads the file but decodes nothing.
 
     Args:
         container: a PyAV container opened just before.
         stream: its video stream.
+        most: the number of packets after which to stop; `None` for all.
     """
     codec = stream.codec_context.name
     return [
@@ -150,7 +154,7 @@ def scan_packets(container: av.container.InputContainer, stream: av.VideoStream)
             # Packets cut away by an edit list are decoded for the others' sake, but the decoder shows no frame.
             is_shown=not (packet.is_discard or _is_hidden(packet, codec)),
         )
-        for packet in read_packets(container, stream)
+        for packet in islice(read_packets(container, stream), most)
     ]
 
 

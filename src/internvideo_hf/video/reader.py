@@ -15,6 +15,14 @@ import numpy as np
 import torch
 from PIL import Image
 
+from internvideo_hf.video.animation import (
+    AnimatedPicture,
+    TimedFrames,
+    frames_of_picture,
+    has_frames,
+    is_animated_png,
+    is_animated_webp,
+)
 from internvideo_hf.video.backends import (
     DecordDecoder,
     PyAVDecoder,
@@ -25,15 +33,16 @@ from internvideo_hf.video.backends import (
 from internvideo_hf.video.downloads import Download, DownloadOptions, DownloadSettings
 from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.index import FrameIndex
+from internvideo_hf.video.options import ReadOptions
 from internvideo_hf.video.sampling import BLANK
-from internvideo_hf.video.sources import check_path, describe, is_url
+from internvideo_hf.video.sources import check_path, describe, encoded_video, is_url
 from internvideo_hf.video.stills import Frames, StillFrames, frame_files, frames_of_array, is_image_file
 
-_Decoder: TypeAlias = PyAVDecoder | DecordDecoder | TorchCodecDecoder | StillFrames
+_Decoder: TypeAlias = PyAVDecoder | DecordDecoder | TorchCodecDecoder | StillFrames | AnimatedPicture
 _BACKENDS = ("auto", "pyav", "decord", "torchcodec")
 _KINDS = (
     "a path, an http(s) URL, bytes, a file object opened in binary mode, a numpy or torch array of frames, "
-    "a PIL image, a list of PIL images or of arrays, or a folder of frame files"
+    "a PIL image, a list of PIL images or of arrays, a folder of frame files, or a row of `datasets.Video`"
 )
 
 
@@ -52,17 +61,17 @@ class VideoReader:
     Args:
         source: a path, an http(s) URL, bytes, a binary file object (read from its present place to its end), uint8
             frames `(frames, height, width, 3)` or `(frames, 3, height, width)` in RGB, a PIL image, a list of PIL
-            images or of arrays `(height, width, 3)`, or a folder of frame files in the order of their numbers.
-        backend: `"pyav"`, `"decord"` or `"torchcodec"`; `"auto"` is torchcodec where it loads and can read the
+    XX        backend: `"pyav"`, `"decord"` or `"torchcodec"`; `"auto"` is torchcodec where it loads and can read the
             file, else PyAV. Sources that are frames need none.
         fps: frames per second of a source that is frames, `None` if unknown. Video files have their own.
         width: pixels that decord scales to while decoding; for `backend="decord"` only.
         height: pixels that decord scales to while decoding; for `backend="decord"` only.
+        options: limits of the size of frames, and what to do with HDR; `None` for the process's own.
         download: limits of the download of a URL: `timeout`, `deadline`, `max_bytes`, `allow_private` and
             `allow_playlists`, see `DownloadSettings`.
 
     Raises:
-        VideoDecodeError: if the source is missing, empty, damaged, or holds no video.
+        VideoDecodeError: if the source is missing, empty, damaged, larger than a limit, or holds no video.
         TypeError: if the source is of another type.
         ValueError: if an argument is unknown, or does not fit the source or the backend.
         ImportError: if the named backend does not load on this machine.
@@ -76,6 +85,7 @@ class VideoReader:
         fps: float | None = None,
         width: int | None = None,
         height: int | None = None,
+        options: ReadOptions | None = None,
         **download: Unpack[DownloadOptions],
     ):
         if backend not in _BACKENDS:
@@ -87,7 +97,8 @@ class VideoReader:
             )
         if fps is not None and not 0 < fps < math.inf:
             raise ValueError(f"fps is {fps}, expected frames a second above 0")
-        self._source, self._label = _as_source(source)
+        self._options = options or ReadOptions()
+        self._source, self._label = _as_source(source, self._options)
         self._requested = backend
         self._lock = threading.RLock()
         self._given_fps = fps
@@ -111,7 +122,11 @@ class VideoReader:
     def fps(self) -> float | None:
         """Mean frames a second, `None` where unknown."""
         metadata = self._metadata()
-        return metadata.fps if isinstance(metadata, FrameIndex) else self._given_fps
+        if isinstance(metadata, FrameIndex):
+            return metadata.fps
+        if self._given_fps is None and metadata.durations is not None:
+            return len(metadata.durations) / float(metadata.durations.sum())
+        return self._given_fps
 
     @property
     def duration(self) -> float | None:
@@ -119,14 +134,16 @@ class VideoReader:
         metadata = self._metadata()
         if isinstance(metadata, FrameIndex):
             return metadata.duration
-        return metadata.num_frames / self._given_fps if self._given_fps else None
+        return metadata.num_frames / self.fps if self.fps else None
 
     @property
     def seconds(self) -> np.ndarray | None:
         """Time of each frame, float64 `(num_frames,)`, rising, 0 for the first; `None` where the file has no times."""
         metadata = self._metadata()
-        seconds = metadata.seconds if isinstance(metadata, FrameIndex) else None
-        return None if seconds is None else seconds - seconds[0]
+        if not isinstance(metadata, FrameIndex):
+            given = metadata.durations if self._given_fps is None else None
+            return None if given is None else np.cumsum(given) - given
+        return None if metadata.seconds is None else metadata.seconds - metadata.seconds[0]
 
     @property
     def height(self) -> int:
@@ -240,18 +257,21 @@ class VideoReader:
 
     def _open(self) -> _Decoder:
         source: Path | bytes | Frames
+        durations = None
         if isinstance(self._source, str):
             source = self._local_file(self._source)
             if source.is_dir():
                 source = frame_files(source, self._label)
-            elif is_image_file(source):
+            elif is_image_file(source) and not is_animated_png(source) and not is_animated_webp(source):
                 source = [source]
+        elif isinstance(self._source, TimedFrames):
+            source, durations = self._source
         else:
             source = self._source
         if isinstance(source, Path | bytes):
-            self._decoder = self._open_video(source)
+            self._decoder = self._open_file(source)
         else:
-            self._decoder = StillFrames(source, self._label)
+            self._decoder = StillFrames(source, self._label, self._options, durations)
         _open_readers.add(self)
         return self._decoder
 
@@ -262,11 +282,14 @@ class VideoReader:
             self._download = Download(source, self._download_settings)
         return self._download.path
 
-    def _open_video(self, file: Path | bytes) -> _Decoder:
+    def _open_file(self, file: Path | bytes) -> _Decoder:
         if self._given_fps is not None:
             raise ValueError(f"fps is {self._given_fps}, but {self._label} is a video file, which brings its own")
+        return AnimatedPicture(file, self._label, self._options) if is_animated_webp(file) else self._open_video(file)
+
+    def _open_video(self, file: Path | bytes) -> _Decoder:
         # The index is PyAV's for every backend: it is what makes their frame numbers mean the same frames.
-        scanner = PyAVDecoder(file, self._label, self._index)
+        scanner = PyAVDecoder(file, self._label, self._index, self._options)
         self._index = scanner.index
         name = self._requested
         if name == "auto":
@@ -274,24 +297,25 @@ class VideoReader:
         if name == "pyav":
             return scanner
         try:
+            scanner.check_plain(name)
             if name == "decord":
                 return DecordDecoder(file, self._label, self._index, self._width, self._height)
             return TorchCodecDecoder(file, self._label, self._index)
         except VideoDecodeError:
             if self._requested != "auto":
                 raise
-            return PyAVDecoder(file, self._label, self._index)
+            return PyAVDecoder(file, self._label, self._index, self._options)
         finally:
             scanner.close()
 
     def _opened(self) -> _Decoder:
         return self._open() if self._decoder is None else self._decoder
 
-    def _metadata(self) -> FrameIndex | StillFrames:
+    def _metadata(self) -> FrameIndex | StillFrames | AnimatedPicture:
         if self._index is not None:
             return self._index
         decoder = self._opened()
-        return decoder if isinstance(decoder, StillFrames) else decoder.index
+        return decoder if isinstance(decoder, StillFrames | AnimatedPicture) else decoder.index
 
     def _size(self) -> tuple[int, int]:
         if self._known_size is None:
@@ -309,7 +333,7 @@ class VideoReader:
         # PyAV reads files that torchcodec gives up on: MPEG-TS to the end, frames before a damaged one.
         decoder.close()
         file = self._source if isinstance(self._source, bytes) else self._local_file(str(self._source))
-        self._decoder = PyAVDecoder(file, self._label, self._index)
+        self._decoder = PyAVDecoder(file, self._label, self._index, self._options)
         return self._decoder.read(indices)
 
     def _check_indices(self, indices: Sequence[int] | np.ndarray | torch.Tensor) -> np.ndarray:
@@ -348,8 +372,14 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_inherited_decoders)
 
 
-def _as_source(source: Any) -> tuple[str | bytes | Frames, str]:
+def _as_source(source: Any, options: ReadOptions) -> tuple[str | bytes | Frames | TimedFrames, str]:
     """Return `source` in a form that can be pickled and opened many times, and its name for messages."""
+    encoded = encoded_video(source)
+    if encoded is not None:
+        source, path = encoded["bytes"], encoded["path"]
+        if source is not None:
+            return _content(source, describe(path or source))
+        source = path or ""
     if isinstance(source, str | os.PathLike):
         path = os.fspath(source)
         return path, describe(path)
@@ -359,7 +389,10 @@ def _as_source(source: Any) -> tuple[str | bytes | Frames, str]:
         label = describe(source)
         return frames_of_array(source, label), label
     if isinstance(source, Image.Image):
-        return [source], describe([source])
+        label = describe([source])
+        if has_frames(source):
+            return frames_of_picture(source, label, options), label
+        return [source], label
     if isinstance(source, list | tuple) and all(
         isinstance(f, Image.Image | np.ndarray | torch.Tensor) for f in source
     ):

@@ -38,6 +38,18 @@ def describe(source: Any) -> str:
     return text if len(text) <= _LONGEST_LABEL else f"{text[:_LONGEST_LABEL]}..."
 
 
+def encoded_video(source: Any) -> dict[str, Any] | None:
+    """Return path and bytes of a row of `datasets.Video`, decoded or not; None for any other source.
+
+    Args:
+        source: anything.
+    """
+    row = getattr(source, "_hf_encoded", source)  # datasets leaves it on the torchcodec decoder that it returns
+    if not isinstance(row, dict) or row.keys() != {"path", "bytes"}:
+        return None
+    return row
+
+
 def is_url(source: object) -> TypeGuard[str]:
     """Return whether `source` is a text that starts with a URL scheme such as `https://`."""
     return isinstance(source, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", source) is not None

@@ -10,8 +10,11 @@ import torch
 from PIL import Image, ImageOps
 
 from internvideo_hf.video.errors import VideoDecodeError
+from internvideo_hf.video.options import ReadOptions
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+# Pillow answers damaged files with any of these, according to the format.
+UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 _ONE_SIZE = "Resize the frames to one size first."
 
 
@@ -26,6 +29,8 @@ class StillFrames:
         frames: a uint8 array `(frames, height, width, 3)`, or a list of PIL images, of uint8 arrays
             `(height, width, 3)` and of paths of image files.
         label: name of the source for messages.
+        options: limits of image files.
+        durations: seconds for which each frame is shown, `(frames,)`; None where unknown.
 
     Raises:
         VideoDecodeError: if there is no frame, or frames in memory differ in size.
@@ -33,12 +38,14 @@ class StillFrames:
 
     name = "frames"
 
-    def __init__(self, frames: Frames, label: str):
+    def __init__(self, frames: Frames, label: str, options: ReadOptions, durations: np.ndarray | None = None):
         if len(frames) == 0:
             raise VideoDecodeError(label, "it holds no frames", "Pass one frame or more.")
         self._frames = frames
         self._label = label
+        self._options = options
         self.num_frames = len(frames)
+        self.durations = durations
         if not isinstance(frames, np.ndarray):
             self._check_sizes_in_memory()
 
@@ -53,7 +60,7 @@ class StillFrames:
         """
         if isinstance(self._frames, np.ndarray):
             return self._frames[indices]
-        frames = [_load(self._frames[i], self._label) for i in indices]
+        frames = [_load(self._frames[i], self._label, self._options) for i in indices]
         for index, frame in zip(indices, frames, strict=True):
             if frame.shape != frames[0].shape:
                 raise self._another_size(index, frame.shape[:2], frames[0].shape[:2])
@@ -142,24 +149,63 @@ def _size(frame: Image.Image | np.ndarray) -> tuple[int, int]:
     return height, width
 
 
-def _load(frame: Frame, label: str) -> np.ndarray:
+def _load(frame: Frame, label: str, options: ReadOptions) -> np.ndarray:
     if isinstance(frame, np.ndarray):
         return frame
     if isinstance(frame, Image.Image):
-        return _rgb(frame, label)
+        check_pixels(frame.size, label, options)
+        return image_to_rgb(frame, label)
     try:
         with Image.open(frame) as image:
-            return _rgb(ImageOps.exif_transpose(image), str(frame))
+            check_pixels(image.size, str(frame), options)
+            return image_to_rgb(ImageOps.exif_transpose(image), str(frame))
     except VideoDecodeError:
         raise
-    # Pillow answers damaged files with any of these, according to the format.
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise VideoDecodeError(
-            str(frame), f"the frame cannot be read ({error})", "Extract this frame again."
-        ) from error
+    except UNREADABLE as error:
+        raise unreadable_image(str(frame), error, "the frame") from error
 
 
-def _rgb(image: Image.Image, label: str) -> np.ndarray:
+def check_pixels(size: tuple[int, int], label: str, options: ReadOptions) -> None:
+    """Refuse a frame that is larger than the limit, before memory is taken for it.
+
+    Args:
+        size: width and height.
+        label: name of the source for messages.
+        options: the limit.
+
+    Raises:
+        VideoDecodeError: if there are more than `options.max_pixels` pixels.
+    """
+    width, height = size
+    if width * height > options.max_pixels:
+        cause = f"a frame of {width} x {height} has more than {options.max_pixels} pixels"
+        advice = (
+            "Scale it down, or raise `max_pixels` of `ReadOptions` (`internvideo --max-pixels N COMMAND`) if you "
+            "trust the file."
+        )
+        raise VideoDecodeError(label, cause, advice)
+
+
+def unreadable_image(label: str, error: Exception, what: str) -> VideoDecodeError:
+    """Return the error of an image that Pillow cannot read.
+
+    Args:
+        label: name of the source.
+        error: one of `UNREADABLE`.
+        what: what cannot be read, such as "frame 3".
+    """
+    advice = "Extract this frame again."
+    if isinstance(error, Image.DecompressionBombError):
+        advice = "Scale it down, or raise `PIL.Image.MAX_IMAGE_PIXELS` if you trust the file."
+    return VideoDecodeError(label, f"{what} cannot be read ({error})", advice)
+
+
+def image_to_rgb(image: Image.Image, label: str) -> np.ndarray:
+    """Return an image as uint8 `(height, width, 3)`.
+
+    Raises:
+        VideoDecodeError: if it has more than 8 bits a channel.
+    """
     if image.mode == "F" or image.mode.startswith("I"):
         # Pillow clips these modes at 255 instead of scaling them, which makes nearly every pixel white.
         cause = f"an image has the mode {image.mode!r}, more than 8 bits a channel"
