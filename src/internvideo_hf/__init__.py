@@ -19,6 +19,7 @@ _EXPORTS = {
     "InternVideoVideoProcessor": "internvideo_hf.processing.video_processing",
     "FeatureExtractor": "internvideo_hf.inference.features",
     "ManifestError": "internvideo_hf.data.manifests",
+    "ReadSettings": "internvideo_hf.video",
     "SampleSettings": "internvideo_hf.data.samples",
     "ScoreEnsemble": "internvideo_hf.evaluation.ensembles",
     "ShardDataset": "internvideo_hf.data.shards",

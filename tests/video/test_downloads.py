@@ -11,7 +11,7 @@ import pytest
 from video.clips import decode_in_order, write_video
 
 from internvideo_hf.video import VideoReader
-from internvideo_hf.video.downloads import DownloadSettings, _is_private, open_address, variable_of
+from internvideo_hf.video.downloads import DownloadSettings, _is_private, open_address
 from internvideo_hf.video.errors import VideoDecodeError
 
 
@@ -161,8 +161,8 @@ def test_a_password_is_sent_to_the_named_server_only(content):
 
 
 def test_settings_come_from_the_environment(monkeypatch):
-    monkeypatch.setenv(variable_of("deadline"), "7.5")
-    monkeypatch.setenv(variable_of("allow_playlists"), "1")
+    monkeypatch.setenv("INTERNVIDEO_DOWNLOAD_DEADLINE", "7.5")
+    monkeypatch.setenv("INTERNVIDEO_DOWNLOAD_ALLOW_PLAYLISTS", "1")
     assert DownloadSettings.default() == DownloadSettings(deadline=7.5, allow_playlists=True)
     monkeypatch.setenv("INTERNVIDEO_DOWNLOAD_MAX_BYTES", "many")
     with pytest.raises(ValueError, match="INTERNVIDEO_DOWNLOAD_MAX_BYTES='many': expected a number"):

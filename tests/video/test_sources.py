@@ -10,6 +10,7 @@ from video.clips import (
     decode_in_order,
 )
 
+from internvideo_hf.video.backends import torchcodec_problem
 from internvideo_hf.video.reader import VideoDecodeError, VideoReader
 
 
@@ -82,3 +83,22 @@ def test_a_forked_child_leaves_the_parents_download_alone(server, backend):
         assert child.exitcode == 0
         assert reader._download.path.exists()
         np.testing.assert_array_equal(reader.read([3]), expected)
+
+
+def test_rows_of_datasets_are_read_decoded_or_not(plain):
+    import datasets
+
+    with VideoReader(plain) as reader:
+        expected = reader.read([0, 17, 39])
+    table = datasets.Dataset.from_dict({"video": [str(plain), str(plain)]})
+    by_path = table.cast_column("video", datasets.Video(decode=False))[1]["video"]
+    assert by_path == {"bytes": None, "path": str(plain)}
+    by_bytes = {"bytes": plain.read_bytes(), "path": None}
+    sources = [by_path, by_bytes]
+    if torchcodec_problem() is None:
+        sources.append(table.cast_column("video", datasets.Video())[1]["video"])
+    for source in sources:
+        with VideoReader(source) as reader:
+            np.testing.assert_array_equal(reader.read([0, 17, 39]), expected)
+    with pytest.raises(VideoDecodeError, match="the path is empty"):
+        VideoReader({"bytes": None, "path": None})

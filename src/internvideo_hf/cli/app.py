@@ -8,7 +8,7 @@ import sys
 import typer
 
 from internvideo_hf.cli import data, demo, doctor, evaluation, inference, models, search, training
-from internvideo_hf.cli.options import takes_addresses
+from internvideo_hf.cli.options import takes_addresses, takes_videos
 from internvideo_hf.cli.reporting import REFUSED
 
 app = typer.Typer(
@@ -29,7 +29,7 @@ COMMANDS = (
     takes_addresses(inference.extract),
     takes_addresses(inference.reconstruct),
     takes_addresses(data.scan),
-    data.shrink,
+    takes_videos(data.shrink),
     takes_addresses(search.index),
     takes_addresses(search.search),
     takes_addresses(demo.demo),

@@ -3,8 +3,9 @@
 import inspect
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +24,18 @@ Jobs = Annotated[int | None, typer.Option(min=1, help="Worker processes (default
 DataRoot = Annotated[Path | None, typer.Option(help="Folder that relative paths in lists start from.")]
 TopK = Annotated[int, typer.Option(min=1, help="Labels to show per video.")]
 
+# Field of `ReadSettings` -> the option of commands that read videos.
+_READING = {
+    "max_pixels": Annotated[
+        int | None, typer.Option("--max-pixels", help="The most pixels of a frame or image (8192 x 8192).")
+    ],
+    "max_pictures": Annotated[
+        int | None, typer.Option("--max-pictures", help="The most frames of a GIF, APNG or WebP (10000).")
+    ],
+    "hdr": Annotated[
+        str | None, typer.Option("--hdr", help='HDR videos: "tonemap" to ordinary colors (default), or "ignore" HDR.')
+    ],
+}
 # Field of `DownloadSettings` -> the option of commands that take addresses.
 _DOWNLOADS = {
     "timeout": Annotated[float | None, typer.Option("--download-timeout", help="URLs: seconds without data (30).")],
@@ -37,33 +50,50 @@ _DOWNLOADS = {
 }
 
 
-def takes_addresses(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options of downloads to a command; the environment hands them to the processes that download.
+def takes_videos(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of reading videos to a command.
 
     Args:
         command: a command with videos among its arguments.
     """
+    return _with_settings(command, "internvideo_hf.video.settings", "ReadSettings", _READING)
+
+
+def takes_addresses(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of reading videos and of downloads to a command.
+
+    Args:
+        command: a command with videos among its arguments, which may be URLs.
+    """
+    return _with_settings(takes_videos(command), "internvideo_hf.video.downloads", "DownloadSettings", _DOWNLOADS)
+
+
+def _with_settings(
+    command: Callable[..., None], module: str, name: str, options: Mapping[str, Any]
+) -> Callable[..., None]:
+    """Add options that are fields of settings; the environment hands them to the processes that read."""
 
     @wraps(command)
-    def with_downloads(*arguments: Any, **options: Any) -> None:
-        given = {name: value for name in _DOWNLOADS if (value := options.pop(name, None)) is not None}
+    def with_settings(*arguments: Any, **values: Any) -> None:
+        given = {field: value for field in options if (value := values.pop(field, None)) is not None}
         if given:
-            from internvideo_hf.video.downloads import DownloadSettings, variable_of
-
-            DownloadSettings(**given)  # refuses numbers out of range
-            os.environ.update({variable_of(name): str(float(value)) for name, value in given.items()})
-        command(*arguments, **options)
+            defined_in = import_module(module)  # late: `--help` does without torch
+            getattr(defined_in, name)(**given)  # refuses invalid values
+            for field, value in given.items():
+                text = value if isinstance(value, str) else str(float(value))
+                os.environ[f"{defined_in.PREFIX}{field.upper()}"] = text
+        command(*arguments, **values)
 
     signature = inspect.signature(command)
     added = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
-        for name, kind in _DOWNLOADS.items()
+        inspect.Parameter(field, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+        for field, kind in options.items()
     ]
-    with_downloads.__signature__ = signature.replace(  # type: ignore[attr-defined]
+    with_settings.__signature__ = signature.replace(  # type: ignore[attr-defined]
         parameters=[*signature.parameters.values(), *added]
     )
-    with_downloads.__annotations__ = {**command.__annotations__, **_DOWNLOADS}
-    return with_downloads
+    with_settings.__annotations__ = {**command.__annotations__, **options}
+    return with_settings
 
 
 def resolve_model(model: str) -> str:

@@ -17,7 +17,10 @@ from internvideo_hf.utils.files import atomic_path, remove_leftovers
 from internvideo_hf.video.backends import best_video_stream
 from internvideo_hf.video.containers import open_container
 from internvideo_hf.video.errors import VideoDecodeError
+from internvideo_hf.video.hdr import is_hdr
 from internvideo_hf.video.reader import VideoReader
+from internvideo_hf.video.rgb import Orientation, orientation, to_rgb
+from internvideo_hf.video.settings import ReadSettings
 from internvideo_hf.video.sources import check_path, is_url
 
 _MARK = "internvideo shrink "  # prefix of the settings in the comment of a file that we wrote
@@ -140,7 +143,7 @@ def _comment_of(path: Path) -> str | None:
 
 def _encode(source: Path, target: Path, settings: TranscodeSettings, comment: str, seconds: np.ndarray | None) -> int:
     """Return the number of frames written; `seconds` are their times, None for equal distances."""
-    count, encoder = 0, None
+    count, encoder, hdr = 0, None, ReadSettings.default().hdr
     try:
         with open_container(source) as reading, av.open(str(target), "w", format="mp4") as writing:
             stream = best_video_stream(reading)
@@ -150,7 +153,7 @@ def _encode(source: Path, target: Path, settings: TranscodeSettings, comment: st
             stream.thread_type, stream.codec_context.thread_count = "AUTO", 1  # the processes share the cores
             writing.metadata["comment"] = comment
             for decoded in reading.decode(stream):
-                frame = _upright(decoded)
+                frame = _as_shown(decoded, hdr)
                 if encoder is None:
                     size = settings.size(frame.height, frame.width)
                     # The source's own clock, so that frames at uneven distances keep them.
@@ -171,12 +174,11 @@ def _encode(source: Path, target: Path, settings: TranscodeSettings, comment: st
     return count
 
 
-def _upright(frame: av.VideoFrame) -> av.VideoFrame:
-    turns = round(frame.rotation / 90) % 4
-    if turns == 0:
+def _as_shown(frame: av.VideoFrame, hdr: str) -> av.VideoFrame:
+    is_plain = orientation(frame) == Orientation() and not frame.interlaced_frame
+    if is_plain and not (hdr == "tonemap" and is_hdr(frame.color_trc)):
         return frame
-    pixels = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns), dtype=np.uint8)
-    return av.VideoFrame.from_ndarray(pixels, format="rgb24")
+    return av.VideoFrame.from_ndarray(np.ascontiguousarray(to_rgb(frame, hdr)), format="rgb24")
 
 
 def _encoder(

@@ -4,6 +4,7 @@ from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.masking import MASKS
 from internvideo_hf.video.reader import VideoReader, available_backends
 from internvideo_hf.video.sampling import BLANK, SAMPLERS, views
+from internvideo_hf.video.settings import ReadSettings
 from internvideo_hf.video.transforms import RESIZE_METHODS, crop, resize_exact, resize_short_side
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "MASKS",
     "RESIZE_METHODS",
     "SAMPLERS",
+    "ReadSettings",
     "VideoDecodeError",
     "VideoReader",
     "available_backends",

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps, ImageSequence
 
 from internvideo_hf.video.errors import VideoDecodeError
-from internvideo_hf.video.options import ReadOptions
+from internvideo_hf.video.settings import ReadSettings
 from internvideo_hf.video.stills import UNREADABLE, check_pixels, image_to_rgb, unreadable_image
 
 # As browsers and FFmpeg show them: a picture that claims to be shown for less than a fiftieth of a second is not.
@@ -23,7 +23,7 @@ class AnimatedPicture:
     Args:
         file: absolute path, or the file's bytes.
         label: name of the source for messages.
-        options: limits.
+        settings: limits.
 
     Attributes:
         num_frames: number of frames.
@@ -35,14 +35,14 @@ class AnimatedPicture:
 
     name = "frames"
 
-    def __init__(self, file: Path | bytes, label: str, options: ReadOptions):
+    def __init__(self, file: Path | bytes, label: str, settings: ReadSettings):
         self._label = label
         content = file if isinstance(file, bytes) else file.read_bytes()
         self._image = _open(content, label)
-        check_pixels(self._image.size, label, options)
+        check_pixels(self._image.size, label, settings)
         self.num_frames: int = getattr(self._image, "n_frames", 1)
-        if self.num_frames > options.max_pictures:
-            raise too_many_pictures(label, options)
+        if self.num_frames > settings.max_pictures:
+            raise too_many_pictures(label, settings)
         told = list(_durations(content))[: self.num_frames]
         self.durations = _seconds(told + [0] * (self.num_frames - len(told)))
 
@@ -102,25 +102,25 @@ def has_frames(image: Image.Image) -> bool:
     return image.format != "MPO" and bool(getattr(image, "is_animated", False))
 
 
-def frames_of_picture(image: Image.Image, label: str, options: ReadOptions) -> TimedFrames:
+def frames_of_picture(image: Image.Image, label: str, settings: ReadSettings) -> TimedFrames:
     """Return all frames of a picture that Pillow has open.
 
     Args:
         image: a picture of several frames. Its place is kept.
         label: name of the source for messages.
-        options: limits.
+        settings: limits.
 
     Raises:
         VideoDecodeError: if a frame cannot be read, or a limit is passed.
     """
-    check_pixels(image.size, label, options)
-    room, place = _MOST_AT_ONCE * options.max_pixels, image.tell()
+    check_pixels(image.size, label, settings)
+    room, place = _MOST_AT_ONCE * settings.max_pixels, image.tell()
     frames: list[np.ndarray] = []
     milliseconds: list[float | None] = []
     try:
         for frame in ImageSequence.Iterator(image):
-            if len(frames) == options.max_pictures:
-                raise too_many_pictures(label, options)
+            if len(frames) == settings.max_pictures:
+                raise too_many_pictures(label, settings)
             if (len(frames) + 1) * image.width * image.height > room:
                 cause = f"the picture holds more than {room} pixels in all its frames"
                 raise VideoDecodeError(label, cause, "Save it to a file, and pass its path.")
@@ -137,10 +137,12 @@ def frames_of_picture(image: Image.Image, label: str, options: ReadOptions) -> T
     return TimedFrames(np.stack(frames), _seconds(durations) if len(durations) == len(frames) else None)
 
 
-def too_many_pictures(label: str, options: ReadOptions) -> VideoDecodeError:
+def too_many_pictures(label: str, settings: ReadSettings) -> VideoDecodeError:
     """Return the error of an animated picture of more frames than the limit."""
-    cause = f"the animated picture has more than {options.max_pictures} frames"
-    advice = "Raise `max_pictures` of `ReadOptions` (`internvideo --max-pictures N COMMAND`) if you trust the file."
+    cause = f"the animated picture has more than {settings.max_pictures} frames"
+    advice = (
+        "Raise the limit if you trust the file: `--max-pictures N`, in Python `settings=ReadSettings(max_pictures=N)`."
+    )
     return VideoDecodeError(label, cause, advice)
 
 

@@ -26,8 +26,8 @@ from internvideo_hf.video.index import (
     read_packets,
     scan_packets,
 )
-from internvideo_hf.video.options import ReadOptions
 from internvideo_hf.video.rgb import orientation, to_rgb
+from internvideo_hf.video.settings import ReadSettings
 from internvideo_hf.video.sources import CHECK_THE_FILE
 from internvideo_hf.video.stills import check_pixels
 
@@ -55,7 +55,7 @@ class PyAVDecoder:
         file: absolute path, or the file's bytes.
         label: name of the source for messages.
         index: the file's index, `None` to make it.
-        options: limits, and what to do with HDR; `None` for the process's own.
+        settings: limits, and what to do with HDR; `None` for the process's own.
 
     Raises:
         VideoDecodeError: if the file cannot be opened, holds no video, or is larger than a limit.
@@ -64,11 +64,11 @@ class PyAVDecoder:
     name = "pyav"
 
     def __init__(
-        self, file: Path | bytes, label: str, index: FrameIndex | None = None, options: ReadOptions | None = None
+        self, file: Path | bytes, label: str, index: FrameIndex | None = None, settings: ReadSettings | None = None
     ):
         self._file = file
         self._label = label
-        self._options = options or ReadOptions()
+        self._settings = settings or ReadSettings.default()
         self._opened: _Opened | None = None
         self.frames_decoded = 0
         self._open()
@@ -113,7 +113,7 @@ class PyAVDecoder:
                     continue  # a frame that the file hides
                 break
             if expected >= start:
-                yield to_rgb(frame, self._options.hdr)
+                yield to_rgb(frame, self._settings.hdr)
             expected += 1
         if expected < self.index.num_frames:
             cause = f"frame {expected} of {self.index.num_frames} cannot be decoded"
@@ -132,7 +132,7 @@ class PyAVDecoder:
 
     def _open(self, threads: int | None = None) -> _Opened:
         self.close()
-        container = open_container(self._file, self._label)
+        container = open_container(self._file, self._label, self._settings)
         stream = best_video_stream(container)
         if stream is None:
             kinds = sorted({stream.type for stream in container.streams})
@@ -145,12 +145,12 @@ class PyAVDecoder:
             cause = "it is text" if codec else "FFmpeg here has no decoder for its picture"
             raise VideoDecodeError(self._label, cause, "Pass a video, or convert it to H.264 first.")
         try:
-            check_pixels((codec.width, codec.height), self._label, self._options)
+            check_pixels((codec.width, codec.height), self._label, self._settings)
         except VideoDecodeError:
             container.close()
             raise
         # Frames may be larger than the header says; FFmpeg refuses them before it takes memory for them.
-        codec.options = {"max_pixels": str(self._options.max_pixels)}
+        codec.options = {"max_pixels": str(self._settings.max_pixels)}
         stream.thread_type = "AUTO"
         codec.thread_count = threads or codec_threads()
         self._opened = container, stream
@@ -159,9 +159,9 @@ class PyAVDecoder:
     def _make_index(self) -> FrameIndex:
         container, stream = self._opened or self._open()
         is_animation = container.format.name in _ANIMATIONS
-        packets = scan_packets(container, stream, self._options.max_pictures + 1 if is_animation else None)
-        if is_animation and len(packets) > self._options.max_pictures:
-            raise too_many_pictures(self._label, self._options)
+        packets = scan_packets(container, stream, self._settings.max_pictures + 1 if is_animation else None)
+        if is_animation and len(packets) > self._settings.max_pictures:
+            raise too_many_pictures(self._label, self._settings)
         decoded = None if packets_tell_frames(packets) else [frame.pts for frame in self._frames_from(None)]
         return make_index(*(self._opened or self._open()), packets, decoded, self._label)
 
@@ -183,7 +183,7 @@ class PyAVDecoder:
         only = wanted if key is not None and self.index.has_only_keyframes else None
         for frame in self._frames_from(key, only):
             if frame.pts in wanted and wanted[frame.pts] not in found:
-                found[wanted[frame.pts]] = to_rgb(frame, self._options.hdr)
+                found[wanted[frame.pts]] = to_rgb(frame, self._settings.hdr)
             is_past = key is not None and frame.pts is not None and frame.pts > last
             if len(found) == len(wanted) or is_past:
                 break
@@ -194,7 +194,7 @@ class PyAVDecoder:
         found = {}
         for i, frame in enumerate(self._frames_from(None)):
             if i in wanted:
-                found[i] = to_rgb(frame, self._options.hdr)
+                found[i] = to_rgb(frame, self._settings.hdr)
             if len(found) == len(wanted):
                 break
         return found
@@ -257,9 +257,13 @@ class PyAVDecoder:
         if not orientation(frame).is_rotation:
             cause = f"its display matrix mirrors the picture, which {decoder} takes for a rotation"
             raise VideoDecodeError(self._label, cause, _TRY_PYAV)
-        if self._options.hdr == "tonemap" and is_hdr(frame.color_trc):
+        if self._settings.hdr == "tonemap" and is_hdr(frame.color_trc):
             cause = f"it is HDR (PQ or HLG), which {decoder} takes for ordinary colors"
-            raise VideoDecodeError(self._label, cause, f'{_TRY_PYAV[:-1]}, or `ReadOptions(hdr="ignore")`.')
+            raise VideoDecodeError(
+                self._label,
+                cause,
+                f'{_TRY_PYAV[:-1]}, or `--hdr ignore`, in Python `settings=ReadSettings(hdr="ignore")`.',
+            )
 
     def shows_keyframes(self) -> bool:
         """Return whether a decoder that starts at a keyframe shows that very frame first.

@@ -8,6 +8,7 @@ import av
 import av.container
 
 from internvideo_hf.video.errors import VideoDecodeError
+from internvideo_hf.video.settings import ReadSettings
 from internvideo_hf.video.sources import CHECK_THE_FILE, describe
 
 # Demuxers that read one file and open no other. Left out on purpose: hls, dash, imf, concat, image2 (patterns of file
@@ -37,7 +38,9 @@ _REFUSED = "FFmpeg cannot open it as a video"
 _PASS_THE_VIDEO = "Pass the path or the address of the video itself."
 
 
-def open_container(file: str | Path | bytes, label: str | None = None) -> av.container.InputContainer:
+def open_container(
+    file: str | Path | bytes, label: str | None = None, settings: ReadSettings | None = None
+) -> av.container.InputContainer:
     """Open a video file in FFmpeg, which reads this file and no other.
 
     The format is found out from the content, and refused before the demuxer sees it if it is one that refers to other
@@ -46,6 +49,7 @@ def open_container(file: str | Path | bytes, label: str | None = None) -> av.con
     Args:
         file: absolute path, or the file's bytes.
         label: name of the source for messages; that of the file where None.
+        settings: limits; those of the process where None.
 
     Raises:
         VideoDecodeError: if FFmpeg cannot open it, or may not.
@@ -55,7 +59,9 @@ def open_container(file: str | Path | bytes, label: str | None = None) -> av.con
     protocols = "" if isinstance(file, bytes) else "file"
     options = {"format_whitelist": ",".join(_DEMUXERS), "protocol_whitelist": protocols}
     try:
-        return av.open(source, "r", container_options=options, metadata_errors="replace")
+        # FFmpeg decodes a frame to find out the format, so the limit of its size is needed from the start.
+        limits = {"max_pixels": str((settings or ReadSettings.default()).max_pixels)}
+        return av.open(source, "r", options=limits, container_options=options, metadata_errors="replace")
     except (av.FFmpegError, ValueError, IndexError) as error:
         if isinstance(error, av.ArgumentError | av.InvalidDataError):
             _refuse_references(file, label)

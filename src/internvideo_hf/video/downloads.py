@@ -15,7 +15,7 @@ import weakref
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, TypedDict
@@ -23,11 +23,12 @@ from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
 from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.playlists import Piece, best_variant, is_playlist, pieces
+from internvideo_hf.video.settings import from_environment
 from internvideo_hf.video.sources import CHECK_THE_ADDRESS, describe, split_address
 
 _CHUNK = 1 << 20
 _LONGEST_PLAYLIST = 4 << 20  # bytes
-_VARIABLE = "INTERNVIDEO_DOWNLOAD_"
+PREFIX = "INTERNVIDEO_DOWNLOAD_"
 
 
 class DownloadOptions(TypedDict, total=False):
@@ -76,25 +77,7 @@ class DownloadSettings:
         Raises:
             ValueError: if the environment holds something else than a number.
         """
-        settings = cls()
-        for field in fields(cls):
-            text = os.environ.get(variable_of(field.name))
-            if text is not None:
-                kind = type(getattr(settings, field.name))
-                try:
-                    settings = replace(settings, **{field.name: kind(float(text))})
-                except (ValueError, OverflowError) as error:
-                    raise ValueError(f"{variable_of(field.name)}={text!r}: expected a number ({error})") from error
-        return settings
-
-
-def variable_of(option: str) -> str:
-    """Return the name of the environment variable that changes the default of an option.
-
-    Args:
-        option: a field of `DownloadSettings`.
-    """
-    return f"{_VARIABLE}{option.upper()}"
+        return from_environment(cls(), PREFIX)
 
 
 class Download:

@@ -33,8 +33,8 @@ from internvideo_hf.video.backends import (
 from internvideo_hf.video.downloads import Download, DownloadOptions, DownloadSettings
 from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.index import FrameIndex
-from internvideo_hf.video.options import ReadOptions
 from internvideo_hf.video.sampling import BLANK
+from internvideo_hf.video.settings import ReadSettings
 from internvideo_hf.video.sources import check_path, describe, encoded_video, is_url
 from internvideo_hf.video.stills import Frames, StillFrames, frame_files, frames_of_array, is_image_file
 
@@ -66,7 +66,7 @@ class VideoReader:
         fps: frames per second of a source that is frames, `None` if unknown. Video files have their own.
         width: pixels that decord scales to while decoding; for `backend="decord"` only.
         height: pixels that decord scales to while decoding; for `backend="decord"` only.
-        options: limits of the size of frames, and what to do with HDR; `None` for the process's own.
+        settings: limits of the size of frames, and what to do with HDR; `None` for the process's own.
         download: limits of the download of a URL: `timeout`, `deadline`, `max_bytes`, `allow_private` and
             `allow_playlists`, see `DownloadSettings`.
 
@@ -85,7 +85,7 @@ class VideoReader:
         fps: float | None = None,
         width: int | None = None,
         height: int | None = None,
-        options: ReadOptions | None = None,
+        settings: ReadSettings | None = None,
         **download: Unpack[DownloadOptions],
     ):
         if backend not in _BACKENDS:
@@ -97,8 +97,8 @@ class VideoReader:
             )
         if fps is not None and not 0 < fps < math.inf:
             raise ValueError(f"fps is {fps}, expected frames a second above 0")
-        self._options = options or ReadOptions()
-        self._source, self._label = _as_source(source, self._options)
+        self._settings = settings or ReadSettings.default()
+        self._source, self._label = _as_source(source, self._settings)
         self._requested = backend
         self._lock = threading.RLock()
         self._given_fps = fps
@@ -271,7 +271,7 @@ class VideoReader:
         if isinstance(source, Path | bytes):
             self._decoder = self._open_file(source)
         else:
-            self._decoder = StillFrames(source, self._label, self._options, durations)
+            self._decoder = StillFrames(source, self._label, self._settings, durations)
         _open_readers.add(self)
         return self._decoder
 
@@ -285,11 +285,11 @@ class VideoReader:
     def _open_file(self, file: Path | bytes) -> _Decoder:
         if self._given_fps is not None:
             raise ValueError(f"fps is {self._given_fps}, but {self._label} is a video file, which brings its own")
-        return AnimatedPicture(file, self._label, self._options) if is_animated_webp(file) else self._open_video(file)
+        return AnimatedPicture(file, self._label, self._settings) if is_animated_webp(file) else self._open_video(file)
 
     def _open_video(self, file: Path | bytes) -> _Decoder:
         # The index is PyAV's for every backend: it is what makes their frame numbers mean the same frames.
-        scanner = PyAVDecoder(file, self._label, self._index, self._options)
+        scanner = PyAVDecoder(file, self._label, self._index, self._settings)
         self._index = scanner.index
         name = self._requested
         if name == "auto":
@@ -304,7 +304,7 @@ class VideoReader:
         except VideoDecodeError:
             if self._requested != "auto":
                 raise
-            return PyAVDecoder(file, self._label, self._index, self._options)
+            return PyAVDecoder(file, self._label, self._index, self._settings)
         finally:
             scanner.close()
 
@@ -333,7 +333,7 @@ class VideoReader:
         # PyAV reads files that torchcodec gives up on: MPEG-TS to the end, frames before a damaged one.
         decoder.close()
         file = self._source if isinstance(self._source, bytes) else self._local_file(str(self._source))
-        self._decoder = PyAVDecoder(file, self._label, self._index, self._options)
+        self._decoder = PyAVDecoder(file, self._label, self._index, self._settings)
         return self._decoder.read(indices)
 
     def _check_indices(self, indices: Sequence[int] | np.ndarray | torch.Tensor) -> np.ndarray:
@@ -372,7 +372,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_inherited_decoders)
 
 
-def _as_source(source: Any, options: ReadOptions) -> tuple[str | bytes | Frames | TimedFrames, str]:
+def _as_source(source: Any, settings: ReadSettings) -> tuple[str | bytes | Frames | TimedFrames, str]:
     """Return `source` in a form that can be pickled and opened many times, and its name for messages."""
     encoded = encoded_video(source)
     if encoded is not None:
@@ -391,7 +391,7 @@ def _as_source(source: Any, options: ReadOptions) -> tuple[str | bytes | Frames 
     if isinstance(source, Image.Image):
         label = describe([source])
         if has_frames(source):
-            return frames_of_picture(source, label, options), label
+            return frames_of_picture(source, label, settings), label
         return [source], label
     if isinstance(source, list | tuple) and all(
         isinstance(f, Image.Image | np.ndarray | torch.Tensor) for f in source

@@ -53,7 +53,7 @@ def to_rgb(frame: av.VideoFrame, hdr: str = "tonemap") -> np.ndarray:
 
     Args:
         frame: a decoded frame.
-        hdr: "tonemap" or "ignore", see `ReadOptions`.
+        hdr: "tonemap" or "ignore", see `ReadSettings`.
     """
     if hdr == "tonemap" and is_hdr(frame.color_trc):
         image = tone_map(_filtered(frame, "rgb48le").to_ndarray(), frame.color_trc, frame.color_primaries)

@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageOps
 
 from internvideo_hf.video.errors import VideoDecodeError
-from internvideo_hf.video.options import ReadOptions
+from internvideo_hf.video.settings import ReadSettings
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 # Pillow answers damaged files with any of these, according to the format.
@@ -29,7 +29,7 @@ class StillFrames:
         frames: a uint8 array `(frames, height, width, 3)`, or a list of PIL images, of uint8 arrays
             `(height, width, 3)` and of paths of image files.
         label: name of the source for messages.
-        options: limits of image files.
+        settings: limits of image files.
         durations: seconds for which each frame is shown, `(frames,)`; None where unknown.
 
     Raises:
@@ -38,12 +38,12 @@ class StillFrames:
 
     name = "frames"
 
-    def __init__(self, frames: Frames, label: str, options: ReadOptions, durations: np.ndarray | None = None):
+    def __init__(self, frames: Frames, label: str, settings: ReadSettings, durations: np.ndarray | None = None):
         if len(frames) == 0:
             raise VideoDecodeError(label, "it holds no frames", "Pass one frame or more.")
         self._frames = frames
         self._label = label
-        self._options = options
+        self._settings = settings
         self.num_frames = len(frames)
         self.durations = durations
         if not isinstance(frames, np.ndarray):
@@ -60,7 +60,7 @@ class StillFrames:
         """
         if isinstance(self._frames, np.ndarray):
             return self._frames[indices]
-        frames = [_load(self._frames[i], self._label, self._options) for i in indices]
+        frames = [_load(self._frames[i], self._label, self._settings) for i in indices]
         for index, frame in zip(indices, frames, strict=True):
             if frame.shape != frames[0].shape:
                 raise self._another_size(index, frame.shape[:2], frames[0].shape[:2])
@@ -149,15 +149,15 @@ def _size(frame: Image.Image | np.ndarray) -> tuple[int, int]:
     return height, width
 
 
-def _load(frame: Frame, label: str, options: ReadOptions) -> np.ndarray:
+def _load(frame: Frame, label: str, settings: ReadSettings) -> np.ndarray:
     if isinstance(frame, np.ndarray):
         return frame
     if isinstance(frame, Image.Image):
-        check_pixels(frame.size, label, options)
+        check_pixels(frame.size, label, settings)
         return image_to_rgb(frame, label)
     try:
         with Image.open(frame) as image:
-            check_pixels(image.size, str(frame), options)
+            check_pixels(image.size, str(frame), settings)
             return image_to_rgb(ImageOps.exif_transpose(image), str(frame))
     except VideoDecodeError:
         raise
@@ -165,23 +165,23 @@ def _load(frame: Frame, label: str, options: ReadOptions) -> np.ndarray:
         raise unreadable_image(str(frame), error, "the frame") from error
 
 
-def check_pixels(size: tuple[int, int], label: str, options: ReadOptions) -> None:
+def check_pixels(size: tuple[int, int], label: str, settings: ReadSettings) -> None:
     """Refuse a frame that is larger than the limit, before memory is taken for it.
 
     Args:
         size: width and height.
         label: name of the source for messages.
-        options: the limit.
+        settings: the limit.
 
     Raises:
-        VideoDecodeError: if there are more than `options.max_pixels` pixels.
+        VideoDecodeError: if there are more than `settings.max_pixels` pixels.
     """
     width, height = size
-    if width * height > options.max_pixels:
-        cause = f"a frame of {width} x {height} has more than {options.max_pixels} pixels"
+    if width * height > settings.max_pixels:
+        cause = f"a frame of {width} x {height} has more than {settings.max_pixels} pixels"
         advice = (
-            "Scale it down, or raise `max_pixels` of `ReadOptions` (`internvideo --max-pixels N COMMAND`) if you "
-            "trust the file."
+            "Scale it down, or raise the limit if you trust the file: `--max-pixels N`, in Python "
+            "`settings=ReadSettings(max_pixels=N)`."
         )
         raise VideoDecodeError(label, cause, advice)
 
