@@ -194,3 +194,13 @@ def test_a_damaged_video_raises_and_leaves_no_file(mae_folder, tmp_path):
 def test_a_meaningless_number_is_refused(mae_folder, options, message):
     with pytest.raises(ValueError, match=message):
         make(mae_folder, **options)
+
+
+def test_windows_that_do_not_fit_into_memory_are_refused_with_their_size(mae_folder):
+    # One batch, the same frames stacked, and a block that was just decoded; 4 bytes a number.
+    extractor = make(mae_folder)
+    side = extractor.processor.crop_size["height"]
+    gigabytes = (100_000 + 3 * 3 + 32 + 4 * 100_000) * 3 * side * side * 4 / 1e9
+    with pytest.raises(ValueError, match=f"holds {gigabytes:.1f} GB.*shorter window.*--max-memory"):
+        FeatureExtractor(mae_folder, 100_000, 3, 4, "cpu", max_memory=gigabytes - 0.1)
+    FeatureExtractor(mae_folder, 100_000, 3, 4, "cpu", max_memory=gigabytes + 0.1)

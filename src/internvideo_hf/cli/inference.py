@@ -154,6 +154,7 @@ def extract(
     window: Annotated[int, typer.Option(min=1, help="Frames per window.")] = 16,
     stride: Annotated[int, typer.Option(min=1, help="Frames between window starts.")] = 4,
     batch_size: Annotated[int, typer.Option(min=1, help="Windows per forward pass.")] = 8,
+    max_memory: Annotated[float, typer.Option(help="The most gigabytes of frames to hold at once.")] = 8.0,
     npy: Annotated[bool, typer.Option("--npy", help="Also write NAME.npy.")] = False,
     device: Device = None,
     quiet: Quiet = False,
@@ -174,7 +175,7 @@ def extract(
     from internvideo_hf import FeatureExtractor, VideoDecodeError
     from internvideo_hf.inference.features import extract_to_file
 
-    extractor = FeatureExtractor(model, window, stride, batch_size, parse_device(device))
+    extractor = FeatureExtractor(model, window, stride, batch_size, parse_device(device), max_memory)
     check_folder(out)
     out.mkdir(parents=True, exist_ok=True)
     failures = []

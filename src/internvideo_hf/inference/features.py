@@ -20,6 +20,7 @@ from internvideo_hf.utils.fingerprints import ends_sha256, json_sha256, text_sha
 from internvideo_hf.utils.journal import Journal
 from internvideo_hf.video import VideoReader
 
+BLOCK = 32  # frames that are decoded before they are processed, which makes them small
 ENDS = 2**20  # bytes of a file's beginning and end that are hashed
 
 
@@ -50,9 +51,11 @@ class FeatureExtractor:
         stride: frames from the start of one window to the start of the next.
         batch_size: windows per forward pass.
         device: where the model runs; the accelerator if there is one.
+        max_memory: the most gigabytes of processed frames to hold at once.
 
     Raises:
-        ValueError: if a number is below 1, the window does not suit the model, or the folder lacks weights.
+        ValueError: if a number is below 1, the window does not suit the model, the frames of a batch of windows do
+            not fit into `max_memory`, or the folder lacks weights.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class FeatureExtractor:
         stride: int = 4,
         batch_size: int = 8,
         device: str | torch.device | None = None,
+        max_memory: float = 8.0,
     ):
         for name, number in (("window", window), ("stride", stride), ("batch_size", batch_size)):
             if number < 1:
@@ -78,6 +82,7 @@ class FeatureExtractor:
                 f"{model} is a fused model: its encoders take different frames of a window. Extract the features of "
                 "one encoder alone."
             )
+        self._check_memory(window, stride, max_memory)
         self.settings = Settings(revision(model, self.model), window, stride)
 
     def rows(self, reader: VideoReader, first_row: int = 0) -> Iterator[torch.Tensor]:
@@ -87,26 +92,39 @@ class FeatureExtractor:
         """
         window, stride = self.settings.window, self.settings.stride
         last_start = max(reader.num_frames - window, 0) // stride * stride
-        start = first_row * stride  # frame at which the next window starts
-        frames, begin = torch.empty(0), start  # processed frames, and the number of the first of them
-        for block in reader.blocks(max(stride * self.batch_size, window), start):
-            fresh = self._process(block)
-            frames = torch.cat([frames, fresh]) if len(frames) else fresh
-            end = begin + len(frames)
+        start = begin = end = first_row * stride  # of the next window; of the processed frames
+        frames: list[torch.Tensor] = []
+        for block in reader.blocks(BLOCK, start):
+            frames.append(self._process(block))
+            end += len(block)
             if end == reader.num_frames < window:
-                frames = torch.cat([frames, frames[-1:].expand(window - len(frames), -1, -1, -1)])
-                end = begin + len(frames)
-            starts = [s for s in range(start, last_start + 1, stride) if s + window <= end]
-            for batch in (starts[i : i + self.batch_size] for i in range(0, len(starts), self.batch_size)):
-                yield self._embed(torch.stack([frames[s - begin : s - begin + window] for s in batch]))
-            if starts:
+                frames.append(frames[-1][-1:].expand(window - end, -1, -1, -1))
+                end = window
+            is_last = end >= reader.num_frames
+            while start <= last_start and start + window <= end:
+                starts = range(start, min(end - window, last_start) + 1, stride)[: self.batch_size]
+                if len(starts) < self.batch_size and not is_last:
+                    break
+                held = torch.cat(frames)
+                yield self._embed(torch.stack([held[s - begin : s - begin + window] for s in starts]))
                 start = starts[-1] + stride
-            spent = min(start, end) - begin
-            frames, begin = frames[spent:], begin + spent
+                spent = min(start, end) - begin
+                frames, begin = [held[spent:]], begin + spent
 
     def num_rows(self, reader: VideoReader) -> int:
         """Return the number of windows of a video."""
         return max(reader.num_frames - self.settings.window, 0) // self.settings.stride + 1
+
+    def _check_memory(self, window: int, stride: int, max_memory: float) -> None:
+        """Refuse windows whose frames do not fit into memory: those of a batch, and once more to stack them."""
+        frame = self._process(np.zeros((1, 480, 640, 3), np.uint8)).nbytes
+        needed = frame * (window + (self.batch_size - 1) * stride + BLOCK + self.batch_size * window) / 1e9
+        if needed > max_memory:
+            raise ValueError(
+                f"window={window} with batch_size={self.batch_size} holds {needed:.1f} GB of frames, more than "
+                f"max_memory={max_memory:g} GB. Take a shorter window or a smaller batch, or raise max_memory "
+                "(--window, --batch-size, --max-memory)."
+            )
 
     def _process(self, block: np.ndarray) -> torch.Tensor:
         options = {"do_sample_frames": False, "num_clips": 1, "num_crops": 1, "return_tensors": "pt"}
