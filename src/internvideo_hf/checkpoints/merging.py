@@ -18,6 +18,7 @@ from internvideo_hf.checkpoints.errors import CheckpointError
 from internvideo_hf.checkpoints.saving import check_replaceable, save_safetensors
 from internvideo_hf.utils.files import atomic_directory
 from internvideo_hf.utils.names import unknown_name
+from internvideo_hf.utils.pretrained import check_model_folder, shard_names
 
 # Files of a model's folder to copy: settings and texts, not weights or the state of training.
 DESCRIBING = (".json", ".txt", ".md", ".jinja", ".model")
@@ -192,9 +193,10 @@ def _config(folder: Path) -> dict[str, Any]:
 
 def _tensors(folder: Path) -> dict[str, torch.Tensor]:
     """Return the memory-mapped weights of a model's folder, of one file or several."""
+    check_model_folder(folder)
     files = [SAFE_WEIGHTS_NAME]
     if (index := folder / SAFE_WEIGHTS_INDEX_NAME).is_file():
-        files = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        files = sorted(set(shard_names(index)))
     tensors: dict[str, torch.Tensor] = {}
     for file in files:
         if not (folder / file).is_file():

@@ -13,6 +13,7 @@ from internvideo_hf.checkpoints.clip import initialize_from_clip
 from internvideo_hf.checkpoints.errors import CheckpointError
 from internvideo_hf.checkpoints.heads import rows_of_classes
 from internvideo_hf.models.common.layer_groups import LayerGroups
+from internvideo_hf.utils.pretrained import load_pretrained
 
 logger = logging.get_logger(__name__)
 
@@ -41,22 +42,22 @@ def start_from(model: PreTrainedModel, source: str | Path) -> PreTrainedModel:
         return initialize_from_clip(source, model.config)
     if not (source / "config.json").is_file():
         raise CheckpointError(f"{source} is neither a model's folder (it has no config.json) nor a CLIP file.")
-    config = AutoConfig.from_pretrained(source)
+    config = load_pretrained(AutoConfig, source)
     if config.model_type == "clip":
-        return initialize_from_clip(CLIPModel.from_pretrained(source), model.config)
+        return initialize_from_clip(load_pretrained(CLIPModel, source), model.config)
     if config.model_type != model.config.model_type:
         if _tower_type(config) != _tower_type(model.config):
             raise CheckpointError(
                 f"{source} holds a {config.model_type!r} model, expected {model.config.model_type!r}, or one with the "
                 "same kind of video tower."
             )
-        _tower(model).load_layer_groups(_tower(AutoModel.from_pretrained(source)))
+        _tower(model).load_layer_groups(_tower(load_pretrained(AutoModel, source)))
         logger.warning(f"Loaded the video tower of {source}; everything else is initialized randomly.")
         return model
     assert isinstance(model, LayerGroups)  # as every model of this package
     names = config.architectures or []
     classes = [kind for kind in FAMILIES[config.model_type].models.values() if kind.__name__ in names]
-    trained = (classes[0] if classes else type(model)).from_pretrained(source)
+    trained = load_pretrained(classes[0] if classes else type(model), source)
     model.load_layer_groups(trained)
     if type(trained) is not type(model) or not _load_head(model, trained):
         logger.warning(f"Loaded {source}; the head of {type(model).__name__} is initialized randomly.")

@@ -20,6 +20,7 @@ from internvideo_hf.cli.options import (
     resolve_model,
 )
 from internvideo_hf.cli.reporting import attempt, print_json, report_failures, show_progress, silence_transformers
+from internvideo_hf.utils.pretrained import load_pretrained
 
 
 def zero_shot(
@@ -56,7 +57,7 @@ def zero_shot(
     answer = pipeline(  # type: ignore[call-overload]  # the stub knows transformers' own tasks only
         "zero-shot-video-classification",
         model=load_strict(AutoModel, model),
-        processor=AutoProcessor.from_pretrained(model),
+        processor=load_pretrained(AutoProcessor, model),
         device=parse_device(device),
         candidate_labels=candidates,
         top_k=top_k,
@@ -102,7 +103,7 @@ def classify(
     answer = pipeline(  # type: ignore[call-overload]  # the stub knows transformers' own tasks only
         "multi-view-video-classification",
         model=load_strict(AutoModelForVideoClassification, model),
-        video_processor=AutoVideoProcessor.from_pretrained(model),
+        video_processor=load_pretrained(AutoVideoProcessor, model),
         device=parse_device(device),
         merge=merge,
         top_k=top_k,

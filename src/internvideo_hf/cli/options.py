@@ -102,9 +102,11 @@ def resolve_model(model: str) -> str:
     A mistyped folder is refused at once; transformers would look for it on the Hub, for a minute if that is offline.
     """
     from internvideo_hf.demo.weights import DEMO_MODELS, resolve_demo_name
+    from internvideo_hf.utils.pretrained import check_model_folder
 
     model = resolve_demo_name(model)
     if Path(model).is_dir():
+        check_model_folder(model)
         _check_family(Path(model))
     elif model.count("/") != 1 or model.startswith((".", "/", "~")):
         raise ValueError(

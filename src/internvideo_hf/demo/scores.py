@@ -27,6 +27,7 @@ from internvideo_hf.inference.ranking import retrieval_recalls
 from internvideo_hf.inference.runner import embed_views
 from internvideo_hf.models.common.loading import load_strict
 from internvideo_hf.utils.names import lookup
+from internvideo_hf.utils.pretrained import load_pretrained
 from internvideo_hf.video.reader import VideoReader
 
 ATTRIBUTES: dict[str, Collection[str]] = {
@@ -64,13 +65,13 @@ def demo_scores(model: str | Path, data_root: str | Path, split: str = "test") -
     lookup(dict.fromkeys(SPLITS), split, "split")
     clips = _clips(Path(data_root), split)
     paths = [str(Path(data_root) / clip.video) for clip in clips]
-    is_classifier = (AutoConfig.from_pretrained(model).architectures or [""])[0].endswith("ForVideoClassification")
+    is_classifier = (load_pretrained(AutoConfig, model).architectures or [""])[0].endswith("ForVideoClassification")
     if is_classifier:
         loaded = load_strict(AutoModelForVideoClassification, model).eval()
-        processor = videos = AutoVideoProcessor.from_pretrained(model)
+        processor = videos = load_pretrained(AutoVideoProcessor, model)
     else:
         loaded = load_strict(AutoModel, model).eval()
-        processor = AutoProcessor.from_pretrained(model)
+        processor = load_pretrained(AutoProcessor, model)
         videos = processor.video_processor
     kinds: dict[str, Callable[[str], Any]] = {
         "clips": lambda path: path,

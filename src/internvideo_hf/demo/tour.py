@@ -29,6 +29,7 @@ from internvideo_hf.models.common.loading import load_strict
 from internvideo_hf.search.hits import Hits
 from internvideo_hf.search.index import VideoIndex
 from internvideo_hf.utils.pictures import FAINT, FONT_SIZE, GAP, INK, LINE, MISSING, PAPER, fitted
+from internvideo_hf.utils.pretrained import load_pretrained
 from internvideo_hf.video import VideoReader
 from internvideo_hf.video.errors import VideoDecodeError
 
@@ -128,10 +129,10 @@ class Labeler:
         self._classify = pipeline(  # type: ignore[call-overload]  # the stub knows transformers' own tasks only
             "multi-view-video-classification",
             model=load_strict(AutoModelForVideoClassification, path),
-            video_processor=AutoVideoProcessor.from_pretrained(path),
+            video_processor=load_pretrained(AutoVideoProcessor, path),
         )
         path = demo_path("demo-mm")
-        model, processor = load_strict(AutoModel, path), AutoProcessor.from_pretrained(path)
+        model, processor = load_strict(AutoModel, path), load_pretrained(AutoProcessor, path)
         # One pipeline per attribute: each caches the embeddings of its last sentences.
         self._compare = {
             name: pipeline(  # type: ignore[call-overload]  # as above

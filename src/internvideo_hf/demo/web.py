@@ -19,6 +19,7 @@ from internvideo_hf.demo.weights import DEMO_MODELS
 from internvideo_hf.search.hits import Hit, Hits, tile
 from internvideo_hf.search.index import VideoIndex
 from internvideo_hf.utils.fingerprints import text_sha256
+from internvideo_hf.utils.pretrained import load_pretrained
 from internvideo_hf.video import VideoReader
 from internvideo_hf.video.errors import VideoDecodeError
 
@@ -226,7 +227,7 @@ def _add_labels(gr: Any, index: VideoIndex) -> None:
     classify = pipeline(  # type: ignore[call-overload]  # the stub knows transformers' own tasks only
         "zero-shot-video-classification",
         model=encoder.model,
-        processor=AutoProcessor.from_pretrained(index.model),
+        processor=load_pretrained(AutoProcessor, index.model),
         device=encoder.device,
     )
 

@@ -24,6 +24,7 @@ from internvideo_hf.inference.runner import (
 )
 from internvideo_hf.models.common.loading import classes_of
 from internvideo_hf.utils.journal import Journal
+from internvideo_hf.utils.pretrained import load_pretrained
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Classifier:
             ValueError: if weights are missing.
         """
         model = load_model(AutoModelForVideoClassification, name, device)
-        processor = AutoVideoProcessor.from_pretrained(name)
+        processor = load_pretrained(AutoVideoProcessor, name)
         first = next(iter(processor.branches.values()))
         return cls(str(name), model, processor, num_clips or first.num_clips, num_crops or first.num_crops)
 

@@ -30,6 +30,7 @@ from internvideo_hf.models.common.dual_encoder import comparison_problem
 from internvideo_hf.processing.processing import InternVideoProcessor
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
 from internvideo_hf.utils.fingerprints import tensors_sha256
+from internvideo_hf.utils.pretrained import load_pretrained
 
 CHUNK_SIZE = 256  # texts
 # Settings of a video processor that affect pixels. A fixed list: new versions of transformers add settings.
@@ -117,12 +118,12 @@ class Embedder:
         self.device = self.model.device
         self.processor: InternVideoProcessor | None = None
         if FAMILIES[self.model.config.model_type].processor is not None:
-            self.processor = AutoProcessor.from_pretrained(model)
+            self.processor = load_pretrained(AutoProcessor, model)
             if not isinstance(self.processor, InternVideoProcessor):
                 raise ValueError(f"{model} has no processor of videos and texts. Convert or download it again.")
             self.video_processor: InternVideoVideoProcessor = self.processor.video_processor
         else:
-            self.video_processor = AutoVideoProcessor.from_pretrained(model)
+            self.video_processor = load_pretrained(AutoVideoProcessor, model)
         for name, value in (processor_options or {}).items():
             setattr(self.video_processor, name, value)
         self.text_problem = comparison_problem(self.model, self._tokenizer)

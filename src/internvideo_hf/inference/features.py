@@ -18,6 +18,7 @@ from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
 from internvideo_hf.utils.files import atomic_write, atomic_write_text
 from internvideo_hf.utils.fingerprints import ends_sha256, json_sha256, text_sha256
 from internvideo_hf.utils.journal import Journal
+from internvideo_hf.utils.pretrained import load_pretrained
 from internvideo_hf.video import VideoReader
 
 BLOCK = 32  # frames that are decoded before they are processed, which makes them small
@@ -76,7 +77,7 @@ class FeatureExtractor:
         tubelet = getattr(self.model.config, "tubelet_size", 1)
         if window % tubelet:
             raise ValueError(f"window={window} must be a multiple of {tubelet}, the frames of this model's tubelets.")
-        self.processor: InternVideoVideoProcessor = AutoVideoProcessor.from_pretrained(model)
+        self.processor: InternVideoVideoProcessor = load_pretrained(AutoVideoProcessor, model)
         if len(self.processor.branches) > 1:
             raise ValueError(
                 f"{model} is a fused model: its encoders take different frames of a window. Extract the features of "

@@ -11,6 +11,7 @@ from transformers.modeling_utils import PreTrainedModel
 
 from internvideo_hf.inference.runner import load_model
 from internvideo_hf.utils.names import lookup
+from internvideo_hf.utils.pretrained import load_pretrained
 from internvideo_hf.video import MASKS
 
 ROWS = ("original", "masked", "reconstructed")
@@ -36,7 +37,7 @@ def reconstruct(
     """
     make_mask = lookup(MASKS, mask, "mask")
     autoencoder = _load_autoencoder(model)
-    pixels = AutoVideoProcessor.from_pretrained(model)(video, return_tensors="pt")["pixel_values_videos"][:1]
+    pixels = load_pretrained(AutoVideoProcessor, model)(video, return_tensors="pt")["pixel_values_videos"][:1]
     config = autoencoder.config
     grid = (
         pixels.shape[1] // config.tubelet_size,
@@ -53,7 +54,7 @@ def reconstruct(
 
 
 def _load_autoencoder(model: str) -> PreTrainedModel:
-    architecture = (AutoConfig.from_pretrained(model).architectures or ["?"])[0]
+    architecture = (load_pretrained(AutoConfig, model).architectures or ["?"])[0]
     if architecture.endswith("ForPreTraining"):
         autoencoder = load_model(AutoModelForPreTraining, model, "cpu")
         if hasattr(autoencoder, "reconstruct"):

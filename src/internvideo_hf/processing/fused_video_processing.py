@@ -11,6 +11,7 @@ from transformers.video_processing_utils import BaseVideoProcessor
 
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor, preprocess_together
 from internvideo_hf.utils.names import did_you_mean, nearest
+from internvideo_hf.utils.pretrained import load_pretrained
 
 
 class InternVideoFusedVideoProcessorKwargs(VideosKwargs, total=False):
@@ -88,7 +89,7 @@ class InternVideoFusedVideoProcessor(BaseVideoProcessor):
             internvideo_mae: folder of a classifier, or its name on the Hub.
             uniformerv2: the same, of the other classifier.
         """
-        return cls(*(AutoVideoProcessor.from_pretrained(folder) for folder in (internvideo_mae, uniformerv2)))
+        return cls(*(load_pretrained(AutoVideoProcessor, folder) for folder in (internvideo_mae, uniformerv2)))
 
     @property
     def branches(self) -> dict[str, InternVideoVideoProcessor]:

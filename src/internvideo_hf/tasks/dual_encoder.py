@@ -12,6 +12,7 @@ from internvideo_hf.inference.embedder import Embedder
 from internvideo_hf.recipes.captions import clean_caption
 from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.protocol import Protocol, Run, Samples, check_choice
+from internvideo_hf.utils.pretrained import load_pretrained
 
 FACTORS = ("model", "one")
 
@@ -62,7 +63,7 @@ class VideoEmbeddings:
             RecipeError: if the protocol is for other models.
             TooManyFailuresError: if too many videos are unreadable.
         """
-        family = AutoConfig.from_pretrained(run.model).model_type
+        family = load_pretrained(AutoConfig, run.model).model_type
         if family != protocol.family:
             raise RecipeError(
                 f"This protocol is for {protocol.family}, and {run.model} holds {family}. Choose another protocol of "

@@ -30,6 +30,7 @@ from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.base import Training
 from internvideo_hf.training.recipes import ClipSettings, DataSettings, training_task
 from internvideo_hf.utils.names import lookup
+from internvideo_hf.utils.pretrained import load_pretrained
 
 if TYPE_CHECKING:
     import datasets
@@ -307,7 +308,7 @@ def make_tokenizer(
     if vocabulary is None:
         return None
     if start is not None and (Path(start) / "tokenizer.json").is_file():
-        return CLIPTokenizer.from_pretrained(start)
+        return load_pretrained(CLIPTokenizer, start)
     if isinstance(rows, Path):
         raise RecipeError(
             f"model.vocabulary=captions needs a list of videos, got the directory {rows}. Set it to null."

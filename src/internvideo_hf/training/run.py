@@ -46,6 +46,7 @@ from internvideo_hf.training.recipes import (
 from internvideo_hf.training.run_directory import FINAL, RunLog, check_recipe, check_room, write_settings
 from internvideo_hf.training.trainer import VideoTrainer, VideoTrainingArguments, last_checkpoint
 from internvideo_hf.utils.devices import default_workers
+from internvideo_hf.utils.pretrained import load_pretrained
 
 logger = logging.get_logger(__name__)
 
@@ -216,7 +217,7 @@ def _start_config(settings: ModelSettings, start: str) -> PreTrainedConfig:
     """Return the configuration of the model that training starts from."""
     if not (Path(start) / "config.json").is_file():
         raise CheckpointError(f"{start} is not a model directory: it has no config.json.")
-    config = AutoConfig.from_pretrained(start)
+    config = load_pretrained(AutoConfig, start)
     if config.model_type != settings.family:
         raise RecipeError(
             f"{start} holds a {config.model_type!r} model, expected {settings.family!r}: {settings.start}."
@@ -252,7 +253,7 @@ def _adapted(settings: ModelSettings, model: PreTrainedModel) -> torch.nn.Module
 
 def _processor(options: dict[str, Any], config: PreTrainedConfig, start: str | None) -> Processor:
     """Return the processor of the model, or of the directory it starts from, with the recipe's options."""
-    processor: Any = build_processor(config) if start is None else AutoVideoProcessor.from_pretrained(start)
+    processor: Any = build_processor(config) if start is None else load_pretrained(AutoVideoProcessor, start)
     videos = video_processor_of(processor)
     if isinstance(videos, InternVideoVideoProcessor):
         _set_options(videos, options, "model.processor.")

@@ -7,6 +7,7 @@ from transformers.modeling_utils import PreTrainedModel
 from transformers.models.auto.auto_factory import _BaseAutoModelClass
 
 from internvideo_hf.utils.fingerprints import files_sha256
+from internvideo_hf.utils.pretrained import load_pretrained, shard_names
 
 
 def load_strict(model_class: type[_BaseAutoModelClass] | type[PreTrainedModel], model: str | Path) -> PreTrainedModel:
@@ -20,7 +21,7 @@ def load_strict(model_class: type[_BaseAutoModelClass] | type[PreTrainedModel], 
         ValueError: if weights are missing or misshapen, or the folder holds a model for another task.
     """
     loaded: PreTrainedModel
-    loaded, loading = model_class.from_pretrained(model, output_loading_info=True)  # type: ignore[misc]
+    loaded, loading = load_pretrained(model_class, model, output_loading_info=True)
     gaps = sorted(loading["missing_keys"]) + sorted(str(entry[0]) for entry in loading["mismatched_keys"])
     if not gaps:
         return loaded
@@ -41,7 +42,12 @@ def revision(name: str | Path, model: PreTrainedModel) -> str:
     """
     if commit := getattr(model.config, "_commit_hash", None):
         return str(commit)
-    return f"sha256:{files_sha256(name, ('config.json', '*.safetensors', '*.bin'))[:16]}"
+    patterns: tuple[str, ...] = ("config.json", "*.safetensors", "*.bin")
+    for index in Path(name).glob("*.index.json"):
+        if set(shard_names(index)) != {file.name for file in Path(name).glob(f"*{Path(index.name[:-11]).suffix}")}:
+            # Only the index says which of the files are loaded.
+            patterns = (*patterns, index.name)
+    return f"sha256:{files_sha256(name, patterns)[:16]}"
 
 
 def classes_of(config: PreTrainedConfig) -> list[str]:

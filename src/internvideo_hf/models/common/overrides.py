@@ -9,6 +9,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers.configuration_utils import PreTrainedConfig
 
 from internvideo_hf.utils.names import did_you_mean, nearest
+from internvideo_hf.utils.pretrained import check_sizes
 
 # Values that whoever makes a model writes itself.
 _NOT_FOR_OVERRIDES = {"dtype", "architectures", "transformers_version"}
@@ -23,8 +24,9 @@ def check_overrides(overrides: Mapping[str, Any], config_class: type[PreTrainedC
         where: prefix of the names in messages, such as "model.config.".
 
     Raises:
-        ValueError: naming the nearest field.
+        ValueError: naming the nearest field, or a number that is out of range.
     """
+    check_sizes(overrides, where)
     known = {entry.name for entry in fields(config_class)} - _NOT_FOR_OVERRIDES | {"num_labels"}
     for key, value in overrides.items():
         if key not in known:

@@ -8,6 +8,7 @@ from transformers.configuration_utils import PreTrainedConfig, SubConfigSpec
 from internvideo_hf.models.common.narrowing import known, of_type
 from internvideo_hf.models.internvideo_mae.configuration_internvideo_mae import InternVideoMAEConfig
 from internvideo_hf.models.uniformerv2.configuration_uniformerv2 import UniFormerV2Config
+from internvideo_hf.utils.pretrained import check_sizes
 
 
 @strict
@@ -129,6 +130,7 @@ class InternVideoConfig(PreTrainedConfig):
                 f"cross_attention_head_size={self.cross_attention_head_size} must be at least 1, and "
                 f"mlp_ratio={self.mlp_ratio} above 0."
             )
+        check_sizes(vars(self))
 
 
 __all__ = ["InternVideoConfig"]

@@ -5,6 +5,8 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 from transformers.configuration_utils import PreTrainedConfig
 
+from internvideo_hf.utils.pretrained import check_sizes
+
 # Sizes by name. Encoder width, layers, heads; decoder width, layers, heads as the pretraining scripts set them.
 SIZES: dict[str, dict[str, Any]] = {
     name: dict(
@@ -135,6 +137,7 @@ class InternVideoMAEConfig(PreTrainedConfig):
             raise ValueError(
                 f"position_embedding_type={self.position_embedding_type!r} must be 'sinusoidal' or 'learned'."
             )
+        check_sizes(vars(self))
 
 
 __all__ = ["InternVideoMAEConfig"]

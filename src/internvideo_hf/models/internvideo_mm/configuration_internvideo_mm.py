@@ -5,6 +5,7 @@ from transformers import CLIPTextConfig
 from transformers.configuration_utils import PreTrainedConfig, SubConfigSpec
 
 from internvideo_hf.models.uniformerv2.configuration_uniformerv2 import UniFormerV2Config
+from internvideo_hf.utils.pretrained import check_sizes
 
 
 @strict
@@ -29,6 +30,10 @@ class InternVideoMMConfig(PreTrainedConfig):
     text_config: dict | PreTrainedConfig | None = None
     projection_dim: int | None = 512
     logit_scale_init_value: float | int = 2.6592
+
+    def validate_architecture(self) -> None:
+        super().validate_architecture()
+        check_sizes(vars(self))
 
 
 __all__ = ["InternVideoMMConfig"]

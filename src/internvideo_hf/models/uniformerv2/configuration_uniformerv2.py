@@ -5,6 +5,8 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 from transformers.configuration_utils import PreTrainedConfig
 
+from internvideo_hf.utils.pretrained import check_sizes
+
 # Sizes by name: those of CLIP's image encoders.
 SIZES = {
     "base": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "patch_size": 16},
@@ -140,6 +142,7 @@ class UniFormerV2Config(PreTrainedConfig):
                 f"global_layers={layers} must rise without repeats inside 0..{self.num_hidden_layers - 1}, "
                 f"the indices of the num_hidden_layers={self.num_hidden_layers} backbone layers."
             )
+        check_sizes(vars(self))
 
 
 __all__ = ["UniFormerV2Config"]

@@ -4,6 +4,8 @@ from huggingface_hub.dataclasses import strict
 from transformers import CLIPTextConfig
 from transformers.configuration_utils import PreTrainedConfig, SubConfigSpec
 
+from internvideo_hf.utils.pretrained import check_sizes
+
 CONTEXT_LENGTH = 32  # tokens of a text, of every released model
 
 
@@ -68,6 +70,7 @@ class ViCLIPVisionConfig(PreTrainedConfig):
         for name in ("mask_ratio", "drop_path_rate", "attention_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 0 and less than 1.")
+        check_sizes(vars(self))
 
 
 @strict
@@ -108,6 +111,7 @@ class ViCLIPConfig(PreTrainedConfig):
                 raise ValueError(f"{name}={getattr(self, name)} must be above 0: it divides the cosines.")
         if self.inference_scale is not None and self.inference_scale <= 0:
             raise ValueError(f"inference_scale={self.inference_scale} must be above 0, or None for the learned one.")
+        check_sizes(vars(self))
 
 
 __all__ = ["ViCLIPConfig", "ViCLIPVisionConfig"]

@@ -28,6 +28,7 @@ from internvideo_hf.tasks.protocol import (
     unique_clips,
 )
 from internvideo_hf.utils.fingerprints import json_sha256
+from internvideo_hf.utils.pretrained import load_pretrained
 
 
 def accuracies(prediction: EvalPrediction) -> dict[str, float]:
@@ -57,7 +58,7 @@ def _check(protocol: Protocol) -> None:
 
 
 def _read(protocol: Protocol, data_root: Path, model: str) -> Samples:
-    config = AutoConfig.from_pretrained(model)
+    config = load_pretrained(AutoConfig, model)
     if protocol.family not in (None, config.model_type):
         raise RecipeError(
             f"This protocol is for {protocol.family}, and {model} holds {config.model_type}. Choose another protocol "
