@@ -19,3 +19,12 @@ def test_videos_of_lists_folders_and_files_come_once(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="holds no videos"):
         find_videos([str(tmp_path / "empty")])
+
+
+def test_what_is_left_out_is_counted_in_one_line(tmp_path):
+    for name in ("a.mp4", "b.txt", "._a.mp4"):
+        (tmp_path / name).touch()
+    lines = []
+    assert find_videos([str(tmp_path)], on_left_out=lines.append) == [str(tmp_path / "a.mp4")]
+    assert lines == ["Left out 2 files and folders: 1 .txt, 1 hidden."]
+    assert find_videos([str(tmp_path / "a.mp4")], on_left_out=lines.append) and len(lines) == 1

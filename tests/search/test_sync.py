@@ -110,6 +110,16 @@ def unchanged(video: Video) -> File:
             id="the twin that is gone is taken",
         ),
         pytest.param(
+            known(A, replace(B, content="aaa")),
+            Found([File("/n", 10, 5, "aaa"), File("/m", 10, 6, "aaa")], {"/a", "/b"}),
+            (),
+            {"moved": ["/n", "/m"]},
+            {},
+            {"/a": replace(A, path="/n", mtime=5), "/b": replace(B, content="aaa", path="/m", mtime=6)},
+            [],
+            id="two copies that moved leave none behind",
+        ),
+        pytest.param(
             known(A),
             Found([File("/a", error="No such file"), File("/new", 10, 5, "aaa")], {"/a"}),
             (),

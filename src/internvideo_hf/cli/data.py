@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from internvideo_hf.cli.options import DataRoot, Jobs, Quiet, check_folder, worker_count
-from internvideo_hf.cli.reporting import report_failures
+from internvideo_hf.cli.reporting import remarks, report_failures
 
 
 def scan(
@@ -30,7 +30,7 @@ def scan(
     from internvideo_hf.data.folders import find_videos
     from internvideo_hf.data.verification import verify_videos, write_report
 
-    found = find_videos(videos, data_root)
+    found = find_videos(videos, data_root, on_left_out=remarks(quiet))
     with tqdm(total=len(found), desc="Scanning", unit="video", disable=quiet) as bar:
         bad = verify_videos(found, jobs=worker_count(jobs, len(found)), whole=whole, on_done=bar.update)
     if out is not None:
@@ -63,7 +63,7 @@ def shrink(
 
     settings = TranscodeSettings(short_side, keyframe_interval, quality)
     check_folder(out)
-    targets = targets_of(find_videos(videos, data_root), out, data_root)
+    targets = targets_of(find_videos(videos, data_root, on_left_out=remarks(quiet)), out, data_root)
     with tqdm(total=len(targets), desc="Shrinking", unit="video", disable=quiet) as bar:
         existing, failures = transcode_videos(
             targets, settings, jobs=worker_count(jobs, len(targets)), on_done=bar.update

@@ -28,6 +28,15 @@ def attempt(answer: Callable[[str], T], video: str, failures: list[str]) -> T | 
     return None
 
 
+def remarks(quiet: bool) -> Callable[[str], None]:
+    """Return what prints a remark on stderr, or does nothing if the user wants none.
+
+    Args:
+        quiet: the value of --quiet.
+    """
+    return lambda line: None if quiet else typer.echo(line, err=True)
+
+
 def report_failures(failures: list[str], total: int) -> None:
     """List failures on stderr, if there are any, and exit with their exit code.
 

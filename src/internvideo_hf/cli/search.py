@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from internvideo_hf.cli.options import AsJson, Device, Quiet, parse_device, resolve_model, worker_count
-from internvideo_hf.cli.reporting import print_json, report_failures, show_progress, silence_transformers
+from internvideo_hf.cli.reporting import print_json, remarks, report_failures, show_progress, silence_transformers
 
 if TYPE_CHECKING:
     from internvideo_hf.search.index import VideoIndex
@@ -59,7 +59,7 @@ def index(
 
     if approximate:
         require_faiss()
-    attempts = len(find_videos(videos))
+    attempts = len(find_videos(videos, on_left_out=remarks(quiet)))
     gallery = _open_or_new_index(out, model, options, parse_device(device))
     with tqdm(desc="Indexing", unit="video", disable=quiet) as bar:
         change = gallery.update(

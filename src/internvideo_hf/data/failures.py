@@ -25,6 +25,15 @@ OF_THE_BATCH = (DiskFullError, TooManyFailuresError, ImportError)
 """Errors that every other item would meet, too: they end a batch."""
 
 
+def shown_name(video: str) -> str:
+    """Return the name of a video in messages and reports: its path, or its address without secrets.
+
+    Args:
+        video: path or address.
+    """
+    return describe(video) if is_url(video) else video
+
+
 def failure_of(video: str, error: Exception) -> VideoDecodeError:
     """Return the failure of one video of a batch, for any exception that the work on it raised.
 
@@ -32,7 +41,7 @@ def failure_of(video: str, error: Exception) -> VideoDecodeError:
         video: path or address of the video.
         error: the exception.
     """
-    name = describe(video) if is_url(video) else video
+    name = shown_name(video)
     if isinstance(error, VideoDecodeError):
         if error.cause is None:  # a worker's error, raised again from its message
             return error

@@ -1,17 +1,92 @@
-"""Find the files of videos that a list names by ids, and read lists of ids."""
+"""Find the videos of folders, find those that a list names by ids, and read lists of ids."""
 
 import csv
 import json
 import os
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 VIDEO_SUFFIXES = (
-    *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"),
-    *(".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"),
+    *(".264", ".265", ".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gif", ".h264", ".h265"),
+    *(".hevc", ".ivf", ".m1v", ".m2t", ".m2ts", ".m2v", ".m4v", ".mj2", ".mjpeg", ".mjpg", ".mk3d", ".mkv", ".mov"),
+    *(".mp4", ".mpe", ".mpeg", ".mpg", ".mts", ".mxf", ".nut", ".obu", ".ogm", ".ogv", ".qt", ".rm", ".rmvb", ".ts"),
+    *(".vob", ".webm", ".wmv", ".wtv", ".y4m"),
 )
 """Suffixes of video files."""
+_KINDS_NAMED = 5  # kinds of files that the line about those left out names
+
+
+@dataclass
+class Listing:
+    """The videos of a folder and all folders below.
+
+    Attributes:
+        videos: paths, each begins with that of the folder; sorted.
+        left_out: number of entries by kind: "hidden", a suffix, "unreadable folder".
+    """
+
+    videos: list[str] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+
+def list_folder(root: str | Path) -> Listing:
+    """List the videos of a folder and all folders below.
+
+    Links to folders are followed, except those to a folder above. Each folder is entered once, under its own path
+    rather than a link's. Hidden files and folders, such as trash and the `._*` of macOS, are left out.
+
+    Args:
+        root: the folder.
+    """
+    listing, entered, waiting = Listing(), set(), [os.fspath(root)]
+
+    def count_unreadable(error: OSError) -> None:
+        listing.left_out["unreadable folder"] += 1
+
+    while waiting:
+        links = []
+        for folder, inner, files in os.walk(waiting.pop(0), onerror=count_unreadable):
+            if (real := os.path.realpath(folder)) in entered:  # a link back up, or a second one
+                inner.clear()
+                continue
+            entered.add(real)
+            shown = [name for name in inner if not name.startswith(".")]
+            listing.left_out["hidden"] += len(inner) - len(shown)
+            inner[:] = shown
+            links += [path for name in shown if _leads_elsewhere(path := os.path.join(folder, name), real)]
+            for file in files:
+                suffix = os.path.splitext(file)[1].lower()
+                if file.startswith("."):
+                    listing.left_out["hidden"] += 1
+                elif suffix in VIDEO_SUFFIXES:
+                    listing.videos.append(os.path.join(folder, file))
+                else:
+                    listing.left_out[suffix or "without suffix"] += 1
+        waiting += sorted(links)
+    listing.videos.sort()
+    return listing
+
+
+def _leads_elsewhere(path: str, folder: str) -> bool:
+    """Return whether a folder is a link to another place than its real folder and those above, which is a loop."""
+    return os.path.islink(path) and not os.path.join(folder, "").startswith(os.path.join(os.path.realpath(path), ""))
+
+
+def left_out_line(left_out: Counter[str]) -> str:
+    """Return one line about the entries of folders that are no videos; empty without any.
+
+    Args:
+        left_out: number of entries by kind, as in `Listing`.
+    """
+    by_count = sorted(left_out.items(), key=lambda kind: (-kind[1], kind[0]))
+    kinds = [f"{count:,} {kind}" for kind, count in by_count if count]
+    if not kinds:
+        return ""
+    more = f", {len(kinds) - _KINDS_NAMED} other kinds" if len(kinds) > _KINDS_NAMED else ""
+    return f"Left out {left_out.total():,} files and folders: {', '.join(kinds[:_KINDS_NAMED])}{more}."
 
 
 def without_suffix(name: str) -> str:
@@ -21,12 +96,12 @@ def without_suffix(name: str) -> str:
 
 
 class VideoTree:
-    """The video files of a folder and all folders below, by their names without suffix.
+    """The video files of a folder and all folders below, see `list_folder`, by their names without suffix.
 
     Compressing videos changes the suffixes, and data sets differ in folders: an id is a file's name all the same.
 
     Args:
-        root: the folder; links to folders are followed.
+        root: the folder.
     """
 
     def __init__(self, root: str | Path):
@@ -39,7 +114,10 @@ class VideoTree:
             LookupError: if there are several, naming them.
         """
         for name in dict.fromkeys([*map(without_suffix, names), *names]):
-            if len(paths := self._paths.get(name, [])) > 1:
+            paths = self._paths.get(name, [])
+            # Beside a video, an animated picture is its preview.
+            paths = [path for path in paths if not path.lower().endswith(".gif")] or paths
+            if len(paths) > 1:
                 raise LookupError(f"{len(paths)} files have the name of {name}: {', '.join(sorted(paths)[:3])}")
             if paths:
                 return paths[0]
@@ -48,17 +126,9 @@ class VideoTree:
     @cached_property
     def _paths(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
-        entered: set[str] = set()
-        for folder, inner, files in os.walk(self.root, followlinks=True):
-            inner[:] = [name for name in inner if not name.startswith(".")]
-            if (real := os.path.realpath(folder)) in entered:  # a link back up
-                inner.clear()
-                continue
-            entered.add(real)
-            for file in files:
-                stem, suffix = os.path.splitext(file)
-                if suffix.lower() in VIDEO_SUFFIXES:
-                    found.setdefault(stem, []).append(os.path.relpath(os.path.join(folder, file), self.root))
+        for path in list_folder(self.root).videos:
+            stem = os.path.splitext(os.path.basename(path))[0]
+            found.setdefault(stem, []).append(os.path.relpath(path, self.root))
         return found
 
 

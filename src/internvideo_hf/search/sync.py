@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from internvideo_hf.data.failures import shown_name
 from internvideo_hf.search.clips import content_hash, stamp
 from internvideo_hf.search.stores.base import Known, VectorStore
 from internvideo_hf.search.stores.segments import Video
@@ -131,13 +132,18 @@ def plan(known: Known, found: Found, prune: Collection[str] = ()) -> Plan:
     result, twins = Plan(), _twins(known)
     change, embed, renamed = result.change, result.embed, result.renamed
     paths = {file.path for file in found.files}
+
+    def is_free(video: Video) -> bool:
+        """Return whether a video's file is gone, and nothing else has taken its place."""
+        return video.path in found.away and video.path not in paths and video.path not in renamed
+
     for file in found.files:
         path, before = file.path, known.videos.get(file.path)
         if before is None and file.content in twins:
             # A video whose file is gone comes first: then the file was moved, not copied.
-            twin = min(twins[file.content], key=lambda video: video.path not in found.away)
+            twin = min(twins[file.content], key=lambda video: not is_free(video))
             entry = replace(twin, path=path, mtime=file.mtime)
-            if twin.path in found.away and twin.path not in paths and twin.path not in renamed:
+            if is_free(twin):
                 change.moved.append(path)
                 renamed[twin.path] = entry
             else:
@@ -179,7 +185,7 @@ def execute(
         store.rewrite(removed=stale, renamed=plan.renamed, copied=plan.copies)
     failures = [*change.failures, *(embed(plan.embed) if plan.embed else ())]
     failed = {error.source for error in failures}
-    new, changed = ([path for path in paths if path not in failed] for paths in (change.new, change.changed))
+    new, changed = ([p for p in paths if shown_name(p) not in failed] for paths in (change.new, change.changed))
     return replace(change, new=new, changed=changed, failures=failures)
 
 
