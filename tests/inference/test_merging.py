@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from parity.score_merging import Merged, View, merge_views, read_views
 
-from internvideo_hf.inference.merging import METHODS, check_finite, top_k_accuracies
+from internvideo_hf.inference.merging import METHODS, check_finite, class_scores, top_k_accuracies
 
 LOG = np.log
 
@@ -33,6 +33,13 @@ def test_probabilities_and_scores_can_disagree() -> None:
     np.testing.assert_allclose(
         merge_views(views, method="score").scores, [[(LOG(4) + 100) / 3, (100 + 2 * LOG(4)) / 3]]
     )
+
+
+def test_classes_of_several_labels_are_independent() -> None:
+    logits = np.array([LOG(4), 0, -LOG(4)])
+    np.testing.assert_allclose(class_scores(logits, "multi_label_classification"), [0.8, 0.5, 0.2])
+    np.testing.assert_allclose(class_scores(logits, None), np.array([4, 1, 0.25]) / 5.25)
+    assert class_scores(logits, "regression") is logits and class_scores(logits[:1], None)[0] == LOG(4)
 
 
 def test_large_logits_do_not_overflow() -> None:

@@ -14,16 +14,19 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from data.settings import settings
 from models.internvideo_mae.test_modeling_internvideo_mae import FRAMES, SIDE, tiny_config
+from models.internvideo_mm import test_modeling_internvideo_mm as mm
 from models.model_checks import draw, move_from_start
+from models.uniformerv2 import test_modeling_uniformerv2 as uniformerv2
 from torch import distributed, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from training.processes import BATCH, build
 from training.processes import CASES as FAMILIES
+from transformers import default_data_collator
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from benchmarks.model_memory import local_bytes
-from internvideo_hf import InternVideoMAEForVideoClassification
+from internvideo_hf import InternVideoMAEForVideoClassification, InternVideoMMModel, UniFormerV2ForVideoClassification
 from internvideo_hf.data.collation import VideoCollator
 from internvideo_hf.data.shards import ShardDataset
 from internvideo_hf.training.trainer import VideoTrainer, VideoTrainingArguments
@@ -222,6 +225,49 @@ def shards_split_twice(folder: Path) -> dict:
     return said
 
 
+def norms_trainer(folder: Path, dual: bool, **options) -> VideoTrainer:
+    """Four steps of 8 clips, by plain descent, which keeps differences small, of a model with batch norms."""
+    blocks = {"num_local_blocks": 1, "local_intermediate_size": 8, "global_dropout": 0.0}
+    torch.manual_seed(0)
+    if dual:
+        vision = mm.VISION | blocks
+        model = InternVideoMMModel(mm.tiny_config(vision_config=vision))
+        texts = torch.randint(1, 58, (32, 5), generator=torch.Generator().manual_seed(5))
+        texts[:, -1] = 59
+        rest = [{"input_ids": text, "return_loss": True} for text in texts]
+    else:
+        silent = blocks | {"classifier_dropout": 0.0}
+        model = UniFormerV2ForVideoClassification(uniformerv2.tiny_config(num_labels=5, **silent))
+        rest = [{"labels": index % 5} for index in range(32)]
+    clips = [{"pixel_values_videos": clip} | more for clip, more in zip(draw(32, 2, 3, 32, 32), rest, strict=True)]
+    plain = {
+        "optim": "sgd",
+        "weight_decay": 0.0,
+        "learning_rate": 0.1,
+        "lr_scheduler_type": "constant",
+        "max_steps": 4,
+    }
+    args = arguments(folder, **{"max_grad_norm": 0.0, "save_strategy": "no", "max_steps": 4} | plain | options)
+    return VideoTrainer(move_from_start(model), args, train_dataset=clips, data_collator=stack)
+
+
+def stack(samples: list[dict]) -> dict:
+    """Collate clips, and the flags that hold for all of them."""
+    flags = {"return_loss": True} if "return_loss" in samples[0] else {}
+    return default_data_collator([{k: v for k, v in s.items() if k not in flags} for s in samples]) | flags
+
+
+def norms(folder: Path) -> dict:
+    """Train both kinds of models with batch norms, by halves of the batch of one process."""
+    found = {}
+    for dual in (False, True):
+        for mode, steps in (("frozen", 4), ("batch", 1)):
+            run = norms_trainer(folder / f"{dual}-{mode}", dual, batch_size=4, batch_norm=mode, max_steps=steps)
+            run.train()
+            found[dual, mode] = run.model.state_dict()
+    return found
+
+
 CASES: dict[str, Callable[[Path], dict]] = {
     function.__name__: function
     for function in (
@@ -233,6 +279,7 @@ CASES: dict[str, Callable[[Path], dict]] = {
         fsdp2_resumed,
         fsdp2_families,
         fsdp2_scalar,
+        norms,
     )
 }
 

@@ -84,6 +84,29 @@ def test_classes_are_counted_named_or_read(folder, tmp_path):
         classes("nowhere")
 
 
+def test_labels_that_start_at_1_or_have_gaps_are_refused_where_classes_are_counted(folder):
+    def read(numbers, labels=None):
+        (folder / "some.csv").write_text("video,label\n" + "".join(f"{i}.mp4,{n}\n" for i, n in enumerate(numbers)))
+        return TrainingData.read(
+            replace(DATA, train="some.csv", labels=labels, validation=None), "classification", folder
+        )
+
+    with pytest.raises(RecipeError, match=r"up to 2, but none of 0; expected all from 0 on.*data.labels=3"):
+        read([1, 2, 1, 2])
+    with pytest.raises(RecipeError, match=r"up to 7, but none of 1, 3, 4, 5, 6; expected"):
+        read([0, 2, 7])
+    assert read([1, 2], labels=3).classes == 3
+    with pytest.raises(RecipeError, match="There is one class, so there is nothing to learn"):
+        read([0, 0]).check_labels(1)
+
+
+def test_classes_without_a_video_are_said(folder, caplog):
+    (folder / "some.csv").write_text("video,label\n0.mp4,1\n1.mp4,2\n")
+    data = TrainingData.read(replace(DATA, train="some.csv", labels=4, validation=None), "classification", folder)
+    data.check_labels(4)
+    assert "2 of 4 classes have no training video: 0, 3. Is the list complete" in caplog.text
+
+
 def test_rows_lack_nothing_that_the_task_needs(folder):
     with pytest.raises(RecipeError, match="rows without a caption, which contrastive needs"):
         TrainingData.read(DATA, "contrastive", folder)

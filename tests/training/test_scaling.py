@@ -7,7 +7,7 @@ import torch
 from data.settings import write_videos
 from torch import multiprocessing
 from training.processes import CASES as FAMILIES
-from training.scaling import CASES, RECIPE, SAVED_AT, STEPS, arguments, outcome, run_cases, trainer
+from training.scaling import CASES, RECIPE, SAVED_AT, STEPS, arguments, norms_trainer, outcome, run_cases, trainer
 from training.test_processes import whole
 
 from benchmarks.model_memory import model_memory
@@ -48,6 +48,27 @@ def test_two_processes_train_the_weights_of_one(case, pair, alone):
             for name, tensor in expected[kind].items():
                 torch.testing.assert_close(part[kind][name], tensor, **CLOSE, msg=lambda m, n=name: f"{n}: {m}")
         assert part["loss"] == pytest.approx(expected["loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize("dual", [False, True], ids=["classifier", "dual encoder"])
+def test_frozen_batch_norms_train_two_processes_like_one(dual, pair, tmp_path):
+    one = norms_trainer(tmp_path, dual, batch_size=8, batch_norm="frozen")
+    one.train()
+    for part in pair[1]["norms"]:
+        for name, tensor in one.model.state_dict().items():
+            torch.testing.assert_close(part[dual, "frozen"][name], tensor, **CLOSE, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.mark.parametrize("dual", [False, True], ids=["classifier", "dual encoder"])
+def test_running_statistics_of_two_processes_are_those_of_all_clips(dual, pair, tmp_path):
+    one = norms_trainer(tmp_path, dual, batch_size=8, max_steps=1)
+    one.train()
+    alone, two = one.model.state_dict(), [part[dual, "batch"] for part in pair[1]["norms"]]
+    buffers = [name for name in alone if "batch_norm.running" in name]
+    for name in buffers:
+        assert torch.equal(two[1][name], two[0][name]), name
+    for name in buffers[:2]:  # of the first layer: what later ones see has gone through batch norms, of half the clips
+        torch.testing.assert_close(two[0][name], alone[name], **CLOSE)
 
 
 def test_ddp_and_fsdp2_are_what_they_are_called(pair):

@@ -12,7 +12,7 @@ from transformers import AutoModelForVideoClassification, AutoVideoProcessor
 from transformers.modeling_utils import PreTrainedModel
 
 from internvideo_hf.data.samples import Row
-from internvideo_hf.inference.merging import METHODS, check_finite
+from internvideo_hf.inference.merging import check_finite, class_scores
 from internvideo_hf.inference.runner import (
     RunSettings,
     VideoProcessor,
@@ -89,7 +89,7 @@ class Classifier:
 
     @torch.no_grad()
     def probabilities(self, views: Views, batch_size: int = 8) -> np.ndarray[Any, np.dtype[np.float64]]:
-        """Return the mean over views of the probabilities of the classes, float64, `(videos, classes)`.
+        """Return the mean over views of `merging.class_scores`, float64, `(videos, classes)`.
 
         Args:
             views: of several videos: `(videos, views, frames, channels, height, width)` each.
@@ -103,7 +103,8 @@ class Classifier:
                 name: pixels[first : first + batch_size].to(self.model.device, self.model.dtype)
                 for name, pixels in flat.items()
             }
-            rows += [METHODS["prob"](row) for row in self.model(**inputs).logits.double().cpu().numpy()]
+            logits = self.model(**inputs).logits.double().cpu().numpy()
+            rows += [class_scores(row, self.model.config.problem_type) for row in logits]
         probabilities = np.stack(rows).reshape(videos, -1, len(rows[0]))
         return np.asarray(probabilities.mean(axis=1))
 

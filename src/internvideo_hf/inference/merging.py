@@ -38,6 +38,19 @@ def _softmax(logits: Array) -> Array:
         return probabilities
 
 
+def class_scores(logits: Array, problem_type: str | None) -> Array:
+    """Return what a classifier says of one view: for each class a probability, or for a regression the numbers.
+
+    Args:
+        logits: `(classes,)`.
+        problem_type: of the model's configuration: several classes at once are independent of each other.
+    """
+    if problem_type == "multi_label_classification":
+        independent: Array = 1 / (1 + np.exp(-logits))
+        return independent
+    return logits if problem_type == "regression" or len(logits) == 1 else _softmax(logits)
+
+
 METHODS: dict[str, Callable[[Array], Array]] = {
     "prob": _softmax,
     "score": lambda logits: logits,

@@ -11,6 +11,7 @@ import numpy as np
 from torch import distributed
 from transformers import CLIPTokenizer
 from transformers.modeling_utils import PreTrainedModel
+from transformers.utils import logging
 
 from internvideo_hf.data.collation import VideoCollator
 from internvideo_hf.data.dataset import VideoDataset
@@ -35,6 +36,7 @@ from internvideo_hf.utils.pretrained import load_pretrained
 if TYPE_CHECKING:
     import datasets
 
+logger = logging.get_logger(__name__)
 VideoProcessor = InternVideoVideoProcessor | InternVideoFusedVideoProcessor
 Processor = InternVideoProcessor | VideoProcessor
 
@@ -135,14 +137,18 @@ class TrainingData:
         )
 
     def check_labels(self, num_labels: int) -> None:
-        """Check that all labels are classes of the model.
+        """Check that all labels are classes of the model, and warn of classes without a training video.
 
         Args:
             num_labels: classes of the model.
 
         Raises:
-            RecipeError: if a label is too large.
+            RecipeError: if a label is too large, or there is one class only.
         """
+        if num_labels < 2:
+            raise RecipeError(
+                "There is one class, so there is nothing to learn. Add videos of another class, or set data.labels."
+            )
         for name, rows in (("train", self.train), ("validation", self.validation)):
             if rows is None or isinstance(rows, Path):
                 continue
@@ -151,6 +157,11 @@ class TrainingData:
                     f"The list data.{name} has the label {largest}, expected 0 to {num_labels - 1}. "
                     "Correct the list, or data.labels."
                 )
+        if not isinstance(self.train, Path) and (empty := _without_video(self.train["label"], num_labels)):
+            logger.warning(
+                f"{len(empty)} of {num_labels} classes have no training video: {_first(empty)}. Is the list complete, "
+                "and does it count from 0?"
+            )
 
 
 def _read_list(
@@ -189,7 +200,22 @@ def _classes(data: DataSettings, train: "datasets.Dataset | Path", data_root: Pa
         return [line.strip() for line in lines if line.strip()]
     if isinstance(train, Path):
         raise RecipeError(f"{data.train} holds shards, whose number of classes is unknown: set data.labels.")
-    return int(max(train["label"])) + 1
+    num_labels = int(max(train["label"])) + 1
+    if empty := _without_video(train["label"], num_labels):
+        raise RecipeError(
+            f"{data.train} has labels up to {num_labels - 1}, but none of {_first(empty)}; expected all from 0 on. "
+            f"Correct the list, or set data.labels={num_labels} if classes may be without videos."
+        )
+    return num_labels
+
+
+def _without_video(labels: Sequence[int], num_labels: int) -> list[int]:
+    """Return the classes that no label names."""
+    return sorted(set(range(num_labels)) - set(labels))
+
+
+def _first(classes: list[int]) -> str:
+    return ", ".join(map(str, classes[:5])) + (", ..." if len(classes) > 5 else "")
 
 
 def make_dataset(

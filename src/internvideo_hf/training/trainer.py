@@ -14,11 +14,13 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from transformers.utils import logging
 
 from internvideo_hf.models.common.layer_groups import LayerGroups
+from internvideo_hf.training.batch_norms import MODES, BatchNorms
 from internvideo_hf.training.ema import EMA
 from internvideo_hf.training.optimizers import BertAdam
 from internvideo_hf.training.parameter_groups import parameter_groups
 from internvideo_hf.training.schedules import SCHEDULES, linear_then_cosine
 from internvideo_hf.training.shard_sampling import read_own_shards
+from internvideo_hf.utils.names import unknown_name
 
 logger = logging.get_logger(__name__)
 
@@ -75,6 +77,13 @@ class VideoTrainingArguments(TrainingArguments):
     grad_cache: int | None = field(
         default=None,
         metadata={"help": "Pairs that a dual encoder processes at once; its loss still compares the full batch."},
+    )
+    batch_norm: str = field(
+        default="batch",
+        metadata={
+            "help": "What batch norms normalize by: batch (the clips that pass together, as released), sync (those of "
+            "all processes, on GPUs), frozen (running statistics: parts of a batch train like the batch)."
+        },
     )
     ema_decay: float | None = field(
         default=None, metadata={"help": "Decay of the EMA of the weights, e.g. 0.9999 (default: no EMA)."}
@@ -144,7 +153,11 @@ class VideoTrainer(Trainer):
             raise ValueError("evaluate_ema needs an EMA: set ema_decay, e.g. 0.9999.")
         if args.schedule is not None and args.schedule not in SCHEDULES:
             raise ValueError(f"schedule={args.schedule!r}, expected one of {', '.join(SCHEDULES)}, or None.")
+        if args.batch_norm not in MODES:
+            raise ValueError(unknown_name(args.batch_norm, MODES, "batch_norm"))
         super().__init__(model, args, **kwargs)
+        self.batch_norms = BatchNorms(self.layered_model, args.batch_norm)
+        self._check_batch_norms()
         if args.grad_cache is not None:
             if not hasattr(self.layered_model, "grad_cache"):
                 raise ValueError(
@@ -165,11 +178,34 @@ class VideoTrainer(Trainer):
                 "(gradient_accumulation_steps; in a recipe, batch_size)."
             )
 
+    def _check_batch_norms(self) -> None:
+        """Refuse statistics that the device cannot share, and warn where parts of a batch train unlike the batch."""
+        args = self.args
+        if not self.batch_norms.norms or args.batch_norm == "frozen":
+            return
+        if args.batch_norm == "sync" and args.device.type in ("cpu", "mps"):
+            raise ValueError(
+                f"batch_norm='sync' needs GPUs, and this is {args.device.type}. Set it to frozen or batch."
+            )
+        together = min(args.grad_cache or args.train_batch_size, args.train_batch_size)
+        together *= args.world_size if args.batch_norm == "sync" else 1
+        if together < args.step_batch_size:
+            logger.warning(
+                f"The model's batch norms normalize by {together} clips at a time, and a step has "
+                f"{args.step_batch_size}: its gradients are not those of one batch. batch_norm='frozen' normalizes by "
+                "the running statistics, so that they are."
+            )
+
     @property
     def layered_model(self) -> LayerGroups:
         """The model without peft's wrapper."""
         model: Any = self.model
         return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train; see transformers' `Trainer.train`."""
+        with self.batch_norms.attached():
+            return super().train(*args, **kwargs)
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         """Create the optimizer, with groups by layer and by weight decay.
@@ -279,7 +315,7 @@ class VideoTrainer(Trainer):
 
 
 class _StepCallback(TrainerCallback):
-    """Schedule the weight decay, check gradients, update and save the EMA, and log the parts of the loss."""
+    """Do what a step needs beyond Trainer's: weight decay, batch norms, EMA, checks of gradients, log of losses."""
 
     def __init__(self, trainer: VideoTrainer):
         self.trainer = trainer
@@ -319,6 +355,7 @@ class _StepCallback(TrainerCallback):
             raise self.trainer.loss_error("The gradient is not finite")
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self.trainer.batch_norms.step()
         if self.trainer.average is not None:
             self.trainer.average.update(self.trainer.accelerator.unwrap_model(self.trainer.model_wrapped))
 

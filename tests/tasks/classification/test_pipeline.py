@@ -36,6 +36,19 @@ def test_views_are_merged_as_the_evaluation_merges_them(classify, noise, mae_fol
         assert answer["score"] == pytest.approx(merged[model.config.label2id[answer["label"]]], rel=1e-6)
 
 
+@pytest.mark.parametrize("merge", ["prob", "score"])
+def test_labels_of_a_multi_label_model_are_scored_each_for_itself(classify, noise, monkeypatch, merge):
+    monkeypatch.setattr(classify.model.config, "problem_type", "multi_label_classification")
+    options = {"num_clips": 2, "num_crops": 1}
+    found = {entry["label"]: entry["score"] for entry in classify(noise, merge=merge, **options)}
+    pixels = classify.video_processor(noise, return_tensors="pt", **options)["pixel_values_videos"]
+    with torch.no_grad():
+        logits = classify.model(pixels.flatten(0, -5)).logits.double()
+    expected = logits.sigmoid().mean(dim=0) if merge == "prob" else logits.mean(dim=0).sigmoid()
+    for number, label in classify.model.config.id2label.items():
+        assert found.get(label, expected[number].item()) == pytest.approx(expected[number].item(), abs=1e-6)
+
+
 def test_the_best_labels_come_first(classify, noise):
     answers = classify(noise)
     assert len(answers) == 5

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_outputs import BaseModelOutputWithPooling, ImageClassifierOutput
 from transformers.modeling_utils import PreTrainedModel
 from transformers.processing_utils import Unpack
@@ -47,24 +48,56 @@ class VideoClassifier(VideoPreTrainedModel):
 
         Args:
             pixel_values_videos: normalized frames, `(batch, frames, channels, height, width)`.
-            labels: class numbers `(batch,)`, or soft targets `(batch, num_labels)`.
+            labels: see `classification_loss`.
             kwargs: for the encoder.
         """
         outputs = self.encoder(pixel_values_videos, return_dict=True, **kwargs)
         logits = self.classify(outputs)
         return ImageClassifierOutput(
-            loss=classification_loss(logits, labels),
+            loss=classification_loss(logits, labels, self.config),
             logits=logits,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
 
 
-def classification_loss(logits: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor | None:
-    """Compute the cross-entropy in float32; None without labels.
+def classification_loss(
+    logits: torch.Tensor, labels: torch.Tensor | None, config: PreTrainedConfig
+) -> torch.Tensor | None:
+    """Compute the loss of `config.problem_type` in float32; None without labels.
+
+    As in transformers, except that soft targets without a problem type are those of mixup, not of several classes:
+
+    - "single_label_classification": cross-entropy with class numbers `(batch,)` or soft targets `(batch, num_labels)`.
+    - "multi_label_classification": binary cross-entropy with 0 or 1 for each class, `(batch, num_labels)`.
+    - "regression": mean squared error with numbers `(batch, num_labels)`, or `(batch,)` if there is one.
+    - None: regression for one label, otherwise the first.
 
     Args:
         logits: `(batch, num_labels)`.
-        labels: class numbers `(batch,)`, or soft targets `(batch, num_labels)`.
+        labels: as above.
+        config: of the model.
+
+    Raises:
+        ValueError: if labels have another shape, or class numbers are given to a model of one class.
     """
-    return None if labels is None else nn.functional.cross_entropy(logits.float(), labels)
+    if labels is None:
+        return None
+    logits, one_label = logits.float(), logits.shape[-1] == 1
+    problem_type = config.problem_type or ("regression" if one_label else "single_label_classification")
+    if problem_type == "single_label_classification":
+        return nn.functional.cross_entropy(logits, labels)
+    if config.problem_type is None and not labels.is_floating_point():
+        raise ValueError(
+            "The model has one class, so class numbers teach it nothing. Give it two or more (num_labels), or set "
+            "problem_type='regression' for numbers, 'multi_label_classification' for yes or no."
+        )
+    targets = labels[:, None] if one_label and labels.ndim == 1 else labels
+    if targets.shape != logits.shape:
+        raise ValueError(
+            f"The labels have the shape {tuple(labels.shape)}, expected {tuple(logits.shape)} for problem_type="
+            f"{problem_type!r}. For class numbers, set problem_type='single_label_classification'."
+        )
+    if problem_type == "regression":
+        return nn.functional.mse_loss(logits, targets.float())
+    return nn.functional.binary_cross_entropy_with_logits(logits, targets.float())

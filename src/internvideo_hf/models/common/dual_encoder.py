@@ -35,7 +35,8 @@ class DualEncoder(VideoPreTrainedModel):
 
     Attributes:
         grad_cache: pairs that go through the towers at once in training, which changes memory and time, and no
-            gradient (`losses.encode_in_chunks`); None for all. The outputs then hold no towers' own outputs.
+            gradient but through batch norms (`losses.encode_in_chunks`; `batch_norm` of `VideoTrainingArguments`);
+            None for all. The outputs then hold no towers' own outputs.
     """
 
     input_modalities = ["video", "text"]

@@ -266,8 +266,13 @@ def as_clips(
         `(batch, frames, channels, height, width)`.
 
     Raises:
-        ValueError: naming the shape that came and what would fit.
+        ValueError: naming the shape or type that came and what would fit.
     """
+    if not pixel_values_videos.is_floating_point():
+        raise ValueError(
+            f"pixel_values_videos holds {pixel_values_videos.dtype} numbers, expected normalized floats: frames go "
+            "through the model's processor first, `processor(videos=video)` or AutoVideoProcessor."
+        )
     shape = tuple(pixel_values_videos.shape)
     if pixel_values_videos.ndim == 4:
         pixel_values_videos = pixel_values_videos[:, None]

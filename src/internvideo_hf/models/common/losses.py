@@ -65,8 +65,8 @@ def encode_in_chunks(
     """Encode a batch in chunks, so that memory holds the activations of one chunk at a time.
 
     The activations of a chunk are discarded, and computed again with the same random numbers in the backward pass:
-    the loss compares all rows, and its gradient is that of the undivided batch. Source: gradient caching
-    (arXiv 2101.06983), by activation checkpointing.
+    the loss compares all rows, and its gradient is that of the undivided batch, unless batch norms normalize by the
+    rows of a chunk. Source: gradient caching (arXiv 2101.06983), by activation checkpointing.
 
     Args:
         encode: called with a chunk of each input.

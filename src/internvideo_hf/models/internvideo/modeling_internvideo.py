@@ -390,7 +390,7 @@ class InternVideoForVideoClassification(FusedFromEncoders, InternVideoPreTrained
         Args:
             pixel_values_videos: as of `InternVideoModel`.
             uniformerv2_pixel_values_videos: as of `InternVideoModel`.
-            labels: class numbers `(batch,)`, or soft targets `(batch, num_labels)`.
+            labels: see `classification_loss`.
             backbone_outputs: as of `InternVideoModel`.
             kwargs: for the layers.
         """
@@ -399,7 +399,7 @@ class InternVideoForVideoClassification(FusedFromEncoders, InternVideoPreTrained
         )
         logits, masked, multimodal = self.classifier(outputs.pooler_output)
         return InternVideoOutput(
-            loss=classification_loss(logits, labels),
+            loss=classification_loss(logits, labels, self.config),
             logits=logits,
             internvideo_mae_logits=masked,
             uniformerv2_logits=multimodal,

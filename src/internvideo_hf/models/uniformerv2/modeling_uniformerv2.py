@@ -123,7 +123,8 @@ class UniFormerV2LocalBlock(nn.Module):
     """Mixes a patch with its neighbors in time, at its own place (the paper's local UniBlock).
 
     Three linear steps: fewer channels, a depth-wise convolution over three frames, all channels again; batch
-    normalization before. With gradient checkpointing the running statistics move twice a step.
+    normalization before. In training loops other than `VideoTrainer`, the running statistics move with every pass,
+    hence twice with gradient checkpointing.
     """
 
     def __init__(self, config: UniFormerV2Config):

@@ -1,12 +1,13 @@
 """Classification by several clips and crops of each video, as in the published tests."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from einops import rearrange
 
-from internvideo_hf.inference.merging import METHODS, check_finite
+from internvideo_hf.inference.merging import METHODS, check_finite, class_scores
 from internvideo_hf.inference.pipeline import VideoPipeline, check_top_k
 from internvideo_hf.models.common.loading import classes_of
 from internvideo_hf.utils.names import lookup
@@ -48,7 +49,8 @@ class MultiViewVideoClassificationPipeline(VideoPipeline):
 
         Returns:
             For each video a list of `{"label", "score"}`, the best first; scores are probabilities, with
-            `merge="score"` those of the mean logits. One video gives one such list.
+            `merge="score"` those of the mean logits (of each class for itself if `config.problem_type` is
+            "multi_label_classification", the numbers themselves for "regression"). One video gives one such list.
 
         Raises:
             VideoDecodeError: if a video cannot be read.
@@ -78,9 +80,11 @@ class MultiViewVideoClassificationPipeline(VideoPipeline):
     ) -> list[dict[str, Any]]:
         classes = classes_of(self.model.config)
         views = model_outputs["logits"].double().numpy().reshape(-1, len(classes))
-        scores = np.mean([METHODS[merge](logits) for logits in views], axis=0)
+        to_scores = partial(class_scores, problem_type=self.model.config.problem_type)
         if merge == "score":
-            scores = METHODS["prob"](scores)
+            scores = to_scores(views.mean(axis=0))
+        else:
+            scores = np.mean([to_scores(logits) for logits in views], axis=0)
         check_finite(scores, "A score")
         best = np.argsort(-scores, kind="stable")[:top_k]
         return [{"label": classes[index], "score": float(scores[index])} for index in best]
