@@ -3,7 +3,8 @@
 import functools
 import importlib
 import io
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -20,8 +21,11 @@ from internvideo_hf.video.hdr import is_hdr
 from internvideo_hf.video.index import (
     FrameIndex,
     FrameTimes,
+    Output,
+    codec_of,
     decode_packets,
     make_index,
+    match_outputs,
     packets_tell_frames,
     read_packets,
     scan_packets,
@@ -70,8 +74,12 @@ class PyAVDecoder:
         self._label = label
         self._settings = settings or ReadSettings.default()
         self._opened: _Opened | None = None
+        self._can_seek = True
+        self._undamaged = 0  # frames from the start that are known to be whole
         self.frames_decoded = 0
-        self._open()
+        stream = self._open()[1]
+        # Of the first frame; other sizes, if any, are scaled to it.
+        self._size = self._announced_size = (stream.codec_context.width, stream.codec_context.height)
         self.index = index or self._make_index()
         self._places = {packet.pts: i for i, packet in enumerate(self.index.packets)}
 
@@ -84,17 +92,14 @@ class PyAVDecoder:
         Raises:
             VideoDecodeError: if a frame is damaged or missing.
         """
-        times = self.index.times
-        frames = self._read_in_order(indices) if times is None else self._read_by_time(times, indices)
-        missing = [int(i) for i in indices if i not in frames]
-        if missing:
-            cause = f"frame {missing[0]} cannot be decoded ({len(missing)} of the {len(indices)} requested frames)"
-            raise VideoDecodeError(self._label, cause, f"Request other frames. {CHECK_THE_FILE}")
-        sizes = {frames[i].shape[:2] for i in indices}
-        if len(sizes) > 1:
-            cause = f"the frame size changes within the video ({', '.join(f'{h}x{w}' for h, w in sorted(sizes))})"
-            raise VideoDecodeError(self._label, cause, "Encode it again with one size.")
-        return np.stack([frames[i] for i in indices])
+        if self._can_seek:
+            try:
+                return np.stack([self._to_rgb(frame) for frame in self._sought(indices)])
+            except _DoubtError:
+                # Damage that the decoder conceals depends on what it decoded before. From the start it is always the
+                # same, as in FFmpeg's own tool.
+                self._can_seek = False
+        return np.stack([self._to_rgb(frame) for frame in self._in_order(indices)])
 
     def stream(self, start: int) -> Iterator[np.ndarray]:
         """Yield the frames from `start` on, each decoded once, as uint8 `(height, width, 3)`, RGB.
@@ -104,20 +109,37 @@ class PyAVDecoder:
         Raises:
             VideoDecodeError: if a frame is damaged or missing.
         """
-        expected, times = 0, self.index.times
-        for frame in self._frames_from(None):
-            if expected == self.index.num_frames:
-                return
-            if times is not None and frame.pts != times.pts[expected]:
-                if frame.pts is not None and frame.pts < times.pts[expected]:
-                    continue  # a frame that the file hides
-                break
-            if expected >= start:
-                yield to_rgb(frame, self._settings.hdr)
-            expected += 1
-        if expected < self.index.num_frames:
-            cause = f"frame {expected} of {self.index.num_frames} cannot be decoded"
-            raise VideoDecodeError(self._label, cause, CHECK_THE_FILE)
+        for frame in self.pictures(start):
+            yield self._to_rgb(frame)
+
+    def pictures(self, start: int = 0) -> Iterator[av.VideoFrame]:
+        """Yield the frames from `start` on as the decoder gives them: not converted, scaled or turned.
+
+        Raises:
+            VideoDecodeError: if a frame is damaged or missing.
+        """
+        return self._in_order(range(start, self.index.num_frames))
+
+    def is_undamaged(self, indices: np.ndarray, *, from_start: bool = False) -> bool:
+        """Return whether these frames, and what they are decoded from, are whole and of one size.
+
+        Then every decoder gives the same frames.
+
+        Args:
+            indices: rising frame numbers in `[0, num_frames)`.
+            from_start: require it of every frame up to the last of them.
+        """
+        if from_start and indices[-1] < self._undamaged:
+            return True
+        try:
+            frames = self._all_in_order(indices[-1] + 1) if from_start else self._sought(indices)
+            if any((frame.width, frame.height) != self._announced_size for frame in frames):
+                return False
+        except _DoubtError:
+            return False
+        if from_start:
+            self._undamaged = int(indices[-1]) + 1
+        return True
 
     def close(self) -> None:
         """Close the file."""
@@ -132,6 +154,11 @@ class PyAVDecoder:
 
     def _open(self, threads: int | None = None) -> _Opened:
         self.close()
+        # Strict after a seek: any sign of damage makes the decoder fail, and the frames are decoded from the start.
+        self._opened = self._open_stream(threads or codec_threads(), strict=True)
+        return self._opened
+
+    def _open_stream(self, threads: int, *, strict: bool) -> _Opened:
         container = open_container(self._file, self._label, self._settings)
         stream = best_video_stream(container)
         if stream is None:
@@ -150,61 +177,139 @@ class PyAVDecoder:
             container.close()
             raise
         # Frames may be larger than the header says; FFmpeg refuses them before it takes memory for them.
-        codec.options = {"max_pixels": str(self._settings.max_pixels)}
+        options = {"max_pixels": str(self._settings.max_pixels)}
         stream.thread_type = "AUTO"
-        codec.thread_count = threads or codec_threads()
-        self._opened = container, stream
-        return self._opened
+        codec.thread_count = threads
+        codec.options = {**options, "err_detect": "explode"} if strict else options
+        return container, stream
 
     def _make_index(self) -> FrameIndex:
         container, stream = self._opened or self._open()
-        is_animation = container.format.name in _ANIMATIONS
-        packets = scan_packets(container, stream, self._settings.max_pictures + 1 if is_animation else None)
-        if is_animation and len(packets) > self._settings.max_pictures:
+        try:
+            most = self._settings.max_pictures + 1 if container.format.name in _ANIMATIONS else None
+            packets = scan_packets(container, stream, most)
+        except av.FFmpegError as error:
+            raise VideoDecodeError(self._label, _first_line(error), CHECK_THE_FILE) from error
+        if most is not None and len(packets) == most:
             raise too_many_pictures(self._label, self._settings)
-        decoded = None if packets_tell_frames(packets) else [frame.pts for frame in self._frames_from(None)]
-        return make_index(*(self._opened or self._open()), packets, decoded, self._label)
+        decoded = None
+        if not packets_tell_frames(packets, codec_of(stream), container.format.name):
+            corrupt = {packet.pts for packet in packets if packet.is_corrupt}
+            decoded = [Output(f.pts, f.is_corrupt or f.pts in corrupt) for f in self._from_start([])]
+        return make_index(container, stream, packets, decoded, self._label)
 
-    def _read_by_time(self, times: FrameTimes, indices: np.ndarray) -> dict[int, np.ndarray]:
-        frames: dict[int, np.ndarray] = {}
+    def _sought(self, indices: np.ndarray) -> Iterator[av.VideoFrame]:
+        """Yield frames decoded from the keyframes before them.
+
+        Raises:
+            _DoubtError: if the file shows damage or other frames than its packets promise.
+        """
+        times = self.index.times
+        outputs = self.index.outputs
+        if times is None or self.index.corrupt_times or (outputs is not None and outputs[indices].min() < 0):
+            raise _DoubtError
         for key, run in _runs(times, indices):
-            frames.update(self._decode_from(key, times, run))
-        missing = [i for i in indices if i not in frames]
-        if missing:
-            # A keyframe that is none, or a gradual refresh longer than its group: the whole stream is sure.
-            frames.update(self._decode_from(None, times, missing))
-        return frames
+            yield from self._decode_run(key, times, run)
 
-    def _decode_from(self, key: int | None, times: FrameTimes, run: list[int]) -> dict[int, np.ndarray]:
-        wanted = {int(times.pts[i]): i for i in run}
-        last = max(wanted)
-        found: dict[int, np.ndarray] = {}
+    def _decode_run(self, key: int, times: FrameTimes, run: list[int]) -> Iterator[av.VideoFrame]:
         # Where every frame is a keyframe, each is decoded by itself, and the others need not be.
-        only = wanted if key is not None and self.index.has_only_keyframes else None
-        for frame in self._frames_from(key, only):
-            if frame.pts in wanted and wanted[frame.pts] not in found:
-                found[wanted[frame.pts]] = to_rgb(frame, self._settings.hdr)
-            is_past = key is not None and frame.pts is not None and frame.pts > last
-            if len(found) == len(wanted) or is_past:
-                break
-        return found
+        only = {int(times.pts[i]) for i in run} if self.index.has_only_keyframes else None
+        first = int(np.searchsorted(times.pts, self.index.packets[key].pts or times.pts[0]))
+        expected = iter(run if only else range(first, run[-1] + 1))
+        wanted = set(run)
+        number = next(expected)
+        try:
+            for frame in self._frames_from(key, only):
+                if frame.pts is not None and frame.pts < times.pts[first]:
+                    continue
+                if frame.pts != times.pts[number] or frame.is_corrupt:
+                    raise _DoubtError
+                if number in wanted:
+                    yield frame
+                if number == run[-1]:
+                    return
+                number = next(expected)
+        except av.FFmpegError:
+            pass
+        raise _DoubtError
 
-    def _read_in_order(self, indices: np.ndarray) -> dict[int, np.ndarray]:
-        wanted = set(indices.tolist())
-        found = {}
-        for i, frame in enumerate(self._frames_from(None)):
-            if i in wanted:
-                found[i] = to_rgb(frame, self._settings.hdr)
-            if len(found) == len(wanted):
-                break
-        return found
+    def _in_order(self, numbers: Sequence[int] | np.ndarray) -> Iterator[av.VideoFrame]:
+        """Yield frames of rising numbers, decoded from the start.
 
-    def _frames_from(self, key: int | None, only: Collection[int] | None = None) -> Iterator[av.VideoFrame]:
-        """Yield the frames from a keyframe on, or from the start; with `only`, those of packets of these times."""
-        packets = self._packets_at(key) if key is not None else None
+        Raises:
+            VideoDecodeError: if one of them is damaged or missing.
+        """
+        wanted = set(map(int, numbers))
+        decoded, place, frame = self._from_start([]), -1, None
+        for number in range(max(wanted, default=-1) + 1):
+            if self.index.outputs is None:
+                frame, place = next(decoded, None), place + 1
+                if frame is None or not self._is_promised(frame, number):
+                    # Until here each frame was the promised one, so what is found out now does not change them.
+                    self._match_outputs()
+            is_whole = True
+            if self.index.outputs is not None:
+                target = self.index.outputs[number]
+                while place < target:
+                    frame, place = next(decoded, None), place + 1
+                is_whole = target >= 0
+            if number in wanted:
+                if frame is None or not is_whole:
+                    cause = f"frame {number} cannot be decoded without damage (of {self.index.num_frames} frames)"
+                    raise VideoDecodeError(self._label, cause, f"Request other frames. {CHECK_THE_FILE}")
+                yield frame
+
+    def _all_in_order(self, count: int) -> Iterator[av.VideoFrame]:
+        """Yield the first frames, decoded from the start.
+
+        Raises:
+            _DoubtError: if the decoder finds any damage up to the last of them, or they are not the promised ones.
+        """
+        outputs = self.index.outputs
+        try:
+            for number, frame in enumerate(islice(self._from_start(), count)):
+                if frame.is_corrupt or not (
+                    self._is_promised(frame, number) if outputs is None else outputs[number] == number
+                ):
+                    raise _DoubtError
+                yield frame
+        except av.FFmpegError as error:
+            raise _DoubtError from error
+
+    def _is_promised(self, frame: av.VideoFrame, number: int) -> bool:
+        times = self.index.times
+        corrupt = frame.is_corrupt or frame.pts in self.index.corrupt_times
+        return times is not None and frame.pts == times.pts[number] and not corrupt
+
+    def _match_outputs(self) -> None:
+        """Decode the whole stream to find out which of the decoder's frames is each frame of the index."""
+        failures: list[av.FFmpegError] = []
+        corrupt = self.index.corrupt_times
+        decoded = [Output(f.pts, f.is_corrupt or f.pts in corrupt) for f in self._from_start(failures)]
+        self.index = replace(self.index, outputs=match_outputs(self.index, decoded, is_complete=not failures))
+        self._can_seek = False
+
+    def _from_start(self, failures: list[av.FFmpegError] | None = None) -> Iterator[av.VideoFrame]:
+        """Yield the frames of the whole stream, decoded by one thread in a container of its own.
+
+        Several threads report a damaged packet late, and take frames with them that are whole.
+
+        Args:
+            failures: takes the decoder's errors; `None` lets them through, and the decoder look for any damage.
+        """
+        container, stream = self._open_stream(1, strict=failures is None)
+        try:
+            for frame in decode_packets(stream, read_packets(container, stream), failures):
+                self.frames_decoded += 1
+                yield frame
+        finally:
+            container.close()
+
+    def _frames_from(self, key: int, only: Collection[int] | None) -> Iterator[av.VideoFrame]:
+        """Yield the frames from a keyframe on; with `only`, those of packets of these times."""
+        packets = self._packets_at(key)
         if packets is None:
-            # Several threads report a damaged packet late, and take frames with them that are whole.
-            packets = read_packets(*self._open(threads=1))
+            packets = read_packets(*self._open())
         if only is not None:
             # No further than the last of them, or a file would be read to its end for a few frames.
             packets = islice((packet for packet in packets if packet.pts in only), len(only))
@@ -251,7 +356,7 @@ class PyAVDecoder:
         Raises:
             VideoDecodeError: if the first frame is mirrored, or HDR that is to be mapped.
         """
-        frame = next(self._frames_from(None), None)
+        frame = next(self._from_start([]), None)
         if frame is None:
             return
         if not orientation(frame).is_rotation:
@@ -278,7 +383,14 @@ class PyAVDecoder:
             return False
         time = self.index.packets[keys[1]].pts
         _, stream = self._opened or self._open()
-        return next((frame.pts == time for frame in decode_packets(stream, packets)), False)
+        return next((frame.pts == time for frame in decode_packets(stream, packets, [])), False)
+
+    def _to_rgb(self, frame: av.VideoFrame) -> np.ndarray:
+        size = frame.width, frame.height
+        if size != self._size and self._size == self._announced_size:
+            first = next(self._from_start([]), frame)
+            self._size = first.width, first.height
+        return to_rgb(frame, self._settings.hdr, None if size == self._size else self._size)
 
 
 def _runs(times: FrameTimes, indices: np.ndarray) -> list[tuple[int, list[int]]]:
@@ -295,13 +407,20 @@ def _runs(times: FrameTimes, indices: np.ndarray) -> list[tuple[int, list[int]]]
     return runs
 
 
+class _DoubtError(Exception):
+    """A file shows damage, or frames that its packets do not promise: it has to be decoded from its start."""
+
+
 class DecordDecoder:
     """Decoder with decord, which can scale while it decodes as some released protocols do.
+
+    Decord does not tell damaged frames, and ends the process on some damaged files: PyAV decodes what is requested,
+    too, and decord is asked only where PyAV finds no damage.
 
     Args:
         file: absolute path, or the file's bytes.
         label: name of the source for messages.
-        index: the file's index.
+        checker: PyAV's decoder of the file.
         width: pixels to scale to, `None` for those of the file.
         height: pixels to scale to, `None` for those of the file.
 
@@ -314,27 +433,34 @@ class DecordDecoder:
     frames_decoded = None
 
     def __init__(
-        self, file: Path | bytes, label: str, index: FrameIndex, width: int | None = None, height: int | None = None
+        self, file: Path | bytes, label: str, checker: PyAVDecoder, width: int | None = None, height: int | None = None
     ):
         problem = decord_problem()
         if problem:
             raise ImportError(f"the decord backend does not load: {problem}. `pip install decord` or use another.")
         import decord
 
-        _check_seekable(index, self.name, label)
+        index = checker.index
+        seconds = _check_seekable(index, self.name, label)
         check_for_other_decoders(file, label, self.name)
-        self._label = label
-        self.index = index
+        if not checker.is_undamaged(np.array([0])):
+            raise _differs(label, self.name)
+        self._label, self._checker, self.index = label, checker, index
         self._error = decord.DECORDError
-        self._can_seek = index.has_closed_groups and _shows_keyframes(file, label, index)
         source = io.BytesIO(file) if isinstance(file, bytes) else str(file)
         try:
             self._reader = decord.VideoReader(
                 source, width=width or -1, height=height or -1, num_threads=codec_threads()
             )
-        except (decord.DECORDError, RuntimeError) as error:
+            told = self._reader.get_frame_timestamp(range(len(self._reader)))[:, 0]
+        except (decord.DECORDError, RuntimeError, IndexError) as error:
             raise VideoDecodeError(label, f"decord cannot open it ({_first_line(error)})", _TRY_PYAV) from error
-        self._can_seek = self._can_seek and len(self._reader) == index.num_frames
+        # It counts frames that an edit hides at the begin, and half a packet where a file is cut off.
+        if not any(_same_times(part, seconds) for part in (told[: len(seconds)], told[-len(seconds) :])):
+            raise _differs(label, self.name)
+        self._can_seek = (
+            index.has_closed_groups and checker.shows_keyframes() and len(self._reader) == index.num_frames
+        )
 
     def read(self, indices: np.ndarray) -> np.ndarray:
         """Return the frames at `indices` as uint8 `(len(indices), height, width, 3)`, RGB.
@@ -343,16 +469,20 @@ class DecordDecoder:
             indices: rising frame numbers in `[0, num_frames)`.
 
         Raises:
-            VideoDecodeError: if decord fails to decode a frame.
+            VideoDecodeError: if the frames are damaged, or decord fails to decode one.
         """
+        seeks = self._can_seek and self._checker.is_undamaged(indices)
+        if not seeks and not self._checker.is_undamaged(indices, from_start=True):
+            raise _differs(self._label, self.name)
         try:
-            return self._seek_each(indices) if self._can_seek else self._read_from_start(indices)
+            return self._seek_each(indices) if seeks else self._read_from_start(indices)
         except (self._error, RuntimeError, IndexError, StopIteration) as error:
             raise VideoDecodeError(self._label, f"decord fails ({_first_line(error)})", _TRY_PYAV) from error
 
     def close(self) -> None:
         """Release decord's reader."""
         self._reader = None
+        self._checker.close()
 
     def _seek_each(self, indices: np.ndarray) -> np.ndarray:
         return _as_numpy(self._reader.get_batch(indices.tolist()))
@@ -373,10 +503,12 @@ class DecordDecoder:
 class TorchCodecDecoder:
     """Decoder with torchcodec in its exact mode; the approximate one returns other frames at variable rates.
 
+    Torchcodec does not tell damaged frames: PyAV decodes what is requested, too, and finds the damage.
+
     Args:
         file: absolute path, or the file's bytes.
         label: name of the source for messages.
-        index: the file's index.
+        checker: PyAV's decoder of the file.
 
     Raises:
         ImportError: if torchcodec does not load on this machine.
@@ -386,27 +518,29 @@ class TorchCodecDecoder:
     name = "torchcodec"
     frames_decoded = None
 
-    def __init__(self, file: Path | bytes, label: str, index: FrameIndex):
+    def __init__(self, file: Path | bytes, label: str, checker: PyAVDecoder):
         problem = torchcodec_problem()
         if problem:
             raise ImportError(f"the torchcodec backend does not load: {problem}. Install FFmpeg, or use another.")
         from torchcodec.decoders import VideoDecoder
 
-        self._label = label
-        self.index = index
-        self._seconds = _check_seekable(index, self.name, label)
+        self._label, self._checker, self.index = label, checker, checker.index
+        self._seconds = _check_seekable(self.index, self.name, label)
         check_for_other_decoders(file, label, self.name)
         self._decoder: Any  # torchcodec's types are not there where it is not installed
         try:
             self._decoder = VideoDecoder(
                 file if isinstance(file, bytes) else str(file),
-                stream_index=index.stream_index,
+                stream_index=self.index.stream_index,
                 dimension_order="NHWC",
                 num_ffmpeg_threads=codec_threads(),
                 seek_mode="exact",
             )
         except (RuntimeError, ValueError) as error:
             raise VideoDecodeError(label, f"torchcodec cannot open it ({_first_line(error)})", _TRY_PYAV) from error
+        begin = self._decoder.metadata.begin_stream_seconds_from_content
+        if len(self._decoder) != len(self._seconds) or abs(begin - self._seconds[0]) > _half_gap(self._seconds):
+            raise _differs(label, self.name)
 
     def read(self, indices: np.ndarray) -> np.ndarray:
         """Return the frames at `indices` as uint8 `(len(indices), height, width, 3)`, RGB.
@@ -415,15 +549,13 @@ class TorchCodecDecoder:
             indices: rising frame numbers in `[0, num_frames)`.
 
         Raises:
-            VideoDecodeError: if torchcodec fails to decode a frame, or returns another.
+            VideoDecodeError: if the frames are damaged, or torchcodec fails to decode one or returns another.
         """
+        if not self._checker.is_undamaged(indices) and not self._checker.is_undamaged(indices, from_start=True):
+            raise _differs(self._label, self.name)
         seconds = self._seconds[indices]
         try:
-            if len(self._decoder) == self.index.num_frames:
-                batch = self._decoder.get_frames_at(indices.tolist())
-            else:
-                # It counts other packets than the index does (half a packet at a cut), so only times tell frames.
-                batch = self._decoder.get_frames_played_at((seconds + self._half_gap()).tolist())
+            batch = self._decoder.get_frames_at(indices.tolist())
         except (RuntimeError, ValueError, IndexError) as error:
             raise VideoDecodeError(self._label, f"torchcodec fails ({_first_line(error)})", _TRY_PYAV) from error
         if np.abs(batch.pts_seconds.numpy() - seconds).max() > 1e-6:
@@ -433,9 +565,24 @@ class TorchCodecDecoder:
     def close(self) -> None:
         """Release torchcodec's decoder."""
         self._decoder = None
+        self._checker.close()
 
-    def _half_gap(self) -> float:
-        return float(np.diff(self._seconds).min(initial=1.0)) / 2
+
+def _same_times(told: np.ndarray, seconds: np.ndarray) -> bool:
+    # Decord counts from the first frame in some files, in float32.
+    if len(told) != len(seconds):
+        return False
+    error = np.abs((told - told[0]) - (seconds - seconds[0])).max()
+    return bool(error <= max(_half_gap(seconds), (seconds[-1] - seconds[0]) * 1e-6))
+
+
+def _half_gap(seconds: np.ndarray) -> float:
+    return float(np.diff(seconds).min(initial=1.0)) / 2
+
+
+def _differs(label: str, decoder: str) -> VideoDecodeError:
+    cause = f"it is damaged, or its times are wrong, so that {decoder} may return other frames than FFmpeg"
+    return VideoDecodeError(label, cause, _TRY_PYAV)
 
 
 @functools.cache
@@ -468,14 +615,6 @@ def _check_seekable(index: FrameIndex, name: str, label: str) -> np.ndarray:
     if index.seconds is None or index.container in ("mpegts", "mpeg"):
         raise VideoDecodeError(label, f"{name} does not find single frames in a {index.container} file", _TRY_PYAV)
     return index.seconds
-
-
-def _shows_keyframes(file: Path | bytes, label: str, index: FrameIndex) -> bool:
-    decoder = PyAVDecoder(file, label, index)
-    try:
-        return decoder.shows_keyframes()
-    finally:
-        decoder.close()
 
 
 def _as_numpy(frames: Any) -> np.ndarray:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice
 
 import av
 import av.container
@@ -16,10 +16,27 @@ from internvideo_hf.video.sources import CHECK_THE_FILE
 # A header's rate is the cleaner number (30000/1001 where timestamps in ms say 29.97003), but it can be wrong.
 _RATE_TOLERANCE = 0.02
 
+# Containers that store when each frame is shown. AVI and raw streams do not: FFmpeg derives times from the order.
+_TIMED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "mpegts", "mpeg", "flv", "ogg", "nut", "ivf")
+# Codecs whose packets are one frame each, and those of them whose frames are always shown in the order of decoding.
+_UNREORDERED = {
+    *("mjpeg", "png", "rawvideo", "huffyuv", "ffvhuff", "ffv1", "dvvideo", "prores", "dnxhd", "qtrle"),
+    *("msmpeg4v1", "msmpeg4v2", "msmpeg4v3", "h263", "h263p", "flv1"),
+}
+_FRAME_BY_FRAME = _UNREORDERED | {"h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mpeg1video", "mpeg2video"}
+_MPEG4_PICTURE = b"\x00\x00\x01\xb6"
+_MPEG4_SKIPPED = 16  # bytes: shorter packets of MPEG-4 may say "no picture"
+# No codec lets a frame wait for more than 16 others, so times further out of order are those of a joint or a lie.
+_LONGEST_WAIT = 32
+
 
 @dataclass(frozen=True)
 class Packet:
-    """What the demuxer says of one packet; `pts` and `dts` in ticks of the stream's time base, `size` in bytes."""
+    """What the demuxer says of one packet; `pts` and `dts` in ticks of the stream's time base, `size` in bytes.
+
+    `is_one_picture` is False where the codec's own headers say, or may say, that the packet is not one frame at its
+    place: DivX and Xvid pack a B-frame with another frame, and put an empty packet in its place.
+    """
 
     pts: int | None
     dts: int | None
@@ -27,6 +44,16 @@ class Packet:
     size: int
     is_keyframe: bool
     is_shown: bool
+    is_one_picture: bool
+    is_corrupt: bool
+
+
+@dataclass(frozen=True)
+class Output:
+    """A frame as the decoder gave it: its time in ticks, and whether FFmpeg, or its demuxer, calls it corrupt."""
+
+    pts: int | None
+    is_corrupt: bool
 
 
 @dataclass(frozen=True)
@@ -46,7 +73,9 @@ class FrameTimes:
 
 @dataclass(frozen=True)
 class FrameIndex:
-    """The frames of one stream in presentation order, and the packets from which they are decoded.
+    """The frames of one stream in the order in which the decoder gives them, and their packets.
+
+    That is the order of their times, except in files whose times are wrong.
 
     Args:
         num_frames: frames that can be decoded.
@@ -58,6 +87,9 @@ class FrameIndex:
         packets: every packet in decoding order.
         stream_index: the stream's number in the file.
         container: FFmpeg's name of the file format.
+        outputs: `(num_frames,)` for each frame its place among all that the decoder gives from the start, rising, -1
+            where it is damaged or missing. `None` until the file was decoded: its packets promise that frame i is the
+            i-th one, and whoever decodes checks it.
     """
 
     num_frames: int
@@ -68,6 +100,12 @@ class FrameIndex:
     packets: tuple[Packet, ...]
     stream_index: int
     container: str
+    outputs: np.ndarray | None = None
+
+    @cached_property
+    def corrupt_times(self) -> frozenset[int | None]:
+        """Times of the packets that the demuxer calls corrupt, such as those of MPEG-TS with lost pieces."""
+        return frozenset(packet.pts for packet in self.packets if packet.is_corrupt)
 
     @property
     def has_closed_groups(self) -> bool:
@@ -96,8 +134,11 @@ def read_packets(
     Args:
         container: an open PyAV container, at the place from which to read.
         stream: the video stream.
+
+    Raises:
+        av.FFmpegError: if a damaged file holds streams that its begin does not announce.
     """
-    damaged = []
+    damaged, was_damaged = [], False
     try:
         for packet in container.demux(stream):
             # PyAV ends with an empty packet that would flush the decoder; AVI has empty ones in its midst.
@@ -106,31 +147,44 @@ def read_packets(
             # A damaged packet is given when another follows: the last one of a cut file is only a part of one, no
             # whole frame comes of it, and the decoder's complaint would take whole frames with it.
             damaged.append(packet)
-            if not packet.is_corrupt:
+            if packet.is_corrupt:
+                was_damaged = True
+            else:
                 yield from damaged
                 damaged.clear()
     except av.FFmpegError:
         # A file that was cut off ends here: what came before is what it holds.
         return
+    except IndexError as error:
+        # PyAV stumbles at the end over streams that came up on the way. A recording may have some; in a damaged file
+        # they are pieces of the others.
+        if was_damaged:
+            message = "it is damaged, and goes on in a stream that its begin does not announce"
+            raise av.InvalidDataError(0, message) from error
 
 
-def decode_packets(stream: av.VideoStream, packets: Iterable["av.Packet[av.VideoStream]"]) -> Iterator[av.VideoFrame]:
-    """Yield the frames of `packets` in presentation order, leaving out the packets that cannot be decoded.
+def decode_packets(
+    stream: av.VideoStream,
+    packets: Iterable["av.Packet[av.VideoStream]"],
+    failures: list[av.FFmpegError] | None = None,
+) -> Iterator[av.VideoFrame]:
+    """Yield the frames of `packets` as the decoder gives them.
 
     Args:
         stream: the video stream.
         packets: packets of this stream in decoding order.
+        failures: takes the decoder's errors, whose packets are left out; `None` lets the errors through.
+
+    Raises:
+        av.FFmpegError: if a packet cannot be decoded, and there is no list to take the error.
     """
-    for packet in packets:
+    for packet in chain(packets, [None]):
         try:
             yield from stream.decode(packet)
-        except av.FFmpegError:
-            # The frame of a damaged packet is missing; whoever asked for it sees that by its time.
-            continue
-    try:
-        yield from stream.decode(None)
-    except av.FFmpegError:
-        return
+        except av.FFmpegError as error:
+            if failures is None:
+                raise
+            failures.append(error)
 
 
 def scan_packets(
@@ -143,7 +197,7 @@ def scan_packets(
         stream: its video stream.
         most: the number of packets after which to stop; `None` for all.
     """
-    codec = stream.codec_context.name
+    codec, is_timed = codec_of(stream), container.format.name in _TIMED
     return [
         Packet(
             pts=packet.pts,
@@ -153,35 +207,56 @@ def scan_packets(
             is_keyframe=packet.is_keyframe,
             # Packets cut away by an edit list are decoded for the others' sake, but the decoder shows no frame.
             is_shown=not (packet.is_discard or _is_hidden(packet, codec)),
+            is_one_picture=codec != "mpeg4" or _is_one_picture(bytes(packet), is_timed),
+            is_corrupt=packet.is_corrupt,
         )
         for packet in islice(read_packets(container, stream), most)
     ]
 
 
-def packets_tell_frames(packets: list[Packet]) -> bool:
+def codec_of(stream: av.VideoStream) -> str:
+    """Return FFmpeg's name of the codec, whichever decoder it uses.
+
+    Args:
+        stream: a video stream.
+    """
+    return str(stream.codec_context.codec.canonical_name)
+
+
+def packets_tell_frames(packets: list[Packet], codec: str, container: str) -> bool:
     """Return whether the packets alone tell the frames: each shown one gives one frame, and each has its time.
 
     Args:
         packets: every packet in decoding order.
+        codec: FFmpeg's name of the codec.
+        container: FFmpeg's name of the file format.
     """
+    if codec not in _FRAME_BY_FRAME or not all(packet.is_one_picture for packet in packets):
+        return False
+    if container not in _TIMED and codec not in _UNREORDERED and codec != "mpeg4":
+        # The derived times are right where no frame waits for another one.
+        if not all(packet.is_keyframe for packet in packets):
+            return False
     shown = [packet for packet in packets if packet.is_shown]
-    times = {packet.pts for packet in shown if packet.pts is not None}
+    times = [packet.pts for packet in shown if packet.pts is not None]
     # Raw streams and some AVI files give no times; two packets of one time are two fields of one frame.
-    if len(times) < len(shown):
+    if len(set(times)) < len(shown) or not times:
         return False
     # Before its first keyframe a decoder gives no frames, neither in decoding nor in presentation order.
     first_key = next((i for i, packet in enumerate(packets) if packet.is_keyframe), None)
     if first_key is None or any(packet.is_shown for packet in packets[:first_key]):
         return False
     first_time = packets[first_key].pts
-    return first_time is not None and all(time >= first_time for time in times)
+    if first_time is None or min(times) < first_time:
+        return False
+    return bool(np.abs(np.argsort(times) - np.arange(len(times))).max() <= _LONGEST_WAIT)
 
 
 def make_index(
     container: av.container.InputContainer,
     stream: av.VideoStream,
     packets: list[Packet],
-    decoded: list[int | None] | None,
+    decoded: list[Output] | None,
     label: str,
 ) -> FrameIndex:
     """Return the index of a stream.
@@ -192,7 +267,7 @@ def make_index(
         container: the open PyAV container.
         stream: its video stream.
         packets: every packet in decoding order.
-        decoded: the time of every frame as decoding gave them, in ticks; `None` where the packets tell the frames.
+        decoded: every frame as decoding gave them; `None` where the packets tell the frames.
         label: name of the source for messages.
 
     Raises:
@@ -216,7 +291,45 @@ def make_index(
         packets=tuple(packets),
         stream_index=stream.index,
         container=container.format.name,
+        outputs=None if decoded is None else _whole(np.arange(num_frames), decoded),
     )
+
+
+def match_outputs(index: FrameIndex, decoded: list[Output], is_complete: bool) -> np.ndarray:
+    """Return `outputs` of an index that was made from packets: which of the decoder's frames is each of its frames.
+
+    Args:
+        index: the index.
+        decoded: every frame as decoding gave them.
+        is_complete: whether the decoder decoded all packets.
+    """
+    if index.times is None:
+        return _whole(np.arange(index.num_frames), decoded)
+    wanted = index.times.pts.tolist()
+    known = set(wanted)
+    places = [place for place, output in enumerate(decoded) if output.pts in known]
+    if sorted(output.pts for output in decoded if output.pts is not None and output.pts in known) == wanted:
+        outputs = np.array(places)  # every frame is there: the decoder knows their order better than their times
+    elif is_complete and len(decoded) == len(wanted):
+        outputs = np.arange(len(decoded))  # every frame is there, with the times of others
+    else:
+        first = {output.pts: place for place, output in reversed(list(enumerate(decoded)))}
+        outputs = np.array([first.get(time, -1) for time in wanted])
+        # A frame that comes after later ones cannot be told from one with the time of another.
+        outputs[outputs < np.maximum.accumulate(outputs)] = -1
+    return _whole(outputs, decoded)
+
+
+def _whole(outputs: np.ndarray, decoded: list[Output]) -> np.ndarray:
+    return np.array([-1 if place < 0 or decoded[place].is_corrupt else place for place in outputs], dtype=np.int64)
+
+
+def _is_one_picture(data: bytes, is_timed: bool) -> bool:
+    """Return whether an MPEG-4 packet is one picture, and, in files without times, one that waits for no other."""
+    if data.count(_MPEG4_PICTURE) != 1 or len(data) < _MPEG4_SKIPPED:
+        return False
+    start = data.index(_MPEG4_PICTURE) + len(_MPEG4_PICTURE)
+    return is_timed or data[start : start + 1] < b"\x80" or data[start : start + 1] >= b"\xc0"  # 10...: a B-frame
 
 
 def _is_hidden(packet: "av.Packet[av.VideoStream]", codec: str) -> bool:
@@ -231,9 +344,9 @@ def _is_hidden(packet: "av.Packet[av.VideoStream]", codec: str) -> bool:
     return False
 
 
-def _packets_of(decoded: list[int | None], packets: list[Packet]) -> list[int] | None:
+def _packets_of(decoded: list[Output], packets: list[Packet]) -> list[int] | None:
     """Return the places of the packets of decoded frames by their times, `None` where times do not tell them."""
-    times = [time for time in decoded if time is not None]
+    times = [output.pts for output in decoded if output.pts is not None]
     if len(times) < len(decoded) or any(a >= b for a, b in zip(times, times[1:], strict=False)):
         return None
     places = {packet.pts: i for i, packet in enumerate(packets) if packet.pts is not None}

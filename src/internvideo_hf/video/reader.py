@@ -61,8 +61,10 @@ class VideoReader:
     Args:
         source: a path, an http(s) URL, bytes, a binary file object (read from its present place to its end), uint8
             frames `(frames, height, width, 3)` or `(frames, 3, height, width)` in RGB, a PIL image, a list of PIL
-    XX        backend: `"pyav"`, `"decord"` or `"torchcodec"`; `"auto"` is torchcodec where it loads and can read the
-            file, else PyAV. Sources that are frames need none.
+            images or of arrays `(height, width, 3)`, a folder of frame files in the order of their numbers, or a row of
+            `datasets.Video`.
+        backend: `"pyav"` (`"auto"` is the same), `"decord"` or `"torchcodec"`, both of which PyAV checks: they decode
+            files without damage only. Sources that are frames need none.
         fps: frames per second of a source that is frames, `None` if unknown. Video files have their own.
         width: pixels that decord scales to while decoding; for `backend="decord"` only.
         height: pixels that decord scales to while decoding; for `backend="decord"` only.
@@ -180,7 +182,7 @@ class VideoReader:
             return np.empty((0, *self._size(), 3), dtype=np.uint8)
         unique, inverse = np.unique(indices, return_inverse=True)
         with self._lock:  # a decoder has one place in its file; two threads would move it under each other
-            frames = self._read_unique(unique)
+            frames = self._opened().read(unique)
         if frames.dtype != np.uint8 or frames.ndim != 4 or (len(frames), frames.shape[3]) != (len(unique), 3):
             # decord does so for rotated videos of a few widths, such as 48.
             cause = f"{self.backend} returned {frames.dtype} {frames.shape} for {len(unique)} RGB frames"
@@ -289,24 +291,19 @@ class VideoReader:
 
     def _open_video(self, file: Path | bytes) -> _Decoder:
         # The index is PyAV's for every backend: it is what makes their frame numbers mean the same frames.
-        scanner = PyAVDecoder(file, self._label, self._index, self._settings)
-        self._index = scanner.index
-        name = self._requested
-        if name == "auto":
-            name = "torchcodec" if torchcodec_problem() is None else "pyav"
-        if name == "pyav":
-            return scanner
+        pyav = PyAVDecoder(file, self._label, self._index, self._settings)
+        self._index = pyav.index
         try:
-            scanner.check_plain(name)
-            if name == "decord":
-                return DecordDecoder(file, self._label, self._index, self._width, self._height)
-            return TorchCodecDecoder(file, self._label, self._index)
-        except VideoDecodeError:
-            if self._requested != "auto":
-                raise
-            return PyAVDecoder(file, self._label, self._index, self._settings)
-        finally:
-            scanner.close()
+            if self._requested in ("decord", "torchcodec"):
+                pyav.check_plain(self._requested)
+            if self._requested == "decord":
+                return DecordDecoder(file, self._label, pyav, self._width, self._height)
+            if self._requested == "torchcodec":
+                return TorchCodecDecoder(file, self._label, pyav)
+        except BaseException:
+            pyav.close()
+            raise
+        return pyav
 
     def _opened(self) -> _Decoder:
         return self._open() if self._decoder is None else self._decoder
@@ -322,19 +319,6 @@ class VideoReader:
             _, height, width, _ = self.read([0]).shape
             self._known_size = height, width
         return self._known_size
-
-    def _read_unique(self, indices: np.ndarray) -> np.ndarray:
-        decoder = self._opened()
-        try:
-            return decoder.read(indices)
-        except VideoDecodeError:
-            if self._requested != "auto" or decoder.name != "torchcodec":
-                raise
-        # PyAV reads files that torchcodec gives up on: MPEG-TS to the end, frames before a damaged one.
-        decoder.close()
-        file = self._source if isinstance(self._source, bytes) else self._local_file(str(self._source))
-        self._decoder = PyAVDecoder(file, self._label, self._index, self._settings)
-        return self._decoder.read(indices)
 
     def _check_indices(self, indices: Sequence[int] | np.ndarray | torch.Tensor) -> np.ndarray:
         array = indices.cpu().numpy() if isinstance(indices, torch.Tensor) else np.asarray(indices)

@@ -48,32 +48,35 @@ def orientation(frame: av.VideoFrame) -> Orientation:
     return Orientation(False, upside_down=d < 0, mirrored=a < 0)
 
 
-def to_rgb(frame: av.VideoFrame, hdr: str = "tonemap") -> np.ndarray:
+def to_rgb(frame: av.VideoFrame, hdr: str = "tonemap", size: tuple[int, int] | None = None) -> np.ndarray:
     """Return a frame as uint8 `(height, width, 3)`, upright, as FFmpeg's own tool converts it.
 
     Args:
         frame: a decoded frame.
         hdr: "tonemap" or "ignore", see `ReadSettings`.
+        size: width and height to scale to before it is turned, `None` for its own.
     """
     if hdr == "tonemap" and is_hdr(frame.color_trc):
-        image = tone_map(_filtered(frame, "rgb48le").to_ndarray(), frame.color_trc, frame.color_primaries)
+        image = tone_map(_filtered(frame, "rgb48le", size).to_ndarray(), frame.color_trc, frame.color_primaries)
     # For deeper pictures and for interlaced ones PyAV's own conversion takes other rules than FFmpeg's filter, which
     # the other decoders use, too: the released loaders scale the chroma of both fields as that of one picture.
     elif frame.interlaced_frame or max(component.bits for component in frame.format.components) > 8:
-        image = _filtered(frame, "rgb24").to_ndarray()
+        image = _filtered(frame, "rgb24", size).to_ndarray()
     else:
         # Bicubic as in FFmpeg's own tool and in torchcodec: it decides how chroma is scaled up for odd sizes.
         # PyAV starts threads for every frame it converts, which takes longer than to convert a small one.
-        image = frame.to_ndarray(format="rgb24", interpolation="BICUBIC", threads=1)
+        width, height = size or (None, None)
+        image = frame.to_ndarray(width=width, height=height, format="rgb24", interpolation="BICUBIC", threads=1)
     return orientation(frame).apply(image)
 
 
-def _filtered(frame: av.VideoFrame, to: str) -> av.VideoFrame:
+def _filtered(frame: av.VideoFrame, to: str, size: tuple[int, int] | None) -> av.VideoFrame:
     graph = av.filter.Graph()
     source = graph.add_buffer(
         width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1, 1)
     )
-    scale, to_rgb = graph.add("scale", "flags=bicubic:interl=0"), graph.add("format", to)
+    scaled = "" if size is None else f"{size[0]}:{size[1]}:"
+    scale, to_rgb = graph.add("scale", f"{scaled}flags=bicubic:interl=0"), graph.add("format", to)
     graph.link_nodes(source, scale, to_rgb, graph.add("buffersink")).configure()
     graph.push(frame)
     return graph.vpull()
