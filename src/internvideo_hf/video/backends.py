@@ -99,6 +99,7 @@ class PyAVDecoder:
                 # Damage that the decoder conceals depends on what it decoded before. From the start it is always the
                 # same, as in FFmpeg's own tool.
                 self._can_seek = False
+                self.close()
         return np.stack([self._to_rgb(frame) for frame in self._in_order(indices)])
 
     def stream(self, start: int) -> Iterator[np.ndarray]:
@@ -136,6 +137,7 @@ class PyAVDecoder:
             if any((frame.width, frame.height) != self._announced_size for frame in frames):
                 return False
         except _DoubtError:
+            self.close()  # the next answer must not depend on what this decoder has seen
             return False
         if from_start:
             self._undamaged = int(indices[-1]) + 1
@@ -539,7 +541,9 @@ class TorchCodecDecoder:
         except (RuntimeError, ValueError) as error:
             raise VideoDecodeError(label, f"torchcodec cannot open it ({_first_line(error)})", _TRY_PYAV) from error
         begin = self._decoder.metadata.begin_stream_seconds_from_content
-        if len(self._decoder) != len(self._seconds) or abs(begin - self._seconds[0]) > _half_gap(self._seconds):
+        # It counts what comes before the first keyframe; then its times tell the frames.
+        is_same = len(self._decoder) > len(self._seconds) or abs(begin - self._seconds[0]) <= _half_gap(self._seconds)
+        if len(self._decoder) < len(self._seconds) or not is_same:
             raise _differs(label, self.name)
 
     def read(self, indices: np.ndarray) -> np.ndarray:
@@ -555,7 +559,10 @@ class TorchCodecDecoder:
             raise _differs(self._label, self.name)
         seconds = self._seconds[indices]
         try:
-            batch = self._decoder.get_frames_at(indices.tolist())
+            if len(self._decoder) == self.index.num_frames:
+                batch = self._decoder.get_frames_at(indices.tolist())
+            else:
+                batch = self._decoder.get_frames_played_at((seconds + _half_gap(self._seconds)).tolist())
         except (RuntimeError, ValueError, IndexError) as error:
             raise VideoDecodeError(self._label, f"torchcodec fails ({_first_line(error)})", _TRY_PYAV) from error
         if np.abs(batch.pts_seconds.numpy() - seconds).max() > 1e-6:
