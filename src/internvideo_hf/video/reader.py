@@ -61,8 +61,8 @@ class VideoReader:
     Args:
         source: a path, an http(s) URL, bytes, a binary file object (read from its present place to its end), uint8
             frames `(frames, height, width, 3)` or `(frames, 3, height, width)` in RGB, a PIL image, a list of PIL
-            images or of arrays `(height, width, 3)`, a folder of frame files in the order of their numbers, or a row of
-            `datasets.Video`.
+            images or of arrays `(height, width, 3)`, a folder of frame files in the order of their numbers, or a row
+            of `datasets.Video`.
         backend: `"pyav"` (`"auto"` is the same), `"decord"` or `"torchcodec"`, both of which PyAV checks: they decode
             files without damage only. Sources that are frames need none.
         fps: frames per second of a source that is frames, `None` if unknown. Video files have their own.
