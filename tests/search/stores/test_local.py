@@ -1,10 +1,12 @@
 """The folder store: content, search and refusals."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from search.rows import make_segments
 from torch.nn.functional import normalize
 
@@ -111,3 +113,76 @@ def test_an_approximate_index_is_that_of_the_present_rows(tmp_path):
     assert not list((tmp_path / "index").glob("*.faiss"))
     with pytest.raises(ValueError, match="changed since"):
         store.nearest(query, 1, approximate=True)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    store = LocalStore(SETTINGS | {"window": 8.0, "stride": 4.0}, tmp_path / "index")
+    store.append(rows_of("a.mp4", [0, 1, 2], 3))
+    return tmp_path / "index"
+
+
+@pytest.mark.parametrize("elsewhere", ["../other/{}", "{0.parent}/../other/{0.name}", "sub/{}", "..", 3, "\0", "{}/."])
+def test_parts_elsewhere_are_refused(folder, elsewhere):
+    header = json.loads((folder / "index.json").read_text())
+    part = folder / header["parts"][0]
+    for place in (folder.parent / "other", folder / "sub"):
+        place.mkdir()
+        shutil.copy(part, place)
+    name = elsewhere if isinstance(elsewhere, int) else elsewhere.replace("{}", part.name).format(part)
+    (folder / "index.json").write_text(json.dumps({**header, "parts": [name]}))
+    with pytest.raises(ValueError, match=r"index\.json is damaged: parts is .* build it again"):
+        LocalStore.load(folder)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"window": value} for value in (float("nan"), -8, 0, float("inf"), "8", True)),
+        *({"stride": float("nan")}, {"dtype": "load_inline"}, {"model": None}, {"model": 3}, {"fingerprint": 0.5}),
+    ],
+)
+def test_settings_that_no_index_has_are_refused(folder, wrong):
+    header = json.loads((folder / "index.json").read_text())
+    (folder / "index.json").write_text(json.dumps({**header, **wrong}))
+    with pytest.raises(ValueError, match=rf"index\.json is damaged: {next(iter(wrong))} is "):
+        LocalStore.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("table", "value", "cause"),
+    [
+        ("video", torch.tensor([0, -1, 0]), "a video that is not there"),
+        ("video", torch.tensor([0, 1, 0]), "a video that is not there"),
+        ("video", torch.tensor([0, 0]), "different lengths"),
+        ("number", torch.tensor([0, 1, -1]), "the number of a clip"),
+        ("number", torch.tensor([0, 1, 3]), "the number of a clip"),
+        ("spans", torch.tensor([[0.0, 1.0], [-1.0, 2.0], [2.0, 3.0]]), "the times of a clip"),
+        ("spans", torch.tensor([[0.0, 1.0], [1.0, float("nan")], [2.0, 3.0]]), "the times of a clip"),
+        ("spans", torch.tensor([[0.0, 1.0], [1.0, float("inf")], [2.0, 3.0]]), "the times of a clip"),
+        ("embeddings", torch.zeros(3, dtype=torch.int64), "tables have"),
+    ],
+)
+def test_rows_that_do_not_fit_are_refused(folder, table, value, cause):
+    part = next(folder.glob("rows-*"))
+    save_file({**load_file(part), table: value}, part)
+    with pytest.raises(ValueError, match=rf"is missing or damaged \(.*{cause}"):
+        LocalStore.load(folder)
+
+
+@pytest.mark.parametrize("entry", [["a.mp4", 5, 1, "b", 2.5], ["a.mp4", 5, None, "b", 3], [3, 5, 1, "b", 3], {}, None])
+def test_entries_of_videos_are_checked(folder, entry):
+    part = next(folder.glob("rows-*"))
+    videos = torch.frombuffer(bytearray(json.dumps([entry]).encode()), dtype=torch.uint8)
+    save_file({**load_file(part), "videos": videos}, part)
+    with pytest.raises(ValueError, match="is missing or damaged"):
+        LocalStore.load(folder)
+
+
+def test_embeddings_that_are_no_numbers_are_not_the_best_hit(folder):
+    part = next(folder.glob("rows-*"))
+    tensors = load_file(part)
+    tensors["embeddings"][1] = float("nan")
+    save_file(tensors, part)
+    with pytest.raises(ValueError, match="embeddings that are not finite"):
+        LocalStore.load(folder).nearest(normalize(torch.randn(1, 3), dim=-1), 2)

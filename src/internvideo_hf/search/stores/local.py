@@ -2,7 +2,9 @@
 
 import contextlib
 import json
+import math
 import os
+import re
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -21,6 +23,7 @@ from internvideo_hf.utils.fingerprints import text_sha256
 
 FORMAT = 1
 HEADER = "index.json"
+_ROWS = r"rows-[0-9a-f]{12}\.safetensors"
 SETTINGS = ("model", "fingerprint", "window", "stride", "dtype")
 
 
@@ -236,7 +239,24 @@ def _read_header(folder: Path) -> dict[str, Any]:
         )
     if lacking := [name for name in SETTINGS if name not in header]:
         raise ValueError(f"{folder / HEADER} lacks {', '.join(lacking)}. Delete {folder}, and build it again.")
+    for name, value in [*((name, header[name]) for name in SETTINGS), *(("parts", file) for file in header["parts"])]:
+        if not _is_possible(name, value):
+            raise ValueError(
+                f"{folder / HEADER} is damaged: {name} is {value!r}. Delete {folder}, and build it again."
+            )
     return header
+
+
+def _is_possible(name: str, value: Any) -> bool:
+    """Return whether a header may hold a value; names of files must not lead out of the folder."""
+    if name == "parts":
+        return isinstance(value, str) and re.fullmatch(_ROWS, value) is not None
+    if name in ("window", "stride"):
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return value is None or (is_number and 0 < value < math.inf)
+    if name == "dtype":
+        return value in ("float32", "float16")
+    return isinstance(value, str) or (name == "fingerprint" and value is None)
 
 
 def _save_segment(folder: Path, segment: Segment) -> None:
@@ -258,8 +278,37 @@ def _load_segment(folder: Path, file: str) -> Segment:
     try:
         tensors = load_file(folder / file)
         videos = [Video(*values) for values in json.loads(tensors.pop("videos").numpy().tobytes())]
-        return Segment(videos, file=file, **tensors)
+        segment = Segment(videos, file=file, **tensors)
+        _check_rows(segment)
+        return segment
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{folder / file} is missing or damaged ({error}). Delete {folder}, and build it again."
         ) from error
+
+
+def _check_rows(segment: Segment) -> None:
+    """Refuse rows that do not fit each other; the embeddings stay on disk and are not looked at.
+
+    Raises:
+        ValueError: saying what does not fit.
+    """
+    rows, videos = len(segment.video), segment.videos
+    if segment.embeddings.ndim != 2 or {len(segment.embeddings), len(segment.spans), len(segment.number)} != {rows}:
+        raise ValueError("its tables have different lengths")
+    if segment.spans.shape != (rows, 2) or not segment.embeddings.is_floating_point():
+        raise ValueError("its tables have other shapes")
+    for video in videos:
+        if not (isinstance(video.path, str) and isinstance(video.content, str)) or any(
+            type(number) is not int for number in (video.size, video.mtime, video.clips)
+        ):
+            raise ValueError(f"the entry of a video is {video}")
+    if rows and not (0 <= segment.video.min() and segment.video.max() < len(videos)):
+        raise ValueError("a row belongs to a video that is not there")
+    clips = torch.tensor([video.clips for video in videos])[segment.video]
+    begin, end = segment.spans[:, 0], segment.spans[:, 1]
+    timeless = begin.isnan() & end.isnan()
+    if not ((segment.number >= 0) & (segment.number < clips)).all():
+        raise ValueError("the number of a clip is out of range")
+    if not (timeless | ((begin >= 0) & (begin <= end) & (end < math.inf))).all():
+        raise ValueError("the times of a clip are out of range")

@@ -35,7 +35,21 @@ def exact(segments: Sequence[Segment], queries: torch.Tensor, count: int) -> tup
         top, at = similar.topk(min(count, similar.shape[1]), dim=1)
         best, rows = torch.cat([best, top], dim=1), torch.cat([rows, at + first], dim=1)
         best, rows = _sorted(best, rows, count)
+    _check_finite(best)
     return best, rows
+
+
+def _check_finite(similar: torch.Tensor) -> None:
+    """Refuse cosines that are no numbers: they would stand in front of all others.
+
+    Args:
+        similar: cosines.
+
+    Raises:
+        ValueError: if one is not finite.
+    """
+    if not similar.isfinite().all():
+        raise ValueError("The index or the query holds embeddings that are not finite. Build the index again.")
 
 
 def _sorted(similar: torch.Tensor, rows: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -98,6 +112,7 @@ class Approximate:
         for query, found in zip(queries, candidates, strict=True):
             rows = torch.from_numpy(found[found >= 0].copy())[None]
             answers.append(_sorted(query[None] @ gather(segments, rows[0]).T, rows, count))
+            _check_finite(answers[-1][0])
         fewest = min(rows.shape[1] for _, rows in answers)
         best = torch.cat([similar[:, :fewest] for similar, _ in answers])
         return best, torch.cat([rows[:, :fewest] for _, rows in answers])
