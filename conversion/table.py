@@ -5,16 +5,16 @@ python conversion/table.py --write
 Without `--write` it prints the page. A test fails if the page differs from what this script generates.
 """
 
-import json
 import re
 import sys
 from pathlib import Path
 from typing import Any
 
+from internvideo_hf.checkpoints.matching import data_set_names
 from internvideo_hf.checkpoints.released import published, released, rows_of_file
 
 PAGE = Path(__file__).with_name("README.md")
-HEADER = "| Model | File | Classes | Settings file | Remark |\n| --- | --- | --- | --- | --- |\n"
+HEADER = "| Model | File | Classes | Option | Remark |\n| --- | --- | --- | --- | --- |\n"
 
 
 def table_row(row: dict[str, Any]) -> str:
@@ -22,9 +22,10 @@ def table_row(row: dict[str, Any]) -> str:
     file, has_unique_name = row["file"], len(rows_of_file(row["file"], row["family"])) == 1
     if (row["address"] or "").startswith("https://huggingface.co/"):
         file = f"[{file}]({row['address']})"
-    settings = f"`{json.dumps(row['config'])}`" if row["config"] and not has_unique_name else ""
+    data_sets = [] if has_unique_name else data_set_names(row)
+    option = f"`--data-set {data_sets[0]}`" if data_sets else ""
     remark = "; ".join(filter(None, [published(row), row["note"]]))
-    return f"| {' | '.join([row['name'], file, row['labels'] or '', settings, remark])} |\n"
+    return f"| {' | '.join([row['name'], file, row['labels'] or '', option, remark])} |\n"
 
 
 def generate(page: str) -> str:

@@ -6,9 +6,11 @@ import os
 import stat
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from huggingface_hub import ModelCard
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel, AutoProcessor
 from transformers.processing_utils import ProcessorMixin
@@ -229,6 +231,25 @@ def test_the_card_of_a_file_of_ones_own_claims_nothing(released, settings, tmp_p
     assert "a file that is not in the Model Zoo" in card.content
     assert "ask whoever made the file" in card.content
     assert card.content.rstrip().endswith("Nothing.")
+
+
+def test_a_retrieval_fine_tune_keeps_the_frames_and_pixels_of_its_data_set(released, settings, tmp_path):
+    torch.save(released, tmp_path / "pytorch_model.bin")
+    convert_checkpoint(tmp_path / "pytorch_model.bin", tmp_path / "out", config_overrides=settings, data_set="msrvtt")
+    processor = AutoProcessor.from_pretrained(tmp_path / "out").video_processor
+    frames = np.random.default_rng(0).integers(0, 256, (75, 60, 90, 3), dtype=np.uint8)
+    inputs = processor(list(frames), video_metadata={"fps": 25}, return_tensors="pt", return_metadata=True)
+    # One frame a second from the first on, then frames that are zero after normalization, up to 12.
+    assert inputs["video_metadata"][0].frames_indices.tolist() == [0, 25, 50] + [-1] * 9
+    pixels = inputs["pixel_values_videos"][0]
+    assert pixels.shape == (12, 3, 224, 224) and not pixels[3:].any() and pixels[:3].any()
+    # Pillow's bicubic filter to a short side of 224, the center, CLIP's statistics.
+    image = Image.fromarray(frames[25]).resize((336, 224), Image.Resampling.BICUBIC).crop((56, 0, 280, 224))
+    mean, std = np.array([0.48145466, 0.4578275, 0.40821073]), np.array([0.26862954, 0.26130258, 0.27577711])
+    expected = ((np.asarray(image) / 255 - mean) / std).transpose(2, 0, 1)
+    np.testing.assert_allclose(pixels[1].numpy(), expected, atol=1e-6)
+    card = ModelCard.load(tmp_path / "out/README.md").content
+    assert "# InternVideo-MM-L-14 retrieval MSR-VTT\n" in card and "as in the released test on MSR-VTT" in card
 
 
 # Files that do not fit

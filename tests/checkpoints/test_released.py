@@ -23,7 +23,9 @@ def test_the_rows_of_released_json_are_complete():
             assert row["address"].startswith("https://"), row["name"]
         assert row["licence"] and row["name"] == row["name"].strip()
         assert isinstance(row["config"], dict), row["name"]
-        assert row["file"].endswith((".ckpt", ".pth", ".pyth", ".pt", ".bin")), row["name"]
+        # The action detector is published under the ending of a script.
+        endings = (".ckpt", ".pth", ".pyth", ".pt", ".bin", "k710_ft_ak_ft.sh")
+        assert row["file"].endswith(endings), row["name"]
         assert row["labels"] is None or row["labels"] in LABEL_SETS, row["name"]
 
 
@@ -51,6 +53,7 @@ def test_rows_are_found_by_the_name_of_their_file():
         ({}, "top-1 88.8 on K400, 4 x 3 views of 8 frames at 224 pixels"),
         ({"top5": 98.1}, "top-1 88.8 and top-5 98.1 on K400, 4 x 3 views of 8 frames at 224 pixels"),
         ({"top1": None}, "no published score on K400, 4 x 3 views of 8 frames at 224 pixels"),
+        ({"zoo": "another's"}, "top-1 88.8 on K400, 4 x 3 views of 8 frames at 224 pixels"),
         ({"num_clips": None, "num_crops": None}, "top-1 88.8 on K400, unstated views of 8 frames at 224 pixels"),
     ],
 )
@@ -58,3 +61,10 @@ def test_a_published_test_is_one_phrase(changes, words):
     test = {"data_set": "K400", "num_frames": 8, "image_size": 224, "num_clips": 4, "num_crops": 3, "top1": 88.8}
     assert published({"evaluation": test | changes}) == words
     assert published({"evaluation": None}) is None
+
+
+def test_tests_without_views_are_phrases_too():
+    test = {"data_set": "MSVD-QA", "num_frames": 8, "image_size": 224, "top1": 55.54}
+    assert published({"evaluation": test}) == "top-1 55.54 on MSVD-QA, 8 frames at 224 pixels"
+    test = {"data_set": "MSVD", "protocol": "retrieval/msvd_finetuned"}
+    assert published({"evaluation": test}) == "tested on MSVD, as in the protocol retrieval/msvd_finetuned"

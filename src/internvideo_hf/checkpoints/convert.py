@@ -1,7 +1,8 @@
 """Convert a released file to a folder that `from_pretrained` loads."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from internvideo_hf.checkpoints.cards import pipeline_snippet, write_card
 from internvideo_hf.checkpoints.errors import CheckpointError
 from internvideo_hf.checkpoints.families import converters
 from internvideo_hf.checkpoints.heads import identify_classes, select_classes
+from internvideo_hf.checkpoints.matching import GENERIC_NAMES, FileFacts, identify, processor_fact
 from internvideo_hf.checkpoints.released import published, rows_of_file
 from internvideo_hf.checkpoints.released_file import load_state_dict
 from internvideo_hf.checkpoints.saving import check_replaceable, save_safetensors
+from internvideo_hf.checkpoints.shapes import shape_of
 from internvideo_hf.checkpoints.table import check_complete, convert_state_dict
 from internvideo_hf.models.common.overrides import check_overrides, configuration_errors
 from internvideo_hf.processing.presets import build_processor, check_processor_name
@@ -67,6 +70,7 @@ def convert_checkpoint(
     *,
     config_overrides: Mapping[str, Any] | None = None,
     head: str | None = None,
+    data_set: str | None = None,
     to: str | None = None,
     processor: str | None = None,
     dtype: str = "float32",
@@ -84,6 +88,8 @@ def convert_checkpoint(
         config_overrides: configuration values that no shape determines, nested as in `config.json`.
         head: the data set whose classes a classification head has, a name in `internvideo_hf.recipes.labels`; None if
             the file identifies it. k400, k600 and k700 can be selected from a Kinetics-710 head.
+        data_set: the data set that a file without a head was fine-tuned on, such as "msrvtt", whose frames and pixels
+            the saved processor makes; needed if several released files share its name.
         to: write the model for other classes than ours, a name in `TARGETS`.
         processor: whose pixels the saved processor makes, if the original has several: "training" (the default),
             "demo" or "training_antialias" for ViCLIP.
@@ -108,15 +114,19 @@ def convert_checkpoint(
     check_overrides(config_overrides or {}, auto.FAMILIES[family].config)
 
     state_dict, rows = FAMILIES[family].normalize(state_dict), rows_of_file(checkpoint.name, family)
+    settings = dict(config_overrides or {})
+    classes = _count_classes(family, state_dict)
     state_dict, head, labels = _select_head(family, state_dict, head, rows)
-    if head:
-        # Files that share a name may differ in classes. A head selected from a larger one matches none of them.
-        rows = [row for row in rows if row["labels"] == head] or rows
-    overrides = {**(rows[0]["config"] if len(rows) == 1 else {}), **(config_overrides or {})}
+    width = partial(_video_width, family, state_dict, settings)
+    file = FileFacts(checkpoint.name, family, classes, head, data_set, settings, width)
+    possible, test = identify(file, rows)
+    overrides = (possible[0]["config"] if len(possible) == 1 else {}) | settings
     model, converted, left_out = _build_model(family, state_dict, overrides, labels)
-    saved_processor = build_processor(model.config, processor)
+    saved_processor = build_processor(model.config, processor, None if test is None else test.settings)
+    facts = [processor_fact(saved_processor, test)]
     if export is not None:
         model, converted, saved_processor = export(model.config, converted)
+        facts = ["Processor: of those classes; its frames and pixels differ from the released ones"]
 
     config = model.config
     config.architectures = [type(model).__name__]
@@ -135,7 +145,8 @@ def convert_checkpoint(
         config.save_pretrained(folder)
         saved_processor.save_pretrained(folder)
         del saved_processor  # a vocabulary is some megabytes, and what follows is the peak
-        _write_card(folder, model, report, checkpoint.name, rows)
+        is_certain = len(possible) == 1 and (data_set is not None or checkpoint.name not in GENERIC_NAMES)
+        _write_card(folder, model, report, checkpoint.name, possible, is_certain, facts)
         # Last, since reading the mapped file makes it count as memory in use, all of it in the end.
         save_safetensors(converted, folder / SAFE_WEIGHTS_NAME, DTYPES[dtype])
     return report
@@ -147,6 +158,19 @@ def _check_output(output_dir: Path, checkpoint: Path, overwrite: bool) -> None:
         raise FileExistsError(
             f"{output_dir} holds {checkpoint.name} itself, which --overwrite would delete. Choose another folder."
         )
+
+
+def _count_classes(family: str, state_dict: Mapping[str, torch.Tensor]) -> int | None:
+    head_layer = FAMILIES[family].head_layer
+    layer = None if head_layer is None else head_layer(state_dict)
+    return None if layer is None else shape_of(state_dict, f"{layer}.weight", 2)[0]
+
+
+def _video_width(family: str, state_dict: Mapping[str, torch.Tensor], settings: Mapping[str, Any]) -> int:
+    with configuration_errors():
+        config = FAMILIES[family].config_from(state_dict, settings)
+    width: int = getattr(config, "vision_config", config).hidden_size
+    return width
 
 
 def _select_head(
@@ -201,19 +225,27 @@ def _recognize(state_dict: Mapping[str, torch.Tensor], checkpoint: Path) -> str:
 
 
 def _write_card(
-    folder: Path, model: PreTrainedModel, report: ConversionReport, source: str, rows: list[dict[str, Any]]
+    folder: Path,
+    model: PreTrainedModel,
+    report: ConversionReport,
+    source: str,
+    rows: Sequence[Mapping[str, Any]],
+    is_certain: bool,
+    processor_facts: Sequence[str],
 ) -> None:
     addresses = [f"{row['name']}: {row['address'] or 'no address is known'}" for row in rows]
-    if len(addresses) > 1:
-        addresses = ["one of the released files of this name", *addresses]
+    if rows and not is_certain:
+        own = ", or your own" if source in GENERIC_NAMES else ""
+        addresses = [f"one of the released files of this name{own}", *addresses]
     licenses = dict.fromkeys(row["licence"] for row in rows)
     facts = [
         f"Source: {'; '.join(addresses) or 'a file that is not in the Model Zoo'}",
         f"License of the weights: {'; '.join(licenses) or 'ask whoever made the file'}",
+        *processor_facts,
     ]
     if report.num_labels is not None:
         facts.append(f"Classes: {report.head or 'numbered; neither the file nor its name identifies the data set'}")
-    if len(rows) == 1 and rows[0]["labels"] == report.head and (test := published(rows[0])):
+    if is_certain and rows[0]["labels"] == report.head and (test := published(rows[0])):
         facts.append(f"Published test: {test}")
     names_of: dict[str, list[str]] = {}
     for name, reason in report.left_out.items():
@@ -223,7 +255,7 @@ def _write_card(
     stock = not type(model).__module__.startswith("internvideo_hf.")
     write_card(
         folder,
-        rows[0]["name"] if len(rows) == 1 else source,
+        rows[0]["name"] if is_certain else source,
         family=report.family,
         provenance=f"Converted from `{source}` by internvideo_hf: {report.num_tensors} tensors, "
         f"{report.num_parameters:,} parameters.",

@@ -81,7 +81,8 @@ def classify(
     videos: Videos,
     model: Annotated[str, typer.Option(help="Converted classifier folder or Hub repository id.")],
     views: Annotated[
-        str | None, typer.Option(help="Clips x crops per video, such as 5x3; their scores are averaged.")
+        str | None,
+        typer.Option(help="Clips x crops per video, such as 1x1, averaged (default: those of the released test)."),
     ] = None,
     merge: Annotated[str, typer.Option(help='Averaged over views: "prob", or "score" for logits.')] = "prob",
     top_k: TopK = 5,

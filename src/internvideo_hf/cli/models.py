@@ -19,6 +19,9 @@ def convert(
     head: Annotated[
         str | None, typer.Option(help="Data set of the head's classes, such as k400; a K710 head is reduced to it.")
     ] = None,
+    data_set: Annotated[
+        str | None, typer.Option(help="Data set of a retrieval fine-tune, such as msrvtt, whose frames are saved.")
+    ] = None,
     to: Annotated[
         str | None, typer.Option(help='"transformers-videomae" exports to transformers\' own VideoMAE classes.')
     ] = None,
@@ -47,6 +50,7 @@ def convert(
         output,
         config_overrides=overrides,
         head=head,
+        data_set=data_set,
         to=to,
         processor=processor,
         dtype=dtype,

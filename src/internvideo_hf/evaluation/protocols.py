@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
-from internvideo_hf.recipes.reading import RecipeError, RecipeRegistry, build, check_known
+from internvideo_hf.recipes.reading import EVALUATIONS as REGISTRY
+from internvideo_hf.recipes.reading import RecipeError, build, check_known
 from internvideo_hf.tasks import evaluation_tasks
 from internvideo_hf.tasks.protocol import Protocol, Published, check_choice, check_list
 from internvideo_hf.utils.names import lookup
 from internvideo_hf.video.sampling import SAMPLERS
-
-REGISTRY = RecipeRegistry("evaluation", "internvideo evaluate --list")
 
 
 @dataclass(frozen=True)

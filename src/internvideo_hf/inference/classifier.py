@@ -57,8 +57,8 @@ class Classifier:
 
         Args:
             name: a converted folder, or a name on the Hub.
-            num_clips: clips of each video; as the processor is configured if None.
-            num_crops: crops of each clip; as the processor is configured if None.
+            num_clips: clips of each video; those of the released test if None, or as the processor is configured.
+            num_crops: crops of each clip; the same.
             device: where it runs; the accelerator if there is one.
 
         Raises:
@@ -66,8 +66,8 @@ class Classifier:
         """
         model = load_model(AutoModelForVideoClassification, name, device)
         processor = load_pretrained(AutoVideoProcessor, name)
-        first = next(iter(processor.branches.values()))
-        return cls(str(name), model, processor, num_clips or first.num_clips, num_crops or first.num_crops)
+        clips, crops = processor.views
+        return cls(str(name), model, processor, num_clips or clips, num_crops or crops)
 
     @property
     def classes(self) -> list[str]:

@@ -124,8 +124,7 @@ class Embedder:
             self.video_processor: InternVideoVideoProcessor = self.processor.video_processor
         else:
             self.video_processor = load_pretrained(AutoVideoProcessor, model)
-        for name, value in (processor_options or {}).items():
-            setattr(self.video_processor, name, value)
+        self.video_processor.configure(processor_options or {})
         self.text_problem = comparison_problem(self.model, self._tokenizer)
         self.logit_scale = cosine_scale(self.model).item()
 

@@ -45,6 +45,10 @@ class VideoProcessor(Protocol):
     def branches(self) -> dict[str, InternVideoVideoProcessor]:
         """Name of an input of the model -> the processor that makes it."""
 
+    @property
+    def views(self) -> tuple[int, int]:
+        """Clips and crops of each video by which the model is tested."""
+
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as they are saved."""
 

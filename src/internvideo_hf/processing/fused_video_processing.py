@@ -97,6 +97,12 @@ class InternVideoFusedVideoProcessor(BaseVideoProcessor):
         return {INPUTS[encoder]: processor for encoder, processor in self.encoders.items()}
 
     @property
+    def views(self) -> tuple[int, int]:
+        """Clips and crops of each video by which both encoders were tested, or as configured where they differ."""
+        first, second = self.branches.values()
+        return first.views if first.views == second.views else (first.num_clips, first.num_crops)
+
+    @property
     def encoders(self) -> dict[str, InternVideoVideoProcessor]:
         """Name of an option of this processor -> the processor that it configures."""
         return {encoder: getattr(self, encoder) for encoder in INPUTS}

@@ -93,9 +93,24 @@ class InternVideoVideoProcessor(BaseVideoProcessor):
     image_mean = [0.48145466, 0.4578275, 0.40821073]
     image_std = [0.26862954, 0.26130258, 0.27577711]
     decoder = "auto"
+    # Clips and crops of each video in the released test of the model, for whoever asks for no others; None if unknown.
+    released_views: list[int] | None = None
 
     def __init__(self, **kwargs: Unpack[InternVideoVideoProcessorKwargs]) -> None:
         super().__init__(**kwargs)  # type: ignore[misc]  # declared for transformers' options
+
+    def configure(self, options: Mapping[str, Any]) -> None:
+        """Set options; another sampler takes none of the former one's `sampler_kwargs`."""
+        if "sampler" in options:
+            options = {"sampler_kwargs": {}, **options}
+        for name, value in options.items():
+            setattr(self, name, value)
+
+    @property
+    def views(self) -> tuple[int, int]:
+        """Clips and crops of each video by which the model is tested: the released test's, or as configured."""
+        clips, crops = self.released_views or (self.num_clips, self.num_crops)
+        return clips, crops
 
     def sample_frames(  # type: ignore[override]  # a rule selects the frames, not fps
         self,
@@ -173,6 +188,8 @@ class InternVideoVideoProcessor(BaseVideoProcessor):
                 "sampler='retrieval_fps', sampler_kwargs={'sample_fps': 2}."
             )
         option = {name: getattr(self, name, None) for name in self.valid_kwargs.__annotations__}
+        if kwargs.get("sampler") not in (None, self.sampler):
+            option["sampler_kwargs"] = {}
         option |= {name: value for name, value in kwargs.items() if value is not None}
         _check_options(option)
         return option

@@ -119,6 +119,10 @@ class RecipeRegistry:
         return self.files[name].read_text(encoding="utf-8"), name
 
 
+EVALUATIONS = RecipeRegistry("evaluation", "internvideo evaluate --list")
+"""The published evaluations."""
+
+
 class _Loader(yaml.SafeLoader):
     """YAML in which 1e-3 is a number, which YAML 1.1 writes 1.0e-3, and in which keys are unique."""
 

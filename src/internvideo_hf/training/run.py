@@ -256,6 +256,7 @@ def _processor(options: dict[str, Any], config: PreTrainedConfig, start: str | N
     processor: Any = build_processor(config) if start is None else load_pretrained(AutoVideoProcessor, start)
     videos = video_processor_of(processor)
     if isinstance(videos, InternVideoVideoProcessor):
+        videos.released_views = None  # of the model that training starts from
         _set_options(videos, options, "model.processor.")
         return processor
     encoders = videos.encoders
@@ -268,10 +269,10 @@ def _processor(options: dict[str, Any], config: PreTrainedConfig, start: str | N
 
 
 def _set_options(videos: InternVideoVideoProcessor, options: dict[str, Any], where: str) -> None:
-    for name, value in options.items():
+    for name in options:
         if not hasattr(type(videos), name):
             raise RecipeError(f"Unknown option {where}{name} for {type(videos).__name__}.")
-        setattr(videos, name, value)
+    videos.configure(options)
 
 
 def _datasets(

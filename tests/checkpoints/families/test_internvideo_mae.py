@@ -6,16 +6,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForPreTraining, AutoModelForVideoClassification, AutoVideoProcessor
+from transformers import (
+    AutoModel,
+    AutoModelForPreTraining,
+    AutoModelForVideoClassification,
+    AutoVideoProcessor,
+    pipeline,
+)
 
 from internvideo_hf import (
     CheckpointError,
     InternVideoMAEForPreTraining,
     InternVideoMAEForVideoClassification,
+    InternVideoMAEModel,
     auto,
     convert_checkpoint,
 )
@@ -29,7 +37,7 @@ from internvideo_hf.recipes.labels import load_labels, rows_in_k710
 MANIFESTS = Path(__file__).parents[2] / "manifests"
 NAMES = sorted(
     path.stem
-    for pattern in ("vit_?_*.json", "ViT-H_*.json", "pretrain_giant_*.json")
+    for pattern in ("vit_?_*.json", "ViT-H_*.json", "pretrain_giant_*.json", "videomae_?_*.json")
     for path in MANIFESTS.glob(pattern)
 )
 ROWS = [row for row in released() if row["family"] == "internvideo_mae"]
@@ -185,6 +193,12 @@ SIZES = {
     "vit_h": (1280, 32, 16, 512, 8, 16),
     "pretrain_giant": (1408, 40, 16, 512, 8, 14),
 }
+SIZES |= {
+    "videomae_s": (384, 12, 6, 192, 3, 16),
+    "videomae_b": SIZES["vit_b"],
+    "videomae_h": SIZES["vit_h"],
+    "videomae_g": SIZES["pretrain_giant"],
+}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -202,7 +216,11 @@ def test_sizes_are_read_from_the_shapes_and_heads_from_the_width(name):
         assert (config.decoder_hidden_size, config.decoder_num_attention_heads) == (decoder_width, decoder_heads)
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row["name"])
+# The head of the action detector is left out.
+WHOLE = [row for row in ROWS if row["manifest"] != "stal_ava_huge_linear.json"]
+
+
+@pytest.mark.parametrize("row", WHOLE, ids=lambda row: row["name"])
 def test_settings_and_classes_of_a_row_fit_its_manifest(row):
     manifest, name = read(row["manifest"].removesuffix(".json")), row["manifest"].removesuffix(".json")
     model = model_of(meta_state_dict(name), row["config"])
@@ -614,6 +632,17 @@ def test_setting_that_makes_no_sense_is_a_plain_value_error(changes, message, co
     assert "StrictDataclass" not in str(caught.value)
 
 
+# Size, data set, and whether it is the pretrained model -> epochs of the released ones.
+ORIGINAL = [
+    (f"{size} {data_set} {kind}", *epochs)
+    for size, data_set, *epochs in (
+        *(("S", "K400", 1600), ("B", "K400", 800, 1600), ("L", "K400", 1600), ("H", "K400", 1600)),
+        *(("S", "SSv2", 2400), ("B", "SSv2", 800, 2400), ("B", "UCF101", 3200)),
+    )
+    for kind in ("", "pretrained ")
+]
+
+
 def test_every_row_of_the_family_is_there():
     kinetics = [f"VideoMAE-H {name}" for name in ("K600", "K700", "K710", "K400 384")]
     assert {row["name"] for row in ROWS} == {
@@ -623,6 +652,97 @@ def test_every_row_of_the_family_is_there():
         *kinetics,
         "VideoMAE-H SSv1",
         *(f"VideoMAE-H HMDB51 split {split}" for split in (1, 2, 3)),
+        "VideoMAE-B 800e",
+        "VideoMAE-H AVA-Kinetics",
+        *(f"VideoMAE V2-{size} K710 distilled" for size in "SB"),
+        *(f"VideoMAE V2-g{name}" for name in ("", " K710", " K400", " K400 from K710", " K600 from K710")),
+        *(f"VideoMAE V2-g {name}" for name in ("SSv2", "UCF101", "HMDB51")),
+        *(f"VideoMAE v1-{name}{epochs}e" for name, *numbers in ORIGINAL for epochs in numbers),
     }
-    # The giant was never released; its manifest says what its architecture would be.
-    assert {row["manifest"].removesuffix(".json") for row in ROWS} == set(NAMES) - {"pretrain_giant_patch14"}
+    assert {row["manifest"].removesuffix(".json") for row in ROWS} == {*NAMES, "stal_ava_huge_linear"}
+
+
+def detector() -> dict[str, torch.Tensor]:
+    return classifier(80, mean_pooling=False)
+
+
+@torch.no_grad()
+def test_the_action_detector_becomes_its_encoder(convert, tmp_path):
+    source = detector()
+    for name in ("vit_h_hybrid_pt_k710_ft_ak_ft.sh", "renamed.pth"):
+        report = convert({"module": source}, name, overwrite=True)
+        assert set(report.left_out) == {"head.weight", "head.bias"} and report.num_labels is None
+        assert all("action detector" in reason for reason in report.left_out.values())
+        model, info = AutoModel.from_pretrained(tmp_path / "out", output_loading_info=True)
+        assert type(model) is InternVideoMAEModel and not any(info.values())
+        assert torch.equal(model.layernorm.weight, source["norm.weight"])
+        # The same tokens as those of a classifier of the first token, which the tensors' names are.
+        assert model(video()).last_hidden_state.shape == (2, CUBES, WIDTH)
+        # 122.7717, 115.9465, 102.9801 and 57.375 grey levels of 255.
+        processor = AutoVideoProcessor.from_pretrained(tmp_path / "out")
+        assert [255 * value for value in processor.image_mean] == pytest.approx(
+            [122.7717, 115.9465, 102.9801], abs=1e-4
+        )
+        assert [255 * value for value in processor.image_std] == pytest.approx([57.375] * 3)
+    convert({"module": source}, "vit_h_hybrid_pt_k710_ft_ak_ft.sh", overwrite=True)
+    card = ModelCard.load(tmp_path / "out/README.md")
+    assert "# VideoMAE-H AVA-Kinetics\n" in card.content and card.data.pipeline_tag is None
+    with pytest.raises(CheckpointError, match="no classification head; leave out --head"):
+        convert(source, head="k400", overwrite=True)
+
+
+def test_the_released_detector_has_the_tensors_of_its_manifest():
+    name = "stal_ava_huge_linear"
+    tensors = meta_state_dict(name)
+    assert family.is_detector(tensors)
+    ours, left_out = convert_state_dict(tensors, family.CONVERTER.table_for(tensors))
+    config = family.config_from(tensors, {})
+    assert (config.hidden_size, config.num_attention_heads, config.use_mean_pooling) == (1280, 16, False)
+    assert set(left_out) == {"head.weight", "head.bias"}
+    numbers = sum(tensor.numel() for tensor in ours.values())
+    assert numbers == read(name)["total_parameters"] - 80 * 1281
+    with torch.device("meta"):
+        assert InternVideoMAEModel(config).num_parameters() == numbers
+
+
+@pytest.mark.parametrize("head", ["ssv1", "ssv2"])
+def test_something_something_is_sampled_over_the_video_whatever_the_name(head, convert, tmp_path):
+    convert(classifier(174), head=head)
+    processor = AutoVideoProcessor.from_pretrained(tmp_path / "out")
+    assert (processor.sampler, processor.sampler_kwargs) == ("videomae_sparse", {})
+    # The released test: frame i of clip c of C is int(tick * i + c * tick / C) with tick = length / frames.
+    made = processor(
+        torch.zeros(30, 3, 20, 40, dtype=torch.uint8), num_clips=2, return_tensors="pt", return_metadata=True
+    )
+    indices = made["video_metadata"][0].frames_indices.reshape(2, 4).tolist()
+    assert indices == [[0, 7, 15, 22], [3, 11, 18, 26]]
+
+
+def test_views_of_the_released_test_are_saved_and_used(convert, tmp_path):
+    convert(classifier(174), "vit_b_hybrid_pt_800e_ssv2_ft.pth")
+    processor = AutoVideoProcessor.from_pretrained(tmp_path / "out")
+    assert processor.released_views == [2, 3] and processor.views == (2, 3)
+    assert (processor.num_clips, processor.num_crops) == (1, 1)  # transformers' own pipeline sees one view
+    card = (tmp_path / "out/README.md").read_text()
+    assert "- Processor: 4 frames by videomae_sparse, 2 x 3 views, as in the released test on SSv2" in card
+    frames = torch.zeros(30, 3, 20, 40, dtype=torch.uint8)
+    classify = pipeline("multi-view-video-classification", model=str(tmp_path / "out"), device="cpu")
+    answer = classify(frames, top_k=1)
+    np.testing.assert_allclose(
+        answer[0]["score"], classify(frames, top_k=1, num_clips=2, num_crops=3)[0]["score"], rtol=1e-6
+    )
+    assert len(classify.preprocess(frames)["pixel_values_videos"]) == 6
+    assert len(classify.preprocess(frames, num_clips=1, num_crops=1)["pixel_values_videos"]) == 1
+
+
+def test_hmdb51_says_that_its_test_is_unknown(convert, tmp_path):
+    convert(classifier(51), "ViT-H.pth")
+    card = (tmp_path / "out/README.md").read_text()
+    assert "videomae_dense" in card and "does not state how it tested on HMDB51" in card
+    assert AutoVideoProcessor.from_pretrained(tmp_path / "out").released_views is None
+
+
+def test_a_name_that_any_run_gives_is_no_proof(convert, tmp_path):
+    convert(classifier(400), "checkpoint.pth")
+    card = (tmp_path / "out/README.md").read_text()
+    assert "# checkpoint.pth\n" in card and "or your own" in card and "Published test" not in card

@@ -5,18 +5,21 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from transformers import AutoModelForPreTraining, AutoModelForVideoClassification
+from transformers import AutoModel, AutoModelForPreTraining, AutoModelForVideoClassification
 
 from internvideo_hf.checkpoints import transformers_videomae
 from internvideo_hf.checkpoints.converter import Converter
 from internvideo_hf.checkpoints.shapes import count_layers, fill_heads, shape_of
-from internvideo_hf.checkpoints.table import Become, Table, flatten, pairs, rename, split_rows
+from internvideo_hf.checkpoints.table import Become, LeaveOut, Table, flatten, pairs, rename, split_rows
 from internvideo_hf.models.internvideo_mae.configuration_internvideo_mae import SIZES, InternVideoMAEConfig
 
 HEADS = {size["hidden_size"]: size["num_attention_heads"] for size in SIZES.values()}
 DECODER_HEADS = {size["decoder_hidden_size"]: size["decoder_num_attention_heads"] for size in SIZES.values()}
 # The file shows whether there is a layer scale; its initial value is irrelevant after training.
 LAYER_SCALE = 0.1
+# AVA's actions, and the statistics of its frames.
+DETECTOR_CLASSES = 80
+DETECTOR_PIXELS = {"image_mean": [0.4814576, 0.4546922, 0.4038435], "image_std": [0.225] * 3}
 
 
 def _layers(released: str, ours: str) -> Table:
@@ -38,16 +41,11 @@ def _layers(released: str, ours: str) -> Table:
     }
 
 
-def _encoder(released: str) -> Table:
+def _encoder(released: str, ours: str = "internvideo_mae.") -> Table:
     return {
-        **pairs(
-            {
-                f"{released}patch_embed.proj": "internvideo_mae.embeddings",
-                f"{released}norm": "internvideo_mae.layernorm",
-            }
-        ),
-        **_layers(f"{released}blocks.{{}}", "internvideo_mae.layers.{}"),
-        f"{released}pos_embed": Become(("internvideo_mae.positions.table",), lambda table: (table[0],)),
+        **pairs({f"{released}patch_embed.proj": f"{ours}embeddings", f"{released}norm": f"{ours}layernorm"}),
+        **_layers(f"{released}blocks.{{}}", f"{ours}layers.{{}}"),
+        f"{released}pos_embed": Become((f"{ours}positions.table",), lambda table: (table[0],)),
     }
 
 
@@ -55,6 +53,9 @@ CLASSIFIER: Table = {
     **_encoder(""),
     **pairs({"fc_norm": "internvideo_mae.pooler_layernorm", "head": "classifier"}),
 }
+
+_DETECTOR_HEAD = LeaveOut("the head of an action detector, which scores people's boxes")
+DETECTOR: Table = {**_encoder("", ""), "head.weight": _DETECTOR_HEAD, "head.bias": _DETECTOR_HEAD}
 
 PRETRAINING: Table = {
     **_encoder("encoder."),
@@ -85,9 +86,27 @@ def is_pretraining(state_dict: Mapping[str, torch.Tensor]) -> bool:
     return any(name.startswith(("decoder.", "encoder_to_decoder.", "mask_token")) for name in state_dict)
 
 
+def is_detector(state_dict: Mapping[str, torch.Tensor]) -> bool:
+    """Return whether the file is AVA's action detector, whose tensors have the names of a classifier's.
+
+    The detector normalizes tokens and pools boxes of them; no classifier of as many classes was released.
+    """
+    head = state_dict.get("head.weight")
+    return head is not None and head.shape[:1] == (DETECTOR_CLASSES,) and "norm.weight" in state_dict
+
+
 def model_class(state_dict: Mapping[str, torch.Tensor]) -> type:
     """Return the Auto class of the file's model."""
+    if is_detector(state_dict):
+        return AutoModel
     return AutoModelForPreTraining if is_pretraining(state_dict) else AutoModelForVideoClassification
+
+
+def table_for(state_dict: Mapping[str, torch.Tensor]) -> Table:
+    """Return the key table of the file's model."""
+    if is_detector(state_dict):
+        return DETECTOR
+    return PRETRAINING if is_pretraining(state_dict) else CLASSIFIER
 
 
 def config_from(state_dict: Mapping[str, torch.Tensor], overrides: Mapping[str, Any]) -> InternVideoMAEConfig:
@@ -129,7 +148,10 @@ def config_from(state_dict: Mapping[str, torch.Tensor], overrides: Mapping[str, 
             "decoder_intermediate_size": shape_of(state_dict, "decoder.blocks.0.mlp.fc1.weight", 2)[0],
         }
     else:
-        sizes["num_labels"] = shape_of(state_dict, "head.weight", 2)[0]
+        if is_detector(state_dict):
+            sizes |= DETECTOR_PIXELS
+        else:
+            sizes["num_labels"] = shape_of(state_dict, "head.weight", 2)[0]
         sizes |= {"position_image_size": 224, "position_num_frames": 16}
     if f"{prefix}pos_embed" in state_dict:
         sizes |= _learned_grid(shape_of(state_dict, f"{prefix}pos_embed", 3)[1], sizes | dict(overrides))
@@ -150,11 +172,9 @@ def _learned_grid(rows: int, sizes: Mapping[str, Any]) -> dict[str, int]:
 CONVERTER = Converter(
     recognizes=recognizes,
     normalize=normalize,
-    table_for=lambda tensors: PRETRAINING if is_pretraining(tensors) else CLASSIFIER,
-    model_class=lambda tensors: (
-        AutoModelForPreTraining if is_pretraining(tensors) else AutoModelForVideoClassification
-    ),
+    table_for=table_for,
+    model_class=model_class,
     config_from=config_from,
-    head_layer=lambda tensors: None if is_pretraining(tensors) else "head",
+    head_layer=lambda tensors: None if is_pretraining(tensors) or is_detector(tensors) else "head",
     exports={"transformers-videomae": transformers_videomae.export},
 )

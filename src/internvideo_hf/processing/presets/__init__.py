@@ -2,21 +2,26 @@
 
 import importlib
 import pkgutil
+from collections.abc import Mapping
 from typing import Any
 
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.processing_utils import ProcessorMixin
 from transformers.video_processing_utils import BaseVideoProcessor
 
+from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
 from internvideo_hf.utils.names import lookup
 
 
-def build_processor(config: PreTrainedConfig, name: str | None = None) -> ProcessorMixin | BaseVideoProcessor:
+def build_processor(
+    config: PreTrainedConfig, name: str | None = None, settings: Mapping[str, Any] | None = None
+) -> ProcessorMixin | BaseVideoProcessor:
     """Build the processor of a model's released evaluation, at the frames and sizes of its configuration.
 
     Args:
         config: of a family of this package.
         name: of the processor, for families with several, such as "demo" for ViCLIP.
+        settings: of the video processor, in place of the family's, such as those of a data set's released test.
 
     Raises:
         ValueError: if the family is unknown, or has no processor of that name.
@@ -24,6 +29,9 @@ def build_processor(config: PreTrainedConfig, name: str | None = None) -> Proces
     check_processor_name(config.model_type, name)
     build = _preset(config.model_type).build_processor
     processor: ProcessorMixin | BaseVideoProcessor = build(config) if name is None else build(config, name)
+    if settings:
+        videos: InternVideoVideoProcessor = getattr(processor, "video_processor", processor)  # type: ignore[arg-type]
+        videos.configure(settings)
     return processor
 
 

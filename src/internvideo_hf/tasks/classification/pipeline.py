@@ -42,7 +42,8 @@ class MultiViewVideoClassificationPipeline(VideoPipeline):
             inputs: one video or a list of videos, of every kind that `VideoReader` takes.
             **kwargs: options of the pipeline, `transformers.Pipeline` and the video processor:
 
-                - num_clips, num_crops (`int`): views of each video; as the processor is configured by default.
+                - num_clips, num_crops (`int`): views of each video; by default those of the model's released test, if
+                  conversion saved them, or else as the processor is configured.
                 - merge (`str`): "prob" averages probabilities (the default, as published), "score" averages logits.
                 - top_k (`int`): number of labels to return, the best first; 5 by default.
                 - batch_size (`int`): videos per forward pass, with all their views; 1 by default.
@@ -67,6 +68,10 @@ class MultiViewVideoClassificationPipeline(VideoPipeline):
             lookup(METHODS, merge, "merge")
             postprocess["merge"] = merge
         return self._processor_parameters(processor_options), {}, postprocess
+
+    def preprocess(self, video: Any, **options: Any) -> dict[str, torch.Tensor]:  # type: ignore[override]
+        clips, crops = self._process.views
+        return super().preprocess(video, **{"num_clips": clips, "num_crops": crops, **options})
 
     def _forward(  # type: ignore[override]
         self, model_inputs: dict[str, torch.Tensor]

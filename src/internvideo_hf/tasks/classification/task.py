@@ -80,8 +80,7 @@ def _run(protocol: Protocol, samples: Samples, run: Run) -> Outcome:
             "folder's video_preprocessor_config.json, and leave out the protocol's processor."
         )
     for branch in branches.values():
-        for name, value in (views["processor"] | protocol.processor).items():
-            setattr(branch, name, value)
+        branch.configure(views["processor"] | protocol.processor)
     classifier = replace(
         classifier,
         num_clips=protocol.num_clips or views["num_clips"] or classifier.num_clips,
