@@ -61,3 +61,37 @@ def test_a_circle_is_refused(tmp_path):
     (tmp_path / "b.yaml").write_text("extends: a.yaml", encoding="utf-8")
     with pytest.raises(RecipeError, match=r"a\.yaml extends itself through .*b\.yaml and .*a\.yaml\. Break"):
         RecipeRegistry("", "internvideo recipes").read(tmp_path / "a.yaml")
+
+
+@pytest.mark.timeout(5)
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("a0: &a0 [l,l]\n" + "".join(f"a{i + 1}: &a{i + 1} [*a{i},*a{i}]\n" for i in range(20)),
+         "the value that begins in line 21 has .* once its aliases"),
+        ("a: &a [*a]", "repeats the value that it is part of"),
+        ("a: &a {b: *a}", "repeats the value that it is part of"),
+        ("a: " + "[" * 5000, "not valid YAML"),
+        ("a: 2001-99-99", "not valid YAML"),
+        ("a: " + "9" * 5000, "not valid YAML"),
+        ("a: b\n" * 50_000, "more than the 200000"),
+        ("- a", "expected settings by name"),
+        ("", "expected settings by name"),
+        ("!!python/object/apply:os.system [ls]", "not valid YAML"),
+    ],
+)  # fmt: skip
+def test_texts_that_are_no_recipe_are_refused_at_once(tmp_path, text, cause):
+    (tmp_path / "own.yaml").write_text(text)
+    with pytest.raises(RecipeError, match=rf"own\.yaml.*{cause}"):
+        recipes.REGISTRY.read(tmp_path / "own.yaml")
+
+
+def test_the_bomb_is_refused_in_overrides_too():
+    with pytest.raises(RecipeError, match="data=.*the value is not valid YAML.*repeats the value"):
+        recipes.REGISTRY.read("demo/mm", ["data=&a [*a]"])
+
+
+def test_aliases_that_repeat_a_value_are_read(tmp_path):
+    # As `safe_dump` writes a list that stands in two places.
+    (tmp_path / "own.yaml").write_text("a: &id001 [1, 2]\nb: *id001\n")
+    assert recipes.REGISTRY.read(tmp_path / "own.yaml") == {"a": [1, 2], "b": [1, 2]}

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from functools import cached_property
 from importlib import resources
+from itertools import chain
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -17,6 +18,8 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import yaml
 
 from internvideo_hf.utils.names import did_you_mean, nearest
+
+_LONGEST, _MOST_VALUES = 200_000, 20_000  # characters, and values, of a recipe
 
 
 class RecipeError(ValueError):
@@ -110,7 +113,8 @@ class RecipeRegistry:
         """Return the text of a recipe, and its name in messages."""
         if name.endswith(".yaml"):
             try:
-                return Path(name).read_text(encoding="utf-8"), name
+                with Path(name).open(encoding="utf-8") as file:
+                    return file.read(_LONGEST + 1), name
             except (OSError, UnicodeDecodeError) as error:
                 raise RecipeError(f"{name} cannot be read ({error}). Give the path of a recipe.") from error
         if name not in self.files:
@@ -151,11 +155,54 @@ for _kind in (_Loader, _Dumper):
     )
 
 
-def _parse(text: str, name: str) -> dict[str, Any]:
+def load_yaml(text: str, name: str, loader: type[yaml.SafeLoader] = _Loader) -> Any:
+    """Return the content of a YAML text of a recipe's size.
+
+    Args:
+        text: the YAML.
+        name: of the text, for messages.
+        loader: what its plain values mean; those of recipes by default.
+
+    Raises:
+        RecipeError: if it is invalid, or grows to a size that no recipe has by aliases that repeat each other.
+    """
+    if len(text) > _LONGEST:
+        raise RecipeError(f"{name} has {len(text)} characters, more than the {_LONGEST} that a recipe may have.")
+    reading = loader(text)
     try:
-        content = yaml.load(text, _Loader)  # a SafeLoader
-    except yaml.YAMLError as error:
+        node = reading.get_single_node()
+        counts: dict[int, int | None] = {}
+        if node is not None and (values := _count(node, counts)) > _MOST_VALUES:
+            parts = [value for _, value in node.value] if isinstance(node, yaml.MappingNode) else [node]
+            line = max(parts, key=lambda part: counts[id(part)] or 0).start_mark.line + 1
+            raise RecipeError(
+                f"{name}: the value that begins in line {line} has {values} values once its aliases (*name) are "
+                f"written out, expected at most {_MOST_VALUES}. Write the settings without aliases."
+            )
+        return None if node is None else reading.construct_document(node)
+    except RecipeError:
+        raise
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # such as of a day 32, and of 1000 brackets
         raise RecipeError(f"{name} is not valid YAML: {error}") from error
+    finally:
+        reading.dispose()
+
+
+def _count(node: yaml.Node, known: dict[int, int | None]) -> int:
+    """Return the number of values below a node with aliases written out."""
+    if id(node) in known:
+        if (values := known[id(node)]) is None:
+            raise yaml.YAMLError(f"an alias in line {node.start_mark.line + 1} repeats the value that it is part of")
+        return values
+    known[id(node)] = None
+    below = node.value if isinstance(node, yaml.CollectionNode) else []
+    parts = chain.from_iterable(below) if isinstance(node, yaml.MappingNode) else below
+    values = known[id(node)] = 1 + sum(_count(part, known) for part in parts)
+    return values
+
+
+def _parse(text: str, name: str) -> dict[str, Any]:
+    content = load_yaml(text, name)
     if not isinstance(content, dict):
         raise RecipeError(f"{name} holds {type(content).__name__}, expected settings by name.")
     return content
@@ -205,10 +252,7 @@ def _override(content: dict[str, Any], override: str) -> None:
     path, equals, text = override.partition("=")
     if not equals or not path:
         raise RecipeError(f"Got {override!r}, expected key=value, such as training.learning_rate=1e-4.")
-    try:
-        value = yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{override!r}: the value is not valid YAML ({error}).") from error
+    value = load_yaml(text, f"{override[:200]!r}: the value")
     *parents, last = path.split(".")
     place = content
     for parent in parents:

@@ -16,7 +16,7 @@ import yaml
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
-from internvideo_hf.recipes.reading import RecipeError
+from internvideo_hf.recipes.reading import RecipeError, load_yaml
 from internvideo_hf.training.curves import draw_curves
 from internvideo_hf.training.recipes import Recipe, parse_recipe
 from internvideo_hf.utils.files import atomic_write_text
@@ -76,7 +76,7 @@ def check_recipe(folder: Path, recipe: Recipe, start: str | None) -> None:
     if not (folder / RECIPE).is_file() or not (folder / VERSIONS).is_file():
         raise RecipeError(f"{folder} contains checkpoints but no {RECIPE} or {VERSIONS}. Give another --output-dir.")
     # Parsed, so that keys of earlier versions and settings that they lack compare by meaning.
-    saved = yaml.safe_load((folder / RECIPE).read_text(encoding="utf-8"))
+    saved = load_yaml((folder / RECIPE).read_text(encoding="utf-8"), str(folder / RECIPE), yaml.SafeLoader)
     before = _plain(parse_recipe(saved, str(folder / RECIPE)))
     before["--start-from"] = json.loads((folder / VERSIONS).read_text(encoding="utf-8"))["start_from"]
     if changed := sorted(_differences(before, {**_plain(recipe), "--start-from": start})):
