@@ -534,6 +534,19 @@ def test_wanting_all_that_is_hidden_is_plain_pretraining():
         assert_same(model(video, mask, bool_unwanted_pos=~mask), model(video, mask))
 
 
+def test_masks_of_the_decoder_have_no_place_of_their_own():
+    """In version 0.1 the third argument was the opposite of `decode_mask`."""
+    with pytest.raises(TypeError, match="positional"):
+        pretraining()(clips(), mask_of(), mask_of())
+
+
+def test_the_old_name_of_tubelets_still_works():
+    model = pretraining()
+    with pytest.warns(FutureWarning, match="pass tubelets"):
+        targets = model.targets(cubes=torch.ones(1, 2, PIXELS))
+    torch.testing.assert_close(targets, model.targets(torch.ones(1, 2, PIXELS)))
+
+
 def unwanted_of(mask: torch.Tensor, wanted: int) -> torch.Tensor:
     """All but the first hidden cubes of each row."""
     return ~(mask & (mask.cumsum(dim=1) <= wanted))

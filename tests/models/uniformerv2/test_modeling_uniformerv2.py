@@ -146,6 +146,15 @@ def test_gate_mixes_the_video_token_with_the_mean_of_class_tokens():
 
 
 @torch.no_grad()
+def test_a_name_of_version_0_1_still_works():
+    model = moved_model()
+    with torch.no_grad():
+        model.fusion_gate.fill_(0.0)  # half of each
+    with pytest.warns(FutureWarning, match="frames_output"):
+        mixed = model.fuse(torch.full((1, model.config.hidden_size), 2.0), torch.zeros(1, model.config.hidden_size))
+    torch.testing.assert_close(mixed, torch.ones_like(mixed))
+
+
 def test_global_blocks_of_a_fresh_model_are_silent():
     torch.manual_seed(0)
     model = UniFormerV2Model(tiny_config()).eval()

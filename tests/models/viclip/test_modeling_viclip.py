@@ -252,6 +252,15 @@ def test_temperature_below_its_floor_is_lifted_in_training_and_can_rise_again():
     assert model.temperature.grad.item() != 0
 
 
+def test_a_name_of_version_0_1_still_works():
+    model = moved_model()
+    with torch.no_grad():
+        model.temperature.fill_(1e-6)
+    with pytest.warns(FutureWarning, match="clamp_temperature"):
+        model.raise_temperature()
+    assert model.temperature.item() == pytest.approx(model.config.temperature_min)
+
+
 def test_fresh_temperature_is_the_configured_one():
     assert ViCLIPModel(tiny_config(temperature_init_value=0.07)).temperature.item() == pytest.approx(0.07)
     assert ViCLIPConfig().temperature_init_value == 0.01

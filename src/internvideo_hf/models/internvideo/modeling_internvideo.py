@@ -10,7 +10,6 @@ encoders, to the last bit, and its score is the mean of theirs. The model was ne
 what the paper fixes, and what is our reading.
 """
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +27,7 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from internvideo_hf.models.common.base import init_weight_with
 from internvideo_hf.models.common.classification import classification_loss
+from internvideo_hf.models.common.deprecation import warn_deprecated
 from internvideo_hf.models.common.layers import MLP, Attention
 from internvideo_hf.models.common.narrowing import known, of_type
 from internvideo_hf.models.internvideo.adapters_internvideo import FrozenEncoders, FusedFromEncoders
@@ -230,7 +230,7 @@ class InternVideoModel(InternVideoPreTrainedModel):
             ValueError: if an input is missing, or the shapes do not fit the encoders or each other.
         """
         if trunk_outputs is not None:
-            warnings.warn("trunk_outputs is deprecated: pass backbone_outputs.", FutureWarning, 2)
+            warn_deprecated("trunk_outputs is deprecated: pass backbone_outputs.")
             backbone_outputs = trunk_outputs
         if backbone_outputs is None:
             backbone_outputs = self.encode_backbones(pixel_values_videos, uniformerv2_pixel_values_videos, **kwargs)
@@ -269,7 +269,7 @@ class InternVideoModel(InternVideoPreTrainedModel):
 
     def encode_trunks(self, *args: Any, **kwargs: Any) -> InternVideoBackboneOutput:
         """Call `encode_backbones`; a deprecated name."""
-        warnings.warn("encode_trunks is deprecated: call encode_backbones.", FutureWarning, 2)
+        warn_deprecated("encode_trunks is deprecated: call encode_backbones.")
         return self.encode_backbones(*args, **kwargs)
 
     def encode_backbones(

@@ -7,7 +7,6 @@ the keys. In pretraining 90 % of the tubelets are hidden; the encoder sees the r
 Released: B 768 x 12, L 1024 x 24, H 1280 x 32 layers, decoders 384 x 4, 512 x 12, 512 x 8.
 """
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +23,7 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from internvideo_hf.models.common.base import VideoPreTrainedModel, torch_default_
 from internvideo_hf.models.common.classification import VideoClassifier
+from internvideo_hf.models.common.deprecation import warn_deprecated
 from internvideo_hf.models.common.kernels import Linear, linear
 from internvideo_hf.models.common.layers import (
     MLP,
@@ -337,6 +337,7 @@ class InternVideoMAEForPreTraining(InternVideoMAEPreTrainedModel):
         self,
         pixel_values_videos: torch.Tensor,
         bool_masked_pos: torch.Tensor,
+        *,
         decode_mask: torch.Tensor | None = None,
         bool_unwanted_pos: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
@@ -356,7 +357,7 @@ class InternVideoMAEForPreTraining(InternVideoMAEPreTrainedModel):
         outputs = self.internvideo_mae(pixel_values_videos, bool_masked_pos, return_dict=True, **kwargs)
         tubelets, grid = cut_into_tubelets(self.internvideo_mae, pixel_values_videos)
         if bool_unwanted_pos is not None:
-            warnings.warn("bool_unwanted_pos is deprecated: pass decode_mask=~bool_unwanted_pos.", FutureWarning, 2)
+            warn_deprecated("bool_unwanted_pos is deprecated: pass decode_mask=~bool_unwanted_pos.")
             decode_mask = ~bool_unwanted_pos
         decode_mask = bool_masked_pos if decode_mask is None else decode_mask
         check_mask(decode_mask, tubelets.shape[:2])
@@ -376,13 +377,17 @@ class InternVideoMAEForPreTraining(InternVideoMAEPreTrainedModel):
             attentions=outputs.attentions,
         )
 
-    def targets(self, tubelets: torch.Tensor) -> torch.Tensor:
+    def targets(self, tubelets: torch.Tensor | None = None, *, cubes: torch.Tensor | None = None) -> torch.Tensor:
         """Compute the targets of the reconstruction, in float32.
 
         Args:
             tubelets: normalized, `(b, n, pixels)`.
+            cubes: deprecated name of `tubelets`.
         """
-        pixels = self._denormalize(tubelets)
+        if cubes is not None:
+            warn_deprecated("cubes is deprecated: pass tubelets.")
+            tubelets = cubes
+        pixels = self._denormalize(known(tubelets))
         if not self.config.norm_pix_loss:
             return rearrange(pixels, "b n p c -> b n (p c)")
         mean, std = self._statistics(pixels)

@@ -8,7 +8,6 @@ Released: B/16 (178 M parameters, 512 shared dimensions) and L/14 (478 M, 768).
 """
 
 import math
-import warnings
 from typing import Any
 
 import torch
@@ -21,6 +20,7 @@ from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple
 
 from internvideo_hf.models.common.base import VideoPreTrainedModel
+from internvideo_hf.models.common.deprecation import warn_deprecated
 from internvideo_hf.models.common.dual_encoder import DualEncoder, Projection
 from internvideo_hf.models.common.narrowing import of_type
 from internvideo_hf.models.internvideo_mm.configuration_internvideo_mm import InternVideoMMConfig
@@ -131,7 +131,7 @@ class InternVideoMMModel(DualEncoder, InternVideoMMPreTrainedModel):
 
     def clamp_logit_scale(self) -> None:
         """Call `clamp_temperature`; a deprecated name."""
-        warnings.warn("clamp_logit_scale is deprecated: call clamp_temperature.", FutureWarning, 2)
+        warn_deprecated("clamp_logit_scale is deprecated: call clamp_temperature.")
         self.clamp_temperature()
 
     @torch.no_grad()

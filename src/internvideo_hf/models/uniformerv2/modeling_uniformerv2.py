@@ -25,6 +25,7 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from internvideo_hf.models.common.base import VideoPreTrainedModel, init_weight_with, torch_default_
 from internvideo_hf.models.common.classification import VideoClassifier
+from internvideo_hf.models.common.deprecation import warn_deprecated
 from internvideo_hf.models.common.kernels import Linear
 from internvideo_hf.models.common.layers import (
     MLP,
@@ -399,6 +400,16 @@ class UniFormerV2Model(UniFormerV2PreTrainedModel):
             return video_token
         gate = self.fusion_gate.sigmoid()
         return (1 - gate) * video_token + gate * class_token
+
+    def fuse(self, video_token: torch.Tensor, class_token: torch.Tensor) -> torch.Tensor:
+        """Mix a clip's token with the mean of its frames' class tokens; deprecated.
+
+        Args:
+            video_token: `(batch, hidden_size)`.
+            class_token: `(batch, hidden_size)`.
+        """
+        warn_deprecated("fuse is deprecated: pass frames_output to the model, whose pooler_output is the mixture.")
+        return self._fuse(video_token, class_token)
 
 
 def mean_class_token(frame_tokens: torch.Tensor, frames: int) -> torch.Tensor:

@@ -23,6 +23,7 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from internvideo_hf.models.common.base import VideoPreTrainedModel, init_weight_with, torch_default_
 from internvideo_hf.models.common.classification import VideoClassifier
+from internvideo_hf.models.common.deprecation import warn_deprecated
 from internvideo_hf.models.common.dual_encoder import DualEncoder, Projection
 from internvideo_hf.models.common.layers import (
     Attention,
@@ -285,6 +286,11 @@ class ViCLIPModel(DualEncoder, ViCLIPPreTrainedModel):
         it would never leave the floor again.
         """
         self.temperature.clamp_(min=self.config.temperature_min)
+
+    def raise_temperature(self) -> None:
+        """Call `clamp_temperature`; a deprecated name."""
+        warn_deprecated("raise_temperature is deprecated: call clamp_temperature.")
+        self.clamp_temperature()
 
 
 class ViCLIPForVideoClassification(VideoClassifier, ViCLIPPreTrainedModel):
