@@ -17,7 +17,9 @@ from internvideo_hf.search.hits import Hits
 from internvideo_hf.search.ranking import rank
 from internvideo_hf.search.stores.base import Clip, Known
 from internvideo_hf.search.stores.local import LocalStore
+from internvideo_hf.search.stores.segments import SEGMENT_ROWS
 from internvideo_hf.search.sync import Change, Todo, execute, plan, survey
+from internvideo_hf.utils.files import MIN_ROOM, check_output
 from internvideo_hf.utils.fingerprints import json_sha256
 from internvideo_hf.utils.names import lookup
 from internvideo_hf.video.errors import VideoDecodeError
@@ -26,6 +28,7 @@ from internvideo_hf.video.stills import is_image_file
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
 Progress = Callable[[int, int], object]
+_ROW_BYTES = 1 << 12  # of a clip on disk, about, for the check of the room
 
 
 class VideoIndex:
@@ -33,7 +36,7 @@ class VideoIndex:
 
     With a folder, every change is on disk when the call returns. While videos are embedded, the index is saved every
     twenty seconds; an interrupted call resumes when it is repeated. Without a folder, the index is in memory until
-    `save`. One process at a time may change a folder; any number may search in it.
+    `save`. One process at a time may change a folder, and a second one is told which; any number may search in it.
 
     >>> index = VideoIndex("internvideo-mm-l14", window=8, folder="holidays.index")
     >>> index.update(["holidays"]).failures
@@ -168,7 +171,9 @@ class VideoIndex:
             batch_size: clips per forward pass.
             on_done: progress callback `(done, total)`, in videos.
         """
-        return self._sync(self.store.known(), find_videos(_strings(videos)), (), jobs, batch_size, on_done)
+        _check_numbers(jobs=jobs, batch_size=batch_size)
+        with self.store.writing():
+            return self._sync(self.store.known(), find_videos(_strings(videos)), (), jobs, batch_size, on_done)
 
     def update(
         self,
@@ -193,17 +198,22 @@ class VideoIndex:
 
         Raises:
             ValueError: if a folder holds no videos, a number is below 1, or the model is not that of the index.
+            LockedError: if another process changes the index.
+            DiskFullError: if there is no room for the new rows; those that were written stay.
         """
-        known = self.store.known()
-        prune: Collection[str] = known.videos
-        if videos is None:
-            sources = [path for path in known.videos if is_url(path) or os.path.exists(path)]
-        else:
-            sources = _strings(videos)
-            # A folder that does not exist is a mistake, or on a disk that is not mounted: nothing is removed for it.
-            roots = [_absolute(source) for source in sources if os.path.isdir(source)]
-            prune = {path for path in known.videos if _is_below(path, roots)}
-        return self._sync(known, find_videos(sources), prune, jobs, batch_size, on_done)
+        _check_numbers(jobs=jobs, batch_size=batch_size)
+        with self.store.writing():
+            known = self.store.known()
+            prune: Collection[str] = known.videos
+            if videos is None:
+                sources = [path for path in known.videos if is_url(path) or os.path.exists(path)]
+            else:
+                sources = _strings(videos)
+                # A folder that does not exist is a mistake, or on a disk that is not mounted: nothing is removed for
+                # it.
+                roots = [_absolute(source) for source in sources if os.path.isdir(source)]
+                prune = {path for path in known.videos if _is_below(path, roots)}
+            return self._sync(known, find_videos(sources), prune, jobs, batch_size, on_done)
 
     def remove(self, videos: Sequence[str | Path]) -> list[str]:
         """Remove videos from the index, or all below a folder; files stay.
@@ -217,15 +227,16 @@ class VideoIndex:
         Raises:
             ValueError: if one of them is not in the index.
         """
-        known = self.videos
-        removed: dict[str, None] = {}
-        for source in map(_absolute, _strings(videos)):
-            below = [path for path in known if _is_below(path, [source])]
-            if not below:
-                raise ValueError(f"{source} is not in the index, which holds {len(known)} videos.")
-            removed |= dict.fromkeys(below)
-        self.store.rewrite(removed=removed)
-        return list(removed)
+        with self.store.writing():
+            known = self.videos
+            removed: dict[str, None] = {}
+            for source in map(_absolute, _strings(videos)):
+                below = [path for path in known if _is_below(path, [source])]
+                if not below:
+                    raise ValueError(f"{source} is not in the index, which holds {len(known)} videos.")
+                removed |= dict.fromkeys(below)
+            self.store.rewrite(removed=removed)
+            return list(removed)
 
     def search(
         self,
@@ -283,7 +294,8 @@ class VideoIndex:
             ImportError: if faiss is not installed (extra `search`).
             ValueError: if there are too few clips.
         """
-        self.store.build_approximate()
+        with self.store.writing():
+            self.store.build_approximate()
 
     def _sync(
         self,
@@ -294,10 +306,11 @@ class VideoIndex:
         batch_size: int,
         on_done: Progress,
     ) -> Change:
-        _check_numbers(jobs=jobs, batch_size=batch_size)
         changes = plan(known, survey(dict.fromkeys(map(_absolute, videos)), known), prune)
         if changes.embed or self.store.settings["model"] != self.model:
             _ = self.encoder  # refuses another model before anything is changed
+        if changes.embed and self.folder is not None:
+            check_output(self.folder, MIN_ROOM + _ROW_BYTES * (len(changes.embed) + min(len(self), SEGMENT_ROWS)))
 
         def embed(todo: Mapping[str, Todo]) -> list[VideoDecodeError]:
             run = partial(embed_videos, todo, self.store, self.encoder, self.windowing)

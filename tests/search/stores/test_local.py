@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 
+import dying
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -13,6 +14,7 @@ from torch.nn.functional import normalize
 from internvideo_hf.search.stores import nearest
 from internvideo_hf.search.stores.local import LocalStore
 from internvideo_hf.search.stores.segments import Segment, Video
+from internvideo_hf.utils.locks import LockedError
 
 SETTINGS = {"model": "some/model", "fingerprint": "sha256:0", "window": None, "stride": None, "dtype": "float32"}
 
@@ -186,3 +188,64 @@ def test_embeddings_that_are_no_numbers_are_not_the_best_hit(folder):
     save_file(tensors, part)
     with pytest.raises(ValueError, match="embeddings that are not finite"):
         LocalStore.load(folder).nearest(normalize(torch.randn(1, 3), dim=-1), 2)
+
+
+def append_in_a_process(folder, **death):
+    """Append 1000 rows in a process of its own, which may die."""
+
+    def work():
+        store = LocalStore.load(folder) if (folder / "index.json").exists() else LocalStore(dict(SETTINGS), folder)
+        with store.writing():
+            store.append(rows_of("/new", list(range(1000)), 1000))
+
+    return dying.run(work, **death)
+
+
+DEATHS = [
+    ({"kill_before": "rows-*"}, dying.KILLED),
+    ({"kill_before": "index.json"}, dying.KILLED),
+    ({"file_size": 20_000}, dying.FULL),
+]
+
+
+@pytest.mark.parametrize(("death", "code"), DEATHS)
+def test_an_index_that_was_never_finished_counts_as_empty(tmp_path, death, code):
+    assert append_in_a_process(tmp_path / "index", **death) == code
+    with pytest.raises(ValueError, match="holds no index"):
+        LocalStore.load(tmp_path / "index")
+    assert append_in_a_process(tmp_path / "index") == 0
+    assert len(LocalStore.load(tmp_path / "index")) == 1000
+    names = sorted(file.name[:5] for file in (tmp_path / "index").iterdir())
+    assert names == ["index", "rows-"], "what the first process left is gone"
+
+
+@pytest.mark.parametrize(("death", "code"), DEATHS)
+def test_a_change_that_was_never_finished_leaves_the_rows_before(tmp_path, death, code):
+    with (store := LocalStore(dict(SETTINGS), tmp_path / "index")).writing():
+        store.append(rows_of("/a", [0, 1], 2))
+    assert append_in_a_process(tmp_path / "index", **death) == code
+    loaded = LocalStore.load(tmp_path / "index")
+    assert list(loaded.known().videos) == ["/a"] and len(loaded) == 2
+    assert append_in_a_process(tmp_path / "index") == 0
+    assert len(LocalStore.load(tmp_path / "index")) == 1002
+    assert len(list((tmp_path / "index").iterdir())) == 3
+
+
+def test_files_of_others_are_not_taken_for_an_unfinished_index(tmp_path):
+    (tmp_path / "rows.csv").touch()
+    with pytest.raises(ValueError, match="holds something else"):
+        LocalStore(dict(SETTINGS), tmp_path)
+
+
+def test_a_store_sees_what_another_one_has_written(tmp_path):
+    first, second = (LocalStore(dict(SETTINGS), tmp_path / "index") for _ in range(2))
+    for store, path in ((first, "/a"), (second, "/bb"), (first, "/ccc")):
+        with store.writing():
+            store.append(rows_of(path, [0], 1))
+    assert list(LocalStore.load(tmp_path / "index").known().videos) == ["/a", "/bb", "/ccc"]
+    with first.writing(), pytest.raises(LockedError, match="index is being written by process"), second.writing():
+        pass
+    other = LocalStore(SETTINGS | {"window": 8.0})
+    other.folder = tmp_path / "index"
+    with pytest.raises(ValueError, match="window=None"), other.writing():
+        pass

@@ -1,6 +1,7 @@
 """The interface of stores: where an index keeps its rows, and finds the nearest of them."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -37,6 +38,14 @@ class VectorStore(Protocol):
 
     def __len__(self) -> int:
         """Return the number of rows."""
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the right to change the store for a block, and see what other processes changed before.
+
+        Raises:
+            LockedError: if another process holds it.
+        """
 
     def known(self) -> Known:
         """Return the videos, without reading embeddings."""

@@ -6,7 +6,7 @@ import math
 import os
 import re
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -20,17 +20,21 @@ from internvideo_hf.search.stores.nearest import Approximate, exact
 from internvideo_hf.search.stores.segments import Segment, Video, compact, gather, locate, merge
 from internvideo_hf.utils.files import atomic_write, atomic_write_text, remove_leftovers
 from internvideo_hf.utils.fingerprints import text_sha256
+from internvideo_hf.utils.locks import is_own_file, lock_folder
 
 FORMAT = 1
 HEADER = "index.json"
 _ROWS = r"rows-[0-9a-f]{12}\.safetensors"
 SETTINGS = ("model", "fingerprint", "window", "stride", "dtype")
+_OWN_FILES = ("rows-*.safetensors", "approximate-*.faiss", "null-captions-*.safetensors")
+_ATTEMPTS = 3  # at reading an index that another process changes meanwhile
 
 
 class LocalStore:
     """A `VectorStore` in a folder, or in memory until `save`.
 
-    Embeddings are mapped from disk. One process at a time may change a folder; any number may search in it.
+    Embeddings are mapped from disk. One process at a time may change a folder; any number may search in it. A folder
+    without a header is empty: files of a process that was killed before it wrote the first one count as nothing.
 
     Args:
         settings: of the index, see `SETTINGS`.
@@ -51,6 +55,7 @@ class LocalStore:
         self.folder: Path | None = None
         self._approximate: Approximate | None = None
         self._cached: dict[str, torch.Tensor] = {}
+        self._header = ""  # as this store last read or wrote it
         if folder is not None:
             self._settle_in(folder)
 
@@ -61,9 +66,8 @@ class LocalStore:
         Raises:
             ValueError: if it holds no index, or one that is damaged or of another format.
         """
-        header = _read_header(folder)
-        store = cls({name: header[name] for name in SETTINGS})
-        store.folder, store.segments = folder, [_load_segment(folder, file) for file in header["parts"]]
+        store = cls({})
+        store._read(folder)
         return store
 
     def save(self, folder: Path) -> None:
@@ -72,9 +76,49 @@ class LocalStore:
         Raises:
             ValueError: if the folder is not empty.
         """
-        self._settle_in(folder)
-        self.segments = [replace(segment, file=None) for segment in self.segments]
-        self._write()
+        with lock_folder(folder):
+            self._settle_in(folder)
+            self.segments = [replace(segment, file=None) for segment in self.segments]
+            self._write()
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the right to change the folder, with the rows that are in it now."""
+        if self.folder is None:
+            yield
+            return
+        with lock_folder(self.folder):
+            header = self.folder / HEADER
+            if header.exists() and header.read_text(encoding="utf-8") != self._header:
+                self._take_over()
+            yield
+
+    def _take_over(self) -> None:
+        """Read what another process wrote since this store was opened."""
+        assert self.folder is not None  # memory has no other process
+        there = LocalStore.load(self.folder)
+        for name in ("window", "stride", "dtype", "fingerprint"):
+            before, now = self.settings[name], there.settings[name]
+            if before != now and (name != "fingerprint" or before is not None):
+                raise ValueError(
+                    f"Another process has written an index with {name}={now!r} into {self.folder}, this one has "
+                    f"{before!r}. Name a new folder."
+                )
+        self._read(self.folder)
+
+    def _read(self, folder: Path) -> None:
+        for attempt in range(_ATTEMPTS):
+            text, header = _read_header(folder)
+            try:
+                segments = [_load_segment(folder, file) for file in header["parts"]]
+                break
+            except ValueError:
+                # Another process may have replaced the rows between the two reads.
+                if attempt == _ATTEMPTS - 1 or _read_header(folder)[0] == text:
+                    raise
+        self.folder, self.segments, self._header = folder, segments, text
+        self._approximate = None
+        self.settings |= {name: header[name] for name in SETTINGS}
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -169,9 +213,10 @@ class LocalStore:
         return self._cached[name]
 
     def _settle_in(self, folder: Path) -> None:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            holds = "an index: open it with VideoIndex.load" if (folder / HEADER).exists() else "something else"
-            raise ValueError(f"{folder} holds {holds}. Name a new folder for a new index.")
+        if (folder / HEADER).exists():
+            raise ValueError(f"{folder} holds an index: open it with VideoIndex.load, or name a new folder.")
+        if folder.exists() and (not folder.is_dir() or not all(map(_is_unfinished, folder.iterdir()))):
+            raise ValueError(f"{folder} holds something else. Name a new folder for a new index.")
         self.folder = folder
 
     def _copy(self, path: str, video: Video) -> Segment:
@@ -196,9 +241,11 @@ class LocalStore:
         videos = {video.path for segment in self.segments for video in segment.videos}
         files = [segment.file for segment in self.segments]
         header = {"format": FORMAT, **self.settings, "videos": len(videos), "clips": len(self), "parts": files}
-        atomic_write_text(folder / HEADER, json.dumps(header, indent=1, ensure_ascii=False))
+        text = json.dumps(header, indent=1, ensure_ascii=False)
+        atomic_write_text(folder / HEADER, text)
+        self._header = text
         current = {*files, self._approximate_file(folder).name}
-        for pattern in ("rows-*.safetensors", "approximate-*.faiss"):
+        for pattern in _OWN_FILES[:2]:
             for file in folder.glob(pattern):
                 if file.name not in current:
                     file.unlink(missing_ok=True)
@@ -220,9 +267,16 @@ class LocalStore:
         return folder / f"approximate-{state}.faiss"
 
 
-def _read_header(folder: Path) -> dict[str, Any]:
+def _is_unfinished(file: Path) -> bool:
+    """Return whether a file is what a process leaves that is killed before it writes the first header."""
+    return is_own_file(file) or any(file.match(pattern) for pattern in _OWN_FILES)
+
+
+def _read_header(folder: Path) -> tuple[str, dict[str, Any]]:
+    """Return the header as text and as values."""
     try:
-        header = json.loads((folder / HEADER).read_text(encoding="utf-8"))
+        text = (folder / HEADER).read_text(encoding="utf-8")
+        header = json.loads(text)
         if not isinstance(header, dict) or not isinstance(header.get("parts"), list):
             raise ValueError("it names no parts")
     except FileNotFoundError:
@@ -244,7 +298,7 @@ def _read_header(folder: Path) -> dict[str, Any]:
             raise ValueError(
                 f"{folder / HEADER} is damaged: {name} is {value!r}. Delete {folder}, and build it again."
             )
-    return header
+    return text, header
 
 
 def _is_possible(name: str, value: Any) -> bool:
