@@ -12,6 +12,7 @@ from video.clips import decode_in_order
 from internvideo_hf.evaluation.ensemble_run import evaluate_ensemble
 from internvideo_hf.evaluation.ensembles import Scores, fit_weights
 from internvideo_hf.evaluation.protocols import load_ensemble
+from internvideo_hf.evaluation.report import ensemble_table
 from internvideo_hf.inference.classifier import Classifier
 from internvideo_hf.recipes.reading import RecipeError
 
@@ -54,6 +55,18 @@ class TestEvaluation:
         assert merged["scores"] == first["scores"]
         with pytest.raises(RecipeError, match="another list than fit.csv"):
             evaluate_ensemble(load_ensemble("classifiers", ["data.list=fit.csv"]), tested, clips, **HERE)
+
+    def test_members_run_in_the_protocols_number_type(self, classifiers, clips, tmp_path):
+        kept, half = tmp_path / "kept", load_ensemble("classifiers", ["dtype=bfloat16"])
+        result = evaluate_ensemble(half, classifiers, clips, scores=kept, **HERE)
+        assert [entry["dtype"] for entry in result["members"]] == ["bfloat16"] * 2
+        assert "numbers bfloat16" in ensemble_table(result)
+        evaluate_ensemble(load_ensemble("classifiers"), classifiers, clips, scores=kept, **HERE)
+        assert len(list(kept.iterdir())) == 4  # other numbers, other scores
+        with pytest.raises(RecipeError, match="was not scored in float16"):
+            evaluate_ensemble(
+                load_ensemble("classifiers", ["dtype=float16"]), sorted(kept.iterdir())[:2], clips, **HERE
+            )
 
     def test_weights_are_not_fitted_on_what_is_scored(self, classifiers, clips):
         for name in ("./val.csv", "overlap.csv"):

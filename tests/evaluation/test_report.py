@@ -47,6 +47,17 @@ RESULT = {
 }
 
 
+def test_a_table_says_which_numbers_were_used():
+    def numbers(**settings: str) -> str:
+        result = RESULT | {"model": RESULT["model"] | {"dtype": "bfloat16"}, "settings": SETTINGS | settings}
+        (line,) = [line for line in table(result).splitlines() if line.startswith("  numbers")]
+        return line.split(maxsplit=1)[1]
+
+    assert numbers(published_dtype="float16") == "bfloat16; the published scores were computed in float16"
+    assert numbers() == "bfloat16; the published scores were computed in an unstated type"
+    assert "numbers" not in table(RESULT)  # a result of an earlier version
+
+
 def test_a_table_has_the_protocol_and_published_scores_below_ours():
     lines = table(RESULT).splitlines()
     assert lines[0] == "retrieval/mine: A title"

@@ -203,3 +203,16 @@ def test_float_methods_resize_what_the_released_code_normalises_first(frames):
     chosen = np.linspace(0, 19, 4).astype(int)
     expected = video[chosen][None, :, :, 2:30, 10:38]
     torch.testing.assert_close(pixels(processor, frames), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_another_sampler_keeps_no_options_of_the_former_one():
+    processor = InternVideoVideoProcessor(num_frames=4, sampler="videomae_dense", sampler_kwargs={"sampling_rate": 4})
+    frames = torch.zeros(20, 3, 30, 40, dtype=torch.uint8)
+    called = processor(frames, sampler="videomae_sparse", return_metadata=True, return_tensors="pt")
+    assert called["video_metadata"][0].frames_indices.tolist() == [0, 5, 10, 15]
+    processor.configure({"sampler": "videomae_sparse"})
+    assert processor.sampler_kwargs == {}
+    processor.configure({"sampler": "videomae_dense", "sampler_kwargs": {"sampling_rate": 2}})
+    assert processor.sampler_kwargs == {"sampling_rate": 2}
+    processor.configure({"num_frames": 5})
+    assert processor.sampler_kwargs == {"sampling_rate": 2}

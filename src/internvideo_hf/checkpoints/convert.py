@@ -23,6 +23,7 @@ from internvideo_hf.checkpoints.shapes import shape_of
 from internvideo_hf.checkpoints.table import check_complete, convert_state_dict
 from internvideo_hf.models.common.overrides import check_overrides, configuration_errors
 from internvideo_hf.processing.presets import build_processor, check_processor_name
+from internvideo_hf.utils.devices import DTYPES
 from internvideo_hf.utils.files import atomic_directory
 from internvideo_hf.utils.names import lookup
 
@@ -37,8 +38,6 @@ TARGETS = {
 UNSUPPORTED = {
     "visual.proj": "an image CLIP model, from which `internvideo_hf.initialize_from_clip` starts InternVideo-MM",
 }
-
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True)

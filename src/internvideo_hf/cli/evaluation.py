@@ -30,6 +30,9 @@ def evaluate(
     workers: Annotated[
         int | None, typer.Option(min=0, help="Decoding processes (default: one per core, at most 8).")
     ] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="Number type of the model: float32, float16 or bfloat16 (default: as saved).")
+    ] = None,
     max_damaged: Annotated[float, typer.Option(min=0.0, max=0.99, help="Tolerated ratio of damaged videos.")] = 0.01,
     device: Device = None,
     list_all: Annotated[bool, typer.Option("--list", help="List the protocols.")] = False,
@@ -54,7 +57,7 @@ def evaluate(
     if list_all:
         _list_protocols()
         return
-    changes = changes or []
+    changes = [*(changes or []), *([] if dtype is None else [f"dtype={dtype}"])]
     options = {
         "data_root": data_root,
         "out": out,

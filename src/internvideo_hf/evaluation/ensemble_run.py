@@ -161,7 +161,7 @@ class _Scorer:
         if Path(source).is_file():
             return [self._load(source, wanted, list_name) for list_name in self.lists]
         views = {} if wanted is None else {"num_clips": wanted.num_clips, "num_crops": wanted.num_crops}
-        member = Classifier.load(source, **views, device=self.device)
+        member = Classifier.load(source, **views, device=self.device, dtype=self.protocol.dtype)
         _check_family(source, member.model.config.model_type, wanted)
         return [self._classify(member, list_name) for list_name in self.lists]
 
@@ -173,6 +173,10 @@ class _Scorer:
             )
         _check_family(source, scores.facts.get("family"), wanted)
         check_classes(source, scores.classes, self.protocol.data.labels)
+        if self.protocol.dtype not in (None, scores.facts.get("dtype")):
+            raise RecipeError(
+                f"{source} was not scored in {self.protocol.dtype}. Name the model's folder, or leave out dtype."
+            )
         views, expected = scores.facts.get("views"), [wanted.num_clips, wanted.num_crops] if wanted else [None]
         if None not in expected and views != expected:
             raise RecipeError(
@@ -194,6 +198,8 @@ class _Scorer:
             "list": file_sha256(self.data_root / list_name),
             "labels": json_sha256([row["label"] for row in rows]),
         }
+        if self.protocol.dtype is not None:  # else as saved, which `revision` holds
+            facts["dtype"] = self.protocol.dtype
         facts = json.loads(json.dumps(facts, default=str))  # equal to facts that come from a file
         path = parts = None
         if self.folder is not None:

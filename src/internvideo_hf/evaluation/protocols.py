@@ -14,6 +14,7 @@ from internvideo_hf.recipes.reading import EVALUATIONS as REGISTRY
 from internvideo_hf.recipes.reading import RecipeError, build, check_known
 from internvideo_hf.tasks import evaluation_tasks
 from internvideo_hf.tasks.protocol import Protocol, Published, check_choice, check_list
+from internvideo_hf.utils.devices import DTYPES
 from internvideo_hf.utils.names import lookup
 from internvideo_hf.video.sampling import SAMPLERS
 
@@ -63,6 +64,7 @@ class EnsembleProtocol:
         members: the published members, in order; any number of any classifiers if empty.
         weights: "equal"; "fitted", by `internvideo_hf.evaluation.ensembles.fit_weights` on `data.validation`; or
             numbers, one per member.
+        dtype: number type of the members' weights and pixels, such as "float16"; as they are saved if None.
         published: published results.
         notes: remarks.
     """
@@ -72,6 +74,7 @@ class EnsembleProtocol:
     data: EnsembleDataSettings
     members: list[MemberSettings] = field(default_factory=list)
     weights: str | list[float] = "equal"
+    dtype: str | None = None
     published: list[Published] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -113,8 +116,14 @@ def load_ensemble(name: str | Path, overrides: Sequence[str] = ()) -> EnsemblePr
     return protocol
 
 
+def _check_dtype(dtype: str | None) -> None:
+    if dtype is not None:
+        lookup(DTYPES, dtype, "dtype", RecipeError)
+
+
 def _check_ensemble(protocol: EnsembleProtocol) -> None:
     weights, data = protocol.weights, protocol.data
+    _check_dtype(protocol.dtype)
     if isinstance(weights, str):
         check_choice("weights", weights, ("equal", "fitted"))
     elif not all(type(weight) in (int, float) and 0 <= weight < math.inf for weight in weights) or not any(weights):
@@ -161,6 +170,7 @@ def parse_protocol(content: Mapping[str, Any], name: str = "protocol") -> Protoc
     try:
         if "sampler" in protocol.processor:
             lookup(SAMPLERS, protocol.processor["sampler"], "processor.sampler")
+        _check_dtype(protocol.dtype)
         task.check(protocol)
     except ValueError as error:
         raise RecipeError(f"{name}: {error}") from error

@@ -31,6 +31,8 @@ def ensemble_table(result: Mapping[str, Any]) -> str:
     settings, data, columns = result["settings"], result["data"], ("top-1", "top-5")
     lines = [f"{result['protocol']}: {settings['title']}"]
     lines.append(f"  videos  {data['videos']} of {settings['data']['list']}, {len(result['damaged'])} of them damaged")
+    if settings.get("dtype") is not None:
+        lines.append(f"  numbers {settings['dtype']}")
     lines.append(f"  weights {settings['weights'] if isinstance(settings['weights'], str) else 'given'}")
     for member in result["members"]:
         clips, crops = member["views"]
@@ -50,15 +52,19 @@ def ensemble_table(result: Mapping[str, Any]) -> str:
 
 def _protocol_lines(result: Mapping[str, Any], task_facts: Mapping[str, str]) -> list[str]:
     settings, data, model, merge = result["settings"], result["data"], result["model"], result["settings"]["merge"]
-    published = settings["data"]["num_videos"]
+    split = settings["data"]["num_videos"]
     videos = f"{data['videos']} of {', '.join(data['files'])}, {len(result['damaged'])} of them damaged"
-    if published is not None and published != data["videos"]:
-        videos += f"; the published split has {published}"
+    if split is not None and split != data["videos"]:
+        videos += f"; the published split has {split}"
     facts = [("model", f"{model['name']} ({model['family']}, {model['parameters']:,} parameters)"), ("videos", videos)]
     for pixels in model.get("pixels", {"": settings["processor"]}).values():
         sampler = " ".join(map(str, filter(None, map(pixels.get, ("sampler", "sampler_kwargs")))))
         facts += [("frames", f"{pixels.get('num_frames')} by {sampler}"), ("pixels", _pixels(pixels))]
     facts += task_facts.items()
+    if "dtype" in model:
+        published = settings.get("published_dtype") or "an unstated type"
+        origin = f"; the published scores were computed in {published}" if result["published"] else ""
+        facts.append(("numbers", f"{model['dtype']}{origin}"))
     if merge is not None:
         facts.append(
             ("merge", f"published: {merge['weight']} CLIP, by internvideo merge --variant {merge['variant']}")

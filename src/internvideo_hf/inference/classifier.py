@@ -52,6 +52,7 @@ class Classifier:
         num_clips: int | None = None,
         num_crops: int | None = None,
         device: str | torch.device | None = None,
+        dtype: str | None = None,
     ) -> "Classifier":
         """Load a classifier.
 
@@ -60,11 +61,12 @@ class Classifier:
             num_clips: clips of each video; those of the released test if None, or as the processor is configured.
             num_crops: crops of each clip; the same.
             device: where it runs; the accelerator if there is one.
+            dtype: number type of its weights and pixels, such as "float16"; as saved if None.
 
         Raises:
-            ValueError: if weights are missing.
+            ValueError: if weights are missing, or the number type is unknown.
         """
-        model = load_model(AutoModelForVideoClassification, name, device)
+        model = load_model(AutoModelForVideoClassification, name, device, dtype)
         processor = load_pretrained(AutoVideoProcessor, name)
         clips, crops = processor.views
         return cls(str(name), model, processor, num_clips or clips, num_crops or crops)

@@ -95,6 +95,7 @@ class Embedder:
         model: folder or Hub name of any model of this package.
         device: where the model runs; the accelerator if there is one.
         processor_options: settings of the video processor to override, such as `{"num_frames": 16}`.
+        dtype: number type of weights and pixels, such as "float16"; as saved if None.
 
     Attributes:
         name: `model` as given.
@@ -104,7 +105,7 @@ class Embedder:
         logit_scale: the learned factor of the cosine; 1 where the model has none.
 
     Raises:
-        ValueError: if the folder lacks weights or the processor.
+        ValueError: if the folder lacks weights or the processor, or the number type is unknown.
     """
 
     def __init__(
@@ -112,9 +113,10 @@ class Embedder:
         model: str | Path,
         device: str | torch.device | None = None,
         processor_options: Mapping[str, Any] | None = None,
+        dtype: str | None = None,
     ):
         self.name = str(model)
-        self.model = load_model(AutoModel, model, device)
+        self.model = load_model(AutoModel, model, device, dtype)
         self.device = self.model.device
         self.processor: InternVideoProcessor | None = None
         if FAMILIES[self.model.config.model_type].processor is not None:

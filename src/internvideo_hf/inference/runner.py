@@ -29,7 +29,8 @@ from internvideo_hf.data.failures import TooManyFailuresError, one_video
 from internvideo_hf.data.samples import Row, clip_span, frame_rate
 from internvideo_hf.models.common.loading import load_strict
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor, read_selected
-from internvideo_hf.utils.devices import default_device, default_workers
+from internvideo_hf.utils.devices import DTYPES, default_device, default_workers
+from internvideo_hf.utils.names import lookup
 from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.reader import VideoReader
 from internvideo_hf.video.sampling import SAMPLERS
@@ -85,7 +86,10 @@ class RunSettings:
 
 
 def load_model(
-    auto_class: type[_BaseAutoModelClass], name: str | Path, device: str | torch.device | None = None
+    auto_class: type[_BaseAutoModelClass],
+    name: str | Path,
+    device: str | torch.device | None = None,
+    dtype: str | None = None,
 ) -> PreTrainedModel:
     """Load a model to run: strictly, on its device, in evaluation mode.
 
@@ -93,11 +97,15 @@ def load_model(
         auto_class: an Auto class of transformers.
         name: a folder, or a name on the Hub.
         device: where it runs; the accelerator if there is one.
+        dtype: number type of its weights, a name in `internvideo_hf.utils.devices.DTYPES`; as saved if None.
 
     Raises:
-        ValueError: if weights are missing.
+        ValueError: if weights are missing, or the number type is unknown.
     """
+    number_type = None if dtype is None else lookup(DTYPES, dtype, "dtype")
     model = load_strict(auto_class, name)
+    if number_type is not None:
+        model.to(number_type)  # type: ignore[arg-type]  # transformers' wrapper hides the signature
     model.to(default_device(device))  # type: ignore[arg-type]  # transformers' wrapper hides the signature
     model.eval()
     return model

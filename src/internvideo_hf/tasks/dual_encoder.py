@@ -69,7 +69,7 @@ class VideoEmbeddings:
                 f"This protocol is for {protocol.family}, and {run.model} holds {family}. Choose another protocol of "
                 f"`internvideo evaluate --list`, or set family={family} to run this one."
             )
-        embedder = Embedder(run.model, run.device, protocol.processor)
+        embedder = Embedder(run.model, run.device, protocol.processor, protocol.dtype)
         if embedder.processor is None or embedder.text_problem is not None:
             raise RecipeError(f"{run.model}: {embedder.text_problem}")
         longest = embedder.processor.tokenizer.model_max_length

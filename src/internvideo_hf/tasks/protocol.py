@@ -91,6 +91,9 @@ class Protocol:
         text_length: maximum tokens of a text, with begin and end; longer texts are cut.
         num_clips: clips of each video (classification); those of the released model's test if None.
         num_crops: crops of each clip (classification); those of the released model's test if None.
+        dtype: number type of the model's weights and pixels, a name in `internvideo_hf.utils.devices.DTYPES`; as the
+            model is saved if None.
+        published_dtype: number type by which the published scores were computed; None if it is not stated.
         merge: the average with CLIP; None if the model is not averaged.
         factor: the factor of the cosine, the "model"'s own or "one". It affects dual softmax and averaged
             probabilities.
@@ -112,6 +115,8 @@ class Protocol:
     text_length: int | None = None
     num_clips: int | None = None
     num_crops: int | None = None
+    dtype: str | None = None
+    published_dtype: str | None = None
     merge: MergeSettings | None = None
     factor: str = "model"
     several: str = "video"
@@ -219,10 +224,11 @@ def check_list(layout: str | None, labels: str | None = None) -> None:
 
 
 def model_facts(model: PreTrainedModel) -> dict[str, Any]:
-    """Return the facts of a model for a result: family, number of parameters and device."""
+    """Return the facts of a model for a result: family, number of parameters, their type and device."""
     return {
         "family": model.config.model_type,
         "parameters": model.num_parameters(),
+        "dtype": str(model.dtype).removeprefix("torch."),
         "device": str(model.device),
     }
 

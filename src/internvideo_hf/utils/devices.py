@@ -1,8 +1,11 @@
-"""The default device."""
+"""The default device, and the number types of models."""
 
 import os
 
 import torch
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+"""Name in a command or a protocol -> number type."""
 
 
 def default_device(device: str | torch.device | None = None) -> torch.device:

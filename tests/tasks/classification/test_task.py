@@ -11,11 +11,18 @@ from program import run
 from transformers import EvalPrediction
 from video.clips import write_video
 
-from internvideo_hf import InternVideoVideoProcessor, UniFormerV2Config, UniFormerV2ForVideoClassification
+from internvideo_hf import (
+    InternVideoMAEConfig,
+    InternVideoVideoProcessor,
+    UniFormerV2Config,
+    UniFormerV2ForVideoClassification,
+)
 from internvideo_hf.evaluation.protocols import load_protocol
 from internvideo_hf.evaluation.run import evaluate
+from internvideo_hf.inference.classifier import Classifier
 from internvideo_hf.recipes.reading import RecipeError
-from internvideo_hf.tasks.classification.task import accuracies
+from internvideo_hf.tasks.classification.data import find_tests
+from internvideo_hf.tasks.classification.task import TASK, accuracies
 from internvideo_hf.utils.journal import Journal
 
 HERE = {"workers": 0, "device": "cpu", "quiet": True}
@@ -86,6 +93,45 @@ def test_the_command_prints_views_and_published_rows(classifier, data):
         assert words in done.stdout
     lines = [line.split() for line in done.stdout.splitlines() if "VideoMAE-B K400" in line]
     assert [line[-2:] for line in lines] == [["81.52", "94.88"]]
+
+
+def test_the_number_type_is_the_protocols(classifier, data):
+    options = ("--model", classifier, "--data-root", data, "--workers", 0, "--quiet", "--device", "cpu")
+    done = run("evaluate", "classification/k400", *CHANGES, *options, "--dtype", "bfloat16", "--out", data / "r.json")
+    assert done.returncode == 0, done.stderr
+    assert "numbers bfloat16; the published scores were computed in float16" in done.stdout
+    result = json.loads((data / "r.json").read_text())
+    assert result["settings"]["dtype"] == result["model"]["dtype"] == "bfloat16"
+    # The model's weights, and the pixels, in that type: asked by hand.
+    model = UniFormerV2ForVideoClassification.from_pretrained(classifier, dtype=torch.bfloat16).eval()
+    processor = InternVideoVideoProcessor.from_pretrained(classifier)
+    pixels = processor([str(data / "clip0.mp4")], return_tensors="pt")["pixel_values_videos"]
+    loaded = Classifier.load(classifier, device="cpu", dtype="bfloat16")
+    with torch.no_grad():
+        expected = model(pixels.bfloat16()).logits.double().softmax(dim=-1).mean(dim=0)
+    found = loaded.probabilities({"pixel_values_videos": pixels[None]})[0]
+    np.testing.assert_allclose(found, expected.numpy(), atol=1e-2)
+    assert (
+        evaluate(load_protocol("classification/k400", CHANGES), classifier, data, **HERE)["model"]["dtype"]
+        == "float32"
+    )
+    with pytest.raises(RecipeError, match="dtype: got 'half', expected one of float32, float16, bfloat16"):
+        load_protocol("classification/k400", ["dtype=half"])
+
+
+def test_views_that_no_test_states_are_of_no_model(classifier):
+    protocol = load_protocol("classification/hmdb51")
+    tests = find_tests(protocol, InternVideoMAEConfig.from_size("huge", num_labels=51))
+    assert [test.model for test in tests] == [f"VideoMAE-H HMDB51 split {split}" for split in (1, 2, 3)]
+    facts = TASK.evaluation.facts({"model": {"views": [1, 1], "test_of": []}})
+    assert facts["views"].endswith("as its processor is configured")
+
+
+def test_models_of_other_zoos_are_found_by_name_only():
+    huge = InternVideoMAEConfig.from_size("huge")
+    assert find_tests(load_protocol("classification/k400"), huge) == []
+    (found,) = find_tests(load_protocol("classification/k400", ["model=VideoMAE v1-H K400 1600e"]), huge)
+    assert (found.test["num_clips"], found.scores["top-1"]) == (5, 86.6)
 
 
 def test_parts_of_videos_are_classified_by_themselves(classifier, data):

@@ -70,7 +70,7 @@ def _read(protocol: Protocol, data_root: Path, model: str) -> Samples:
 
 
 def _run(protocol: Protocol, samples: Samples, run: Run) -> Outcome:
-    classifier = Classifier.load(run.model, device=run.device)
+    classifier = Classifier.load(run.model, device=run.device, dtype=protocol.dtype)
     tests = find_tests(protocol, classifier.model.config)
     views = view_settings(tests)
     branches = classifier.processor.branches
