@@ -1,10 +1,17 @@
 """Failures of single videos, and the exit codes that they lead to."""
 
+import ast
+import json
+import os
+import shutil
+from pathlib import Path
+
 import pytest
 import typer
+from program import run
 
-from internvideo_hf import VideoDecodeError
-from internvideo_hf.cli.reporting import PARTIAL, REFUSED, attempt, report_failures
+from internvideo_hf import VideoDecodeError, cli
+from internvideo_hf.cli.reporting import PARTIAL, REFUSED, attempt, print_json, report_failures
 from internvideo_hf.utils.files import DiskFullError
 
 
@@ -45,3 +52,33 @@ def test_what_concerns_every_video_is_not_taken_for_the_failure_of_one():
 
     with pytest.raises(DiskFullError):
         attempt(answer, "a.mp4", [])
+
+
+NAME = "a\x1b[2J\n\u202eb.mp4"
+
+
+def test_names_are_printed_escaped(bikes, tmp_path):
+    (tmp_path / NAME).write_bytes(b"no video")
+    shutil.copy(bikes, tmp_path / f"whole {NAME}")
+    scanned = run("scan", tmp_path, "-q", "--jobs", "1")
+    assert scanned.stderr.splitlines()[1].startswith(f"  {tmp_path}/a\\x1b[2J\\n\\u202eb.mp4: FFmpeg cannot open it")
+    answered = run("classify", "--model", "demo-classifier", tmp_path / f"whole {NAME}", tmp_path / NAME)
+    for printed in (scanned, answered):
+        assert not {"\x1b", "\u202e"} & {*printed.stdout, *printed.stderr}
+    assert answered.stdout.splitlines()[0] == f"{tmp_path}/whole a\\x1b[2J\\n\\u202eb.mp4"
+
+
+def test_json_holds_names_as_they_are(capsys):
+    names = ["\x9b2J\x1b\n\u202e", os.fsdecode(b"caf\xe9"), "é👩‍👧"]
+    print_json({"names": names})
+    printed = capsys.readouterr().out
+    assert json.loads(printed) == {"names": names} and "é👩‍👧" in printed
+    assert not {"\x9b", "\x1b", "\u202e"} & {*printed}
+
+
+def test_everything_is_printed_by_these_functions():
+    for file in Path(cli.__file__).parent.glob("*.py"):
+        calls = [
+            ast.unparse(node.func) for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)
+        ]
+        assert file.name == "reporting.py" or not {"typer.echo", "typer.secho", "print"} & {*calls}, file

@@ -2,7 +2,7 @@
 
 import pytest
 
-from internvideo_hf.utils.names import lookup
+from internvideo_hf.utils.names import lookup, printable
 
 TABLE = {"prob": 1, "score": 2}
 
@@ -27,3 +27,25 @@ def test_an_unknown_name_is_refused_with_the_nearest(name, message):
 def test_the_caller_says_which_error():
     with pytest.raises(LookupError, match="merge: got 'x'"):
         lookup(TABLE, "x", "merge", LookupError)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("a\x1b[31mred\n.mp4", r"a\x1b[31mred\n.mp4"),
+        ("\x9b2J\x07\r\t\x7f", r"\x9b2J\x07\r\t\x7f"),
+        ("gpj.\u202e\u2066exe\u2028", r"gpj.\u202e\u2066exe\u2028"),
+        (b"caf\xe9.mp4".decode("utf-8", "surrogateescape"), r"caf\udce9.mp4"),
+        (
+            "海辺\u3000の \u0639\u0631\u0628\u064a é👩‍👧 100%.mp4",
+            "海辺\u3000の \u0639\u0631\u0628\u064a é👩‍👧 100%.mp4",
+        ),
+    ],
+)
+def test_names_never_command_a_terminal(name, shown):
+    assert printable(name) == shown
+    assert printable(shown) == shown
+
+
+def test_lines_stay_where_they_are_meant():
+    assert printable("a\nb\x1b", keep="\n") == "a\nb\\x1b"

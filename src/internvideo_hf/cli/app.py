@@ -9,7 +9,7 @@ import typer
 
 from internvideo_hf.cli import data, demo, doctor, evaluation, inference, models, search, training
 from internvideo_hf.cli.options import takes_addresses, takes_videos
-from internvideo_hf.cli.reporting import REFUSED
+from internvideo_hf.cli.reporting import REFUSED, say
 
 app = typer.Typer(
     name="internvideo",
@@ -64,7 +64,7 @@ def main() -> None:
         if "DataLoader worker process" in message:  # the worker's own error stands at the end
             message = str(error).strip().splitlines()[-1].partition(": ")[2] or message
         plain = isinstance(error, ValueError | OSError | ImportError)
-        typer.echo(f"internvideo: {message if plain else f'{type(error).__name__}: {message}'}", err=True)
+        say(f"internvideo: {message if plain else f'{type(error).__name__}: {message}'}", err=True)
         sys.exit(REFUSED)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from internvideo_hf.cli.options import DataRoot, Jobs, Quiet, check_folder, worker_count
-from internvideo_hf.cli.reporting import remarks, report_failures
+from internvideo_hf.cli.reporting import remarks, report_failures, say
 
 
 def scan(
@@ -36,7 +36,7 @@ def scan(
     if out is not None:
         write_report(out, len(found), bad)
     if not quiet:
-        typer.echo(f"{len(found) - len(bad)} of {len(found)} videos are readable.")
+        say(f"{len(found) - len(bad)} of {len(found)} videos are readable.")
     report_failures([str(error) for error in bad], len(found))
 
 
@@ -70,5 +70,5 @@ def shrink(
         )
     if not quiet:
         new = len(targets) - existing - len(failures)
-        typer.echo(f"Wrote {new} videos to {out}; {existing} already existed.")
+        say(f"Wrote {new} videos to {out}; {existing} already existed.")
     report_failures(failures, len(targets))

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from internvideo_hf.cli.options import AsJson, Jobs, Quiet, check_folder, worker_count
-from internvideo_hf.cli.reporting import attempt, print_json, report_failures, silence_transformers
+from internvideo_hf.cli.reporting import attempt, print_json, report_failures, say, silence_transformers
 from internvideo_hf.cli.search import open_index
 
 
@@ -83,7 +83,7 @@ def _serve_page(index: Path, model: str | None, device: str | None, host: str, p
     gallery = open_index(index, model, device)
     with web.serving(gallery, host, port) as address:
         if not quiet:
-            typer.echo(f"{web.about(gallery)}\nOpen {address} in a browser. Ctrl-C stops the server.")
+            say(f"{web.about(gallery)}\nOpen {address} in a browser. Ctrl-C stops the server.")
         _wait_for_ctrl_c()
 
 
@@ -126,10 +126,10 @@ def _give_tour(out: Path, clips: int, seed: int, videos: list[str] | None, as_js
             }
         )
     else:
-        typer.echo(tour.label_table(labeled))
+        say(tour.label_table(labeled))
         if found:
-            typer.echo(f"\n{tour.search_table(found, labeled)}")
-        typer.echo(f"\nWrote {sheet}.\n{tour.LIMITS}")
+            say(f"\n{tour.search_table(found, labeled)}")
+        say(f"\nWrote {sheet}.\n{tour.LIMITS}")
     report_failures(failures, len(files))
 
 
@@ -156,4 +156,4 @@ def make_demo_data(
     with tqdm(total=count, desc="Drawing", unit="video", disable=quiet) as bar:
         existing = make_data_set(out, clips, seed=seed, jobs=worker_count(jobs, count), on_done=bar.update)
     if not quiet:
-        typer.echo(f"Wrote {count - existing} videos to {out}; {existing} already existed.")
+        say(f"Wrote {count - existing} videos to {out}; {existing} already existed.")

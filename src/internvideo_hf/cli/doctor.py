@@ -2,7 +2,7 @@
 
 import typer
 
-from internvideo_hf.cli.reporting import PARTIAL
+from internvideo_hf.cli.reporting import PARTIAL, say
 
 
 def doctor() -> None:
@@ -13,8 +13,8 @@ def doctor() -> None:
     from internvideo_hf.cli.checks import run_checks, table
 
     checks = run_checks()
-    typer.echo(table(checks))
+    say(table(checks))
     broken = [check.name for check in checks if check.needed and not check.works]
     if broken:
-        typer.echo(f"The package cannot work here: {', '.join(broken)}.", err=True)
+        say(f"The package cannot work here: {', '.join(broken)}.", err=True)
         raise typer.Exit(PARTIAL)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from internvideo_hf.cli.options import Device, Quiet, parse_device, resolve_model
-from internvideo_hf.cli.reporting import report_failures, silence_transformers
+from internvideo_hf.cli.reporting import report_failures, say, silence_transformers
 
 
 def evaluate(
@@ -88,7 +88,7 @@ def _list_protocols() -> None:
     titles = {name: load_protocol(name).title for name in protocol_names()}
     titles |= {name: load_ensemble(name).title for name in ensemble_names()}
     for name, title in sorted(titles.items()):
-        typer.echo(f"{name:32} {title}")
+        say(f"{name:32} {title}")
 
 
 def _evaluate_model(
@@ -103,7 +103,7 @@ def _evaluate_model(
 
     name = " ".join([protocol, *changes])
     result = evaluate(loaded, model, name=name, device=parse_device(device), **options)
-    typer.echo(table(result))
+    say(table(result))
     return result
 
 
@@ -124,5 +124,5 @@ def _evaluate_ensemble(
 
     name = " ".join([protocol, *changes])
     result = evaluate_ensemble(loaded, members, name=name, device=parse_device(device), **options)
-    typer.echo(ensemble_table(result))
+    say(ensemble_table(result))
     return result

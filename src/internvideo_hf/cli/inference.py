@@ -19,7 +19,8 @@ from internvideo_hf.cli.options import (
     read_text,
     resolve_model,
 )
-from internvideo_hf.cli.reporting import attempt, print_json, report_failures, show_progress, silence_transformers
+from internvideo_hf.cli.reporting import attempt, print_json, report_failures, say, show_progress, silence_transformers
+from internvideo_hf.utils.names import printable
 from internvideo_hf.utils.pretrained import load_pretrained
 
 
@@ -138,7 +139,7 @@ def _answer_each(
             continue
         answers.append({"video": video, "results": results})
         if not as_json:
-            tqdm.write("\n".join([video, *map(_line, results)]))
+            tqdm.write("\n".join(map(printable, [video, *map(_line, results)])))
     if as_json:
         print_json(answers)
     report_failures(failures, len(videos))
@@ -183,14 +184,14 @@ def extract(
     failures = []
     for video, name in zip(videos, names, strict=True):
         path = out / f"{name}.safetensors"
-        with tqdm(desc=name, unit="row", disable=quiet) as bar:
+        with tqdm(desc=printable(name), unit="row", disable=quiet) as bar:
             try:
                 new = extract_to_file(extractor, video, path, as_npy=npy, on_rows=partial(show_progress, bar))
             except (VideoDecodeError, FileExistsError) as error:
                 failures.append(str(error))
                 continue
         if not quiet:
-            typer.echo(str(path) if new else f"{path} (already existed)")
+            say(printable(path) + ("" if new else " (already existed)"))
     report_failures(failures, len(videos))
 
 
@@ -214,4 +215,4 @@ def reconstruct(
 
     check_picture(out)
     save_picture(reconstruct(video, model, mask=mask, mask_ratio=mask_ratio, columns=columns, seed=seed), out)
-    typer.echo(f"Wrote {out}: original, masked and reconstructed frames.")
+    say(f"Wrote {out}: original, masked and reconstructed frames.")

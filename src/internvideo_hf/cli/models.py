@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from internvideo_hf.cli.options import Quiet, read_json, resolve_model
-from internvideo_hf.cli.reporting import silence_transformers
+from internvideo_hf.cli.reporting import say, silence_transformers
+from internvideo_hf.utils.names import printable
 
 
 def convert(
@@ -59,14 +60,14 @@ def convert(
     )
     if quiet:
         return
-    typer.echo(f"{checkpoint}: recognized as {report.family}.")
+    say(f"{checkpoint}: recognized as {report.family}.")
     if report.head is not None:
-        typer.echo(f"Its classes are those of {report.head}.")
+        say(f"Its classes are those of {report.head}.")
     elif report.num_labels is not None:
-        typer.echo(f"Its {report.num_labels} classes are named by their numbers: {_head_advice(report.num_labels)}.")
+        say(f"Its {report.num_labels} classes are named by their numbers: {_head_advice(report.num_labels)}.")
     for name, reason in report.left_out.items():
-        typer.echo(f"left out  {name}  ({reason})")
-    typer.echo(
+        say(f"left out  {printable(name)}  ({reason})")
+    say(
         f"Wrote {report.num_tensors} tensors ({report.num_parameters:,} parameters, {dtype}) to {output}; "
         f"{len(report.left_out)} tensors of the file were left out."
     )
@@ -108,7 +109,7 @@ def merge(
         overwrite=overwrite,
     )
     if not quiet:
-        typer.echo(f"Wrote {out}: the average of {averaged} tensors; the other tensors are those of {finetuned[0]}.")
+        say(f"Wrote {out}: the average of {averaged} tensors; the other tensors are those of {finetuned[0]}.")
 
 
 def fuse(
@@ -136,7 +137,7 @@ def fuse(
     if not quiet:
         trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
         layers = ", ".join(map(str, model.config.exchange_layers or ()))
-        typer.echo(
+        say(
             f"Wrote {out}: {model.config.num_labels} classes, cross-model attention after layers {layers} of the "
             f"masked encoder; {trainable:,} of {model.num_parameters():,} parameters are trainable."
         )

@@ -6,10 +6,22 @@ from typing import Any, TypeVar
 
 import typer
 
+from internvideo_hf.utils.names import printable
+
 PARTIAL, REFUSED = 1, 2
 """Exit codes."""
 
 T = TypeVar("T")
+
+
+def say(text: object, err: bool = False) -> None:
+    """Print lines; what names and answers hold for a terminal is escaped.
+
+    Args:
+        text: lines. A name in it that others have given goes through `printable`, or it may add lines.
+        err: on stderr.
+    """
+    typer.echo(printable(text, keep="\n"), err=err)
 
 
 def attempt(answer: Callable[[str], T], video: str, failures: list[str]) -> T | None:
@@ -34,7 +46,7 @@ def remarks(quiet: bool) -> Callable[[str], None]:
     Args:
         quiet: the value of --quiet.
     """
-    return lambda line: None if quiet else typer.echo(line, err=True)
+    return lambda line: None if quiet else say(line, err=True)
 
 
 def report_failures(failures: list[str], total: int) -> None:
@@ -46,15 +58,16 @@ def report_failures(failures: list[str], total: int) -> None:
     """
     if not failures:
         return
-    typer.echo(f"{len(failures)} of {total} failed:", err=True)
+    say(f"{len(failures)} of {total} failed:", err=True)
     for failure in failures:
-        typer.echo(f"  {failure}", err=True)
+        say(f"  {printable(failure)}", err=True)
     raise typer.Exit(PARTIAL if len(failures) < total else REFUSED)
 
 
 def print_json(content: Any) -> None:
-    """Print one JSON document; lone surrogates of names come out as JSON writes them."""
-    typer.echo(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False))
+    """Print one JSON document; control characters and lone surrogates of names come out as JSON writes them."""
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    typer.echo(printable(text, keep="\n", escape=lambda character: json.dumps(character)[1:-1]))
 
 
 def show_progress(bar: Any, done: int, total: int) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from internvideo_hf.cli.options import AsJson, Device, Quiet, parse_device, resolve_model, worker_count
-from internvideo_hf.cli.reporting import print_json, remarks, report_failures, show_progress, silence_transformers
+from internvideo_hf.cli.reporting import print_json, remarks, report_failures, say, show_progress, silence_transformers
+from internvideo_hf.utils.names import printable
 
 if TYPE_CHECKING:
     from internvideo_hf.search.index import VideoIndex
@@ -71,7 +72,7 @@ def index(
     if not quiet:
         counts = {name: len(value) for name, value in vars(change).items() if name != "failures" and value}
         summary = ", ".join(f"{count} {name}" for name, count in counts.items()) or "nothing to do"
-        typer.echo(f"{out}: {len(gallery.videos)} videos in {len(gallery)} clips ({summary}).")
+        say(f"{out}: {len(gallery.videos)} videos in {len(gallery)} clips ({summary}).")
     failures = [str(error) for error in change.failures]
     if approximate:
         try:
@@ -120,12 +121,14 @@ def search(
         print_json(found.to_dict())
         return
     if found.matches is False:
-        typer.echo(found.verdict)
+        say(found.verdict)
     for place, hit in enumerate(found, 1):
         mark = "*" if hit.matches else " "
-        typer.echo(f"{mark}{place:3}. {hits.scores_line(hit)}  {hit.probability:6.1%}  {hit.time:>13}  {hit.video}")
+        say(
+            f"{mark}{place:3}. {hits.scores_line(hit)}  {hit.probability:6.1%}  {hit.time:>13}  {printable(hit.video)}"
+        )
     if found.matches:
-        typer.echo(found.verdict)
+        say(found.verdict)
 
 
 def open_index(folder: Path, model: str | None, device: str | None) -> "VideoIndex":

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from internvideo_hf.cli.options import Quiet
+from internvideo_hf.cli.reporting import say
 
 
 def train(
@@ -52,7 +53,7 @@ def train(
     loaded = load_recipe(recipe, changes)
     final = train(loaded, data_root, output_dir, start=start, report_to=report_to, quiet=quiet)
     if int(os.environ.get("RANK", 0)) == 0:
-        typer.echo(f"The model is in {final}.")
+        say(f"The model is in {final}.")
 
 
 def recipes(
@@ -66,7 +67,7 @@ def recipes(
 
     if recipe is not None:
         load_recipe(recipe)
-        typer.echo(REGISTRY.show(recipe))
+        say(REGISTRY.show(recipe))
         return
     for name in recipe_names():
-        typer.echo(f"{name:45} {load_recipe(name).title}")
+        say(f"{name:45} {load_recipe(name).title}")

@@ -28,6 +28,7 @@ from internvideo_hf.demo.weights import demo_path
 from internvideo_hf.models.common.loading import load_strict
 from internvideo_hf.search.hits import Hits
 from internvideo_hf.search.index import VideoIndex
+from internvideo_hf.utils.names import printable
 from internvideo_hf.utils.pictures import FAINT, FONT_SIZE, GAP, INK, LINE, MISSING, PAPER, fitted
 from internvideo_hf.utils.pretrained import load_pretrained
 from internvideo_hf.video import VideoReader
@@ -188,7 +189,7 @@ def label_table(labeled: Sequence[Labeled]) -> str:
     rows = [["clip", *names, *(["truth"] if known else [])]]
     for entry in labeled:
         answers = [f"{a.mark or ' '} {a.label} {a.score:.0%}" for a in entry.answers.values()]
-        rows.append([Path(entry.video).name, *answers, *([entry.truth] if entry.truth is not None else [])])
+        rows.append([printable(Path(entry.video).name), *answers, *([entry.truth] if entry.truth is not None else [])])
     lines = [_aligned(rows)]
     if known:
         right = {name: sum(entry.answers[name].mark == "+" for entry in labeled) for name in names}
@@ -205,7 +206,13 @@ def search_table(found: Sequence[Hits], labeled: Sequence[Labeled]) -> str:
     rows = [["search", "first hit", "cosine"]]
     true = [hits[0].video == os.path.abspath(entry.video) for hits, entry in zip(found, labeled, strict=True)]
     for hits, is_true in zip(found, true, strict=True):
-        rows.append([hits.query, f"{'+' if is_true else '-'} {Path(hits[0].video).name}", f"{hits[0].similarity:.3f}"])
+        rows.append(
+            [
+                hits.query,
+                f"{'+' if is_true else '-'} {printable(Path(hits[0].video).name)}",
+                f"{hits[0].similarity:.3f}",
+            ]
+        )
     return f"{_aligned(rows)}\n+ right clip, - wrong clip; {sum(true)} of {len(true)} found."
 
 

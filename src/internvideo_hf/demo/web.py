@@ -19,6 +19,7 @@ from internvideo_hf.demo.weights import DEMO_MODELS
 from internvideo_hf.search.hits import Hit, Hits, tile
 from internvideo_hf.search.index import VideoIndex
 from internvideo_hf.utils.fingerprints import text_sha256
+from internvideo_hf.utils.names import printable
 from internvideo_hf.utils.pretrained import load_pretrained
 from internvideo_hf.video import VideoReader
 from internvideo_hf.video.errors import VideoDecodeError
@@ -54,7 +55,7 @@ def caption(place: int, hit: Hit) -> str:
     """Format rank (from 1) and file of a hit, and its time and scores in a second line; `*` marks a match."""
     z = "" if hit.z is None else f", z {hit.z:+.1f}"
     scores = f"{hit.time}  cosine {hit.similarity:.3f}{z}".lstrip()
-    return f"{'* ' if hit.matches else ''}{place}. {hit.name}\n{scores}"
+    return f"{'* ' if hit.matches else ''}{place}. {printable(hit.name)}\n{scores}"
 
 
 def frames_of(hit: Hit, reader: VideoReader) -> range:
@@ -133,7 +134,7 @@ def label_rows(
 def message(error: Exception) -> str:
     """Format an error for the page. Of a file that cannot be read it shows the name, not the path."""
     if isinstance(error, VideoDecodeError) and error.cause is not None:
-        return f"{os.path.basename(error.source.rstrip('/'))}: {error.cause}. {error.advice}"
+        return printable(f"{os.path.basename(error.source.rstrip('/'))}: {error.cause}. {error.advice}")
     return str(error) or type(error).__name__
 
 
@@ -185,7 +186,7 @@ def _add_search(gr: Any, index: VideoIndex, folder: Path) -> None:
             raise ValueError("These hits are of an earlier session. Search again.")
         hit = hits[chosen.index]
         is_long = hit.start is not None and hit.end - hit.start > LONGEST
-        line = f"{hit.video}  {hit.time}{f', first {LONGEST:.0f} s' if is_long else ''}"
+        line = f"{printable(hit.video)}  {hit.time}{f', first {LONGEST:.0f} s' if is_long else ''}"
         return _paragraphs(line), str(cut_clip(hit, folder))
 
     with gr.Row(equal_height=True):

@@ -1,11 +1,30 @@
-"""Lookup of names that a user wrote, with one wording for those that are unknown."""
+"""Lookup of names that a user wrote, with one wording for unknown ones; names of others on a terminal."""
 
 import difflib
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping
 from typing import TypeVar
 
 T = TypeVar("T")
 _LISTED = 20  # names that a message lists; of more, it names the nearest
+
+# Control characters, marks that change the direction of writing, and bytes of file names that are no text.
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode()
+
+
+def printable(text: object, keep: str = "", escape: Callable[[str], str] = _escaped) -> str:
+    r"""Return a text with what would command a terminal or break a line escaped, such as `\x1b` and `\n`.
+
+    Args:
+        text: a name that others have given, or a text made of such names.
+        keep: characters to leave as they are.
+        escape: writes the others; as Python does by default.
+    """
+    return _UNPRINTABLE.sub(lambda found: found[0] if found[0] in keep else escape(found[0]), str(text))
 
 
 def lookup(table: Mapping[str, T], name: object, argument: str, error: type[Exception] = ValueError) -> T:

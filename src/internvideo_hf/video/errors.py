@@ -1,5 +1,7 @@
 """The error of every failure to get frames out of a source."""
 
+from internvideo_hf.utils.names import printable
+
 
 class VideoDecodeError(ValueError):
     """Frames cannot be read from a source.
@@ -15,7 +17,7 @@ class VideoDecodeError(ValueError):
         self.cause = cause
         self.advice = advice
         # A DataLoader raises a worker's error again from its message alone, so that must do, too.
-        super().__init__(source if cause is None else f"{source}: {cause}. {advice}")
+        super().__init__(source if cause is None else printable(f"{source}: {cause}. {advice}"))
 
     def __reduce__(self) -> tuple[type, tuple[str | None, ...]]:
         # `Exception` pickles its message only.
