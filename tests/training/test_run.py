@@ -20,6 +20,8 @@ from transformers import AutoModelForVideoClassification, AutoVideoProcessor
 
 from internvideo_hf.data.manifests import load_manifest
 from internvideo_hf.data.shards import write_shards
+from internvideo_hf.training.recipes import load_recipe
+from internvideo_hf.training.run import train
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +69,27 @@ def test_the_final_folder_is_a_whole_model(ended):
     assert AutoVideoProcessor.from_pretrained(folder / "final").num_frames == 4
     assert "A small classifier" in (folder / "final/README.md").read_text()
     assert not (folder / "final/training_args.bin").exists()
+
+
+def test_weights_are_for_every_reader(ended):
+    """The library that writes them leaves 0600."""
+    _, folder = ended
+    written = [*folder.glob("final/*"), *folder.glob("checkpoint-*/*.safetensors")]
+    assert len([file for file in written if file.suffix == ".safetensors"]) > 1
+    assert {oct(file.stat().st_mode & 0o777) for file in written} == {"0o644"}
+
+
+def test_a_final_model_that_cannot_be_written_leaves_nothing(ended, data, tmp_path, monkeypatch):
+    recipe, _ = ended
+
+    def fail(*args, **kwargs):
+        raise RuntimeError("no card today")
+
+    monkeypatch.setattr("internvideo_hf.training.run.write_card", fail)
+    with pytest.raises(RuntimeError, match="no card today"):
+        train(load_recipe(recipe, ["training.max_steps=1"]), data, tmp_path / "run", quiet=True)
+    names = {file.name for file in (tmp_path / "run").iterdir()}
+    assert "log.jsonl" in names and not [name for name in names if "final" in name or "unfinished" in name]
 
 
 def test_a_run_that_has_ended_is_left_alone(ended, data):

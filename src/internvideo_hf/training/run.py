@@ -2,11 +2,13 @@
 
 import math
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 from transformers import AutoConfig, AutoVideoProcessor, PrinterCallback
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
@@ -46,6 +48,7 @@ from internvideo_hf.training.recipes import (
 from internvideo_hf.training.run_directory import FINAL, RunLog, check_recipe, check_room, write_settings
 from internvideo_hf.training.trainer import VideoTrainer, VideoTrainingArguments, last_checkpoint
 from internvideo_hf.utils.devices import default_workers
+from internvideo_hf.utils.files import atomic_directory
 from internvideo_hf.utils.pretrained import load_pretrained
 
 logger = logging.get_logger(__name__)
@@ -335,22 +338,24 @@ def _cached(
 
 def _save(trainer: VideoTrainer, recipe: Recipe, processor: Processor, start: str | None, final: Path) -> None:
     """Write the model, its processor and its card; the directory appears only when complete."""
-    unfinished = final.with_name(f".unfinished-{final.name}")
     if trainer.args.evaluate_ema and trainer.average is not None:
         trainer.average.copy_to(trainer.model)
     if recipe.model.lora is not None:
         wrapped: Any = trainer.model  # peft's wrapper
         trainer.model = trainer.model_wrapped = wrapped.merge_and_unload()
-    trainer.save_model(str(unfinished))
-    if trainer.is_world_process_zero():
-        (unfinished / "training_args.bin").unlink(missing_ok=True)  # a pickle; recipe.yaml has the settings
-        if (tokenizer := getattr(processor, "tokenizer", None)) is not None:
-            # It would save its last padding and truncation, which are not settings of the model.
-            tokenizer.backend_tokenizer.no_truncation()
-            tokenizer.backend_tokenizer.no_padding()
-        processor.save_pretrained(unfinished)
-        _write_card(unfinished, trainer, recipe, start)
-        unfinished.rename(final)
+    is_main = trainer.is_world_process_zero()
+    with atomic_directory(final) if is_main else nullcontext(final) as folder:
+        # Every process takes part: each may hold a part of the weights.
+        (written,) = broadcast_object_list([str(folder)])
+        trainer.save_model(written)
+        if is_main:
+            (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle; recipe.yaml has the settings
+            if (tokenizer := getattr(processor, "tokenizer", None)) is not None:
+                # It would save its last padding and truncation, which are not settings of the model.
+                tokenizer.backend_tokenizer.no_truncation()
+                tokenizer.backend_tokenizer.no_padding()
+            processor.save_pretrained(folder)
+            _write_card(folder, trainer, recipe, start)
     trainer.accelerator.wait_for_everyone()
 
 

@@ -20,6 +20,7 @@ from internvideo_hf.training.optimizers import BertAdam
 from internvideo_hf.training.parameter_groups import parameter_groups
 from internvideo_hf.training.schedules import SCHEDULES, linear_then_cosine
 from internvideo_hf.training.shard_sampling import read_own_shards
+from internvideo_hf.utils.files import MODE
 from internvideo_hf.utils.names import unknown_name
 
 logger = logging.get_logger(__name__)
@@ -304,6 +305,12 @@ class VideoTrainer(Trainer):
             yield
         finally:
             self.data_collator, self.args.dataloader_drop_last = in_training
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        super()._save(output_dir, state_dict)
+        if self.args.should_save:
+            for file in Path(output_dir or self.args.output_dir).glob("*.safetensors"):
+                file.chmod(MODE)  # safetensors leaves 0600
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Evaluate the weights, or their EMA if `evaluate_ema` is set, without a change of the random state."""
