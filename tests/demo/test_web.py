@@ -1,5 +1,6 @@
 """`internvideo demo --index`: search, playback, messages, served files, and the page in a browser."""
 
+import http.client
 import os
 import re
 import shutil
@@ -264,6 +265,37 @@ def test_only_cut_clips_pictures_and_uploads_are_served(address, client, drawn, 
         *(f"{served}/..{tmp_path}/private.mp4", folder / "test/00000.mp4", Path.home()),
     ):
         assert status_of(address, file) == 403, file
+
+
+def status(address: str, method: str, path: str, headers: dict[str, str], body: bytes = b"") -> int:
+    connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=10)
+    connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
+    for name, value in headers.items():
+        connection.putheader(name, value)
+    connection.endheaders(body)
+    return connection.getresponse().status
+
+
+def test_requests_under_a_foreign_name_and_large_ones_are_refused(address):
+    port, upload = urlsplit(address).port, "/gradio_api/upload"
+    for host in (f"127.0.0.1:{port}", f"localhost:{port}", "LOCALHOST", f"[::1]:{port}"):
+        assert status(address, "GET", "/", {"Host": host}) == 200
+    for host in (f"evil.example:{port}", "localhost.evil.example", "127.0.0.1.evil.example", "[::1", ""):
+        assert status(address, "GET", "/", {"Host": host}) in (400, 403)
+        assert status(address, "POST", "/gradio_api/queue/join", {"Host": host, "Content-Length": "0"}) in (400, 403)
+    here = {"Host": "localhost", "Content-Type": "multipart/form-data; boundary=a"}
+    assert status(address, "POST", upload, {**here, "Content-Length": str(5 << 30)}) == 413
+    assert status(address, "POST", upload, {**here, "Transfer-Encoding": "chunked"}, b"0\r\n\r\n") == 411
+    assert status(address, "POST", "/gradio_api/queue/join", {**here, "Content-Length": str(2 << 20)}) == 413
+
+
+def test_a_request_that_does_not_come_from_the_page_is_bounded(client):
+    for count in (10**9, -5):
+        with pytest.raises(Exception, match="is (greater|less) than"):
+            client.predict("a dog", count, api_name="/search")
+    assert "more than 20000. Shorten it" in client.predict("a" * 20_001, 3, api_name="/search")[0]
+    with pytest.raises(ValueError, match="501 labels, more than 500"):
+        web.label_rows(None, "a.mp4", ",".join(map(str, range(501))))
 
 
 def test_it_listens_on_this_machine_only_and_sends_nothing_out(address):

@@ -5,13 +5,16 @@ import threading
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from internvideo_hf.cli.options import AsJson, Jobs, Quiet, check_folder, worker_count
 from internvideo_hf.cli.reporting import attempt, print_json, report_failures, say, silence_transformers
 from internvideo_hf.cli.search import open_index
+
+if TYPE_CHECKING:
+    from internvideo_hf.search.index import VideoIndex
 
 
 def demo(
@@ -31,6 +34,10 @@ def demo(
         str, typer.Option(help="With --index: address to listen on; 0.0.0.0 shows the videos to the network.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="With --index: port to listen on.")] = 7860,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(help="With --index: name of this machine or of a proxy to answer to; repeatable."),
+    ] = None,
     model: Annotated[
         str | None, typer.Option(help="With --index: new folder of the index's model, if it was moved.")
     ] = None,
@@ -56,7 +63,7 @@ def demo(
     _check_demo_options(context)
     silence_transformers()
     if index is not None:
-        _serve_page(index, model, device, host, port, quiet)
+        _serve_page(open_index(index, model, device), host, port, allow_host or [], quiet)
     else:
         check_folder(out)
         _give_tour(out, clips, seed, video, as_json, quiet)
@@ -65,7 +72,13 @@ def demo(
 def _check_demo_options(context: typer.Context) -> None:
     """Refuse options of the tour beside --index, and those of the page without it."""
     of_tour = {"out": "--out", "clips": "--clips", "seed": "--seed", "video": "--video", "as_json": "--json"}
-    of_page = {"host": "--host", "port": "--port", "model": "--model", "device": "--device"}
+    of_page = {
+        "host": "--host",
+        "port": "--port",
+        "allow_host": "--allow-host",
+        "model": "--model",
+        "device": "--device",
+    }
     has_index = context.params["index"] is not None
     for name, option in (of_tour if has_index else of_page).items():
         source = context.get_parameter_source(name)
@@ -76,12 +89,11 @@ def _check_demo_options(context: typer.Context) -> None:
         raise ValueError(f"{option} needs --index, the folder of an index to search.")
 
 
-def _serve_page(index: Path, model: str | None, device: str | None, host: str, port: int, quiet: bool) -> None:
+def _serve_page(gallery: "VideoIndex", host: str, port: int, names: list[str], quiet: bool) -> None:
     """Serve the page of an index until Ctrl-C."""
     from internvideo_hf.demo import web
 
-    gallery = open_index(index, model, device)
-    with web.serving(gallery, host, port) as address:
+    with web.serving(gallery, host, port, names) as address:
         if not quiet:
             say(f"{web.about(gallery)}\nOpen {address} in a browser. Ctrl-C stops the server.")
         _wait_for_ctrl_c()

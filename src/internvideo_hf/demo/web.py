@@ -3,7 +3,6 @@
 import html
 import os
 import re
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
@@ -14,6 +13,7 @@ import numpy as np
 from transformers import AutoProcessor, pipeline
 
 from internvideo_hf.data.transcoding import TranscodeSettings, cut_video
+from internvideo_hf.demo.guard import MOST_UPLOAD, Guard, own_names
 from internvideo_hf.demo.tour import LIMITS
 from internvideo_hf.demo.weights import DEMO_MODELS
 from internvideo_hf.search.hits import Hit, Hits, tile
@@ -21,6 +21,7 @@ from internvideo_hf.search.index import VideoIndex
 from internvideo_hf.utils.fingerprints import text_sha256
 from internvideo_hf.utils.names import printable
 from internvideo_hf.utils.pretrained import load_pretrained
+from internvideo_hf.utils.scratch import scratch_directory
 from internvideo_hf.video import VideoReader
 from internvideo_hf.video.errors import VideoDecodeError
 
@@ -29,6 +30,12 @@ MOST_HITS = 24
 
 LONGEST = 60.0
 """Maximum seconds of a clip to play."""
+
+MOST_LABELS = 500
+"""Maximum number of labels per clip."""
+
+MOST_TEXT = 20_000
+"""Maximum number of characters of a query, of all labels, or of a template."""
 
 _ROUNDING = 6e-4  # seconds; times of hits are rounded to milliseconds
 _PLAYED = TranscodeSettings(short_side=480, keyframe_interval=25)
@@ -118,14 +125,19 @@ def label_rows(
         template: the sentence around each label, with `{}` in its place; the pipeline's default if empty.
 
     Raises:
-        ValueError: if there is no video or no label, a label is repeated, or the template has no `{}`.
+        ValueError: if there is no video or no label, there are too many, a label is repeated, or the template has no
+            `{}`.
         VideoDecodeError: if the video cannot be read.
     """
     if not video:
         raise ValueError("There is no clip yet. Upload one first.")
+    _check_text(labels)
+    _check_text(template)
     candidates = labels_of(labels)
     if not candidates:
         raise ValueError("There are no labels. Write some, separated by commas or lines.")
+    if len(candidates) > MOST_LABELS:
+        raise ValueError(f"There are {len(candidates)} labels, more than {MOST_LABELS}. Take fewer.")
     options = {"hypothesis_template": template.strip()} if template.strip() else {}
     answers = classify(video, candidate_labels=candidates, **options)
     return [[answer["label"], f"{answer['score']:.1%}", f"{answer['similarity']:.3f}"] for answer in answers]
@@ -171,6 +183,7 @@ def _add_search(gr: Any, index: VideoIndex, folder: Path) -> None:
 
     @_catch_errors(4)
     def search(text: str, count: float) -> tuple[Any, ...]:
+        _check_text(text)
         return show(index.search(text, top_k=int(count)))
 
     @_catch_errors(4)
@@ -223,6 +236,11 @@ def _add_search(gr: Any, index: VideoIndex, folder: Path) -> None:
     gallery.select(play, hits, [played, player], api_visibility="private")
 
 
+def _check_text(text: str) -> None:
+    if len(text) > MOST_TEXT:
+        raise ValueError(f"The text has {len(text)} characters, more than {MOST_TEXT}. Shorten it.")
+
+
 def _add_labels(gr: Any, index: VideoIndex) -> None:
     encoder = index.encoder
     classify = pipeline(  # type: ignore[call-overload]  # the stub knows transformers' own tasks only
@@ -268,15 +286,17 @@ def _catch_errors(others: int) -> Callable[[Callable[..., Any]], Callable[..., A
 
 
 @contextmanager
-def serving(index: VideoIndex, host: str = "127.0.0.1", port: int = 7860) -> Iterator[str]:
-    """Serve the page and yield its address; on exit, delete everything that it wrote.
+def serving(index: VideoIndex, host: str = "127.0.0.1", port: int = 7860, names: Sequence[str] = ()) -> Iterator[str]:
+    """Serve the page and yield its address; on exit, delete everything that it wrote (after a kill, the next start).
 
-    The only files served are clips cut from videos of the index, images of them, and uploads.
+    The only files served are clips cut from videos of the index, images of them, and uploads. Requests that name
+    another host than this one are refused, and uploads that are too large, see `guard`.
 
     Args:
         index: the index to search.
         host: the address to listen on; by default, this machine only.
         port: the port to listen on, 1-65535.
+        names: further names under which the page is asked for, such as that of a proxy.
 
     Raises:
         ImportError: if gradio is not installed (extra `demo`).
@@ -285,13 +305,16 @@ def serving(index: VideoIndex, host: str = "127.0.0.1", port: int = 7860) -> Ite
     """
     gr = _gradio()
     with (
-        tempfile.TemporaryDirectory(prefix="internvideo-", ignore_cleanup_errors=True) as folder,
+        scratch_directory("page") as folder,
         # Gradio's default place for uploads and images is readable by other users, and never cleared.
-        _environment("GRADIO_TEMP_DIR", folder),
+        _environment("GRADIO_TEMP_DIR", str(folder)),
     ):
-        clips = Path(folder) / "clips"
+        clips = folder / "clips"
         clips.mkdir()
         app = build_app(index, clips)
+        from starlette.middleware import Middleware  # of gradio
+
+        guard = Middleware(Guard, names=own_names(host, names), folder=folder)
         try:
             app.launch(
                 server_name=host,
@@ -299,6 +322,8 @@ def serving(index: VideoIndex, host: str = "127.0.0.1", port: int = 7860) -> Ite
                 share=False,
                 prevent_thread_lock=True,
                 quiet=True,
+                max_file_size=MOST_UPLOAD,
+                app_kwargs={"middleware": [guard]},
                 allowed_paths=[str(clips)],  # an empty list would mean those of the environment
                 run_history=False,
                 mcp_server=False,

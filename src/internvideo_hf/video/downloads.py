@@ -6,7 +6,6 @@ import ipaddress
 import os
 import re
 import socket
-import tempfile
 import threading
 import time
 import urllib.error
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any, TypedDict
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
+from internvideo_hf.utils.scratch import scratch_file
 from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.playlists import Piece, best_variant, is_playlist, pieces
 from internvideo_hf.video.settings import from_environment
@@ -93,7 +93,7 @@ class Download:
 
     def __init__(self, url: str, settings: DownloadSettings):
         suffix = re.search(r"\.[A-Za-z0-9]{1,5}$", split_address(url).path)
-        handle, name = tempfile.mkstemp(prefix="internvideo_", suffix=suffix.group() if suffix else "")
+        handle, name = scratch_file("download", suffix.group() if suffix else "")
         self.path = Path(name)
         self._remove = weakref.finalize(self, _remove_own_file, name, os.getpid())
         try:
