@@ -203,9 +203,12 @@ def test_settings_and_sizes_narrow_the_choice():
     ]
     with pytest.raises(CheckpointError, match="lsmdc, msvd, vatex"):
         find("pytorch_model.bin", "internvideo_mm", settings={"vision_config": {"num_frames": 8}})
-    # A file of another size than all six is none of them.
-    names, test = find("pytorch_model.bin", "internvideo_mm", width=lambda: 768)
+    # A file of another size than all six, with settings of its own, is none of them.
+    settings = {"vision_config": {"num_frames": 4}}
+    names, test = find("pytorch_model.bin", "internvideo_mm", width=lambda: 768, settings=settings)
     assert len(names) == 6 and test is None
+    with pytest.raises(CheckpointError, match="If it is none of them, rename it"):
+        find("pytorch_model.bin", "internvideo_mm", width=lambda: 768)
 
 
 def test_the_classes_tell_the_rule_of_a_file_of_ones_own():

@@ -52,6 +52,16 @@ def test_no_code_of_a_checkpoint_runs(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["evil.ckpt"]
 
 
+def test_convert_takes_the_data_set_of_a_retrieval_fine_tune(random_checkpoint, tmp_path):
+    source = tmp_path / "pytorch_model.bin"
+    source.symlink_to(random_checkpoint)
+    assert_refused(run("convert", source, tmp_path / "x"), "--data-set", "activitynet, didemo, lsmdc, msrvtt")
+    assert_refused(run("convert", source, tmp_path / "x", "--data-set", "msrvt"), "Did you mean msrvtt?")
+    assert not (tmp_path / "x").exists()
+    assert run("convert", source, tmp_path / "out", "--data-set", "msrvtt").returncode == 0
+    assert "as in the released test on MSR-VTT" in (tmp_path / "out/README.md").read_text()
+
+
 def test_convert_says_whose_classes_a_head_has(mae_folder, tmp_path):
     checkpoint = mae_folder.with_name("classifier.pth")
     told = run("convert", checkpoint, tmp_path / "k400")

@@ -98,10 +98,10 @@ def identify(file: FileFacts, rows: Sequence[Row]) -> tuple[list[Row], ReleasedT
         found = [_row_of_data_set(rows, file.family, file.data_set)]
         return found, released_test(found)
     found, is_consistent = _narrow(rows, file)
-    if not is_consistent:
-        return found, _released_test_of_classes(file)
-    _check_unambiguous(file.name, found)
-    return found, released_test(found) if found else _released_test_of_classes(file)
+    # Whoever states the configuration of another model than the released ones knows that it is none of them.
+    if is_consistent or (file.classes is None and not file.settings):
+        _check_unambiguous(file.name, found)
+    return found, released_test(found) if found and is_consistent else _released_test_of_classes(file)
 
 
 def processor_fact(processor: Any, test: ReleasedTest | None) -> str:
@@ -193,7 +193,7 @@ def _check_unambiguous(file_name: str, rows: Sequence[Row]) -> None:
         names = dict.fromkeys(row["labels"] or data_set_names(row)[0] for row in rows)
         raise CheckpointError(
             f"{file_name} is the name of {len(rows)} released files, which differ in the frames and pixels of their "
-            f"tests. Name the data set of yours by {option}: {', '.join(names)}."
+            f"tests. Name the data set of yours by {option}: {', '.join(names)}. If it is none of them, rename it."
         )
 
 

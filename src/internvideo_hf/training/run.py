@@ -259,7 +259,8 @@ def _processor(options: dict[str, Any], config: PreTrainedConfig, start: str | N
     processor: Any = build_processor(config) if start is None else load_pretrained(AutoVideoProcessor, start)
     videos = video_processor_of(processor)
     if isinstance(videos, InternVideoVideoProcessor):
-        videos.released_views = None  # of the model that training starts from
+        if videos.released_views is not None:
+            videos.released_views = None  # of the model that training starts from
         _set_options(videos, options, "model.processor.")
         return processor
     encoders = videos.encoders
