@@ -1,9 +1,13 @@
 """Sliding-window features: equal to one read per window, each frame decoded once, resumable."""
 
+import hashlib
 import json
+import os
 import shutil
+import time
 
 import av
+import dying
 import numpy as np
 import pytest
 import torch
@@ -11,7 +15,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoVideoProcessor
 
 from internvideo_hf import FeatureExtractor, VideoDecodeError, VideoReader
-from internvideo_hf.inference.features import extract_to_file
+from internvideo_hf.inference.features import Settings, extract_to_file
+from internvideo_hf.utils.locks import LockedError, lock_file
 
 
 @pytest.fixture(scope="module")
@@ -204,3 +209,83 @@ def test_windows_that_do_not_fit_into_memory_are_refused_with_their_size(mae_fol
     with pytest.raises(ValueError, match=f"holds {gigabytes:.1f} GB.*shorter window.*--max-memory"):
         FeatureExtractor(mae_folder, 100_000, 3, 4, "cpu", max_memory=gigabytes - 0.1)
     FeatureExtractor(mae_folder, 100_000, 3, 4, "cpu", max_memory=gigabytes + 0.1)
+
+
+def test_a_change_in_the_middle_of_a_large_file_is_noticed(mae_folder, tmp_path):
+    path, video = tmp_path / "features.safetensors", tmp_path / "clip.y4m"
+    frames = np.random.default_rng(0).integers(0, 256, (4, 3 * 512 * 512), dtype=np.uint8)
+    header = b"YUV4MPEG2 W512 H512 F25:1 Ip C444\n"
+    video.write_bytes(header + b"".join(b"FRAME\n" + frame.tobytes() for frame in frames))
+    extractor = make(mae_folder, window=2, stride=2)
+    assert extract_to_file(extractor, video, path) and not extract_to_file(extractor, video, path)
+    facts = json.loads(path.with_suffix(".json").read_text())
+    assert facts["size"] == video.stat().st_size and facts["mtime"] == video.stat().st_mtime_ns
+    os.utime(video, ns=(1, 1))
+    assert not extract_to_file(extractor, video, path), "a new time alone is no new content"
+    with video.open("r+b") as file:
+        file.seek(video.stat().st_size // 2)
+        file.write(b"another frame")
+    with pytest.raises(FileExistsError, match="another video"):
+        extract_to_file(extractor, video, path)
+
+
+def test_features_of_version_0_1_count_as_done_until_the_video_changes(mae_folder, clip, tmp_path):
+    path = tmp_path / "features.safetensors"
+    assert extract_to_file(make(mae_folder), clip, path)
+    facts = json.loads(path.with_suffix(".json").read_text())
+    content, length = clip.read_bytes(), str(clip.stat().st_size).encode()
+    # The rule of that version: length, first and last megabyte.
+    facts["content"] = f"sha256:{hashlib.sha256(length + content[: 2**20] + content[-(2**20) :]).hexdigest()[:16]}"
+    for name in ("size", "mtime"):
+        del facts[name]
+    path.with_suffix(".json").write_text(json.dumps(facts))
+    assert not extract_to_file(make(mae_folder), clip, path)
+    os.utime(clip, (time.time() + 60,) * 2)
+    with pytest.raises(FileExistsError, match="another video"):
+        extract_to_file(make(mae_folder), clip, path)
+
+
+class NoModel:
+    """An extractor that can be run in a fork: rows of numbers."""
+
+    name, settings = "none", Settings("sha256:0", 8, 8)
+
+    def __init__(self):
+        self.computed = 0
+
+    def num_rows(self, reader):
+        return 5
+
+    def rows(self, reader, first_row=0):
+        for row in range(first_row, 5):
+            self.computed += 1
+            yield torch.full((1, 5000), float(row))
+
+
+@pytest.mark.parametrize(
+    ("death", "code", "left"),
+    [
+        ({"kill_before": "*02.safetensors"}, dying.KILLED, 2),
+        ({"kill_before": "features.json"}, dying.KILLED, 5),
+        ({"kill_before": "features.safetensors"}, dying.KILLED, 5),
+        ({"file_size": 50_000}, dying.FULL, 5),
+        ({"file_size": 10_000}, dying.FULL, 0),
+    ],
+)
+def test_a_killed_run_and_a_full_disk_lose_no_finished_rows(clip, tmp_path, monkeypatch, death, code, left):
+    monkeypatch.setattr("internvideo_hf.utils.journal.CHECKPOINT_EVERY_SECONDS", 0.0)
+    path = tmp_path / "out/features.safetensors"
+    path.parent.mkdir()
+    assert dying.run(lambda: extract_to_file(NoModel(), clip, path), **death) == code
+    again = NoModel()
+    assert extract_to_file(again, clip, path) and again.computed == 5 - left
+    assert load_file(path)["features"][:, 0].tolist() == [0, 1, 2, 3, 4]
+    assert sorted(file.name for file in path.parent.iterdir()) == ["features.json", "features.safetensors"]
+
+
+def test_two_processes_do_not_write_one_file(clip, tmp_path):
+    path = tmp_path / "features.safetensors"
+    with lock_file(path), pytest.raises(LockedError, match="features.safetensors is being written by process"):
+        extract_to_file(NoModel(), clip, path)
+    with lock_file(tmp_path / "other.safetensors"):
+        assert extract_to_file(NoModel(), clip, path)

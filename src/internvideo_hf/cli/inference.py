@@ -175,22 +175,19 @@ def extract(
     silence_transformers()
     from tqdm import tqdm
 
-    from internvideo_hf import FeatureExtractor, VideoDecodeError
+    from internvideo_hf import FeatureExtractor
     from internvideo_hf.inference.features import extract_to_file
 
     extractor = FeatureExtractor(model, window, stride, batch_size, parse_device(device), max_memory)
     check_folder(out)
     out.mkdir(parents=True, exist_ok=True)
-    failures = []
+    failures: list[str] = []
     for video, name in zip(videos, names, strict=True):
         path = out / f"{name}.safetensors"
         with tqdm(desc=printable(name), unit="row", disable=quiet) as bar:
-            try:
-                new = extract_to_file(extractor, video, path, as_npy=npy, on_rows=partial(show_progress, bar))
-            except (VideoDecodeError, FileExistsError) as error:
-                failures.append(str(error))
-                continue
-        if not quiet:
+            run = partial(extract_to_file, extractor, path=path, as_npy=npy, on_rows=partial(show_progress, bar))
+            new = attempt(run, video, failures)
+        if new is not None and not quiet:
             say(printable(path) + ("" if new else " (already existed)"))
     report_failures(failures, len(videos))
 

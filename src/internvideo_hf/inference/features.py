@@ -6,18 +6,21 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoVideoProcessor
 
+from internvideo_hf.data.contents import content_hash, stamp
 from internvideo_hf.inference.runner import load_model, video_features
 from internvideo_hf.models.common.loading import revision
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
-from internvideo_hf.utils.files import atomic_write, atomic_write_text
+from internvideo_hf.utils.files import MIN_ROOM, atomic_write, atomic_write_text, check_output, remove_leftovers_of
 from internvideo_hf.utils.fingerprints import ends_sha256, json_sha256, text_sha256
 from internvideo_hf.utils.journal import Journal
+from internvideo_hf.utils.locks import lock_file
 from internvideo_hf.utils.pretrained import load_pretrained
 from internvideo_hf.video import VideoReader
 
@@ -162,53 +165,105 @@ def extract_to_file(
     Raises:
         VideoDecodeError: if the video cannot be read; the rows before the damage are kept for the next call.
         FileExistsError: if `path` holds features of another video, or of other settings.
+        LockedError: if another process writes the file.
+        DiskFullError: if there is no room for it.
     """
-    settings = {**asdict(extractor.settings), "content": _content(str(video))}
-    sidecar = path.with_suffix(".json")
-    if path.exists() and sidecar.exists():
-        known = json.loads(sidecar.read_text(encoding="utf-8"))
-        if known.get("content") != settings["content"]:
-            raise FileExistsError(
-                f"{path} holds features of another video, {known.get('video')}. Choose another folder, or delete the "
-                "file."
-            )
-        if any(known.get(key) != value for key, value in settings.items()):
-            raise FileExistsError(f"{path} holds features of other settings than {settings}. Choose another folder.")
-        if as_npy and not path.with_suffix(".npy").exists():
+    with lock_file(path):
+        for file in (path, path.with_suffix(".json"), path.with_suffix(".npy")):
+            remove_leftovers_of(file)
+        source = _Source.of(str(video))
+        if is_new := not _is_done(extractor.settings, source, path):
+            _extract(extractor, source, path, as_npy, on_rows)
+        elif as_npy and not path.with_suffix(".npy").exists():
             _save_npy(path, load_file(path)["features"])
+        for unfinished in path.parent.glob(f".{glob.escape(path.name)}.*.parts"):  # of any settings: `path` exists
+            shutil.rmtree(unfinished)
+        return is_new
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A video as it is now; read before its frames, so that a change meanwhile is noticed by the next run."""
+
+    video: str
+    size: int
+    mtime: int
+
+    @classmethod
+    def of(cls, video: str) -> "_Source":
+        try:
+            return cls(video, *stamp(video))
+        except FileNotFoundError:  # whose message belongs to the reader
+            return cls(video, -1, -1)
+
+    def content(self) -> str:
+        """Return the content key: of all bytes of the file."""
+        return f"sha256:{content_hash(self.video)}" if self.size >= 0 else f"sha256:{text_sha256(self.video)[:16]}"
+
+    def has_content(self, known: dict[str, Any], written: float) -> bool:
+        """Return whether the video has the content that a description names.
+
+        Args:
+            known: the description.
+            written: when it was written, in seconds.
+        """
+        content = known.get("content")
+        if self.size < 0 or "mtime" in known:
+            same = self.size >= 0 and (known.get("size"), known.get("mtime")) == (self.size, self.mtime)
+            return same or content == self.content()
+        # Version 0.1 hashed the ends of a file, which do not tell of a change in its middle: its time does.
+        return content == _content_of_ends(self.video) and self.mtime < written * 1e9
+
+
+def _is_done(settings: Settings, source: _Source, path: Path) -> bool:
+    """Return whether a file holds the features of a video by these settings; refuse one that holds others."""
+    sidecar = path.with_suffix(".json")
+    if not path.exists() or not sidecar.exists():
         return False
-    tag = json_sha256(settings)[:12]
-    parts = path.parent / f".{path.name}.{tag}.parts"
-    with VideoReader(str(video), backend="pyav") as reader:
+    known = json.loads(sidecar.read_text(encoding="utf-8"))
+    if not source.has_content(known, sidecar.stat().st_mtime):
+        raise FileExistsError(
+            f"{path} holds features of another video, {known.get('video')}. Choose another folder, or delete the file."
+        )
+    if any(known.get(key) != value for key, value in asdict(settings).items()):
+        raise FileExistsError(f"{path} holds features of other settings than {settings}. Choose another folder.")
+    return True
+
+
+def _extract(
+    extractor: FeatureExtractor, source: _Source, path: Path, as_npy: bool, on_rows: Callable[[int, int], None]
+) -> None:
+    settings = {**asdict(extractor.settings), "content": source.content()}
+    parts = path.parent / f".{path.name}.{json_sha256(settings)[:12]}.parts"
+    with VideoReader(source.video, backend="pyav") as reader:
         journal, total = Journal(parts), extractor.num_rows(reader)
         done = len(journal)
         on_rows(done, total)
         for rows in extractor.rows(reader, done) if done < total else ():
+            if len(journal) == done:
+                # The parts, and the file that they become; once more with .npy.
+                check_output(path, MIN_ROOM + (2 + as_npy) * total * rows[0].nbytes)
             journal.append({"features": rows})
             on_rows(len(journal), total)
         journal.write()
         spans = _time_spans(extractor.settings, total, reader)
-        facts = {"video": str(video), "fps": reader.fps, "num_frames": reader.num_frames, "rows": total}
+        facts = {"video": source.video, "fps": reader.fps, "num_frames": reader.num_frames, "rows": total}
     features = journal.tensors()["features"]
     if as_npy:
         _save_npy(path, features)
-    text = json.dumps({"model": extractor.name, **settings, **facts, "seconds": spans}, indent=1)
-    atomic_write_text(sidecar, text)
+    stamped = {"size": source.size, "mtime": source.mtime}
+    text = json.dumps({"model": extractor.name, **settings, **stamped, **facts, "seconds": spans}, indent=1)
+    atomic_write_text(path.with_suffix(".json"), text)
     atomic_write(path, lambda file: save_file({"features": features}, file))
-    for unfinished in path.parent.glob(f".{glob.escape(path.name)}.*.parts"):  # of any settings: `path` exists
-        shutil.rmtree(unfinished)
-    return True
 
 
-def _content(video: str) -> str:
-    """Return the content key of a video: from a file's size, beginning and end, a folder's files, or an address."""
+def _content_of_ends(video: str) -> str:
+    """Return the content key of version 0.1: from a file's size, beginning and end, or a folder's files."""
     path = Path(video)
-    if path.is_file():
-        digest = ends_sha256(path, ENDS)
-    elif path.is_dir():
+    if path.is_dir():
         digest = json_sha256(sorted((entry.name, entry.stat().st_size) for entry in path.iterdir()))
     else:
-        digest = text_sha256(video)
+        digest = ends_sha256(path, ENDS)
     return f"sha256:{digest[:16]}"
 
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from internvideo_hf.data.contents import content_hash, stamp
 from internvideo_hf.data.failures import shown_name
-from internvideo_hf.search.clips import content_hash, stamp
 from internvideo_hf.search.stores.base import Known, VectorStore
 from internvideo_hf.search.stores.segments import Video
 from internvideo_hf.video.errors import VideoDecodeError

@@ -1,0 +1,28 @@
+"""What tells one video's content from another's."""
+
+import hashlib
+import os
+
+import pytest
+
+from internvideo_hf.data.contents import content_hash, stamp
+
+
+def test_a_file_is_told_by_all_of_its_bytes(tmp_path):
+    file = tmp_path / "v.mp4"
+    file.write_bytes(b"a" * 10)
+    os.utime(file, ns=(5, 7))
+    assert stamp(str(file)) == (10, 7)
+    assert content_hash(str(file)) == hashlib.sha256(b"a" * 10).hexdigest()[:32]
+    with pytest.raises(FileNotFoundError):
+        stamp(str(tmp_path / "none"))
+
+
+def test_a_folder_is_told_by_its_files_and_an_address_by_itself(tmp_path):
+    for name in ("1.png", "2.png"):
+        (tmp_path / name).write_bytes(name.encode())
+    before = content_hash(str(tmp_path))
+    assert stamp(str(tmp_path))[0] == 10
+    (tmp_path / "2.png").write_bytes(b"3.png")
+    assert content_hash(str(tmp_path)) != before
+    assert stamp("https://x.org/v.mp4") == (-1, -1) and len(content_hash("https://x.org/v.mp4")) == 32
