@@ -2,11 +2,12 @@
 
 import os
 
+import pytest
 import typer
 from program import assert_refused, run
 from typer.testing import CliRunner
 
-from internvideo_hf.cli.options import Quiet, Videos, takes_addresses
+from internvideo_hf.cli.options import Quiet, Videos, read_json, takes_addresses
 from internvideo_hf.video.downloads import DownloadSettings
 
 LABELS = "riding a bike, cooking pasta, playing chess"
@@ -46,3 +47,9 @@ def test_options_of_downloads_reach_the_processes_that_download(monkeypatch):
     assert seen == [(["a.mp4"], True, DownloadSettings(deadline=9.5, max_bytes=5_000_000_000, allow_playlists=True))]
     refused = CliRunner().invoke(program, ["a.mp4", "--download-deadline", "-1"])
     assert "expected seconds above 0" in str(refused.exception)
+
+
+def test_json_that_is_nested_without_end_is_refused(tmp_path):
+    (tmp_path / "a.json").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match=r"a\.json is not valid JSON"):
+        read_json(tmp_path / "a.json")

@@ -1,5 +1,6 @@
 """Arrays, images and folders of frame files as videos."""
 
+import contextlib
 import os
 
 import numpy as np
@@ -106,3 +107,21 @@ def test_blocks_of_frames_that_are_frames_already():
     frames = moving_picture(9)
     with VideoReader(frames) as reader:
         np.testing.assert_array_equal(np.concatenate(list(reader.blocks(4, 2))), frames[2:])
+
+
+def test_a_picture_is_handed_to_no_other_program(tmp_path, monkeypatch):
+    mark, program = tmp_path / "it ran", tmp_path / "bin" / "gs"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ntouch '{mark}'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr("PIL.EpsImagePlugin.gs_binary", None)
+    Image.new("RGB", (16, 16)).save(tmp_path / "a.eps")
+    (tmp_path / "a.eps").rename(tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as image, contextlib.suppress(Exception):
+        image.load()
+    assert mark.exists(), "Pillow by itself would run Ghostscript"
+    mark.unlink()
+    with pytest.raises(VideoDecodeError, match=r"a\.png: "):
+        VideoReader(tmp_path / "a.png").read([0])
+    assert not mark.exists()

@@ -13,6 +13,8 @@ from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.settings import ReadSettings
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+# By content, whatever the name says. Pillow hands others to programs such as Ghostscript (EPS).
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 # Pillow answers damaged files with any of these, according to the format.
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 _ONE_SIZE = "Resize the frames to one size first."
@@ -156,7 +158,7 @@ def _load(frame: Frame, label: str, settings: ReadSettings) -> np.ndarray:
         check_pixels(frame.size, label, settings)
         return image_to_rgb(frame, label)
     try:
-        with Image.open(frame) as image:
+        with Image.open(frame, formats=_FORMATS) as image:
             check_pixels(image.size, str(frame), settings)
             return image_to_rgb(ImageOps.exif_transpose(image), str(frame))
     except VideoDecodeError:
