@@ -232,6 +232,18 @@ def test_bad_input_is_told_and_the_page_goes_on(client, drawn, tmp_path):
     assert len(found_by(client.predict("a heart", 3, api_name="/search"))) == 3
 
 
+def test_an_uploaded_list_of_files_is_refused(client, drawn, tmp_path):
+    from gradio_client import handle_file
+
+    private = drawn[0] / "test/00000.mp4"
+    (tmp_path / "list.mp4").write_text(f"ffconcat version 1.0\nfile '{private}'\n")
+    (tmp_path / "list.m3u8").write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{private}\n#EXT-X-ENDLIST\n")
+    for file in tmp_path.iterdir():
+        answer = client.predict(handle_file(file), 3, api_name="/search_by_example")
+        assert "it is a playlist" in answer[0] and not answer[1]
+    assert "it is a playlist" in client.predict(handle_file(tmp_path / "list.mp4"), LABELS, "", api_name="/label")
+
+
 def test_a_video_that_is_gone_leaves_a_hit_with_a_grey_tile(client, drawn):
     from PIL import Image
 

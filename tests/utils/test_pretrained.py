@@ -192,6 +192,16 @@ def test_configurations_made_in_python_are_checked(config_class):
         InternVideoMMConfig(text_config={"num_hidden_layers": 10**9})
 
 
+def test_a_configuration_of_a_larger_model_than_the_weights_is_refused(folder):
+    config = json.loads((folder / "config.json").read_text())
+    for part, values in (("vision_config", {"hidden_size": 20_000}), ("text_config", {"vocab_size": 9_000_000})):
+        _change(folder / "config.json", **{**config, part: {**config[part], **values}})
+        with pytest.raises(
+            ValueError, match=rf"config\.json describes [\d,]+ weights .*{next(iter(values.values()))}"
+        ):
+            load_strict(AutoModel, folder)
+
+
 def test_every_released_size_passes():
     for folder in ("demo-mm", "demo-classifier"):
         check_model_folder(demo_path(folder))

@@ -19,7 +19,8 @@ _RANGES = (
     (re.compile(r"height|width|shortest_edge|longest_edge"), 1, 20_000),
     (re.compile(r"num_(clips|crops|segments)|frame_stride"), 1, 10_000),
     (re.compile(r"num_\w*blocks"), 0, 1000),
-    (re.compile(r"num_labels"), 0, 1_000_000),
+    (re.compile(r"num_labels|max_position_embeddings"), 0, 1_000_000),
+    (re.compile(r"vocab_size"), 0, 10_000_000),
 )
 _ANY = 10**9
 
@@ -64,9 +65,10 @@ def check_model_folder(source: str | Path) -> None:
                 check_sizes(content)
             except ValueError as error:
                 raise ValueError(f"{file}: {error}") from error
-    weights = _read_object(folder / "config.json").get("transformers_weights")
-    if weights is not None:
-        _check_name(weights, folder / "config.json")
+    config = _read_object(folder / "config.json")
+    if config.get("transformers_weights") is not None:
+        _check_name(config["transformers_weights"], folder / "config.json")
+    _check_weights(config, folder)
     for file in sorted(folder.glob("*.index.json")):
         for name in set(map(str, shard_names(file))):
             _check_name(name, file)
@@ -126,6 +128,22 @@ def _check_number(label: str, name: str, number: Any) -> None:
 
 def _numbers(values: Mapping[str, Any], *names: str) -> list[int]:
     return [value if isinstance(value := values.get(name), int) else 0 for name in names]
+
+
+def _check_weights(config: Mapping[str, Any], folder: Path) -> None:
+    """Refuse settings of a far larger model than the files hold, for which transformers would make random weights."""
+    held = sum(file.stat().st_size for pattern in ("*.safetensors", "*.bin") for file in folder.glob(pattern))
+    if not held or config.get("adapters_only"):  # whose other weights are elsewhere
+        return
+    for part in (config, *(value for value in config.values() if isinstance(value, Mapping))):
+        layers, width, words = _numbers(part, "num_hidden_layers", "hidden_size", "vocab_size")
+        described = 12 * layers * width**2 + words * width
+        if described > 10 * held:
+            raise ValueError(
+                f"{folder / 'config.json'} describes {described:,} weights (num_hidden_layers={layers}, "
+                f"hidden_size={width}, vocab_size={words}), but the files hold {held:,} bytes. Convert or download "
+                "the model again."
+            )
 
 
 def _check_code(content: Any, file: Path) -> None:
