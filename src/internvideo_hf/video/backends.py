@@ -12,6 +12,8 @@ from typing import Any, TypeAlias
 import av
 import av.container
 import numpy as np
+import torch
+from torch.nn.functional import adaptive_avg_pool2d
 from torch.utils.data import get_worker_info
 
 from internvideo_hf.video.animation import too_many_pictures
@@ -44,6 +46,9 @@ _CHEAPER_THAN_A_SEEK = 8
 _ANIMATIONS = ("gif", "apng")
 # FFmpeg draws files that are named as text, such as `a.txt`, as a film of scrolling letters.
 _TEXT_CODECS = ("ansi", "bintext", "xbin", "idf")
+# Gray levels by which decoders differ in the mean of a 4th by a 4th of a picture, of even sides and of others: each
+# scales chroma of odd sides, and pictures to other sizes, in its own way.
+_ROUNDING, _SCALING = 2.0, 12.0
 _TRY_PYAV = 'Use `backend="pyav"` for this file.'
 
 
@@ -75,7 +80,6 @@ class PyAVDecoder:
         self._settings = settings or ReadSettings.default()
         self._opened: _Opened | None = None
         self._can_seek = True
-        self._undamaged = 0  # frames from the start that are known to be whole
         self.frames_decoded = 0
         stream = self._open()[1]
         # Of the first frame; other sizes, if any, are scaled to it.
@@ -121,27 +125,34 @@ class PyAVDecoder:
         """
         return self._in_order(range(start, self.index.num_frames))
 
-    def is_undamaged(self, indices: np.ndarray, *, from_start: bool = False) -> bool:
-        """Return whether these frames, and what they are decoded from, are whole and of one size.
-
-        Then every decoder gives the same frames.
+    def read_undamaged(self, indices: np.ndarray, *, from_start: bool = False) -> np.ndarray | None:
+        """Return the frames as `read` does, `None` if they, or what they are decoded from, are damaged or change size.
 
         Args:
             indices: rising frame numbers in `[0, num_frames)`.
             from_start: require it of every frame up to the last of them.
         """
-        if from_start and indices[-1] < self._undamaged:
-            return True
+        wanted, frames = set(map(int, indices)), []
+        numbers = range(indices[-1] + 1) if from_start else indices
+        decoded = self._undamaged(len(numbers)) if from_start else self._sought(indices)
         try:
-            frames = self._all_in_order(indices[-1] + 1) if from_start else self._sought(indices)
-            if any((frame.width, frame.height) != self._announced_size for frame in frames):
-                return False
+            for i, frame in zip(numbers, decoded, strict=True):
+                if (frame.width, frame.height) != self._announced_size:
+                    return None
+                if i in wanted:
+                    frames.append(self._to_rgb(frame))
         except _DoubtError:
             self.close()  # the next answer must not depend on what this decoder has seen
+            return None
+        return np.stack(frames)
+
+    def is_undamaged(self) -> bool:
+        """Return whether the whole file decodes without a sign of damage, to the promised frames, all of one size."""
+        try:
+            frames = self._undamaged(self.index.num_frames)
+            return all((frame.width, frame.height) == self._announced_size for frame in frames)
+        except _DoubtError:
             return False
-        if from_start:
-            self._undamaged = int(indices[-1]) + 1
-        return True
 
     def close(self) -> None:
         """Close the file."""
@@ -261,18 +272,19 @@ class PyAVDecoder:
                     raise VideoDecodeError(self._label, cause, f"Request other frames. {CHECK_THE_FILE}")
                 yield frame
 
-    def _all_in_order(self, count: int) -> Iterator[av.VideoFrame]:
+    def _undamaged(self, count: int) -> Iterator[av.VideoFrame]:
         """Yield the first frames, decoded from the start.
 
         Raises:
             _DoubtError: if the decoder finds any damage up to the last of them, or they are not the promised ones.
         """
-        outputs = self.index.outputs
+        outputs, decoded = self.index.outputs, self._from_start()
         try:
-            for number, frame in enumerate(islice(self._from_start(), count)):
-                if frame.is_corrupt or not (
-                    self._is_promised(frame, number) if outputs is None else outputs[number] == number
-                ):
+            for number in range(count):
+                frame = next(decoded, None)
+                if frame is None or frame.is_corrupt:
+                    raise _DoubtError
+                if not (self._is_promised(frame, number) if outputs is None else outputs[number] == number):
                     raise _DoubtError
                 yield frame
         except av.FFmpegError as error:
@@ -416,8 +428,8 @@ class _DoubtError(Exception):
 class DecordDecoder:
     """Decoder with decord, which can scale while it decodes as some released protocols do.
 
-    Decord does not tell damaged frames, and ends the process on some damaged files: PyAV decodes what is requested,
-    too, and decord is asked only where PyAV finds no damage.
+    Decord does not tell damaged frames, gives others after damage that it meets while it reads ahead, and ends the
+    process on some damaged files. So PyAV decodes the whole file first, and decord is given only undamaged files.
 
     Args:
         file: absolute path, or the file's bytes.
@@ -445,24 +457,23 @@ class DecordDecoder:
         index = checker.index
         seconds = _check_seekable(index, self.name, label)
         check_for_other_decoders(file, label, self.name)
-        if not checker.is_undamaged(np.array([0])):
+        if not checker.is_undamaged():
             raise _differs(label, self.name)
         self._label, self._checker, self.index = label, checker, index
-        self._error = decord.DECORDError
+        self._errors = (decord.DECORDError, RuntimeError, IndexError, StopIteration)
         source = io.BytesIO(file) if isinstance(file, bytes) else str(file)
         try:
             self._reader = decord.VideoReader(
                 source, width=width or -1, height=height or -1, num_threads=codec_threads()
             )
             told = self._reader.get_frame_timestamp(range(len(self._reader)))[:, 0]
-        except (decord.DECORDError, RuntimeError, IndexError) as error:
+        except self._errors as error:
             raise VideoDecodeError(label, f"decord cannot open it ({_first_line(error)})", _TRY_PYAV) from error
         # It counts frames that an edit hides at the begin, and half a packet where a file is cut off.
         if not any(_same_times(part, seconds) for part in (told[: len(seconds)], told[-len(seconds) :])):
             raise _differs(label, self.name)
-        self._can_seek = (
-            index.has_closed_groups and checker.shows_keyframes() and len(self._reader) == index.num_frames
-        )
+        is_counted = len(self._reader) == index.num_frames
+        self._can_seek = is_counted and index.has_closed_groups and checker.shows_keyframes()
 
     def read(self, indices: np.ndarray) -> np.ndarray:
         """Return the frames at `indices` as uint8 `(len(indices), height, width, 3)`, RGB.
@@ -471,14 +482,11 @@ class DecordDecoder:
             indices: rising frame numbers in `[0, num_frames)`.
 
         Raises:
-            VideoDecodeError: if the frames are damaged, or decord fails to decode one.
+            VideoDecodeError: if decord fails to decode a frame.
         """
-        seeks = self._can_seek and self._checker.is_undamaged(indices)
-        if not seeks and not self._checker.is_undamaged(indices, from_start=True):
-            raise _differs(self._label, self.name)
         try:
-            return self._seek_each(indices) if seeks else self._read_from_start(indices)
-        except (self._error, RuntimeError, IndexError, StopIteration) as error:
+            return self._seek_each(indices) if self._can_seek else self._read_from_start(indices)
+        except self._errors as error:
             raise VideoDecodeError(self._label, f"decord fails ({_first_line(error)})", _TRY_PYAV) from error
 
     def close(self) -> None:
@@ -494,12 +502,8 @@ class DecordDecoder:
         # show there (the leading pictures of open groups, most HEVC has them). Read in order it is right.
         wanted = set(indices.tolist())
         self._reader.seek(0)
-        frames = []
-        for i in range(indices[-1] + 1):
-            frame = self._reader.next()
-            if i in wanted:
-                frames.append(_as_numpy(frame))
-        return np.stack(frames)
+        decoded = ((i, self._reader.next()) for i in range(indices[-1] + 1))
+        return np.stack([_as_numpy(frame) for i, frame in decoded if i in wanted])
 
 
 class TorchCodecDecoder:
@@ -555,7 +559,10 @@ class TorchCodecDecoder:
         Raises:
             VideoDecodeError: if the frames are damaged, or torchcodec fails to decode one or returns another.
         """
-        if not self._checker.is_undamaged(indices) and not self._checker.is_undamaged(indices, from_start=True):
+        expected = self._checker.read_undamaged(indices)
+        if expected is None:
+            expected = self._checker.read_undamaged(indices, from_start=True)
+        if expected is None:
             raise _differs(self._label, self.name)
         seconds = self._seconds[indices]
         try:
@@ -565,9 +572,10 @@ class TorchCodecDecoder:
                 batch = self._decoder.get_frames_played_at((seconds + _half_gap(self._seconds)).tolist())
         except (RuntimeError, ValueError, IndexError) as error:
             raise VideoDecodeError(self._label, f"torchcodec fails ({_first_line(error)})", _TRY_PYAV) from error
-        if np.abs(batch.pts_seconds.numpy() - seconds).max() > 1e-6:
+        frames = batch.data.numpy()
+        if np.abs(batch.pts_seconds.numpy() - seconds).max() > 1e-6 or not _look_alike(frames, expected):
             raise VideoDecodeError(self._label, "torchcodec returns other frames than the requested ones", _TRY_PYAV)
-        return batch.data.numpy()
+        return frames
 
     def close(self) -> None:
         """Release torchcodec's decoder."""
@@ -581,6 +589,16 @@ def _same_times(told: np.ndarray, seconds: np.ndarray) -> bool:
         return False
     error = np.abs((told - told[0]) - (seconds - seconds[0])).max()
     return bool(error <= max(_half_gap(seconds), (seconds[-1] - seconds[0]) * 1e-6))
+
+
+def _look_alike(frames: np.ndarray, expected: np.ndarray) -> bool:
+    """Return whether two decoders give the same pictures, but for the rounding of each and the size."""
+    if frames.ndim != 4 or len(frames) != len(expected) or frames.dtype != np.uint8:
+        return False
+    means = [adaptive_avg_pool2d(torch.from_numpy(f).permute(2, 0, 1).float(), 4) for f in (*frames, *expected)]
+    height, width = expected.shape[1:3]
+    limit = _SCALING if height % 2 or width % 2 or frames.shape != expected.shape else _ROUNDING
+    return bool((torch.stack(means[: len(frames)]) - torch.stack(means[len(frames) :])).abs().max() <= limit)
 
 
 def _half_gap(seconds: np.ndarray) -> float:
