@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from transformers.utils import logging
 
+from internvideo_hf.utils.files import check_output
+
 # Number types of models -> their safetensors names.
 DTYPE_CODES = {
     torch.float64: "F64",
@@ -33,9 +35,11 @@ def check_replaceable(folder: Path, overwrite: bool) -> None:
 
     Raises:
         FileExistsError: if something stands there that must stay.
+        OSError: if it cannot be written.
     """
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"{folder} is a file. Choose the name of a folder.")
+    check_output(folder)
     if not folder.is_dir() or not any(folder.iterdir()):
         return
     if not overwrite:
@@ -65,6 +69,9 @@ def save_safetensors(
         path: the file.
         dtype: of all floating-point tensors.
         compute: returns the tensor to write under a name; `tensors` then only supply names, shapes and number types.
+
+    Raises:
+        DiskFullError: if there is no room for all of them; nothing is written.
     """
     dtypes = {name: dtype if tensor.is_floating_point() else tensor.dtype for name, tensor in tensors.items()}
     names = sorted(tensors, key=lambda name: -dtypes[name].itemsize)  # keeps every tensor aligned to its numbers
@@ -76,6 +83,7 @@ def save_safetensors(
         header[name] = {"dtype": DTYPE_CODES[dtypes[name]], "shape": shape, "data_offsets": [start, end]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
+    check_output(path, end)
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for name in logging.tqdm(names, desc="Writing tensors", unit="tensor"):

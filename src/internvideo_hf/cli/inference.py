@@ -172,6 +172,7 @@ def extract(
     if doubled := {name for name in names if names.count(name) > 1}:
         raise ValueError(f"Several videos are called {', '.join(sorted(doubled))}: extract them to different folders.")
     model = resolve_model(model)
+    check_folder(out)
     silence_transformers()
     from tqdm import tqdm
 
@@ -179,7 +180,6 @@ def extract(
     from internvideo_hf.inference.features import extract_to_file
 
     extractor = FeatureExtractor(model, window, stride, batch_size, parse_device(device), max_memory)
-    check_folder(out)
     out.mkdir(parents=True, exist_ok=True)
     failures: list[str] = []
     for video, name in zip(videos, names, strict=True):
@@ -207,9 +207,10 @@ def reconstruct(
     """
     model = resolve_model(model)
     silence_transformers()
-    from internvideo_hf.inference.reconstruction import reconstruct
     from internvideo_hf.utils.pictures import check_picture, save_picture
 
     check_picture(out)
+    from internvideo_hf.inference.reconstruction import reconstruct
+
     save_picture(reconstruct(video, model, mask=mask, mask_ratio=mask_ratio, columns=columns, seed=seed), out)
     say(f"Wrote {out}: original, masked and reconstructed frames.")

@@ -131,9 +131,12 @@ def _check_family(folder: Path) -> None:
 
 
 def check_folder(out: Path) -> None:
-    """Refuse an output folder whose name is taken by a file."""
+    """Refuse an output folder that cannot be written, before the work begins."""
+    from internvideo_hf.utils.files import check_output
+
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {out} is a file. Give the name of a folder.")
+    check_output(out)
 
 
 def parse_device(name: str | None) -> "torch.device | None":

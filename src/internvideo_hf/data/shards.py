@@ -25,6 +25,7 @@ from internvideo_hf.data.finding import VIDEO_SUFFIXES
 from internvideo_hf.data.manifests import COLUMNS
 from internvideo_hf.data.samples import Row, Sample, SampleSettings, make_sample, sample_seed
 from internvideo_hf.utils.files import atomic_path, atomic_write_text, remove_leftovers
+from internvideo_hf.utils.locks import lock_folder
 from internvideo_hf.video.downloads import DownloadSettings, open_address
 from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.sources import check_path, is_url
@@ -61,14 +62,20 @@ def write_shards(
     Raises:
         ValueError: if there are no rows, or a number is below 1.
         FileExistsError: if the folder holds shards of other rows.
+        LockedError: if another process writes into the folder.
     """
     if len(rows) == 0 or samples_per_shard < 1:
         raise ValueError(
             f"rows, samples_per_shard: got {len(rows)} rows and {samples_per_shard}, expected at least 1 of each; "
             "check the manifest"
         )
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    with lock_folder(folder):
+        return _write_all(rows, Path(folder), samples_per_shard, on_shard)
+
+
+def _write_all(
+    rows: Sequence[Row], folder: Path, samples_per_shard: int, on_shard: Callable[[], object]
+) -> list[VideoDecodeError]:
     digest = hashlib.sha256(str(samples_per_shard).encode())
     for row in rows:
         digest.update(json.dumps(dict(row), sort_keys=True).encode())

@@ -14,6 +14,7 @@ import numpy as np
 
 from internvideo_hf.data.executors.processes import map_unordered
 from internvideo_hf.utils.files import atomic_path, remove_leftovers
+from internvideo_hf.utils.locks import lock_file
 from internvideo_hf.video.backends import best_video_stream
 from internvideo_hf.video.containers import open_container
 from internvideo_hf.video.errors import VideoDecodeError
@@ -73,7 +74,8 @@ def transcode_video(source: str | Path, target: str | Path, settings: TranscodeS
     Raises:
         VideoDecodeError: if the video cannot be read to its end.
         FileExistsError: if `target` is another file.
-        OSError: if it cannot be written.
+        LockedError: if another process writes it.
+        OSError: if it cannot be written; a DiskFullError if there is no room.
     """
     target, comment = Path(target), _MARK + json.dumps(asdict(settings), sort_keys=True)
     if target.exists():
@@ -86,7 +88,7 @@ def transcode_video(source: str | Path, target: str | Path, settings: TranscodeS
     if source.is_dir():
         raise VideoDecodeError(str(source), "it is a folder", "Frame files can be read as fast as they are.")
     target.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(target) as temporary:
+    with lock_file(target), atomic_path(target) as temporary:
         with VideoReader(source, backend="pyav") as reader:
             # Its error is also the best message for a file that is no video.
             wanted, seconds = reader.num_frames, reader.seconds

@@ -25,7 +25,14 @@ import av
 import numpy as np
 
 from internvideo_hf.data.executors.processes import map_unordered
-from internvideo_hf.utils.files import atomic_path, atomic_write_text, is_temporary_of, remove_leftovers
+from internvideo_hf.utils.files import (
+    atomic_path,
+    atomic_write_text,
+    check_output,
+    is_temporary_of,
+    remove_leftovers,
+)
+from internvideo_hf.utils.locks import is_lock, lock_folder
 from internvideo_hf.utils.names import lookup
 
 WIDTH = 128
@@ -43,6 +50,7 @@ ATTRIBUTES_LIST = "attributes.jsonl"
 
 _CONSTRUCTION = 2  # version; increment it when clips look different or their captions read differently
 _CLIPS = 4000
+_CLIP_BYTES = 50_000  # of a clip's file, on average
 _HELD_OUT = 20  # clips per action in each held-out split, for `_CLIPS` training clips
 _POSE, _SCENE, _WORDS, _ORDER = range(4)  # independent random streams of a clip
 _TIMES = np.arange(NUM_FRAMES)
@@ -646,12 +654,20 @@ def make_data_set(
 
     Raises:
         FileExistsError: if `out` holds other files.
-        OSError: if a file cannot be written.
+        LockedError: if another process writes into `out`.
+        OSError: if a file cannot be written; a DiskFullError if there is no room.
         ValueError: if a number is out of range.
     """
     out, sizes = Path(out), split_sizes(clips)
     if seed < 0:
         raise ValueError(f"seed: got {seed}, expected at least 0.")
+    with lock_folder(out):
+        check_output(out, _CLIP_BYTES * (sum(sizes.values()) - sum(1 for _ in out.glob("*/*.mp4"))))
+        return _make(out, clips, seed, jobs, on_done)
+
+
+def _make(out: Path, clips: int, seed: int, jobs: int, on_done: Callable[[], object]) -> int:
+    sizes = split_sizes(clips)
     _take(out, {"construction": _CONSTRUCTION, "clips": clips, "seed": seed})
     planned = [clip_at(split, index, seed) for split, size in sizes.items() for index in range(size)]
     for split in SPLITS:
@@ -695,7 +711,7 @@ def _take(out: Path, settings: Mapping[str, int]) -> None:
                 "Choose another folder, or delete this one."
             )
         return
-    if out.is_dir() and any(not is_temporary_of(path, file) for file in out.iterdir()):
+    if out.is_dir() and any(not is_temporary_of(path, file) and not is_lock(file) for file in out.iterdir()):
         raise FileExistsError(f"{out} holds other files than a part of this data set. Choose another folder.")
     out.mkdir(parents=True, exist_ok=True)
     remove_leftovers(out)

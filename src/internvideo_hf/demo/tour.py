@@ -28,6 +28,8 @@ from internvideo_hf.demo.weights import demo_path
 from internvideo_hf.models.common.loading import load_strict
 from internvideo_hf.search.hits import Hits
 from internvideo_hf.search.index import VideoIndex
+from internvideo_hf.utils.files import atomic_write_text, remove_leftovers
+from internvideo_hf.utils.locks import lock_folder
 from internvideo_hf.utils.names import printable
 from internvideo_hf.utils.pictures import FAINT, FONT_SIZE, GAP, INK, LINE, MISSING, PAPER, fitted
 from internvideo_hf.utils.pretrained import load_pretrained
@@ -96,6 +98,7 @@ def draw_clips(folder: Path, clips: int, seed: int, on_done: Callable[[], object
 
     Raises:
         FileExistsError: if the folder holds videos that no demo has drawn.
+        LockedError: if another process writes into the folder.
         OSError: if a file cannot be written.
     """
     videos, listed = folder / "test", folder / ATTRIBUTES_LIST
@@ -103,13 +106,18 @@ def draw_clips(folder: Path, clips: int, seed: int, on_done: Callable[[], object
         raise FileExistsError(
             f"{folder} holds videos that no demo has drawn and that would be overwritten. Give another folder."
         )
-    drawn = [clip_at("test", index, seed) for index in range(clips)]
+    with lock_folder(folder):
+        return _draw(folder, [clip_at("test", index, seed) for index in range(clips)], seed, on_done)
+
+
+def _draw(folder: Path, drawn: list[Clip], seed: int, on_done: Callable[[], object]) -> list[Clip]:
+    videos, listed = folder / "test", folder / ATTRIBUTES_LIST
+    remove_leftovers(videos)
     if listed.exists():
         for line in listed.read_text(encoding="utf-8").splitlines():
             (videos / Path(json.loads(line)["video"]).name).unlink(missing_ok=True)
-    folder.mkdir(parents=True, exist_ok=True)
     rows = [{"video": clip.video, **asdict(clip)} for clip in drawn]
-    listed.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    atomic_write_text(listed, "".join(f"{json.dumps(row)}\n" for row in rows))
     for clip in drawn:
         path = folder / clip.video
         path.parent.mkdir(parents=True, exist_ok=True)

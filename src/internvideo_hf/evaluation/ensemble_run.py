@@ -4,6 +4,7 @@ import json
 import shutil
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,9 @@ from internvideo_hf.models.common.loading import revision
 from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.classification.data import check_classes, read_labelled_clips
 from internvideo_hf.tasks.protocol import DataSettings
+from internvideo_hf.utils.files import check_output
 from internvideo_hf.utils.fingerprints import file_sha256, json_sha256
+from internvideo_hf.utils.locks import lock_file
 
 
 def evaluate_ensemble(
@@ -70,8 +73,10 @@ def evaluate_ensemble(
     settings = RunSettings(batch_size, workers, max_damaged, quiet)
     started, data_root = time.monotonic(), Path(data_root)
     _check_members(protocol, members)
-    if scores is not None and Path(scores).exists() and not Path(scores).is_dir():
-        raise FileExistsError(f"{scores} is a file. Pass a folder for the scores.")
+    if scores is not None:
+        if Path(scores).exists() and not Path(scores).is_dir():
+            raise FileExistsError(f"{scores} is a file. Pass a folder for the scores.")
+        check_output(scores)
     out = None if out is None else prepare_out(out)
     scorer = _Scorer(protocol, data_root, None if scores is None else Path(scores), settings, device)
     by_member: list[list[Scores]] = []
@@ -205,10 +210,13 @@ class _Scorer:
         if self.folder is not None:
             tag = json_sha256([facts, str(self.data_root.resolve())])
             path = self.folder / f"{Path(member.name).name}-{Path(list_name).stem}-{tag[:12]}.safetensors"
-            if path.is_file():
-                return Scores.load(path)
             parts = path.with_suffix(".parts")
-        probabilities, causes = member.classify(rows, self.settings, parts)
+            if path.is_file():
+                shutil.rmtree(parts, ignore_errors=True)  # of a process that was killed just before
+                return Scores.load(path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+        with nullcontext() if path is None else lock_file(path):
+            probabilities, causes = member.classify(rows, self.settings, parts)
         labels = np.array([row["label"] for row in rows], dtype=np.int64)
         names = [video_name(row) for row in rows]
         scores = Scores(names, labels, probabilities, member.classes, {**facts, "damaged": causes})

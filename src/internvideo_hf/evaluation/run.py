@@ -4,6 +4,7 @@ import json
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ import transformers
 from internvideo_hf.inference.runner import RunSettings
 from internvideo_hf.tasks import evaluation_tasks
 from internvideo_hf.tasks.protocol import Protocol, Run
-from internvideo_hf.utils.files import atomic_write_text
+from internvideo_hf.utils.files import atomic_write_text, check_output, remove_leftovers_of
 from internvideo_hf.utils.fingerprints import file_sha256
+from internvideo_hf.utils.locks import lock_file
 
 
 def evaluate(
@@ -58,6 +60,7 @@ def evaluate(
         RecipeError: if protocol and model do not match.
         ManifestError: if a list is invalid.
         TooManyFailuresError: if more than `max_damaged` of the videos are unreadable.
+        LockedError: if another process evaluates into the same file.
     """
     settings = RunSettings(batch_size, workers, max_damaged, quiet)
     started, data_root = time.monotonic(), Path(data_root)
@@ -65,7 +68,8 @@ def evaluate(
     parts = None if out is None else out.with_name(f".{out.name}.parts")
     task = evaluation_tasks()[protocol.task]
     samples = task.read(protocol, data_root, str(model))
-    outcome = task.run(protocol, samples, Run(str(model), device, settings, parts))
+    with nullcontext() if out is None else lock_file(out):
+        outcome = task.run(protocol, samples, Run(str(model), device, settings, parts))
     result = {
         "protocol": name,
         "settings": asdict(protocol),
@@ -98,11 +102,14 @@ def prepare_out(out: str | Path) -> Path:
 
     Raises:
         FileExistsError: if the file is a folder.
+        OSError: if it cannot be written; a DiskFullError if there is no room.
     """
     out = Path(out)
     if out.is_dir():
         raise FileExistsError(f"{out} is a folder. Pass a file, such as {out / 'result.json'}.")
+    check_output(out)
     out.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers_of(out)
     return out
 
 

@@ -22,13 +22,22 @@ class LockedError(OSError):
     """Another process writes into the same place."""
 
 
+def is_lock(file: Path) -> bool:
+    """Return whether a file belongs to a lock.
+
+    Args:
+        file: any path.
+    """
+    return file.name.startswith(LOCK)
+
+
 def is_own_file(file: Path) -> bool:
     """Return whether a file is a lock or a temporary file of this package, which counts as nothing.
 
     Args:
         file: any path.
     """
-    return file.name.startswith((LOCK, TEMPORARY_PREFIX))
+    return is_lock(file) or file.name.startswith(TEMPORARY_PREFIX)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from PIL import Image, ImageFont
 
-from internvideo_hf.utils.files import atomic_write
+from internvideo_hf.utils.files import atomic_write, check_output, remove_leftovers_of
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 """Endings of files that pictures are written to."""
@@ -14,21 +14,24 @@ PAPER, INK, FAINT, MISSING = (255, 255, 255), (20, 20, 20), (110, 110, 110), (22
 
 
 def check_picture(path: str | Path) -> None:
-    """Refuse a file whose suffix is not that of an image.
+    """Refuse a file whose suffix is not that of an image, or that cannot be written.
 
     Args:
         path: where an image is to be written.
 
     Raises:
         ValueError: naming the suffixes.
+        OSError: see `check_output`.
     """
     if Path(path).suffix.lower() not in PICTURES:
         raise ValueError(f"{path} must end in one of {', '.join(PICTURES)}.")
+    check_output(path)
 
 
 def save_picture(picture: Image.Image, path: Path) -> None:
     """Write an image atomically; its directory is created if missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers_of(path)
     atomic_write(path, picture.save)
 
 
