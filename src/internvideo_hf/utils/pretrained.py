@@ -23,6 +23,7 @@ _RANGES = (
     (re.compile(r"vocab_size"), 0, 10_000_000),
 )
 _ANY = 10**9
+_MEMORY = 10**8  # weights that any machine has room for
 
 
 def load_pretrained(auto_class: Any, source: str | Path, **options: Any) -> Any:
@@ -138,7 +139,7 @@ def _check_weights(config: Mapping[str, Any], folder: Path) -> None:
     for part in (config, *(value for value in config.values() if isinstance(value, Mapping))):
         layers, width, words = _numbers(part, "num_hidden_layers", "hidden_size", "vocab_size")
         described = 12 * layers * width**2 + words * width
-        if described > 10 * held:
+        if described > max(10 * held, _MEMORY):
             raise ValueError(
                 f"{folder / 'config.json'} describes {described:,} weights (num_hidden_layers={layers}, "
                 f"hidden_size={width}, vocab_size={words}), but the files hold {held:,} bytes. Convert or download "
