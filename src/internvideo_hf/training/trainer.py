@@ -309,7 +309,7 @@ class VideoTrainer(Trainer):
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         super()._save(output_dir, state_dict)
         if self.args.should_save:
-            for file in Path(output_dir or self.args.output_dir).glob("*.safetensors"):
+            for file in Path(str(output_dir or self.args.output_dir)).glob("*.safetensors"):
                 file.chmod(MODE)  # safetensors leaves 0600
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
