@@ -78,6 +78,12 @@ def test_viclip_and_classes_are_as_published():
     assert [len(load_protocol(f"multiple_choice/{name}").data.leave_out) for name in ("msrvtt", "lsmdc")] == [0, 3]
 
 
+def test_two_numbers_of_views_are_refused():
+    with pytest.raises(RecipeError, match="num_clips is 2 and processor.num_clips is 3: they mean the same"):
+        load_protocol("retrieval/msrvtt", ["num_clips=2", "processor.num_clips=3"])
+    assert load_protocol("retrieval/msrvtt", ["num_clips=2", "processor.num_clips=2"]).views == {"num_clips": 2}
+
+
 def test_changes_change_values():
     changed = load_protocol("retrieval/msrvtt", ["processor.num_frames=16", "data.list=mine.csv", "merge=null"])
     assert (changed.processor["num_frames"], changed.data.list, changed.merge) == (16, "mine.csv", None)
@@ -92,16 +98,36 @@ def test_changes_change_values():
         ("retrieval/msrvtt", "processor.num_frame=4", "Did you mean processor.num_frames"),
         ("retrieval/msrvtt", "data.lists=x.csv", "Did you mean data.list"),
         ("retrieval/msrvtt", "text_length=77.5", "text_length is 77.5, expected int"),
-        ("retrieval/msrvtt", "several=text", "several is 'text', expected one of video, caption"),
+        ("retrieval/msrvtt", "several=text", "several: got 'text', expected one of video, caption"),
         ("retrieval/msrvtt", "factor=two", "expected one of model, one"),
         ("retrieval/msrvtt", "task=search", "got .search., expected one of classification, zero_shot, retrieval"),
         ("retrieval/msrvtt", "text_length=2", "at least 3"),
-        ("retrieval/msrvtt", "data.layout=msrvtt_cvs", "data.layout is 'msrvtt_cvs'"),
+        ("retrieval/msrvtt", "data.layout=msrvtt_cvs", "data.layout: got 'msrvtt_cvs', .*Did you mean msrvtt_csv"),
         ("retrieval/msrvtt", "merge.share=0.5", "merge.share"),
         ("retrieval/msrvtt", "published=[{where: paper}]", "published.0.scores must be given"),
-        ("zero_shot/k400", "data.labels=k401", "data.labels is 'k401'"),
-        ("zero_shot/k400", "prompts=null", "prompts is None"),
-        ("multiple_choice/msrvtt", "data.layout=null", "data.layout is None, expected one of msrvtt, lsmdc"),
+        ("zero_shot/k400", "data.labels=k401", "data.labels: got 'k401'"),
+        ("zero_shot/k400", "prompts=null", "prompts: got None"),
+        ("multiple_choice/msrvtt", "data.layout=null", "data.layout: got None, expected one of msrvtt, lsmdc"),
+        ("retrieval/msrvtt", "processor.num_frames=abc", "processor.num_frames: got 'abc', expected an integer"),
+        ("retrieval/msrvtt", "processor.size=a", "processor.size: got 'a', expected .shortest_edge., or .height."),
+        ("retrieval/msrvtt", "processor.size={width: 3}", "processor.size: got {'width': 3}"),
+        ("retrieval/msrvtt", "processor.crop_size=-3", "processor.crop_size: got -3"),
+        ("retrieval/msrvtt", "processor.resize_method=pil_bilinar", "Did you mean pil_bilinear"),
+        ("retrieval/msrvtt", "processor.decoder=ffmpeg", "processor.decoder: got 'ffmpeg'"),
+        ("retrieval/msrvtt", "processor.sampler=uniformer", "processor.sampler: got 'uniformer'"),
+        ("retrieval/msrvtt", "num_crops=0", "num_crops is 0, expected 1 or more"),
+        ("retrieval/msrvtt", "family=internvideo_m", "family: got 'internvideo_m', .*Did you mean internvideo_mm"),
+        ("retrieval/msrvtt", "data.labels=k400", "data.labels changes nothing in retrieval. Leave it out."),
+        ("multiple_choice/msrvtt", "data.only=ids.txt", "data.only changes nothing in multiple_choice"),
+        ("classification/custom", "factor=one", "factor changes nothing in classification"),
+        ("classification/custom", "several=all", "several changes nothing"),
+        ("classification/custom", "prompts=k400", "prompts changes nothing"),
+        ("classification/custom", "text_length=5", "text_length changes nothing"),
+        ("classification/custom", "family=vivit", "family: got 'vivit', expected one of"),
+        ("classification/custom", "released=nosuch", "released: got 'nosuch', expected one of .*HMDB51"),
+        ("classification/custom", "released=DiDeMo", "released: got 'DiDeMo'"),
+        ("classification/custom", "model=VideoMAE-B K400", "this protocol has none. Leave it out"),
+        ("classification/k400", "model=videomae-b k40", "Did you mean VideoMAE-B K400"),
     ],
 )
 def test_mistakes_are_named(name, change, words):

@@ -14,7 +14,7 @@ from internvideo_hf.inference.runner import RunSettings
 from internvideo_hf.recipes import load_prompts
 from internvideo_hf.recipes.labels import load_labels
 from internvideo_hf.recipes.reading import RecipeError
-from internvideo_hf.tasks.dual_encoder import VideoEmbeddings, check_dual_encoder_protocol
+from internvideo_hf.tasks.dual_encoder import VideoEmbeddings, check_dual_encoder_protocol, view_facts
 from internvideo_hf.tasks.protocol import Run, Samples
 from internvideo_hf.tasks.zero_shot import task as zero_shot
 
@@ -33,6 +33,18 @@ def protocol():
 
 
 class TestSeveralViews:
+    @pytest.mark.parametrize("section", ["", "processor."])
+    def test_views_are_set_with_or_without_the_processors_name(self, small_folder, lists, section):
+        changes = [f"processor.{name}={value}" for name, value in PIXELS.items()]
+        views = [f"{section}num_clips=3", f"{section}num_crops=2"]
+        protocol = load_protocol("retrieval/msrvtt", [*changes, *views])
+        (video, *_) = videos_of(lists)
+        found = VideoEmbeddings.compute(
+            protocol, samples_of([video], [0]), Run(str(small_folder), "cpu", HERE), merge=False
+        )
+        assert found.vectors.shape[:2] == (1, 6) and found.facts["views"] == [3, 2]
+        assert view_facts({"model": found.facts}) == {"views": "3 clips x 2 crops"}
+
     def test_zero_shot_scores_are_those_of_the_pipeline(self, small_folder, lists, protocol, monkeypatch):
         """Probabilities over the labels are averaged over views, not embeddings."""
         scores = []
@@ -102,7 +114,7 @@ def test_unreadable_videos_have_no_scores(small_folder, lists, protocol, tmp_pat
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"factor": "two"}, "factor is 'two', expected one of model, one"),
+        ({"factor": "two"}, "factor: got 'two', expected one of model, one"),
         ({"family": None}, "family or model is missing"),
         ({"text_length": 2}, "text_length is 2, expected at least 3"),
         ({"text_length": None}, "text_length is None"),

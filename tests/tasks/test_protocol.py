@@ -9,18 +9,17 @@ from internvideo_hf.tasks.protocol import (
     DataSettings,
     Evaluation,
     Protocol,
-    check_choice,
     read_rows,
     require_column,
     unique_clips,
 )
 
 
-def test_a_choice_is_one_of_the_names():
-    assert check_choice("merge", "b", {"a": 1, "b": 2}) == "b"
-    for value in ("c", None):
-        with pytest.raises(RecipeError, match=f"merge is {value!r}, expected one of a, b"):
-            check_choice("merge", value, ("a", "b"))
+def test_views_are_set_by_two_names_of_one_meaning():
+    protocol = Protocol("t", ["s"], "retrieval", DataSettings("l"), processor={"num_clips": 2, "num_frames": 4})
+    assert (protocol.views, protocol.pixels) == ({"num_clips": 2}, {"num_frames": 4})
+    protocol = Protocol("t", ["s"], "retrieval", DataSettings("l"), num_clips=2, num_crops=3)
+    assert (protocol.views, protocol.pixels) == ({"num_clips": 2, "num_crops": 3}, {})
 
 
 class TestRows:

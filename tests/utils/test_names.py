@@ -2,7 +2,7 @@
 
 import pytest
 
-from internvideo_hf.utils.names import lookup, printable
+from internvideo_hf.utils.names import check_name, lookup, printable
 
 TABLE = {"prob": 1, "score": 2}
 
@@ -22,6 +22,12 @@ def test_a_known_name_is_found():
 def test_an_unknown_name_is_refused_with_the_nearest(name, message):
     with pytest.raises(ValueError, match=message):
         lookup(TABLE, name, "merge")
+
+
+def test_a_name_of_a_list_is_checked_by_the_same_rule():
+    assert check_name("prob", ("prob", "score"), "merge") == "prob"
+    with pytest.raises(ValueError, match=r"^merge: got 'PROP', expected one of prob, score\. Did you mean prob\?$"):
+        check_name("PROP", ("prob", "score"), "merge")
 
 
 def test_the_caller_says_which_error():

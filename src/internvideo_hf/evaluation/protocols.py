@@ -5,18 +5,18 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from internvideo_hf.auto import FAMILIES
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
 from internvideo_hf.recipes.reading import EVALUATIONS as REGISTRY
 from internvideo_hf.recipes.reading import RecipeError, build, check_known
 from internvideo_hf.tasks import evaluation_tasks
-from internvideo_hf.tasks.protocol import Protocol, Published, check_choice, check_list
+from internvideo_hf.tasks.protocol import VIEWS, Evaluation, Protocol, Published, check_list
 from internvideo_hf.utils.devices import DTYPES
-from internvideo_hf.utils.names import lookup
-from internvideo_hf.video.sampling import SAMPLERS
+from internvideo_hf.utils.names import check_name, lookup
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def _check_ensemble(protocol: EnsembleProtocol) -> None:
     weights, data = protocol.weights, protocol.data
     _check_dtype(protocol.dtype)
     if isinstance(weights, str):
-        check_choice("weights", weights, ("equal", "fitted"))
+        check_name(weights, ("equal", "fitted"), "weights", RecipeError)
     elif not all(type(weight) in (int, float) and 0 <= weight < math.inf for weight in weights) or not any(weights):
         raise RecipeError(f"weights is {weights}, expected numbers of 0 or more, one above.")
     if weights == "fitted" and data.validation is None:
@@ -168,10 +168,37 @@ def parse_protocol(content: Mapping[str, Any], name: str = "protocol") -> Protoc
     for key in protocol.processor:
         check_known(key, InternVideoVideoProcessor.valid_kwargs.__annotations__, name, "processor.")
     try:
-        if "sampler" in protocol.processor:
-            lookup(SAMPLERS, protocol.processor["sampler"], "processor.sampler")
+        if protocol.family is not None:
+            check_name(protocol.family, FAMILIES, "family")
+        _check_processor(protocol)
         _check_dtype(protocol.dtype)
+        _check_settings(protocol, task)
         task.check(protocol)
+        return task.complete(protocol)
     except ValueError as error:
         raise RecipeError(f"{name}: {error}") from error
-    return task.complete(protocol)
+
+
+def _check_processor(protocol: Protocol) -> None:
+    """Refuse invalid options of the processor, before a model is loaded."""
+    try:
+        InternVideoVideoProcessor().configure(protocol.processor)
+    except ValueError as error:
+        raise RecipeError(f"processor.{error}") from error
+    for name in VIEWS:
+        number, same = getattr(protocol, name), protocol.processor.get(name)
+        if number is not None and same is not None and number != same:
+            raise RecipeError(f"{name} is {number} and processor.{name} is {same}: they mean the same. Set one.")
+        if number is not None and number < 1:
+            raise RecipeError(f"{name} is {number}, expected 1 or more.")
+
+
+def _check_settings(protocol: Protocol, task: Evaluation) -> None:
+    """Refuse settings that the task ignores."""
+    for setting in sorted({setting for other in evaluation_tasks().values() for setting in other.settings}):
+        section, _, key = setting.rpartition(".")
+        holder = getattr(protocol, section) if section else protocol
+        (entry,) = (entry for entry in fields(holder) if entry.name == key)
+        default = entry.default if entry.default_factory is MISSING else entry.default_factory()
+        if setting not in task.settings and getattr(holder, key) != default:
+            raise RecipeError(f"{setting} changes nothing in {protocol.task}. Leave it out.")

@@ -1,7 +1,7 @@
 """The video processor of all families: which frames, which pixels, as saved configuration."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, Unpack
 
@@ -10,16 +10,33 @@ import torch
 from einops import rearrange
 from PIL import Image
 from transformers.feature_extraction_utils import BatchFeature
+from transformers.image_processing_utils import get_size_dict
 from transformers.image_utils import ChannelDimension, SizeDict
 from transformers.processing_utils import VideosKwargs
 from transformers.utils.generic import TensorType
 from transformers.video_processing_utils import BaseVideoProcessor
 from transformers.video_utils import VideoMetadata
 
-from internvideo_hf.utils.names import lookup
-from internvideo_hf.video import BLANK, SAMPLERS, VideoReader, crop, resize_exact, resize_short_side
-from internvideo_hf.video.transforms import CHANNEL_ORDERS, FLOAT_RESIZE_METHODS
+from internvideo_hf.utils.names import check_name, lookup
+from internvideo_hf.video import BLANK, RESIZE_METHODS, SAMPLERS, VideoReader, crop, resize_exact, resize_short_side
+from internvideo_hf.video.reader import BACKENDS
+from internvideo_hf.video.transforms import (
+    CHANNEL_ORDERS,
+    FLOAT_RESIZE_METHODS,
+    LONG_SIDE_ROUNDINGS,
+    OFFSET_ROUNDINGS,
+)
 
+# Option -> the names that it may have.
+_CHOICES: dict[str, Collection[str]] = {
+    "sampler": SAMPLERS,
+    "resize_method": RESIZE_METHODS,
+    "resize_rounding": LONG_SIDE_ROUNDINGS,
+    "crop_rounding": OFFSET_ROUNDINGS,
+    "channel_order": CHANNEL_ORDERS,
+    "input_channel_order": CHANNEL_ORDERS,
+    "decoder": BACKENDS,
+}
 SAMPLING_OPTIONS = ("num_frames", "num_clips", "sampler", "sampler_kwargs")
 
 
@@ -100,9 +117,18 @@ class InternVideoVideoProcessor(BaseVideoProcessor):
         super().__init__(**kwargs)  # type: ignore[misc]  # declared for transformers' options
 
     def configure(self, options: Mapping[str, Any]) -> None:
-        """Set options; another sampler takes none of the former one's `sampler_kwargs`."""
+        """Set options; another sampler takes none of the former one's `sampler_kwargs`.
+
+        Raises:
+            ValueError: if one is invalid.
+        """
         if "sampler" in options:
             options = {"sampler_kwargs": {}, **options}
+        sizes = {"size": self.default_to_square, "crop_size": True}
+        options = {
+            name: _size(value, name, sizes[name]) if name in sizes else value for name, value in options.items()
+        }
+        _check_options({name: getattr(self, name, None) for name in self.valid_kwargs.__annotations__} | options)
         for name, value in options.items():
             setattr(self, name, value)
 
@@ -351,6 +377,9 @@ def _check_options(option: Mapping[str, Any]) -> None:
     for name in ("num_frames", "num_clips", "num_crops"):
         if isinstance(option[name], bool) or not isinstance(option[name], int) or option[name] < 1:
             raise ValueError(f"{name}: got {option[name]!r}, expected an integer of 1 or more.")
+    for name, known in _CHOICES.items():
+        if option[name] is not None:
+            check_name(option[name], known, name)
     if option["do_sample_frames"] and option["sampler"].endswith("train"):
         raise ValueError(
             f"sampler: got {option['sampler']!r}, which samples at random for training. Use an evaluation rule, such "
@@ -359,6 +388,21 @@ def _check_options(option: Mapping[str, Any]) -> None:
     for name in ("image_mean", "image_std"):
         if option["do_normalize"] and isinstance(option[name], Sequence) and len(option[name]) != 3:
             raise ValueError(f"{name}: got {option[name]}, expected 3 numbers, one per channel, or one number.")
+
+
+def _size(value: Any, name: str, default_to_square: bool) -> dict[str, int] | None:
+    """Return sides by name, of anything that transformers takes for a size."""
+    if value is None:
+        return None
+    try:
+        sides: dict[str, int] = get_size_dict(value, default_to_square=default_to_square, param_name=name)
+    except ValueError:
+        sides = {}
+    if not sides or not all(type(side) is int and side > 0 for side in sides.values()):
+        raise ValueError(
+            f'{name}: got {value!r}, expected "shortest_edge", or "height" and "width", each an integer of 1 or more.'
+        )
+    return sides
 
 
 def is_one_video(videos: Any) -> bool:

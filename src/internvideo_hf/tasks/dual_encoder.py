@@ -1,7 +1,8 @@
 """Shared evaluation of dual encoders: videos and texts, embedded as a protocol says."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,10 +12,12 @@ from transformers import AutoConfig
 from internvideo_hf.inference.embedder import Embedder
 from internvideo_hf.recipes.captions import clean_caption
 from internvideo_hf.recipes.reading import RecipeError
-from internvideo_hf.tasks.protocol import Protocol, Run, Samples, check_choice
+from internvideo_hf.tasks.protocol import Protocol, Run, Samples, model_facts
+from internvideo_hf.utils.names import check_name
 from internvideo_hf.utils.pretrained import load_pretrained
 
 FACTORS = ("model", "one")
+SETTINGS = ("text_length", "merge", "factor")  # that every evaluation of dual encoders reads
 
 
 def check_dual_encoder_protocol(protocol: Protocol) -> None:
@@ -23,11 +26,17 @@ def check_dual_encoder_protocol(protocol: Protocol) -> None:
     Raises:
         RecipeError: if they do not.
     """
-    check_choice("factor", protocol.factor, FACTORS)
+    check_name(protocol.factor, FACTORS, "factor", RecipeError)
     if protocol.family is None or protocol.model is None:
         raise RecipeError("family or model is missing: set them to the released model of the protocol.")
     if protocol.text_length is None or protocol.text_length < 3:
         raise RecipeError(f"text_length is {protocol.text_length}, expected at least 3.")
+
+
+def view_facts(result: Mapping[str, Any]) -> dict[str, str]:
+    """Return the report's line about several views of a video; none for one view."""
+    clips, crops = result["model"].get("views", (1, 1))
+    return {} if clips * crops == 1 else {"views": f"{clips} clips x {crops} crops"}
 
 
 @dataclass(frozen=True)
@@ -69,7 +78,7 @@ class VideoEmbeddings:
                 f"This protocol is for {protocol.family}, and {run.model} holds {family}. Choose another protocol of "
                 f"`internvideo evaluate --list`, or set family={family} to run this one."
             )
-        embedder = Embedder(run.model, run.device, protocol.processor, protocol.dtype)
+        embedder = Embedder(run.model, run.device, protocol.pixels | protocol.views, protocol.dtype)
         if embedder.processor is None or embedder.text_problem is not None:
             raise RecipeError(f"{run.model}: {embedder.text_problem}")
         longest = embedder.processor.tokenizer.model_max_length
@@ -80,6 +89,12 @@ class VideoEmbeddings:
             )
         vectors, causes = embedder.embed_videos(samples.videos, run.settings, merge)
         return cls(protocol, embedder, vectors.nan_to_num(), causes, run.settings.quiet)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Facts of the model and its views, for a result."""
+        videos = self.embedder.video_processor
+        return model_facts(self.embedder.model) | {"views": [videos.num_clips, videos.num_crops]}
 
     @property
     def factor(self) -> float:

@@ -1,7 +1,7 @@
 """Protocols: published evaluations of one model, as data."""
 
 import builtins
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,9 @@ from internvideo_hf.data.samples import Row
 from internvideo_hf.inference.runner import RunSettings
 from internvideo_hf.recipes.labels import LABEL_SETS
 from internvideo_hf.recipes.reading import RecipeError
+from internvideo_hf.utils.names import check_name
+
+VIEWS = ("num_clips", "num_crops")
 
 
 @dataclass(frozen=True)
@@ -84,13 +87,14 @@ class Protocol:
         source: origins of the numbers.
         task: a task with an evaluation.
         data: the list, its layout and classes.
-        family: the model's family, a name in `internvideo_hf.auto.FAMILIES`; any if None.
+        family: the model's family, a name in `internvideo_hf.auto.FAMILIES`; any if None (classification).
         model: name of the released model with the published numbers; classification repeats its test, and finds the
             model by its configuration if None.
         processor: options of the video processor: frames and pixels.
         text_length: maximum tokens of a text, with begin and end; longer texts are cut.
-        num_clips: clips of each video (classification); those of the released model's test if None.
-        num_crops: crops of each clip (classification); those of the released model's test if None.
+        num_clips: clips of each video; those of the released model's test if None, or as its processor is configured.
+            `processor.num_clips` means the same.
+        num_crops: crops of each clip; the same.
         dtype: number type of the model's weights and pixels, a name in `internvideo_hf.utils.devices.DTYPES`; as the
             model is saved if None.
         published_dtype: number type by which the published scores were computed; None if it is not stated.
@@ -125,6 +129,17 @@ class Protocol:
     released: str | None = None
     published: list[Published] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def views(self) -> dict[str, int]:
+        """Clips of a video and crops of a clip by name, as far as the protocol sets them."""
+        own = {name: getattr(self, name) for name in VIEWS if getattr(self, name) is not None}
+        return {name: number for name, number in self.processor.items() if name in VIEWS} | own
+
+    @property
+    def pixels(self) -> dict[str, Any]:
+        """The options of the processor other than the views."""
+        return {name: value for name, value in self.processor.items() if name not in VIEWS}
 
 
 @dataclass(frozen=True)
@@ -184,6 +199,8 @@ class Evaluation:
         read: (protocol, data root, model) -> samples.
         run: (protocol, samples, run) -> outcome.
         columns: names of the scores, in table order.
+        settings: settings of the protocol that this task reads and others do not, such as "prompts" or "data.only";
+            what no task names, all read.
         check: (protocol) raises RecipeError if one of its values does not suit the task.
         complete: (protocol) -> the protocol, completed from tables of the package.
         facts: (result) -> additional lines about a result, by name.
@@ -193,23 +210,13 @@ class Evaluation:
     read: Callable[[Protocol, Path, str], Samples]
     run: Callable[[Protocol, Samples, Run], Outcome]
     columns: tuple[str, ...]
-    check: Callable[[Protocol], None]
+    settings: tuple[str, ...] = ()
+    check: Callable[[Protocol], None] = lambda protocol: None
     complete: Callable[[Protocol], Protocol] = lambda protocol: protocol
     facts: Callable[[Mapping[str, Any]], dict[str, str]] = lambda result: {}
     lines: Callable[[Mapping[str, Any]], list[tuple[str, Mapping[str, float], list[Mapping[str, Any]]]]] = (
         lambda result: [("this model", result["scores"], result["published"])]
     )
-
-
-def check_choice(key: str, value: str | None, choices: Collection[str]) -> str:
-    """Return a protocol's value that must be one of several names.
-
-    Raises:
-        RecipeError: if it is not.
-    """
-    if value is None or value not in choices:
-        raise RecipeError(f"{key} is {value!r}, expected one of {', '.join(choices)}.")
-    return value
 
 
 def check_list(layout: str | None, labels: str | None = None) -> None:
@@ -220,7 +227,7 @@ def check_list(layout: str | None, labels: str | None = None) -> None:
     """
     for key, value, choices in (("data.layout", layout, LAYOUTS), ("data.labels", labels, LABEL_SETS)):
         if value is not None:
-            check_choice(key, value, choices)
+            check_name(value, choices, key, RecipeError)
 
 
 def model_facts(model: PreTrainedModel) -> dict[str, Any]:

@@ -39,9 +39,24 @@ def lookup(table: Mapping[str, T], name: object, argument: str, error: type[Exce
     Raises:
         ValueError: or `error`, if the table lacks the name; the message names the nearest one.
     """
-    if name not in table:
-        raise error(unknown_name(name, table, argument))
-    return table[name]  # type: ignore[index]
+    return table[check_name(name, table, argument, error)]
+
+
+def check_name(name: object, known: Collection[str], argument: str, error: type[Exception] = ValueError) -> str:
+    """Return a name that must be among the known ones.
+
+    Args:
+        name: the user's word.
+        known: the names that exist.
+        argument: the user's word for the choice.
+        error: the exception class to raise.
+
+    Raises:
+        ValueError: or `error`, if the name is unknown; the message names the nearest one.
+    """
+    if name not in known:
+        raise error(unknown_name(name, known, argument))
+    return str(name)
 
 
 def unknown_name(name: object, known: Collection[str], argument: str) -> str:
@@ -59,7 +74,9 @@ def unknown_name(name: object, known: Collection[str], argument: str) -> str:
 
 def nearest(name: object, known: Collection[str], n: int = 1, cutoff: float = 0.6) -> list[str]:
     """Return the known names that are spelled most like a name, the best first."""
-    return difflib.get_close_matches(str(name), [str(entry) for entry in known], n=n, cutoff=cutoff)
+    by_lower_case = {str(entry).lower(): str(entry) for entry in known}
+    close = difflib.get_close_matches(str(name).lower(), by_lower_case, n=n, cutoff=cutoff)
+    return [by_lower_case[entry] for entry in close]
 
 
 def did_you_mean(names: Collection[str], prefix: str = "") -> str:

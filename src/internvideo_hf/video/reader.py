@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from internvideo_hf.utils.names import check_name
 from internvideo_hf.video.animation import (
     AnimatedPicture,
     TimedFrames,
@@ -39,7 +40,7 @@ from internvideo_hf.video.sources import check_path, describe, encoded_video, is
 from internvideo_hf.video.stills import Frames, StillFrames, frame_files, frames_of_array, is_image_file
 
 _Decoder: TypeAlias = PyAVDecoder | DecordDecoder | TorchCodecDecoder | StillFrames | AnimatedPicture
-_BACKENDS = ("auto", "pyav", "decord", "torchcodec")
+BACKENDS = ("auto", "pyav", "decord", "torchcodec")
 _KINDS = (
     "a path, an http(s) URL, bytes, a file object opened in binary mode, a numpy or torch array of frames, "
     "a PIL image, a list of PIL images or of arrays, a folder of frame files, or a row of `datasets.Video`"
@@ -90,8 +91,7 @@ class VideoReader:
         settings: ReadSettings | None = None,
         **download: Unpack[DownloadOptions],
     ):
-        if backend not in _BACKENDS:
-            raise ValueError(f"backend is {backend!r}, expected one of {', '.join(_BACKENDS)}")
+        check_name(backend, BACKENDS, "backend")
         if backend != "decord" and (width is not None or height is not None):
             raise ValueError(
                 f'width and height are for backend="decord", which scales while decoding; backend is {backend!r}. '

@@ -70,7 +70,7 @@ def test_a_model_may_be_named():
     protocol = load_protocol("classification/k400", ["model=VideoMAE-L K400"])
     (found,) = find_tests(protocol, config_of("base", num_frames=8))
     assert found.model == "VideoMAE-L K400"
-    with pytest.raises(RecipeError, match="model is 'VideoMAE-X', expected .*VideoMAE-L K400"):
+    with pytest.raises(RecipeError, match="model: got 'VideoMAE-X', expected one of .*VideoMAE-L K400"):
         find_tests(load_protocol("classification/k400", ["model=VideoMAE-X"]), config_of("base"))
 
 

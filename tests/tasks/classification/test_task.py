@@ -74,7 +74,14 @@ def by_hand(folder: Path, video: Path, clips: int, crops: int) -> np.ndarray:
         return model(pixels["pixel_values_videos"]).logits.double().softmax(dim=-1).mean(dim=0).numpy()
 
 
-@pytest.mark.parametrize(("changes", "views"), [([], (2, 3)), (["num_clips=1", "num_crops=1"], (1, 1))])
+@pytest.mark.parametrize(
+    ("changes", "views"),
+    [
+        ([], (2, 3)),
+        (["num_clips=1", "num_crops=1"], (1, 1)),
+        (["processor.num_clips=4", "processor.num_crops=1"], (4, 1)),
+    ],
+)
 def test_scores_are_those_of_the_model_asked_by_hand(classifier, data, changes, views):
     protocol = load_protocol("classification/k400", [*CHANGES, *changes])
     for batch_size in (1, 8):
@@ -177,7 +184,7 @@ def test_a_stopped_run_continues(classifier, data, monkeypatch):
         ([], "does not know the classes of data.labels=k400.*--head k400"),
         (["data.labels=null", "num_clips=0"], "num_clips is 0, expected 1 or more"),
         (["data.labels=null", "family=viclip"], "for viclip"),
-        (["data.labels=k401"], "data.labels is 'k401'"),
+        (["data.labels=k401"], "data.labels: got 'k401'"),
     ],
 )
 def test_mistakes_are_refused(classifier, data, changes, words):

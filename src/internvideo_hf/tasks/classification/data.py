@@ -11,6 +11,7 @@ from internvideo_hf.checkpoints.released import released
 from internvideo_hf.recipes.labels import load_labels
 from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.protocol import DataSettings, Protocol, Published, read_rows, require_column
+from internvideo_hf.utils.names import check_name
 
 
 def read_labelled_clips(
@@ -58,12 +59,38 @@ def check_classes(model: str | Path, classes: list[str], wanted: str | None) -> 
 
 
 def with_published(protocol: Protocol) -> Protocol:
-    """Add the published test of every released classifier of a protocol's data set, from `released.json`."""
-    rows = [row for row in released() if row["evaluation"] and row["evaluation"]["data_set"] == protocol.released]
+    """Add the published test of every released classifier of a protocol's data set, from `released.json`.
+
+    Raises:
+        RecipeError: if the protocol's `model` is none of them.
+    """
     tests = [
-        Published("model zoo", _scores(row["evaluation"]), model=row["name"], test=row["evaluation"]) for row in rows
+        Published("model zoo", _scores(row["evaluation"]), model=row["name"], test=row["evaluation"])
+        for row in _classifiers()
+        if row["evaluation"]["data_set"] == protocol.released
     ]
-    return replace(protocol, published=[*protocol.published, *tests])
+    protocol = replace(protocol, published=[*protocol.published, *tests])
+    if protocol.model is not None:
+        _named_tests(protocol)
+    return protocol
+
+
+def released_data_sets() -> list[str]:
+    """List the data sets of released classifiers, as `released.json` names them."""
+    return sorted({row["evaluation"]["data_set"] for row in _classifiers()})
+
+
+def _classifiers() -> list[dict[str, Any]]:
+    return [row for row in released() if "num_clips" in (row["evaluation"] or {})]
+
+
+def _named_tests(protocol: Protocol) -> list[Published]:
+    """Return the published tests of the protocol's `model`."""
+    tests = [entry for entry in protocol.published if entry.test is not None]
+    if not tests:
+        raise RecipeError("model names a released classifier of the data set; this protocol has none. Leave it out.")
+    check_name(protocol.model, [str(entry.model) for entry in tests], "model", RecipeError)
+    return [entry for entry in tests if entry.model == protocol.model]
 
 
 def _scores(test: Mapping[str, Any]) -> dict[str, float]:
@@ -84,12 +111,9 @@ def find_tests(protocol: Protocol, config: PreTrainedConfig) -> list[Published]:
     Raises:
         RecipeError: if the protocol names an unknown model, or models of this configuration have different views.
     """
-    tests = [entry for entry in protocol.published if entry.test is not None]
     if protocol.model is not None:
-        if named := [entry for entry in tests if entry.model == protocol.model]:
-            return named
-        known = ", ".join(str(entry.model) for entry in tests) or "none"
-        raise RecipeError(f"model is {protocol.model!r}, expected a released classifier of this data set: {known}.")
+        return _named_tests(protocol)
+    tests = [entry for entry in protocol.published if entry.test is not None]
     rows = {row["name"]: row for row in released()}
     similar = [entry for entry in tests if _is_like(rows[entry.model], config)]
     if any(view_settings([entry]) != view_settings(similar) for entry in similar):

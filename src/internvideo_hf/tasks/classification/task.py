@@ -16,7 +16,13 @@ from internvideo_hf.inference.merging import top_k_accuracies
 from internvideo_hf.models.common.loading import classes_of, revision
 from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.base import Task, Training
-from internvideo_hf.tasks.classification.data import find_tests, read_labelled_clips, view_settings, with_published
+from internvideo_hf.tasks.classification.data import (
+    find_tests,
+    read_labelled_clips,
+    released_data_sets,
+    view_settings,
+    with_published,
+)
 from internvideo_hf.tasks.protocol import (
     Evaluation,
     Outcome,
@@ -28,6 +34,7 @@ from internvideo_hf.tasks.protocol import (
     unique_clips,
 )
 from internvideo_hf.utils.fingerprints import json_sha256
+from internvideo_hf.utils.names import check_name
 from internvideo_hf.utils.pretrained import load_pretrained
 
 
@@ -51,10 +58,8 @@ def _make_collator(
 
 def _check(protocol: Protocol) -> None:
     check_list(protocol.data.layout, protocol.data.labels)
-    for name in ("num_clips", "num_crops"):
-        number = getattr(protocol, name)
-        if number is not None and number < 1:
-            raise RecipeError(f"{name} is {number}, expected 1 or more.")
+    if protocol.released is not None:
+        check_name(protocol.released, released_data_sets(), "released", RecipeError)
 
 
 def _read(protocol: Protocol, data_root: Path, model: str) -> Samples:
@@ -74,17 +79,17 @@ def _run(protocol: Protocol, samples: Samples, run: Run) -> Outcome:
     tests = find_tests(protocol, classifier.model.config)
     views = view_settings(tests)
     branches = classifier.processor.branches
-    if protocol.processor and len(branches) > 1:
+    if protocol.pixels and len(branches) > 1:
         raise RecipeError(
             f"{run.model} has several inputs ({', '.join(branches)}), each with its own settings. Change them in the "
             "folder's video_preprocessor_config.json, and leave out the protocol's processor."
         )
     for branch in branches.values():
-        branch.configure(views["processor"] | protocol.processor)
+        branch.configure(views["processor"] | protocol.pixels)
     classifier = replace(
         classifier,
-        num_clips=protocol.num_clips or views["num_clips"] or classifier.num_clips,
-        num_crops=protocol.num_crops or views["num_crops"] or classifier.num_crops,
+        num_clips=protocol.views.get("num_clips") or views["num_clips"] or classifier.num_clips,
+        num_crops=protocol.views.get("num_crops") or views["num_crops"] or classifier.num_crops,
     )
     facts = {
         **model_facts(classifier.model),
@@ -125,6 +130,12 @@ TASK = Task(
         preprocess_logits=_logits,
     ),
     evaluation=Evaluation(
-        read=_read, run=_run, columns=("top-1", "top-5"), check=_check, complete=with_published, facts=_facts
+        read=_read,
+        run=_run,
+        columns=("top-1", "top-5"),
+        settings=("released", "data.labels", "data.only"),
+        check=_check,
+        complete=with_published,
+        facts=_facts,
     ),
 )

@@ -5,21 +5,21 @@ from pathlib import Path
 from typing import Any
 
 from internvideo_hf.inference.ranking import SEVERAL, retrieval_metrics
+from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.base import Task
-from internvideo_hf.tasks.dual_encoder import VideoEmbeddings, check_dual_encoder_protocol
+from internvideo_hf.tasks.dual_encoder import SETTINGS, VideoEmbeddings, check_dual_encoder_protocol, view_facts
 from internvideo_hf.tasks.protocol import (
     Evaluation,
     Outcome,
     Protocol,
     Run,
     Samples,
-    check_choice,
     check_list,
-    model_facts,
     read_rows,
     require_column,
     unique_clips,
 )
+from internvideo_hf.utils.names import check_name
 
 RANKS = {"video": "places among videos, by the nearest caption of each", "caption": "places among captions"}
 WAYS = {"plain": "", "dual_softmax": ", dual softmax"}
@@ -27,7 +27,7 @@ WAYS = {"plain": "", "dual_softmax": ", dual softmax"}
 
 def _check(protocol: Protocol) -> None:
     check_dual_encoder_protocol(protocol)
-    check_choice("several", protocol.several, SEVERAL)
+    check_name(protocol.several, SEVERAL, "several", RecipeError)
     check_list(protocol.data.layout)
 
 
@@ -43,12 +43,13 @@ def _run(protocol: Protocol, samples: Samples, run: Run) -> Outcome:
     texts = found.embed_texts(samples.texts, protocol.caption_rule)
     similarity = (found.factor * texts @ found.vectors.T).numpy()
     scores = retrieval_metrics(similarity, samples.owners, missing=list(found.causes), several=protocol.several)
-    return Outcome(scores, found.causes, model_facts(found.embedder.model))
+    return Outcome(scores, found.causes, found.facts)
 
 
 def _facts(result: Mapping[str, Any]) -> dict[str, str]:
     settings = result["settings"]
     return {
+        **view_facts(result),
         "texts": f"{result['data']['texts']}, of at most {settings['text_length']} tokens",
         "ranks": f"of video to text: {RANKS[settings['several']]}",
         "factor": f"of the cosine: {settings['factor']}",
@@ -71,6 +72,7 @@ TASK = Task(
         read=_read,
         run=_run,
         columns=("R@1", "R@5", "R@10", "MedR", "MeanR"),
+        settings=(*SETTINGS, "several", "caption_rule", "data.only"),
         check=_check,
         facts=_facts,
         lines=_lines,

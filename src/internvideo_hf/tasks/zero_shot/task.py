@@ -12,22 +12,21 @@ from internvideo_hf.inference.merging import top_k_accuracies
 from internvideo_hf.processing.post_process import zero_shot_scores
 from internvideo_hf.recipes import load_prompts
 from internvideo_hf.recipes.labels import LABEL_SETS, load_labels
+from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.base import Task
-from internvideo_hf.tasks.dual_encoder import VideoEmbeddings, check_dual_encoder_protocol
+from internvideo_hf.tasks.dual_encoder import SETTINGS, VideoEmbeddings, check_dual_encoder_protocol, view_facts
 from internvideo_hf.tasks.protocol import (
     Evaluation,
     Outcome,
     Protocol,
     Run,
     Samples,
-    check_choice,
     check_list,
-    model_facts,
     read_rows,
     require_column,
     unique_clips,
 )
-from internvideo_hf.utils.names import lookup
+from internvideo_hf.utils.names import check_name, lookup
 
 CHUNK_SIZE = 1024  # videos; each has a score for every class and prompt
 
@@ -35,12 +34,12 @@ CHUNK_SIZE = 1024  # videos; each has a score for every class and prompt
 def _check(protocol: Protocol) -> None:
     check_dual_encoder_protocol(protocol)
     check_list(protocol.data.layout)
-    check_choice("prompts", protocol.prompts, load_prompts())
+    check_name(protocol.prompts, load_prompts(), "prompts", RecipeError)
     _classes(protocol)
 
 
 def _classes(protocol: Protocol) -> list[str]:
-    return load_labels(check_choice("data.labels", protocol.data.labels, LABEL_SETS))
+    return load_labels(check_name(protocol.data.labels, LABEL_SETS, "data.labels", RecipeError))
 
 
 def _read(protocol: Protocol, data_root: Path, model: str) -> Samples:
@@ -59,15 +58,25 @@ def _run(protocol: Protocol, samples: Samples, run: Run) -> Outcome:
     scores = torch.cat([zero_shot_scores(chunk, texts, found.factor, prompts.mean_of)[0] for chunk in chunks])
     scores = rearrange(scores, "(n v) l -> n v l", n=len(found.vectors)).mean(dim=1)
     accuracy = top_k_accuracies(found.without_failures(samples, scores[samples.owners]), samples.labels)
-    return Outcome({**accuracy, "mean": sum(accuracy.values()) / 2}, found.causes, model_facts(found.embedder.model))
+    return Outcome({**accuracy, "mean": sum(accuracy.values()) / 2}, found.causes, found.facts)
 
 
 def _facts(result: Mapping[str, Any]) -> dict[str, str]:
     settings = result["settings"]
-    return {"texts": f"prompts of {settings['prompts']}, of at most {settings['text_length']} tokens"}
+    return {
+        **view_facts(result),
+        "texts": f"prompts of {settings['prompts']}, of at most {settings['text_length']} tokens",
+    }
 
 
 TASK = Task(
     "zero_shot",
-    evaluation=Evaluation(read=_read, run=_run, columns=("top-1", "top-5", "mean"), check=_check, facts=_facts),
+    evaluation=Evaluation(
+        read=_read,
+        run=_run,
+        columns=("top-1", "top-5", "mean"),
+        settings=(*SETTINGS, "prompts", "data.labels", "data.only"),
+        check=_check,
+        facts=_facts,
+    ),
 )
