@@ -75,6 +75,7 @@ def test_a_circle_is_refused(tmp_path):
         ("a: 2001-99-99", "not valid YAML"),
         ("a: " + "9" * 5000, "not valid YAML"),
         ("a: b\n" * 50_000, "more than the 200000"),
+        ("a: \a", "not valid YAML"),
         ("- a", "expected settings by name"),
         ("", "expected settings by name"),
         ("!!python/object/apply:os.system [ls]", "not valid YAML"),

@@ -168,6 +168,7 @@ def test_the_fingerprint_covers_which_files_are_loaded(folder):
         ({"num_hidden_layers": 1000, "hidden_size": 100_000}, "too large for a model"),
         ({"layer_norm_eps": float("nan")}, "layer_norm_eps=nan"),
         ({"vocab_size": float("inf")}, "vocab_size=inf"),
+        ({"vocab_size": 10**400}, "vocab_size=1000000"),
         ({"image_mean": [0.5, float("nan"), 0.5]}, "image_mean=nan"),
         ({"exchange_layers": [10**12]}, "exchange_layers=1000000000000"),
     ],

@@ -168,8 +168,8 @@ def load_yaml(text: str, name: str, loader: type[yaml.SafeLoader] = _Loader) -> 
     """
     if len(text) > _LONGEST:
         raise RecipeError(f"{name} has {len(text)} characters, more than the {_LONGEST} that a recipe may have.")
-    reading = loader(text)
     try:
+        reading = loader(text)
         node = reading.get_single_node()
         counts: dict[int, int | None] = {}
         if node is not None and (values := _count(node, counts)) > _MOST_VALUES:
@@ -184,8 +184,6 @@ def load_yaml(text: str, name: str, loader: type[yaml.SafeLoader] = _Loader) -> 
         raise
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # such as of a day 32, and of 1000 brackets
         raise RecipeError(f"{name} is not valid YAML: {error}") from error
-    finally:
-        reading.dispose()
 
 
 def _count(node: yaml.Node, known: dict[int, int | None]) -> int:

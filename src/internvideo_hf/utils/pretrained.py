@@ -120,7 +120,7 @@ def check_sizes(values: Mapping[str, Any], where: str = "") -> None:
 def _check_number(label: str, name: str, number: Any) -> None:
     if isinstance(number, bool) or not isinstance(number, int | float):
         return
-    if not math.isfinite(number):
+    if isinstance(number, float) and not math.isfinite(number):
         raise ValueError(f"{label}={number} is not a number that can be used.")
     least, most = next((limits for pattern, *limits in _RANGES if pattern.fullmatch(name)), (-_ANY, _ANY))
     if not least <= number <= most:
