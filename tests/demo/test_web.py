@@ -105,7 +105,7 @@ def test_the_clips_of_a_video_have_its_frames_once_each(tmp_path, window, times)
 
 
 def test_a_last_frame_of_next_to_no_duration_belongs_to_the_last_clip():
-    reader = SimpleNamespace(num_frames=3, seconds=np.array([0, 0.1, 0.2]), duration=0.20001, fps=10.0)
+    reader = SimpleNamespace(num_frames=3, timeline=np.array([0, 0.1, 0.2, 0.20001]))
     assert web.frames_of(Hit("a.mp4", 0.1, 0.2, 0.3, 0.5), reader) == range(1, 3)
 
 

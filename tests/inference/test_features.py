@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoVideoProcessor
+from video.clips import write_video
 
 from internvideo_hf import FeatureExtractor, VideoDecodeError, VideoReader
 from internvideo_hf.inference.features import Settings, extract_to_file
@@ -85,6 +86,16 @@ def test_every_frame_is_decoded_once(mae_folder, clip):
         before = reader.frames_decoded
         list(extractor.rows(reader))
         assert reader.frames_decoded - before == reader.num_frames
+
+
+def test_seconds_of_rows_are_those_of_their_frames(mae_folder, tmp_path):
+    # Half a second at 30 frames a second, a gap of ten seconds as in recordings of screens, half a second.
+    uneven = [*range(16), *range(315, 331)]
+    clip = write_video(tmp_path / "screen.mp4", 32, times=uneven)
+    path = tmp_path / "screen.mp4.safetensors"
+    extract_to_file(make(mae_folder, window=8, stride=8), clip, path)
+    expected = [[0, 8 / 30], [8 / 30, 10.5], [10.5, 10.5 + 8 / 30], [10.5 + 8 / 30, 10.5 + 16 / 30]]
+    np.testing.assert_allclose(json.loads(path.with_suffix(".json").read_text())["seconds"], expected, atol=1e-3)
 
 
 def test_files_tell_what_their_rows_are(mae_folder, bikes, tmp_path):

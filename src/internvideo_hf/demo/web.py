@@ -71,13 +71,11 @@ def frames_of(hit: Hit, reader: VideoReader) -> range:
     Raises:
         VideoDecodeError: if the video no longer has frames there.
     """
-    count, times = reader.num_frames, reader.seconds
-    if times is None and reader.fps:
-        times = np.arange(count) / reader.fps
+    count, times = reader.num_frames, reader.timeline
     if hit.start is None or hit.end is None or times is None:
         return range(count)
     first, last = times.searchsorted([hit.start - _ROUNDING, hit.end - _ROUNDING]).tolist()
-    if reader.duration is None or hit.end >= reader.duration - _ROUNDING:
+    if hit.end >= times[-1] - _ROUNDING:
         last = count
     if first >= last:
         raise VideoDecodeError(hit.video, f"it no longer has frames at {hit.time}", "Rerun `internvideo index`.")
@@ -99,10 +97,8 @@ def cut_clip(hit: Hit, folder: Path) -> Path:
     target = folder / key / f"{Path(hit.name).stem}.mp4"
     with VideoReader(hit.video, backend="pyav") as reader:
         frames = frames_of(hit, reader)
-        if reader.seconds is None:
-            longest = int(LONGEST * (reader.fps or 25))
-        else:
-            longest = int(reader.seconds[frames.start :].searchsorted(reader.seconds[frames.start] + LONGEST))
+        times = np.arange(reader.num_frames) / 25 if reader.timeline is None else reader.timeline
+        longest = int(times[frames.start :].searchsorted(times[frames.start] + LONGEST))
         target.parent.mkdir(parents=True, exist_ok=True)
         cut_video(reader, target, frames[:longest], _PLAYED)
     return target

@@ -272,11 +272,11 @@ def _save_npy(path: Path, features: torch.Tensor) -> None:
 
 
 def _time_spans(settings: Settings, rows: int, reader: VideoReader) -> list[list[float]] | None:
-    """Return begin and end of each row's window in seconds, or None if the video has no frame rate."""
-    if reader.fps is None:
+    """Return begin and end of each row's window in seconds, or None if the video has no times and no frame rate."""
+    times = reader.timeline
+    if times is None:
         return None
-    starts = [row * settings.stride for row in range(rows)]
-    return [
-        [round(start / reader.fps, 4), round(min(start + settings.window, reader.num_frames) / reader.fps, 4)]
-        for start in starts
-    ]
+    starts = np.arange(rows) * settings.stride
+    ends = np.minimum(starts + settings.window, reader.num_frames)
+    spans: list[list[float]] = np.stack([times[starts], times[ends]], axis=1).round(4).tolist()
+    return spans

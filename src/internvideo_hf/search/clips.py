@@ -130,14 +130,12 @@ def in_pieces(numbers: Sequence[int], processor: InternVideoVideoProcessor) -> l
 
 def _divide(reader: VideoReader, video: str, windowing: Windowing) -> tuple[np.ndarray, list[tuple[int, int]]]:
     """Return the times of a video's clips, and the frames `[begin, end)` of each."""
-    count, duration, times = reader.num_frames, reader.duration, reader.seconds
-    if times is None and reader.fps:
-        times = np.arange(count) / reader.fps
-    if duration is None or times is None:
+    count, times = reader.num_frames, reader.timeline
+    if times is None:
         if windowing.window is not None:
             raise VideoDecodeError(video, "its frames have no times to cut it by", "Index it whole, without a window.")
         return np.full((1, 2), np.nan), [(0, count)]
-    spans = windows(duration, windowing)
+    spans = windows(float(times[-1]), windowing)
     frames = [(int(np.searchsorted(times, a - 1e-6)), int(np.searchsorted(times, b - 1e-6))) for a, b in spans]
     frames[-1] = (frames[-1][0], count)
     kept = [i for i, (first, last) in enumerate(frames) if last > first]  # a gap in the times may span a window

@@ -66,8 +66,8 @@ class Hit:
         with VideoReader(self.video) as reader:
             frame = reader.num_frames // 2
             if self.start is not None and self.end is not None:
-                seconds, middle = reader.seconds, (self.start + self.end) / 2
-                frame = round(middle * (reader.fps or 0)) if seconds is None else int(seconds.searchsorted(middle))
+                times, middle = reader.timeline, (self.start + self.end) / 2
+                frame = 0 if times is None else int(times.searchsorted(middle))
             picture = Image.fromarray(reader.read([min(frame, reader.num_frames - 1)])[0])
         picture.thumbnail(size, Image.Resampling.LANCZOS)
         return picture

@@ -148,6 +148,16 @@ class VideoReader:
         return None if metadata.seconds is None else metadata.seconds - metadata.seconds[0]
 
     @property
+    def timeline(self) -> np.ndarray | None:
+        """Begin of each frame and end of the last in seconds, float64 `(num_frames + 1,)`, rising from 0.
+
+        From the mean frame rate where the file has no times; `None` where it has no rate either.
+        """
+        if self.seconds is not None and self.duration is not None:
+            return np.append(self.seconds, self.duration)
+        return np.arange(self.num_frames + 1) / self.fps if self.fps else None
+
+    @property
     def height(self) -> int:
         """Pixels from top to bottom of the first frame, as `read` returns it."""
         return self._size()[0]
