@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from internvideo_hf.checkpoints.matching import data_set_names
-from internvideo_hf.checkpoints.released import published, released, rows_of_file
+from internvideo_hf.checkpoints.released import published, released_rows, rows_of_file
 
 PAGE = Path(__file__).with_name("README.md")
 HEADER = "| Model | File | Classes | Option | Remark |\n| --- | --- | --- | --- | --- |\n"
@@ -30,7 +30,7 @@ def table_row(row: dict[str, Any]) -> str:
 
 def generate(page: str) -> str:
     """Return the page with the rows of its table replaced."""
-    rows = "".join(map(table_row, released()))
+    rows = "".join(map(table_row, released_rows()))
     return re.sub(rf"{re.escape(HEADER)}(\|.*\n)*", lambda _: HEADER + rows, page)
 
 

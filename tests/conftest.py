@@ -11,9 +11,9 @@ import torch
 from transformers import AutoProcessor
 
 from internvideo_hf.checkpoints import convert_checkpoint
+from internvideo_hf.checkpoints.model_names import demo_path
 from internvideo_hf.demo.synthetic import canonical_caption
 from internvideo_hf.demo.tour import draw_clips
-from internvideo_hf.demo.weights import demo_path
 from internvideo_hf.search.index import VideoIndex
 
 ROOT = Path(__file__).parent.parent

@@ -32,7 +32,7 @@ _EXPORTS = {
     "VideoTrainingArguments": "internvideo_hf.training.trainer",
     "build_processor": "internvideo_hf.processing.presets",
     "convert_checkpoint": "internvideo_hf.checkpoints",
-    "demo_path": "internvideo_hf.demo.weights",
+    "demo_path": "internvideo_hf.checkpoints.model_names",
     "evaluate": "internvideo_hf.evaluation.run",
     "evaluate_ensemble": "internvideo_hf.evaluation.ensemble_run",
     "fuse_encoders": "internvideo_hf.checkpoints",
@@ -43,6 +43,7 @@ _EXPORTS = {
     "load_recipe": "internvideo_hf.training.recipes",
     "make_data_set": "internvideo_hf.demo.synthetic",
     "merge_checkpoints": "internvideo_hf.checkpoints",
+    "released": "internvideo_hf.checkpoints.model_names",
     "retrieval_metrics": "internvideo_hf.inference.ranking",
     "train": "internvideo_hf.training.run",
 }

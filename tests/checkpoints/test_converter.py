@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from internvideo_hf.checkpoints.families import converters
-from internvideo_hf.checkpoints.released import released
+from internvideo_hf.checkpoints.released import released_rows
 
-FAMILY_OF = {row["manifest"]: row["family"] for row in released()}
+FAMILY_OF = {row["manifest"]: row["family"] for row in released_rows()}
 MANIFESTS = Path(__file__).parents[1] / "manifests"
 
 

@@ -8,7 +8,7 @@ from transformers.video_utils import VideoMetadata
 
 from internvideo_hf import CheckpointError, InternVideoMAEConfig, InternVideoMMConfig, UniFormerV2Config, ViCLIPConfig
 from internvideo_hf.checkpoints.matching import FileFacts, identify, processor_fact, released_test
-from internvideo_hf.checkpoints.released import released, rows_of_file
+from internvideo_hf.checkpoints.released import released_rows, rows_of_file
 from internvideo_hf.processing.presets import build_processor
 
 # How each data set was tested, transcribed from the specifications and the model zoos by hand, and not from the code:
@@ -85,7 +85,7 @@ def views_of(name: str, data_set: str, frames: int) -> tuple[int, int] | None:
 
 
 @pytest.mark.parametrize(
-    "row", [row for row in released() if row["family"] == "internvideo_mae"], ids=lambda r: r["name"]
+    "row", [row for row in released_rows() if row["family"] == "internvideo_mae"], ids=lambda r: r["name"]
 )
 def test_videomae_is_tested_as_its_data_set(row):
     name, processor = row["name"], saved_processor(row)
@@ -103,7 +103,9 @@ def test_videomae_is_tested_as_its_data_set(row):
     assert processor.released_views == (None if views is None else list(views))
 
 
-@pytest.mark.parametrize("row", [row for row in released() if row["family"] == "uniformerv2"], ids=lambda r: r["name"])
+@pytest.mark.parametrize(
+    "row", [row for row in released_rows() if row["family"] == "uniformerv2"], ids=lambda r: r["name"]
+)
 def test_uniformerv2_is_tested_as_its_data_set(row):
     name, processor = row["name"], saved_processor(row)
     frames, size = map(int, name.replace(" frozen", "").rsplit(" ", 1)[-1].split("x"))
@@ -119,7 +121,7 @@ def test_uniformerv2_is_tested_as_its_data_set(row):
 
 
 @pytest.mark.parametrize(
-    "row", [row for row in released() if row["family"] == "internvideo_mm"], ids=lambda r: r["name"]
+    "row", [row for row in released_rows() if row["family"] == "internvideo_mm"], ids=lambda r: r["name"]
 )
 def test_internvideo_mm_is_tested_as_its_data_set(row):
     model, _, data_set = row["name"].replace(" VQA ", " questions ").partition(" ")
@@ -138,7 +140,7 @@ def test_internvideo_mm_is_tested_as_its_data_set(row):
     assert dict(processor.crop_size) == {"height": 224, "width": 224} and processor.released_views is None
 
 
-@pytest.mark.parametrize("row", [row for row in released() if row["family"] == "viclip"], ids=lambda r: r["name"])
+@pytest.mark.parametrize("row", [row for row in released_rows() if row["family"] == "viclip"], ids=lambda r: r["name"])
 def test_viclip_is_tested_by_the_training_code(row):
     processor = saved_processor(row)
     assert (*rule_of(processor), processor.num_frames) == ("viclip_middle", {}, 8)
@@ -147,7 +149,7 @@ def test_viclip_is_tested_by_the_training_code(row):
 
 def test_sparse_frames_by_hand():
     # The specification's example: 250 frames, the first of two interleaved clips.
-    row = next(row for row in released() if row["name"] == "VideoMAE-B SSv2")
+    row = next(row for row in released_rows() if row["name"] == "VideoMAE-B SSv2")
     processor = saved_processor(row)
     indices = processor.sample_frames(VideoMetadata(total_num_frames=250, fps=25), num_clips=2).reshape(2, 16)
     assert indices[0].tolist()[:4] == [0, 15, 31, 46] and indices[0][-1] == 234
@@ -237,7 +239,7 @@ def test_the_original_videomae_is_found_by_its_size_and_classes():
 
 def test_the_card_says_which_rule_it_is():
     def fact(name: str) -> str:
-        row = next(row for row in released() if row["name"] == name)
+        row = next(row for row in released_rows() if row["name"] == name)
         return processor_fact(saved_processor(row), released_test([row]))
 
     assert fact("VideoMAE-L SSv2") == (

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from internvideo_hf.checkpoints.convert import FAMILIES
-from internvideo_hf.checkpoints.released import published, released, rows_of_file
+from internvideo_hf.checkpoints.released import published, released_rows, rows_of_file
 from internvideo_hf.recipes.labels import LABEL_SETS
 
 MANIFESTS = Path(__file__).parents[1] / "manifests"
@@ -13,7 +13,7 @@ MANIFESTS = Path(__file__).parents[1] / "manifests"
 
 def test_the_rows_of_released_json_are_complete():
     keys = {"name", "file", "address", "family", "config", "labels", "licence", "manifest", "note", "evaluation"}
-    for row in released():
+    for row in released_rows():
         assert set(row) == keys, row["name"]
         assert row["family"] in FAMILIES, row["name"]
         assert (MANIFESTS / row["manifest"]).is_file(), row["name"]
@@ -30,9 +30,9 @@ def test_the_rows_of_released_json_are_complete():
 
 
 def test_the_names_of_released_json_are_unique():
-    names = [row["name"] for row in released()]
+    names = [row["name"] for row in released_rows()]
     assert len(set(names)) == len(names)
-    folders = [row["name"].lower().replace(" ", "-") for row in released()]
+    folders = [row["name"].lower().replace(" ", "-") for row in released_rows()]
     assert len(set(folders)) == len(folders)
 
 

@@ -9,7 +9,7 @@ from program import run
     [
         (["internvideo_d", "--model", "x"], "--ensemble"),
         (["retrieval/msrvtt", "--ensemble", "x"], "leave out --ensemble"),
-        (["internvideo_d", "--ensemble", "nowhere"], "nowhere is neither a directory nor a Hub repository id"),
+        (["internvideo_d", "--ensemble", "nowhere"], "No model 'nowhere'. Expected a folder that"),
         (["internvideo_d", "--ensemble", "x", "--model", "y"], "each member"),
         (["retrieval/msrvtt", "--model", "x", "--scores", "y"], "--scores"),
     ],

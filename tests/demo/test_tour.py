@@ -7,12 +7,10 @@ import pytest
 from PIL import Image
 from program import run
 
-import internvideo_hf
 from internvideo_hf import VideoDecodeError, VideoReader
 from internvideo_hf.demo import tour
 from internvideo_hf.demo.synthetic import ACTIONS, canonical_caption, clip_at
 from internvideo_hf.demo.tour import Answer
-from internvideo_hf.demo.weights import resolve_demo_name
 from internvideo_hf.utils.pictures import MISSING
 
 
@@ -148,10 +146,3 @@ def test_the_names_of_the_models_work_wherever_a_folder_does(shown, tmp_path):
         result = run(*command)
         assert result.returncode == 0, result.stderr
     assert "started from demo-classifier" in (tmp_path / "run/final/README.md").read_text()
-
-
-def test_a_folder_of_that_name_comes_first(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert resolve_demo_name("demo-mm") == str(internvideo_hf.demo_path("demo-mm"))
-    (tmp_path / "demo-mm").mkdir()
-    assert resolve_demo_name("demo-mm") == "demo-mm" and resolve_demo_name("owner/model") == "owner/model"

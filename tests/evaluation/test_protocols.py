@@ -4,7 +4,7 @@ import pytest
 
 from internvideo_hf.auto import FAMILIES
 from internvideo_hf.checkpoints.merging import VARIANTS
-from internvideo_hf.checkpoints.released import released
+from internvideo_hf.checkpoints.released import released_rows
 from internvideo_hf.evaluation.protocols import ensemble_names, load_ensemble, load_protocol, protocol_names
 from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks import evaluation_tasks
@@ -29,7 +29,7 @@ def test_protocol_is_whole(name):
     found = load_protocol(name)
     assert found.title and found.source and (found.published or name == "classification/custom")
     assert found.family in FAMILIES or (found.family is None and found.task == "classification")
-    models = {row["name"] for row in released()}
+    models = {row["name"] for row in released_rows()}
     assert {*filter(None, [found.model]), *(entry.model for entry in found.published if entry.model)} <= models
     if found.merge is not None:
         assert VARIANTS[found.merge.variant].family == found.family

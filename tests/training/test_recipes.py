@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from internvideo_hf.checkpoints.families.internvideo_mm import TABLE as MM
-from internvideo_hf.checkpoints.released import released
+from internvideo_hf.checkpoints.released import released_rows
 from internvideo_hf.checkpoints.table import released_name
 from internvideo_hf.data.manifests import LAYOUTS, MANIFEST_SUFFIXES
 from internvideo_hf.data.samples import VIEWS, SampleSettings
@@ -82,7 +82,7 @@ def test_recipe_says_what_it_is(name):
     found = recipe(name)
     assert found.title and found.source and found.devices
     assert found.expected.value is not None or found.expected.note
-    rows = {row["name"]: row for row in released()}
+    rows = {row["name"]: row for row in released_rows()}
     start = found.model.start
     assert start in {None, "CLIP", *rows, *NAMES}
     assert (start is None) == (found.model.task == "pretraining")
@@ -396,7 +396,7 @@ def test_uniformerv2_is_as_released(name):
 
 def test_every_released_uniformerv2_has_its_recipe_and_score():
     sets = {"mit": "MiT", "anet": "ActivityNet", "hacs": "HACS", "ssv1": "SSv1", "ssv2": "SSv2"}
-    rows = {row["name"]: row for row in released() if row["family"] == "uniformerv2"}
+    rows = {row["name"]: row for row in released_rows() if row["family"] == "uniformerv2"}
     for name in [name for name in NAMES if of_table(name) == "uniformerv2"]:
         data, size, frames, start = uniformerv2_row(name)
         source = " from K710" if start.split()[-1] != "CLIP" and data[0] == "k" else ""

@@ -14,7 +14,7 @@ from transformers import AutoModel, AutoProcessor, AutoTokenizer
 import internvideo_hf
 from internvideo_hf import InternVideoMAEConfig, InternVideoMMConfig, UniFormerV2Config
 from internvideo_hf.checkpoints import merge_checkpoints
-from internvideo_hf.demo.weights import demo_path
+from internvideo_hf.checkpoints.model_names import demo_path
 from internvideo_hf.models.common.loading import load_strict, revision
 from internvideo_hf.models.common.overrides import check_overrides
 from internvideo_hf.utils.pretrained import check_model_folder, check_sizes, load_pretrained

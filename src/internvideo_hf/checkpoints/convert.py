@@ -16,7 +16,7 @@ from internvideo_hf.checkpoints.errors import CheckpointError
 from internvideo_hf.checkpoints.families import converters
 from internvideo_hf.checkpoints.heads import identify_classes, select_classes
 from internvideo_hf.checkpoints.matching import GENERIC_NAMES, FileFacts, identify, processor_fact
-from internvideo_hf.checkpoints.released import published, rows_of_file
+from internvideo_hf.checkpoints.released import published, released_rows, rows_of_file
 from internvideo_hf.checkpoints.released_file import load_state_dict
 from internvideo_hf.checkpoints.saving import check_replaceable, save_safetensors
 from internvideo_hf.checkpoints.shapes import shape_of
@@ -70,6 +70,7 @@ def convert_checkpoint(
     config_overrides: Mapping[str, Any] | None = None,
     head: str | None = None,
     data_set: str | None = None,
+    released_as: str | None = None,
     to: str | None = None,
     processor: str | None = None,
     dtype: str = "float32",
@@ -89,6 +90,7 @@ def convert_checkpoint(
             the file identifies it. k400, k600 and k700 can be selected from a Kinetics-710 head.
         data_set: the data set that a file without a head was fine-tuned on, such as "msrvtt", whose frames and pixels
             the saved processor makes; needed if several released files share its name.
+        released_as: name of the row of `internvideo released` whose file it is, whatever its own name.
         to: write the model for other classes than ours, a name in `TARGETS`.
         processor: whose pixels the saved processor makes, if the original has several: "training" (the default),
             "demo" or "training_antialias" for ViCLIP.
@@ -112,7 +114,7 @@ def convert_checkpoint(
     check_processor_name(family, processor)
     check_overrides(config_overrides or {}, auto.FAMILIES[family].config)
 
-    state_dict, rows = FAMILIES[family].normalize(state_dict), rows_of_file(checkpoint.name, family)
+    state_dict, rows = FAMILIES[family].normalize(state_dict), _rows(checkpoint, family, released_as)
     settings = dict(config_overrides or {})
     classes = _count_classes(family, state_dict)
     state_dict, head, labels = _select_head(family, state_dict, head, rows)
@@ -144,11 +146,22 @@ def convert_checkpoint(
         config.save_pretrained(folder)
         saved_processor.save_pretrained(folder)
         del saved_processor  # a vocabulary is some megabytes, and what follows is the peak
-        is_certain = len(possible) == 1 and (data_set is not None or checkpoint.name not in GENERIC_NAMES)
+        told = released_as is not None or data_set is not None
+        is_certain = len(possible) == 1 and (told or checkpoint.name not in GENERIC_NAMES)
         _write_card(folder, model, report, checkpoint.name, possible, is_certain, facts)
         # Last, since reading the mapped file makes it count as memory in use, all of it in the end.
         save_safetensors(converted, folder / SAFE_WEIGHTS_NAME, DTYPES[dtype])
     return report
+
+
+def _rows(checkpoint: Path, family: str, released_as: str | None) -> list[dict[str, Any]]:
+    """Return the released rows that a file may be: of its name, or the one that the user names."""
+    if released_as is None:
+        return rows_of_file(checkpoint.name, family)
+    row = lookup({row["name"]: row for row in released_rows()}, released_as, "released_as")
+    if row["family"] != family:
+        raise CheckpointError(f"{checkpoint} holds a model of {family}, and {released_as} is of {row['family']}.")
+    return [row]
 
 
 def _check_output(output_dir: Path, checkpoint: Path, overwrite: bool) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from internvideo_hf.checkpoints.cards import pipeline_snippet, write_card
+from internvideo_hf.checkpoints.model_names import resolve_model
 from internvideo_hf.checkpoints.saving import check_replaceable
 from internvideo_hf.models.internvideo.modeling_internvideo import InternVideoForVideoClassification
 from internvideo_hf.processing.fused_video_processing import InternVideoFusedVideoProcessor
@@ -41,8 +42,9 @@ def fuse_encoders(
     """
     output_dir = Path(output_dir)
     check_replaceable(output_dir, overwrite)
-    for folder in (internvideo_mae, uniformerv2):
-        if Path(folder).is_dir() and Path(folder).resolve() == output_dir.resolve():
+    internvideo_mae, uniformerv2 = resolve_model(internvideo_mae), resolve_model(uniformerv2)
+    for encoder in (internvideo_mae, uniformerv2):
+        if Path(encoder).is_dir() and Path(encoder).resolve() == output_dir.resolve():
             raise FileExistsError(f"{output_dir} holds one of the encoders. Choose another folder.")
     model = InternVideoForVideoClassification.from_encoders(internvideo_mae, uniformerv2, **settings)
     processor = InternVideoFusedVideoProcessor.from_encoders(internvideo_mae, uniformerv2)

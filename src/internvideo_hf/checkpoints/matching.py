@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from internvideo_hf.checkpoints.errors import CheckpointError
-from internvideo_hf.checkpoints.released import released
+from internvideo_hf.checkpoints.released import released_rows
 from internvideo_hf.recipes.labels import LABEL_SETS, load_labels
 from internvideo_hf.recipes.reading import EVALUATIONS
 from internvideo_hf.utils.names import lookup
@@ -124,7 +124,7 @@ def processor_fact(processor: Any, test: ReleasedTest | None) -> str:
 
 def _row_of_data_set(rows: Sequence[Row], family: str, data_set: str) -> Row:
     """Return the row of a data set: of a file's name, or of the family for a name that no released file has."""
-    candidates = [row for row in rows or released() if row["family"] == family and data_set_names(row)]
+    candidates = [row for row in rows or released_rows() if row["family"] == family and data_set_names(row)]
     for row in candidates:
         if _slug(data_set) in data_set_names(row):
             return row
@@ -202,7 +202,7 @@ def _released_test_of_classes(file: FileFacts) -> ReleasedTest | None:
     if file.classes is None:
         return None
     fitting = [file.head] if file.head else [name for name in LABEL_SETS if len(load_labels(name)) == file.classes]
-    rows = [row for row in released() if row["family"] == file.family and row["labels"] in fitting]
+    rows = [row for row in released_rows() if row["family"] == file.family and row["labels"] in fitting]
     if any(_processor(row["evaluation"]) != _processor(rows[0]["evaluation"]) for row in rows):
         return None
     return released_test(rows)

@@ -9,7 +9,7 @@ from typing import Any
 
 
 @cache
-def released() -> tuple[dict[str, Any], ...]:
+def released_rows() -> tuple[dict[str, Any], ...]:
     """Return all rows: name, file, address, family, config (values that no shape contains), labels, licence, ...
 
     `evaluation`, if known, is the published test: data set, hidden size of the model, frames and pixels of a clip,
@@ -23,7 +23,7 @@ def released() -> tuple[dict[str, Any], ...]:
 
 def rows_of_file(file_name: str, family: str) -> list[dict[str, Any]]:
     """Return the rows of a family whose released file has a name; several fine-tuned models share theirs."""
-    return [row for row in released() if row["family"] == family and PurePosixPath(row["file"]).name == file_name]
+    return [row for row in released_rows() if row["family"] == family and PurePosixPath(row["file"]).name == file_name]
 
 
 def published(row: Mapping[str, Any]) -> str | None:

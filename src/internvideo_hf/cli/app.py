@@ -22,6 +22,7 @@ app = typer.Typer(
 )
 COMMANDS = (
     models.convert,
+    models.released,
     models.merge,
     models.fuse,
     takes_addresses(inference.zero_shot),

@@ -1,13 +1,14 @@
-"""Commands that write model folders: `convert`, `merge`, `fuse`."""
+"""Commands that write model folders: `convert`, `released`, `merge`, `fuse`."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from internvideo_hf.cli.options import Quiet, read_json, resolve_model
+from internvideo_hf.cli.options import AsJson, Quiet, read_json, resolve_model
 from internvideo_hf.cli.reporting import say, silence_transformers
-from internvideo_hf.utils.names import printable
+from internvideo_hf.utils.names import lookup, printable
 
 
 def convert(
@@ -73,6 +74,44 @@ def convert(
     )
 
 
+def released(
+    name: Annotated[str | None, typer.Argument(help="Released model to fetch, such as InternVideo-MM-L-14.")] = None,
+    file: Annotated[
+        Path | None, typer.Option("--from", help="Its released file, if you have it: nothing is downloaded.")
+    ] = None,
+    family: Annotated[str | None, typer.Option(help="List this family only, such as viclip.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the released models, or download and convert one into the cache, and print its folder.
+
+    Every command and function that takes a model takes these names, too, and does the same at first use.
+
+    Example: internvideo released ViCLIP-L-14-InternVid-10M-FLT
+    """
+    from internvideo_hf.checkpoints.model_names import converted_folder
+    from internvideo_hf.checkpoints.model_names import released as fetch
+    from internvideo_hf.checkpoints.released import published, released_rows
+
+    if name is not None:
+        silence_transformers()
+        typer.echo(fetch(name, file))
+        return
+    if file is not None:
+        raise ValueError("--from needs the name of the model: internvideo released NAME --from FILE.")
+    rows = released_rows()
+    if family is not None:
+        families = {row["family"]: [row for row in rows if row["family"] == family] for row in rows}
+        rows = tuple(lookup(families, family, "--family"))
+    if as_json:
+        facts = ("name", "family", "file", "address", "licence", "note")
+        entries = [{key: row[key] for key in facts} | {"test": published(row)} for row in rows]
+        typer.echo(json.dumps(entries, indent=2, ensure_ascii=False))
+        return
+    for row in rows:
+        cached = "converted" if converted_folder(row).is_dir() else ""
+        typer.echo(f"{row['name']:50} {row['family']:16} {cached:9} {published(row) or ''}".rstrip())
+
+
 def _head_advice(classes: int) -> str:
     from internvideo_hf.recipes.labels import LABEL_SETS, load_labels
 
@@ -98,11 +137,10 @@ def merge(
     """
     silence_transformers()
     from internvideo_hf.checkpoints import merge_checkpoints
-    from internvideo_hf.demo.weights import resolve_demo_name
 
     averaged = merge_checkpoints(
-        resolve_demo_name(base),
-        [resolve_demo_name(folder) for folder in finetuned],
+        base,
+        finetuned,
         out,
         weight=weight,
         variant=variant,

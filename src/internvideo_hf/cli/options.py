@@ -97,22 +97,14 @@ def _with_settings(
 
 
 def resolve_model(model: str) -> str:
-    """Return the folder or Hub repository id of a model, after checking that it may be one.
-
-    A mistyped folder is refused at once; transformers would look for it on the Hub, for a minute if that is offline.
-    """
-    from internvideo_hf.demo.weights import DEMO_MODELS, resolve_demo_name
+    """Return the folder or Hub repository id of a model, after checking that it may be one; see `model_names`."""
+    from internvideo_hf.checkpoints import model_names
     from internvideo_hf.utils.pretrained import check_model_folder
 
-    model = resolve_demo_name(model)
+    model = model_names.resolve_model(model)
     if Path(model).is_dir():
         check_model_folder(model)
         _check_family(Path(model))
-    elif model.count("/") != 1 or model.startswith((".", "/", "~")):
-        raise ValueError(
-            f"{model} is neither a directory nor a Hub repository id (owner/name). Give a folder that `internvideo "
-            f"convert` wrote, or one of the bundled toy models {', '.join(DEMO_MODELS)}, which know drawn shapes only."
-        )
     return model
 
 

@@ -139,12 +139,9 @@ def open_index(folder: Path, model: str | None, device: str | None) -> "VideoInd
         model: where its model is now; None for where it was.
         device: the value of --device.
     """
-    from internvideo_hf.demo.weights import resolve_demo_name
     from internvideo_hf.search.index import VideoIndex
 
-    gallery = VideoIndex.load(
-        folder, model=None if model is None else resolve_demo_name(model), device=parse_device(device)
-    )
+    gallery = VideoIndex.load(folder, model=model, device=parse_device(device))
     _check_model_of(folder, gallery)
     return gallery
 

@@ -25,7 +25,9 @@ def train(
     ] = None,
     start_from: Annotated[  # torchrun takes --start-from for one of its own
         str | None,
-        typer.Option(help='Initial weights: a converted folder, a CLIP folder or file; "random" for none.'),
+        typer.Option(
+            help='Initial weights: a converted folder, a released name, a CLIP folder or file; "random" for none.'
+        ),
     ] = None,
     report_to: Annotated[str, typer.Option(help='Additional logger: "tensorboard", "wandb", ...')] = "none",
     quiet: Quiet = False,
@@ -44,14 +46,12 @@ def train(
         import datasets
 
         datasets.disable_progress_bars()
-    from internvideo_hf.demo.weights import resolve_demo_name
     from internvideo_hf.training.recipes import load_recipe
     from internvideo_hf.training.run import train
 
-    start = None if start_from is None else resolve_demo_name(start_from)
     changes = [*(changes or []), *([] if grad_cache is None else [f"training.grad_cache={grad_cache}"])]
     loaded = load_recipe(recipe, changes)
-    final = train(loaded, data_root, output_dir, start=start, report_to=report_to, quiet=quiet)
+    final = train(loaded, data_root, output_dir, start=start_from, report_to=report_to, quiet=quiet)
     if int(os.environ.get("RANK", 0)) == 0:
         say(f"The model is in {final}.")
 

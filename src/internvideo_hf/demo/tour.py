@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from transformers import AutoModel, AutoModelForVideoClassification, AutoProcessor, AutoVideoProcessor, pipeline
 
+from internvideo_hf.checkpoints.model_names import demo_path
 from internvideo_hf.data.failures import one_video
 from internvideo_hf.demo.synthetic import (
     ATTRIBUTES_LIST,
@@ -24,7 +25,6 @@ from internvideo_hf.demo.synthetic import (
     clip_at,
     write_clip,
 )
-from internvideo_hf.demo.weights import demo_path
 from internvideo_hf.models.common.loading import load_strict
 from internvideo_hf.search.hits import Hits
 from internvideo_hf.search.index import VideoIndex

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from transformers import AutoProcessor, pipeline
 
+from internvideo_hf.checkpoints.model_names import DEMO_MODELS
 from internvideo_hf.data.transcoding import TranscodeSettings, cut_video
 from internvideo_hf.demo.guard import MOST_UPLOAD, Guard, own_names
 from internvideo_hf.demo.tour import LIMITS
-from internvideo_hf.demo.weights import DEMO_MODELS
 from internvideo_hf.search.hits import Hit, Hits, tile
 from internvideo_hf.search.index import VideoIndex
 from internvideo_hf.utils.fingerprints import text_sha256

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import transformers
 
+from internvideo_hf.checkpoints.model_names import resolve_model
 from internvideo_hf.inference.runner import RunSettings
 from internvideo_hf.tasks import evaluation_tasks
 from internvideo_hf.tasks.protocol import Protocol, Run
@@ -63,7 +64,7 @@ def evaluate(
         LockedError: if another process evaluates into the same file.
     """
     settings = RunSettings(batch_size, workers, max_damaged, quiet)
-    started, data_root = time.monotonic(), Path(data_root)
+    started, data_root, model = time.monotonic(), Path(data_root), resolve_model(model)
     out = None if out is None else prepare_out(out)
     parts = None if out is None else out.with_name(f".{out.name}.parts")
     task = evaluation_tasks()[protocol.task]

@@ -11,6 +11,7 @@ import torch
 from transformers import AutoModelForVideoClassification, AutoVideoProcessor
 from transformers.modeling_utils import PreTrainedModel
 
+from internvideo_hf.checkpoints.model_names import resolve_model
 from internvideo_hf.data.samples import Row
 from internvideo_hf.inference.merging import check_finite, class_scores
 from internvideo_hf.inference.runner import (
@@ -66,6 +67,7 @@ class Classifier:
         Raises:
             ValueError: if weights are missing, or the number type is unknown.
         """
+        name = resolve_model(name)
         model = load_model(AutoModelForVideoClassification, name, device, dtype)
         processor = load_pretrained(AutoVideoProcessor, name)
         clips, crops = processor.views

@@ -14,6 +14,7 @@ from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 
 from internvideo_hf.auto import FAMILIES
+from internvideo_hf.checkpoints.model_names import resolve_model
 from internvideo_hf.data.samples import Row
 from internvideo_hf.inference.merging import check_finite
 from internvideo_hf.inference.runner import (
@@ -92,13 +93,13 @@ class Embedder:
     A model without texts (VideoMAE, UniFormerV2) gives its pooled features, for search by video and image only.
 
     Args:
-        model: folder or Hub name of any model of this package.
+        model: folder or name of any model of this package; see `resolve_model`.
         device: where the model runs; the accelerator if there is one.
         processor_options: settings of the video processor to override, such as `{"num_frames": 16}`.
         dtype: number type of weights and pixels, such as "float16"; as saved if None.
 
     Attributes:
-        name: `model` as given.
+        name: folder or Hub name of the model.
         model: the loaded model.
         video_processor: frames and pixels.
         text_problem: why the model cannot compare texts with videos, or None if it can.
@@ -115,7 +116,7 @@ class Embedder:
         processor_options: Mapping[str, Any] | None = None,
         dtype: str | None = None,
     ):
-        self.name = str(model)
+        self.name = model = resolve_model(model)
         self.model = load_model(AutoModel, model, device, dtype)
         self.device = self.model.device
         self.processor: InternVideoProcessor | None = None

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoVideoProcessor
 
+from internvideo_hf.checkpoints.model_names import resolve_model
 from internvideo_hf.data.contents import content_hash, stamp
 from internvideo_hf.inference.runner import load_model, video_features
 from internvideo_hf.models.common.loading import revision
@@ -75,7 +76,7 @@ class FeatureExtractor:
             if number < 1:
                 raise ValueError(f"{name}={number} must be at least 1.")
         self.batch_size = batch_size
-        self.name = str(model)
+        self.name = model = resolve_model(model)
         self.model = load_model(AutoModel, model, device)
         tubelet = getattr(self.model.config, "tubelet_size", 1)
         if window % tubelet:

@@ -9,6 +9,7 @@ from PIL import Image
 from transformers import AutoConfig, AutoModelForPreTraining, AutoVideoProcessor
 from transformers.modeling_utils import PreTrainedModel
 
+from internvideo_hf.checkpoints.model_names import resolve_model
 from internvideo_hf.inference.runner import load_model
 from internvideo_hf.utils.names import lookup
 from internvideo_hf.utils.pretrained import load_pretrained
@@ -36,6 +37,7 @@ def reconstruct(
         ValueError: if the model has no decoder, or an option is invalid.
     """
     make_mask = lookup(MASKS, mask, "mask")
+    model = resolve_model(model)
     autoencoder = _load_autoencoder(model)
     pixels = load_pretrained(AutoVideoProcessor, model)(video, return_tensors="pt")["pixel_values_videos"][:1]
     config = autoencoder.config

@@ -16,6 +16,7 @@ from transformers.utils import logging
 
 from internvideo_hf.checkpoints.cards import write_card
 from internvideo_hf.checkpoints.errors import CheckpointError
+from internvideo_hf.checkpoints.model_names import resolve_model
 from internvideo_hf.checkpoints.starting import start_from
 from internvideo_hf.data.dataset import VideoDataset
 from internvideo_hf.data.failures import FailureLog
@@ -75,8 +76,8 @@ def train(
         data_root: directory that the recipe's lists, and the paths in them, are relative to.
         output_dir: directory of the run. It holds recipe.yaml, versions.json, log.jsonl, curves.png, failures.jsonl,
             the checkpoints, and at the end final/: the model with its processor and card.
-        start: directory or file of the initial weights, if the recipe starts from a checkpoint; "random" for random
-            weights.
+        start: directory, file or released name of the initial weights, if the recipe starts from a checkpoint;
+            "random" for random weights.
         report_to: one of transformers' integrations, e.g. "tensorboard" or "wandb".
         quiet: show no progress bars.
 
@@ -90,7 +91,7 @@ def train(
         LossError: if the loss is not finite.
     """
     data_root, output_dir = Path(data_root), Path(output_dir)
-    start = None if start is None else str(start)
+    start = None if start is None else _source(str(start))
     final = output_dir / FINAL
     args = _arguments(recipe, output_dir, report_to, quiet)
     check_recipe(output_dir, recipe, start)
@@ -126,6 +127,11 @@ def train(
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     _save(trainer, recipe, processor, start, final)
     return final
+
+
+def _source(start: str) -> str:
+    """Return where initial weights are: a CLIP file or folder, or what any model's name stands for."""
+    return start if start == "random" or Path(start).exists() else resolve_model(start)
 
 
 def _arguments(recipe: Recipe, output_dir: Path, report_to: str, quiet: bool) -> VideoTrainingArguments:

@@ -29,7 +29,7 @@ from internvideo_hf import (
 )
 from internvideo_hf.checkpoints import convert as conversion
 from internvideo_hf.checkpoints.families import internvideo_mae as family
-from internvideo_hf.checkpoints.released import released
+from internvideo_hf.checkpoints.released import released_rows
 from internvideo_hf.checkpoints.table import check_complete, convert_state_dict
 from internvideo_hf.processing.presets import build_processor
 from internvideo_hf.recipes.labels import load_labels, rows_in_k710
@@ -40,7 +40,7 @@ NAMES = sorted(
     for pattern in ("vit_?_*.json", "ViT-H_*.json", "pretrain_giant_*.json", "videomae_?_*.json")
     for path in MANIFESTS.glob(pattern)
 )
-ROWS = [row for row in released() if row["family"] == "internvideo_mae"]
+ROWS = [row for row in released_rows() if row["family"] == "internvideo_mae"]
 
 WIDTH, PATCH, DECODER_WIDTH = 12, 4, 8
 # What no shape tells, where the widths are none of the released ones.

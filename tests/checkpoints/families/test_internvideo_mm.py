@@ -12,7 +12,7 @@ from transformers import AutoModel
 from internvideo_hf import auto
 from internvideo_hf.checkpoints import convert as conversion
 from internvideo_hf.checkpoints.families.internvideo_mm import config_from, normalize, recognizes, table_for
-from internvideo_hf.checkpoints.released import released
+from internvideo_hf.checkpoints.released import released_rows
 from internvideo_hf.checkpoints.table import check_complete, convert_state_dict
 from internvideo_hf.models.common.overrides import check_overrides
 from internvideo_hf.processing.presets import build_processor
@@ -136,7 +136,7 @@ def test_the_manifests_hold_the_released_numbers_of_tensors_and_parameters(name)
 
 
 @pytest.mark.parametrize(
-    "row", [row for row in released() if row["family"] == "internvideo_mm"], ids=lambda row: row["name"]
+    "row", [row for row in released_rows() if row["family"] == "internvideo_mm"], ids=lambda row: row["name"]
 )
 def test_the_settings_of_a_row_fit_its_manifest(row):
     overrides = row["config"]
@@ -148,7 +148,7 @@ def test_the_settings_of_a_row_fit_its_manifest(row):
 
 
 def test_every_row_of_the_mm_family_is_there():
-    names = {row["name"] for row in released() if row["family"] == "internvideo_mm"}
+    names = {row["name"] for row in released_rows() if row["family"] == "internvideo_mm"}
     data_sets = ["ActivityNet", "DiDeMo", "LSMDC", "MSR-VTT", "MSVD", "VATEX"]
     assert names == {
         "InternVideo-MM-B-16",

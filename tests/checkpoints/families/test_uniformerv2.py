@@ -17,14 +17,14 @@ from internvideo_hf import (
 from internvideo_hf.checkpoints import convert as conversion
 from internvideo_hf.checkpoints.families import uniformerv2
 from internvideo_hf.checkpoints.heads import identify_classes
-from internvideo_hf.checkpoints.released import released, rows_of_file
+from internvideo_hf.checkpoints.released import released_rows, rows_of_file
 from internvideo_hf.checkpoints.table import check_complete, convert_state_dict
 from internvideo_hf.processing.presets import build_processor
 from internvideo_hf.recipes.labels import load_labels, rows_in_k710
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
 INDEX = json.loads((MANIFESTS / "uniformerv2_index.json").read_text())
-ROWS = [row for row in released() if row["family"] == "uniformerv2"]
+ROWS = [row for row in released_rows() if row["family"] == "uniformerv2"]
 
 SIZES = {
     "b16": dict(hidden_size=768, num_hidden_layers=12, num_attention_heads=12, patch_size=16, image_size=224),

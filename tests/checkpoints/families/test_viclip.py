@@ -18,7 +18,7 @@ from internvideo_hf import (
 )
 from internvideo_hf.checkpoints import convert as conversion
 from internvideo_hf.checkpoints.families.viclip import TABLE, config_from, fit, recognizes
-from internvideo_hf.checkpoints.released import released
+from internvideo_hf.checkpoints.released import released_rows
 from internvideo_hf.checkpoints.table import check_complete, convert_state_dict
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
@@ -96,7 +96,7 @@ def test_nothing_is_missing_and_nothing_left_over(size):
 
 
 def test_the_eight_released_files_have_a_row_with_their_licence():
-    rows = [row for row in released() if row["family"] == "viclip"]
+    rows = [row for row in released_rows() if row["family"] == "viclip"]
     assert len(rows) == len({row["file"] for row in rows}) == 8
     for row in rows:
         size = {"L": "l14", "B": "b16"}[row["name"].split("-")[1]]

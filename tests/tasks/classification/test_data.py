@@ -3,7 +3,7 @@
 import pytest
 
 from internvideo_hf import UniFormerV2Config
-from internvideo_hf.checkpoints.released import released
+from internvideo_hf.checkpoints.released import released_rows
 from internvideo_hf.evaluation.protocols import load_protocol
 from internvideo_hf.models.internvideo_mae.configuration_internvideo_mae import InternVideoMAEConfig
 from internvideo_hf.recipes.labels import load_labels
@@ -22,7 +22,9 @@ DATA_SETS = ["k400", "k600", "k700", "ssv2", "ssv1", "hmdb51", "mit", "anet", "h
 @pytest.mark.parametrize("name", DATA_SETS)
 def test_every_released_classifier_of_the_data_set_is_a_row(name):
     protocol = load_protocol(f"classification/{name}")
-    expected = {row["name"] for row in released() if (row["evaluation"] or {}).get("data_set") == protocol.released}
+    expected = {
+        row["name"] for row in released_rows() if (row["evaluation"] or {}).get("data_set") == protocol.released
+    }
     assert {entry.model for entry in protocol.published} == expected != set()
     assert all(entry.scores["top-1"] > 40 for entry in protocol.published if entry.scores)
 

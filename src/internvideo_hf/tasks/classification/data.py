@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers.configuration_utils import PreTrainedConfig
 
-from internvideo_hf.checkpoints.released import released
+from internvideo_hf.checkpoints.released import released_rows
 from internvideo_hf.recipes.labels import load_labels
 from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.protocol import DataSettings, Protocol, Published, read_rows, require_column
@@ -81,7 +81,7 @@ def released_data_sets() -> list[str]:
 
 
 def _classifiers() -> list[dict[str, Any]]:
-    return [row for row in released() if "num_clips" in (row["evaluation"] or {})]
+    return [row for row in released_rows() if "num_clips" in (row["evaluation"] or {})]
 
 
 def _named_tests(protocol: Protocol) -> list[Published]:
@@ -114,7 +114,7 @@ def find_tests(protocol: Protocol, config: PreTrainedConfig) -> list[Published]:
     if protocol.model is not None:
         return _named_tests(protocol)
     tests = [entry for entry in protocol.published if entry.test is not None]
-    rows = {row["name"]: row for row in released()}
+    rows = {row["name"]: row for row in released_rows()}
     similar = [entry for entry in tests if _is_like(rows[entry.model], config)]
     if any(view_settings([entry]) != view_settings(similar) for entry in similar):
         names = " or ".join(f"model='{entry.model}'" for entry in similar)

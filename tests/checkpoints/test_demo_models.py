@@ -10,10 +10,10 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModel, AutoModelForVideoClassification, AutoProcessor, AutoVideoProcessor
 
 import internvideo_hf
+from internvideo_hf.checkpoints.model_names import DEMO_MODELS
 from internvideo_hf.demo.packing import CHECKSUMS
 from internvideo_hf.demo.scores import demo_scores
 from internvideo_hf.demo.tour import draw_clips
-from internvideo_hf.demo.weights import DEMO_MODELS
 
 SEED = 20261126  # of no clip that a model was trained or chosen on
 
