@@ -121,7 +121,7 @@ def resolve_model(model: str | Path) -> str:
         return name
     known = [*DEMO_MODELS, *(row["name"] for row in released_rows())]
     raise ValueError(
-        f"No model {name!r}.{did_you_mean(nearest(name, known))} Expected a folder that `internvideo convert` wrote, a "
-        "released model (`internvideo released` lists them), a repository on the Hub (owner/name), or a toy model that "
-        f"knows drawn shapes only ({', '.join(DEMO_MODELS)})."
+        f"No model {name!r}.{did_you_mean(nearest(name, known))} Expected a folder that `internvideo convert` wrote, "
+        "a released model (`internvideo released` lists them), a repository on the Hub (owner/name), or a toy model "
+        f"that knows drawn shapes only ({', '.join(DEMO_MODELS)})."
     )
