@@ -7,8 +7,10 @@ import pytest
 import torch
 from data.settings import write_videos
 from training.recipes import CLASSIFICATION, write_data
+from transformers import AutoVideoProcessor
+from transformers.video_utils import VideoMetadata
 
-from internvideo_hf import InternVideoVideoProcessor
+from internvideo_hf import InternVideoMAEConfig, InternVideoVideoProcessor, load_recipe
 from internvideo_hf.data.dataset import VideoDataset
 from internvideo_hf.data.failures import FailureLog
 from internvideo_hf.data.shards import ShardDataset, write_shards
@@ -23,6 +25,7 @@ from internvideo_hf.training.inputs import (
     video_processor_of,
 )
 from internvideo_hf.training.recipes import ClipSettings, RecipeError, parse_recipe
+from internvideo_hf.training.run import _processor
 
 DATA = parse_recipe(CLASSIFICATION).data
 PROCESSOR = InternVideoVideoProcessor(
@@ -34,6 +37,20 @@ PROCESSOR = InternVideoVideoProcessor(
     channel_order="bgr",
 )
 CLIP = ClipSettings(sampler="uniformerv2_train", view="finetuning", view_options={"std": [0.3] * 3}, num_views=2)
+
+
+def test_a_recipes_sampler_takes_no_options_of_the_presets():
+    recipe = load_recipe("videomae/finetune_base_ssv2")
+    processor = _processor(recipe.model.processor, InternVideoMAEConfig(), None)
+    assert (processor.sampler, processor.sampler_kwargs) == ("videomae_sparse", {})
+    indices = processor.sample_frames(VideoMetadata(total_num_frames=250, fps=25))
+    assert indices[:3].tolist() == [0, 15, 31] and indices[-1] == 234  # tick = 250 / 16
+
+
+def test_training_forgets_the_views_of_the_model_it_starts_from(tmp_path):
+    InternVideoVideoProcessor(released_views=[5, 3]).save_pretrained(tmp_path)
+    assert AutoVideoProcessor.from_pretrained(tmp_path).views == (5, 3)
+    assert _processor({}, InternVideoMAEConfig(), str(tmp_path)).views == (1, 1)
 
 
 @pytest.fixture(scope="module")

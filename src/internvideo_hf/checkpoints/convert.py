@@ -109,7 +109,7 @@ def convert_checkpoint(
     lookup(DTYPES, dtype, "dtype")
     state_dict = load_state_dict(checkpoint, trust_pickle=trust_pickle)
     family = _recognize(state_dict, checkpoint)
-    if to is not None and exported_family != family:
+    if exported_family not in (None, family):
         raise ValueError(f"A model of the family {family} cannot be written as {to}.")
     check_processor_name(family, processor)
     check_overrides(config_overrides or {}, auto.FAMILIES[family].config)
@@ -129,21 +129,11 @@ def convert_checkpoint(
         model, converted, saved_processor = export(model.config, converted)
         facts = ["Processor: of those classes; its frames and pixels differ from the released ones"]
 
-    config = model.config
-    config.architectures = [type(model).__name__]
-    for part in (config, *(getattr(config, name) for name in config.sub_configs_defaults)):
-        part.dtype = dtype
-    report = ConversionReport(
-        family=family,
-        output_dir=output_dir,
-        num_tensors=len(converted),
-        num_parameters=sum(tensor.numel() for tensor in converted.values()),
-        left_out=left_out,
-        head=head,
-        num_labels=config.num_labels if _pipeline_tag(model) == "video-classification" else None,
-    )
+    num_parameters = sum(tensor.numel() for tensor in converted.values())
+    num_labels = model.config.num_labels if _pipeline_tag(model) == "video-classification" else None
+    report = ConversionReport(family, output_dir, len(converted), num_parameters, left_out, head, num_labels)
     with atomic_directory(output_dir) as folder:
-        config.save_pretrained(folder)
+        _save_config(model, dtype, folder)
         saved_processor.save_pretrained(folder)
         del saved_processor  # a vocabulary is some megabytes, and what follows is the peak
         told = released_as is not None or data_set is not None
@@ -162,6 +152,14 @@ def _rows(checkpoint: Path, family: str, released_as: str | None) -> list[dict[s
     if row["family"] != family:
         raise CheckpointError(f"{checkpoint} holds a model of {family}, and {released_as} is of {row['family']}.")
     return [row]
+
+
+def _save_config(model: PreTrainedModel, dtype: str, folder: Path) -> None:
+    config = model.config
+    config.architectures = [type(model).__name__]
+    for part in (config, *(getattr(config, name) for name in config.sub_configs_defaults)):
+        part.dtype = dtype
+    config.save_pretrained(folder)
 
 
 def _check_output(output_dir: Path, checkpoint: Path, overwrite: bool) -> None:

@@ -95,12 +95,14 @@ def test_nothing_is_missing_and_nothing_left_over(size):
     assert config.projection_dim == {"b16": 512, "l14": 768}[size]
 
 
-def test_the_eight_released_files_have_a_row_with_their_licence():
+def test_the_eight_released_models_have_a_row_with_their_licence_and_one_has_two_names():
     rows = [row for row in released_rows() if row["family"] == "viclip"]
-    assert len(rows) == len({row["file"] for row in rows}) == 8
+    assert len(rows) == len({row["file"] for row in rows}) == 8 + 1
     for row in rows:
         size = {"L": "l14", "B": "b16"}[row["name"].split("-")[1]]
-        assert row["manifest"] == f"viclip_{size}.json" and row["file"].startswith(f"ViCLIP-{size[0].upper()}_")
+        assert row["manifest"] == f"viclip_{size}.json"
+        start = f"ViCLIP-{size[0].upper()}_" if "first release" not in row["name"] else "ViClip-InternVid-10M-FLT"
+        assert row["file"].startswith(start)
         assert row["licence"] == "CC-BY-NC-SA-4.0"
 
 
