@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from program import run
+from program import assert_refused, run
 from safetensors.torch import load_file
 from training.recipes import CLASSIFICATION, write_data, write_recipe
 from transformers import AutoModelForVideoClassification, AutoVideoProcessor
@@ -22,6 +22,9 @@ from internvideo_hf.data.manifests import load_manifest
 from internvideo_hf.data.shards import write_shards
 from internvideo_hf.training.recipes import load_recipe
 from internvideo_hf.training.run import train
+from internvideo_hf.training.trainer import VideoTrainer
+from internvideo_hf.utils.files import DiskFullError
+from internvideo_hf.utils.locks import lock_folder
 
 
 @pytest.fixture(scope="module")
@@ -137,8 +140,15 @@ def test_a_killed_run_goes_on_to_the_same_weights(whole, data, tmp_path, step):
     half = tmp_path / f"run/checkpoint-{step + 1}"
     half.mkdir()
     (half / "trainer_state.json").write_text("{")
+    (tmp_path / "run/checkpoint-99").mkdir()
+    with lock_folder(tmp_path / "run"):
+        refused = run("train", recipe, "--data-root", data, "--output-dir", tmp_path / "run", "--quiet")
+    assert_refused(refused, "run is being written by process", str(os.getpid()))
     done = run("train", recipe, "--data-root", data, "--output-dir", tmp_path / "run", "--quiet")
     assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "run/checkpoint-99").exists(), "no checkpoint without its mark stays"
+    logs = [json.loads((folder / "log.jsonl").read_text().splitlines()[-1]) for folder in (tmp_path / "run", whole)]
+    assert logs[0]["train_loss"] == pytest.approx(logs[1]["train_loss"], rel=1e-6)
     ours, expected = (load_file(folder / "final/model.safetensors") for folder in (tmp_path / "run", whole))
     assert ours.keys() == expected.keys()
     for name in ours:
@@ -201,6 +211,16 @@ def test_a_full_disk_is_said_before_the_first_step(data, tmp_path, monkeypatch):
     done = run("train", write_recipe(tmp_path), "--data-root", data, "--output-dir", tmp_path / "run")
     assert done.returncode == 2 and "MB free" in done.stderr
     assert not list((tmp_path / "run").glob("checkpoint-*"))
+
+
+def test_a_disk_that_fills_during_training_is_named(data, tmp_path, monkeypatch):
+    def fail(*args, **kwargs):
+        raise RuntimeError("I/O error: No space left on device (os error 28)")  # as safetensors has it
+
+    monkeypatch.setattr(VideoTrainer, "train", fail)
+    with pytest.raises(DiskFullError, match="run cannot be written: the disk of .* is full .*MB free"):
+        train(load_recipe(write_recipe(tmp_path)), data, tmp_path / "run", quiet=True)
+    assert not [file.name for file in (tmp_path / "run").iterdir() if file.name.startswith(".")]
 
 
 def test_damaged_videos_are_left_out_and_listed(data, tmp_path):

@@ -23,7 +23,13 @@ class StopAfter(TrainerCallback):
         control.should_training_stop = state.global_step == self.steps
 
 
-def trainer(folder, model_class=InternVideoMAEForVideoClassification, data_collator=None, **options) -> VideoTrainer:
+def trainer(
+    folder,
+    model_class=InternVideoMAEForVideoClassification,
+    data_collator=None,
+    trainer_class=VideoTrainer,
+    **options,
+) -> VideoTrainer:
     torch.manual_seed(0)
     model = model_class(tiny_config(num_hidden_layers=2, drop_path_rate=0.2))
     arguments = {
@@ -38,7 +44,7 @@ def trainer(folder, model_class=InternVideoMAEForVideoClassification, data_colla
         "report_to": "none",
     }
     args = VideoTrainingArguments(folder, **arguments | options)
-    return VideoTrainer(model, args, train_dataset=CLIPS, eval_dataset=CLIPS[:4], data_collator=data_collator)
+    return trainer_class(model, args, train_dataset=CLIPS, eval_dataset=CLIPS[:4], data_collator=data_collator)
 
 
 def logged(run: VideoTrainer, key: str) -> list[float]:
@@ -103,6 +109,27 @@ def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path):
         assert torch.equal(again.model.state_dict()[name], tensor), name
     for name, tensor in whole.average.tensors.items():
         assert torch.equal(again.average.tensors[name], tensor), name
+
+
+@pytest.mark.parametrize("logging_steps", [1, 2, 5])  # the checkpoint is in the midst of an interval of 2 or 5
+def test_the_loss_of_a_resumed_run_is_the_mean_of_all_its_steps(tmp_path, logging_steps):
+    losses = []
+
+    class Listen(VideoTrainer):
+        def training_step(self, *args, **kwargs):
+            losses.append(super().training_step(*args, **kwargs).item())
+            return torch.tensor(losses[-1])
+
+    options = {"logging_steps": logging_steps, "trainer_class": Listen}
+    stopped = trainer(tmp_path, **options)
+    stopped.add_callback(StopAfter(3))
+    stopped.train()
+    again = trainer(tmp_path, **options)
+    output = again.train(resume_from_checkpoint=True)
+    assert len(losses) == 6
+    assert output.training_loss == pytest.approx(sum(losses) / 6, rel=1e-6)
+    assert logged(again, "train_loss")[-1] == output.metrics["train_loss"] == output.training_loss
+    assert logged(stopped, "train_loss") == pytest.approx([sum(losses[:3]) / 3], rel=1e-6)
 
 
 def with_names(clips: list[dict]) -> dict:

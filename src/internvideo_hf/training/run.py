@@ -46,10 +46,18 @@ from internvideo_hf.training.recipes import (
     find_model_class,
     training_task,
 )
-from internvideo_hf.training.run_directory import FINAL, RunLog, check_recipe, check_room, write_settings
+from internvideo_hf.training.run_directory import (
+    FINAL,
+    RunLog,
+    check_recipe,
+    check_room,
+    remove_unfinished,
+    write_settings,
+)
 from internvideo_hf.training.trainer import VideoTrainer, VideoTrainingArguments, last_checkpoint
 from internvideo_hf.utils.devices import default_workers
-from internvideo_hf.utils.files import atomic_directory
+from internvideo_hf.utils.files import DiskFullError, atomic_directory, is_disk_full
+from internvideo_hf.utils.locks import lock_folder
 from internvideo_hf.utils.pretrained import load_pretrained
 
 logger = logging.get_logger(__name__)
@@ -87,6 +95,7 @@ def train(
     Raises:
         RecipeError: if recipe, data and directory do not fit each other.
         ManifestError: if a list of videos is invalid.
+        LockedError: if another process trains into the directory.
         OSError: if the directory is not writable, or the disk is too full.
         LossError: if the loss is not finite.
     """
@@ -98,6 +107,20 @@ def train(
     if final.is_dir():
         logger.warning(f"The run of {output_dir} is finished; its model is {final}.")
         return final
+    with lock_folder(output_dir) if args.process_index == 0 else nullcontext():
+        if args.process_index == 0:
+            remove_unfinished(output_dir)
+        try:
+            _train(recipe, data_root, args, start, quiet)
+        except Exception as error:
+            if isinstance(error, DiskFullError) or not is_disk_full(error, output_dir):
+                raise
+            raise DiskFullError.of(output_dir) from error
+    return final
+
+
+def _train(recipe: Recipe, data_root: Path, args: VideoTrainingArguments, start: str | None, quiet: bool) -> None:
+    output_dir = Path(str(args.output_dir))
     torch.manual_seed(args.seed)  # for the initial weights
     data, model, processor = _inputs_and_model(recipe, data_root, start)
     trained = _adapted(recipe.model, model)
@@ -125,8 +148,7 @@ def train(
         write_settings(output_dir, recipe, start, args.world_size)
     checkpoint = last_checkpoint(output_dir)
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    _save(trainer, recipe, processor, start, final)
-    return final
+    _save(trainer, recipe, processor, start, output_dir / FINAL)
 
 
 def _source(start: str) -> str:

@@ -19,7 +19,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState
 from internvideo_hf.recipes.reading import RecipeError, load_yaml
 from internvideo_hf.training.curves import draw_curves
 from internvideo_hf.training.recipes import Recipe, parse_recipe
-from internvideo_hf.utils.files import atomic_write_text
+from internvideo_hf.training.trainer import COMPLETE
+from internvideo_hf.utils.files import atomic_write_text, remove_leftovers
 
 RECIPE, VERSIONS, LOG, CURVES, FINAL = "recipe.yaml", "versions.json", "log.jsonl", "curves.png", "final"
 
@@ -58,6 +59,18 @@ def check_room(folder: Path, model: nn.Module, ema: bool, checkpoints: int) -> N
             f"{folder} has {free / 1e6:,.0f} MB free, and {checkpoints + 1} checkpoints need {needed / 1e6:,.0f} MB. "
             "Free space, give another directory by --output-dir, or keep fewer by training.save_total_limit",
         )
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Delete what a killed run left unfinished: checkpoints without their mark, and temporary files.
+
+    Args:
+        folder: a run directory that `check_recipe` accepts, locked.
+    """
+    for checkpoint in folder.glob("checkpoint-*"):
+        if checkpoint.is_dir() and not (checkpoint / COMPLETE).exists():
+            shutil.rmtree(checkpoint)
+    remove_leftovers(folder)
 
 
 def check_recipe(folder: Path, recipe: Recipe, start: str | None) -> None:

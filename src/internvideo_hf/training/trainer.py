@@ -16,6 +16,7 @@ from transformers.utils import logging
 from internvideo_hf.models.common.layer_groups import LayerGroups
 from internvideo_hf.training.batch_norms import MODES, BatchNorms
 from internvideo_hf.training.ema import EMA
+from internvideo_hf.training.mean_loss import MeanLoss
 from internvideo_hf.training.optimizers import BertAdam
 from internvideo_hf.training.parameter_groups import parameter_groups
 from internvideo_hf.training.schedules import SCHEDULES, linear_then_cosine
@@ -170,6 +171,7 @@ class VideoTrainer(Trainer):
         self.train_sampler = train_sampler
         self._loss_parts: dict[str, list[torch.Tensor]] = {}
         self._videos: list[str] = []
+        self.mean_loss = MeanLoss(self.accelerator)
         # First: the other callbacks see what it adds to the log.
         self.callback_handler.callbacks.insert(0, _StepCallback(self))
         if not 1 / 8 <= args.rate_scale <= 8:
@@ -204,9 +206,10 @@ class VideoTrainer(Trainer):
         return model.get_base_model() if hasattr(model, "get_base_model") else model
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
-        """Train; see transformers' `Trainer.train`."""
+        """Train; see transformers' `Trainer.train`. The loss is that of all steps, also before an interruption."""
         with self.batch_norms.attached():
-            return super().train(*args, **kwargs)
+            output = super().train(*args, **kwargs)
+        return output._replace(training_loss=output.metrics["train_loss"])
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         """Create the optimizer, with groups by layer and by weight decay.
@@ -252,6 +255,12 @@ class VideoTrainer(Trainer):
         self.lr_scheduler = LambdaLR(self.create_optimizer() if optimizer is None else optimizer, factor)
         self._created_lr_scheduler = True
         return self.lr_scheduler
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Train on a batch, and add its loss to the mean of the training."""
+        loss = super().training_step(*args, **kwargs)
+        self.mean_loss.add(loss)
+        return loss
 
     def compute_loss(
         self, model: torch.nn.Module, inputs: dict[str, Any], return_outputs: bool = False, *args: Any, **kwargs: Any
@@ -331,8 +340,11 @@ class _StepCallback(TrainerCallback):
         self, args: Any, state: TrainerState, control: TrainerControl, train_dataloader: Any = None, **kwargs: Any
     ) -> None:
         read_own_shards(train_dataloader, args.process_index, args.world_size)
-        if self.trainer.average is not None and state.global_step > 0:
-            self.trainer.average.load(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+        if state.global_step > 0:
+            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            self.trainer.mean_loss.load(folder, state.global_step)
+            if self.trainer.average is not None:
+                self.trainer.average.load(folder)
 
     def on_epoch_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         # Accelerate sets the epoch only if nothing wraps the dataset's sampler: not with several processes, nor where
@@ -367,6 +379,10 @@ class _StepCallback(TrainerCallback):
             self.trainer.average.update(self.trainer.accelerator.unwrap_model(self.trainer.model_wrapped))
 
     def on_log(self, args: Any, state: TrainerState, control: TrainerControl, logs: Any = None, **kwargs: Any) -> None:
+        self.trainer.mean_loss.drain()
+        if "train_loss" in logs:
+            mean = self.trainer.mean_loss.value(state.global_step)
+            logs["train_loss"] = state.log_history[-1]["train_loss"] = mean
         if "loss" not in logs:
             return
         for name, values in self.trainer._loss_parts.items():
@@ -378,6 +394,7 @@ class _StepCallback(TrainerCallback):
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         if self.trainer.average is not None:
             self.trainer.average.save(folder, writes=state.is_world_process_zero)
+        self.trainer.mean_loss.save(folder, state.global_step, writes=state.is_world_process_zero)
         self.trainer.accelerator.wait_for_everyone()  # all processes have written their parts
         if state.is_world_process_zero:
             (folder / COMPLETE).touch()
