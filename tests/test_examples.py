@@ -16,6 +16,14 @@ from internvideo_hf.demo.tour import draw_clips
 from internvideo_hf.recipes.labels import load_labels
 
 EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("[0-9]*.py"))
+# Example -> the clip that it tells of, and the right answer.
+ANSWERS = {
+    "01_zero_shot.py": (
+        "a large blue arrow moves to the left over a dotted background",
+        "a blue arrow that moves to the left",
+    ),
+    "02_classify.py": ("the arrow moves to the left", "moves to the left"),
+}
 SLOW = ["06_pretrain.py"]  # two trainings; test_training_run.py has both at a smaller size
 
 
@@ -24,7 +32,13 @@ def test_example_runs(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     runpy.run_path(str(ROOT / "examples" / name), run_name="__main__")
-    assert capsys.readouterr().out.strip()
+    printed = capsys.readouterr().out.strip()
+    assert printed
+    if name in ANSWERS:
+        # The best answer stands first; the truth is in the line before.
+        clip, answer = ANSWERS[name]
+        truth, best = printed.splitlines()[:2]
+        assert truth == f"The clip: {clip}" and re.fullmatch(rf" *\d+\.\d%  {answer}", best)
     assert len((ROOT / "examples" / name).read_text().splitlines()) <= 60
 
 
@@ -61,6 +75,14 @@ def desk(random_checkpoint, mm_folder, bikes, tmp_path_factory) -> Path:
     return folder
 
 
+# Begin of a command of the README -> its right answer, of the clips that `internvideo demo` draws.
+RIGHT = {
+    "internvideo classify demo/": r"\n *\d+\.\d%  grows\n",
+    "internvideo zero-shot demo/": r"demo/test/00006.mp4\n *\d+\.\d%  a cross grows ",
+    "internvideo search demo.index": r"choice .*\n\*  1\. .*/00010.mp4\n",
+}
+
+
 def write_uniformerv2(folder: Path) -> None:
     """Write a small UniFormerV2 with random weights, as `internvideo convert` does."""
     sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "global_layers": [0, 1]}
@@ -78,6 +100,9 @@ def test_readme_commands_run_in_order(desk, monkeypatch):
     for command in commands:
         result = run(*shlex.split(command)[1:])
         assert result.returncode == 0, f"{command}\n{result.stderr}"
+        for start, answer in RIGHT.items():
+            if command.startswith(start):
+                assert re.search(answer, result.stdout), f"{command}\n{result.stdout}"
 
 
 def test_readme_python_runs_from_top_to_bottom(desk, monkeypatch):

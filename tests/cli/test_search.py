@@ -1,6 +1,7 @@
 """`internvideo index` and `search`: what they print and write, and their exit codes."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -39,8 +40,20 @@ def test_search_says_that_nothing_matches(made):
     result = run("search", made / "index", "a dog catches a frisbee", "--top-k", 3)
     assert result.returncode == 0, result.stderr
     first, *lines = result.stdout.splitlines()
-    assert first.startswith("Nothing here matches: the nearest of 7 clips") and len(lines) == 3
-    assert " z " in lines[0] and str(made / "videos") in lines[0] and result.stderr == ""
+    assert first.startswith("Nothing here matches: the nearest of 7 clips") and "one search in twenty" in first
+    headings, *hits = lines[:4]
+    assert headings.split() == ["cosine", "z", "above", "choice", "time", "video"] and result.stderr == ""
+    # Numbers stand below the ends of their headings.
+    for name, pattern in (
+        ("cosine", r"-?\d\.\d{3}"),
+        ("z", r"[+-]\d+\.\d"),
+        ("above", r"\d+%"),
+        ("choice", r"\d+\.\d%"),
+    ):
+        end = headings.index(name) + len(name)
+        assert all(re.search(rf" {pattern}$", hit[:end]) for hit in hits)
+    assert all(str(made / "videos") in hit for hit in hits)
+    assert [line.split(":")[0] for line in lines[4:]] == ["cosine", "z", "above", "choice"]
 
 
 def test_search_marks_what_matches(made, monkeypatch):
@@ -52,9 +65,9 @@ def test_search_marks_what_matches(made, monkeypatch):
     monkeypatch.setattr(index_module.Embedder, "embed_texts", of_a_video_if_one)
     result = run("search", made / "index", str(made / "videos/red.mp4"), "--top-k", 2, "--per-video", 1)
     assert result.returncode == 0 and "Nothing" not in result.stdout
-    line, *_, last = result.stdout.splitlines()
-    assert line.startswith("*") and "red.mp4" in line and "cosine 1.000" in line and "above 100%" in line
-    assert last.startswith("* matches")
+    _, line, _, verdict, *_ = result.stdout.splitlines()
+    assert line.startswith("*") and "red.mp4" in line and " 1.000 " in line and " 100% " in line
+    assert verdict.startswith("* matches: by chance fewer than one search in twenty")
 
 
 def test_search_speaks_json(made):

@@ -1,5 +1,7 @@
 """The processor for text and video."""
 
+import json
+
 import pytest
 import torch
 from transformers import AutoProcessor
@@ -63,3 +65,15 @@ def test_text_and_video_together(processor, bikes):
 def test_neither_text_nor_video_is_refused(processor):
     with pytest.raises(ValueError, match="text=.*videos="):
         processor()
+
+
+def test_null_captions_are_saved_and_loaded_with_the_model(processor, tmp_path):
+    assert processor.null_captions is None
+    processor.save_pretrained(tmp_path / "none")
+    assert not (tmp_path / "none/null_captions.json").exists()
+    own = {"captions": ["a red heart grows", "a moon"], "cosine": 0.5}
+    (tmp_path / "none/null_captions.json").write_text(json.dumps(own))
+    loaded = AutoProcessor.from_pretrained(tmp_path / "none")
+    assert loaded.null_captions == own
+    loaded.save_pretrained(tmp_path / "again")
+    assert AutoProcessor.from_pretrained(tmp_path / "again").null_captions == own

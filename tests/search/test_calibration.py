@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from internvideo_hf.search.calibration import calibrate, null_captions
+from internvideo_hf.search.calibration import Calibration, calibrate, null_captions
 
 
 def test_z_and_share_are_those_of_the_clip():
@@ -42,3 +42,28 @@ def test_null_captions_are_many_and_differ():
     captions = null_captions()
     assert len(captions) == len(set(captions)) >= 200
     assert all(caption == caption.strip() and caption for caption in captions)
+
+
+def test_a_model_has_its_own_captions_and_measured_cosine_or_the_general_rule():
+    general = Calibration.of_model(None)
+    assert general.captions == null_captions() and general.cosine is None and "one search in twenty" in general.rule
+    own = {"captions": ["a red heart", "a moon"], "cosine": 0.5, "true": 0.9, "absent": 0.2, "gallery": 240}
+    found = Calibration.of_model(own)
+    assert found.captions == ("a red heart", "a moon")
+    assert "0.500, as of 90% of the true sentences, and of 20%" in found.rule
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {},
+        {"captions": ["one"]},
+        {"captions": ["a", 3]},
+        {"captions": ["a", "b"], "cosine": 0.5},
+        {"captions": ["a", "b"], "other": 1},
+        ["a", "b"],
+    ],
+)
+def test_a_file_of_another_form_is_refused(own):
+    with pytest.raises(ValueError, match="null.captions"):
+        Calibration.of_model(own)

@@ -100,7 +100,7 @@ def search(
 ) -> None:
     """Find clips by text, by video or by image; say so if nothing matches.
 
-    z: standard deviations by which a clip's cosine exceeds its cosines with neutral captions.
+    The lines after the table explain its columns.
 
     Example: internvideo search holidays.index "a dog catches a frisbee" --montage hits.png
     """
@@ -122,13 +122,15 @@ def search(
         return
     if found.matches is False:
         say(found.verdict)
+    calibrated = found.calibration is not None
+    say("      cosine  " + ("   z  above  " if calibrated else "") + "choice           time  video")
     for place, hit in enumerate(found, 1):
-        mark = "*" if hit.matches else " "
-        say(
-            f"{mark}{place:3}. {hits.scores_line(hit)}  {hit.probability:6.1%}  {hit.time:>13}  {printable(hit.video)}"
-        )
+        scores = f"{hit.z:+5.1f} {hit.share:6.0%} " if calibrated else ""
+        scores = f"{hit.similarity:6.3f} {scores} {hit.probability:6.1%}"
+        say(f"{'*' if hit.matches else ' '}{place:3}. {scores}  {hit.time:>13}  {printable(hit.video)}")
     if found.matches:
         say(found.verdict)
+    say(found.explanation)
 
 
 def open_index(folder: Path, model: str | None, device: str | None) -> "VideoIndex":

@@ -175,7 +175,8 @@ def build_app(index: VideoIndex, folder: Path) -> Any:
 def _add_search(gr: Any, index: VideoIndex, folder: Path) -> None:
     def show(hits: Hits) -> tuple[Any, ...]:
         pictures = [(tile(hit), caption(place, hit)) for place, hit in enumerate(hits, 1)]
-        return _paragraphs(hits.verdict), gr.Gallery(pictures, selected_index=None), hits, None, ""
+        words = _paragraphs(f"{hits.verdict}\n{hits.explanation}".strip())
+        return words, gr.Gallery(pictures, selected_index=None), hits, None, ""
 
     @_catch_errors(4)
     def search(text: str, count: float) -> tuple[Any, ...]:

@@ -1,13 +1,25 @@
 """The processor of models of text and video."""
 
 import html
+import json
+import os
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import ftfy
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import ProcessorMixin
+from transformers.utils import cached_file
+
+from internvideo_hf.utils.files import atomic_write_text
+
+NULL_CAPTIONS = "null_captions.json"
+_HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
+_NEVER_RAISE = {
+    f"_raise_exceptions_for_{what}": False for what in ("gated_repo", "missing_entries", "connection_errors")
+}
 
 
 def clean_text(text: str) -> str:
@@ -26,12 +38,54 @@ class InternVideoProcessor(ProcessorMixin):
     Args:
         video_processor: an `InternVideoVideoProcessor`.
         tokenizer: CLIP's.
+
+    Attributes:
+        null_captions: the content of the folder's `null_captions.json`, by which searches with the model are
+            calibrated, see `internvideo_hf.search.calibration`; None where it has none.
     """
 
     text_kwargs = {"padding": True}
+    null_captions: dict[str, Any] | None = None
 
     def __init__(self, video_processor: Any = None, tokenizer: Any = None) -> None:
         super().__init__(video_processor, tokenizer)  # type: ignore[no-untyped-call]
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]  # of any options
+        cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
+    ) -> "InternVideoProcessor":
+        """Load the processor of a model.
+
+        Args:
+            pretrained_model_name_or_path: folder, or name on the Hub.
+            kwargs: options of transformers' processors, such as `revision`.
+
+        Raises:
+            ValueError: if `null_captions.json` is not JSON.
+        """
+        processor: InternVideoProcessor = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        where = {name: kwargs[name] for name in _HUB_OPTIONS if kwargs.get(name) is not None}
+        file = cached_file(str(pretrained_model_name_or_path), NULL_CAPTIONS, **_NEVER_RAISE, **where)
+        if file is not None:
+            processor.null_captions = json.loads(Path(file).read_text(encoding="utf-8"))
+        return processor
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> list[str]:  # type: ignore[override]
+        """Save the processor.
+
+        Args:
+            save_directory: the folder.
+            kwargs: options of transformers' processors.
+
+        Returns:
+            The paths of the files.
+        """
+        files: list[str] = super().save_pretrained(save_directory, **kwargs)
+        if self.null_captions is not None:
+            path = Path(save_directory) / NULL_CAPTIONS
+            atomic_write_text(path, json.dumps(self.null_captions, indent=1) + "\n")
+            files.append(str(path))
+        return files
 
     def __call__(self, text: str | Sequence[str] | None = None, videos: Any = None, **kwargs: Any) -> BatchFeature:
         """Prepare texts, videos, or both for a model.

@@ -8,6 +8,7 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 
 from internvideo_hf.data.failures import one_video
+from internvideo_hf.search.calibration import Calibration
 from internvideo_hf.utils.pictures import FAINT, FONT_SIZE, GAP, INK, LINE, MISSING, PAPER, fitted
 from internvideo_hf.video import VideoReader
 from internvideo_hf.video.errors import VideoDecodeError
@@ -31,7 +32,7 @@ class Hit:
             queries by video or image, to which captions do not apply.
         share: fraction of the null captions that are less similar to this clip, 0-1.
         chance: clips of a gallery of this size expected to score as high by chance.
-        matches: whether `chance` is small enough to call the clip a match.
+        matches: whether the clip is called a match, see `search.calibration`.
     """
 
     video: str
@@ -81,12 +82,14 @@ class Hits(Sequence[Hit]):
         query: the text, or the name of the video or image.
         hits: the results, best first.
         clips: number of clips searched.
+        calibration: what the scores of a text query are compared with; None for queries by video or image.
         matches: whether any hit is a match; None for queries by video or image.
     """
 
     query: str
     hits: tuple[Hit, ...]
     clips: int
+    calibration: Calibration | None = None
     matches: bool | None = field(init=False)
 
     def __post_init__(self) -> None:
@@ -102,12 +105,30 @@ class Hits(Sequence[Hit]):
     @property
     def verdict(self) -> str:
         """A sentence that explains `matches`; empty for queries by video or image."""
-        return {
-            None: "",
-            True: "* matches: by chance, fewer than one search in twenty would find a clip that scores as high.",
-            False: f"Nothing here matches: the nearest of {self.clips} clips scores no higher than chance explains. "
-            "The nearest are:",
-        }[self.matches]
+        rule = "" if self.calibration is None else self.calibration.rule
+        if self.matches:
+            return f"* matches: {rule}."
+        if self.matches is None:
+            return ""
+        return (
+            f"Nothing here matches: the nearest of {self.clips} clips has a cosine of {self.hits[0].similarity:.3f}. "
+            f"A clip matches if {rule}. The nearest are:"
+        )
+
+    @property
+    def explanation(self) -> str:
+        """A sentence about each column of scores."""
+        sentences = ["cosine: similarity of query and clip, -1 to 1."]
+        if self.calibration is not None:
+            sentences += [
+                f"z: standard deviations by which it exceeds the clip's cosines with {len(self.calibration.captions)} "
+                "captions that do not describe it (null captions).",
+                "above: fraction of the null captions that are less similar to the clip.",
+            ]
+        sentences.append(
+            "choice: probability that it is this clip, if it is one of the thousand nearest: their cosines' softmax."
+        )
+        return "\n".join(sentences)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON: `query`, `clips`, `matches`, and `hits` with the attributes of each."""

@@ -10,7 +10,7 @@ import torch
 
 from internvideo_hf.data.folders import find_videos
 from internvideo_hf.inference.embedder import Embedder
-from internvideo_hf.search.calibration import null_captions
+from internvideo_hf.search.calibration import Calibration
 from internvideo_hf.search.clips import Windowing
 from internvideo_hf.search.embedding import embed_videos
 from internvideo_hf.search.hits import Hits
@@ -272,9 +272,13 @@ class VideoIndex:
             query, name = self.encoder.embed_video(str(video) if isinstance(video, Path) else video), _name(video)
         else:
             query, name = self.encoder.embed_video(_as_image(image)), _name(image)
-        null = None if text is None else self._null_embeddings()
-        search = partial(rank, self.store, query, self.encoder.logit_scale, null)
-        return Hits(name, search(top_k=top_k, per_video=per_video, approximate=approximate), len(self))
+        search = partial(rank, self.store, query, self.encoder.logit_scale)
+        options: dict[str, Any] = {"top_k": top_k, "per_video": per_video, "approximate": approximate}
+        if text is None:
+            return Hits(name, search(**options), len(self))
+        calibration = self._calibration()
+        found = search(self._null_embeddings(), **options, least_cosine=calibration.cosine)
+        return Hits(name, found, len(self), calibration)
 
     def nearest(
         self, queries: torch.Tensor, count: int, *, approximate: bool = False
@@ -321,8 +325,11 @@ class VideoIndex:
             self._null_embeddings()
         return change
 
+    def _calibration(self) -> Calibration:
+        return Calibration.of_model(getattr(self.encoder.processor, "null_captions", None))
+
     def _null_embeddings(self) -> torch.Tensor:
-        captions = null_captions()
+        captions = self._calibration().captions
         name = f"null-captions-{json_sha256(captions)[:12]}"
         return self.store.cached(name, lambda: self.encoder.embed_texts(captions))
 

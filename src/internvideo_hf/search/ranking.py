@@ -21,6 +21,7 @@ def rank(
     top_k: int,
     per_video: int | None = None,
     approximate: bool = False,
+    least_cosine: float | None = None,
 ) -> tuple[Hit, ...]:
     """Find the clips most similar to a query.
 
@@ -32,6 +33,7 @@ def rank(
         top_k: the number of hits.
         per_video: the most hits of one video; None for any number.
         approximate: compare a part of the rows only.
+        least_cosine: the least cosine of a match; None for the rule of `LARGEST_CHANCE`.
 
     Raises:
         ValueError: if the store is empty, or the approximate index was not built since the last change.
@@ -50,10 +52,14 @@ def rank(
     if null is not None:
         scores = calibrate(similar[places], store.gather(rows[places]), null, len(store))
         hits = [
-            replace(hit, z=z, share=share, chance=chance, matches=chance <= LARGEST_CHANCE)
+            replace(hit, z=z, share=share, chance=chance, matches=_is_match(hit, chance, least_cosine))
             for hit, z, share, chance in zip(hits, *(score.tolist() for score in scores), strict=True)
         ]
     return tuple(hits)
+
+
+def _is_match(hit: Hit, chance: float, least_cosine: float | None) -> bool:
+    return chance <= LARGEST_CHANCE if least_cosine is None else hit.similarity >= least_cosine
 
 
 def _chosen(clips: Sequence[Clip], top_k: int, per_video: int | None) -> Iterator[int]:
