@@ -61,7 +61,9 @@ def test_a_configuration_says_what_to_build(clip):
 
 
 def test_what_cannot_start_from_clip_is_told(clip, tmp_path):
-    with pytest.raises(ValueError, match="No family 'internvideo_mae' starts from CLIP.*uniformerv2"):
+    with pytest.raises(
+        ValueError, match="family that starts from CLIP: got 'internvideo_mae', expected one of .*uniformerv2"
+    ):
         initialize_from_clip(clip, "internvideo_mae")
     with pytest.raises(ValueError, match="Did you mean num_local_blocks"):
         initialize_from_clip(clip, "uniformerv2", num_local_block=1)

@@ -348,7 +348,7 @@ def test_whole_numbers_in_place_of_weights_are_an_error(released, convert, tmp_p
         (["visual.conv1.weight", "visual.proj", "text_projection"], "image CLIP model.*initialize_from_clip"),
         (
             ["layer1.0.conv1.weight", "fc.bias"],
-            r"unknown family.*internvideo_mm.* first tensors are layer1\.0\.conv1\.weight",
+            r"no checkpoint of the families .*internvideo_mm.* first tensors are layer1\.0\.conv1\.weight",
         ),
     ],
 )

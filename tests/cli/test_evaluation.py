@@ -12,11 +12,24 @@ from program import run
         (["internvideo_d", "--ensemble", "nowhere"], "No model 'nowhere'. Expected a folder that"),
         (["internvideo_d", "--ensemble", "x", "--model", "y"], "each member"),
         (["retrieval/msrvtt", "--model", "x", "--scores", "y"], "--scores"),
+        (["retrieval/msrvtt"], "Give --model, or members of an ensemble by --ensemble"),
+        (["data.list=nowhere.csv", "--model", "demo-classifier"], "nowhere.csv"),
+        (["--model", "demo-classifier"], "val.csv"),
+        (
+            ["data.list=nowhere.csv", "--model", "demo-mm"],
+            "demo-mm is not a classifier: it holds an InternVideoMMModel",
+        ),
+        (["data.lists=x.csv", "--model", "demo-classifier"], "Did you mean data.list"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(arguments, message):
     done = run("evaluate", *arguments)
     assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_help_names_the_protocol_of_own_lists():
+    words = " ".join(run("evaluate", "--help").stdout.split())
+    assert "(default: classification/custom)" in words and "Views per forward pass" in words
 
 
 def test_ensembles_are_listed():

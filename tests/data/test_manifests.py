@@ -128,7 +128,7 @@ def test_split_and_keep_choose_rows(folder):
         ("n.json", '[{"video": "a.mp4", "label": true}]', {}, "record 1: the label is True"),
         ("n.json", '[{"video": "a.mp4", "label": 1.5}]', {}, "label is 1.5"),
         ("n.json", '[{"video": "a.mp4"}, {"label": 1}]', {}, "record 2: there is no video"),
-        ("n.json", '[{"video": "a.mp4"}, 3]', {}, "record 2: it is a int"),
+        ("n.json", '[{"video": "a.mp4"}, 3]', {}, "record 2: it is an int"),
         ("n.json", '[{"video": null}]', {}, "the video is None"),
         ("n.json", '[{"label": 1}]', {}, "nothing says which video is meant: there are label"),
         ("n.json", '[{"video": "a.mp4"', {}, "not valid JSON"),

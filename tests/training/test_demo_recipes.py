@@ -126,7 +126,7 @@ def test_an_unknown_split_is_refused(data):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("model.vocabulary=words", "model.vocabulary is 'words', expected captions"),
+        ("model.vocabulary=words", "model.vocabulary: got 'words', expected one of captions"),
         ("data.similar_batches={share: 0.5, until: 3}", "unknown setting data.similar_batches.until"),
         ("training.save_strategy=steps", "save_strategy must be epoch"),
     ],

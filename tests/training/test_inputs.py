@@ -97,7 +97,7 @@ def test_classes_are_counted_named_or_read(folder, tmp_path):
     assert len(classes("k400")) == 400
     (folder / "names.txt").write_text("run\n\n walk \n")
     assert classes("names.txt") == ["run", "walk"]
-    with pytest.raises(RecipeError, match="data.labels is 'nowhere'"):
+    with pytest.raises(RecipeError, match="data.labels: got 'nowhere'"):
         classes("nowhere")
 
 

@@ -3,7 +3,7 @@
 import torch
 
 from internvideo_hf.utils import journal
-from internvideo_hf.utils.journal import Journal, Stopwatch
+from internvideo_hf.utils.journal import Journal, Stopwatch, delete_parts
 
 
 def test_a_second_journal_continues_where_the_first_was_abandoned(tmp_path):
@@ -23,8 +23,20 @@ def test_a_second_journal_continues_where_the_first_was_abandoned(tmp_path):
         "000000002.safetensors",
         "000000003.safetensors",
     ]
-    second.delete()
+    delete_parts(tmp_path / "parts")
     assert not (tmp_path / "parts").exists()
+    delete_parts(None)
+
+
+def test_notes_without_their_rows_do_not_count(tmp_path):
+    """A kill between the two writes leaves the notes alone; their rows come again."""
+    first = Journal(tmp_path, seconds=0.0)
+    first.append({"x": torch.tensor([1.0])}, {"a.mp4": "damaged"})
+    (tmp_path / "000000001.json").write_text('{"b.mp4": "damaged", "c.mp4": "damaged"}')
+    second = Journal(tmp_path, seconds=0.0)
+    assert len(second) == 1 and second.notes == {"a.mp4": "damaged"}
+    second.append({"x": torch.tensor([2.0])}, {"b.mp4": "damaged"})
+    assert Journal(tmp_path).notes == {"a.mp4": "damaged", "b.mp4": "damaged"}
 
 
 def test_without_a_directory_rows_stay_in_memory():

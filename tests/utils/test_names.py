@@ -2,7 +2,7 @@
 
 import pytest
 
-from internvideo_hf.utils.names import check_name, lookup, printable
+from internvideo_hf.utils.names import check_name, lookup, printable, with_article
 
 TABLE = {"prob": 1, "score": 2}
 
@@ -28,6 +28,22 @@ def test_a_name_of_a_list_is_checked_by_the_same_rule():
     assert check_name("prob", ("prob", "score"), "merge") == "prob"
     with pytest.raises(ValueError, match=r"^merge: got 'PROP', expected one of prob, score\. Did you mean prob\?$"):
         check_name("PROP", ("prob", "score"), "merge")
+
+
+@pytest.mark.parametrize(
+    ("noun", "expected"),
+    [
+        ("InternVideoMMModel", "an InternVideoMMModel"),
+        ("UniFormerV2Model", "a UniFormerV2Model"),
+        ("'internvideo'", "an 'internvideo'"),
+        ("ViCLIPModel", "a ViCLIPModel"),
+        ("int", "an int"),
+        ("umbrella", "an umbrella"),
+        ("", "a "),
+    ],
+)
+def test_nouns_have_their_article(noun, expected):
+    assert with_article(noun) == expected
 
 
 def test_the_caller_says_which_error():

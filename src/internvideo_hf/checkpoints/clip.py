@@ -37,7 +37,7 @@ from internvideo_hf.models.uniformerv2.configuration_uniformerv2 import UniForme
 from internvideo_hf.models.uniformerv2.modeling_uniformerv2 import UniFormerV2ForVideoClassification
 from internvideo_hf.models.viclip.configuration_viclip import CONTEXT_LENGTH, ViCLIPConfig
 from internvideo_hf.models.viclip.modeling_viclip import ViCLIPModel
-from internvideo_hf.utils.names import lookup
+from internvideo_hf.utils.names import check_name, lookup
 
 TOWER = "vision_model."
 NEW_IN_TOWER = r"vision_model\.(global_blocks|video_embedding|fusion_gate|layers\.\d+\.local_block)"
@@ -126,8 +126,7 @@ def initialize_from_clip(
         ValueError: if the family or an override is unknown, or the configuration contradicts the `CLIPModel`.
     """
     family = into if isinstance(into, str) else into.model_type
-    if family not in STARTS:
-        raise ValueError(f"No family {family!r} starts from CLIP, expected one of {', '.join(STARTS)}.")
+    check_name(family, STARTS, "family that starts from CLIP")
     lookup(INFLATIONS, inflation, "inflation")
     start = STARTS[family]
     if overrides and not isinstance(into, str):

@@ -229,7 +229,7 @@ def _recognize(state_dict: Mapping[str, torch.Tensor], checkpoint: Path) -> str:
         if name in state_dict:
             raise CheckpointError(f"{checkpoint} looks like {what}.")
     raise CheckpointError(
-        f"{checkpoint} is of an unknown family, expected one of {', '.join(FAMILIES)}. "
+        f"{checkpoint} holds no checkpoint of the families {', '.join(FAMILIES)}. "
         f"Its first tensors are {', '.join(list(state_dict)[:4])}."
     )
 

@@ -13,6 +13,7 @@ from internvideo_hf.checkpoints.clip import initialize_from_clip
 from internvideo_hf.checkpoints.errors import CheckpointError
 from internvideo_hf.checkpoints.heads import rows_of_classes
 from internvideo_hf.models.common.layer_groups import LayerGroups
+from internvideo_hf.utils.names import with_article
 from internvideo_hf.utils.pretrained import load_pretrained
 
 logger = logging.get_logger(__name__)
@@ -48,8 +49,8 @@ def start_from(model: PreTrainedModel, source: str | Path) -> PreTrainedModel:
     if config.model_type != model.config.model_type:
         if _tower_type(config) != _tower_type(model.config):
             raise CheckpointError(
-                f"{source} holds a {config.model_type!r} model, expected {model.config.model_type!r}, or one with the "
-                "same kind of video tower."
+                f"{source} holds {with_article(repr(config.model_type))} model, expected "
+                f"{model.config.model_type!r}, or one with the same kind of video tower."
             )
         _tower(model).load_layer_groups(_tower(load_pretrained(AutoModel, source)))
         logger.warning(f"Loaded the video tower of {source}; everything else is initialized randomly.")

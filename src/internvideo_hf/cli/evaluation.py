@@ -10,7 +10,9 @@ from internvideo_hf.cli.reporting import report_failures, say, silence_transform
 
 
 def evaluate(
-    protocol: Annotated[str | None, typer.Argument(help="A name from --list, or a .yaml file.")] = None,
+    protocol: Annotated[
+        str | None, typer.Argument(help="A name from --list, or a .yaml file (default: classification/custom).")
+    ] = None,
     changes: Annotated[
         list[str] | None, typer.Argument(help="Settings to change, such as processor.num_frames=16.")
     ] = None,
@@ -26,7 +28,7 @@ def evaluate(
         Path, typer.Option(help="Folder that the protocol's lists start from, and that holds the videos.")
     ] = Path("."),
     out: Annotated[Path | None, typer.Option(help="JSON file for the result, such as result.json.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Videos (of ensembles, views) per forward pass.")] = 8,
+    batch_size: Annotated[int, typer.Option(min=1, help="Views per forward pass.")] = 8,
     workers: Annotated[
         int | None, typer.Option(min=0, help="Decoding processes (default: one per core, at most 8).")
     ] = None,
@@ -41,8 +43,9 @@ def evaluate(
     """Score a model with a published protocol, and show the published numbers next to its own.
 
     Classification, zero-shot classification, retrieval and multiple choice take one model. A classifier sees each
-    video in the clips and crops of its released test; num_clips=1 num_crops=1 changes them. Retrieval is scored with
-    and without dual softmax. Damaged videos are listed last and never count as correct.
+    video in the clips and crops of its released test; num_clips=1 num_crops=1 changes them. classification/custom,
+    the default, is your own list: data.list=val.csv. Retrieval is scored with and without dual softmax. Damaged
+    videos are listed last and never count as correct.
 
     With --ensemble, the probabilities of several classifiers are summed: internvideo_d and internvideo_t as in the
     paper, or any, on data.list=..., with weights=[0.6,0.4], or weights=fitted data.validation=... The default protocol
@@ -72,10 +75,9 @@ def evaluate(
         result = _evaluate_ensemble(protocol, changes, ensemble, device, scores=scores, **options)
     elif scores is not None:
         raise ValueError("--scores keeps the scores of an ensemble's members: name them by --ensemble.")
-    elif protocol is None or model is None:
+    elif model is None:
         raise ValueError(
-            "Give a protocol and --model, or members of an ensemble by --ensemble; `internvideo evaluate --list` "
-            "shows the protocols."
+            "Give --model, or members of an ensemble by --ensemble; `internvideo evaluate --list` shows the protocols."
         )
     else:
         result = _evaluate_model(protocol, changes, model, device, **options)
@@ -91,11 +93,19 @@ def _list_protocols() -> None:
         say(f"{name:32} {title}")
 
 
+def _or_default(protocol: str | None, changes: list[str], default: str) -> tuple[str, list[str]]:
+    """Return protocol and changes, where the protocol may have been left out, before changes or without."""
+    if protocol is None:
+        return default, changes
+    return (default, [protocol, *changes]) if "=" in protocol else (protocol, changes)
+
+
 def _evaluate_model(
-    protocol: str, changes: list[str], model: str, device: str | None, **options: Any
+    protocol: str | None, changes: list[str], model: str, device: str | None, **options: Any
 ) -> dict[str, Any]:
     from internvideo_hf.evaluation.protocols import load_protocol
 
+    protocol, changes = _or_default(protocol, changes, "classification/custom")
     loaded, model = load_protocol(protocol, changes), resolve_model(model)
     silence_transformers()
     from internvideo_hf.evaluation.report import table
@@ -112,10 +122,7 @@ def _evaluate_ensemble(
 ) -> dict[str, Any]:
     from internvideo_hf.evaluation.protocols import load_ensemble
 
-    if protocol is None:
-        protocol = "classifiers"
-    elif "=" in protocol:  # a change, with the protocol left out
-        protocol, changes = "classifiers", [protocol, *changes]
+    protocol, changes = _or_default(protocol, changes, "classifiers")
     loaded = load_ensemble(protocol, changes)
     members = [member if Path(member).is_file() else resolve_model(member) for member in members]
     silence_transformers()

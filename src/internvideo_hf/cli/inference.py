@@ -100,8 +100,9 @@ def classify(
     silence_transformers()
     from transformers import AutoModelForVideoClassification, AutoVideoProcessor, pipeline
 
-    from internvideo_hf.models.common.loading import load_strict
+    from internvideo_hf.models.common.loading import check_classifier, load_strict
 
+    check_classifier(model)
     answer = pipeline(  # type: ignore[call-overload]  # the stub knows transformers' own tasks only
         "multi-view-video-classification",
         model=load_strict(AutoModelForVideoClassification, model),

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from internvideo_hf.utils.names import unknown_name, with_article
+
 if TYPE_CHECKING:
     import torch
 
@@ -117,8 +119,8 @@ def _check_family(folder: Path) -> None:
         raise ValueError(f"{folder} holds no model: it has no config.json with a model_type. Convert the model again.")
     if family not in FAMILIES:
         raise ValueError(
-            f"{folder} holds a {family!r} model, expected one of {', '.join(FAMILIES)}. If it comes from `convert "
-            "--to transformers-...`, load it with transformers' own pipelines."
+            f"{unknown_name(family, FAMILIES, f'model_type in {config}')} If it comes from `convert --to "
+            "transformers-...`, load it with transformers' own pipelines."
         )
 
 
@@ -169,5 +171,5 @@ def read_json(path: Path) -> dict[str, Any]:
     except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not valid JSON: {error}.") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path}: expected a JSON object of settings, got a {type(content).__name__}.")
+        raise ValueError(f"{path}: expected a JSON object of settings, got {with_article(type(content).__name__)}.")
     return content

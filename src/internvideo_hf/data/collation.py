@@ -10,6 +10,7 @@ from torch import Tensor
 
 from internvideo_hf.data.failures import TooManyFailuresError
 from internvideo_hf.data.samples import PIXELS, Sample
+from internvideo_hf.utils.names import check_name
 from internvideo_hf.video.augment import collate_views
 from internvideo_hf.video.mixup import mix_batch
 
@@ -46,10 +47,8 @@ class VideoCollator:
         keep_names: bool = False,
         fill_gaps: bool = False,
     ):
-        if equal_captions not in (None, *EQUAL_CAPTIONS):
-            raise ValueError(
-                f"equal_captions: got {equal_captions!r}, expected one of {', '.join(EQUAL_CAPTIONS)}, or None"
-            )
+        if equal_captions is not None:
+            check_name(equal_captions, EQUAL_CAPTIONS, "equal_captions")
         if mixup is not None and "num_labels" not in mixup:
             raise ValueError(f"mixup: got {sorted(mixup)}, expected num_labels among them; add the number of classes")
         self.left_out = {"seed", "video", *TARGETS}.difference(targets)

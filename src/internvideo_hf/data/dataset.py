@@ -7,6 +7,7 @@ from torch.utils.data import Dataset
 
 from internvideo_hf.data.failures import FailureLog, one_video
 from internvideo_hf.data.samples import Row, Sample, SampleSettings, make_sample, sample_seed
+from internvideo_hf.utils.names import check_name
 from internvideo_hf.video.errors import VideoDecodeError
 
 ON_ERROR = ("raise", "skip")
@@ -18,8 +19,7 @@ def check_policy(on_error: str, failures: FailureLog | None) -> None:
     Raises:
         ValueError: if the policy is refused.
     """
-    if on_error not in ON_ERROR:
-        raise ValueError(f"on_error: got {on_error!r}, expected one of {', '.join(ON_ERROR)}; check the spelling")
+    check_name(on_error, ON_ERROR, "on_error")
     if (on_error == "skip") != (failures is not None):
         raise ValueError(
             f"on_error={on_error!r} came with failures={failures!r}, expected a FailureLog with 'skip' and none with "

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from internvideo_hf.data.finding import VideoTree, read_ids
-from internvideo_hf.utils.names import lookup, nearest
+from internvideo_hf.utils.names import lookup, nearest, with_article
 from internvideo_hf.video.sources import is_url
 
 if TYPE_CHECKING:
@@ -90,8 +90,8 @@ def _format_of(path: Path) -> str:
         raise ManifestError(
             str(path),
             None,
-            f"the name ends in {suffix or 'nothing'!r}, which is not a suffix of lists of videos",
-            f"Name it by what it holds: {', '.join(_NAMES_OF_FORMATS)}.",
+            f"the name ends in {suffix!r}" if suffix else "the name has no ending",
+            f"Name a list of videos by what it holds: {', '.join(_NAMES_OF_FORMATS)}.",
         )
     try:
         with path.open("rb") as file:
@@ -177,7 +177,10 @@ def _json_records(path: Path) -> Iterator[tuple[str, Record]]:
     for number, record in enumerate(content, 1):
         if not isinstance(record, dict):
             raise ManifestError(
-                str(path), f"record {number}", f"it is a {type(record).__name__}, expected an object", "Correct it."
+                str(path),
+                f"record {number}",
+                f"it is {with_article(type(record).__name__)}, expected an object",
+                "Correct it.",
             )
         yield f"record {number}", record
 
@@ -212,7 +215,7 @@ def _jsonl_records(path: Path) -> Iterator[tuple[str, Record]]:
             raise ManifestError(
                 str(path),
                 f"line {number}",
-                f"it is a {type(record).__name__}, expected an object",
+                f"it is {with_article(type(record).__name__)}, expected an object",
                 "Write an object a line.",
             )
         yield f"line {number}", record
@@ -253,7 +256,9 @@ def _pickle_records(path: Path) -> Iterator[tuple[str, Record]]:
             str(path), None, f"it cannot be unpickled safely ({error})", "Write its captions as JSON: {id: [caption]}."
         ) from error
     if not isinstance(content, dict):
-        raise ManifestError(str(path), None, f"it holds a {type(content).__name__}", "Expected captions by video id.")
+        raise ManifestError(
+            str(path), None, f"it holds {with_article(type(content).__name__)}", "Expected captions by video id."
+        )
     for number, record in enumerate(_document(path, content), 1):
         yield f"record {number}", record
 

@@ -26,6 +26,7 @@ from internvideo_hf.data.manifests import COLUMNS
 from internvideo_hf.data.samples import Row, Sample, SampleSettings, make_sample, sample_seed
 from internvideo_hf.utils.files import atomic_path, atomic_write_text, remove_leftovers
 from internvideo_hf.utils.locks import lock_folder
+from internvideo_hf.utils.names import with_article
 from internvideo_hf.video.downloads import DownloadSettings, open_address
 from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.sources import check_path, is_url
@@ -320,7 +321,7 @@ def _sample(shard: str, name: str, members: dict[str, bytes]) -> tuple[Row | Vid
     try:
         row = json.loads(members[".json"]) if ".json" in members else {}
         if not isinstance(row, dict):
-            raise ValueError(f"its JSON is a {type(row).__name__}, expected an object")
+            raise ValueError(f"its JSON is {with_article(type(row).__name__)}, expected an object")
         if ".txt" in members:
             row["caption"] = members[".txt"].decode()
         if ".cls" in members:

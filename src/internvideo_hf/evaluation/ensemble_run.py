@@ -1,7 +1,6 @@
 """Evaluation of ensembles: each member scores a list once and keeps its scores; weights and sums follow."""
 
 import json
-import shutil
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -24,6 +23,7 @@ from internvideo_hf.tasks.classification.data import check_classes, read_labelle
 from internvideo_hf.tasks.protocol import DataSettings
 from internvideo_hf.utils.files import check_output
 from internvideo_hf.utils.fingerprints import file_sha256, json_sha256
+from internvideo_hf.utils.journal import delete_parts
 from internvideo_hf.utils.locks import lock_file
 
 
@@ -36,7 +36,7 @@ def evaluate_ensemble(
     scores: str | Path | None = None,
     name: str = "protocol",
     batch_size: int = 8,
-    workers: int | None = 0,
+    workers: int | None = None,
     device: str | torch.device | None = None,
     max_damaged: float = 0.01,
     quiet: bool = False,
@@ -212,7 +212,7 @@ class _Scorer:
             path = self.folder / f"{Path(member.name).name}-{Path(list_name).stem}-{tag[:12]}.safetensors"
             parts = path.with_suffix(".parts")
             if path.is_file():
-                shutil.rmtree(parts, ignore_errors=True)  # of a process that was killed just before
+                delete_parts(parts)  # of a process that was killed just before
                 return Scores.load(path)
             path.parent.mkdir(parents=True, exist_ok=True)
         with nullcontext() if path is None else lock_file(path):
@@ -220,9 +220,9 @@ class _Scorer:
         labels = np.array([row["label"] for row in rows], dtype=np.int64)
         names = [video_name(row) for row in rows]
         scores = Scores(names, labels, probabilities, member.classes, {**facts, "damaged": causes})
-        if path is not None and parts is not None:
+        if path is not None:
             scores.save(path)
-            shutil.rmtree(parts)
+        delete_parts(parts)
         return scores
 
 

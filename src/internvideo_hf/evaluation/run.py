@@ -1,7 +1,6 @@
 """Evaluation of one model by a protocol, with the published scores for comparison."""
 
 import json
-import shutil
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -18,6 +17,7 @@ from internvideo_hf.tasks import evaluation_tasks
 from internvideo_hf.tasks.protocol import Protocol, Run
 from internvideo_hf.utils.files import atomic_write_text, check_output, remove_leftovers_of
 from internvideo_hf.utils.fingerprints import file_sha256
+from internvideo_hf.utils.journal import delete_parts
 from internvideo_hf.utils.locks import lock_file
 
 
@@ -93,8 +93,7 @@ def evaluate(
     }
     if out is not None:
         write_result(result, out)
-    if parts is not None:
-        shutil.rmtree(parts, ignore_errors=True)
+    delete_parts(parts)
     return result
 
 

@@ -23,7 +23,7 @@ from internvideo_hf.inference.runner import (
     read_views,
     stack_views,
 )
-from internvideo_hf.models.common.loading import classes_of
+from internvideo_hf.models.common.loading import check_classifier, classes_of
 from internvideo_hf.utils.journal import Journal
 from internvideo_hf.utils.pretrained import load_pretrained
 
@@ -65,9 +65,10 @@ class Classifier:
             dtype: number type of its weights and pixels, such as "float16"; as saved if None.
 
         Raises:
-            ValueError: if weights are missing, or the number type is unknown.
+            ValueError: if it is not a classifier, weights are missing, or the number type is unknown.
         """
         name = resolve_model(name)
+        check_classifier(name)
         model = load_model(AutoModelForVideoClassification, name, device, dtype)
         processor = load_pretrained(AutoVideoProcessor, name)
         clips, crops = processor.views

@@ -2,7 +2,6 @@
 
 import glob
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from internvideo_hf.models.common.loading import revision
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
 from internvideo_hf.utils.files import MIN_ROOM, atomic_write, atomic_write_text, check_output, remove_leftovers_of
 from internvideo_hf.utils.fingerprints import ends_sha256, json_sha256, text_sha256
-from internvideo_hf.utils.journal import Journal
+from internvideo_hf.utils.journal import Journal, delete_parts
 from internvideo_hf.utils.locks import lock_file
 from internvideo_hf.utils.pretrained import load_pretrained
 from internvideo_hf.video import VideoReader
@@ -178,7 +177,7 @@ def extract_to_file(
         elif as_npy and not path.with_suffix(".npy").exists():
             _save_npy(path, load_file(path)["features"])
         for unfinished in path.parent.glob(f".{glob.escape(path.name)}.*.parts"):  # of any settings: `path` exists
-            shutil.rmtree(unfinished)
+            delete_parts(unfinished)
         return is_new
 
 

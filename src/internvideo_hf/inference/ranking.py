@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from internvideo_hf.inference.merging import check_finite
-from internvideo_hf.utils.names import lookup
+from internvideo_hf.utils.names import check_name, lookup
 
 RANKS = (1, 5, 10)
 BLOCK_SIZE = 2**20  # similarities
@@ -233,8 +233,7 @@ def retrieval_ranks(
     Raises:
         ValueError: if shapes disagree, a video has no caption, all videos are missing, or a similarity is not finite.
     """
-    if several not in SEVERAL:
-        raise ValueError(f"several: got {several!r}, expected one of {', '.join(SEVERAL)}; check the spelling")
+    check_name(several, SEVERAL, "several")
     similarity = np.asarray(similarity)
     if similarity.dtype.kind != "f":
         similarity = similarity.astype(np.float64)

@@ -11,7 +11,7 @@ from transformers.modeling_utils import PreTrainedModel
 
 from internvideo_hf.checkpoints.model_names import resolve_model
 from internvideo_hf.inference.runner import load_model
-from internvideo_hf.utils.names import lookup
+from internvideo_hf.utils.names import lookup, with_article
 from internvideo_hf.utils.pretrained import load_pretrained
 from internvideo_hf.video import MASKS
 
@@ -62,5 +62,6 @@ def _load_autoencoder(model: str) -> PreTrainedModel:
         if hasattr(autoencoder, "reconstruct"):
             return autoencoder
     raise ValueError(
-        f"{model} holds a {architecture}, which has no decoder to reconstruct with. Convert a pretrained VideoMAE."
+        f"{model} holds {with_article(architecture)}, which has no decoder to reconstruct with. Convert a "
+        "pretrained VideoMAE."
     )

@@ -30,7 +30,7 @@ from internvideo_hf.recipes.labels import LABEL_SETS, load_labels
 from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.base import Training
 from internvideo_hf.training.recipes import ClipSettings, DataSettings, training_task
-from internvideo_hf.utils.names import lookup
+from internvideo_hf.utils.names import lookup, unknown_name
 from internvideo_hf.utils.pretrained import load_pretrained
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ def _classes(data: DataSettings, train: "datasets.Dataset | Path", data_root: Pa
             lines = (data_root / data.labels).read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise RecipeError(
-                f"data.labels is {data.labels!r}, expected one of {', '.join(LABEL_SETS)}, or a text file, which "
+                f"{unknown_name(data.labels, LABEL_SETS, 'data.labels')} As a text file below the data root, it "
                 f"cannot be read ({error})."
             ) from error
         return [line.strip() for line in lines if line.strip()]

@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from internvideo_hf.models.common.layer_groups import LayerGroups
+from internvideo_hf.utils.names import check_name
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,7 @@ def parameter_groups(
     Raises:
         ValueError: if the rule is unknown, or all parameters are frozen.
     """
-    if rule not in RULES:
-        raise ValueError(f"Unknown decay rule {rule!r}, expected one of {', '.join(RULES)}.")
+    check_name(rule, RULES, "decay_rule")
     scales = layer_scales(model, layer_decay)
     groups: dict[tuple[float, float], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():

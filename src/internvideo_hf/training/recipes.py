@@ -14,6 +14,7 @@ from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 
 from internvideo_hf.auto import FAMILIES, auto_class
+from internvideo_hf.data.collation import EQUAL_CAPTIONS
 from internvideo_hf.data.dataset import ON_ERROR
 from internvideo_hf.data.samples import PIXELS
 from internvideo_hf.models.common.overrides import check_overrides, configuration_errors
@@ -21,7 +22,7 @@ from internvideo_hf.recipes.reading import RecipeError, RecipeRegistry, build, c
 from internvideo_hf.tasks import training_tasks
 from internvideo_hf.tasks.base import Training
 from internvideo_hf.training.trainer import VideoTrainingArguments
-from internvideo_hf.utils.names import lookup
+from internvideo_hf.utils.names import check_name, lookup
 from internvideo_hf.video.mixup import mix_batch
 
 
@@ -223,10 +224,10 @@ def parse_recipe(content: Mapping[str, Any], name: str = "recipe") -> Recipe:
     """
     recipe = build(Recipe, with_present_keys(content), name)
     task = training_task(recipe.model.task, f"{name}: model.task")
-    if recipe.data.equal_captions not in (None, "text", "label"):
-        raise RecipeError(f"{name}: data.equal_captions is {recipe.data.equal_captions!r}, expected text or label.")
-    if recipe.model.vocabulary not in (None, "captions"):
-        raise RecipeError(f"{name}: model.vocabulary is {recipe.model.vocabulary!r}, expected captions, or null.")
+    if recipe.data.equal_captions is not None:
+        check_name(recipe.data.equal_captions, EQUAL_CAPTIONS, f"{name}: data.equal_captions", RecipeError)
+    if recipe.model.vocabulary is not None:
+        check_name(recipe.model.vocabulary, ("captions",), f"{name}: model.vocabulary", RecipeError)
     if not task.compares_batch and (recipe.model.vocabulary or recipe.data.similar_batches):
         tasks = " or ".join(name for name, training in training_tasks().items() if training.compares_batch)
         raise RecipeError(f"{name}: model.vocabulary and data.similar_batches are for the task {tasks} alone.")
@@ -235,8 +236,7 @@ def parse_recipe(content: Mapping[str, Any], name: str = "recipe") -> Recipe:
     if recipe.data.similar_batches and recipe.training.get("save_strategy", "epoch") not in ("epoch", "no"):
         # The order of an epoch depends on the weights at its start, which a checkpoint within it lacks.
         raise RecipeError(f"{name}: with data.similar_batches, training.save_strategy must be epoch, or no.")
-    if recipe.data.on_error not in ON_ERROR:
-        raise RecipeError(f"{name}: data.on_error is {recipe.data.on_error!r}, expected {' or '.join(ON_ERROR)}.")
+    check_name(recipe.data.on_error, ON_ERROR, f"{name}: data.on_error", RecipeError)
     for key in recipe.data.mixup or {}:
         check_known(key, signature(mix_batch).parameters, name, "data.mixup.")
     if recipe.batch_size < 1 or recipe.training.get("per_device_train_batch_size", 1) < 1:

@@ -58,6 +58,7 @@ from internvideo_hf.training.trainer import VideoTrainer, VideoTrainingArguments
 from internvideo_hf.utils.devices import default_workers
 from internvideo_hf.utils.files import DiskFullError, atomic_directory, is_disk_full
 from internvideo_hf.utils.locks import lock_folder
+from internvideo_hf.utils.names import with_article
 from internvideo_hf.utils.pretrained import load_pretrained
 
 logger = logging.get_logger(__name__)
@@ -251,7 +252,8 @@ def _start_config(settings: ModelSettings, start: str) -> PreTrainedConfig:
     config = load_pretrained(AutoConfig, start)
     if config.model_type != settings.family:
         raise RecipeError(
-            f"{start} holds a {config.model_type!r} model, expected {settings.family!r}: {settings.start}."
+            f"{start} holds {with_article(repr(config.model_type))} model, expected {settings.family!r}: "
+            f"{settings.start}."
         )
     return config
 

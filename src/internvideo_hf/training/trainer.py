@@ -22,7 +22,7 @@ from internvideo_hf.training.parameter_groups import parameter_groups
 from internvideo_hf.training.schedules import SCHEDULES, linear_then_cosine
 from internvideo_hf.training.shard_sampling import read_own_shards
 from internvideo_hf.utils.files import MODE
-from internvideo_hf.utils.names import unknown_name
+from internvideo_hf.utils.names import check_name, with_article
 
 logger = logging.get_logger(__name__)
 
@@ -153,17 +153,16 @@ class VideoTrainer(Trainer):
     ):
         if args.evaluate_ema and args.ema_decay is None:
             raise ValueError("evaluate_ema needs an EMA: set ema_decay, e.g. 0.9999.")
-        if args.schedule is not None and args.schedule not in SCHEDULES:
-            raise ValueError(f"schedule={args.schedule!r}, expected one of {', '.join(SCHEDULES)}, or None.")
-        if args.batch_norm not in MODES:
-            raise ValueError(unknown_name(args.batch_norm, MODES, "batch_norm"))
+        if args.schedule is not None:
+            check_name(args.schedule, SCHEDULES, "schedule")
+        check_name(args.batch_norm, MODES, "batch_norm")
         super().__init__(model, args, **kwargs)
         self.batch_norms = BatchNorms(self.layered_model, args.batch_norm)
         self._check_batch_norms()
         if args.grad_cache is not None:
             if not hasattr(self.layered_model, "grad_cache"):
                 raise ValueError(
-                    f"grad_cache is for dual encoders, and this is a {type(self.layered_model).__name__}."
+                    f"grad_cache is for dual encoders, and this is {with_article(type(self.layered_model).__name__)}."
                 )
             self.layered_model.grad_cache = args.grad_cache  # type: ignore[assignment]  # no tensor
         self.average = None if args.ema_decay is None else EMA(model, args.ema_decay)

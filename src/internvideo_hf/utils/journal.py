@@ -60,7 +60,8 @@ class Journal:
             directory.mkdir(parents=True, exist_ok=True)
             self._parts = [load_file(part) for part in sorted(directory.glob("[0-9]*.safetensors"))]
             for file in sorted(directory.glob("[0-9]*.json")):
-                self.notes |= json.loads(file.read_text(encoding="utf-8"))
+                if file.with_suffix(".safetensors").exists():  # else a kill came between the two
+                    self.notes |= json.loads(file.read_text(encoding="utf-8"))
         self._written = sum(map(_rows, self._parts))
 
     def __len__(self) -> int:
@@ -96,10 +97,15 @@ class Journal:
         """Return all rows, `(rows, ...)` by name; empty without rows."""
         return _concatenate([*self._parts, *self._waiting])
 
-    def delete(self) -> None:
-        """Delete the parts: the result stands elsewhere."""
-        if self.directory is not None:
-            shutil.rmtree(self.directory, ignore_errors=True)
+
+def delete_parts(directory: Path | None) -> None:
+    """Delete the parts of a journal, or of several: the result stands elsewhere.
+
+    Args:
+        directory: the journal's, or one above; None where nothing was kept.
+    """
+    if directory is not None:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _rows(part: Mapping[str, torch.Tensor]) -> int:

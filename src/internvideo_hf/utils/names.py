@@ -79,6 +79,17 @@ def nearest(name: object, known: Collection[str], n: int = 1, cutoff: float = 0.
     return [by_lower_case[entry] for entry in close]
 
 
+def with_article(noun: object) -> str:
+    """Return a noun behind "a" or "an", such as "an InternVideoModel" or "a UniFormerV2Model".
+
+    Args:
+        noun: a word, which may stand in quotes.
+    """
+    text = str(noun)
+    vowel = re.match(r"\W*([aeio]|u(?!ni))", text, re.IGNORECASE)
+    return f"{'an' if vowel else 'a'} {text}"
+
+
 def did_you_mean(names: Collection[str], prefix: str = "") -> str:
     """Return " Did you mean X or Y?", or an empty string without names.
 

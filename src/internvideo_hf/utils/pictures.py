@@ -5,6 +5,7 @@ from pathlib import Path
 from PIL import Image, ImageFont
 
 from internvideo_hf.utils.files import atomic_write, check_output, remove_leftovers_of
+from internvideo_hf.utils.names import check_name
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 """Endings of files that pictures are written to."""
@@ -23,8 +24,7 @@ def check_picture(path: str | Path) -> None:
         ValueError: naming the suffixes.
         OSError: see `check_output`.
     """
-    if Path(path).suffix.lower() not in PICTURES:
-        raise ValueError(f"{path} must end in one of {', '.join(PICTURES)}.")
+    check_name(Path(path).suffix.lower(), PICTURES, f"ending of {path}")
     check_output(path)
 
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from internvideo_hf.utils.names import with_article
+
 _LARGEST_JSON = 64 << 20  # bytes; the index of the largest published models has a few
 _MOST_WEIGHTS, _MOST_POSITIONS = 10**11, 10**9
 # The first pattern that a name matches gives the least and the most of its number.
@@ -183,5 +185,5 @@ def _read_object(file: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{file} is not valid JSON ({error}). Convert or download it again.") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{file}: expected a JSON object of settings, got a {type(content).__name__}.")
+        raise ValueError(f"{file}: expected a JSON object of settings, got {with_article(type(content).__name__)}.")
     return content

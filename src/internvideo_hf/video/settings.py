@@ -4,6 +4,8 @@ import os
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
+from internvideo_hf.utils.names import check_name
+
 _T = TypeVar("_T")
 _HDR = ("tonemap", "ignore")
 PREFIX = "INTERNVIDEO_READ_"
@@ -33,8 +35,7 @@ class ReadSettings:
         for name in ("max_pixels", "max_pictures"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: expected at least 1")
-        if self.hdr not in _HDR:
-            raise ValueError(f"hdr={self.hdr!r}: expected one of {', '.join(_HDR)}")
+        check_name(self.hdr, _HDR, "hdr")
 
     @classmethod
     def default(cls) -> "ReadSettings":

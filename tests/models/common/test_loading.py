@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForVideoClassification
 
 from internvideo_hf import UniFormerV2ForVideoClassification, UniFormerV2Model
-from internvideo_hf.models.common.loading import classes_of, load_strict, revision
+from internvideo_hf.models.common.loading import check_classifier, classes_of, load_strict, revision
 
 LABELS = {number: f"class {number}" for number in range(12)}
 
@@ -33,6 +33,14 @@ def test_a_model_without_the_head_is_named(tmp_path):
     UniFormerV2Model(tiny_config()).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="holds a UniFormerV2Model, expected a UniFormerV2ForVideoClassification"):
         load_strict(AutoModelForVideoClassification, tmp_path)
+
+
+def test_a_classifier_is_told_before_its_weights_are_read(folder, tmp_path_factory):
+    assert check_classifier(folder).num_labels == len(LABELS)
+    other = tmp_path_factory.mktemp("encoder")
+    tiny_config(architectures=["UniFormerV2Model"]).save_pretrained(other)  # no weights
+    with pytest.raises(ValueError, match="is not a classifier: it holds a UniFormerV2Model. Give a fine-tuned model"):
+        check_classifier(other)
 
 
 def test_revision_follows_the_weights(folder):

@@ -56,7 +56,7 @@ def test_presets_have_the_released_sizes(size, width, layers, patch, pixels):
 def test_presets_take_other_values_and_name_what_they_know():
     config = UniFormerV2Config.from_size("base", "motion", num_labels=12, num_frames=32)
     assert (config.num_labels, config.num_frames) == (12, 32)
-    with pytest.raises(ValueError, match="Unknown size 'huge', expected one of base, large, large-336"):
+    with pytest.raises(ValueError, match="size: got 'huge', expected one of base, large, large-336"):
         UniFormerV2Config.from_size("huge")
-    with pytest.raises(ValueError, match="Unknown task 'action', expected one of scene, motion"):
+    with pytest.raises(ValueError, match="task: got 'action', expected one of scene, motion"):
         UniFormerV2Config.from_size("base", "action")

@@ -95,6 +95,13 @@ class TestLabelledClips:
         with pytest.raises(ValueError, match="label is 2|label 2"):
             read_labelled_clips(DataSettings("val.csv"), tmp_path, "model", ["runs", "jumps"])
 
+    def test_a_clip_with_two_labels_is_refused(self, tmp_path):
+        (tmp_path / "val.csv").write_text("a.mp4,runs\nb.mp4,runs\na.mp4,jumps\n")
+        with pytest.raises(RecipeError, match="a.mp4 two labels, 'runs' and 'jumps', expected one"):
+            read_labelled_clips(DataSettings("val.csv"), tmp_path, "model", ["runs", "jumps"])
+        (tmp_path / "parts.csv").write_text("video,label,start,end\na.mp4,runs,0,1\na.mp4,jumps,1,2\n")
+        assert len(read_labelled_clips(DataSettings("parts.csv"), tmp_path, "model", ["runs", "jumps"])) == 2
+
     def test_classes_are_compared_by_name_and_order(self):
         check_classes("model", ["runs"], None)
         check_classes("model", load_labels("ucf101"), "ucf101")

@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+from transformers import AutoConfig
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 from transformers.models.auto.auto_factory import _BaseAutoModelClass
 
 from internvideo_hf.utils.fingerprints import files_sha256
+from internvideo_hf.utils.names import with_article
 from internvideo_hf.utils.pretrained import load_pretrained, shard_names
 
 
@@ -28,9 +30,29 @@ def load_strict(model_class: type[_BaseAutoModelClass] | type[PreTrainedModel], 
     architectures = loaded.config.architectures or []
     there = {name.split(".")[0] for name in loaded.state_dict() if name not in gaps}
     if architectures and not there & {name.split(".")[0] for name in gaps}:  # whole parts are missing, not weights
-        raise ValueError(f"{model} holds a {architectures[0]}, expected a {type(loaded).__name__}.")
+        expected = with_article(type(loaded).__name__)
+        raise ValueError(f"{model} holds {with_article(architectures[0])}, expected {expected}.")
     more = f" and {len(gaps) - 3} more" if len(gaps) > 3 else ""
     raise ValueError(f"{model} lacks weights: {', '.join(gaps[:3])}{more}. Convert or download it again.")
+
+
+def check_classifier(model: str | Path) -> PreTrainedConfig:
+    """Refuse a model that is not a classifier, before anything else is done, and return its configuration.
+
+    Args:
+        model: a folder, or a name on the Hub.
+
+    Raises:
+        ValueError: if it is not one.
+    """
+    config: PreTrainedConfig = load_pretrained(AutoConfig, model)
+    architecture = (config.architectures or [""])[0]
+    if architecture and not architecture.endswith("ForVideoClassification"):
+        raise ValueError(
+            f"{model} is not a classifier: it holds {with_article(architecture)}. Give a fine-tuned model, such as "
+            "one that `internvideo convert` made of a classifier's checkpoint."
+        )
+    return config
 
 
 def revision(name: str | Path, model: PreTrainedModel) -> str:

@@ -18,6 +18,7 @@ from internvideo_hf.models.internvideo.configuration_internvideo import InternVi
 from internvideo_hf.models.internvideo_mae.modeling_internvideo_mae import InternVideoMAEForVideoClassification
 from internvideo_hf.models.uniformerv2.modeling_uniformerv2 import UniFormerV2ForVideoClassification
 from internvideo_hf.utils.fingerprints import tensors_sha256
+from internvideo_hf.utils.names import with_article
 
 ENCODERS: dict[str, type[PreTrainedModel]] = {
     "internvideo_mae": InternVideoMAEForVideoClassification,
@@ -211,7 +212,7 @@ def load_classifier(name: str, folder: str | Path) -> PreTrainedModel:
         )
     found = PreTrainedConfig.get_config_dict(folder)[0].get("model_type")
     if found != name:
-        raise ValueError(f"{folder} holds a {found!r} model, expected {name!r}, a classifier.")
+        raise ValueError(f"{folder} holds {with_article(repr(found))} model, expected {name!r}, a classifier.")
     return load_strict(ENCODERS[name], folder)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 from transformers.configuration_utils import PreTrainedConfig
 
+from internvideo_hf.utils.names import lookup
 from internvideo_hf.utils.pretrained import check_sizes
 
 # Sizes by name. Encoder width, layers, heads; decoder width, layers, heads as the pretraining scripts set them.
@@ -118,9 +119,7 @@ class InternVideoMAEConfig(PreTrainedConfig):
         Raises:
             ValueError: if there is no such size.
         """
-        if size not in SIZES:
-            raise ValueError(f"Unknown size {size!r}, expected one of {', '.join(SIZES)}.")
-        return cls(**SIZES[size] | overrides)
+        return cls(**lookup(SIZES, size, "size") | overrides)
 
     def validate_architecture(self) -> None:
         super().validate_architecture()

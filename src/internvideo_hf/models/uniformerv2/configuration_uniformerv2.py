@@ -5,6 +5,7 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 from transformers.configuration_utils import PreTrainedConfig
 
+from internvideo_hf.utils.names import lookup
 from internvideo_hf.utils.pretrained import check_sizes
 
 # Sizes by name: those of CLIP's image encoders.
@@ -106,13 +107,10 @@ class UniFormerV2Config(PreTrainedConfig):
         Raises:
             ValueError: if there is no such size or task.
         """
-        if size not in SIZES:
-            raise ValueError(f"Unknown size {size!r}, expected one of {', '.join(SIZES)}.")
-        if task not in TASKS:
-            raise ValueError(f"Unknown task {task!r}, expected one of {', '.join(TASKS)}.")
-        layers = SIZES[size]["num_hidden_layers"]
+        sizes, blocks = lookup(SIZES, size, "size"), lookup(TASKS, task, "task")
+        layers = sizes["num_hidden_layers"]
         first = {"scene": layers - 4, "motion": layers // 3}[task]
-        return cls(**SIZES[size] | TASKS[task] | {"global_layers": list(range(first, layers))} | overrides)
+        return cls(**sizes | blocks | {"global_layers": list(range(first, layers))} | overrides)
 
     def validate_architecture(self) -> None:
         super().validate_architecture()

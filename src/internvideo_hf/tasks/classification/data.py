@@ -8,9 +8,10 @@ from typing import Any
 from transformers.configuration_utils import PreTrainedConfig
 
 from internvideo_hf.checkpoints.released import released_rows
+from internvideo_hf.inference.classifier import video_name
 from internvideo_hf.recipes.labels import load_labels
 from internvideo_hf.recipes.reading import RecipeError
-from internvideo_hf.tasks.protocol import DataSettings, Protocol, Published, read_rows, require_column
+from internvideo_hf.tasks.protocol import DataSettings, Protocol, Published, read_rows, require_column, unique_clips
 from internvideo_hf.utils.names import check_name
 
 
@@ -26,7 +27,7 @@ def read_labelled_clips(
         classes: names of its classes.
 
     Raises:
-        RecipeError: if classes and list do not match, or a row has no label.
+        RecipeError: if classes and list do not match, a row has no label, or a clip has two.
         ManifestError: if the list is invalid.
     """
     check_classes(model, classes, data.labels)
@@ -37,7 +38,18 @@ def read_labelled_clips(
             f"{data.list} has label {largest}, but {model} has {len(classes)} classes, from 0. Choose the model and "
             "the list of one data set."
         )
+    _check_one_label(rows, classes, data.list)
     return rows
+
+
+def _check_one_label(rows: Sequence[Mapping[str, Any]], classes: Sequence[str], list_name: str) -> None:
+    found: dict[int, int] = {}
+    for row, clip in zip(rows, unique_clips(rows)[1].tolist(), strict=True):
+        if (before := found.setdefault(clip, row["label"])) != row["label"]:
+            raise RecipeError(
+                f"{list_name} gives {video_name(row)} two labels, {classes[before]!r} and {classes[row['label']]!r}, "
+                "expected one. Keep one of the rows; parts of a video differ by start and end."
+            )
 
 
 def check_classes(model: str | Path, classes: list[str], wanted: str | None) -> None:

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoConfig, EvalPrediction
+from transformers import EvalPrediction
 
 from internvideo_hf.data.collation import VideoCollator
 from internvideo_hf.inference.classifier import Classifier, video_name
 from internvideo_hf.inference.embedder import PIXEL_SETTINGS
 from internvideo_hf.inference.merging import top_k_accuracies
-from internvideo_hf.models.common.loading import classes_of, revision
+from internvideo_hf.models.common.loading import check_classifier, classes_of, revision
 from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.base import Task, Training
 from internvideo_hf.tasks.classification.data import (
@@ -35,7 +35,6 @@ from internvideo_hf.tasks.protocol import (
 )
 from internvideo_hf.utils.fingerprints import json_sha256
 from internvideo_hf.utils.names import check_name
-from internvideo_hf.utils.pretrained import load_pretrained
 
 
 def accuracies(prediction: EvalPrediction) -> dict[str, float]:
@@ -63,7 +62,7 @@ def _check(protocol: Protocol) -> None:
 
 
 def _read(protocol: Protocol, data_root: Path, model: str) -> Samples:
-    config = load_pretrained(AutoConfig, model)
+    config = check_classifier(model)
     if protocol.family not in (None, config.model_type):
         raise RecipeError(
             f"This protocol is for {protocol.family}, and {model} holds {config.model_type}. Choose another protocol "
