@@ -134,3 +134,31 @@ def test_a_cut_has_the_frames_asked_and_decodes_none_behind_them(tmp_path):
     frames, known = (decode_in_order(path).astype(float) for path in (tmp_path / "cut.mp4", source))
     assert len(frames) == 5 and np.abs(frames - known[3:8]).mean() < np.abs(frames - known[2:7]).mean() / 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", "cut.mp4"]
+
+
+def test_the_same_video_gives_the_same_bytes_whatever_the_process_did_before(tmp_path):
+    source = write_video(tmp_path / "source.mkv", 40, size=(96, 128), bframes=0)
+    written = set()
+    for number in range(6):
+        filled = [np.full(1000 * size, number * 40, np.uint8) for size in range(1, 200)]  # memory that is not zero
+        del filled[::2]
+        target = tmp_path / f"{number}.mp4"
+        transcode_video(source, target, TranscodeSettings(short_side=96))
+        written.add(target.read_bytes())
+    assert len(written) == 1
+
+
+def test_a_damaged_frame_fails_the_copy(tmp_path):
+    source = write_video(tmp_path / "source.avi", 30, codec="mpeg4", options={"qscale": "2"})
+    content = bytearray(source.read_bytes())
+    with av.open(str(source)) as container:
+        packet = [bytes(packet) for packet in container.demux(video=0) if packet.size][12]
+    place = content.index(packet) + len(packet) // 2
+    content[place : place + 40] = bytes(40)
+    source.write_bytes(content)
+    with av.open(str(source)) as container:
+        container.streams.video[0].codec_context.thread_count = 1
+        assert any(frame.is_corrupt for frame in container.decode(video=0)), "FFmpeg flags it"
+    with pytest.raises(VideoDecodeError, match="frame .* cannot be decoded without damage"):
+        transcode_video(source, tmp_path / "bad.mp4", SMALL)
+    assert not (tmp_path / "bad.mp4").exists()

@@ -15,7 +15,7 @@ import numpy as np
 from internvideo_hf.data.executors.processes import map_unordered
 from internvideo_hf.utils.files import atomic_path, remove_leftovers
 from internvideo_hf.utils.locks import lock_file
-from internvideo_hf.video.backends import best_video_stream
+from internvideo_hf.video.backends import PyAVDecoder
 from internvideo_hf.video.containers import open_container
 from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.hdr import is_hdr
@@ -89,14 +89,11 @@ def transcode_video(source: str | Path, target: str | Path, settings: TranscodeS
         raise VideoDecodeError(str(source), "it is a folder", "Frame files can be read as fast as they are.")
     target.parent.mkdir(parents=True, exist_ok=True)
     with lock_file(target), atomic_path(target) as temporary:
-        with VideoReader(source, backend="pyav") as reader:
-            # Its error is also the best message for a file that is no video.
-            wanted, seconds = reader.num_frames, reader.seconds
-        written = _encode(source, temporary, settings, comment, seconds)
-        if written != wanted:
-            raise VideoDecodeError(
-                str(source), f"{written} of its {wanted} frames could be decoded", "Download or copy it again."
-            )
+        decoder = PyAVDecoder(source, str(source))
+        try:
+            _encode(decoder, temporary, settings, comment)
+        finally:
+            decoder.close()
     return True
 
 
@@ -115,7 +112,7 @@ def cut_video(reader: VideoReader, target: str | Path, frames: range, settings: 
     """
     target = Path(target)
     size = settings.size(reader.height, reader.width)
-    rate = Fraction(reader.fps or _RATE).limit_denominator(1001)
+    rate = _rate(reader.fps)
     times = np.arange(reader.num_frames) / float(rate) if reader.seconds is None else reader.seconds
     blocks = reader.blocks(1, frames.start)  # nothing behind the last one is touched, which may be damaged
     try:
@@ -143,37 +140,31 @@ def _comment_of(path: Path) -> str | None:
         return None
 
 
-def _encode(source: Path, target: Path, settings: TranscodeSettings, comment: str, seconds: np.ndarray | None) -> int:
-    """Return the number of frames written; `seconds` are their times, None for equal distances."""
-    count, encoder, hdr = 0, None, ReadSettings.default().hdr
+def _encode(decoder: PyAVDecoder, target: Path, settings: TranscodeSettings, comment: str) -> None:
+    index, encoder, hdr = decoder.index, None, ReadSettings.default().hdr
+    # The source's own clock, so that frames at uneven distances keep them.
+    rate, clock = _rate(index.fps), index.seconds_per_tick
+    times = np.arange(index.num_frames) / float(rate) if index.seconds is None else index.seconds - index.seconds[0]
     try:
-        with open_container(source) as reading, av.open(str(target), "w", format="mp4") as writing:
-            stream = best_video_stream(reading)
-            if stream is None:
-                return 0
-            rate, clock = stream.average_rate or Fraction(_RATE), stream.time_base or _CLOCK
-            stream.thread_type, stream.codec_context.thread_count = "AUTO", 1  # the processes share the cores
+        with av.open(str(target), "w", format="mp4") as writing:
             writing.metadata["comment"] = comment
-            for decoded in reading.decode(stream):
+            for time, decoded in zip(times, decoder.pictures(), strict=True):
                 frame = _as_shown(decoded, hdr)
                 if encoder is None:
                     size = settings.size(frame.height, frame.width)
-                    # The source's own clock, so that frames at uneven distances keep them.
                     encoder = _encoder(writing, rate, clock, size, settings)
                 small = frame.reformat(size[1], size[0], format="yuv420p", interpolation="BICUBIC")
-                # Not the decoder's own times: those of AVI files with B-frames are out of order.
-                time = seconds[count] if seconds is not None and count < len(seconds) else count / float(rate)
                 small.pts, small.time_base = round(time / clock), clock
                 small.pict_type = 0  # the encoder decides, or the old keyframes would stay
                 writing.mux(encoder.encode(small))
-                count += 1
             if encoder is not None:
                 writing.mux(encoder.encode(None))
     except av.FFmpegError as error:
-        raise VideoDecodeError(
-            str(source), f"encoding it again stopped after {count} frames ({error})", "Download or copy it again."
-        ) from error
-    return count
+        raise OSError(f"{target} cannot be written ({error}).") from error
+
+
+def _rate(fps: float | None) -> Fraction:
+    return Fraction(fps or _RATE).limit_denominator(1001)
 
 
 def _as_shown(frame: av.VideoFrame, hdr: str) -> av.VideoFrame:
@@ -196,7 +187,9 @@ def _encoder(
     encoder.codec_context.time_base = clock
     encoder.codec_context.gop_size = settings.keyframe_interval
     encoder.codec_context.thread_count = 1
-    encoder.options = {"crf": str(settings.quality), "preset": "veryfast", "x264-params": "scenecut=0:open-gop=0"}
+    # x264's macroblock tree reads memory that it did not write: with it, the same frames give other pixels each time.
+    options = "scenecut=0:open-gop=0:mbtree=0"
+    encoder.options = {"crf": str(settings.quality), "preset": "veryfast", "x264-params": options}
     return encoder
 
 

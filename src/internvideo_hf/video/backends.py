@@ -208,7 +208,7 @@ class PyAVDecoder:
         decoded = None
         if not packets_tell_frames(packets, codec_of(stream), container.format.name):
             corrupt = {packet.pts for packet in packets if packet.is_corrupt}
-            decoded = [Output(f.pts, f.is_corrupt or f.pts in corrupt) for f in self._from_start([])]
+            decoded = self._outputs(corrupt)
         return make_index(container, stream, packets, decoded, self._label)
 
     def _sought(self, indices: np.ndarray) -> Iterator[av.VideoFrame]:
@@ -255,11 +255,11 @@ class PyAVDecoder:
         wanted = set(map(int, numbers))
         decoded, place, frame = self._from_start([]), -1, None
         for number in range(max(wanted, default=-1) + 1):
-            if self.index.outputs is None:
+            if self.index.outputs is None and self.index.times is not None:
                 frame, place = next(decoded, None), place + 1
                 if frame is None or not self._is_promised(frame, number):
                     # Until here each frame was the promised one, so what is found out now does not change them.
-                    self._match_outputs()
+                    self._match_outputs(self.index.times)
             is_whole = True
             if self.index.outputs is not None:
                 target = self.index.outputs[number]
@@ -295,13 +295,23 @@ class PyAVDecoder:
         corrupt = frame.is_corrupt or frame.pts in self.index.corrupt_times
         return times is not None and frame.pts == times.pts[number] and not corrupt
 
-    def _match_outputs(self) -> None:
+    def _match_outputs(self, times: FrameTimes) -> None:
         """Decode the whole stream to find out which of the decoder's frames is each frame of the index."""
-        failures: list[av.FFmpegError] = []
-        corrupt = self.index.corrupt_times
-        decoded = [Output(f.pts, f.is_corrupt or f.pts in corrupt) for f in self._from_start(failures)]
-        self.index = replace(self.index, outputs=match_outputs(self.index, decoded, is_complete=not failures))
+        outputs = match_outputs(times, self._outputs(self.index.corrupt_times))
+        self.index = replace(self.index, outputs=outputs)
         self._can_seek = False
+
+    def _outputs(self, corrupt: Collection[int | None]) -> list[Output]:
+        """Decode the whole stream; `corrupt` are the times of corrupt packets."""
+        failures: list[av.FFmpegError] = []
+        decoded: list[Output] = []
+        known = 0
+        for frame in self._from_start(failures):
+            if decoded:  # before the first frame, packets fail that refer to what was cut away
+                decoded += [_LOST] * (len(failures) - known)
+            known = len(failures)
+            decoded.append(Output(frame.pts, frame.is_corrupt or frame.pts in corrupt))
+        return decoded + [_LOST] * (len(failures) - known if decoded else 0)
 
     def _from_start(self, failures: list[av.FFmpegError] | None = None) -> Iterator[av.VideoFrame]:
         """Yield the frames of the whole stream, decoded by one thread in a container of its own.
@@ -419,6 +429,9 @@ def _runs(times: FrameTimes, indices: np.ndarray) -> list[tuple[int, list[int]]]
             runs.append((key, [i]))
         reached = times.position[i]
     return runs
+
+
+_LOST = Output(None, is_corrupt=True, is_lost=True)
 
 
 class _DoubtError(Exception):
@@ -636,8 +649,8 @@ def decord_problem() -> str | None:
 
 def _check_seekable(index: FrameIndex, name: str, label: str) -> np.ndarray:
     """Return the time of each frame in seconds, or refuse a file in which single frames are not found."""
-    # Both return other frames for MPEG transport and program streams, decord without a word.
-    if index.seconds is None or index.container in ("mpegts", "mpeg"):
+    # Both return other frames for MPEG transport and program streams, and for B-frames in AVI, decord without a word.
+    if index.seconds is None or index.container in ("mpegts", "mpeg") or not index.has_own_times:
         raise VideoDecodeError(label, f"{name} does not find single frames in a {index.container} file", _TRY_PYAV)
     return index.seconds
 

@@ -50,10 +50,14 @@ class Packet:
 
 @dataclass(frozen=True)
 class Output:
-    """A frame as the decoder gave it: its time in ticks, and whether FFmpeg, or its demuxer, calls it corrupt."""
+    """A frame as the decoder gave it: its time in ticks, and whether FFmpeg, or its demuxer, calls it corrupt.
+
+    A lost one stands for a packet that the decoder could not decode, at this place or near it.
+    """
 
     pts: int | None
     is_corrupt: bool
+    is_lost: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,11 @@ class FrameIndex:
     def corrupt_times(self) -> frozenset[int | None]:
         """Times of the packets that the demuxer calls corrupt, such as those of MPEG-TS with lost pieces."""
         return frozenset(packet.pts for packet in self.packets if packet.is_corrupt)
+
+    @property
+    def has_own_times(self) -> bool:
+        """Whether the file has times or its frames need none: FFmpeg derives those of AVI from the frames' order."""
+        return self.container in _TIMED or self.outputs is None
 
     @property
     def has_closed_groups(self) -> bool:
@@ -267,7 +276,7 @@ def make_index(
         container: the open PyAV container.
         stream: its video stream.
         packets: every packet in decoding order.
-        decoded: every frame as decoding gave them; `None` where the packets tell the frames.
+        decoded: every frame as decoding gave them, and the lost ones; `None` where the packets tell the frames.
         label: name of the source for messages.
 
     Raises:
@@ -291,37 +300,37 @@ def make_index(
         packets=tuple(packets),
         stream_index=stream.index,
         container=container.format.name,
-        outputs=None if decoded is None else _whole(np.arange(num_frames), decoded),
+        outputs=None if decoded is None else _places(decoded),
     )
 
 
-def match_outputs(index: FrameIndex, decoded: list[Output], is_complete: bool) -> np.ndarray:
+def match_outputs(times: FrameTimes, decoded: list[Output]) -> np.ndarray:
     """Return `outputs` of an index that was made from packets: which of the decoder's frames is each of its frames.
 
     Args:
-        index: the index.
-        decoded: every frame as decoding gave them.
-        is_complete: whether the decoder decoded all packets.
+        times: those of the index.
+        decoded: every frame as decoding gave them, and the lost ones.
     """
-    if index.times is None:
-        return _whole(np.arange(index.num_frames), decoded)
-    wanted = index.times.pts.tolist()
+    is_complete, decoded = not any(o.is_lost for o in decoded), [o for o in decoded if not o.is_lost]
+    wanted = times.pts.tolist()
     known = set(wanted)
-    places = [place for place, output in enumerate(decoded) if output.pts in known]
-    if sorted(output.pts for output in decoded if output.pts is not None and output.pts in known) == wanted:
-        outputs = np.array(places)  # every frame is there: the decoder knows their order better than their times
+    given = [(place, o.pts) for place, o in enumerate(decoded) if o.pts is not None and o.pts in known]
+    if sorted(time for _, time in given) == wanted:
+        outputs = np.array([place for place, _ in given])  # all are there: the decoder's order beats that of times
     elif is_complete and len(decoded) == len(wanted):
-        outputs = np.arange(len(decoded))  # every frame is there, with the times of others
+        outputs = np.arange(len(decoded))  # all are there, with the times of others
     else:
-        first = {output.pts: place for place, output in reversed(list(enumerate(decoded)))}
+        first = {time: place for place, time in reversed(given)}
         outputs = np.array([first.get(time, -1) for time in wanted])
         # A frame that comes after later ones cannot be told from one with the time of another.
         outputs[outputs < np.maximum.accumulate(outputs)] = -1
-    return _whole(outputs, decoded)
+    corrupt = [place for place, o in enumerate(decoded) if o.is_corrupt]
+    return np.where(np.isin(outputs, corrupt), -1, outputs)
 
 
-def _whole(outputs: np.ndarray, decoded: list[Output]) -> np.ndarray:
-    return np.array([-1 if place < 0 or decoded[place].is_corrupt else place for place in outputs], dtype=np.int64)
+def _places(decoded: list[Output]) -> np.ndarray:
+    places = np.cumsum([not o.is_lost for o in decoded]) - 1
+    return np.where([o.is_lost or o.is_corrupt for o in decoded], -1, places)
 
 
 def _is_one_picture(data: bytes, is_timed: bool) -> bool:
