@@ -1,10 +1,16 @@
 """The program: its help, its installed form, and its exit after mistakes."""
 
+import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
-from program import assert_refused
+import pytest
+from program import assert_refused, run
+from video.clips import write_video
 
 
 def test_help_imports_no_torch():
@@ -35,3 +41,46 @@ def test_the_installed_program_is_the_same_one():
 def test_a_mistake_ends_the_process_with_2_and_no_traceback(tmp_path):
     command = [sys.executable, "-m", "internvideo_hf.cli", "convert", tmp_path / "none.ckpt", tmp_path / "out"]
     assert_refused(subprocess.run(command, capture_output=True, text=True, timeout=120), "none.ckpt", "does not exist")
+
+
+COMMANDS_THAT_TAKE_LONG = {
+    "scan": ("verification.verify_videos", ["v.mp4"]),
+    "shrink": ("transcoding.transcode_videos", ["v.mp4", "--out", "out"]),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS_THAT_TAKE_LONG)
+def test_ctrl_c_ends_a_command_in_one_line(command, tmp_path, monkeypatch):
+    def stop(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    name, arguments = COMMANDS_THAT_TAKE_LONG[command]
+    monkeypatch.setattr(f"internvideo_hf.data.{name}", stop)
+    monkeypatch.chdir(tmp_path)
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        result = run(command, *arguments, "--quiet")
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert (result.returncode, result.stdout) == (130, "")
+    assert result.stderr == "stopped; run the same command to go on\n"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C goes to a group of processes")
+@pytest.mark.parametrize("seconds", [0, 3])
+def test_ctrl_c_prints_no_tracebacks_of_workers(tmp_path, seconds):
+    video = write_video(tmp_path / "0.mp4", 2000)
+    for number in range(1, 6):
+        shutil.copy(video, tmp_path / f"{number}.mp4")
+    command = [Path(sys.executable).with_name("internvideo"), "shrink", tmp_path, "--out", tmp_path / "out"]
+    process = subprocess.Popen(
+        [*command, "--jobs", "2"], start_new_session=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    assert process.stdout.read(1)  # the bar is there
+    time.sleep(seconds)
+    os.killpg(process.pid, signal.SIGINT)
+    said = process.communicate(timeout=60)[0]
+    assert process.returncode == 130 and "Traceback" not in said
+    assert said.endswith("stopped; run the same command to go on\n")
+    assert not [file for file in (tmp_path / "out").glob(".*")], "no unfinished file and no lock is left"

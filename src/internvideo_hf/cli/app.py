@@ -1,9 +1,12 @@
 """The program: its commands in the order of `--help`, and its exit."""
 
+import functools
 import io
 import os
 import signal
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import typer
 
@@ -40,8 +43,34 @@ COMMANDS = (
     training.recipes,
     doctor.doctor,
 )
+STOPPED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
+
+def _stoppable(command: Callable[..., None]) -> Callable[..., None]:
+    """Let Ctrl-C end a command in one line; typer's own word for it is no help, and its exit code another."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except KeyboardInterrupt:
+            _end_stopped()
+
+    return run
+
+
+def _end_stopped() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would end in a traceback of the interpreter's exit
+    if "tqdm" in sys.modules:  # a bar that is still open would stand on the same line
+        for bar in list(getattr(sys.modules["tqdm"].tqdm, "_instances", ())):
+            bar.close()
+    say("stopped; run the same command to go on", err=True)
+    sys.exit(STOPPED)
+
+
 for command in COMMANDS:
-    app.command()(command)
+    app.command()(_stoppable(command))
 
 
 def main() -> None:
@@ -68,4 +97,4 @@ def main() -> None:
         say(f"internvideo: {message if plain else f'{type(error).__name__}: {message}'}", err=True)
         sys.exit(REFUSED)
     except KeyboardInterrupt:
-        sys.exit(130)
+        _end_stopped()
