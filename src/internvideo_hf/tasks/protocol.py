@@ -176,6 +176,16 @@ class Run:
     parts: Path | None = None
 
 
+class Details(Protocol_):
+    """The answers behind a score."""
+
+    def text(self) -> str:
+        """Return the most useful of them as text."""
+
+    def write(self, folder: Path) -> None:
+        """Write tables and pictures into a folder, atomically."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """Scores of a model.
@@ -184,11 +194,13 @@ class Outcome:
         scores: in percent, by name; retrieval nests them by direction and softmax.
         causes: the cause for each unreadable video, by its number in the samples.
         model: facts about the model for JSON: `family`, `parameters`, `device`, ...
+        details: the answer to each video, if the task reports them.
     """
 
     scores: dict[str, Any]
     causes: dict[int, str]
     model: dict[str, Any]
+    details: Details | None = None
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """Shared layout constants and helpers for rendered images."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image, ImageFont
+from PIL import Image, ImageDraw, ImageFont
 
 from internvideo_hf.utils.files import atomic_write, check_output, remove_leftovers_of
 from internvideo_hf.utils.names import check_name
@@ -42,3 +43,36 @@ def fitted(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width:
     while text and font.getlength(f"{text}...") > width:
         text = text[:-1]
     return f"{text}..."
+
+
+def contact_sheet(
+    tiles: Sequence[tuple[Image.Image, Sequence[str]]], size: tuple[int, int], columns: int, title: str | None = None
+) -> Image.Image:
+    """Draw pictures in rows, each with lines of text below, the first of them darker.
+
+    Args:
+        tiles: a picture and its lines, as many for each.
+        size: width and height of the largest picture, in pixels.
+        columns: pictures in a row.
+        title: a line above all.
+
+    Raises:
+        ValueError: if there are no tiles, or no columns.
+    """
+    if not tiles or columns < 1:
+        raise ValueError(f"Got {len(tiles)} pictures and columns={columns}; a sheet needs at least one of each.")
+    columns, rows = min(columns, len(tiles)), -(-len(tiles) // columns)
+    font = ImageFont.load_default(FONT_SIZE)
+    top = GAP + (LINE + GAP if title else 0)
+    cell = (size[0] + GAP, size[1] + len(tiles[0][1]) * LINE + GAP)
+    sheet = Image.new("RGB", (GAP + columns * cell[0], top + rows * cell[1]), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    if title:
+        draw.text((GAP, GAP), fitted(title, font, sheet.width - 2 * GAP), INK, font)
+    for number, (picture, lines) in enumerate(tiles):
+        left, upper = GAP + number % columns * cell[0], top + number // columns * cell[1]
+        sheet.paste(picture, (left + (size[0] - picture.width) // 2, upper + (size[1] - picture.height) // 2))
+        for line, text in enumerate(lines):
+            place = (left, upper + size[1] + 2 + line * LINE)
+            draw.text(place, fitted(text, font, size[0]), FAINT if line else INK, font)
+    return sheet

@@ -16,6 +16,7 @@ from internvideo_hf.inference.merging import top_k_accuracies
 from internvideo_hf.models.common.loading import check_classifier, classes_of, revision
 from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.base import Task, Training
+from internvideo_hf.tasks.classification.answers import Answers
 from internvideo_hf.tasks.classification.data import (
     find_tests,
     read_labelled_clips,
@@ -104,10 +105,13 @@ def _run(protocol: Protocol, samples: Samples, run: Run) -> Outcome:
         about = [facts, revision(run.model, classifier.model), names]
         parts = run.parts / json_sha256(about)[:12]
     probabilities, causes = classifier.classify(samples.videos, run.settings, parts)
+    videos = [samples.videos[owner] for owner in samples.owners]
+    answers = Answers(videos, samples.labels, probabilities[samples.owners], classifier.classes)
     return Outcome(
-        top_k_accuracies(probabilities[samples.owners], samples.labels),
+        top_k_accuracies(answers.scores, answers.labels),
         {number: causes[name] for number, name in enumerate(names) if name in causes},
         facts,
+        answers,
     )
 
 
