@@ -1,5 +1,6 @@
 """Runs from recipes by the command: outputs, resumption, refusals."""
 
+import csv
 import json
 import os
 import shutil
@@ -63,6 +64,16 @@ def test_the_folder_of_a_run_tells_everything(ended):
     assert json.loads((folder / "versions.json").read_text())["transformers"].startswith("5.")
     with Image.open(folder / "curves.png") as picture:
         assert picture.width > picture.height > 300 and len(picture.convert("RGB").getcolors(1 << 20)) > 10
+
+
+def test_the_answers_of_the_final_model_are_those_of_its_last_validation(ended):
+    run, _ = ended
+    with (run / "answers/answers.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    last = [entry for entry in log if "eval_top-1" in entry][-1]
+    assert 100 * sum(int(row["correct"]) for row in rows) / len(rows) == pytest.approx(last["eval_top-1"])
+    assert (run / "answers/confusion.png").is_file()
 
 
 def test_the_final_folder_is_a_whole_model(ended):

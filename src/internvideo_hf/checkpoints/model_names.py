@@ -83,6 +83,11 @@ def released_row(name: str) -> Mapping[str, Any] | None:
     return next((row for row in released_rows() if slug(row["name"]) == slug(name)), None)
 
 
+def is_known(name: str) -> bool:
+    """Return whether a name is that of a toy model or of a released model."""
+    return name in DEMO_MODELS or released_row(name) is not None
+
+
 def converted_folder(row: Mapping[str, Any]) -> Path:
     """Return the folder in the cache that the model of a row has once it is converted."""
     return cache_folder() / _FORMAT / slug(row["name"])

@@ -28,6 +28,10 @@ def evaluate(
         Path, typer.Option(help="Folder that the protocol's lists start from, and that holds the videos.")
     ] = Path("."),
     out: Annotated[Path | None, typer.Option(help="JSON file for the result, such as result.json.")] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Folder for a classifier's answers: per video, per class, confusions, worst mistakes."),
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Views per forward pass.")] = 8,
     workers: Annotated[
         int | None, typer.Option(min=0, help="Decoding processes (default: one per core, at most 8).")
@@ -53,6 +57,8 @@ def evaluate(
 
     Example: internvideo evaluate classification/k400 --model vit-b-k400 --data-root k400 --out result.json
 
+    Example: internvideo evaluate classification/custom data.list=val.csv --model run/final --report report
+
     Example: internvideo evaluate retrieval/msrvtt --model internvideo-mm-merged --data-root msrvtt --out result.json
 
     Example: internvideo evaluate internvideo_d --ensemble vit-h-k400 --ensemble uniformerv2-l-k400 --data-root k400
@@ -70,6 +76,8 @@ def evaluate(
         "quiet": quiet,
     }
     if ensemble:
+        if report is not None:
+            raise ValueError("--report is for a single model: name it by --model.")
         if model is not None:
             raise ValueError("--model is for a single model; name each member of an ensemble by --ensemble.")
         result = _evaluate_ensemble(protocol, changes, ensemble, device, scores=scores, **options)
@@ -80,7 +88,7 @@ def evaluate(
             "Give --model, or members of an ensemble by --ensemble; `internvideo evaluate --list` shows the protocols."
         )
     else:
-        result = _evaluate_model(protocol, changes, model, device, **options)
+        result = _evaluate_model(protocol, changes, model, device, report=report, **options)
     report_failures([entry["cause"] for entry in result["damaged"]], result["data"]["videos"])
 
 
@@ -101,7 +109,7 @@ def _or_default(protocol: str | None, changes: list[str], default: str) -> tuple
 
 
 def _evaluate_model(
-    protocol: str | None, changes: list[str], model: str, device: str | None, **options: Any
+    protocol: str | None, changes: list[str], model: str, device: str | None, report: Path | None, **options: Any
 ) -> dict[str, Any]:
     from internvideo_hf.evaluation.protocols import load_protocol
 
@@ -112,8 +120,10 @@ def _evaluate_model(
     from internvideo_hf.evaluation.run import evaluate
 
     name = " ".join([protocol, *changes])
-    result = evaluate(loaded, model, name=name, device=parse_device(device), **options)
+    result = evaluate(loaded, model, name=name, device=parse_device(device), report=report, **options)
     say(table(result))
+    if report is not None:
+        say(f"\n{(report / 'summary.txt').read_text(encoding='utf-8')}\nThe report is in {report}.")
     return result
 
 

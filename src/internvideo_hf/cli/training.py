@@ -53,7 +53,9 @@ def train(
     loaded = load_recipe(recipe, changes)
     final = train(loaded, data_root, output_dir, start=start_from, report_to=report_to, quiet=quiet)
     if int(os.environ.get("RANK", 0)) == 0:
-        say(f"The model is in {final}.")
+        answers = final.with_name("answers")
+        more = f" Its answers to the validation list are in {answers}." if answers.is_dir() else ""
+        say(f"The model is in {final}.{more}")
 
 
 def recipes(

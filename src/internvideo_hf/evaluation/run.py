@@ -13,8 +13,9 @@ import transformers
 
 from internvideo_hf.checkpoints.model_names import resolve_model
 from internvideo_hf.inference.runner import RunSettings
+from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks import evaluation_tasks
-from internvideo_hf.tasks.protocol import Protocol, Run
+from internvideo_hf.tasks.protocol import Protocol, Run, check_report
 from internvideo_hf.utils.files import atomic_write_text, check_output, remove_leftovers_of
 from internvideo_hf.utils.fingerprints import file_sha256
 from internvideo_hf.utils.journal import delete_parts
@@ -32,6 +33,7 @@ def evaluate(
     workers: int | None = None,
     device: str | torch.device | None = None,
     max_damaged: float = 0.01,
+    report: str | Path | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Evaluate a model by a protocol.
@@ -51,6 +53,8 @@ def evaluate(
         workers: decoding processes; one for each core, at most 8, if None; 0 decodes in this process.
         device: where the model runs; the accelerator if there is one.
         max_damaged: fraction of the videos that may be unreadable, in [0, 1).
+        report: a folder for the answers behind the score (classification): a line for each video, scores of each
+            class, the confusion matrix, a sheet of the most confident mistakes.
         quiet: no progress bars.
 
     Returns:
@@ -67,7 +71,11 @@ def evaluate(
     started, data_root, model = time.monotonic(), Path(data_root), resolve_model(model)
     out = None if out is None else prepare_out(out)
     parts = None if out is None else out.with_name(f".{out.name}.parts")
-    task = evaluation_tasks()[protocol.task]
+    task, report = evaluation_tasks()[protocol.task], None if report is None else Path(report)
+    if report is not None:
+        if not task.has_details:
+            raise RecipeError(f"A report is of classification, and this is {protocol.task}. Leave it out.")
+        check_report(report)
     samples = task.read(protocol, data_root, str(model))
     with nullcontext() if out is None else lock_file(out):
         outcome = task.run(protocol, samples, Run(str(model), device, settings, parts))
@@ -93,6 +101,8 @@ def evaluate(
     }
     if out is not None:
         write_result(result, out)
+    if report is not None and outcome.details is not None:
+        outcome.details.write(report)
     delete_parts(parts)
     return result
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from internvideo_hf.tasks.protocol import Evaluation
+from internvideo_hf.tasks.protocol import Details, Evaluation
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class Training:
         allow_duplicates: a list may name a video several times, once for each caption.
         compute_metrics: the Trainer's function; None reports the loss only.
         preprocess_logits: the Trainer's function; None passes all outputs.
+        details: (prediction of the Trainer, rows of the validation list, configuration) -> what the model answered.
     """
 
     auto_class: str
@@ -32,6 +33,7 @@ class Training:
     allow_duplicates: bool = False
     compute_metrics: Callable[..., dict[str, float]] | None = None
     preprocess_logits: Callable[..., Any] | None = None
+    details: Callable[..., Details] | None = None
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,12 @@
 """Protocols: published evaluations of one model, as data."""
 
 import builtins
+import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from typing import Protocol as Interface
 
 import numpy as np
 import torch
@@ -16,9 +18,11 @@ from internvideo_hf.data.samples import Row
 from internvideo_hf.inference.runner import RunSettings
 from internvideo_hf.recipes.labels import LABEL_SETS
 from internvideo_hf.recipes.reading import RecipeError
+from internvideo_hf.utils.files import check_output
 from internvideo_hf.utils.names import check_name
 
 VIEWS = ("num_clips", "num_crops")
+ANSWERS = "answers.csv"  # the file by which a folder is known as a report
 
 
 @dataclass(frozen=True)
@@ -176,14 +180,14 @@ class Run:
     parts: Path | None = None
 
 
-class Details(Protocol_):
+class Details(Interface):
     """The answers behind a score."""
 
     def text(self) -> str:
         """Return the most useful of them as text."""
 
     def write(self, folder: Path) -> None:
-        """Write tables and pictures into a folder, atomically."""
+        """Write tables and pictures into a folder, atomically; see `check_report`."""
 
 
 @dataclass(frozen=True)
@@ -216,6 +220,7 @@ class Evaluation:
         check: (protocol) raises RecipeError if one of its values does not suit the task.
         complete: (protocol) -> the protocol, completed from tables of the package.
         facts: (result) -> additional lines about a result, by name.
+        has_details: outcomes have `details`.
         lines: (result) -> rows of its table: name, scores, and the published entries below.
     """
 
@@ -226,6 +231,7 @@ class Evaluation:
     check: Callable[[Protocol], None] = lambda protocol: None
     complete: Callable[[Protocol], Protocol] = lambda protocol: protocol
     facts: Callable[[Mapping[str, Any]], dict[str, str]] = lambda result: {}
+    has_details: bool = False
     lines: Callable[[Mapping[str, Any]], list[tuple[str, Mapping[str, float], list[Mapping[str, Any]]]]] = (
         lambda result: [("this model", result["scores"], result["published"])]
     )
@@ -240,6 +246,23 @@ def check_list(layout: str | None, labels: str | None = None) -> None:
     for key, value, choices in (("data.layout", layout, LAYOUTS), ("data.labels", labels, LABEL_SETS)):
         if value is not None:
             check_name(value, choices, key, RecipeError)
+
+
+def check_report(folder: Path) -> None:
+    """Refuse a folder that a report must not replace, before the work begins.
+
+    Raises:
+        FileExistsError: if it holds anything but an earlier report.
+        OSError: if it cannot be written.
+        ImportError: if matplotlib, which draws the report, is not installed.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(f"{folder} is a file. Give the name of a folder.")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / ANSWERS).is_file():
+        raise FileExistsError(f"{folder} holds other files than a report. Choose another folder.")
+    check_output(folder)
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ImportError("A report is drawn by matplotlib: pip install 'internvideo-hf[train]'.")
 
 
 def model_facts(model: PreTrainedModel) -> dict[str, Any]:

@@ -2,21 +2,23 @@
 
 import math
 import os
+from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
-from transformers import AutoConfig, AutoVideoProcessor, PrinterCallback
+from transformers import AutoConfig, AutoVideoProcessor, EvalPrediction, PrinterCallback
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import logging
 
 from internvideo_hf.checkpoints.cards import write_card
 from internvideo_hf.checkpoints.errors import CheckpointError
-from internvideo_hf.checkpoints.model_names import resolve_model
+from internvideo_hf.checkpoints.model_names import is_known, resolve_model
 from internvideo_hf.checkpoints.starting import start_from
 from internvideo_hf.data.dataset import VideoDataset
 from internvideo_hf.data.failures import FailureLog
@@ -27,6 +29,7 @@ from internvideo_hf.processing.presets import build_processor
 from internvideo_hf.processing.processing import InternVideoProcessor
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
 from internvideo_hf.recipes.reading import RecipeError
+from internvideo_hf.tasks.protocol import Details
 from internvideo_hf.training.feature_cache import FeatureCache, FrozenBackbone
 from internvideo_hf.training.inputs import (
     Processor,
@@ -47,6 +50,7 @@ from internvideo_hf.training.recipes import (
     training_task,
 )
 from internvideo_hf.training.run_directory import (
+    ANSWERS,
     FINAL,
     RunLog,
     check_recipe,
@@ -84,7 +88,8 @@ def train(
         recipe: from `load_recipe`.
         data_root: directory that the recipe's lists, and the paths in them, are relative to.
         output_dir: directory of the run. It holds recipe.yaml, versions.json, log.jsonl, curves.png, failures.jsonl,
-            the checkpoints, and at the end final/: the model with its processor and card.
+            the checkpoints, and at the end final/: the model with its processor and card, and, of a classifier,
+            answers/: its answers to the validation list, one view of each video.
         start: directory, file or released name of the initial weights, if the recipe starts from a checkpoint;
             "random" for random weights.
         report_to: one of transformers' integrations, e.g. "tensorboard" or "wandb".
@@ -130,6 +135,13 @@ def _train(recipe: Recipe, data_root: Path, args: VideoTrainingArguments, start:
     if recipe.data.trunk_cache is not None:
         datasets = _cached(recipe.data.trunk_cache, data_root, trained, args, datasets, quiet)
     task, num_labels = training_task(recipe.model.task), model.config.num_labels
+    predictions: list[EvalPrediction] = []  # the last one
+
+    def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
+        predictions[:] = [prediction]
+        assert task.compute_metrics is not None  # as below
+        return task.compute_metrics(prediction)
+
     trainer = VideoTrainer(
         trained,
         args,
@@ -140,7 +152,7 @@ def _train(recipe: Recipe, data_root: Path, args: VideoTrainingArguments, start:
         train_sampler=make_sampler(recipe.data, data.train, processor, model, args.train_batch_size, args.seed),
         processing_class=processor,
         callbacks=[RunLog(output_dir)],
-        compute_metrics=task.compute_metrics,
+        compute_metrics=None if task.compute_metrics is None else compute_metrics,
         preprocess_logits_for_metrics=task.preprocess_logits,
     )
     if quiet:
@@ -149,12 +161,27 @@ def _train(recipe: Recipe, data_root: Path, args: VideoTrainingArguments, start:
         write_settings(output_dir, recipe, start, args.world_size)
     checkpoint = last_checkpoint(output_dir)
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    if task.details is not None and data.validation is not None and not isinstance(data.validation, Path):
+        _write_answers(trainer, partial(task.details, config=model.config), list(data.validation), predictions)
     _save(trainer, recipe, processor, start, output_dir / FINAL)
+
+
+def _write_answers(
+    trainer: VideoTrainer, details: Callable[..., Details], rows: list[Any], predictions: list[EvalPrediction]
+) -> None:
+    """Write what the final model answers to the validation list; evaluate it, unless the last step has done so."""
+    history = [entry["step"] for entry in trainer.state.log_history if "eval_loss" in entry]
+    if trainer.args.eval_strategy == "no":
+        return
+    if not predictions or history[-1:] != [trainer.state.global_step]:
+        trainer.evaluate()
+    if trainer.is_world_process_zero():
+        details(predictions[0], rows).write(Path(str(trainer.args.output_dir)) / ANSWERS)
 
 
 def _source(start: str) -> str:
     """Return where initial weights are: a CLIP file or folder, or what any model's name stands for."""
-    return start if start == "random" or Path(start).exists() else resolve_model(start)
+    return resolve_model(start) if is_known(start) and not Path(start).exists() else start
 
 
 def _arguments(recipe: Recipe, output_dir: Path, report_to: str, quiet: bool) -> VideoTrainingArguments:

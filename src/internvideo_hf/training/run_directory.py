@@ -22,6 +22,7 @@ from internvideo_hf.training.recipes import Recipe, parse_recipe
 from internvideo_hf.training.trainer import COMPLETE
 from internvideo_hf.utils.files import atomic_write_text, remove_leftovers
 
+ANSWERS = "answers"  # of the final model to the validation list
 RECIPE, VERSIONS, LOG, CURVES, FINAL = "recipe.yaml", "versions.json", "log.jsonl", "curves.png", "final"
 
 _PACKAGES = ("internvideo_hf", "torch", "torchvision", "transformers", "accelerate", "datasets", "peft", "deepspeed")

@@ -1,5 +1,6 @@
 """`internvideo evaluate classification/...`: the released views, scores as by hand, published rows beside."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -100,6 +101,33 @@ def test_the_command_prints_views_and_published_rows(classifier, data):
         assert words in done.stdout
     lines = [line.split() for line in done.stdout.splitlines() if "VideoMAE-B K400" in line]
     assert [line[-2:] for line in lines] == [["81.52", "94.88"]]
+
+
+def test_a_report_holds_the_answers_behind_the_score(classifier, data):
+    report, options = data / "report", ("--model", classifier, "--data-root", data, "--workers", 0, "--quiet")
+    (data / "val.csv").write_text("clip0.mp4,runs\nclip1.mp4,jumps\nclip2.mp4,sits\ngone.mp4,sits\n")
+    done = run("evaluate", "classification/custom", *options, "--report", report, "--max-damaged", 0.5)
+    assert done.returncode == 1 and f"The report is in {report}" in done.stdout, done.stderr
+    assert (report / "summary.txt").read_text() in done.stdout
+    with (report / "answers.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    best = [by_hand(classifier, data / f"clip{number}.mp4", 2, 3).argmax() for number in range(3)]
+    assert [row["predicted"] for row in rows] == [["runs", "jumps", "sits"][number] for number in best] + [""]
+    assert [Path(row["video"]).name for row in rows] == ["clip0.mp4", "clip1.mp4", "clip2.mp4", "gone.mp4"]
+
+
+def test_a_report_takes_the_place_of_nothing_else(classifier, data, mm_folder):
+    options = ("--model", classifier, "--data-root", data)
+    for words, changes in (
+        ("holds other files than a report", ("--report", data)),
+        ("is a file", ("--report", data / "val.csv")),
+    ):
+        done = run("evaluate", "classification/custom", *options, *changes)
+        assert done.returncode == 2 and words in done.stderr
+    done = run("evaluate", "retrieval/msrvtt", "--model", mm_folder, "--report", data / "new")
+    assert done.returncode == 2 and "A report is of classification" in done.stderr
+    done = run("evaluate", "--ensemble", classifier, "--report", data / "new")
+    assert done.returncode == 2 and "--report is for a single model" in done.stderr
 
 
 def test_the_number_type_is_the_protocols(classifier, data):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from internvideo_hf.data.samples import Row
 from internvideo_hf.data.thumbnails import TILE, tile
 from internvideo_hf.inference.merging import top_k_accuracies
+from internvideo_hf.tasks.protocol import ANSWERS
 from internvideo_hf.utils.files import atomic_directory
 from internvideo_hf.utils.pictures import contact_sheet
 
@@ -69,10 +70,8 @@ class Answers:
             count: at most this many.
         """
         rows = np.flatnonzero((self.predicted >= 0) & (self.predicted != self.labels))
-        return rows[np.argsort(-self._score(rows, self.predicted), kind="stable")][:count].tolist()
-
-    def _score(self, rows: NDArray[np.int64], classes: NDArray[np.int64]) -> NDArray[np.float64]:
-        return np.asarray(self.scores[rows, classes[rows]])
+        confidence = self.scores[rows, self.predicted[rows]]
+        return [int(row) for row in rows[np.argsort(-confidence, kind="stable")][:count]]
 
     def text(self) -> str:
         """Return the worst classes and the most frequent confusions as text."""
@@ -88,16 +87,15 @@ class Answers:
         return "\n".join(lines)
 
     def write(self, folder: Path) -> None:
-        """Write `answers.csv`, `per_class.csv`, `confusion.csv`, `confusion.png` and `mistakes.png`, atomically.
+        """Write all of it, atomically.
 
         Args:
-            folder: replaced if it exists. `mistakes.png` is only there if there are mistakes.
-
-        Raises:
-            ImportError: if matplotlib is not installed.
+            folder: replaced if it exists. It then holds answers.csv, a line for each video; per_class.csv;
+                confusion.csv and confusion.png, videos by class and prediction; summary.txt; and mistakes.png, if
+                there are mistakes.
         """
         with atomic_directory(folder) as part:
-            _write_table(part / "answers.csv", [self._answer(row) for row in range(len(self.videos))])
+            _write_table(part / ANSWERS, [self._answer(row) for row in range(len(self.videos))])
             _write_table(part / "per_class.csv", self.per_class())
             counts = self.confusions()
             header = [{"class \\ taken for": name} for name in self.classes]
@@ -106,6 +104,7 @@ class Answers:
             ]
             _write_table(part / "confusion.csv", table)
             draw_confusions(counts, self.classes, part / "confusion.png")
+            (part / "summary.txt").write_text(f"{self.text()}\n", encoding="utf-8")
             if worst := self.worst():
                 self.sheet(worst).save(part / "mistakes.png")
 
@@ -120,7 +119,7 @@ class Answers:
             video, taken = self.videos[row], self.predicted[row]
             name = Path(video["video"]).name
             lines = [
-                f"{self.classes[taken]} {self.scores[row, taken]:.0%}",
+                f"taken for {self.classes[taken]} ({self.scores[row, taken]:.0%})",
                 f"is {self.classes[self.labels[row]]} ({self.scores[row, self.labels[row]]:.0%})",
                 name if video.get("start") is None else f"{name} {video['start']:g}-{video['end']:g} s",
             ]
@@ -141,18 +140,6 @@ class Answers:
             "rank of label": int(np.flatnonzero(order == label)[0]) + 1,
             "top-5": "; ".join(f"{self.classes[number]} {scores[number]:.4f}" for number in order[:5]),
         }
-
-
-def check_drawing() -> None:
-    """Refuse to begin work whose end needs matplotlib.
-
-    Raises:
-        ImportError: if it is not installed.
-    """
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise ImportError("The report draws with matplotlib: pip install 'internvideo-hf[train]'.") from error
 
 
 def draw_confusions(counts: NDArray[np.int64], classes: Sequence[str], path: Path) -> None:

@@ -1,6 +1,6 @@
 """Classification: which class of a fixed set a video shows."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import EvalPrediction
+from transformers.configuration_utils import PreTrainedConfig
 
 from internvideo_hf.data.collation import VideoCollator
+from internvideo_hf.data.samples import Row
 from internvideo_hf.inference.classifier import Classifier, video_name
 from internvideo_hf.inference.embedder import PIXEL_SETTINGS
-from internvideo_hf.inference.merging import top_k_accuracies
+from internvideo_hf.inference.merging import class_scores, top_k_accuracies
 from internvideo_hf.models.common.loading import check_classifier, classes_of, revision
 from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.base import Task, Training
@@ -43,6 +45,13 @@ def accuracies(prediction: EvalPrediction) -> dict[str, float]:
     labels = np.asarray(prediction.label_ids)
     known = labels != -100
     return top_k_accuracies(np.asarray(prediction.predictions)[known], labels[known])
+
+
+def _details(prediction: EvalPrediction, rows: Sequence[Row], config: PreTrainedConfig) -> Answers:
+    logits = np.asarray(prediction.predictions, np.float64)
+    scores = np.stack([class_scores(row, config.problem_type) for row in logits])
+    scores[np.asarray(prediction.label_ids) == -100] = np.nan  # it could not be read
+    return Answers(rows, np.array([row["label"] for row in rows]), scores, classes_of(config))
 
 
 def _logits(outputs: torch.Tensor | tuple[torch.Tensor, ...], labels: torch.Tensor) -> torch.Tensor:
@@ -131,6 +140,7 @@ TASK = Task(
         column="label",
         compute_metrics=accuracies,
         preprocess_logits=_logits,
+        details=_details,
     ),
     evaluation=Evaluation(
         read=_read,
@@ -138,6 +148,7 @@ TASK = Task(
         columns=("top-1", "top-5"),
         settings=("released", "data.labels", "data.only"),
         check=_check,
+        has_details=True,
         complete=with_published,
         facts=_facts,
     ),
