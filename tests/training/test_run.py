@@ -67,7 +67,7 @@ def test_the_folder_of_a_run_tells_everything(ended):
 
 
 def test_the_answers_of_the_final_model_are_those_of_its_last_validation(ended):
-    run, _ = ended
+    _, run = ended
     with (run / "answers/answers.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
@@ -204,7 +204,7 @@ def test_what_cannot_be_is_refused_in_plain_words(data, tmp_path):
     assert "neither a model's folder" in refusal(recipe, "--start-from", tmp_path / "gone", "--data-root", data)
     assert "has no model for contrastive" in refusal(recipe, "model.task=contrastive", "--data-root", data)
     assert "Unknown option model.processor.sise" in refusal(recipe, "model.processor.sise=3", "--data-root", data)
-    assert "expected raise or skip" in refusal(recipe, "data.on_error=ignore", "--data-root", data)
+    assert "expected one of raise, skip" in refusal(recipe, "data.on_error=ignore", "--data-root", data)
     assert "expected settings by name" in refusal(recipe, "model=null", "--data-root", data)
     assert "unknown setting data.mixup.alpha" in refusal(recipe, "data.mixup={alpha: 1}", "--data-root", data)
     assert "expected a number above 0" in refusal(recipe, "training.learning_rate=0", "--data-root", data)

@@ -42,7 +42,9 @@ def start_from(model: PreTrainedModel, source: str | Path) -> PreTrainedModel:
     if source.is_file():
         return initialize_from_clip(source, model.config)
     if not (source / "config.json").is_file():
-        raise CheckpointError(f"{source} is neither a model's folder (it has no config.json), nor a CLIP file, nor a released model's name.")
+        raise CheckpointError(
+            f"{source} is neither a model's folder (it has no config.json), nor a CLIP file, nor a released name."
+        )
     config = load_pretrained(AutoConfig, source)
     if config.model_type == "clip":
         return initialize_from_clip(load_pretrained(CLIPModel, source), model.config)
