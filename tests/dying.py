@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
+import torch
+
 KILLED = -signal.SIGKILL
 FULL = 3
 """Exit code of a process that a `DiskFullError` has ended."""
@@ -36,17 +38,21 @@ def run(work: Callable[[], object], *, kill_before: str | None = None, file_size
 def _work(work: Callable[[], object], kill_before: str | None, file_size: int | None) -> int:
     from internvideo_hf.utils.files import DiskFullError
 
-    replace = Path.replace
+    torch.set_num_threads(1)  # the threads of the parent are not in its fork
+    replace, rename = Path.replace, Path.rename
 
-    def replace_or_die(self: Path, target: Path) -> Path:
-        if kill_before is not None and Path(target).match(kill_before):
-            os.kill(os.getpid(), signal.SIGKILL)
-        return replace(self, target)
+    def or_die(move: Callable[[Path, Path], Path]) -> Callable[[Path, Path], Path]:
+        def move_or_die(self: Path, target: Path) -> Path:
+            if kill_before is not None and Path(target).match(kill_before):
+                os.kill(os.getpid(), signal.SIGKILL)
+            return move(self, target)
+
+        return move_or_die
 
     if file_size is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
     try:
-        with mock.patch.object(Path, "replace", replace_or_die):
+        with mock.patch.object(Path, "replace", or_die(replace)), mock.patch.object(Path, "rename", or_die(rename)):
             work()
     except DiskFullError as error:
         return FULL if "MB free" in str(error) else 1

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from internvideo_hf.data.executors.processes import map_unordered
 from internvideo_hf.data.failures import failure_of
-from internvideo_hf.utils.files import atomic_write_text
+from internvideo_hf.utils.files import atomic_write_text, remove_leftovers_of
 from internvideo_hf.video.containers import open_container
 from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.reader import VideoReader
@@ -96,4 +96,5 @@ def write_report(path: str | Path, checked: int, bad: Sequence[VideoDecodeError]
     found = [{"video": error.source, "cause": error.cause, "advice": error.advice} for error in bad]
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers_of(path)
     atomic_write_text(path, json.dumps({"checked": checked, "bad": found}, indent=1, ensure_ascii=False))

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from internvideo_hf.data.collation import VideoCollator
 from internvideo_hf.data.dataset import VideoDataset
 from internvideo_hf.data.samples import PIXELS, Row, Sample
-from internvideo_hf.utils.files import atomic_write
+from internvideo_hf.utils.files import atomic_write, remove_leftovers
 from internvideo_hf.utils.fingerprints import json_sha256, tensors_sha256
 
 
@@ -151,6 +151,8 @@ class FeatureCache(Dataset[Sample]):
             VideoDecodeError, TooManyFailuresError: see `VideoDataset`.
         """
         was_training, done = self.model.training, 0
+        for folder in self.folder.glob("[0-9a-f][0-9a-f]"):
+            remove_leftovers(folder)
         self.model.train(False)
         for view in range(views):
             self.set_epoch(view)

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from internvideo_hf.utils.files import atomic_write, atomic_write_text
+from internvideo_hf.utils.files import atomic_write, atomic_write_text, remove_leftovers
 
 CHECKPOINT_EVERY_SECONDS = 20.0
 
@@ -58,6 +58,7 @@ class Journal:
         self._stopwatch = Stopwatch(seconds)
         if directory is not None:
             directory.mkdir(parents=True, exist_ok=True)
+            remove_leftovers(directory)
             self._parts = [load_file(part) for part in sorted(directory.glob("[0-9]*.safetensors"))]
             for file in sorted(directory.glob("[0-9]*.json")):
                 if file.with_suffix(".safetensors").exists():  # else a kill came between the two
