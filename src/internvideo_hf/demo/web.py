@@ -13,10 +13,11 @@ import numpy as np
 from transformers import AutoProcessor, pipeline
 
 from internvideo_hf.checkpoints.model_names import DEMO_MODELS
+from internvideo_hf.data.thumbnails import tile
 from internvideo_hf.data.transcoding import TranscodeSettings, cut_video
 from internvideo_hf.demo.guard import MOST_UPLOAD, Guard, own_names
 from internvideo_hf.demo.tour import LIMITS
-from internvideo_hf.search.hits import Hit, Hits, tile
+from internvideo_hf.search.hits import Hit, Hits
 from internvideo_hf.search.index import VideoIndex
 from internvideo_hf.utils.fingerprints import text_sha256
 from internvideo_hf.utils.names import printable
@@ -174,7 +175,7 @@ def build_app(index: VideoIndex, folder: Path) -> Any:
 
 def _add_search(gr: Any, index: VideoIndex, folder: Path) -> None:
     def show(hits: Hits) -> tuple[Any, ...]:
-        pictures = [(tile(hit), caption(place, hit)) for place, hit in enumerate(hits, 1)]
+        pictures = [(tile(hit.video, hit.start, hit.end), caption(place, hit)) for place, hit in enumerate(hits, 1)]
         words = _paragraphs(f"{hits.verdict}\n{hits.explanation}".strip())
         return words, gr.Gallery(pictures, selected_index=None), hits, None, ""
 

@@ -5,15 +5,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
-from internvideo_hf.data.failures import one_video
+from internvideo_hf.data.thumbnails import TILE, thumbnail, tile
 from internvideo_hf.search.calibration import Calibration
-from internvideo_hf.utils.pictures import FAINT, FONT_SIZE, GAP, INK, LINE, MISSING, PAPER, fitted
-from internvideo_hf.video import VideoReader
-from internvideo_hf.video.errors import VideoDecodeError
+from internvideo_hf.utils.pictures import contact_sheet
 
-TILE = (256, 144)  # width and height of a thumbnail in pixels
 OF_CAPTIONS = " of captions"
 
 
@@ -64,14 +61,7 @@ class Hit:
         Raises:
             VideoDecodeError: if the video cannot be read.
         """
-        with VideoReader(self.video) as reader:
-            frame = reader.num_frames // 2
-            if self.start is not None and self.end is not None:
-                times, middle = reader.timeline, (self.start + self.end) / 2
-                frame = 0 if times is None else int(times.searchsorted(middle))
-            picture = Image.fromarray(reader.read([min(frame, reader.num_frames - 1)])[0])
-        picture.thumbnail(size, Image.Resampling.LANCZOS)
-        return picture
+        return thumbnail(self.video, self.start, self.end, size)
 
 
 @dataclass(frozen=True)
@@ -151,38 +141,12 @@ def montage(hits: Sequence[Hit], columns: int = 4, title: str | None = None) -> 
     Raises:
         ValueError: if there are no hits, or no columns.
     """
-    if not hits or columns < 1:
-        raise ValueError(f"Got {len(hits)} hits and columns={columns}; a sheet needs at least one of each.")
-    columns, rows = min(columns, len(hits)), -(-len(hits) // columns)
-    font = ImageFont.load_default(FONT_SIZE)
-    top = GAP + (LINE + GAP if title else 0)
-    cell = (TILE[0] + GAP, TILE[1] + 3 * LINE + GAP)
-    sheet = Image.new("RGB", (GAP + columns * cell[0], top + rows * cell[1]), PAPER)
-    draw = ImageDraw.Draw(sheet)
-    if title:
-        draw.text((GAP, GAP), fitted(title, font, sheet.width - 2 * GAP), INK, font)
+    tiles = []
     for number, hit in enumerate(hits):
-        left, upper = GAP + number % columns * cell[0], top + number // columns * cell[1]
-        picture = tile(hit)
-        sheet.paste(picture, (left + (TILE[0] - picture.width) // 2, upper + (TILE[1] - picture.height) // 2))
         scores = scores_line(hit).removesuffix(OF_CAPTIONS)
-        lines = [f"{number + 1}. {hit.name}", hit.time, scores]
-        for line, (text, ink) in enumerate(zip(lines, (INK, FAINT, FAINT), strict=True)):
-            place = (left, upper + TILE[1] + 2 + line * LINE)
-            draw.text(place, fitted(text, font, TILE[0]), ink, font)
-    return sheet
-
-
-def tile(hit: Hit) -> Image.Image:
-    """Return the thumbnail of a hit, or a grey tile that says so if its video cannot be read any more."""
-    try:
-        with one_video(hit.video):
-            return hit.thumbnail()
-    except VideoDecodeError:
-        picture = Image.new("RGB", TILE, MISSING)
-        place = (GAP, TILE[1] // 2 - LINE)
-        ImageDraw.Draw(picture).text(place, "cannot be read any more", FAINT, ImageFont.load_default(FONT_SIZE))
-        return picture
+        picture = tile(hit.video, hit.start, hit.end)
+        tiles.append((picture, [f"{number + 1}. {hit.name}", hit.time, scores]))
+    return contact_sheet(tiles, TILE, columns, title)
 
 
 def scores_line(hit: Hit) -> str:
