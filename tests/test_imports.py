@@ -36,11 +36,12 @@ LAYERS = (
     ("training", "evaluation", "search"),
     ("demo",),
     ("cli",),
+    ("__main__",),
 )
 HEIGHT = {part: height for height, parts in enumerate(LAYERS) for part in parts}
 FRONT_DOOR = ("", "registration")
 BEHIND_FRONT_DOOR = ("auto", "registration", "tasks")  # tables of text
-USE_FRONT_DOOR = ("demo", "cli")
+USE_FRONT_DOOR = ("demo", "cli", "__main__")
 PIXELS = ("video", "processing", "data")
 FAMILIES = {"internvideo_mm": {"uniformerv2"}, "internvideo": {"internvideo_mae", "uniformerv2"}}
 AT_THE_TOP = 3  # modules beside `__init__`

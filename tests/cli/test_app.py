@@ -12,6 +12,8 @@ import pytest
 from program import assert_refused, run
 from video.clips import write_video
 
+import internvideo_hf
+
 
 def test_help_imports_no_torch():
     code = (
@@ -84,3 +86,27 @@ def test_ctrl_c_prints_no_tracebacks_of_workers(tmp_path, seconds):
     assert process.returncode == 130 and "Traceback" not in said
     assert said.endswith("stopped; run the same command to go on\n")
     assert not [file for file in (tmp_path / "out").glob(".*")], "no unfinished file and no lock is left"
+
+
+def test_version_and_short_help():
+    assert run("--version").stdout == f"internvideo {internvideo_hf.__version__}\n"
+    assert run("-h").stdout == run("--help").stdout and "--version" in run("-h").stdout
+    assert run("convert", "-h").stdout == run("convert", "--help").stdout
+    assert "--install-completion" in run("-h").stdout
+
+
+def test_the_package_is_the_program():
+    done = subprocess.run(
+        [sys.executable, "-m", "internvideo_hf", "--version"], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0 and done.stdout.startswith("internvideo ")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--debug", "classify", "a.mp4", "--model", "nowhere"), ("classify", "a.mp4", "--model", "nowhere", "--debug")],
+)
+def test_debug_shows_the_traceback(arguments):
+    assert_refused(run("classify", "a.mp4", "--model", "nowhere"), "nowhere")
+    with pytest.raises(ValueError, match="nowhere"):
+        run(*arguments)

@@ -6,10 +6,11 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
+import internvideo_hf
 from internvideo_hf.cli import data, demo, doctor, evaluation, inference, models, search, training
 from internvideo_hf.cli.options import takes_addresses, takes_videos
 from internvideo_hf.cli.reporting import REFUSED, say
@@ -19,10 +20,11 @@ app = typer.Typer(
     help="The InternVideo family of video foundation models, native in Hugging Face transformers.",
     epilog="Exit codes: 0 success, 1 partial success (failures are listed last), 2 refused (bad arguments, bad file).",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+DEBUG = "--debug"
 COMMANDS = (
     models.convert,
     models.released,
@@ -45,6 +47,22 @@ COMMANDS = (
 )
 STOPPED = 130
 """Exit code after Ctrl-C, as shells have it."""
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        say(f"internvideo {internvideo_hf.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+    debug: Annotated[bool, typer.Option(DEBUG, help="Show the traceback of an error; also behind a command.")] = False,
+) -> None:
+    """Options before the command."""
 
 
 def _stoppable(command: Callable[..., None]) -> Callable[..., None]:
@@ -76,19 +94,21 @@ for command in COMMANDS:
 def main() -> None:
     """Run the program; a user's mistake ends in one line and exit code 2, never in a traceback.
 
-    `INTERNVIDEO_DEBUG=1` shows the traceback all the same.
+    `--debug`, anywhere on the line, or `INTERNVIDEO_DEBUG=1` shows the traceback all the same.
     """
+    debug = DEBUG in sys.argv or bool(os.environ.get("INTERNVIDEO_DEBUG"))
+    sys.argv = [argument for argument in sys.argv if argument != DEBUG]
     # Names of files may hold what the terminal's encoding lacks.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     # As on Ctrl-C: unfinished files are removed.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    if os.environ.get("INTERNVIDEO_DEBUG"):
-        app()
     try:
         app()
     except Exception as error:
+        if debug:
+            raise
         # Some messages of transformers hold a traceback of their own.
         message = str(error).split("Traceback")[0].strip() or type(error).__name__
         if "DataLoader worker process" in message:  # the worker's own error stands at the end

@@ -1,13 +1,12 @@
 """Commands that write model folders: `convert`, `released`, `merge`, `fuse`."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from internvideo_hf.cli.options import AsJson, Quiet, read_json, resolve_model
-from internvideo_hf.cli.reporting import say, silence_transformers
+from internvideo_hf.cli.reporting import print_json, say, silence_transformers
 from internvideo_hf.utils.names import lookup, printable
 
 
@@ -94,7 +93,7 @@ def released(
 
     if name is not None:
         silence_transformers()
-        typer.echo(fetch(name, file))
+        say(fetch(name, file))
         return
     if file is not None:
         raise ValueError("--from needs the name of the model: internvideo released NAME --from FILE.")
@@ -105,11 +104,11 @@ def released(
     if as_json:
         facts = ("name", "family", "file", "address", "licence", "note")
         entries = [{key: row[key] for key in facts} | {"test": published(row)} for row in rows]
-        typer.echo(json.dumps(entries, indent=2, ensure_ascii=False))
+        print_json(entries)
         return
     for row in rows:
         cached = "converted" if converted_folder(row).is_dir() else ""
-        typer.echo(f"{row['name']:50} {row['family']:16} {cached:9} {published(row) or ''}".rstrip())
+        say(f"{row['name']:50} {row['family']:16} {cached:9} {published(row) or ''}".rstrip())
 
 
 def _head_advice(classes: int) -> str:
