@@ -18,7 +18,7 @@ _EXPORTS = {
     "InternVideoProcessor": "internvideo_hf.processing.processing",
     "InternVideoVideoProcessor": "internvideo_hf.processing.video_processing",
     "FeatureExtractor": "internvideo_hf.inference.features",
-    "ManifestError": "internvideo_hf.data.manifests",
+    "ManifestError": "internvideo_hf.data.records",
     "ReadSettings": "internvideo_hf.video",
     "SampleSettings": "internvideo_hf.data.samples",
     "ScoreEnsemble": "internvideo_hf.evaluation.ensembles",

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from internvideo_hf.data.contents import content_hash, stamp
+from internvideo_hf.data.contents import content_hash, list_sha256, stamp
 
 
 def test_a_file_is_told_by_all_of_its_bytes(tmp_path):
@@ -26,3 +26,12 @@ def test_a_folder_is_told_by_its_files_and_an_address_by_itself(tmp_path):
     (tmp_path / "2.png").write_bytes(b"3.png")
     assert content_hash(str(tmp_path)) != before
     assert stamp("https://x.org/v.mp4") == (-1, -1) and len(content_hash("https://x.org/v.mp4")) == 32
+
+
+def test_a_list_is_told_by_its_bytes_and_a_folder_by_the_names_of_its_videos(tmp_path):
+    (tmp_path / "a.csv").write_text("x.mp4,1\n")
+    assert list_sha256(tmp_path / "a.csv") == hashlib.sha256(b"x.mp4,1\n").hexdigest()
+    for name in ("clips/run/b.mp4", "clips/run/a.mp4", "clips/notes.md"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert list_sha256(tmp_path / "clips") == hashlib.sha256(b"run/a.mp4\nrun/b.mp4\n").hexdigest()

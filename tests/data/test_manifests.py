@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from internvideo_hf.data.manifests import COLUMNS, LAYOUTS, ManifestError, load_manifest, read_manifest
+from internvideo_hf.data.layouts import LAYOUTS
+from internvideo_hf.data.manifests import COLUMNS, TextLabelError, load_manifest, read_manifest
+from internvideo_hf.data.records import ManifestError
 from internvideo_hf.recipes.labels import load_labels
 
 NAMES = ["a.mp4", "b c.mp4", "7010.webm", "video7.mp4", "abcdefghijk.mp4", "abcdefghijk_00:00:01.500.mp4"]
@@ -86,6 +88,52 @@ def test_text_labels_and_data_root(folder, tmp_path_factory):
     elsewhere.write_text("a.mp4,riding a bike\n")
     row = next(read_manifest(elsewhere, folder, labels=["abseiling", "riding a bike"]))
     assert (row["video"], row["label"]) == (str(folder / "a.mp4"), 1)
+
+
+def test_labels_that_are_names_are_numbered_in_order_of_the_names_or_as_told(folder):
+    (folder / "k.csv").write_text("a.mp4; walk\nb c.mp4;ride, slowly\n")
+    found = load_manifest(folder / "k.csv")
+    assert (found.features["label"].names, found["label"][:]) == (["ride, slowly", "walk"], [1, 0])
+    assert {name: value.dtype for name, value in found.features.items()} == COLUMNS
+    assert load_manifest(folder / "k.csv", labels=["walk", "ride, slowly"])["label"][:] == [0, 1]
+    with pytest.raises(TextLabelError, match="the label is the text 'walk'"):
+        next(read_manifest(folder / "k.csv"))
+
+
+def test_classes_that_are_called_by_numbers_are_never_counted(folder):
+    """A label "1" is the name of the class 0 here, and no number."""
+    (folder / "n.jsonl").write_text('{"video": "a.mp4", "label": "2"}\n{"video": "b c.mp4", "label": 1}\n')
+    assert [row["label"] for row in read_manifest(folder / "n.jsonl", labels=["1", "2"])] == [1, 0]
+    with pytest.raises(ManifestError, match="the label '2' is none of the 2 class names"):
+        next(read_manifest(folder / "n.jsonl", labels=["1", "three"]))
+    (folder / "n.csv").write_text("a.mp4,3\nb c.mp4,take 3\n")
+    assert load_manifest(folder / "n.csv").features["label"].names == ["3", "take 3"]
+
+
+KINETICS = """label,youtube_id,time_start,time_end,split
+"riding, slowly",-abcdefghij,1,11,train
+walking,klmnopqrstu,0,10,train
+"""
+
+
+def test_the_official_csv_of_kinetics_finds_its_files_at_any_depth(folder):
+    """Names of files as the downloaders of Kinetics write them."""
+    for name in ("k/riding/-abcdefghij_000001_000011.mp4", "k/walking/deep/klmnopqrstu_000000_000010.webm"):
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).touch()
+    (folder / "train.csv").write_text(KINETICS)
+    found = load_manifest(folder / "train.csv")
+    assert [Path(video).name for video in found["video"]] == [
+        "-abcdefghij_000001_000011.mp4",
+        "klmnopqrstu_000000_000010.webm",
+    ]
+    labels = found.features["label"].names
+    assert (labels, found["label"][:]) == (["riding, slowly", "walking"], [0, 1])
+    assert found["start"][:] == [None, None], "the files are cut"
+    test = rows(folder, "test.csv", "youtube_id,time_start,time_end,split\nklmnopqrstu,0,10,test\n")
+    assert test == [{"video": "k/walking/deep/klmnopqrstu_000000_000010.webm"}]
+    with pytest.raises(ManifestError, match=r"line 3: there is no .*k/klmnopqrstu_000009_000019.mp4.*--data-root"):
+        rows(folder, "bad.csv", KINETICS.replace(",0,10,", ",9,19,"), data_root=folder / "k", labels=labels)
 
 
 def test_internvid_files_named_by_their_start_are_cut_already(folder):

@@ -71,7 +71,7 @@ def test_workers_decode_the_same(mm_folder, data):
         (["retrieval/msvd", "data.only=none.txt"], "none.txt cannot be read"),
         (["retrieval/msrvtt", "--out", "."], "is a folder"),
         (["retrieval/nothing"], "No recipe 'retrieval/nothing'"),
-        ([], "Give a protocol and --model"),
+        ([], "is not a classifier"),
     ],
 )
 def test_mistakes_are_refused_in_one_line(arguments, words, mm_folder, data):

@@ -54,7 +54,9 @@ class TestSeveralViews:
         )
         videos, classes = videos_of(lists), load_labels("ucf101")
         outcome = zero_shot.TASK.evaluation.run(
-            protocol, samples_of(videos, [3, 1, 2, 0]), Run(str(small_folder), "cpu", HERE)
+            protocol,
+            replace(samples_of(videos, [3, 1, 2, 0]), classes=classes),
+            Run(str(small_folder), "cpu", HERE),
         )
         classify = pipeline(
             "zero-shot-video-classification",

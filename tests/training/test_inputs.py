@@ -13,6 +13,7 @@ from transformers.video_utils import VideoMetadata
 from internvideo_hf import InternVideoMAEConfig, InternVideoVideoProcessor, load_recipe
 from internvideo_hf.data.dataset import VideoDataset
 from internvideo_hf.data.failures import FailureLog
+from internvideo_hf.data.records import ManifestError
 from internvideo_hf.data.shards import ShardDataset, write_shards
 from internvideo_hf.processing.processing import InternVideoProcessor
 from internvideo_hf.processing.tokenizer import build_clip_tokenizer
@@ -90,13 +91,17 @@ def test_lists_are_read_with_their_classes(folder):
 
 
 def test_classes_are_counted_named_or_read(folder, tmp_path):
-    def classes(labels):
-        return TrainingData.read(replace(DATA, labels=labels, validation=None), "classification", folder).classes
+    def classes(labels, train="train.csv"):
+        data = replace(DATA, train=train, labels=labels, validation=None)
+        return TrainingData.read(data, "classification", folder).classes
 
     assert classes(None) == 8  # labels 0 to 7
     assert len(classes("k400")) == 400
     (folder / "names.txt").write_text("run\n\n walk \n")
-    assert classes("names.txt") == ["run", "walk"]
+    (folder / "two.csv").write_text("0.mp4,1\n1.mp4,0\n")
+    assert classes("names.txt", "two.csv") == ["run", "walk"]
+    with pytest.raises(ManifestError, match=r"train.csv, line 3: the label is 2, expected 0 to 1"):
+        classes("names.txt")
     with pytest.raises(RecipeError, match="data.labels: got 'nowhere'"):
         classes("nowhere")
 
@@ -115,6 +120,55 @@ def test_labels_that_start_at_1_or_have_gaps_are_refused_where_classes_are_count
     assert read([1, 2], labels=3).classes == 3
     with pytest.raises(RecipeError, match="There is one class, so there is nothing to learn"):
         read([0, 0]).check_labels(1)
+
+
+def test_labels_that_are_names_name_the_classes(folder):
+    def read(labels=None, validation="some.csv"):
+        data = replace(DATA, train="named.csv", validation=validation, labels=labels)
+        return TrainingData.read(data, "classification", folder)
+
+    (folder / "named.csv").write_text("Clip;Action\n0.mp4;walk\n1.mp4;run, slowly\n2.mp4;walk\n")
+    (folder / "some.csv").write_text("3.mp4 walk\n4.mp4 run, slowly\n")
+    found = read()
+    assert (found.classes, found.train["label"][:], found.validation["label"][:]) == (
+        ["run, slowly", "walk"],
+        [1, 0, 1],
+        [1, 0],
+    )
+    (folder / "order.txt").write_text("walk\nrun, slowly\njump\n")
+    found = read("order.txt")
+    assert (found.classes, found.train["label"][:]) == (["walk", "run, slowly", "jump"], [0, 1, 0])
+    with pytest.raises(RecipeError, match="data.labels is 5, and named.csv has 2 names"):
+        read(5)
+    (folder / "some.csv").write_text("3.mp4,fly\n")
+    with pytest.raises(ManifestError, match="the label 'fly' is none of the 2 class names"):
+        read()
+    (folder / "order.txt").write_text("walk\nrun\nwalk\n")
+    with pytest.raises(RecipeError, match="order.txt has walk twice"):
+        read("order.txt")
+
+
+def test_folders_of_clips_are_read_in_the_place_of_the_lists(folder, tmp_path, caplog):
+    names = {"train/walk": (0, 1), "train/run": (2, 3), "validation/run": (4,)}
+    for name, numbers in names.items():
+        (tmp_path / name).mkdir(parents=True)
+        for number in numbers:
+            (tmp_path / name / f"{number}.mp4").symlink_to(folder / f"{number}.mp4")
+    data = replace(DATA, validation="val.csv", labels=None)
+    found = TrainingData.read(data, "classification", tmp_path)
+    assert (found.classes, found.train["label"][:], found.validation["label"][:]) == (
+        ["run", "walk"],
+        [0, 0, 1, 1],
+        [0],
+    )
+    assert found.paths == {"data.train": tmp_path / "train", "data.validation": tmp_path / "validation"}
+    assert f"There is no {tmp_path}/train.csv; {tmp_path}/train is read." in caplog.text
+    with pytest.raises(
+        RecipeError, match=r"no val.csv for validation; .*train holds run/, walk/.*data.validation=null"
+    ):
+        TrainingData.read(data, "classification", tmp_path / "train")
+    alone = TrainingData.read(replace(data, validation=None), "classification", tmp_path / "train")
+    assert alone.train["label"][:] == [0, 0, 1, 1]
 
 
 def test_classes_without_a_video_are_said(folder, caplog):

@@ -12,7 +12,8 @@ import torch
 from internvideo_hf.checkpoints.families.internvideo_mm import TABLE as MM
 from internvideo_hf.checkpoints.released import released_rows
 from internvideo_hf.checkpoints.table import released_name
-from internvideo_hf.data.manifests import LAYOUTS, MANIFEST_SUFFIXES
+from internvideo_hf.data.layouts import LAYOUTS
+from internvideo_hf.data.records import MANIFEST_SUFFIXES
 from internvideo_hf.data.samples import VIEWS, SampleSettings
 from internvideo_hf.models.internvideo_mm.configuration_internvideo_mm import InternVideoMMConfig
 from internvideo_hf.models.internvideo_mm.modeling_internvideo_mm import InternVideoMMModel

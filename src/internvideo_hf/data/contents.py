@@ -1,8 +1,12 @@
-"""What tells one video's content from another's: size and time first, all of its bytes where these do not decide."""
+"""What tells one video's content from another's: size and time first, all of its bytes where these do not decide.
+
+And what tells one list of videos from another.
+"""
 
 import os
 from pathlib import Path
 
+from internvideo_hf.data.finding import list_folder
 from internvideo_hf.utils.fingerprints import file_sha256, text_sha256
 from internvideo_hf.video.sources import is_url
 
@@ -36,3 +40,16 @@ def content_hash(video: str) -> str:
         return file_sha256(path)[:32]
     files = sorted(entry for entry in path.iterdir() if entry.is_file())
     return text_sha256("".join(f"{file.name} {content_hash(str(file))}\n" for file in files))[:32]
+
+
+def list_sha256(path: str | Path) -> str:
+    """Return the SHA-256 of a list of videos: of the file, or of the names of a folder's videos and of their folders.
+
+    Args:
+        path: a list, or a folder of clips by class.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return file_sha256(path)
+    files = list_folder(path).videos
+    return text_sha256("".join(f"{Path(file).relative_to(path).as_posix()}\n" for file in files))

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from internvideo_hf.data.finding import left_out_line, list_folder
-from internvideo_hf.data.manifests import MANIFEST_SUFFIXES, read_manifest
+from internvideo_hf.data.manifests import read_manifest
+from internvideo_hf.data.records import MANIFEST_SUFFIXES
 from internvideo_hf.video.sources import is_url
 from internvideo_hf.video.stills import is_image_file
 

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 import transformers
 
+from internvideo_hf.data.contents import list_sha256
+from internvideo_hf.data.records import list_path
 from internvideo_hf.evaluation.ensembles import Scores, fit_weights, merge_scores
 from internvideo_hf.evaluation.protocols import EnsembleProtocol, MemberSettings
 from internvideo_hf.evaluation.run import prepare_out, write_result
@@ -22,7 +24,7 @@ from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.classification.data import check_classes, read_labelled_clips
 from internvideo_hf.tasks.protocol import DataSettings
 from internvideo_hf.utils.files import check_output
-from internvideo_hf.utils.fingerprints import file_sha256, json_sha256
+from internvideo_hf.utils.fingerprints import json_sha256
 from internvideo_hf.utils.journal import delete_parts
 from internvideo_hf.utils.locks import lock_file
 
@@ -94,7 +96,7 @@ def evaluate_ensemble(
             for scored, weight in zip(tested, merged.facts["weights"], strict=True)
         ],
         "data": {
-            "files": {file: file_sha256(data_root / file) for file in scorer.lists},
+            "files": {file: list_sha256(list_path(data_root, file)) for file in scorer.lists},
             "videos": len(merged.videos),
         },
         "damaged": [
@@ -172,12 +174,12 @@ class _Scorer:
 
     def _load(self, source: str | Path, wanted: MemberSettings | None, list_name: str) -> Scores:
         scores = Scores.load(source)
-        if scores.facts.get("list") != file_sha256(self.data_root / list_name):
+        if scores.facts.get("list") != list_sha256(list_path(self.data_root, list_name)):
             raise RecipeError(
                 f"{source} holds scores of another list than {list_name}. Name the model's folder instead."
             )
         _check_family(source, scores.facts.get("family"), wanted)
-        check_classes(source, scores.classes, self.protocol.data.labels)
+        check_classes(source, scores.classes, self.protocol.data.labels, self.data_root)
         if self.protocol.dtype not in (None, scores.facts.get("dtype")):
             raise RecipeError(
                 f"{source} was not scored in {self.protocol.dtype}. Name the model's folder, or leave out dtype."
@@ -200,7 +202,7 @@ class _Scorer:
             "revision": revision(member.name, member.model),
             "views": [member.num_clips, member.num_crops],
             "processor": member.processor.to_dict(),
-            "list": file_sha256(self.data_root / list_name),
+            "list": list_sha256(list_path(self.data_root, list_name)),
             "labels": json_sha256([row["label"] for row in rows]),
         }
         if self.protocol.dtype is not None:  # else as saved, which `revision` holds

@@ -43,7 +43,7 @@ class EnsembleDataSettings:
     Args:
         list: the list of videos and labels, below the data root.
         validation: another such list, to fit weights on; its videos differ from those of `list`.
-        layout: a name in `internvideo_hf.data.manifests.LAYOUTS`; detected from the list if None.
+        layout: a name in `internvideo_hf.data.layouts.LAYOUTS`; detected from the list if None.
         labels: the classes, a name in `internvideo_hf.recipes.labels`; the members' own if None.
     """
 

@@ -12,12 +12,13 @@ import torch
 import transformers
 
 from internvideo_hf.checkpoints.model_names import resolve_model
+from internvideo_hf.data.contents import list_sha256
+from internvideo_hf.data.records import list_path
 from internvideo_hf.inference.runner import RunSettings
 from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks import evaluation_tasks
 from internvideo_hf.tasks.protocol import Protocol, Run, check_report
 from internvideo_hf.utils.files import atomic_write_text, check_output, remove_leftovers_of
-from internvideo_hf.utils.fingerprints import file_sha256
 from internvideo_hf.utils.journal import delete_parts
 from internvideo_hf.utils.locks import lock_file
 
@@ -85,7 +86,9 @@ def evaluate(
         "model": {"name": str(model), **outcome.model},
         "data": {
             "files": {
-                file: file_sha256(data_root / file) for file in (protocol.data.list, protocol.data.only) if file
+                file: list_sha256(list_path(data_root, file))
+                for file in (protocol.data.list, protocol.data.only)
+                if file
             },
             "videos": len(samples.videos),
             "texts": len(samples.texts) or None,

@@ -6,8 +6,10 @@ label order.
 
 import json
 from importlib import resources
+from pathlib import Path
 
-from internvideo_hf.utils.names import lookup
+from internvideo_hf.recipes.reading import RecipeError
+from internvideo_hf.utils.names import check_name, lookup, unknown_name
 
 # Label set -> file of its class names.
 LABEL_SETS = {
@@ -34,6 +36,44 @@ def load_labels(name: str) -> list[str]:
         ValueError: if there is no such set.
     """
     return _read(lookup(LABEL_SETS, name, "label set")).splitlines()
+
+
+def check_classes_name(name: str) -> None:
+    """Refuse a `data.labels` that is neither the name of a set nor, having a suffix, that of a file.
+
+    Raises:
+        RecipeError: naming the nearest set.
+    """
+    if not Path(name).suffix:
+        check_name(name, LABEL_SETS, "data.labels", RecipeError)
+
+
+def read_classes(name: str, data_root: str | Path) -> list[str]:
+    """Return the class names that `data.labels` of a recipe or a protocol means, in label order.
+
+    Args:
+        name: of a set in `LABEL_SETS`, or of a text file with one name a line.
+        data_root: folder that the file is relative to.
+
+    Raises:
+        RecipeError: if there is no such set or file, or a name comes twice.
+    """
+    if name in LABEL_SETS:
+        return load_labels(name)
+    path = Path(data_root) / name
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(
+            f"{unknown_name(name, LABEL_SETS, 'data.labels')} As a text file below the data root, it cannot be read "
+            f"({error})."
+        ) from error
+    names = [line.strip() for line in lines if line.strip()]
+    if repeated := sorted({entry for entry in names if names.count(entry) > 1}):
+        raise RecipeError(f"{path} has {', '.join(repeated[:5])} twice. Write each class once, one a line.")
+    if not names:
+        raise RecipeError(f"{path} has no names. Write the name of each class, one a line.")
+    return names
 
 
 def rows_in_k710(name: str) -> list[int]:

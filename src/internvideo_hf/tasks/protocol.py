@@ -13,10 +13,12 @@ import torch
 from numpy.typing import NDArray
 from transformers.modeling_utils import PreTrainedModel
 
-from internvideo_hf.data.manifests import LAYOUTS, read_manifest
+from internvideo_hf.data.layouts import LAYOUTS
+from internvideo_hf.data.manifests import read_manifest
+from internvideo_hf.data.records import list_path
 from internvideo_hf.data.samples import Row
 from internvideo_hf.inference.runner import RunSettings
-from internvideo_hf.recipes.labels import LABEL_SETS
+from internvideo_hf.recipes.labels import check_classes_name
 from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.utils.files import check_output
 from internvideo_hf.utils.names import check_name
@@ -30,11 +32,12 @@ class DataSettings:
     """The data of an evaluation.
 
     Args:
-        list: the list of videos, captions or questions, below the data root.
+        list: the list of videos, captions or questions, below the data root; or a folder of clips by class.
         layout: a name in the task's table of layouts; detected from the list if None, where the task allows it.
         only: a list of the ids of the videos to evaluate on, below the data root.
         leave_out: ids of videos to leave out (multiple choice).
-        labels: the classes, a name in `internvideo_hf.recipes.labels`; classification uses the model's own if None.
+        labels: the classes, a name in `internvideo_hf.recipes.labels`, or a text file below the data root with one
+            name a line. If None, classification uses the model's own, and zero-shot classification those of the list.
         num_videos: videos of the published split; the report names a difference.
     """
 
@@ -155,12 +158,14 @@ class Samples:
         owners: the video of each text, of each question, or of each labelled row, int64.
         texts: captions (retrieval), or the options of all questions, one after the other (multiple choice).
         labels: the class of each row, or the right option of each question, int64.
+        classes: names of the classes (zero-shot classification).
     """
 
     videos: list[Row]
     owners: NDArray[np.int64]
     texts: Sequence[str] = ()
     labels: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    classes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -243,9 +248,10 @@ def check_list(layout: str | None, labels: str | None = None) -> None:
     Raises:
         RecipeError: if a name is unknown.
     """
-    for key, value, choices in (("data.layout", layout, LAYOUTS), ("data.labels", labels, LABEL_SETS)):
-        if value is not None:
-            check_name(value, choices, key, RecipeError)
+    if layout is not None:
+        check_name(layout, LAYOUTS, "data.layout", RecipeError)
+    if labels is not None:
+        check_classes_name(labels)
 
 
 def check_report(folder: Path) -> None:
@@ -288,7 +294,7 @@ def read_rows(data: DataSettings, data_root: Path, **options: Any) -> list[dict[
     """
     only = None if data.only is None else data_root / data.only
     options |= {"layout": data.layout, "only": only, "check_files": False}
-    return list(read_manifest(data_root / data.list, data_root, **options))
+    return list(read_manifest(list_path(data_root, data.list), data_root, **options))
 
 
 def unique_clips(rows: Sequence[Mapping[str, Any]]) -> tuple[list[Row], NDArray[np.int64]]:

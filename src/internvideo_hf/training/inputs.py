@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,11 +13,14 @@ from transformers import CLIPTokenizer
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import logging
 
+from internvideo_hf.data.class_folders import describe_folder
 from internvideo_hf.data.collation import VideoCollator
 from internvideo_hf.data.dataset import VideoDataset
 from internvideo_hf.data.failures import FailureLog
 from internvideo_hf.data.hard_negatives import HardNegativeBatchSampler
+from internvideo_hf.data.layouts import READ_LISTS
 from internvideo_hf.data.manifests import load_manifest
+from internvideo_hf.data.records import list_path
 from internvideo_hf.data.samples import VIEWS, SampleSettings
 from internvideo_hf.data.shards import ShardDataset
 from internvideo_hf.inference.embedder import embed_texts
@@ -26,11 +29,11 @@ from internvideo_hf.processing.processing import InternVideoProcessor, clean_tex
 from internvideo_hf.processing.tokenizer import build_clip_tokenizer
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
 from internvideo_hf.recipes.captions import clean_caption
-from internvideo_hf.recipes.labels import LABEL_SETS, load_labels
+from internvideo_hf.recipes.labels import read_classes
 from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.base import Training
 from internvideo_hf.training.recipes import ClipSettings, DataSettings, training_task
-from internvideo_hf.utils.names import lookup, unknown_name
+from internvideo_hf.utils.names import lookup
 from internvideo_hf.utils.pretrained import load_pretrained
 
 if TYPE_CHECKING:
@@ -109,11 +112,13 @@ class TrainingData:
         train: rows, or a directory of tar shards.
         validation: the same; None for no validation.
         classes: of a classification, the names of the classes, or their number.
+        paths: of the lists: the file or the folder that was read, by the name of the setting.
     """
 
     train: "datasets.Dataset | Path"
     validation: "datasets.Dataset | Path | None"
     classes: list[str] | int | None
+    paths: dict[str, Path] = field(default_factory=dict)
 
     @classmethod
     def read(cls, data: DataSettings, task: str, data_root: Path) -> "TrainingData":
@@ -128,13 +133,24 @@ class TrainingData:
             ManifestError: if a list is invalid.
             RecipeError: if a list lacks a column that the task needs, or the classes are unknown.
         """
-        train = _read_list(data.train, data.train_videos, data, task, data_root)
+        names = read_classes(data.labels, data_root) if isinstance(data.labels, str) else None
+        paths = {"data.train": _path_of(data_root, data.train)}
+        train = _read_list(paths["data.train"], data.train_videos, data, task, data_root, names)
+        classes = None
+        if training_task(task).column == "label":
+            classes = names or _found_classes(data, train)
         validation = None
         if data.validation is not None:
-            validation = _read_list(data.validation, data.validation_videos, data, task, data_root)
-        return cls(
-            train, validation, _classes(data, train, data_root) if training_task(task).column == "label" else None
-        )
+            paths["data.validation"] = path = _path_of(data_root, data.validation)
+            if not path.exists():
+                raise RecipeError(_NO_VALIDATION.format(name=data.validation, found=describe_folder(path.parent)))
+            names = classes if isinstance(classes, list) else names
+            validation = _read_list(path, data.validation_videos, data, task, data_root, names)
+            if names is None and classes is not None and _names_of(validation) is not None:
+                raise RecipeError(
+                    f"{path} has names for labels, and {paths['data.train']} numbers. Write the same in both lists."
+                )
+        return cls(train, validation, classes, paths)
 
     def check_labels(self, num_labels: int) -> None:
         """Check that all labels are classes of the model, and warn of classes without a training video.
@@ -164,17 +180,33 @@ class TrainingData:
             )
 
 
+_NO_VALIDATION = (
+    "There is no {name} for validation; {found}. Put videos that are not trained on into a folder or a list of that "
+    "name, name another by data.validation, or train without one: data.validation=null."
+)
+
+
+def _path_of(data_root: Path, name: str) -> Path:
+    path = list_path(data_root, name)
+    if path != data_root / name:
+        logger.warning(f"There is no {data_root / name}; {path} is read.")
+    return path
+
+
 def _read_list(
-    name: str, videos: str | None, data: DataSettings, task_name: str, data_root: Path
+    path: Path, videos: str | None, data: DataSettings, task_name: str, data_root: Path, labels: list[str] | None
 ) -> "datasets.Dataset | Path":
-    path, task = data_root / name, training_task(task_name)
+    task = training_task(task_name)
     if path.is_dir() and any(path.glob("*.tar")):
         return path
     only = None if videos is None else data_root / videos
-    rows = load_manifest(path, data_root, layout=data.layout, only=only, allow_duplicates=task.allow_duplicates)
+    rows = load_manifest(
+        path, data_root, layout=data.layout, labels=labels, only=only, allow_duplicates=task.allow_duplicates
+    )
     if task.column is not None and any(value is None for value in rows[task.column]):
         raise RecipeError(
-            f"{path} has rows without a {task.column}, which {task_name} needs. Add it, or choose another list."
+            f"{path} has rows without a {task.column}, which {task_name} needs. Add it, or choose another list. "
+            f"{READ_LISTS}"
         )
     if task.column == "caption" and data.min_words > 1:
         rows = rows.filter(
@@ -183,21 +215,23 @@ def _read_list(
     return rows
 
 
-def _classes(data: DataSettings, train: "datasets.Dataset | Path", data_root: Path) -> list[str] | int:
-    """Return the recipe's classes; by default their number, the largest label of the training list + 1."""
+def _names_of(rows: "datasets.Dataset | Path") -> list[str] | None:
+    """Return the class names of a list; None if its labels are numbers."""
+    return None if isinstance(rows, Path) else getattr(rows.features["label"], "names", None)
+
+
+def _found_classes(data: DataSettings, train: "datasets.Dataset | Path") -> list[str] | int:
+    """Return the names of the training list's classes, or their number: the setting, or the largest label + 1."""
+    names = _names_of(train)
     if isinstance(data.labels, int):
-        return data.labels
-    if data.labels in LABEL_SETS:
-        return load_labels(data.labels)
-    if data.labels is not None:
-        try:
-            lines = (data_root / data.labels).read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
+        if names is not None and len(names) != data.labels:
             raise RecipeError(
-                f"{unknown_name(data.labels, LABEL_SETS, 'data.labels')} As a text file below the data root, it "
-                f"cannot be read ({error})."
-            ) from error
-        return [line.strip() for line in lines if line.strip()]
+                f"data.labels is {data.labels}, and {data.train} has {len(names)} names of classes. Leave out "
+                "data.labels, or set it to a file with the names of all classes."
+            )
+        return names or data.labels
+    if names is not None:
+        return names
     if isinstance(train, Path):
         raise RecipeError(f"{data.train} holds shards, whose number of classes is unknown: set data.labels.")
     num_labels = int(max(train["label"])) + 1

@@ -1,8 +1,10 @@
 """Labelled lists, and the published tests: every released classifier, its views, and how a model finds its own."""
 
+from pathlib import Path
+
 import pytest
 
-from internvideo_hf import UniFormerV2Config
+from internvideo_hf import ManifestError, UniFormerV2Config
 from internvideo_hf.checkpoints.released import released_rows
 from internvideo_hf.evaluation.protocols import load_protocol
 from internvideo_hf.models.internvideo_mae.configuration_internvideo_mae import InternVideoMAEConfig
@@ -101,6 +103,25 @@ class TestLabelledClips:
             read_labelled_clips(DataSettings("val.csv"), tmp_path, "model", ["runs", "jumps"])
         (tmp_path / "parts.csv").write_text("video,label,start,end\na.mp4,runs,0,1\na.mp4,jumps,1,2\n")
         assert len(read_labelled_clips(DataSettings("parts.csv"), tmp_path, "model", ["runs", "jumps"])) == 2
+
+    def test_folders_are_read_by_the_names_of_the_models_classes(self, tmp_path):
+        for file in ("validation/runs/a.mp4", "validation/jumps/b.mp4"):
+            (tmp_path / file).parent.mkdir(parents=True)
+            (tmp_path / file).touch()
+        for name in ("val.csv", "validation"):
+            rows = read_labelled_clips(DataSettings(name), tmp_path, "model", ["runs", "jumps"])
+            assert [(Path(row["video"]).name, row["label"]) for row in rows] == [("b.mp4", 1), ("a.mp4", 0)]
+        with pytest.raises(ManifestError, match="the label 'jumps' is none of the 2 class names; .*'jump'"):
+            read_labelled_clips(DataSettings("val.csv"), tmp_path, "model", ["runs", "jump"])
+
+    def test_a_file_names_the_classes(self, tmp_path):
+        (tmp_path / "names.txt").write_text("runs\njumps\n")
+        (tmp_path / "val.csv").write_text("a.mp4,jumps\n")
+        data = DataSettings("val.csv", labels="names.txt")
+        for classes in (["runs", "jumps"], ["LABEL_0", "LABEL_1"]):
+            assert read_labelled_clips(data, tmp_path, "model", classes)[0]["label"] == 1
+        with pytest.raises(RecipeError, match="has the classes jumps, runs, and data.labels=names.txt runs, jumps"):
+            read_labelled_clips(data, tmp_path, "model", ["jumps", "runs"])
 
     def test_classes_are_compared_by_name_and_order(self):
         check_classes("model", ["runs"], None)

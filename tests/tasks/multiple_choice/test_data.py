@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from internvideo_hf.data.manifests import ManifestError
+from internvideo_hf.data.records import ManifestError
 from internvideo_hf.tasks.multiple_choice.data import read_questions
 
 OPTIONS = ["a man", "a dog", "a cat", "a car", "a tree"]

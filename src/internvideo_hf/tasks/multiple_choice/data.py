@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from internvideo_hf.data.finding import VideoTree
-from internvideo_hf.data.manifests import ManifestError, Record, read_records
+from internvideo_hf.data.layouts import Record
+from internvideo_hf.data.records import ManifestError, read_records
 from internvideo_hf.utils.names import lookup
 
 Question = tuple[str, list[str], int]

@@ -1,0 +1,95 @@
+"""Folders of clips, one for each class, and the lists or folders of a data set's splits."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from internvideo_hf.data.finding import VIDEO_SUFFIXES, list_folder
+
+SPLITS = (
+    ("train", "training"),
+    ("val", "valid", "validation", "validate", "dev"),
+    ("test", "testing", "eval", "evaluation"),
+)
+"""Names of the lists or folders of each split, without suffix; those of `datasets`, and Kinetics' "validate"."""
+METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+"""Names of the list that a folder of `datasets.load_dataset("videofolder")` may hold."""
+_NAMED = 8  # entries of a folder that a message names
+
+
+def read_class_folders(folder: str | Path) -> Iterator[dict[str, str | None]]:
+    """List the videos of a folder with their classes: `CLASS/clip.mp4`, at any depth below the folder of the class.
+
+    Args:
+        folder: such as `train`.
+
+    Yields:
+        Dicts of `file`, relative to the folder, and `class_folder`, the name of the first folder on the way; None for
+        a video that lies in the folder itself. In order of the paths.
+
+    Raises:
+        LookupError: if there are no videos, or the folder is that of several splits.
+    """
+    folder = Path(folder)
+    files = [Path(file).relative_to(folder) for file in list_folder(folder).videos]
+    if not files:
+        raise LookupError(f"it holds no videos; there are {_entries(folder)}")
+    splits = {name for names in SPLITS for name in names}
+    first = sorted({file.parts[0] for file in files})
+    if all(name.lower() in splits for name in first) and all(len(file.parts) > 2 for file in files):
+        raise LookupError(f"it holds the splits {', '.join(first)}; name one of them, such as {folder / first[0]}")
+    for file in files:
+        yield {"file": str(file), "class_folder": file.parts[0] if len(file.parts) > 1 else None}
+
+
+def find_list(data_root: str | Path, name: str, suffixes: tuple[str, ...]) -> Path:
+    """Return the path of a list of videos, or of the list or folder that takes its place.
+
+    Where `train.csv` is missing, another list or a folder of that split's name does, such as `train.txt` or
+    `training/`; lists come first. For a training list, the data root does itself, if it has folders of classes.
+
+    Args:
+        data_root: folder that the name is relative to.
+        name: of the list, such as "train.csv".
+        suffixes: of lists.
+
+    Returns:
+        What exists, or the path of the name itself.
+
+    Raises:
+        LookupError: if several could be meant, naming them.
+    """
+    root, path = Path(data_root), Path(data_root) / name
+    names = next((names for names in SPLITS if path.stem.lower() in names), ())
+    if path.exists() or not names or not path.parent.is_dir():
+        return path
+    entries = [entry for entry in sorted(path.parent.iterdir()) if entry.stem.lower() in names]
+    found = [entry for entry in entries if entry.suffix.lower() in suffixes and entry.is_file()]
+    found = found or [entry for entry in entries if entry.name.lower() in names and entry.is_dir()]
+    if len(found) > 1:
+        raise LookupError(f"there is no {name}, but {', '.join(entry.name for entry in found)}; name one of them")
+    if not found and names == SPLITS[0] and path.parent == root and _has_class_folders(root):
+        return root
+    return found[0] if found else path
+
+
+def describe_folder(folder: Path) -> str:
+    """Return one clause on what a folder holds, for a message about what it lacks."""
+    return f"{folder} holds {_entries(folder)}" if folder.is_dir() else f"there is no folder {folder}"
+
+
+def _has_class_folders(folder: Path) -> bool:
+    """Return whether a folder has folders of videos, none of which is that of a split, and no videos beside them."""
+    splits = {name for names in SPLITS for name in names}
+    shown = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+    folders = [entry for entry in shown if entry.is_dir()]
+    if any(entry.name.lower() in splits for entry in folders) or any(
+        entry.suffix.lower() in VIDEO_SUFFIXES for entry in shown if entry not in folders
+    ):
+        return False
+    return any(list_folder(entry).videos for entry in folders)
+
+
+def _entries(folder: Path) -> str:
+    names = sorted(f"{entry.name}/" if entry.is_dir() else entry.name for entry in folder.iterdir())
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more if names else "nothing"

@@ -1,0 +1,290 @@
+"""Records of lists of videos, from files of any format and from folders of clips by class."""
+
+import csv
+import json
+import pickle
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from internvideo_hf.data.class_folders import METADATA, describe_folder, find_list, read_class_folders
+from internvideo_hf.data.layouts import READ_LISTS, Record, delimiter_of, named_layout
+from internvideo_hf.utils.names import with_article
+
+_CHUNK = 20_000  # rows of parquet that are Python objects at a time
+
+
+class ManifestError(ValueError):
+    """A list of videos is not as it should be.
+
+    Args:
+        file: the list.
+        place: such as "line 3"; None for the whole file.
+        cause: what is wrong, as a clause without a full stop.
+        advice: what to do about it, as a full sentence.
+    """
+
+    def __init__(self, file: str, place: str | None = None, cause: str | None = None, advice: str | None = None):
+        self.file, self.place, self.cause, self.advice = file, place, cause, advice
+        # A DataLoader raises a worker's error again from its message alone, so that must do, too.
+        where = file if place is None else f"{file}, {place}"
+        super().__init__(file if cause is None else f"{where}: {cause}. {advice}")
+
+    def __reduce__(self) -> tuple[type, tuple[str | None, ...]]:
+        return type(self), (self.file, self.place, self.cause, self.advice)
+
+
+_NAMES_OF_FORMATS = {
+    ".csv": ("text",),
+    ".tsv": ("text",),
+    ".txt": ("text",),
+    ".list": ("text",),
+    ".json": ("json", "jsonl"),
+    ".jsonl": ("jsonl",),
+    ".parquet": ("parquet",),
+    ".pkl": ("pickle",),
+    ".pickle": ("pickle",),
+}
+MANIFEST_SUFFIXES = tuple(_NAMES_OF_FORMATS)
+"""What the name of a list of videos ends in."""
+
+
+def _format_of(path: Path) -> str:
+    suffix = path.suffix.lower()
+    if suffix not in _NAMES_OF_FORMATS:
+        raise ManifestError(
+            str(path),
+            None,
+            f"the name ends in {suffix!r}" if suffix else "the name has no ending",
+            f"Name a list of videos by what it holds: {', '.join(_NAMES_OF_FORMATS)}. {READ_LISTS}",
+        )
+    try:
+        with path.open("rb") as file:
+            start = file.read(1 << 16)
+    except OSError as error:
+        cause, advice = f"it cannot be opened ({error.strerror})", "Check the path and its rights."
+        if isinstance(error, FileNotFoundError):
+            cause, advice = f"{cause}; {describe_folder(path.parent)}", f"Check the path. {READ_LISTS}"
+        raise ManifestError(str(path), None, cause, advice) from error
+    if not start.removeprefix(b"\xef\xbb\xbf").strip():
+        raise ManifestError(str(path), None, "it is empty", "Write it again, a row for each video.")
+    found = _format_of_content(start)
+    if found not in _NAMES_OF_FORMATS[suffix]:
+        raise ManifestError(
+            str(path), None, f"the name says {suffix}, the content is {found}", "Give the file its true ending."
+        )
+    return found
+
+
+def _format_of_content(start: bytes) -> str:
+    if start[:4] == b"PAR1":
+        return "parquet"
+    if start[:1] == pickle.PROTO:
+        return "pickle"
+    text = start.decode("utf-8", errors="replace").lstrip("\ufeff").lstrip()
+    if text[:1] == "[":
+        return "json"
+    if text[:1] != "{":
+        return "text"
+    # A line that is an object by itself is JSON lines, but for a whole document without line breaks.
+    first, _, rest = text.partition("\n")
+    try:
+        content = json.loads(first)
+    except json.JSONDecodeError:
+        return "json"
+    is_document = "sentences" in content or all(isinstance(value, dict | list) for value in content.values())
+    return "json" if is_document and not rest.strip() else "jsonl"
+
+
+def _text_lines(path: Path) -> Iterator[tuple[int, str]]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            for number, line in enumerate(file, 1):
+                line = line.rstrip("\r\n")
+                if not line.strip():
+                    raise ManifestError(str(path), f"line {number}", "it is empty", "Delete the line.")
+                yield number, line
+    except UnicodeDecodeError as error:
+        raise ManifestError(str(path), None, f"it is not text in UTF-8 ({error.reason})", "Convert it.") from error
+
+
+def _text_records(path: Path) -> Iterator[tuple[str, Record]]:
+    _, first = next(_text_lines(path))
+    delimiter = delimiter_of(first)
+    header = [name.strip() for name in next(csv.reader([first], delimiter=delimiter))]
+    if not named_layout(header):
+        for number, line in _text_lines(path):
+            yield f"line {number}", {"line": line, "delimiter": delimiter}
+        return
+    # By the reader of whole files: a quoted caption may go on in the next line.
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, delimiter=delimiter, strict=True)
+        next(reader)
+        try:
+            for fields in reader:
+                place = f"line {reader.line_num}"
+                if len(fields) != len(header):
+                    cause = "it is empty" if not fields else f"it has {len(fields)} fields, the header {len(header)}"
+                    raise ManifestError(str(path), place, cause, "Quote fields that hold the separator.")
+                yield place, dict(zip(header, fields, strict=True))
+        except csv.Error as error:
+            raise ManifestError(
+                str(path), f"line {reader.line_num}", f"it is not valid csv ({error})", "Correct the quotes."
+            ) from error
+
+
+def _json_records(path: Path) -> Iterator[tuple[str, Record]]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ManifestError(str(path), None, f"it is not valid JSON ({error})", "Download it again.") from error
+    if isinstance(content, dict):
+        content = _document(path, content)
+    for number, record in enumerate(content, 1):
+        if not isinstance(record, dict):
+            raise ManifestError(
+                str(path),
+                f"record {number}",
+                f"it is {with_article(type(record).__name__)}, expected an object",
+                "Correct it.",
+            )
+        yield f"record {number}", record
+
+
+def _document(path: Path, document: Mapping[str, Any]) -> list[Record]:
+    """Read MSR-VTT's sentences, which name their video, and videos, which name their split; or something by id."""
+    if isinstance(document.get("sentences"), list):
+        splits = {video.get("video_id"): video.get("split") for video in document.get("videos", [])}
+        # Not "start time" and "end time" of its videos: those are places in the source that the files were cut from.
+        return [{**sentence, "split": splits.get(sentence.get("video_id"))} for sentence in document["sentences"]]
+    if document and all(isinstance(value, dict) and "sentences" in value for value in document.values()):
+        return [{**value, "video_id": name} for name, value in document.items()]
+    if document and all(isinstance(value, list) for value in document.values()):
+        return [{"video_id": name, "captions": value} for name, value in document.items()]
+    raise ManifestError(
+        str(path),
+        None,
+        f"it is one object with {', '.join(map(str, list(document)[:5])) or 'nothing'}",
+        "Expected a list of objects, MSR-VTT's document with 'videos' and 'sentences', or captions by video id.",
+    )
+
+
+def _jsonl_records(path: Path) -> Iterator[tuple[str, Record]]:
+    for number, line in _text_lines(path):
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ManifestError(
+                str(path), f"line {number}", f"it is not valid JSON ({error})", "Write an object a line."
+            ) from error
+        if not isinstance(record, dict):
+            raise ManifestError(
+                str(path),
+                f"line {number}",
+                f"it is {with_article(type(record).__name__)}, expected an object",
+                "Write an object a line.",
+            )
+        yield f"line {number}", record
+
+
+def _parquet_records(path: Path) -> Iterator[tuple[str, Record]]:
+    require_datasets()
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        number = 0
+        for batch in pyarrow.parquet.ParquetFile(path).iter_batches(_CHUNK):
+            for record in batch.to_pylist():
+                number += 1
+                yield f"row {number}", record
+    except pyarrow.ArrowException as error:
+        raise ManifestError(
+            str(path), None, f"it is not valid parquet ({error})"[:300], "Download it again."
+        ) from error
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Unpickles what needs no code: dicts, lists, tuples, texts, numbers."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        # All that could run code, or make an object of a class, comes by here.
+        raise pickle.UnpicklingError(f"it wants {module}.{name}, and nothing but lists, dicts and texts is let in")
+
+
+def _pickle_records(path: Path) -> Iterator[tuple[str, Record]]:
+    # MSVD's captions are published as a pickle, and who had to make a JSON of it first would unpickle it unguarded.
+    try:
+        with path.open("rb") as file:
+            content = _PlainUnpickler(file, encoding="utf-8").load()
+    except Exception as error:  # a damaged pickle raises all kinds
+        raise ManifestError(
+            str(path), None, f"it cannot be unpickled safely ({error})", "Write its captions as JSON: {id: [caption]}."
+        ) from error
+    if not isinstance(content, dict):
+        raise ManifestError(
+            str(path), None, f"it holds {with_article(type(content).__name__)}", "Expected captions by video id."
+        )
+    for number, record in enumerate(_document(path, content), 1):
+        yield f"record {number}", record
+
+
+_FORMATS: dict[str, Callable[[Path], Iterator[tuple[str, Record]]]] = {
+    "text": _text_records,
+    "json": _json_records,
+    "jsonl": _jsonl_records,
+    "parquet": _parquet_records,
+    "pickle": _pickle_records,
+}
+
+
+def _folder_records(path: Path) -> Iterator[tuple[str, Record]]:
+    for name in METADATA:
+        if (path / name).is_file():
+            yield from read_records(path / name)
+            return
+    try:
+        for record in read_class_folders(path):
+            yield str(record["file"]), record
+    except LookupError as error:
+        raise ManifestError(str(path), None, str(error), READ_LISTS) from None
+
+
+def read_records(path: str | Path) -> Iterator[tuple[str, Record]]:
+    """Read a list of any format record by record, unchanged; a line of text has "line" and "delimiter".
+
+    Yields:
+        The place of a record, such as "line 3", for messages; and the record.
+
+    Raises:
+        ManifestError: if the list cannot be read.
+    """
+    path = Path(path)
+    return _folder_records(path) if path.is_dir() else _FORMATS[_format_of(path)](path)
+
+
+def list_path(data_root: str | Path, name: str) -> Path:
+    """Return the path of a list that a recipe or a protocol names; see `class_folders.find_list`.
+
+    Args:
+        data_root: folder that the name is relative to.
+        name: of a list, or of a folder of clips by class.
+
+    Raises:
+        ManifestError: if there is none of this name, and several that could be meant.
+    """
+    try:
+        return find_list(data_root, name, MANIFEST_SUFFIXES)
+    except LookupError as error:
+        raise ManifestError(str(Path(data_root) / name), None, str(error), READ_LISTS) from None
+
+
+def require_datasets() -> Any:
+    """Return the library `datasets`, and say how to install it if it is missing."""
+    try:
+        import datasets
+    except ImportError as error:
+        raise ImportError(
+            "This needs the library datasets, which comes with the extra [train]: pip install 'internvideo-hf[train]'"
+        ) from error
+    return datasets
