@@ -1,7 +1,11 @@
 """`scan` and `shrink`: outputs and exit codes."""
 
 import json
+import os
+import sys
+from pathlib import Path
 
+import pytest
 from program import assert_refused, run
 from video.clips import write_video
 
@@ -40,3 +44,36 @@ def test_shrink_keeps_paths_and_does_nothing_twice(tmp_path):
     assert_refused(run("shrink", tmp_path / "in", *options[:2], "--short-side", 33), "even")
     assert_refused(run("shrink", tmp_path / "in", "--out", tmp_path / "in"), "small copy")
     assert_refused(run("shrink", tmp_path / "in/deep/b.mp4", "--out", tmp_path / "in/a.avi"), "name of a folder")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse names that are not UTF-8")
+def test_names_of_any_bytes_are_reported(tmp_path):
+    names = [os.fsdecode(b"caf\xe9.mp4"), "x" * 251 + ".mp4", "y" * 300 + ".mp4", "http://[::1"]
+    paths = [str(tmp_path / name) for name in names[:3]] + names[3:]
+    for path in paths[:2]:
+        write_video(tmp_path / "good.mp4", 2)
+        os.replace(tmp_path / "good.mp4", path)
+    result = run("scan", *paths, "--jobs", 1, "--out", tmp_path / "bad.json", "-q")
+    assert result.returncode == 1 and "2 of 4 failed:" in result.stderr
+    report = json.loads((tmp_path / "bad.json").read_bytes().decode())
+    assert [bad["video"] for bad in report["bad"]] == paths[2:]
+    shrunk = run("shrink", *paths[:3], "--out", tmp_path / "out", "--jobs", 1, "-q")
+    assert shrunk.returncode == 1 and sorted(os.listdir(tmp_path / "out")) == names[:2]
+    Path(paths[0]).write_text("no video")
+    assert "caf" in run("scan", *paths[:2], "--jobs", 1, "--out", tmp_path / "bad.json").stderr
+    assert json.loads((tmp_path / "bad.json").read_bytes().decode())["bad"][0]["video"] == paths[0]
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_the_work(tmp_path, monkeypatch):
+    monkeypatch.setattr("internvideo_hf.data.verification.verify_videos", None)
+    (tmp_path / "file").touch()
+    assert_refused(run("scan", "v.mp4", "--out", tmp_path / "file/bad.json"), "file/bad.json cannot be written")
+
+
+def test_what_a_folder_holds_beside_videos_is_counted(tmp_path):
+    write_video(tmp_path / "good.mp4", 8)
+    for name in ("._good.mp4", "notes.txt"):
+        (tmp_path / name).touch()
+    result = run("scan", tmp_path, "--jobs", 1)
+    assert result.returncode == 0 and "Left out 2 files and folders: 1 .txt, 1 hidden.\n" in result.stderr
+    assert run("scan", tmp_path, "--jobs", 1, "-q").stderr == ""

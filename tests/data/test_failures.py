@@ -2,6 +2,7 @@
 
 import json
 
+import dying
 import pytest
 import torch
 from data.settings import batches, settings
@@ -76,3 +77,9 @@ def test_a_frame_of_a_folder_is_named_and_a_secret_is_not(tmp_path):
 def test_what_concerns_the_whole_batch_passes(error):
     with pytest.raises(type(error)), one_video("v.mp4"):
         raise error
+
+
+def test_a_full_disk_is_named_by_the_log(tmp_path):
+    log = FailureLog(tmp_path / "failed.jsonl")
+    error = VideoDecodeError("x.mp4", "it is broken", "Mend it.")
+    assert dying.run(lambda: [log.add(index, error, 10**6) for index in range(100)], file_size=50) == dying.FULL

@@ -339,3 +339,24 @@ def test_a_meaningless_option_is_refused(small_folder, options, message):
         VideoIndex(small_folder, **options)
     with pytest.raises(ValueError, match="jobs=0"):
         VideoIndex(small_folder).add(["x.mp4"], jobs=0)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="descriptors are counted in /proc")
+def test_memory_descriptors_and_threads_stay_flat_over_300_updates(small_folder, own, tmp_path):
+    contents = [(own / name).read_bytes() for name in ("red.mp4", "green.mp4")]
+    index = VideoIndex(small_folder, folder=tmp_path / "index", window=0.5)
+    used = []
+    for number in range(300):
+        (own / "red.mp4").write_bytes(contents[number % 2])
+        os.utime(own / "red.mp4", ns=(number, number))
+        (own / "bad.mp4").write_bytes(b"no video" * (number + 1))
+        change = index.update([own])
+        assert len(change.failures) == 1 and len(change.changed) == (number > 0)
+        with open("/proc/self/statm") as file:
+            memory = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        used.append((memory, len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))))
+    memory, descriptors, threads = (np.array(column) for column in zip(*used, strict=True))
+    assert memory[250:].mean() - memory[50:100].mean() < 20e6
+    assert descriptors[250:].max() <= descriptors[50:100].max() and threads[250:].max() <= threads[50:100].max()
+    assert len(list((tmp_path / "index").iterdir())) == 3, "header, rows and null captions"

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from internvideo_hf.utils.files import DiskFullError
+from internvideo_hf.utils.files import DiskFullError, is_disk_full
 from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.sources import describe, is_url
 
@@ -122,6 +122,10 @@ class FailureLog:
         file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         try:
             os.write(file, line.encode())
+        except OSError as error:
+            if is_disk_full(error, self.path.parent):
+                raise DiskFullError.of(self.path) from error
+            raise
         finally:
             os.close(file)
         failed, allowed = len(self.read()), max(self.min_failures, int(self.max_share * total))

@@ -1,5 +1,6 @@
 """List the videos that files, folders, addresses and manifests name."""
 
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -35,7 +36,7 @@ def find_videos(
         if not is_url(source) and Path(source).suffix.lower() in MANIFEST_SUFFIXES:
             rows = read_manifest(source, data_root, check_files=False, check_labels=False, allow_duplicates=True)
             found |= dict.fromkeys(row["video"] for row in rows)
-        elif not is_url(source) and Path(source).is_dir():
+        elif not is_url(source) and os.path.isdir(source):  # False for names that no folder can have
             found |= dict.fromkeys(_videos_in(Path(source), left_out))
         else:
             found[source] = None

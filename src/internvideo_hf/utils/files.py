@@ -42,11 +42,11 @@ class DiskFullError(OSError):
             needed: bytes that it needs; 0 where unknown.
         """
         folder = _existing(path)
-        room = f"{shutil.disk_usage(folder).free / 1e6:,.1f} MB free"
-        need = f", and {needed / 1e6:,.1f} MB are needed" if needed else ""
+        free = f"{shutil.disk_usage(folder).free / 1e6:,.1f} MB free"
+        room = f"has {free}, and {needed / 1e6:,.1f} MB are needed" if needed else f"is full ({free})"
         return cls(
-            f"{path} cannot be written: the disk of {folder} is full ({room}{need}). Free space, or name a folder on "
-            "another disk, and run the same command again."
+            f"{path} cannot be written: the disk of {folder} {room}. Free space, or name a folder on another disk, "
+            "and run the same command again."
         )
 
 
