@@ -75,6 +75,13 @@ def test_a_table_has_the_protocol_and_published_scores_below_ours():
     assert len({len(row) for row in rows}) == 1
 
 
+def test_long_names_shift_no_scores():
+    entry = RESULT["published"][0] | {"model": "UniFormerV2-L K400 from K710 32x336 frozen, of a long name"}
+    lines = table(RESULT | {"published": [entry]}).splitlines()[-4:]
+    assert lines[-1].startswith("  paper, dual softmax, UniFormerV2-L K400 from K710 32x336 frozen, of a long name  ")
+    assert len({len(line) for line in lines}) == 1
+
+
 def test_another_number_of_videos_and_a_merge_are_said():
     settings = SETTINGS | {
         "merge": {"weight": 0.5, "variant": "retrieval"},
@@ -95,7 +102,7 @@ def test_members_of_an_ensemble_stand_above_their_sum():
         "damaged": [],
         "members": [
             {**member, "model": "a", "weight": 0.75, "scores": {"top-1": 80.0, "top-5": 90.0}},
-            {**member, "model": "b" * 60, "weight": 0.25, "scores": {"top-1": 70.0, "top-5": 85.0}},
+            {**member, "model": f"/{'deep/' * 9}b", "weight": 0.25, "scores": {"top-1": 70.0, "top-5": 85.0}},
         ],
         "scores": {"top-1": 82.5, "top-5": 91.0},
         "published": [{"where": "paper", "labels": "k400", "scores": {"top-1": 91.1}}],
@@ -109,6 +116,7 @@ def test_members_of_an_ensemble_stand_above_their_sum():
         ["82.50", "91.00"],
         ["91.10", "-"],
     ]
+    assert lines[-3].startswith(".../deep/") and "eep" not in lines[-3].replace("deep", "")
     assert lines[-2].startswith("the ensemble") and lines[-1].startswith("  paper, k400")
     equal = result | {"settings": result["settings"] | {"weights": "equal"}}
     assert "weights equal" in ensemble_table(equal)

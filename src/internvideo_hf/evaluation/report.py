@@ -5,6 +5,8 @@ from typing import Any
 
 from internvideo_hf.tasks import evaluation_tasks
 
+LONGEST_PATH = 40  # characters that a table shows of a member's folder
+
 
 def table(result: Mapping[str, Any]) -> str:
     """Return a result as text: the protocol, and our scores with the published ones below.
@@ -15,11 +17,11 @@ def table(result: Mapping[str, Any]) -> str:
     settings = result["settings"]
     task = evaluation_tasks()[settings["task"]]
     lines = [f"{result['protocol']}: {settings['title']}", *_protocol_lines(result, task.facts(result)), ""]
-    lines.append(f"{'':44}{''.join(f'{name:>8}' for name in task.columns)}")
+    rows: list[tuple[str, Mapping[str, float]]] = []
     for name, scores, published in task.lines(result):
-        lines.append(_score_line(name, scores, task.columns))
-        lines += [_published_line(entry, task.columns) for entry in published if entry["scores"]]
-    return "\n".join(lines)
+        rows.append((name, scores))
+        rows += [(_published_name(entry), entry["scores"]) for entry in published if entry["scores"]]
+    return "\n".join(lines + _score_table(rows, task.columns))
 
 
 def ensemble_table(result: Mapping[str, Any]) -> str:
@@ -40,14 +42,10 @@ def ensemble_table(result: Mapping[str, Any]) -> str:
             f"  member  {member['model']} ({member['family']}, {member['parameters']:,} parameters), {clips} clips x "
             f"{crops} crops, weight {member['weight']:.3f}"
         )
-    lines += ["", f"{'':44}{''.join(f'{name:>8}' for name in columns)}"]
-    lines += [_score_line(member["model"][-43:], member["scores"], columns) for member in result["members"]]
-    lines.append(_score_line("the ensemble", result["scores"], columns))
-    lines += [
-        _score_line(f"  {entry['where']}, {entry['labels']}", entry["scores"], columns)
-        for entry in result["published"]
-    ]
-    return "\n".join(lines)
+    rows = [(_shortened(member["model"]), member["scores"]) for member in result["members"]]
+    rows.append(("the ensemble", result["scores"]))
+    rows += [(f"  {entry['where']}, {entry['labels']}", entry["scores"]) for entry in result["published"]]
+    return "\n".join([*lines, "", *_score_table(rows, columns)])
 
 
 def _protocol_lines(result: Mapping[str, Any], task_facts: Mapping[str, str]) -> list[str]:
@@ -79,10 +77,23 @@ def _pixels(options: Mapping[str, Any]) -> str:
     return f"{sides} by {options.get('resize_method')}{cut}"
 
 
-def _published_line(entry: Mapping[str, Any], columns: Sequence[str]) -> str:
+def _published_name(entry: Mapping[str, Any]) -> str:
     name = f"  {entry['where']}{', dual softmax' if entry['dual_softmax'] else ''}"
-    return _score_line(f"{name}, {entry['model']}" if entry["model"] else name, entry["scores"], columns)
+    return f"{name}, {entry['model']}" if entry["model"] else name
 
 
-def _score_line(name: str, scores: Mapping[str, float], columns: Sequence[str]) -> str:
-    return f"{name:44}" + "".join(f"{scores[key]:8.2f}" if key in scores else f"{'-':>8}" for key in columns)
+def _shortened(path: str) -> str:
+    """Leave out the first folders of a long path."""
+    rest = path
+    while len(rest) > LONGEST_PATH and "/" in rest:
+        rest = rest.partition("/")[2]
+    return path if rest == path else f".../{rest}"
+
+
+def _score_table(rows: Sequence[tuple[str, Mapping[str, float]]], columns: Sequence[str]) -> list[str]:
+    width = max(len(name) for name, _ in rows) + 2
+    lines = [f"{'':{width}}{''.join(f'{name:>8}' for name in columns)}"]
+    for name, scores in rows:
+        numbers = (f"{scores[key]:8.2f}" if key in scores else f"{'-':>8}" for key in columns)
+        lines.append(f"{name:{width}}{''.join(numbers)}")
+    return lines

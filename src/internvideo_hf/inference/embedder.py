@@ -19,6 +19,7 @@ from internvideo_hf.data.samples import Row
 from internvideo_hf.inference.merging import check_finite
 from internvideo_hf.inference.runner import (
     RunSettings,
+    VideoProcessor,
     cosine_scale,
     embed_views,
     load_model,
@@ -208,6 +209,18 @@ class Embedder:
         embeddings = embeddings.cpu()
         check_finite(embeddings.numpy(), f"An embedding of {self.name}")
         return embeddings
+
+
+def pixel_settings(processor: VideoProcessor) -> dict[str, dict[str, Any]]:
+    """Return the settings that affect pixels, for each input of a model by its name.
+
+    Args:
+        processor: of the model.
+    """
+    settings = {name: branch.to_dict() for name, branch in processor.branches.items()}
+    return {
+        name: {key: value for key, value in own.items() if key in PIXEL_SETTINGS} for name, own in settings.items()
+    }
 
 
 def fingerprint(model: PreTrainedModel, video_processor: InternVideoVideoProcessor, tokenizer: Any = None) -> str:

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoConfig
 
-from internvideo_hf.inference.embedder import Embedder
+from internvideo_hf.inference.embedder import Embedder, pixel_settings
 from internvideo_hf.recipes.captions import clean_caption
 from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.protocol import Protocol, Run, Samples, model_facts
@@ -94,7 +94,8 @@ class VideoEmbeddings:
     def facts(self) -> dict[str, Any]:
         """Facts of the model and its views, for a result."""
         videos = self.embedder.video_processor
-        return model_facts(self.embedder.model) | {"views": [videos.num_clips, videos.num_crops]}
+        views = [videos.num_clips, videos.num_crops]
+        return {**model_facts(self.embedder.model), "views": views, "pixels": pixel_settings(videos)}
 
     @property
     def factor(self) -> float:

@@ -13,7 +13,7 @@ from transformers.configuration_utils import PreTrainedConfig
 from internvideo_hf.data.collation import VideoCollator
 from internvideo_hf.data.samples import Row
 from internvideo_hf.inference.classifier import Classifier, video_name
-from internvideo_hf.inference.embedder import PIXEL_SETTINGS
+from internvideo_hf.inference.embedder import pixel_settings
 from internvideo_hf.inference.merging import class_scores, top_k_accuracies
 from internvideo_hf.models.common.loading import check_classifier, classes_of, revision
 from internvideo_hf.recipes.reading import RecipeError
@@ -104,10 +104,7 @@ def _run(protocol: Protocol, samples: Samples, run: Run) -> Outcome:
         **model_facts(classifier.model),
         "test_of": [test.model for test in tests] if views["num_clips"] else [],  # views that no test states
         "views": [classifier.num_clips, classifier.num_crops],
-        "pixels": {
-            name: {key: value for key, value in branch.to_dict().items() if key in PIXEL_SETTINGS}
-            for name, branch in branches.items()
-        },
+        "pixels": pixel_settings(classifier.processor),
     }
     parts, names = None, [video_name(row) for row in samples.videos]
     if run.parts is not None:
