@@ -3,11 +3,12 @@
 import os
 
 import pytest
+import torch
 import typer
 from program import assert_refused, run
 from typer.testing import CliRunner
 
-from internvideo_hf.cli.options import Quiet, Videos, read_json, takes_addresses
+from internvideo_hf.cli.options import Quiet, Videos, parse_device, read_json, takes_addresses
 from internvideo_hf.video.downloads import DownloadSettings
 
 LABELS = "riding a bike, cooking pasta, playing chess"
@@ -53,3 +54,11 @@ def test_json_that_is_nested_without_end_is_refused(tmp_path):
     (tmp_path / "a.json").write_text("[" * 100_000)
     with pytest.raises(ValueError, match=r"a\.json is not valid JSON"):
         read_json(tmp_path / "a.json")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the device is there")
+def test_a_device_that_is_not_there_is_refused_in_one_line(mae_folder, bikes):
+    result = run("classify", bikes, "--model", mae_folder, "--device", "cuda")
+    assert_refused(result, "internvideo: --device cuda: ", "Leave it out for ")
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert parse_device(None) is None and parse_device("cpu") == torch.device("cpu")

@@ -191,6 +191,7 @@ def test_split_and_keep_choose_rows(folder):
         ("k.csv", " \n", {}, "it is empty"),
         ("k.csv", "\ufeff\n", {}, "it is empty"),
         ("k.yaml", "a.mp4 0\n", {}, "ends in '.yaml'"),
+        ("list", "a.mp4 0\n", {}, "the name has no ending"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_named_with_its_place(folder, name, content, options, words):
@@ -342,6 +343,9 @@ def test_only_wants_every_video_of_its_list(tmp_path, content, words):
     (tmp_path / "ids.txt").write_text("a_1_2\n")
     with pytest.raises(ManifestError, match="no ids in this layout"):
         next(read_manifest(tmp_path / "k.csv", tmp_path, only=tmp_path / "ids.txt"))
+    with pytest.raises(ValueError, match=r"^\S+nowhere\.txt cannot be read") as caught:
+        next(read_manifest(tmp_path / "k.csv", tmp_path, only=tmp_path / "nowhere.txt"))
+    assert "k.csv" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -48,9 +48,9 @@ def test_a_video_is_decoded_once_for_both(video, monkeypatch):
             opened.append(args)
             super().__init__(*args, **kwargs)
 
-        def _read_unique(self, indices):
-            asked.append(set(indices.tolist()))
-            return super()._read_unique(indices)
+        def read_clips(self, clips):
+            asked.append({index for clip in clips for index in clip.tolist()})
+            return super().read_clips(clips)
 
     monkeypatch.setattr("internvideo_hf.processing.video_processing.VideoReader", Counting)
     processor = fused()

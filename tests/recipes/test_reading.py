@@ -96,3 +96,28 @@ def test_aliases_that_repeat_a_value_are_read(tmp_path):
     # As `safe_dump` writes a list that stands in two places.
     (tmp_path / "own.yaml").write_text("a: &id001 [1, 2]\nb: *id001\n")
     assert recipes.REGISTRY.read(tmp_path / "own.yaml") == {"a": [1, 2], "b": [1, 2]}
+
+
+@pytest.mark.parametrize(
+    ("extends", "words"),
+    [
+        (
+            "videomae/finetune_bas",
+            r"mine\.yaml extends 'videomae/finetune_bas': No recipe .*Did you mean videomae/fine",
+        ),
+        ("other.yaml", r"mine\.yaml extends .*other\.yaml.* cannot be read"),
+        ("5", r"mine\.yaml: extends is 5, expected one name of a recipe"),
+        ("[a, b]", r"mine\.yaml: extends is \['a', 'b'\], expected one name"),
+    ],
+)
+def test_the_file_that_extends_what_cannot_be_is_named(tmp_path, extends, words):
+    (tmp_path / "mine.yaml").write_text(f"extends: {extends}", encoding="utf-8")
+    with pytest.raises(RecipeError, match=words):
+        recipes.REGISTRY.read(tmp_path / "mine.yaml")
+
+
+def test_a_change_without_a_value_is_refused_with_an_example_of_the_command():
+    with pytest.raises(RecipeError, match="such as training.learning_rate=1e-4"):
+        recipes.REGISTRY.read("videomae/finetune_base", ["mixup"])
+    with pytest.raises(RecipeError, match="such as processor.num_frames=16"):
+        protocols.REGISTRY.read("retrieval/msrvtt", ["merge"])

@@ -62,16 +62,16 @@ def test_four_stages_hand_on_what_each_has_learned(data, tmp_path):
 
 def test_what_a_tower_starts_from(data, tmp_path):
     recipe = load_recipe("demo/mm_actions")
-    scenes, classifier = build_model(load_recipe("demo/mm_scenes"), None, 600), build_model(recipe, 12)
+    scenes, classifier = build_model(load_recipe("demo/mm_scenes").model, None, 600), build_model(recipe.model, 12)
     for folder, model in (("scenes", scenes), ("classifier", classifier)):
         model.save_pretrained(tmp_path / folder)
-    started = start_from(build_model(load_recipe("demo/mm_scenes"), None, 600), tmp_path / "classifier")
+    started = start_from(build_model(load_recipe("demo/mm_scenes").model, None, 600), tmp_path / "classifier")
     assert same(started.vision_model.state_dict(), classifier.vision_model.state_dict())
-    started = start_from(build_model(recipe, 12), tmp_path / "scenes")
+    started = start_from(build_model(recipe.model, 12), tmp_path / "scenes")
     assert same(started.vision_model.state_dict(), scenes.vision_model.state_dict())
     with pytest.raises(CheckpointError, match="expected 'viclip', or one with the same kind of video tower"):
-        start_from(build_model(load_recipe("demo/viclip"), None, 600), tmp_path / "classifier")
-    other = build_model(load_recipe("demo/mm_actions", ["model.config.hidden_size=64"]), 12)
+        start_from(build_model(load_recipe("demo/viclip").model, None, 600), tmp_path / "classifier")
+    other = build_model(load_recipe("demo/mm_actions", ["model.config.hidden_size=64"]).model, 12)
     with pytest.raises(ValueError, match="has the shape"):
         start_from(other, tmp_path / "scenes")
 

@@ -257,7 +257,7 @@ class TestTheRecipeOfThePaper:
     def test_gates_norms_and_the_video_token_are_not_decayed(self):
         recipe = load_recipe("internvideo/cma_k400")
         with torch.device("meta"):
-            model = build_model(recipe, "abc")
+            model = build_model(recipe.model, "abc")
         groups = parameter_groups(model, 5e-5, 1e-3, rule=recipe.training["decay_rule"])
         decay = {name: group["weight_decay"] for group in groups for name in group["names"]}
         heads = ("classifier.internvideo_mae", "classifier.layernorm", "classifier.uniformerv2")

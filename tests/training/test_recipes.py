@@ -23,12 +23,12 @@ from internvideo_hf.recipes.labels import load_labels
 from internvideo_hf.training.inputs import TrainingData
 from internvideo_hf.training.parameter_groups import parameter_groups
 from internvideo_hf.training.recipes import (
+    REGISTRY,
     Recipe,
     RecipeError,
     build_model,
     load_recipe,
     parse_recipe,
-    read_recipe,
     recipe_names,
 )
 from internvideo_hf.training.schedules import SCHEDULES
@@ -57,7 +57,7 @@ def classes(name: str) -> int | None:
 
 def build(name: str):
     with torch.device("meta"):
-        return build_model(recipe(name), classes(name))
+        return build_model(recipe(name).model, classes(name))
 
 
 def video_config(config):
@@ -543,7 +543,7 @@ def test_unknown_key_is_refused_with_the_nearest(path, nearest):
 def test_unknown_setting_of_the_model_is_refused_with_the_nearest():
     changed = load_recipe(SOME, ["model.config.drop_path=0.2"])
     with pytest.raises(ValueError, match="Did you mean model.config.drop_path_rate"):
-        build_model(changed, 2)
+        build_model(changed.model, 2)
 
 
 def test_what_the_run_decides_is_no_setting():
@@ -558,7 +558,7 @@ def test_unknown_recipe_is_refused_with_the_nearest():
 
 @pytest.mark.parametrize("missing", ["title", "batch_size", "training"])
 def test_missing_key_is_refused(missing):
-    content = read_recipe(SOME)
+    content = REGISTRY.read(SOME)
     del content[missing]
     with pytest.raises(RecipeError, match=f"{missing} must be given"):
         parse_recipe(content)
@@ -628,12 +628,12 @@ def test_file_that_is_no_recipe_is_refused(text, cause, tmp_path):
 )
 def test_numbers_are_read_as_everyone_writes_them(text, number, tmp_path):
     (tmp_path / "run.yaml").write_text(f"training: {{learning_rate: {text}}}")
-    assert read_recipe(tmp_path / "run.yaml")["training"]["learning_rate"] == number
+    assert REGISTRY.read(tmp_path / "run.yaml")["training"]["learning_rate"] == number
 
 
 def test_text_that_looks_like_no_number_stays_text(tmp_path):
     (tmp_path / "run.yaml").write_text("values: [1e, e-3, 1e-3x, 5 clips]")
-    assert read_recipe(tmp_path / "run.yaml")["values"] == ["1e", "e-3", "1e-3x", "5 clips"]
+    assert REGISTRY.read(tmp_path / "run.yaml")["values"] == ["1e", "e-3", "1e-3x", "5 clips"]
 
 
 def test_lists_of_ids_choose_the_videos_for_training_and_for_validation(tmp_path):

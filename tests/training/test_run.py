@@ -19,10 +19,12 @@ from safetensors.torch import load_file
 from training.recipes import CLASSIFICATION, write_data, write_recipe
 from transformers import AutoModelForVideoClassification, AutoVideoProcessor
 
+from internvideo_hf import UniFormerV2Config, UniFormerV2ForVideoClassification
 from internvideo_hf.data.manifests import load_manifest
 from internvideo_hf.data.shards import write_shards
-from internvideo_hf.training.recipes import load_recipe
-from internvideo_hf.training.run import train
+from internvideo_hf.recipes.reading import RecipeError
+from internvideo_hf.training.recipes import ModelSettings, load_recipe
+from internvideo_hf.training.run import _adapted, train
 from internvideo_hf.training.trainer import VideoTrainer
 from internvideo_hf.utils.files import DiskFullError
 from internvideo_hf.utils.locks import lock_folder
@@ -201,7 +203,7 @@ def test_what_cannot_be_is_refused_in_plain_words(data, tmp_path):
     assert "cannot be opened" in refusal(recipe, "--data-root", tmp_path)
     assert "has the label 7" in refusal(recipe, "data.labels=5", "--data-root", data)
     assert "starts from VideoMAE-B" in refusal(recipe, "model.start=VideoMAE-B", "--data-root", data)
-    assert "neither a model's folder" in refusal(recipe, "--start-from", tmp_path / "gone", "--data-root", data)
+    assert "No model" in refusal(recipe, "--start-from", tmp_path / "gone", "--data-root", data)
     assert "has no model for contrastive" in refusal(recipe, "model.task=contrastive", "--data-root", data)
     assert "Unknown option model.processor.sise" in refusal(recipe, "model.processor.sise=3", "--data-root", data)
     assert "expected one of raise, skip" in refusal(recipe, "data.on_error=ignore", "--data-root", data)
@@ -297,6 +299,18 @@ def test_low_rank_additions_are_merged_at_the_end(data, tmp_path):
     assert done.returncode == 0, done.stderr
     model, loading = AutoModelForVideoClassification.from_pretrained(folder / "final", output_loading_info=True)
     assert not loading["missing_keys"] and not loading["unexpected_keys"]
+
+
+def test_low_rank_additions_to_grouped_convolutions_are_refused():
+    """They would train, and could not be merged at the end."""
+    blocks = {"hidden_size": 32, "num_attention_heads": 2, "num_hidden_layers": 2, "num_local_blocks": 1}
+    config = UniFormerV2Config(**blocks, global_layers=[1], image_size=16, patch_size=8, num_global_attention_heads=2)
+    model = UniFormerV2ForVideoClassification(config)
+    for layers, message in (("temporal_conv", "Name linear layers only"), ("position_conv", "is a grouped conv")):
+        lora = {"r": 32, "target_modules": [layers]}  # of rank 32, peft adapts 32 groups
+        settings = ModelSettings("uniformerv2", "classification", lora=lora)
+        with pytest.raises(RecipeError, match=message):
+            _adapted(settings, deepcopy(model))
 
 
 def test_masked_pretraining_and_what_it_starts(data, tmp_path):

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from huggingface_hub import ModelCard, ModelCardData
 
+from internvideo_hf.utils.files import atomic_write, atomic_write_text
+
 
 def write_card(
     folder: Path,
@@ -40,7 +42,7 @@ def write_card(
     if facts:
         parts.append(_text(facts))
     parts += [_section(heading, content) for heading, content in (sections or {}).items()]
-    ModelCard("\n\n".join(parts) + "\n").save(folder / "README.md")
+    atomic_write(folder / "README.md", ModelCard("\n\n".join(parts) + "\n").save)
 
 
 def append_to_card(folder: Path, heading: str, content: str | Sequence[str]) -> None:
@@ -51,8 +53,9 @@ def append_to_card(folder: Path, heading: str, content: str | Sequence[str]) -> 
         heading: of the section.
         content: a paragraph, or the entries of a list.
     """
-    with (folder / "README.md").open("a", encoding="utf-8") as card:
-        card.write(f"\n{_section(heading, content)}\n")
+    card = folder / "README.md"
+    before = card.read_text(encoding="utf-8") if card.exists() else ""
+    atomic_write_text(card, f"{before}\n{_section(heading, content)}\n")
 
 
 def pipeline_snippet(task: str, stock: bool = False) -> str:

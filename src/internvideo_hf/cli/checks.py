@@ -100,12 +100,14 @@ def _versioned(package: str) -> str:
 def _torch() -> str:
     import torch
 
-    torch.ones(2, 2).matmul(torch.ones(2, 2))
-    if not torch.cuda.is_available():
-        return f"{torch.__version__}, CPU with {torch.get_num_threads()} threads"
-    device = torch.device("cuda")
+    from internvideo_hf.utils.devices import default_device
+
+    device = default_device()
     torch.ones(2, 2, device=device).matmul(torch.ones(2, 2, device=device))
-    return f"{torch.__version__}, {torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
+    if device.type == "cpu":
+        return f"{torch.__version__}, CPU with {torch.get_num_threads()} threads"
+    name = torch.cuda.get_device_name() if device.type == "cuda" else device.type
+    return f"{torch.__version__}, {torch.accelerator.device_count()} x {name}"
 
 
 def _auto_classes() -> str:
@@ -150,10 +152,11 @@ def _attention(kernel: str) -> str:
     from transformers.utils import is_flash_attn_2_available
 
     from internvideo_hf import UniFormerV2Config, UniFormerV2Model
+    from internvideo_hf.utils.devices import default_device
 
     if kernel == "flash_attention_2" and not is_flash_attn_2_available():
         raise Absent("flash-attn is not installed, or there is no accelerator")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = default_device()
     config = UniFormerV2Config(
         hidden_size=32,
         intermediate_size=32,
@@ -169,7 +172,7 @@ def _attention(kernel: str) -> str:
     model = UniFormerV2Model(config).to(device, dtype).eval()
     with torch.no_grad():
         model(torch.zeros(1, 2, 3, 16, 16, device=device, dtype=dtype))
-    return f"ran on {device}"
+    return f"ran on {device.type}"
 
 
 def _extra(package: str) -> str:

@@ -201,6 +201,7 @@ def reconstruct(
     mask_ratio: Annotated[float, typer.Option(help="Ratio of masked tubelets, above 0 and below 1.")] = 0.9,
     columns: Annotated[int, typer.Option(min=1, help="Frames to draw.")] = 8,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the mask.")] = 0,
+    device: Device = None,
 ) -> None:
     """Draw a video as it is, masked, and reconstructed by a masked autoencoder.
 
@@ -213,5 +214,6 @@ def reconstruct(
     check_picture(out)
     from internvideo_hf.inference.reconstruction import reconstruct
 
-    save_picture(reconstruct(video, model, mask=mask, mask_ratio=mask_ratio, columns=columns, seed=seed), out)
+    picture = reconstruct(video, model, mask, mask_ratio, columns, seed, device=parse_device(device))
+    save_picture(picture, out)
     say(f"Wrote {out}: original, masked and reconstructed frames.")

@@ -137,10 +137,15 @@ def parse_device(name: str | None) -> "torch.device | None":
     """Parse --device; None is the default device."""
     import torch
 
+    from internvideo_hf.utils.devices import default_device
+
+    if name is None:
+        return None
     try:
-        return None if name is None else torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"--device {name}: {error}") from error
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        cause = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"--device {name}: {cause} Leave it out for {default_device()}.") from error
 
 
 def worker_count(jobs: int | None, tasks: int) -> int:

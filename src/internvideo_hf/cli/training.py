@@ -59,14 +59,20 @@ def train(
 
 
 def recipes(
-    recipe: Annotated[str | None, typer.Argument(help="Recipe to show.")] = None,
+    recipe: Annotated[
+        str | None, typer.Argument(help="Recipe to show: a name, that of a protocol of evaluate, or a .yaml file.")
+    ] = None,
 ) -> None:
     """List the training recipes, or show one with the recipe that sets each value.
 
     Example: internvideo recipes videomae/finetune_base_k400
     """
+    from internvideo_hf.recipes.reading import EVALUATIONS
     from internvideo_hf.training.recipes import REGISTRY, load_recipe, recipe_names
 
+    if recipe in EVALUATIONS.names():
+        typer.echo(EVALUATIONS.show(recipe))
+        return
     if recipe is not None:
         load_recipe(recipe)
         say(REGISTRY.show(recipe))

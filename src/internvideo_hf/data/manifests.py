@@ -90,7 +90,7 @@ class _Labels:
         if self.names is None and (number is None or self.has_names):
             raise _TextLabel(
                 f"the label is the text {value!r}",
-                'Pass the class names in order, such as labels=internvideo_hf.recipes.labels.load_labels("k400"); '
+                'Give the class names in order, such as data.labels=k400 (in Python, labels=load_labels("k400")); '
                 "`load_manifest` and training find them by themselves.",
             )
         if number is None:
@@ -243,7 +243,7 @@ def read_manifest(path: str | Path, data_root: str | Path | None = None, **optio
 def _read(path: Path, data_root: str | Path | None, options: ManifestOptions) -> Iterator[dict[str, Any]]:
     root = path.parent if data_root is None else Path(data_root).expanduser()
     if data_root is not None and not root.is_dir():
-        raise ManifestError(str(path), None, f"its data_root {data_root} is not a folder", "Check the path.")
+        raise ManifestError(str(path), None, f"the data root {data_root} is not a folder", "Check the path.")
     if path.is_dir():  # of clips, which are named from there
         root = path
     checks, count = None, 0
@@ -312,7 +312,7 @@ class _Selection:
 
     def __init__(self, path: Path, options: ManifestOptions):
         self.path, self.options = path, options
-        self.wanted = None if options.only is None else _wanted(path, options.only)
+        self.wanted = None if options.only is None else _ids(options.only)
         self.found: set[str] = set()
         self.splits: set[str] = set()
 
@@ -343,19 +343,21 @@ class _Selection:
             )
         if not count:
             named = f"; splits are {', '.join(sorted(self.splits))}" if self.splits else ""
-            raise ManifestError(str(self.path), None, f"no row is left{named}", "Check split and keep.")
+            raise ManifestError(
+                str(self.path), None, f"no row is left{named}", "Check the list and the choice of rows."
+            )
 
 
-def _wanted(path: Path, only: str | Path) -> dict[str, None]:
+def _ids(only: str | Path) -> dict[str, None]:
     try:
         return dict.fromkeys(read_ids(only))
     except ValueError as error:
-        raise ManifestError(str(path), None, f"its videos are chosen by a bad list: {error}", "Correct it.") from error
+        raise ManifestError(str(error)) from error  # it names that list, which is at fault
 
 
 def _id_of(given: Record, layout: Layout) -> str:
     if layout.id is None:
-        raise BadRow("videos have no ids in this layout", "Leave out `only`, or use keep.")
+        raise BadRow("videos have no ids in this layout", "Leave out the list of ids (data.only; in Python, only).")
     return str(given["video"][layout.id])
 
 

@@ -33,10 +33,12 @@ class RecipeRegistry:
     Args:
         folder: below `internvideo_hf.recipes`; "" for that itself.
         listed_by: the command that lists them, for messages.
+        example: a change of a value, for messages.
     """
 
     folder: str
     listed_by: str
+    example: str = "training.learning_rate=1e-4"
 
     @cached_property
     def files(self) -> dict[str, Any]:
@@ -67,7 +69,7 @@ class RecipeRegistry:
         for _, layer in self.layers(name):
             content = fill_up(content, layer)
         for override in overrides:
-            _override(content, override)
+            _override(content, override, self.example)
         return content
 
     def layers(self, name: str | Path) -> list[tuple[str, dict[str, Any]]]:
@@ -82,15 +84,20 @@ class RecipeRegistry:
         layers: list[tuple[str, dict[str, Any]]] = []
         current, seen = str(name), set()
         while True:
-            content = _parse(*self._find(current))
+            try:
+                content = _parse(*self._find(current))
+            except RecipeError as error:
+                raise RecipeError(f"{layers[0][0]} extends {current!r}: {error}" if layers else str(error)) from error
             base = content.pop("extends", None)
             layers.insert(0, (current, content))
             if base is None:
                 return layers
             seen.add(str(Path(current).resolve()) if current.endswith(".yaml") else current)
-            if str(base).endswith(".yaml"):  # beside a file of the user's
-                base = (Path(current).parent / str(base)).resolve()
-            current = str(base)
+            if not isinstance(base, str):
+                raise RecipeError(f"{current}: extends is {base!r}, expected one name of a recipe, or a .yaml file.")
+            if base.endswith(".yaml"):  # beside a file of the user's
+                base = str((Path(current).parent / base).resolve())
+            current = base
             if current in seen:
                 chain = " and ".join(layer for layer, _ in layers)
                 raise RecipeError(f"{current} extends itself through {chain}. Break the cycle.")
@@ -123,7 +130,7 @@ class RecipeRegistry:
         return self.files[name].read_text(encoding="utf-8"), name
 
 
-EVALUATIONS = RecipeRegistry("evaluation", "internvideo evaluate --list")
+EVALUATIONS = RecipeRegistry("evaluation", "internvideo evaluate --list", "processor.num_frames=16")
 """The published evaluations."""
 
 
@@ -246,10 +253,10 @@ def _annotated(marked: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _override(content: dict[str, Any], override: str) -> None:
+def _override(content: dict[str, Any], override: str, example: str) -> None:
     path, equals, text = override.partition("=")
     if not equals or not path:
-        raise RecipeError(f"Got {override!r}, expected key=value, such as training.learning_rate=1e-4.")
+        raise RecipeError(f"Got {override!r}, expected key=value, such as {example}.")
     value = load_yaml(text, f"{override[:200]!r}: the value")
     *parents, last = path.split(".")
     place = content

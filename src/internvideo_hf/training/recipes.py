@@ -39,7 +39,8 @@ class ModelSettings:
         start: source of the initial weights: the name of a released checkpoint, "CLIP", or the name of another recipe.
             The user gives its directory by `--start-from`. None: random weights.
         freeze: groups of `layer_groups()` that are not trained, or prefixes of their names.
-        lora: options of peft's `LoraConfig`; only the LoRA weights are trained, and merged at the end.
+        lora: options of peft's `LoraConfig`; only the LoRA weights are trained, and merged at the end. Grouped
+            convolutions (UniFormerV2's `temporal_conv` and `position_conv`) are refused: peft does not merge them.
         processor: options of the video processor that differ from the family's, such as `sampler`.
         config_of_start: use the configuration and the processor of the start, if it has them; `config` and `processor`
             change values of them.
@@ -203,15 +204,6 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     return parse_recipe(REGISTRY.read(name, overrides), str(name))
 
 
-def read_recipe(name: str | Path) -> dict[str, Any]:
-    """Read the content of a recipe, with those that it extends merged in.
-
-    Args:
-        name: as of `load_recipe`.
-    """
-    return REGISTRY.read(name)
-
-
 def parse_recipe(content: Mapping[str, Any], name: str = "recipe") -> Recipe:
     """Check the content of a recipe and build it.
 
@@ -323,7 +315,7 @@ def find_model_class(settings: ModelSettings) -> type[PreTrainedModel]:
 
 
 def build_model(
-    recipe: Recipe,
+    settings: ModelSettings,
     labels: Sequence[str] | int | None = None,
     vocabulary_size: int | None = None,
     start_config: PreTrainedConfig | None = None,
@@ -331,7 +323,7 @@ def build_model(
     """Make a recipe's model with random weights; on the meta device inside `with torch.device("meta")`.
 
     Args:
-        recipe: the recipe.
+        settings: the model of the recipe.
         labels: of a classifier, the names of its classes, or their number.
         vocabulary_size: tokens of a dual encoder's tokenizer, if it is not CLIP's.
         start_config: configuration that the recipe's values change, instead of that of size and kind.
@@ -339,7 +331,7 @@ def build_model(
     Raises:
         ValueError: if the configuration is invalid.
     """
-    settings, family, model_class = recipe.model, FAMILIES[recipe.model.family], find_model_class(recipe.model)
+    family, model_class = FAMILIES[settings.family], find_model_class(settings)
     check_overrides(settings.config, family.config, "model.config.")
     values = dict(settings.config)
     if isinstance(labels, int):

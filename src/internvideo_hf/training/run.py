@@ -255,7 +255,7 @@ def _inputs_and_model(
     if training_task(settings.task).column == "label":
         data.check_labels(labels if isinstance(labels, int) else len(labels or []))
     tokenizer = make_tokenizer(settings.vocabulary, data.train, recipe.data.caption_rule, source)
-    model = build_model(recipe, labels, None if tokenizer is None else len(tokenizer), start_config)
+    model = build_model(recipe.model, labels, None if tokenizer is None else len(tokenizer), start_config)
     if start is None and settings.start is not None:
         raise RecipeError(
             f"This recipe starts from {settings.start}. Give its directory by --start-from (`internvideo convert` or "
@@ -306,9 +306,20 @@ def _adapted(settings: ModelSettings, model: PreTrainedModel) -> torch.nn.Module
     from peft import LoraConfig, get_peft_model
 
     try:
-        return get_peft_model(model, LoraConfig(**settings.lora))
+        config = LoraConfig(**settings.lora)
     except TypeError as error:
         raise RecipeError(f"model.lora: {error}; its keys are those of peft's LoraConfig.") from error
+    try:
+        adapted: torch.nn.Module = get_peft_model(model, config)
+    except (TypeError, ValueError) as error:
+        raise RecipeError(f"model.lora.target_modules: {error} Name linear layers only.") from error
+    for name, layer in adapted.named_modules():
+        if hasattr(layer, "lora_A") and getattr(layer.base_layer, "groups", 1) > 1:
+            raise RecipeError(
+                f"model.lora.target_modules: {name} is a grouped convolution, which peft does not merge. Name linear "
+                "layers only."
+            )
+    return adapted
 
 
 def _processor(options: dict[str, Any], config: PreTrainedConfig, start: str | None) -> Processor:

@@ -26,7 +26,7 @@ def _msrvtt(record: Record) -> Question:
 def _lsmdc(record: Record) -> Question:
     line = record.get("line")
     if line is None:
-        raise _BadQuestion("it is not a line of text", "Pass LSMDC's own list, with tabs between fields.")
+        raise _BadQuestion("it is not a line of text", "Give LSMDC's own list, with tabs between fields.")
     (fields,) = csv.reader([line], delimiter="\t", quoting=csv.QUOTE_NONE)
     if len(fields) < 11 or not fields[10].strip().isdigit():
         raise _BadQuestion(f"it has {len(fields)} fields between tabs", "Expected 11: a clip, 5 options, the answer.")
@@ -72,9 +72,10 @@ def read_questions(
                 continue
             found = tree.find([name])
             if found is None and check_files:
-                raise _BadQuestion(f"{data_root} holds no video {name}", "Pass the videos' folder as data_root.")
+                raise _BadQuestion(f"{data_root} holds no video {name}", "Give the videos' folder as the data root.")
         except LookupError as error:
-            raise ManifestError(str(path), place, str(error), "Pass a data_root that holds one of them.") from None
+            advice = "Give a data_root (--data-root) that holds one of them."
+            raise ManifestError(str(path), place, str(error), advice) from None
         except _BadQuestion as bad:
             raise ManifestError(str(path), place, *bad.args) from None
         count += 1
