@@ -40,7 +40,7 @@ LAYERS = (
 )
 HEIGHT = {part: height for height, parts in enumerate(LAYERS) for part in parts}
 FRONT_DOOR = ("", "registration")
-BEHIND_FRONT_DOOR = ("auto", "registration", "tasks")  # tables of text
+BEHIND_FRONT_DOOR = ("auto", "registration", "tasks", "utils")  # tables of text, and old names
 USE_FRONT_DOOR = ("demo", "cli", "__main__")
 PIXELS = ("video", "processing", "data")
 FAMILIES = {"internvideo_mm": {"uniformerv2"}, "internvideo": {"internvideo_mae", "uniformerv2"}}

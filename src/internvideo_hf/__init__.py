@@ -7,6 +7,7 @@ nothing by itself: names are imported when they are first used, and registration
 import importlib
 
 from internvideo_hf import auto, registration, tasks
+from internvideo_hf.utils import moved  # noqa: F401  # old names of modules
 
 __version__ = "0.1.0"
 
