@@ -12,12 +12,14 @@ module.
 
 import ast
 import importlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import internvideo_hf
+from internvideo_hf import auto as families
 
 PACKAGE = "internvideo_hf"
 ROOT = Path(__file__).parent.parent
@@ -217,6 +219,64 @@ def nearest_module(name: str, known: dict[str, Path]) -> str | None:
     while name and name not in known:
         name = name.rpartition(".")[0]
     return name or None
+
+
+# Policy knows no family by name: it asks tables and processors.
+
+POLICY = ("training", "evaluation", "search", "cli", "inference")
+NAMES_OF_FAMILIES = set(families.FAMILIES) - {"internvideo"}  # which is the program's name as well
+KNOWS_FAMILIES = {
+    ("training.parameter_groups", "uniformerv2"): "a rule of weight decay, named after the code that has it",
+    ("training.parameter_groups", "viclip"): "the same",
+    ("training.parameter_groups", "internvideo_mm"): "the same",
+    ("training.recipes", "uniformerv2"): "a key of recipes of version 0.1",
+    ("cli.checks", "uniformerv2"): "the model that the checks of attention run, any would do",
+    ("cli.models", "internvideo_mae"): "an option of `fuse`, which fuses models of these two families",
+    ("cli.models", "uniformerv2"): "the same",
+}
+
+
+def families_in(source: str) -> set[str]:
+    """Return the families that some source names in code: imports, identifiers and strings of one word."""
+    words: list[str] = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and not re.search(r"\s", node.value):
+            words.append(node.value)
+        elif isinstance(node, ast.ImportFrom):
+            words.append(node.module or "")
+        words += [getattr(node, field) or "" for field in ("id", "attr", "arg", "name") if hasattr(node, field)]
+    code = " ".join(words).lower()
+    return {name for name in NAMES_OF_FAMILIES if name in code or name.replace("_", "") in code}
+
+
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        ("from internvideo_hf.models.viclip.modeling_viclip import ViCLIPModel", {"viclip"}),
+        ("if config.model_type == 'uniformerv2': pass", {"uniformerv2"}),
+        ("model.internvideo_mae.layers", {"internvideo_mae"}),
+        ("isinstance(model, InternVideoMMModel)", {"internvideo_mm"}),
+        ('"""Fuses VideoMAE and UniFormerV2."""\nprint("not for viclip")', set()),
+    ],
+)
+def test_names_of_families_are_found_in_code(source, names):
+    assert families_in(source) == names
+
+
+def test_policy_knows_no_family() -> None:
+    found = {
+        (module.removeprefix(f"{PACKAGE}."), name)
+        for module, path in modules().items()
+        if part_of(module) in POLICY
+        for name in families_in(path.read_text(encoding="utf-8"))
+    }
+    assert found == set(KNOWS_FAMILIES), "ask `auto.FAMILIES` or the processor, or give the reason"
+
+
+def test_every_module_has_tests_of_its_name() -> None:
+    paths = [path.relative_to(SOURCE) for path in SOURCE.rglob("*.py") if not path.name.startswith("__")]
+    missing = [str(path) for path in paths if not (ROOT / "tests" / path.with_name(f"test_{path.name}")).is_file()]
+    assert missing == []
 
 
 def test_assets_hold_no_code() -> None:

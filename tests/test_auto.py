@@ -1,0 +1,36 @@
+"""The table of families: names of classes, and the Auto classes that they are found by."""
+
+import pytest
+import transformers
+
+import internvideo_hf
+from internvideo_hf.auto import FAMILIES, auto_class, register
+
+
+@pytest.mark.parametrize("model_type", FAMILIES)
+def test_the_names_of_a_family_are_those_of_its_classes(model_type):
+    family = FAMILIES[model_type]
+    assert family.config.model_type == model_type and family.config.__name__ == family.config_name
+    assert {model.__name__ for model in family.models.values()} == set(family.model_names.values())
+    assert all(model.config_class is family.config for model in family.models.values())
+    assert family.video_processor.__name__ == family.video_processor_name
+    assert (family.processor is None) == (family.processor_name is None)
+    public = internvideo_hf._EXPORTS
+    assert all(public[name] == module for name, module in family.exports())
+
+
+def test_auto_classes_are_those_of_transformers_where_it_has_them():
+    assert auto_class("AutoModelForVideoClassification") is transformers.AutoModelForVideoClassification
+    ours = auto_class("AutoModelForMadeUpTasks")
+    assert auto_class("AutoModelForMadeUpTasks") is ours and not hasattr(transformers, ours.__name__)
+    viclip = FAMILIES["viclip"]
+    ours.register(viclip.config, viclip.models[transformers.AutoModel], exist_ok=True)
+    assert ours._model_mapping[viclip.config].__name__ == "ViCLIPModel"
+    assert viclip.config not in transformers.AutoModelForPreTraining._model_mapping
+
+
+def test_repeated_registration_changes_nothing():
+    register()
+    before = dict(transformers.AutoModel._model_mapping._extra_content)
+    register()
+    assert dict(transformers.AutoModel._model_mapping._extra_content) == before
