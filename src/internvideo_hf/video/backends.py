@@ -49,6 +49,7 @@ _TEXT_CODECS = ("ansi", "bintext", "xbin", "idf")
 # Gray levels by which decoders differ in the mean of a 4th by a 4th of a picture, of even sides and of others: each
 # scales chroma of odd sides, and pictures to other sizes, in its own way.
 _ROUNDING, _SCALING = 2.0, 12.0
+_REFERRING = (av.video.frame.PictureType.P, av.video.frame.PictureType.B, av.video.frame.PictureType.S)
 _TRY_PYAV = 'Use `backend="pyav"` for this file.'
 
 
@@ -79,7 +80,7 @@ class PyAVDecoder:
         self._label = label
         self._settings = settings or ReadSettings.default()
         self._opened: _Opened | None = None
-        self._can_seek = True
+        self._can_seek, self._is_strict = True, True
         self.frames_decoded = 0
         stream = self._open()[1]
         # Of the first frame; other sizes, if any, are scaled to it.
@@ -134,7 +135,7 @@ class PyAVDecoder:
         """
         wanted, frames = set(map(int, indices)), []
         numbers = range(indices[-1] + 1) if from_start else indices
-        decoded = self._undamaged(len(numbers)) if from_start else self._sought(indices)
+        decoded = self._undamaged(len(numbers)) if from_start else self._sought(indices, strict=True)
         try:
             for i, frame in zip(numbers, decoded, strict=True):
                 if (frame.width, frame.height) != self._announced_size:
@@ -165,10 +166,11 @@ class PyAVDecoder:
         # garbage collector comes, and a forked child in which that happens would wait for them for ever.
         self.close()
 
-    def _open(self, threads: int | None = None) -> _Opened:
+    def _open(self, *, strict: bool = True) -> _Opened:
         self.close()
         # Strict after a seek: any sign of damage makes the decoder fail, and the frames are decoded from the start.
-        self._opened = self._open_stream(threads or codec_threads(), strict=True)
+        self._opened = self._open_stream(codec_threads() if strict else 1, strict=strict)
+        self._is_strict = strict
         return self._opened
 
     def _open_stream(self, threads: int, *, strict: bool) -> _Opened:
@@ -207,24 +209,38 @@ class PyAVDecoder:
             raise too_many_pictures(self._label, self._settings)
         decoded = None
         if not packets_tell_frames(packets, codec_of(stream), container.format.name):
-            corrupt = {packet.pts for packet in packets if packet.is_corrupt}
-            decoded = self._outputs(corrupt)
+            decoded = self._outputs()
         return make_index(container, stream, packets, decoded, self._label)
 
-    def _sought(self, indices: np.ndarray) -> Iterator[av.VideoFrame]:
-        """Yield frames decoded from the keyframes before them.
+    def _sought(self, indices: np.ndarray, *, strict: bool = False) -> Iterator[av.VideoFrame]:
+        """Yield frames decoded from the keyframes before them, those of open groups less strictly, unless `strict`.
 
         Raises:
             _DoubtError: if the file shows damage or other frames than its packets promise.
         """
         times = self.index.times
         outputs = self.index.outputs
-        if times is None or self.index.corrupt_times or (outputs is not None and outputs[indices].min() < 0):
+        if times is None or (outputs is not None and outputs[indices].min() < 0):
             raise _DoubtError
         for key, run in _runs(times, indices):
-            yield from self._decode_run(key, times, run)
+            is_open, done = self.index.packets[key].is_open and not strict, 0
+            try:
+                if self._is_strict or not is_open:
+                    for frame in self._decode_run(key, times, run):
+                        yield frame
+                        done += 1
+                    continue
+            except _DoubtError:
+                if not is_open:
+                    raise
+            # The group refers to pictures of the one before: to forget them is an error where they are not known.
+            start = max((i for i in range(key) if self.index.packets[i].is_keyframe), default=key)
+            yield from self._decode_run(key, times, run[done:], start)
 
-    def _decode_run(self, key: int, times: FrameTimes, run: list[int]) -> Iterator[av.VideoFrame]:
+    def _decode_run(
+        self, key: int, times: FrameTimes, run: list[int], start: int | None = None
+    ) -> Iterator[av.VideoFrame]:
+        """Yield frames that can be decoded from the keyframe at place `key`, strictly unless from an earlier start."""
         # Where every frame is a keyframe, each is decoded by itself, and the others need not be.
         only = {int(times.pts[i]) for i in run} if self.index.has_only_keyframes else None
         first = int(np.searchsorted(times.pts, self.index.packets[key].pts or times.pts[0]))
@@ -232,11 +248,13 @@ class PyAVDecoder:
         wanted = set(run)
         number = next(expected)
         try:
-            for frame in self._frames_from(key, only):
+            for frame in self._frames_from(key if start is None else start, only, strict=start is None):
                 if frame.pts is not None and frame.pts < times.pts[first]:
                     continue
                 if frame.pts != times.pts[number] or frame.is_corrupt:
                     raise _DoubtError
+                if (only or frame.pts == self.index.packets[key].pts) and frame.pict_type in _REFERRING:
+                    raise _DoubtError  # AVI and MOV call frames of H.263 keyframes that are none
                 if number in wanted:
                     yield frame
                 if number == run[-1]:
@@ -292,17 +310,15 @@ class PyAVDecoder:
 
     def _is_promised(self, frame: av.VideoFrame, number: int) -> bool:
         times = self.index.times
-        corrupt = frame.is_corrupt or frame.pts in self.index.corrupt_times
-        return times is not None and frame.pts == times.pts[number] and not corrupt
+        return times is not None and frame.pts == times.pts[number] and not frame.is_corrupt
 
     def _match_outputs(self, times: FrameTimes) -> None:
         """Decode the whole stream to find out which of the decoder's frames is each frame of the index."""
-        outputs = match_outputs(times, self._outputs(self.index.corrupt_times))
+        outputs = match_outputs(times, self._outputs())
         self.index = replace(self.index, outputs=outputs)
         self._can_seek = False
 
-    def _outputs(self, corrupt: Collection[int | None]) -> list[Output]:
-        """Decode the whole stream; `corrupt` are the times of corrupt packets."""
+    def _outputs(self) -> list[Output]:
         failures: list[av.FFmpegError] = []
         decoded: list[Output] = []
         known = 0
@@ -310,7 +326,7 @@ class PyAVDecoder:
             if decoded:  # before the first frame, packets fail that refer to what was cut away
                 decoded += [_LOST] * (len(failures) - known)
             known = len(failures)
-            decoded.append(Output(frame.pts, frame.is_corrupt or frame.pts in corrupt))
+            decoded.append(Output(frame.pts, frame.is_corrupt))
         return decoded + [_LOST] * (len(failures) - known if decoded else 0)
 
     def _from_start(self, failures: list[av.FFmpegError] | None = None) -> Iterator[av.VideoFrame]:
@@ -329,22 +345,24 @@ class PyAVDecoder:
         finally:
             container.close()
 
-    def _frames_from(self, key: int, only: Collection[int] | None) -> Iterator[av.VideoFrame]:
+    def _frames_from(self, key: int, only: Collection[int] | None, *, strict: bool) -> Iterator[av.VideoFrame]:
         """Yield the frames from a keyframe on; with `only`, those of packets of these times."""
+        if self._is_strict != strict:
+            self._open(strict=strict)
         packets = self._packets_at(key)
         if packets is None:
-            packets = read_packets(*self._open())
+            packets = read_packets(*self._open(strict=strict))
         if only is not None:
             # No further than the last of them, or a file would be read to its end for a few frames.
             packets = islice((packet for packet in packets if packet.pts in only), len(only))
-        _, stream = self._opened or self._open()
-        for frame in decode_packets(stream, packets):
+        _, stream = self._opened or self._open(strict=strict)
+        for frame in decode_packets(stream, packets, None if strict else []):
             self.frames_decoded += 1
             yield frame
 
     def _packets_at(self, key: int) -> Iterator[_AVPacket] | None:
         """Return the packets from the one at place `key` or from an earlier one, `None` where no seek gets there."""
-        container, stream = self._opened or self._open()
+        container, stream = self._opened or self._open(strict=self._is_strict)
         packet = self.index.packets[key]
         # MP4 finds its place by decoding time, Matroska by presentation time; the later one saves a group.
         for time in (packet.pts, packet.dts):

@@ -1,5 +1,6 @@
 """Index of the frames of a video file, made from its packets and not from its header."""
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -24,6 +25,7 @@ _UNREORDERED = {
     *("msmpeg4v1", "msmpeg4v2", "msmpeg4v3", "h263", "h263p", "flv1"),
 }
 _FRAME_BY_FRAME = _UNREORDERED | {"h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mpeg1video", "mpeg2video"}
+_H264_RESET = 5  # type of a unit of a picture before which nothing is referred to
 _MPEG4_PICTURE = b"\x00\x00\x01\xb6"
 _MPEG4_SKIPPED = 16  # bytes: shorter packets of MPEG-4 may say "no picture"
 # No codec lets a frame wait for more than 16 others, so times further out of order are those of a joint or a lie.
@@ -34,8 +36,9 @@ _LONGEST_WAIT = 32
 class Packet:
     """What the demuxer says of one packet; `pts` and `dts` in ticks of the stream's time base, `size` in bytes.
 
-    `is_one_picture` is False where the codec's own headers say, or may say, that the packet is not one frame at its
-    place: DivX and Xvid pack a B-frame with another frame, and put an empty packet in its place.
+    `is_open` says of a keyframe of H.264 that later frames may refer to earlier ones. `is_one_picture` is False where
+    the codec's own headers say, or may say, that the packet is not one frame at its place: DivX and Xvid pack a
+    B-frame with another frame, and put an empty packet in its place.
     """
 
     pts: int | None
@@ -45,12 +48,12 @@ class Packet:
     is_keyframe: bool
     is_shown: bool
     is_one_picture: bool
-    is_corrupt: bool
+    is_open: bool
 
 
 @dataclass(frozen=True)
 class Output:
-    """A frame as the decoder gave it: its time in ticks, and whether FFmpeg, or its demuxer, calls it corrupt.
+    """A frame as the decoder gave it: its time in ticks, and whether FFmpeg calls it corrupt.
 
     A lost one stands for a packet that the decoder could not decode, at this place or near it.
     """
@@ -105,11 +108,6 @@ class FrameIndex:
     stream_index: int
     container: str
     outputs: np.ndarray | None = None
-
-    @cached_property
-    def corrupt_times(self) -> frozenset[int | None]:
-        """Times of the packets that the demuxer calls corrupt, such as those of MPEG-TS with lost pieces."""
-        return frozenset(packet.pts for packet in self.packets if packet.is_corrupt)
 
     @property
     def has_own_times(self) -> bool:
@@ -217,7 +215,7 @@ def scan_packets(
             # Packets cut away by an edit list are decoded for the others' sake, but the decoder shows no frame.
             is_shown=not (packet.is_discard or _is_hidden(packet, codec)),
             is_one_picture=codec != "mpeg4" or _is_one_picture(bytes(packet), is_timed),
-            is_corrupt=packet.is_corrupt,
+            is_open=codec == "h264" and packet.is_keyframe and _H264_RESET not in _h264_units(bytes(packet)),
         )
         for packet in islice(read_packets(container, stream), most)
     ]
@@ -331,6 +329,17 @@ def match_outputs(times: FrameTimes, decoded: list[Output]) -> np.ndarray:
 def _places(decoded: list[Output]) -> np.ndarray:
     places = np.cumsum([not o.is_lost for o in decoded]) - 1
     return np.where([o.is_lost or o.is_corrupt for o in decoded], -1, places)
+
+
+def _h264_units(data: bytes) -> set[int]:
+    """Return the types of the units of an H.264 packet."""
+    if data.startswith((b"\0\0\1", b"\0\0\0\1")):
+        return {data[found.end()] & 31 for found in re.finditer(b"\0\0\1(?=.)", data, re.DOTALL)}
+    types, place = set(), 0
+    while place + 4 < len(data):  # as in MP4: each after its size
+        types.add(data[place + 4] & 31)
+        place += 4 + int.from_bytes(data[place : place + 4])
+    return types
 
 
 def _is_one_picture(data: bytes, is_timed: bool) -> bool:

@@ -58,15 +58,14 @@ def to_rgb(frame: av.VideoFrame, hdr: str = "tonemap", size: tuple[int, int] | N
     """
     if hdr == "tonemap" and is_hdr(frame.color_trc):
         image = tone_map(_filtered(frame, "rgb48le", size).to_ndarray(), frame.color_trc, frame.color_primaries)
-    # For deeper pictures and for interlaced ones PyAV's own conversion takes other rules than FFmpeg's filter, which
-    # the other decoders use, too: the released loaders scale the chroma of both fields as that of one picture.
-    elif frame.interlaced_frame or max(component.bits for component in frame.format.components) > 8:
+    # For these PyAV's own conversion takes other rules than FFmpeg's filter, which the other decoders use, too: the
+    # released loaders scale the chroma of both fields of interlaced pictures as that of one.
+    elif size or frame.interlaced_frame or max(component.bits for component in frame.format.components) > 8:
         image = _filtered(frame, "rgb24", size).to_ndarray()
     else:
         # Bicubic as in FFmpeg's own tool and in torchcodec: it decides how chroma is scaled up for odd sizes.
         # PyAV starts threads for every frame it converts, which takes longer than to convert a small one.
-        width, height = size or (None, None)
-        image = frame.to_ndarray(width=width, height=height, format="rgb24", interpolation="BICUBIC", threads=1)
+        image = frame.to_ndarray(format="rgb24", interpolation="BICUBIC", threads=1)
     return orientation(frame).apply(image)
 
 
