@@ -122,9 +122,9 @@ class FailureLog:
         file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         try:
             os.write(file, line.encode())
-        except OSError as error:
-            if is_disk_full(error, self.path.parent):
-                raise DiskFullError.of(self.path) from error
+        except OSError as problem:
+            if is_disk_full(problem, self.path.parent):
+                raise DiskFullError.of(self.path) from problem
             raise
         finally:
             os.close(file)
