@@ -49,7 +49,7 @@ def start_from(model: PreTrainedModel, source: str | Path) -> PreTrainedModel:
     if config.model_type == "clip":
         return initialize_from_clip(load_pretrained(CLIPModel, source), model.config)
     if config.model_type != model.config.model_type:
-        if _tower_type(config) != _tower_type(model.config):
+        if tower_type(config) != tower_type(model.config):
             raise CheckpointError(
                 f"{source} holds {with_article(repr(config.model_type))} model, expected "
                 f"{model.config.model_type!r}, or one with the same kind of video tower."
@@ -67,7 +67,8 @@ def start_from(model: PreTrainedModel, source: str | Path) -> PreTrainedModel:
     return model
 
 
-def _tower_type(config: PreTrainedConfig) -> str:
+def tower_type(config: PreTrainedConfig) -> str:
+    """Return the family of a model's video tower, or of the model itself if it has no towers."""
     return str(getattr(config, "vision_config", config).model_type)
 
 

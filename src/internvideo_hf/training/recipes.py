@@ -44,6 +44,8 @@ class ModelSettings:
         processor: options of the video processor that differ from the family's, such as `sampler`.
         config_of_start: use the configuration and the processor of the start, if it has them; `config` and `processor`
             change values of them.
+        classes_of_start: with `config_of_start`, start from a model of the family alone, and keep its classes. False:
+            the classes are those of the data, and a start without a configuration of the family has the recipe's size.
         vocabulary: of a dual encoder, "captions" for a tokenizer with the part of CLIP's vocabulary that the training
             captions need, which makes a small model smaller; None for the full vocabulary.
     """
@@ -58,6 +60,7 @@ class ModelSettings:
     lora: dict[str, Any] | None = None
     processor: dict[str, Any] = field(default_factory=dict)
     config_of_start: bool = False
+    classes_of_start: bool = True
     vocabulary: str | None = None
 
 
@@ -348,7 +351,12 @@ def build_model(
         values["text_config"] = values.get("text_config", {}) | size
     with configuration_errors():
         if start_config is not None:
-            config = family.config.from_dict(fill_up(start_config.to_dict(), values))
+            base = start_config.to_dict()
+            if labels is not None:  # whose names would be merged with those of the start
+                base = {name: value for name, value in base.items() if name not in ("id2label", "label2id")}
+            if not settings.classes_of_start:
+                base.pop("problem_type", None)
+            config = family.config.from_dict(fill_up(base, values))
         elif settings.size is None:
             config = family.config(**values)
         else:

@@ -11,20 +11,18 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
-from transformers import AutoConfig, AutoVideoProcessor, EvalPrediction, PrinterCallback
+from transformers import AutoProcessor, AutoVideoProcessor, EvalPrediction, PrinterCallback
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import logging
 
+from internvideo_hf.auto import FAMILIES
 from internvideo_hf.checkpoints.cards import write_card
-from internvideo_hf.checkpoints.errors import CheckpointError
-from internvideo_hf.checkpoints.model_names import is_known, resolve_model
 from internvideo_hf.checkpoints.starting import start_from
 from internvideo_hf.data.dataset import VideoDataset
 from internvideo_hf.data.failures import FailureLog
 from internvideo_hf.data.shards import ShardDataset
 from internvideo_hf.models.common.layer_groups import LayerGroups
-from internvideo_hf.models.common.loading import classes_of
 from internvideo_hf.processing.presets import build_processor
 from internvideo_hf.processing.processing import InternVideoProcessor
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
@@ -58,11 +56,11 @@ from internvideo_hf.training.run_directory import (
     remove_unfinished,
     write_settings,
 )
+from internvideo_hf.training.start import RANDOM, config_of_start, find_start, same_classes
 from internvideo_hf.training.trainer import VideoTrainer, VideoTrainingArguments, last_checkpoint
 from internvideo_hf.utils.devices import default_workers
 from internvideo_hf.utils.files import DiskFullError, atomic_directory, is_disk_full
 from internvideo_hf.utils.locks import lock_folder
-from internvideo_hf.utils.names import with_article
 from internvideo_hf.utils.pretrained import load_pretrained
 
 logger = logging.get_logger(__name__)
@@ -106,7 +104,7 @@ def train(
         LossError: if the loss is not finite.
     """
     data_root, output_dir = Path(data_root), Path(output_dir)
-    start = None if start is None else _source(str(start))
+    start = find_start(start)
     final = output_dir / FINAL
     args = _arguments(recipe, output_dir, report_to, quiet)
     check_recipe(output_dir, recipe, start)
@@ -179,11 +177,6 @@ def _write_answers(
         details(predictions[0], rows).write(Path(str(trainer.args.output_dir)) / ANSWERS)
 
 
-def _source(start: str) -> str:
-    """Return where initial weights are: a CLIP file or folder, or what any model's name stands for."""
-    return resolve_model(start) if is_known(start) and not Path(start).exists() else start
-
-
 def _arguments(recipe: Recipe, output_dir: Path, report_to: str, quiet: bool) -> VideoTrainingArguments:
     """Return the Trainer's arguments: the recipe's, and those that depend on this machine."""
     options = _training_options(recipe)
@@ -245,23 +238,17 @@ def _inputs_and_model(
     recipe: Recipe, data_root: Path, start: str | None
 ) -> tuple[TrainingData, PreTrainedModel, Processor]:
     """Read the lists, and make the model and its processor."""
-    settings, source = recipe.model, None if start == "random" else start
+    settings, source = recipe.model, None if start == RANDOM else start
     find_model_class(settings)  # fails before lists are read
+    start_config = config_of_start(settings, start)
     data = TrainingData.read(recipe.data, settings.task, data_root)
-    start_config, labels = None, data.classes
-    if source is not None and settings.config_of_start:
-        start_config = _start_config(settings, source)
-        labels = _same_classes(data.classes, start_config, source)
+    labels = data.classes
+    if start_config is not None and settings.classes_of_start:
+        labels = same_classes(data.classes, start_config, source)
     if training_task(settings.task).column == "label":
         data.check_labels(labels if isinstance(labels, int) else len(labels or []))
     tokenizer = make_tokenizer(settings.vocabulary, data.train, recipe.data.caption_rule, source)
-    model = build_model(recipe.model, labels, None if tokenizer is None else len(tokenizer), start_config)
-    if start is None and settings.start is not None:
-        raise RecipeError(
-            f"This recipe starts from {settings.start}. Give its directory by --start-from (`internvideo convert` or "
-            "`internvideo fuse` writes it; for CLIP, CLIP's own directory or file), or --start-from random for random "
-            "weights."
-        )
+    model = build_model(settings, labels, None if tokenizer is None else len(tokenizer), start_config)
     if source is not None:
         model = start_from(model, source)
     processor = _processor(settings.processor, model.config, None if start_config is None else source)
@@ -270,30 +257,6 @@ def _inputs_and_model(
         tokenizer.model_max_length = processor.tokenizer.model_max_length
         processor.tokenizer = tokenizer
     return data, model, processor
-
-
-def _start_config(settings: ModelSettings, start: str) -> PreTrainedConfig:
-    """Return the configuration of the model that training starts from."""
-    if not (Path(start) / "config.json").is_file():
-        raise CheckpointError(f"{start} is not a model directory: it has no config.json.")
-    config = load_pretrained(AutoConfig, start)
-    if config.model_type != settings.family:
-        raise RecipeError(
-            f"{start} holds {with_article(repr(config.model_type))} model, expected {settings.family!r}: "
-            f"{settings.start}."
-        )
-    return config
-
-
-def _same_classes(labels: list[str] | int | None, config: PreTrainedConfig, start: str) -> list[str]:
-    """Return the classes of the model that training starts from, which must be the recipe's if it names any."""
-    classes = classes_of(config)
-    if isinstance(labels, list) and labels != classes:
-        raise RecipeError(
-            f"{start} has {len(classes)} classes ({classes[0]}, ...), and data.labels has {len(labels)} "
-            f"({labels[0]}, ...). Start from a model of the same classes in the same order, or correct data.labels."
-        )
-    return classes
 
 
 def _adapted(settings: ModelSettings, model: PreTrainedModel) -> torch.nn.Module:
@@ -324,7 +287,11 @@ def _adapted(settings: ModelSettings, model: PreTrainedModel) -> torch.nn.Module
 
 def _processor(options: dict[str, Any], config: PreTrainedConfig, start: str | None) -> Processor:
     """Return the processor of the model, or of the directory it starts from, with the recipe's options."""
-    processor: Any = build_processor(config) if start is None else load_pretrained(AutoVideoProcessor, start)
+    has_text = FAMILIES[config.model_type].processor is not None
+    auto_class = AutoProcessor if has_text else AutoVideoProcessor
+    processor: Any = build_processor(config) if start is None else load_pretrained(auto_class, start)
+    if has_text:
+        processor.null_captions = None  # of the model that training starts from
     videos = video_processor_of(processor)
     if isinstance(videos, InternVideoVideoProcessor):
         if videos.released_views is not None:

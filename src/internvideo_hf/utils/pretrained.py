@@ -55,6 +55,7 @@ def check_model_folder(source: str | Path) -> None:
     folder = Path(source)
     if not folder.is_dir():
         return
+    _check_run(folder)
     if (folder / "adapter_config.json").exists():
         raise ValueError(
             f"{folder} holds the adapters of another model (adapter_config.json). Merge them into it by peft's "
@@ -75,6 +76,20 @@ def check_model_folder(source: str | Path) -> None:
     for file in sorted(folder.glob("*.index.json")):
         for name in set(map(str, shard_names(file))):
             _check_name(name, file)
+
+
+def _check_run(folder: Path) -> None:
+    """Refuse the directory of a training run, which holds a model, but is none."""
+    if (folder / "config.json").exists():
+        return
+    model = folder / "final"
+    if (model / "config.json").is_file():
+        raise ValueError(f"{folder} is the directory of a training run; its model is {model}. Give that.")
+    if any(folder.glob("checkpoint-*")):
+        raise ValueError(
+            f"{folder} is the directory of a training run that has not ended. Run its command again to end it; its "
+            f"model will be {model}."
+        )
 
 
 def shard_names(index: Path) -> list[str]:
