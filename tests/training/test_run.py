@@ -203,7 +203,7 @@ def test_what_cannot_be_is_refused_in_plain_words(data, tmp_path):
     assert "cannot be opened" in refusal(recipe, "--data-root", tmp_path)
     assert "has the label 7" in refusal(recipe, "data.labels=5", "--data-root", data)
     assert "starts from VideoMAE-B" in refusal(recipe, "model.start=VideoMAE-B", "--data-root", data)
-    assert "No model" in refusal(recipe, "--start-from", tmp_path / "gone", "--data-root", data)
+    assert "neither a model's folder" in refusal(recipe, "--start-from", tmp_path / "gone", "--data-root", data)
     assert "has no model for contrastive" in refusal(recipe, "model.task=contrastive", "--data-root", data)
     assert "Unknown option model.processor.sise" in refusal(recipe, "model.processor.sise=3", "--data-root", data)
     assert "expected one of raise, skip" in refusal(recipe, "data.on_error=ignore", "--data-root", data)
