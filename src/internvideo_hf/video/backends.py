@@ -12,8 +12,6 @@ from typing import Any, TypeAlias
 import av
 import av.container
 import numpy as np
-import torch
-from torch.nn.functional import adaptive_avg_pool2d
 from torch.utils.data import get_worker_info
 
 from internvideo_hf.video.animation import too_many_pictures
@@ -46,9 +44,6 @@ _CHEAPER_THAN_A_SEEK = 8
 _ANIMATIONS = ("gif", "apng")
 # FFmpeg draws files that are named as text, such as `a.txt`, as a film of scrolling letters.
 _TEXT_CODECS = ("ansi", "bintext", "xbin", "idf")
-# Gray levels by which decoders differ in the mean of a 4th by a 4th of a picture, of even sides and of others: each
-# scales chroma of odd sides, and pictures to other sizes, in its own way.
-_ROUNDING, _SCALING = 2.0, 12.0
 _REFERRING = (av.video.frame.PictureType.P, av.video.frame.PictureType.B, av.video.frame.PictureType.S)
 _TRY_PYAV = 'Use `backend="pyav"` for this file.'
 
@@ -126,27 +121,6 @@ class PyAVDecoder:
         """
         return self._in_order(range(start, self.index.num_frames))
 
-    def read_undamaged(self, indices: np.ndarray, *, from_start: bool = False) -> np.ndarray | None:
-        """Return the frames as `read` does, `None` if they, or what they are decoded from, are damaged or change size.
-
-        Args:
-            indices: rising frame numbers in `[0, num_frames)`.
-            from_start: require it of every frame up to the last of them.
-        """
-        wanted, frames = set(map(int, indices)), []
-        numbers = range(indices[-1] + 1) if from_start else indices
-        decoded = self._undamaged(len(numbers)) if from_start else self._sought(indices, strict=True)
-        try:
-            for i, frame in zip(numbers, decoded, strict=True):
-                if (frame.width, frame.height) != self._announced_size:
-                    return None
-                if i in wanted:
-                    frames.append(self._to_rgb(frame))
-        except _DoubtError:
-            self.close()  # the next answer must not depend on what this decoder has seen
-            return None
-        return np.stack(frames)
-
     def is_undamaged(self) -> bool:
         """Return whether the whole file decodes without a sign of damage, to the promised frames, all of one size."""
         try:
@@ -202,7 +176,7 @@ class PyAVDecoder:
         container, stream = self._opened or self._open()
         try:
             most = self._settings.max_pictures + 1 if container.format.name in _ANIMATIONS else None
-            packets = scan_packets(container, stream, most)
+            packets, is_cut = scan_packets(container, stream, most)
         except av.FFmpegError as error:
             raise VideoDecodeError(self._label, _first_line(error), CHECK_THE_FILE) from error
         if most is not None and len(packets) == most:
@@ -210,10 +184,11 @@ class PyAVDecoder:
         decoded = None
         if not packets_tell_frames(packets, codec_of(stream), container.format.name):
             decoded = self._outputs()
-        return make_index(container, stream, packets, decoded, self._label)
+        index = make_index(container, stream, packets, decoded, self._label)
+        return replace(index, is_cut=is_cut)
 
-    def _sought(self, indices: np.ndarray, *, strict: bool = False) -> Iterator[av.VideoFrame]:
-        """Yield frames decoded from the keyframes before them, those of open groups less strictly, unless `strict`.
+    def _sought(self, indices: np.ndarray) -> Iterator[av.VideoFrame]:
+        """Yield frames decoded from the keyframes before them, those of open groups less strictly.
 
         Raises:
             _DoubtError: if the file shows damage or other frames than its packets promise.
@@ -223,7 +198,7 @@ class PyAVDecoder:
         if times is None or (outputs is not None and outputs[indices].min() < 0):
             raise _DoubtError
         for key, run in _runs(times, indices):
-            is_open, done = self.index.packets[key].is_open and not strict, 0
+            is_open, done = self.index.packets[key].is_open, 0
             try:
                 if self._is_strict or not is_open:
                     for frame in self._decode_run(key, times, run):
@@ -486,10 +461,7 @@ class DecordDecoder:
         import decord
 
         index = checker.index
-        seconds = _check_seekable(index, self.name, label)
-        check_for_other_decoders(file, label, self.name)
-        if not checker.is_undamaged():
-            raise _differs(label, self.name)
+        seconds = _check_whole(checker, file, label, self.name)
         self._label, self._checker, self.index = label, checker, index
         self._errors = (decord.DECORDError, RuntimeError, IndexError, StopIteration)
         source = io.BytesIO(file) if isinstance(file, bytes) else str(file)
@@ -540,7 +512,8 @@ class DecordDecoder:
 class TorchCodecDecoder:
     """Decoder with torchcodec in its exact mode; the approximate one returns other frames at variable rates.
 
-    Torchcodec does not tell damaged frames: PyAV decodes what is requested, too, and finds the damage.
+    Torchcodec does not tell damaged frames, and gives others after damage that it meets while it reads ahead. So PyAV
+    decodes the whole file first, and torchcodec is given only undamaged files.
 
     Args:
         file: absolute path, or the file's bytes.
@@ -562,8 +535,7 @@ class TorchCodecDecoder:
         from torchcodec.decoders import VideoDecoder
 
         self._label, self._checker, self.index = label, checker, checker.index
-        self._seconds = _check_seekable(self.index, self.name, label)
-        check_for_other_decoders(file, label, self.name)
+        self._seconds = _check_whole(checker, file, label, self.name)
         self._decoder: Any  # torchcodec's types are not there where it is not installed
         try:
             self._decoder = VideoDecoder(
@@ -588,13 +560,8 @@ class TorchCodecDecoder:
             indices: rising frame numbers in `[0, num_frames)`.
 
         Raises:
-            VideoDecodeError: if the frames are damaged, or torchcodec fails to decode one or returns another.
+            VideoDecodeError: if torchcodec fails to decode a frame, or returns another.
         """
-        expected = self._checker.read_undamaged(indices)
-        if expected is None:
-            expected = self._checker.read_undamaged(indices, from_start=True)
-        if expected is None:
-            raise _differs(self._label, self.name)
         seconds = self._seconds[indices]
         try:
             if len(self._decoder) == self.index.num_frames:
@@ -603,10 +570,9 @@ class TorchCodecDecoder:
                 batch = self._decoder.get_frames_played_at((seconds + _half_gap(self._seconds)).tolist())
         except (RuntimeError, ValueError, IndexError) as error:
             raise VideoDecodeError(self._label, f"torchcodec fails ({_first_line(error)})", _TRY_PYAV) from error
-        frames = batch.data.numpy()
-        if np.abs(batch.pts_seconds.numpy() - seconds).max() > 1e-6 or not _look_alike(frames, expected):
+        if np.abs(batch.pts_seconds.numpy() - seconds).max() > 1e-6:
             raise VideoDecodeError(self._label, "torchcodec returns other frames than the requested ones", _TRY_PYAV)
-        return frames
+        return batch.data.numpy()
 
     def close(self) -> None:
         """Release torchcodec's decoder."""
@@ -620,16 +586,6 @@ def _same_times(told: np.ndarray, seconds: np.ndarray) -> bool:
         return False
     error = np.abs((told - told[0]) - (seconds - seconds[0])).max()
     return bool(error <= max(_half_gap(seconds), (seconds[-1] - seconds[0]) * 1e-6))
-
-
-def _look_alike(frames: np.ndarray, expected: np.ndarray) -> bool:
-    """Return whether two decoders give the same pictures, but for the rounding of each and the size."""
-    if frames.ndim != 4 or len(frames) != len(expected) or frames.dtype != np.uint8:
-        return False
-    means = [adaptive_avg_pool2d(torch.from_numpy(f).permute(2, 0, 1).float(), 4) for f in (*frames, *expected)]
-    height, width = expected.shape[1:3]
-    limit = _SCALING if height % 2 or width % 2 or frames.shape != expected.shape else _ROUNDING
-    return bool((torch.stack(means[: len(frames)]) - torch.stack(means[len(frames) :])).abs().max() <= limit)
 
 
 def _half_gap(seconds: np.ndarray) -> float:
@@ -665,11 +621,15 @@ def decord_problem() -> str | None:
     return None
 
 
-def _check_seekable(index: FrameIndex, name: str, label: str) -> np.ndarray:
-    """Return the time of each frame in seconds, or refuse a file in which single frames are not found."""
+def _check_whole(checker: PyAVDecoder, file: Path | bytes, label: str, name: str) -> np.ndarray:
+    """Return the time of each frame in seconds, or refuse a file of which the named decoder may give other frames."""
+    index = checker.index
     # Both return other frames for MPEG transport and program streams, and for B-frames in AVI, decord without a word.
     if index.seconds is None or index.container in ("mpegts", "mpeg") or not index.has_own_times:
         raise VideoDecodeError(label, f"{name} does not find single frames in a {index.container} file", _TRY_PYAV)
+    check_for_other_decoders(file, label, name)
+    if index.is_cut or not checker.is_undamaged():
+        raise _differs(label, name)
     return index.seconds
 
 

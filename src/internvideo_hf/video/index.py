@@ -97,6 +97,7 @@ class FrameIndex:
         outputs: `(num_frames,)` for each frame its place among all that the decoder gives from the start, rising, -1
             where it is damaged or missing. `None` until the file was decoded: its packets promise that frame i is the
             i-th one, and whoever decodes checks it.
+        is_cut: whether the file ends in the middle of a packet.
     """
 
     num_frames: int
@@ -108,6 +109,7 @@ class FrameIndex:
     stream_index: int
     container: str
     outputs: np.ndarray | None = None
+    is_cut: bool = False
 
     @property
     def has_own_times(self) -> bool:
@@ -134,13 +136,16 @@ class FrameIndex:
 
 
 def read_packets(
-    container: av.container.InputContainer, stream: av.VideoStream
+    container: av.container.InputContainer,
+    stream: av.VideoStream,
+    left_out: list["av.Packet[av.VideoStream]"] | None = None,
 ) -> Iterator["av.Packet[av.VideoStream]"]:
     """Yield the whole packets of `stream` that carry data, up to the end or to where the file is cut off.
 
     Args:
         container: an open PyAV container, at the place from which to read.
         stream: the video stream.
+        left_out: takes the damaged packets at the end.
 
     Raises:
         av.FFmpegError: if a damaged file holds streams that its begin does not announce.
@@ -159,6 +164,8 @@ def read_packets(
             else:
                 yield from damaged
                 damaged.clear()
+        if left_out is not None:
+            left_out += damaged
     except av.FFmpegError:
         # A file that was cut off ends here: what came before is what it holds.
         return
@@ -196,8 +203,10 @@ def decode_packets(
 
 def scan_packets(
     container: av.container.InputContainer, stream: av.VideoStream, most: int | None = None
-) -> list[Packet]:
-    """Return every packet of `stream` in decoding order, which reads the file but decodes nothing.
+) -> tuple[list[Packet], bool]:
+    """Return every packet of `stream` in decoding order, and whether the file ends in the middle of one.
+
+    This reads the file but decodes nothing.
 
     Args:
         container: a PyAV container opened just before.
@@ -205,7 +214,8 @@ def scan_packets(
         most: the number of packets after which to stop; `None` for all.
     """
     codec, is_timed = codec_of(stream), container.format.name in _TIMED
-    return [
+    left_out: list[av.Packet[av.VideoStream]] = []
+    packets = [
         Packet(
             pts=packet.pts,
             dts=packet.dts,
@@ -217,8 +227,9 @@ def scan_packets(
             is_one_picture=codec != "mpeg4" or _is_one_picture(bytes(packet), is_timed),
             is_open=codec == "h264" and packet.is_keyframe and _H264_RESET not in _h264_units(bytes(packet)),
         )
-        for packet in islice(read_packets(container, stream), most)
+        for packet in islice(read_packets(container, stream, left_out), most)
     ]
+    return packets, bool(left_out)
 
 
 def codec_of(stream: av.VideoStream) -> str:
