@@ -145,7 +145,7 @@ def parse_device(name: str | None) -> "torch.device | None":
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         cause = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"--device {name}: {cause} Leave it out for {default_device()}.") from error
+        raise ValueError(f"--device {name}: {cause.rstrip('.')}. Leave it out for {default_device()}.") from error
 
 
 def worker_count(jobs: int | None, tasks: int) -> int:
