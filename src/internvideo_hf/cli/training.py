@@ -51,7 +51,8 @@ def train(
 
     changes = [*(changes or []), *([] if grad_cache is None else [f"training.grad_cache={grad_cache}"])]
     loaded = load_recipe(recipe, changes)
-    final = train(loaded, data_root, output_dir, start=start_from, report_to=report_to, quiet=quiet)
+    name = " ".join([recipe, *changes])
+    final = train(loaded, data_root, output_dir, start=start_from, name=name, report_to=report_to, quiet=quiet)
     if int(os.environ.get("RANK", 0)) == 0:
         answers = final.with_name("answers")
         more = f" Its answers to the validation list are in {answers}." if answers.is_dir() else ""

@@ -17,7 +17,6 @@ from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import logging
 
 from internvideo_hf.auto import FAMILIES
-from internvideo_hf.checkpoints.cards import write_card
 from internvideo_hf.checkpoints.starting import start_from
 from internvideo_hf.data.dataset import VideoDataset
 from internvideo_hf.data.failures import FailureLog
@@ -28,6 +27,7 @@ from internvideo_hf.processing.processing import InternVideoProcessor
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
 from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.protocol import Details
+from internvideo_hf.training.card import Origin, Progress, write_card
 from internvideo_hf.training.feature_cache import FeatureCache, FrozenBackbone
 from internvideo_hf.training.inputs import (
     Processor,
@@ -74,6 +74,7 @@ def train(
     output_dir: str | Path = "run",
     *,
     start: str | Path | None = None,
+    name: str | None = None,
     report_to: str = "none",
     quiet: bool = False,
 ) -> Path:
@@ -90,6 +91,7 @@ def train(
             answers/: its answers to the validation list, one view of each video.
         start: directory, file or released name of the initial weights, if the recipe starts from a checkpoint;
             "random" for random weights.
+        name: of the recipe, with its changes, for the model's card, such as "videomae/finetune_base batch_size=16".
         report_to: one of transformers' integrations, e.g. "tensorboard" or "wandb".
         quiet: show no progress bars.
 
@@ -115,7 +117,7 @@ def train(
         if args.process_index == 0:
             remove_unfinished(output_dir)
         try:
-            _train(recipe, data_root, args, start, quiet)
+            _train(recipe, data_root, args, start, quiet, name or "recipe.yaml")
         except Exception as error:
             if isinstance(error, DiskFullError) or not is_disk_full(error, output_dir):
                 raise
@@ -123,7 +125,9 @@ def train(
     return final
 
 
-def _train(recipe: Recipe, data_root: Path, args: VideoTrainingArguments, start: str | None, quiet: bool) -> None:
+def _train(
+    recipe: Recipe, data_root: Path, args: VideoTrainingArguments, start: str | None, quiet: bool, name: str
+) -> None:
     output_dir = Path(str(args.output_dir))
     torch.manual_seed(args.seed)  # for the initial weights
     data, model, processor = _inputs_and_model(recipe, data_root, start)
@@ -161,7 +165,7 @@ def _train(recipe: Recipe, data_root: Path, args: VideoTrainingArguments, start:
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     if task.details is not None and data.validation is not None and not isinstance(data.validation, Path):
         _write_answers(trainer, partial(task.details, config=model.config), list(data.validation), predictions)
-    _save(trainer, recipe, processor, start, output_dir / FINAL)
+    _save(trainer, processor, Origin(recipe, name, start, data), output_dir / FINAL)
 
 
 def _write_answers(
@@ -372,11 +376,11 @@ def _cached(
     return cache, eval_cache
 
 
-def _save(trainer: VideoTrainer, recipe: Recipe, processor: Processor, start: str | None, final: Path) -> None:
+def _save(trainer: VideoTrainer, processor: Processor, origin: Origin, final: Path) -> None:
     """Write the model, its processor and its card; the directory appears only when complete."""
     if trainer.args.evaluate_ema and trainer.average is not None:
         trainer.average.copy_to(trainer.model)
-    if recipe.model.lora is not None:
+    if origin.recipe.model.lora is not None:
         wrapped: Any = trainer.model  # peft's wrapper
         trainer.model = trainer.model_wrapped = wrapped.merge_and_unload()
     is_main = trainer.is_world_process_zero()
@@ -391,33 +395,8 @@ def _save(trainer: VideoTrainer, recipe: Recipe, processor: Processor, start: st
                 tokenizer.backend_tokenizer.no_truncation()
                 tokenizer.backend_tokenizer.no_padding()
             processor.save_pretrained(folder)
-            _write_card(folder, trainer, recipe, start)
+            state = trainer.state
+            progress = Progress(state.global_step, trainer.args.step_batch_size, state.epoch or 0.0, state.log_history)
+            config: Any = trainer.model.config
+            write_card(folder, config, origin, progress)
     trainer.accelerator.wait_for_everyone()
-
-
-def _write_card(folder: Path, trainer: VideoTrainer, recipe: Recipe, start: str | None) -> None:
-    history = trainer.state.log_history
-    evaluation = next((entry for entry in reversed(history) if "eval_loss" in entry), {})
-    names = [key for key in evaluation if key.startswith("eval_") and not key.endswith(("runtime", "per_second"))]
-    scores = [f"{key.removeprefix('eval_')}: {evaluation[key]:.4g}" for key in names]
-    origin = "random weights" if start is None or start == "random" else Path(start).name
-    expected = recipe.expected
-    published = f"{expected.metric} {expected.value}" if expected and expected.value is not None else "no number"
-    write_card(
-        folder,
-        recipe.title,
-        family=recipe.model.family,
-        provenance=f"Trained by internvideo_hf from the recipe in `recipe.yaml` beside this folder: "
-        f"{trainer.state.global_step} steps of {trainer.args.step_batch_size} videos ({trainer.state.epoch:.4g} "
-        f"epochs), started from {origin}.",
-        sections={
-            "Validation, one view per video": scores or "None.",
-            "The recipe": [
-                f"Source: {'; '.join(recipe.source)}",
-                f"The original reports: {published}",
-                *recipe.notes,
-            ],
-            "License": "Ask the owners of the data, and of the weights that training started from, what the model "
-            "may be used for.",
-        },
-    )
