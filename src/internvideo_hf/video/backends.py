@@ -5,9 +5,10 @@ import importlib
 import io
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
-from itertools import chain, islice
+from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import Any, TypeAlias
+from zlib import crc32
 
 import av
 import av.container
@@ -44,6 +45,8 @@ _CHEAPER_THAN_A_SEEK = 8
 _ANIMATIONS = ("gif", "apng")
 # FFmpeg draws files that are named as text, such as `a.txt`, as a film of scrolling letters.
 _TEXT_CODECS = ("ansi", "bintext", "xbin", "idf")
+# The codec whose decoder shows what it did not decode as it was in an earlier picture; with threads, in any of them.
+_LEAVES_GAPS = "hevc"
 _REFERRING = (av.video.frame.PictureType.P, av.video.frame.PictureType.B, av.video.frame.PictureType.S)
 _TRY_PYAV = 'Use `backend="pyav"` for this file.'
 
@@ -78,6 +81,7 @@ class PyAVDecoder:
         self._can_seek, self._is_strict = True, True
         self.frames_decoded = 0
         stream = self._open()[1]
+        self._by_group = codec_of(stream) == _LEAVES_GAPS
         # Of the first frame; other sizes, if any, are scaled to it.
         self._size = self._announced_size = (stream.codec_context.width, stream.codec_context.height)
         self.index = index or self._make_index()
@@ -92,6 +96,9 @@ class PyAVDecoder:
         Raises:
             VideoDecodeError: if a frame is damaged or missing.
         """
+        times = self.index.times
+        if times is not None and self._by_group:
+            return np.stack([self._to_rgb(frame) for frame in self._group_by_group(times, indices)])
         if self._can_seek:
             try:
                 return np.stack([self._to_rgb(frame) for frame in self._sought(indices)])
@@ -105,7 +112,8 @@ class PyAVDecoder:
     def stream(self, start: int) -> Iterator[np.ndarray]:
         """Yield the frames from `start` on, each decoded once, as uint8 `(height, width, 3)`, RGB.
 
-        Decoding begins at the first frame, the only reliable start in every file; earlier frames are not converted.
+        Decoding begins at the first frame, the only reliable start in every file but those of HEVC; earlier frames are
+        not converted.
 
         Raises:
             VideoDecodeError: if a frame is damaged or missing.
@@ -119,15 +127,32 @@ class PyAVDecoder:
         Raises:
             VideoDecodeError: if a frame is damaged or missing.
         """
-        return self._in_order(range(start, self.index.num_frames))
+        numbers, times = range(start, self.index.num_frames), self.index.times
+        if times is not None and self._by_group:
+            return self._group_by_group(times, numbers)
+        return self._in_order(numbers)
 
     def is_undamaged(self) -> bool:
         """Return whether the whole file decodes without a sign of damage, to the promised frames, all of one size."""
         try:
             frames = self._undamaged(self.index.num_frames)
-            return all((frame.width, frame.height) == self._announced_size for frame in frames)
+            if any((frame.width, frame.height) != self._announced_size for frame in frames):
+                return False
         except _DoubtError:
             return False
+        return not self._by_group or self._is_repeatable()
+
+    def _is_repeatable(self) -> bool:
+        """Return whether one decoder gives the same pictures twice: what it left as it was is then something else."""
+        self.close()
+        passes = []
+        for _ in range(2):
+            packets = self._packets_at(0)
+            if packets is None or self._opened is None:
+                return False
+            frames = decode_packets(self._opened[1], packets, [])
+            passes.append([crc32(frame.to_ndarray().tobytes()) for frame in frames])
+        return passes[0] == passes[1]
 
     def close(self) -> None:
         """Close the file."""
@@ -168,7 +193,7 @@ class PyAVDecoder:
         # Frames may be larger than the header says; FFmpeg refuses them before it takes memory for them.
         options = {"max_pixels": str(self._settings.max_pixels)}
         stream.thread_type = "AUTO"
-        codec.thread_count = threads
+        codec.thread_count = 1 if codec_of(stream) == _LEAVES_GAPS else threads
         codec.options = {**options, "err_detect": "explode"} if strict else options
         return container, stream
 
@@ -178,7 +203,7 @@ class PyAVDecoder:
             most = self._settings.max_pictures + 1 if container.format.name in _ANIMATIONS else None
             packets, is_cut = scan_packets(container, stream, most)
         except av.FFmpegError as error:
-            raise VideoDecodeError(self._label, _first_line(error), CHECK_THE_FILE) from error
+            raise VideoDecodeError(self._label, error.strerror or _first_line(error), CHECK_THE_FILE) from error
         if most is not None and len(packets) == most:
             raise too_many_pictures(self._label, self._settings)
         decoded = None
@@ -211,6 +236,24 @@ class PyAVDecoder:
             # The group refers to pictures of the one before: to forget them is an error where they are not known.
             start = max((i for i in range(key) if self.index.packets[i].is_keyframe), default=key)
             yield from self._decode_run(key, times, run[done:], start)
+
+    def _group_by_group(self, times: FrameTimes, numbers: Sequence[int] | np.ndarray) -> Iterator[av.VideoFrame]:
+        """Yield frames of rising numbers, those of each group decoded by a new decoder.
+
+        Of a damaged frame of HEVC the decoder leaves what is missing as it was in a picture before, without a word.
+
+        Raises:
+            VideoDecodeError: if one of them is damaged or missing.
+        """
+        for key, group in groupby(map(int, numbers), key=lambda number: int(times.keyframe[number])):
+            run, done = list(group), 0
+            self.close()
+            try:
+                for frame in self._decode_run(key, times, run):
+                    yield frame
+                    done += 1
+            except _DoubtError:
+                yield from self._in_order(run[done:])
 
     def _decode_run(
         self, key: int, times: FrameTimes, run: list[int], start: int | None = None
@@ -476,7 +519,7 @@ class DecordDecoder:
         if not any(_same_times(part, seconds) for part in (told[: len(seconds)], told[-len(seconds) :])):
             raise _differs(label, self.name)
         is_counted = len(self._reader) == index.num_frames
-        self._can_seek = is_counted and index.has_closed_groups and checker.shows_keyframes()
+        self._can_seek = is_counted and index.shows_all and index.has_closed_groups and checker.shows_keyframes()
 
     def read(self, indices: np.ndarray) -> np.ndarray:
         """Return the frames at `indices` as uint8 `(len(indices), height, width, 3)`, RGB.
@@ -536,6 +579,9 @@ class TorchCodecDecoder:
 
         self._label, self._checker, self.index = label, checker, checker.index
         self._seconds = _check_whole(checker, file, label, self.name)
+        # After a seek it misses frames that refer to what an edit hides.
+        if not self.index.has_closed_groups and not self.index.shows_all:
+            raise _differs(label, self.name)
         self._decoder: Any  # torchcodec's types are not there where it is not installed
         try:
             self._decoder = VideoDecoder(

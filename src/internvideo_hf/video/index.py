@@ -117,9 +117,14 @@ class FrameIndex:
         return self.container in _TIMED or self.outputs is None
 
     @property
+    def shows_all(self) -> bool:
+        """Whether every packet is a frame that is shown."""
+        return len(self.packets) == self.num_frames
+
+    @property
     def has_closed_groups(self) -> bool:
-        """Whether every frame needs only the last keyframe before it, and every packet is a frame that is shown."""
-        if self.times is None or len(self.packets) != self.num_frames:
+        """Whether every frame needs only the last keyframe before it."""
+        if self.times is None:
             return False
         last_key = np.maximum.accumulate([i if packet.is_keyframe else 0 for i, packet in enumerate(self.packets)])
         return bool((self.times.keyframe == last_key[self.times.position]).all())
@@ -127,7 +132,7 @@ class FrameIndex:
     @cached_property
     def has_only_keyframes(self) -> bool:
         """Whether every packet is a keyframe, and is shown."""
-        return all(packet.is_keyframe for packet in self.packets) and self.has_closed_groups
+        return self.shows_all and all(packet.is_keyframe for packet in self.packets) and self.has_closed_groups
 
     @property
     def seconds(self) -> np.ndarray | None:
