@@ -73,7 +73,8 @@ def test_zero_shot_with_nothing_but_bad_files_is_refused(mm_folder, tmp_path):
 
 def test_zero_shot_refuses_a_model_without_text(mae_folder, bikes):
     refused = run("zero-shot", bikes, "--model", mae_folder, "--labels", LABELS)
-    assert_refused(refused, "InternVideoMAEModel has no get_video_features")
+    assert_refused(refused, f"{mae_folder} is not a model of video and text: it holds an InternVideoMAEForVideo")
+    assert_refused(refused, f"`internvideo classify VIDEO --model {mae_folder}`")
 
 
 def test_zero_shot_answers_by_viclip(viclip_folder, bikes):

@@ -110,7 +110,7 @@ def main() -> None:
         if debug:
             raise
         # Some messages of transformers hold a traceback of their own.
-        message = str(error).split("Traceback")[0].strip() or type(error).__name__
+        message = str(getattr(error, "in_shell", error)).split("Traceback")[0].strip() or type(error).__name__
         if "DataLoader worker process" in message:  # the worker's own error stands at the end
             message = str(error).strip().splitlines()[-1].partition(": ")[2] or message
         plain = isinstance(error, ValueError | OSError | ImportError)

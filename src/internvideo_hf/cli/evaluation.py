@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from internvideo_hf.cli.kinds import CLASSIFIER, DUAL_ENCODER
 from internvideo_hf.cli.options import Device, Quiet, parse_device, resolve_model
 from internvideo_hf.cli.reporting import report_failures, say, silence_transformers
 
@@ -114,7 +115,8 @@ def _evaluate_model(
     from internvideo_hf.evaluation.protocols import load_protocol
 
     protocol, changes = _or_default(protocol, changes, "classification/custom")
-    loaded, model = load_protocol(protocol, changes), resolve_model(model)
+    loaded = load_protocol(protocol, changes)
+    model = resolve_model(model, CLASSIFIER if loaded.task == "classification" else DUAL_ENCODER)
     silence_transformers()
     from internvideo_hf.evaluation.report import table
     from internvideo_hf.evaluation.run import evaluate
@@ -134,7 +136,7 @@ def _evaluate_ensemble(
 
     protocol, changes = _or_default(protocol, changes, "classifiers")
     loaded = load_ensemble(protocol, changes)
-    members = [member if Path(member).is_file() else resolve_model(member) for member in members]
+    members = [member if Path(member).is_file() else resolve_model(member, CLASSIFIER) for member in members]
     silence_transformers()
     from internvideo_hf.evaluation.ensemble_run import evaluate_ensemble
     from internvideo_hf.evaluation.report import ensemble_table

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from internvideo_hf.cli.kinds import AUTOENCODER, CLASSIFIER, DUAL_ENCODER
 from internvideo_hf.cli.options import (
     AsJson,
     Device,
@@ -19,7 +20,15 @@ from internvideo_hf.cli.options import (
     read_text,
     resolve_model,
 )
-from internvideo_hf.cli.reporting import attempt, print_json, report_failures, say, show_progress, silence_transformers
+from internvideo_hf.cli.reporting import (
+    attempt,
+    print_json,
+    remark_on_scripts,
+    report_failures,
+    say,
+    show_progress,
+    silence_transformers,
+)
 from internvideo_hf.utils.names import printable
 from internvideo_hf.utils.pretrained import load_pretrained
 
@@ -27,7 +36,9 @@ from internvideo_hf.utils.pretrained import load_pretrained
 def zero_shot(
     videos: Videos,
     model: Annotated[str, typer.Option(help="Converted model folder or Hub repository id.")],
-    labels: Annotated[str | None, typer.Option(help='Comma-separated labels: "a dog, a cat".')] = None,
+    labels: Annotated[
+        str | None, typer.Option(help='Comma-separated labels: "a dog, a cat"; or a .txt file, one a line.')
+    ] = None,
     labels_file: Annotated[
         Path | None, typer.Option(help="Text file with one label per line, instead of --labels.")
     ] = None,
@@ -48,8 +59,11 @@ def zero_shot(
     Example: internvideo zero-shot clip.mp4 --model internvideo-mm-l14 --labels "a dog runs, a car stops"
     """
     candidates = _labels(labels, labels_file)
+    if template is not None and prompts is not None:
+        raise ValueError("Give --template or --prompts, not both.")
     options = {"hypothesis_template": template, "prompts": prompts}
-    model = resolve_model(model)
+    model = resolve_model(model, DUAL_ENCODER)
+    remark_on_scripts(candidates)
     silence_transformers()
     from transformers import AutoModel, AutoProcessor, pipeline
 
@@ -65,17 +79,27 @@ def zero_shot(
         num_clips=num_clips,
         **{name: value for name, value in options.items() if value is not None},
     )
+    answer.embed_labels()  # whose mistakes are none of a video's
     _answer_each(videos, answer, as_json, quiet)
 
 
 def _labels(labels: str | None, file: Path | None) -> list[str]:
+    """Return the labels of --labels, a list or the name of a file, or of --labels-file."""
     if labels is not None and file is None:
-        entries = labels.split(",")
+        is_file = Path(labels).suffix == ".txt" and Path(labels).is_file()
+        option, entries = "--labels", read_text(Path(labels)).splitlines() if is_file else labels.split(",")
     elif file is not None and labels is None:
-        entries = read_text(file).splitlines()
+        option, entries = "--labels-file", read_text(file).splitlines()
     else:
         raise ValueError("Give the labels by --labels or by --labels-file, one of the two.")
-    return [entry.strip() for entry in entries if entry.strip()]
+    names = [entry.strip() for entry in entries if entry.strip()]
+    if not names:
+        raise ValueError(
+            f'{option} is empty, expected at least one label, such as --labels "a dog runs, a car stops".'
+        )
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"{option} has {', '.join(repeated)} twice; give each label once.")
+    return names
 
 
 def classify(
@@ -96,7 +120,7 @@ def classify(
     Example: internvideo classify clip.mp4 --model vit-b-k400 --views 5x3
     """
     clips_and_crops = _parse_views(views)
-    model = resolve_model(model)
+    model = resolve_model(model, CLASSIFIER)
     silence_transformers()
     from transformers import AutoModelForVideoClassification, AutoVideoProcessor, pipeline
 
@@ -207,7 +231,7 @@ def reconstruct(
 
     Example: internvideo reconstruct clip.mp4 --model vit-h-pretrained --out grid.png
     """
-    model = resolve_model(model)
+    model = resolve_model(model, AUTOENCODER)
     silence_transformers()
     from internvideo_hf.utils.pictures import check_picture, save_picture
 

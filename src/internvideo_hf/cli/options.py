@@ -98,16 +98,24 @@ def _with_settings(
     return with_settings
 
 
-def resolve_model(model: str) -> str:
-    """Return the folder or Hub repository id of a model, after checking that it may be one; see `model_names`."""
+def resolve_model(model: str, kind: str | None = None) -> str:
+    """Return the folder or Hub repository id of a model, after checking that it may be one; see `model_names`.
+
+    Args:
+        model: as the user has named it.
+        kind: the kind of model that is needed, see `kinds`; any if None.
+    """
     from internvideo_hf.checkpoints import model_names
+    from internvideo_hf.cli.kinds import check_kind
     from internvideo_hf.utils.pretrained import check_model_folder
 
-    model = model_names.resolve_model(model)
-    if Path(model).is_dir():
-        check_model_folder(model)
-        _check_family(Path(model))
-    return model
+    found = model_names.resolve_model(model)
+    if Path(found).is_dir():
+        check_model_folder(found)
+        _check_family(Path(found))
+        if kind is not None:
+            check_kind(model, found, kind)
+    return found
 
 
 def _check_family(folder: Path) -> None:

@@ -1,7 +1,7 @@
 """Output that several commands share: exit codes, failures, JSON, progress."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import typer
@@ -47,6 +47,14 @@ def remarks(quiet: bool) -> Callable[[str], None]:
         quiet: the value of --quiet.
     """
     return lambda line: None if quiet else say(line, err=True)
+
+
+def remark_on_scripts(texts: Iterable[str]) -> None:
+    """Say on stderr if a text is not in English letters; the warning of the library is hidden here."""
+    from internvideo_hf.processing.scripts import ENGLISH_ONLY, is_foreign
+
+    if any(map(is_foreign, texts)):
+        say(ENGLISH_ONLY, err=True)
 
 
 def report_failures(failures: list[str], total: int) -> None:

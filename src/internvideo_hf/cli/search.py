@@ -7,8 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from internvideo_hf.cli.kinds import DUAL_ENCODER, kind_of, not_of_kind
 from internvideo_hf.cli.options import AsJson, Device, Quiet, parse_device, resolve_model, worker_count
-from internvideo_hf.cli.reporting import print_json, remarks, report_failures, say, show_progress, silence_transformers
+from internvideo_hf.cli.reporting import (
+    print_json,
+    remark_on_scripts,
+    remarks,
+    report_failures,
+    say,
+    show_progress,
+    silence_transformers,
+)
 from internvideo_hf.utils.names import printable
 
 if TYPE_CHECKING:
@@ -51,7 +60,9 @@ def index(
         "dtype": dtype,
     }
     if model is not None:
-        model = resolve_model(model)
+        named, model = model, resolve_model(model)
+        if not quiet:
+            _remark_on_texts(named, model)
     silence_transformers()
     from tqdm import tqdm
 
@@ -114,6 +125,9 @@ def search(
     from internvideo_hf.search import hits
 
     gallery = open_index(index, model, device)
+    if text is not None:
+        _check_texts(index, gallery.model)
+        remark_on_scripts([text])
     found = gallery.search(text, video=video, image=image, top_k=top_k, per_video=per_video, approximate=approximate)
     if montage is not None:
         save_picture(hits.montage(found, title=found.query), montage)
@@ -131,6 +145,25 @@ def search(
     if found.matches:
         say(found.verdict)
     say(found.explanation)
+
+
+def _remark_on_texts(named: str, model: str) -> None:
+    """Say before videos are embedded that an index of them will not be found by text."""
+    found = kind_of(Path(model)) if Path(model).is_dir() else None
+    if found is not None and found[0] != DUAL_ENCODER:
+        about = not_of_kind(named, found[1], DUAL_ENCODER)
+        say(f"{about} Its index can be searched by --video and --image, not by text.", err=True)
+
+
+def _check_texts(index: Path, model: str) -> None:
+    """Refuse a search by text in an index of a model without texts, before the model is loaded."""
+    found = kind_of(Path(model)) if Path(model).is_dir() else None
+    if found is not None and found[0] != DUAL_ENCODER:
+        raise ValueError(
+            f"The model of {index}: {not_of_kind(model, found[1], DUAL_ENCODER)} Search by video, `internvideo search "
+            f"{index} --video FILE`, or by --image; or make an index for texts: `internvideo index FOLDER --model "
+            "InternVideo-MM-L-14 --out INDEX`."
+        )
 
 
 def open_index(folder: Path, model: str | None, device: str | None) -> "VideoIndex":

@@ -30,6 +30,7 @@ from internvideo_hf.inference.runner import (
 )
 from internvideo_hf.models.common.dual_encoder import comparison_problem
 from internvideo_hf.processing.processing import InternVideoProcessor
+from internvideo_hf.processing.scripts import warn_of_foreign
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
 from internvideo_hf.utils.fingerprints import tensors_sha256
 from internvideo_hf.utils.pretrained import load_pretrained
@@ -72,6 +73,7 @@ def embed_texts(
     Raises:
         ValueError: if a text is too long.
     """
+    warn_of_foreign(texts)
     rows: dict[str, int] = {}
     row_of = [rows.setdefault(text, len(rows)) for text in texts]
     unique, chunks = list(rows), []

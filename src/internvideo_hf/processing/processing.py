@@ -32,6 +32,22 @@ def clean_text(text: str) -> str:
     return re.sub(r"\s+", " ", text).strip().lower()
 
 
+class TextLengthError(ValueError):
+    """A text has more tokens than the model takes.
+
+    Args:
+        cause: which text, and how many.
+    """
+
+    def __str__(self) -> str:
+        return f"{self.args[0]} Shorten it, or pass truncation=True."
+
+    @property
+    def in_shell(self) -> str:
+        """The message in words of the command line."""
+        return f"{self.args[0]} Shorten it."
+
+
 class InternVideoProcessor(ProcessorMixin):
     """Turns videos into `pixel_values_videos` and texts into `input_ids`.
 
@@ -122,10 +138,7 @@ class InternVideoProcessor(ProcessorMixin):
         limit = self.tokenizer.model_max_length
         for row, text in zip(attention_mask, texts, strict=True):
             if (tokens := int(sum(row))) > limit:
-                raise ValueError(
-                    f"The text {text[:40] + '...'!r} has {tokens} tokens, expected at most {limit}. "
-                    "Shorten it, or pass truncation=True."
-                )
+                raise TextLengthError(f"The text {text[:40] + '...'!r} has {tokens} tokens, expected at most {limit}.")
 
 
 def _pad_with_zeros(input_ids: Any, attention_mask: Any) -> Any:

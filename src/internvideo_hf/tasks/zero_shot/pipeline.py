@@ -111,6 +111,18 @@ class ZeroShotVideoClassificationPipeline(DualEncoderPipeline):
             {"label": labels[i], "score": scores[i].item(), "similarity": similarity[i].item()} for i in best.tolist()
         ]
 
+    def embed_labels(self) -> None:
+        """Embed the labels that the pipeline was made with, so that a wrong one is refused before any video.
+
+        Raises:
+            ValueError: if there are none, or a sentence with one of them is too long.
+        """
+        labels = self._forward_params.get("labels", ())
+        if not labels:
+            raise ValueError("Pass candidate_labels, the labels to choose from.")
+        with self.device_placement(), torch.no_grad():
+            self._embed_labels(labels, self._forward_params.get("prompts", DEFAULT_PROMPTS))
+
     def _embed_labels(self, labels: tuple[str, ...], prompts: PromptSet) -> torch.Tensor:
         """Embed every label in every template, `(templates, labels, dim)`, and keep the result for the next video."""
         # The key includes the weights, which a training step or `load_state_dict` may change.

@@ -1,0 +1,73 @@
+"""What a model is for, told from its config.json: a command refuses another kind, and names the command that takes it.
+
+Only folders are asked, as of converted and released models; a name on the Hub is met by the model's own checks.
+"""
+
+from pathlib import Path
+
+from internvideo_hf.cli.options import read_json
+from internvideo_hf.utils.names import with_article
+
+CLASSIFIER, DUAL_ENCODER, AUTOENCODER, ENCODER = (
+    "a classifier",
+    "a model of video and text",
+    "a masked autoencoder",
+    "an encoder",
+)
+# Kind -> the commands that take it.
+_COMMANDS = {
+    CLASSIFIER: ("classify VIDEO --model {model}", "evaluate --model {model} --data-root FOLDER"),
+    DUAL_ENCODER: (
+        'zero-shot VIDEO --model {model} --labels "a dog runs, a car stops"',
+        "index FOLDER --model {model} --out INDEX",
+    ),
+    AUTOENCODER: ("reconstruct VIDEO --model {model} --out grid.png",),
+    ENCODER: ("extract VIDEO --model {model} --out FOLDER",),
+}
+
+
+def kind_of(folder: Path) -> tuple[str, str] | None:
+    """Return the kind and the class of the model in a folder; None if its config.json does not name a class.
+
+    Args:
+        folder: with a config.json.
+    """
+    from internvideo_hf.auto import FAMILIES
+
+    config = read_json(folder / "config.json")
+    family, name = FAMILIES.get(config.get("model_type", "")), (config.get("architectures") or [""])[0]
+    if family is None or not name:
+        return None
+    if name.endswith("ForVideoClassification"):
+        return CLASSIFIER, name
+    if name.endswith("ForPreTraining"):
+        return AUTOENCODER, name
+    return DUAL_ENCODER if family.processor_name is not None else ENCODER, name
+
+
+def check_kind(model: str, folder: str, wanted: str) -> None:
+    """Refuse a model that a command cannot use, before it is loaded.
+
+    Args:
+        model: as the user has named it.
+        folder: where it is, or its name on the Hub.
+        wanted: the kind that the command needs.
+
+    Raises:
+        ValueError: if it is of another kind; the message names commands that take it.
+    """
+    found = kind_of(Path(folder)) if Path(folder).is_dir() else None
+    if found is not None and found[0] != wanted:
+        raise ValueError(f"{not_of_kind(model, found[1], wanted)} {how_to_use(model, found[0])}")
+
+
+def not_of_kind(model: str, name: str, wanted: str) -> str:
+    """Return a sentence that says what a model is not, and which class it is."""
+    lacks = ", which has no decoder to reconstruct with" if wanted == AUTOENCODER else ""
+    return f"{model} is not {wanted}: it holds {with_article(name)}{lacks}."
+
+
+def how_to_use(model: str, kind: str) -> str:
+    """Return a sentence that names the commands for a kind of model."""
+    commands = " or ".join(f"`internvideo {command.format(model=model)}`" for command in _COMMANDS[kind])
+    return f"What takes it: {commands}."

@@ -1,0 +1,103 @@
+"""A model of another kind is refused before it is loaded, with the commands that take it."""
+
+import json
+
+import pytest
+from program import assert_refused, run
+
+from internvideo_hf.auto import FAMILIES
+from internvideo_hf.checkpoints.model_names import demo_path
+from internvideo_hf.cli.kinds import AUTOENCODER, CLASSIFIER, DUAL_ENCODER, ENCODER, kind_of
+
+
+def write_config(folder, model_type: str, architecture: str | None) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {"model_type": model_type} | ({} if architecture is None else {"architectures": [architecture]})
+    (folder / "config.json").write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_model_class_has_a_kind(family, tmp_path):
+    kinds = {"AutoModelForVideoClassification": CLASSIFIER, "AutoModelForPreTraining": AUTOENCODER}
+    for auto, name in FAMILIES[family].model_names.items():
+        write_config(tmp_path, family, name)
+        plain = DUAL_ENCODER if family in ("internvideo_mm", "viclip") else ENCODER
+        assert kind_of(tmp_path) == (kinds.get(auto, plain), name)
+    write_config(tmp_path, family, None)
+    assert kind_of(tmp_path) is None
+
+
+CLASSIFIER_USE = "demo-classifier is not a model of video and text: it holds a UniFormerV2ForVideoClassification. What"
+DUAL_USE = "`internvideo zero-shot VIDEO --model demo-mm --labels"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["zero-shot", "x.mp4", "--labels", "a"], (CLASSIFIER_USE, "`internvideo classify VIDEO --model demo-class")),
+        (["classify", "x.mp4"], ("demo-mm is not a classifier: it holds an InternVideoMMModel.", DUAL_USE)),
+        (["reconstruct", "x.mp4", "--out", "x.png"], ("not a masked autoencoder", "InternVideoMM", DUAL_USE)),
+        (["evaluate", "classification/k400"], ("is not a classifier", DUAL_USE)),
+        (["evaluate", "retrieval/msrvtt"], (CLASSIFIER_USE, "`internvideo evaluate --model demo-classifier")),
+        (["evaluate", "zero_shot/k400"], (CLASSIFIER_USE, "`internvideo classify VIDEO")),
+    ],
+)
+def test_the_command_that_works_is_named(arguments, words):
+    model = "demo-classifier" if CLASSIFIER_USE in words else "demo-mm"
+    refused = run(*arguments, "--model", model)
+    assert_refused(refused, *words)
+    assert str(demo_path(model)) not in refused.stderr, "the name is the user's"
+
+
+def test_an_index_of_a_model_without_texts_is_searched_by_video(drawn, tmp_path):
+    videos = drawn[0] / "test"
+    made = run("index", videos, "--model", "demo-classifier", "--out", tmp_path / "index", "--jobs", 1)
+    assert made.returncode == 0, made.stderr
+    assert "can be searched by --video and --image, not by text.\n" in made.stderr.split("Indexing")[0]
+    refused = run("search", tmp_path / "index", "a red heart")
+    assert_refused(refused, "not a model of video and text", f"search {tmp_path}/index --video FILE`, or by --image")
+    found = run("search", tmp_path / "index", "--video", next(videos.glob("*.mp4")))
+    assert found.returncode == 0, found.stderr
+
+
+def test_the_directory_of_a_run_is_told_from_its_model(tmp_path):
+    write_config(tmp_path / "run/final", "uniformerv2", "UniFormerV2ForVideoClassification")
+    (tmp_path / "stopped/checkpoint-3").mkdir(parents=True)
+    for command in (["classify"], ["extract", "--out", tmp_path / "x"], ["index", "--out", tmp_path / "x"]):
+        refused = run(*command, "x.mp4", "--model", tmp_path / "run")
+        assert_refused(refused, f"run is the directory of a training run; its model is {tmp_path}/run/final.")
+        assert_refused(run(*command, "x.mp4", "--model", tmp_path / "stopped"), "run that has not ended. Run its comm")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--labels", "a, b, a"], "--labels has a twice"),
+        (["--labels", " , "], "--labels is empty, expected at least one label"),
+        (["--labels", "a", "--template", "{}", "--prompts", "kinetics"], "--template or --prompts, not both"),
+        (["--labels", "word " * 60], "expected at most 32. Shorten it."),
+    ],
+)
+def test_mistakes_are_said_in_words_of_the_shell(arguments, words):
+    refused = run("zero-shot", "none.mp4", "--model", "demo-mm", *arguments)
+    assert_refused(refused, words)
+    for word in ("candidate_labels", "truncation", "hypothesis_template", "none.mp4"):
+        assert word not in refused.stderr
+
+
+def test_a_query_too_long_is_said_in_words_of_the_shell(drawn):
+    refused = run("search", drawn[0] / "index", "red " * 60)
+    assert_refused(refused, "Shorten it.")
+    assert "truncation" not in refused.stderr
+
+
+def test_texts_in_other_scripts_are_remarked_on_once(drawn, tmp_path):
+    folder, captions = drawn
+    done = run("search", folder / "index", "красный круг")
+    assert done.returncode == 0 and done.stderr.count("Most letters of a text are not Latin") == 1
+    assert "Latin" not in run("search", folder / "index", captions[0]).stderr
+    (tmp_path / "labels.txt").write_text("ein roter Kreis\n红色的圆圈\n青い星\n")
+    video = next((folder / "test").glob("*.mp4"))
+    done = run("zero-shot", video, "--model", "demo-mm", "--labels", tmp_path / "labels.txt", "--json")
+    assert done.returncode == 0 and done.stderr.count("Write the text in English.") == 1
+    assert len(json.loads(done.stdout)[0]["results"]) == 3
