@@ -3,9 +3,9 @@
 Only folders are asked, as of converted and released models; a name on the Hub is met by the model's own checks.
 """
 
+import json
 from pathlib import Path
 
-from internvideo_hf.cli.options import read_json
 from internvideo_hf.utils.names import with_article
 
 CLASSIFIER, DUAL_ENCODER, AUTOENCODER, ENCODER = (
@@ -27,14 +27,15 @@ _COMMANDS = {
 
 
 def kind_of(folder: Path) -> tuple[str, str] | None:
-    """Return the kind and the class of the model in a folder; None if its config.json does not name a class.
+    """Return the kind and the class of the model in a folder; None if no config.json names a class.
 
     Args:
-        folder: with a config.json.
+        folder: of a model, as `internvideo_hf.utils.pretrained.check_model_folder` has found it right.
     """
     from internvideo_hf.auto import FAMILIES
 
-    config = read_json(folder / "config.json")
+    file = folder / "config.json"
+    config = json.loads(file.read_bytes()) if file.is_file() else {}
     family, name = FAMILIES.get(config.get("model_type", "")), (config.get("architectures") or [""])[0]
     if family is None or not name:
         return None
@@ -56,7 +57,7 @@ def check_kind(model: str, folder: str, wanted: str) -> None:
     Raises:
         ValueError: if it is of another kind; the message names commands that take it.
     """
-    found = kind_of(Path(folder)) if Path(folder).is_dir() else None
+    found = kind_of(Path(folder))
     if found is not None and found[0] != wanted:
         raise ValueError(f"{not_of_kind(model, found[1], wanted)} {how_to_use(model, found[0])}")
 

@@ -149,7 +149,7 @@ def search(
 
 def _remark_on_texts(named: str, model: str) -> None:
     """Say before videos are embedded that an index of them will not be found by text."""
-    found = kind_of(Path(model)) if Path(model).is_dir() else None
+    found = kind_of(Path(model))
     if found is not None and found[0] != DUAL_ENCODER:
         about = not_of_kind(named, found[1], DUAL_ENCODER)
         say(f"{about} Its index can be searched by --video and --image, not by text.", err=True)
@@ -157,7 +157,7 @@ def _remark_on_texts(named: str, model: str) -> None:
 
 def _check_texts(index: Path, model: str) -> None:
     """Refuse a search by text in an index of a model without texts, before the model is loaded."""
-    found = kind_of(Path(model)) if Path(model).is_dir() else None
+    found = kind_of(Path(model))
     if found is not None and found[0] != DUAL_ENCODER:
         raise ValueError(
             f"The model of {index}: {not_of_kind(model, found[1], DUAL_ENCODER)} Search by video, `internvideo search "

@@ -72,7 +72,7 @@ def recipes(
     from internvideo_hf.training.recipes import REGISTRY, load_recipe, recipe_names
 
     if recipe in EVALUATIONS.names():
-        typer.echo(EVALUATIONS.show(recipe))
+        say(EVALUATIONS.show(recipe))
         return
     if recipe is not None:
         load_recipe(recipe)
