@@ -94,3 +94,5 @@ def register() -> None:
                 pt_model=auto_class(pipeline.auto_class),
                 type="multimodal",
             )
+    stock = importlib.import_module(f"{__name__}.classification.pipeline").BatchedVideoClassificationPipeline
+    PIPELINE_REGISTRY.supported_tasks["video-classification"]["impl"] = stock

@@ -5,7 +5,7 @@ import torch
 from models.model_checks import draw
 
 from internvideo_hf.models.common import kernels
-from internvideo_hf.models.common.kernels import Linear, linear
+from internvideo_hf.models.common.kernels import linear, project
 
 
 @pytest.fixture
@@ -33,9 +33,9 @@ def test_faster_kernel_gives_the_same_results_and_gradients(shape, bias, convolv
 
 
 def test_faster_kernel_takes_tokens_in_any_memory_layout(convolved):
-    tokens, layer = draw(192, 170, 2).permute(2, 1, 0), Linear(192, 192)
+    tokens, layer = draw(192, 170, 2).permute(2, 1, 0), torch.nn.Linear(192, 192)
     torch.testing.assert_close(
-        layer(tokens), torch.nn.functional.linear(tokens, layer.weight, layer.bias), atol=1e-4, rtol=1e-5
+        project(layer, tokens), torch.nn.functional.linear(tokens, layer.weight, layer.bias), atol=1e-4, rtol=1e-5
     )
     assert len(convolved) == 1
 
@@ -53,6 +53,18 @@ def test_faster_kernel_takes_tokens_in_any_memory_layout(convolved):
 def test_plain_kernel_is_kept_where_the_other_is_no_gain(tokens, width, dtype, convolved):
     linear(draw(*tokens, width).to(dtype), draw(200, width).to(dtype))
     assert not convolved
+
+
+def test_layer_that_is_watched_or_replaced_is_called(convolved):
+    tokens, watched, replaced = draw(1, 200, 192), torch.nn.Linear(192, 192), torch.nn.Linear(192, 192)
+    seen = []
+    watched.register_forward_hook(lambda *_: seen.append(1))
+    replaced.forward = lambda tokens: tokens + 1
+    assert torch.equal(project(watched, tokens), torch.nn.functional.linear(tokens, watched.weight, watched.bias))
+    assert torch.equal(project(replaced, tokens), tokens + 1)
+    with torch.nn.modules.module.register_module_forward_hook(lambda *_: seen.append(2)):
+        project(torch.nn.Linear(192, 192), tokens)
+    assert seen == [1, 2] and not convolved
 
 
 def test_kernel_is_chosen_once():

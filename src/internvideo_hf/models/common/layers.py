@@ -14,7 +14,7 @@ from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from internvideo_hf.models.common.kernels import Linear
+from internvideo_hf.models.common.kernels import project
 
 
 def eager_attention_forward(
@@ -83,10 +83,10 @@ class Attention(nn.Module):
         self.num_heads = num_heads
         self.scaling = (hidden_size // num_heads) ** -0.5
         self.is_causal = False
-        self.q_proj = Linear(hidden_size, hidden_size, bias="q" in biases)
-        self.k_proj = Linear(context_size, hidden_size, bias="k" in biases)
-        self.v_proj = Linear(context_size, hidden_size, bias="v" in biases)
-        self.out_proj = Linear(hidden_size, hidden_size)
+        self.q_proj = nn.Linear(hidden_size, hidden_size, bias="q" in biases)
+        self.k_proj = nn.Linear(context_size, hidden_size, bias="k" in biases)
+        self.v_proj = nn.Linear(context_size, hidden_size, bias="v" in biases)
+        self.out_proj = nn.Linear(hidden_size, hidden_size)
 
     def forward(
         self, hidden_states: torch.Tensor, context: torch.Tensor | None = None, **kwargs: Any
@@ -102,9 +102,9 @@ class Attention(nn.Module):
             `(b, n, c)`, and the probabilities `(b, k, n, m)` where the kernel computes them.
         """
         context = hidden_states if context is None else context
-        query = rearrange(self.q_proj(hidden_states), "b n (k d) -> b k n d", k=self.num_heads)
-        key = rearrange(self.k_proj(context), "b n (k d) -> b k n d", k=self.num_heads)
-        value = rearrange(self.v_proj(context), "b n (k d) -> b k n d", k=self.num_heads)
+        query = rearrange(project(self.q_proj, hidden_states), "b n (k d) -> b k n d", k=self.num_heads)
+        key = rearrange(project(self.k_proj, context), "b n (k d) -> b k n d", k=self.num_heads)
+        value = rearrange(project(self.v_proj, context), "b n (k d) -> b k n d", k=self.num_heads)
         attend: Callable[..., Any] = ALL_ATTENTION_FUNCTIONS.get_interface(
             self.config._attn_implementation, eager_attention_forward
         )
@@ -112,7 +112,7 @@ class Attention(nn.Module):
         attended, probabilities = attend(
             self, query, key, value, None, scaling=self.scaling, dropout=dropout, **kwargs
         )
-        return self.out_proj(rearrange(attended, "b n k d -> b n (k d)")), probabilities
+        return project(self.out_proj, rearrange(attended, "b n k d -> b n (k d)")), probabilities
 
 
 class MLP(nn.Module):
@@ -127,15 +127,14 @@ class MLP(nn.Module):
 
     def __init__(self, hidden_size: int, intermediate_size: int, activation: str, dropout: float = 0.0):
         super().__init__()
-        self.fc1 = Linear(hidden_size, intermediate_size)
+        self.fc1 = nn.Linear(hidden_size, intermediate_size)
         self.activation = ACT2FN[activation]
         self.dropout = nn.Dropout(dropout)
-        self.fc2 = Linear(intermediate_size, hidden_size)
+        self.fc2 = nn.Linear(intermediate_size, hidden_size)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        inner = self.dropout(self.activation(self.fc1(hidden_states)))
-        outer: torch.Tensor = self.fc2(inner)
-        return outer
+        inner = self.dropout(self.activation(project(self.fc1, hidden_states)))
+        return project(self.fc2, inner)
 
 
 class DropPath(nn.Module):

@@ -24,7 +24,7 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 from internvideo_hf.models.common.base import VideoPreTrainedModel, torch_default_
 from internvideo_hf.models.common.classification import VideoClassifier
 from internvideo_hf.models.common.deprecation import warn_deprecated
-from internvideo_hf.models.common.kernels import Linear, linear
+from internvideo_hf.models.common.kernels import linear, project
 from internvideo_hf.models.common.layers import (
     MLP,
     Attention,
@@ -280,7 +280,7 @@ class InternVideoMAEDecoder(nn.Module):
         self.layers = nn.ModuleList([InternVideoMAELayer(config, *sizes, rate) for rate in rates])
         self.layernorm = nn.LayerNorm(config.decoder_hidden_size, eps=config.layer_norm_eps)
         pixels = config.tubelet_size * config.patch_size**2 * config.num_channels
-        self.head = Linear(config.decoder_hidden_size, pixels)
+        self.head = nn.Linear(config.decoder_hidden_size, pixels)
 
     def forward(
         self,
@@ -308,7 +308,7 @@ class InternVideoMAEDecoder(nn.Module):
         hidden_states = torch.cat([visible, hidden], dim=1)
         for layer in self.layers:
             hidden_states = layer(hidden_states, **kwargs)
-        return self.head(self.layernorm(hidden_states[:, visible.shape[1] :]))
+        return project(self.head, self.layernorm(hidden_states[:, visible.shape[1] :]))
 
 
 class InternVideoMAEForPreTraining(InternVideoMAEPreTrainedModel):
@@ -325,7 +325,7 @@ class InternVideoMAEForPreTraining(InternVideoMAEPreTrainedModel):
                 "pooling of a classifier the final layer norm would silently be missing."
             )
         self.internvideo_mae = InternVideoMAEModel(config)
-        self.encoder_to_decoder = Linear(config.hidden_size, config.decoder_hidden_size, bias=False)
+        self.encoder_to_decoder = nn.Linear(config.hidden_size, config.decoder_hidden_size, bias=False)
         self.decoder = InternVideoMAEDecoder(config)
         self.post_init()
 
@@ -366,7 +366,7 @@ class InternVideoMAEForPreTraining(InternVideoMAEPreTrainedModel):
                 "No hidden tubelet is left to reconstruct: decode_mask must choose some of those of bool_masked_pos."
             )
         predictions = self.decoder(
-            self.encoder_to_decoder(outputs.last_hidden_state), ~bool_masked_pos, decode_mask, grid, **kwargs
+            project(self.encoder_to_decoder, outputs.last_hidden_state), ~bool_masked_pos, decode_mask, grid, **kwargs
         )
         errors = (predictions.float() - self.targets(select_tokens(tubelets, decode_mask))).square().mean(dim=-1)
         counts = select_tokens(bool_masked_pos[..., None], decode_mask)[..., 0]

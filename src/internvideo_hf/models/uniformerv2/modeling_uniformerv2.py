@@ -26,7 +26,7 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 from internvideo_hf.models.common.base import VideoPreTrainedModel, init_weight_with, torch_default_
 from internvideo_hf.models.common.classification import VideoClassifier
 from internvideo_hf.models.common.deprecation import warn_deprecated
-from internvideo_hf.models.common.kernels import Linear
+from internvideo_hf.models.common.kernels import project
 from internvideo_hf.models.common.layers import (
     MLP,
     Attention,
@@ -132,9 +132,9 @@ class UniFormerV2LocalBlock(nn.Module):
         super().__init__()
         width, inner = config.hidden_size, known(config.local_intermediate_size)
         self.batch_norm = nn.BatchNorm1d(width)
-        self.down_proj = Linear(width, inner)
+        self.down_proj = nn.Linear(width, inner)
         self.temporal_conv = UniFormerV2TemporalConv(inner)
-        self.up_proj = Linear(inner, width)
+        self.up_proj = nn.Linear(inner, width)
         # The backbone is an image model's, but these are new, and silent at the start.
         init_weight_with(torch_default_, self.down_proj, self.temporal_conv)
         init_weight_with(init.zeros_, self.up_proj)
@@ -147,9 +147,9 @@ class UniFormerV2LocalBlock(nn.Module):
             frames: `t`.
         """
         normalized = self.batch_norm(rearrange(patches, "bt n c -> (bt n) c"))
-        narrow = self.down_proj(rearrange(normalized, "(bt n) c -> bt n c", bt=patches.shape[0]))
+        narrow = project(self.down_proj, rearrange(normalized, "(bt n) c -> bt n c", bt=patches.shape[0]))
         mixed = self.temporal_conv(rearrange(narrow, "(b t) n c -> b t n c", t=frames))
-        return self.up_proj(rearrange(mixed, "b t n c -> (b t) n c"))
+        return project(self.up_proj, rearrange(mixed, "b t n c -> (b t) n c"))
 
 
 class UniFormerV2Layer(EncoderLayer):

@@ -4,6 +4,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import CLIPTextConfig
 from transformers.configuration_utils import PreTrainedConfig, SubConfigSpec
 
+from internvideo_hf.models.common.narrowing import of_type
 from internvideo_hf.utils.pretrained import check_sizes
 
 CONTEXT_LENGTH = 32  # tokens of a text, of every released model
@@ -103,6 +104,11 @@ class ViCLIPConfig(PreTrainedConfig):
     temperature_init_value: float | int = 0.01
     temperature_min: float | int = 0.01
     inference_scale: float | int | None = None
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of the video tower, which transformers' pipeline "video-classification" hands to the processor."""
+        return of_type(self.vision_config, ViCLIPVisionConfig).num_frames
 
     def validate_architecture(self) -> None:
         super().validate_architecture()

@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 import torch
 from einops import rearrange
+from transformers import VideoClassificationPipeline
 
+from internvideo_hf.auto import FAMILIES
 from internvideo_hf.inference.merging import METHODS, check_finite, class_scores
 from internvideo_hf.inference.pipeline import VideoPipeline, check_top_k
 from internvideo_hf.models.common.loading import classes_of
@@ -93,3 +95,17 @@ class MultiViewVideoClassificationPipeline(VideoPipeline):
         check_finite(scores, "A score")
         best = np.argsort(-scores, kind="stable")[:top_k]
         return [{"label": classes[index], "score": float(scores[index])} for index in best]
+
+
+class BatchedVideoClassificationPipeline(VideoClassificationPipeline):
+    """transformers' own "video-classification", which takes a `batch_size` with our models, too."""
+
+    def get_iterator(self, *args: Any, **kwargs: Any) -> Any:
+        if self.model.config.model_type not in FAMILIES:
+            return super().get_iterator(*args, **kwargs)
+        # transformers refuses to batch what neither a tokenizer, a feature extractor nor an image processor has made.
+        before, self.feature_extractor = self.feature_extractor, self.video_processor  # type: ignore[assignment]
+        try:
+            return super().get_iterator(*args, **kwargs)
+        finally:
+            self.feature_extractor = before
