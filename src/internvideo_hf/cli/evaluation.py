@@ -49,8 +49,8 @@ def evaluate(
 
     Classification, zero-shot classification, retrieval and multiple choice take one model. A classifier sees each
     video in the clips and crops of its released test; num_clips=1 num_crops=1 changes them. classification/custom,
-    the default, is your own list: data.list=val.csv. Retrieval is scored with and without dual softmax. Damaged
-    videos are listed last and never count as correct.
+    the default, is your own list, data.list=val.csv, or folder of clips by class, val/CLASS/clip.mp4. Retrieval is
+    scored with and without dual softmax. Damaged videos are listed last and never count as correct.
 
     With --ensemble, the probabilities of several classifiers are summed: internvideo_d and internvideo_t as in the
     paper, or any, on data.list=..., with weights=[0.6,0.4], or weights=fitted data.validation=... The default protocol

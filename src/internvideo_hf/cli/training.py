@@ -34,6 +34,10 @@ def train(
 ) -> None:
     """Train a model from a recipe, on one GPU, many, or none.
 
+    Your own videos: a folder of clips for each class, train/CLASS/clip.mp4 and val/CLASS/clip.mp4 below --data-root,
+    or lists train.csv and val.csv of `path,label`. Labels may be names; the model keeps them. Recipes finetune_base
+    take the size of the model that they start from.
+
     On several GPUs: torchrun --nproc-per-node 8 -m internvideo_hf.cli train RECIPE ..., or accelerate launch.
     Resumable: rerun the same command after an interruption; a resumed run ends with identical weights.
 
