@@ -5,7 +5,7 @@ import importlib
 import io
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
-from itertools import chain, groupby, islice
+from itertools import chain, groupby, islice, takewhile
 from pathlib import Path
 from typing import Any, TypeAlias
 from zlib import crc32
@@ -78,7 +78,7 @@ class PyAVDecoder:
         self._label = label
         self._settings = settings or ReadSettings.default()
         self._opened: _Opened | None = None
-        self._can_seek, self._is_strict = True, True
+        self._can_seek, self._is_strict, self._has_enough = True, True, False
         self.frames_decoded = 0
         stream = self._open()[1]
         self._by_group = codec_of(stream) == _LEAVES_GAPS
@@ -231,7 +231,7 @@ class PyAVDecoder:
                         done += 1
                     continue
             except _DoubtError:
-                if not is_open:
+                if not is_open or done == len(run):
                     raise
             # The group refers to pictures of the one before: to forget them is an error where they are not known.
             start = max((i for i in range(key) if self.index.packets[i].is_keyframe), default=key)
@@ -265,8 +265,9 @@ class PyAVDecoder:
         expected = iter(run if only else range(first, run[-1] + 1))
         wanted = set(run)
         number = next(expected)
+        decoded = self._frames_from(key if start is None else start, only, strict=start is None)
         try:
-            for frame in self._frames_from(key if start is None else start, only, strict=start is None):
+            for frame in decoded:
                 if frame.pts is not None and frame.pts < times.pts[first]:
                     continue
                 if frame.pts != times.pts[number] or frame.is_corrupt:
@@ -276,6 +277,10 @@ class PyAVDecoder:
                 if number in wanted:
                     yield frame
                 if number == run[-1]:
+                    self._has_enough = True
+                    # With threads, frames that are shown may refer to damage in those that are decoded but not shown.
+                    if any(frame.is_corrupt for frame in decoded):
+                        break
                     return
                 number = next(expected)
         except av.FFmpegError:
@@ -364,7 +369,7 @@ class PyAVDecoder:
             container.close()
 
     def _frames_from(self, key: int, only: Collection[int] | None, *, strict: bool) -> Iterator[av.VideoFrame]:
-        """Yield the frames from a keyframe on; with `only`, those of packets of these times."""
+        """Yield the frames from a keyframe on, until there are enough; with `only`, of packets of these times."""
         if self._is_strict != strict:
             self._open(strict=strict)
         packets = self._packets_at(key)
@@ -374,6 +379,8 @@ class PyAVDecoder:
             # No further than the last of them, or a file would be read to its end for a few frames.
             packets = islice((packet for packet in packets if packet.pts in only), len(only))
         _, stream = self._opened or self._open(strict=strict)
+        self._has_enough = False
+        packets = takewhile(lambda _: not self._has_enough, packets)
         for frame in decode_packets(stream, packets, None if strict else []):
             self.frames_decoded += 1
             yield frame
