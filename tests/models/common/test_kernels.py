@@ -66,6 +66,14 @@ def test_layer_that_is_watched_or_replaced_is_called(convolved):
         project(torch.nn.Linear(192, 192), tokens)
     assert seen == [1, 2] and not convolved
 
+    class Quantized(torch.nn.Parameter):
+        """As torchao's weights: the layer stays torch's own class."""
+
+    watched, plain = torch.nn.Linear(192, 192), torch.nn.Linear(192, 192)
+    watched.weight = Quantized(plain.weight.data)
+    project(watched, tokens)
+    assert not convolved
+
 
 def test_kernel_is_chosen_once():
     assert kernels.convolution_is_faster() is kernels.convolution_is_faster() in (True, False)

@@ -63,14 +63,15 @@ def project(layer: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
 
     Args:
         layer: `nn.Linear`, or what has taken its place, such as a quantized layer or an adapter; called as any module
-            where it has hooks or a `forward` of its own.
+            where it has hooks, a `forward` of its own, or a weight of another class (quantized, sharded).
         tokens: `(b, n, c)`.
 
     Returns:
         `(b, n, d)`.
     """
-    if type(layer) is nn.Linear and not torch.compiler.is_compiling() and not _is_watched(layer):
-        return linear(tokens, layer.weight, layer.bias)
+    if type(layer) is nn.Linear and type(layer.weight) is nn.Parameter:
+        if not torch.compiler.is_compiling() and not _is_watched(layer):
+            return linear(tokens, layer.weight, layer.bias)
     called: torch.Tensor = layer(tokens)
     return called
 
