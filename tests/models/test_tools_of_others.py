@@ -2,11 +2,15 @@
 
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
 import torch
 from models.tiny_classifiers import FAMILIES, write_classifiers
 from transformers import AutoModelForVideoClassification, AutoVideoProcessor, pipeline
+from transformers.integrations import sdpa_attention
+
+from internvideo_hf import InternVideoFusedVideoProcessor, VideoReader
 
 
 @pytest.fixture(scope="module")
@@ -60,3 +64,77 @@ def test_dynamic_quantization_replaces_every_linear_layer(family, classifiers, n
     with torch.no_grad():
         before, after = model(**pixels).logits, quantized(**pixels).logits
     assert 0 < (after - before).norm() < 0.05 * before.norm()  # one step of 8 bits is 0.4 % of the largest weight
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_attentions_that_the_kernel_does_not_compute_come_with_advice(family, classifiers, noise, monkeypatch):
+    said = []
+    monkeypatch.setattr(sdpa_attention.logger, "warning_once", said.append)
+    model = AutoModelForVideoClassification.from_pretrained(classifiers / family, attn_implementation="sdpa")
+    pixels = AutoVideoProcessor.from_pretrained(classifiers / family)(noise[0], return_tensors="pt")
+    assert not model(**pixels).attentions and not said
+    assert not model(**pixels, output_attentions=True).attentions
+    assert "set your attention to `eager`" in said[0]
+    model.set_attn_implementation("eager")
+    layers = len(model(**pixels, output_hidden_states=True).hidden_states) - 1
+    assert len(model(**pixels, output_attentions=True).attentions) == layers
+
+
+@pytest.mark.parametrize("task", ["video-classification", "multi-view-video-classification"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_saved_pipeline_loads_and_answers_the_same(family, task, classifiers, noise, tmp_path):
+    before = pipeline(task, model=classifiers / family, device="cpu")
+    before.save_pretrained(tmp_path)
+    assert not list(tmp_path.glob("*.py"))
+    assert pipeline(task, model=tmp_path, device="cpu")(noise[0]) == before(noise[0])
+
+
+@pytest.mark.parametrize("task", ["video-classification", "multi-view-video-classification"])
+def test_columns_of_datasets_are_several_videos(task, classifiers, bikes):
+    column = datasets.Dataset.from_dict({"video": [str(bikes)] * 3}).cast_column("video", datasets.Video(decode=False))
+    classify = pipeline(task, model=classifiers / "uniformerv2", device="cpu")
+    best = classify(str(bikes))[0]["label"]
+    assert [answer[0]["label"] for answer in classify(column["video"], batch_size=2)] == [best] * 3
+
+
+@pytest.mark.parametrize("family", ["uniformerv2", "internvideo"])
+def test_processors_take_columns_and_streams(family, classifiers, bikes, noise):
+    process = AutoVideoProcessor.from_pretrained(classifiers / family)
+    column = datasets.Dataset.from_dict({"video": [str(bikes)] * 2}).cast_column("video", datasets.Video(decode=False))
+    given = {
+        "column": (column["video"], [str(bikes)] * 2),
+        "rows": ([row["video"] for row in column], [str(bikes)] * 2),
+        "frames": ((frame for frame in noise[0]), noise[0]),
+        "videos": ((video for video in noise), list(noise)),
+    }
+    for name, (source, same) in given.items():
+        found, expected = process(source, return_tensors="pt"), process(same, return_tensors="pt")
+        assert found.keys() == expected.keys()
+        for key, value in expected.items():
+            assert torch.equal(found[key], value), name
+
+
+def test_reader_takes_a_stream_of_frames(noise):
+    with VideoReader(frame for frame in noise[0]) as reader:
+        assert np.array_equal(reader.read([8, 0]), noise[0][[8, 0]])
+
+
+def test_fused_processor_takes_frames_that_were_sampled_before(classifiers, noise):
+    encoders = AutoVideoProcessor.from_pretrained(classifiers / "internvideo").encoders
+    whole = InternVideoFusedVideoProcessor(**encoders, do_sample_frames=False)(noise[0], return_tensors="pt")
+    assert {pixels.shape[1] for pixels in whole.values()} == {9}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_weights_on_disk_are_read_when_they_are_needed(family, classifiers, noise, tmp_path):
+    folder = classifiers / family
+    pixels = AutoVideoProcessor.from_pretrained(folder)(noise[0], return_tensors="pt")
+    model = AutoModelForVideoClassification.from_pretrained(folder).eval()
+    size = 4 * sum(parameter.numel() for parameter in model.parameters())
+    with torch.no_grad():
+        expected = model(**pixels).logits
+        for options in ({"device_map": {"": "disk"}}, {"device_map": "auto", "max_memory": {"cpu": int(0.6 * size)}}):
+            split = AutoModelForVideoClassification.from_pretrained(folder, offload_folder=tmp_path, **options).eval()
+            assert "disk" in split.hf_device_map.values()
+            # Weights in a mapped file lie at other addresses, for which the kernels round differently.
+            torch.testing.assert_close(split(**pixels).logits, expected, atol=1e-6, rtol=1e-6)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import torch
 from models.internvideo.test_modeling_internvideo import LABELS, MAE, UNIFORMERV2
 from models.internvideo.test_modeling_internvideo import tiny_config as fused_config
 from models.model_checks import move_from_start
@@ -29,6 +30,7 @@ def processor(side: int, num_frames: int) -> InternVideoVideoProcessor:
 
 def write_classifiers(folder: Path) -> Path:
     """Write a classifier of each family with its processor, `folder / family`; the UniFormerV2s have local blocks."""
+    torch.manual_seed(0)
     fused = fused_config(uniformerv2_config=UNIFORMERV2)
     made = {
         "internvideo_mae": (

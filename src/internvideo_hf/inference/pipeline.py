@@ -38,6 +38,18 @@ class VideoPipeline(Pipeline):
         videos = list(inputs)
         return Pipeline.__call__(self, videos, **kwargs) if videos else []
 
+    def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:
+        """Save model and processor, which `pipeline(task, model=save_directory)` loads.
+
+        transformers' own leaves out the processor, and copies the pipeline's code, which it then refuses to load.
+
+        Args:
+            save_directory: the folder.
+            kwargs: options of saving the model and the processor, such as `push_to_hub`.
+        """
+        self.model.save_pretrained(save_directory, **kwargs)
+        self._process.save_pretrained(save_directory, **kwargs)
+
     @property
     def _process(self) -> Any:
         return self.processor if self.processor is not None else self.video_processor

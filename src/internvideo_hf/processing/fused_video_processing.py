@@ -53,7 +53,7 @@ class InternVideoFusedVideoProcessor(BaseVideoProcessor):
     Args:
         internvideo_mae: the processor of the masked encoder, or its settings.
         uniformerv2: the processor of the UniFormerV2, or its settings.
-        kwargs: `num_clips`, `num_crops`, `decoder`, `input_channel_order` for both.
+        kwargs: `num_clips`, `num_crops`, `decoder`, `input_channel_order`, `do_sample_frames` for both.
 
     Raises:
         ValueError: if a processor is missing, an option is not shared, or the processors differ in a shared option.
@@ -74,7 +74,7 @@ class InternVideoFusedVideoProcessor(BaseVideoProcessor):
         self.internvideo_mae = _build(internvideo_mae)
         self.uniformerv2 = _build(uniformerv2)
         for name, value in kwargs.items():
-            if name in SHARED_OPTIONS and value is not None:
+            if name in (*SHARED_OPTIONS, "do_sample_frames") and value is not None:
                 for processor in self.branches.values():
                     setattr(processor, name, value)
             elif name not in FILE_KEYS:

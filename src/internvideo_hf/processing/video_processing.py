@@ -1,7 +1,7 @@
 """The video processor of all families: which frames, which pixels, as saved configuration."""
 
 import inspect
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Unpack
 
@@ -304,6 +304,8 @@ def preprocess_together(
         The result of each.
     """
     options = [processor.options(**given) for processor, given in zip(processors, kwargs, strict=True)]
+    if isinstance(videos, Iterator) and not hasattr(videos, "read"):  # open files are iterators, too
+        videos = list(videos)
     videos = [videos] if is_one_video(videos) else list(videos)
     if not videos:
         raise ValueError("videos is empty; pass one video or several.")
@@ -408,14 +410,14 @@ def _size(value: Any, name: str, default_to_square: bool) -> dict[str, int] | No
 def is_one_video(videos: Any) -> bool:
     """Return whether an argument is one video, as `VideoReader` takes it, not several.
 
-    Several are a list or tuple of videos, or a batch of arrays `(videos, frames, ...)`. A list of images, or of arrays
-    `(h, w, 3)`, is one video.
+    Several are a list, a tuple or a column of `datasets` of videos, or a batch of arrays `(videos, frames, ...)`. A
+    list of images, or of arrays `(h, w, 3)`, is one video.
     """
     if isinstance(videos, (np.ndarray, torch.Tensor)):
         return videos.ndim < 5
-    if not isinstance(videos, (list, tuple)):
+    if isinstance(videos, str | bytes | bytearray | memoryview) or not isinstance(videos, Sequence):
         return True
-    return bool(videos) and all(isinstance(item, Image.Image) or getattr(item, "ndim", 0) == 3 for item in videos)
+    return len(videos) > 0 and all(isinstance(item, Image.Image) or getattr(item, "ndim", 0) == 3 for item in videos)
 
 
 def _holds_arrays(video: Any) -> bool:

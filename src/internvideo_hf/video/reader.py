@@ -43,7 +43,8 @@ _Decoder: TypeAlias = PyAVDecoder | DecordDecoder | TorchCodecDecoder | StillFra
 BACKENDS = ("auto", "pyav", "decord", "torchcodec")
 _KINDS = (
     "a path, an http(s) URL, bytes, a file object opened in binary mode, a numpy or torch array of frames, "
-    "a PIL image, a list of PIL images or of arrays, a folder of frame files, or a row of `datasets.Video`"
+    "a PIL image, a list or a generator of PIL images or of arrays, a folder of frame files, or a row of "
+    "`datasets.Video`"
 )
 
 
@@ -63,7 +64,7 @@ class VideoReader:
         source: a path, an http(s) URL, bytes, a binary file object (read from its present place to its end), uint8
             frames `(frames, height, width, 3)` or `(frames, 3, height, width)` in RGB, a PIL image, a list of PIL
             images or of arrays `(height, width, 3)`, a folder of frame files in the order of their numbers, or a row
-            of `datasets.Video`.
+            of `datasets.Video`. A generator of images is read to its end.
         backend: `"pyav"` (`"auto"` is the same), `"decord"` or `"torchcodec"`, both of which PyAV checks: they decode
             files without damage only. Sources that are frames need none.
         fps: frames per second of a source that is frames, `None` if unknown. Video files have their own.
@@ -392,6 +393,8 @@ def _as_source(source: Any, settings: ReadSettings) -> tuple[str | bytes | Frame
     ):
         label = describe(source)
         return [_as_image(frame, label) for frame in source], label
+    if isinstance(source, Iterator) and not hasattr(source, "read"):  # open files are iterators, too
+        return _as_source(list(source), settings)
     if hasattr(source, "read"):
         name = getattr(source, "name", None)
         return _content(source.read(), name if isinstance(name, str) else "<file object>")

@@ -152,7 +152,7 @@ def num_heads(width: int, head_size: int) -> int:
 
 class InternVideoPreTrainedModel(FrozenEncoders):
     base_model_prefix = "internvideo"
-    _no_split_modules = ["InternVideoExchange"]
+    _no_split_modules = ["UniFormerV2Embeddings", "InternVideoExchange", "InternVideoClassifier"]
     layer_group_rules = {
         r"internvideo_mae\.(?:embeddings|positions)": "internvideo_mae.embeddings",
         r"internvideo_mae\.layers\.(\d+)": "internvideo_mae.layers.{}",

@@ -1,5 +1,6 @@
 """Classification by several clips and crops of each video, as in the published tests."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -10,7 +11,7 @@ from transformers import VideoClassificationPipeline
 
 from internvideo_hf.auto import FAMILIES
 from internvideo_hf.inference.merging import METHODS, check_finite, class_scores
-from internvideo_hf.inference.pipeline import VideoPipeline, check_top_k
+from internvideo_hf.inference.pipeline import VideoPipeline, check_top_k, is_single
 from internvideo_hf.models.common.loading import classes_of
 from internvideo_hf.utils.names import lookup
 
@@ -98,10 +99,36 @@ class MultiViewVideoClassificationPipeline(VideoPipeline):
 
 
 class BatchedVideoClassificationPipeline(VideoClassificationPipeline):
-    """transformers' own "video-classification", which takes a `batch_size` with our models, too."""
+    """transformers' own "video-classification", with batches, columns of `datasets` and saving for our models."""
+
+    def __call__(self, inputs: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        """Classify videos; see transformers.
+
+        Args:
+            inputs: one video, or a list, a column or a generator of videos.
+            kwargs: see there.
+        """
+        if self._is_ours and isinstance(inputs, Sequence) and not is_single(inputs):
+            inputs = list(inputs)  # transformers takes any other sequence for one video
+        return super().__call__(inputs, **kwargs)
+
+    def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:
+        """Save all that `pipeline("video-classification", model=save_directory)` loads.
+
+        Args:
+            save_directory: the folder.
+            kwargs: see transformers.
+        """
+        super().save_pretrained(save_directory, **kwargs)
+        if self._is_ours:  # transformers leaves the video processor out
+            self.video_processor.save_pretrained(save_directory)  # type: ignore[union-attr]
+
+    @property
+    def _is_ours(self) -> bool:
+        return self.model.config.model_type in FAMILIES
 
     def get_iterator(self, *args: Any, **kwargs: Any) -> Any:
-        if self.model.config.model_type not in FAMILIES:
+        if not self._is_ours:
             return super().get_iterator(*args, **kwargs)
         # transformers refuses to batch what neither a tokenizer, a feature extractor nor an image processor has made.
         before, self.feature_extractor = self.feature_extractor, self.video_processor  # type: ignore[assignment]
