@@ -80,6 +80,8 @@ class PyAVDecoder:
         self._opened: _Opened | None = None
         self._can_seek, self._is_strict, self._has_enough = True, True, False
         self.frames_decoded = 0
+        # Until a decoded one is none: AVI and MOV call all frames of H.263 keyframes, and tables may lie.
+        self.has_true_keyframes = True
         stream = self._open()[1]
         self._by_group = codec_of(stream) == _LEAVES_GAPS
         # Of the first frame; other sizes, if any, are scaled to it.
@@ -134,13 +136,23 @@ class PyAVDecoder:
 
     def is_undamaged(self) -> bool:
         """Return whether the whole file decodes without a sign of damage, to the promised frames, all of one size."""
+        outputs, decoded = self.index.outputs, self._from_start()
         try:
-            frames = self._undamaged(self.index.num_frames)
-            if any((frame.width, frame.height) != self._announced_size for frame in frames):
-                return False
-        except _DoubtError:
+            for number in range(self.index.num_frames):
+                frame = next(decoded, None)
+                if frame is None or frame.is_corrupt or (frame.width, frame.height) != self._announced_size:
+                    return False
+                if not (self._is_promised(frame, number) if outputs is None else outputs[number] == number):
+                    return False
+                self.has_true_keyframes &= not self._is_false_keyframe(frame, number)
+        except av.FFmpegError:
             return False
         return not self._by_group or self._is_repeatable()
+
+    def _is_false_keyframe(self, frame: av.VideoFrame, number: int) -> bool:
+        times = self.index.times
+        is_key = times is not None and self.index.packets[times.position[number]].is_keyframe
+        return is_key and frame.pict_type in _REFERRING
 
     def _is_repeatable(self) -> bool:
         """Return whether one decoder gives the same pictures twice: what it left as it was is then something else."""
@@ -272,8 +284,8 @@ class PyAVDecoder:
                     continue
                 if frame.pts != times.pts[number] or frame.is_corrupt:
                     raise _DoubtError
-                if (only or frame.pts == self.index.packets[key].pts) and frame.pict_type in _REFERRING:
-                    raise _DoubtError  # AVI and MOV call frames of H.263 keyframes that are none
+                if self._is_false_keyframe(frame, number):
+                    raise _DoubtError
                 if number in wanted:
                     yield frame
                 if number == run[-1]:
@@ -312,24 +324,6 @@ class PyAVDecoder:
                     cause = f"frame {number} cannot be decoded without damage (of {self.index.num_frames} frames)"
                     raise VideoDecodeError(self._label, cause, f"Request other frames. {CHECK_THE_FILE}")
                 yield frame
-
-    def _undamaged(self, count: int) -> Iterator[av.VideoFrame]:
-        """Yield the first frames, decoded from the start.
-
-        Raises:
-            _DoubtError: if the decoder finds any damage up to the last of them, or they are not the promised ones.
-        """
-        outputs, decoded = self.index.outputs, self._from_start()
-        try:
-            for number in range(count):
-                frame = next(decoded, None)
-                if frame is None or frame.is_corrupt:
-                    raise _DoubtError
-                if not (self._is_promised(frame, number) if outputs is None else outputs[number] == number):
-                    raise _DoubtError
-                yield frame
-        except av.FFmpegError as error:
-            raise _DoubtError from error
 
     def _is_promised(self, frame: av.VideoFrame, number: int) -> bool:
         times = self.index.times
@@ -442,6 +436,8 @@ class PyAVDecoder:
 
         It does not where "keyframes" only begin a gradual refresh of the picture. One of them stands for all.
         """
+        if not self.has_true_keyframes:
+            return False
         keys = [i for i, packet in enumerate(self.index.packets) if packet.is_keyframe]
         if len(keys) < 2:
             return True
@@ -586,8 +582,8 @@ class TorchCodecDecoder:
 
         self._label, self._checker, self.index = label, checker, checker.index
         self._seconds = _check_whole(checker, file, label, self.name)
-        # After a seek it misses frames that refer to what an edit hides.
-        if not self.index.has_closed_groups and not self.index.shows_all:
+        # After a seek it misses frames that refer to what an edit hides, and what a false keyframe refers to.
+        if not checker.has_true_keyframes or not (self.index.has_closed_groups or self.index.shows_all):
             raise _differs(label, self.name)
         self._decoder: Any  # torchcodec's types are not there where it is not installed
         try:
