@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from models.tiny_classifiers import FAMILIES, write_classifiers
-from transformers import AutoModelForVideoClassification, AutoVideoProcessor, pipeline
+from transformers import AutoModelForVideoClassification, AutoVideoProcessor, Trainer, TrainingArguments, pipeline
 from transformers.integrations import sdpa_attention
 
 from internvideo_hf import InternVideoFusedVideoProcessor, VideoReader
@@ -138,3 +138,41 @@ def test_weights_on_disk_are_read_when_they_are_needed(family, classifiers, nois
             assert "disk" in split.hf_device_map.values()
             # Weights in a mapped file lie at other addresses, for which the kernels round differently.
             torch.testing.assert_close(split(**pixels).logits, expected, atol=1e-6, rtol=1e-6)
+
+
+def test_saved_pipelines_of_video_and_text_load_and_answer_the_same(small_folder, noise, tmp_path):
+    texts, videos = ["a cat", "a dog"], list(noise)
+    found = []
+    for folder in (small_folder, tmp_path):
+        classify = pipeline("zero-shot-video-classification", model=folder, device="cpu", candidate_labels=texts)
+        retrieve = pipeline("video-text-retrieval", model=folder, device="cpu")
+        similarity = {one["label"]: one["similarity"] for one in classify(videos[0])}
+        found.append([*(similarity[text] for text in texts), *np.ravel(retrieve(videos, texts=texts)["similarity"])])
+        if folder == small_folder:
+            classify.save_pretrained(tmp_path)
+    # Weights of another file lie at other addresses, for which the kernels round differently.
+    assert found[1] == pytest.approx(found[0], abs=1e-6)
+    assert not list(tmp_path.glob("*.py"))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_trainer_of_transformers_learns_from_a_column_of_videos(family, classifiers, bikes, tmp_path):
+    rows = datasets.Dataset.from_dict({"video": [str(bikes)] * 2, "label": [1, 1]})
+    rows = rows.cast_column("video", datasets.Video(decode=False))
+    process = AutoVideoProcessor.from_pretrained(classifiers / family)
+
+    def collate(batch: list[dict]) -> dict[str, torch.Tensor]:
+        pixels = process([row["video"] for row in batch], return_tensors="pt")
+        return {**pixels, "labels": torch.tensor([row["label"] for row in batch])}
+
+    model = AutoModelForVideoClassification.from_pretrained(classifiers / family)
+    arguments = TrainingArguments(
+        str(tmp_path), max_steps=2, logging_steps=1, learning_rate=0.01, warmup_steps=0, remove_unused_columns=False,
+        per_device_train_batch_size=2, report_to="none", save_strategy="no", use_cpu=True,
+    )  # fmt: skip
+    before = collate(list(rows))
+    with torch.no_grad():
+        start = model.eval()(**before).loss
+    Trainer(model, arguments, train_dataset=rows, data_collator=collate).train()
+    with torch.no_grad():
+        assert model.eval()(**before).loss < start
