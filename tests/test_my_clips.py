@@ -18,7 +18,7 @@ CLASSES = list(ACTIONS)[:4]
 def desk(tmp_path_factory) -> Path:
     """Return a folder with the newcomer's clips, `clips/train/CLASS/NUMBER.mp4` and `clips/val/...`: drawn ones."""
     folder = tmp_path_factory.mktemp("newcomer")
-    assert run("make-demo-data", folder / "shapes", "--clips", 12, "--quiet").returncode == 0
+    assert run("make-demo-data", folder / "shapes", "--clips", 12, "--jobs", 1, "--quiet").returncode == 0
     names = (folder / "shapes/labels.txt").read_text().splitlines()
     for split in ("train", "val"):
         for line in (folder / f"shapes/{split}.jsonl").read_text().splitlines():
@@ -46,6 +46,7 @@ def test_a_newcomer_classifies_their_folders_of_clips(desk, monkeypatch):
     readme = (ROOT / "README.md").read_text()
     assert "videos/train/CLASS/clip.mp4" in readme and "evaluate --model run/final --data-root videos" in readme
     few = ["batch_size=4", "training.max_steps=2", "training.per_device_train_batch_size=4"]
+    few += ["training.dataloader_num_workers=0"]  # no time for processes
     recipe = "uniformerv2/finetune_base"
     assert recipe in say("recipes")
     trained = say("train", recipe, "--data-root", "clips", "--start-from", "demo-classifier", *few)

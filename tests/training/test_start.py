@@ -45,7 +45,7 @@ SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "patch_size"
     [
         ("uniformerv2/finetune_base", "demo-classifier"),
         ("uniformerv2/finetune_base", "demo-mm"),
-        ("videomae/finetune_base", "mae_folder"),
+        pytest.param("videomae/finetune_base", "mae_folder", marks=pytest.mark.slow),
         ("videomae/finetune_base", "mae_pretrained_folder"),
     ],
 )
