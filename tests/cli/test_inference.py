@@ -126,6 +126,29 @@ def test_extract_goes_on_after_a_damaged_file_and_does_nothing_twice(mae_folder,
     assert_refused(run("extract", bikes, "--model", mae_folder, "--out", out, "--window", 7), "multiple of 2")
 
 
+def test_folders_and_lists_stand_for_their_videos(drawn, tmp_path):
+    """Two clips of one name in two folders, and a list in which each has a name for a label."""
+    for name, clip in zip(("run", "walk"), sorted((drawn[0] / "test").glob("*.mp4"))[:2], strict=True):
+        (tmp_path / "clips" / name).mkdir(parents=True)
+        (tmp_path / "clips" / name / "1.mp4").symlink_to(clip)
+    (tmp_path / "list.csv").write_text("clips/run/1.mp4;run\nclips/walk/1.mp4;walk\n")
+    videos = [f"{tmp_path}/clips/{name}/1.mp4" for name in ("run", "walk")]
+    for source in ("clips", "list.csv"):
+        answers = json.loads(run("classify", tmp_path / source, "--model", "demo-classifier", "--json", "-q").stdout)
+        assert [answer["video"] for answer in answers] == videos and len(answers[0]["results"]) == 5
+    labels = ("--labels", "a cross grows, a cross shrinks", "--json", "-q")
+    answers = json.loads(run("zero-shot", tmp_path / "clips", "--model", "demo-mm", *labels).stdout)
+    assert [answer["video"] for answer in answers] == videos
+    done = run("extract", tmp_path / "clips", "--model", "demo-classifier", "--out", tmp_path / "out", "-q")
+    assert done.returncode == 0, done.stderr
+    assert {file.relative_to(tmp_path / "out").as_posix() for file in tmp_path.glob("out/**/*.safetensors")} == {
+        "run/1.mp4.safetensors",
+        "walk/1.mp4.safetensors",
+    }
+    refused = run("extract", *videos, "--model", "demo-classifier", "--out", tmp_path / "out")
+    assert_refused(refused, "Several videos are called 1.mp4")
+
+
 def test_reconstruct_draws_a_picture(mae_pretrained_folder, mae_folder, bikes, tmp_path):
     result = run("reconstruct", bikes, "--model", mae_pretrained_folder, "--out", tmp_path / "grid.png")
     assert result.returncode == 0 and (tmp_path / "grid.png").stat().st_size > 1000

@@ -3,7 +3,7 @@
 import pytest
 from PIL import Image
 
-from internvideo_hf.data.folders import find_videos
+from internvideo_hf.data.folders import find_videos, name_videos
 
 
 def test_videos_of_lists_folders_and_files_come_once(tmp_path):
@@ -19,6 +19,25 @@ def test_videos_of_lists_folders_and_files_come_once(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="holds no videos"):
         find_videos([str(tmp_path / "empty")])
+
+
+def test_videos_are_named_below_their_source(tmp_path):
+    for name in ("clips/run/1.mp4", "clips/walk/1.mp4", "lists/deep/2.mp4", "3.mp4", "empty/notes.md"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "lists/a.csv").write_text("deep/2.mp4;walk\n../3.mp4;run\n")
+    sources = [f"{tmp_path}/clips", f"{tmp_path}/lists/a.csv", f"{tmp_path}/empty", "https://x.org/a/b.mp4"]
+    found = name_videos(sources, keep_empty=True)
+    assert dict(found) == {
+        f"{tmp_path}/clips/run/1.mp4": "run/1.mp4",
+        f"{tmp_path}/clips/walk/1.mp4": "walk/1.mp4",
+        f"{tmp_path}/lists/deep/2.mp4": "deep/2.mp4",
+        f"{tmp_path}/lists/../3.mp4": "3.mp4",
+        f"{tmp_path}/empty": "empty",
+        "https://x.org/a/b.mp4": "b.mp4",
+    }
+    with pytest.raises(ValueError, match="empty holds no videos"):
+        name_videos(sources)
 
 
 def test_what_is_left_out_is_counted_in_one_line(tmp_path):

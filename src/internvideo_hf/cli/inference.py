@@ -24,6 +24,7 @@ from internvideo_hf.cli.reporting import (
     attempt,
     print_json,
     remark_on_scripts,
+    remarks,
     report_failures,
     say,
     show_progress,
@@ -62,7 +63,7 @@ def zero_shot(
     if template is not None and prompts is not None:
         raise ValueError("Give --template or --prompts, not both.")
     options = {"hypothesis_template": template, "prompts": prompts}
-    model = resolve_model(model, DUAL_ENCODER)
+    named, model = _named(videos, quiet), resolve_model(model, DUAL_ENCODER)
     remark_on_scripts(candidates)
     silence_transformers()
     from transformers import AutoModel, AutoProcessor, pipeline
@@ -80,7 +81,14 @@ def zero_shot(
         **{name: value for name, value in options.items() if value is not None},
     )
     answer.embed_labels()  # whose mistakes are none of a video's
-    _answer_each(videos, answer, as_json, quiet)
+    _answer_each([video for video, _ in named], answer, as_json, quiet)
+
+
+def _named(sources: list[str], quiet: bool) -> list[tuple[str, str]]:
+    """Return the videos of files, folders and lists, each with its name; one that cannot be read fails alone."""
+    from internvideo_hf.data.folders import name_videos
+
+    return name_videos(sources, on_left_out=remarks(quiet), keep_empty=True)
 
 
 def _labels(labels: str | None, file: Path | None) -> list[str]:
@@ -120,7 +128,7 @@ def classify(
     Example: internvideo classify clip.mp4 --model vit-b-k400 --views 5x3
     """
     clips_and_crops = _parse_views(views)
-    model = resolve_model(model, CLASSIFIER)
+    named, model = _named(videos, quiet), resolve_model(model, CLASSIFIER)
     silence_transformers()
     from transformers import AutoModelForVideoClassification, AutoVideoProcessor, pipeline
 
@@ -136,7 +144,7 @@ def classify(
         top_k=top_k,
         **clips_and_crops,
     )
-    _answer_each(videos, answer, as_json, quiet)
+    _answer_each([video for video, _ in named], answer, as_json, quiet)
 
 
 def _parse_views(text: str | None) -> dict[str, int]:
@@ -193,7 +201,8 @@ def extract(
 
     Example: internvideo extract match.mp4 --model vit-h --window 16 --stride 4 --out features
     """
-    names = [Path(video).name for video in videos]
+    named = _named(videos, quiet)
+    names = [name for _, name in named]
     if doubled := {name for name in names if names.count(name) > 1}:
         raise ValueError(f"Several videos are called {', '.join(sorted(doubled))}: extract them to different folders.")
     model = resolve_model(model)
@@ -207,14 +216,14 @@ def extract(
     extractor = FeatureExtractor(model, window, stride, batch_size, parse_device(device), max_memory)
     out.mkdir(parents=True, exist_ok=True)
     failures: list[str] = []
-    for video, name in zip(videos, names, strict=True):
+    for video, name in named:
         path = out / f"{name}.safetensors"
         with tqdm(desc=printable(name), unit="row", disable=quiet) as bar:
             run = partial(extract_to_file, extractor, path=path, as_npy=npy, on_rows=partial(show_progress, bar))
             new = attempt(run, video, failures)
         if new is not None and not quiet:
             say(printable(path) + ("" if new else " (already existed)"))
-    report_failures(failures, len(videos))
+    report_failures(failures, len(named))
 
 
 def reconstruct(

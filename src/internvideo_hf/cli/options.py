@@ -16,7 +16,10 @@ from internvideo_hf.utils.names import unknown_name, with_article
 if TYPE_CHECKING:
     import torch
 
-Videos = Annotated[list[str], typer.Argument(help="Video files, folders of frames, or http(s) URLs.")]
+Videos = Annotated[
+    list[str],
+    typer.Argument(help="Video files, folders of videos or of frames, lists (csv, json, ...), or http(s) URLs."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Hide progress bars and status messages.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Device = Annotated[

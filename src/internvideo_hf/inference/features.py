@@ -168,6 +168,7 @@ def extract_to_file(
         LockedError: if another process writes the file.
         DiskFullError: if there is no room for it.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     with lock_file(path):
         for file in (path, path.with_suffix(".json"), path.with_suffix(".npy")):
             remove_leftovers_of(file)
