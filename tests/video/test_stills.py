@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import warnings
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from video.clips import (
 )
 
 from internvideo_hf.video.reader import VideoDecodeError, VideoReader
+from internvideo_hf.video.settings import ReadSettings
 
 
 @pytest.mark.parametrize("of", [np.array, torch.tensor], ids=["numpy", "torch"])
@@ -125,3 +127,15 @@ def test_a_picture_is_handed_to_no_other_program(tmp_path, monkeypatch):
     with pytest.raises(VideoDecodeError, match=r"a\.png: "):
         VideoReader(tmp_path / "a.png").read([0])
     assert not mark.exists()
+
+
+def test_one_limit_holds_for_pictures_beyond_pillows_own(tmp_path):
+    """Pillow itself refuses more than 179 million pixels, and warns of half as many."""
+    Image.new("1", (20_000, 10_000)).save(tmp_path / "large.png")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(VideoDecodeError, match=r"20000 x 10000 has more than 67108864 pixels.*--max-pixels"):
+            VideoReader(tmp_path / "large.png").read([0])
+    frame = VideoReader(tmp_path / "large.png", settings=ReadSettings(max_pixels=10**9)).read([0])
+    assert frame.shape == (1, 10_000, 20_000, 3) and not frame[0, ::999].any()
+    assert Image.MAX_IMAGE_PIXELS is not None

@@ -5,6 +5,7 @@ import io
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -108,7 +109,7 @@ def main() -> None:
         app()
     except Exception as error:
         if debug:
-            raise
+            traceback.print_exc()
         # Some messages of transformers hold a traceback of their own.
         message = str(getattr(error, "in_shell", error)).split("Traceback")[0].strip() or type(error).__name__
         if "DataLoader worker process" in message:  # the worker's own error stands at the end

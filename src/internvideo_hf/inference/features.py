@@ -25,6 +25,7 @@ from internvideo_hf.utils.pretrained import load_pretrained
 from internvideo_hf.video import VideoReader
 
 BLOCK = 32  # frames that are decoded before they are processed, which makes them small
+BLOCK_BYTES = 1 << 28  # of them, where frames are large; one frame at least
 ENDS = 2**20  # bytes of a file's beginning and end that are hashed
 
 
@@ -98,7 +99,7 @@ class FeatureExtractor:
         last_start = max(reader.num_frames - window, 0) // stride * stride
         start = begin = end = first_row * stride  # of the next window; of the processed frames
         frames: list[torch.Tensor] = []
-        for block in reader.blocks(BLOCK, start):
+        for block in _blocks(reader, start):
             frames.append(self._process(block))
             end += len(block)
             if end == reader.num_frames < window:
@@ -138,6 +139,18 @@ class FeatureExtractor:
     @torch.no_grad()
     def _embed(self, clips: torch.Tensor) -> torch.Tensor:
         return video_features(self.model, clips).cpu()
+
+
+def _blocks(reader: VideoReader, start: int) -> Iterator[np.ndarray]:
+    """Yield the frames from `start` on, as many together as `BLOCK` and `BLOCK_BYTES` allow."""
+    held: list[np.ndarray] = []
+    for frame in reader.blocks(1, start):
+        held.append(frame)
+        if len(held) == BLOCK or len(held) * frame.nbytes >= BLOCK_BYTES:
+            yield np.concatenate(held)
+            held = []
+    if held:
+        yield np.concatenate(held)
 
 
 def extract_to_file(

@@ -10,7 +10,7 @@ from PIL import Image, ImageOps, ImageSequence
 
 from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.settings import ReadSettings
-from internvideo_hf.video.stills import UNREADABLE, check_pixels, image_to_rgb, unreadable_image
+from internvideo_hf.video.stills import UNREADABLE, check_pixels, image_to_rgb, unreadable_image, without_pillow_limit
 
 # As browsers and FFmpeg show them: a picture that claims to be shown for less than a fiftieth of a second is not.
 _SHORTEST, _INSTEAD = 20, 100  # milliseconds
@@ -81,7 +81,7 @@ def is_animated_png(file: Path) -> bool:
     if _head(file, 8) != b"\x89PNG\r\n\x1a\n":
         return False
     try:
-        with Image.open(file) as image:
+        with without_pillow_limit(), Image.open(file) as image:
             return bool(getattr(image, "is_animated", False))
     except UNREADABLE:
         return False
@@ -154,7 +154,8 @@ def _opaque(frame: Image.Image) -> np.ndarray:
 
 def _open(content: bytes, label: str) -> Image.Image:
     try:
-        return Image.open(io.BytesIO(content))
+        with without_pillow_limit():
+            return Image.open(io.BytesIO(content))
     except UNREADABLE as error:
         raise unreadable_image(label, error, "the picture") from error
 

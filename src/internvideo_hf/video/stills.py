@@ -1,7 +1,8 @@
 """Videos given as frames: arrays, images, and folders of frame files."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
@@ -16,7 +17,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 # By content, whatever the name says. Pillow hands others to programs such as Ghostscript (EPS).
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 # Pillow answers damaged files with any of these, according to the format.
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+UNREADABLE = (OSError, SyntaxError, ValueError, EOFError)
 _ONE_SIZE = "Resize the frames to one size first."
 
 
@@ -158,13 +159,23 @@ def _load(frame: Frame, label: str, settings: ReadSettings) -> np.ndarray:
         check_pixels(frame.size, label, settings)
         return image_to_rgb(frame, label)
     try:
-        with Image.open(frame, formats=_FORMATS) as image:
+        with without_pillow_limit(), Image.open(frame, formats=_FORMATS) as image:
             check_pixels(image.size, str(frame), settings)
             return image_to_rgb(ImageOps.exif_transpose(image), str(frame))
     except VideoDecodeError:
         raise
     except UNREADABLE as error:
         raise unreadable_image(str(frame), error, "the frame") from error
+
+
+@contextmanager
+def without_pillow_limit() -> Iterator[None]:
+    """Let Pillow open images of any size in a block, which checks their size by `check_pixels`: one limit, ours."""
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
 
 
 def check_pixels(size: tuple[int, int], label: str, settings: ReadSettings) -> None:
@@ -196,10 +207,7 @@ def unreadable_image(label: str, error: Exception, what: str) -> VideoDecodeErro
         error: one of `UNREADABLE`.
         what: what cannot be read, such as "frame 3".
     """
-    advice = "Extract this frame again."
-    if isinstance(error, Image.DecompressionBombError):
-        advice = "Scale it down, or raise `PIL.Image.MAX_IMAGE_PIXELS` if you trust the file."
-    return VideoDecodeError(label, f"{what} cannot be read ({error})", advice)
+    return VideoDecodeError(label, f"{what} cannot be read ({error})", "Extract this frame again.")
 
 
 def image_to_rgb(image: Image.Image, label: str) -> np.ndarray:
