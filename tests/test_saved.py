@@ -57,6 +57,7 @@ def test_features_are_known_as_done(tmp_path):
     shutil.copytree(SAVED / "features", tmp_path / "features")
     extractor = FeatureExtractor(SAVED / "mae", 4, 4, device="cpu")
     path = tmp_path / "features/two.mp4.safetensors"
+    path.with_suffix(".json").touch()  # after the video, which a checkout may write last
     assert extract_to_file(extractor, SAVED / "videos/two.mp4", path) is False
 
 

@@ -136,6 +136,18 @@ def test_the_official_csv_of_kinetics_finds_its_files_at_any_depth(folder):
         rows(folder, "bad.csv", KINETICS.replace(",0,10,", ",9,19,"), data_root=folder / "k", labels=labels)
 
 
+def test_rows_without_a_file_may_be_left_out_and_are_counted(folder, caplog):
+    (folder / "k.csv").write_text("a.mp4,walk\nnone.mp4,run\nb c.mp4,run\nnot.mp4,run\n")
+    with pytest.raises(ManifestError, match="line 2: there is no .*none.mp4.*data.missing=skip"):
+        load_manifest(folder / "k.csv")
+    found = load_manifest(folder / "k.csv", skip_missing=True)
+    assert [Path(video).name for video in found["video"]] == ["a.mp4", "b c.mp4"] and found["label"][:] == [1, 0]
+    assert f"k.csv: 2 of its videos have no file and are left out, the first {folder}/none.mp4." in caplog.text
+    (folder / "k.csv").write_text("none.mp4,run\n")
+    with pytest.raises(ManifestError, match="no row is left"):
+        load_manifest(folder / "k.csv", skip_missing=True)
+
+
 def test_internvid_files_named_by_their_start_are_cut_already(folder):
     found = rows(folder, "i.jsonl", json.dumps(INTERNVID), file_name="{YoutubeID}_{Start_timestamp}.mp4")
     assert found == [{"video": NAMES[5], "caption": "a cat"}]

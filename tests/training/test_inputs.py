@@ -148,6 +148,14 @@ def test_labels_that_are_names_name_the_classes(folder):
         read("order.txt")
 
 
+def test_videos_without_a_file_are_skipped_as_the_recipe_says(folder):
+    (folder / "some.csv").write_text("0.mp4,walk\nnone.mp4,walk\n1.mp4,run\n")
+    data = replace(DATA, train="some.csv", validation=None, labels=None)
+    assert len(TrainingData.read(replace(data, missing="skip"), "classification", folder).train) == 2
+    with pytest.raises(ManifestError, match="there is no .*none.mp4"):
+        TrainingData.read(data, "classification", folder)
+
+
 def test_folders_of_clips_are_read_in_the_place_of_the_lists(folder, tmp_path, caplog):
     names = {"train/walk": (0, 1), "train/run": (2, 3), "validation/run": (4,)}
     for name, numbers in names.items():

@@ -18,6 +18,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from transformers.utils import logging
+
 from internvideo_hf.data.finding import VideoTree, read_ids
 from internvideo_hf.data.layouts import (
     LAYOUTS,
@@ -37,6 +39,7 @@ from internvideo_hf.video.sources import is_url
 if TYPE_CHECKING:
     import datasets
 
+logger = logging.get_logger(__name__)
 COLUMNS = {
     "video": "string",
     "label": "int64",
@@ -57,6 +60,10 @@ class TextLabelError(ManifestError):
 
 class _TextLabel(BadRow):
     """What becomes a `TextLabelError`."""
+
+
+class _NoFile(BadRow):
+    """A row whose video is missing."""
 
 
 @dataclass(frozen=True)
@@ -129,10 +136,10 @@ def _address(video: Any, data_root: Path, check_files: bool) -> str:
         return video
     path = os.path.join(data_root, os.path.expanduser(video))
     if check_files and not os.path.exists(path):
-        raise BadRow(
+        raise _NoFile(
             f"there is no {path}",
-            "Give the folder that paths begin in by --data-root (in Python, data_root); `internvideo scan LIST` lists "
-            "all that is missing.",
+            "Give the folder that paths begin in by --data-root (in Python, data_root). `internvideo scan LIST` lists "
+            "all that is missing, and data.missing=skip (in Python, skip_missing) trains without.",
         )
     return path
 
@@ -154,6 +161,7 @@ class ManifestOptions:
             videos have ids (`read_ids` says what it may look like). Every id must have a row.
         ignore: columns to leave out.
         check_files: whether a path where nothing is, is an error. Addresses are not asked.
+        skip_missing: whether such rows are left out, with a warning that counts them, instead.
         check_labels: whether labels are read. False leaves them empty, where only the files matter.
         allow_duplicates: whether a row may come twice. The published lists of captions have such rows anyway.
     """
@@ -166,6 +174,7 @@ class ManifestOptions:
     only: str | Path | None = None
     ignore: Sequence[str] = ()
     check_files: bool = True
+    skip_missing: bool = False
     check_labels: bool = True
     allow_duplicates: bool = False
 
@@ -180,8 +189,19 @@ class _Checks:
         # Whoever says how files are called has said where they are.
         searches = layout.id is not None and options.file_name is None
         self.tree = VideoTree(data_root) if searches else None
+        self.missing: list[str] = []  # causes
 
-    def row(self, given: Record) -> dict[str, Any]:
+    def row(self, given: Record) -> dict[str, Any] | None:
+        """Return the row, or None if its video is missing and is to be left out."""
+        try:
+            return self._row(given)
+        except _NoFile as missing:
+            if not self.options.skip_missing:
+                raise
+            self.missing.append(missing.args[0])
+            return None
+
+    def _row(self, given: Record) -> dict[str, Any]:
         video, start, end = given["video"], given.get("start"), given.get("end")
         if isinstance(video, Mapping):
             record, video = video, _file_named(video, self.file_name)
@@ -257,6 +277,8 @@ def _read(path: Path, data_root: str | Path | None, options: ManifestOptions) ->
                 _join(given, place, joined, layout)
                 continue
             row = checks.row(given)
+            if row is None:
+                continue
             if not (options.allow_duplicates or layout.may_repeat):
                 _check_new(row, place, seen)
         except BadRow as bad:
@@ -269,8 +291,14 @@ def _read(path: Path, data_root: str | Path | None, options: ManifestOptions) ->
             row = checks.row(given)
         except BadRow as bad:
             raise _error(path, place, bad) from None
-        count += 1
-        yield row
+        if row is not None:
+            count += 1
+            yield row
+    if checks is not None and checks.missing:
+        first = checks.missing[0].removeprefix("there is no ")
+        logger.warning(
+            f"{path}: {len(checks.missing)} of its videos have no file and are left out, the first {first}."
+        )
     selection.check_complete(count)
 
 

@@ -201,7 +201,13 @@ def _read_list(
         return path
     only = None if videos is None else data_root / videos
     rows = load_manifest(
-        path, data_root, layout=data.layout, labels=labels, only=only, allow_duplicates=task.allow_duplicates
+        path,
+        data_root,
+        layout=data.layout,
+        labels=labels,
+        only=only,
+        allow_duplicates=task.allow_duplicates,
+        skip_missing=data.missing == "skip",
     )
     if task.column is not None and any(value is None for value in rows[task.column]):
         raise RecipeError(

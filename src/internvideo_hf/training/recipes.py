@@ -123,6 +123,7 @@ class DataSettings:
             `internvideo_hf.data.hard_negatives.HardNegativeBatchSampler`; None for random batches.
         trunk_cache: cache of the outputs of a frozen backbone: `folder`, below the data root, and `views`, the number
             of different clips of a video. None for no cache.
+        missing: "skip" rows of lists whose video has no file, however many, or "raise".
         on_error: "skip" unreadable videos, at most 1 % of them, or "raise".
     """
 
@@ -139,6 +140,7 @@ class DataSettings:
     equal_captions: str | None = None
     similar_batches: dict[str, Any] | None = None
     trunk_cache: dict[str, Any] | None = None
+    missing: str = "raise"
     on_error: str = "skip"
 
 
@@ -232,6 +234,7 @@ def parse_recipe(content: Mapping[str, Any], name: str = "recipe") -> Recipe:
         # The order of an epoch depends on the weights at its start, which a checkpoint within it lacks.
         raise RecipeError(f"{name}: with data.similar_batches, training.save_strategy must be epoch, or no.")
     check_name(recipe.data.on_error, ON_ERROR, f"{name}: data.on_error", RecipeError)
+    check_name(recipe.data.missing, ON_ERROR, f"{name}: data.missing", RecipeError)
     for key in recipe.data.mixup or {}:
         check_known(key, signature(mix_batch).parameters, name, "data.mixup.")
     if recipe.batch_size < 1 or recipe.training.get("per_device_train_batch_size", 1) < 1:
