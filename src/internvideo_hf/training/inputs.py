@@ -181,8 +181,8 @@ class TrainingData:
 
 
 _NO_VALIDATION = (
-    "There is no {name} for validation; {found}. Put videos that are not trained on into a folder or a list of that "
-    "name, name another by data.validation, or train without one: data.validation=null."
+    "There is no {name} for validation; {found}. Put clips not trained on into val/CLASS beside train/CLASS, "
+    "or into a list of that name; or train without: data.validation=null."
 )
 
 

@@ -51,8 +51,8 @@ def config_of_start(settings: ModelSettings, start: str | None) -> PreTrainedCon
     if start is None and settings.start is not None:
         raise RecipeError(
             f"This recipe starts from {settings.start}. Give its directory by --start-from (`internvideo convert` or "
-            "`internvideo fuse` writes it; for CLIP, CLIP's own directory or file), or --start-from random for random "
-            "weights."
+            "`internvideo fuse` writes it; for CLIP, CLIP's own directory or file), a released name, "
+            "or --start-from random for random weights."
         )
     if start is None or start == RANDOM:
         return None
