@@ -60,48 +60,48 @@ def only_flagged(path: Path) -> set[str]:
     return flagged - whole
 
 
-def complaints(path: Path, backend: str) -> list[str]:
+def complaints(path: Path) -> list[str]:
     """Return what is wrong with the reading of a damaged file."""
     try:
-        reader = VideoReader(path, backend=backend)
+        reader = VideoReader(path, backend="pyav")
     except VideoDecodeError:
         return []
-    found = []
+    found, flagged = [], only_flagged(path)
     with reader:
         n = reader.num_frames
-        alone = {}
-        for i in np.random.default_rng(0).permutation(n):
-            alone[i] = frame_or_none(lambda i=i: reader.read([i])[0])
+        alone = {i: frame_or_none(lambda i=i: reader.read([i])[0]) for i in np.random.default_rng(0).permutation(n)}
         streamed: list[np.ndarray] = []
         try:
             streamed.extend(block[0] for block in reader.blocks(1))
         except VideoDecodeError:
             if alone[len(streamed)] is not None:
                 found.append(f"blocks stop at frame {len(streamed)}, which read returns")
-        for i, frame in enumerate(streamed):
-            if alone[i] is None or not np.array_equal(alone[i], frame):
-                found.append(f"frame {i} of blocks is not that of read")
-        again = VideoReader(path, backend=backend)
-        together = frame_or_none(lambda: again.read(range(n)))
-        again.close()
-    if together is not None and not all(np.array_equal(alone[i], together[i]) for i in range(n)):
-        found.append("reading all at once gives other frames")
-    flagged = only_flagged(path) if backend == "pyav" else set()
+    found += [f"frame {i} of blocks is not that of read" for i, f in enumerate(streamed) if not alike(f, alone[i], 0)]
     found += [f"frame {i} is flagged" for i, frame in alone.items() if frame is not None and key(frame) in flagged]
-    if backend != "pyav":
-        with VideoReader(path, backend="pyav") as reader:
-            for i, frame in alone.items():
-                expected = frame_or_none(lambda i=i: reader.read([i])[0])
-                if frame is not None and (expected is None or np.abs(frame.astype(int) - expected).max() > 2):
-                    found.append(f"frame {i} is not that of PyAV")
+    with VideoReader(path, backend="pyav") as reader:
+        together = frame_or_none(lambda: reader.read(range(n)))
+    if together is not None and not all(alike(together[i], alone[i], 0) for i in range(n)):
+        found.append("reading all at once gives other frames")
+    for backend in set(available_backends()) - {"pyav"}:
+        try:
+            with VideoReader(path, backend=backend) as reader:
+                others = {i: frame_or_none(lambda i=i: reader.read([i])[0]) for i in alone}
+        except VideoDecodeError:
+            continue
+        # Other releases of FFmpeg conceal, and round, in another way.
+        wrong = [i for i, frame in others.items() if frame is not None and not alike(frame, alone[i], 4)]
+        found += [f"frame {i} of {backend} is not that of PyAV" for i in wrong]
     return found
+
+
+def alike(frame: np.ndarray, expected: np.ndarray | None, levels: int) -> bool:
+    return expected is not None and np.abs(frame.astype(int) - expected).max() <= levels
 
 
 def _report(path: Path, sender) -> None:
     try:
-        for backend in available_backends():
-            for complaint in complaints(path, backend):
-                sender.send(f"{backend}: {complaint}")
+        for complaint in complaints(path):
+            sender.send(complaint)
     except BaseException as error:
         sender.send(f"raised {error!r}")
     sender.send(None)

@@ -1,6 +1,7 @@
 """Index of the frames of a video file, made from its packets and not from its header."""
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -272,7 +273,13 @@ def packets_tell_frames(packets: list[Packet], codec: str, container: str) -> bo
     first_time = packets[first_key].pts
     if first_time is None or min(times) < first_time:
         return False
-    return bool(np.abs(np.argsort(times) - np.arange(len(times))).max() <= _LONGEST_WAIT)
+    if np.abs(np.argsort(times) - np.arange(len(times))).max() > _LONGEST_WAIT:
+        return False
+    # What follows a keyframe is shown after what comes before it, or the order of times is not that of the decoder.
+    starts = np.cumsum([packet.is_shown for packet in packets]) - [packet.is_shown for packet in packets]
+    latest, earliest = np.maximum.accumulate(times), np.minimum.accumulate(times[::-1])[::-1]
+    places = [start for start, packet in zip(starts, packets, strict=True) if packet.is_keyframe]
+    return all(latest[place - 1] < earliest[place] for place in places if 0 < place < len(times))
 
 
 def make_index(
@@ -325,21 +332,34 @@ def match_outputs(times: FrameTimes, decoded: list[Output]) -> np.ndarray:
         times: those of the index.
         decoded: every frame as decoding gave them, and the lost ones.
     """
-    is_complete, decoded = not any(o.is_lost for o in decoded), [o for o in decoded if not o.is_lost]
+    is_whole = not any(o.is_lost or o.is_corrupt for o in decoded)
+    decoded = [o for o in decoded if not o.is_lost]
     wanted = times.pts.tolist()
     known = set(wanted)
     given = [(place, o.pts) for place, o in enumerate(decoded) if o.pts is not None and o.pts in known]
-    if sorted(time for _, time in given) == wanted:
-        outputs = np.array([place for place, _ in given])  # all are there: the decoder's order beats that of times
-    elif is_complete and len(decoded) == len(wanted):
-        outputs = np.arange(len(decoded))  # all are there, with the times of others
-    else:
-        first = {time: place for place, time in reversed(given)}
-        outputs = np.array([first.get(time, -1) for time in wanted])
-        # A frame that comes after later ones cannot be told from one with the time of another.
-        outputs[outputs < np.maximum.accumulate(outputs)] = -1
+    if is_whole and sorted(time for _, time in given) == wanted:
+        return np.array([place for place, _ in given])  # all are there: the decoder's order beats that of times
+    if is_whole and len(decoded) == len(wanted):
+        return np.arange(len(decoded))  # all are there, with the times of others
+    first = {time: place for place, time in reversed(given)}
+    outputs = _rising(np.array([first.get(time, -1) for time in wanted]))
     corrupt = [place for place, o in enumerate(decoded) if o.is_corrupt]
     return np.where(np.isin(outputs, corrupt), -1, outputs)
+
+
+def _rising(places: np.ndarray) -> np.ndarray:
+    """Return `places` with -1 for as few as possible, so that the others rise: those cannot be told from others."""
+    lasts: list[int] = []  # at each length, which place ends the lowest rising row
+    before = np.full(len(places), -1)
+    for i, place in enumerate(places):
+        if place >= 0:
+            length = bisect_left(lasts, place, key=lambda last: places[last])
+            before[i] = lasts[length - 1] if length else -1
+            lasts[length : length + 1] = [i]
+    kept, i = np.full(len(places), -1), lasts[-1] if lasts else -1
+    while i >= 0:
+        kept[i], i = places[i], before[i]
+    return kept
 
 
 def _places(decoded: list[Output]) -> np.ndarray:
