@@ -44,8 +44,9 @@ def test_adapters_of_a_fused_model_load_and_answer(tensors):
     torch.testing.assert_close(model(**clips).logits, tensors["fused_logits"], atol=1e-5, rtol=1e-5)
 
 
-def test_an_index_opens_and_finds_the_same(tensors):
-    index = VideoIndex.load(SAVED / "index", model=demo_path("demo-mm"), device="cpu")
+def test_an_index_opens_and_finds_the_same(tensors, tmp_path):
+    shutil.copytree(SAVED / "index", tmp_path / "index")  # where a search keeps the null captions' embeddings
+    index = VideoIndex.load(tmp_path / "index", model=demo_path("demo-mm"), device="cpu")
     hits = index.search(EXPECTED["query"], top_k=4)
     found = [[Path(hit.video).name, hit.start, hit.end] for hit in hits]
     assert found == EXPECTED["hits"]

@@ -91,6 +91,7 @@ def test_nothing_else_loads_from_folders():
         "adapters_internvideo.py: InternVideoConfig.from_pretrained",  # inside from_pretrained; runs no code
         "adapters_internvideo.py: super().from_pretrained",
         "pretrained.py: auto_class.from_pretrained",
+        "processing.py: super().from_pretrained",  # inside from_pretrained
     ]
 
 

@@ -15,7 +15,7 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from internvideo_hf.checkpoints.cards import append_to_card
 from internvideo_hf.checkpoints.errors import CheckpointError
-from internvideo_hf.checkpoints.model_names import resolve_model
+from internvideo_hf.checkpoints.model_names import resolve_known
 from internvideo_hf.checkpoints.saving import check_replaceable, save_safetensors
 from internvideo_hf.utils.files import atomic_directory
 from internvideo_hf.utils.names import unknown_name
@@ -104,8 +104,8 @@ def merge_checkpoints(
         FileExistsError: if `output_dir` is in the way.
     """
     names = [finetuned] if isinstance(finetuned, str | Path) else finetuned
-    folders = [Path(resolve_model(name)) for name in names]
-    base, output_dir = Path(resolve_model(base)), Path(output_dir)
+    folders = [Path(resolve_known(name)) for name in names]
+    base, output_dir = Path(resolve_known(base)), Path(output_dir)
     if not 0 <= weight <= 1:
         raise ValueError(f"weight: got {weight}, expected a number from 0 to 1.")
     if not folders:

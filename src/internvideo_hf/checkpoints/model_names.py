@@ -83,9 +83,11 @@ def released_row(name: str) -> Mapping[str, Any] | None:
     return next((row for row in released_rows() if slug(row["name"]) == slug(name)), None)
 
 
-def is_known(name: str) -> bool:
-    """Return whether a name is that of a toy model or of a released model."""
-    return name in DEMO_MODELS or released_row(name) is not None
+def resolve_known(model: str | Path) -> str:
+    """Return the folder of a toy model or of a released model, and any other name, and what exists, unchanged."""
+    name = str(model)
+    is_known = not Path(name).exists() and (name in DEMO_MODELS or released_row(name) is not None)
+    return resolve_model(name) if is_known else name
 
 
 def converted_folder(row: Mapping[str, Any]) -> Path:

@@ -7,7 +7,7 @@ from transformers.configuration_utils import PreTrainedConfig
 
 from internvideo_hf.auto import FAMILIES
 from internvideo_hf.checkpoints.errors import CheckpointError
-from internvideo_hf.checkpoints.model_names import is_known, resolve_model
+from internvideo_hf.checkpoints.model_names import resolve_known
 from internvideo_hf.checkpoints.starting import tower_type
 from internvideo_hf.models.common.loading import classes_of
 from internvideo_hf.recipes.reading import RecipeError
@@ -30,7 +30,7 @@ def find_start(start: str | Path | None) -> str | None:
     """
     if start is None:
         return None
-    return resolve_model(start) if is_known(str(start)) and not Path(start).exists() else str(start)
+    return resolve_known(start)
 
 
 def config_of_start(settings: ModelSettings, start: str | None) -> PreTrainedConfig | None:
