@@ -237,7 +237,8 @@ class VideoReader:
             return
         frames = decoder.stream(start)
         for first in range(start, count, size):
-            yield np.stack(list(itertools.islice(frames, min(size, count - first))))
+            block = list(itertools.islice(frames, min(size, count - first)))
+            yield block[0][None] if len(block) == 1 else np.stack(block)  # which copies
 
     def close(self) -> None:
         """Close the file and delete what was downloaded."""

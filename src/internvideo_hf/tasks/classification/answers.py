@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ class Answers:
     scores: NDArray[np.float64]
     classes: Sequence[str]
 
-    @property
+    @cached_property
     def predicted(self) -> NDArray[np.int64]:
         """The best class of each video, the lower one of a tie; -1 for a video that could not be read."""
         readable = ~np.isnan(self.scores).any(axis=1)
