@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from huggingface_hub import ModelCard, ModelCardData
+from transformers.configuration_utils import PreTrainedConfig
 
 from internvideo_hf.utils.files import atomic_write, atomic_write_text
 
@@ -56,6 +57,18 @@ def append_to_card(folder: Path, heading: str, content: str | Sequence[str]) -> 
     card = folder / "README.md"
     before = card.read_text(encoding="utf-8") if card.exists() else ""
     atomic_write_text(card, f"{before}\n{_section(heading, content)}\n")
+
+
+def pipeline_tag(config: PreTrainedConfig, architecture: str) -> str | None:
+    """Return the task of the pipeline that loads a model, or None if there is none.
+
+    Args:
+        config: of the model.
+        architecture: name of its class.
+    """
+    if architecture.endswith("ForVideoClassification"):
+        return "video-classification"
+    return "zero-shot-video-classification" if getattr(config, "projection_dim", None) else None
 
 
 def pipeline_snippet(task: str, stock: bool = False) -> str:

@@ -11,7 +11,7 @@ from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from internvideo_hf import auto
-from internvideo_hf.checkpoints.cards import pipeline_snippet, write_card
+from internvideo_hf.checkpoints.cards import pipeline_snippet, pipeline_tag, write_card
 from internvideo_hf.checkpoints.errors import CheckpointError
 from internvideo_hf.checkpoints.families import converters
 from internvideo_hf.checkpoints.heads import identify_classes, select_classes
@@ -130,7 +130,8 @@ def convert_checkpoint(
         facts = ["Processor: of those classes; its frames and pixels differ from the released ones"]
 
     num_parameters = sum(tensor.numel() for tensor in converted.values())
-    num_labels = model.config.num_labels if _pipeline_tag(model) == "video-classification" else None
+    tag = pipeline_tag(model.config, type(model).__name__)
+    num_labels = model.config.num_labels if tag == "video-classification" else None
     report = ConversionReport(family, output_dir, len(converted), num_parameters, left_out, head, num_labels)
     with atomic_directory(output_dir) as folder:
         _save_config(model, dtype, folder)
@@ -261,7 +262,7 @@ def _write_card(
     for name, reason in report.left_out.items():
         names_of.setdefault(reason, []).append(f"`{name}`")
     left_out = [f"{reason}: {', '.join(names)}" for reason, names in names_of.items()]
-    tag = _pipeline_tag(model)
+    tag = pipeline_tag(model.config, type(model).__name__)
     stock = not type(model).__module__.startswith("internvideo_hf.")
     write_card(
         folder,
@@ -273,9 +274,3 @@ def _write_card(
         facts=facts,
         sections=({"Use": pipeline_snippet(tag, stock)} if tag else {}) | {"Left out": left_out or "Nothing."},
     )
-
-
-def _pipeline_tag(model: PreTrainedModel) -> str | None:
-    if type(model).__name__.endswith("ForVideoClassification"):
-        return "video-classification"
-    return "zero-shot-video-classification" if getattr(model.config, "projection_dim", None) else None

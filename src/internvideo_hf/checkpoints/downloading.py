@@ -1,6 +1,5 @@
 """Downloads of released files: from the Hub where they are there, else from their own addresses."""
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -18,12 +17,12 @@ from huggingface_hub.file_download import http_get
 
 from internvideo_hf.checkpoints.errors import CheckpointError
 from internvideo_hf.checkpoints.matching import GENERIC_NAMES
+from internvideo_hf.utils.fingerprints import file_sha256
 from internvideo_hf.utils.locks import lock_file
 
 # Where the authors put released files since their first addresses vanished; a file is found there by its name.
 HUB_REPOSITORIES = ("OpenGVLab/InternVideo1.0", "OpenGVLab/ViCLIP")
 _PATIENCE = 10  # seconds that the Hub has to list a repository
-_CHUNK = 1 << 20
 
 
 def download(row: Mapping[str, Any], folder: Path) -> Path:
@@ -121,13 +120,9 @@ def _from_address(address: str, file: Path) -> Path:
 
 
 def _check_hash(file: Path, expected: str) -> None:
-    digest = hashlib.sha256()
-    with file.open("rb") as opened:
-        while chunk := opened.read(_CHUNK):
-            digest.update(chunk)
-    if digest.hexdigest() != expected:
+    if (found := file_sha256(file)) != expected:
         file.resolve().unlink()  # in the Hub's cache it is a link
         raise CheckpointError(
-            f"{file.name} arrived with other bytes than its source states (SHA-256 {digest.hexdigest()[:12]}..., "
+            f"{file.name} arrived with other bytes than its source states (SHA-256 {found[:12]}..., "
             f"expected {expected[:12]}...). It was deleted; run the same command again."
         )

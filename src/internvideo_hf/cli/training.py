@@ -52,13 +52,14 @@ def train(
         datasets.disable_progress_bars()
     from internvideo_hf.training.recipes import load_recipe
     from internvideo_hf.training.run import train
+    from internvideo_hf.training.run_directory import ANSWERS
 
     changes = [*(changes or []), *([] if grad_cache is None else [f"training.grad_cache={grad_cache}"])]
     loaded = load_recipe(recipe, changes)
     name = " ".join([recipe, *changes])
     final = train(loaded, data_root, output_dir, start=start_from, name=name, report_to=report_to, quiet=quiet)
     if int(os.environ.get("RANK", 0)) == 0:
-        answers = final.with_name("answers")
+        answers = final.with_name(ANSWERS)
         more = f" Its answers to the validation list are in {answers}." if answers.is_dir() else ""
         say(f"The model is in {final}.{more}")
 

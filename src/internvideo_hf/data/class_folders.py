@@ -11,6 +11,7 @@ SPLITS = (
     ("test", "testing", "eval", "evaluation"),
 )
 """Names of the lists or folders of each split, without suffix; those of `datasets`, and Kinetics' "validate"."""
+_SPLIT_NAMES = {name for names in SPLITS for name in names}
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 """Names of the list that a folder of `datasets.load_dataset("videofolder")` may hold."""
 _NAMED = 8  # entries of a folder that a message names
@@ -33,9 +34,8 @@ def read_class_folders(folder: str | Path) -> Iterator[dict[str, str | None]]:
     files = [Path(file).relative_to(folder) for file in list_folder(folder).videos]
     if not files:
         raise LookupError(f"it holds no videos; there are {_entries(folder)}")
-    splits = {name for names in SPLITS for name in names}
     first = sorted({file.parts[0] for file in files})
-    if all(name.lower() in splits for name in first) and all(len(file.parts) > 2 for file in files):
+    if all(name.lower() in _SPLIT_NAMES for name in first) and all(len(file.parts) > 2 for file in files):
         raise LookupError(f"it holds the splits {', '.join(first)}; name one of them, such as {folder / first[0]}")
     for file in files:
         yield {"file": str(file), "class_folder": file.parts[0] if len(file.parts) > 1 else None}
@@ -79,10 +79,9 @@ def describe_folder(folder: Path) -> str:
 
 def _has_class_folders(folder: Path) -> bool:
     """Return whether a folder has folders of videos, none of which is that of a split, and no videos beside them."""
-    splits = {name for names in SPLITS for name in names}
     shown = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
     folders = [entry for entry in shown if entry.is_dir()]
-    if any(entry.name.lower() in splits for entry in folders) or any(
+    if any(entry.name.lower() in _SPLIT_NAMES for entry in folders) or any(
         entry.suffix.lower() in VIDEO_SUFFIXES for entry in shown if entry not in folders
     ):
         return False

@@ -141,14 +141,14 @@ def _json_records(path: Path) -> Iterator[tuple[str, Record]]:
     if isinstance(content, dict):
         content = _document(path, content)
     for number, record in enumerate(content, 1):
-        if not isinstance(record, dict):
-            raise ManifestError(
-                str(path),
-                f"record {number}",
-                f"it is {with_article(type(record).__name__)}, expected an object",
-                "Correct it.",
-            )
-        yield f"record {number}", record
+        yield (place := f"record {number}"), _object(record, path, place, "Correct it.")
+
+
+def _object(record: Any, path: Path, place: str, advice: str) -> Record:
+    if not isinstance(record, dict):
+        cause = f"it is {with_article(type(record).__name__)}, expected an object"
+        raise ManifestError(str(path), place, cause, advice)
+    return record
 
 
 def _document(path: Path, document: Mapping[str, Any]) -> list[Record]:
@@ -171,20 +171,12 @@ def _document(path: Path, document: Mapping[str, Any]) -> list[Record]:
 
 def _jsonl_records(path: Path) -> Iterator[tuple[str, Record]]:
     for number, line in _text_lines(path):
+        place, advice = f"line {number}", "Write an object a line."
         try:
             record = json.loads(line)
         except json.JSONDecodeError as error:
-            raise ManifestError(
-                str(path), f"line {number}", f"it is not valid JSON ({error})", "Write an object a line."
-            ) from error
-        if not isinstance(record, dict):
-            raise ManifestError(
-                str(path),
-                f"line {number}",
-                f"it is {with_article(type(record).__name__)}, expected an object",
-                "Write an object a line.",
-            )
-        yield f"line {number}", record
+            raise ManifestError(str(path), place, f"it is not valid JSON ({error})", advice) from error
+        yield place, _object(record, path, place, advice)
 
 
 def _parquet_records(path: Path) -> Iterator[tuple[str, Record]]:

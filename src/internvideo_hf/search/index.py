@@ -36,7 +36,8 @@ class VideoIndex:
 
     With a folder, every change is on disk when the call returns. While videos are embedded, the index is saved every
     twenty seconds; an interrupted call resumes when it is repeated. Without a folder, the index is in memory until
-    `save`. One process at a time may change a folder, and a second one is told which; any number may search in it.
+    `save`. One process at a time may change a folder, and the error of a second one names it; any number may search
+    in it.
 
     >>> index = VideoIndex("internvideo-mm-l14", window=8, folder="holidays.index")
     >>> index.update(["holidays"]).failures

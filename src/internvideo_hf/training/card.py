@@ -64,7 +64,7 @@ def write_card(folder: Path, config: PreTrainedConfig, origin: Origin, progress:
         progress: how far it went.
     """
     recipe, architecture = origin.recipe, (config.architectures or [config.model_type])[0]
-    task = _pipeline_task(config, architecture)
+    task = cards.pipeline_tag(config, architecture)
     name, _, changes = origin.name.partition(" ")
     name = Path(name).name if name.endswith(".yaml") else name
     start = "random weights" if origin.start in (None, RANDOM) else Path(str(origin.start)).name
@@ -96,12 +96,6 @@ def write_card(folder: Path, config: PreTrainedConfig, origin: Origin, progress:
         pipeline_tag=task,
         sections=sections,
     )
-
-
-def _pipeline_task(config: PreTrainedConfig, architecture: str) -> str | None:
-    if architecture.endswith("ForVideoClassification"):
-        return "video-classification"
-    return "zero-shot-video-classification" if getattr(config, "projection_dim", None) else None
 
 
 def _classes(config: PreTrainedConfig) -> str:

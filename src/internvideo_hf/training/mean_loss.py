@@ -61,7 +61,7 @@ class MeanLoss:
             atomic_write_text(folder / FILE_NAME, json.dumps(known))
 
     def load(self, folder: Path, step: int) -> None:
-        """Continue from a checkpoint; from those of version 0.1, which have no sum, the mean begins anew.
+        """Continue from a checkpoint; from those of version 0.1, which have no sum, the mean starts again.
 
         Args:
             folder: of the checkpoint.

@@ -1,4 +1,4 @@
-"""Locks of outputs: one process writes, the next one is told which."""
+"""Locks of outputs: one process writes, and the error of the next one names it."""
 
 import json
 import os

@@ -15,13 +15,17 @@ MODULES = {
     "conversion": "checkpoints",
     "conversion.convert": "checkpoints.convert processing.presets",
     "conversion.loading": "checkpoints.released_file",
-    **{f"conversion.{family}": f"checkpoints.families.{family}" for family in ("internvideo_mae", "internvideo_mm")},
-    **{f"conversion.{family}": f"checkpoints.families.{family}" for family in ("uniformerv2", "viclip")},
+    **{
+        f"conversion.{family}": f"checkpoints.families.{family}"
+        for family in ("internvideo_mae", "internvideo_mm", "uniformerv2", "viclip")
+    },
     **{
         f"conversion.{name}": f"checkpoints.{name}"
-        for name in ("clip", "clip_layout", "errors", "fusing", "heads", "merging", "released", "saving", "shapes")
+        for name in (
+            *("clip", "clip_layout", "errors", "fusing", "heads", "merging", "released", "saving", "shapes"),
+            *("starting", "table", "transformers_videomae"),
+        )
     },
-    **{f"conversion.{name}": f"checkpoints.{name}" for name in ("starting", "table", "transformers_videomae")},
     "data.batches": "data.hard_negatives",
     "data.choices": "tasks.multiple_choice.data",
     "data.jobs": "data.folders data.executors.processes",

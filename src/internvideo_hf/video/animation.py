@@ -10,6 +10,7 @@ from PIL import Image, ImageOps, ImageSequence
 
 from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.settings import ReadSettings
+from internvideo_hf.video.sources import first_bytes
 from internvideo_hf.video.stills import UNREADABLE, check_pixels, image_to_rgb, unreadable_image, without_pillow_limit
 
 # As browsers and FFmpeg show them: a picture that claims to be shown for less than a fiftieth of a second is not.
@@ -72,13 +73,13 @@ class AnimatedPicture:
 
 def is_animated_webp(file: Path | bytes) -> bool:
     """Return whether a file or its content is a WebP picture of more than one frame."""
-    head = file[:21] if isinstance(file, bytes) else _head(file, 21)
+    head = first_bytes(file, 21)
     return head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and bool(head[20:] and head[20] & 0x02)
 
 
 def is_animated_png(file: Path) -> bool:
     """Return whether a file is a PNG picture of more than one frame."""
-    if _head(file, 8) != b"\x89PNG\r\n\x1a\n":
+    if first_bytes(file, 8) != b"\x89PNG\r\n\x1a\n":
         return False
     try:
         with without_pillow_limit(), Image.open(file) as image:
@@ -173,11 +174,3 @@ def _durations(content: bytes) -> Iterator[int]:
 def _seconds(milliseconds: list[int] | list[float]) -> np.ndarray:
     times = np.array(milliseconds, dtype=np.float64)
     return np.where(times < _SHORTEST, _INSTEAD, times) / 1000
-
-
-def _head(file: Path, size: int) -> bytes:
-    try:
-        with open(file, "rb") as opened:
-            return opened.read(size)
-    except OSError:
-        return b""

@@ -9,7 +9,7 @@ import av.container
 
 from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.settings import ReadSettings
-from internvideo_hf.video.sources import CHECK_THE_FILE, describe
+from internvideo_hf.video.sources import CHECK_THE_FILE, describe, first_bytes
 
 # Demuxers that read one file and open no other. Left out on purpose: hls, dash, imf, concat, image2 (patterns of file
 # names), mlv and vobsub (files beside the named one), sdp, rtsp and lavfi.
@@ -69,7 +69,7 @@ def open_container(
         cause, advice = f"FFmpeg cannot open it ({reason})", CHECK_THE_FILE
         if isinstance(error, av.ArgumentError):  # of a damaged file, too
             advice = f"If it is whole, convert it to MP4: its format is none of those that are read. {CHECK_THE_FILE}"
-        if _head(file, 8)[4:] == b"ftyp":
+        if first_bytes(file, 8)[4:] == b"ftyp":
             cause = f"{cause}; it begins like an MP4, but its index (`moov`) is missing or broken"
             advice = "It was cut off or is still being written: copy or download it again."
         raise VideoDecodeError(label, cause, advice) from error
@@ -86,7 +86,7 @@ def check_for_other_decoders(file: Path | bytes, label: str, decoder: str) -> No
     Raises:
         VideoDecodeError: if the content is not surely that of one container, or the name is a pattern.
     """
-    head = _head(file, _PROBED_BYTES)
+    head = first_bytes(file, _PROBED_BYTES)
     _refuse_references(file, label)
     known = any(head.startswith(magic, offset) for offset, magic in _SIGNATURES)
     text = head.lower()  # FFmpeg searches the whole of it for the marks of these two
@@ -101,15 +101,5 @@ def _refuse_references(file: str | Path | bytes, label: str) -> None:
         if _PATTERN.search(name.name) and name.suffix.lower() not in _VIDEO_SUFFIXES:
             cause = f"{_REFUSED}: its name is a pattern (`%d`) that stands for other files"
             raise VideoDecodeError(label, cause, "Rename it; pass frame files as a folder.")
-    if _PLAYLIST.match(_head(file, 4096).lstrip(b"\xef\xbb\xbf \t\r\n")):
+    if _PLAYLIST.match(first_bytes(file, 4096).lstrip(b"\xef\xbb\xbf \t\r\n")):
         raise VideoDecodeError(label, f"{_REFUSED}: it is a playlist, which refers to other files", _PASS_THE_VIDEO)
-
-
-def _head(file: str | Path | bytes, size: int) -> bytes:
-    if isinstance(file, bytes):
-        return file[:size]
-    try:
-        with open(file, "rb") as opened:
-            return opened.read(size)
-    except OSError:
-        return b""

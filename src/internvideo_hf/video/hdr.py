@@ -10,7 +10,7 @@ from functools import cache
 import numpy as np
 
 PQ, HLG = 16, 18  # FFmpeg's numbers of the transfer characteristics
-_WHITE, _PEAK = 203.0, 1000.0  # cd/m2: of a page in the picture, of the brightest light that is told apart
+_WHITE, _PEAK = 203.0, 1000.0  # cd/m2: of a page in the picture, of the brightest light that keeps its details
 _KNEE = 0.8  # below this fraction of white, light is kept as it is
 # Light of BT.709 primaries from that of others, by FFmpeg's number of these: BT.709, P3 with D65. Else BT.2020.
 _TO_BT709 = {

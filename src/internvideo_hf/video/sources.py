@@ -38,6 +38,22 @@ def describe(source: Any) -> str:
     return text if len(text) <= _LONGEST_LABEL else f"{text[:_LONGEST_LABEL]}..."
 
 
+def first_bytes(file: str | Path | bytes, size: int) -> bytes:
+    """Return the first bytes of a file or of its content; none of a file that cannot be read.
+
+    Args:
+        file: path, or the file's bytes.
+        size: at most this many.
+    """
+    if isinstance(file, bytes):
+        return file[:size]
+    try:
+        with open(file, "rb") as opened:
+            return opened.read(size)
+    except OSError:
+        return b""
+
+
 def encoded_video(source: Any) -> dict[str, Any] | None:
     """Return path and bytes of a row of `datasets.Video`, decoded or not; None for any other source.
 
