@@ -84,7 +84,7 @@ def test_a_video_of_the_users_is_labeled_with_a_warning_and_a_damaged_one_costs_
     result = run("demo", "--out", out, "--video", bikes, "--video", tmp_path / "damaged.mp4", "--quiet")
     assert result.returncode == 1 and "damaged.mp4" in result.stderr
     assert "bikes.mp4" in result.stdout and "truth" not in result.stdout and tour.LIMITS in result.stdout
-    assert (out / "contact_sheet.png").is_file() and not (out / "test").exists()
+    assert [path.name for path in out.iterdir()] == ["videos.png"]
 
     result = run("demo", "--out", tmp_path / "none", "--video", tmp_path / "damaged.mp4", "--quiet")
     assert result.returncode == 2 and not (tmp_path / "none").exists()
@@ -110,7 +110,19 @@ def test_what_breaks_off_while_it_is_labeled_or_drawn_costs_no_other(bikes, tmp_
     monkeypatch.setattr(tour.Labeler, "__call__", label)
     result = run("demo", "--out", tmp_path, "--video", bikes, "--video", "huge.mp4", "--quiet")
     assert result.returncode == 1 and "huge.mp4: out of memory" in result.stderr
-    assert "bikes.mp4" in result.stdout and (tmp_path / "contact_sheet.png").is_file()
+    assert "bikes.mp4" in result.stdout and (tmp_path / "videos.png").is_file()
+
+
+def test_the_sheet_of_a_video_replaces_neither_that_of_the_tour_nor_one_of_before(bikes, tmp_path, monkeypatch):
+    answer = tour.Labeled(str(bikes), None, {"action": Answer("grows", 0.5, None)})
+    monkeypatch.setattr(tour.Labeler, "__call__", lambda self, video, clip=None: answer)
+    names = ["contact_sheet.png", "videos.png"]
+    for name in names:
+        (tmp_path / name).write_text("of before")
+    for name in ("videos-2.png", "videos-3.png"):
+        assert f"Wrote {tmp_path / name}." in run("demo", "--out", tmp_path, "--video", bikes, "--quiet").stdout
+        Image.open(tmp_path / name).verify()
+    assert [(tmp_path / name).read_text() for name in names] == ["of before"] * 2
 
 
 def test_an_address_is_passed_on_as_it_is(tmp_path, monkeypatch):

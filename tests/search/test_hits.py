@@ -5,6 +5,7 @@ import pytest
 from search.gallery import COLOURS, write
 
 from internvideo_hf.search.hits import Hit, Hits, montage
+from internvideo_hf.utils.pictures import contact_sheet
 
 
 def test_montage_of_a_video_that_is_gone_has_a_grey_tile(tmp_path):
@@ -18,3 +19,27 @@ def test_montage_of_a_video_that_is_gone_has_a_grey_tile(tmp_path):
     with pytest.raises(ValueError, match="at least one"):
         montage([])
     assert Hits("q", tuple(hits), 9).matches is True
+
+
+def test_montage_marks_the_matches_without_color_alone(tmp_path, monkeypatch):
+    path = str(write(tmp_path / "clip.mp4", ("blue", 5), size=(144, 256)))
+    hits = [Hit(path, 0.0, 0.5, 0.3, 0.9, 4.2, 0.995, 0.001, matches) for matches in (True, False, None)]
+    lines = []
+
+    def draw(tiles, *arguments):
+        lines.extend(text[:2] for _, text in tiles)
+        return contact_sheet(tiles, *arguments)
+
+    monkeypatch.setattr("internvideo_hf.search.hits.contact_sheet", draw)
+    sheet = montage(hits, columns=3).convert("L")
+    time = hits[0].time
+    assert lines == [
+        ["* 1. clip.mp4", f"{time}, match"],
+        ["2. clip.mp4", f"{time}, no match"],
+        ["3. clip.mp4", time],
+    ]
+    pictures = [np.asarray(sheet.crop((8 + 264 * i, 8, 8 + 264 * i + 256, 8 + 144))) for i in range(3)]
+    # White letters on a dark badge, so that it is seen in gray; no picture of one color has both.
+    assert [picture[2:24, 2:60].max() > 240 for picture in pictures] == [True, False, False]
+    assert np.ptp(pictures[0][1:-1, 1].astype(int)) < 3 and pictures[0][60, 1] < 100
+    assert (pictures[1] == pictures[2]).all()

@@ -4,6 +4,7 @@ import contextlib
 import threading
 from dataclasses import asdict
 from functools import partial
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,7 +25,10 @@ def demo(
     seed: Annotated[int, typer.Option(min=1, help="Seed of the clips.")] = 1,
     video: Annotated[
         list[str] | None,
-        typer.Option(help="Label this video (file, folder of frames, URL) instead; repeatable."),
+        typer.Option(
+            help="Label this video (file, folder of frames, URL) instead; repeatable. Its sheet is OUT/videos.png "
+            "(videos-2.png, ... if that exists); the sheet of the tour stays."
+        ),
     ] = None,
     index: Annotated[
         Path | None,
@@ -127,7 +131,7 @@ def _give_tour(out: Path, clips: int, seed: int, videos: list[str] | None, as_js
     if not labeled:
         report_failures(failures, len(files))
     found = [] if videos else tour.search(labeled)
-    sheet = out / "contact_sheet.png"
+    sheet = _free(out / "videos.png") if videos else out / "contact_sheet.png"
     save_picture(tour.contact_sheet(labeled), sheet)
     if as_json:
         print_json(
@@ -143,6 +147,12 @@ def _give_tour(out: Path, clips: int, seed: int, videos: list[str] | None, as_js
             say(f"\n{tour.search_table(found, labeled)}")
         say(f"\nWrote {sheet}.\n{tour.LIMITS}")
     report_failures(failures, len(files))
+
+
+def _free(path: Path) -> Path:
+    """Return a path that does not exist: the given one, or else with a number, such as `videos-2.png`."""
+    numbered = (path.with_stem(f"{path.stem}-{number}") for number in count(2))
+    return next(candidate for candidate in chain([path], numbered) if not candidate.exists())
 
 
 def make_demo_data(
@@ -164,8 +174,8 @@ def make_demo_data(
 
     from internvideo_hf.demo.synthetic import make_data_set, split_sizes
 
-    count = sum(split_sizes(clips).values())
-    with tqdm(total=count, desc="Drawing", unit="video", disable=quiet) as bar:
-        existing = make_data_set(out, clips, seed=seed, jobs=worker_count(jobs, count), on_done=bar.update)
+    total = sum(split_sizes(clips).values())
+    with tqdm(total=total, desc="Drawing", unit="video", disable=quiet) as bar:
+        existing = make_data_set(out, clips, seed=seed, jobs=worker_count(jobs, total), on_done=bar.update)
     if not quiet:
-        say(f"Wrote {count - existing} videos to {out}; {existing} already existed.")
+        say(f"Wrote {total - existing} videos to {out}; {existing} already existed.")

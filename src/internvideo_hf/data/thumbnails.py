@@ -3,7 +3,7 @@
 from PIL import Image, ImageDraw, ImageFont
 
 from internvideo_hf.data.failures import one_video
-from internvideo_hf.utils.pictures import FAINT, FONT_SIZE, GAP, LINE, MISSING
+from internvideo_hf.utils.pictures import FONT_SIZE, GAP, INK, LINE, MISSING
 from internvideo_hf.video import VideoReader
 from internvideo_hf.video.errors import VideoDecodeError
 
@@ -42,5 +42,5 @@ def tile(video: str, start: float | None = None, end: float | None = None) -> Im
     except VideoDecodeError:
         picture = Image.new("RGB", TILE, MISSING)
         place = (GAP, TILE[1] // 2 - LINE)
-        ImageDraw.Draw(picture).text(place, "cannot be read any more", FAINT, ImageFont.load_default(FONT_SIZE))
+        ImageDraw.Draw(picture).text(place, "cannot be read any more", INK, ImageFont.load_default(FONT_SIZE))
         return picture

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from internvideo_hf.data.thumbnails import TILE, thumbnail, tile
 from internvideo_hf.search.calibration import Calibration
-from internvideo_hf.utils.pictures import contact_sheet
+from internvideo_hf.utils.pictures import FONT_SIZE, GAP, LINE, PAPER, contact_sheet
 
 OF_CAPTIONS = " of captions"
+_MATCH = (20, 110, 50)  # RGB of the frame and the badge of a match
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,9 @@ class Hits(Sequence[Hit]):
 def montage(hits: Sequence[Hit], columns: int = 4, title: str | None = None) -> Image.Image:
     """Draw a contact sheet: the middle frame, file name, time and scores of each hit.
 
+    A match has a frame and a badge that says so, a star before its name, and the word after its time; where captions
+    apply, the others are labeled "no match".
+
     Args:
         hits: in order, row by row. A video that cannot be read any more leaves a grey tile that says so.
         columns: tiles per row.
@@ -145,8 +149,22 @@ def montage(hits: Sequence[Hit], columns: int = 4, title: str | None = None) -> 
     for number, hit in enumerate(hits):
         scores = scores_line(hit).removesuffix(OF_CAPTIONS)
         picture = tile(hit.video, hit.start, hit.end)
-        tiles.append((picture, [f"{number + 1}. {hit.name}", hit.time, scores]))
+        if hit.matches:
+            _mark_match(picture)
+        verdict = {True: "match", False: "no match", None: ""}[hit.matches]
+        time = ", ".join(filter(None, (hit.time, verdict)))
+        tiles.append((picture, [f"{'* ' if hit.matches else ''}{number + 1}. {hit.name}", time, scores]))
     return contact_sheet(tiles, TILE, columns, title)
+
+
+def _mark_match(picture: Image.Image) -> None:
+    """Draw a frame and a badge with a tick and the word "match" on a picture."""
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(FONT_SIZE)
+    draw.rectangle((0, 0, picture.width - 1, picture.height - 1), outline=_MATCH, width=4)
+    tick = 14
+    draw.rectangle((0, 0, 2 * GAP + tick + font.getlength("match"), LINE + GAP), fill=_MATCH)
+    draw.line([(GAP, 13), (GAP + 4, 17), (GAP + 10, 8)], fill=PAPER, width=2)  # the font has no tick
+    draw.text((GAP + tick, GAP // 2), "match", PAPER, font)
 
 
 def scores_line(hit: Hit) -> str:
