@@ -46,6 +46,7 @@ _EXPORTS = {
     "merge_checkpoints": "internvideo_hf.checkpoints",
     "released": "internvideo_hf.checkpoints.model_names",
     "retrieval_metrics": "internvideo_hf.inference.ranking",
+    "stream_windows": "internvideo_hf.video",
     "train": "internvideo_hf.training.run",
 }
 

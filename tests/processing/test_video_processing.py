@@ -1,5 +1,6 @@
 """The video processor: frames, pixels and views from every kind of input, saved and loaded."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from PIL import Image
 from transformers import AutoVideoProcessor
 
 from internvideo_hf import InternVideoVideoProcessor, VideoDecodeError, VideoReader
+from internvideo_hf.processing.video_processing import list_videos
 
 
 @pytest.fixture
@@ -46,6 +48,48 @@ def test_all_kinds_of_input_give_the_same_pixels(frames, tmp_path):
     }
     for name, video in kinds.items():
         torch.testing.assert_close(pixels(small(), video), expected, atol=0, rtol=0, msg=name)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "videos", "is_one"),
+    [
+        ("clip.mp4", 1, True),
+        (b"bytes", 1, True),
+        (io.BytesIO(b"bytes"), 1, True),
+        (np.zeros((5, 8, 8, 3), np.uint8), 1, True),
+        (torch.zeros((3, 8, 8), dtype=torch.uint8), 1, True),
+        ([Image.new("RGB", (8, 8))] * 3, 1, True),
+        ((Image.new("RGB", (8, 8)) for _ in range(3)), 1, True),
+        ((np.zeros((8, 8, 3), np.uint8) for _ in range(3)), 1, True),
+        ({"path": "clip.mp4", "bytes": None}, 1, True),
+        (["clip.mp4"], 1, False),
+        (iter(["clip.mp4", "b.mp4"]), 2, False),
+        ([iter([]), [Image.new("RGB", (8, 8))], "clip.mp4"], 3, False),
+        (np.zeros((1, 5, 8, 8, 3), np.uint8), 1, False),
+        (torch.utils.data.TensorDataset(torch.zeros(2, 5)), 2, False),
+        ([], 0, False),
+        (iter([]), 0, False),
+    ],
+)
+def test_one_video_and_several_are_told_apart(inputs, videos, is_one):
+    listed, alone = list_videos(inputs)
+    assert (len(listed), alone) == (videos, is_one)
+
+
+def test_streams_and_readers_of_arrays_have_the_order_and_the_rate_that_they_are_given(frames):
+    by_seconds = {"sampler": "retrieval_fps", "sampler_kwargs": {"sample_fps": 2}}
+    given = small()(
+        [VideoReader(frames, fps=4), VideoReader(frames[..., ::-1], fps=8)], return_metadata=True, **by_seconds
+    )
+    assert [about.fps for about in given["video_metadata"]] == [4, 8]
+    expected = pixels(small(), frames)
+    reader = VideoReader(frames[..., ::-1])
+    for video in ([reader], [iter(frames[..., ::-1])], iter(frames[..., ::-1]), reader):
+        assert torch.equal(pixels(small(), video, input_channel_order="bgr"), expected)
+    images = [Image.fromarray(frame) for frame in frames]
+    assert torch.equal(pixels(small(), iter(images), input_channel_order="bgr"), expected)
+    with pytest.raises(ValueError, match=r"VideoReader\(frames, fps=25\)"):
+        pixels(small(), frames, fps=25)
 
 
 def test_a_file_gives_the_frames_that_its_rule_names(bikes: Path):

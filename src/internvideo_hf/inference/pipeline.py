@@ -1,17 +1,17 @@
 """Base classes of the pipelines: one video or many, batches of views."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from transformers.pipelines.base import Pipeline
 from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
 
 from internvideo_hf.data.samples import PIXELS
 from internvideo_hf.models.common.dual_encoder import comparison_problem
 from internvideo_hf.processing.processing import InternVideoProcessor
-from internvideo_hf.processing.video_processing import is_one_video
+from internvideo_hf.processing.video_processing import list_videos
 from internvideo_hf.utils.names import did_you_mean, nearest
 
 
@@ -30,13 +30,12 @@ class VideoPipeline(Pipeline):
         """Answer for one video, or for each of several.
 
         Args:
-            inputs: one video, or a list, a generator or a dataset of videos.
+            inputs: one video, or a list, an iterator, a column or a dataset of videos; see `list_videos`.
             kwargs: options of the pipeline and of the video processor.
         """
-        if is_single(inputs):
-            return Pipeline.__call__(self, [inputs], **kwargs)[0]
-        videos = list(inputs)
-        return Pipeline.__call__(self, videos, **kwargs) if videos else []
+        videos, is_one = list_videos(inputs)
+        answers = Pipeline.__call__(self, videos, **kwargs) if videos else []
+        return answers[0] if is_one else answers
 
     def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:
         """Save model and processor, which `pipeline(task, model=save_directory)` loads.
@@ -97,12 +96,6 @@ class DualEncoderPipeline(VideoPipeline):
         _check_dual_encoder(model)
         super().__init__(model, *args, **kwargs)
         _check_dual_encoder(self.model, self.processor.tokenizer)
-
-
-def is_single(inputs: Any) -> bool:
-    """Tell one video from a list, a generator or a dataset of videos."""
-    is_stream = isinstance(inputs, Iterator) and not hasattr(inputs, "read")  # open files are iterators, too
-    return not is_stream and not isinstance(inputs, Dataset) and is_one_video(inputs)
 
 
 def _check_dual_encoder(model: Any, tokenizer: Any = None) -> None:

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, Unpack
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 from einops import rearrange
 from PIL import Image
+from torch.utils.data import Dataset
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.image_processing_utils import get_size_dict
 from transformers.image_utils import ChannelDimension, SizeDict
@@ -72,8 +74,10 @@ class InternVideoVideoProcessorKwargs(VideosKwargs, total=False):
 class InternVideoVideoProcessor(BaseVideoProcessor):
     """Turns videos of any kind into `pixel_values_videos`.
 
-    Call it with one video or a list of videos, each of a kind that `internvideo_hf.video.VideoReader` reads: a path, a
-    URL, bytes, a folder of frames, an array or a list of images. The defaults are the released evaluation of
+    Call it with one video or several (a list, an iterator, a column of `datasets`), each of a kind that
+    `internvideo_hf.VideoReader` reads: a path, a URL, bytes, a file object, a folder of frames, a row of
+    `datasets.Video`, uint8 frames in RGB as an array, as a tensor on any device, or as a list or an iterator of arrays
+    or images. Frames of a known rate are `VideoReader(frames, fps=25)`. The defaults are the released evaluation of
     InternVideo-MM.
 
     The result holds `pixel_values_videos`, `(videos * num_clips * num_crops, num_frames, 3, height, width)`: the views
@@ -184,14 +188,10 @@ class InternVideoVideoProcessor(BaseVideoProcessor):
         Returns:
             Frames, uint8 `(t, h, w, 3)` RGB, and metadata; lists of both for a list.
         """
-        if not is_one_video(video_url_or_urls):
-            read = [
-                self.fetch_videos(video, sample_indices_fn, decoder, input_channel_order)
-                for video in video_url_or_urls
-            ]
-            return [frames for frames, _ in read], [metadata for _, metadata in read]
         order = input_channel_order or self.input_channel_order
-        return read_selected(video_url_or_urls, [sample_indices_fn], decoder or self.decoder, order)[0]
+        videos, is_one = list_videos(video_url_or_urls)
+        read = [read_selected(video, [sample_indices_fn], decoder or self.decoder, order)[0] for video in videos]
+        return read[0] if is_one else ([frames for frames, _ in read], [metadata for _, metadata in read])
 
     def preprocess(self, videos: Any, **kwargs: Any) -> BatchFeature:
         """Process videos; the same as calling the processor."""
@@ -211,7 +211,8 @@ class InternVideoVideoProcessor(BaseVideoProcessor):
         if kwargs.get("fps") is not None:
             raise ValueError(
                 "fps is not supported: a rule selects the frames. Pass sampler= and sampler_kwargs= instead, such as "
-                "sampler='retrieval_fps', sampler_kwargs={'sample_fps': 2}."
+                "sampler='retrieval_fps', sampler_kwargs={'sample_fps': 2}. The rate of frames in memory belongs to "
+                f"the video: VideoReader(frames, fps={kwargs['fps']})."
             )
         option = {name: getattr(self, name, None) for name in self.valid_kwargs.__annotations__}
         if kwargs.get("sampler") not in (None, self.sampler):
@@ -304,9 +305,7 @@ def preprocess_together(
         The result of each.
     """
     options = [processor.options(**given) for processor, given in zip(processors, kwargs, strict=True)]
-    if isinstance(videos, Iterator) and not hasattr(videos, "read"):  # open files are iterators, too
-        videos = list(videos)
-    videos = [videos] if is_one_video(videos) else list(videos)
+    videos, _ = list_videos(videos)
     if not videos:
         raise ValueError("videos is empty; pass one video or several.")
     known = _metadata_of(options[0].get("video_metadata"), videos)
@@ -338,10 +337,10 @@ def read_selected(
     """Read the frames of a video that several rules select, in one pass.
 
     Args:
-        video: of any kind that `VideoReader` reads.
+        video: of any kind that `VideoReader` reads, or an open reader, which stays open.
         samples: rules, metadata -> frame indices; None for all frames.
         decoder: of video files.
-        input_channel_order: of arrays.
+        input_channel_order: of arrays; images and files have their own.
         span: returns the first frame of the part that counts as the video, and the frame after its last; None for
             the whole video.
 
@@ -349,7 +348,7 @@ def read_selected(
         For each rule: frames, uint8 `(t, h, w, 3)` RGB, and metadata.
     """
     order = lookup(CHANNEL_ORDERS, input_channel_order, "input_channel_order")
-    with VideoReader(video, backend=decoder) as reader:
+    with nullcontext(video) if isinstance(video, VideoReader) else VideoReader(video, backend=decoder) as reader:
         begin, end = (0, reader.num_frames) if span is None else span(reader)
         found = [
             VideoMetadata(
@@ -366,7 +365,8 @@ def read_selected(
         ]
         # Blank frames are set to zero after normalization, in process_frames.
         read = reader.read_clips([np.where(indices == BLANK, BLANK, indices + begin) for indices in selected])
-    if _holds_arrays(video):
+        holds_arrays = reader.holds_arrays
+    if holds_arrays:
         read = [frames[..., order] for frames in read]
     for frames, indices, metadata in zip(read, selected, found, strict=True):
         metadata.frames_indices = indices  # type: ignore[assignment]  # an array serves as the list
@@ -407,23 +407,27 @@ def _size(value: Any, name: str, default_to_square: bool) -> dict[str, int] | No
     return sides
 
 
-def is_one_video(videos: Any) -> bool:
-    """Return whether an argument is one video, as `VideoReader` takes it, not several.
+def list_videos(videos: Any) -> tuple[list[Any], bool]:
+    """Return the videos of an argument of a processor or a pipeline, and whether it is one video.
 
-    Several are a list, a tuple or a column of `datasets` of videos, or a batch of arrays `(videos, frames, ...)`. A
-    list of images, or of arrays `(h, w, 3)`, is one video.
+    A list, a tuple or an iterator of images, or of arrays `(h, w, 3)`, holds the frames of one video. Any other, a
+    column of `datasets`, a `torch.utils.data.Dataset`, and an array `(videos, frames, ...)` hold several videos.
+
+    Args:
+        videos: one video, as `VideoReader` takes it, an open reader, or several. An iterator is read to its end.
     """
+    if isinstance(videos, Iterator) and not hasattr(videos, "read"):  # open files are iterators, too
+        videos = list(videos)
+    is_one = not isinstance(videos, Dataset) and _is_one_video(videos)
+    return [videos] if is_one else list(videos), is_one
+
+
+def _is_one_video(videos: Any) -> bool:
     if isinstance(videos, (np.ndarray, torch.Tensor)):
         return videos.ndim < 5
     if isinstance(videos, str | bytes | bytearray | memoryview) or not isinstance(videos, Sequence):
         return True
     return len(videos) > 0 and all(isinstance(item, Image.Image) or getattr(item, "ndim", 0) == 3 for item in videos)
-
-
-def _holds_arrays(video: Any) -> bool:
-    """Return whether a video is arrays, whose channel order is unknown, and not files or images."""
-    first = video[0] if isinstance(video, (list, tuple)) else video
-    return isinstance(first, (np.ndarray, torch.Tensor))
 
 
 def _metadata_of(metadata: Any, videos: list[Any]) -> list[Mapping[str, Any]]:

@@ -5,6 +5,7 @@ from internvideo_hf.video.masking import MASKS
 from internvideo_hf.video.reader import VideoReader, available_backends
 from internvideo_hf.video.sampling import BLANK, SAMPLERS, views
 from internvideo_hf.video.settings import ReadSettings
+from internvideo_hf.video.streams import StreamWindow, stream_windows
 from internvideo_hf.video.transforms import RESIZE_METHODS, crop, resize_exact, resize_short_side
 
 __all__ = [
@@ -13,11 +14,13 @@ __all__ = [
     "RESIZE_METHODS",
     "SAMPLERS",
     "ReadSettings",
+    "StreamWindow",
     "VideoDecodeError",
     "VideoReader",
     "available_backends",
     "crop",
     "resize_exact",
     "resize_short_side",
+    "stream_windows",
     "views",
 ]

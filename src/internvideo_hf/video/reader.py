@@ -37,7 +37,7 @@ from internvideo_hf.video.index import FrameIndex
 from internvideo_hf.video.sampling import BLANK
 from internvideo_hf.video.settings import ReadSettings
 from internvideo_hf.video.sources import check_path, describe, encoded_video, is_url
-from internvideo_hf.video.stills import Frames, StillFrames, frame_files, frames_of_array, is_image_file
+from internvideo_hf.video.stills import Frames, StillFrames, frame_files, frames_of_array, image_of, is_image_file
 
 _Decoder: TypeAlias = PyAVDecoder | DecordDecoder | TorchCodecDecoder | StillFrames | AnimatedPicture
 BACKENDS = ("auto", "pyav", "decord", "torchcodec")
@@ -62,9 +62,10 @@ class VideoReader:
 
     Args:
         source: a path, an http(s) URL, bytes, a binary file object (read from its present place to its end), uint8
-            frames `(frames, height, width, 3)` or `(frames, 3, height, width)` in RGB, a PIL image, a list of PIL
-            images or of arrays `(height, width, 3)`, a folder of frame files in the order of their numbers, or a row
-            of `datasets.Video`. A generator of images is read to its end.
+            frames `(frames, height, width, 3)` or `(frames, 3, height, width)` in RGB as an array or a tensor on any
+            device, a PIL image, a list of PIL images or of arrays `(height, width, 3)`, a folder of frame files in the
+            order of their numbers, or a row of `datasets.Video`. An iterator of images or arrays is read to its end;
+            `stream_windows` answers before it.
         backend: `"pyav"` (`"auto"` is the same), `"decord"` or `"torchcodec"`, both of which PyAV checks: they decode
             files without damage only. Sources that are frames need none.
         fps: frames per second of a source that is frames, `None` if unknown. Video files have their own.
@@ -115,6 +116,12 @@ class VideoReader:
     def backend(self) -> str:
         """Name of the decoder in use; `"frames"` for a source that is frames."""
         return self._opened().name
+
+    @property
+    def holds_arrays(self) -> bool:
+        """Whether the source is arrays, whose channel order only the caller knows, and neither files nor images."""
+        first = self._source[0] if isinstance(self._source, list) else self._source
+        return isinstance(first, np.ndarray)
 
     @property
     def num_frames(self) -> int:
@@ -393,7 +400,7 @@ def _as_source(source: Any, settings: ReadSettings) -> tuple[str | bytes | Frame
         isinstance(f, Image.Image | np.ndarray | torch.Tensor) for f in source
     ):
         label = describe(source)
-        return [_as_image(frame, label) for frame in source], label
+        return [image_of(frame, label) for frame in source], label
     if isinstance(source, Iterator) and not hasattr(source, "read"):  # open files are iterators, too
         return _as_source(list(source), settings)
     if hasattr(source, "read"):
@@ -409,16 +416,6 @@ def _content(content: Any, label: str) -> tuple[bytes, str]:
         cause = "there is nothing to read (0 bytes)"
         raise VideoDecodeError(label, cause, "Rewind the file object with `seek(0)`, or fetch the data again.")
     return bytes(content), label
-
-
-def _as_image(frame: Image.Image | np.ndarray | torch.Tensor, label: str) -> Image.Image | np.ndarray:
-    if isinstance(frame, Image.Image):
-        return frame
-    frames = frames_of_array(frame, label)
-    if frame.ndim != 3:
-        cause = f"a frame in the list has the shape {tuple(frame.shape)}, expected (height, width, 3)"
-        raise VideoDecodeError(label, cause, "Concatenate the clips into one array first.")
-    return frames[0]
 
 
 def _kind_of(source: object) -> str:

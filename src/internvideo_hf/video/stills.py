@@ -18,7 +18,6 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 # Pillow answers damaged files with any of these, according to the format.
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError)
-_ONE_SIZE = "Resize the frames to one size first."
 
 
 Frame: TypeAlias = Image.Image | np.ndarray | Path
@@ -63,7 +62,7 @@ class StillFrames:
         """
         if isinstance(self._frames, np.ndarray):
             return self._frames[indices]
-        frames = [_load(self._frames[i], self._label, self._settings) for i in indices]
+        frames = [rgb_of(self._frames[i], self._label, self._settings) for i in indices]
         for index, frame in zip(indices, frames, strict=True):
             if frame.shape != frames[0].shape:
                 raise self._another_size(index, frame.shape[:2], frames[0].shape[:2])
@@ -81,8 +80,20 @@ class StillFrames:
     def _another_size(self, index: int, size: Sequence[int], expected: Sequence[int]) -> VideoDecodeError:
         frame = self._frames[index]
         name = f"frame {frame.name}" if isinstance(frame, Path) else f"frame {index}"
-        cause = f"{name} is {size[0]}x{size[1]} (height x width) where others are {expected[0]}x{expected[1]}"
-        return VideoDecodeError(self._label, cause, _ONE_SIZE)
+        return another_size(self._label, name, size, expected)
+
+
+def another_size(label: str, name: str, size: Sequence[int], expected: Sequence[int]) -> VideoDecodeError:
+    """Return the error of a frame of another size than those before it.
+
+    Args:
+        label: name of the source.
+        name: of the frame.
+        size: its height and width.
+        expected: theirs.
+    """
+    cause = f"{name} is {size[0]}x{size[1]} (height x width) where others are {expected[0]}x{expected[1]}"
+    return VideoDecodeError(label, cause, "Resize the frames to one size first.")
 
 
 def frames_of_array(array: np.ndarray | torch.Tensor, label: str) -> np.ndarray:
@@ -99,18 +110,52 @@ def frames_of_array(array: np.ndarray | torch.Tensor, label: str) -> np.ndarray:
         VideoDecodeError: if the array has another dtype or shape.
     """
     if array.dtype not in (np.uint8, torch.uint8):
-        cause = f"the frames are {str(array.dtype).removeprefix('torch.')}, expected uint8 in [0, 255]"
+        cause = (
+            f"the frames are {str(array.dtype).removeprefix('torch.')}, expected uint8 in [0, 255]{_range_of(array)}"
+        )
         raise VideoDecodeError(label, cause, "Scale them to 0..255 (times 255 if they are in 0..1) and cast to uint8.")
-    if isinstance(array, torch.Tensor):
-        array = array.detach().cpu().numpy()
-    if array.ndim == 3:
-        array = array[None]
-    if array.ndim == 4 and array.shape[-1] == 3:
-        return array
-    if array.ndim == 4 and array.shape[1] == 3:
-        return array.transpose(0, 2, 3, 1)
+    frames = array.detach().cpu().numpy() if isinstance(array, torch.Tensor) else array
+    if frames.ndim == 3:
+        frames = frames[None]
+    if frames.ndim == 4 and frames.shape[-1] == 3:
+        return frames
+    if frames.ndim == 4 and frames.shape[1] == 3:
+        return frames.transpose(0, 2, 3, 1)
+    if frames.ndim == 5:
+        advice = "It holds several videos: pass one of them."
+    elif frames.ndim == 4 and len(frames) == 3:
+        move = "permute(1, 2, 3, 0)" if isinstance(array, torch.Tensor) else "transpose(1, 2, 3, 0)"
+        advice = f"If the colors are the first axis, pass `frames.{move}`."
+    else:
+        advice = "Repeat a gray channel three times, drop an alpha channel, or move the axes."
     cause = f"the shape {tuple(array.shape)} has no RGB axis, expected (frames, height, width, 3)"
-    raise VideoDecodeError(label, cause, "Repeat a gray channel three times, drop an alpha channel, or move the axes.")
+    raise VideoDecodeError(label, cause, advice)
+
+
+def _range_of(array: np.ndarray | torch.Tensor) -> str:
+    """Return the range of the values of an array in words, or nothing where it has none."""
+    values = array.detach().cpu().float().numpy() if isinstance(array, torch.Tensor) else array
+    is_number = values.size > 0 and values.dtype.kind in "fiu"
+    return f"; their values go from {values.min():g} to {values.max():g}" if is_number else ""
+
+
+def image_of(frame: Image.Image | np.ndarray | torch.Tensor, label: str) -> Image.Image | np.ndarray:
+    """Return a frame as a PIL image, or as a uint8 array `(height, width, 3)`.
+
+    Args:
+        frame: a PIL image, or a uint8 array `(height, width, 3)` or `(3, height, width)`, RGB.
+        label: name of the source for messages.
+
+    Raises:
+        VideoDecodeError: if an array has another dtype or shape.
+    """
+    if isinstance(frame, Image.Image):
+        return frame
+    frames = frames_of_array(frame, label)
+    if frame.ndim != 3:
+        cause = f"a frame in the list has the shape {tuple(frame.shape)}, expected (height, width, 3)"
+        raise VideoDecodeError(label, cause, "Concatenate the clips into one array first.")
+    return frames[0]
 
 
 def frame_files(folder: Path, label: str) -> list[Path]:
@@ -152,7 +197,17 @@ def _size(frame: Image.Image | np.ndarray) -> tuple[int, int]:
     return height, width
 
 
-def _load(frame: Frame, label: str, settings: ReadSettings) -> np.ndarray:
+def rgb_of(frame: Frame, label: str, settings: ReadSettings) -> np.ndarray:
+    """Return a frame as uint8 `(height, width, 3)`.
+
+    Args:
+        frame: such an array, a PIL image, or the path of an image file.
+        label: name of the source for messages.
+        settings: limits of images.
+
+    Raises:
+        VideoDecodeError: if an image cannot be read, is too large, or has more than 8 bits a channel.
+    """
     if isinstance(frame, np.ndarray):
         return frame
     if isinstance(frame, Image.Image):

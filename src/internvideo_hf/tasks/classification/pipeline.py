@@ -1,6 +1,5 @@
 """Classification by several clips and crops of each video, as in the published tests."""
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -11,8 +10,9 @@ from transformers import VideoClassificationPipeline
 
 from internvideo_hf.auto import FAMILIES
 from internvideo_hf.inference.merging import METHODS, check_finite, class_scores
-from internvideo_hf.inference.pipeline import VideoPipeline, check_top_k, is_single
+from internvideo_hf.inference.pipeline import VideoPipeline, check_top_k
 from internvideo_hf.models.common.loading import classes_of
+from internvideo_hf.processing.video_processing import list_videos
 from internvideo_hf.utils.names import lookup
 
 
@@ -105,12 +105,14 @@ class BatchedVideoClassificationPipeline(VideoClassificationPipeline):
         """Classify videos; see transformers.
 
         Args:
-            inputs: one video, or a list, a column or a generator of videos.
+            inputs: one video, or a list, an iterator, a column or a dataset of videos; see `list_videos`.
             kwargs: see there.
         """
-        if self._is_ours and isinstance(inputs, Sequence) and not is_single(inputs):
-            inputs = list(inputs)  # transformers takes any other sequence for one video
-        return super().__call__(inputs, **kwargs)
+        if not self._is_ours:
+            return super().__call__(inputs, **kwargs)
+        videos, is_one = list_videos(inputs)
+        answers = super().__call__(videos, **kwargs) if videos else []
+        return answers[0] if is_one else answers
 
     def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:
         """Save all that `pipeline("video-classification", model=save_directory)` loads.

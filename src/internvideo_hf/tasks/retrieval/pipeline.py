@@ -8,9 +8,10 @@ from transformers.pipelines.base import Pipeline
 
 from internvideo_hf.inference.embedder import embed_texts
 from internvideo_hf.inference.merging import check_finite
-from internvideo_hf.inference.pipeline import DualEncoderPipeline, check_top_k, is_single
+from internvideo_hf.inference.pipeline import DualEncoderPipeline, check_top_k
 from internvideo_hf.inference.ranking import dual_softmax
 from internvideo_hf.inference.runner import cosine_scale, embed_views, merge_embeddings
+from internvideo_hf.processing.video_processing import list_videos
 
 
 class VideoTextRetrievalPipeline(DualEncoderPipeline):
@@ -58,7 +59,7 @@ class VideoTextRetrievalPipeline(DualEncoderPipeline):
             raise ValueError("Pass texts=, one or several, none of them empty.")
         if top_k is not None:
             check_top_k(top_k)
-        videos = [inputs] if is_single(inputs) else list(inputs)
+        videos, _ = list_videos(inputs)
         if not videos:
             raise ValueError("Pass one video or several.")
         # Pipeline's own call: VideoPipeline's would take a list of one image as a single video.
