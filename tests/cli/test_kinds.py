@@ -1,6 +1,7 @@
 """A model of another kind is refused before it is loaded, with the commands that take it."""
 
 import json
+import logging
 
 import pytest
 from program import assert_refused, run
@@ -91,8 +92,11 @@ def test_a_query_too_long_is_said_in_words_of_the_shell(drawn):
     assert "truncation" not in refused.stderr
 
 
-def test_texts_in_other_scripts_are_remarked_on_once(drawn, tmp_path):
+def test_texts_in_other_scripts_are_remarked_on_once(drawn, tmp_path, monkeypatch):
     folder, captions = drawn
+    # As in a shell, where no handler takes the library's warnings, and none came before.
+    monkeypatch.setattr(logging.root, "handlers", [])
+    logging.Logger.warning_once.cache_clear()
     done = run("search", folder / "index", "красный круг")
     assert done.returncode == 0 and done.stderr.count("Most letters of a text are not Latin") == 1
     assert "Latin" not in run("search", folder / "index", captions[0]).stderr

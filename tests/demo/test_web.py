@@ -180,6 +180,9 @@ def test_search_finds_the_clip_or_says_that_nothing_matches(client, drawn):
     answer = client.predict("people cook pasta in a kitchen", 2, api_name="/search")
     assert "Nothing here matches: the nearest of 12 clips" in answer[0]
     assert len(found_by(answer)) == 2 and not any(caption.startswith("*") for caption in found_by(answer))
+    assert "Write the text in English" not in answer[0]
+    answer = client.predict("фиолетовый квадрат", 2, api_name="/search")
+    assert "Write the text in English" in answer[0] and len(found_by(answer)) == 2
 
 
 def test_search_takes_a_video_or_an_image_for_example(client, drawn, tmp_path):
@@ -203,6 +206,9 @@ def test_an_upload_gets_labels(client, drawn):
     head, first, *others = [re.findall("<td>(.*?)</td>", row) for row in table.split("</tr>")[:-1]]
     assert head == ["label", "score", "cosine"] and first[0] == "there is a purple square" and len(others) == 2
     assert sum(float(row[1].rstrip("%")) for row in (first, *others)) == pytest.approx(100, abs=0.2)
+    assert "English" not in table
+    table = client.predict(handle_file(drawn[0] / "test/00002.mp4"), "квадрат, a circle", "{}", api_name="/label")
+    assert "Write the text in English" in table and table.count("<tr>") == 3
 
 
 def test_bad_input_is_told_and_the_page_goes_on(client, drawn, tmp_path):

@@ -1,6 +1,7 @@
 """Output that several commands share: exit codes, failures, JSON, progress."""
 
 import json
+import logging
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
@@ -50,11 +51,12 @@ def remarks(quiet: bool) -> Callable[[str], None]:
 
 
 def remark_on_scripts(texts: Iterable[str]) -> None:
-    """Say on stderr if a text is not in English letters; the warning of the library is hidden here."""
-    from internvideo_hf.processing.scripts import ENGLISH_ONLY, is_foreign
+    """Say on stderr, before the work, if a text is not in English letters; the library then does not say it again."""
+    from internvideo_hf.processing import scripts
 
-    if any(map(is_foreign, texts)):
-        say(ENGLISH_ONLY, err=True)
+    scripts.logger.setLevel(logging.ERROR)
+    if remark := scripts.remark_on(texts):
+        say(remark, err=True)
 
 
 def report_failures(failures: list[str], total: int) -> None:

@@ -17,6 +17,7 @@ from internvideo_hf.data.thumbnails import tile
 from internvideo_hf.data.transcoding import TranscodeSettings, cut_video
 from internvideo_hf.demo.guard import MOST_UPLOAD, Guard, own_names
 from internvideo_hf.demo.tour import LIMITS
+from internvideo_hf.processing.scripts import remark_on
 from internvideo_hf.search.hits import Hit, Hits
 from internvideo_hf.search.index import VideoIndex
 from internvideo_hf.utils.fingerprints import text_sha256
@@ -174,15 +175,15 @@ def build_app(index: VideoIndex, folder: Path) -> Any:
 
 
 def _add_search(gr: Any, index: VideoIndex, folder: Path) -> None:
-    def show(hits: Hits) -> tuple[Any, ...]:
+    def show(hits: Hits, remark: str = "") -> tuple[Any, ...]:
         pictures = [(tile(hit.video, hit.start, hit.end), caption(place, hit)) for place, hit in enumerate(hits, 1)]
-        words = _paragraphs(f"{hits.verdict}\n{hits.explanation}".strip())
+        words = _paragraphs(f"{remark}\n{hits.verdict}\n{hits.explanation}".strip())
         return words, gr.Gallery(pictures, selected_index=None), hits, None, ""
 
     @_catch_errors(4)
     def search(text: str, count: float) -> tuple[Any, ...]:
         _check_text(text)
-        return show(index.search(text, top_k=int(count)))
+        return show(index.search(text, top_k=int(count)), remark_on([text]))
 
     @_catch_errors(4)
     def search_by_example(file: str | None, count: float) -> tuple[Any, ...]:
@@ -250,7 +251,8 @@ def _add_labels(gr: Any, index: VideoIndex) -> None:
 
     @_catch_errors(0)
     def label(video: str | None, labels: str, template: str) -> str:
-        return _table([["label", "score", "cosine"], *label_rows(classify, video, labels, template)])
+        table = _table([["label", "score", "cosine"], *label_rows(classify, video, labels, template)])
+        return _paragraphs(remark_on(labels_of(labels))) + table
 
     with gr.Row():
         with gr.Column():

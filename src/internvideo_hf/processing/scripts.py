@@ -23,11 +23,20 @@ def is_foreign(text: str) -> bool:
     return 2 * latin < len(letters)
 
 
+def remark_on(texts: Iterable[str]) -> str:
+    """Return what to say of texts of which one is in another script than the Latin; nothing if none is.
+
+    Args:
+        texts: of a text tower.
+    """
+    return ENGLISH_ONLY if any(map(is_foreign, texts)) else ""
+
+
 def warn_of_foreign(texts: Iterable[str]) -> None:
     """Warn, once in a process, if one of some texts is in another script than the Latin.
 
     Args:
         texts: of a text tower.
     """
-    if any(map(is_foreign, texts)):
-        logger.warning_once(ENGLISH_ONLY)
+    if remark := remark_on(texts):
+        logger.warning_once(remark)
