@@ -287,6 +287,12 @@ class ModelChecks:
         main = [tensor for tensor in tensors_of(model(**self.inputs())).values() if tensor.is_floating_point()]
         assert all(tensor.requires_grad for tensor in main)
 
+    def test_input_embeddings_can_be_replaced(self) -> None:
+        model, other = self.model(), nn.Embedding(2, 3)
+        model.set_input_embeddings(other)
+        assert model.get_input_embeddings() is other
+        assert model.get_submodule(self.input_embeddings) is other
+
     # Forward
 
     @torch.no_grad()

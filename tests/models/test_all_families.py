@@ -37,6 +37,7 @@ class ToyForVideoClassification(PreTrainedModel):
     main_input_name = "pixel_values_videos"
     accepts_loss_kwargs = False
     supports_gradient_checkpointing = True
+    _input_embed_layer = "patches"
     _supports_sdpa = True
     _can_record_outputs = {
         "hidden_states": EncoderLayer,
@@ -59,9 +60,6 @@ class ToyForVideoClassification(PreTrainedModel):
         if isinstance(module, ToyForVideoClassification):
             init.normal_(module.shift, std=self.config.initializer_range)
             init.copy_(module.scale, torch.linspace(1, 2, self.config.hidden_size))
-
-    def get_input_embeddings(self) -> nn.Module:
-        return self.patches
 
     def embed(self, pixel_values_videos: torch.Tensor) -> torch.Tensor:
         pixels = as_clips(pixel_values_videos, 3, self.config.patch_size).transpose(1, 2)

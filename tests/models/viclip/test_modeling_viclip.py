@@ -80,7 +80,6 @@ class TestViCLIPVisionModelOfTubelets(TestViCLIPVisionModel):
 class TestViCLIPModel(ModelChecks):
     model_class = ViCLIPModel
     input_embeddings = "text_model.embeddings.token_embedding"
-    drawn_by_transformers = {"text_model.encoder": "CLIP's own layers, in which no part may be missing"}
     cancelling = {"logits_per_video": 0.5, "logits_per_text": 0.5}
     loss_over = "pairs"
 

@@ -29,6 +29,9 @@ class VideoClassifier(VideoPreTrainedModel):
     def get_input_embeddings(self) -> nn.Module:
         return self.encoder.get_input_embeddings()
 
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.encoder.set_input_embeddings(value)
+
     def classify(self, outputs: BaseModelOutputWithPooling) -> torch.Tensor:
         """Compute the logits `(batch, num_labels)`.
 

@@ -200,6 +200,9 @@ class InternVideoModel(InternVideoPreTrainedModel):
     def get_input_embeddings(self) -> nn.Module:
         return self.internvideo_mae.get_input_embeddings()
 
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.internvideo_mae.set_input_embeddings(value)
+
     @merge_with_config_defaults
     @capture_outputs(tie_last_hidden_states=False)
     def forward(
@@ -372,9 +375,6 @@ class InternVideoForVideoClassification(FusedFromEncoders, InternVideoPreTrained
         self.internvideo = InternVideoModel(config)
         self.classifier = InternVideoClassifier(config)
         self.post_init()
-
-    def get_input_embeddings(self) -> nn.Module:
-        return self.internvideo.get_input_embeddings()
 
     @can_return_tuple
     def forward(

@@ -158,6 +158,7 @@ class InternVideoMAEPreTrainedModel(VideoPreTrainedModel):
     config: InternVideoMAEConfig
     base_model_prefix = "internvideo_mae"
     _no_split_modules = ["InternVideoMAELayer"]
+    _input_embed_layer = "embeddings"
     layer_group_rules = {
         r"embeddings|positions": "embeddings",
         r"layers\.(\d+)": "layers.{}",
@@ -206,9 +207,6 @@ class InternVideoMAEModel(InternVideoMAEPreTrainedModel):
         self.layernorm = nn.Identity() if config.use_mean_pooling else norm
         self.pooler_layernorm = norm if config.use_mean_pooling else nn.Identity()
         self.post_init()
-
-    def get_input_embeddings(self) -> nn.Module:
-        return self.embeddings
 
     @merge_with_config_defaults
     @capture_outputs(tie_last_hidden_states=False)
@@ -328,9 +326,6 @@ class InternVideoMAEForPreTraining(InternVideoMAEPreTrainedModel):
         self.encoder_to_decoder = nn.Linear(config.hidden_size, config.decoder_hidden_size, bias=False)
         self.decoder = InternVideoMAEDecoder(config)
         self.post_init()
-
-    def get_input_embeddings(self) -> nn.Module:
-        return self.internvideo_mae.embeddings
 
     @can_return_tuple
     def forward(

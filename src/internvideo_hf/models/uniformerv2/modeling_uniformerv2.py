@@ -249,6 +249,7 @@ class UniFormerV2PreTrainedModel(VideoPreTrainedModel):
     config: UniFormerV2Config
     base_model_prefix = "vision_model"  # its name in every model that holds it, out of whose folder it loads
     _no_split_modules = ["UniFormerV2Embeddings", "UniFormerV2Layer", "UniFormerV2GlobalBlock"]
+    _input_embed_layer = "patch_embedding"
     layer_group_rules = {
         r"embeddings|pre_layernorm": "embeddings",
         r"layers\.(\d+)": "layers.{}",
@@ -295,9 +296,6 @@ class UniFormerV2Model(UniFormerV2PreTrainedModel):
         self.video_embedding = nn.Parameter(torch.empty(config.hidden_size))
         self.fusion_gate = nn.Parameter(torch.empty(config.hidden_size)) if config.use_fusion_gate else None
         self.post_init()
-
-    def get_input_embeddings(self) -> nn.Module:
-        return self.embeddings.patch_embedding
 
     @can_return_tuple
     def forward(

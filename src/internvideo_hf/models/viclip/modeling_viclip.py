@@ -86,6 +86,7 @@ class ViCLIPVisionPreTrainedModel(VideoPreTrainedModel):
     config: ViCLIPVisionConfig
     base_model_prefix = "vision_model"  # its name in every model that holds it, out of whose folder it loads
     _no_split_modules = ["ViCLIPVisionEmbeddings", "ViCLIPVisionLayer"]
+    _input_embed_layer = "patch_embedding"
     layer_group_rules = {
         r"embeddings|pre_layernorm": "embeddings",
         r"layers\.(\d+)": "layers.{}",
@@ -120,9 +121,6 @@ class ViCLIPVisionModel(ViCLIPVisionPreTrainedModel):
         self.layers = nn.ModuleList([ViCLIPVisionLayer(config, rate) for rate in rates])
         self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.post_init()
-
-    def get_input_embeddings(self) -> nn.Module:
-        return self.embeddings.patch_embedding
 
     @merge_with_config_defaults
     @capture_outputs(tie_last_hidden_states=False)
@@ -202,6 +200,12 @@ class ViCLIPPreTrainedModel(VideoPreTrainedModel):
         r"classifier": "head",
     }
     backbone_groups: ClassVar[tuple[str, ...]] = ("vision", "text")
+
+    @classmethod
+    def is_custom_code(cls) -> bool:
+        # In models of others, transformers passes over modules without own parameters, such as those that initialize
+        # the layers of CLIP's text tower.
+        return False
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
