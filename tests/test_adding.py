@@ -2,12 +2,10 @@
 
 import filecmp
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
+import forks
 import pytest
 from conftest import ROOT
 
@@ -274,9 +272,8 @@ def add(package: Path, files: dict[str, str], lines: dict[str, tuple[str, str]])
 
 
 def use(package: Path, script: str, folder: Path) -> None:
-    environment = os.environ | {"PYTHONPATH": str(package.parent)}
-    command = [sys.executable, "-c", script, str(package.parent)]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=200)
+    there = f"import os; os.chdir({str(folder)!r})\n"
+    done = forks.run(there + script, package.parent, environment={"PYTHONPATH": str(package.parent)})
     assert done.returncode == 0, done.stderr
 
 

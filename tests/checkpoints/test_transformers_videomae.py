@@ -1,10 +1,9 @@
 """The export of VideoMAE models to transformers' own classes."""
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+import forks
 import pytest
 import torch
 from checkpoints.families import test_internvideo_mae as files
@@ -50,8 +49,7 @@ assert "internvideo_hf" not in sys.modules
 
 def run_stock(tmp_path: Path, folder: Path, auto_class: str, **arguments: torch.Tensor) -> dict[str, Any]:
     torch.save(arguments, tmp_path / "arguments.pt")
-    command = [sys.executable, "-c", STOCK, folder, auto_class, tmp_path / "arguments.pt", tmp_path / "result.pt"]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    result = forks.run(STOCK, folder, auto_class, tmp_path / "arguments.pt", tmp_path / "result.pt")
     assert result.returncode == 0, result.stderr
     return torch.load(tmp_path / "result.pt")
 

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import forks
 import pytest
 from program import assert_refused, run
 from video.clips import write_video
@@ -41,8 +42,8 @@ def test_the_installed_program_is_the_same_one():
 
 
 def test_a_mistake_ends_the_process_with_2_and_no_traceback(tmp_path):
-    command = [sys.executable, "-m", "internvideo_hf.cli", "convert", tmp_path / "none.ckpt", tmp_path / "out"]
-    assert_refused(subprocess.run(command, capture_output=True, text=True, timeout=120), "none.ckpt", "does not exist")
+    done = forks.run(forks.PROGRAM, "convert", tmp_path / "none.ckpt", tmp_path / "out")
+    assert_refused(done, "none.ckpt", "does not exist")
 
 
 COMMANDS_THAT_TAKE_LONG = {

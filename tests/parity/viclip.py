@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import distributed, multiprocessing, nn
+from forks import run_ranks
+from torch import distributed, nn
 from torch.nn.functional import normalize
 
 from internvideo_hf.checkpoints import convert_checkpoint, initialize_from_clip
@@ -249,7 +250,7 @@ def _some_text_tower(output_dim: int, width: int = 64) -> dict[str, torch.Tensor
 def viclip_two_rank_loss(folder: Path, tmp_path: Path) -> None:
     config, stored = load_config(folder), load_tensors(folder)
     processes = config["world_size"]
-    multiprocessing.spawn(_one_rank, (folder, tmp_path, processes), nprocs=processes)
+    run_ranks(_one_rank, (folder, tmp_path, processes), processes)
     compare = Comparison(stored, inputs=("vision_in", "text", "W", "temp", "idx"))
     ranks = [torch.load(tmp_path / f"rank{rank}.pt") for rank in range(processes)]
     for rank, found in enumerate(ranks):

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import multiprocessing
+from forks import run_ranks
 from training.processes import BATCH, CASES, build, gradients_in
 
 
@@ -17,7 +17,7 @@ def whole(case: str) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
 def halves(tmp_path_factory):
     """Return the results of two processes for their halves of every case."""
     folder = tmp_path_factory.mktemp("processes")
-    multiprocessing.spawn(gradients_in, (folder, 2), nprocs=2)
+    run_ranks(gradients_in, (folder, 2), 2)
     return {case: [torch.load(folder / f"{case}-{rank}.pt") for rank in range(2)] for case in CASES}
 
 

@@ -7,12 +7,15 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from copy import deepcopy
 from pathlib import Path
 
+import forks
 import pytest
 import torch
+from demo.ports import free_port
 from PIL import Image
 from program import assert_refused, run
 from safetensors.torch import load_file
@@ -138,13 +141,13 @@ def whole(data, tmp_path_factory) -> Path:
 @pytest.mark.parametrize("step", [3, *(pytest.param(step, marks=pytest.mark.slow) for step in (1, 2))])
 def test_a_killed_run_goes_on_to_the_same_weights(whole, data, tmp_path, step):
     recipe = write_recipe(tmp_path, SAVED_OFTEN)
-    command = [sys.executable, "-m", "internvideo_hf.cli", "train", recipe, "--data-root", data, "--quiet"]
-    command += ["--output-dir", tmp_path / "run"]
-    process = subprocess.Popen(list(map(str, command)), start_new_session=True, stderr=subprocess.DEVNULL)
-    while not (tmp_path / f"run/checkpoint-{step}/complete").exists() and process.poll() is None:
+    command = ("train", recipe, "--data-root", data, "--quiet", "--output-dir", tmp_path / "run")
+    process = forks.start(forks.PROGRAM, *command, folder=tmp_path)
+    while not (tmp_path / f"run/checkpoint-{step}/complete").exists() and process.is_alive():
         time.sleep(0.005)
+    assert process.exitcode is None, (tmp_path / "stderr").read_text()
     os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    process.join()
     # Whatever it reached before the signal did.
     for later in range(step + 1, 5):
         shutil.rmtree(tmp_path / f"run/checkpoint-{later}", ignore_errors=True)
@@ -168,6 +171,21 @@ def test_a_killed_run_goes_on_to_the_same_weights(whole, data, tmp_path, step):
         assert torch.equal(ours[name], expected[name]), name
 
 
+def run_ranks(*arguments: object) -> None:
+    """Run the program in two processes, which know of each other what `torchrun` tells them."""
+    places = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    with tempfile.TemporaryDirectory() as folder:
+        outputs = [Path(folder, rank) for rank in "01"]
+        processes = []
+        for rank, output in enumerate(outputs):
+            output.mkdir()
+            environment = places | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+            processes.append(forks.start(forks.PROGRAM, *arguments, folder=output, environment=environment))
+        for process, output in zip(processes, outputs, strict=True):
+            process.join(200)
+            assert process.exitcode == 0, (output / "stderr").read_text()
+
+
 def test_two_processes_train_the_weights_of_one(data, tmp_path):
     # Two epochs, so that what is drawn for the second is seen to be drawn in both processes.
     content = deepcopy(CLASSIFICATION)
@@ -177,10 +195,7 @@ def test_two_processes_train_the_weights_of_one(data, tmp_path):
     arguments = ["train", recipe, "--data-root", data, "--quiet", "--start-from", "random", "--output-dir"]
     done = run(*arguments, tmp_path / "one", "training.per_device_train_batch_size=4")
     assert done.returncode == 0, done.stderr
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "internvideo_hf.cli"]
-    command = list(map(str, [*command, *arguments, tmp_path / "two"]))
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    assert done.returncode == 0, done.stderr
+    run_ranks(*arguments, tmp_path / "two")
     assert json.loads((tmp_path / "two/versions.json").read_text())["devices"] == 2
     one, two = (load_file(tmp_path / name / "final/model.safetensors") for name in ("one", "two"))
     for name, tensor in one.items():

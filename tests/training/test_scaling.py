@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from data.settings import write_videos
-from torch import multiprocessing
+from forks import run_ranks
 from training.processes import CASES as FAMILIES
 from training.scaling import CASES, RECIPE, SAVED_AT, STEPS, arguments, norms_trainer, outcome, run_cases, trainer
 from training.test_processes import whole
@@ -24,7 +24,7 @@ def pair(tmp_path_factory):
     folder = tmp_path_factory.mktemp("scaling")
     (folder / "videos").mkdir()
     write_shards(write_videos(folder / "videos", 8), folder / "shards", samples_per_shard=2)
-    multiprocessing.spawn(run_cases, (folder, 2, list(CASES)), nprocs=2)
+    run_ranks(run_cases, (folder, 2, list(CASES)), 2)
     found = {case: [torch.load(folder / f"{case}-{rank}.pt") for rank in range(2)] for case in CASES}
     return folder, found
 

@@ -1,9 +1,9 @@
 """Old names of modules and of what they hold."""
 
 import importlib
-import subprocess
 import sys
 
+import forks
 import pytest
 
 from internvideo_hf import VideoIndex
@@ -42,7 +42,7 @@ def test_old_names_that_scripts_import():
         "from internvideo_hf.training.averaging import WeightAverage\n"
         "assert convert.convert_checkpoint and convert.build_processor\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    done = forks.run(code)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("has moved to") >= 8
 
