@@ -97,3 +97,10 @@ def test_the_list_is_data(cache):
     unknown = CliRunner().invoke(app, ["released", "--family", "viclop"])
     assert "Did you mean viclip" in str(unknown.exception)
     assert "--from needs the name" in str(CliRunner().invoke(app, ["released", "--from", "x"]).exception)
+
+
+def test_a_file_that_is_refused_leaves_nothing_in_the_cache(cache, tmp_path):
+    (tmp_path / "bad.ckpt").write_bytes(b"no checkpoint")
+    with pytest.raises(CheckpointError):
+        internvideo_hf.released(NAME, tmp_path / "bad.ckpt")
+    assert not [file for file in cache.rglob("*") if file.is_file()]

@@ -2,6 +2,7 @@
 
 import json
 
+import av
 import dying
 import pytest
 import torch
@@ -54,7 +55,8 @@ def test_the_share_is_of_all_samples(tmp_path):
     [
         (IndexError("out of range"), "v.mp4: IndexError: out of range. Check the file, or leave it out."),
         (MemoryError(), "v.mp4: memory ran out. Check the file, or leave it out."),
-        (OSError(5, "Input/output error"), "v.mp4: it cannot be read ([Errno 5] Input/output error). Check"),
+        (OSError(5, "Input/output error"), "v.mp4: it cannot be read (Input/output error). Check"),
+        (av.ArgumentError(0, "", "v.mp4"), "v.mp4: FFmpeg cannot read it (ArgumentError). Check"),
         (FileExistsError("w.mp4 is there. Delete it."), "v.mp4: w.mp4 is there. Delete it."),
         (RuntimeError("first\nsecond"), "v.mp4: first. Check"),
         (VideoDecodeError("v.mp4", "it is empty", "Copy it."), "v.mp4: it is empty. Copy it."),

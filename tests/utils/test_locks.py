@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 
@@ -63,3 +65,21 @@ def test_a_file_is_locked_also_under_a_long_name(tmp_path):
         with lock_file(tmp_path / "other"):
             pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_who_waits_for_a_file_gets_it_when_its_holder_has_ended(tmp_path):
+    order, held = [], threading.Event()
+
+    def hold():
+        with lock_file(tmp_path / "a"):
+            held.set()
+            time.sleep(0.2)
+            order.append("first")
+
+    first = threading.Thread(target=hold)
+    first.start()
+    held.wait()
+    with lock_file(tmp_path / "a", wait=True):
+        order.append("second")
+    first.join()
+    assert order == ["first", "second"] and not list(tmp_path.iterdir())

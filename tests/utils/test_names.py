@@ -2,7 +2,7 @@
 
 import pytest
 
-from internvideo_hf.utils.names import check_name, lookup, printable, with_article
+from internvideo_hf.utils.names import check_name, lookup, printable, reason_of, with_article, without_number
 
 TABLE = {"prob": 1, "score": 2}
 
@@ -71,3 +71,17 @@ def test_names_never_command_a_terminal(name, shown):
 
 def test_lines_stay_where_they_are_meant():
     assert printable("a\nb\x1b", keep="\n") == "a\nb\\x1b"
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(5, "Input/output error", "a.mp4"), "Input/output error"),
+        (OSError("[Errno 95] Operation not supported"), "Operation not supported"),
+        (ValueError("first\nsecond"), "first"),
+        (ValueError(), "ValueError"),
+    ],
+)
+def test_the_reason_of_an_error_is_one_line_without_its_number(error, reason):
+    assert reason_of(error) == reason
+    assert without_number(FileNotFoundError(2, "No such file", "a.mp4")) == "No such file: 'a.mp4'"

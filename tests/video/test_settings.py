@@ -91,6 +91,33 @@ def test_a_gif_of_very_many_frames_is_refused_after_a_look_at_the_first_of_them(
         VideoReader(tmp_path / "a.gif")
 
 
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def huge_pictures() -> dict[str, bytes]:
+    """Return animated pictures of a few bytes whose headers name 65535 x 65535 pixels."""
+    side, pixel = 65535, b"\x2c" + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\x02\x02\x44\x01\0"
+    gif = b"GIF89a" + struct.pack("<HH", side, side) + b"\x80\0\0\0\0\0\xff\xff\xff" + pixel + b";"
+    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
+    control = struct.pack(">IIIIHHBB", side, side, 0, 0, 1, 10, 0, 0)
+    png += chunk(b"acTL", struct.pack(">II", 2, 0)) + chunk(b"fcTL", bytes(4) + control)
+    png += chunk(b"IDAT", zlib.compress(bytes(10))) + chunk(b"fcTL", struct.pack(">I", 1) + control)
+    png += chunk(b"fdAT", struct.pack(">I", 2) + zlib.compress(bytes(10))) + chunk(b"IEND", b"")
+    jpeg = b"\xff\xd8\xff\xe0\0\x10JFIF\0\1\1\0\0\1\0\1\0\0\xff\xc0\0\x0b\x08" + struct.pack(">HH", side, side)
+    jpeg += b"\1\1\x11\0\xff\xda\0\x08\1\1\0\0\x3f\0" + bytes(50) + b"\xff\xd9"
+    return {"a.gif": gif, "a.png": png, "a.apng": png, "a.mjpeg": 3 * jpeg}
+
+
+@pytest.mark.parametrize("name", huge_pictures())
+def test_a_picture_of_a_huge_canvas_is_refused_for_its_size(name, tmp_path):
+    content = huge_pictures()[name]
+    (tmp_path / name).write_bytes(content)
+    for source in (tmp_path / name, content):
+        with pytest.raises(VideoDecodeError, match=r"a frame of 65535 x 65535 has more than 67108864.*--max-pixels"):
+            VideoReader(source)
+
+
 def test_frames_in_memory_have_no_limit():
     with VideoReader(np.zeros((2, 8, 8, 3), np.uint8), settings=ReadSettings(max_pixels=1)) as reader:
         assert len(reader.read([0, 1])) == 2

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
 from huggingface_hub import constants
 from transformers.utils import logging
 
 from internvideo_hf.checkpoints.released import released_rows
+from internvideo_hf.utils.locks import lock_file
 from internvideo_hf.utils.names import did_you_mean, lookup, nearest
 
 logger = logging.get_logger(__name__)
@@ -64,7 +64,7 @@ def released(name: str, file: str | Path | None = None) -> Path:
     from internvideo_hf.checkpoints.downloading import download
 
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f"{folder.name}.lock")):  # who waits needs the same
+    with lock_file(folder, wait=True):
         if folder.is_dir() and file is None:
             return folder
         checkpoint = download(row, cache_folder() / "downloads") if file is None else Path(file)

@@ -15,6 +15,7 @@ import internvideo_hf
 from internvideo_hf.cli import data, demo, doctor, evaluation, inference, models, search, training
 from internvideo_hf.cli.options import takes_addresses, takes_videos
 from internvideo_hf.cli.reporting import REFUSED, say
+from internvideo_hf.utils.names import without_number
 
 app = typer.Typer(
     name="internvideo",
@@ -111,7 +112,9 @@ def main() -> None:
         if debug:
             traceback.print_exc()
         # Some messages of transformers hold a traceback of their own.
-        message = str(getattr(error, "in_shell", error)).split("Traceback")[0].strip() or type(error).__name__
+        message = (
+            without_number(getattr(error, "in_shell", error)).split("Traceback")[0].strip() or type(error).__name__
+        )
         if "DataLoader worker process" in message:  # the worker's own error stands at the end
             message = str(error).strip().splitlines()[-1].partition(": ")[2] or message
         plain = isinstance(error, ValueError | OSError | ImportError)

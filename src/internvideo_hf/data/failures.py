@@ -10,11 +10,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import av
+
 from internvideo_hf.utils.files import DiskFullError, is_disk_full
+from internvideo_hf.utils.names import reason_of, without_number
 from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.sources import describe, is_url
 
 _LONGEST_CAUSE = 500  # characters
+_CHECK = "Check the file, or leave it out."
 
 
 class TooManyFailuresError(RuntimeError):
@@ -48,7 +52,9 @@ def failure_of(video: str, error: Exception) -> VideoDecodeError:
         # Of a folder of frames the error names one.
         file = f"{error.source}: " if error.source.startswith(os.path.join(os.path.abspath(video), "")) else ""
         return VideoDecodeError(name, f"{file}{error.cause}", error.advice)
-    text = (str(error).strip().splitlines() or [""])[0][:_LONGEST_CAUSE]
+    if isinstance(error, av.FFmpegError):
+        return VideoDecodeError(name, f"FFmpeg cannot read it ({reason_of(error)})", _CHECK)
+    text = (without_number(error).strip().splitlines() or [""])[0][:_LONGEST_CAUSE]
     if isinstance(error, MemoryError):
         text = text or "memory ran out"
     elif not isinstance(error, OSError | ValueError | RuntimeError):
@@ -57,7 +63,7 @@ def failure_of(video: str, error: Exception) -> VideoDecodeError:
     cause, _, advice = (text or type(error).__name__).removesuffix(".").partition(". ")
     if isinstance(error, OSError) and not advice:
         cause = f"it cannot be read ({cause})"
-    return VideoDecodeError(name, cause, f"{advice}." if advice else "Check the file, or leave it out.")
+    return VideoDecodeError(name, cause, f"{advice}." if advice else _CHECK)
 
 
 @contextmanager

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from internvideo_hf.utils.names import reason_of
+
 VIDEO_SUFFIXES = (
     *(".264", ".265", ".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gif", ".h264", ".h265"),
     *(".hevc", ".ivf", ".m1v", ".m2t", ".m2ts", ".m2v", ".m4v", ".mj2", ".mjpeg", ".mjpg", ".mk3d", ".mkv", ".mov"),
@@ -142,7 +144,7 @@ def read_ids(path: str | Path) -> list[str]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} cannot be read ({error}). Give a list of video ids.") from error
+        raise ValueError(f"{path} cannot be read ({reason_of(error)}). Give a list of video ids.") from error
     if path.suffix.lower() == ".json":
         try:
             ids = json.loads(text)

@@ -9,7 +9,7 @@ from typing import Any
 
 from internvideo_hf.data.class_folders import METADATA, describe_folder, find_list, read_class_folders
 from internvideo_hf.data.layouts import READ_LISTS, Record, delimiter_of, named_layout
-from internvideo_hf.utils.names import with_article
+from internvideo_hf.utils.names import reason_of, with_article
 
 _CHUNK = 20_000  # rows of parquet that are Python objects at a time
 
@@ -62,7 +62,7 @@ def _format_of(path: Path) -> str:
         with path.open("rb") as file:
             start = file.read(1 << 16)
     except OSError as error:
-        cause, advice = f"it cannot be opened ({error.strerror})", "Check the path and its rights."
+        cause, advice = f"it cannot be opened ({reason_of(error)})", "Check the path and its rights."
         if isinstance(error, FileNotFoundError):
             cause, advice = f"{cause}; {describe_folder(path.parent)}", f"Check the path. {READ_LISTS}"
         raise ManifestError(str(path), None, cause, advice) from error

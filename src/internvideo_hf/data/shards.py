@@ -26,7 +26,7 @@ from internvideo_hf.data.manifests import COLUMNS
 from internvideo_hf.data.samples import Row, Sample, SampleSettings, make_sample, sample_seed
 from internvideo_hf.utils.files import atomic_path, atomic_write_text, remove_leftovers
 from internvideo_hf.utils.locks import lock_folder
-from internvideo_hf.utils.names import with_article
+from internvideo_hf.utils.names import reason_of, with_article
 from internvideo_hf.video.downloads import DownloadSettings, open_address
 from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.sources import check_path, is_url
@@ -304,7 +304,7 @@ def _samples(shard: str) -> Iterator[tuple[Row | VideoDecodeError, bytes, str]]:
             if members:
                 yield _sample(shard, name, members)
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-        raise VideoDecodeError(shard, f"the shard cannot be read ({error})", _DAMAGED) from error
+        raise VideoDecodeError(shard, f"the shard cannot be read ({reason_of(error)})", _DAMAGED) from error
 
 
 def _open(shard: str) -> Any:

@@ -15,6 +15,7 @@ import numpy as np
 from internvideo_hf.data.executors.processes import map_unordered
 from internvideo_hf.utils.files import atomic_path, remove_leftovers
 from internvideo_hf.utils.locks import lock_file
+from internvideo_hf.utils.names import reason_of
 from internvideo_hf.video.backends import PyAVDecoder
 from internvideo_hf.video.containers import open_container
 from internvideo_hf.video.errors import VideoDecodeError
@@ -129,7 +130,7 @@ def cut_video(reader: VideoReader, target: str | Path, frames: range, settings: 
                 writing.mux(encoder.encode(frame))
             writing.mux(encoder.encode(None))
     except av.FFmpegError as error:
-        raise OSError(f"{target} cannot be written ({error}).") from error
+        raise OSError(f"{target} cannot be written ({reason_of(error)}).") from error
 
 
 def _comment_of(path: Path) -> str | None:
@@ -160,7 +161,7 @@ def _encode(decoder: PyAVDecoder, target: Path, settings: TranscodeSettings, com
             if encoder is not None:
                 writing.mux(encoder.encode(None))
     except av.FFmpegError as error:
-        raise OSError(f"{target} cannot be written ({error}).") from error
+        raise OSError(f"{target} cannot be written ({reason_of(error)}).") from error
 
 
 def _rate(fps: float | None) -> Fraction:

@@ -20,6 +20,7 @@ from safetensors.numpy import save_file
 from internvideo_hf.inference.classifier import Classifier
 from internvideo_hf.inference.merging import top_k_accuracies
 from internvideo_hf.utils.files import atomic_write
+from internvideo_hf.utils.names import reason_of
 
 MIN_PROBABILITY = 1e-12  # a probability of 0 for a true class would alone determine the fit
 
@@ -71,8 +72,8 @@ class Scores:
                 return cls(**about, **{name: file.get_tensor(name) for name in ("labels", "probabilities")})
         except (OSError, SafetensorError, TypeError, ValueError) as error:
             raise ValueError(
-                f"{path} holds no scores of `internvideo evaluate --ensemble` ({error}). Name another file, or the "
-                "model's folder."
+                f"{path} holds no scores of `internvideo evaluate --ensemble` ({reason_of(error)}). Name another "
+                "file, or the model's folder."
             ) from error
 
 

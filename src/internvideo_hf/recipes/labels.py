@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 
 from internvideo_hf.recipes.reading import RecipeError
-from internvideo_hf.utils.names import check_name, lookup, unknown_name
+from internvideo_hf.utils.names import check_name, lookup, reason_of, unknown_name
 
 # Label set -> file of its class names.
 LABEL_SETS = {
@@ -66,7 +66,7 @@ def read_classes(name: str, data_root: str | Path) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(
             f"{unknown_name(name, LABEL_SETS, 'data.labels')} As a text file below the data root, it cannot be read "
-            f"({error})."
+            f"({reason_of(error)})."
         ) from error
     names = [line.strip() for line in lines if line.strip()]
     if repeated := sorted({entry for entry in names if names.count(entry) > 1}):

@@ -17,7 +17,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
-from internvideo_hf.utils.names import did_you_mean, nearest
+from internvideo_hf.utils.names import did_you_mean, nearest, reason_of
 
 _LONGEST, _MOST_VALUES = 200_000, 20_000  # characters, and values, of a recipe
 
@@ -123,7 +123,7 @@ class RecipeRegistry:
                 with Path(name).open(encoding="utf-8") as file:
                     return file.read(_LONGEST + 1), name
             except (OSError, UnicodeDecodeError) as error:
-                raise RecipeError(f"{name} cannot be read ({error}). Give the path of a recipe.") from error
+                raise RecipeError(f"{name} cannot be read ({reason_of(error)}). Give the path of a recipe.") from error
         if name not in self.files:
             hint = did_you_mean(nearest(name, self.names(), n=3, cutoff=0.4))
             raise RecipeError(f"No recipe {name!r}.{hint} `{self.listed_by}` lists all; a path must end in .yaml.")

@@ -70,25 +70,26 @@ def lock_folder(folder: str | Path) -> Iterator[None]:
 
 
 @contextmanager
-def lock_file(path: str | Path) -> Iterator[None]:
+def lock_file(path: str | Path, *, wait: bool = False) -> Iterator[None]:
     """Hold the right to write a file for the time of a block; see `lock_folder`.
 
     Args:
-        path: the file; its folder must exist.
+        path: the file, or a folder that appears only when complete; the folder around it must exist.
+        wait: wait until the process that holds it has finished, which makes the same.
 
     Raises:
-        LockedError: if another process holds it.
+        LockedError: if another process holds it, unless `wait`.
     """
     path = Path(path)
-    with _lock(path.with_name(f"{LOCK}-{short_name(path.name)}"), path):
+    with _lock(path.with_name(f"{LOCK}-{short_name(path.name)}"), path, wait):
         yield
 
 
 @contextmanager
-def _lock(place: Path, target: Path) -> Iterator[None]:
+def _lock(place: Path, target: Path, wait: bool = False) -> Iterator[None]:
     lock, holder = FileLock(place), place.with_name(f"{place.name}.json")
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=-1 if wait else 0)
     except Timeout:
         _wait_for_the_dead(lock, target, _read(holder))
     try:

@@ -11,6 +11,8 @@ _LISTED = 20  # names that a message lists; of more, it names the nearest
 # Control characters, marks that change the direction of writing, and bytes of file names that are no text.
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
+_ERROR_NUMBER = re.compile(r"\[(Errno|WinError) -?\d+\] *")
+
 
 def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode()
@@ -25,6 +27,21 @@ def printable(text: object, keep: str = "", escape: Callable[[str], str] = _esca
         escape: writes the others; as Python does by default.
     """
     return _UNPRINTABLE.sub(lambda found: found[0] if found[0] in keep else escape(found[0]), str(text))
+
+
+def without_number(text: object) -> str:
+    """Return a message without the numbers that Python puts before the system's errors, such as `[Errno 2]`."""
+    return _ERROR_NUMBER.sub("", str(text))
+
+
+def reason_of(error: BaseException) -> str:
+    """Return in at most one line of 200 characters what an exception says, or its class if it says nothing.
+
+    Args:
+        error: any exception. Of an error of the system or of FFmpeg, number and file are left out.
+    """
+    said = getattr(error, "strerror", None)
+    return ((without_number(error) if said is None else said).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 def lookup(table: Mapping[str, T], name: object, argument: str, error: type[Exception] = ValueError) -> T:

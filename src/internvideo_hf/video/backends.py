@@ -17,6 +17,7 @@ import torch
 from torch.nn.functional import adaptive_avg_pool2d
 from torch.utils.data import get_worker_info
 
+from internvideo_hf.utils.names import reason_of
 from internvideo_hf.video.animation import too_many_pictures
 from internvideo_hf.video.containers import check_for_other_decoders, open_container
 from internvideo_hf.video.errors import VideoDecodeError
@@ -36,7 +37,7 @@ from internvideo_hf.video.index import (
 from internvideo_hf.video.rgb import orientation, to_rgb
 from internvideo_hf.video.settings import ReadSettings
 from internvideo_hf.video.sources import CHECK_THE_FILE
-from internvideo_hf.video.stills import check_pixels
+from internvideo_hf.video.stills import check_pixels, picture_size
 
 _Opened = tuple[av.container.InputContainer, av.VideoStream]
 _AVPacket: TypeAlias = "av.Packet[av.VideoStream]"
@@ -203,7 +204,9 @@ class PyAVDecoder:
             cause = "it is text" if codec else "FFmpeg here has no decoder for its picture"
             raise VideoDecodeError(self._label, cause, "Pass a video, or convert it to H.264 first.")
         try:
-            check_pixels((codec.width, codec.height), self._label, self._settings)
+            # FFmpeg names no size where it has refused to decode the first picture of a GIF, an APNG or an MJPEG.
+            size = (codec.width, codec.height) if codec.width else picture_size(self._file)
+            check_pixels(size, self._label, self._settings)
         except VideoDecodeError:
             container.close()
             raise
@@ -220,7 +223,7 @@ class PyAVDecoder:
             most = self._settings.max_pictures + 1 if container.format.name in _ANIMATIONS else None
             packets, is_cut = scan_packets(container, stream, most)
         except av.FFmpegError as error:
-            raise VideoDecodeError(self._label, error.strerror or _first_line(error), CHECK_THE_FILE) from error
+            raise VideoDecodeError(self._label, reason_of(error), CHECK_THE_FILE) from error
         if most is not None and len(packets) == most:
             raise too_many_pictures(self._label, self._settings)
         decoded = None
@@ -522,7 +525,7 @@ class DecordDecoder:
             )
             told = self._reader.get_frame_timestamp(range(len(self._reader)))[:, 0]
         except self._errors as error:
-            raise VideoDecodeError(label, f"decord cannot open it ({_first_line(error)})", _TRY_PYAV) from error
+            raise VideoDecodeError(label, f"decord cannot open it ({reason_of(error)})", _TRY_PYAV) from error
         # It counts frames that an edit hides at the begin, and half a packet where a file is cut off.
         if not any(_same_times(part, seconds) for part in (told[: len(seconds)], told[-len(seconds) :])):
             raise _differs(label, self.name)
@@ -541,7 +544,7 @@ class DecordDecoder:
         try:
             frames = self._seek_each(indices) if self._can_seek else self._read_from_start(indices)
         except self._errors as error:
-            raise VideoDecodeError(self._label, f"decord fails ({_first_line(error)})", _TRY_PYAV) from error
+            raise VideoDecodeError(self._label, f"decord fails ({reason_of(error)})", _TRY_PYAV) from error
         if not _look_alike(frames, self._checker.read(indices)):
             raise _differs(self._label, self.name)
         return frames
@@ -603,7 +606,7 @@ class TorchCodecDecoder:
                 seek_mode="exact",
             )
         except (RuntimeError, ValueError) as error:
-            raise VideoDecodeError(label, f"torchcodec cannot open it ({_first_line(error)})", _TRY_PYAV) from error
+            raise VideoDecodeError(label, f"torchcodec cannot open it ({reason_of(error)})", _TRY_PYAV) from error
         begin = self._decoder.metadata.begin_stream_seconds_from_content
         # It counts what comes before the first keyframe; then its times tell the frames.
         is_same = len(self._decoder) > len(self._seconds) or abs(begin - self._seconds[0]) <= _half_gap(self._seconds)
@@ -626,7 +629,7 @@ class TorchCodecDecoder:
             else:
                 batch = self._decoder.get_frames_played_at((seconds + _half_gap(self._seconds)).tolist())
         except (RuntimeError, ValueError, IndexError) as error:
-            raise VideoDecodeError(self._label, f"torchcodec fails ({_first_line(error)})", _TRY_PYAV) from error
+            raise VideoDecodeError(self._label, f"torchcodec fails ({reason_of(error)})", _TRY_PYAV) from error
         frames = batch.data.numpy()
         is_same = np.abs(batch.pts_seconds.numpy() - seconds).max() <= 1e-6
         if not is_same or not _look_alike(frames, self._checker.read(indices)):
@@ -673,7 +676,7 @@ def torchcodec_problem() -> str | None:
         torchcodec = importlib.import_module("torchcodec")
         importlib.import_module("torchcodec.decoders")
     except (ImportError, OSError, RuntimeError, AttributeError) as error:
-        return _first_line(error)
+        return reason_of(error)
     # Newer releases import without FFmpeg, for their image decoders, and fail at the first video only.
     if getattr(torchcodec, "ffmpeg_major_version", 0) is None:
         return "it finds no FFmpeg libraries that fit it and torch"
@@ -686,7 +689,7 @@ def decord_problem() -> str | None:
     try:
         importlib.import_module("decord")
     except (ImportError, OSError, RuntimeError) as error:
-        return _first_line(error)
+        return reason_of(error)
     return None
 
 
@@ -716,7 +719,3 @@ def best_video_stream(container: av.container.InputContainer) -> av.VideoStream 
 
 
 _COVER_PICTURE = av.stream.Disposition.attached_pic
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -7,6 +7,7 @@ from pathlib import Path
 import av
 import av.container
 
+from internvideo_hf.utils.names import reason_of
 from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.settings import ReadSettings
 from internvideo_hf.video.sources import CHECK_THE_FILE, describe, first_bytes
@@ -65,8 +66,7 @@ def open_container(
     except (av.FFmpegError, ValueError, IndexError) as error:
         if isinstance(error, av.ArgumentError | av.InvalidDataError):
             _refuse_references(file, label)
-        reason = getattr(error, "strerror", None) or (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        cause, advice = f"FFmpeg cannot open it ({reason})", CHECK_THE_FILE
+        cause, advice = f"FFmpeg cannot open it ({reason_of(error)})", CHECK_THE_FILE
         if isinstance(error, av.ArgumentError):  # of a damaged file, too
             advice = f"If it is whole, convert it to MP4: its format is none of those that are read. {CHECK_THE_FILE}"
         if first_bytes(file, 8)[4:] == b"ftyp":

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any, TypedDict
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
+from internvideo_hf.utils.names import without_number
 from internvideo_hf.utils.scratch import scratch_file
 from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.playlists import Piece, best_variant, is_playlist, pieces
@@ -282,7 +283,7 @@ class _Fetching:
             return VideoDecodeError(
                 self._label, cause, "Try again, or pass a longer `timeout` (`--download-timeout`)."
             )
-        return VideoDecodeError(self._label, f"the download failed ({reason})", CHECK_THE_ADDRESS)
+        return VideoDecodeError(self._label, f"the download failed ({without_number(reason)})", CHECK_THE_ADDRESS)
 
     def _copy(self, response: http.client.HTTPResponse, file: IO[bytes]) -> None:
         announced = response.headers.get("Content-Length", "")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 from urllib.parse import SplitResult, urlsplit
 
+from internvideo_hf.utils.names import reason_of
 from internvideo_hf.video.errors import VideoDecodeError
 
 CHECK_THE_FILE = "Check that the file is complete and is a video; `ffprobe` shows what it holds."
@@ -113,7 +114,9 @@ def check_path(path: str) -> Path:
     except FileNotFoundError:
         raise VideoDecodeError(label, "no such file or folder", "Check the path.") from None
     except (OSError, ValueError, RuntimeError) as error:
-        raise VideoDecodeError(label, f"it cannot be opened as a path ({error})"[:300], "Check the path.") from error
+        raise VideoDecodeError(
+            label, f"it cannot be opened as a path ({reason_of(error)})", "Check the path."
+        ) from error
     if stat.S_ISDIR(status.st_mode):
         return absolute
     if not stat.S_ISREG(status.st_mode):

@@ -1,8 +1,9 @@
 """Videos given as frames: arrays, images, and folders of frame files."""
 
+import io
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeAlias
 
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
+from internvideo_hf.utils.names import reason_of
 from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.settings import ReadSettings
 
@@ -172,7 +174,7 @@ def frame_files(folder: Path, label: str) -> list[Path]:
         entries = list(folder.iterdir())
     except OSError as error:
         raise VideoDecodeError(
-            label, f"the folder cannot be listed ({error.strerror})", "Check its rights."
+            label, f"the folder cannot be listed ({reason_of(error)})", "Check its rights."
         ) from error
     files = [file for file in entries if is_image_file(file) and not file.name.startswith(".") and file.is_file()]
     if not files:
@@ -233,6 +235,14 @@ def without_pillow_limit() -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = before
 
 
+def picture_size(file: Path | bytes) -> tuple[int, int]:
+    """Return width and height by the header of a picture's file or content; (0, 0) if it is no picture."""
+    source = io.BytesIO(file) if isinstance(file, bytes) else file
+    with suppress(*UNREADABLE), without_pillow_limit(), Image.open(source, formats=_FORMATS) as image:
+        return image.size
+    return 0, 0
+
+
 def check_pixels(size: tuple[int, int], label: str, settings: ReadSettings) -> None:
     """Refuse a frame that is larger than the limit, before memory is taken for it.
 
@@ -262,7 +272,7 @@ def unreadable_image(label: str, error: Exception, what: str) -> VideoDecodeErro
         error: one of `UNREADABLE`.
         what: what cannot be read, such as "frame 3".
     """
-    return VideoDecodeError(label, f"{what} cannot be read ({error})", "Extract this frame again.")
+    return VideoDecodeError(label, f"{what} cannot be read ({reason_of(error)})", "Extract this frame again.")
 
 
 def image_to_rgb(image: Image.Image, label: str) -> np.ndarray:

@@ -21,6 +21,7 @@ from internvideo_hf.search.stores.segments import Segment, Video, compact, gathe
 from internvideo_hf.utils.files import atomic_write, atomic_write_text, remove_leftovers
 from internvideo_hf.utils.fingerprints import text_sha256
 from internvideo_hf.utils.locks import is_own_file, lock_folder
+from internvideo_hf.utils.names import reason_of
 
 FORMAT = 1
 HEADER = "index.json"
@@ -285,7 +286,7 @@ def _read_header(folder: Path) -> tuple[str, dict[str, Any]]:
         ) from None
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"{folder / HEADER} cannot be read ({error}). Delete {folder}, and build it again."
+            f"{folder / HEADER} cannot be read ({reason_of(error)}). Delete {folder}, and build it again."
         ) from error
     if header.get("format") != FORMAT:
         raise ValueError(
@@ -337,7 +338,7 @@ def _load_segment(folder: Path, file: str) -> Segment:
         return segment
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{folder / file} is missing or damaged ({error}). Delete {folder}, and build it again."
+            f"{folder / file} is missing or damaged ({reason_of(error)}). Delete {folder}, and build it again."
         ) from error
 
 
