@@ -136,6 +136,8 @@ def label_rows(
         raise ValueError("There are no labels. Write some, separated by commas or lines.")
     if len(candidates) > MOST_LABELS:
         raise ValueError(f"There are {len(candidates)} labels, more than {MOST_LABELS}. Take fewer.")
+    if repeated := sorted({label for label in candidates if candidates.count(label) > 1}):
+        raise ValueError(f"The labels hold {', '.join(repeated)} twice. Write each once.")
     options = {"hypothesis_template": template.strip()} if template.strip() else {}
     answers = classify(video, candidate_labels=candidates, **options)
     return [[answer["label"], f"{answer['score']:.1%}", f"{answer['similarity']:.3f}"] for answer in answers]
@@ -145,7 +147,7 @@ def message(error: Exception) -> str:
     """Format an error for the page. Of a file that cannot be read it shows the name, not the path."""
     if isinstance(error, VideoDecodeError) and error.cause is not None:
         return printable(f"{os.path.basename(error.source.rstrip('/'))}: {error.cause}. {error.advice}")
-    return str(error) or type(error).__name__
+    return str(getattr(error, "in_shell", error)) or type(error).__name__
 
 
 def build_app(index: VideoIndex, folder: Path) -> Any:

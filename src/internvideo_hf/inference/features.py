@@ -80,7 +80,9 @@ class FeatureExtractor:
         self.model = load_model(AutoModel, model, device)
         tubelet = getattr(self.model.config, "tubelet_size", 1)
         if window % tubelet:
-            raise ValueError(f"window={window} must be a multiple of {tubelet}, the frames of this model's tubelets.")
+            raise ValueError(
+                f"window={window} must be a multiple of {tubelet}, the frames of this model's tubelets (--window)."
+            )
         self.processor: InternVideoVideoProcessor = load_pretrained(AutoVideoProcessor, model)
         if len(self.processor.branches) > 1:
             raise ValueError(

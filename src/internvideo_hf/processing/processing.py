@@ -13,6 +13,7 @@ from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import ProcessorMixin
 from transformers.utils import cached_file
 
+from internvideo_hf.processing.scripts import is_foreign
 from internvideo_hf.utils.files import atomic_write_text
 
 NULL_CAPTIONS = "null_captions.json"
@@ -138,7 +139,10 @@ class InternVideoProcessor(ProcessorMixin):
         limit = self.tokenizer.model_max_length
         for row, text in zip(attention_mask, texts, strict=True):
             if (tokens := int(sum(row))) > limit:
-                raise TextLengthError(f"The text {text[:40] + '...'!r} has {tokens} tokens, expected at most {limit}.")
+                remark = " Letters of other scripts than the Latin take several each." if is_foreign(text) else ""
+                raise TextLengthError(
+                    f"The text {text[:40] + '...'!r} has {tokens} tokens, expected at most {limit}.{remark}"
+                )
 
 
 def _pad_with_zeros(input_ids: Any, attention_mask: Any) -> Any:

@@ -37,14 +37,14 @@ class Windowing:
     def __post_init__(self) -> None:
         if self.window is None:
             if self.stride is not None:
-                raise ValueError(f"stride={self.stride} needs a window. Give the seconds of a window, or no stride.")
+                raise ValueError(f"stride={self.stride} needs a window. Give its seconds (--window), or no --stride.")
             return
         if not 0 < self.window < float("inf"):
             raise ValueError(f"window={self.window} must be a number of seconds above 0.")
         if self.stride is not None and not 0 < self.stride <= self.window:
             raise ValueError(
                 f"stride={self.stride} must be above 0 and at most the window ({self.window} s): a larger one would "
-                "leave parts of the videos out."
+                "leave parts of the videos out (--window, --stride)."
             )
 
 
