@@ -15,6 +15,8 @@ import av
 import numpy as np
 import pytest
 from demo.ports import free_port
+from demo.reading import CONTRASTS, PRESSED
+from PIL import ImageColor
 from video.clips import decode_in_order, moving_picture, write_video
 
 import internvideo_hf
@@ -27,7 +29,6 @@ from internvideo_hf.utils.pictures import MISSING
 
 pytestmark = pytest.mark.filterwarnings("ignore:::gradio")
 
-HIT = Hit("/videos/a dog.mp4", 8.0, 16.0, 0.3126, 0.9, 4.23, 0.995, 0.001, True)
 LABELS = "there is a green heart, there is a purple square\nthere is a blue circle"
 
 
@@ -53,11 +54,6 @@ def test_a_line_tells_index_and_model_and_another_what_demo_weights_know(index, 
     assert tour.LIMITS not in web.about(VideoIndex(tmp_path))
 
 
-def test_a_hit_is_told_in_two_lines():
-    assert web.caption(2, HIT) == "* 2. a dog.mp4\n0:08-0:16  cosine 0.313, z +4.2"
-    assert web.caption(1, Hit("/frames/", None, None, -0.1, 0.5)) == "1. frames\ncosine -0.100"
-
-
 def test_labels_are_divided_by_commas_and_lines():
     assert web.labels_of(" a dog, a cat\n\n a red, ,car\n") == ["a dog", "a cat", "a red", "car"]
     assert web.labels_of(" \n,") == []
@@ -77,12 +73,6 @@ def test_labels_come_with_score_and_cosine():
     for video, labels, word in ((None, "a", "Upload"), ("clip.mp4", " , \n", "no labels")):
         with pytest.raises(ValueError, match=word):
             web.label_rows(classify, video, labels)
-
-
-def test_an_error_tells_the_name_of_a_file_and_not_its_folders():
-    error = VideoDecodeError("/secret/clip.mp4", "it is damaged", "Copy it again.")
-    assert web.message(error) == "clip.mp4: it is damaged. Copy it again."
-    assert web.message(ValueError("no")) == "no" and web.message(MemoryError()) == "MemoryError"
 
 
 # What it plays
@@ -174,15 +164,86 @@ def found_by(answer) -> list[str]:
 def test_search_finds_the_clip_or_says_that_nothing_matches(client, drawn):
     sentence = drawn[1][3]
     answer = client.predict(sentence, 3, api_name="/search")
-    assert "* matches" in answer[0]
+    assert re.match("<h2>[12] of these 3 clips match", answer[0])
     first, *others = found_by(answer)
-    assert re.fullmatch(r"\* 1\. 00003\.mp4\n0:0\d-0:0\d  cosine 0\.\d{3}, z \+\d\.\d", first) and len(others) == 2
+    assert re.fullmatch(r"\u2713 1\. 00003\.mp4\n0:0\d-0:0\d\ncosine 0\.\d{3}, z \+\d\.\d, above \d+%", first)
+    assert len(others) == 2
     answer = client.predict("people cook pasta in a kitchen", 2, api_name="/search")
-    assert "Nothing here matches: the nearest of 12 clips" in answer[0]
-    assert len(found_by(answer)) == 2 and not any(caption.startswith("*") for caption in found_by(answer))
+    assert "Nothing here matches: these are the nearest of 12 clips" in answer[0]
+    assert [caption.split(".")[0] for caption in found_by(answer)] == ["1", "2"]
     assert "Write the text in English" not in answer[0]
     answer = client.predict("квадрат", 2, api_name="/search")
     assert "Write the text in English" in answer[0] and len(found_by(answer)) == 2
+
+
+def test_nothing_names_a_folder_of_the_machine(address, index, drawn):
+    from gradio_client import Client, handle_file
+
+    folder, sentences = drawn
+    client = Client(address, verbose=False, download_files=False)
+    page = urllib.request.urlopen(address, timeout=10).read().decode()
+    upload = handle_file(folder / "test/00002.mp4")
+    got = [
+        page,
+        client.predict(sentences[0], 3, api_name="/search"),
+        client.predict(upload, 3, api_name="/search_by_example"),
+        client.predict(upload, LABELS, "{}", api_name="/label"),
+        client.submit(handle_file(__file__), 3, api_name="/search_by_example").result(),
+    ]
+    assert "demo-mm" in page and Path(index.folder).name in page
+    for text in map(str, got):
+        for secret in (
+            folder,
+            index.folder,
+            Path(index.model).parent,
+            os.environ["GRADIO_TEMP_DIR"],
+            Path(__file__).parent,
+        ):
+            assert str(secret) not in text
+
+
+def test_texts_contrast_with_what_is_behind_them(address):
+    style = urllib.request.urlopen(f"{address}theme.css", timeout=10).read().decode()
+    light, dark = (dict(re.findall(r"--([\w-]+): ([^;]+);", part)) for part in style.split(":root.dark"))
+    texts = {
+        "body-text-color": ("body-background-fill", "block-background-fill", "background-fill-secondary"),
+        "body-text-color-subdued": ("body-background-fill", "block-background-fill", "background-fill-secondary"),
+        "block-title-text-color": ("block-background-fill",),
+        "block-label-text-color": ("block-label-background-fill",),
+        "input-placeholder-color": ("input-background-fill",),
+        "button-primary-text-color": ("button-primary-background-fill", "button-primary-background-fill-hover"),
+        "error-text-color": ("error-background-fill",),
+    }
+    assert len(light) > 100 < len(dark)
+    for colors in (light, light | dark):
+        for text, papers in texts.items():
+            for paper in papers:
+                assert contrast(*(color_of(name, colors) for name in (text, paper))) >= 4.5, (text, paper)
+
+
+def color_of(name: str, colors: dict[str, str]) -> list[int]:
+    """Return red, green and blue of a name, whose value may be another name."""
+    value = colors[name]
+    while found := re.fullmatch(r"var\(--([\w-]+)\)", value):
+        value = colors[found[1]]
+    return list(ImageColor.getrgb(value))[:3]
+
+
+def contrast(*colors: list[int]) -> float:
+    """Return the contrast of two colors, 1 to 21, as WCAG 2 defines it."""
+    dark, light = sorted(
+        sum(
+            weight * (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4)
+            for weight, c in zip((0.2126, 0.7152, 0.0722), (value / 255 for value in color), strict=True)
+        )
+        for color in colors
+    )
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_contrast_of_known_colors():
+    assert contrast([0, 0, 0], [255, 255, 255]) == pytest.approx(21)
+    assert contrast([119, 119, 119], [255, 255, 255]) == pytest.approx(4.48, abs=0.005)  # as WebAIM's table has it
 
 
 def test_search_takes_a_video_or_an_image_for_example(client, drawn, tmp_path):
@@ -203,7 +264,9 @@ def test_an_upload_gets_labels(client, drawn):
 
     assert "purple square" in drawn[1][2]
     table = client.predict(handle_file(drawn[0] / "test/00002.mp4"), LABELS, "{}", api_name="/label")
-    head, first, *others = [re.findall("<td>(.*?)</td>", row) for row in table.split("</tr>")[:-1]]
+    head, first, *others = [
+        re.findall("<t[dh](?: .*?)?>(.*?)(?:<div.*?)?</t[dh]>", row) for row in table.split("</tr>")[:-1]
+    ]
     assert head == ["label", "score", "cosine"] and first[0] == "there is a purple square" and len(others) == 2
     assert sum(float(row[1].rstrip("%")) for row in (first, *others)) == pytest.approx(100, abs=0.2)
     assert "English" not in table
@@ -234,7 +297,7 @@ def test_bad_input_is_told_and_the_page_goes_on(client, drawn, tmp_path):
     for arguments, name, words in cases:
         answer = client.predict(*arguments, api_name=name)
         said, hits = (answer, None) if name == "/label" else answer[:2]
-        assert said.startswith('<div class="problem">') and words in said and not hits, answer
+        assert said.startswith('<div class="problem"') and words in said and not hits, answer
         assert "Traceback" not in said and str(tmp_path) not in said and "internvideo-" not in said
         assert "truncation" not in said and "candidate_labels" not in said
     assert len(found_by(client.predict("a heart", 3, api_name="/search"))) == 3
@@ -252,7 +315,7 @@ def test_an_uploaded_list_of_files_is_refused(client, drawn, tmp_path):
     assert "it is a playlist" in client.predict(handle_file(tmp_path / "list.mp4"), LABELS, "", api_name="/label")
 
 
-def test_a_video_that_is_gone_leaves_a_hit_with_a_grey_tile(client, drawn):
+def test_a_video_that_is_gone_leaves_a_hit_with_a_grey_tile(client, address, drawn):
     from PIL import Image
 
     folder, sentences = drawn
@@ -262,7 +325,8 @@ def test_a_video_that_is_gone_leaves_a_hit_with_a_grey_tile(client, drawn):
     finally:
         os.rename(folder / "away.mp4", folder / "test/00004.mp4")
     assert "00004.mp4" in found_by(answer)[0]
-    with Image.open(answer[1]["value"][0]["image"]["path"]) as picture:
+    file = f"{address}gradio_api/file={answer[1]['value'][0]['image']['path']}"
+    with urllib.request.urlopen(file, timeout=10) as content, Image.open(content) as picture:
         assert np.abs(np.asarray(picture.convert("RGB"))[:20].astype(int) - MISSING).max() < 4
 
 
@@ -279,8 +343,10 @@ def test_only_cut_clips_pictures_and_uploads_are_served(address, client, drawn, 
     picture = client.predict(sentences[0], 1, api_name="/search")[1]["value"][0]["image"]["path"]
     served = Path(os.environ["GRADIO_TEMP_DIR"])
     clip = web.cut_clip(Hit(str(folder / "test/00000.mp4"), 0.0, 1.0, 0.3, 0.5), served / "clips")
+    assert not picture.startswith(str(served))
     assert [status_of(address, file) for file in (picture, clip)] == [200, 200]
     for file in (
+        *(Path(picture).parents[1] / name for name in ("", "../private.mp4", f"../..{tmp_path}/private.mp4")),
         *("/etc/passwd", __file__, tmp_path / "private.mp4", served / "../private.mp4", folder / "index/index.json"),
         *(f"{served}/..{tmp_path}/private.mp4", folder / "test/00000.mp4", Path.home()),
     ):
@@ -360,8 +426,8 @@ def test_an_empty_index_is_refused(tmp_path):
 # The browser
 
 
-@pytest.fixture
-def page(address):
+@pytest.fixture(scope="module")
+def browser():
     sync_api = pytest.importorskip(
         "playwright.sync_api", reason="playwright, which drives a browser, is not installed"
     )
@@ -370,10 +436,29 @@ def page(address):
         pytest.skip("no chromium is on this machine")
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page()
-        page.set_default_timeout(30_000)
-        yield page
+        yield browser
         browser.close()
+
+
+def opened(browser, **options):
+    page = browser.new_context(reduced_motion="reduce", **options).new_page()
+    page.set_default_timeout(30_000)
+    return page
+
+
+@pytest.fixture
+def page(browser):
+    page = opened(browser)
+    yield page
+    page.context.close()
+
+
+@pytest.fixture(params=["light", "dark"])
+def phone(browser, request):
+    size = {"width": 390, "height": 844}
+    page = opened(browser, viewport=size, is_mobile=True, has_touch=True, color_scheme=request.param)
+    yield page
+    page.context.close()
 
 
 PLAYS = "([name]) => { const v = document.querySelector(name); return v && v.videoWidth > 0 && v.currentTime > 0 }"
@@ -391,7 +476,8 @@ def test_a_browser_searches_plays_and_labels(page, address, drawn):
     box.press("Enter")
     hits = page.locator("#hits .caption-label")
     hits.nth(5).wait_for()
-    assert "* 1. 00003.mp4" in hits.nth(0).inner_text() and "* matches" in page.locator("#verdict").inner_text()
+    assert "\u2713 1. 00003.mp4" in hits.nth(0).inner_text()
+    assert "of these 6 clips match" in page.locator("#verdict h2").inner_text()
     hits.nth(0).click()
     page.wait_for_function(PLAYS, arg=["#player video"])
     assert "00003.mp4 0:0" in page.locator("#played").inner_text()
@@ -417,7 +503,74 @@ def test_a_browser_searches_plays_and_labels(page, address, drawn):
     page.get_by_role("button", name="Label", exact=True).click()
     rows = page.locator("#answers tr")
     rows.nth(3).wait_for()
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
     label, score, cosine = rows.nth(1).inner_text().split("\t")
-    assert label == "there is a purple square" and score.endswith("%") and -1 <= float(cosine) <= 1
+    assert label == "there is a purple square" and score.strip().endswith("%") and -1 <= float(cosine) <= 1
 
     assert {url.hostname for url in asked if url.scheme.startswith("http")} == {"127.0.0.1"}
+
+
+def check_a_person_can_use(page):
+    contrasts = page.evaluate(CONTRASTS)
+    assert len(contrasts) > 10 and min(contrasts)[0] >= 4.5, min(contrasts)
+    for width, height, right, name, written in page.evaluate(PRESSED):
+        assert width >= 44 and height >= 44 and 0 < right <= 390 and name.strip(), written
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+
+
+@pytest.mark.slow
+def test_a_person_with_a_phone_reads_presses_and_searches(phone, address, drawn):
+    folder, sentences = drawn
+    phone.goto(address)
+    heading = phone.get_by_role("heading", level=1)
+    assert heading.inner_text() == phone.title() == "Search videos"
+    assert phone.locator("meta[name=viewport]").get_attribute("content").startswith("width=device-width")
+    box = phone.get_by_label("What the clips should show")
+    box.wait_for()
+    phone.get_by_text("Choose one to play it").wait_for()
+    check_a_person_can_use(phone)
+
+    box.fill(sentences[3])
+    phone.get_by_role("button", name="Search", exact=True).tap()
+    hits = phone.locator("#hits .thumbnail-item")
+    hits.nth(5).wait_for()
+    phone.get_by_text("What the scores mean").tap()
+    assert [word in phone.locator("#verdict dl").inner_text() for word in ("match", "cosine", "z", "percent")] == [
+        True
+    ] * 4
+    hits.nth(1).tap()
+    phone.wait_for_function(PLAYS, arg=["#player video"])
+    assert 0 <= phone.locator("#player").bounding_box()["y"] < 500, "what plays is in view"
+    check_a_person_can_use(phone)
+
+    box.fill("")
+    box.press("Enter")
+    phone.get_by_role("alert").wait_for()
+    check_a_person_can_use(phone)
+
+    phone.get_by_role("tab", name="Labels").tap()
+    phone.locator("#clip input[type=file]").set_input_files(folder / "test/00002.mp4")
+    phone.locator("#clip video").wait_for()
+    phone.get_by_label("Labels, separated").fill(LABELS)
+    phone.get_by_role("button", name="Label", exact=True).tap()
+    phone.locator("#answers tr").nth(3).wait_for()
+    check_a_person_can_use(phone)
+
+
+def test_what_the_keyboard_is_on_is_seen(page, address, drawn):
+    page.goto(address)
+    box = page.get_by_label("What the clips should show")
+    box.fill(drawn[1][3])
+    box.press("Enter")
+    page.locator("#hits .caption-label").nth(5).wait_for()
+    seen = []
+    for _ in range(9):
+        page.keyboard.press("Tab")
+        style, width, color, name = page.evaluate(
+            "() => { const e = document.activeElement, s = getComputedStyle(e);"
+            "return [s.outlineStyle, s.outlineWidth, s.outlineColor, e.ariaLabel || e.innerText] }"
+        )
+        assert (style, width, color) == ("solid", "3px", "rgb(29, 78, 216)"), name
+        seen.append(name.split("\n")[0])
+    assert "Search" in seen and "What the scores mean" in seen and "Thumbnail 1 of 6" in seen

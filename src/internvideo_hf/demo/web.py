@@ -1,6 +1,5 @@
 """`internvideo demo --index`: a web page that searches an index, plays hits and labels clips (extra `demo`)."""
 
-import html
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -12,10 +11,25 @@ from typing import Any
 import numpy as np
 from transformers import AutoProcessor, pipeline
 
-from internvideo_hf.checkpoints.model_names import DEMO_MODELS
 from internvideo_hf.data.thumbnails import tile
 from internvideo_hf.data.transcoding import TranscodeSettings, cut_video
 from internvideo_hf.demo.guard import MOST_UPLOAD, Guard, own_names
+from internvideo_hf.demo.page import (
+    START,
+    STYLE,
+    TITLE,
+    answers,
+    caption,
+    heading,
+    is_toy,
+    note,
+    paragraphs,
+    problem,
+    short_names,
+    theme,
+    verdict,
+)
+from internvideo_hf.demo.path_alias import PathAlias, without_folders
 from internvideo_hf.demo.tour import LIMITS
 from internvideo_hf.processing.scripts import remark_on
 from internvideo_hf.search.hits import Hit, Hits
@@ -41,30 +55,13 @@ MOST_TEXT = 20_000
 
 _ROUNDING = 6e-4  # seconds; times of hits are rounded to milliseconds
 _PLAYED = TranscodeSettings(short_side=480, keyframe_interval=25)
-_STYLE = """
-.problem p { color: var(--error-text-color); }
-#answers table { width: 100%; border-collapse: collapse; }
-#answers :is(table, tbody, tr) { border: 0; }
-#answers td { padding: 4px 8px; border: 0; border-bottom: 1px solid var(--border-color-primary); }
-#answers tr:first-child td { color: var(--body-text-color-subdued); }
-#hits .grid-container { grid-template-columns: repeat(auto-fill, minmax(210px, 1fr)); }
-#hits .caption-label { white-space: pre-line; opacity: 1; }
-"""
 
 
 def about(index: VideoIndex) -> str:
-    """Describe the index and its model in one line, and in a second one the limits of a toy model."""
+    """Describe the index and its model for a shell in one line, and in a second one the limits of a toy model."""
     clips = f"{len(index.videos)} videos in {len(index)} clips"
     line = f"{index.folder or 'An index in memory'}: {clips}. Model: {index.model}"
-    is_demo = any(Path(index.model).resolve() == folder.resolve() for folder in DEMO_MODELS.values())
-    return f"{line}\n{LIMITS}" if is_demo else line
-
-
-def caption(place: int, hit: Hit) -> str:
-    """Format rank (from 1) and file of a hit, and its time and scores in a second line; `*` marks a match."""
-    z = "" if hit.z is None else f", z {hit.z:+.1f}"
-    scores = f"{hit.time}  cosine {hit.similarity:.3f}{z}".lstrip()
-    return f"{'* ' if hit.matches else ''}{place}. {printable(hit.name)}\n{scores}"
+    return f"{line}\n{LIMITS}" if is_toy(index) else line
 
 
 def frames_of(hit: Hit, reader: VideoReader) -> range:
@@ -143,13 +140,6 @@ def label_rows(
     return [[answer["label"], f"{answer['score']:.1%}", f"{answer['similarity']:.3f}"] for answer in answers]
 
 
-def message(error: Exception) -> str:
-    """Format an error for the page. Of a file that cannot be read it shows the name, not the path."""
-    if isinstance(error, VideoDecodeError) and error.cause is not None:
-        return printable(f"{os.path.basename(error.source.rstrip('/'))}: {error.cause}. {error.advice}")
-    return str(getattr(error, "in_shell", error)) or type(error).__name__
-
-
 def build_app(index: VideoIndex, folder: Path) -> Any:
     """Build the page as a `gradio.Blocks`, without launching it.
 
@@ -164,23 +154,27 @@ def build_app(index: VideoIndex, folder: Path) -> Any:
     gr = _gradio()
     if not len(index):
         raise ValueError(f"{index.folder} holds no videos. Add some by `internvideo index`.")
-    with gr.Blocks(title="internvideo", analytics_enabled=False, delete_cache=(3600, 86400)) as app:
-        gr.HTML(_paragraphs(about(index)))
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(3600, 86400)) as app:
+        gr.HTML(heading(index), elem_id="heading", padding=False)
         with gr.Tab("Search"):
             _add_search(gr, index, folder)
         with gr.Tab("Labels"):
             if index.encoder.text_problem is None:
                 _add_labels(gr, index)
             else:
-                gr.HTML(_paragraphs(index.encoder.text_problem))
+                gr.HTML(paragraphs(without_folders(index.encoder.text_problem)), padding=False)
     return app
 
 
 def _add_search(gr: Any, index: VideoIndex, folder: Path) -> None:
+    names = short_names(index.videos)
+
     def show(hits: Hits, remark: str = "") -> tuple[Any, ...]:
-        pictures = [(tile(hit.video, hit.start, hit.end), caption(place, hit)) for place, hit in enumerate(hits, 1)]
-        words = _paragraphs(f"{remark}\n{hits.verdict}\n{hits.explanation}".strip())
-        return words, gr.Gallery(pictures, selected_index=None), hits, None, ""
+        pictures = [
+            (tile(hit.video, hit.start, hit.end), caption(place, hit, names.get(hit.video)))
+            for place, hit in enumerate(hits, 1)
+        ]
+        return note(remark) + verdict(hits), gr.Gallery(pictures, selected_index=None), hits, None, ""
 
     @_catch_errors(4)
     def search(text: str, count: float) -> tuple[Any, ...]:
@@ -200,15 +194,20 @@ def _add_search(gr: Any, index: VideoIndex, folder: Path) -> None:
             raise ValueError("These hits are of an earlier session. Search again.")
         hit = hits[chosen.index]
         is_long = hit.start is not None and hit.end - hit.start > LONGEST
-        line = f"{printable(hit.video)}  {hit.time}{f', first {LONGEST:.0f} s' if is_long else ''}"
-        return _paragraphs(line), str(cut_clip(hit, folder))
+        line = f"{names.get(hit.video, hit.name)}  {hit.time}{f', first {LONGEST:.0f} s' if is_long else ''}"
+        return paragraphs(printable(line)), str(cut_clip(hit, folder))
 
-    with gr.Row(equal_height=True):
-        text = gr.Textbox(label="What the clips should show", scale=4, autofocus=True)
-        count = gr.Slider(1, MOST_HITS, value=6, step=1, label="Hits", scale=2)
+    sentence = "a small red heart grows over a striped background" if is_toy(index) else "a dog catches a frisbee"
+    with gr.Row(elem_id="ask"):
+        text = gr.Textbox(
+            label="What the clips should show", placeholder=f"Such as: {sentence}", scale=4, autofocus=True
+        )
+        count = gr.Slider(1, MOST_HITS, value=6, step=1, label="Number of clips", scale=2, buttons=[])
         button = gr.Button("Search", variant="primary", scale=1)
-    verdict = gr.HTML(elem_id="verdict")
-    with gr.Row():
+    with gr.Accordion("Search by an example instead", open=False):
+        example = gr.File(label="A video or an image", elem_id="example")
+    found = gr.HTML(paragraphs(START), elem_id="verdict", padding=False)
+    with gr.Row(elem_id="results"):
         gallery = gr.Gallery(
             show_label=False,
             height="auto",
@@ -218,20 +217,18 @@ def _add_search(gr: Any, index: VideoIndex, folder: Path) -> None:
             elem_id="hits",
             scale=3,
         )
-        with gr.Column(scale=2):
+        with gr.Column(scale=2, elem_id="watch"):
             player = gr.Video(
-                label="Choose a hit to play it",
+                label="Choose a clip to play it",
                 interactive=False,
                 autoplay=True,
                 loop=True,
                 buttons=[],
                 elem_id="player",
             )
-            played = gr.HTML(elem_id="played")
-    with gr.Accordion("Search by an example instead", open=False):
-        example = gr.File(label="A video or an image", elem_id="example")
+            played = gr.HTML(elem_id="played", padding=False)
     hits = gr.State()
-    outputs = [verdict, gallery, hits, player, played]
+    outputs = [found, gallery, hits, player, played]
     gr.on([button.click, text.submit], search, [text, count], outputs, api_name="search")
     example.upload(search_by_example, [example, count], outputs, api_name="search_by_example")
     gallery.select(play, hits, [played, player], api_visibility="private")
@@ -253,8 +250,8 @@ def _add_labels(gr: Any, index: VideoIndex) -> None:
 
     @_catch_errors(0)
     def label(video: str | None, labels: str, template: str) -> str:
-        table = _table([["label", "score", "cosine"], *label_rows(classify, video, labels, template)])
-        return _paragraphs(remark_on(labels_of(labels))) + table
+        rows = label_rows(classify, video, labels, template)
+        return note(remark_on(labels_of(labels))) + answers(rows)
 
     with gr.Row():
         with gr.Column():
@@ -263,8 +260,8 @@ def _add_labels(gr: Any, index: VideoIndex) -> None:
             template = gr.Textbox(label="Sentence around each label", placeholder="A video of {}.")
             button = gr.Button("Label", variant="primary")
         with gr.Column():
-            answers = gr.HTML(elem_id="answers")
-    button.click(label, [video, labels, template], answers, api_name="label")
+            table = gr.HTML(elem_id="answers", padding=False)
+    button.click(label, [video, labels, template], table, api_name="label")
 
 
 def _catch_errors(others: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -279,8 +276,7 @@ def _catch_errors(others: int) -> Callable[[Callable[..., Any]], Callable[..., A
             try:
                 return answer(*arguments)
             except Exception as error:  # whatever a file does to a decoder
-                line = f'<div class="problem">{_paragraphs(message(error))}</div>'
-                return (line, *[None] * others) if others else line
+                return (problem(error), *[None] * others) if others else problem(error)
 
         return attempt
 
@@ -316,7 +312,10 @@ def serving(index: VideoIndex, host: str = "127.0.0.1", port: int = 7860, names:
         app = build_app(index, clips)
         from starlette.middleware import Middleware  # of gradio
 
-        guard = Middleware(Guard, names=own_names(host, names), folder=folder)
+        layers = [
+            Middleware(Guard, names=own_names(host, names), folder=folder),
+            Middleware(PathAlias, folder=folder),
+        ]
         try:
             app.launch(
                 server_name=host,
@@ -325,14 +324,14 @@ def serving(index: VideoIndex, host: str = "127.0.0.1", port: int = 7860, names:
                 prevent_thread_lock=True,
                 quiet=True,
                 max_file_size=MOST_UPLOAD,
-                app_kwargs={"middleware": [guard]},
+                app_kwargs={"middleware": layers},
                 allowed_paths=[str(clips)],  # an empty list would mean those of the environment
                 run_history=False,
                 mcp_server=False,
                 ssr_mode=False,
                 footer_links=[],
-                theme=gr.themes.Default(font="sans-serif", font_mono="monospace"),
-                css=_STYLE,
+                theme=theme(gr),
+                css=STYLE,
             )
         except OSError as error:
             raise OSError(f"Cannot listen on {host}, port {port}. Choose another by --port or --host.") from error
@@ -352,16 +351,6 @@ def _environment(name: str, value: str) -> Iterator[None]:
         del os.environ[name]
         if before is not None:
             os.environ[name] = before
-
-
-def _paragraphs(text: str) -> str:
-    lines = [re.sub("`([^`]+)`", r"<code>\1</code>", html.escape(line)) for line in text.splitlines()]
-    return "".join(f"<p>{line}</p>" for line in lines)
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    lines = ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows]
-    return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
 
 
 def _gradio() -> Any:
