@@ -191,13 +191,13 @@ def extract(
     stride: Annotated[int, typer.Option(min=1, help="Frames between window starts.")] = 4,
     batch_size: Annotated[int, typer.Option(min=1, help="Windows per forward pass.")] = 8,
     max_memory: Annotated[float, typer.Option(help="The most gigabytes of frames to hold at once.")] = 8.0,
-    npy: Annotated[bool, typer.Option("--npy", help="Also write NAME.npy, float32 (rows, dim), for numpy.load.")] = False,
+    npy: Annotated[bool, typer.Option("--npy", help="Also write NAME.npy, for numpy.load.")] = False,
     device: Device = None,
     quiet: Quiet = False,
 ) -> None:
     """Extract sliding-window features of long videos, decoding each frame once.
 
-    NAME is the file name of a video, or its path below the folder that was named, as in features/match.mp4.safetensors.
+    NAME is the file name of a video, or its path below the named folder, as in features/match.mp4.safetensors.
     It holds one tensor, `features`, a row per window: in Python, `safetensors.numpy.load_file(PATH)["features"]`, or
     with --npy `numpy.load(PATH)`. NAME.json holds fps, stride and `seconds`, the begin and end of each row.
 
