@@ -1,7 +1,11 @@
 """transformers' own tests, as modules: its wheel leaves them out, its source distribution has those at the top.
 
-`load("test_modeling_common")` downloads the source distribution of the installed version once, into the package's
-cache.
+`load("test_modeling_common")` downloads the source distribution of the installed version once, into our cache.
+
+Used are `ModelTesterMixin`, `ConfigTester`, `VideoProcessingTestMixin`, `ProcessorTesterMixin`, `PipelineTesterMixin`.
+Out of reach are those of training (written for token ids alone), of FSDP, tensor and expert parallelism (for causal
+language models, and they need a module that is not distributed), of generation and export (not distributed), of
+tokenizers and backbones (no class of ours is one).
 """
 
 import hashlib

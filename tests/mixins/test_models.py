@@ -236,3 +236,10 @@ class TestInternVideo(Common, unittest.TestCase):
         hidden_size=16,
         seq_length=16,
     )
+
+
+def test_every_class_is_tested() -> None:
+    tested = {
+        model for kind in Common.__subclasses__() + DualEncoder.__subclasses__() for model in kind.all_model_classes
+    }
+    assert tested == {model for family in FAMILIES.values() for model in family.models.values()}
