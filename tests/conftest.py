@@ -6,12 +6,14 @@ import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
+import forks  # noqa: F401  # what "forkserver" imports once
 import pytest
 import torch
 from transformers import AutoProcessor
 
 from internvideo_hf.checkpoints import convert_checkpoint
 from internvideo_hf.checkpoints.model_names import demo_path
+from internvideo_hf.data.executors import processes
 from internvideo_hf.demo.synthetic import canonical_caption
 from internvideo_hf.demo.tour import draw_clips
 from internvideo_hf.search.index import VideoIndex
@@ -35,6 +37,8 @@ def pytest_configure(config: pytest.Config) -> None:
         threads = max(1, (os.cpu_count() or 1) // config.workerinput["workercount"])
         torch.set_num_threads(threads)
         os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    # Fresh interpreters all the same, but torch is imported once for all of them.
+    processes._START = "forkserver"
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
-from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -25,10 +24,8 @@ HEAVY = [
 ]
 
 
-def _context() -> BaseContext:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(HEAVY)
-    return context
+# Read when the first process is started.
+multiprocessing.get_context("forkserver").set_forkserver_preload(HEAVY)
 
 
 def run_ranks(work: Callable[..., None], arguments: tuple[object, ...], ranks: int) -> None:
@@ -39,7 +36,6 @@ def run_ranks(work: Callable[..., None], arguments: tuple[object, ...], ranks: i
         arguments: picklable.
         ranks: number of processes.
     """
-    _context()
     multiprocessing.start_processes(work, arguments, ranks, start_method="forkserver")
 
 
@@ -53,7 +49,7 @@ def start(code: str, *arguments: object, folder: Path, environment: Mapping[str,
         environment: variables to set; `PYTHONPATH` counts as for a new interpreter.
     """
     work = (code, list(map(str, arguments)), str(folder), dict(environment or {}))
-    process = _context().Process(target=_be_script, args=work)
+    process = multiprocessing.get_context("forkserver").Process(target=_be_script, args=work)
     process.start()
     return process
 

@@ -24,7 +24,7 @@ def assert_equal(left: list[dict], right: list[dict]) -> None:
         assert all(torch.equal(a[name], b[name]) for name in a)
 
 
-@pytest.mark.parametrize("context", ["fork", "spawn"])
+@pytest.mark.parametrize("context", ["fork", "forkserver", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_workers_change_no_bit(rows, context):
     dataset = VideoDataset(rows, settings(num_views=2), seed=7)
     alone = batches(dataset, mix=True)

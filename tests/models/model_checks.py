@@ -23,8 +23,9 @@ import ast
 import dataclasses
 import inspect
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,14 @@ def uninitialised_memory_is_visible() -> Iterator[None]:
         yield
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+
+
+def one_of_each_module(names: Iterable[str]) -> list[set[str]]:
+    """Group names of tensors into as few sets as have no two tensors of one module."""
+    modules: dict[str, list[str]] = {}
+    for name in names:
+        modules.setdefault(name.rpartition(".")[0], []).append(name)
+    return [set(filter(None, together)) for together in zip_longest(*modules.values())]
 
 
 def buffers_not_saved(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -244,21 +253,23 @@ class ModelChecks:
             if len(tensor.unique()) > 1:
                 assert not torch.equal(other[name], tensor), f"{name} is random, but does not follow the seed"
 
-    def test_parameters_missing_from_a_checkpoint_are_drawn_and_the_others_kept(self) -> None:
+    @pytest.mark.parametrize("together", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["rounds", "alone"])
+    def test_parameters_missing_from_a_checkpoint_are_drawn_and_the_others_kept(self, together: bool) -> None:
         fresh, config, state_dict = self._fresh(0).state_dict(), self.config(), self.model().state_dict()
-        for missing in state_dict:
-            kept = {name: tensor for name, tensor in state_dict.items() if name != missing}
+        for missing in one_of_each_module(state_dict) if together else [{name} for name in state_dict]:
+            kept = {name: tensor for name, tensor in state_dict.items() if name not in missing}
             with uninitialised_memory_is_visible():
                 loaded, info = self.model_class.from_pretrained(
                     None, config=config, state_dict=dict(kept), output_loading_info=True
                 )
-            assert set(info["missing_keys"]) == {missing}
+            assert set(info["missing_keys"]) == missing
             actual = loaded.state_dict()
-            drawn = actual.pop(missing)
+            drawn = {name: actual.pop(name) for name in missing}
             assert_same({name: actual[name] for name in kept}, kept)
-            assert drawn.isfinite().all(), f"{missing} was never initialised"
-            if not missing.startswith(tuple(self.drawn_by_transformers)):
-                assert_alike(drawn, fresh[missing], missing)
+            for name, tensor in drawn.items():
+                assert tensor.isfinite().all(), f"{name} was never initialised"
+                if not name.startswith(tuple(self.drawn_by_transformers)):
+                    assert_alike(tensor, fresh[name], name)
 
     def _fresh(self, seed: int) -> PreTrainedModel:
         config = self.config()
@@ -575,6 +586,14 @@ class WithAdapter(nn.Module):
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         return self.layer(inputs) if self.rest else self.layer(inputs) + self.up(self.down(inputs))
+
+
+class ExportedWithItsHead:
+    """For a model that is exported in the default suite as a part of its classifier or dual encoder."""
+
+    @pytest.mark.slow
+    def test_exported_program_takes_other_batches_and_frame_counts(self) -> None:
+        super().test_exported_program_takes_other_batches_and_frame_counts()
 
 
 class LossInFloat32:

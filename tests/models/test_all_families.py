@@ -177,9 +177,10 @@ FAULTS = [
 def test_check_finds_the_fault(faulty: type[PreTrainedModel], check: str, tmp_path) -> None:
     checks = TestToy()
     checks.model_class = faulty
-    arguments = [tmp_path] if "tmp_path" in getattr(checks, check).__annotations__ else []
+    takes = getattr(checks, check).__annotations__
+    arguments = {name: value for name, value in {"tmp_path": tmp_path, "together": True}.items() if name in takes}
     with pytest.raises((Exception, pytest.fail.Exception)):  # noqa: B017 (or what the faulty model itself raises)
-        getattr(checks, check)(*arguments)
+        getattr(checks, check)(**arguments)
 
 
 def test_field_that_no_module_reads_is_found() -> None:

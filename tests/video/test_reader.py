@@ -222,8 +222,9 @@ def test_blocks_of_a_cut_video_come_until_the_cut(tmp_path):
 
 
 @pytest.mark.timeout(60)
-def test_spawned_dataloader_workers_get_the_reader_by_pickle(plain):
-    assert_workers_read(VideoReader(plain), decode_in_order(plain), "spawn")
+@pytest.mark.parametrize("start", ["forkserver", pytest.param("spawn", marks=pytest.mark.slow)])
+def test_other_dataloader_workers_get_the_reader_by_pickle(plain, start):
+    assert_workers_read(VideoReader(plain), decode_in_order(plain), start)
 
 
 @pytest.mark.timeout(60)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from einops import rearrange
 from models.model_checks import (
+    ExportedWithItsHead,
     LossInFloat32,
     ModelChecks,
     Tower,
@@ -121,7 +122,7 @@ FIELDS_READ_ELSEWHERE = {
 }
 
 
-class TestInternVideoMAEModel(ModelChecks):
+class TestInternVideoMAEModel(ExportedWithItsHead, ModelChecks):
     model_class = InternVideoMAEModel
     input_embeddings = "embeddings"
     frame_counts = ()  # a traced graph holds the position table of one frame count; other counts have tests below
@@ -176,6 +177,7 @@ class TestInternVideoMAEForPreTraining(LossInFloat32, ModelChecks):
     test_whole_graph_compiles_for_any_number_of_frames = None
     test_exported_program_takes_other_batches_and_frame_counts = None
 
+    @pytest.mark.slow
     def test_compiled_in_pieces_it_computes_the_same(self):
         model = pretraining(num_hidden_layers=1, decoder_num_hidden_layers=1)
         inputs = self.inputs()

@@ -2,7 +2,16 @@
 
 import pytest
 import torch
-from models.model_checks import LossInFloat32, ModelChecks, Tower, assert_same, draw, gradients, move_from_start
+from models.model_checks import (
+    ExportedWithItsHead,
+    LossInFloat32,
+    ModelChecks,
+    Tower,
+    assert_same,
+    draw,
+    gradients,
+    move_from_start,
+)
 from torch import nn
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForVideoClassification
@@ -33,7 +42,7 @@ def moved_model(**changes) -> UniFormerV2Model:
     return move_from_start(UniFormerV2Model(tiny_config(**changes)))
 
 
-class TestUniFormerV2Model(ModelChecks):
+class TestUniFormerV2Model(ExportedWithItsHead, ModelChecks):
     model_class = UniFormerV2Model
     input_embeddings = "embeddings.patch_embedding"
     fields_read_elsewhere = {

@@ -2,7 +2,15 @@
 
 import pytest
 import torch
-from models.model_checks import LossInFloat32, ModelChecks, Tower, assert_same, draw, move_from_start
+from models.model_checks import (
+    ExportedWithItsHead,
+    LossInFloat32,
+    ModelChecks,
+    Tower,
+    assert_same,
+    draw,
+    move_from_start,
+)
 from torch.nn.functional import cross_entropy, normalize
 from transformers import AutoModelForVideoClassification
 
@@ -52,7 +60,7 @@ def moved_model(vision: dict | None = None, **changes) -> ViCLIPModel:
     return move_from_start(ViCLIPModel(tiny_config(vision, **changes)))
 
 
-class TestViCLIPVisionModel(ModelChecks):
+class TestViCLIPVisionModel(ExportedWithItsHead, ModelChecks):
     model_class = ViCLIPVisionModel
     input_embeddings = "embeddings.patch_embedding"
 

@@ -14,6 +14,7 @@ from internvideo_hf.data.failures import one_video
 from internvideo_hf.video.errors import VideoDecodeError
 
 KILLED = "the decoder killed its process, or memory ran out"
+_START = "spawn"  # a decoder's threads do not survive a fork
 _AHEAD = 4  # items for each process that are submitted ahead
 
 
@@ -96,7 +97,7 @@ def _in_pool(
     """
     remaining = list(reversed(items))
     submitted: dict[Future[Result | VideoDecodeError], Item] = {}
-    context = multiprocessing.get_context("spawn")  # a decoder's threads do not survive a fork
+    context = multiprocessing.get_context(_START)
     pool = ProcessPoolExecutor(min(workers, len(items)), mp_context=context, initializer=_prepare_worker)
     try:
         while remaining or submitted:
