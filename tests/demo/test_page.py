@@ -51,6 +51,8 @@ def test_a_hit_is_told_in_lines_and_a_tick_marks_a_match():
     assert page.caption(2, HIT) == "\u2713 2. a dog.mp4\n0:08-0:16\ncosine 0.313, z +4.2, above 100%"
     assert page.caption(2, OTHER, "pets/a cat.mp4") == "2. pets/a cat.mp4\n0:00-0:08\ncosine 0.100, z +0.2, above 50%"
     assert page.caption(1, ALONE) == "1. frames\ncosine -0.100"
+    said = page.caption(1, ALONE, f"{'begin' * 10}{'x' * 100}{'end' * 10}.mp4").split("\n")[0]
+    assert said.startswith("1. beginbegin") and said.endswith("endend.mp4") and "\u2026" in said and len(said) == 43
 
 
 @pytest.mark.parametrize(

@@ -26,13 +26,17 @@ START = (
 )
 """Shown before the first search."""
 
+_LONGEST_NAME = 40  # characters of a video's name below its picture
+
 STYLE = """
 :root { --mark: #14663a; --on-mark: #ffffff; --ring: #1d4ed8; }
 .dark { --mark: #4ade80; --on-mark: #052e16; --ring: #93c5fd; --color-accent: #60a5fa; }
+.gradio-container { overflow: clip !important; }
 .gradio-container .html-container { padding: 0; }
 .gradio-container .main { max-width: 1280px; margin: 0 auto; }
 .gradio-container :focus-visible { outline: 3px solid var(--ring) !important; outline-offset: 2px !important; }
 .gradio-container :is(button, summary, textarea, input:not([type=file])) { min-height: 44px; }
+.gradio-container :is(textarea, input) { font-size: 16px; } /* smaller ones let telephones zoom in */
 .gradio-container :is(button, [role=button], .icon) { min-width: 44px; min-height: 44px; }
 .gradio-container .prose { font-size: 16px; line-height: 1.5; overflow-wrap: anywhere; }
 .prose h1 { font-size: 28px; margin: 8px 0 4px; }
@@ -51,14 +55,19 @@ STYLE = """
 .prose dd { margin: 0 0 8px; }
 .gr-accordion { padding-top: 0 !important; padding-bottom: 0 !important; }
 .gr-accordion .label-wrap { align-items: center; margin: 0; }
+.gr-accordion .label-wrap .icon { min-width: 0; min-height: 0; }
+#example .file-preview-holder { padding-right: 52px; }
+#example td { vertical-align: middle; }
+#example .download-link { display: inline-flex; align-items: center; min-width: 44px; min-height: 44px; }
 #ask { align-items: end; }
 #ask .head { align-items: center; }
 #ask .tab-like-container { height: auto; }
 #ask .tab-like-container input { width: 64px; height: 44px; font-size: 16px; }
 #results:not(:has(.thumbnail-item)) { display: none; }
 #hits .grid-wrap { max-height: none; overflow: visible; }
-#hits .grid-container { grid-template-columns: repeat(auto-fill, minmax(200px, 1fr)); gap: 12px; }
-#hits .thumbnail-item { display: flex; flex-direction: column; height: auto; aspect-ratio: auto; position: relative;
+#hits .grid-container { grid-template-columns: repeat(auto-fill, minmax(200px, 1fr));
+  grid-auto-rows: auto; gap: 12px; }
+#hits .thumbnail-item { display: flex; flex-direction: column; height: 100%; aspect-ratio: auto; position: relative;
   background: var(--background-fill-secondary); filter: none; }
 #hits .thumbnail-item.selected { outline: 3px solid var(--ring); outline-offset: 1px; }
 #hits .thumbnail-item img { height: auto; aspect-ratio: 16 / 9; border-radius: 0;
@@ -69,7 +78,7 @@ STYLE = """
 #hits .thumbnail-item:has(img[alt^="\\2713"]) { border: 3px solid var(--mark); }
 #hits .thumbnail-item:has(img[alt^="\\2713"])::after { content: "\\2713  match"; position: absolute; top: 0; left: 0;
   padding: 2px 10px; background: var(--mark); color: var(--on-mark); font-size: 14px; font-weight: 600; }
-#watch { position: sticky; top: 8px; align-self: flex-start; z-index: 2; }
+#watch { position: sticky; top: 8px; align-self: flex-start; z-index: 100; }
 #player:has(video) > label { display: none; }
 #player .controls :is(.icon, button) { display: inline-flex; align-items: center; justify-content: center; }
 .gradio-container .controls:focus-within { opacity: 1; }
@@ -156,11 +165,14 @@ def caption(place: int, hit: Hit, name: str | None = None) -> str:
     Args:
         place: the rank.
         hit: the hit.
-        name: of its video; the file name by default.
+        name: of its video; the file name by default. The middle of a long one is left out.
     """
+    name = printable(name or hit.name)
+    if len(name) > _LONGEST_NAME:
+        name = f"{name[: _LONGEST_NAME // 2 - 1]}\N{HORIZONTAL ELLIPSIS}{name[-_LONGEST_NAME // 2 :]}"
     mark = "\N{CHECK MARK} " if hit.matches else ""
     scores = scores_line(hit).removesuffix(OF_CAPTIONS)
-    return "\n".join(filter(None, (f"{mark}{place}. {printable(name or hit.name)}", hit.time, scores)))
+    return "\n".join(filter(None, (f"{mark}{place}. {name}", hit.time, scores)))
 
 
 def verdict(hits: Hits) -> str:
