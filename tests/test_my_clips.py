@@ -1,11 +1,11 @@
 """A newcomer classifies their own folders of clips, by commands that README and `--help` say."""
 
 import json
-import re
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from newcomer import Newcomer
 from program import run
 from transformers import AutoConfig
 
@@ -30,19 +30,9 @@ def desk(tmp_path_factory) -> Path:
     return folder
 
 
-def say(*command: object) -> str:
-    """Run a command as a newcomer would: each option is one that the command's `--help` lists."""
-    name, *arguments = map(str, command)
-    known = run(name, "--help").stdout
-    for option in (argument for argument in arguments if argument.startswith("--")):
-        assert re.search(rf"{option}\b", known), f"internvideo {name} --help does not say {option}"
-    done = run(name, *arguments)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def test_a_newcomer_classifies_their_folders_of_clips(desk, monkeypatch):
     monkeypatch.chdir(desk)
+    say = Newcomer().say
     readme = (ROOT / "README.md").read_text()
     assert "videos/train/CLASS/clip.mp4" in readme and "evaluate --model run/final --data-root videos" in readme
     few = ["batch_size=4", "training.max_steps=2", "training.per_device_train_batch_size=4"]

@@ -1,18 +1,11 @@
 """The base classes of pipelines: one video or several, options, refusals."""
 
-import io
-from pathlib import Path
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
-import torch
-from models.tiny_classifiers import write_classifiers
-from PIL import Image
 from torch.utils.data import Dataset
-from transformers import AutoModel, AutoModelForVideoClassification, AutoVideoProcessor, pipeline
+from transformers import AutoModel, AutoModelForVideoClassification, AutoVideoProcessor
 
-from internvideo_hf import MultiViewVideoClassificationPipeline, VideoReader, VideoTextRetrievalPipeline
+from internvideo_hf import MultiViewVideoClassificationPipeline, VideoTextRetrievalPipeline
 from internvideo_hf.inference.pipeline import check_top_k
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (20, 40, 60, 3), dtype=np.uint8)
@@ -42,55 +35,6 @@ def test_one_video_gives_one_answer_and_several_a_list(classify):
     for several in (Videos(), [FRAMES, FRAMES[4:]], (frames for frames in (FRAMES, FRAMES[4:]))):
         assert classify(several, top_k=2) == alone
     assert classify([]) == []
-
-
-TASKS = {
-    "video-classification": {},
-    "multi-view-video-classification": {},
-    "zero-shot-video-classification": {"candidate_labels": "a dog, a cat"},
-    "video-text-retrieval": {"texts": ["a dog", "a cat"]},
-}
-KINDS = {
-    "stream": iter,
-    "stream of images": lambda frames: map(Image.fromarray, frames),
-    "stream of tensors": lambda frames: iter(torch.tensor(frames).permute(0, 3, 1, 2)),
-    "list": list,
-    "images": lambda frames: [Image.fromarray(frame) for frame in frames],
-    "tensor": torch.tensor,
-    "tensor, channels first": lambda frames: torch.tensor(frames).permute(0, 3, 1, 2),
-    "reader": lambda frames: VideoReader(frames, fps=5),
-    "row": lambda frames: {"path": None, "bytes": _gif(frames)},
-    "file": lambda frames: io.BytesIO(_gif(frames)),
-    "decoded row": lambda frames: SimpleNamespace(_hf_encoded={"path": None, "bytes": _gif(frames)}),
-}
-
-
-def _gif(frames: np.ndarray) -> bytes:
-    first, *others = [Image.fromarray(frame[..., 0]) for frame in frames]  # gray: 256 colors, without loss
-    file = io.BytesIO()
-    first.save(file, "GIF", save_all=True, append_images=others, duration=200)
-    return file.getvalue()
-
-
-@pytest.fixture(scope="module")
-def classifiers(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_classifiers(tmp_path_factory.mktemp("classifiers"))
-
-
-@pytest.mark.parametrize("task", TASKS)
-def test_every_pipeline_takes_frames_of_every_kind_alone_and_in_batches(task, classifiers, small_folder):
-    options = TASKS[task]
-    answer = pipeline(task, model=small_folder if options else classifiers / "uniformerv2", device="cpu")
-    gray = FRAMES[:6, :, :, :1].repeat(3, axis=-1)
-    expected = answer(gray, **options)
-    for kind in ("stream", "decoded row"):
-        assert answer(KINDS[kind](gray), **options) == expected, kind
-    several = [kind(gray) for kind in KINDS.values()]
-    both, same = (
-        answer(videos, batch_size=len(KINDS), **options) for videos in (several, np.stack([gray] * len(KINDS)))
-    )
-    assert both == same
-    assert len(both["similarity"] if "texts" in options else both) == len(KINDS)
 
 
 def test_options_of_a_call_add_to_those_of_the_pipeline(mae_folder, classify):

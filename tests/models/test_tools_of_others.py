@@ -1,12 +1,15 @@
 """Every family's classifier with the tools of transformers, accelerate and torch."""
 
+import io
 from pathlib import Path
+from types import SimpleNamespace
 
 import datasets
 import numpy as np
 import pytest
 import torch
 from models.tiny_classifiers import FAMILIES, write_classifiers
+from PIL import Image
 from transformers import AutoModelForVideoClassification, AutoVideoProcessor, Trainer, TrainingArguments, pipeline
 from transformers.integrations import sdpa_attention
 
@@ -95,6 +98,49 @@ def test_columns_of_datasets_are_several_videos(task, classifiers, bikes):
     classify = pipeline(task, model=classifiers / "uniformerv2", device="cpu")
     best = classify(str(bikes))[0]["label"]
     assert [answer[0]["label"] for answer in classify(column["video"], batch_size=2)] == [best] * 3
+
+
+TASKS = {
+    "video-classification": {},
+    "zero-shot-video-classification": {"candidate_labels": "a dog, a cat"},
+    "video-text-retrieval": {"texts": ["a dog", "a cat"]},
+}
+KINDS = {
+    "stream": iter,
+    "stream of images": lambda frames: map(Image.fromarray, frames),
+    "stream of tensors": lambda frames: iter(torch.tensor(frames).permute(0, 3, 1, 2)),
+    "list": list,
+    "images": lambda frames: [Image.fromarray(frame) for frame in frames],
+    "tensor": torch.tensor,
+    "tensor, channels first": lambda frames: torch.tensor(frames).permute(0, 3, 1, 2),
+    "reader": lambda frames: VideoReader(frames, fps=5),
+    "row": lambda frames: {"path": None, "bytes": _gif(frames)},
+    "file": lambda frames: io.BytesIO(_gif(frames)),
+    "decoded row": lambda frames: SimpleNamespace(_hf_encoded={"path": None, "bytes": _gif(frames)}),
+}
+
+
+def _gif(frames: np.ndarray) -> bytes:
+    first, *others = [Image.fromarray(frame[..., 0]) for frame in frames]  # gray: 256 colors, without loss
+    file = io.BytesIO()
+    first.save(file, "GIF", save_all=True, append_images=others, duration=200)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("task", [*TASKS, pytest.param("multi-view-video-classification", marks=pytest.mark.slow)])
+def test_every_pipeline_takes_frames_of_every_kind_alone_and_in_batches(task, classifiers, small_folder, noise):
+    options = TASKS.get(task, {})
+    answer = pipeline(task, model=small_folder if options else classifiers / "uniformerv2", device="cpu")
+    gray = noise[0, ..., :1].repeat(3, axis=-1)
+    expected = answer(gray, **options)
+    for kind in ("stream", "decoded row"):
+        assert answer(KINDS[kind](gray), **options) == expected, kind
+    several = [kind(gray) for kind in KINDS.values()]
+    both, same = (
+        answer(videos, batch_size=len(KINDS), **options) for videos in (several, np.stack([gray] * len(KINDS)))
+    )
+    assert both == same
+    assert len(both["similarity"] if "texts" in options else both) == len(KINDS)
 
 
 @pytest.mark.parametrize("family", ["uniformerv2", "internvideo"])

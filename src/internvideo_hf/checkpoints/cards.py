@@ -80,7 +80,11 @@ def pipeline_snippet(task: str, stock: bool = False) -> str:
     """
     labels = ', candidate_labels=["a dog", "a cat"]' if task.startswith("zero-shot") else ""
     lines = [] if stock else ["import internvideo_hf"]
-    lines += ["from transformers import pipeline", "", f'pipe = pipeline("{task}", "path/to/this/folder")']
+    lines += [
+        "from transformers import pipeline",
+        "",
+        f'pipe = pipeline("{task}", "path/to/this/folder")  # or name on the Hub',
+    ]
     return "\n".join(["```python", *lines, f'pipe("video.mp4"{labels})', "```"])
 
 
