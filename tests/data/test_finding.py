@@ -80,6 +80,7 @@ def test_links_are_followed_once_and_what_is_hidden_is_left_out(tmp_path):
     assert listing.left_out == {"hidden": 2, ".txt": 1, "without suffix": 1}
     assert left_out_line(listing.left_out) == ("Left out 4 files and folders: 2 hidden, 1 .txt, 1 without suffix.")
     assert left_out_line(Counter()) == ""
+    assert left_out_line(Counter({".txt": 1})) == "Left out 1 file or folder: 1 .txt."
     many = Counter({f".{n}": 10 - n for n in range(7)})
     assert left_out_line(many).endswith("6 .4, 2 other kinds.")
 

@@ -26,6 +26,7 @@ from video.clips import (
     write_video,
 )
 
+from internvideo_hf.video.backends import torchcodec_problem
 from internvideo_hf.video.reader import VideoDecodeError, VideoReader
 
 
@@ -94,6 +95,25 @@ def test_a_file_opened_as_text_is_refused(folder):
 def test_what_is_no_video_is_refused_with_the_kinds_that_are(source):
     with pytest.raises(TypeError, match="a video is a path, an http.* got "):
         VideoReader(source)
+
+
+def test_what_holds_videos_is_refused_with_what_to_pass(plain):
+    import datasets
+
+    rows = datasets.Dataset.from_dict({"video": [str(plain)], "label": [1]})
+    with pytest.raises(TypeError, match=r"got Dataset; pass the column .* table\['video'\]"):
+        VideoReader(rows)
+    for row in (rows[0], [rows[0]]):
+        with pytest.raises(TypeError, match=r"dict; pass the value .* row\['video'\]"):
+            VideoReader(row)
+    if torchcodec_problem() is None:
+        from torchcodec.decoders import VideoDecoder
+
+        decoder = VideoDecoder(str(plain))
+        with pytest.raises(TypeError, match=r"got VideoDecoder; .* iter\(decoder\)"):
+            VideoReader(decoder)
+        with VideoReader(iter(decoder)) as reader:
+            assert reader.num_frames == len(decoder)
 
 
 def test_an_unknown_backend_is_refused_with_the_known_ones(plain):

@@ -88,7 +88,8 @@ def left_out_line(left_out: Counter[str]) -> str:
     if not kinds:
         return ""
     more = f", {len(kinds) - _KINDS_NAMED} other kinds" if len(kinds) > _KINDS_NAMED else ""
-    return f"Left out {left_out.total():,} files and folders: {', '.join(kinds[:_KINDS_NAMED])}{more}."
+    entries = "1 file or folder" if left_out.total() == 1 else f"{left_out.total():,} files and folders"
+    return f"Left out {entries}: {', '.join(kinds[:_KINDS_NAMED])}{more}."
 
 
 def without_suffix(name: str) -> str:

@@ -6,7 +6,7 @@ import math
 import os
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias, Unpack
@@ -406,7 +406,7 @@ def _as_source(source: Any, settings: ReadSettings) -> tuple[str | bytes | Frame
     if hasattr(source, "read"):
         name = getattr(source, "name", None)
         return _content(source.read(), name if isinstance(name, str) else "<file object>")
-    raise TypeError(f"a video is {_KINDS}; got {_kind_of(source)}")
+    raise TypeError(f"a video is {_KINDS}; got {_kind_of(source)}{_advice_on(source)}")
 
 
 def _content(content: Any, label: str) -> tuple[bytes, str]:
@@ -416,6 +416,18 @@ def _content(content: Any, label: str) -> tuple[bytes, str]:
         cause = "there is nothing to read (0 bytes)"
         raise VideoDecodeError(label, cause, "Rewind the file object with `seek(0)`, or fetch the data again.")
     return bytes(content), label
+
+
+def _advice_on(source: Any) -> str:
+    """Return what to pass instead of what others hold videos in; nothing if it is not known."""
+    item = source[0] if isinstance(source, list | tuple) else source
+    if isinstance(item, Mapping):
+        return "; pass the value that is the video, such as row['video']"
+    if hasattr(item, "column_names"):
+        return "; pass the column of the videos, such as table['video'], to a processor or a pipeline"
+    if hasattr(item, "get_frames_at"):  # of torchcodec, which keeps no path
+        return "; pass the path or the bytes that it decodes, or its frames, iter(decoder)"
+    return ""
 
 
 def _kind_of(source: object) -> str:
