@@ -10,10 +10,12 @@ from pathlib import Path
 
 import forks
 import pytest
+import typer
 from program import assert_refused, run
 from video.clips import write_video
 
 import internvideo_hf
+from internvideo_hf.cli.app import app
 
 
 def test_help_imports_no_torch():
@@ -125,3 +127,23 @@ def test_debug_shows_the_traceback(arguments):
     assert_refused(run("classify", "a.mp4", "--model", "nowhere"), "nowhere")
     done = run(*arguments)
     assert done.returncode == 2 and "Traceback" in done.stderr and "ValueError: No model 'nowhere'" in done.stderr
+
+
+RUN_A_MODEL = ("zero-shot", "classify", "extract", "reconstruct", "index", "search", "demo", "evaluate")
+
+
+def test_options_of_running_a_model_are_the_same_in_every_command():
+    commands = typer.main.get_command(app).commands
+    options = {
+        (name, option.opts[0]): (option.help, option.default)
+        for name in RUN_A_MODEL
+        for option in commands[name].params
+    }
+    for option, default, commands_without in (
+        ("--dtype", "auto", ()),
+        ("--device", None, ()),
+        ("--batch-size", 8, ("search", "demo")),  # one query, one clip at a time
+    ):
+        taken = {options.get((name, option)) for name in RUN_A_MODEL if name not in commands_without}
+        assert len(taken) == 1 and next(iter(taken))[1] == default, (option, taken)
+        assert all((name, option) not in options for name in commands_without)

@@ -3,7 +3,11 @@
 import json
 
 import pytest
+from PIL import Image, ImageChops
 from program import assert_refused, run
+from safetensors.torch import load_file
+
+from internvideo_hf.inference import runner
 
 LABELS = "riding a bike, cooking pasta, playing chess"
 
@@ -121,7 +125,7 @@ def test_extract_goes_on_after_a_damaged_file_and_does_nothing_twice(mae_folder,
     again = run("extract", bikes, *options)
     assert again.returncode == 0 and "already existed" in again.stdout
     assert_refused(run("extract", bikes, "--model", mae_folder, "--out", out, "--stride", 32), "other settings")
-    assert_refused(run("extract", bikes, bikes, *options), "bikes.mp4", "different folders")
+    assert run("extract", bikes, bikes, *options, "-q").returncode == 0, "the same video twice is one video"
     assert_refused(run("extract", bikes, "--model", mae_folder, "--out", out / "bikes.mp4.json"), "name of a folder")
     assert_refused(run("extract", bikes, "--model", mae_folder, "--out", out, "--window", 7), "multiple of 2")
 
@@ -145,8 +149,95 @@ def test_folders_and_lists_stand_for_their_videos(drawn, tmp_path):
         "run/1.mp4.safetensors",
         "walk/1.mp4.safetensors",
     }
-    refused = run("extract", *videos, "--model", "demo-classifier", "--out", tmp_path / "out")
-    assert_refused(refused, "Several videos are called 1.mp4")
+    done = run("extract", *videos, "--model", "demo-classifier", "--out", tmp_path / "out")
+    assert done.returncode == 0 and done.stdout.count("already existed") == 2, "equal names begin at their folders"
+
+
+def test_extract_names_the_setting_that_differs_and_replaces_features_if_asked_to(drawn, tmp_path):
+    clip, out = drawn[0] / "test/00000.mp4", tmp_path / "out"
+    call = ("extract", clip, "--out", out, "--window", 8, "-q", "--model")
+    assert run(*call, "demo-mm", "--stride", 4, "--npy").returncode == 0
+    refused = run(*call, "demo-mm", "--stride", 8, "--dtype", "bfloat16")
+    assert_refused(refused, "other settings (dtype auto, now bfloat16; stride 4, now 8)", "--overwrite", "--out")
+    refused = run(*call, "demo-classifier", "--stride", 4)
+    assert_refused(refused, "(model ", "demo-mm (sha256:", ", now ", "demo-classifier (sha256:")
+    assert run(*call, "demo-mm", "--stride", 8, "--dtype", "bfloat16", "--overwrite").returncode == 0
+    facts = json.loads((out / "00000.mp4.json").read_text())
+    assert (facts["stride"], facts["dtype"]) == (8, "bfloat16")
+    assert len(load_file(out / "00000.mp4.safetensors")["features"]) == facts["rows"]
+    assert {file.suffix for file in out.iterdir()} == {".json", ".safetensors"}, "no .npy of other settings stays"
+    again = run("extract", clip, "--out", out, "--window", 8, "--model", "demo-mm", "--stride", 8, "--overwrite",
+                "--dtype", "bfloat16")  # fmt: skip
+    assert "already existed" in again.stdout, "what is equal is not made again"
+
+
+def scores(*options) -> list[dict[str, float]]:
+    done = run(*options, "--json", "-q", "--top-k", 3)
+    assert done.returncode == 0, done.stderr
+    return [{entry["label"]: entry["score"] for entry in answer["results"]} for answer in json.loads(done.stdout)]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        ("classify", "--model", "demo-classifier", "--views", "3x1"),
+        ("zero-shot", "--model", "demo-mm", "--labels", "a cross, a heart, a star", "--num-clips", 3),
+    ],
+    ids=lambda call: call[0],
+)
+def test_batches_change_nothing_and_number_types_change_digits(call, drawn, monkeypatch):
+    (expected,) = scores(*call, drawn[0] / "test/00000.mp4")
+    seen = []
+    load = runner.load_model
+    monkeypatch.setattr(runner, "load_model", lambda *args: seen.append(watched(load(*args))) or seen[-1][0])
+    (small,) = scores(*call, drawn[0] / "test/00000.mp4", "--batch-size", 2)
+    assert small == pytest.approx(expected, abs=1e-6) and seen[0][1] == [(2, "float32"), (1, "float32")]
+    (rough,) = scores(*call, drawn[0] / "test/00000.mp4", "--dtype", "bfloat16")
+    assert rough != expected and rough == pytest.approx(expected, abs=0.05) and seen[1][1] == [(3, "bfloat16")]
+
+
+def watched(model):
+    """Return a model and a list of the views and the number type of each of its forward passes."""
+    batches = []
+    embed = "get_video_features" if hasattr(model, "get_video_features") else "forward"
+    whole = getattr(model, embed)
+
+    def watch(pixel_values_videos):
+        batches.append((len(pixel_values_videos), str(pixel_values_videos.dtype).removeprefix("torch.")))
+        return whole(pixel_values_videos=pixel_values_videos)
+
+    setattr(model, embed, watch)
+    return model, batches
+
+
+@pytest.mark.parametrize("command", ["zero-shot", "classify", "extract", "reconstruct"])
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        (("--dtype", "float61"), ("--dtype: got 'float61', expected one of auto, float32", "Did you mean float16?")),
+        (("--batch-size", "0"), ("Invalid value for '--batch-size'", "1")),
+        (("--batch-size", "-3"), ("Invalid value for '--batch-size'", "1")),
+    ],
+)
+def test_a_number_type_or_batch_that_cannot_be_is_refused_before_the_work(command, option, words):
+    more = {"zero-shot": ("--labels", "a"), "extract": ("--out", "x"), "reconstruct": ("--out", "x.png")}
+    assert_refused(run(command, "no.mp4", "--model", "nowhere", *more.get(command, ()), *option), *words)
+
+
+def test_reconstruct_draws_a_folder_and_names_equal_files_apart(mae_pretrained_folder, bikes, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.mp4").symlink_to(bikes)
+    (tmp_path / "b/bad.mp4").write_text("no video")
+    call = ("reconstruct", tmp_path / "a/x.mp4", tmp_path / "b", "--model", mae_pretrained_folder, "--out")
+    assert_refused(run(*call, tmp_path / "x.png"), "x.png is one image, and there are 3 videos")
+    done = run(*call, tmp_path / "grids", "--batch-size", 2)
+    assert done.returncode == 1 and "bad.mp4" in done.stderr.split("1 of 3 failed:")[1]
+    grids = {file.relative_to(tmp_path / "grids").as_posix(): file for file in tmp_path.glob("grids/**/*.png")}
+    assert set(grids) == {"a/x.mp4.png", "b/x.mp4.png"}
+    assert run("reconstruct", bikes, "--model", mae_pretrained_folder, "--out", tmp_path / "one.png").returncode == 0
+    one, two = Image.open(tmp_path / "one.png"), Image.open(grids["b/x.mp4.png"])
+    assert ImageChops.difference(one, two).getextrema() == ((0, 0),) * 3
 
 
 def test_reconstruct_draws_a_picture(mae_pretrained_folder, mae_folder, bikes, tmp_path):

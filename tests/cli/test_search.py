@@ -131,6 +131,23 @@ def test_a_mistake_is_refused_in_one_line(made, small_folder, viclip_folder, arg
     assert not (made / "new").exists()
 
 
+def test_an_index_keeps_the_number_types_it_was_made_with(made, tmp_path):
+    model = json.loads((made / "index/index.json").read_text())["model"]
+    shutil.copy(made / "videos/red.mp4", tmp_path)
+    call = ("index", tmp_path / "red.mp4", "--out", tmp_path / "index", "--jobs", 1, "-q")
+    chosen = ("--dtype", "bfloat16", "--store-dtype", "float16", "--batch-size", 2)
+    assert run(*call, "--model", model, *chosen).returncode == 0
+    header = json.loads((tmp_path / "index/index.json").read_text())
+    assert (header["model_dtype"], header["dtype"]) == ("bfloat16", "float16")
+    refused = run(*call, "--dtype", "float16", "--store-dtype", "float32")
+    assert_refused(refused, "(--dtype bfloat16, now float16; --store-dtype float16, now float32)", "new index")
+    assert run(*call).returncode == 0, "left out, they are those of the index"
+    for options in ((), ("--dtype", "float32")):
+        found = run("search", tmp_path / "index", "--video", tmp_path / "red.mp4", "--json", *options)
+        assert json.loads(found.stdout)["hits"][0]["similarity"] == pytest.approx(1, abs=0.01), found.stderr
+    assert "model_dtype" not in json.loads((made / "index/index.json").read_text())
+
+
 def test_another_model_changes_nothing_of_an_index(made, viclip_folder, tmp_path):
     """Whatever there is to do: a video changed, moved, and gone."""
     videos, index = tmp_path / "videos", tmp_path / "index"

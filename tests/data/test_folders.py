@@ -3,7 +3,7 @@
 import pytest
 from PIL import Image
 
-from internvideo_hf.data.folders import find_videos, name_videos
+from internvideo_hf.data.folders import find_videos, name_videos, unique_videos
 
 
 def test_videos_of_lists_folders_and_files_come_once(tmp_path):
@@ -47,3 +47,19 @@ def test_what_is_left_out_is_counted_in_one_line(tmp_path):
     assert find_videos([str(tmp_path)], on_left_out=lines.append) == [str(tmp_path / "a.mp4")]
     assert lines == ["Left out 2 files and folders: 1 .txt, 1 hidden."]
     assert find_videos([str(tmp_path / "a.mp4")], on_left_out=lines.append) and len(lines) == 1
+
+
+def test_videos_of_one_name_get_names_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a/x.mp4", "b/x.mp4", "b/y.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "list.csv").write_text("b/y.mp4;1\nb/y.mp4;2\n")
+    named = name_videos(["a", "b/x.mp4", "list.csv", str(tmp_path / "b"), "http://x.org/x.mp4"])
+    assert unique_videos(named) == [
+        ("a/x.mp4", "a/x.mp4"),
+        ("b/x.mp4", "b/x.mp4"),
+        ("./b/y.mp4", "b/y.mp4"),
+        ("http://x.org/x.mp4", "x.org/x.mp4"),
+    ]
+    assert unique_videos([]) == []

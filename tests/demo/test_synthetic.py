@@ -305,8 +305,8 @@ def test_another_seed_makes_other_clips():
 def test_what_would_be_lost_or_mixed_up_is_refused(folder, tmp_path):
     (tmp_path / "note.txt").write_text("mine")
     for arguments, words in [
-        ((folder, "--clips", 12, "--seed", 1), ("other settings", '"seed": 0', '"seed": 1', "another folder")),
-        ((folder, "--clips", 13), ('"clips": 13', "another folder")),
+        ((folder, "--clips", 12, "--seed", 1), ("other settings", "seed 0, now 1", "another folder")),
+        ((folder, "--clips", 13), ("clips 12, now 13", "another folder")),
         ((tmp_path / "note.txt", "--clips", 12), ("is a file",)),
         ((tmp_path, "--clips", 12), ("other files",)),
         ((tmp_path / "new", "--clips", 11), ("at least 12",)),

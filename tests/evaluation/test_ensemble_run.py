@@ -63,7 +63,7 @@ class TestEvaluation:
         assert "numbers bfloat16" in ensemble_table(result)
         evaluate_ensemble(load_ensemble("classifiers"), classifiers, clips, scores=kept, **HERE)
         assert len(list(kept.iterdir())) == 4  # other numbers, other scores
-        with pytest.raises(RecipeError, match="was not scored in float16"):
+        with pytest.raises(RecipeError, match=r"scored with other settings \(dtype none, now float16\)"):
             evaluate_ensemble(
                 load_ensemble("classifiers", ["dtype=float16"]), sorted(kept.iterdir())[:2], clips, **HERE
             )
@@ -81,7 +81,7 @@ class TestEvaluation:
         with pytest.raises(RecipeError, match="does not know the classes of data.labels=k400"):
             evaluate_ensemble(load_ensemble("classifiers", ["data.labels=k400"]), files, clips, **HERE)
         protocol = load_ensemble("internvideo_d", ["data.labels=null", "data.list=val.csv"])
-        with pytest.raises(RecipeError, match=r"scored by \[1, 1\] views, and the protocol has \[5, 3\]"):
+        with pytest.raises(RecipeError, match=r"scored with other settings \(views \[1, 1\], now \[5, 3\]\)"):
             evaluate_ensemble(protocol, files, clips, **HERE)
 
     def test_a_stopped_run_goes_on(self, classifiers, clips, tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ from torch.utils.data import Dataset
 from transformers import AutoModel, AutoModelForVideoClassification, AutoVideoProcessor
 
 from internvideo_hf import MultiViewVideoClassificationPipeline, VideoTextRetrievalPipeline
-from internvideo_hf.inference.pipeline import check_top_k
+from internvideo_hf.inference.pipeline import check_count
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (20, 40, 60, 3), dtype=np.uint8)
 
@@ -63,6 +63,6 @@ def test_a_model_that_cannot_compare_videos_and_texts_is_refused(mae_folder):
 
 
 def test_numbers_of_answers_start_at_one():
-    assert check_top_k(3) == 3
+    assert check_count("top_k", 3) == 3
     with pytest.raises(ValueError, match="top_k=0 must be at least 1"):
-        check_top_k(0)
+        check_count("top_k", 0)

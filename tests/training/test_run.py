@@ -121,7 +121,7 @@ def test_a_run_that_has_ended_is_left_alone(ended, data):
 def test_a_folder_of_another_recipe_is_refused(ended, data):
     recipe, folder = ended
     done = run("train", recipe, "training.learning_rate=0.5", "--data-root", data, "--output-dir", folder)
-    assert done.returncode == 2 and "training.learning_rate differ" in done.stderr
+    assert done.returncode == 2 and ", now 0.5). Give the same settings" in done.stderr
 
 
 SAVED_OFTEN = changed("training", save_strategy="steps", save_steps=1, dataloader_num_workers=2)

@@ -2,7 +2,15 @@
 
 import pytest
 
-from internvideo_hf.utils.names import check_name, lookup, printable, reason_of, with_article, without_number
+from internvideo_hf.utils.names import (
+    check_name,
+    distinct_names,
+    lookup,
+    printable,
+    reason_of,
+    with_article,
+    without_number,
+)
 
 TABLE = {"prob": 1, "score": 2}
 
@@ -28,6 +36,26 @@ def test_a_name_of_a_list_is_checked_by_the_same_rule():
     assert check_name("prob", ("prob", "score"), "merge") == "prob"
     with pytest.raises(ValueError, match=r"^merge: got 'PROP', expected one of prob, score\. Did you mean prob\?$"):
         check_name("PROP", ("prob", "score"), "merge")
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["/d/a/x.mp4", "/d/b/y.mp4"], ["x.mp4", "y.mp4"]),
+        (["/d/a/x.mp4", "/d/b/x.mp4", "/d/y.mp4"], ["a/x.mp4", "b/x.mp4", "y.mp4"]),
+        (["/d/1/a/x.mp4", "/d/2/a/x.mp4", "/d/2/b/x.mp4"], ["1/a/x.mp4", "2/a/x.mp4", "b/x.mp4"]),
+        (["/d/x.mp4", "/d/x.mp4"], ["x.mp4", "x.mp4"]),
+        (["/x.mp4", "/a/x.mp4"], ["x.mp4", "a/x.mp4"]),
+        (["http://h/a/x.mp4", "http://k/a/x.mp4"], ["h/a/x.mp4", "k/a/x.mp4"]),
+    ],
+)
+def test_equal_file_names_are_told_apart_by_their_folders(paths, names):
+    assert distinct_names(paths) == names
+
+
+def test_names_begin_no_later_than_asked_for():
+    assert distinct_names(["/r/a/x.mp4", "/q/x.mp4"], ["a/x.mp4", "x.mp4"]) == ["a/x.mp4", "x.mp4"]
+    assert distinct_names(["/r/a/x.mp4", "/q/a/x.mp4"], ["a/x.mp4", "x.mp4"]) == ["a/x.mp4", "x.mp4"]
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from internvideo_hf.cli.options import AsJson, Jobs, Quiet, check_folder, worker_count
-from internvideo_hf.cli.reporting import attempt, print_json, report_failures, say, silence_transformers
+from internvideo_hf.cli.options import AUTO, AsJson, Device, Dtype, Jobs, Quiet, check_folder, worker_count
+from internvideo_hf.cli.reporting import attempt, print_json, remarks, report_failures, say, silence_transformers
 from internvideo_hf.cli.search import open_index
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def demo(
     video: Annotated[
         list[str] | None,
         typer.Option(
-            help="Label this video (file, folder of frames, URL) instead; repeatable. Its sheet is OUT/videos.png "
+            help="Label this video (file, folder, list, URL) instead; repeatable. Its sheet is OUT/videos.png "
             "(videos-2.png, ... if that exists); the sheet of the tour stays."
         ),
     ] = None,
@@ -45,10 +45,8 @@ def demo(
     model: Annotated[
         str | None, typer.Option(help="With --index: new folder of the index's model, if it was moved.")
     ] = None,
-    device: Annotated[
-        str | None,
-        typer.Option(help='With --index: device, e.g. "cuda" or "cpu" (default: the accelerator if available).'),
-    ] = None,
+    dtype: Dtype = AUTO,
+    device: Device = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -58,7 +56,8 @@ def demo(
     videos, use released checkpoints with `internvideo convert`, `classify`, `zero-shot`, `index` and `search`.
 
     With --index, serve a web page that searches an index of yours, plays the hits and labels clips (needs the extra
-    `demo`). Only this machine can open it, unless --host says otherwise; Ctrl-C stops it.
+    `demo`); --device and --dtype are for its model. Only this machine can open it, unless --host says otherwise;
+    Ctrl-C stops it.
 
     Example: internvideo demo --out demo
 
@@ -67,7 +66,7 @@ def demo(
     _check_demo_options(context)
     silence_transformers()
     if index is not None:
-        _serve_page(open_index(index, model, device), host, port, allow_host or [], quiet)
+        _serve_page(open_index(index, model, device, dtype), host, port, allow_host or [], quiet)
     else:
         check_folder(out)
         _give_tour(out, clips, seed, video, as_json, quiet)
@@ -82,6 +81,7 @@ def _check_demo_options(context: typer.Context) -> None:
         "allow_host": "--allow-host",
         "model": "--model",
         "device": "--device",
+        "dtype": "--dtype",
     }
     has_index = context.params["index"] is not None
     for name, option in (of_tour if has_index else of_page).items():
@@ -112,11 +112,13 @@ def _give_tour(out: Path, clips: int, seed: int, videos: list[str] | None, as_js
     """Label videos, or clips drawn for this, which are searched, too; write a contact sheet."""
     from tqdm import tqdm
 
+    from internvideo_hf.data.folders import name_videos
     from internvideo_hf.demo import tour
     from internvideo_hf.demo.synthetic import Clip
     from internvideo_hf.utils.pictures import save_picture
 
-    files: list[tuple[str, Clip | None]] = [(video, None) for video in videos or ()]
+    found_in = name_videos(videos or (), on_left_out=remarks(quiet), keep_empty=True)
+    files: list[tuple[str, Clip | None]] = [(video, None) for video, _ in found_in]
     if not files:
         with tqdm(total=clips, desc="Drawing", unit="clip", disable=quiet) as bar:
             drawn = tour.draw_clips(out, clips, seed, on_done=bar.update)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from internvideo_hf.cli.kinds import CLASSIFIER, DUAL_ENCODER
-from internvideo_hf.cli.options import Device, Quiet, parse_device, resolve_model
+from internvideo_hf.cli.options import AUTO, BatchSize, Device, Dtype, Quiet, parse_device, parse_dtype, resolve_model
 from internvideo_hf.cli.reporting import report_failures, say, silence_transformers
 
 
@@ -33,12 +33,10 @@ def evaluate(
         Path | None,
         typer.Option(help="Folder for a classifier's answers: per video, per class, confusions, worst mistakes."),
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Views per forward pass.")] = 8,
+    batch_size: BatchSize = 8,
+    dtype: Dtype = AUTO,
     workers: Annotated[
         int | None, typer.Option(min=0, help="Decoding processes (default: one per core, at most 8).")
-    ] = None,
-    dtype: Annotated[
-        str | None, typer.Option(help="Number type of the model: float32, float16 or bfloat16 (default: as saved).")
     ] = None,
     max_damaged: Annotated[float, typer.Option(min=0.0, max=0.99, help="Tolerated ratio of damaged videos.")] = 0.01,
     device: Device = None,
@@ -67,7 +65,8 @@ def evaluate(
     if list_all:
         _list_protocols()
         return
-    changes = [*(changes or []), *([] if dtype is None else [f"dtype={dtype}"])]
+    number_type = parse_dtype(dtype)
+    changes = [*(changes or []), *([] if number_type is None else [f"dtype={number_type}"])]
     options = {
         "data_root": data_root,
         "out": out,

@@ -10,13 +10,17 @@ import typer
 
 from internvideo_hf.cli.kinds import AUTOENCODER, CLASSIFIER, DUAL_ENCODER
 from internvideo_hf.cli.options import (
+    AUTO,
     AsJson,
+    BatchSize,
     Device,
+    Dtype,
     Quiet,
     TopK,
     Videos,
     check_folder,
     parse_device,
+    parse_dtype,
     read_text,
     resolve_model,
 )
@@ -51,6 +55,8 @@ def zero_shot(
     ] = None,
     top_k: TopK = 5,
     num_clips: Annotated[int, typer.Option(min=1, help="Clips per video; their scores are averaged.")] = 1,
+    batch_size: BatchSize = 8,
+    dtype: Dtype = AUTO,
     device: Device = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -63,20 +69,23 @@ def zero_shot(
     if template is not None and prompts is not None:
         raise ValueError("Give --template or --prompts, not both.")
     options = {"hypothesis_template": template, "prompts": prompts}
+    number_type = parse_dtype(dtype)
     named, model = _named(videos, quiet), resolve_model(model, DUAL_ENCODER)
     remark_on_scripts(candidates)
     silence_transformers()
     from transformers import AutoModel, AutoProcessor, pipeline
 
-    from internvideo_hf.models.common.loading import load_strict
+    from internvideo_hf.inference.runner import load_model
 
+    loaded = load_model(AutoModel, model, parse_device(device), number_type)
     answer = pipeline(  # type: ignore[call-overload]  # the stub knows transformers' own tasks only
         "zero-shot-video-classification",
-        model=load_strict(AutoModel, model),
+        model=loaded,
         processor=load_pretrained(AutoProcessor, model),
-        device=parse_device(device),
+        device=loaded.device,
         candidate_labels=candidates,
         top_k=top_k,
+        max_views=batch_size,
         num_clips=num_clips,
         **{name: value for name, value in options.items() if value is not None},
     )
@@ -119,6 +128,8 @@ def classify(
     ] = None,
     merge: Annotated[str, typer.Option(help='Averaged over views: "prob", or "score" for logits.')] = "prob",
     top_k: TopK = 5,
+    batch_size: BatchSize = 8,
+    dtype: Dtype = AUTO,
     device: Device = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -127,20 +138,23 @@ def classify(
 
     Example: internvideo classify clip.mp4 --model vit-b-k400 --views 5x3
     """
-    clips_and_crops = _parse_views(views)
+    clips_and_crops, number_type = _parse_views(views), parse_dtype(dtype)
     named, model = _named(videos, quiet), resolve_model(model, CLASSIFIER)
     silence_transformers()
     from transformers import AutoModelForVideoClassification, AutoVideoProcessor, pipeline
 
-    from internvideo_hf.models.common.loading import check_classifier, load_strict
+    from internvideo_hf.inference.runner import load_model
+    from internvideo_hf.models.common.loading import check_classifier
 
     check_classifier(model)
+    loaded = load_model(AutoModelForVideoClassification, model, parse_device(device), number_type)
     answer = pipeline(  # type: ignore[call-overload]  # the stub knows transformers' own tasks only
         "multi-view-video-classification",
-        model=load_strict(AutoModelForVideoClassification, model),
+        model=loaded,
         video_processor=load_pretrained(AutoVideoProcessor, model),
-        device=parse_device(device),
+        device=loaded.device,
         merge=merge,
+        max_views=batch_size,
         top_k=top_k,
         **clips_and_crops,
     )
@@ -189,26 +203,31 @@ def extract(
     out: Annotated[Path, typer.Option(help="Folder for NAME.safetensors and NAME.json of each video.")],
     window: Annotated[int, typer.Option(min=1, help="Frames per window.")] = 16,
     stride: Annotated[int, typer.Option(min=1, help="Frames between window starts.")] = 4,
-    batch_size: Annotated[int, typer.Option(min=1, help="Windows per forward pass.")] = 8,
     max_memory: Annotated[float, typer.Option(help="The most gigabytes of frames to hold at once.")] = 8.0,
     npy: Annotated[bool, typer.Option("--npy", help="Also write NAME.npy, for numpy.load.")] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite", help="Replace features in OUT that are of other settings, or of another video of that name."
+        ),
+    ] = False,
+    batch_size: BatchSize = 8,
+    dtype: Dtype = AUTO,
     device: Device = None,
     quiet: Quiet = False,
 ) -> None:
     """Extract sliding-window features of long videos, decoding each frame once.
 
-    NAME is the file name of a video, or its path below the named folder, as in features/match.mp4.safetensors.
-    It holds one tensor, `features`, a row per window: in Python, `safetensors.numpy.load_file(PATH)["features"]`, or
-    with --npy `numpy.load(PATH)`. NAME.json holds fps, stride and `seconds`, the begin and end of each row.
+    NAME is the file name of a video, or its path below the named folder or list, as in
+    features/match.mp4.safetensors; of equal names, behind the folders that tell them apart. The file holds one tensor,
+    `features`, a row per window: in Python, `safetensors.numpy.load_file(PATH)["features"]`, or with --npy
+    `numpy.load(PATH)`. NAME.json holds fps, stride and `seconds`, the begin and end of each row.
 
     Resumable: rerun the same command after an interruption.
 
     Example: internvideo extract match.mp4 --model vit-h --window 16 --stride 4 --out features
     """
-    named = _named(videos, quiet)
-    names = [name for _, name in named]
-    if doubled := {name for name in names if names.count(name) > 1}:
-        raise ValueError(f"Several videos are called {', '.join(sorted(doubled))}: extract them to different folders.")
+    number_type, named = parse_dtype(dtype), _unique(videos, quiet)
     model = resolve_model(model)
     check_folder(out)
     silence_transformers()
@@ -217,40 +236,77 @@ def extract(
     from internvideo_hf import FeatureExtractor
     from internvideo_hf.inference.features import extract_to_file
 
-    extractor = FeatureExtractor(model, window, stride, batch_size, parse_device(device), max_memory)
+    extractor = FeatureExtractor(model, window, stride, batch_size, parse_device(device), max_memory, number_type)
     out.mkdir(parents=True, exist_ok=True)
     failures: list[str] = []
     for video, name in named:
         path = out / f"{name}.safetensors"
         with tqdm(desc=printable(name), unit="row", disable=quiet) as bar:
             run = partial(extract_to_file, extractor, path=path, as_npy=npy, on_rows=partial(show_progress, bar))
-            new = attempt(run, video, failures)
+            new = attempt(partial(run, overwrite=overwrite), video, failures)
         if new is not None and not quiet:
             say(printable(path) + ("" if new else " (already existed)"))
     report_failures(failures, len(named))
 
 
 def reconstruct(
-    video: Annotated[str, typer.Argument(help="Video file, folder of frames, or http(s) URL.")],
+    videos: Videos,
     model: Annotated[str, typer.Option(help="Converted folder of a pretrained VideoMAE, or Hub repository id.")],
-    out: Annotated[Path, typer.Option(help="Image to write, such as grid.png.")],
+    out: Annotated[Path, typer.Option(help="Image to write, such as grid.png; of several videos a folder, NAME.png.")],
     mask: Annotated[str, typer.Option(help="Masking: tube, random, running_cell, ...")] = "tube",
     mask_ratio: Annotated[float, typer.Option(help="Ratio of masked tubelets, above 0 and below 1.")] = 0.9,
     columns: Annotated[int, typer.Option(min=1, help="Frames to draw.")] = 8,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the mask.")] = 0,
+    batch_size: BatchSize = 8,
+    dtype: Dtype = AUTO,
     device: Device = None,
+    quiet: Quiet = False,
 ) -> None:
     """Draw a video as it is, masked, and reconstructed by a masked autoencoder.
 
     Example: internvideo reconstruct clip.mp4 --model vit-h-pretrained --out grid.png
+
+    Example: internvideo reconstruct clips --model vit-h-pretrained --out grids
     """
+    number_type, named = parse_dtype(dtype), _unique(videos, quiet)
     model = resolve_model(model, AUTOENCODER)
+    pictures = _pictures(out, videos, named)
     silence_transformers()
-    from internvideo_hf.utils.pictures import check_picture, save_picture
+    from tqdm import tqdm
 
-    check_picture(out)
-    from internvideo_hf.inference.reconstruction import reconstruct
+    from internvideo_hf.inference.reconstruction import Reconstructor
+    from internvideo_hf.utils.pictures import save_picture
 
-    picture = reconstruct(video, model, mask, mask_ratio, columns, seed, device=parse_device(device))
-    save_picture(picture, out)
-    say(f"Wrote {out}: original, masked and reconstructed frames.")
+    drawer = Reconstructor(model, mask, mask_ratio, columns, seed, parse_device(device), number_type)
+    failures: list[str] = []
+    with tqdm(total=len(named), desc="Drawing", unit="video", disable=quiet or len(named) == 1) as bar:
+        for first in range(0, len(named), batch_size):
+            batch = range(first, min(first + batch_size, len(named)))
+            clips = {place: attempt(drawer.read, named[place][0], failures) for place in batch}
+            read = {place: clip for place, clip in clips.items() if clip is not None}
+            for place, picture in zip(read, drawer.draw(list(read.values())), strict=True):
+                save_picture(picture, pictures[place])
+            bar.update(len(batch))
+    if not quiet and len(failures) < len(named):
+        say(f"Wrote {out}: original, masked and reconstructed frames.")
+    report_failures(failures, len(named))
+
+
+def _unique(sources: list[str], quiet: bool) -> list[tuple[str, str]]:
+    """Return each video once, with a name for its output that no other one has."""
+    from internvideo_hf.data.folders import unique_videos
+
+    return unique_videos(_named(sources, quiet))
+
+
+def _pictures(out: Path, sources: list[str], named: list[tuple[str, str]]) -> list[Path]:
+    """Return the image of each video: --out itself of one video, else files in it; refuse what cannot be written."""
+    from internvideo_hf.utils.pictures import PICTURES, check_picture
+
+    if [video for video, _ in named] == sources[:1]:
+        check_picture(out)
+        return [out]
+    if out.suffix.lower() in PICTURES:
+        raise ValueError(f"--out {out} is one image, and there are {len(named)} videos. Give the name of a folder.")
+    check_folder(out)
+    return [out / f"{name}.png" for _, name in named]

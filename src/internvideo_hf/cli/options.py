@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from internvideo_hf.utils.names import unknown_name, with_article
+from internvideo_hf.utils.names import check_name, unknown_name, with_article
 
 if TYPE_CHECKING:
     import torch
@@ -25,6 +25,24 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")
 Device = Annotated[
     str | None, typer.Option(help='Device, e.g. "cuda" or "cpu" (default: the accelerator if available).')
 ]
+Dtype = Annotated[
+    str,
+    typer.Option(
+        help='Number type in which the model runs: "auto" as it is saved, "float32", "float16" or "bfloat16". On a '
+        "GPU the halves take half the memory and time, for answers that differ in the third digit; on a CPU they are "
+        "slow."
+    ),
+]
+BatchSize = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        help="The most clips (views, windows) that pass through the model at once. Less needs less memory; more is "
+        "faster on a GPU.",
+    ),
+]
+AUTO = "auto"
+"""Value of --dtype: the number type in which a model is saved."""
 Jobs = Annotated[int | None, typer.Option(min=1, help="Worker processes (default: one per core).")]
 DataRoot = Annotated[Path | None, typer.Option(help="Folder that relative paths in lists start from.")]
 TopK = Annotated[int, typer.Option(min=1, help="Labels to show per video.")]
@@ -157,6 +175,13 @@ def parse_device(name: str | None) -> "torch.device | None":
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         cause = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(f"--device {name}: {cause.rstrip('.')}. Leave it out for {default_device()}.") from error
+
+
+def parse_dtype(name: str) -> str | None:
+    """Check --dtype, before the work begins; None is the number type in which the model is saved."""
+    from internvideo_hf.utils.devices import DTYPES
+
+    return None if check_name(name, (AUTO, *DTYPES), "--dtype") == AUTO else name
 
 
 def worker_count(jobs: int | None, tasks: int) -> int:

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from internvideo_hf.cli.kinds import DUAL_ENCODER, kind_of, not_of_kind
-from internvideo_hf.cli.options import AsJson, Device, Quiet, parse_device, resolve_model, worker_count
+from internvideo_hf.cli.options import (
+    AUTO,
+    AsJson,
+    BatchSize,
+    Device,
+    Dtype,
+    Quiet,
+    parse_device,
+    parse_dtype,
+    resolve_model,
+    worker_count,
+)
 from internvideo_hf.cli.reporting import (
     print_json,
     remark_on_scripts,
@@ -35,13 +46,15 @@ def index(
         str | None, typer.Option(help="Cut videos into windows of this length, such as 8s (default: no cuts).")
     ] = None,
     stride: Annotated[str | None, typer.Option(help="Seconds between window starts (default: the window).")] = None,
-    dtype: Annotated[
-        str | None, typer.Option(help="Dtype of stored embeddings: float32 (default), or float16 at half the size.")
+    store_dtype: Annotated[
+        str | None,
+        typer.Option(help="Number type of stored embeddings: float32 (default), or float16 at half the size."),
     ] = None,
     approximate: Annotated[
         bool, typer.Option("--approximate", help="Also build an approximate index, for a million clips and more.")
     ] = False,
-    batch_size: Annotated[int, typer.Option(min=1, help="Clips per forward pass.")] = 8,
+    batch_size: BatchSize = 8,
+    dtype: Dtype = AUTO,
     jobs: Annotated[int | None, typer.Option(min=1, help="Decoding processes (default: one per core).")] = None,
     device: Device = None,
     quiet: Quiet = False,
@@ -50,14 +63,16 @@ def index(
 
     Incremental: rerun it after an interruption, or after files were added, changed, moved or deleted; only changes are
     embedded. Videos that were deleted below a named folder leave the index; videos elsewhere stay in it. A folder
-    without any video is refused, since its disk may not be mounted.
+    without any video is refused, since its disk may not be mounted. An index keeps its window, its stride and its
+    number types, also that of the model.
 
     Example: internvideo index holidays --model internvideo-mm-l14 --out holidays.index --window 8s
     """
     options = {
         "window": _parse_seconds("--window", window),
         "stride": _parse_seconds("--stride", stride),
-        "dtype": dtype,
+        "store-dtype": store_dtype,
+        "dtype": parse_dtype(dtype),
     }
     if model is not None:
         named, model = model, resolve_model(model)
@@ -106,10 +121,13 @@ def search(
         bool, typer.Option("--approximate", help="Use the approximate index built by `index --approximate`.")
     ] = False,
     model: Annotated[str | None, typer.Option(help="New folder of the index's model, if it was moved.")] = None,
+    dtype: Dtype = AUTO,
     device: Device = None,
     as_json: AsJson = False,
 ) -> None:
     """Find clips by text, by video or by image; say so if nothing matches.
+
+    The model runs in the number type of the index, unless --dtype names another.
 
     The lines after the table explain its columns.
 
@@ -124,7 +142,7 @@ def search(
     silence_transformers()
     from internvideo_hf.search import hits
 
-    gallery = open_index(index, model, device)
+    gallery = open_index(index, model, device, dtype)
     if text is not None:
         _check_texts(index, gallery.model)
         remark_on_scripts([text])
@@ -166,17 +184,19 @@ def _check_texts(index: Path, model: str) -> None:
         )
 
 
-def open_index(folder: Path, model: str | None, device: str | None) -> "VideoIndex":
+def open_index(folder: Path, model: str | None, device: str | None, dtype: str) -> "VideoIndex":
     """Load an index and check that its model is there.
 
     Args:
         folder: the folder of the index.
         model: where its model is now; None for where it was.
         device: the value of --device.
+        dtype: the value of --dtype.
     """
+    number_type = parse_dtype(dtype)
     from internvideo_hf.search.index import VideoIndex
 
-    gallery = VideoIndex.load(folder, model=model, device=parse_device(device))
+    gallery = VideoIndex.load(folder, model=model, device=parse_device(device), model_dtype=number_type)
     _check_model_of(folder, gallery)
     return gallery
 
@@ -191,17 +211,27 @@ def _check_model_of(folder: Path, index: "VideoIndex") -> None:
 def _open_or_new_index(folder: Path, model: str | None, options: dict[str, Any], device: Any) -> "VideoIndex":
     """Load the index in a folder, if its settings agree with the options, or make a new one."""
     from internvideo_hf.search.index import VideoIndex
+    from internvideo_hf.utils.settings import changed_settings
 
     if not (folder / "index.json").exists():
         if model is None:
             raise ValueError(f"{folder} holds no index yet. Name the model to make one with, by --model.")
-        return VideoIndex(model, folder=folder, device=device, **options | {"dtype": options["dtype"] or "float32"})
+        windowing = {"window": options["window"], "stride": options["stride"]}
+        dtypes = {"dtype": options["store-dtype"] or "float32", "model_dtype": options["dtype"]}
+        return VideoIndex(model, folder=folder, device=device, **windowing, **dtypes)
     index = VideoIndex.load(folder, model=model, device=device)
-    settings = {"window": index.windowing.window, "stride": index.windowing.stride, "dtype": index.dtype}
-    for name, value in options.items():
-        if value is not None and value != settings[name]:
-            made = f"without --{name}" if settings[name] is None else f"with --{name} {settings[name]}"
-            raise ValueError(f"{folder} was made {made}, not {value}. Leave the option out, or make a new index.")
+    made = {
+        "--window": index.windowing.window,
+        "--stride": index.windowing.stride,
+        "--store-dtype": index.dtype,
+        "--dtype": index.store.settings.get("model_dtype", AUTO),
+    }
+    asked = {f"--{name}": value for name, value in options.items() if value is not None}
+    if changes := changed_settings({name: made[name] for name in asked}, asked):
+        raise ValueError(
+            f"{folder} was made with other settings ({changes}). Leave these options out to add to it, or make a new "
+            "index by another --out."
+        )
     if model is None:
         _check_model_of(folder, index)
     return index

@@ -8,6 +8,7 @@ from pathlib import Path
 from internvideo_hf.data.finding import left_out_line, list_folder
 from internvideo_hf.data.manifests import read_manifest
 from internvideo_hf.data.records import MANIFEST_SUFFIXES
+from internvideo_hf.utils.names import distinct_names
 from internvideo_hf.video.sources import is_url
 from internvideo_hf.video.stills import is_image_file
 
@@ -70,6 +71,19 @@ def name_videos(
     if line := left_out_line(left_out):
         on_left_out(line)
     return found
+
+
+def unique_videos(named: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return each video once, with a name that no other one has: those of equal names begin at a folder further up.
+
+    Args:
+        named: from `name_videos`.
+    """
+    once: dict[str, tuple[str, str]] = {}
+    for video, name in named:
+        once.setdefault(video if is_url(video) else os.path.abspath(video), (video, name))
+    videos, names = [video for video, _ in once.values()], [name for _, name in once.values()]
+    return list(zip(videos, distinct_names(videos, names), strict=True))
 
 
 def _name_below(video: str, root: str | Path) -> str:

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from functools import partial
@@ -16,6 +17,7 @@ from internvideo_hf.data.executors.processes import map_unordered
 from internvideo_hf.utils.files import atomic_path, remove_leftovers
 from internvideo_hf.utils.locks import lock_file
 from internvideo_hf.utils.names import reason_of
+from internvideo_hf.utils.settings import changed_settings
 from internvideo_hf.video.backends import PyAVDecoder
 from internvideo_hf.video.containers import open_container
 from internvideo_hf.video.errors import VideoDecodeError
@@ -80,9 +82,10 @@ def transcode_video(source: str | Path, target: str | Path, settings: TranscodeS
     """
     target, comment = Path(target), _MARK + json.dumps(asdict(settings), sort_keys=True)
     if target.exists():
-        if _comment_of(target) == comment:
+        there = _comment_of(target)
+        if there == comment:
             return False
-        raise FileExistsError(f"{target} was not made with these settings. Choose another folder, or delete it.")
+        raise FileExistsError(f"{target} {_difference(there, settings)}. Choose another folder, or delete it.")
     if is_url(source):
         raise VideoDecodeError(str(source), "it is an address", "Download it first.")
     source = check_path(str(source))
@@ -139,6 +142,17 @@ def _comment_of(path: Path) -> str | None:
             return container.metadata.get("comment")
     except VideoDecodeError:
         return None
+
+
+def _difference(comment: str | None, settings: TranscodeSettings) -> str:
+    """Return in what a file, by its comment, is not what these settings make."""
+    if comment is None or not comment.startswith(_MARK):
+        return "was not made by `internvideo shrink`"
+    with suppress(json.JSONDecodeError, RecursionError):
+        before = json.loads(comment.removeprefix(_MARK))
+        if isinstance(before, dict):
+            return f"was made with other settings ({changed_settings(before, asdict(settings))})"
+    return "was not made with these settings"
 
 
 def _encode(decoder: PyAVDecoder, target: Path, settings: TranscodeSettings, comment: str) -> None:

@@ -15,6 +15,7 @@ shape-color pairs with s = c, and no other split has them. For the others, (s + 
 
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import pairwise
@@ -34,6 +35,7 @@ from internvideo_hf.utils.files import (
 )
 from internvideo_hf.utils.locks import is_lock, lock_folder
 from internvideo_hf.utils.names import lookup
+from internvideo_hf.utils.settings import changed_settings
 
 WIDTH = 128
 """Width and height of a frame in pixels."""
@@ -704,11 +706,12 @@ def _take(out: Path, settings: Mapping[str, int]) -> None:
         raise FileExistsError(f"{out} is a file. Give the name of a folder.")
     path = out / SETTINGS
     if path.is_file():
-        found = path.read_text(encoding="utf-8")
-        if found != _json(settings):
+        found = {}
+        with suppress(ValueError):  # a file that someone has changed
+            found = json.loads(path.read_text(encoding="utf-8"))
+        if changes := changed_settings(found if isinstance(found, dict) else {}, settings):
             raise FileExistsError(
-                f"{out} holds a data set with other settings: {found.strip()} instead of {_json(settings).strip()}. "
-                "Choose another folder, or delete this one."
+                f"{out} holds a data set with other settings ({changes}). Choose another folder, or delete this one."
             )
         return
     if out.is_dir() and any(not is_temporary_of(path, file) and not is_lock(file) for file in out.iterdir()):

@@ -30,7 +30,7 @@ from internvideo_hf.search.hits import Hits
 from internvideo_hf.search.index import VideoIndex
 from internvideo_hf.utils.files import atomic_write_text, remove_leftovers
 from internvideo_hf.utils.locks import lock_folder
-from internvideo_hf.utils.names import printable
+from internvideo_hf.utils.names import distinct_names, printable
 from internvideo_hf.utils.pictures import FAINT, FONT_SIZE, GAP, INK, LINE, MISSING, PAPER, fitted
 from internvideo_hf.utils.pretrained import load_pretrained
 from internvideo_hf.video import VideoReader
@@ -195,9 +195,9 @@ def label_table(labeled: Sequence[Labeled]) -> str:
     known = labeled[0].truth is not None
     names = list(labeled[0].answers)
     rows = [["clip", *names, *(["truth"] if known else [])]]
-    for entry in labeled:
+    for clip, entry in zip(distinct_names([entry.video for entry in labeled]), labeled, strict=True):
         answers = [f"{a.mark or ' '} {a.label} {a.score:.0%}" for a in entry.answers.values()]
-        rows.append([printable(Path(entry.video).name), *answers, *([entry.truth] if entry.truth is not None else [])])
+        rows.append([printable(clip), *answers, *([entry.truth] if entry.truth is not None else [])])
     lines = [_aligned(rows)]
     if known:
         right = {name: sum(entry.answers[name].mark == "+" for entry in labeled) for name in names}
@@ -240,6 +240,7 @@ def contact_sheet(labeled: Sequence[Labeled]) -> Image.Image:
     foot = GAP + len(labeled) * height
     sheet = Image.new("RGB", (width, foot + len(limits) * LINE + GAP), PAPER)
     draw = ImageDraw.Draw(sheet)
+    clips = distinct_names([entry.video for entry in labeled])
     for row, entry in enumerate(labeled):
         top = GAP + row * height
         for column, frame in enumerate(_frames(entry.video)):
@@ -247,7 +248,7 @@ def contact_sheet(labeled: Sequence[Labeled]) -> Image.Image:
         answers = [
             (f"{a.mark} {name}: {a.label} ({a.score:.0%})".strip(), _INKS[a.mark]) for name, a in entry.answers.items()
         ]
-        title = ": ".join(filter(None, (Path(entry.video).name, entry.truth)))
+        title = ": ".join(filter(None, (clips[row], entry.truth)))
         for line, (text, ink) in enumerate([(title, INK), *answers]):
             draw.text((width - _TEXT, top + line * LINE), fitted(text, font, _TEXT - GAP), ink, font)
     for line, text in enumerate(limits):

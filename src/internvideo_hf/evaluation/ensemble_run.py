@@ -27,6 +27,7 @@ from internvideo_hf.utils.files import check_output
 from internvideo_hf.utils.fingerprints import json_sha256
 from internvideo_hf.utils.journal import delete_parts
 from internvideo_hf.utils.locks import lock_file
+from internvideo_hf.utils.settings import changed_settings
 
 
 def evaluate_ensemble(
@@ -180,14 +181,12 @@ class _Scorer:
             )
         _check_family(source, scores.facts.get("family"), wanted)
         check_classes(source, scores.classes, self.protocol.data.labels, self.data_root)
-        if self.protocol.dtype not in (None, scores.facts.get("dtype")):
+        views = [wanted.num_clips, wanted.num_crops] if wanted else [None]
+        asked = {"dtype": self.protocol.dtype, "views": None if None in views else views}
+        asked = {name: value for name, value in asked.items() if value is not None}
+        if changes := changed_settings({name: scores.facts.get(name) for name in asked}, asked):
             raise RecipeError(
-                f"{source} was not scored in {self.protocol.dtype}. Name the model's folder, or leave out dtype."
-            )
-        views, expected = scores.facts.get("views"), [wanted.num_clips, wanted.num_crops] if wanted else [None]
-        if None not in expected and views != expected:
-            raise RecipeError(
-                f"{source} was scored by {views} views, and the protocol has {expected}. Name the model's folder."
+                f"{source} was scored with other settings ({changes}). Name the model's folder, or leave them out."
             )
         return scores
 

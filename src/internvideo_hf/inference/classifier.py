@@ -19,6 +19,7 @@ from internvideo_hf.inference.runner import (
     VideoProcessor,
     Views,
     load_model,
+    logits_of_views,
     read_videos,
     read_views,
     stack_views,
@@ -102,14 +103,8 @@ class Classifier:
         """
         videos = len(next(iter(views.values())))
         flat = {name: pixels.flatten(0, 1) for name, pixels in views.items()}
-        rows = []
-        for first in range(0, len(next(iter(flat.values()))), batch_size):
-            inputs = {
-                name: pixels[first : first + batch_size].to(self.model.device, self.model.dtype)
-                for name, pixels in flat.items()
-            }
-            logits = self.model(**inputs).logits.double().cpu().numpy()
-            rows += [class_scores(row, self.model.config.problem_type) for row in logits]
+        logits = logits_of_views(self.model, flat, batch_size).double().cpu().numpy()
+        rows = [class_scores(row, self.model.config.problem_type) for row in logits]
         probabilities = np.stack(rows).reshape(videos, -1, len(rows[0]))
         return np.asarray(probabilities.mean(axis=1))
 

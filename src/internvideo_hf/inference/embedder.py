@@ -20,6 +20,7 @@ from internvideo_hf.inference.merging import check_finite
 from internvideo_hf.inference.runner import (
     RunSettings,
     VideoProcessor,
+    cast_of,
     cosine_scale,
     embed_views,
     load_model,
@@ -29,6 +30,7 @@ from internvideo_hf.inference.runner import (
     stack_views,
 )
 from internvideo_hf.models.common.dual_encoder import comparison_problem
+from internvideo_hf.models.common.loading import load_strict
 from internvideo_hf.processing.processing import InternVideoProcessor
 from internvideo_hf.processing.scripts import warn_of_foreign
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
@@ -140,8 +142,12 @@ class Embedder:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of weights, architecture, processor and vocabulary; equal hashes mean equal embeddings."""
-        return fingerprint(self.model, self.video_processor, self._tokenizer)
+        """Hash of weights, architecture, processor and vocabulary; equal hashes mean equal embeddings.
+
+        The number type in which the model runs does not count: it changes embeddings by rounding alone.
+        """
+        as_saved = self.model if cast_of(self.model) is None else load_strict(AutoModel, self.name)
+        return fingerprint(as_saved, self.video_processor, self._tokenizer)
 
     @torch.no_grad()
     def embed_clips(self, pixels: np.ndarray | torch.Tensor, merge: bool = True) -> torch.Tensor:

@@ -14,7 +14,7 @@ from transformers import AutoModel, AutoVideoProcessor
 
 from internvideo_hf.checkpoints.model_names import resolve_model
 from internvideo_hf.data.contents import content_hash, stamp
-from internvideo_hf.inference.runner import load_model, video_features
+from internvideo_hf.inference.runner import cast_of, load_model, video_features
 from internvideo_hf.models.common.loading import revision
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
 from internvideo_hf.utils.files import MIN_ROOM, atomic_write, atomic_write_text, check_output, remove_leftovers_of
@@ -22,6 +22,7 @@ from internvideo_hf.utils.fingerprints import ends_sha256, json_sha256, text_sha
 from internvideo_hf.utils.journal import Journal, delete_parts
 from internvideo_hf.utils.locks import lock_file
 from internvideo_hf.utils.pretrained import load_pretrained
+from internvideo_hf.utils.settings import changed_settings
 from internvideo_hf.video import VideoReader
 
 BLOCK = 32  # frames that are decoded before they are processed, which makes them small
@@ -37,11 +38,17 @@ class Settings:
         revision: the model's commit on the Hub, or the hash of its weights.
         window: consecutive frames of a window.
         stride: frames from the start of one window to the start of the next.
+        dtype: number type of the model, if it is not the saved one, which `revision` holds.
     """
 
     revision: str
     window: int
     stride: int
+    dtype: str | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """Return the settings that are not None; those of files before `dtype` existed are the same."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 class FeatureExtractor:
@@ -57,6 +64,7 @@ class FeatureExtractor:
         batch_size: windows per forward pass.
         device: where the model runs; the accelerator if there is one.
         max_memory: the most gigabytes of processed frames to hold at once.
+        dtype: number type of the model, such as "float16"; as saved if None. Features are float32 in any case.
 
     Raises:
         ValueError: if a number is below 1, the window does not suit the model, the frames of a batch of windows do
@@ -71,13 +79,14 @@ class FeatureExtractor:
         batch_size: int = 8,
         device: str | torch.device | None = None,
         max_memory: float = 8.0,
+        dtype: str | None = None,
     ):
         for name, number in (("window", window), ("stride", stride), ("batch_size", batch_size)):
             if number < 1:
                 raise ValueError(f"{name}={number} must be at least 1.")
         self.batch_size = batch_size
         self.name = model = resolve_model(model)
-        self.model = load_model(AutoModel, model, device)
+        self.model = load_model(AutoModel, model, device, dtype)
         tubelet = getattr(self.model.config, "tubelet_size", 1)
         if window % tubelet:
             raise ValueError(
@@ -90,7 +99,7 @@ class FeatureExtractor:
                 "one encoder alone."
             )
         self._check_memory(window, stride, max_memory)
-        self.settings = Settings(revision(model, self.model), window, stride)
+        self.settings = Settings(revision(model, self.model), window, stride, cast_of(self.model))
 
     def rows(self, reader: VideoReader, first_row: int = 0) -> Iterator[torch.Tensor]:
         """Yield the features of a video from row `first_row` on, `(rows, dim)` float32 on the CPU, in batches.
@@ -161,6 +170,8 @@ def extract_to_file(
     path: Path,
     as_npy: bool = False,
     on_rows: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    overwrite: bool = False,
 ) -> bool:
     """Write a video's features to `path` (.safetensors, tensor `features`) and a description to `path` with .json.
 
@@ -173,13 +184,14 @@ def extract_to_file(
         path: the file to write.
         as_npy: also write the features to `path` with .npy.
         on_rows: progress callback `(rows done, all rows)`.
+        overwrite: replace features of another video, or of other settings; they stay until the new ones are ready.
 
     Returns:
         Whether features were extracted: False if `path` already holds them.
 
     Raises:
         VideoDecodeError: if the video cannot be read; the rows before the damage are kept for the next call.
-        FileExistsError: if `path` holds features of another video, or of other settings.
+        FileExistsError: if `path` holds features of another video, or of other settings, which are named.
         LockedError: if another process writes the file.
         DiskFullError: if there is no room for it.
     """
@@ -188,7 +200,7 @@ def extract_to_file(
         for file in (path, path.with_suffix(".json"), path.with_suffix(".npy")):
             remove_leftovers_of(file)
         source = _Source.of(str(video))
-        if is_new := not _is_done(extractor.settings, source, path):
+        if is_new := not _is_done(extractor, source, path, overwrite):
             _extract(extractor, source, path, as_npy, on_rows)
         elif as_npy and not path.with_suffix(".npy").exists():
             _save_npy(path, load_file(path)["features"])
@@ -232,25 +244,41 @@ class _Source:
         return content == _content_of_ends(self.video) and (is_whole or self.mtime < written * 1e9)
 
 
-def _is_done(settings: Settings, source: _Source, path: Path) -> bool:
-    """Return whether a file holds the features of a video by these settings; refuse one that holds others."""
+def _is_done(extractor: FeatureExtractor, source: _Source, path: Path, overwrite: bool) -> bool:
+    """Return whether a file holds the features of a video by these settings; refuse others unless `overwrite`."""
     sidecar = path.with_suffix(".json")
     if not path.exists() or not sidecar.exists():
         return False
     known = json.loads(sidecar.read_text(encoding="utf-8"))
+    problem = ""
     if not source.has_content(known, sidecar.stat().st_mtime):
+        problem = f"another video, {known.get('video')}"
+    elif changes := changed_settings(*_comparable(known, extractor)):
+        problem = f"other settings ({changes})"
+    if problem and not overwrite:
         raise FileExistsError(
-            f"{path} holds features of another video, {known.get('video')}. Choose another folder, or delete the file."
+            f"{path} holds features of {problem}. Replace it by --overwrite (in Python, overwrite=True), or name "
+            "another folder by --out."
         )
-    if any(known.get(key) != value for key, value in asdict(settings).items()):
-        raise FileExistsError(f"{path} holds features of other settings than {settings}. Choose another folder.")
-    return True
+    return not problem
+
+
+def _comparable(known: dict[str, Any], extractor: FeatureExtractor) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the settings of a file's description and of an extractor, in words of their user."""
+    now = asdict(extractor.settings)
+    before = {name: known.get(name) for name in now}
+    for settings, model in ((before, known.get("model")), (now, extractor.name)):
+        settings["dtype"] = settings["dtype"] or "auto"
+        settings["model"] = f"{model} ({settings.pop('revision')})"
+    if known.get("revision") == extractor.settings.revision:  # in whatever folder the model is
+        before["model"] = now["model"]
+    return before, now
 
 
 def _extract(
     extractor: FeatureExtractor, source: _Source, path: Path, as_npy: bool, on_rows: Callable[[int, int], None]
 ) -> None:
-    settings = {**asdict(extractor.settings), "content": source.content()}
+    settings = {**extractor.settings.facts(), "content": source.content()}
     parts = path.parent / f".{path.name}.{json_sha256(settings)[:12]}.parts"
     with VideoReader(source.video, backend="pyav") as reader:
         journal, total = Journal(parts), extractor.num_rows(reader)
@@ -266,6 +294,8 @@ def _extract(
         spans = _time_spans(extractor.settings, total, reader)
         facts = {"video": source.video, "fps": reader.fps, "num_frames": reader.num_frames, "rows": total}
     features = journal.tensors()["features"]
+    for old in (path, path.with_suffix(".npy")):  # the description must not stand beside features of other settings
+        old.unlink(missing_ok=True)
     if as_npy:
         _save_npy(path, features)
     stamped = {"size": source.size, "mtime": source.mtime}

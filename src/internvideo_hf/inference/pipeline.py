@@ -104,11 +104,16 @@ def _check_dual_encoder(model: Any, tokenizer: Any = None) -> None:
         raise ValueError(problem)
 
 
-def check_top_k(top_k: int) -> int:
-    """Return a number of answers; refuse one below 1."""
-    if top_k < 1:
-        raise ValueError(f"top_k={top_k} must be at least 1.")
-    return top_k
+def check_count(name: str, count: int) -> int:
+    """Return an option that is a number of things; refuse one below 1.
+
+    Args:
+        name: of the option.
+        count: its value.
+    """
+    if count < 1:
+        raise ValueError(f"{name}={count} must be at least 1.")
+    return count
 
 
 def _stack(items: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,88 @@ GAP = 2  # pixels around each picture
 LEFT, TOP = 104, LINE + 8  # pixels left of the pictures, for the names of rows; above them, for the times
 
 
+class Reconstructor:
+    """Draws videos' frames in three rows: original, masked, and reconstructed by the decoder.
+
+    The rows are labeled, the columns with the time in seconds (the frame number, from 0, where times are unknown).
+
+    Args:
+        model: folder or Hub name of a pretrained masked autoencoder.
+        mask: a name in `internvideo_hf.video.MASKS`.
+        mask_ratio: fraction of hidden tubelets, 0-1.
+        columns: number of frames to draw, evenly spaced in the clip.
+        seed: of the mask, the same for every video.
+        device: where the model runs; the accelerator if there is one.
+        dtype: number type of the model, such as "float16"; as saved if None.
+
+    Raises:
+        ValueError: if the model has no decoder, or an option is invalid.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        mask: str = "tube",
+        mask_ratio: float = 0.9,
+        columns: int = 8,
+        seed: int = 0,
+        device: str | torch.device | None = None,
+        dtype: str | None = None,
+    ):
+        self._make_mask = partial(lookup(MASKS, mask, "mask"), mask_ratio=mask_ratio)
+        self._columns, self._seed = columns, seed
+        model = resolve_model(model)
+        self._autoencoder = _load_autoencoder(model, device, dtype)
+        self._processor = load_pretrained(AutoVideoProcessor, model)
+
+    def read(self, video: Any) -> tuple[torch.Tensor, list[str]]:
+        """Return the first clip of a video, `(frames, channels, height, width)`, and the times of its columns.
+
+        Args:
+            video: whatever `VideoReader` reads.
+
+        Raises:
+            VideoDecodeError: if the video cannot be read.
+        """
+        features = self._processor(video, return_tensors="pt", return_metadata=True)
+        pixels: torch.Tensor = features["pixel_values_videos"][0]
+        return pixels, _times(video, features["video_metadata"][0], self._drawn(len(pixels)))
+
+    def draw(self, clips: Sequence[tuple[torch.Tensor, list[str]]]) -> list[Image.Image]:
+        """Draw clips, those of one shape in one forward pass.
+
+        Args:
+            clips: from `read`.
+        """
+        drawn: dict[int, Image.Image] = {}
+        for shape in dict.fromkeys(pixels.shape for pixels, _ in clips):
+            places = [place for place, (pixels, _) in enumerate(clips) if pixels.shape == shape]
+            pictures, hidden = self._reconstruct(torch.stack([clips[place][0] for place in places]))
+            masked = ("masked", f"{hidden.float().mean():.0%} hidden")
+            for row, place in enumerate(places):
+                grid = torch.stack([pictures[name][row, self._drawn(shape[0])] for name in ROWS])
+                drawn[place] = _with_words(_joined(grid), [("original",), masked, ("reconstructed",)], clips[place][1])
+        return [drawn[place] for place in range(len(clips))]
+
+    def _drawn(self, frames: int) -> np.ndarray:
+        return np.linspace(0, frames - 1, min(self._columns, frames)).round().astype(int)
+
+    def _reconstruct(self, pixels: torch.Tensor) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        config, (_, frames, _, height, width) = self._autoencoder.config, pixels.shape
+        grid = frames // config.tubelet_size, height // config.patch_size, width // config.patch_size
+        hidden = torch.as_tensor(self._make_mask(grid, generator=np.random.default_rng(self._seed)))[None]
+        model = self._autoencoder
+        inputs = pixels.to(model.device, model.dtype), hidden.expand(len(pixels), -1).to(model.device)
+        return model.reconstruct(*inputs), hidden  # type: ignore[operator]  # a method of masked autoencoders
+
+
+def _joined(grid: torch.Tensor) -> Image.Image:
+    """Return pictures, `(rows, columns, channels, height, width)` in [0, 1], as one, with gaps between them."""
+    padded = torch.nn.functional.pad(grid.float(), (GAP, GAP, GAP, GAP), value=1.0)
+    sheet = rearrange(padded.cpu(), "row frame c h w -> (row h) (frame w) c")
+    return Image.fromarray((sheet * 255).round().byte().numpy())
+
+
 def reconstruct(
     video: Any,
     model: str,
@@ -32,10 +115,9 @@ def reconstruct(
     columns: int = 8,
     seed: int = 0,
     device: str | torch.device | None = None,
+    dtype: str | None = None,
 ) -> Image.Image:
-    """Draw a video's frames in three rows: original, masked, and reconstructed by the decoder.
-
-    The rows are labeled, the columns with the time in seconds (the frame number, from 0, where times are unknown).
+    """Draw one video; see `Reconstructor`, which draws several.
 
     Args:
         video: whatever `VideoReader` reads.
@@ -45,34 +127,14 @@ def reconstruct(
         columns: number of frames to draw, evenly spaced in the clip.
         seed: of the mask.
         device: where the model runs; the accelerator if there is one.
+        dtype: number type of the model; as saved if None.
 
     Raises:
         VideoDecodeError: if the video cannot be read.
         ValueError: if the model has no decoder, or an option is invalid.
     """
-    make_mask = lookup(MASKS, mask, "mask")
-    model = resolve_model(model)
-    autoencoder = _load_autoencoder(model, device)
-    features = load_pretrained(AutoVideoProcessor, model)(video, return_tensors="pt", return_metadata=True)
-    pixels = features["pixel_values_videos"][:1]
-    config = autoencoder.config
-    grid = (
-        pixels.shape[1] // config.tubelet_size,
-        pixels.shape[3] // config.patch_size,
-        pixels.shape[4] // config.patch_size,
-    )
-    hidden = torch.as_tensor(make_mask(grid, mask_ratio, generator=np.random.default_rng(seed)))[None]
-    inputs = pixels.to(autoencoder.device, autoencoder.dtype), hidden.to(autoencoder.device)
-    pictures = autoencoder.reconstruct(*inputs)  # type: ignore[operator]  # a method of masked autoencoders
-    frames = np.linspace(0, pixels.shape[1] - 1, min(columns, pixels.shape[1])).round().astype(int)
-    rows = torch.stack([pictures[row][0, frames] for row in ROWS])
-    padded = torch.nn.functional.pad(rows, (GAP, GAP, GAP, GAP), value=1.0)
-    grid_of_pictures = rearrange(padded.cpu(), "row frame c h w -> (row h) (frame w) c")
-    return _with_words(
-        Image.fromarray((grid_of_pictures * 255).round().byte().numpy()),
-        [("original",), ("masked", f"{hidden.float().mean():.0%} hidden"), ("reconstructed",)],
-        _times(video, features["video_metadata"][0], frames),
-    )
+    reconstructor = Reconstructor(model, mask, mask_ratio, columns, seed, device, dtype)
+    return reconstructor.draw([reconstructor.read(video)])[0]
 
 
 def _times(video: Any, metadata: Any, frames: np.ndarray) -> list[str]:
@@ -104,10 +166,10 @@ def _with_words(pictures: Image.Image, rows: Sequence[Sequence[str]], columns: S
     return sheet
 
 
-def _load_autoencoder(model: str, device: str | torch.device | None) -> PreTrainedModel:
+def _load_autoencoder(model: str, device: str | torch.device | None, dtype: str | None) -> PreTrainedModel:
     architecture = (load_pretrained(AutoConfig, model).architectures or ["?"])[0]
     if architecture.endswith("ForPreTraining"):
-        autoencoder = load_model(AutoModelForPreTraining, model, device)
+        autoencoder = load_model(AutoModelForPreTraining, model, device, dtype)
         if hasattr(autoencoder, "reconstruct"):
             return autoencoder
     raise ValueError(

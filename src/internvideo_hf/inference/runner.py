@@ -111,6 +111,33 @@ def load_model(
     return model
 
 
+def cast_of(model: PreTrainedModel) -> str | None:
+    """Return the number type in which a loaded model runs, such as "float16"; None if it is the saved one.
+
+    Args:
+        model: from `load_model`.
+    """
+    return None if model.dtype == model.config.dtype else str(model.dtype).removeprefix("torch.")
+
+
+def logits_of_views(model: PreTrainedModel, views: Views, batch_size: int | None = None) -> Tensor:
+    """Return the logits of a classifier, `(views, classes)` on its device.
+
+    Args:
+        model: a classifier.
+        views: `(views, frames, channels, height, width)` for each input of the model.
+        batch_size: views per forward pass; all if None.
+    """
+    parts = (torch.split(pixels, batch_size or len(pixels)) for pixels in views.values())
+    batches = (dict(zip(views, batch, strict=True)) for batch in zip(*parts, strict=True))
+    return torch.cat(
+        [
+            model(**{name: pixels.to(model.device, model.dtype) for name, pixels in batch.items()}).logits
+            for batch in batches
+        ]
+    )
+
+
 def video_features(model: PreTrainedModel, pixels: Tensor) -> Tensor:
     """Return a feature of each clip, `(clips, dim)` float32 on the model's device: projected, or else pooled.
 
@@ -129,14 +156,16 @@ def cosine_scale(model: PreTrainedModel) -> Tensor:
     return torch.ones(()) if scale is None else torch.as_tensor(scale()).detach().float()
 
 
-def embed_views(model: PreTrainedModel, pixels: Tensor) -> Tensor:
+def embed_views(model: PreTrainedModel, pixels: Tensor, batch_size: int | None = None) -> Tensor:
     """Return unit vectors, `(videos, views, dim)` float32 on the model's device.
 
     Args:
         model: any model of this package with one video input.
         pixels: `(videos, views, frames, channels, height, width)`.
+        batch_size: views per forward pass; all if None.
     """
-    features = video_features(model, pixels.flatten(0, 1))
+    flat = pixels.flatten(0, 1)
+    features = torch.cat([video_features(model, batch) for batch in torch.split(flat, batch_size or len(flat))])
     return torch.unflatten(nn.functional.normalize(features, dim=-1), 0, pixels.shape[:2])
 
 

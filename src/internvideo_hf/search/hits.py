@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from internvideo_hf.data.thumbnails import TILE, thumbnail, tile
 from internvideo_hf.search.calibration import Calibration
+from internvideo_hf.utils.names import distinct_names
 from internvideo_hf.utils.pictures import FONT_SIZE, GAP, LINE, PAPER, contact_sheet
 
 OF_CAPTIONS = " of captions"
@@ -146,6 +147,7 @@ def montage(hits: Sequence[Hit], columns: int = 4, title: str | None = None) -> 
         ValueError: if there are no hits, or no columns.
     """
     tiles = []
+    names = distinct_names([hit.video for hit in hits])
     for number, hit in enumerate(hits):
         scores = scores_line(hit).removesuffix(OF_CAPTIONS)
         picture = tile(hit.video, hit.start, hit.end)
@@ -153,7 +155,7 @@ def montage(hits: Sequence[Hit], columns: int = 4, title: str | None = None) -> 
             _mark_match(picture)
         verdict = {True: "match", False: "no match", None: ""}[hit.matches]
         time = ", ".join(filter(None, (hit.time, verdict)))
-        tiles.append((picture, [f"{'* ' if hit.matches else ''}{number + 1}. {hit.name}", time, scores]))
+        tiles.append((picture, [f"{'* ' if hit.matches else ''}{number + 1}. {names[number]}", time, scores]))
     return contact_sheet(tiles, TILE, columns, title)
 
 

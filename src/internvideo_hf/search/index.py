@@ -19,6 +19,7 @@ from internvideo_hf.search.stores.base import Clip, Known
 from internvideo_hf.search.stores.local import LocalStore
 from internvideo_hf.search.stores.segments import SEGMENT_ROWS
 from internvideo_hf.search.sync import Change, Todo, execute, plan, survey
+from internvideo_hf.utils import devices
 from internvideo_hf.utils.files import MIN_ROOM, check_output
 from internvideo_hf.utils.fingerprints import json_sha256
 from internvideo_hf.utils.names import lookup
@@ -53,6 +54,7 @@ class VideoIndex:
             cosines by some 1e-5.
         folder: where the index is kept; must not hold one.
         device: where the model runs; the accelerator if there is one.
+        model_dtype: number type in which the model runs, such as "bfloat16"; as saved if None. The index keeps it.
 
     Raises:
         ValueError: if an option is invalid, or `folder` is not empty.
@@ -67,19 +69,28 @@ class VideoIndex:
         dtype: str = "float32",
         folder: str | Path | None = None,
         device: str | torch.device | None = None,
+        model_dtype: str | None = None,
     ):
         lookup(DTYPES, dtype, "dtype")
+        if model_dtype is not None:
+            lookup(devices.DTYPES, model_dtype, "model_dtype")
         self.windowing, self.dtype = Windowing(window, stride), dtype
         # Valid from any working directory; a name on the Hub stays as it is.
         self.model = os.path.abspath(model) if Path(model).is_dir() else str(model)
-        self._device = device
+        self._device, self._model_dtype = device, model_dtype
         self._encoder: Embedder | None = None
         settings = {"model": self.model, "fingerprint": None, "window": window, "stride": stride, "dtype": dtype}
+        settings |= {} if model_dtype is None else {"model_dtype": model_dtype}
         self.store = LocalStore(settings, None if folder is None else Path(folder))
 
     @classmethod
     def load(
-        cls, folder: str | Path, *, model: str | Path | None = None, device: str | torch.device | None = None
+        cls,
+        folder: str | Path,
+        *,
+        model: str | Path | None = None,
+        device: str | torch.device | None = None,
+        model_dtype: str | None = None,
     ) -> "VideoIndex":
         """Open an index; its embeddings are mapped from disk, its model is loaded when needed.
 
@@ -87,12 +98,14 @@ class VideoIndex:
             folder: of the index.
             model: where its model is now, if it moved; another model is refused when it is loaded.
             device: where the model runs.
+            model_dtype: number type in which the model runs; that of the index if None.
 
         Raises:
             ValueError: if there is no index, or it is damaged.
         """
         store = LocalStore.load(Path(folder))
         options = {name: store.settings[name] for name in ("window", "stride", "dtype")}
+        options["model_dtype"] = model_dtype or store.settings.get("model_dtype")
         index = cls(store.settings["model"] if model is None else model, device=device, **options)
         index.store = store
         return index
@@ -143,7 +156,7 @@ class VideoIndex:
             ValueError: if it is not the model of the index.
         """
         if self._encoder is None:
-            encoder, settings = Embedder(self.model, self._device), self.store.settings
+            encoder, settings = Embedder(self.model, self._device, dtype=self._model_dtype), self.store.settings
             if self.fingerprint is not None and encoder.fingerprint != self.fingerprint:
                 made_with = "" if settings["model"] == self.model else f" (it names {settings['model']})"
                 raise ValueError(

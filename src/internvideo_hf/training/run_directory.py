@@ -21,6 +21,7 @@ from internvideo_hf.training.curves import draw_curves
 from internvideo_hf.training.recipes import Recipe, parse_recipe
 from internvideo_hf.training.trainer import COMPLETE
 from internvideo_hf.utils.files import atomic_write_text, remove_leftovers
+from internvideo_hf.utils.settings import changed_settings
 
 ANSWERS = "answers"  # of the final model to the validation list
 RECIPE, VERSIONS, LOG, CURVES, FINAL = "recipe.yaml", "versions.json", "log.jsonl", "curves.png", "final"
@@ -93,10 +94,10 @@ def check_recipe(folder: Path, recipe: Recipe, start: str | None) -> None:
     saved = load_yaml((folder / RECIPE).read_text(encoding="utf-8"), str(folder / RECIPE), yaml.SafeLoader)
     before = _plain(parse_recipe(saved, str(folder / RECIPE)))
     before["--start-from"] = json.loads((folder / VERSIONS).read_text(encoding="utf-8"))["start_from"]
-    if changed := sorted(_differences(before, {**_plain(recipe), "--start-from": start})):
+    if changes := changed_settings(before, {**_plain(recipe), "--start-from": start}):
         raise RecipeError(
-            f"{folder} holds a run of another recipe: {', '.join(changed[:5])} differ. Give the same settings to "
-            "resume, or another --output-dir for a new run."
+            f"{folder} holds a run of another recipe ({changes}). Give the same settings to resume, or another "
+            "--output-dir for a new run."
         )
 
 
@@ -146,13 +147,3 @@ class RunLog(TrainerCallback):
 
 def _plain(recipe: Recipe) -> dict[str, Any]:
     return json.loads(json.dumps(asdict(recipe)))
-
-
-def _differences(before: Any, now: Any, place: str = "") -> list[str]:
-    if not (isinstance(before, dict) and isinstance(now, dict)):
-        return [] if before == now else [place]
-    return [
-        difference
-        for key in before.keys() | now.keys()
-        for difference in _differences(before.get(key), now.get(key), f"{place}.{key}".lstrip("."))
-    ]

@@ -1,8 +1,9 @@
 """Lookup of names that a user wrote, with one wording for unknown ones; names of others on a terminal."""
 
 import difflib
+import os
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -42,6 +43,29 @@ def reason_of(error: BaseException) -> str:
     """
     said = getattr(error, "strerror", None)
     return ((without_number(error) if said is None else said).strip() or type(error).__name__).splitlines()[0][:200]
+
+
+def distinct_names(paths: Sequence[str], least: Sequence[str] | None = None) -> list[str]:
+    """Return the shortest end of each path that no other of them has: file names, and folders where those are equal.
+
+    Args:
+        paths: paths or addresses. One that comes twice gets the same name twice.
+        least: for each path the end of it that its name has at least; its last part where None.
+    """
+    whole = [path if "://" in path else os.path.abspath(path) for path in paths]
+    parts = [[part for part in path.replace(os.sep, "/").split("/") if part] for path in whole]
+    counts = [1] * len(paths) if least is None else [len(name.replace(os.sep, "/").split("/")) for name in least]
+    while True:
+        owners: dict[tuple[str, ...], set[str]] = {}
+        ends = [tuple(own[-count:]) for own, count in zip(parts, counts, strict=True)]
+        for end, path in zip(ends, whole, strict=True):
+            owners.setdefault(end, set()).add(path)
+        longer = [
+            min(count + (len(owners[end]) > 1), len(own)) for end, count, own in zip(ends, counts, parts, strict=True)
+        ]
+        if longer == counts:
+            return ["/".join(end) for end in ends]
+        counts = longer
 
 
 def lookup(table: Mapping[str, T], name: object, argument: str, error: type[Exception] = ValueError) -> T:

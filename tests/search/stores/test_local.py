@@ -141,7 +141,14 @@ def test_parts_elsewhere_are_refused(folder, elsewhere):
     "wrong",
     [
         *({"window": value} for value in (float("nan"), -8, 0, float("inf"), "8", True)),
-        *({"stride": float("nan")}, {"dtype": "load_inline"}, {"model": None}, {"model": 3}, {"fingerprint": 0.5}),
+        *(
+            {"stride": float("nan")},
+            {"dtype": "load_inline"},
+            {"model_dtype": "int4"},
+            {"model": None},
+            {"model": 3},
+            {"fingerprint": 0.5},
+        ),
     ],
 )
 def test_settings_that_no_index_has_are_refused(folder, wrong):
@@ -247,5 +254,5 @@ def test_a_store_sees_what_another_one_has_written(tmp_path):
         pass
     other = LocalStore(SETTINGS | {"window": 8.0})
     other.folder = tmp_path / "index"
-    with pytest.raises(ValueError, match="window=None"), other.writing():
+    with pytest.raises(ValueError, match="window none, now 8.0"), other.writing():
         pass

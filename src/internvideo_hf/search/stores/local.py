@@ -18,15 +18,18 @@ from safetensors.torch import load_file, save_file
 from internvideo_hf.search.stores.base import Clip, Known
 from internvideo_hf.search.stores.nearest import Approximate, exact
 from internvideo_hf.search.stores.segments import Segment, Video, compact, gather, locate, merge
+from internvideo_hf.utils.devices import DTYPES
 from internvideo_hf.utils.files import atomic_write, atomic_write_text, remove_leftovers
 from internvideo_hf.utils.fingerprints import text_sha256
 from internvideo_hf.utils.locks import is_own_file, lock_folder
 from internvideo_hf.utils.names import reason_of
+from internvideo_hf.utils.settings import changed_settings
 
 FORMAT = 1
 HEADER = "index.json"
 _ROWS = r"rows-[0-9a-f]{12}\.safetensors"
 SETTINGS = ("model", "fingerprint", "window", "stride", "dtype")
+OPTIONAL = ("model_dtype",)  # settings that a header may lack
 _OWN_FILES = ("rows-*.safetensors", "approximate-*.faiss", "null-captions-*.safetensors")
 _ATTEMPTS = 3  # at reading an index that another process changes meanwhile
 
@@ -98,13 +101,15 @@ class LocalStore:
         """Read what another process wrote since this store was opened."""
         assert self.folder is not None  # memory has no other process
         there = LocalStore.load(self.folder)
-        for name in ("window", "stride", "dtype", "fingerprint"):
-            before, now = self.settings[name], there.settings[name]
-            if before != now and (name != "fingerprint" or before is not None):
-                raise ValueError(
-                    f"Another process has written an index with {name}={now!r} into {self.folder}, this one has "
-                    f"{before!r}. Name a new folder."
-                )
+        names = [*SETTINGS[1:], *OPTIONAL]
+        if self.settings["fingerprint"] is None:
+            names.remove("fingerprint")
+        here, other = ({name: settings.get(name) for name in names} for settings in (self.settings, there.settings))
+        if changes := changed_settings(other, here):
+            raise ValueError(
+                f"Another process has written an index with other settings into {self.folder} ({changes}). Name a "
+                "new folder."
+            )
         self._read(self.folder)
 
     def _read(self, folder: Path) -> None:
@@ -119,7 +124,7 @@ class LocalStore:
                     raise
         self.folder, self.segments, self._header = folder, segments, text
         self._approximate = None
-        self.settings |= {name: header[name] for name in SETTINGS}
+        self.settings |= {name: header[name] for name in (*SETTINGS, *OPTIONAL) if name in header}
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -294,7 +299,8 @@ def _read_header(folder: Path) -> tuple[str, dict[str, Any]]:
         )
     if lacking := [name for name in SETTINGS if name not in header]:
         raise ValueError(f"{folder / HEADER} lacks {', '.join(lacking)}. Delete {folder}, and build it again.")
-    for name, value in [*((name, header[name]) for name in SETTINGS), *(("parts", file) for file in header["parts"])]:
+    given = [(name, header[name]) for name in (*SETTINGS, *OPTIONAL) if name in header]
+    for name, value in [*given, *(("parts", file) for file in header["parts"])]:
         if not _is_possible(name, value):
             raise ValueError(
                 f"{folder / HEADER} is damaged: {name} is {value!r}. Delete {folder}, and build it again."
@@ -311,6 +317,8 @@ def _is_possible(name: str, value: Any) -> bool:
         return value is None or (is_number and 0 < value < math.inf)
     if name == "dtype":
         return value in ("float32", "float16")
+    if name == "model_dtype":
+        return value in DTYPES
     return isinstance(value, str) or (name == "fingerprint" and value is None)
 
 

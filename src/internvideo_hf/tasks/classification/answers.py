@@ -15,6 +15,7 @@ from internvideo_hf.data.thumbnails import TILE, tile
 from internvideo_hf.inference.merging import top_k_accuracies
 from internvideo_hf.tasks.protocol import ANSWERS
 from internvideo_hf.utils.files import atomic_directory
+from internvideo_hf.utils.names import distinct_names
 from internvideo_hf.utils.pictures import contact_sheet
 
 WORST, COLUMNS = 20, 4  # mistakes on the sheet, and in a row of it
@@ -116,9 +117,9 @@ class Answers:
             rows: numbers of videos.
         """
         tiles = []
-        for row in rows:
+        names = distinct_names([str(self.videos[row]["video"]) for row in rows])
+        for row, name in zip(rows, names, strict=True):
             video, taken = self.videos[row], self.predicted[row]
-            name = Path(video["video"]).name
             lines = [
                 f"taken for {self.classes[taken]} ({self.scores[row, taken]:.0%})",
                 f"is {self.classes[self.labels[row]]} ({self.scores[row, self.labels[row]]:.0%})",

@@ -10,7 +10,8 @@ from transformers import VideoClassificationPipeline
 
 from internvideo_hf.auto import FAMILIES
 from internvideo_hf.inference.merging import METHODS, check_finite, class_scores
-from internvideo_hf.inference.pipeline import VideoPipeline, check_top_k
+from internvideo_hf.inference.pipeline import VideoPipeline, check_count
+from internvideo_hf.inference.runner import logits_of_views
 from internvideo_hf.models.common.loading import classes_of
 from internvideo_hf.processing.video_processing import list_videos
 from internvideo_hf.utils.names import lookup
@@ -50,6 +51,7 @@ class MultiViewVideoClassificationPipeline(VideoPipeline):
                 - merge (`str`): "prob" averages probabilities (the default, as published), "score" averages logits.
                 - top_k (`int`): number of labels to return, the best first; 5 by default.
                 - batch_size (`int`): videos per forward pass, with all their views; 1 by default.
+                - max_views (`int`): views per forward pass; all of a batch by default.
 
         Returns:
             For each video a list of `{"label", "score"}`, the best first; scores are probabilities, with
@@ -64,24 +66,30 @@ class MultiViewVideoClassificationPipeline(VideoPipeline):
         return answers
 
     def _sanitize_parameters(
-        self, top_k: int | None = None, merge: str | None = None, **processor_options: Any
+        self,
+        top_k: int | None = None,
+        merge: str | None = None,
+        max_views: int | None = None,
+        **processor_options: Any,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        postprocess: dict[str, Any] = {} if top_k is None else {"top_k": check_top_k(top_k)}
+        postprocess: dict[str, Any] = {} if top_k is None else {"top_k": check_count("top_k", top_k)}
         if merge is not None:
             lookup(METHODS, merge, "merge")
             postprocess["merge"] = merge
-        return self._processor_parameters(processor_options), {}, postprocess
+        forward = {} if max_views is None else {"max_views": check_count("max_views", max_views)}
+        return self._processor_parameters(processor_options), forward, postprocess
 
     def preprocess(self, video: Any, **options: Any) -> dict[str, torch.Tensor]:  # type: ignore[override]
         clips, crops = self._process.views
         return super().preprocess(video, **{"num_clips": clips, "num_crops": crops, **options})
 
     def _forward(  # type: ignore[override]
-        self, model_inputs: dict[str, torch.Tensor]
+        self, model_inputs: dict[str, torch.Tensor], max_views: int | None = None
     ) -> dict[str, torch.Tensor]:
         videos = len(model_inputs["pixel_values_videos"])
         views = {name: rearrange(clips, "b v t c h w -> (b v) t c h w") for name, clips in model_inputs.items()}
-        return {"logits": rearrange(self.model(**views).logits, "(b v) k -> b v k", b=videos)}
+        logits = logits_of_views(self.model, views, max_views)
+        return {"logits": rearrange(logits, "(b v) k -> b v k", b=videos)}
 
     def postprocess(  # type: ignore[override]
         self, model_outputs: dict[str, torch.Tensor], top_k: int = 5, merge: str = "prob"

@@ -8,7 +8,7 @@ from transformers.pipelines.base import Pipeline
 
 from internvideo_hf.inference.embedder import embed_texts
 from internvideo_hf.inference.merging import check_finite
-from internvideo_hf.inference.pipeline import DualEncoderPipeline, check_top_k
+from internvideo_hf.inference.pipeline import DualEncoderPipeline, check_count
 from internvideo_hf.inference.ranking import dual_softmax
 from internvideo_hf.inference.runner import cosine_scale, embed_views, merge_embeddings
 from internvideo_hf.processing.video_processing import list_videos
@@ -58,7 +58,7 @@ class VideoTextRetrievalPipeline(DualEncoderPipeline):
         if not texts or not all(text.strip() for text in texts):
             raise ValueError("Pass texts=, one or several, none of them empty.")
         if top_k is not None:
-            check_top_k(top_k)
+            check_count("top_k", top_k)
         videos, _ = list_videos(inputs)
         if not videos:
             raise ValueError("Pass one video or several.")

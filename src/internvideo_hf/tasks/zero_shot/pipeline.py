@@ -8,7 +8,7 @@ from einops import rearrange, reduce
 
 from internvideo_hf.inference.embedder import CHUNK_SIZE, embed_texts
 from internvideo_hf.inference.merging import check_finite
-from internvideo_hf.inference.pipeline import DualEncoderPipeline, check_top_k
+from internvideo_hf.inference.pipeline import DualEncoderPipeline, check_count
 from internvideo_hf.inference.runner import cosine_scale, embed_views
 from internvideo_hf.processing.post_process import zero_shot_scores
 from internvideo_hf.recipes import PromptSet, load_prompts
@@ -47,6 +47,7 @@ class ZeroShotVideoClassificationPipeline(DualEncoderPipeline):
                 - top_k (`int`): number of labels to return, the best first; all by default.
                 - num_clips (`int`): clips of each video; their scores are averaged.
                 - batch_size (`int`): videos per forward pass, 1 by default.
+                - max_views (`int`): views per forward pass; all of a batch by default.
 
         Returns:
             For each video a list of `{"label", "score", "similarity"}`, the best label first: `score` is a
@@ -65,6 +66,7 @@ class ZeroShotVideoClassificationPipeline(DualEncoderPipeline):
         hypothesis_template: str | None = None,
         prompts: str | Sequence[str] | None = None,
         top_k: int | None = None,
+        max_views: int | None = None,
         **processor_options: Any,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         forward: dict[str, Any] = {}
@@ -77,8 +79,10 @@ class ZeroShotVideoClassificationPipeline(DualEncoderPipeline):
             forward["prompts"] = _prompt_set([hypothesis_template])
         if prompts is not None:
             forward["prompts"] = _prompt_set(prompts)
+        if max_views is not None:
+            forward["max_views"] = check_count("max_views", max_views)
         if top_k is not None:
-            postprocess["top_k"] = check_top_k(top_k)
+            postprocess["top_k"] = check_count("top_k", top_k)
         return self._processor_parameters(processor_options), forward, postprocess
 
     def _forward(  # type: ignore[override]
@@ -86,12 +90,13 @@ class ZeroShotVideoClassificationPipeline(DualEncoderPipeline):
         model_inputs: dict[str, torch.Tensor],
         labels: tuple[str, ...] = (),
         prompts: PromptSet = DEFAULT_PROMPTS,
+        max_views: int | None = None,
     ) -> dict[str, torch.Tensor]:
         if not labels:
             raise ValueError("Pass candidate_labels, the labels to choose from.")
         pixels = model_inputs["pixel_values_videos"]
         scores, similarity = zero_shot_scores(
-            embed_views(self.model, pixels).flatten(0, 1),
+            embed_views(self.model, pixels, max_views).flatten(0, 1),
             self._embed_labels(labels, prompts),
             cosine_scale(self.model),
             prompts.mean_of,
