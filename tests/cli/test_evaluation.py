@@ -29,7 +29,7 @@ def test_options_that_do_not_go_together_are_refused(arguments, message):
 
 def test_help_names_the_protocol_of_own_lists():
     words = " ".join(run("evaluate", "--help").stdout.split())
-    assert "(default: classification/custom)" in words and "Views per forward pass" in words
+    assert "(default: classification/custom)" in words and "clips (views, windows) per forward pass" in words
 
 
 def test_ensembles_are_listed():

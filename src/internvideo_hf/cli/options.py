@@ -37,8 +37,7 @@ BatchSize = Annotated[
     int,
     typer.Option(
         min=1,
-        help="The most clips (views, windows) that pass through the model at once. Less needs less memory; more is "
-        "faster on a GPU.",
+        help="The most clips (views, windows) per forward pass. Fewer need less memory; more are faster on a GPU.",
     ),
 ]
 AUTO = "auto"
