@@ -31,6 +31,7 @@ from typing import Any
 
 import pytest
 import torch
+from models.device_maps import MAIN, FakeTensorMode, empty_like, half_on_disk, on_two_devices
 from torch import nn
 from transformers import AutoModel, Trainer, TrainingArguments
 from transformers.configuration_utils import PreTrainedConfig
@@ -161,6 +162,9 @@ class Tower:
     attentions: tuple[int, ...]
 
 
+EITHER_HALF = [0, pytest.param(1, marks=pytest.mark.slow)]
+
+
 class ModelChecks:
     """See the head of this file.
 
@@ -209,6 +213,10 @@ class ModelChecks:
     def model(self, **options: Any) -> PreTrainedModel:
         torch.manual_seed(0)
         return move_from_start(self.model_class._from_config(self.config(), **options))
+
+    def calls(self, model: PreTrainedModel, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Return the results of all public ways to run the model by their names; families add theirs."""
+        return {"forward": model(**inputs)}
 
     def with_pixels(self, pixels: torch.Tensor) -> dict[str, Any]:
         return {**self.inputs(), "pixel_values_videos": pixels}
@@ -451,13 +459,40 @@ class ModelChecks:
         assert_same([*tensors_of(model(**inputs)).values()], expected)
 
     @torch.no_grad()
-    def test_offloaded_weights_come_back_when_they_are_needed(self) -> None:
+    def test_offloaded_weights_come_back_when_they_are_needed(self, tmp_path: Path) -> None:
         accelerate = pytest.importorskip("accelerate")
-        model, inputs = self.model(), self.inputs()
-        expected = model(**inputs)
-        accelerate.cpu_offload(model, execution_device=torch.device("cpu"))
+        inputs, cpu = self.inputs(), torch.device("cpu")
+        expected = self.calls(self.model(), inputs)
+        model = accelerate.cpu_offload(self.model(), execution_device=cpu)
         assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
-        assert_same(model(**inputs), expected)
+        assert_same(self.calls(model, inputs), expected)
+        # Weights in a mapped file lie at other addresses, for which the kernels round differently.
+        model = accelerate.disk_offload(self.model(), tmp_path / "disk", execution_device=cpu)
+        assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
+        assert_same(self.calls(model, inputs), expected, atol=1e-6, rtol=1e-6)
+
+    @torch.no_grad()
+    @pytest.mark.parametrize("first", EITHER_HALF)
+    def test_a_device_map_may_leave_any_half_on_the_disk(self, first: int, tmp_path: Path) -> None:
+        pytest.importorskip("accelerate")
+        model, inputs = self.model(), self.inputs()
+        model.save_pretrained(tmp_path)
+        expected, device_map = self.calls(model, inputs), half_on_disk(model, first)
+        model = self.model_class.from_pretrained(tmp_path, device_map=device_map, offload_folder=tmp_path / "disk")
+        assert {parameter.device.type for parameter in model.parameters()} == {"cpu", "meta"}
+        assert_same(self.calls(model, inputs), expected, atol=1e-6, rtol=1e-6)
+
+    @torch.no_grad()
+    @pytest.mark.parametrize("first", EITHER_HALF)
+    @pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
+    def test_a_device_map_may_put_any_half_on_another_device(self, first: int) -> None:
+        pytest.importorskip("accelerate")
+        model, inputs = self.model(), self.inputs()
+        with FakeTensorMode():
+            on_two_devices(model, first)
+            inputs = {k: empty_like(v) if isinstance(v, torch.Tensor) else v for k, v in inputs.items()}
+            found = tensors_of(self.calls(model, inputs))
+        assert {str(tensor.device) for name, tensor in found.items() if name.startswith("forward.")} == {MAIN}
 
     # Training
 
@@ -594,6 +629,21 @@ class ExportedWithItsHead:
     @pytest.mark.slow
     def test_exported_program_takes_other_batches_and_frame_counts(self) -> None:
         super().test_exported_program_takes_other_batches_and_frame_counts()
+
+
+class TowersAlone:
+    """Dual encoders also run one tower at a time, some with words hidden."""
+
+    def calls(self, model: PreTrainedModel, inputs: dict[str, Any]) -> dict[str, Any]:
+        words = inputs["input_ids"]
+        hidden = (
+            {"bool_masked_pos": words == words[0, 1]} if hasattr(model.text_model.embeddings, "mask_embedding") else {}
+        )
+        return super().calls(model, inputs) | {
+            "video": model.get_video_features(inputs["pixel_values_videos"]),
+            "text": model.get_text_features(words),
+            "hidden words": model.get_text_features(words, **hidden),
+        }
 
 
 class LossInFloat32:

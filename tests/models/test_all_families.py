@@ -38,6 +38,7 @@ class ToyForVideoClassification(PreTrainedModel):
     accepts_loss_kwargs = False
     supports_gradient_checkpointing = True
     _input_embed_layer = "patches"
+    _no_split_modules = ["EncoderLayer"]
     _supports_sdpa = True
     _can_record_outputs = {
         "hidden_states": EncoderLayer,
@@ -64,7 +65,7 @@ class ToyForVideoClassification(PreTrainedModel):
     def embed(self, pixel_values_videos: torch.Tensor) -> torch.Tensor:
         pixels = as_clips(pixel_values_videos, 3, self.config.patch_size).transpose(1, 2)
         patches = self.patches(pixels.to(self.patches.weight.dtype))
-        return patches.flatten(2).transpose(1, 2) * self.scale + self.shift
+        return patches.flatten(2).transpose(1, 2) * self.scale.to(patches.device) + self.shift.to(patches.device)
 
     @merge_with_config_defaults
     @capture_outputs(tie_last_hidden_states=False)
@@ -75,7 +76,7 @@ class ToyForVideoClassification(PreTrainedModel):
         for layer in self.layers:
             tokens = layer(tokens)
         logits = self.classifier(tokens.mean(dim=1))
-        loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
+        loss = None if labels is None else nn.functional.cross_entropy(logits, labels.to(logits.device))
         return ImageClassifierOutput(loss=loss, logits=logits)
 
 
@@ -102,6 +103,11 @@ class TestToy(ModelChecks):
 class ForgottenParameter(ToyForVideoClassification):
     def _init_weights(self, module):
         PreTrainedModel._init_weights(self, module)
+
+
+class AddsWhereItIs(ToyForVideoClassification):
+    def embed(self, pixel_values_videos):
+        return super().embed(pixel_values_videos) + self.shift
 
 
 class BlindGate(ToyForVideoClassification):
@@ -158,6 +164,7 @@ FAULTS = [
     (ForgottenParameter, "test_buffers_that_are_not_saved_are_rebuilt_on_loading"),
     (ForgottenParameter, "test_saved_model_loads_bit_for_bit"),
     (ForgottenParameter, "test_auto_class_finds_the_model_in_a_saved_folder"),
+    (AddsWhereItIs, "test_a_device_map_may_put_any_half_on_another_device"),
     (BlindGate, "test_gradients_reach_every_parameter"),
     (BlindGate, "test_input_embeddings_are_the_layer_behind_patches_or_tokens"),
     (SeesItsNeighbours, "test_samples_of_a_batch_do_not_see_each_other"),
@@ -178,7 +185,9 @@ def test_check_finds_the_fault(faulty: type[PreTrainedModel], check: str, tmp_pa
     checks = TestToy()
     checks.model_class = faulty
     takes = getattr(checks, check).__annotations__
-    arguments = {name: value for name, value in {"tmp_path": tmp_path, "together": True}.items() if name in takes}
+    arguments = {
+        name: value for name, value in {"tmp_path": tmp_path, "together": True, "first": 1}.items() if name in takes
+    }
     with pytest.raises((Exception, pytest.fail.Exception)):  # noqa: B017 (or what the faulty model itself raises)
         getattr(checks, check)(**arguments)
 

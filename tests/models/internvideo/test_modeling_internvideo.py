@@ -91,6 +91,13 @@ class TestInternVideoModel(FusedChecks):
     }
     test_exported_program_takes_other_batches_and_frame_counts = None  # takes ten seconds, and the classifier holds it
 
+    def calls(self, model, inputs):
+        parts = model.encode_backbones(**inputs)
+        return super().calls(model, inputs) | {
+            "parts": model(backbone_outputs=parts),
+            "frozen": model.frozen_forward(**inputs),
+        }
+
 
 class TestInternVideoForVideoClassification(LossInFloat32, FusedChecks):
     model_class = InternVideoForVideoClassification

@@ -42,7 +42,15 @@ def moved_model(**changes) -> UniFormerV2Model:
     return move_from_start(UniFormerV2Model(tiny_config(**changes)))
 
 
-class TestUniFormerV2Model(ExportedWithItsHead, ModelChecks):
+class RunsInParts:
+    """The encoder's backbone, and then its global blocks."""
+
+    def calls(self, model, inputs):
+        frames = model.encode_frames(**inputs, return_dict=True)
+        return super().calls(model, inputs) | {"parts": model(frames_output=frames)}
+
+
+class TestUniFormerV2Model(RunsInParts, ExportedWithItsHead, ModelChecks):
     model_class = UniFormerV2Model
     input_embeddings = "embeddings.patch_embedding"
     fields_read_elsewhere = {
@@ -62,7 +70,7 @@ class TestUniFormerV2Model(ExportedWithItsHead, ModelChecks):
         return [Tower(outputs, 3, (2 * FRAMES, tokens, WIDTH), (2 * FRAMES, 2, tokens, tokens))]
 
 
-class TestUniFormerV2ModelWithLocalBlocks(ModelChecks):
+class TestUniFormerV2ModelWithLocalBlocks(RunsInParts, ModelChecks):
     """The model of motion, and without the gate, as the frozen ones."""
 
     model_class = UniFormerV2Model

@@ -7,6 +7,7 @@ from models.model_checks import (
     LossInFloat32,
     ModelChecks,
     Tower,
+    TowersAlone,
     assert_same,
     draw,
     move_from_start,
@@ -85,7 +86,7 @@ class TestViCLIPVisionModelOfTubelets(TestViCLIPVisionModel):
         return [Tower(outputs, 3, (3, 1 + PATCHES, WIDTH), (3, 2, 1 + PATCHES, 1 + PATCHES))]
 
 
-class TestViCLIPModel(ModelChecks):
+class TestViCLIPModel(TowersAlone, ModelChecks):
     model_class = ViCLIPModel
     input_embeddings = "text_model.embeddings.token_embedding"
     cancelling = {"logits_per_video": 0.5, "logits_per_text": 0.5}

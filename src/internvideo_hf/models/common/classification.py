@@ -86,7 +86,7 @@ def classification_loss(
     """
     if labels is None:
         return None
-    logits, one_label = logits.float(), logits.shape[-1] == 1
+    logits, labels, one_label = logits.float(), labels.to(logits.device), logits.shape[-1] == 1
     problem_type = config.problem_type or ("regression" if one_label else "single_label_classification")
     if problem_type == "single_label_classification":
         return nn.functional.cross_entropy(logits, labels)

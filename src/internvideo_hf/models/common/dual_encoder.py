@@ -8,6 +8,7 @@ from torch import nn
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.modeling_utils import PreTrainedModel
+from transformers.models.clip.modeling_clip import CLIPTextEmbeddings
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple
 
@@ -28,6 +29,31 @@ class Projection(nn.Linear):
     def __init__(self, width: int, projection_dim: int):
         super().__init__(width, projection_dim, bias=False)
         init_weight_with(partial(init.normal_, std=width**-0.5), self)
+
+
+class TextEmbeddings(CLIPTextEmbeddings):
+    """CLIP's text embeddings, of which a device map may put the two tables on different devices."""
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Embed tokens; see `CLIPTextEmbeddings`.
+
+        Args:
+            input_ids: `(b, n)`.
+            position_ids: `(b, n)` or `(1, n)`; 0 to `n - 1` if None.
+            inputs_embeds: `(b, n, c)`, in place of `input_ids`.
+        """
+        embeddings: torch.Tensor = self.token_embedding(input_ids) if inputs_embeds is None else inputs_embeds
+        length, longest = embeddings.shape[1], self.position_embedding.num_embeddings
+        if length > longest:
+            raise ValueError(f"Got texts of {length} tokens, expected at most {longest} (max_position_embeddings).")
+        position_ids = self.position_ids[:, :length] if position_ids is None else position_ids
+        positions: torch.Tensor = self.position_embedding(position_ids)
+        return embeddings + positions.to(embeddings.device)
 
 
 class DualEncoder(VideoPreTrainedModel):
@@ -147,9 +173,10 @@ class DualEncoder(VideoPreTrainedModel):
             tokens, attention_mask=attention_mask, return_dict=True, **kwargs
         )
         # Not the text model's own pooling: that looks for one configured id, and vocabularies differ.
-        end_of_text = input_ids.to(torch.int).argmax(dim=-1)
-        rows = torch.arange(input_ids.shape[0], device=input_ids.device)
-        outputs.pooler_output = self.text_projection(known(outputs.last_hidden_state)[rows, end_of_text])
+        hidden_states = known(outputs.last_hidden_state)
+        end_of_text = input_ids.to(torch.int).argmax(dim=-1).to(hidden_states.device)
+        rows = torch.arange(input_ids.shape[0], device=hidden_states.device)
+        outputs.pooler_output = self.text_projection(hidden_states[rows, end_of_text])
         return outputs
 
     def _compare(
@@ -176,8 +203,10 @@ class DualEncoder(VideoPreTrainedModel):
             video_outputs, text_outputs = embed_videos(*video_inputs), embed_texts(*text_inputs)
             video, text = video_outputs.pooler_output, text_outputs.pooler_output
         video_embeds = nn.functional.normalize(video, dim=-1)
-        text_embeds = nn.functional.normalize(text, dim=-1)
+        text_embeds = nn.functional.normalize(text, dim=-1).to(video_embeds.device)
         logit_scale = self.cosine_scale()
+        if isinstance(logit_scale, torch.Tensor):
+            logit_scale = logit_scale.to(video_embeds.device)
         logits_per_video = logit_scale * video_embeds @ text_embeds.T
         loss = None
         if return_loss and self.training:

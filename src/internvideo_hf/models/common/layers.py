@@ -303,7 +303,7 @@ def select_tokens(tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         tokens: `(b, n, c)`.
         mask: `(b, n)`; every row must select the same number.
     """
-    return tokens[mask].reshape(len(tokens), -1, *tokens.shape[2:])
+    return tokens[mask.to(tokens.device)].reshape(len(tokens), -1, *tokens.shape[2:])
 
 
 def check_mask(mask: torch.Tensor, shape: torch.Size) -> None:

@@ -254,9 +254,10 @@ class InternVideoModel(InternVideoPreTrainedModel):
 
         multimodal = self.uniformerv2(frames_output=frames, after_block=exchange_behind, return_dict=True, **kwargs)
         masked = self.internvideo_mae.pool(self._run_layers(done + 1, None, video_tokens, **kwargs))
+        pooled = known(masked.pooler_output)
         return BaseModelOutputWithPooling(
             last_hidden_state=masked.last_hidden_state,
-            pooler_output=torch.cat([known(masked.pooler_output), multimodal.pooler_output], dim=-1),
+            pooler_output=torch.cat([pooled, multimodal.pooler_output.to(pooled.device)], dim=-1),
         )
 
     def _run_layers(self, start: int, stop: int | None, video_tokens: torch.Tensor, **kwargs: Any) -> torch.Tensor:

@@ -247,11 +247,12 @@ class InternVideoMAEModel(InternVideoMAEPreTrainedModel):
         """
         tubelets, grid = cut_into_tubelets(self, pixel_values_videos)
         # The sine table is in no file, and stays in float32 where the weights of a file are halved.
-        positions = self.positions(grid).to(self.dtype).expand(tubelets.shape[0], -1, -1)
+        positions = self.positions(grid).to(tubelets.device, self.dtype).expand(tubelets.shape[0], -1, -1)
         if bool_masked_pos is not None:
             visible = visible_mask(bool_masked_pos, tubelets.shape[:2])
             tubelets, positions = select_tokens(tubelets, visible), select_tokens(positions, visible)
-        return self.embeddings(tubelets) + positions
+        embedded = self.embeddings(tubelets)
+        return embedded + positions.to(embedded.device)
 
     def pool(self, hidden_states: torch.Tensor) -> BaseModelOutputWithPooling:
         """Compute the model's result from the output of the last layer.
@@ -300,9 +301,10 @@ class InternVideoMAEDecoder(nn.Module):
         Returns:
             `(b, reconstructed tubelets, pixels)`.
         """
-        positions = self.positions(grid).to(self.mask_token.dtype).expand(len(visible), -1, -1)
+        mask_token = self.mask_token.to(visible.device)
+        positions = self.positions(grid).to(mask_token).expand(len(visible), -1, -1)
         visible = visible + select_tokens(positions, is_visible)
-        hidden = self.mask_token + select_tokens(positions, decode_mask)
+        hidden = mask_token + select_tokens(positions, decode_mask)
         hidden_states = torch.cat([visible, hidden], dim=1)
         for layer in self.layers:
             hidden_states = layer(hidden_states, **kwargs)
@@ -363,8 +365,9 @@ class InternVideoMAEForPreTraining(InternVideoMAEPreTrainedModel):
         predictions = self.decoder(
             project(self.encoder_to_decoder, outputs.last_hidden_state), ~bool_masked_pos, decode_mask, grid, **kwargs
         )
-        errors = (predictions.float() - self.targets(select_tokens(tubelets, decode_mask))).square().mean(dim=-1)
-        counts = select_tokens(bool_masked_pos[..., None], decode_mask)[..., 0]
+        targets = self.targets(select_tokens(tubelets, decode_mask)).to(predictions.device)
+        errors = (predictions.float() - targets).square().mean(dim=-1)
+        counts = select_tokens(bool_masked_pos[..., None], decode_mask)[..., 0].to(errors.device)
         return InternVideoMAEForPreTrainingOutput(
             loss=(errors * counts).sum() / counts.sum(),
             logits=predictions,

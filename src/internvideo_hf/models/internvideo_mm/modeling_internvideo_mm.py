@@ -15,13 +15,12 @@ from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling
-from transformers.models.clip.modeling_clip import CLIPTextEmbeddings
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple
 
 from internvideo_hf.models.common.base import VideoPreTrainedModel
 from internvideo_hf.models.common.deprecation import warn_deprecated
-from internvideo_hf.models.common.dual_encoder import DualEncoder, Projection
+from internvideo_hf.models.common.dual_encoder import DualEncoder, Projection, TextEmbeddings
 from internvideo_hf.models.common.narrowing import of_type
 from internvideo_hf.models.internvideo_mm.configuration_internvideo_mm import InternVideoMMConfig
 from internvideo_hf.models.uniformerv2.configuration_uniformerv2 import UniFormerV2Config
@@ -30,7 +29,7 @@ from internvideo_hf.models.uniformerv2.modeling_uniformerv2 import UniFormerV2Mo
 MASKED = -1  # the id of a masked word; CLIP's text model takes ids only, so the mask has to travel among them
 
 
-class InternVideoMMTextEmbeddings(CLIPTextEmbeddings):
+class InternVideoMMTextEmbeddings(TextEmbeddings):
     """CLIP's text embeddings, in which ids of `MASKED` get a learned embedding of their own."""
 
     def __init__(self, config: CLIPTextConfig):
@@ -41,7 +40,8 @@ class InternVideoMMTextEmbeddings(CLIPTextEmbeddings):
         self, input_ids: torch.Tensor, position_ids: torch.LongTensor | None = None, **kwargs: Any
     ) -> torch.Tensor:
         embeddings = self.token_embedding(input_ids.clamp(min=0))
-        embeddings = torch.where((input_ids == MASKED)[..., None], self.mask_embedding, embeddings)
+        masked = (input_ids == MASKED).to(embeddings.device)
+        embeddings = torch.where(masked[..., None], self.mask_embedding.to(embeddings.device), embeddings)
         return super().forward(position_ids=position_ids, inputs_embeds=embeddings)
 
 

@@ -92,9 +92,11 @@ class UniFormerV2Embeddings(nn.Module):
         patches = self.patch_embedding(rearrange(pixel_values_videos, "b t c h w -> b c t h w"))
         frames, height, width = patches.shape[2:]
         patches = rearrange(patches, "b c t h w -> (b t) (h w) c")
-        position_of_class, positions = self.position_embedding[:1], self.position_embedding[1:]
+        position_embedding = self.position_embedding.to(patches.device)
+        position_of_class, positions = position_embedding[:1], position_embedding[1:]
         patches = patches + resample_position_grid(positions, height, width)
-        class_tokens = (self.class_embedding + position_of_class).expand(patches.shape[0], 1, -1)
+        class_embedding = self.class_embedding.to(patches.device)
+        class_tokens = (class_embedding + position_of_class).expand(patches.shape[0], 1, -1)
         return torch.cat([class_tokens, patches], dim=1), (frames, height, width)
 
 
@@ -241,7 +243,7 @@ class UniFormerV2GlobalBlock(GradientCheckpointingLayer):
         frames, height, width = grid
         class_tokens = rearrange(frame_tokens[:, :1], "(b t) 1 c -> b t c", t=frames)
         volume = rearrange(frame_tokens[:, 1:], "(b t) (h w) c -> b c t h w", t=frames, h=height, w=width)
-        patches = rearrange(volume + self.position_conv(volume), "b c t h w -> b (t h w) c")
+        patches = rearrange(volume + self.position_conv(volume).to(volume.device), "b c t h w -> b (t h w) c")
         return torch.cat([class_tokens, patches], dim=1)
 
 
@@ -396,8 +398,8 @@ class UniFormerV2Model(UniFormerV2PreTrainedModel):
         """Mix a clip's token with the mean of its frames' class tokens, `(batch, hidden_size)`."""
         if self.fusion_gate is None:
             return video_token
-        gate = self.fusion_gate.sigmoid()
-        return (1 - gate) * video_token + gate * class_token
+        gate = self.fusion_gate.to(video_token.device).sigmoid()
+        return (1 - gate) * video_token + gate * class_token.to(video_token.device)
 
     def fuse(self, video_token: torch.Tensor, class_token: torch.Tensor) -> torch.Tensor:
         """Mix a clip's token with the mean of its frames' class tokens; deprecated.

@@ -24,7 +24,7 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 from internvideo_hf.models.common.base import VideoPreTrainedModel, init_weight_with, torch_default_
 from internvideo_hf.models.common.classification import VideoClassifier
 from internvideo_hf.models.common.deprecation import warn_deprecated
-from internvideo_hf.models.common.dual_encoder import DualEncoder, Projection
+from internvideo_hf.models.common.dual_encoder import DualEncoder, Projection, TextEmbeddings
 from internvideo_hf.models.common.layers import (
     Attention,
     EncoderLayer,
@@ -66,9 +66,10 @@ class ViCLIPVisionEmbeddings(nn.Module):
         """
         patches = self.patch_embedding(rearrange(pixel_values_videos, "b t c h w -> b c t h w"))
         frames, height, width = patches.shape[2:]
-        places = resample_position_grid(self.position_embedding[1:], height, width)
-        patches = rearrange(patches, "b c t h w -> b (h w) t c") + places[:, None] + self._times(frames)
-        class_token = (self.class_embedding + self.position_embedding[0]).expand(patches.shape[0], 1, -1)
+        positions, times = self.position_embedding.to(patches.device), self._times(frames).to(patches.device)
+        places = resample_position_grid(positions[1:], height, width)
+        patches = rearrange(patches, "b c t h w -> b (h w) t c") + places[:, None] + times
+        class_token = (self.class_embedding.to(patches.device) + positions[0]).expand(patches.shape[0], 1, -1)
         return class_token, rearrange(patches, "b n t c -> b (n t) c")
 
     def _times(self, frames: int) -> torch.Tensor:
@@ -223,6 +224,7 @@ class ViCLIPModel(DualEncoder, ViCLIPPreTrainedModel):
         text = of_type(config.text_config, CLIPTextConfig)
         self.vision_model = ViCLIPVisionModel._from_config(vision)
         self.text_model = CLIPTextModel._from_config(text)
+        self.text_model.embeddings = TextEmbeddings(text)
         self.visual_projection = Projection(vision.hidden_size, config.projection_dim)
         self.text_projection = Projection(text.hidden_size, config.projection_dim)
         self.temperature = nn.Parameter(torch.empty(()))
