@@ -1,6 +1,8 @@
 """The program: its help, its installed form, and its exit after mistakes."""
 
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -147,3 +149,27 @@ def test_options_of_running_a_model_are_the_same_in_every_command():
         taken = {options.get((name, option)) for name in RUN_A_MODEL if name not in commands_without}
         assert len(taken) == 1 and next(iter(taken))[1] == default, (option, taken)
         assert all((name, option) not in options for name in commands_without)
+
+
+def test_a_package_of_an_extra_that_is_missing_is_named_with_the_extra(monkeypatch):
+    def not_installed(*args, **kwargs):
+        raise ModuleNotFoundError("No module named 'accelerate'", name="accelerate")
+
+    monkeypatch.setattr("internvideo_hf.data.verification.verify_videos", not_installed)
+    refused = run("scan", "v.mp4", "--quiet")
+    assert_refused(refused, "internvideo: accelerate is not installed: pip install 'internvideo-hf[train]'.")
+
+
+COMMANDS = typer.main.get_command(app).commands
+EXAMPLES = [line.strip() for command in COMMANDS.values() for line in re.findall(r"Example: (.+)", command.help)]
+
+
+def test_every_command_but_doctor_has_an_example():
+    assert {example.split()[1] for example in EXAMPLES} == set(COMMANDS) - {"doctor"}
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_examples_of_the_help_are_valid_calls(example):
+    program, name, *arguments = shlex.split(example)
+    assert program == "internvideo"
+    COMMANDS[name].make_context(name, arguments)  # raises for unknown options, missing ones, and values out of range

@@ -13,6 +13,7 @@ import typer
 
 import internvideo_hf
 from internvideo_hf.cli import data, demo, doctor, evaluation, inference, models, search, training
+from internvideo_hf.cli.checks import EXTRAS
 from internvideo_hf.cli.options import takes_addresses, takes_videos
 from internvideo_hf.cli.reporting import REFUSED, say
 from internvideo_hf.utils.names import without_number
@@ -117,6 +118,8 @@ def main() -> None:
         )
         if "DataLoader worker process" in message:  # the worker's own error stands at the end
             message = str(error).strip().splitlines()[-1].partition(": ")[2] or message
+        if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS:
+            message = f"{error.name} is not installed: pip install 'internvideo-hf[{EXTRAS[error.name]}]'."
         plain = isinstance(error, ValueError | OSError | ImportError)
         say(f"internvideo: {message if plain else f'{type(error).__name__}: {message}'}", err=True)
         sys.exit(REFUSED)

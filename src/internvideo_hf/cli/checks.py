@@ -14,6 +14,7 @@ from pathlib import Path
 EXTRAS = {
     "accelerate": "train",
     "datasets": "train",
+    "matplotlib": "train",
     "peft": "train",
     "deepspeed": "deepspeed",
     "faiss": "search",

@@ -28,16 +28,16 @@ Device = Annotated[
 Dtype = Annotated[
     str,
     typer.Option(
-        help='Number type in which the model runs: "auto" as it is saved, "float32", "float16" or "bfloat16". On a '
-        "GPU the halves take half the memory and time, for answers that differ in the third digit; on a CPU they are "
-        "slow."
+        help='Number type in which the model runs: "auto" as it is saved, "float32", "float16" or "bfloat16". The '
+        "last two hold a number in half the bytes of float32, for GPUs with little memory; they round more, so "
+        "answers change a little."
     ),
 ]
 BatchSize = Annotated[
     int,
     typer.Option(
         min=1,
-        help="The most clips (views, windows) per forward pass. Fewer need less memory; more are faster on a GPU.",
+        help="The most clips (views, windows) per forward pass. Fewer if memory runs out, more for a large GPU.",
     ),
 ]
 AUTO = "auto"

@@ -36,7 +36,8 @@ def train(
 
     Your own videos: a folder of clips for each class, train/CLASS/clip.mp4 and val/CLASS/clip.mp4 below --data-root,
     or lists train.csv and val.csv of `path,label`. Labels may be names; the model keeps them. Recipes finetune_base
-    take the size of the model that they start from.
+    take the size of the model that they start from. Settings of a recipe are changed behind its name: batch_size=16,
+    training.bf16=true for mixed precision.
 
     On several GPUs: torchrun --nproc-per-node 8 -m internvideo_hf.cli train RECIPE ..., or accelerate launch.
     Resumable: rerun the same command after an interruption; a resumed run ends with identical weights.
