@@ -40,7 +40,7 @@ def run_ranks(work: Callable[..., None], arguments: tuple[object, ...], ranks: i
 
 
 def start(code: str, *arguments: object, folder: Path, environment: Mapping[str, str] | None = None) -> BaseProcess:
-    """Start a script in a session of its own; it leaves `stdout` and `stderr` in a folder.
+    """Start a script in a session of its own; it reads `stdin` of a folder, and leaves `stdout` and `stderr` there.
 
     Args:
         code: what `python -c` would run.
@@ -55,10 +55,15 @@ def start(code: str, *arguments: object, folder: Path, environment: Mapping[str,
 
 
 def run(
-    code: str, *arguments: object, timeout: float = 200, environment: Mapping[str, str] | None = None
+    code: str,
+    *arguments: object,
+    stdin: str = "",
+    timeout: float = 200,
+    environment: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess:
     """Run a script to its end; see `start`."""
     with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "stdin").write_text(stdin)
         process = start(code, *arguments, folder=Path(folder), environment=environment)
         process.join(timeout)
         if process.exitcode is None:
@@ -74,6 +79,9 @@ def _be_script(code: str, arguments: list[str], folder: str, environment: dict[s
     os.setsid()
     for number, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(f"{folder}/{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    if (given := Path(folder, "stdin")).exists():
+        sys.stdin = given.open()
+        os.dup2(sys.stdin.fileno(), 0)
     os.environ.update(environment)
     sys.path[:0] = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
     sys.argv = ["-c", *arguments]

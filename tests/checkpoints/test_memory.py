@@ -2,10 +2,9 @@
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
+import forks
 import pytest
 import torch
 
@@ -58,8 +57,7 @@ def large_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # Another number type needs a second copy of every tensor, one at a time.
 @pytest.mark.parametrize("dtype", ["float32", pytest.param("float16", marks=pytest.mark.slow)])
 def test_the_peak_stays_near_the_size_of_the_file(dtype, large_checkpoint, tmp_path):
-    command = [sys.executable, "-c", PROBE, large_checkpoint, tmp_path / "out", dtype]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    result = forks.run(PROBE, large_checkpoint, tmp_path / "out", dtype)
     assert result.returncode == 0, result.stderr
     peak, size = int(result.stdout), large_checkpoint.stat().st_size
     assert 150e6 < size < 200e6

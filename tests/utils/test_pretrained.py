@@ -3,10 +3,9 @@
 import ast
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
+import forks
 import pytest
 from program import assert_refused, run
 from transformers import AutoModel, AutoProcessor, AutoTokenizer
@@ -61,8 +60,8 @@ def test_yes_on_stdin_runs_nothing(folder):
     mark = folder.parent / "it ran"
     (folder / "code.py").write_text(CODE.format(str(mark)) + "class Own: pass\n")
     _change(folder / "tokenizer_config.json", auto_map={"AutoTokenizer": ["code.Own", None]})
-    command = [sys.executable, "-m", "internvideo_hf.cli", "zero-shot", "a.mp4", "--labels", "a, b", "--model", folder]
-    result = subprocess.run(command, input="yes\n" * 100, capture_output=True, text=True, timeout=60)
+    question = ("zero-shot", "a.mp4", "--labels", "a, b", "--model", folder)
+    result = forks.run(forks.PROGRAM, *question, stdin="yes\n" * 100, timeout=60)
     assert result.returncode == 2 and "auto_map" in result.stderr and "[y/N]" not in result.stdout
     assert not mark.exists()
 
