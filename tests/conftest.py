@@ -1,4 +1,9 @@
 """Options and fixtures shared by all tests."""
+# ruff: noqa: E402
+
+import gc
+
+gc.disable()  # until tests are collected: imports make so many objects that a third of their time would go to it
 
 import os
 import runpy
@@ -39,6 +44,12 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     # Fresh interpreters all the same, but torch is imported once for all of them.
     processes._START = "forkserver"
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage from now on, but look for none among modules and tests."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
