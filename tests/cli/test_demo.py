@@ -39,6 +39,7 @@ def test_the_command_serves_the_page_until_it_is_ended(drawn, monkeypatch):
         (("--host", "127.0.0.1"), ("--host needs --index",)),
         (("--model", "demo-mm"), ("--model needs --index",)),
         (("--device", "cpu"), ("--device needs --index",)),
+        (("--dtype", "float16"), ("--dtype needs --index",)),
         (("--index", "{index}", "--port", "0"), ("--port",)),
         (("--index", "{videos}"), ("holds no index", "internvideo index")),
         (("--index", "{index}", "--model", "nowhere"), ("nowhere", "give its new folder by --model")),

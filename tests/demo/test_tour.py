@@ -158,3 +158,16 @@ def test_the_names_of_the_models_work_wherever_a_folder_does(shown, tmp_path):
         result = run(*command)
         assert result.returncode == 0, result.stderr
     assert "started from demo-classifier" in (tmp_path / "run/final/README.md").read_text()
+
+
+def test_videos_of_a_folder_and_a_list_are_labeled_and_told_apart(bikes, tmp_path, monkeypatch):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.mp4").symlink_to(bikes)
+    (tmp_path / "list.csv").write_text("b/x.mp4,0\n")
+    answer = {"action": Answer("grows", 0.5, None)}
+    monkeypatch.setattr(tour, "Labeler", lambda: lambda video, clip=None: tour.Labeled(video, None, answer))
+    sources = ("--video", tmp_path / "a", "--video", tmp_path / "list.csv")
+    done = run("demo", "--out", tmp_path / "out", *sources, "--quiet")
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[0] for line in done.stdout.splitlines()[:3]] == ["clip", "a/x.mp4", "b/x.mp4"]

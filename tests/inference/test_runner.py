@@ -1,5 +1,9 @@
 """The loop over videos: views of a row, order, unreadable videos, and the rule that merges views."""
 
+import os
+import signal
+import threading
+import time
 from functools import partial
 
 import numpy as np
@@ -10,6 +14,7 @@ from video.clips import decode_in_order, write_video
 
 from internvideo_hf import InternVideoFusedVideoProcessor, InternVideoVideoProcessor, VideoDecodeError
 from internvideo_hf.data.failures import TooManyFailuresError
+from internvideo_hf.inference import runner
 from internvideo_hf.inference.runner import (
     RunSettings,
     cosine_scale,
@@ -167,3 +172,28 @@ class TestFeatures:
         viclip.config.inference_scale = 100  # the released demo's, exactly; exp(log(100)) is 100.00001
         assert cosine_scale(viclip).item() == 100
         assert cosine_scale(load_model(AutoModel, mae_folder, "cpu")).item() == 1
+
+
+def test_ctrl_c_waits_until_the_workers_have_started(monkeypatch):
+    started = []
+
+    class Loader:
+        def __init__(self, *args, **options):
+            pass
+
+        def __iter__(self):
+            # Where there is another thread, the system may hand it the signal.
+            thread = threading.Thread(target=lambda: (os.kill(os.getpid(), signal.SIGINT), time.sleep(0.05)))
+            thread.start()
+            thread.join()
+            started.append(True)
+            return iter(())
+
+    monkeypatch.setattr(runner, "DataLoader", Loader)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            next(read_videos([{"video": "a.mp4"}], read=dict, settings=RunSettings(quiet=True)))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert started == [True]

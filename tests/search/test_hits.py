@@ -43,3 +43,13 @@ def test_montage_marks_the_matches_without_color_alone(tmp_path, monkeypatch):
     assert [picture[2:24, 2:60].max() > 240 for picture in pictures] == [True, False, False]
     assert np.ptp(pictures[0][1:-1, 1].astype(int)) < 3 and pictures[0][60, 1] < 100
     assert (pictures[1] == pictures[2]).all()
+
+
+def test_montage_tells_videos_of_one_name_apart(monkeypatch):
+    hits = [Hit(f"/none/{folder}/clip.mp4", None, None, 0.3, 0.5) for folder in ("a", "b", "a")]
+    names = []
+    monkeypatch.setattr(
+        "internvideo_hf.search.hits.contact_sheet", lambda tiles, *_: names.extend(text[0] for _, text in tiles)
+    )
+    montage(hits)
+    assert names == ["1. a/clip.mp4", "2. b/clip.mp4", "3. a/clip.mp4"]

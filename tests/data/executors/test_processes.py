@@ -60,7 +60,7 @@ def test_a_full_disk_ends_the_batch():
 @pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="Windows has no masks of signals")
 def test_workers_inherit_that_ctrl_c_is_not_theirs():
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    with processes._without_interrupts():
+    with processes.without_interrupts():
         blocked = "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))"
         assert subprocess.run([sys.executable, "-c", blocked], capture_output=True).stdout.strip() == b"True"
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())

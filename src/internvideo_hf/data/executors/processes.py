@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -76,16 +77,26 @@ def _prepare_worker() -> None:
 
 
 @contextmanager
-def _without_interrupts() -> Iterator[None]:
+def without_interrupts() -> Iterator[None]:
     """Hold back Ctrl-C for a block; processes that it starts never see one, and print no tracebacks."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    came: list[int] = []
+    handler = signal.getsignal(signal.SIGINT)
+    # The mask is for the processes. In this one the system hands the signal to any other thread, so Python's handler
+    # is needed, too, which only the main thread may set; None is one that was not set by Python.
+    is_handled = threading.current_thread() is threading.main_thread() and handler is not None
+    if is_handled and handler is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    has_masks = hasattr(signal, "pthread_sigmask")
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if has_masks else set()
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if has_masks:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if is_handled:
+            signal.signal(signal.SIGINT, handler)
+        if came:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _in_pool(
@@ -103,7 +114,7 @@ def _in_pool(
         while remaining or submitted:
             while remaining and len(submitted) < ahead:
                 item = remaining[-1]
-                with _without_interrupts():
+                with without_interrupts():
                     submitted[pool.submit(_outcome, task, item, name_of(item))] = item
                 remaining.pop()
             for future in wait(submitted, return_when=FIRST_COMPLETED).done:
