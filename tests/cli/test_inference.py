@@ -180,7 +180,7 @@ def scores(*options) -> list[dict[str, float]]:
 @pytest.mark.parametrize(
     "call",
     [
-        ("classify", "--model", "demo-classifier", "--views", "3x1"),
+        pytest.param(("classify", "--model", "demo-classifier", "--views", "3x1"), marks=pytest.mark.slow),
         ("zero-shot", "--model", "demo-mm", "--labels", "a cross, a heart, a star", "--num-clips", 3),
     ],
     ids=lambda call: call[0],
