@@ -66,6 +66,8 @@ def test_all_kinds_of_input_give_the_same_pixels(frames, tmp_path):
         (iter(["clip.mp4", "b.mp4"]), 2, False),
         ([iter([]), [Image.new("RGB", (8, 8))], "clip.mp4"], 3, False),
         (np.zeros((1, 5, 8, 8, 3), np.uint8), 1, False),
+        ([["a.mp4", "b.mp4"], ("c.mp4",)], 3, False),
+        ([[[Image.new("RGB", (8, 8))] * 3], []], 2, False),  # the second has no frames, which its reader says
         (torch.utils.data.TensorDataset(torch.zeros(2, 5)), 2, False),
         ([], 0, False),
         (iter([]), 0, False),

@@ -1,10 +1,13 @@
 """Sources: addresses, and texts and bytes that are no video."""
 
+import io
 import multiprocessing
 import pickle
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 from video.clips import (
     FAR_APART,
     decode_in_order,
@@ -12,6 +15,7 @@ from video.clips import (
 
 from internvideo_hf.video.backends import torchcodec_problem
 from internvideo_hf.video.reader import VideoDecodeError, VideoReader
+from internvideo_hf.video.sources import describe
 
 
 @pytest.mark.parametrize("content", [b"", b"text" * 100])
@@ -83,6 +87,26 @@ def test_a_forked_child_leaves_the_parents_download_alone(server, backend):
         assert child.exitcode == 0
         assert reader._download.path.exists()
         np.testing.assert_array_equal(reader.read([3]), expected)
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("a.mp4", "a.mp4"),
+        ("https://me:secret@x.org/a.mp4?key=secret", "https://x.org/a.mp4"),
+        (bytearray(b"abc"), "<3 bytes>"),
+        ({"path": "a.mp4", "bytes": b"abc"}, "a.mp4"),
+        ({"path": None, "bytes": b"abc"}, "<3 bytes>"),
+        (io.BytesIO(b"abc"), "<file object>"),
+        (Image.new("RGB", (4, 4)), "<image>"),
+        ([Image.new("RGB", (4, 4))] * 2, "<2 images>"),
+        (torch.zeros(2, 4, 4, 3), "<frames (2, 4, 4, 3)>"),
+        (iter([]), "<list_iterator>"),
+        (VideoReader(np.zeros((2, 4, 4, 3), np.uint8)), "<frames (2, 4, 4, 3)>"),
+    ],
+)
+def test_every_source_has_a_name_without_its_content(source, name):
+    assert describe(source) == name
 
 
 def test_rows_of_datasets_are_read_decoded_or_not(plain):

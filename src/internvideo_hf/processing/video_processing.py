@@ -411,15 +411,18 @@ def list_videos(videos: Any) -> tuple[list[Any], bool]:
     """Return the videos of an argument of a processor or a pipeline, and whether it is one video.
 
     A list, a tuple or an iterator of images, or of arrays `(h, w, 3)`, holds the frames of one video. Any other, a
-    column of `datasets`, a `torch.utils.data.Dataset`, and an array `(videos, frames, ...)` hold several videos.
+    column of `datasets`, a `torch.utils.data.Dataset`, and an array `(videos, frames, ...)` hold several videos. Lists
+    of several videos in a list are joined, as in transformers.
 
     Args:
         videos: one video, as `VideoReader` takes it, an open reader, or several. An iterator is read to its end.
     """
     if isinstance(videos, Iterator) and not hasattr(videos, "read"):  # open files are iterators, too
         videos = list(videos)
-    is_one = not isinstance(videos, Dataset) and _is_one_video(videos)
-    return [videos] if is_one else list(videos), is_one
+    if not isinstance(videos, Dataset) and _is_one_video(videos):
+        return [videos], True
+    nested = [list_videos(item)[0] if isinstance(item, list | tuple) and item else [item] for item in videos]
+    return [video for inner in nested for video in inner], False
 
 
 def _is_one_video(videos: Any) -> bool:

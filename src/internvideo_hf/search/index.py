@@ -283,9 +283,9 @@ class VideoIndex:
         if text is not None:
             query, name = self.encoder.embed_texts([text]), text
         elif video is not None:
-            query, name = self.encoder.embed_video(str(video) if isinstance(video, Path) else video), _name(video)
+            query, name = self.encoder.embed_video(str(video) if isinstance(video, Path) else video), describe(video)
         else:
-            query, name = self.encoder.embed_video(_as_image(image)), _name(image)
+            query, name = self.encoder.embed_video(_as_image(image)), describe(image)
         search = partial(rank, self.store, query, self.encoder.logit_scale)
         options: dict[str, Any] = {"top_k": top_k, "per_video": per_video, "approximate": approximate}
         if text is None:
@@ -364,10 +364,6 @@ def _absolute(video: str) -> str:
 
 def _is_below(path: str, roots: Sequence[str]) -> bool:
     return any(path == root or path.startswith(root.rstrip(os.sep) + os.sep) for root in roots)
-
-
-def _name(source: Any) -> str:
-    return describe(source) if isinstance(source, str | Path | bytes) or hasattr(source, "shape") else "<image>"
 
 
 def _as_image(image: Any) -> Any:

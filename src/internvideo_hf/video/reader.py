@@ -118,6 +118,11 @@ class VideoReader:
         return self._opened().name
 
     @property
+    def name(self) -> str:
+        """Name of the source for messages: path, address, or what it is."""
+        return self._label
+
+    @property
     def holds_arrays(self) -> bool:
         """Whether the source is arrays, whose channel order only the caller knows, and neither files nor images."""
         first = self._source[0] if isinstance(self._source, list) else self._source
@@ -392,7 +397,7 @@ def _as_source(source: Any, settings: ReadSettings) -> tuple[str | bytes | Frame
         label = describe(source)
         return frames_of_array(source, label), label
     if isinstance(source, Image.Image):
-        label = describe([source])
+        label = describe(source)
         if has_frames(source):
             return frames_of_picture(source, label, settings), label
         return [source], label
@@ -404,8 +409,7 @@ def _as_source(source: Any, settings: ReadSettings) -> tuple[str | bytes | Frame
     if isinstance(source, Iterator) and not hasattr(source, "read"):  # open files are iterators, too
         return _as_source(list(source), settings)
     if hasattr(source, "read"):
-        name = getattr(source, "name", None)
-        return _content(source.read(), name if isinstance(name, str) else "<file object>")
+        return _content(source.read(), describe(source))
     raise TypeError(f"a video is {_KINDS}; got {_kind_of(source)}{_advice_on(source)}")
 
 

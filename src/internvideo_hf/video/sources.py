@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, TypeGuard
 from urllib.parse import SplitResult, urlsplit
 
+from PIL import Image
+
 from internvideo_hf.utils.names import reason_of
 from internvideo_hf.video.errors import VideoDecodeError
 
@@ -19,14 +21,23 @@ def describe(source: Any) -> str:
     """Return a short text for messages that names `source` and never quotes its content.
 
     Args:
-        source: anything that `VideoReader` accepts.
+        source: anything that `VideoReader` accepts, or a reader.
     """
-    if isinstance(source, bytes):
+    if (row := encoded_video(source)) is not None:
+        source = row["path"] or row["bytes"] or ""
+    if isinstance(source, bytes | bytearray | memoryview):
         return f"<{len(source)} bytes>"
     if isinstance(source, list | tuple):
         return f"<{len(source)} images>"
+    if isinstance(source, Image.Image):
+        return "<image>"
     if hasattr(source, "shape"):
         return f"<frames {tuple(source.shape)}>"
+    if hasattr(source, "read"):  # an open file, or a reader
+        name = getattr(source, "name", None)
+        return name if isinstance(name, str) else "<file object>"
+    if not isinstance(source, str | os.PathLike):
+        return f"<{type(source).__name__}>"
     text = os.fspath(source)
     if is_url(text):
         # Signed addresses carry their secret in the query, others in the user part.
