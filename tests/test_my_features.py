@@ -34,7 +34,8 @@ print(json.dumps(rows.tolist()))
 """
 
 
-@pytest.mark.parametrize("outside", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow  # imports scikit-learn
+@pytest.mark.parametrize("outside", [False, True])
 def test_a_newcomer_plots_features_of_their_videos(drawn, tmp_path, monkeypatch, outside):
     monkeypatch.chdir(tmp_path)
     for number in range(3):

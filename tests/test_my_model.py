@@ -34,8 +34,8 @@ def test_a_newcomer_converts_and_publishes_a_model(random_checkpoint, drawn, tmp
     assert "0 tensors of the file were left out" in newcomer.say("convert", "InternVideo-MM-L-14.ckpt", "mm")
     card = ModelCard.load("mm/README.md")
     assert card.data.pipeline_tag == "zero-shot-video-classification" and "import internvideo_hf" in card.text
-    question = ("--labels", "a dog, a cat", "--json")
-    expected = json.loads(newcomer.say("zero-shot", video, "--model", "mm", *question))
+    ask = ("zero-shot", video, "--labels", "a dog, a cat", "--json", "--model")
+    local = json.loads(newcomer.say(*ask, "mm")) if outside else []
 
     published: Repositories = {}
     with serve(published) as address:
@@ -51,6 +51,7 @@ def test_a_newcomer_converts_and_publishes_a_model(random_checkpoint, drawn, tmp
 
         *classes, answers = json.loads(newcomer.python(USE.format(video=str(video))))
         assert classes == ["InternVideoMMModel", "InternVideoProcessor"]
-        assert [one["label"] for one in answers] == [one["label"] for one in expected[0]["results"]]
+        assert {one["label"] for one in answers} == {"a dog", "a cat"}
         if outside:
-            assert json.loads(newcomer.say("zero-shot", video, "--model", "you/mm", *question)) == expected
+            assert json.loads(newcomer.say(*ask, "you/mm")) == local
+            assert [one["label"] for one in answers] == [one["label"] for one in local[0]["results"]]
