@@ -40,7 +40,10 @@ def test_shrink_keeps_paths_and_does_nothing_twice(tmp_path):
     assert (tmp_path / "out/a.mp4").is_file() and (tmp_path / "out/deep/b.mp4").is_file()
     again = run("shrink", tmp_path / "in/a.avi", *options)
     assert again.returncode == 0 and "1 already existed" in again.stdout
-    assert_refused(run("shrink", tmp_path / "in/a.avi", "--out", tmp_path / "out"), "these settings")
+    assert_refused(
+        run("shrink", tmp_path / "in/a.avi", "--out", tmp_path / "out"),
+        "keyframe_interval 4, now 12; short_side 32, now 320",
+    )
     assert_refused(run("shrink", tmp_path / "in", *options[:2], "--short-side", 33), "even")
     assert_refused(run("shrink", tmp_path / "in", "--out", tmp_path / "in"), "small copy")
     assert_refused(run("shrink", tmp_path / "in/deep/b.mp4", "--out", tmp_path / "in/a.avi"), "name of a folder")
