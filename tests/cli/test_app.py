@@ -118,6 +118,16 @@ def test_version_and_short_help():
     assert "--install-completion" in run("-h").stdout
 
 
+def test_completion_is_that_of_the_program_however_it_is_called():
+    shown = subprocess.run(
+        [sys.executable, "-m", "internvideo_hf", "--show-completion", "bash"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    ).stdout
+    assert shown.rstrip().endswith(" internvideo")
+
+
 def test_the_package_is_the_program():
     done = subprocess.run(
         [sys.executable, "-m", "internvideo_hf", "--version"], capture_output=True, text=True, timeout=60

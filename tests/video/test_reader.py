@@ -153,7 +153,7 @@ def broken(folder: Path, kind: str) -> Path:
         ("sound", "it holds no video stream \\(only: audio\\)"),
         ("headless", "its index \\(`moov`\\) is missing"),
         ("missing", "no such file"),
-        ("folder", "the folder holds no frame files"),
+        ("folder", "the folder holds no videos and no frame files"),
         ("pipe", "neither a file nor a folder"),
     ],
 )

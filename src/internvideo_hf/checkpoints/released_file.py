@@ -63,7 +63,8 @@ def _load_pickle(path: Path, trust_pickle: bool) -> Any:
     except ImportError as error:
         raise CheckpointError(f"{path} holds objects of a package that is not installed: {error}.") from error
     except Exception as error:  # damaged pickles raise exceptions of any type
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        # Some are a number or a key alone, which says nothing.
+        reason = f"{type(error).__name__}: {error}".splitlines()[0].removesuffix(": ")
         if "TorchScript" in str(error):
             raise CheckpointError(
                 f"{path} was refused: it is a TorchScript archive, which contains code. Use the same model from the "

@@ -108,7 +108,7 @@ def main() -> None:
     # As on Ctrl-C: unfinished files are removed.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
-        app()
+        app(prog_name="internvideo")  # also as `python -m internvideo_hf`, whose completion would be that of python
     except Exception as error:
         if debug:
             traceback.print_exc()

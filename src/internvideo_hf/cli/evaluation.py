@@ -6,7 +6,17 @@ from typing import Annotated, Any
 import typer
 
 from internvideo_hf.cli.kinds import CLASSIFIER, DUAL_ENCODER
-from internvideo_hf.cli.options import AUTO, BatchSize, Device, Dtype, Quiet, parse_device, parse_dtype, resolve_model
+from internvideo_hf.cli.options import (
+    AUTO,
+    MODEL_HELP,
+    BatchSize,
+    Device,
+    Dtype,
+    Quiet,
+    parse_device,
+    parse_dtype,
+    resolve_model,
+)
 from internvideo_hf.cli.reporting import report_failures, say, silence_transformers
 
 
@@ -17,7 +27,7 @@ def evaluate(
     changes: Annotated[
         list[str] | None, typer.Argument(help="Settings to change, such as processor.num_frames=16.")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Converted model folder or Hub repository id.")] = None,
+    model: Annotated[str | None, typer.Option(help=MODEL_HELP)] = None,
     ensemble: Annotated[
         list[str] | None,
         typer.Option(help="Ensemble member: a classifier's folder, or a file of its scores; repeatable."),

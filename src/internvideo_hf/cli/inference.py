@@ -11,6 +11,9 @@ import typer
 from internvideo_hf.cli.kinds import AUTOENCODER, CLASSIFIER, DUAL_ENCODER
 from internvideo_hf.cli.options import (
     AUTO,
+    AUTOENCODER_HELP,
+    CLASSIFIER_HELP,
+    MODEL_HELP,
     AsJson,
     BatchSize,
     Device,
@@ -37,10 +40,12 @@ from internvideo_hf.cli.reporting import (
 from internvideo_hf.utils.names import printable
 from internvideo_hf.utils.pretrained import load_pretrained
 
+MOST_VIEWS = 10_000  # clips of a video or crops of a clip, as processors take them
+
 
 def zero_shot(
     videos: Videos,
-    model: Annotated[str, typer.Option(help="Converted model folder or Hub repository id.")],
+    model: Annotated[str, typer.Option(help=MODEL_HELP)],
     labels: Annotated[
         str | None, typer.Option(help='Comma-separated labels: "a dog, a cat"; or a .txt file, one a line.')
     ] = None,
@@ -54,7 +59,9 @@ def zero_shot(
         str | None, typer.Option(help='Published set of several sentences per label: "kinetics" or "viclip".')
     ] = None,
     top_k: TopK = 5,
-    num_clips: Annotated[int, typer.Option(min=1, help="Clips per video; their scores are averaged.")] = 1,
+    num_clips: Annotated[
+        int, typer.Option(min=1, max=MOST_VIEWS, help="Clips per video; their scores are averaged.")
+    ] = 1,
     batch_size: BatchSize = 8,
     dtype: Dtype = AUTO,
     device: Device = None,
@@ -103,7 +110,7 @@ def _named(sources: list[str], quiet: bool) -> list[tuple[str, str]]:
 def _labels(labels: str | None, file: Path | None) -> list[str]:
     """Return the labels of --labels, a list or the name of a file, or of --labels-file."""
     if labels is not None and file is None:
-        is_file = Path(labels).suffix == ".txt" and Path(labels).is_file()
+        is_file = Path(labels).suffix == ".txt" and "," not in labels
         option, entries = "--labels", read_text(Path(labels)).splitlines() if is_file else labels.split(",")
     elif file is not None and labels is None:
         option, entries = "--labels-file", read_text(file).splitlines()
@@ -121,7 +128,7 @@ def _labels(labels: str | None, file: Path | None) -> list[str]:
 
 def classify(
     videos: Videos,
-    model: Annotated[str, typer.Option(help="Converted classifier folder or Hub repository id.")],
+    model: Annotated[str, typer.Option(help=CLASSIFIER_HELP)],
     views: Annotated[
         str | None,
         typer.Option(help="Clips x crops per video, such as 1x1, averaged (default: those of the released test)."),
@@ -168,7 +175,10 @@ def _parse_views(text: str | None) -> dict[str, int]:
     match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
     if match is None:
         raise ValueError(f"--views {text}: expected clips x crops, such as 5x3.")
-    return {"num_clips": int(match[1]), "num_crops": int(match[2])}
+    clips, crops = int(match[1]), int(match[2])
+    if max(clips, crops) > MOST_VIEWS:
+        raise ValueError(f"--views {text}: expected at most {MOST_VIEWS} clips and crops.")
+    return {"num_clips": clips, "num_crops": crops}
 
 
 def _answer_each(
@@ -199,11 +209,11 @@ def _line(result: dict[str, Any]) -> str:
 
 def extract(
     videos: Videos,
-    model: Annotated[str, typer.Option(help="Converted model folder or Hub repository id.")],
+    model: Annotated[str, typer.Option(help=MODEL_HELP)],
     out: Annotated[Path, typer.Option(help="Folder for NAME.safetensors and NAME.json of each video.")],
     window: Annotated[int, typer.Option(min=1, help="Frames per window.")] = 16,
     stride: Annotated[int, typer.Option(min=1, help="Frames between window starts.")] = 4,
-    max_memory: Annotated[float, typer.Option(help="The most gigabytes of frames to hold at once.")] = 8.0,
+    max_memory: Annotated[float, typer.Option(min=0.001, help="The most gigabytes of frames to hold at once.")] = 8.0,
     npy: Annotated[bool, typer.Option("--npy", help="Also write NAME.npy, for numpy.load.")] = False,
     overwrite: Annotated[
         bool,
@@ -251,7 +261,7 @@ def extract(
 
 def reconstruct(
     videos: Videos,
-    model: Annotated[str, typer.Option(help="Converted folder of a pretrained VideoMAE, or Hub repository id.")],
+    model: Annotated[str, typer.Option(help=AUTOENCODER_HELP)],
     out: Annotated[Path, typer.Option(help="Image to write, such as grid.png; of several videos a folder, NAME.png.")],
     mask: Annotated[str, typer.Option(help="Masking: tube, random, running_cell, ...")] = "tube",
     mask_ratio: Annotated[float, typer.Option(help="Ratio of masked tubelets, above 0 and below 1.")] = 0.9,

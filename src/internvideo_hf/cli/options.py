@@ -40,6 +40,9 @@ BatchSize = Annotated[
         help="The most clips (views, windows) per forward pass. Fewer if memory runs out, more for a large GPU.",
     ),
 ]
+MODEL_HELP = "Folder of a converted model, a name of `internvideo released`, or a Hub repository id."
+CLASSIFIER_HELP = MODEL_HELP.replace("model", "classifier", 1)
+AUTOENCODER_HELP = MODEL_HELP.replace("converted model", "pretrained VideoMAE", 1)
 AUTO = "auto"
 """Value of --dtype: the number type in which a model is saved."""
 Jobs = Annotated[int | None, typer.Option(min=1, help="Worker processes (default: one per core).")]

@@ -10,6 +10,7 @@ import typer
 from internvideo_hf.cli.kinds import DUAL_ENCODER, kind_of, not_of_kind
 from internvideo_hf.cli.options import (
     AUTO,
+    MODEL_HELP,
     AsJson,
     BatchSize,
     Device,
@@ -40,7 +41,7 @@ def index(
     out: Annotated[Path, typer.Option(help="Folder of the index; an existing index is updated.")],
     model: Annotated[
         str | None,
-        typer.Option(help="Converted model folder or Hub repository id; an existing index names its own."),
+        typer.Option(help=f"{MODEL_HELP[:-1]}; an existing index names its own."),
     ] = None,
     window: Annotated[
         str | None, typer.Option(help="Cut videos into windows of this length, such as 8s (default: no cuts).")

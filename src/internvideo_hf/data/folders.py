@@ -99,7 +99,10 @@ def _videos_in(folder: Path, left_out: Counter[str], keep_empty: bool) -> list[s
     if not listing.videos and keep_empty:
         return [str(folder)]
     if not listing.videos:
-        line = left_out_line(listing.left_out)
-        raise ValueError(f"{folder} holds no videos (.mp4, .mkv, .mov, ...) and no frame files. {line} Name another.")
+        said = (
+            f"{folder} holds no videos (.mp4, .mkv, .mov, ...) and no frame files.",
+            left_out_line(listing.left_out),
+        )
+        raise ValueError(" ".join([*filter(None, said), "Name another."]))
     left_out += listing.left_out
     return listing.videos

@@ -133,6 +133,8 @@ class FeatureExtractor:
 
     def _check_memory(self, window: int, stride: int, max_memory: float) -> None:
         """Refuse windows whose frames do not fit into memory: those of a batch, and once more to stack them."""
+        if not max_memory > 0:  # nor NaN
+            raise ValueError(f"max_memory={max_memory} must be above 0 gigabytes (--max-memory).")
         frame = self._process(np.zeros((1, 480, 640, 3), np.uint8)).nbytes
         needed = frame * (window + (self.batch_size - 1) * stride + BLOCK + self.batch_size * window) / 1e9
         if needed > max_memory:
@@ -257,7 +259,7 @@ def _is_done(extractor: FeatureExtractor, source: _Source, path: Path, overwrite
         problem = f"other settings ({changes})"
     if problem and not overwrite:
         raise FileExistsError(
-            f"{path} holds features of {problem}. Replace it by --overwrite (in Python, overwrite=True), or name "
+            f"{path} holds features of {problem}. Replace it by --overwrite (overwrite=True), or name "
             "another folder by --out."
         )
     return not problem

@@ -374,11 +374,15 @@ def read_selected(
     return list(zip(read, found, strict=True))
 
 
+_MOST = 10_000  # frames of a clip, clips of a video, crops of a frame: beyond every use, and within memory
+
+
 def _check_options(option: Mapping[str, Any]) -> None:
     """Refuse invalid numbers and rules before a video is read."""
     for name in ("num_frames", "num_clips", "num_crops"):
-        if isinstance(option[name], bool) or not isinstance(option[name], int) or option[name] < 1:
-            raise ValueError(f"{name}: got {option[name]!r}, expected an integer of 1 or more.")
+        number = option[name]
+        if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= _MOST:
+            raise ValueError(f"{name}: got {number!r}, expected an integer from 1 to {_MOST}.")
     for name, known in _CHOICES.items():
         if option[name] is not None:
             check_name(option[name], known, name)

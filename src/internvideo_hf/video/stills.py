@@ -178,8 +178,8 @@ def frame_files(folder: Path, label: str) -> list[Path]:
         ) from error
     files = [file for file in entries if is_image_file(file) and not file.name.startswith(".") and file.is_file()]
     if not files:
-        cause = f"the folder holds no frame files ({', '.join(IMAGE_SUFFIXES)})"
-        raise VideoDecodeError(label, cause, "Pass a folder of frames, or the path of one video in it.")
+        cause = f"the folder holds no videos and no frame files ({', '.join(IMAGE_SUFFIXES)})"
+        raise VideoDecodeError(label, cause, "Pass a folder of frames, or the path of one video.")
     return sorted(files, key=_natural_order)
 
 
