@@ -96,3 +96,11 @@ def test_videos_have_windows_by_their_own_times(tmp_path):
 def test_mistakes_are_named(source, options, error, message):
     with pytest.raises(error, match=message):
         list(stream_windows(source, **options))
+
+
+def test_numbers_of_numpy_are_numbers_and_texts_are_not():
+    frames = [np.full((4, 4, 3), number, np.uint8) for number in range(4)]
+    found = stream_windows(iter(frames), window=np.int64(1), stride=np.float32(1), fps=np.float32(2))
+    assert [(start, end, len(seen)) for start, end, seen in found] == [(0, 1, 2), (1, 2, 2)]
+    with pytest.raises(ValueError, match="window=a must be a number above 0"):
+        stream_windows(iter(frames), window="a", fps=2)

@@ -4,6 +4,7 @@ import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
+from numbers import Real
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -67,7 +68,7 @@ def stream_windows(
     """
     stride = window if stride is None else stride
     for name, number in (("window", window), ("stride", stride), ("fps", 1 if fps is None else fps)):
-        if isinstance(number, bool) or not isinstance(number, int | float) or not 0 < number < math.inf:
+        if not isinstance(number, Real) or not 0 < number < math.inf:
             raise ValueError(f"{name}={number} must be a number above 0.")
     settings = settings or ReadSettings.default()
     if isinstance(source, Iterator) and not hasattr(source, "read"):  # open files are iterators, too
