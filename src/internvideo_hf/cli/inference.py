@@ -38,9 +38,7 @@ from internvideo_hf.cli.reporting import (
     silence_transformers,
 )
 from internvideo_hf.utils.names import printable
-from internvideo_hf.utils.pretrained import load_pretrained
-
-MOST_VIEWS = 10_000  # clips of a video or crops of a clip, as processors take them
+from internvideo_hf.utils.pretrained import MOST_VIEWS, load_pretrained
 
 
 def zero_shot(

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from transformers.modeling_utils import PreTrainedModel
 from transformers.models.auto.auto_factory import _BaseAutoModelClass
 
-from internvideo_hf.data.executors.processes import without_interrupts
+from internvideo_hf.data.executors.processes import start_workers
 from internvideo_hf.data.failures import TooManyFailuresError, one_video
 from internvideo_hf.data.samples import Row, clip_span, frame_rate
 from internvideo_hf.models.common.loading import load_strict
@@ -246,8 +246,7 @@ def read_videos(
         collate_fn=list,
         pin_memory=False,
     )
-    with without_interrupts():  # torch loses one that comes while it starts its workers
-        batches = iter(loader)
+    batches = start_workers(loader)
     with tqdm(total=len(rows), initial=first, desc=description, unit="video", disable=settings.quiet) as bar:
         for start, batch in zip(range(first, len(rows), at_once), batches, strict=True):
             causes = [item for item in batch if isinstance(item, str)]

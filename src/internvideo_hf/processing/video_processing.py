@@ -20,6 +20,7 @@ from transformers.video_processing_utils import BaseVideoProcessor
 from transformers.video_utils import VideoMetadata
 
 from internvideo_hf.utils.names import check_name, lookup
+from internvideo_hf.utils.pretrained import MOST_VIEWS
 from internvideo_hf.video import BLANK, RESIZE_METHODS, SAMPLERS, VideoReader, crop, resize_exact, resize_short_side
 from internvideo_hf.video.reader import BACKENDS
 from internvideo_hf.video.transforms import (
@@ -374,15 +375,12 @@ def read_selected(
     return list(zip(read, found, strict=True))
 
 
-_MOST = 10_000  # frames of a clip, clips of a video, crops of a frame: beyond every use, and within memory
-
-
 def _check_options(option: Mapping[str, Any]) -> None:
     """Refuse invalid numbers and rules before a video is read."""
     for name in ("num_frames", "num_clips", "num_crops"):
         number = option[name]
-        if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= _MOST:
-            raise ValueError(f"{name}: got {number!r}, expected an integer from 1 to {_MOST}.")
+        if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= MOST_VIEWS:
+            raise ValueError(f"{name}: got {number!r}, expected an integer from 1 to {MOST_VIEWS}.")
     for name, known in _CHOICES.items():
         if option[name] is not None:
             check_name(option[name], known, name)

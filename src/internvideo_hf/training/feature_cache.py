@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from internvideo_hf.data.collation import VideoCollator
 from internvideo_hf.data.dataset import VideoDataset
-from internvideo_hf.data.executors.processes import without_interrupts
+from internvideo_hf.data.executors.processes import start_workers
 from internvideo_hf.data.samples import PIXELS, Row, Sample
 from internvideo_hf.utils.files import atomic_write, remove_leftovers
 from internvideo_hf.utils.fingerprints import json_sha256, tensors_sha256
@@ -161,8 +161,7 @@ class FeatureCache(Dataset[Sample]):
             loader = DataLoader(
                 Subset(self.dataset, missing), batch_size=batch_size, num_workers=workers, collate_fn=list
             )
-            with without_interrupts():  # torch loses one that comes while it starts its workers
-                batches = iter(loader)
+            batches = start_workers(loader)
             with tqdm(total=len(missing), desc=f"Caching clip {view + 1} of {views}", disable=quiet) as bar:
                 for first, samples in zip(range(0, len(missing), batch_size), batches, strict=True):
                     indices = missing[first : first + len(samples)]

@@ -11,6 +11,8 @@ from internvideo_hf.utils.names import with_article
 
 _LARGEST_JSON = 64 << 20  # bytes; the index of the largest published models has a few
 _MOST_WEIGHTS, _MOST_POSITIONS = 10**11, 10**9
+MOST_VIEWS = 10_000
+"""The most clips of a video, crops of a frame, and frames of a clip that a processor makes."""
 # The first pattern that a name matches gives the least and the most of its number.
 _RANGES = (
     (re.compile(r"(.*_)?num_(\w+_)?layers"), 1, 1000),
@@ -19,7 +21,7 @@ _RANGES = (
     (re.compile(r"(.*_)?intermediate_size"), 1, 1_000_000),
     (re.compile(r"(.*_)?(image_size|patch_size|tubelet_size|num_frames|num_channels)"), 0, 20_000),
     (re.compile(r"height|width|shortest_edge|longest_edge"), 1, 20_000),
-    (re.compile(r"num_(clips|crops|segments)|frame_stride"), 1, 10_000),
+    (re.compile(r"num_(clips|crops|segments)|frame_stride"), 1, MOST_VIEWS),
     (re.compile(r"num_\w*blocks"), 0, 1000),
     (re.compile(r"num_labels|max_position_embeddings"), 0, 1_000_000),
     (re.compile(r"vocab_size"), 0, 10_000_000),

@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -74,6 +74,12 @@ def _stop_worker(number: int, frame: object) -> None:
 def _prepare_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # where masks do not exist
     signal.signal(signal.SIGTERM, _stop_worker)
+
+
+def start_workers(loader: Iterable[Item]) -> Iterator[Item]:
+    """Return the iterator of torch's data loader, which loses a Ctrl-C that comes while it starts its workers."""
+    with without_interrupts():
+        return iter(loader)
 
 
 @contextmanager
