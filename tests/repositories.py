@@ -3,19 +3,18 @@
 import base64
 import contextlib
 import hashlib
-import http.server
 import json
 import re
-import threading
-from collections.abc import Iterator
+
+import servers
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 Repositories = dict[str, dict[str, bytes]]
 """Name of a repository -> its files."""
 
 
-def handler_of(repositories: Repositories) -> type[http.server.BaseHTTPRequestHandler]:
-    class Handler(http.server.BaseHTTPRequestHandler):
+def handler_of(repositories: Repositories) -> type[servers.Quiet]:
+    class Handler(servers.Quiet):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self):
@@ -97,18 +96,9 @@ def handler_of(repositories: Repositories) -> type[http.server.BaseHTTPRequestHa
                 self.send_header(name, value)
             self.end_headers()
 
-        def log_message(self, *args):
-            pass
-
     return Handler
 
 
-@contextlib.contextmanager
-def serve(repositories: Repositories) -> Iterator[str]:
+def serve(repositories: Repositories) -> contextlib.AbstractContextManager[str]:
     """Serve repositories, and give the address."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler_of(repositories)) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
+    return servers.serve(handler_of(repositories))

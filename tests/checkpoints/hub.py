@@ -2,12 +2,12 @@
 
 import contextlib
 import hashlib
-import http.server
 import json
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import servers
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -37,8 +37,8 @@ class Hub:
         return self.sha256 or hashlib.sha256(self.content).hexdigest()
 
 
-def handler_of(hub: Hub) -> type[http.server.BaseHTTPRequestHandler]:
-    class Handler(http.server.BaseHTTPRequestHandler):
+def handler_of(hub: Hub) -> type[servers.Quiet]:
+    class Handler(servers.Quiet):
         def do_HEAD(self):
             self.do_GET()
 
@@ -86,21 +86,13 @@ def handler_of(hub: Hub) -> type[http.server.BaseHTTPRequestHandler]:
                 body, hub.cut = body[: hub.cut], None
             self.wfile.write(body)
 
-        def log_message(self, *args):
-            pass
-
     return Handler
 
 
 @contextlib.contextmanager
 def serve(hub: Hub) -> Iterator[Hub]:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler_of(hub)) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        hub.address = f"http://127.0.0.1:{server.server_port}"
-        try:
-            yield hub
-        finally:
-            server.shutdown()
+    with servers.serve(handler_of(hub)) as hub.address:
+        yield hub
 
 
 def use(hub: Hub, monkeypatch, folder: Path) -> None:

@@ -1,15 +1,13 @@
 """Tar shards: every sample once for any number of workers; errors name damage."""
 
-import functools
-import http.server
 import io
 import tarfile
-import threading
 from itertools import islice
 
 import pytest
 import torch
 from data.settings import settings, write_videos
+from servers import serve_folder
 from torch.utils.data import DataLoader
 
 from internvideo_hf.data.collation import VideoCollator
@@ -75,19 +73,11 @@ def test_shuffling_repeats_for_an_epoch_and_differs_between_epochs(folder):
 
 
 def test_addresses_are_read_while_they_come(folder):
-    handler = functools.partial(QuietHandler, directory=folder)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        address = f"http://127.0.0.1:{server.server_port}/000001.tar"
+    with serve_folder(folder) as server:
+        address = f"{server}/000001.tar"
         assert [row["label"] for row, _, _ in read_shard(address)] == [2, 3]
         with pytest.raises(VideoDecodeError, match="404"):
             list(read_shard(address + "x"))
-        server.shutdown()
-
-
-class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *arguments) -> None:
-        """Say nothing."""
 
 
 def test_writing_goes_on_after_a_kill_and_refuses_other_rows(rows, folder, tmp_path):

@@ -4,13 +4,11 @@ import hashlib
 import io
 import tarfile
 from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import pytest
 from mixins.source import Unreachable, fetch
+from servers import serve_folder
 
 MEMBERS = {
     "transformers-7.1/tests/test_common.py": b"found = True",
@@ -41,14 +39,8 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     (tmp_path / "index/transformers").mkdir(parents=True)
     (tmp_path / "index/transformers/transformers-7.1.tar.gz").write_bytes(archive())
     say(tmp_path, f"#sha256={hashlib.sha256(archive()).hexdigest()}")
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path / "index"))) as server:
-        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None: ...
+    with serve_folder(tmp_path / "index") as address:
+        yield address
 
 
 def say(folder: Path, fragment: str) -> None:

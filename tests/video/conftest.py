@@ -1,11 +1,10 @@
 """Clips, decoders and a web server for the tests of this folder."""
 
-import http.server
-import threading
 import time
 from pathlib import Path
 
 import pytest
+from servers import Quiet, serve
 from video.clips import write_video
 
 from internvideo_hf.video.backends import decord_problem, torchcodec_problem
@@ -29,7 +28,7 @@ def plain(folder) -> Path:
     return write_video(folder / "plain.mp4")
 
 
-class _Server(http.server.BaseHTTPRequestHandler):
+class _Server(Quiet):
     content = b""
 
     def do_GET(self):
@@ -48,15 +47,9 @@ class _Server(http.server.BaseHTTPRequestHandler):
         half = self.path.startswith("/half")
         self.wfile.write(self.content[: len(self.content) // 2] if half else self.content)
 
-    def log_message(self, *arguments):
-        """Keep the test's output quiet."""
-
 
 @pytest.fixture(scope="module")
 def server(plain):
     _Server.content = plain.read_bytes()
-    running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Server)
-    threading.Thread(target=running.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{running.server_port}"
-    running.shutdown()
-    running.server_close()
+    with serve(_Server) as address:
+        yield address

@@ -1,8 +1,6 @@
 """Opening of containers: what refers to other files is refused, and nothing else is opened on the way."""
 
 import ast
-import functools
-import http.server
 import os
 import shutil
 import sys
@@ -13,6 +11,7 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
+from servers import serve_folder
 from video.clips import decode_in_order, write_sound, write_video
 
 import internvideo_hf
@@ -98,18 +97,10 @@ def test_lists_of_files_are_refused(root, backend, name, of):
 
 
 def test_a_list_from_an_address_is_refused(root, backend):
-    handler = functools.partial(_Quiet, directory=str(root))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    with serve_folder(root) as server:
         for name in ("absolute.m3u8", "named.mp4"):
             with pytest.raises(VideoDecodeError, match="it is a playlist"):
-                VideoReader(f"http://127.0.0.1:{server.server_port}/{name}", backend=backend)
-        server.shutdown()
-
-
-class _Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *arguments):
-        """Keep the test's output quiet."""
+                VideoReader(f"{server}/{name}", backend=backend)
 
 
 def test_a_pattern_of_names_is_refused(tmp_path, backend):

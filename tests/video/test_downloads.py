@@ -1,6 +1,5 @@
 """Downloads: limits of time and size, and where redirects and playlists may lead."""
 
-import http.server
 import threading
 import time
 from contextlib import contextmanager
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from servers import Quiet, serve
 from video.clips import decode_in_order, write_video
 
 from internvideo_hf.video import VideoReader
@@ -15,7 +15,7 @@ from internvideo_hf.video.downloads import DownloadSettings, _is_private, open_a
 from internvideo_hf.video.errors import VideoDecodeError
 
 
-class _Handler(http.server.BaseHTTPRequestHandler):
+class _Handler(Quiet):
     def do_GET(self):
         self.server.seen.append((self.path, dict(self.headers)))
         answer = self.server.answers.get(self.path, (404, {}, b""))
@@ -31,19 +31,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    def log_message(self, *arguments):
-        """Keep the test's output quiet."""
-
 
 @contextmanager
 def _serve(answers):
     """Serve answers by path; yields the address, and what was asked for."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as server:
-        server.daemon_threads = True
-        server.answers, server.seen = answers, []
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}", server.seen
-        server.shutdown()
+    seen = []
+    with serve(_Handler, answers=answers, seen=seen) as address:
+        yield address, seen
 
 
 @pytest.fixture(scope="module")
