@@ -28,14 +28,14 @@ class Family:
         model_names: name of an Auto class -> name of the model class, with its module in the family's folder where it
             does not stand in `modeling_FAMILY`, such as "modeling_scoring.ToyForScoring".
         processor_name: the processor of video and text; None for families without text.
-        video_processor_name: the processor of videos.
+        video_processor_name: the processor of videos; None for heads on features, which see no pixels.
     """
 
     folder: str
     config_name: str
     model_names: Mapping[str, str] = field(default_factory=dict)
     processor_name: str | None = None
-    video_processor_name: str = "InternVideoVideoProcessor"
+    video_processor_name: str | None = "InternVideoVideoProcessor"
 
     @cached_property
     def config(self) -> Any:
@@ -55,8 +55,9 @@ class Family:
 
     @cached_property
     def video_processor(self) -> Any:
-        """The class of the processor of videos."""
-        return _attribute(_PROCESSORS[self.video_processor_name], self.video_processor_name)
+        """The class of the processor of videos, or None."""
+        name = self.video_processor_name
+        return None if name is None else _attribute(_PROCESSORS[name], name)
 
     def exports(self) -> Iterator[tuple[str, str]]:
         """Yield the public names, each with the module that defines it."""
@@ -133,7 +134,8 @@ def register() -> None:
 
     for model_type, family in FAMILIES.items():
         AutoConfig.register(model_type, family.config, exist_ok=True)
-        AutoVideoProcessor.register(family.config, family.video_processor, exist_ok=True)
+        if family.video_processor is not None:
+            AutoVideoProcessor.register(family.config, family.video_processor, exist_ok=True)
         for auto, model_class in family.models.items():
             auto.register(family.config, model_class, exist_ok=True)
         if AutoModelForVideoClassification in family.models:

@@ -123,8 +123,10 @@ def convert_checkpoint(
     possible, test = identify(file, rows)
     overrides = (possible[0]["config"] if len(possible) == 1 else {}) | settings
     model, converted, left_out = _build_model(family, state_dict, overrides, labels)
-    saved_processor = build_processor(model.config, processor, None if test is None else test.settings)
-    facts = [processor_fact(saved_processor, test)]
+    saved_processor, facts = None, ["Input: features of a video encoder; no processor belongs to it"]
+    if auto.FAMILIES[family].video_processor_name is not None:
+        saved_processor = build_processor(model.config, processor, None if test is None else test.settings)
+        facts = [processor_fact(saved_processor, test)]
     if export is not None:
         model, converted, saved_processor = export(model.config, converted)
         facts = ["Processor: of those classes; its frames and pixels differ from the released ones"]
@@ -135,7 +137,8 @@ def convert_checkpoint(
     report = ConversionReport(family, output_dir, len(converted), num_parameters, left_out, head, num_labels)
     with atomic_directory(output_dir) as folder:
         _save_config(model, dtype, folder)
-        saved_processor.save_pretrained(folder)
+        if saved_processor is not None:
+            saved_processor.save_pretrained(folder)
         del saved_processor  # a vocabulary is some megabytes, and what follows is the peak
         told = released_as is not None or data_set is not None
         is_certain = len(possible) == 1 and (told or checkpoint.name not in GENERIC_NAMES)

@@ -265,7 +265,8 @@ def with_present_keys(content: Mapping[str, Any]) -> dict[str, Any]:
 def _check_inputs(recipe: Recipe, name: str) -> None:
     """Check the settings that depend on the number of the model's inputs."""
     data, clip = recipe.data, recipe.data.clip
-    inputs = {family: value.video_processor.model_input_names[1:] for family, value in FAMILIES.items()}
+    processors = {family: value.video_processor for family, value in FAMILIES.items()}
+    inputs = {family: kind.model_input_names[1:] for family, kind in processors.items() if kind is not None}
     others = inputs.get(recipe.model.family, ())
     if not others and (clip.inputs or data.trunk_cache):
         families = " or ".join(family for family, names in inputs.items() if names)

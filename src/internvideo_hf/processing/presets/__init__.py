@@ -43,17 +43,22 @@ def check_processor_name(model_type: str, name: str | None) -> None:
         name: see `build_processor`.
 
     Raises:
-        ValueError: if the family has no processor of that name, or only one processor.
+        ValueError: if the family has no processor of that name, only one processor, or none.
     """
     if name is None:
         return
+    if model_type not in _presets():
+        raise ValueError(f"processor: got {name!r}, but {model_type} reads features, not pixels; leave it out.")
     processors = getattr(_preset(model_type), "PROCESSORS", None)
     if processors is None:
         raise ValueError(f"processor: got {name!r}, but {model_type} has only one; leave it out.")
     lookup(processors, name, "processor")
 
 
+def _presets() -> dict[str, None]:
+    return dict.fromkeys(module.name for module in pkgutil.iter_modules(__path__))
+
+
 def _preset(model_type: str) -> Any:
-    known = dict.fromkeys(module.name for module in pkgutil.iter_modules(__path__))
-    lookup(known, model_type, "model_type")
+    lookup(_presets(), model_type, "model_type")
     return importlib.import_module(f"{__name__}.{model_type}")
