@@ -76,7 +76,14 @@ class Family:
 
 FAMILIES = {
     "internvideo_mm": Family(
-        "internvideo_mm", "InternVideoMMConfig", {"AutoModel": "InternVideoMMModel"}, "InternVideoProcessor"
+        "internvideo_mm",
+        "InternVideoMMConfig",
+        {
+            "AutoModel": "InternVideoMMModel",
+            "AutoModelForMultimodalLM": "InternVideoMMForConditionalGeneration",
+            "AutoModelForVisualQuestionAnswering": "InternVideoMMForQuestionAnswering",
+        },
+        "InternVideoProcessor",
     ),
     "uniformerv2": Family(
         "uniformerv2",

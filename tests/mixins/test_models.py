@@ -6,9 +6,11 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+import torch
 from mixins.source import load
 from models.internvideo import test_modeling_internvideo as fused
 from models.internvideo_mae import test_modeling_internvideo_mae as mae
+from models.internvideo_mm import test_decoder_internvideo_mm as decoder
 from models.internvideo_mm import test_modeling_internvideo_mm as mm
 from models.model_checks import draw
 from models.uniformerv2 import test_modeling_uniformerv2 as uniformerv2
@@ -22,6 +24,8 @@ from internvideo_hf import (
     InternVideoMAEForPreTraining,
     InternVideoMAEForVideoClassification,
     InternVideoMAEModel,
+    InternVideoMMForConditionalGeneration,
+    InternVideoMMForQuestionAnswering,
     InternVideoMMModel,
     InternVideoModel,
     UniFormerV2ForVideoClassification,
@@ -217,6 +221,43 @@ class TestInternVideoMMModel(DualEncoder, unittest.TestCase):
             "input_ids": mm.IDS,
             "attention_mask": mm.MASK,
             "return_loss": True,
+        },
+        batch_size=3,
+        num_hidden_layers=2,
+    )
+
+
+class TestInternVideoMMForConditionalGeneration(DualEncoder, unittest.TestCase):
+    all_model_classes = (InternVideoMMForConditionalGeneration,)
+    model_tester = ModelTester(
+        lambda: mm.tiny_config(
+            vision_config=mm.VISION | {"num_hidden_layers": 2, "global_layers": [0, 1]}, decoder_config=decoder.DECODER
+        ),
+        lambda: {
+            "pixel_values_videos": draw(3, mm.FRAMES, 3, 32, 32),
+            "input_ids": mm.IDS,
+            "attention_mask": mm.MASK,
+            "return_loss": True,
+        },
+        batch_size=3,
+        num_hidden_layers=2,
+    )
+
+
+class TestInternVideoMMForQuestionAnswering(DualEncoder, unittest.TestCase):
+    all_model_classes = (InternVideoMMForQuestionAnswering,)
+    model_tester = ModelTester(
+        lambda: mm.tiny_config(
+            vision_config=mm.VISION | {"num_hidden_layers": 2, "global_layers": [0, 1]},
+            decoder_config=decoder.DECODER,
+            projection_dim=None,
+            num_labels=7,
+        ),
+        lambda: {
+            "pixel_values_videos": draw(3, mm.FRAMES, 3, 32, 32),
+            "input_ids": mm.IDS,
+            "attention_mask": mm.MASK,
+            "labels": torch.tensor([1, 6, 0]),
         },
         batch_size=3,
         num_hidden_layers=2,

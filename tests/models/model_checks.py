@@ -197,6 +197,7 @@ class ModelChecks:
     cancelling: dict[str, float] = {}
     without_gradient: dict[str, str] = {}
     loss_over: str | None = None
+    in_float32: tuple[str, ...] = ()  # outputs of models in half precision too
 
     def config(self) -> PreTrainedConfig:
         """Return a tiny configuration in which no two sizes are equal that could be mistaken for each other."""
@@ -573,7 +574,7 @@ class ModelChecks:
         # Pixels stay in float32, as the processor makes them.
         for name, tensor in tensors_of(half(**self.inputs())).items():
             if expected[name].is_floating_point():
-                assert tensor.dtype == dtype, name
+                assert tensor.dtype == (torch.float32 if name in self.in_float32 else dtype), name
                 size = max(expected[name].square().mean().sqrt(), self.cancelling.get(name, 0.0))
                 error = (tensor.float() - expected[name]).square().mean().sqrt() / size
                 assert error < HALF_PRECISION[dtype], f"{name} is {error:.1%} off"
@@ -644,22 +645,6 @@ class TowersAlone:
             "text": model.get_text_features(words),
             "hidden words": model.get_text_features(words, **hidden),
         }
-
-
-class LossInFloat32:
-    """Half-precision models give the loss in float32: a mean of so many small numbers would lose them otherwise."""
-
-    @torch.no_grad()
-    @pytest.mark.parametrize("dtype", HALF_PRECISION, ids=str)
-    def test_half_precision_keeps_its_type_and_stays_close(self, dtype, tmp_path):
-        expected, half = self.model()(**self.inputs()), self.model().to(dtype)
-        outputs = half(**self.inputs())
-        assert (outputs.logits.dtype, outputs.loss.dtype) == (dtype, torch.float32)
-        for name in ("logits", "loss"):
-            error = (outputs[name].float() - expected[name]).norm() / expected[name].norm()
-            assert error < HALF_PRECISION[dtype], f"{name} is {error:.1%} off"
-        half.save_pretrained(tmp_path)
-        assert {p.dtype for p in self.model_class.from_pretrained(tmp_path).parameters()} == {dtype}
 
 
 def present(tensors: Mapping[str, torch.Tensor | None]) -> dict[str, torch.Tensor]:

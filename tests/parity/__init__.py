@@ -1,6 +1,7 @@
 """Parity adapters: kind of a reference case -> function that runs it and compares every stored value."""
 
 from parity import (
+    captions,
     internvideo_mae,
     internvideo_mm,
     merging,
@@ -21,6 +22,8 @@ ADAPTERS = {
     "mm_zero_shot": internvideo_mm.mm_zero_shot,
     "mm_clip_init": internvideo_mm.mm_clip_init,
     "mm_forward": internvideo_mm.mm_forward,
+    "mm_captioning": captions.mm_captioning,
+    "mm_vqa": captions.mm_vqa,
     "mm_sampling": sampling.mm_sampling,
     "mm_wiseft": merging.mm_wiseft,
     "openset_frame_indices": sampling.openset_frame_indices,

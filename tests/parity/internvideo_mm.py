@@ -27,7 +27,7 @@ from parity.compare import Comparison, checkpoint_of, load_config, load_tensors
 
 def overrides(config: dict) -> dict:
     """Return our configuration overrides that no tensor shape gives, from the original constructor's arguments."""
-    return {
+    ours = {
         "vision_config": {
             "num_attention_heads": config["vision_heads"],
             "num_global_attention_heads": config["n_head"],
@@ -36,11 +36,15 @@ def overrides(config: dict) -> dict:
         },
         "text_config": {"num_attention_heads": config["text_heads"]},
     }
+    if "decoder_heads" in config:
+        ours["decoder_config"] = {"num_attention_heads": config["decoder_heads"]}
+    return ours
 
 
 def converted_model(folder: Path, tmp_path: Path) -> InternVideoMMModel:
-    """Return the case's released checkpoint, through the public converter and back from the folder that it wrote."""
-    convert_checkpoint(checkpoint_of(folder), tmp_path / "model", config_overrides=overrides(load_config(folder)))
+    """Return the towers of the case's checkpoint, through the public converter and back from the folder it wrote."""
+    told = overrides(load_config(folder))
+    convert_checkpoint(checkpoint_of(folder), tmp_path / "model", config_overrides=told, part="towers")
     return InternVideoMMModel.from_pretrained(tmp_path / "model").eval()
 
 

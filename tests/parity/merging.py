@@ -5,7 +5,7 @@ from pathlib import Path
 from safetensors.torch import load_file
 
 from internvideo_hf.checkpoints import convert_checkpoint, merge_checkpoints
-from internvideo_hf.checkpoints.families.internvideo_mm import PREFIX, TABLE
+from internvideo_hf.checkpoints.families.internvideo_mm import table_for
 from internvideo_hf.checkpoints.merging import is_averaged, merge_tensors
 from internvideo_hf.checkpoints.released_file import load_state_dict
 from internvideo_hf.checkpoints.table import convert_state_dict, released_name
@@ -27,24 +27,23 @@ def mm_wiseft(folder: Path, tmp_path: Path) -> None:
     )
     merged = load_file(tmp_path / "merged/model.safetensors")
     assert averaged == sum(is_averaged(name, "internvideo_mm") for name in merged)
-    names = {name: released_name(name, TABLE) for name in merged}
+    table = table_for(stored)
+    names = {name: released_name(name, table) for name in merged}
     found = {released for name, released in names.items() if is_averaged(name, "internvideo_mm")}
     assert found == set(config.get("interpolated_keys", found))
 
-    towers = {name: tensor for name, tensor in stored.items() if name.startswith(PREFIX)}
-    expected, _ = convert_state_dict(towers, TABLE)
+    expected, left_out = convert_state_dict(stored, table)
     compare = Comparison(expected)
     for name, tensor in merged.items():
         compare.close(name, tensor)
     compare.finish()
 
-    # The heads outside the towers have no place in the model; the rule for them is the mean of the trained files.
-    outside = {name: tensor for name, tensor in stored.items() if name not in towers}
-    compare = Comparison(outside)
+    # What has no place in the model follows the same rule, the mean of the trained files.
+    compare = Comparison({name: stored[name] for name in left_out})
     files = [load_state_dict(file) for file in trained]
-    for name in outside:
+    for name in left_out:
         compare.close(name, merge_tensors(None, [file[name] for file in files], config["clip_wiseft_coef"]))
     compare.finish()
     if "kept_from_finetuned" in config:
         kept = {released for name, released in names.items() if not is_averaged(name, "internvideo_mm")}
-        assert {*outside, *kept} == set(config["kept_from_finetuned"])
+        assert {*left_out, *kept} == set(config["kept_from_finetuned"])

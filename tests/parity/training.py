@@ -12,6 +12,7 @@ from transformers import get_scheduler
 
 from internvideo_hf.checkpoints import convert_checkpoint
 from internvideo_hf.checkpoints.families.internvideo_mae import CLASSIFIER, PRETRAINING
+from internvideo_hf.checkpoints.families.internvideo_mm import ANSWER_HEAD, ANSWERS, DECODER, decoder_table
 from internvideo_hf.checkpoints.families.internvideo_mm import TABLE as MM
 from internvideo_hf.checkpoints.table import Table, convert_state_dict, released_name
 from internvideo_hf.models.internvideo_mae.configuration_internvideo_mae import InternVideoMAEConfig
@@ -20,7 +21,11 @@ from internvideo_hf.models.internvideo_mae.modeling_internvideo_mae import (
     InternVideoMAEForVideoClassification,
 )
 from internvideo_hf.models.internvideo_mm.configuration_internvideo_mm import InternVideoMMConfig
-from internvideo_hf.models.internvideo_mm.modeling_internvideo_mm import InternVideoMMModel
+from internvideo_hf.models.internvideo_mm.modeling_internvideo_mm import (
+    InternVideoMMForConditionalGeneration,
+    InternVideoMMForQuestionAnswering,
+    InternVideoMMModel,
+)
 from internvideo_hf.training.optimizers import BertAdam
 from internvideo_hf.training.parameter_groups import parameter_groups
 from internvideo_hf.training.schedules import linear_then_cosine, warmup_cosine_of_all
@@ -280,35 +285,42 @@ def retrieval_optimizer(folder: Path, tmp_path: Path) -> None:
 
 
 def mm_optimizer_groups(folder: Path, tmp_path: Path) -> None:
-    """Check the towers and both schedules. Ours lacks the caption decoder and the answer head so far."""
+    """Check the groups of the case's model, and both schedules."""
     stored = json.loads((folder / "groups.json").read_text())
     config, rows = stored["config"], stored["groups"]
-    names = [name for row in rows for name in row["names"]]
-    outside = {name.split(".")[0] for name in names} - {"clip"}
-    assert outside <= {"caption_decoder", "vqa_classifier"}
+    expected = {name: (row["initial_lr"], row["weight_decay"]) for row in rows for name in row["names"]}
 
     def blocks(place: str) -> int:
-        return 1 + max(int(match[1]) for name in names if (match := re.match(rf"clip\.{place}\.(\d+)\.", name)))
+        return 1 + max(int(match[1]) for name in expected if (match := re.match(rf"{place}\.(\d+)\.", name)))
 
-    layers, global_blocks = blocks(r"visual\.transformer\.resblocks"), blocks(r"visual\.transformer\.dec")
+    def has(part: str) -> bool:
+        return any(name.startswith(part) for name in expected)
+
+    layers = blocks(r"clip\.visual\.transformer\.resblocks")
     sizes = {"hidden_size": 8, "intermediate_size": 16, "num_attention_heads": 2}
     vision = {**sizes, "image_size": 16, "patch_size": 8, "num_hidden_layers": layers}
-    vision["global_layers"] = list(range(layers - global_blocks, layers))
-    text = {**sizes, "num_hidden_layers": blocks(r"transformer\.resblocks"), "vocab_size": 16}
-    model = InternVideoMMModel(InternVideoMMConfig(vision_config=vision, text_config=text, projection_dim=8))
+    vision["global_layers"] = list(range(layers - blocks(r"clip\.visual\.transformer\.dec"), layers))
+    text = {**sizes, "num_hidden_layers": blocks(r"clip\.transformer\.resblocks"), "vocab_size": 16}
+    parts = {"vision_config": vision, "text_config": text, "projection_dim": 8, "num_labels": 3}
+    if has(DECODER):
+        depth = blocks(rf"{DECODER}multimodal_layers".replace(".", r"\."))
+        parts["decoder_config"] = {**sizes, "encoder_hidden_size": 8, "num_hidden_layers": depth}
+    if has(ANSWERS):
+        model_class = InternVideoMMForQuestionAnswering
+    else:
+        model_class = InternVideoMMForConditionalGeneration if has(DECODER) else InternVideoMMModel
+    model = model_class(InternVideoMMConfig(**parts))
+    table = MM | decoder_table([1] * 5) | ANSWER_HEAD
+    groups = parameter_groups(
+        model, config["lr"], config["weight_decay"], rule="internvideo_mm", head_scale=config.get("lr_mult", 1)
+    )
     found = {
-        f"clip.{released_name(name, MM).removeprefix('clip.')}": (group["lr"], group["weight_decay"])
-        for group in parameter_groups(model, config["lr"], config["weight_decay"], rule="internvideo_mm")
-        for name in group["names"]
+        released_name(name, table): (group["lr"], group["weight_decay"]) for group in groups for name in group["names"]
     }
-    projections = {"clip.text_projection", "clip.visual_proj"}  # which question answering takes out of its model
-    expected = {
-        name: (row["initial_lr"], row["weight_decay"])
-        for row in rows
-        for name in row["names"]
-        if name.startswith("clip.")
-    }
-    assert found.keys() - projections == expected.keys() - projections
+    if model_class is InternVideoMMForQuestionAnswering:
+        # The original keeps it as a parameter that nothing reads, and that hence never changes.
+        assert expected.pop("clip.logit_scale", (config["lr"], 0.0)) == (config["lr"], 0.0)
+    assert found.keys() == expected.keys()
     for name, value in expected.items():
         assert found[name] == pytest.approx(value, rel=1e-12), name
 

@@ -21,6 +21,7 @@ from internvideo_hf.checkpoints.released_file import load_state_dict
 from internvideo_hf.checkpoints.saving import check_replaceable, save_safetensors
 from internvideo_hf.checkpoints.shapes import shape_of
 from internvideo_hf.checkpoints.table import check_complete, convert_state_dict
+from internvideo_hf.models.common.narrowing import known
 from internvideo_hf.models.common.overrides import check_overrides, configuration_errors
 from internvideo_hf.processing.presets import build_processor, check_processor_name
 from internvideo_hf.utils.devices import DTYPES
@@ -33,6 +34,8 @@ FAMILIES = converters()
 TARGETS = {
     target: (family, export) for family, converter in FAMILIES.items() for target, export in converter.exports.items()
 }
+
+PARTS = ("full", "towers")
 
 # A tensor that identifies files of other models -> what they are.
 UNSUPPORTED = {
@@ -72,6 +75,7 @@ def convert_checkpoint(
     data_set: str | None = None,
     released_as: str | None = None,
     to: str | None = None,
+    part: str = "full",
     processor: str | None = None,
     dtype: str = "float32",
     trust_pickle: bool = False,
@@ -92,6 +96,7 @@ def convert_checkpoint(
             the saved processor makes; needed if several released files share its name.
         released_as: name of the row of `internvideo released` whose file it is, whatever its own name.
         to: write the model for other classes than ours, a name in `TARGETS`.
+        part: "towers" leaves a caption decoder and an answer head out, for a smaller dual encoder; "full" keeps them.
         processor: whose pixels the saved processor makes, if the original has several: "training" (the default),
             "demo" or "training_antialias" for ViCLIP.
         dtype: number type to store: float32, float16 or bfloat16.
@@ -107,6 +112,7 @@ def convert_checkpoint(
     _check_output(output_dir, checkpoint, overwrite)
     exported_family, export = (None, None) if to is None else lookup(TARGETS, to, "to")
     lookup(DTYPES, dtype, "dtype")
+    lookup(dict.fromkeys(PARTS), part, "part")
     state_dict = load_state_dict(checkpoint, trust_pickle=trust_pickle)
     family = _recognize(state_dict, checkpoint)
     if exported_family not in (None, family):
@@ -115,6 +121,7 @@ def convert_checkpoint(
     check_overrides(config_overrides or {}, auto.FAMILIES[family].config)
 
     state_dict, rows = FAMILIES[family].normalize(state_dict), _rows(checkpoint, family, released_as)
+    state_dict, set_aside = _select_part(family, state_dict, part)
     settings = dict(config_overrides or {})
     classes = _count_classes(family, state_dict)
     state_dict, head, labels = _select_head(family, state_dict, head, rows)
@@ -123,6 +130,7 @@ def convert_checkpoint(
     possible, test = identify(file, rows)
     overrides = (possible[0]["config"] if len(possible) == 1 else {}) | settings
     model, converted, left_out = _build_model(family, state_dict, overrides, labels)
+    left_out |= set_aside
     saved_processor, facts = None, ["Input: features of a video encoder; no processor belongs to it"]
     if auto.FAMILIES[family].video_processor_name is not None:
         saved_processor = build_processor(model.config, processor, None if test is None else test.settings)
@@ -148,6 +156,16 @@ def convert_checkpoint(
     return report
 
 
+def _select_part(
+    family: str, state_dict: dict[str, torch.Tensor], part: str
+) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    if part == "full":
+        return state_dict, {}
+    if FAMILIES[family].towers is None:
+        raise CheckpointError(f"A file of the family {family} has no parts to choose from; leave out the part.")
+    return known(FAMILIES[family].towers)(state_dict)
+
+
 def _rows(checkpoint: Path, family: str, released_as: str | None) -> list[dict[str, Any]]:
     """Return the released rows that a file may be: of its name, or the one that the user names."""
     if released_as is None:
@@ -161,7 +179,8 @@ def _rows(checkpoint: Path, family: str, released_as: str | None) -> list[dict[s
 def _save_config(model: PreTrainedModel, dtype: str, folder: Path) -> None:
     config = model.config
     config.architectures = [type(model).__name__]
-    for part in (config, *(getattr(config, name) for name in config.sub_configs_defaults)):
+    parts = [getattr(config, name) for name in config.sub_configs_defaults]
+    for part in (config, *filter(None, parts)):
         part.dtype = dtype
     config.save_pretrained(folder)
 

@@ -25,6 +25,8 @@ class Converter:
         head_layer: returns the name of the linear layer that scores classes, None for a file without one; None for
             families without classifiers.
         fit: re-samples converted tables for the lengths of the configuration, from (converted, config).
+        towers: returns the tensors of the dual encoder alone, and name -> reason of the others; None for families
+            without parts beside it.
         exports: name of another package's classes -> function that writes the model for them, from (config, tensors).
     """
 
@@ -35,4 +37,5 @@ class Converter:
     config_from: Callable[[Tensors, Mapping[str, Any]], PreTrainedConfig]
     head_layer: Callable[[Tensors], str | None] | None = None
     fit: Callable[[Tensors, Any], dict[str, torch.Tensor]] | None = None
+    towers: Callable[[Tensors], tuple[dict[str, torch.Tensor], dict[str, str]]] | None = None
     exports: Mapping[str, Callable[..., Any]] = field(default_factory=dict)

@@ -123,9 +123,12 @@ def merge_checkpoints(
                 f"{VARIANTS[variant].family} models. Give models of one family."
             )
     start, *trained = [_tensors(folder) for folder in (base, *folders)]
-    for folder, tensors in zip(folders, trained, strict=True):
-        _check_alike(base, start, folder, tensors)
-    averaged = {name for name in start if is_averaged(name, variant)}
+    averaged = {name for name in trained[0] if is_averaged(name, variant)}
+    # A base of towers alone serves a model with more: what is beside them is the trained model's.
+    beside = trained[0].keys() - averaged - start.keys()
+    _check_alike(base, start | {name: trained[0][name] for name in beside}, folders[0], trained[0])
+    for folder, tensors in zip(folders[1:], trained[1:], strict=True):
+        _check_alike(folders[0], trained[0], folder, tensors)
 
     def average(name: str) -> torch.Tensor:
         return merge_tensors(start[name] if name in averaged else None, [model[name] for model in trained], weight)
@@ -140,7 +143,7 @@ def merge_checkpoints(
             folder,
             "Average",
             f"{weight} `{base.name}` + {1 - weight} {sources} in {len(averaged)} tensors ({variant}), "
-            f"{len(start) - len(averaged)} tensors of the latter alone.",
+            f"{len(trained[0]) - len(averaged)} tensors of the latter alone.",
         )
         save_safetensors(trained[0], folder / SAFE_WEIGHTS_NAME, dtype, compute=average)
     return len(averaged)

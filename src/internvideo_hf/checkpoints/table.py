@@ -56,6 +56,11 @@ def split_rows(*names: str) -> Become:
     return Become(names, lambda tensor: tensor.tensor_split(len(names)))
 
 
+def split_sizes(sizes: Sequence[int], *names: str) -> Become:
+    """Split a tensor into parts of given lengths along the first axis."""
+    return Become(names, lambda tensor: torch.split(tensor, list(sizes)))
+
+
 def transpose(name: str) -> Become:
     """Transpose a matrix `(in, out)` to the weight `(out, in)` of a linear layer."""
     return Become((name,), lambda tensor: (tensor.t(),))

@@ -11,11 +11,12 @@ from typing import Any
 import ftfy
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import ProcessorMixin
-from transformers.utils import cached_file
+from transformers.utils import cached_file, logging
 
 from internvideo_hf.processing.scripts import is_foreign
 from internvideo_hf.utils.files import atomic_write_text
 
+logger = logging.get_logger(__name__)
 NULL_CAPTIONS = "null_captions.json"
 _HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
 _NEVER_RAISE = {
@@ -134,6 +135,35 @@ class InternVideoProcessor(ProcessorMixin):
             self._check_lengths(mask, [text] if isinstance(text, str) else text)
             features["input_ids"] = _pad_with_zeros(features["input_ids"], features["attention_mask"])
         return features
+
+    def encode_questions(self, texts: Sequence[str]) -> BatchFeature:
+        """Prepare questions for a model of answers, which reads one token less than the table of positions has.
+
+        Longer ones are cut in front of their end, with a warning; the original fails on them.
+
+        Args:
+            texts: one or more.
+
+        Returns:
+            `input_ids` and `attention_mask`, tensors `(texts, tokens)`.
+        """
+        longest = self.tokenizer.model_max_length - 1
+        cleaned = [clean_text(text) for text in texts]
+        if any(len(ids) > longest for ids in self.tokenizer(cleaned)["input_ids"]):
+            logger.warning_once(f"A question is longer than {longest} tokens, and is cut in front of its end.")
+        return self(text=cleaned, truncation=True, max_length=longest, return_tensors="pt")
+
+    def decode_text(self, ids: Any) -> str:
+        """Return the text of token ids, up to its end.
+
+        Args:
+            ids: `(tokens,)`, a tensor or a list; padded with anything behind the end.
+        """
+        numbers = [int(number) for number in ids]
+        if self.tokenizer.eos_token_id in numbers:
+            numbers = numbers[: numbers.index(self.tokenizer.eos_token_id)]
+        text: str = self.tokenizer.decode(numbers, skip_special_tokens=True)
+        return text.strip()
 
     def _check_lengths(self, attention_mask: Any, texts: Sequence[str]) -> None:
         limit = self.tokenizer.model_max_length

@@ -38,16 +38,22 @@ RULES = {
 
 
 def parameter_groups(
-    model: LayerGroups, learning_rate: float, weight_decay: float, layer_decay: float = 1.0, rule: str = "videomae"
+    model: LayerGroups,
+    learning_rate: float,
+    weight_decay: float,
+    layer_decay: float = 1.0,
+    rule: str = "videomae",
+    head_scale: float = 1.0,
 ) -> list[dict[str, Any]]:
     """Sort a model's trained parameters into groups for a torch optimizer.
 
     Args:
         model: a model with `layer_groups()`.
-        learning_rate: learning rate of the head.
+        learning_rate: learning rate of the last layer.
         weight_decay: weight decay of parameters that are not exempt.
         layer_decay: factor from each layer to the one before it, in (0, 1]; see `layer_scales`.
         rule: a name in `RULES`.
+        head_scale: factor on the learning rate of the head.
 
     Returns:
         Groups with `params`, their `names`, `lr`, `lr_scale` (its ratio to `learning_rate`) and `weight_decay`.
@@ -56,7 +62,7 @@ def parameter_groups(
         ValueError: if the rule is unknown, or all parameters are frozen.
     """
     check_name(rule, RULES, "decay_rule")
-    scales = layer_scales(model, layer_decay)
+    scales = layer_scales(model, layer_decay, head_scale)
     groups: dict[tuple[float, float], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
@@ -86,8 +92,8 @@ def is_exempt(name: str, parameter: nn.Parameter, rule: DecayRule) -> bool:
     return (rule.vectors and axes < 2) or bool(rule.exempt and re.search(rule.exempt, name))
 
 
-def layer_scales(model: LayerGroups, layer_decay: float) -> dict[str, float]:
-    """Return the factor on each parameter's learning rate: 1 at the head, times `layer_decay` for each layer below.
+def layer_scales(model: LayerGroups, layer_decay: float, head_scale: float = 1.0) -> dict[str, float]:
+    """Return the factor on each parameter's learning rate: 1 above all layers, times `layer_decay` for each below.
 
     In a stack of `L` layers the last has `layer_decay`, the first `layer_decay ** L`, the embedding
     `layer_decay ** (L + 1)`. A model with two towers has two stacks. Source: VideoMAE's fine-tuning (BEiT).
@@ -95,6 +101,7 @@ def layer_scales(model: LayerGroups, layer_decay: float) -> dict[str, float]:
     Args:
         model: a model with `layer_groups()`.
         layer_decay: in (0, 1]; 1 for the same learning rate everywhere.
+        head_scale: factor of the groups "head", which a fine-tuning starts from nothing.
 
     Raises:
         ValueError: if `layer_decay` is out of range.
@@ -113,5 +120,6 @@ def layer_scales(model: LayerGroups, layer_decay: float) -> dict[str, float]:
             power = depths[match[1]] - int(match[2])
         elif group.endswith("embeddings"):
             power = depths.get(group.removesuffix("embeddings"), 0) + 1
-        scales |= dict.fromkeys(names, layer_decay**power)
+        factor = head_scale if group.split(".")[0] == "head" else 1.0
+        scales |= dict.fromkeys(names, factor * layer_decay**power)
     return scales

@@ -11,10 +11,23 @@ from transformers import AutoModel
 
 from internvideo_hf import auto
 from internvideo_hf.checkpoints import convert as conversion
-from internvideo_hf.checkpoints.families.internvideo_mm import config_from, normalize, recognizes, table_for
+from internvideo_hf.checkpoints.errors import CheckpointError
+from internvideo_hf.checkpoints.families.internvideo_mm import (
+    TABLE,
+    config_from,
+    model_class,
+    normalize,
+    recognizes,
+    table_for,
+    towers,
+)
 from internvideo_hf.checkpoints.released import released_rows
 from internvideo_hf.checkpoints.table import check_complete, convert_state_dict
 from internvideo_hf.models.common.overrides import check_overrides
+from internvideo_hf.models.internvideo_mm.modeling_internvideo_mm import (
+    InternVideoMMForConditionalGeneration,
+    InternVideoMMModel,
+)
 from internvideo_hf.processing.presets import build_processor
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
@@ -65,6 +78,7 @@ TEXT = {
     for size, width, heads in [("B-16", 512, 8), ("L-14", 768, 12)]
 }
 PROJECTION = {"B-16": 512, "L-14": 768}
+CLASSES = {"-with-decoder": "ForConditionalGeneration", "-vqa-": "ForQuestionAnswering"}  # by a part of the name
 PARAMETERS = {"B-16": 178_066_433, "L-14": 478_127_105}
 TENSORS = {"B-16": 369, "L-14": 513}
 
@@ -101,15 +115,41 @@ def test_nothing_is_missing_and_nothing_left_over(name, stripped):
     converted, left_out = convert_state_dict(tensors, table)
     config = config_from(tensors, {})
     with torch.device("meta"):
-        model = auto.FAMILIES["internvideo_mm"].models[AutoModel](config)
+        model = auto.FAMILIES["internvideo_mm"].models[model_class(tensors)](config)
     check_complete(model, converted, table)
     model.load_state_dict(converted, assign=True)
 
+    kinds = [kind for part, kind in CLASSES.items() if part in name] or ["Model"]
+    assert [type(model).__name__] == [f"InternVideoMM{kind}" for kind in kinds]
+    assert set(left_out) == {key for key in manifest if key.endswith("rotary_emb.inv_freq")}
+    held = sum(math.prod(shape) for key, shape in manifest.items() if key not in left_out)
+    assert sum(tensor.numel() for tensor in model.state_dict().values()) == held
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_towers_alone_can_be_taken_out_of_every_file(name):
+    manifest = read(name)["state_dict"]
+    tensors, left_out = towers(meta_state_dict(name))
     assert set(left_out) == {key for key in manifest if not key.startswith("clip.")}
-    assert not {key for key, reason in left_out.items() if "does not use" not in reason}
-    towers = sum(math.prod(shape) for key, shape in manifest.items() if key.startswith("clip."))
-    assert sum(parameter.numel() for parameter in model.parameters()) == towers
-    assert set(converted) == set(dict(model.named_parameters()))  # and no buffer in the file
+    converted, _ = convert_state_dict(tensors, table_for(tensors))
+    assert model_class(tensors) is AutoModel
+    with torch.device("meta"):
+        model = InternVideoMMModel(config_from(tensors, {}))
+    check_complete(model, converted, TABLE)
+    assert set(converted) == set(dict(model.named_parameters()))  # and no buffer in the towers
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if "decoder" in name])
+def test_the_depth_of_the_decoder_is_the_file_s(name):
+    tensors, depth = meta_state_dict(name), int(name[-6])
+    config = config_from(tensors, {})
+    assert config.decoder_config.num_hidden_layers == depth
+    other = config_from(tensors, {"decoder_config": {"num_hidden_layers": 10 - depth}})
+    with torch.device("meta"):
+        model = InternVideoMMForConditionalGeneration(other)
+    converted, _ = convert_state_dict(tensors, table_for(tensors))
+    with pytest.raises(CheckpointError, match="not in a model of this size" if depth == 6 else "missing"):
+        check_complete(model, converted, table_for(tensors))
 
 
 @pytest.mark.parametrize("name", NAMES)

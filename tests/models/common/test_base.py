@@ -11,14 +11,21 @@ from internvideo_hf.models.common.base import VideoPreTrainedModel, init_weight_
 
 PUBLIC = [getattr(internvideo_hf, name) for name in internvideo_hf.__all__]
 MODELS = {kind.__name__: kind for kind in PUBLIC if isinstance(kind, type) and issubclass(kind, PreTrainedModel)}
-READ_TEXT = {"InternVideoMMModel", "ViCLIPModel"}
+READ_TEXT = {
+    "InternVideoMMForConditionalGeneration",
+    "InternVideoMMForQuestionAnswering",
+    "InternVideoMMModel",
+    "ViCLIPModel",
+}
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_models_state_what_they_support(name):
     model = MODELS[name]
     assert issubclass(model, VideoPreTrainedModel)
-    assert model.main_input_name == "pixel_values_videos" and model.supports_gradient_checkpointing
+    # `generate` continues its main input.
+    assert model.main_input_name == ("input_ids" if model.can_generate() else "pixel_values_videos")
+    assert model.supports_gradient_checkpointing
     assert model._supports_sdpa and model._supports_flash_attn and model._supports_flex_attn
     assert model._supports_attention_backend
     assert model.input_modalities == (["video", "text"] if name in READ_TEXT else ["video"])

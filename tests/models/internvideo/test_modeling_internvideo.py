@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from models.model_checks import LossInFloat32, ModelChecks, Tower, assert_same, draw, move_from_start
+from models.model_checks import ModelChecks, Tower, assert_same, draw, move_from_start
 from torch import nn
 from transformers import AutoModelForVideoClassification
 
@@ -99,8 +99,9 @@ class TestInternVideoModel(FusedChecks):
         }
 
 
-class TestInternVideoForVideoClassification(LossInFloat32, FusedChecks):
+class TestInternVideoForVideoClassification(FusedChecks):
     model_class = InternVideoForVideoClassification
+    in_float32 = ("loss",)
     auto_class = AutoModelForVideoClassification
     input_embeddings = "internvideo.internvideo_mae.embeddings"
     loss_over = "samples"

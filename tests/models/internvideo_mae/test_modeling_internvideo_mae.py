@@ -8,7 +8,6 @@ import torch
 from einops import rearrange
 from models.model_checks import (
     ExportedWithItsHead,
-    LossInFloat32,
     ModelChecks,
     Tower,
     assert_same,
@@ -151,8 +150,9 @@ class TestInternVideoMAEModelWithLearnedPositions(TestInternVideoMAEModel):
     test_exported_program_takes_other_batches_and_frame_counts = None
 
 
-class TestInternVideoMAEForPreTraining(LossInFloat32, ModelChecks):
+class TestInternVideoMAEForPreTraining(ModelChecks):
     model_class = InternVideoMAEForPreTraining
+    in_float32 = ("loss",)
     auto_class = AutoModelForPreTraining
     input_embeddings = "internvideo_mae.embeddings"
     frame_counts = ()
@@ -194,8 +194,9 @@ class TestInternVideoMAEForPreTraining(LossInFloat32, ModelChecks):
         torch._dynamo.reset()
 
 
-class TestInternVideoMAEForVideoClassification(LossInFloat32, ModelChecks):
+class TestInternVideoMAEForVideoClassification(ModelChecks):
     model_class = InternVideoMAEForVideoClassification
+    in_float32 = ("loss",)
     auto_class = AutoModelForVideoClassification
     input_embeddings = "internvideo_mae.embeddings"
     frame_counts = ()

@@ -4,7 +4,6 @@ import pytest
 import torch
 from models.model_checks import (
     ExportedWithItsHead,
-    LossInFloat32,
     ModelChecks,
     Tower,
     assert_same,
@@ -93,8 +92,9 @@ class TestUniFormerV2ModelWithLocalBlocks(RunsInParts, ModelChecks):
         return [Tower(outputs, 3, (2 * FRAMES, tokens, WIDTH), (2 * FRAMES, 2, tokens, tokens))]
 
 
-class TestUniFormerV2ForVideoClassification(LossInFloat32, ModelChecks):
+class TestUniFormerV2ForVideoClassification(ModelChecks):
     model_class = UniFormerV2ForVideoClassification
+    in_float32 = ("loss",)
     auto_class = AutoModelForVideoClassification
     input_embeddings = "vision_model.embeddings.patch_embedding"
     fields_read_elsewhere = {

@@ -23,6 +23,23 @@ NO_SHARED_SPACE = (
 )
 
 
+def end_of_text(tokens: torch.Tensor, input_ids: torch.Tensor) -> torch.Tensor:
+    """Return each text's token at its end, which has the largest id of the text.
+
+    Not by one configured id, as CLIP's own pooling: vocabularies differ.
+
+    Args:
+        tokens: `(texts, tokens, c)`.
+        input_ids: `(texts, tokens)`.
+
+    Returns:
+        `(texts, c)`.
+    """
+    ends = input_ids.to(torch.int).argmax(dim=-1).to(tokens.device)
+    rows = torch.arange(input_ids.shape[0], device=tokens.device)  # not len(): exported for any number
+    return tokens[rows, ends]
+
+
 class Projection(nn.Linear):
     """A linear map without bias from a tower's width into the shared space."""
 
@@ -172,11 +189,7 @@ class DualEncoder(VideoPreTrainedModel):
         outputs: BaseModelOutputWithPooling = self.text_model(
             tokens, attention_mask=attention_mask, return_dict=True, **kwargs
         )
-        # Not the text model's own pooling: that looks for one configured id, and vocabularies differ.
-        hidden_states = known(outputs.last_hidden_state)
-        end_of_text = input_ids.to(torch.int).argmax(dim=-1).to(hidden_states.device)
-        rows = torch.arange(input_ids.shape[0], device=hidden_states.device)
-        outputs.pooler_output = self.text_projection(hidden_states[rows, end_of_text])
+        outputs.pooler_output = self.text_projection(end_of_text(known(outputs.last_hidden_state), input_ids))
         return outputs
 
     def _compare(

@@ -7,6 +7,37 @@ import torch
 from torch import distributed, nn
 from torch.utils.checkpoint import checkpoint
 
+IGNORED = -100
+"""The label of what a cross-entropy leaves out, torch's default."""
+
+
+def known_label_loss(scores: torch.Tensor, labels: torch.Tensor, over_processes: bool = False) -> torch.Tensor:
+    """Compute the cross-entropy in float32, the mean over the labels that are not `IGNORED`, 0 without any.
+
+    Args:
+        scores: `(n, classes)`.
+        labels: class numbers, `(n,)`.
+        over_processes: take the mean over the labels of all processes, such that the average of their losses is it.
+    """
+    labels = labels.to(scores.device)
+    total = nn.functional.cross_entropy(scores.float(), labels, ignore_index=IGNORED, reduction="sum")
+    count = (labels != IGNORED).sum()
+    if over_processes and distributed.is_available() and distributed.is_initialized():
+        distributed.all_reduce(count)
+        return total * distributed.get_world_size() / count.clamp(min=1)
+    return total / count.clamp(min=1)
+
+
+def next_token_loss(logits: torch.Tensor, labels: torch.Tensor, over_processes: bool = False) -> torch.Tensor:
+    """Compute the cross-entropy of the next token; see `known_label_loss`.
+
+    Args:
+        logits: behind each token, `(texts, tokens, vocab_size)`.
+        labels: `(texts, tokens)`, each predicted from the logits one place before it; `IGNORED` is left out.
+        over_processes: see `known_label_loss`.
+    """
+    return known_label_loss(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), over_processes)
+
 
 def contrastive_loss(logits_per_video: torch.Tensor, groups: torch.Tensor | None = None) -> torch.Tensor:
     """Compute the symmetric cross-entropy of a square similarity matrix with true pairs on the diagonal (InfoNCE).
