@@ -1,0 +1,238 @@
+"""Annotations of temporal localization: ActivityNet's JSON, THUMOS-14's text files, scores of video classifiers."""
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from internvideo_hf.data.records import ManifestError
+from internvideo_hf.tasks.temporal_localization.metrics import SegmentTable
+from internvideo_hf.utils.names import reason_of
+
+DUPLICATE_SECONDS = 1e-3  # two segments of a class whose ends differ by no more than this are one
+_THUMOS_FILE = re.compile(r"(?P<label>\w+)_(?P<subset>val|test)\.txt")
+_THUMOS_SUBSETS = {"val": "validation", "test": "test"}
+_NO_CLASS = "Ambiguous"  # of THUMOS-14: stretches that count neither as an action nor as none
+
+
+@dataclass(frozen=True)
+class VideoAnnotation:
+    """The annotated segments of one video.
+
+    Args:
+        subset: in lower case, such as "training".
+        segments: `(n, 2)` float32, start and end in seconds; none for a video without annotations.
+        labels: `(n,)`, class indices.
+        duration: of the video in seconds; None if the file does not say.
+        fps: frames a second of the video; None if the file does not say.
+    """
+
+    subset: str
+    segments: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    duration: float | None = None
+    fps: float | None = None
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """The annotations of a data set.
+
+    Args:
+        videos: id -> its annotation, in the order of the file.
+        classes: class index -> name.
+    """
+
+    videos: Mapping[str, VideoAnnotation]
+    classes: Mapping[int, str]
+
+    def of_subset(self, subset: str) -> dict[str, VideoAnnotation]:
+        """Return the videos of a subset.
+
+        Args:
+            subset: its name, in capitals or not.
+
+        Raises:
+            ValueError: if no video is in it.
+        """
+        found = {name: video for name, video in self.videos.items() if video.subset == subset.lower()}
+        if not found:
+            known = ", ".join(sorted({video.subset for video in self.videos.values()}))
+            raise ValueError(f"subset={subset!r} holds no videos; the subsets of the annotations are {known}.")
+        return found
+
+    def ground_truth(self, subset: str) -> SegmentTable:
+        """Return the segments of a subset for evaluation, each once.
+
+        Args:
+            subset: see `of_subset`.
+
+        Raises:
+            ValueError: if no video is in the subset.
+        """
+        rows = [
+            (name, segment, label)
+            for name, video in self.of_subset(subset).items()
+            for segment, label in zip(*without_duplicates(video.segments, video.labels), strict=True)
+        ]
+        videos, segments, labels = zip(*rows, strict=True) if rows else ((), np.zeros((0, 2)), ())
+        return SegmentTable(videos, np.array(segments), np.array(labels))
+
+
+def read_annotations(path: str | Path, classes: Sequence[str] | None = None) -> Annotations:
+    """Read the annotations of a data set.
+
+    Args:
+        path: ActivityNet's JSON, also of HACS and FineAction, or of THUMOS-14 in that layout; or the folder of
+            THUMOS-14's `CLASS_val.txt` and `CLASS_test.txt`.
+        classes: names of the classes in the order of their indices. By default the file's own `label_id`, or the names
+            in alphabetical order.
+
+    Raises:
+        ManifestError: if the file cannot be read, or an annotation is incomplete.
+    """
+    path = Path(path)
+    found = list(_read_thumos(path) if path.is_dir() else _read_json(path))
+    names = {label for _, _, rows in found for _, label, _ in rows}
+    given = {index: label for _, _, rows in found for _, label, index in rows if index is not None}
+    indices: dict[str, int] = {}
+    if classes is None and given and all(index is not None for _, _, rows in found for _, _, index in rows):
+        known: dict[int, str] = given
+    else:
+        known = dict(enumerate(sorted(names) if classes is None else classes))
+        indices = {name: index for index, name in known.items()}
+        if unknown := sorted(names - set(indices)):
+            raise ManifestError(str(path), None, f"its class {unknown[0]!r} is not one of classes", "Add its name.")
+    videos = {}
+    for name, video, rows in found:
+        segments = np.array([segment for segment, _, _ in rows], dtype=np.float32).reshape(-1, 2)
+        labels = np.array([indices.get(label, index) for _, label, index in rows], dtype=np.int64)
+        videos[name] = VideoAnnotation(video.pop("subset"), segments, labels, **video)
+    return Annotations(videos, dict(sorted(known.items())))
+
+
+def without_duplicates(
+    segments: NDArray[np.float32], labels: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return segments without those that repeat an earlier one of the same class, within a millisecond.
+
+    Args:
+        segments: `(n, 2)` in seconds.
+        labels: `(n,)`.
+    """
+    kept: list[int] = []
+    for row, (segment, label) in enumerate(zip(segments.astype(np.float64), labels, strict=True)):
+        same = [other for other in kept if labels[other] == label]
+        if not (np.abs(segments[same] - segment) <= DUPLICATE_SECONDS).all(axis=1).any():
+            kept.append(row)
+    return segments[kept], labels[kept]
+
+
+def read_class_scores(path: str | Path) -> dict[str, NDArray[np.float64]]:
+    """Read the scores that a video classifier gave whole videos.
+
+    Args:
+        path: JSON `{id: [score of each class]}`, alone or in "results"; a list may hold one list of the scores.
+
+    Returns:
+        Id -> `(classes,)`.
+
+    Raises:
+        ManifestError: if the file cannot be read, or the scores of a video are not one row of numbers.
+    """
+    path = Path(path)
+    content = _load_json(path)
+    found = content.get("results", content)
+    if not isinstance(found, dict):
+        raise ManifestError(str(path), None, "its scores are no object", "Expected scores by id of the video.")
+    scores = {}
+    for name, row in found.items():
+        if isinstance(row, list) and len(row) == 1 and isinstance(row[0], list):
+            row = row[0]
+        if not isinstance(row, list) or not row or not all(map(_is_number, row)):
+            raise ManifestError(str(path), name, "its scores are not one row of numbers", "Give one for each class.")
+        scores[name] = np.array(row, dtype=np.float64)
+    return scores
+
+
+# Of one video: id; subset, duration, fps; and for each segment its ends, the name of its class, and its index.
+_Row = tuple[tuple[float, float], str, int | None]
+_Video = tuple[str, dict[str, Any], list[_Row]]
+
+
+def _read_json(path: Path) -> Iterator[_Video]:
+    database = _load_json(path).get("database")
+    if not isinstance(database, dict) or not database:
+        raise ManifestError(
+            str(path), None, "it has no videos in 'database'", "Expected the layout of ActivityNet's annotations."
+        )
+    for name, entry in database.items():
+        if not isinstance(entry, dict) or not isinstance(entry.get("subset"), str):
+            raise ManifestError(str(path), name, "it names no subset", "Expected training, validation or testing.")
+        facts: dict[str, Any] = {"subset": entry["subset"].lower()}
+        for key in ("duration", "fps"):
+            value = entry.get(key)
+            if value is not None and not (_is_number(value) and value > 0):
+                raise ManifestError(str(path), name, f"its {key} is {value!r}", "Expected a number above 0.")
+            facts[key] = value
+        rows = entry.get("annotations") or []
+        yield name, facts, [_json_row(row, f"{name}, annotation {number}", path) for number, row in enumerate(rows, 1)]
+
+
+def _json_row(row: Any, place: str, path: Path) -> _Row:
+    if not isinstance(row, dict) or "segment" not in row or not ("label" in row or "label_id" in row):
+        raise ManifestError(str(path), place, "it lacks a segment or a label", "Add them, or delete it.")
+    segment, index = row["segment"], row.get("label_id")
+    if not isinstance(segment, list) or len(segment) != 2 or not all(map(_is_number, segment)):
+        raise ManifestError(str(path), place, f"its segment is {segment!r}", "Expected start and end in seconds.")
+    if index is not None and (isinstance(index, bool) or not isinstance(index, int) or index < 0):
+        raise ManifestError(str(path), place, f"its label_id is {index!r}", "Expected a number from 0.")
+    return (segment[0], segment[1]), str(row.get("label", index)), index
+
+
+def _read_thumos(folder: Path) -> Iterator[_Video]:
+    files = {file: match for file in sorted(folder.iterdir()) if (match := _THUMOS_FILE.fullmatch(file.name))}
+    if not files:
+        raise ManifestError(
+            str(folder), None, "it holds no CLASS_val.txt or CLASS_test.txt", "Give the folder of THUMOS-14's files."
+        )
+    videos: dict[str, tuple[dict[str, Any], list[_Row]]] = {}
+    for file, match in files.items():
+        if match["label"] == _NO_CLASS:
+            continue
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+            fields = line.split()
+            if not fields:
+                continue
+            try:
+                name, start, end = fields[0], *map(float, fields[1:])
+            except ValueError:
+                raise ManifestError(
+                    str(file), f"line {number}", f"it is {line!r}", "Expected a video, a start and an end in seconds."
+                ) from None
+            facts, rows = videos.setdefault(name, ({"subset": _THUMOS_SUBSETS[match["subset"]]}, []))
+            rows.append(((start, end), match["label"], None))
+    for name, (facts, rows) in sorted(videos.items()):
+        yield name, facts, rows
+
+
+def _load_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise ManifestError(str(path), None, f"it cannot be opened ({reason_of(error)})", "Check the path.") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ManifestError(str(path), None, f"it is not valid JSON ({error})", "Download it again.") from error
+    if not isinstance(content, dict):
+        raise ManifestError(str(path), None, f"it holds a {type(content).__name__}", "Expected an object.")
+    return content
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

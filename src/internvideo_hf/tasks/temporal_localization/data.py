@@ -1,0 +1,373 @@
+"""Features of untrimmed videos on disk, with their segments, as samples of temporal localization.
+
+Two units of time: seconds, and steps of the feature grid. Row 0 of a video's features stands for the frames around
+`num_frames / 2`, so that a segment that begins with the video begins a little below 0 on the grid.
+"""
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch.nn.functional import interpolate
+from torch.utils.data import Dataset
+
+from internvideo_hf.data.finding import VIDEO_SUFFIXES
+from internvideo_hf.data.records import ManifestError
+from internvideo_hf.data.samples import sample_seed
+from internvideo_hf.tasks.temporal_localization.annotations import VideoAnnotation, without_duplicates
+from internvideo_hf.utils.names import reason_of
+
+NAMES = ("features", "feats")  # of the tensor in a file that holds several
+CROP_ATTEMPTS = 200
+
+
+@dataclass(frozen=True)
+class FeatureGrid:
+    """The times of a video's rows of features.
+
+    Args:
+        stride: frames from one row to the next, above 0.
+        num_frames: frames of a row's window.
+        fps: frames a second, above 0.
+    """
+
+    stride: float
+    num_frames: float
+    fps: float
+
+    def from_seconds(self, segments: torch.Tensor) -> torch.Tensor:
+        """Return segments `(n, 2)` in steps of the grid, float32; the first may be a little below 0."""
+        return (segments * self.fps - 0.5 * self.num_frames) / self.stride
+
+    def to_seconds(self, segments: torch.Tensor, duration: float | None = None) -> torch.Tensor:
+        """Return segments `(n, 2)` in seconds.
+
+        Args:
+            segments: in steps of the grid.
+            duration: of the video in seconds, at which segments end; None if unknown.
+        """
+        return ((segments * self.stride + 0.5 * self.num_frames) / self.fps).clamp(min=0, max=duration)
+
+
+class Sample(NamedTuple):
+    """A video's features, and its segments on their grid.
+
+    Args:
+        video: its id.
+        features: `(length, channels)`, float32.
+        segments: `(n, 2)`, start and end in steps of the grid.
+        labels: `(n,)`, class indices.
+        grid: of the features.
+        duration: of the video in seconds; None if unknown.
+    """
+
+    video: str
+    features: torch.Tensor
+    segments: torch.Tensor
+    labels: torch.Tensor
+    grid: FeatureGrid
+    duration: float | None = None
+
+
+@dataclass(frozen=True)
+class FeatureSettings:
+    """How the features of a data set lie in time.
+
+    Args:
+        stride: frames from one row to the next; None where every video has the same number of rows, spread over its
+            duration.
+        num_frames: frames of a row's window; where `stride` is None, rows that a window covers.
+        fps: frames a second of all videos; None for those of the annotations.
+        fixed_length: rows to which features are resized where `stride` is None; None keeps their number.
+        prefix: of the names of the files, before the id of the video; "v_" for ActivityNet.
+    """
+
+    stride: float | None
+    num_frames: float = 16
+    fps: float | None = None
+    fixed_length: int | None = None
+    prefix: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("stride", "fps", "fixed_length"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name}={value}, expected a number above 0 or None.")
+        if self.stride is not None and self.fixed_length is not None:
+            raise ValueError(
+                f"fixed_length={self.fixed_length} and stride={self.stride} exclude each other: features of a fixed "
+                "length have the stride that their video's duration gives. Leave out one of them."
+            )
+
+    def grid(self, length: int, fps: float | None, duration: float | None) -> FeatureGrid:
+        """Return the grid of a video.
+
+        Args:
+            length: rows of its features.
+            fps: frames a second of the video, if known.
+            duration: of the video in seconds, if known.
+
+        Raises:
+            ValueError: if a number that the settings need is unknown.
+        """
+        fps = self.fps or fps
+        if fps is None:
+            raise ValueError("neither the annotations nor the settings give its frames a second; set fps")
+        if self.stride is not None:
+            return FeatureGrid(self.stride, self.num_frames, fps)
+        if duration is None:
+            raise ValueError("the annotations give no duration, over which its features are spread")
+        stride = duration * fps / length
+        return FeatureGrid(stride, stride * self.num_frames, fps)
+
+
+@dataclass(frozen=True)
+class Cropping:
+    """Random windows of long features, for training. The defaults are the released ones.
+
+    Args:
+        max_length: rows of a window; longer features are cut to it.
+        min_kept: fraction of a segment that must lie in the window, 0-1; other segments are dropped.
+        ratio: least and largest fraction of features no longer than `max_length` that a window takes; None takes all.
+    """
+
+    max_length: int
+    min_kept: float = 0.5
+    ratio: tuple[float, float] | None = (0.9, 1.0)
+
+    def __post_init__(self) -> None:
+        if self.max_length < 1:
+            raise ValueError(f"max_length={self.max_length}, expected a number above 0.")
+        if not 0 <= self.min_kept <= 1:
+            raise ValueError(f"min_kept={self.min_kept}, expected a fraction between 0 and 1.")
+        if self.ratio is not None and not 0 < self.ratio[0] <= self.ratio[1] <= 1:
+            raise ValueError(f"ratio={self.ratio}, expected two fractions above 0, the smaller one first.")
+
+
+def crop(sample: Sample, settings: Cropping, generator: random.Random) -> Sample:
+    """Take a random window in which at least one segment lies, if 200 attempts find one.
+
+    Args:
+        sample: a video.
+        settings: the rule.
+        generator: of the draws; `random.Random(seed)` repeats those of the released code.
+
+    Returns:
+        Segments that lie in the window well enough, cut to it; their times count from its beginning.
+    """
+    length, window = len(sample.features), settings.max_length
+    if length <= window:
+        if settings.ratio is None:
+            return sample
+        low, high = (round(part * length) for part in settings.ratio)
+        window = generator.randint(max(low, 1), min(high, length))
+        if window == length:
+            return sample
+    lengths = (sample.segments[:, 1] - sample.segments[:, 0]).abs()
+    for _ in range(CROP_ATTEMPTS):
+        start = generator.randint(0, length - window)
+        cut = sample.segments.clamp(start, start + window)
+        # A segment outside has no length: both of its ends are the nearer end of the window.
+        kept = (cut[:, 1] - cut[:, 0]).clamp(min=0) / lengths >= settings.min_kept
+        if kept.any() or not len(kept):
+            break
+    features = sample.features[start : start + window]
+    return sample._replace(features=features, segments=cut[kept] - start, labels=sample.labels[kept])
+
+
+def resize_rows(features: torch.Tensor, length: int) -> torch.Tensor:
+    """Interpolate features `(rows, channels)` linearly to another number of rows."""
+    if len(features) == length:
+        return features
+    return interpolate(features.T[None], size=length, mode="linear", align_corners=False)[0].T.contiguous()
+
+
+def read_features(path: str | Path) -> torch.Tensor:
+    """Read the features of a video.
+
+    Args:
+        path: `.npy`, `.npz`, `.safetensors`, or `.pt` or `.pth` by torch, with one tensor, or one named "features" or
+            "feats".
+
+    Returns:
+        `(length, channels)`, float32.
+
+    Raises:
+        ManifestError: if the file cannot be read safely, or does not hold such features.
+    """
+    path = Path(path)
+    try:
+        content = _READERS[path.suffix.lower()](path)
+    except KeyError:
+        cause = f"its name ends in {path.suffix!r}"
+        raise ManifestError(str(path), None, cause, f"Expected one of {', '.join(_READERS)}.") from None
+    except Exception as error:  # damaged files raise all kinds
+        advice = "Extract the features again; objects other than arrays are not read."
+        raise ManifestError(str(path), None, f"it cannot be read ({reason_of(error)})", advice) from error
+    if isinstance(content, Mapping):
+        found = [content[name] for name in NAMES if name in content] or list(content.values())
+        if len(found) != 1:
+            cause = f"it holds {', '.join(map(str, content)) or 'nothing'}"
+            raise ManifestError(str(path), None, cause, f"Expected one array, or one named {NAMES[0]!r}.")
+        content = found[0]
+    try:
+        features = torch.as_tensor(content).float()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ManifestError(str(path), None, "it holds no numbers", "Expected an array of features.") from error
+    if features.ndim != 2 or not features.numel():
+        cause = f"its features have the shape {tuple(features.shape)}"
+        raise ManifestError(str(path), None, cause, "Expected (length, channels).")
+    if not features.isfinite().all():
+        raise ManifestError(str(path), None, "its features are not all finite", "Extract them again.")
+    return features
+
+
+class FeatureFolder:
+    """The files of features below a folder, by the id of their video.
+
+    Args:
+        folder: of files that `read_features` reads, at any depth.
+        prefix: of their names, before the id.
+
+    Raises:
+        ManifestError: if the folder holds no features.
+    """
+
+    def __init__(self, folder: str | Path, prefix: str = ""):
+        self.folder, self.prefix = Path(folder), prefix
+        if not self._files:
+            cause = f"it holds no features ({', '.join(_READERS)}) whose names begin with {prefix!r}"
+            raise ManifestError(str(folder), None, cause, "Check the folder and the prefix.")
+
+    @cached_property
+    def _files(self) -> dict[str, Path]:
+        found: dict[str, Path] = {}
+        for path in sorted(self.folder.rglob(f"{self.prefix}*")):
+            if path.suffix.lower() in _READERS and not path.name.startswith("."):
+                name = path.stem.removeprefix(self.prefix)
+                # `internvideo extract` keeps the name of the video's file.
+                found.setdefault(Path(name).stem if Path(name).suffix.lower() in VIDEO_SUFFIXES else name, path)
+        return found
+
+    def __contains__(self, video: object) -> bool:
+        return video in self._files
+
+    def read(self, video: str) -> torch.Tensor:
+        """Return the features of a video, `(length, channels)` float32; see `read_features`."""
+        return read_features(self._files[video])
+
+
+class FeatureDataset(Dataset[Sample]):
+    """The videos of a data set whose features are on disk.
+
+    Args:
+        videos: id -> annotation, such as `Annotations.of_subset` gives.
+        features: the features.
+        settings: how they lie in time.
+        reference: other features, to whose number of rows each video's are resized, since their timing holds; the
+            released loaders do so. None keeps each video's own number.
+        cropping: windows for training; None takes each video whole. There are none where `settings.stride` is None.
+        tidy: for training, drop repeated segments and those that begin behind the features, and cut the others to
+            them, as the released loader of ActivityNet does.
+        class_agnostic: give every segment the class 0.
+        seed: of the windows, at least 0; a window depends on it, the epoch and the video's place alone.
+
+    Attributes:
+        videos: ids of those with features, in order.
+        missing: ids of those without.
+
+    Raises:
+        ManifestError: if no video has features.
+    """
+
+    def __init__(
+        self,
+        videos: Mapping[str, VideoAnnotation],
+        features: FeatureFolder,
+        settings: FeatureSettings,
+        *,
+        reference: FeatureFolder | None = None,
+        cropping: Cropping | None = None,
+        tidy: bool = False,
+        class_agnostic: bool = False,
+        seed: int = 0,
+    ):
+        self.annotations, self.features, self.settings, self.reference = videos, features, settings, reference
+        self.cropping, self.tidy, self.class_agnostic = cropping, tidy, class_agnostic
+        self.seed = seed
+        # In shared memory: workers that outlive an epoch see the next one's number.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+        folders = [features] if reference is None else [features, reference]
+        self.videos = [video for video in videos if all(video in folder for folder in folders)]
+        self.missing = [video for video in videos if video not in set(self.videos)]
+        if not self.videos:
+            example = next(iter(videos), "no id at all")
+            cause = f"none of its files is of one of the {len(videos)} annotated videos, such as {example}"
+            raise ManifestError(str(features.folder), None, cause, "Check the folder and the prefix.")
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Change the windows: call it before an epoch's iterator is made, as Trainer and Accelerate do."""
+        self._epoch.fill_(epoch)
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = self.load(self.videos[index])
+        if self.cropping is not None and self.settings.stride is not None:
+            seed = sample_seed(self.seed, int(self._epoch), index)
+            sample = crop(sample, self.cropping, random.Random(seed))
+        return sample
+
+    def load(self, video: str) -> Sample:
+        """Return a video with all of its features.
+
+        Args:
+            video: its id.
+
+        Raises:
+            ManifestError: if its features cannot be read, or their times are unknown.
+        """
+        annotation, features = self.annotations[video], self.features.read(video)
+        if self.reference is not None:
+            features = resize_rows(features, len(self.reference.read(video)))
+        if self.settings.fixed_length is not None:
+            features = resize_rows(features, self.settings.fixed_length)
+        try:
+            grid = self.settings.grid(len(features), annotation.fps, annotation.duration)
+        except ValueError as error:
+            raise ManifestError(video, None, str(error), "Add it to the annotations.") from None
+        seconds, labels = annotation.segments, annotation.labels
+        if self.tidy:
+            seconds, labels = without_duplicates(seconds, labels)
+        if self.class_agnostic:
+            labels = np.zeros_like(labels)
+        segments = grid.from_seconds(torch.from_numpy(seconds))
+        sample = Sample(video, features, segments, torch.from_numpy(labels), grid, annotation.duration)
+        return _tidy(sample) if self.tidy else sample
+
+
+def _tidy(sample: Sample) -> Sample:
+    length = len(sample.features)
+    inside = sample.segments[:, 0] < length
+    return sample._replace(segments=sample.segments[inside].clamp(max=length), labels=sample.labels[inside])
+
+
+def _read_npz(path: Path) -> dict[str, Any]:
+    with np.load(path, allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+_READERS: dict[str, Callable[[Path], Any]] = {
+    ".npy": lambda path: np.load(path, allow_pickle=False),
+    ".npz": _read_npz,
+    ".safetensors": load_file,
+    ".pt": lambda path: torch.load(path, map_location="cpu", weights_only=True),
+    ".pth": lambda path: torch.load(path, map_location="cpu", weights_only=True),
+}

@@ -1,0 +1,331 @@
+"""From a detector's numbers to detections: candidates of levels, suppression, voting, scores of video classifiers.
+
+Soft suppression visits candidates as the released C++ code does, so that equal scores give the same order: the next
+one is the first of the highest scores, it changes places with the first open candidate, and a candidate whose score
+falls too low is overwritten by the last one. Scores and lengths are float32. A visit compares with all others at once;
+visits end when enough segments are found, since scores only fall.
+
+A case that the released code leaves undefined: a voted segment that no candidate overlaps enough keeps its boundaries.
+"""
+
+import heapq
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from internvideo_hf.utils.names import check_name, lookup
+
+Floats = NDArray[np.floating[Any]]
+Ints = NDArray[np.int64]
+Pick = tuple[float, int]
+
+_LENGTH_EPSILON = 1e-6  # which the released suppression adds to lengths, and its voting does not
+
+
+class Detections(NamedTuple):
+    """Segments of one video, in any unit of time.
+
+    Args:
+        segments: `(n, 2)`, start and end.
+        scores: `(n,)`.
+        labels: `(n,)`, class indices.
+    """
+
+    segments: torch.Tensor
+    scores: torch.Tensor
+    labels: torch.Tensor
+
+
+def _gaussian(overlap: Floats, settings: "Suppression") -> Floats:
+    power = overlap * overlap if settings.exponent == 2 else overlap**settings.exponent
+    # A float64 exponential, rounded, is what C's float32 one gives; numpy's own float32 one is not.
+    factor: Floats = np.exp(power / -settings.sigma, out=power, dtype=np.float64, casting="same_kind")
+    return factor
+
+
+def _linear(overlap: Floats, settings: "Suppression") -> Floats:
+    return np.where(overlap >= settings.iou_threshold, 1 - overlap, 1).astype(np.float32)
+
+
+def _removal(overlap: Floats, settings: "Suppression") -> Floats:
+    return (overlap < settings.iou_threshold).astype(np.float32)
+
+
+DECAYS: dict[str, Callable[[Floats, "Suppression"], Floats]] = {
+    "gaussian": _gaussian,
+    "linear": _linear,
+    "removal": _removal,
+}
+"""Name -> factor on the score of a candidate by its overlap with a chosen one. gaussian: exp(-overlap**exponent /
+sigma). linear: 1 - overlap from `iou_threshold` on. removal: 0 from `iou_threshold` on."""
+METHODS = (*DECAYS, "hard", "none")
+
+
+@dataclass(frozen=True)
+class Suppression:
+    """How overlapping candidates give way to better ones. The defaults are those of the released THUMOS-14 detector.
+
+    Args:
+        method: a name in `DECAYS`; "hard" removes what overlaps by `iou_threshold` or more and filters by score first;
+            "none" only sorts.
+        class_wise: let only candidates of the same class compete.
+        sigma: width of the Gaussian decay, above 0.
+        exponent: of the overlap in the Gaussian decay; 2 for ActionFormer, 2.5 for TCANet.
+        iou_threshold: overlap, 0-1, from which on "linear", "removal" and "hard" act; "gaussian" ignores it.
+        min_score: score below which a decayed candidate is dropped; for "hard", candidates must exceed it.
+        max_segments: segments to keep at most; None for all.
+        voting_threshold: overlap, 0-1, from which on all candidates vote on the boundaries of a kept segment; 0 for no
+            vote. There is none where `class_wise` is True.
+    """
+
+    method: str = "gaussian"
+    class_wise: bool = True
+    sigma: float = 0.5
+    exponent: float = 2.0
+    iou_threshold: float = 0.1
+    min_score: float = 0.001
+    max_segments: int | None = 200
+    voting_threshold: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_name(self.method, METHODS, "method")
+        if not self.sigma > 0:
+            raise ValueError(f"sigma={self.sigma}, expected a number above 0: it divides the overlap.")
+        if self.max_segments is not None and self.max_segments < 1:
+            raise ValueError(f"max_segments={self.max_segments}, expected a number above 0, or None for all segments.")
+        for name in ("iou_threshold", "voting_threshold"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}={getattr(self, name)}, expected an overlap between 0 and 1.")
+
+
+def suppress(candidates: Detections, settings: Suppression) -> Detections:
+    """Keep the best of overlapping candidates.
+
+    Args:
+        candidates: of one video; the order decides between equal scores.
+        settings: the rule.
+
+    Returns:
+        On the CPU, best score first. Scores are the decayed ones; segments are voted ones if the settings ask so.
+
+    Raises:
+        ValueError: if the shapes do not fit each other, or a number is not finite.
+    """
+    segments, scores, labels = _checked(candidates)
+    groups = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    if not settings.class_wise:
+        groups = [np.arange(len(scores))] if len(scores) else []
+    # Of equal scores in several classes, the lower class comes first.
+    merged = heapq.merge(*(_picks(segments, scores, group, settings) for group in groups), key=lambda pick: -pick[0])
+    picks = list(islice(merged, settings.max_segments))
+    kept = np.array([index for _, index in picks], dtype=np.int64)
+    found, raw = torch.from_numpy(segments[kept]), torch.from_numpy(segments)
+    if settings.voting_threshold > 0 and not settings.class_wise:
+        found = vote(found, raw, torch.from_numpy(scores), settings.voting_threshold)
+    decayed = torch.tensor([score for score, _ in picks], dtype=torch.float32)
+    return Detections(found, decayed, torch.from_numpy(labels[kept]))
+
+
+def vote(segments: torch.Tensor, candidates: torch.Tensor, scores: torch.Tensor, threshold: float) -> torch.Tensor:
+    """Average the boundaries of all candidates that overlap each segment, weighted by their scores.
+
+    Args:
+        segments: `(n, 2)`, the kept ones.
+        candidates: `(m, 2)`, all of them.
+        scores: `(m,)`, of the candidates before suppression.
+        threshold: overlap, 0-1, from which on a candidate counts.
+
+    Returns:
+        `(n, 2)`; a segment that no candidate overlaps enough stays as it is.
+    """
+    starts = torch.maximum(segments[:, None, 0], candidates[None, :, 0])
+    ends = torch.minimum(segments[:, None, 1], candidates[None, :, 1])
+    shared = (ends - starts).clamp(min=0)
+    lengths = (segments[:, 1] - segments[:, 0])[:, None] + (candidates[:, 1] - candidates[:, 0])[None]
+    weights = (shared / (lengths - shared) >= threshold) * scores
+    total = weights.sum(dim=1, keepdim=True)
+    return torch.where(total > 0, weights @ candidates / total, segments)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which candidates of a level of features are passed to suppression. The defaults are the released ones.
+
+    Args:
+        min_score: probability that a candidate must exceed, 0-1.
+        max_candidates: candidates of a level at most; the best are taken.
+        min_length: length in steps of the feature grid that a candidate must exceed.
+    """
+
+    min_score: float = 0.001
+    max_candidates: int = 2000
+    min_length: float = 0.05
+
+
+def select_candidates(
+    logits: torch.Tensor, offsets: torch.Tensor, mask: torch.Tensor, stride: int, settings: Selection
+) -> Detections:
+    """Return the candidates of one level of a video, best first.
+
+    Args:
+        logits: `(points, classes)`.
+        offsets: `(points, 2)`, distances to the left and right boundary in strides.
+        mask: `(points,)`, False where features are padding.
+        stride: steps of the feature grid between two points of the level.
+        settings: the rule.
+
+    Returns:
+        Segments in steps of the feature grid.
+    """
+    classes = logits.shape[1]
+    scores = (logits.sigmoid() * mask[:, None]).flatten()
+    open_ = (scores > settings.min_score).nonzero()[:, 0]
+    order = scores[open_].argsort(descending=True, stable=True)[: settings.max_candidates]
+    chosen = open_[order]
+    points = chosen // classes
+    left, right = (offsets[points] * stride).unbind(dim=1)
+    segments = torch.stack([points * stride - left, points * stride + right], dim=1)
+    long = segments[:, 1] - segments[:, 0] > settings.min_length
+    return Detections(segments[long], scores[chosen][long], (chosen % classes)[long])
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """How the class scores of a video classifier name segments that have no class of their own.
+
+    Args:
+        classes: best classes of the video that each segment gets.
+        max_segments: segments of a video to name, best first; None for all.
+        combine: a name in `COMBINATIONS`.
+        sharpness: factor on the class scores before their softmax; None takes probabilities as they are, and a softmax
+            of anything else (the released rule of ActionFormer). TCANet: 2.
+    """
+
+    classes: int = 2
+    max_segments: int | None = 200
+    combine: str = "geometric_mean"
+    sharpness: float | None = None
+
+    def __post_init__(self) -> None:
+        check_name(self.combine, COMBINATIONS, "combine")
+        if self.classes < 1:
+            raise ValueError(f"classes={self.classes}, expected a number above 0.")
+
+
+COMBINATIONS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    "geometric_mean": lambda classes, segments: (classes * segments).sqrt(),
+    "product": lambda classes, segments: classes * segments,
+}
+"""Name -> score of a named segment from the score of the class and that of the segment."""
+
+
+def fuse_class_scores(detections: Detections, class_scores: Any, settings: Fusion) -> Detections:
+    """Give each segment the best classes that a classifier finds in the whole video.
+
+    Args:
+        detections: of one video; their labels are ignored.
+        class_scores: `(classes,)`, probabilities or logits of the video.
+        settings: the rule.
+
+    Returns:
+        All segments with the best class, best first, then all with the next class. Of equal scores, of classes as of
+        segments, the later one comes first, as in the released code.
+
+    Raises:
+        ValueError: if the class scores are not one finite row, or fewer than `settings.classes`.
+    """
+    scores = torch.as_tensor(np.asarray(class_scores), dtype=torch.float64)
+    if scores.ndim != 1 or len(scores) < settings.classes or not scores.isfinite().all():
+        raise ValueError(
+            f"The class scores have the shape {tuple(scores.shape)}, expected one row of at least {settings.classes} "
+            "finite numbers. Give the scores of the whole video, one for each class."
+        )
+    if settings.sharpness is not None:
+        scores = (settings.sharpness * scores).softmax(dim=0)
+    elif scores.max() > 1 or scores.min() < 0:
+        scores = scores.softmax(dim=0)
+    best, order = _best_first(scores)[: settings.classes], _best_first(detections.scores)[: settings.max_segments]
+    segments, of_segments = detections.segments[order], detections.scores[order].double()
+    combined = lookup(COMBINATIONS, settings.combine, "combine")(scores[best][:, None], of_segments[None])
+    return Detections(
+        segments.repeat(len(best), 1), combined.flatten().float(), best.repeat_interleave(len(of_segments))
+    )
+
+
+def _best_first(scores: torch.Tensor) -> torch.Tensor:
+    return scores.argsort(stable=True).flip(0)
+
+
+def _checked(candidates: Detections) -> tuple[Floats, Floats, Ints]:
+    segments, scores, labels = (tensor.detach().cpu() for tensor in candidates)
+    if segments.shape != (len(scores), 2) or scores.ndim != 1 or labels.shape != scores.shape:
+        raise ValueError(
+            f"Segments have the shape {tuple(segments.shape)}, scores {tuple(scores.shape)} and labels "
+            f"{tuple(labels.shape)}, expected (n, 2), (n,) and (n,)."
+        )
+    if not (segments.isfinite().all() and scores.isfinite().all()):
+        raise ValueError("Segments or scores hold numbers that are not finite. Check the model's outputs.")
+    return segments.float().numpy(), scores.float().numpy(), labels.long().numpy()
+
+
+def _picks(segments: Floats, scores: Floats, group: Ints, settings: Suppression) -> Iterator[Pick]:
+    """Yield the chosen candidates of a group with their scores, best first."""
+    if settings.method == "none":
+        for index in group[np.argsort(-scores[group], kind="stable")]:
+            yield scores[index], index
+    elif settings.method == "hard":
+        yield from _hard_picks(segments, scores, group, settings)
+    else:
+        yield from _soft_picks(segments, scores, group, settings)
+
+
+def _hard_picks(segments: Floats, scores: Floats, group: Ints, settings: Suppression) -> Iterator[Pick]:
+    if settings.min_score > 0:
+        group = group[scores[group] > settings.min_score]
+    group = group[np.argsort(-scores[group], kind="stable")]
+    table = np.stack([*segments[group].T, _lengths(segments[group])])
+    while len(group):
+        yield scores[group[0]], group[0]
+        apart = _overlap(table[:, 0], table[:, 1:]) < settings.iou_threshold
+        group, table = group[1:][apart], table[:, 1:][:, apart]
+
+
+def _soft_picks(segments: Floats, scores: Floats, group: Ints, settings: Suppression) -> Iterator[Pick]:
+    table = np.stack([*segments[group].T, _lengths(segments[group])])
+    current, indices, decay = scores[group], group.copy(), DECAYS[settings.method]
+    first, last = 0, len(group)
+    while first < last:
+        best = first + current[first:last].argmax()
+        for row in (*table, current, indices):
+            row[first], row[best] = row[best], row[first]
+        yield current[first], indices[first]
+        chosen, first = table[:, first], first + 1
+        rest = current[first:last]
+        rest *= decay(_overlap(chosen, table[:, first:last]), settings)
+        if first < last and rest[rest.argmin()] < settings.min_score:
+            gaps, last = _overwrite_gaps(rest < settings.min_score, first)
+            for row in (*table, current, indices):
+                row[gaps[0]] = row[gaps[1]]
+
+
+def _overwrite_gaps(low: NDArray[np.bool_], first: int) -> tuple[tuple[Ints, Ints], int]:
+    """Return which places of dropped candidates the last ones take, as one after the other would, and the new end."""
+    kept = len(low) - int(low.sum())
+    gaps, moved = np.flatnonzero(low[:kept]), kept + np.flatnonzero(~low[kept:])[::-1]
+    return (first + gaps, first + moved), first + kept
+
+
+def _lengths(segments: Floats) -> Floats:
+    return segments[:, 1] - segments[:, 0] + _LENGTH_EPSILON
+
+
+def _overlap(one: Floats, others: Floats) -> Floats:
+    """Return the intersection over union of a segment with others; rows are starts, ends and lengths."""
+    shared = np.maximum(np.minimum(one[1], others[1]) - np.maximum(one[0], others[0]), 0)
+    overlap: Floats = shared / (one[2] + others[2] - shared)
+    return overlap

@@ -1,0 +1,164 @@
+"""Mean average precision of temporal localization, over thresholds of overlap in time (tIoU).
+
+Predictions of a class, over all videos, are matched greedily by falling score: each takes the free segment of its
+video's ground truth with the highest overlap, if that reaches the threshold. Average precision is the area under the
+interpolated precision (VOC). Of equal scores, or overlaps, the later one comes first.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating[Any]]
+Ints = NDArray[np.int64]
+
+THUMOS_THRESHOLDS = tuple(np.linspace(0.3, 0.7, 5).tolist())
+ACTIVITYNET_THRESHOLDS = tuple(np.linspace(0.5, 0.95, 10).tolist())
+
+
+@dataclass(frozen=True)
+class SegmentTable:
+    """Labeled segments of many videos, a row each.
+
+    Args:
+        videos: `(n,)`, ids.
+        segments: `(n, 2)`, start and end in seconds.
+        labels: `(n,)`, class indices.
+        scores: `(n,)`, of predictions; None for ground truth.
+
+    Raises:
+        ValueError: if the lengths differ, or a number is not finite.
+    """
+
+    videos: Sequence[str] | NDArray[np.str_]
+    segments: Floats
+    labels: Ints
+    scores: Floats | None = None
+
+    def __post_init__(self) -> None:
+        rows = len(self.videos)
+        object.__setattr__(self, "videos", np.asarray(self.videos, dtype=np.str_))
+        object.__setattr__(self, "segments", np.asarray(self.segments, dtype=np.float64).reshape(-1, 2))
+        object.__setattr__(self, "labels", np.asarray(self.labels, dtype=np.int64))
+        columns = {"segments": self.segments, "labels": self.labels}
+        if self.scores is not None:
+            columns["scores"] = np.asarray(self.scores, dtype=np.float64)
+            object.__setattr__(self, "scores", columns["scores"])
+        for name, column in columns.items():
+            if len(column) != rows:
+                raise ValueError(f"{name} has {len(column)} rows, expected {rows}, one for each entry of videos.")
+            if not np.isfinite(column).all():
+                raise ValueError(f"{name} holds numbers that are not finite.")
+
+
+def average_precisions(
+    predictions: SegmentTable, truth: SegmentTable, thresholds: Sequence[float], *, as_published: bool = False
+) -> Floats:
+    """Return the average precision of each class at each threshold.
+
+    Args:
+        predictions: with scores.
+        truth: ground truth.
+        thresholds: overlaps, 0-1.
+        as_published: repeat two mistakes of the released evaluator: it takes a predicted class that the ground truth
+            lacks for the class at that place of the ground truth's sorted classes, and the order of equal scores
+            depends on the processor. By default such classes are ignored.
+
+    Returns:
+        `(thresholds, classes)`, 0-1; the classes are those of the ground truth, sorted. A class without predictions
+        has 0.
+
+    Raises:
+        ValueError: if predictions lack scores, or there is no ground truth.
+    """
+    if predictions.scores is None:
+        raise ValueError("The predictions have no scores.")
+    classes = np.unique(truth.labels)
+    if not len(classes):
+        raise ValueError("The ground truth is empty. Check the file of annotations and the name of the subset.")
+    sort: Literal["stable"] | None = None if as_published else "stable"
+    labels = _place(predictions.labels, classes, as_published)
+    found = np.zeros((len(thresholds), len(classes)))
+    for index, label in enumerate(classes):
+        chosen = np.flatnonzero(labels == index)
+        order = chosen[predictions.scores[chosen].argsort(kind=sort)[::-1]]
+        own = truth.labels == label
+        hits = _match(
+            (np.asarray(predictions.videos)[order], predictions.segments[order]),
+            (np.asarray(truth.videos)[own], truth.segments[own]),
+            np.asarray(thresholds),
+            sort,
+        )
+        found[:, index] = [_area(hit, int(own.sum())) for hit in hits]
+    return found
+
+
+def mean_average_precision(
+    predictions: SegmentTable,
+    truth: SegmentTable,
+    thresholds: Sequence[float] = ACTIVITYNET_THRESHOLDS,
+    *,
+    as_published: bool = False,
+) -> dict[str, float]:
+    """Return the mean average precision over classes.
+
+    Args:
+        predictions: see `average_precisions`.
+        truth: see `average_precisions`.
+        thresholds: overlaps, 0-1.
+        as_published: see `average_precisions`.
+
+    Returns:
+        `{"mAP@0.50": ..., ..., "mAP": ...}` in percent; the last is the mean over the thresholds.
+    """
+    means = 100 * average_precisions(predictions, truth, thresholds, as_published=as_published).mean(axis=1)
+    by_threshold = {f"mAP@{threshold:.2f}": float(mean) for threshold, mean in zip(thresholds, means, strict=True)}
+    return {**by_threshold, "mAP": float(means.mean())}
+
+
+def _place(labels: Ints, classes: Ints, as_published: bool) -> Ints:
+    """Return the place of each label among the classes; -1, or the label itself as published, where it has none."""
+    places = np.searchsorted(classes, labels).clip(max=len(classes) - 1)
+    return np.where(classes[places] == labels, places, labels if as_published else -1)
+
+
+def _match(
+    predicted: tuple[Any, Floats], truth: tuple[Any, Floats], thresholds: Floats, sort: Literal["stable"] | None
+) -> NDArray[np.bool_]:
+    """Return which predictions take a ground-truth segment, `(thresholds, predictions)`; each takes one at most."""
+    videos, segments = predicted
+    true_videos, true_segments = truth
+    hits = np.zeros((len(thresholds), len(videos)), dtype=bool)
+    rows_of = {video: np.flatnonzero(true_videos == video) for video in np.unique(true_videos)}
+    free = np.ones((len(thresholds), len(true_videos)), dtype=bool)
+    for number, video in enumerate(videos):
+        if video not in rows_of:
+            continue
+        overlaps = overlap_in_time(segments[number], true_segments[rows_of[video]])
+        order = overlaps.argsort(kind=sort)[::-1]
+        rows = rows_of[video][order]
+        possible = free[:, rows] & (overlaps[order] >= thresholds[:, None])
+        hits[:, number] = possible.any(axis=1)
+        at = np.flatnonzero(hits[:, number])
+        free[at, rows[possible[at].argmax(axis=1)]] = False
+    return hits
+
+
+def overlap_in_time(segment: Floats, others: Floats) -> Floats:
+    """Return the intersection over union of a segment `(2,)` with others `(n, 2)`; 0 where both are empty."""
+    shared = (np.minimum(segment[1], others[:, 1]) - np.maximum(segment[0], others[:, 0])).clip(min=0)
+    union = (segment[1] - segment[0]) + (others[:, 1] - others[:, 0]) - shared
+    overlaps: Floats = np.divide(shared, union, out=np.zeros_like(shared), where=union != 0)
+    return overlaps
+
+
+def _area(hits: NDArray[np.bool_], positives: int) -> float:
+    """Return the area under the interpolated precision of predictions by falling score."""
+    found = hits.cumsum()
+    precision = np.concatenate([[0.0], found / np.arange(1, len(hits) + 1), [0.0]])
+    recall = np.concatenate([[0.0], found / positives, [1.0]])
+    precision = np.maximum.accumulate(precision[::-1])[::-1]
+    return float((np.diff(recall) * precision[1:]).sum())
