@@ -75,7 +75,7 @@ def zero_shot(
         raise ValueError("Give --template or --prompts, not both.")
     options = {"hypothesis_template": template, "prompts": prompts}
     number_type = parse_dtype(dtype)
-    named, model = _named(videos, quiet), resolve_model(model, DUAL_ENCODER)
+    named, model = named_videos(videos, quiet), resolve_model(model, DUAL_ENCODER)
     remark_on_scripts(candidates)
     silence_transformers()
     from transformers import AutoModel, AutoProcessor, pipeline
@@ -95,10 +95,10 @@ def zero_shot(
         **{name: value for name, value in options.items() if value is not None},
     )
     answer.embed_labels()  # whose mistakes are none of a video's
-    _answer_each([video for video, _ in named], answer, as_json, quiet)
+    answer_each([video for video, _ in named], answer, as_json, quiet)
 
 
-def _named(sources: list[str], quiet: bool) -> list[tuple[str, str]]:
+def named_videos(sources: list[str], quiet: bool) -> list[tuple[str, str]]:
     """Return the videos of files, folders and lists, each with its name; one that cannot be read fails alone."""
     from internvideo_hf.data.folders import name_videos
 
@@ -144,7 +144,7 @@ def classify(
     Example: internvideo classify clip.mp4 --model vit-b-k400 --views 5x3
     """
     clips_and_crops, number_type = _parse_views(views), parse_dtype(dtype)
-    named, model = _named(videos, quiet), resolve_model(model, CLASSIFIER)
+    named, model = named_videos(videos, quiet), resolve_model(model, CLASSIFIER)
     silence_transformers()
     from transformers import AutoModelForVideoClassification, AutoVideoProcessor, pipeline
 
@@ -163,7 +163,7 @@ def classify(
         top_k=top_k,
         **clips_and_crops,
     )
-    _answer_each([video for video, _ in named], answer, as_json, quiet)
+    answer_each([video for video, _ in named], answer, as_json, quiet)
 
 
 def _parse_views(text: str | None) -> dict[str, int]:
@@ -179,30 +179,38 @@ def _parse_views(text: str | None) -> dict[str, int]:
     return {"num_clips": clips, "num_crops": crops}
 
 
-def _answer_each(
-    videos: list[str], pipeline: Callable[[str], list[dict[str, Any]]], as_json: bool, quiet: bool
+def answer_each(
+    videos: list[str],
+    pipeline: Callable[[str], list[dict[str, Any]]],
+    as_json: bool,
+    quiet: bool,
+    description: str = "Classifying",
 ) -> None:
     """Print a pipeline's answer for each readable video, and list the others at the end."""
     from tqdm import tqdm
 
     answers: list[dict[str, Any]] = []
     failures: list[str] = []
-    for video in tqdm(videos, desc="Classifying", unit="video", disable=quiet or len(videos) == 1):
+    for video in tqdm(videos, desc=description, unit="video", disable=quiet or len(videos) == 1):
         results = attempt(pipeline, video, failures)
         if results is None:
             answers.append({"video": video, "error": failures[-1]})
             continue
         answers.append({"video": video, "results": results})
         if not as_json:
-            tqdm.write("\n".join(map(printable, [video, *map(_line, results)])))
+            tqdm.write("\n".join(map(printable, [video, *(line for result in results for line in _lines(result))])))
     if as_json:
         print_json(answers)
     report_failures(failures, len(videos))
 
 
-def _line(result: dict[str, Any]) -> str:
+def _lines(result: dict[str, Any]) -> list[str]:
+    if "generated_text" in result:
+        return [f"  {result['generated_text']}"]
+    if "question" in result:
+        return [f"  {result['question']}", *(line for answer in result["answers"] for line in _lines(answer))]
     cosine = f"  (cosine {result['similarity']:.3f})" if "similarity" in result else ""
-    return f"  {result['score']:6.1%}  {result['label']}{cosine}"
+    return [f"  {result['score']:6.1%}  {result.get('label', result.get('answer'))}{cosine}"]
 
 
 def extract(
@@ -304,7 +312,7 @@ def _unique(sources: list[str], quiet: bool) -> list[tuple[str, str]]:
     """Return each video once, with a name for its output that no other one has."""
     from internvideo_hf.data.folders import unique_videos
 
-    return unique_videos(_named(sources, quiet))
+    return unique_videos(named_videos(sources, quiet))
 
 
 def _pictures(out: Path, sources: list[str], named: list[tuple[str, str]]) -> list[Path]:

@@ -8,12 +8,16 @@ from pathlib import Path
 
 from internvideo_hf.utils.names import with_article
 
-CLASSIFIER, DUAL_ENCODER, AUTOENCODER, ENCODER = (
+CLASSIFIER, DUAL_ENCODER, CAPTIONER, ANSWERER, AUTOENCODER, ENCODER = (
     "a classifier",
     "a model of video and text",
+    "a model of captions",
+    "a model of answers to questions",
     "a masked autoencoder",
     "an encoder",
 )
+# Kind -> another kind whose commands take it too.
+_ALSO = {CAPTIONER: DUAL_ENCODER}
 # Kind -> the commands that take it.
 _COMMANDS = {
     CLASSIFIER: ("classify VIDEO --model {model}", "evaluate --model {model} --data-root FOLDER"),
@@ -21,6 +25,11 @@ _COMMANDS = {
         'zero-shot VIDEO --model {model} --labels "a dog runs, a car stops"',
         "index FOLDER --model {model} --out INDEX",
     ),
+    CAPTIONER: (
+        "caption VIDEO --model {model}",
+        'zero-shot VIDEO --model {model} --labels "a dog runs, a car stops"',
+    ),
+    ANSWERER: ('ask VIDEO "what does the man do?" --model {model}',),
     AUTOENCODER: ("reconstruct VIDEO --model {model} --out grid.png",),
     ENCODER: ("extract VIDEO --model {model} --out FOLDER",),
 }
@@ -43,6 +52,10 @@ def kind_of(folder: Path) -> tuple[str, str] | None:
         return CLASSIFIER, name
     if name.endswith("ForPreTraining"):
         return AUTOENCODER, name
+    if name.endswith("ForConditionalGeneration"):
+        return CAPTIONER, name
+    if name.endswith("ForQuestionAnswering"):
+        return ANSWERER, name
     return DUAL_ENCODER if family.processor_name is not None else ENCODER, name
 
 
@@ -58,7 +71,7 @@ def check_kind(model: str, folder: str, wanted: str) -> None:
         ValueError: if it is of another kind; the message names commands that take it.
     """
     found = kind_of(Path(folder))
-    if found is not None and found[0] != wanted:
+    if found is not None and wanted not in (found[0], _ALSO.get(found[0])):
         raise ValueError(f"{not_of_kind(model, found[1], wanted)} {how_to_use(model, found[0])}")
 
 

@@ -41,6 +41,10 @@ TASKS: dict[str, Pipeline | None] = {
     "zero_shot": Pipeline("zero-shot-video-classification", "ZeroShotVideoClassificationPipeline", "AutoModel"),
     "retrieval": Pipeline("video-text-retrieval", "VideoTextRetrievalPipeline", "AutoModel"),
     "multiple_choice": None,
+    "captioning": Pipeline("video-to-text", "VideoToTextPipeline", "AutoModelForMultimodalLM"),
+    "question_answering": Pipeline(
+        "video-question-answering", "VideoQuestionAnsweringPipeline", "AutoModelForVisualQuestionAnswering"
+    ),
 }
 
 
