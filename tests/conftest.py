@@ -14,7 +14,7 @@ from pathlib import Path
 import forks  # noqa: F401  # what "forkserver" imports once
 import pytest
 import torch
-from transformers import AutoProcessor
+from transformers import AutoConfig, AutoProcessor
 
 from internvideo_hf.checkpoints import convert_checkpoint
 from internvideo_hf.checkpoints.model_names import demo_path
@@ -25,6 +25,7 @@ from internvideo_hf.search.index import VideoIndex
 
 ROOT = Path(__file__).parent.parent
 GOLDEN_ROOT = ROOT / "tests/golden"
+TWO_FRAMES = {"vision_config": {"num_frames": 2}}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -78,6 +79,31 @@ def mm_folder(random_checkpoint: Path) -> Path:
     folder = random_checkpoint.with_name("internvideo-mm")
     convert_checkpoint(random_checkpoint, folder)
     return folder
+
+
+ANSWERS = ["sing", "talk", "run", "a dog", "guitar"]
+
+
+@pytest.fixture(scope="session")
+def captioner(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a small InternVideo-MM with its caption decoder, of 2 frames, converted from the released layout."""
+    folder = tmp_path_factory.mktemp("captioner")
+    runpy.run_path(str(ROOT / "tests/released/random_mm.py"))["write_captioner"](folder / "random.ckpt")
+    convert_checkpoint(folder / "random.ckpt", folder / "model", config_overrides=TWO_FRAMES)
+    return folder / "model"
+
+
+@pytest.fixture(scope="session")
+def answerer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a small model of answers, of 2 frames, converted from the released layout; the names are `ANSWERS`."""
+    folder = tmp_path_factory.mktemp("answerer")
+    write = runpy.run_path(str(ROOT / "tests/released/random_mm.py"))["write_answerer"]
+    write(folder / "random.ckpt", len(ANSWERS))
+    convert_checkpoint(folder / "random.ckpt", folder / "model", config_overrides=TWO_FRAMES)
+    config = AutoConfig.from_pretrained(folder / "model")
+    config.id2label = dict(enumerate(ANSWERS))
+    config.save_pretrained(folder / "model")
+    return folder / "model"
 
 
 @pytest.fixture(scope="session")

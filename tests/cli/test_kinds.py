@@ -8,7 +8,15 @@ from program import assert_refused, run
 
 from internvideo_hf.auto import FAMILIES
 from internvideo_hf.checkpoints.model_names import demo_path
-from internvideo_hf.cli.kinds import AUTOENCODER, CLASSIFIER, DUAL_ENCODER, ENCODER, kind_of
+from internvideo_hf.cli.kinds import (
+    ANSWERER,
+    AUTOENCODER,
+    CAPTIONER,
+    CLASSIFIER,
+    DUAL_ENCODER,
+    ENCODER,
+    kind_of,
+)
 
 
 def write_config(folder, model_type: str, architecture: str | None) -> None:
@@ -19,7 +27,12 @@ def write_config(folder, model_type: str, architecture: str | None) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_model_class_has_a_kind(family, tmp_path):
-    kinds = {"AutoModelForVideoClassification": CLASSIFIER, "AutoModelForPreTraining": AUTOENCODER}
+    kinds = {
+        "AutoModelForVideoClassification": CLASSIFIER,
+        "AutoModelForPreTraining": AUTOENCODER,
+        "AutoModelForMultimodalLM": CAPTIONER,
+        "AutoModelForVisualQuestionAnswering": ANSWERER,
+    }
     for auto, name in FAMILIES[family].model_names.items():
         write_config(tmp_path, family, name)
         plain = DUAL_ENCODER if family in ("internvideo_mm", "viclip") else ENCODER

@@ -65,9 +65,17 @@ def test_an_evaluation_has_one_line_and_changes_nothing_by_default():
     assert evaluation.lines(result) == [("this model", {"top-1": 50.0}, ["entry"])]
 
 
-def test_every_folder_is_a_task_that_is_trained_or_evaluated():
-    assert {get_task(name).name for name in TASKS} == set(TASKS) == training_tasks().keys() | evaluation_tasks().keys()
+def test_every_folder_is_a_task_that_is_trained_or_evaluated_or_has_a_pipeline():
+    assert {get_task(name).name for name in TASKS} == set(TASKS)
+    with_pipeline = {name for name, pipeline in TASKS.items() if pipeline is not None}
+    assert set(TASKS) == training_tasks().keys() | evaluation_tasks().keys() | with_pipeline
     assert training_tasks().keys() == {"pretraining", "classification", "contrastive"}
-    assert evaluation_tasks().keys() == {"classification", "zero_shot", "retrieval", "multiple_choice"}
+    assert evaluation_tasks().keys() == {
+        "classification",
+        "zero_shot",
+        "retrieval",
+        "multiple_choice",
+        "question_answering",
+    }
     with pytest.raises(ValueError, match="Did you mean retrieval"):
         get_task("retreival")

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from internvideo_hf.cli.kinds import CLASSIFIER, DUAL_ENCODER
+from internvideo_hf.cli.kinds import CLASSIFIER, kind_for
 from internvideo_hf.cli.options import (
     AUTO,
     MODEL_HELP,
@@ -125,7 +125,7 @@ def _evaluate_model(
 
     protocol, changes = _or_default(protocol, changes, "classification/custom")
     loaded = load_protocol(protocol, changes)
-    model = resolve_model(model, CLASSIFIER if loaded.task == "classification" else DUAL_ENCODER)
+    model = resolve_model(model, kind_for(loaded.task))
     silence_transformers()
     from internvideo_hf.evaluation.report import table
     from internvideo_hf.evaluation.run import evaluate

@@ -18,6 +18,8 @@ CLASSIFIER, DUAL_ENCODER, CAPTIONER, ANSWERER, AUTOENCODER, ENCODER = (
 )
 # Kind -> another kind whose commands take it too.
 _ALSO = {CAPTIONER: DUAL_ENCODER}
+# Task of a protocol -> the kind that it evaluates, where that is no model of video and text.
+_OF_TASK = {"classification": CLASSIFIER, "question_answering": ANSWERER}
 # Kind -> the commands that take it.
 _COMMANDS = {
     CLASSIFIER: ("classify VIDEO --model {model}", "evaluate --model {model} --data-root FOLDER"),
@@ -71,8 +73,18 @@ def check_kind(model: str, folder: str, wanted: str) -> None:
         ValueError: if it is of another kind; the message names commands that take it.
     """
     found = kind_of(Path(folder))
-    if found is not None and wanted not in (found[0], _ALSO.get(found[0])):
+    if found is not None and not serves(found[0], wanted):
         raise ValueError(f"{not_of_kind(model, found[1], wanted)} {how_to_use(model, found[0])}")
+
+
+def serves(kind: str, wanted: str) -> bool:
+    """Return whether the commands for a kind of model take another kind."""
+    return wanted in (kind, _ALSO.get(kind))
+
+
+def kind_for(task: str) -> str:
+    """Return the kind of model that the protocols of a task evaluate."""
+    return _OF_TASK.get(task, DUAL_ENCODER)
 
 
 def not_of_kind(model: str, name: str, wanted: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from internvideo_hf.cli.kinds import DUAL_ENCODER, kind_of, not_of_kind
+from internvideo_hf.cli.kinds import DUAL_ENCODER, kind_of, not_of_kind, serves
 from internvideo_hf.cli.options import (
     AUTO,
     MODEL_HELP,
@@ -169,7 +169,7 @@ def search(
 def _remark_on_texts(named: str, model: str) -> None:
     """Say before videos are embedded that an index of them will not be found by text."""
     found = kind_of(Path(model))
-    if found is not None and found[0] != DUAL_ENCODER:
+    if found is not None and not serves(found[0], DUAL_ENCODER):
         about = not_of_kind(named, found[1], DUAL_ENCODER)
         say(f"{about} Its index can be searched by --video and --image, not by text.", err=True)
 
@@ -177,7 +177,7 @@ def _remark_on_texts(named: str, model: str) -> None:
 def _check_texts(index: Path, model: str) -> None:
     """Refuse a search by text in an index of a model without texts, before the model is loaded."""
     found = kind_of(Path(model))
-    if found is not None and found[0] != DUAL_ENCODER:
+    if found is not None and not serves(found[0], DUAL_ENCODER):
         raise ValueError(
             f"The model of {index}: {not_of_kind(model, found[1], DUAL_ENCODER)} Search by video, `internvideo search "
             f"{index} --video FILE`, or by --image; or make an index for texts: `internvideo index FOLDER --model "

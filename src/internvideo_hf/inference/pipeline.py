@@ -53,12 +53,17 @@ class VideoPipeline(Pipeline):
     def _process(self) -> Any:
         return self.processor if self.processor is not None else self.video_processor
 
-    def _processor_parameters(self, options: dict[str, Any]) -> dict[str, Any]:
-        """Return the parameters of `preprocess`, after a check that the video processor has these options."""
+    def _processor_parameters(self, options: dict[str, Any], others: Iterable[str] = ()) -> dict[str, Any]:
+        """Return the parameters of `preprocess`, after a check that the video processor has these options.
+
+        Args:
+            options: what is left when the pipeline has taken its own options.
+            others: names of these, which a mistyped one may have meant.
+        """
         known = set(getattr(self._process, "video_processor", self._process).valid_kwargs.__annotations__)
         for name in options:
             if name not in known:
-                hint = did_you_mean(nearest(name, [*known, "top_k", "batch_size"]))
+                hint = did_you_mean(nearest(name, [*known, "top_k", "batch_size", *others]))
                 raise TypeError(f"Unknown option {name}.{hint}")
         return options
 
@@ -81,6 +86,7 @@ class VideoPipeline(Pipeline):
             num_workers=num_workers,
             batch_size=batch_size,
             collate_fn=_stack,
+            generator=torch.Generator(),  # or it would draw a number between a seed and the model's own
         )
         outputs = PipelineIterator(loader, self.forward, forward_params, loader_batch_size=batch_size)
         return PipelineIterator(outputs, self.postprocess, postprocess_params)

@@ -52,7 +52,7 @@ class VideoToTextPipeline(VideoPipeline):
         forward: dict[str, Any] = {**(generate_kwargs or {}), **generate}
         if text is not None:
             forward["beginning"] = self._begin(text)
-        return self._processor_parameters(options), forward, {}
+        return self._processor_parameters(options, ["text", *settings]), forward, {}
 
     def _begin(self, text: str) -> list[int]:
         ids: list[int] = self.processor.tokenizer(clean_text(text))["input_ids"][:-1]  # without its end

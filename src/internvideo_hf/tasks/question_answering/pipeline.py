@@ -50,16 +50,16 @@ class VideoQuestionAnsweringPipeline(VideoPipeline):
         forward: dict[str, Any] = {}
         postprocess: dict[str, Any] = {} if top_k is None else {"top_k": check_count("top_k", top_k)}
         if question is not None:
-            forward["questions"] = _questions(question)
+            forward["input_ids"] = self.processor.encode_questions(_questions(question))["input_ids"]
             postprocess["is_one"] = isinstance(question, str)
-        return self._processor_parameters(processor_options), forward, postprocess
+        return self._processor_parameters(processor_options, ["question"]), forward, postprocess
 
     def _forward(  # type: ignore[override]
-        self, model_inputs: dict[str, torch.Tensor], questions: tuple[str, ...] = ()
+        self, model_inputs: dict[str, torch.Tensor], input_ids: torch.Tensor | None = None
     ) -> dict[str, torch.Tensor]:
-        if not questions:
+        if input_ids is None:
             raise ValueError("Pass question, what to ask about the video.")
-        ids = self.processor.encode_questions(questions)["input_ids"].to(self.device)
+        ids = input_ids.to(self.device)
         pixels = model_inputs["pixel_values_videos"].to(self.model.dtype)
         videos, views = pixels.shape[:2]
         logits = [self.model(clip[None], ids).logits for clip in pixels.flatten(0, 1)]
@@ -69,7 +69,8 @@ class VideoQuestionAnsweringPipeline(VideoPipeline):
     def postprocess(  # type: ignore[override]
         self, model_outputs: dict[str, torch.Tensor], top_k: int = 5, is_one: bool = True
     ) -> Any:
-        scores = model_outputs["scores"].flatten(0, -3)
+        scores = model_outputs["scores"]
+        scores = scores.reshape(-1, scores.shape[-1])  # a batch of one comes with its axis
         check_finite(scores.numpy(), "A score")
         answers = classes_of(self.model.config)
         best = [row.argsort(descending=True, stable=True)[:top_k].tolist() for row in scores]
@@ -82,6 +83,6 @@ class VideoQuestionAnsweringPipeline(VideoPipeline):
 
 def _questions(question: str | Sequence[str]) -> tuple[str, ...]:
     texts = (question,) if isinstance(question, str) else tuple(question)
-    if not texts or not all(text.strip() for text in texts):
+    if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
         raise ValueError(f"The question is {question!r}, expected one text or several, and no empty one.")
     return texts

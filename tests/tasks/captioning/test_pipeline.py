@@ -1,0 +1,80 @@
+"""`pipeline("video-to-text")`: equal to the model's own `generate`."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForMultimodalLM, AutoProcessor, pipeline, set_seed
+
+from internvideo_hf import VideoDecodeError, VideoToTextPipeline
+
+FEW = {"max_new_tokens": 4}
+
+
+@pytest.fixture(scope="module")
+def describe(captioner) -> VideoToTextPipeline:
+    return pipeline("video-to-text", model=captioner, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def noise() -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, (12, 60, 90, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def by_hand(captioner, bikes):
+    """Return a function from options of `generate` to the texts of the footage, one a sequence."""
+    model = AutoModelForMultimodalLM.from_pretrained(captioner).eval()
+    processor = AutoProcessor.from_pretrained(captioner)
+    pixels = processor(videos=[bikes], return_tensors="pt")["pixel_values_videos"]
+
+    def write(ids=None, **options) -> list[str]:
+        sequences = model.generate(pixels, ids, **options)
+        return [processor.tokenizer.decode(row, skip_special_tokens=True).strip() for row in sequences]
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"num_beams": 3}, {"num_beams": 3, "num_return_sequences": 2}, {"generate_kwargs": {"num_beams": 2}}],
+    ids=str,
+)
+def test_captions_are_those_of_generate(describe, by_hand, bikes, options):
+    texts = by_hand(**options.get("generate_kwargs", options), **FEW)
+    assert describe(bikes, **options, **FEW) == [{"generated_text": text} for text in texts]
+
+
+def test_samples_follow_the_seed(describe, by_hand, bikes):
+    options = {"do_sample": True, "num_return_sequences": 3, "temperature": 3.0, **FEW}
+    set_seed(3)
+    texts = by_hand(**options)
+    set_seed(3)
+    assert [caption["generated_text"] for caption in describe(bikes, **options)] == texts
+    assert len(set(texts)) > 1
+
+
+def test_captions_begin_with_the_text(describe, by_hand, bikes, captioner):
+    begin = AutoProcessor.from_pretrained(captioner).tokenizer("a man rides")["input_ids"][:-1]
+    (caption,) = describe(bikes, text=" A man  rides", **FEW)
+    assert [caption["generated_text"]] == by_hand(torch.tensor([begin]), **FEW)
+    assert caption["generated_text"].startswith("a man rides ")
+
+
+def test_many_videos_of_several_kinds_equal_one_by_one_at_any_batch_size(describe, bikes, noise):
+    videos = [bikes, noise, torch.from_numpy(noise[:5])]
+    alone = [describe(video, **FEW) for video in videos]
+    for batch_size in (1, 2):
+        assert describe(videos, batch_size=batch_size, **FEW) == alone
+    assert describe([noise], **FEW) == alone[1:2] and describe([], **FEW) == []
+
+
+def test_options_may_be_given_when_the_pipeline_is_made(captioner, by_hand, bikes):
+    describe = pipeline("video-to-text", model=captioner, text="a", num_beams=2, **FEW)
+    assert describe(bikes)[0]["generated_text"].startswith("a ")
+    assert describe(bikes, text="two")[0]["generated_text"].startswith("two ")
+
+
+def test_a_damaged_video_is_named(describe, noise, tmp_path):
+    (tmp_path / "damaged.mp4").write_bytes(b"")
+    with pytest.raises(VideoDecodeError, match=r"damaged\.mp4"):
+        describe([noise, tmp_path / "damaged.mp4"], **FEW)
