@@ -36,7 +36,7 @@ TIMEOUT = 60  # seconds, for each answer of the index
 
 
 # What the tests import and the source distribution lacks -> its content here. So neither exporting nor generating is
-# tested; the former by checks of our own (`models.model_checks`), and no model of ours generates.
+# tested; the former by checks of our own (`models.model_checks`), the latter by those of the caption decoder.
 STAND_INS: Mapping[str, Mapping[str, Any]] = {
     f"{PACKAGE}.exporters": {"__path__": []},
     f"{PACKAGE}.exporters.test_export": {"ExportTesterMixin": type("ExportTesterMixin", (), {})},

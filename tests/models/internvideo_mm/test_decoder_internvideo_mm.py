@@ -90,7 +90,7 @@ class TestInternVideoMMForQuestionAnswering(ModelChecks):
         return {"pixel_values_videos": CLIPS, "input_ids": IDS, "attention_mask": MASK, "labels": labels}
 
     def towers(self, outputs):
-        return []
+        return TestInternVideoMMForConditionalGeneration().towers(outputs)
 
 
 # Parts

@@ -62,7 +62,7 @@ class InternVideoMMDecoderLayerNorm(nn.Module):
         super().__init__()
         self.eps = eps
         self.weight = nn.Parameter(torch.empty(width))
-        self.register_buffer("bias", torch.empty(width))
+        self.register_buffer("bias", torch.zeros(width))
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         return nn.functional.layer_norm(tokens, self.weight.shape, self.weight, self.bias, self.eps)

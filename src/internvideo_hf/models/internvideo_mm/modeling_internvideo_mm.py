@@ -19,11 +19,11 @@ from transformers import CLIPTextConfig, CLIPTextModel, DynamicCache, Generation
 from transformers import initialization as init
 from transformers.cache_utils import EncoderDecoderCache
 from transformers.masking_utils import create_causal_mask
-from transformers.modeling_outputs import BaseModelOutputWithPooling, ImageClassifierOutput
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.clip.modeling_clip import CLIPAttention
 from transformers.processing_utils import Unpack
-from transformers.utils import TransformersKwargs, can_return_tuple
+from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
 
 from internvideo_hf.models.common.base import VideoPreTrainedModel
 from internvideo_hf.models.common.deprecation import warn_deprecated
@@ -408,7 +408,7 @@ class InternVideoMMForConditionalGeneration(InternVideoMMModel, GenerationMixin)
             if pixel_values_videos is None:
                 raise ValueError("Got no clips: pass pixel_values_videos, or the visual_tokens of get_visual_tokens.")
             visual_tokens = self.get_visual_tokens(pixel_values_videos)
-        mask = kwargs.pop("attention_mask", None)
+        mask = kwargs.get("attention_mask")
         if mask is not None and not mask.all():
             raise ValueError(
                 "The beginnings of the captions are padded, but the decoder has no mask of padding. Generate from "
@@ -417,6 +417,8 @@ class InternVideoMMForConditionalGeneration(InternVideoMMModel, GenerationMixin)
         if input_ids is None:
             begin = known(of_type(self.config.text_config, CLIPTextConfig).bos_token_id)
             input_ids = torch.full((len(visual_tokens), 1), begin, device=visual_tokens.device)
+        # Given, since transformers would look for padding in the beginnings by a token that also ends a text.
+        kwargs["attention_mask"] = torch.ones_like(input_ids)
         if kwargs.get("use_cache", True) and kwargs.get("cache") is None:
             kwargs["cache"] = new_cache()
         return super().generate(input_ids, visual_tokens=visual_tokens, **kwargs)
@@ -425,6 +427,22 @@ class InternVideoMMForConditionalGeneration(InternVideoMMModel, GenerationMixin)
 def new_cache() -> EncoderDecoderCache:
     """Return an empty cache, for keys and values of the text tower, of the decoder, and of the visual tokens."""
     return EncoderDecoderCache(DynamicCache(), DynamicCache())
+
+
+@dataclass
+class InternVideoMMAnswerOutput(ModelOutput):
+    """The result of a model of answers to questions.
+
+    Attributes:
+        loss: cross-entropy, a mean over the questions whose answer is in the list.
+        logits: scores of the answers, `(questions, num_labels)`.
+        video_model_output, text_model_output: of the towers, with hidden states and attentions where asked for.
+    """
+
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    video_model_output: BaseModelOutputWithPooling | None = None
+    text_model_output: BaseModelOutputWithPooling | None = None
 
 
 class InternVideoMMForQuestionAnswering(InternVideoMMPreTrainedModel):
@@ -457,7 +475,7 @@ class InternVideoMMForQuestionAnswering(InternVideoMMPreTrainedModel):
         eps = self.caption_decoder.config.layer_norm_eps
         self.classifier = InternVideoMMAnswerHead(width, known(config.num_labels), config.classifier_dropout, eps)
         # Released files hold it, though without projections nothing reads it.
-        self.register_buffer("logit_scale", torch.empty(()))
+        self.register_buffer("logit_scale", torch.tensor(float(config.logit_scale_init_value)))
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
@@ -474,7 +492,7 @@ class InternVideoMMForQuestionAnswering(InternVideoMMPreTrainedModel):
         attention_mask: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
-    ) -> tuple[Any, ...] | ImageClassifierOutput:
+    ) -> tuple[Any, ...] | InternVideoMMAnswerOutput:
         """Answer questions.
 
         Args:
@@ -482,29 +500,27 @@ class InternVideoMMForQuestionAnswering(InternVideoMMPreTrainedModel):
             input_ids: `(questions, tokens)`; the end-of-text token must be the largest id of each row.
             attention_mask: `(questions, tokens)`, 0 on padding. Not needed: padding comes last, which nothing sees.
             labels: number of the right answer, `(questions,)`; -100 where it is not in the list.
-            kwargs: for the video tower.
-        """
-        features = self._features(pixel_values_videos, input_ids, attention_mask, **kwargs)
-        logits = self.classifier(features)
-        loss = None if labels is None else known_label_loss(logits, labels, over_processes=self.training)
-        return ImageClassifierOutput(loss=loss, logits=logits)
+            kwargs: for both towers.
 
-    def _features(
-        self, pixel_values_videos: torch.Tensor, input_ids: torch.Tensor, attention_mask: Any, **kwargs: Any
-    ) -> torch.Tensor:
+        Raises:
+            ValueError: if clips and questions differ in number.
+        """
         clips = self.vision_model(pixel_values_videos, return_dict=True, **kwargs)
-        video, visual_tokens = self.post_layernorm(clips.pooler_output), clips.last_hidden_state
-        visual_tokens = self.caption_decoder.pooler(visual_tokens)
+        texts = self.text_model(input_ids, attention_mask=attention_mask, return_dict=True, **kwargs)
+        video, text_tokens = self.post_layernorm(clips.pooler_output), texts.last_hidden_state
         videos, questions = video.shape[0], input_ids.shape[0]
         if videos != 1 and videos != questions:
             raise ValueError(
                 f"Got {videos} clips and {questions} questions, expected a clip for each, or one for all."
             )
-        text_tokens = self.text_model(input_ids, attention_mask=attention_mask, return_dict=True).last_hidden_state
         mask = create_causal_mask(self.caption_decoder.config, text_tokens, attention_mask, None)
-        decoded = self.caption_decoder(text_tokens, visual_tokens.expand(questions, -1, -1), 0, mask)
+        visual_tokens = self.caption_decoder.pooler(clips.last_hidden_state).expand(questions, -1, -1)
+        decoded = self.caption_decoder(text_tokens, visual_tokens, 0, mask)
         parts = [end_of_text(decoded, input_ids), video.expand(questions, -1), end_of_text(text_tokens, input_ids)]
-        return torch.cat([part.to(decoded.device) for part in parts], dim=-1)  # a device map may divide them
+        # A device map may divide them.
+        logits = self.classifier(torch.cat([part.to(decoded.device) for part in parts], dim=-1))
+        loss = None if labels is None else known_label_loss(logits, labels, over_processes=self.training)
+        return InternVideoMMAnswerOutput(loss, logits, clips, texts)
 
 
 __all__ = [
