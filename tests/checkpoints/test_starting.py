@@ -1,5 +1,6 @@
 """Training starts from trained weights: which of them are loaded, above all those of the head."""
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,14 @@ from models.internvideo_mm import test_modeling_internvideo_mm as mm
 from models.model_checks import move_from_start
 from models.uniformerv2.test_modeling_uniformerv2 import tiny_config
 from models.viclip import test_modeling_viclip as viclip
+from transformers import CLIPConfig, CLIPModel
 from transformers.utils import logging
 
 from internvideo_hf import (
     CheckpointError,
+    InternVideoMMConfig,
+    InternVideoMMForConditionalGeneration,
+    InternVideoMMForQuestionAnswering,
     InternVideoMMModel,
     UniFormerV2ForVideoClassification,
     ViCLIPModel,
@@ -81,6 +86,72 @@ def test_a_dual_encoder_and_a_classifier_of_its_tower_start_from_each_other(reve
     model = start_from(move_from_start(fresh, 1), folder)
     tower = trained.vision_model.state_dict()
     assert all(torch.equal(tensor, tower[name]) for name, tensor in model.vision_model.state_dict().items())
+
+
+DECODER = {"intermediate_size": 8, "num_attention_heads": 2, "num_visual_queries": 3}
+
+
+def captioner(seed: int = 0, layers: int = 2) -> InternVideoMMForConditionalGeneration:
+    vision, text = mm.tiny_config().vision_config.hidden_size, mm.tiny_config().text_config.hidden_size
+    sizes = {"hidden_size": text, "encoder_hidden_size": vision, "num_hidden_layers": layers}
+    return move_from_start(InternVideoMMForConditionalGeneration(mm.tiny_config(decoder_config=DECODER | sizes)), seed)
+
+
+def assert_equal(names: set[str], ours: torch.nn.Module, theirs: torch.nn.Module) -> None:
+    ours, theirs = ours.state_dict(), theirs.state_dict()
+    assert names and all(torch.equal(ours[name], theirs[name]) for name in names)
+
+
+def test_a_captioner_has_the_towers_of_a_dual_encoder_with_their_projections_and_the_reverse(folder):
+    dual = move_from_start(InternVideoMMModel(mm.tiny_config()))
+    dual.save_pretrained(folder)
+    fresh = captioner(seed=1)
+    decoder = copy.deepcopy(fresh.caption_decoder)
+    model = start_from(fresh, folder)
+    assert_equal(set(dual.state_dict()), model, dual)
+    assert_equal(set(decoder.state_dict()), model.caption_decoder, decoder)
+    model.save_pretrained(folder)
+    assert_equal(
+        set(dual.state_dict()), start_from(move_from_start(InternVideoMMModel(mm.tiny_config()), 2), folder), dual
+    )
+
+
+def test_a_decoder_is_loaded_whole_or_not_at_all(folder):
+    trained = captioner()
+    trained.save_pretrained(folder)
+    assert_equal(set(trained.state_dict()), start_from(captioner(seed=1), folder), trained)
+    for layers, error in ((1, "has 2 decoder layers, and the model 1"), (3, "layers.2.* is missing")):
+        with pytest.raises(ValueError, match=error):
+            start_from(captioner(seed=1, layers=layers), folder)
+
+
+def test_a_head_of_answers_has_the_towers_and_the_decoder_of_a_captioner(folder):
+    trained = captioner()
+    trained.save_pretrained(folder)
+    config = InternVideoMMConfig.from_dict(trained.config.to_dict() | {"projection_dim": None, "num_labels": 4})
+    fresh = move_from_start(InternVideoMMForQuestionAnswering(config), 1)
+    head = {name: tensor.clone() for name, tensor in fresh.classifier.state_dict().items()}
+    model = start_from(fresh, folder)
+    assert_equal({name for name in model.state_dict() if not name.startswith("classifier.")}, model, trained)
+    assert all(torch.equal(tensor, head[name]) for name, tensor in model.classifier.state_dict().items())
+
+
+def test_a_captioner_starts_from_clip(folder):
+    config = captioner().config
+    vision, text = config.vision_config, config.text_config
+    names = "hidden_size intermediate_size num_hidden_layers num_attention_heads image_size patch_size".split()
+    clip = CLIPModel(
+        CLIPConfig(
+            vision_config={name: getattr(vision, name) for name in names},
+            text_config=text.to_dict(),
+            projection_dim=config.projection_dim,
+        )
+    )
+    clip.save_pretrained(folder)
+    model = start_from(captioner(seed=1), folder)
+    assert isinstance(model, InternVideoMMForConditionalGeneration)
+    for name in ("visual_projection.weight", "text_projection.weight", "logit_scale"):
+        assert torch.equal(model.state_dict()[name], clip.state_dict()[name]), name
 
 
 def test_what_is_no_start_is_refused(folder):

@@ -1,5 +1,7 @@
 """Start a training from weights that were trained before."""
 
+import re
+from collections import Counter
 from pathlib import Path
 
 import torch
@@ -22,8 +24,9 @@ logger = logging.get_logger(__name__)
 def start_from(model: PreTrainedModel, source: str | Path) -> PreTrainedModel:
     """Load weights that were trained before into a model.
 
-    Everything but the head is loaded. The head is loaded too if it has the same classes; from a Kinetics-710 head, a
-    model of K400, K600 or K700 gets the rows of its classes. The log says what happened to the head.
+    Everything but the head is loaded; a decoder that the trained model lacks stays random. The head is loaded too if
+    it has the same classes; from a Kinetics-710 head, a model of K400, K600 or K700 gets the rows of its classes. The
+    log says what stays random.
 
     Args:
         model: freshly initialized.
@@ -40,14 +43,14 @@ def start_from(model: PreTrainedModel, source: str | Path) -> PreTrainedModel:
     """
     source = Path(source)
     if source.is_file():
-        return initialize_from_clip(source, model.config)
+        return _of_class(model, initialize_from_clip(source, model.config), source)
     if not (source / "config.json").is_file():
         raise CheckpointError(
             f"{source} is neither a model's folder (it has no config.json), nor a CLIP file, nor a released name."
         )
     config = load_pretrained(AutoConfig, source)
     if config.model_type == "clip":
-        return initialize_from_clip(load_pretrained(CLIPModel, source), model.config)
+        return _of_class(model, initialize_from_clip(load_pretrained(CLIPModel, source), model.config), source)
     if config.model_type != model.config.model_type:
         if tower_type(config) != tower_type(model.config):
             raise CheckpointError(
@@ -60,11 +63,45 @@ def start_from(model: PreTrainedModel, source: str | Path) -> PreTrainedModel:
     assert isinstance(model, LayerGroups)  # as every model of this package
     names = config.architectures or []
     classes = [kind for kind in FAMILIES[config.model_type].models.values() if kind.__name__ in names]
-    trained = load_pretrained(classes[0] if classes else type(model), source)
-    model.load_layer_groups(trained)
-    if type(trained) is not type(model) or not _load_head(model, trained):
+    return _take_over(model, load_pretrained(classes[0] if classes else type(model), source), source)
+
+
+def _of_class(model: PreTrainedModel, trained: PreTrainedModel, source: Path) -> PreTrainedModel:
+    """Return the trained model, or the given one with its weights where their classes differ."""
+    return trained if type(trained) is type(model) else _take_over(model, trained, source)
+
+
+def _take_over(model: PreTrainedModel, trained: PreTrainedModel, source: Path) -> PreTrainedModel:
+    """Load all that two models of one family share, and say what stays random."""
+    assert isinstance(model, LayerGroups) and isinstance(trained, LayerGroups)  # as every model of this package
+    _check_depths(model, trained, source)
+    groups = [group for group in model.layer_groups() if group.split(".")[0] != "head"]
+    given = {group.split(".")[0] for group in trained.layer_groups()}
+    backbone = {group.split(".")[0] for group in model.backbone_groups}
+    new = {group.split(".")[0] for group in groups} - given - backbone
+    model.load_layer_groups(trained, *(group for group in groups if group.split(".")[0] not in new))
+    if new:
+        logger.warning(f"{source} has no {' and no '.join(sorted(new))}, which is initialized randomly.")
+    # A dual encoder and the model that adds a decoder to it have the same head.
+    related = isinstance(trained, type(model)) or isinstance(model, type(trained))
+    if not related or not _load_head(model, trained):
         logger.warning(f"Loaded {source}; the head of {type(model).__name__} is initialized randomly.")
     return model
+
+
+def _check_depths(model: LayerGroups, trained: LayerGroups, source: Path) -> None:
+    """Refuse to leave out the upper layers of a stack.
+
+    Raises:
+        CheckpointError: if the trained model has more layers.
+    """
+    ours, theirs = (Counter(re.sub(r"\d+$", "", group) for group in part.layer_groups()) for part in (model, trained))
+    for stack in ours:
+        if stack.endswith("layers.") and theirs[stack] > ours[stack]:
+            raise CheckpointError(
+                f"{source} has {theirs[stack]} {stack.removesuffix('.').replace('.', ' ')}, and the model "
+                f"{ours[stack]}. Give the model as many."
+            )
 
 
 def tower_type(config: PreTrainedConfig) -> str:

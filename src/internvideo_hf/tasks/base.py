@@ -17,8 +17,12 @@ class Training:
         label_names: entries of a batch that the metrics receive.
         needs_text: the family must have a processor of text.
         compares_batch: the loss compares the samples of a batch with each other.
+        takes_grad_cache: the models can process such a batch in chunks, see `VideoTrainingArguments.grad_cache`.
         column: a column that every row of a list must have; None for no requirement.
         allow_duplicates: a list may name a video several times, once for each caption.
+        read: reads a list of another kind than `load_manifest` does: (path, data root, *, layout, labels, classes,
+            skip_missing) -> its rows, a `datasets.Dataset`, and the model's classes. `labels` is the recipe's setting;
+            `classes` are those of the training list, None while that list is read.
         compute_metrics: the Trainer's function; None reports the loss only.
         preprocess_logits: the Trainer's function; None passes all outputs.
         details: (prediction of the Trainer, rows of the validation list, configuration) -> what the model answered.
@@ -29,8 +33,10 @@ class Training:
     label_names: tuple[str, ...]
     needs_text: bool = False
     compares_batch: bool = False
+    takes_grad_cache: bool = False
     column: str | None = None
     allow_duplicates: bool = False
+    read: Callable[..., tuple[Any, list[str]]] | None = None
     compute_metrics: Callable[..., dict[str, float]] | None = None
     preprocess_logits: Callable[..., Any] | None = None
     details: Callable[..., Details] | None = None

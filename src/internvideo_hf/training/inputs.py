@@ -111,7 +111,7 @@ class TrainingData:
     Args:
         train: rows, or a directory of tar shards.
         validation: the same; None for no validation.
-        classes: of a classification, the names of the classes, or their number.
+        classes: the names of the classes or answers, or the number of classes; None for tasks without.
         paths: of the lists: the file or the folder that was read, by the name of the setting.
     """
 
@@ -133,6 +133,8 @@ class TrainingData:
             ManifestError: if a list is invalid.
             RecipeError: if a list lacks a column that the task needs, or the classes are unknown.
         """
+        if training_task(task).read is not None:
+            return cls._read_by_task(data, training_task(task), data_root)
         names = read_classes(data.labels, data_root) if isinstance(data.labels, str) else None
         paths = {"data.train": _path_of(data_root, data.train)}
         train = _read_list(paths["data.train"], data.train_videos, data, task, data_root, names)
@@ -141,15 +143,35 @@ class TrainingData:
             classes = names or _found_classes(data, train)
         validation = None
         if data.validation is not None:
-            paths["data.validation"] = path = _path_of(data_root, data.validation)
-            if not path.exists():
-                raise RecipeError(_NO_VALIDATION.format(name=data.validation, found=describe_folder(path.parent)))
+            paths["data.validation"] = path = _validation_path(data_root, data.validation)
             names = classes if isinstance(classes, list) else names
             validation = _read_list(path, data.validation_videos, data, task, data_root, names)
             if names is None and classes is not None and _names_of(validation) is not None:
                 raise RecipeError(
                     f"{path} has names for labels, and {paths['data.train']} numbers. Write the same in both lists."
                 )
+        return cls(train, validation, classes, paths)
+
+    @classmethod
+    def _read_by_task(cls, data: DataSettings, task: Training, data_root: Path) -> "TrainingData":
+        """Read lists of another kind than those of `load_manifest`."""
+        assert task.read is not None
+        for name in ("train_videos", "validation_videos"):
+            if getattr(data, name) is not None:
+                raise RecipeError(f"data.{name} is for lists of captions alone. Leave it out.")
+        read = partial(
+            task.read,
+            data_root=data_root,
+            layout=data.layout,
+            labels=data.labels,
+            skip_missing=data.missing == "skip",
+        )
+        paths = {"data.train": _path_of(data_root, data.train)}
+        train, classes = read(paths["data.train"])
+        validation = None
+        if data.validation is not None:
+            paths["data.validation"] = _validation_path(data_root, data.validation)
+            validation, _ = read(paths["data.validation"], classes=classes)
         return cls(train, validation, classes, paths)
 
     def check_labels(self, num_labels: int) -> None:
@@ -190,6 +212,13 @@ def _path_of(data_root: Path, name: str) -> Path:
     path = list_path(data_root, name)
     if path != data_root / name:
         logger.warning(f"There is no {data_root / name}; {path} is read.")
+    return path
+
+
+def _validation_path(data_root: Path, name: str) -> Path:
+    path = _path_of(data_root, name)
+    if not path.exists():
+        raise RecipeError(_NO_VALIDATION.format(name=name, found=describe_folder(path.parent)))
     return path
 
 

@@ -32,7 +32,8 @@ class ModelSettings:
 
     Args:
         family: a name in `internvideo_hf.auto.FAMILIES`.
-        task: "pretraining" (masked), "classification" or "contrastive" (video and text).
+        task: "pretraining" (masked), "classification", "contrastive" (video and text), "captioning" (that and
+            captions) or "question_answering".
         size: the released size by name, such as "base", for families whose configuration has `from_size`.
         kind: variant within a size, such as "scene" or "motion", for families whose `from_size` takes one.
         config: further values of the configuration, nested as in config.json.
@@ -113,7 +114,9 @@ class DataSettings:
         validation_videos: the same for `validation`.
         layout: a name in `internvideo_hf.data.LAYOUTS`; None to detect it.
         labels: classes: the name of a set in `internvideo_hf.recipes.labels`, a text file below the data root with one
-            name a line, or their number.
+            name a line, or their number. Of question answering, a file of answers, see
+            `internvideo_hf.tasks.question_answering.data.read_answers`, or how many of the most frequent answers of
+            the training list; None for all of them.
         mixup: options of `internvideo_hf.video.mixup.mix_batch`.
         caption_rule: how captions are cleaned, a name in `internvideo_hf.recipes.captions`.
         min_words: minimum number of words of a caption; shorter ones are dropped.
@@ -228,6 +231,9 @@ def parse_recipe(content: Mapping[str, Any], name: str = "recipe") -> Recipe:
     if not task.compares_batch and (recipe.model.vocabulary or recipe.data.similar_batches):
         tasks = " or ".join(name for name, training in training_tasks().items() if training.compares_batch)
         raise RecipeError(f"{name}: model.vocabulary and data.similar_batches are for the task {tasks} alone.")
+    if not task.takes_grad_cache and recipe.training.get("grad_cache") is not None:
+        tasks = " or ".join(name for name, training in training_tasks().items() if training.takes_grad_cache)
+        raise RecipeError(f"{name}: training.grad_cache is for the task {tasks} alone.")
     for key in recipe.data.similar_batches or {}:
         check_known(key, ("share", "after", "among", "rows"), name, "data.similar_batches.")
     if recipe.data.similar_batches and recipe.training.get("save_strategy", "epoch") not in ("epoch", "no"):

@@ -190,10 +190,13 @@ def _arguments(recipe: Recipe, output_dir: Path, report_to: str, quiet: bool) ->
         options["per_device_train_batch_size"] = per_process
     accumulated = math.ceil(per_process / options["per_device_train_batch_size"])
     per_device = options["per_device_train_batch_size"] = math.ceil(per_process / accumulated)
-    if training_task(recipe.model.task).compares_batch and accumulated > 1:
+    task = training_task(recipe.model.task)
+    if task.compares_batch and accumulated > 1:
+        remedy = "Use more devices, or a smaller batch_size."
+        if task.takes_grad_cache:
+            remedy = f"Set training.grad_cache={per_device} to compare all in the same memory."
         logger.warning(
-            f"A step has {recipe.batch_size} pairs, but the loss compares only {per_device * processes}. Set "
-            f"training.grad_cache={per_device} to compare all in the same memory."
+            f"A step has {recipe.batch_size} pairs, but the loss compares only {per_device * processes}. {remedy}"
         )
     args = VideoTrainingArguments(
         str(output_dir),
@@ -247,7 +250,7 @@ def _inputs_and_model(
     start_config = config_of_start(settings, start)
     data = TrainingData.read(recipe.data, settings.task, data_root)
     labels = data.classes
-    if start_config is not None and settings.classes_of_start:
+    if start_config is not None and settings.classes_of_start and labels is not None:
         labels = same_classes(data.classes, start_config, source)
     if training_task(settings.task).column == "label":
         data.check_labels(labels if isinstance(labels, int) else len(labels or []))

@@ -11,6 +11,7 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_pt_utils import find_batch_size
 from transformers.utils import logging
 
 from internvideo_hf.models.common.layer_groups import LayerGroups
@@ -70,6 +71,7 @@ class VideoTrainingArguments(TrainingArguments):
         default=None, metadata={"help": "Weight decay at the end of a cosine (default: constant weight decay)."}
     )
     layer_decay: float = field(default=1.0, metadata={"help": "Layer-wise learning-rate decay."})
+    head_scale: float = field(default=1.0, metadata={"help": "Factor on the learning rate of the head."})
     decay_rule: str = field(
         default="videomae", metadata={"help": "Which parameters are exempt from weight decay (name of a rule)."}
     )
@@ -93,7 +95,7 @@ class VideoTrainingArguments(TrainingArguments):
     evaluate_ema: bool = field(default=False, metadata={"help": "Evaluate and save the EMA of the weights."})
 
     def __post_init__(self) -> None:
-        for name in ("learning_rate", "num_train_epochs"):
+        for name in ("learning_rate", "num_train_epochs", "head_scale"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name}: got {getattr(self, name)}, expected a number above 0.")
         if self.schedule is None and (self.min_learning_rate or self.warmup_learning_rate):
@@ -124,8 +126,8 @@ class VideoTrainingArguments(TrainingArguments):
 class VideoTrainer(Trainer):
     """Train the models of this package with the released recipes; see transformers' `Trainer` for everything else.
 
-    Outputs of the model whose names end in `_loss` are logged. A batch may hold `videos`, the names of its videos, for
-    error messages.
+    Outputs of the model whose names end in `_loss` are logged, of training and of evaluation. A batch may hold
+    `videos`, the names of its videos, for error messages.
 
     Args:
         model: a model of this package, with or without peft's wrapper.
@@ -169,6 +171,7 @@ class VideoTrainer(Trainer):
         self.eval_collator = eval_collator
         self.train_sampler = train_sampler
         self._loss_parts: dict[str, list[torch.Tensor]] = {}
+        self._eval_loss_parts: dict[str, list[torch.Tensor]] = {}
         self._videos: list[str] = []
         self.mean_loss = MeanLoss(self.accelerator)
         # First: the other callbacks see what it adds to the log.
@@ -219,7 +222,12 @@ class VideoTrainer(Trainer):
         if self.optimizer is None:
             args, layered = self.args, self.layered_model if model is None else cast(LayerGroups, model)
             groups = parameter_groups(
-                layered, args.learning_rate * args.rate_scale, args.weight_decay, args.layer_decay, args.decay_rule
+                layered,
+                args.learning_rate * args.rate_scale,
+                args.weight_decay,
+                args.layer_decay,
+                args.decay_rule,
+                args.head_scale,
             )
             if args.use_bert_adam:
                 self.optimizer = BertAdam(
@@ -268,13 +276,18 @@ class VideoTrainer(Trainer):
         videos = inputs.pop("videos", [])
         inputs.pop("video_ids", None)  # for the metrics
         loss, outputs = super().compute_loss(model, inputs, True, *args, **kwargs)
+        named = outputs.items() if isinstance(outputs, dict) else ()
+        parts = {name: value.detach() for name, value in named if name.endswith("_loss") and value is not None}
         if model.training:
             self._videos += videos
             if not torch.isfinite(loss):
                 raise self.loss_error(f"The loss is {loss.item()}")
-            for name, value in outputs.items() if isinstance(outputs, dict) else ():
-                if name.endswith("_loss") and value is not None:
-                    self._loss_parts.setdefault(name, []).append(value.detach())
+            for name, value in parts.items():
+                self._loss_parts.setdefault(name, []).append(value)
+        else:
+            for name, value in parts.items():  # weighted as Trainer weights eval_loss
+                rows = self.gather_function(value.float().repeat(find_batch_size(inputs) or 1))
+                self._eval_loss_parts.setdefault(name, []).append(rows)
         return (loss, outputs) if return_outputs else loss
 
     def loss_error(self, what: str) -> LossError:
@@ -313,6 +326,14 @@ class VideoTrainer(Trainer):
             yield
         finally:
             self.data_collator, self.args.dataloader_drop_last = in_training
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+        """Evaluate or predict; the metrics also have the parts of the loss. See transformers' `Trainer`."""
+        self._eval_loss_parts = {}
+        output: Any = super().evaluation_loop(*args, **kwargs)
+        for name, values in self._eval_loss_parts.items():
+            output.metrics[f"{kwargs.get('metric_key_prefix', 'eval')}_{name}"] = torch.cat(values).mean().item()
+        return output
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         super()._save(output_dir, state_dict)

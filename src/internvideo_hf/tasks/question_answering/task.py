@@ -9,24 +9,51 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import AutoConfig, AutoModelForVisualQuestionAnswering, AutoProcessor
+from transformers import AutoConfig, AutoModelForVisualQuestionAnswering, AutoProcessor, EvalPrediction
 
+from internvideo_hf.data.collation import VideoCollator
 from internvideo_hf.inference.embedder import pixel_settings
 from internvideo_hf.inference.merging import check_finite, top_k_accuracies
 from internvideo_hf.inference.runner import load_model, read_videos, read_views, stack_views
 from internvideo_hf.models.common.loading import classes_of
 from internvideo_hf.models.common.losses import IGNORED
 from internvideo_hf.models.common.narrowing import known
+from internvideo_hf.processing.processing import InternVideoProcessor
+from internvideo_hf.recipes.captions import clean_caption
 from internvideo_hf.recipes.reading import RecipeError
-from internvideo_hf.tasks.base import Task
+from internvideo_hf.tasks.base import Task, Training
 from internvideo_hf.tasks.protocol import Evaluation, Outcome, Protocol, Run, Samples, model_facts, unique_clips
-from internvideo_hf.tasks.question_answering.data import LAYOUTS, read_answers, read_questions
+from internvideo_hf.tasks.question_answering.data import LAYOUTS, read_answers, read_questions, read_training_rows
 from internvideo_hf.utils.names import check_name
 from internvideo_hf.utils.pretrained import load_pretrained
 
 OF_KNOWN = "top-1 of known answers"
 """The score as the original counts: questions whose answer is not in the list are left out. In "top-1", as everybody
 else counts, they are wrong."""
+
+
+def accuracies(prediction: EvalPrediction) -> dict[str, float]:
+    """Return top-1 accuracy in percent, counted both ways; unreadable videos count for nothing."""
+    labels, videos = map(np.asarray, prediction.label_ids)
+    readable, listed = videos != IGNORED, labels != IGNORED
+    right = np.asarray(prediction.predictions).argmax(axis=-1) == labels
+    return {"top-1": 100 * right[readable].mean().item(), OF_KNOWN: 100 * right[readable & listed].mean().item()}
+
+
+def _logits(outputs: torch.Tensor | tuple[torch.Tensor, ...], labels: Any) -> torch.Tensor:
+    return outputs[0] if isinstance(outputs, tuple) else outputs
+
+
+def _make_collator(
+    *, training: bool, processor: InternVideoProcessor, caption_rule: str | None = None, **_: Any
+) -> VideoCollator:
+    return VideoCollator(
+        targets=("labels", "captions"),
+        tokenize=processor.encode_questions,
+        clean=None if caption_rule is None else partial(clean_caption, rule=caption_rule),
+        keep_names=True,
+        fill_gaps=not training,
+    )
 
 
 def _check(protocol: Protocol) -> None:
@@ -86,6 +113,15 @@ def _facts(result: Mapping[str, Any]) -> dict[str, str]:
 
 TASK = Task(
     "question_answering",
+    training=Training(
+        auto_class="AutoModelForVisualQuestionAnswering",
+        make_collator=_make_collator,
+        label_names=("labels", "video_ids"),
+        needs_text=True,
+        read=read_training_rows,
+        compute_metrics=accuracies,
+        preprocess_logits=_logits,
+    ),
     evaluation=Evaluation(
         read=_read,
         run=_run,

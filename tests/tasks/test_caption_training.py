@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import AutoProcessor, EvalPrediction
 
-from internvideo_hf.tasks.contrastive.task import recalls, tokenize_captions
+from internvideo_hf.tasks.caption_training import recalls, tokenize_captions
 
 
 def test_captions_are_true_of_all_their_videos_and_blanks_count_for_nothing():
