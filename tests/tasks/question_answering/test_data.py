@@ -9,7 +9,6 @@ from internvideo_hf.data.records import ManifestError
 from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.question_answering.data import (
     frequent_answers,
-    read_answers,
     read_questions,
     read_training_rows,
 )
@@ -89,32 +88,6 @@ def test_videos_without_a_file(root, caplog):
 def test_mistakes_are_named(root, row, layout, words):
     with pytest.raises(ManifestError, match=words):
         questions(root, "a.jsonl", lines(row), layout)
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("frameqa_trainval_ans2label.json", '{"dog": 1, "cat": 0}'),
-        ("list.json", '["cat", "dog"]'),
-        ("msvd_answer_set.txt", "cat\ndog\n"),
-    ],
-)
-def test_lists_of_answers(tmp_path, name, content):
-    (tmp_path / name).write_text(content)
-    assert read_answers(tmp_path / name) == ["cat", "dog"]
-
-
-@pytest.mark.parametrize("content", ['{"cat": 0, "dog": 2}', '{"cat": "a", "dog": 0}', '["cat", ""]', "[]", "7", "{"])
-def test_what_is_no_list_of_answers_is_refused(tmp_path, content):
-    (tmp_path / "a.json").write_text(content)
-    with pytest.raises(ManifestError):
-        read_answers(tmp_path / "a.json")
-
-
-def test_answers_that_come_twice_are_refused(tmp_path):
-    (tmp_path / "a.txt").write_text("cat\ndog\ncat\n")
-    with pytest.raises(ManifestError, match="'cat' comes twice"):
-        read_answers(tmp_path / "a.txt")
 
 
 def test_frequent_answers_come_first_and_equal_ones_by_the_alphabet():

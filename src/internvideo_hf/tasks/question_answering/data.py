@@ -1,6 +1,5 @@
 """Lists of open questions about videos, in the published layouts."""
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from transformers.utils import logging
 
+from internvideo_hf.data.answers import read_answers
 from internvideo_hf.data.finding import VideoTree
 from internvideo_hf.data.layouts import Record
 from internvideo_hf.data.records import ManifestError, read_records, require_datasets
@@ -151,37 +151,6 @@ def read_questions(
         )
     if not count:
         raise ManifestError(str(path), None, "it holds no question", "Check the list.")
-
-
-def read_answers(path: str | Path) -> list[str]:
-    """Read a list of answers, in the order of their numbers.
-
-    Args:
-        path: JSON with an object from answers to numbers, or a list; or text with one answer a line.
-
-    Raises:
-        ManifestError: if it cannot be read, an answer comes twice, or numbers are not 0, 1, ... up to the last.
-    """
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        content = json.loads(text) if path.suffix.lower() == ".json" else text.splitlines()
-    except (OSError, ValueError) as error:
-        raise ManifestError(
-            str(path), None, f"it cannot be read ({reason_of(error)})", "Check the path, or download it again."
-        ) from error
-    if isinstance(content, dict):
-        numbers = {number: answer for answer, number in content.items()}
-        content = [numbers.get(number) for number in range(len(content))]
-    if not isinstance(content, list) or not all(isinstance(one, str) and one.strip() for one in content):
-        raise ManifestError(
-            str(path), None, "it is no list of answers", "Expected answers with numbers from 0, or one a line."
-        )
-    answers = [answer.strip() for answer in content]
-    if not answers or len(set(answers)) < len(answers):
-        cause = f"{max(answers, key=answers.count)!r} comes twice" if answers else "it is empty"
-        raise ManifestError(str(path), None, cause, "Write each answer once.")
-    return answers
 
 
 def frequent_answers(answers: Iterable[str], count: int | None = None) -> list[str]:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoConfig, AutoModelForVisualQuestionAnswering, AutoProcessor, EvalPrediction
 
+from internvideo_hf.data.answers import answers_of, read_answers
 from internvideo_hf.data.collation import VideoCollator
 from internvideo_hf.inference.embedder import pixel_settings
 from internvideo_hf.inference.merging import check_finite, top_k_accuracies
@@ -23,7 +24,7 @@ from internvideo_hf.recipes.captions import clean_caption
 from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.base import Task, Training
 from internvideo_hf.tasks.protocol import Evaluation, Outcome, Protocol, Run, Samples, model_facts, unique_clips
-from internvideo_hf.tasks.question_answering.data import LAYOUTS, read_answers, read_questions, read_training_rows
+from internvideo_hf.tasks.question_answering.data import LAYOUTS, read_questions, read_training_rows
 from internvideo_hf.utils.names import check_name
 from internvideo_hf.utils.pretrained import load_pretrained
 
@@ -66,7 +67,7 @@ def _read(protocol: Protocol, data_root: Path, model: str) -> Samples:
         raise RecipeError(f"{model} answers no questions: convert a question-answering checkpoint.")
     layout = check_name(data.layout, LAYOUTS, "data.layout", RecipeError)
     rows = list(read_questions(data_root / data.list, data_root, layout, check_files=False))
-    classes = classes_of(config) if data.labels is None else read_answers(data_root / data.labels)
+    classes = answers_of(classes_of(config)) if data.labels is None else read_answers(data_root / data.labels)
     if len(classes) > config.num_labels:
         raise RecipeError(f"{data.labels} has {len(classes)} answers, and {model} {config.num_labels}.")
     numbers = {answer: number for number, answer in enumerate(classes)}
