@@ -3,7 +3,10 @@
 import pytest
 from huggingface_hub import ModelCard
 
-from internvideo_hf.checkpoints.cards import append_to_card, pipeline_snippet, write_card
+from internvideo_hf import InternVideoMMConfig
+from internvideo_hf.checkpoints.cards import append_to_card, pipeline_snippet, pipeline_tag, write_card
+
+TASKS = ["video-classification", "zero-shot-video-classification", "video-to-text", "video-question-answering"]
 
 
 def test_a_card_holds_its_parts_in_order(tmp_path):
@@ -38,13 +41,32 @@ def test_a_card_without_optional_parts_has_no_empty_ones(tmp_path):
 
 
 @pytest.mark.parametrize("stock", [False, True])
-@pytest.mark.parametrize("task", ["video-classification", "zero-shot-video-classification"])
+@pytest.mark.parametrize("task", TASKS)
 def test_a_snippet_is_code_and_imports_what_it_needs(task, stock):
     fence, *lines, end = pipeline_snippet(task, stock).splitlines()
     compile("\n".join(lines), "snippet", "exec")
     assert (fence, end) == ("```python", "```") and f'pipeline("{task}", ' in "".join(lines)
     assert ("import internvideo_hf" in lines) != stock
     assert ("candidate_labels=" in lines[-1]) == task.startswith("zero-shot")
+    assert ("question=" in lines[-1]) == ("question" in task)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "projection_dim", "task", "tag"),
+    [
+        ("ViCLIPForVideoClassification", 4, "video-classification", "video-classification"),
+        ("InternVideoMMForConditionalGeneration", 4, "video-to-text", "video-text-to-text"),
+        ("InternVideoMMForQuestionAnswering", None, "video-question-answering", "visual-question-answering"),
+        ("InternVideoMMModel", 4, "zero-shot-video-classification", "zero-shot-video-classification"),
+        ("InternVideoMMModel", None, None, None),
+    ],
+)
+def test_a_model_has_the_task_of_its_pipeline_and_the_tag_of_the_hub(
+    architecture, projection_dim, task, tag, tmp_path
+):
+    assert pipeline_tag(InternVideoMMConfig(projection_dim=projection_dim), architecture) == task
+    write_card(tmp_path, "A model", family="internvideo_mm", provenance="Made by hand.", pipeline_tag=task)
+    assert ModelCard.load(tmp_path / "README.md").data.pipeline_tag == tag
 
 
 def test_a_section_is_appended_to_a_card_or_starts_one(tmp_path):

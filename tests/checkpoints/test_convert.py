@@ -17,6 +17,7 @@ from transformers.processing_utils import ProcessorMixin
 
 from internvideo_hf.checkpoints import CheckpointError, convert_checkpoint
 from internvideo_hf.checkpoints import convert as conversion
+from internvideo_hf.data.records import ManifestError
 from internvideo_hf.models.internvideo_mm.modeling_internvideo_mm import InternVideoMMModel
 
 TINY = torch.load(Path(__file__).parents[1] / "golden/mm_tiny_b/checkpoint.ckpt", weights_only=True)["state_dict"]
@@ -174,6 +175,63 @@ def test_everything_outside_the_towers_is_reported_by_name_with_a_reason(release
     assert "caption decoder" in report.left_out["caption_decoder.visual_queries"]
     assert "question-answering" in report.left_out["vqa_classifier.0.weight"]
     assert report.left_out["queue"] == "outside the two towers"
+
+
+# Captions and answers
+
+
+def test_a_file_with_a_decoder_gives_the_full_model_or_the_towers(captioner, mm_folder, tmp_path):
+    file = captioner.with_name("random.ckpt")
+    config = AutoConfig.from_pretrained(captioner)
+    assert config.architectures == ["InternVideoMMForConditionalGeneration"]
+    assert type(AutoModel.from_pretrained(captioner)).__name__ == "InternVideoMMModel"
+    card = ModelCard.load(captioner / "README.md")
+    assert card.data.pipeline_tag == "video-text-to-text" and 'pipeline("video-to-text", ' in card.content
+    report = convert_checkpoint(file, tmp_path / "towers", part="towers")
+    assert {name.split(".")[0] for name in report.left_out} == {"caption_decoder"}
+    towers, alone = (load_file(folder / "model.safetensors") for folder in (tmp_path / "towers", mm_folder))
+    assert towers.keys() == alone.keys() and AutoConfig.from_pretrained(tmp_path / "towers").decoder_config is None
+
+
+@pytest.mark.parametrize(
+    ("answers", "names"),
+    [
+        (None, [f"answer {number}" for number in range(5)]),
+        (["sing", "talk", "run", "dog", "hat"], ["sing", "talk", "run", "dog", "hat"]),
+        (["sing", "talk", "run", "dog"], ["sing", "talk", "run", "dog", "background"]),
+    ],
+)
+def test_answers_are_named_by_their_list(answerer, tmp_path, answers, names):
+    options = {}
+    if answers is not None:
+        options["answers"] = tmp_path / "ans2label.json"
+        options["answers"].write_text(json.dumps({name: number for number, name in enumerate(answers)}))
+    report = convert_checkpoint(answerer.with_name("random.ckpt"), tmp_path / "out", **options)
+    assert (report.num_answers, report.num_labels, report.left_out) == (5, None, {})
+    config = AutoConfig.from_pretrained(tmp_path / "out")
+    assert config.id2label == dict(enumerate(names)) and config.label2id[names[-1]] == 4
+    card = ModelCard.load(tmp_path / "out/README.md")
+    assert card.data.pipeline_tag == "visual-question-answering"
+    assert ("Answers: 5, numbered" in card.content) == (answers is None)
+    assert 'pipeline("video-question-answering", ' in card.content
+
+
+def test_answers_that_do_not_fit_are_refused_before_anything_is_written(answerer, captioner, mae_folder, tmp_path):
+    file, answers = answerer.with_name("random.ckpt"), tmp_path / "answers.txt"
+    for number in (3, 6):
+        answers.write_text("".join(f"{letter}\n" for letter in "abcdef"[:number]))
+        with pytest.raises(ValueError, match=f"The list has {number} answers, expected 4 or 5"):
+            convert_checkpoint(file, tmp_path / "out", answers=answers)
+    with pytest.raises(ManifestError, match="cannot be read"):
+        convert_checkpoint("no such file", tmp_path / "out", answers=tmp_path / "none.txt")
+    for other in (captioner.with_name("random.ckpt"), mae_folder.with_name("classifier.pth")):
+        with pytest.raises(CheckpointError, match="no head that answers questions"):
+            convert_checkpoint(other, tmp_path / "out", answers=answers)
+    with pytest.raises(CheckpointError, match="no head that answers questions"):
+        convert_checkpoint(file, tmp_path / "out", answers=answers, part="towers")
+    with pytest.raises(CheckpointError, match=r"no parts to choose from; leave out --part \(part=\)"):
+        convert_checkpoint(mae_folder.with_name("classifier.pth"), tmp_path / "out", part="towers")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["answers.txt"]
 
 
 def test_a_file_without_projections_gives_a_model_without_a_shared_space(released, settings, convert, tmp_path):

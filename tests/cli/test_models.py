@@ -74,6 +74,34 @@ def test_convert_says_whose_classes_a_head_has(mae_folder, tmp_path):
     assert_refused(run("convert", checkpoint, tmp_path / "x", "--to", "onnx"), "transformers-videomae")
 
 
+def test_convert_names_the_answers_of_a_question_answering_file(answerer, tmp_path):
+    call = ("convert", answerer.with_name("random.ckpt"), tmp_path / "out")
+    done = run(*call)
+    assert "Its 5 answers are named by their numbers: add --answers FILE" in done.stdout
+    assert "msrvtt_train_ans2label.json" in done.stdout and "; 0 tensors of the file were left out." in done.stdout
+    assert "ans2label" not in run(*call, "--overwrite", "--quiet").stdout
+    for number, said in ((5, "answers.txt.\n"), (4, "answers.txt, and one class for none (background).\n")):
+        (tmp_path / "answers.txt").write_text("".join(f"{letter}\n" for letter in "abcde"[:number]))
+        done = run(*call, "--overwrite", "--answers", tmp_path / "answers.txt")
+        assert f"Its answers are those of {tmp_path}/{said}" in done.stdout
+    (tmp_path / "answers.txt").write_text("a\nb\n")
+    refused = run(*call, "--overwrite", "--answers", tmp_path / "answers.txt")
+    assert_refused(refused, "internvideo: The list has 2 answers, expected 4 or 5: the head has 5 classes.")
+    assert refused.stderr.count("\n") == 1
+    config = json.loads((tmp_path / "out/config.json").read_text())
+    assert config["id2label"]["3"] == "d", "what was there stays"
+
+
+def test_convert_takes_a_decoder_whole_or_not_at_all(captioner, tmp_path):
+    call = ("convert", captioner.with_name("random.ckpt"), tmp_path / "out")
+    (tmp_path / "deep.json").write_text('{"decoder_config": {"num_hidden_layers": 1}}')
+    refused = run(*call, "--config", tmp_path / "deep.json")
+    assert_refused(refused, "decoder has 2 layers, got decoder_config.num_hidden_layers=1. Leave it out")
+    assert_refused(run(*call, "--part", "tower"), "Did you mean towers?")
+    done = run(*call, "--part", "towers")
+    assert done.returncode == 0 and "(the caption decoder, which the dual encoder does not use)" in done.stdout
+
+
 def test_merge_averages_two_folders_and_refuses_what_is_none(viclip_folder, tmp_path):
     result = run("merge", viclip_folder, viclip_folder, "--weight", "0.5", "--out", tmp_path / "out")
     assert result.returncode == 0, result.stderr

@@ -8,6 +8,20 @@ from transformers.configuration_utils import PreTrainedConfig
 
 from internvideo_hf.utils.files import atomic_write, atomic_write_text
 
+# Task of a pipeline of ours -> the Hub's tag nearest to it, where the Hub lists such models under another.
+_HUB_TAGS = {"video-to-text": "video-text-to-text", "video-question-answering": "visual-question-answering"}
+# End of a class's name -> task of the pipeline that loads it.
+_TASKS = {
+    "ForVideoClassification": "video-classification",
+    "ForConditionalGeneration": "video-to-text",
+    "ForQuestionAnswering": "video-question-answering",
+}
+# Task -> what a call of its pipeline takes beside the video.
+_ARGUMENTS = {
+    "zero-shot-video-classification": ', candidate_labels=["a dog", "a cat"]',
+    "video-question-answering": ', question="what does the man do?"',
+}
+
 
 def write_card(
     folder: Path,
@@ -27,7 +41,7 @@ def write_card(
         title: the heading.
         family: `model_type` of the model, a tag.
         provenance: where the weights come from, in a sentence or two.
-        pipeline_tag: task of the pipeline that loads the folder.
+        pipeline_tag: task of the pipeline that loads the folder; the card has the Hub's tag nearest to it.
         base_models: models on the Hub that this one is made of.
         facts: entries of a list below the provenance, such as source and license.
         sections: heading -> a paragraph, or the entries of a list.
@@ -35,7 +49,7 @@ def write_card(
     data = ModelCardData(
         library_name="transformers",
         tags=["internvideo_hf", "video", family],
-        pipeline_tag=pipeline_tag,
+        pipeline_tag=_HUB_TAGS.get(pipeline_tag or "", pipeline_tag),
         base_model=list(base_models) or None,
         license="other",
     )
@@ -66,8 +80,9 @@ def pipeline_tag(config: PreTrainedConfig, architecture: str) -> str | None:
         config: of the model.
         architecture: name of its class.
     """
-    if architecture.endswith("ForVideoClassification"):
-        return "video-classification"
+    for end, task in _TASKS.items():
+        if architecture.endswith(end):
+            return task
     return "zero-shot-video-classification" if getattr(config, "projection_dim", None) else None
 
 
@@ -75,17 +90,16 @@ def pipeline_snippet(task: str, stock: bool = False) -> str:
     """Return Markdown that shows a pipeline.
 
     Args:
-        task: "video-classification" or "zero-shot-video-classification".
+        task: as `pipeline_tag` returns it.
         stock: whether transformers' own classes load the folder, without this package.
     """
-    labels = ', candidate_labels=["a dog", "a cat"]' if task.startswith("zero-shot") else ""
     lines = [] if stock else ["import internvideo_hf"]
     lines += [
         "from transformers import pipeline",
         "",
         f'pipe = pipeline("{task}", "path/to/this/folder")  # or name on the Hub',
     ]
-    return "\n".join(["```python", *lines, f'pipe("video.mp4"{labels})', "```"])
+    return "\n".join(["```python", *lines, f'pipe("video.mp4"{_ARGUMENTS.get(task, "")})', "```"])
 
 
 def _section(heading: str, content: str | Sequence[str]) -> str:

@@ -21,6 +21,8 @@ from internvideo_hf.checkpoints.released_file import load_state_dict
 from internvideo_hf.checkpoints.saving import check_replaceable, save_safetensors
 from internvideo_hf.checkpoints.shapes import shape_of
 from internvideo_hf.checkpoints.table import check_complete, convert_state_dict
+from internvideo_hf.data.answers import answers_of, name_classes, numbered_answer, read_answers
+from internvideo_hf.models.common.loading import classes_of
 from internvideo_hf.models.common.narrowing import known
 from internvideo_hf.models.common.overrides import check_overrides, configuration_errors
 from internvideo_hf.processing.presets import build_processor, check_processor_name
@@ -55,6 +57,7 @@ class ConversionReport:
         left_out: name in the released file -> why the model does not use it.
         head: data set of the classification head; None without a head, or if it is unknown.
         num_labels: classes of the head; None without a head.
+        num_answers: classes of the head that answers questions, the surplus one included; None without such a head.
     """
 
     family: str
@@ -64,6 +67,7 @@ class ConversionReport:
     left_out: dict[str, str] = field(default_factory=dict)
     head: str | None = None
     num_labels: int | None = None
+    num_answers: int | None = None
 
 
 def convert_checkpoint(
@@ -76,6 +80,7 @@ def convert_checkpoint(
     released_as: str | None = None,
     to: str | None = None,
     part: str = "full",
+    answers: str | Path | None = None,
     processor: str | None = None,
     dtype: str = "float32",
     trust_pickle: bool = False,
@@ -97,6 +102,9 @@ def convert_checkpoint(
         released_as: name of the row of `internvideo released` whose file it is, whatever its own name.
         to: write the model for other classes than ours, a name in `TARGETS`.
         part: "towers" leaves a caption decoder and an answer head out, for a smaller dual encoder; "full" keeps them.
+        answers: the list of answers that a question-answering file was trained on, see
+            `internvideo_hf.data.answers.read_answers`. A head with one class more, as the released ones, has
+            `internvideo_hf.data.answers.BACKGROUND` for its last. By default classes are "answer 0", "answer 1", ...
         processor: whose pixels the saved processor makes, if the original has several: "training" (the default),
             "demo" or "training_antialias" for ViCLIP.
         dtype: number type to store: float32, float16 or bfloat16.
@@ -105,7 +113,9 @@ def convert_checkpoint(
 
     Raises:
         CheckpointError: if the file cannot be read safely, is of no known family, or does not fit exactly.
-        ValueError: if an override or `dtype` is unknown, or the overrides are no valid configuration.
+        ManifestError: if the list of answers cannot be read.
+        ValueError: if an override or `dtype` is unknown, the overrides are no valid configuration, or the list of
+            answers is of another length than the head.
         FileExistsError: if `output_dir` is in the way.
     """
     checkpoint, output_dir = Path(checkpoint), Path(output_dir)
@@ -113,6 +123,7 @@ def convert_checkpoint(
     exported_family, export = (None, None) if to is None else lookup(TARGETS, to, "to")
     lookup(DTYPES, dtype, "dtype")
     lookup(dict.fromkeys(PARTS), part, "part")
+    names = None if answers is None else read_answers(answers)
     state_dict = load_state_dict(checkpoint, trust_pickle=trust_pickle)
     family = _recognize(state_dict, checkpoint)
     if exported_family not in (None, family):
@@ -125,11 +136,12 @@ def convert_checkpoint(
     settings = dict(config_overrides or {})
     classes = _count_classes(family, state_dict)
     state_dict, head, labels = _select_head(family, state_dict, head, rows)
+    answer_labels = _name_answers(family, state_dict, names)
     width = partial(_video_width, family, state_dict, settings)
     file = FileFacts(checkpoint.name, family, classes, head, data_set, settings, width)
     possible, test = identify(file, rows)
     overrides = (possible[0]["config"] if len(possible) == 1 else {}) | settings
-    model, converted, left_out = _build_model(family, state_dict, overrides, labels)
+    model, converted, left_out = _build_model(family, state_dict, overrides, labels or answer_labels)
     left_out |= set_aside
     saved_processor, facts = None, ["Input: features of a video encoder; no processor belongs to it"]
     if auto.FAMILIES[family].video_processor_name is not None:
@@ -142,7 +154,10 @@ def convert_checkpoint(
     num_parameters = sum(tensor.numel() for tensor in converted.values())
     tag = pipeline_tag(model.config, type(model).__name__)
     num_labels = model.config.num_labels if tag == "video-classification" else None
-    report = ConversionReport(family, output_dir, len(converted), num_parameters, left_out, head, num_labels)
+    num_answers = None if answer_labels is None else len(answer_labels)
+    report = ConversionReport(
+        family, output_dir, len(converted), num_parameters, left_out, head, num_labels, num_answers
+    )
     with atomic_directory(output_dir) as folder:
         _save_config(model, dtype, folder)
         if saved_processor is not None:
@@ -162,7 +177,7 @@ def _select_part(
     if part == "full":
         return state_dict, {}
     if FAMILIES[family].towers is None:
-        raise CheckpointError(f"A file of the family {family} has no parts to choose from; leave out the part.")
+        raise CheckpointError(f"A file of the family {family} has no parts to choose from; leave out --part (part=).")
     return known(FAMILIES[family].towers)(state_dict)
 
 
@@ -223,6 +238,22 @@ def _select_head(
     return state_dict, head, labels
 
 
+def _name_answers(
+    family: str, state_dict: Mapping[str, torch.Tensor], answers: Sequence[str] | None
+) -> list[str] | None:
+    """Return the names of the classes of an answer head; None for a file without one."""
+    answer_layer = FAMILIES[family].answer_layer
+    layer = None if answer_layer is None else answer_layer(state_dict)
+    if layer is None:
+        if answers is not None:
+            raise CheckpointError("This file has no head that answers questions; leave out --answers (answers=).")
+        return None
+    classes = shape_of(state_dict, f"{layer}.weight", 2)[0]
+    if answers is None:
+        return [numbered_answer(number) for number in range(classes)]
+    return name_classes(answers, classes)
+
+
 def _build_model(
     family: str, state_dict: Mapping[str, torch.Tensor], overrides: Mapping[str, Any], labels: list[str] | None
 ) -> tuple[PreTrainedModel, dict[str, torch.Tensor], dict[str, str]]:
@@ -278,6 +309,10 @@ def _write_card(
     ]
     if report.num_labels is not None:
         facts.append(f"Classes: {report.head or 'numbered; neither the file nor its name identifies the data set'}")
+    if report.num_answers is not None:
+        named = answers_of(classes_of(model.config))
+        numbered = "numbered; no list of them was given" if named[0] == numbered_answer(0) else f"{named[0]}, ..."
+        facts.append(f"Answers: {len(named)}, {numbered}")
     if is_certain and rows[0]["labels"] == report.head and (test := published(rows[0])):
         facts.append(f"Published test: {test}")
     names_of: dict[str, list[str]] = {}

@@ -24,6 +24,8 @@ class Converter:
         config_from: returns the configuration, from (tensors, overrides); overrides win over shapes.
         head_layer: returns the name of the linear layer that scores classes, None for a file without one; None for
             families without classifiers.
+        answer_layer: returns the name of the linear layer that scores answers to questions, None for a file without
+            one; None for families without such models.
         fit: re-samples converted tables for the lengths of the configuration, from (converted, config).
         towers: returns the tensors of the dual encoder alone, and name -> reason of the others; None for families
             without parts beside it.
@@ -36,6 +38,7 @@ class Converter:
     model_class: Callable[[Tensors], type]
     config_from: Callable[[Tensors, Mapping[str, Any]], PreTrainedConfig]
     head_layer: Callable[[Tensors], str | None] | None = None
+    answer_layer: Callable[[Tensors], str | None] | None = None
     fit: Callable[[Tensors, Any], dict[str, torch.Tensor]] | None = None
     towers: Callable[[Tensors], tuple[dict[str, torch.Tensor], dict[str, str]]] | None = None
     exports: Mapping[str, Callable[..., Any]] = field(default_factory=dict)

@@ -17,7 +17,7 @@ logger = logging.get_logger(__name__)
 ASSETS = Path(__file__).parents[1] / "assets"
 DEMO_MODELS = {name: ASSETS / name for name in ("demo-mm", "demo-classifier")}
 """Name -> folder. demo-mm: an InternVideo-MM (dual encoder). demo-classifier: a UniFormerV2 with 12 actions."""
-_FORMAT = "converted-1"  # of the cache; a new number where conversions change
+_FORMAT = "converted-2"  # of the cache; a new number where conversions change
 
 
 def demo_path(name: str) -> Path:

@@ -26,6 +26,14 @@ def convert(
     to: Annotated[
         str | None, typer.Option(help='"transformers-videomae" exports to transformers\' own VideoMAE classes.')
     ] = None,
+    part: Annotated[
+        str,
+        typer.Option(help='InternVideo-MM: "full", or "towers" without the caption decoder and the head of answers.'),
+    ] = "full",
+    answers: Annotated[
+        Path | None,
+        typer.Option(help="Answers of a question-answering file: JSON {answer: number}, or text with one a line."),
+    ] = None,
     processor: Annotated[
         str | None, typer.Option(help='ViCLIP only: processor to save: "training", "demo", "training_antialias".')
     ] = None,
@@ -40,7 +48,14 @@ def convert(
 
     Family and sizes are recognized from the tensors; every tensor is either used or listed as left out.
 
+    InternVideo-MM keeps its caption decoder, if the file holds it; every command that takes a model of video and text
+    takes the folder all the same. The answers of a question-answering file are in the list that it was trained on,
+    which its read-me takes from All-in-one (https://github.com/showlab/all-in-one): msrvtt_train_ans2label.json,
+    msvd_answer_set.txt or frameqa_trainval_ans2label.json.
+
     Example: internvideo convert InternVideo-MM-L-14.ckpt internvideo-mm-l14
+
+    Example: internvideo convert msrvtt.ckpt internvideo-mm-l14-msrvtt-qa --answers msrvtt_train_ans2label.json
     """
     overrides = read_json(config) if config is not None else {}
     silence_transformers()
@@ -53,6 +68,8 @@ def convert(
         head=head,
         data_set=data_set,
         to=to,
+        part=part,
+        answers=answers,
         processor=processor,
         dtype=dtype,
         trust_pickle=trust_pickle,
@@ -65,6 +82,8 @@ def convert(
         say(f"Its classes are those of {report.head}.")
     elif report.num_labels is not None:
         say(f"Its {report.num_labels} classes are named by their numbers: {_head_advice(report.num_labels)}.")
+    if report.num_answers is not None:
+        say(_about_answers(report.num_answers, answers))
     for name, reason in report.left_out.items():
         say(f"left out  {printable(name)}  ({reason})")
     say(
@@ -116,6 +135,18 @@ def _head_advice(classes: int) -> str:
 
     fitting = [name for name in LABEL_SETS if len(load_labels(name)) == classes]
     return f"add --head {' or '.join(fitting)}" if fitting else "no known label set has this many"
+
+
+def _about_answers(classes: int, answers: Path | None) -> str:
+    if answers is not None:
+        from internvideo_hf.data.answers import BACKGROUND, read_answers
+
+        surplus = classes - len(read_answers(answers))
+        return f"Its answers are those of {answers}{f', and one class for none ({BACKGROUND})' if surplus else ''}."
+    return (
+        f"Its {classes} answers are named by their numbers: add --answers FILE, the list that it was trained on, such "
+        "as msrvtt_train_ans2label.json of All-in-one's data preparation (https://github.com/showlab/all-in-one)."
+    )
 
 
 def merge(

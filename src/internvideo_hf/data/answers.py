@@ -73,6 +73,11 @@ def name_classes(answers: Sequence[str], classes: int) -> list[str]:
     return [*answers, *[BACKGROUND] * surplus]
 
 
+def numbered_answer(number: int) -> str:
+    """Return the name of a class whose answer is unknown."""
+    return f"answer {number}"
+
+
 def answers_of(classes: Sequence[str]) -> list[str]:
     """Return the answers among the classes of a head: all but `BACKGROUND`, where the last is named so.
 

@@ -135,6 +135,8 @@ def _use(task: str) -> str:
     shell = {
         "video-classification": "internvideo classify video.mp4 --model path/to/this/folder",
         "zero-shot-video-classification": "internvideo index videos --model path/to/this/folder --out videos.index",
+        "video-to-text": "internvideo caption video.mp4 --model path/to/this/folder",
+        "video-question-answering": 'internvideo ask video.mp4 "what does the man do?" --model path/to/this/folder',
     }
     return f"{cards.pipeline_snippet(task)}\n\nFrom a shell: `{shell[task]}`."
 

@@ -106,6 +106,11 @@ def _has_answers(state_dict: Mapping[str, torch.Tensor]) -> bool:
     return _has_decoder(state_dict) and any(name.startswith(f"{ANSWERS}5.") for name in state_dict)
 
 
+def answer_layer(state_dict: Mapping[str, torch.Tensor]) -> str | None:
+    """Return the name of the layer that scores answers, or None for a file without an answer head."""
+    return f"{ANSWERS}5" if _has_answers(state_dict) else None
+
+
 ANSWER_HEAD: Table = pairs(
     {
         f"{ANSWERS}1": "classifier.fc1",
@@ -178,11 +183,16 @@ def _fused_rows(state_dict: Mapping[str, torch.Tensor]) -> list[int]:
     return [width, head_dim, head_dim, inner, inner]
 
 
-def _decoder_config(state_dict: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+def _decoder_config(state_dict: Mapping[str, torch.Tensor], overrides: Mapping[str, Any]) -> dict[str, Any]:
     width, head_dim, inner, queries = _decoder_widths(state_dict)
     if head_dim == 0 or width % head_dim:
         raise CheckpointError(f"The decoder is {width} wide, with heads of {head_dim}. Is the file damaged?")
     layers = count_layers(state_dict, f"{DECODER}multimodal_layers")
+    if (wanted := overrides.get("num_hidden_layers", layers)) != layers:
+        raise CheckpointError(
+            f"The file's decoder has {layers} layers, got decoder_config.num_hidden_layers={wanted}. Leave it out: no "
+            "layer can be cut or added."
+        )
     for number in range(layers):
         _check_frequencies(state_dict, INV_FREQ.format(number), head_dim)
     return {
@@ -192,7 +202,7 @@ def _decoder_config(state_dict: Mapping[str, torch.Tensor]) -> dict[str, Any]:
         "num_hidden_layers": layers,
         "num_attention_heads": width // head_dim,
         "num_visual_queries": queries,
-    }
+    } | dict(overrides)
 
 
 def _check_frequencies(state_dict: Mapping[str, torch.Tensor], name: str, head_dim: int) -> None:
@@ -222,7 +232,7 @@ def config_from(state_dict: Mapping[str, torch.Tensor], overrides: Mapping[str, 
 
     Raises:
         CheckpointError: if a tensor that determines a size is missing, has another number of axes, or contradicts
-            another.
+            another, or `overrides` ask for another depth of the decoder.
     """
     # Every released model has the gate: a file without it is damaged, not a classifier that needs none.
     vision = {"use_fusion_gate": True, **overrides.get("vision_config", {})}
@@ -237,9 +247,9 @@ def config_from(state_dict: Mapping[str, torch.Tensor], overrides: Mapping[str, 
         "projection_dim": shape_of(state_dict, PREFIX + "text_projection", 2)[1] if projected else None,
     }
     if _has_decoder(state_dict):
-        found["decoder_config"] = _decoder_config(state_dict) | overrides.get("decoder_config", {})
-    if _has_answers(state_dict):
-        found["num_labels"] = shape_of(state_dict, f"{ANSWERS}5.weight", 2)[0]
+        found["decoder_config"] = _decoder_config(state_dict, overrides.get("decoder_config", {}))
+    if (layer := answer_layer(state_dict)) is not None:
+        found["num_labels"] = shape_of(state_dict, f"{layer}.weight", 2)[0]
     return InternVideoMMConfig(**found | {key: value for key, value in overrides.items() if key not in PARTS})
 
 
@@ -249,5 +259,6 @@ CONVERTER = Converter(
     table_for=table_for,
     model_class=model_class,
     config_from=config_from,
+    answer_layer=answer_layer,
     towers=towers,
 )
