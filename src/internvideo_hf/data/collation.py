@@ -61,8 +61,11 @@ class VideoCollator:
         self.keep_names = keep_names
         self.fill_gaps = fill_gaps
 
-    def __call__(self, samples: Sequence[Sample]) -> dict[str, Any]:
+    def __call__(self, samples: Sequence[Sample | Sequence[Sample]]) -> dict[str, Any]:
         """Stack samples: all views of a video, then the next video's.
+
+        Args:
+            samples: samples, or lists of samples, as of `VideosAndImages`.
 
         Returns:
             `pixel_values_videos`, float32, shape (videos * views, frames, channels, height, width), and the other
@@ -74,14 +77,15 @@ class VideoCollator:
             TooManyFailuresError: if no sample of the batch could be read.
             ValueError: if samples have different fields, or mixup lacks labels.
         """
-        read = [sample for sample in samples if "failure" not in sample]
+        given = [part for entry in samples for part in ([entry] if isinstance(entry, Mapping) else entry)]
+        read = [sample for sample in given if "failure" not in sample]
         if not read:
             raise TooManyFailuresError(
-                f"None of the {len(samples)} videos of a batch can be read; the last: {samples[-1]['failure']} Train "
+                f"None of the {len(given)} videos of a batch can be read; the last: {given[-1]['failure']} Train "
                 "with larger batches, or leave out what `internvideo scan` finds."
             )
         if self.fill_gaps:
-            read = [_blank_like(read[0]) if "failure" in sample else sample for sample in samples]
+            read = [_blank_like(read[0]) if "failure" in sample else sample for sample in given]
         videos = [_views({key: sample[key] for key in sample.keys() - self.left_out}) for sample in read]
         captions = [view.pop("captions") for views in videos for view in views if "captions" in view]
         batch: dict[str, Any] = collate_views(videos)

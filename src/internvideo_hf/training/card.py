@@ -72,7 +72,7 @@ def write_card(folder: Path, config: PreTrainedConfig, origin: Origin, progress:
     sections: dict[str, str | list[str]] = {}
     if classes is not None:
         sections["Classes"] = _classes(config)
-    sections["Data"] = [_list(setting, path, origin.data) for setting, path in origin.data.paths.items()]
+    sections["Data"] = [_list(setting, path, origin.data, task) for setting, path in origin.data.paths.items()]
     sections["Validation, one view of each video"] = _scores(progress)
     if task is not None:
         sections["Use"] = _use(task)
@@ -106,12 +106,15 @@ def _classes(config: PreTrainedConfig) -> str:
     return f"{len(names)}: {', '.join(f'`{_code(name)}`' for name in names[:_CLASSES])}{more}."
 
 
-def _list(setting: str, path: Path, data: TrainingData) -> str:
-    rows = data.train if setting == "data.train" else data.validation
-    label = {"data.train": "Training", "data.validation": "Validation"}[setting]
+def _list(setting: str, path: Path, data: TrainingData, task: str | None) -> str:
+    label, rows = {
+        "data.train": ("Training", data.train),
+        "data.validation": ("Validation", data.validation),
+        "data.images.train": ("Training by turns", data.images),
+    }[setting]
     if rows is None or isinstance(rows, Path):
         return f"{label}: tar shards in `{_code(path.name)}`"
-    of_class = Counter(rows["label"][:]).values() if isinstance(data.classes, list | int) else ()
+    of_class = Counter(rows["label"][:]).values() if task == "video-classification" else ()
     per_class = f", {min(of_class)} to {max(of_class)} of a class" if of_class else ""
     kind = "folder" if path.is_dir() else "list"
     return (

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from transformers import CLIPTokenizer
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import logging
 
+from internvideo_hf.data.alternating import AlternatingSampler, VideosAndImages
 from internvideo_hf.data.class_folders import describe_folder
 from internvideo_hf.data.collation import VideoCollator
 from internvideo_hf.data.dataset import VideoDataset
@@ -32,7 +33,7 @@ from internvideo_hf.recipes.captions import clean_caption
 from internvideo_hf.recipes.labels import read_classes
 from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.base import Training
-from internvideo_hf.training.recipes import ClipSettings, DataSettings, training_task
+from internvideo_hf.training.recipes import ClipSettings, DataSettings, ImageSettings, training_task
 from internvideo_hf.utils.names import lookup
 from internvideo_hf.utils.pretrained import load_pretrained
 
@@ -113,12 +114,14 @@ class TrainingData:
         validation: the same; None for no validation.
         classes: the names of the classes or answers, or the number of classes; None for tasks without.
         paths: of the lists: the file or the folder that was read, by the name of the setting.
+        images: rows of images with captions, to train on by turns with those of `train`; None for none.
     """
 
     train: "datasets.Dataset | Path"
     validation: "datasets.Dataset | Path | None"
     classes: list[str] | int | None
     paths: dict[str, Path] = field(default_factory=dict)
+    images: "datasets.Dataset | None" = None
 
     @classmethod
     def read(cls, data: DataSettings, task: str, data_root: Path) -> "TrainingData":
@@ -150,7 +153,13 @@ class TrainingData:
                 raise RecipeError(
                     f"{path} has names for labels, and {paths['data.train']} numbers. Write the same in both lists."
                 )
-        return cls(train, validation, classes, paths)
+        images = None
+        if data.images is not None:
+            paths["data.images.train"] = path = _path_of(data_root, data.images.train)
+            images = _read_list(path, None, replace(data, layout=None), task, data_root, None)
+            if isinstance(train, Path) or isinstance(images, Path):
+                raise RecipeError("data.images needs lists of videos and of images, got shards. Set it to null.")
+        return cls(train, validation, classes, paths, images)
 
     @classmethod
     def _read_by_task(cls, data: DataSettings, task: Training, data_root: Path) -> "TrainingData":
@@ -324,6 +333,55 @@ def make_dataset(
         on_error=on_error,
         failures=failures,
     )
+
+
+def add_images(
+    videos: VideoDataset,
+    images: "datasets.Dataset",
+    settings: ImageSettings,
+    processor: Processor,
+    failures: FailureLog | None,
+) -> VideosAndImages:
+    """Add images to the training videos.
+
+    Args:
+        videos: from `make_dataset`.
+        images: `TrainingData.images`.
+        settings: of the recipe.
+        processor: of the model.
+        failures: log of unreadable images, if the recipe skips them.
+    """
+    clips = sample_settings(settings.clip, processor, training=True)
+    assert isinstance(clips, SampleSettings)  # of a family with text
+    frames = make_dataset(images, replace(clips, num_frames=1), training=True, failures=failures, seed=videos.seed)
+    assert isinstance(frames, VideoDataset)
+    return VideosAndImages(videos, frames)
+
+
+def make_alternating_sampler(
+    settings: ImageSettings, samples: VideosAndImages, step_size: int, seed: int
+) -> AlternatingSampler:
+    """Make the sampler of steps of videos and steps of images by turns.
+
+    Args:
+        settings: of the recipe.
+        samples: from `add_images`.
+        step_size: videos of an optimizer step.
+        seed: of the run.
+
+    Raises:
+        RecipeError: if a list is too short for a step.
+    """
+    try:
+        return AlternatingSampler(
+            len(samples.videos),
+            len(samples.images),
+            step_size=step_size,
+            images_per_video=settings.per_video,
+            seed=seed,
+        )
+    except ValueError as error:
+        raise RecipeError(f"data.images: {error}.") from error
 
 
 def make_sampler(

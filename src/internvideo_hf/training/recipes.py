@@ -102,6 +102,21 @@ def input_prefix(name: str) -> str:
 
 
 @dataclass(frozen=True)
+class ImageSettings:
+    """Images with captions, which training alternates with the videos: a step of videos, then a step of images.
+
+    Args:
+        train: list of images and captions, below the data root.
+        clip: augmentation of images; each is a clip of one frame.
+        per_video: images of a step, as a multiple of `batch_size`.
+    """
+
+    train: str
+    clip: ClipSettings
+    per_video: int = 1
+
+
+@dataclass(frozen=True)
 class DataSettings:
     """The training and validation data.
 
@@ -124,6 +139,7 @@ class DataSettings:
             same "text" or the same "label"; None for none.
         similar_batches: `share`, `after`, `among` and `rows` of
             `internvideo_hf.data.hard_negatives.HardNegativeBatchSampler`; None for random batches.
+        images: images with captions to train on by turns; None for videos alone.
         trunk_cache: cache of the outputs of a frozen backbone: `folder`, below the data root, and `views`, the number
             of different clips of a video. None for no cache.
         missing: "skip" rows of lists whose video has no file, however many, or "raise".
@@ -142,6 +158,7 @@ class DataSettings:
     min_words: int = 1
     equal_captions: str | None = None
     similar_batches: dict[str, Any] | None = None
+    images: ImageSettings | None = None
     trunk_cache: dict[str, Any] | None = None
     missing: str = "raise"
     on_error: str = "skip"
@@ -234,6 +251,8 @@ def parse_recipe(content: Mapping[str, Any], name: str = "recipe") -> Recipe:
     if not task.takes_grad_cache and recipe.training.get("grad_cache") is not None:
         tasks = " or ".join(name for name, training in training_tasks().items() if training.takes_grad_cache)
         raise RecipeError(f"{name}: training.grad_cache is for the task {tasks} alone.")
+    if recipe.data.images is not None:
+        _check_images(recipe, task, name)
     for key in recipe.data.similar_batches or {}:
         check_known(key, ("share", "after", "among", "rows"), name, "data.similar_batches.")
     if recipe.data.similar_batches and recipe.training.get("save_strategy", "epoch") not in ("epoch", "no"):
@@ -251,6 +270,21 @@ def parse_recipe(content: Mapping[str, Any], name: str = "recipe") -> Recipe:
         check_known(key, hints, name, "training.")
         check_kind(value, hints[key], name, f"training.{key}")
     return recipe
+
+
+def _check_images(recipe: Recipe, task: Training, name: str) -> None:
+    """Check the settings of images that are trained on by turns with videos."""
+    images = recipe.data.images
+    assert images is not None
+    if task.column != "caption":
+        tasks = " or ".join(name for name, training in training_tasks().items() if training.column == "caption")
+        raise RecipeError(f"{name}: data.images is for the task {tasks} alone.")
+    if recipe.data.similar_batches:
+        raise RecipeError(f"{name}: data.images and data.similar_batches both order the rows. Set one to null.")
+    if images.per_video < 1 or images.clip.num_views > 1 or images.clip.mask or images.clip.inputs:
+        raise RecipeError(
+            f"{name}: data.images.per_video must be at least 1, and data.images.clip has no num_views, mask or inputs."
+        )
 
 
 def with_present_keys(content: Mapping[str, Any]) -> dict[str, Any]:

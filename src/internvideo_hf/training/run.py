@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
+from torch.utils.data import Sampler
 from transformers import AutoProcessor, AutoVideoProcessor, EvalPrediction, PrinterCallback
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
@@ -18,6 +19,7 @@ from transformers.utils import logging
 
 from internvideo_hf.auto import FAMILIES
 from internvideo_hf.checkpoints.starting import start_from
+from internvideo_hf.data.alternating import VideosAndImages
 from internvideo_hf.data.dataset import VideoDataset
 from internvideo_hf.data.failures import FailureLog
 from internvideo_hf.data.shards import ShardDataset
@@ -32,6 +34,8 @@ from internvideo_hf.training.feature_cache import FeatureCache, FrozenBackbone
 from internvideo_hf.training.inputs import (
     Processor,
     TrainingData,
+    add_images,
+    make_alternating_sampler,
     make_collator,
     make_dataset,
     make_sampler,
@@ -65,7 +69,7 @@ from internvideo_hf.utils.pretrained import load_pretrained
 
 logger = logging.get_logger(__name__)
 
-Samples = VideoDataset | ShardDataset | FeatureCache
+Samples = VideoDataset | ShardDataset | FeatureCache | VideosAndImages
 
 
 def train(
@@ -151,7 +155,7 @@ def _train(
         eval_dataset=datasets[1],
         data_collator=make_collator(recipe.data, task, processor, num_labels, training=True),
         eval_collator=make_collator(recipe.data, task, processor, num_labels, training=False),
-        train_sampler=make_sampler(recipe.data, data.train, processor, model, args.train_batch_size, args.seed),
+        train_sampler=_sampler(recipe.data, data, datasets[0], processor, model, args),
         processing_class=processor,
         callbacks=[RunLog(output_dir)],
         compute_metrics=None if task.compute_metrics is None else compute_metrics,
@@ -345,7 +349,26 @@ def _datasets(
         for source, training in ((data.train, True), (data.validation, False))
     )
     assert train is not None  # a recipe has training data
+    if settings.images is not None:
+        assert isinstance(train, VideoDataset) and data.images is not None
+        log = None if failures is None else FailureLog(Path(str(args.output_dir)) / "image_failures.jsonl")
+        return add_images(train, data.images, settings.images, processor, log), validation
     return train, validation
+
+
+def _sampler(
+    settings: DataSettings,
+    data: TrainingData,
+    samples: Samples,
+    processor: Processor,
+    model: PreTrainedModel,
+    args: VideoTrainingArguments,
+) -> Sampler[Any] | None:
+    """Return the order of the rows, if the recipe asks for one."""
+    if isinstance(samples, VideosAndImages):
+        assert settings.images is not None
+        return make_alternating_sampler(settings.images, samples, args.step_batch_size, args.seed)
+    return make_sampler(settings, data.train, processor, model, args.train_batch_size, args.seed)
 
 
 def _cached(
