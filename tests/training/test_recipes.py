@@ -20,6 +20,7 @@ from internvideo_hf.models.internvideo_mm.modeling_internvideo_mm import InternV
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
 from internvideo_hf.recipes.captions import clean_caption
 from internvideo_hf.recipes.labels import load_labels
+from internvideo_hf.tasks.question_answering.data import LAYOUTS as QUESTIONS
 from internvideo_hf.training.inputs import TrainingData
 from internvideo_hf.training.parameter_groups import parameter_groups
 from internvideo_hf.training.recipes import (
@@ -49,6 +50,8 @@ def recipe(name: str) -> Recipe:
 
 def classes(name: str) -> int | None:
     """How many classes a recipe's model tells apart; None where it tells none."""
+    if recipe(name).model.task == "question_answering":
+        return CLASSES_OF_THE_LIST
     if recipe(name).model.task != "classification":
         return None
     labels = recipe(name).data.labels
@@ -69,6 +72,7 @@ def video_config(config):
 
 def test_every_released_family_has_recipes():
     assert {name.partition("/")[0] for name in NAMES} == {
+        "question_answering",
         "videomae",
         "uniformerv2",
         "internvideo_mm",
@@ -81,7 +85,7 @@ def test_every_released_family_has_recipes():
 @pytest.mark.parametrize("name", NAMES)
 def test_recipe_says_what_it_is(name):
     found = recipe(name)
-    assert found.title and found.source and found.devices
+    assert found.title and found.source and (found.devices or any("devices" in note for note in found.notes))
     assert found.expected.value is not None or found.expected.note
     rows = {row["name"]: row for row in released_rows()}
     start = found.model.start
@@ -147,14 +151,14 @@ def test_recipe_makes_its_clips(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_recipe_reads_its_data(name):
-    data, contrastive = recipe(name).data, recipe(name).model.task == "contrastive"
-    assert data.layout is None or data.layout in LAYOUTS
+    data, task = recipe(name).data, recipe(name).model.task
+    assert data.layout is None or data.layout in (QUESTIONS if task == "question_answering" else LAYOUTS)
     assert all(Path(file).suffix in MANIFEST_SUFFIXES for file in (data.train, data.validation) if file)
     if data.mixup is not None:
         inspect.signature(mix_batch).bind(None, None, 2, generator=None, **data.mixup)
     if data.caption_rule is not None:
         assert clean_caption("A dog.", data.caption_rule) == "a dog"
-    if not contrastive:
+    if task not in ("contrastive", "captioning"):
         assert (data.caption_rule, data.equal_captions, data.min_words) == (None, None, 1)
 
 
@@ -166,6 +170,9 @@ def test_recipe_trains(name, tmp_path):
     steps, rate = 1000, arguments.learning_rate
     if arguments.max_steps > 0:
         steps = arguments.max_steps
+    if arguments.schedule is None:  # one of transformers' own
+        assert arguments.lr_scheduler_type == "linear" and arguments.get_warmup_steps(steps) == steps / 10
+        return
     assert arguments.schedule in SCHEDULES
     shares = [
         SCHEDULES[arguments.schedule](
@@ -297,6 +304,7 @@ def test_every_run_is_in_a_table():
         *(f"retrieval/{run}" for run in RETRIEVAL),
         *(f"viclip/{run}" for run in VICLIP),
         *(f"internvideo_mm/pretrain_{size}" for size in ("base", "large")),
+        *(f"question_answering/{run}" for run in QUESTION_ANSWERING),
     }
     assert told == {name for name in NAMES if of_table(name) not in (None, "uniformerv2")}
     # Each line of Kinetics is three runs, each of Something-Something V1 one of V2 too.
@@ -505,6 +513,48 @@ def test_internvideo_mm_is_as_published(size):
     assert (training["max_steps"], training["warmup_steps"]) == (400_000, 4_000)
     assert (training["adam_beta1"], training["adam_beta2"], training["adam_epsilon"]) == (0.9, 0.98, 1e-6)
     assert (training["schedule"], training["fp16"]) == ("linear_then_cosine", True)
+    assert found.model.task == "captioning"
+    # 86,016 images: a multiple of the videos
+    assert found.data.images.per_video * found.batch_size == 86_016
+    assert found.data.images.clip.view_options == {"area": [0.9, 1.0], "flip_probability": 0}
+    decoder = build(f"internvideo_mm/pretrain_{size}").config.decoder_config
+    width, video = {"base": (512, 768), "large": (768, 1024)}[size]
+    heads = width // 64
+    assert (decoder.hidden_size, decoder.encoder_hidden_size, decoder.num_attention_heads) == (width, video, heads)
+    assert (decoder.intermediate_size, decoder.num_hidden_layers, decoder.num_visual_queries) == (4 * width, 4, 256)
+
+
+# Recipe -> published accuracy, questions a device, files.
+QUESTION_ANSWERING = {
+    "msrvtt": (47.14, 16, "msrvtt_qa_train.jsonl msrvtt_qa_test.jsonl msrvtt_train_ans2label.json"),
+    "msrvtt_base": (44.58, 16, "msrvtt_qa_train.jsonl msrvtt_qa_test.jsonl msrvtt_train_ans2label.json"),
+    "msvd": (55.54, 16, "msvd_train_qa_encode.json msvd_test_qa_encode.json msvd_answer_set.txt"),
+    "msvd_base": (51.77, 16, "msvd_train_qa_encode.json msvd_test_qa_encode.json msvd_answer_set.txt"),
+    "tgif": (72.22, 32, "frameqa_train.jsonl frameqa_test.jsonl frameqa_trainval_ans2label.json"),
+    "tgif_base": (67.83, 32, "frameqa_train.jsonl frameqa_test.jsonl frameqa_trainval_ans2label.json"),
+}
+
+
+@pytest.mark.parametrize("run", QUESTION_ANSWERING)
+def test_question_answering_is_as_released(run):
+    found, config = recipe(f"question_answering/{run}"), build(f"question_answering/{run}").config
+    accuracy, per_device, files = QUESTION_ANSWERING[run]
+    training, data, processor = found.training, found.data, found.model.processor
+    assert found.expected.value == accuracy and found.expected.metric == "top-1 of known answers"
+    assert (found.batch_size, training["per_device_train_batch_size"]) == (512, per_device)
+    assert (training["num_train_epochs"], training["learning_rate"], training["head_scale"]) == (20, 1e-5, 10)
+    assert (training["lr_scheduler_type"], training["warmup_steps"], training["weight_decay"]) == ("linear", 0.1, 0.01)
+    assert (training["adam_beta1"], training["adam_beta2"], training["adam_epsilon"]) == (0.9, 0.98, 1e-6)
+    assert (training["max_grad_norm"], training["fp16"]) == (0, True)
+    assert (config.classifier_dropout, config.vision_config.global_dropout) == (0.5, 0.5)
+    assert (config.projection_dim, config.vision_config.num_frames) == (None, 8)
+    assert config.vision_config.hidden_size == (768 if run.endswith("_base") else 1024)
+    assert found.model.start == ("InternVideo-MM-B-16" if run.endswith("_base") else "InternVideo-MM-L-14")
+    assert f"{data.train} {data.validation} {data.labels}" == files
+    squashed = not run.startswith("tgif")
+    assert processor["size"] == ({"height": 256, "width": 256} if squashed else {"shortest_edge": 256})
+    assert processor["crop_size"] == {"height": 224, "width": 224}
+    assert data.clip.view == "cropped" and data.clip.view_options.get("squash", True) == squashed
 
 
 @pytest.mark.parametrize(
@@ -518,7 +568,8 @@ def test_internvideo_mm_is_as_published(size):
     ],
 )
 def test_dual_encoders_have_the_released_sizes(name, parameters):
-    assert sum(parameter.numel() for parameter in build(name).parameters()) == parameters
+    towers = {key: value for key, value in build(name).named_parameters() if not key.startswith("caption_")}
+    assert sum(parameter.numel() for parameter in towers.values()) == parameters
 
 
 # ---- reading --------------------------------------------------------------------------------------------------------

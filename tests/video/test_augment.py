@@ -12,6 +12,7 @@ from internvideo_hf.video import augment
 from internvideo_hf.video.augment import (
     collate_views,
     contrastive_view,
+    cropped_view,
     finetuning_view,
     multi_scale_crop,
     normalize,
@@ -307,6 +308,21 @@ SEEDED = {"randomness": Randomness.seeded(0)}
 def test_errors(call, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("squash", [True, False])
+def test_a_cropped_view_is_a_square_at_a_random_place_of_the_resized_frame(squash):
+    # Columns of 0, 4, 8, ...: at 16 x 64 pixels, squashed to 16 x 16 they differ by 16, with the short side kept by 4.
+    frames = (4 * torch.arange(64, dtype=torch.uint8))[None, None, None, :].expand(2, 3, 16, 64)
+    firsts = set()
+    for seed in range(30):
+        draws = Randomness.seeded(seed)
+        view = cropped_view(frames, 14, mean=(0, 0, 0), std=(1, 1, 1), squash=squash, randomness=draws)
+        assert view.shape == (2, 3, 14, 14) and torch.equal(view[0], view[1])
+        columns = view[0, 0, 0] * 255
+        assert columns.diff()[2:-2].numpy() == pytest.approx(16 if squash else 4, abs=1)
+        firsts.add(round(float(columns[2])))
+    assert len(firsts) == 3 if squash else len(firsts) > 10  # of 3 and of 51 places
 
 
 def test_a_contrastive_view_keeps_half_of_the_picture_at_least():

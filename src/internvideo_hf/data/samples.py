@@ -18,7 +18,13 @@ from einops import rearrange
 from torch import Tensor
 
 from internvideo_hf.utils.names import lookup
-from internvideo_hf.video.augment import contrastive_view, finetuning_view, pretraining_view, repeated_views
+from internvideo_hf.video.augment import (
+    contrastive_view,
+    cropped_view,
+    finetuning_view,
+    pretraining_view,
+    repeated_views,
+)
 from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.masking import MASKS
 from internvideo_hf.video.randomness import Randomness
@@ -48,10 +54,12 @@ VIEWS: dict[str, Callable[..., Tensor]] = {
     "pretraining": pretraining_view,
     "finetuning": finetuning_view,
     "contrastive": contrastive_view,
+    "cropped": cropped_view,
     "processor": processed_view,
 }
 """Name in a config -> function (frames, **options, randomness) -> pixels. pretraining: VideoMAE. finetuning: VideoMAE,
-and UniFormerV2 with erasing_probability=0; flip_probability=0 for Something-Something. contrastive: ViCLIP."""
+and UniFormerV2 with erasing_probability=0; flip_probability=0 for Something-Something. contrastive: ViCLIP. cropped:
+InternVideo-MM's question answering."""
 
 PIXELS = "pixel_values_videos"  # suffix of the names of inputs that hold pixels
 Row = Mapping[str, Any]

@@ -29,7 +29,7 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from internvideo_hf.video.randomness import Randomness, draw_integer
-from internvideo_hf.video.transforms import FLOAT_RESIZE_METHODS, resize_exact
+from internvideo_hf.video.transforms import FLOAT_RESIZE_METHODS, resize_exact, resize_short_side
 
 View = TypeVar("View")
 
@@ -375,6 +375,32 @@ def contrastive_view(
     _check_pixels(frames)
     cropped = random_resized_crop(frames, size, area=area, ratio=(3 / 4, 4 / 3), method=method, randomness=randomness)
     return normalize(random_flip(cropped, probability=flip_probability, randomness=randomness), mean=mean, std=std)
+
+
+def cropped_view(
+    frames: Tensor,
+    size: int,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    squash: bool = True,
+    method: str = "pil_bicubic",
+    randomness: Randomness,
+) -> Tensor:
+    """Make one view of a clip for training with questions: resize, cut a square at a random place, `normalize`.
+
+    `squash`: resize both sides to `size * 256 // 224` pixels, whatever their ratio; otherwise the short side alone.
+    `method`: a name in `RESIZE_METHODS` that takes uint8. Draws: `python`, first row and first column. Source:
+    InternVideo-MM's question answering; the distribution is the released one, the draws are not torchvision's.
+    """
+    _check_pixels(frames)
+    side = size * 256 // 224
+    if squash:
+        resized = resize_exact(frames, (side, side), method=method)
+    else:
+        resized = resize_short_side(frames, side, method=method)
+    top, left = _draw_offset(resized.shape[-2] - size, resized.shape[-1] - size, randomness)
+    return normalize(resized[..., top : top + size, left : left + size], mean=mean, std=std)
 
 
 def repeated_views(frames: Tensor, num_views: int, make_view: Callable[[Tensor], View]) -> list[View]:
