@@ -198,6 +198,8 @@ def _save_config(model: PreTrainedModel, dtype: str, folder: Path) -> None:
     for part in (config, *filter(None, parts)):
         part.dtype = dtype
     config.save_pretrained(folder)
+    if model.can_generate():
+        known(model.generation_config).save_pretrained(folder)  # without it, `generate` stops after 20 tokens
 
 
 def _check_output(output_dir: Path, checkpoint: Path, overwrite: bool) -> None:

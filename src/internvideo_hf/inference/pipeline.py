@@ -12,7 +12,7 @@ from internvideo_hf.data.samples import PIXELS
 from internvideo_hf.models.common.dual_encoder import comparison_problem
 from internvideo_hf.processing.processing import InternVideoProcessor
 from internvideo_hf.processing.video_processing import list_videos
-from internvideo_hf.utils.names import did_you_mean, nearest
+from internvideo_hf.utils.names import did_you_mean, nearest, with_article
 
 
 class VideoPipeline(Pipeline):
@@ -108,6 +108,24 @@ def _check_dual_encoder(model: Any, tokenizer: Any = None) -> None:
     problem = comparison_problem(model, tokenizer)
     if problem is not None:
         raise ValueError(problem)
+
+
+def check_saved_as(model: Any, kind: str) -> None:
+    """Refuse a model out of the folder of another class, whose head transformers has initialized randomly.
+
+    Args:
+        model: of a pipeline.
+        kind: end of the class's name, such as "ForQuestionAnswering".
+
+    Raises:
+        ValueError: if `config.architectures` names a class with another end.
+    """
+    saved = (model.config.architectures or [kind])[0]
+    if not saved.endswith(kind):
+        raise ValueError(
+            f"The model's folder holds {with_article(saved)}, expected a model that ends in {kind}: the head would be "
+            "random. Convert a released file of that kind; of a model that you have trained, set config.architectures."
+        )
 
 
 def check_count(name: str, count: int) -> int:

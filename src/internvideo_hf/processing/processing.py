@@ -149,7 +149,7 @@ class InternVideoProcessor(ProcessorMixin):
         """
         longest = self.tokenizer.model_max_length - 1
         cleaned = [clean_text(text) for text in texts]
-        if any(len(ids) > longest for ids in self.tokenizer(cleaned)["input_ids"]):
+        if any(len(ids) > longest for ids in self.tokenizer(cleaned, verbose=False)["input_ids"]):
             logger.warning_once(f"A question is longer than {longest} tokens, and is cut in front of its end.")
         return self(text=cleaned, truncation=True, max_length=longest, return_tensors="pt")
 

@@ -74,6 +74,55 @@ def test_options_may_be_given_when_the_pipeline_is_made(captioner, by_hand, bike
     assert describe(bikes, text="two")[0]["generated_text"].startswith("two ")
 
 
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"num_beam": 2}, TypeError, "Unknown option num_beam. Did you mean num_beams"),
+        ({"txt": "a"}, TypeError, "Did you mean text"),
+        ({"candidate_labels": "a"}, TypeError, "Unknown option candidate_labels"),
+        ({"text": "word " * 80}, ValueError, "text has 81 tokens, expected at most 76. Shorten it"),
+        ({"max_new_tokens": 77}, ValueError, "max_new_tokens is 77, expected 1 to 76"),
+        ({"max_new_tokens": 75, "text": "a b"}, ValueError, "expected 1 to 74: a caption has at most 77 tokens, 3 of"),
+        ({"max_new_tokens": 0}, ValueError, "expected 1 to 76"),
+        ({"max_length": 78}, ValueError, "max_length is 78, expected 2 to 77"),
+        ({"generate_kwargs": {"max_length": 78}}, ValueError, "max_length is 78"),
+        ({"num_clips": 2}, ValueError, "one clip of a video"),
+        ({"num_return_sequences": 2, "max_new_tokens": 2}, ValueError, "num_return_sequences"),
+        ({"num_beams": 0}, ValueError, "num_beams"),
+    ],
+)
+def test_wrong_options_are_refused(describe, noise, options, error, message):
+    with pytest.raises(error, match=message):
+        describe(noise, **options)
+
+
+LONG = ["equity", "equity " * 75]  # what the random weights go on with, so that the tokens stay the same ones
+
+
+def test_the_longest_captions_fit(describe, noise):
+    ids = [describe.processor.tokenizer(describe(noise, text=text)[0]["generated_text"])["input_ids"] for text in LONG]
+    assert [len(caption) - 1 for caption in ids] == [77, 77]
+    with pytest.raises(ValueError, match="expected 1 to 75"):
+        pipeline("video-to-text", model=describe.model, processor=describe.processor, text="a")(
+            noise, max_new_tokens=76
+        )
+
+
+def test_a_saved_pipeline_loads(describe, noise, tmp_path):
+    describe.save_pretrained(tmp_path)
+    again = pipeline("video-to-text", model=str(tmp_path))
+    assert again(noise, **FEW) == describe(noise, **FEW)
+
+
+def test_a_model_without_a_decoder_is_refused(mm_folder, answerer):
+    with pytest.raises(ValueError, match="has no decoder_config: this model holds no caption decoder"):
+        pipeline("video-to-text", model=mm_folder)
+    with pytest.raises(
+        ValueError, match="holds an InternVideoMMForQuestionAnswering, expected a model that ends in For"
+    ):
+        pipeline("video-to-text", model=answerer)
+
+
 def test_a_damaged_video_is_named(describe, noise, tmp_path):
     (tmp_path / "damaged.mp4").write_bytes(b"")
     with pytest.raises(VideoDecodeError, match=r"damaged\.mp4"):

@@ -1,12 +1,15 @@
 """`pipeline("video-question-answering")`: equal to the model's own logits, and one decode for all questions."""
 
+import logging
+
 import numpy as np
 import pytest
 import torch
 from conftest import ANSWERS
 from transformers import AutoModelForVisualQuestionAnswering, AutoProcessor, pipeline
 
-from internvideo_hf import VideoDecodeError, VideoQuestionAnsweringPipeline
+from internvideo_hf import VideoDecodeError, VideoQuestionAnsweringPipeline, VideoReader
+from internvideo_hf.data.answers import BACKGROUND
 
 QUESTIONS = ["What does the man do?", "who sings?"]
 
@@ -68,7 +71,47 @@ def test_clips_are_averaged(ask, by_hand, noise):
     assert found == pytest.approx({name: (halves[0][name] + halves[1][name]) / 2 for name in ANSWERS}, abs=1e-5)
 
 
-@pytest.mark.parametrize("question", ["", " ", [], ["who?", ""], [3]])
+def test_a_video_is_decoded_once_for_all_questions(ask, bikes, noise, monkeypatch):
+    read, decoded = VideoReader.read, []
+    monkeypatch.setattr(VideoReader, "read", lambda self, *args: decoded.append(1) or read(self, *args))
+    ask([bikes, noise], question=[*QUESTIONS, "where?"])
+    assert len(decoded) == 2
+
+
+def test_the_background_takes_no_part(answerer, noise):
+    ask = pipeline("video-question-answering", model=answerer, device="cpu")
+    whole = scores(ask(noise, question="who?"))
+    ask.model.config.id2label = dict(enumerate([*ANSWERS[:-1], BACKGROUND]))
+    found = ask(noise, question="who?", top_k=99)
+    share = 1 - whole[ANSWERS[-1]]
+    assert scores(found) == pytest.approx({name: whole[name] / share for name in ANSWERS[:-1]})
+
+
+def test_a_question_longer_than_the_table_is_cut_in_front_of_its_end(ask, noise, caplog, monkeypatch):
+    logging.Logger.warning_once.cache_clear()
+    longest = ask(noise, question="word " * 74)
+    assert not caplog.records
+    for number in (75, 76, 200):
+        assert ask(noise, question="word " * number) == longest
+    assert [record.message for record in caplog.records] == [
+        "A question is longer than 76 tokens, and is cut in front of its end."
+    ]
+
+
+def test_a_saved_pipeline_loads(ask, noise, tmp_path):
+    ask.save_pretrained(tmp_path)
+    again = pipeline("video-question-answering", model=str(tmp_path), question="who?")
+    assert scores(again(noise)) == pytest.approx(scores(ask(noise, question="who?")), abs=1e-6)
+
+
+def test_a_model_without_a_head_for_answers_is_refused(mm_folder, captioner):
+    with pytest.raises(ValueError, match="has no decoder_config: this model holds no caption decoder"):
+        pipeline("video-question-answering", model=mm_folder)
+    with pytest.raises(ValueError, match="holds an InternVideoMMForConditionalGeneration, expected a model that ends"):
+        pipeline("video-question-answering", model=captioner)
+
+
+@pytest.mark.parametrize("question", ["", " ", "&nbsp;", [], ["who?", ""], [3]])
 def test_an_empty_question_is_refused(ask, noise, question):
     with pytest.raises(ValueError, match="expected one text or several, and no empty one"):
         ask(noise, question=question)

@@ -1,15 +1,22 @@
 """Captions of videos."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from internvideo_hf.inference.pipeline import VideoPipeline
+from internvideo_hf.inference.pipeline import VideoPipeline, check_count, check_saved_as
 from internvideo_hf.processing.processing import InternVideoProcessor, clean_text
+from internvideo_hf.processing.scripts import warn_of_foreign
+
+ONE_VIEW = {"num_clips": 1, "num_crops": 1}
 
 
 class VideoToTextPipeline(VideoPipeline):
     """Describes videos with an InternVideo-MM that has its caption decoder.
+
+    transformers 5.24 has no pipeline from videos to texts but "image-text-to-text" and "any-to-any", which hold chats;
+    the name follows its "image-to-text" of old.
 
     >>> describe = pipeline("video-to-text", model=folder)
     >>> describe("clip.mp4", num_beams=3)
@@ -18,6 +25,10 @@ class VideoToTextPipeline(VideoPipeline):
 
     _load_processor = True
     processor: InternVideoProcessor
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        check_saved_as(self.model, "ForConditionalGeneration")
 
     def __call__(  # type: ignore[override]
         self, inputs: Any, **kwargs: Any
@@ -29,8 +40,9 @@ class VideoToTextPipeline(VideoPipeline):
             **kwargs: options of the pipeline, of `generate` and of the video processor:
 
                 - text (`str`): the beginning of every caption; none by default.
-                - num_beams, do_sample, max_new_tokens, num_return_sequences, ...: see transformers' `generate`; by
-                  default the best token each time, to the end of the text or of the table of positions.
+                - num_beams, do_sample, max_new_tokens, num_return_sequences, ...: settings of transformers'
+                  `GenerationConfig`; by default the best token each time, to the end of the text or of the table of
+                  positions. Other arguments of `generate` go into `generate_kwargs`, a `dict`.
                 - batch_size (`int`): videos per forward pass, 1 by default.
 
         Returns:
@@ -50,25 +62,44 @@ class VideoToTextPipeline(VideoPipeline):
         settings = self.model.generation_config.to_dict()
         generate = {name: options.pop(name) for name in list(options) if name in settings}
         forward: dict[str, Any] = {**(generate_kwargs or {}), **generate}
+        for name in {"num_beams", "num_return_sequences"} & forward.keys():
+            check_count(name, forward[name])
         if text is not None:
             forward["beginning"] = self._begin(text)
-        return self._processor_parameters(options, ["text", *settings]), forward, {}
+        if any(options.get(name, 1) != 1 for name in ONE_VIEW):
+            raise ValueError("A caption reads one clip of a video: leave out num_clips and num_crops.")
+        self._check_length(**{**getattr(self, "_forward_params", {}), **forward})
+        return self._processor_parameters(options | ONE_VIEW, ["text", *settings]), forward, {}
 
     def _begin(self, text: str) -> list[int]:
-        ids: list[int] = self.processor.tokenizer(clean_text(text))["input_ids"][:-1]  # without its end
-        longest = self.model.config.text_config.max_position_embeddings
-        if len(ids) >= longest:
-            raise ValueError(f"The beginning has {len(ids)} tokens, and a caption at most {longest}. Shorten it.")
-        return ids
+        warn_of_foreign([text])
+        ids: list[int] = self.processor.tokenizer(clean_text(text), verbose=False)["input_ids"]
+        return ids[:-1]  # without its end
+
+    def _check_length(
+        self,
+        beginning: Sequence[int] = (0,),
+        max_new_tokens: int | None = None,
+        max_length: int | None = None,
+        **_: Any,
+    ) -> None:
+        """Refuse a caption that would not fit into the table of positions, before a video is read."""
+        begun, longest = len(beginning), self.model.config.text_config.max_position_embeddings
+        if begun >= longest:
+            raise ValueError(f"text has {begun} tokens, expected at most {longest - 1}. Shorten it.")
+        if max_new_tokens is not None and not 1 <= max_new_tokens <= longest - begun:
+            raise ValueError(
+                f"max_new_tokens is {max_new_tokens}, expected 1 to {longest - begun}: a caption has at most "
+                f"{longest} tokens, {begun} of which are its beginning."
+            )
+        if max_length is not None and not begun < max_length <= longest:
+            raise ValueError(f"max_length is {max_length}, expected {begun + 1} to {longest}.")
 
     def _forward(  # type: ignore[override]
         self, model_inputs: dict[str, torch.Tensor], beginning: list[int] | None = None, **options: Any
     ) -> dict[str, torch.Tensor]:
         model: Any = self.model  # with the methods of GenerationMixin, which its type does not tell
-        pixels = model_inputs["pixel_values_videos"]
-        if pixels.shape[1] != 1:
-            raise ValueError(f"Got {pixels.shape[1]} views of a video, expected one: a caption reads one clip.")
-        clips = pixels[:, 0].to(model.dtype)
+        clips = model_inputs["pixel_values_videos"][:, 0].to(model.dtype)
         ids = None if beginning is None else torch.tensor([beginning] * len(clips), device=clips.device)
         sequences = model.generate(clips, ids, **options)
         return {"sequences": sequences.unflatten(0, (len(clips), -1))}

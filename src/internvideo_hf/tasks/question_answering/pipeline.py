@@ -6,14 +6,18 @@ from typing import Any
 import torch
 from einops import rearrange
 
+from internvideo_hf.data.answers import answers_of
 from internvideo_hf.inference.merging import check_finite
-from internvideo_hf.inference.pipeline import VideoPipeline, check_count
+from internvideo_hf.inference.pipeline import VideoPipeline, check_count, check_saved_as
 from internvideo_hf.models.common.loading import classes_of
-from internvideo_hf.processing.processing import InternVideoProcessor
+from internvideo_hf.processing.processing import InternVideoProcessor, clean_text
+from internvideo_hf.processing.scripts import warn_of_foreign
 
 
 class VideoQuestionAnsweringPipeline(VideoPipeline):
-    """Answers questions about videos with a fine-tuned InternVideo-MM.
+    """Answers questions about videos with a fine-tuned InternVideo-MM, out of the model's list of answers.
+
+    transformers 5.24 has no pipeline of this kind: it gave up "visual-question-answering", which took images.
 
     >>> ask = pipeline("video-question-answering", model=folder)
     >>> ask("clip.mp4", question="what does the man do?", top_k=2)
@@ -22,6 +26,10 @@ class VideoQuestionAnsweringPipeline(VideoPipeline):
 
     _load_processor = True
     processor: InternVideoProcessor
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        check_saved_as(self.model, "ForQuestionAnswering")
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         """Answer one or several questions about one or several videos.
@@ -36,7 +44,8 @@ class VideoQuestionAnsweringPipeline(VideoPipeline):
 
         Returns:
             For each video and question a list of `{"answer", "score"}`, the best first; scores are probabilities over
-            the model's answers. One video gives no outer list, one question none for questions.
+            the model's answers, without the class that is none (`internvideo_hf.data.answers.BACKGROUND`). One video
+            gives no outer list, one question none for questions.
 
         Raises:
             VideoDecodeError: if a video cannot be read.
@@ -63,7 +72,8 @@ class VideoQuestionAnsweringPipeline(VideoPipeline):
         pixels = model_inputs["pixel_values_videos"].to(self.model.dtype)
         videos, views = pixels.shape[:2]
         logits = [self.model(clip[None], ids).logits for clip in pixels.flatten(0, 1)]
-        probabilities = torch.stack(logits).double().softmax(dim=-1)
+        answers = len(answers_of(classes_of(self.model.config)))  # a surplus class takes no part
+        probabilities = torch.stack(logits)[..., :answers].double().softmax(dim=-1)
         return {"scores": rearrange(probabilities, "(b v) q a -> b v q a", b=videos, v=views).mean(dim=1)}
 
     def postprocess(  # type: ignore[override]
@@ -72,7 +82,7 @@ class VideoQuestionAnsweringPipeline(VideoPipeline):
         scores = model_outputs["scores"]
         scores = scores.reshape(-1, scores.shape[-1])  # a batch of one comes with its axis
         check_finite(scores.numpy(), "A score")
-        answers = classes_of(self.model.config)
+        answers = answers_of(classes_of(self.model.config))
         best = [row.argsort(descending=True, stable=True)[:top_k].tolist() for row in scores]
         found = [
             [{"answer": answers[index], "score": row[index].item()} for index in indices]
@@ -83,6 +93,7 @@ class VideoQuestionAnsweringPipeline(VideoPipeline):
 
 def _questions(question: str | Sequence[str]) -> tuple[str, ...]:
     texts = (question,) if isinstance(question, str) else tuple(question)
-    if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
+    if not texts or not all(isinstance(text, str) and clean_text(text) for text in texts):
         raise ValueError(f"The question is {question!r}, expected one text or several, and no empty one.")
+    warn_of_foreign(texts)
     return texts
