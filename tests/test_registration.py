@@ -26,7 +26,7 @@ from internvideo_hf.auto import FAMILIES
 
 for model_type, family in FAMILIES.items():
     assert type(AutoConfig.for_model(model_type)) is family.config, model_type
-    assert family.config in VIDEO_PROCESSOR_MAPPING, model_type
+    assert (family.config in VIDEO_PROCESSOR_MAPPING) == (family.video_processor is not None), model_type
     assert family.processor is None or PROCESSOR_MAPPING[family.config] is family.processor, model_type
     for auto_class, model_class in family.models.items():
         assert auto_class._model_mapping[family.config] is model_class, model_type

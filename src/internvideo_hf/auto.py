@@ -111,6 +111,12 @@ FAMILIES = {
         {"AutoModel": "InternVideoModel", "AutoModelForVideoClassification": "InternVideoForVideoClassification"},
         video_processor_name="InternVideoFusedVideoProcessor",
     ),
+    "tcanet": Family(
+        "tcanet",
+        "TCANetConfig",
+        {"AutoModel": "TCANetModel", "AutoModelForTemporalLocalization": "TCANetForTemporalLocalization"},
+        video_processor_name=None,
+    ),
     "viclip_vision_model": Family("viclip", "ViCLIPVisionConfig", {"AutoModel": "ViCLIPVisionModel"}),
 }
 

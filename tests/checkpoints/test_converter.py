@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from internvideo_hf.auto import FAMILIES
 from internvideo_hf.checkpoints.families import converters
 from internvideo_hf.checkpoints.released import released_rows
 
@@ -28,4 +29,5 @@ def test_no_family_recognizes_another_ones_names(family):
 
 
 def test_every_released_family_has_a_converter():
-    assert set(converters()) == set(FAMILY_OF.values())
+    heads = {family for family in converters() if FAMILIES[family].video_processor is None}  # none was released
+    assert set(converters()) - heads == set(FAMILY_OF.values())

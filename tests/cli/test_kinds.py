@@ -15,6 +15,7 @@ from internvideo_hf.cli.kinds import (
     CLASSIFIER,
     DUAL_ENCODER,
     ENCODER,
+    FEATURE_HEAD,
     kind_of,
 )
 
@@ -35,6 +36,9 @@ def test_every_model_class_has_a_kind(family, tmp_path):
     }
     for auto, name in FAMILIES[family].model_names.items():
         write_config(tmp_path, family, name)
+        if FAMILIES[family].video_processor_name is None:
+            assert kind_of(tmp_path) == (FEATURE_HEAD, name)
+            continue
         plain = DUAL_ENCODER if family in ("internvideo_mm", "viclip") else ENCODER
         assert kind_of(tmp_path) == (kinds.get(auto, plain), name)
     write_config(tmp_path, family, None)
@@ -43,6 +47,12 @@ def test_every_model_class_has_a_kind(family, tmp_path):
 
 CLASSIFIER_USE = "demo-classifier is not a model of video and text: it holds a UniFormerV2ForVideoClassification. What"
 DUAL_USE = "`internvideo zero-shot VIDEO --model demo-mm --labels"
+
+
+def test_a_head_on_features_is_not_for_videos(tmp_path):
+    write_config(tmp_path, "tcanet", "TCANetForTemporalLocalization")
+    refused = run("classify", "x.mp4", "--model", tmp_path)
+    assert_refused(refused, "holds a TCANetFor", "reads features that `internvideo extract` writes")
 
 
 @pytest.mark.parametrize(

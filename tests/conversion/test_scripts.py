@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from parity import internvideo_mae, internvideo_mm, uniformerv2, viclip
+from parity import internvideo_mae, internvideo_mm, tcanet, uniformerv2, viclip
 from parity.compare import load_config
 
 from internvideo_hf.checkpoints.convert import FAMILIES
@@ -52,6 +52,7 @@ def run_script(monkeypatch: pytest.MonkeyPatch, family: str, *arguments: object)
 CASES = {
     "internvideo_mm": ("mm_tiny_b/checkpoint.ckpt", internvideo_mm.overrides, "caption_decoder.visual_queries"),
     "internvideo_mae": ("vm_cls_mean/checkpoint.pth", internvideo_mae.overrides, "recognized as internvideo_mae"),
+    "tcanet": ("tcanet_tiny/checkpoint.pth", tcanet.overrides, "recognized as tcanet"),
     "uniformerv2": ("ufv2_local_global/checkpoint.pth", uniformerv2.overrides, "recognized as uniformerv2"),
     "viclip": ("viclip_tiny/checkpoint.pth", viclip.overrides, "recognized as viclip"),
 }

@@ -13,6 +13,7 @@ from models.internvideo_mae import test_modeling_internvideo_mae as mae
 from models.internvideo_mm import test_decoder_internvideo_mm as decoder
 from models.internvideo_mm import test_modeling_internvideo_mm as mm
 from models.model_checks import draw
+from models.tcanet import test_modeling_tcanet as tcanet
 from models.uniformerv2 import test_modeling_uniformerv2 as uniformerv2
 from models.viclip import test_modeling_viclip as viclip
 from torch import nn
@@ -28,6 +29,8 @@ from internvideo_hf import (
     InternVideoMMForQuestionAnswering,
     InternVideoMMModel,
     InternVideoModel,
+    TCANetForTemporalLocalization,
+    TCANetModel,
     UniFormerV2ForVideoClassification,
     UniFormerV2Model,
     ViCLIPForVideoClassification,
@@ -294,6 +297,33 @@ class TestInternVideo(Common, unittest.TestCase):
         num_attention_heads=2,
         hidden_size=16,
         seq_length=16,
+    )
+
+
+class TestTCANet(Common, unittest.TestCase):
+    all_model_classes = (TCANetModel,)
+    model_tester = ModelTester(
+        tcanet.tiny_config,
+        lambda: {"features": draw(2, tcanet.LENGTH, tcanet.FEATURES)},
+        batch_size=2,
+        num_hidden_layers=2,
+        num_attention_heads=tcanet.HEADS,
+        hidden_size=tcanet.WIDTH,
+        seq_length=tcanet.LENGTH,
+    )
+
+
+class TestTCANetForTemporalLocalization(Common, unittest.TestCase):
+    all_model_classes = (TCANetForTemporalLocalization,)
+    additional_model_inputs = ["proposals"]
+    model_tester = ModelTester(
+        tcanet.tiny_config,
+        lambda: {"features": draw(2, tcanet.LENGTH, tcanet.FEATURES), **tcanet.proposals_of()},
+        batch_size=2,
+        num_hidden_layers=2,
+        num_attention_heads=tcanet.HEADS,
+        hidden_size=tcanet.WIDTH,
+        seq_length=tcanet.LENGTH,
     )
 
 

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from internvideo_hf.utils.names import with_article
 
-CLASSIFIER, DUAL_ENCODER, CAPTIONER, ANSWERER, AUTOENCODER, ENCODER = (
+CLASSIFIER, DUAL_ENCODER, CAPTIONER, ANSWERER, AUTOENCODER, ENCODER, FEATURE_HEAD = (
     "a classifier",
     "a model of video and text",
     "a model of captions",
     "a model of answers to questions",
     "a masked autoencoder",
     "an encoder",
+    "a head on features",
 )
 # Kind -> another kind whose commands take it too.
 _ALSO = {CAPTIONER: DUAL_ENCODER}
@@ -50,6 +51,8 @@ def kind_of(folder: Path) -> tuple[str, str] | None:
     family, name = FAMILIES.get(config.get("model_type", "")), (config.get("architectures") or [""])[0]
     if family is None or not name:
         return None
+    if family.video_processor_name is None:
+        return FEATURE_HEAD, name
     if name.endswith("ForVideoClassification"):
         return CLASSIFIER, name
     if name.endswith("ForPreTraining"):
@@ -95,5 +98,7 @@ def not_of_kind(model: str, name: str, wanted: str) -> str:
 
 def how_to_use(model: str, kind: str) -> str:
     """Return a sentence that names the commands for a kind of model."""
+    if kind not in _COMMANDS:
+        return f"{model} reads features that `internvideo extract` writes: load it in Python, by its class."
     commands = " or ".join(f"`internvideo {command.format(model=model)}`" for command in _COMMANDS[kind])
     return f"What takes it: {commands}."

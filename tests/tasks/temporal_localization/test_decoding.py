@@ -164,6 +164,12 @@ def test_segments_get_the_best_classes_of_their_video():
     assert best.labels.tolist() == [1] and best.scores.tolist() == pytest.approx([0.64])
 
 
+def test_the_best_named_segments_of_all_classes_may_be_kept():
+    found = fuse_class_scores(detections(), [0.5, 0.6], Fusion(2, combine="product", max_detections=3))
+    assert found.labels.tolist() == [1, 0, 1]
+    assert found.scores.tolist() == pytest.approx([0.6, 0.5, 0.15])
+
+
 def test_of_equal_scores_the_later_comes_first():
     equal = detections()._replace(scores=torch.tensor([0.5, 0.5]))
     found = fuse_class_scores(equal, [0.3, 0.3, 0.2], Fusion(classes=2))

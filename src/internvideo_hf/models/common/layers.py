@@ -58,7 +58,7 @@ class PatchConv(nn.Conv3d):
 
 
 class Attention(nn.Module):
-    """Multi-head attention of `hidden_states` to itself or to other tokens, without a mask.
+    """Multi-head attention of `hidden_states` to itself or to other tokens.
 
     Args:
         config: names the attention kernel (`_attn_implementation`) and the rate `attention_dropout`.
@@ -89,13 +89,18 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(hidden_size, hidden_size)
 
     def forward(
-        self, hidden_states: torch.Tensor, context: torch.Tensor | None = None, **kwargs: Any
+        self,
+        hidden_states: torch.Tensor,
+        context: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Attend.
 
         Args:
             hidden_states: the queries, `(b, n, c)`.
             context: the tokens attended to, `(b, m, context_size)`; `hidden_states` itself where None.
+            attention_mask: added to the scores, broadcastable to `(b, k, n, m)`; None for nothing.
             kwargs: for the attention kernel.
 
         Returns:
@@ -110,7 +115,7 @@ class Attention(nn.Module):
         )
         dropout: float = self.config.attention_dropout if self.training else 0.0
         attended, probabilities = attend(
-            self, query, key, value, None, scaling=self.scaling, dropout=dropout, **kwargs
+            self, query, key, value, attention_mask, scaling=self.scaling, dropout=dropout, **kwargs
         )
         return project(self.out_proj, rearrange(attended, "b n k d -> b n (k d)")), probabilities
 

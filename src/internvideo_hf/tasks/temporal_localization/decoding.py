@@ -204,12 +204,14 @@ class Fusion:
         combine: a name in `COMBINATIONS`.
         sharpness: factor on the class scores before their softmax; None takes probabilities as they are, and a softmax
             of anything else (the released rule of ActionFormer). TCANet: 2.
+        max_detections: named segments to keep at most, best first; None keeps all of them, class by class.
     """
 
     classes: int = 2
     max_segments: int | None = 200
     combine: str = "geometric_mean"
     sharpness: float | None = None
+    max_detections: int | None = None
 
     def __post_init__(self) -> None:
         check_name(self.combine, COMBINATIONS, "combine")
@@ -233,8 +235,8 @@ def fuse_class_scores(detections: Detections, class_scores: Any, settings: Fusio
         settings: the rule.
 
     Returns:
-        All segments with the best class, best first, then all with the next class. Of equal scores, of classes as of
-        segments, the later one comes first, as in the released code.
+        All segments with the best class, best first, then all with the next class; with `max_detections`, the best of
+        all. Of equal scores, of classes as of segments, the later one comes first, as in the released code.
 
     Raises:
         ValueError: if the class scores are not one finite row, or fewer than `settings.classes`.
@@ -252,9 +254,13 @@ def fuse_class_scores(detections: Detections, class_scores: Any, settings: Fusio
     best, order = _best_first(scores)[: settings.classes], _best_first(detections.scores)[: settings.max_segments]
     segments, of_segments = detections.segments[order], detections.scores[order].double()
     combined = lookup(COMBINATIONS, settings.combine, "combine")(scores[best][:, None], of_segments[None])
-    return Detections(
+    found = Detections(
         segments.repeat(len(best), 1), combined.flatten().float(), best.repeat_interleave(len(of_segments))
     )
+    if settings.max_detections is None:
+        return found
+    kept = found.scores.argsort(descending=True, stable=True)[: settings.max_detections]
+    return Detections(*(tensor[kept] for tensor in found))
 
 
 def _best_first(scores: torch.Tensor) -> torch.Tensor:
