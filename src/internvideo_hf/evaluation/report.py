@@ -92,8 +92,9 @@ def _shortened(path: str) -> str:
 
 def _score_table(rows: Sequence[tuple[str, Mapping[str, float]]], columns: Sequence[str]) -> list[str]:
     width = max(len(name) for name, _ in rows) + 2
-    lines = [f"{'':{width}}{''.join(f'{name:>8}' for name in columns)}"]
+    widths = {name: max(8, len(name) + 2) for name in columns}
+    lines = [f"{'':{width}}{''.join(f'{name:>{widths[name]}}' for name in columns)}"]
     for name, scores in rows:
-        numbers = (f"{scores[key]:8.2f}" if key in scores else f"{'-':>8}" for key in columns)
+        numbers = (f"{scores[key]:{wide}.2f}" if key in scores else f"{'-':>{wide}}" for key, wide in widths.items())
         lines.append(f"{name:{width}}{''.join(numbers)}")
     return lines

@@ -47,15 +47,16 @@ def evaluate(
         model: a converted folder, or a name on the Hub. If the protocol averages with CLIP, `internvideo merge` makes
             the folder.
         data_root: the folder that the protocol's lists start from, and that holds the videos, at any depth.
-        out: a JSON file for the result, written at the end. Classification keeps finished parts in a folder beside
-            it, so that the same call continues after an interruption.
+        out: a JSON file for the result, written at the end. Classification and question answering keep finished parts
+            in a folder beside it, so that the same call continues after an interruption.
         name: the protocol's, for the result.
         batch_size: views per forward pass.
         workers: decoding processes; one for each core, at most 8, if None; 0 decodes in this process.
         device: where the model runs; the accelerator if there is one.
         max_damaged: fraction of the videos that may be unreadable, in [0, 1).
-        report: a folder for the answers behind the score (classification): a line for each video, scores of each
-            class, the confusion matrix, a sheet of the most confident mistakes.
+        report: a folder for the answers behind the score. Classification: a line for each video, scores of each class,
+            the confusion matrix, a sheet of the most confident mistakes. Question answering: a line for each question,
+            scores of each kind of question, the most frequent mistakes.
         quiet: no progress bars.
 
     Returns:
@@ -75,7 +76,8 @@ def evaluate(
     task, report = evaluation_tasks()[protocol.task], None if report is None else Path(report)
     if report is not None:
         if not task.has_details:
-            raise RecipeError(f"A report is of classification, and this is {protocol.task}. Leave it out.")
+            tasks = " or ".join(name for name, task in evaluation_tasks().items() if task.has_details)
+            raise RecipeError(f"A report is of {tasks}, and this is {protocol.task}. Leave it out.")
         check_report(report)
     samples = task.read(protocol, data_root, str(model))
     with nullcontext() if out is None else lock_file(out):

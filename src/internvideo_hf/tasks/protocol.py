@@ -156,9 +156,10 @@ class Samples:
     Args:
         videos: rows as of `internvideo_hf.inference.runner.read_views`.
         owners: the video of each text, of each question, or of each labelled row, int64.
-        texts: captions (retrieval), or the options of all questions, one after the other (multiple choice).
-        labels: the class of each row, or the right option of each question, int64.
-        classes: names of the classes (zero-shot classification).
+        texts: captions (retrieval), questions, or the options of all questions, one after the other (multiple choice).
+        labels: the class of each row, or the right option or answer of each question, int64.
+        classes: names of the classes (zero-shot classification), or the answers.
+        answers: the right answer to each question in words (question answering).
     """
 
     videos: list[Row]
@@ -166,6 +167,7 @@ class Samples:
     texts: Sequence[str] = ()
     labels: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     classes: Sequence[str] = ()
+    answers: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

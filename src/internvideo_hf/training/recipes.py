@@ -130,8 +130,8 @@ class DataSettings:
         layout: a name in `internvideo_hf.data.LAYOUTS`; None to detect it.
         labels: classes: the name of a set in `internvideo_hf.recipes.labels`, a text file below the data root with one
             name a line, or their number. Of question answering, a file of answers, see
-            `internvideo_hf.tasks.question_answering.data.read_answers`, or how many of the most frequent answers of
-            the training list; None for all of them.
+            `internvideo_hf.data.answers.read_answers`, or how many of the most frequent answers of the training list;
+            None for all of them.
         mixup: options of `internvideo_hf.video.mixup.mix_batch`.
         caption_rule: how captions are cleaned, a name in `internvideo_hf.recipes.captions`.
         min_words: minimum number of words of a caption; shorter ones are dropped.

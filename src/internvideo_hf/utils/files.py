@@ -1,5 +1,6 @@
 """Atomic writes of files and directories, and checks of the disk before and after."""
 
+import csv
 import errno
 import glob
 import hashlib
@@ -9,7 +10,7 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -140,6 +141,20 @@ def atomic_write_text(path: str | Path, text: str) -> None:
     Names of files that are not UTF-8 hold lone surrogates. They are written as `\udce9`, which JSON reads as the same.
     """
     atomic_write(path, lambda temporary: temporary.write_text(text, encoding="utf-8", errors="backslashreplace"))
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """Write rows as csv with a header; into an `atomic_directory`, for it is not atomic.
+
+    Args:
+        path: the file.
+        rows: values by column, the same columns in each.
+    """
+    # A name may hold bytes that are no UTF-8.
+    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        writer = csv.DictWriter(file, list(rows[0]) if rows else [])
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 @contextmanager

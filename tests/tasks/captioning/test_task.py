@@ -112,6 +112,8 @@ def test_answers_are_learned_from_the_captioner(captioner, data, tmp_path, caplo
     (entry,) = [entry for entry in log_of(final) if "eval_loss" in entry]
     known = entry["eval_top-1 of known answers"]  # of two questions, the third has the rare answer
     assert known in (0, 50, 100) and entry["eval_top-1"] == pytest.approx(known * 2 / 3)
+    rows = (final.parent / "answers/answers.csv").read_text().splitlines()
+    assert len(rows) == 4 and ",rare,0," in rows[3]
 
 
 def test_what_does_not_fit_is_refused(captioner, data, tmp_path):

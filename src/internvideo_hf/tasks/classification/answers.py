@@ -1,7 +1,6 @@
 """What a classifier answered for each video: per class, confusions, worst mistakes."""
 
-import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +13,7 @@ from internvideo_hf.data.samples import Row
 from internvideo_hf.data.thumbnails import TILE, tile
 from internvideo_hf.inference.merging import top_k_accuracies
 from internvideo_hf.tasks.protocol import ANSWERS
-from internvideo_hf.utils.files import atomic_directory
+from internvideo_hf.utils.files import atomic_directory, write_table
 from internvideo_hf.utils.names import distinct_names
 from internvideo_hf.utils.pictures import contact_sheet
 
@@ -97,14 +96,14 @@ class Answers:
                 there are mistakes.
         """
         with atomic_directory(folder) as part:
-            _write_table(part / ANSWERS, [self._answer(row) for row in range(len(self.videos))])
-            _write_table(part / "per_class.csv", self.per_class())
+            write_table(part / ANSWERS, [self._answer(row) for row in range(len(self.videos))])
+            write_table(part / "per_class.csv", self.per_class())
             counts = self.confusions()
             header = [{"class \\ taken for": name} for name in self.classes]
             table = [
                 start | dict(zip(self.classes, row, strict=True)) for start, row in zip(header, counts, strict=True)
             ]
-            _write_table(part / "confusion.csv", table)
+            write_table(part / "confusion.csv", table)
             draw_confusions(counts, self.classes, part / "confusion.png")
             (part / "summary.txt").write_text(f"{self.text()}\n", encoding="utf-8")
             if worst := self.worst():
@@ -169,11 +168,3 @@ def draw_confusions(counts: NDArray[np.int64], classes: Sequence[str], path: Pat
             color = "white" if shares[row, column] > 0.6 else "black"
             axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=color, fontsize="small")
     figure.savefig(path, format="png", dpi=100)
-
-
-def _write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    # A name may hold bytes that are no UTF-8.
-    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        writer = csv.DictWriter(file, list(rows[0]) if rows else [])
-        writer.writeheader()
-        writer.writerows(rows)

@@ -185,8 +185,8 @@ def read_training_rows(
         skip_missing: leave out questions whose video has no file.
 
     Returns:
-        Rows with `video`, `caption` (the question) and `label` (the number of its answer), and the answers. With an
-        answer that is none of them, a question for training is left out, and one for validation has -100.
+        Rows with `video`, `caption` (the question), `answer` and `label` (its number), and the answers. With an answer
+        that is none of them, a question for training is left out, and one for validation has -100.
 
     Raises:
         ManifestError: if a list is invalid.
@@ -216,7 +216,7 @@ def read_training_rows(
         what = "left out" if training else "counted as wrong"
         logger.warning(f"{path}: {outside} of {len(rows)} questions have an answer that is not in the list; {what}.")
     table = [
-        {"video": row["video"], "caption": row["question"], "label": number}
+        {"video": row["video"], "caption": row["question"], "label": number, "answer": row["answer"]}
         for row, number in zip(rows, found, strict=True)
         if number != IGNORED or not training
     ]

@@ -1,7 +1,6 @@
 """Question answering: which answer of a list a question about a video has."""
 
-from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,35 +9,63 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers import AutoConfig, AutoModelForVisualQuestionAnswering, AutoProcessor, EvalPrediction
+from transformers.configuration_utils import PreTrainedConfig
+from transformers.modeling_utils import PreTrainedModel
 
-from internvideo_hf.data.answers import answers_of, read_answers
+from internvideo_hf.data.answers import answers_of, name_classes, numbered_answer, read_answers
 from internvideo_hf.data.collation import VideoCollator
+from internvideo_hf.data.records import ManifestError, list_path
+from internvideo_hf.data.samples import Row
 from internvideo_hf.inference.embedder import pixel_settings
-from internvideo_hf.inference.merging import check_finite, top_k_accuracies
-from internvideo_hf.inference.runner import load_model, read_videos, read_views, stack_views
-from internvideo_hf.models.common.loading import classes_of
+from internvideo_hf.inference.merging import check_finite
+from internvideo_hf.inference.runner import RunSettings, load_model, read_videos, read_views
+from internvideo_hf.models.common.loading import classes_of, revision
 from internvideo_hf.models.common.losses import IGNORED
-from internvideo_hf.models.common.narrowing import known
 from internvideo_hf.processing.processing import InternVideoProcessor
 from internvideo_hf.recipes.captions import clean_caption
 from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.base import Task, Training
-from internvideo_hf.tasks.protocol import Evaluation, Outcome, Protocol, Run, Samples, model_facts, unique_clips
+from internvideo_hf.tasks.protocol import (
+    DataSettings,
+    Evaluation,
+    Outcome,
+    Protocol,
+    Run,
+    Samples,
+    model_facts,
+    unique_clips,
+)
+from internvideo_hf.tasks.question_answering.answers import KEPT, OF_KNOWN, Answers, both_accuracies
 from internvideo_hf.tasks.question_answering.data import LAYOUTS, read_questions, read_training_rows
+from internvideo_hf.utils.fingerprints import json_sha256
+from internvideo_hf.utils.journal import Journal
 from internvideo_hf.utils.names import check_name
 from internvideo_hf.utils.pretrained import load_pretrained
 
-OF_KNOWN = "top-1 of known answers"
-"""The score as the original counts: questions whose answer is not in the list are left out. In "top-1", as everybody
-else counts, they are wrong."""
+_AT_ONCE = 256  # questions about a video in one forward pass
 
 
 def accuracies(prediction: EvalPrediction) -> dict[str, float]:
     """Return top-1 accuracy in percent, counted both ways; unreadable videos count for nothing."""
     labels, videos = map(np.asarray, prediction.label_ids)
-    readable, listed = videos != IGNORED, labels != IGNORED
+    readable = videos != IGNORED
     right = np.asarray(prediction.predictions).argmax(axis=-1) == labels
-    return {"top-1": 100 * right[readable].mean().item(), OF_KNOWN: 100 * right[readable & listed].mean().item()}
+    return both_accuracies(right[readable], labels[readable] != IGNORED)
+
+
+def _details(prediction: EvalPrediction, rows: Sequence[Row], config: PreTrainedConfig) -> Answers:
+    logits = torch.from_numpy(np.asarray(prediction.predictions))
+    best, scores = _best(logits.double().softmax(dim=-1))
+    labels, videos = map(np.asarray, prediction.label_ids)
+    best[torch.from_numpy(videos == IGNORED)] = -1
+    questions = [{"video": row["video"], "question": row["caption"], "answer": row["answer"]} for row in rows]
+    return Answers(questions, labels, best.numpy(), scores.numpy(), classes_of(config))
+
+
+def _best(probabilities: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the numbers of the best answers, the lower one of a tie first, and their probabilities."""
+    scores, best = probabilities.sort(dim=-1, descending=True, stable=True)
+    return best[..., :KEPT], scores[..., :KEPT]
 
 
 def _logits(outputs: torch.Tensor | tuple[torch.Tensor, ...], labels: Any) -> torch.Tensor:
@@ -58,19 +85,36 @@ def _make_collator(
 
 
 def _check(protocol: Protocol) -> None:
-    check_name(protocol.data.layout, LAYOUTS, "data.layout", RecipeError)
+    if protocol.data.layout is not None:
+        check_name(protocol.data.layout, LAYOUTS, "data.layout", RecipeError)
+
+
+def _classes(model: str, config: PreTrainedConfig, data: DataSettings, data_root: Path) -> list[str]:
+    """Return the names of a model's classes: its own, or those of `data.labels` if its own are numbers."""
+    classes = classes_of(config)
+    if data.labels is None:
+        return classes
+    try:
+        named = name_classes(read_answers(data_root / data.labels), len(classes))
+    except ManifestError:
+        raise
+    except ValueError as error:
+        raise RecipeError(f"data.labels={data.labels}: {error}") from error
+    if classes not in (named, [numbered_answer(number) for number in range(len(classes))]):
+        raise RecipeError(
+            f"{model} has the answers {', '.join(classes[:3])}, ..., and data.labels={data.labels} "
+            f"{', '.join(named[:3])}, ... Give the list that it was trained on, or set data.labels=null for its own."
+        )
+    return named
 
 
 def _read(protocol: Protocol, data_root: Path, model: str) -> Samples:
     config, data = load_pretrained(AutoConfig, model), protocol.data
     if not (config.architectures or [""])[0].endswith("ForQuestionAnswering"):
         raise RecipeError(f"{model} answers no questions: convert a question-answering checkpoint.")
-    layout = check_name(data.layout, LAYOUTS, "data.layout", RecipeError)
-    rows = list(read_questions(data_root / data.list, data_root, layout, check_files=False))
-    classes = answers_of(classes_of(config)) if data.labels is None else read_answers(data_root / data.labels)
-    if len(classes) > config.num_labels:
-        raise RecipeError(f"{data.labels} has {len(classes)} answers, and {model} {config.num_labels}.")
-    numbers = {answer: number for number, answer in enumerate(classes)}
+    rows = list(read_questions(list_path(data_root, data.list), data_root, data.layout, check_files=False))
+    classes = _classes(model, config, data, data_root)
+    numbers = {answer: number for number, answer in enumerate(answers_of(classes))}
     videos, owners = unique_clips(rows)
     labels = np.array([numbers.get(row["answer"], IGNORED) for row in rows])
     if (labels == IGNORED).all():
@@ -78,34 +122,71 @@ def _read(protocol: Protocol, data_root: Path, model: str) -> Samples:
             f"None of the answers of {data.list} is one of {model}'s, such as {classes[0]!r}. Set data.labels to the "
             "list of its answers."
         )
-    return Samples(videos, owners, [row["question"] for row in rows], labels, classes)
+    questions, answers = ([row[name] for row in rows] for name in ("question", "answer"))
+    return Samples(videos, owners, questions, labels, classes, answers)
 
 
-@torch.no_grad()
 def _run(protocol: Protocol, samples: Samples, run: Run) -> Outcome:
     model = load_model(AutoModelForVisualQuestionAnswering, run.model, run.device, protocol.dtype)
     processor = load_pretrained(AutoProcessor, run.model)
     processor.video_processor.configure(protocol.pixels)
-    clips = protocol.views.get("num_clips", 1)
-    questions_of = defaultdict(list)
-    for row, owner in enumerate(samples.owners):
-        questions_of[int(owner)].append(row)
-    scores: NDArray[np.float64] = np.full((len(samples.texts), known(model.config.num_labels)), np.nan)
-    causes: dict[int, str] = {}
-    read = partial(read_views, processor=processor.video_processor, num_clips=clips)
-    for batch in read_videos(samples.videos, read, run.settings, description="Answering"):
-        causes |= {number: item for number, item in batch if isinstance(item, str)}
-        for (number,), views in stack_views(batch):
-            rows = questions_of[number]
-            ids = processor.encode_questions([samples.texts[row] for row in rows])["input_ids"].to(model.device)
-            pixels = views["pixel_values_videos"][0].to(model.device, model.dtype)
-            logits = torch.stack([model(clip[None], ids).logits for clip in pixels])
-            scores[rows] = logits.double().softmax(dim=-1).mean(dim=0).cpu().numpy()
-            check_finite(scores[rows], f"A score of {run.model}")
+    facts = {**model_facts(model), "pixels": pixel_settings(processor.video_processor)}
+    parts, names = None, [str(row["video"]) for row in samples.videos]
+    if run.parts is not None:
+        about = [facts, protocol.views, revision(run.model, model), names, samples.owners.tolist(), samples.texts]
+        parts = run.parts / json_sha256(about)[:12]
+    journal = _answer(model, processor, samples, protocol.views.get("num_clips", 1), run.settings, Journal(parts))
+    found = {name: np.empty_like(tensor.numpy()) for name, tensor in journal.tensors().items()}
+    for name, tensor in journal.tensors().items():
+        found[name][_by_video(samples)] = tensor.numpy()
+    questions = [
+        {"video": names[owner], "question": question, "answer": answer}
+        for owner, question, answer in zip(samples.owners, samples.texts, samples.answers, strict=True)
+    ]
+    answers = Answers(questions, samples.labels, found["best"], found["scores"], samples.classes)
+    causes = {number: journal.notes[name] for number, name in enumerate(names) if name in journal.notes}
     listed = samples.labels != IGNORED
-    top = top_k_accuracies(scores[listed], samples.labels[listed], (1,))["top-1"]
-    facts = {**model_facts(model), "pixels": pixel_settings(processor.video_processor), "known": float(listed.mean())}
-    return Outcome({"top-1": top * float(listed.mean()), OF_KNOWN: top}, causes, facts)
+    facts |= {"known": float(listed.mean())}
+    return Outcome(both_accuracies(answers.right, listed), causes, facts, answers)
+
+
+def _by_video(samples: Samples) -> NDArray[np.int64]:
+    """Return the numbers of the questions, those about the first video first."""
+    return np.argsort(samples.owners, kind="stable")
+
+
+@torch.no_grad()
+def _answer(
+    model: PreTrainedModel,
+    processor: InternVideoProcessor,
+    samples: Samples,
+    num_clips: int,
+    settings: RunSettings,
+    journal: Journal,
+) -> Journal:
+    """Answer the questions that a journal lacks; its rows are in the order of `_by_video`."""
+    order, ends = _by_video(samples), np.cumsum(np.bincount(samples.owners))
+    done = int(np.searchsorted(ends, len(journal), side="right"))
+    read = partial(read_views, processor=processor.video_processor, num_clips=num_clips)
+    failed, title = len(journal.notes), "Answering"
+    for ((video, views),) in read_videos(samples.videos, read, settings, first=done, failed=failed, description=title):
+        questions = [samples.texts[row] for row in order[len(journal) : ends[video]]]
+        if isinstance(views, str):
+            shape = len(questions), min(KEPT, len(samples.classes))
+            blank = {"best": torch.full(shape, -1), "scores": torch.full(shape, torch.nan, dtype=torch.float64)}
+            journal.append(blank, {str(samples.videos[video]["video"]): views})
+            continue
+        pixels = views["pixel_values_videos"].to(model.device, model.dtype)
+        found = []
+        for start in range(0, len(questions), _AT_ONCE):
+            ids = processor.encode_questions(questions[start : start + _AT_ONCE])["input_ids"].to(model.device)
+            logits = torch.stack([model(clip[None], ids).logits for clip in pixels])
+            found.append(logits.double().softmax(dim=-1).mean(dim=0).cpu())
+        probabilities = torch.cat(found)
+        check_finite(probabilities.numpy(), "A score")
+        journal.append(dict(zip(("best", "scores"), _best(probabilities), strict=True)))
+    journal.write()
+    return journal
 
 
 def _facts(result: Mapping[str, Any]) -> dict[str, str]:
@@ -122,6 +203,7 @@ TASK = Task(
         read=read_training_rows,
         compute_metrics=accuracies,
         preprocess_logits=_logits,
+        details=_details,
     ),
     evaluation=Evaluation(
         read=_read,
@@ -130,5 +212,6 @@ TASK = Task(
         settings=("data.labels",),
         check=_check,
         facts=_facts,
+        has_details=True,
     ),
 )
