@@ -21,6 +21,12 @@ CLASSIFIER, DUAL_ENCODER, CAPTIONER, ANSWERER, AUTOENCODER, ENCODER, FEATURE_HEA
 _ALSO = {CAPTIONER: DUAL_ENCODER}
 # Task of a protocol -> the kind that it evaluates, where that is no model of video and text.
 _OF_TASK = {"classification": CLASSIFIER, "question_answering": ANSWERER}
+# Kind -> the part that makes a model one.
+_NEEDS = {
+    AUTOENCODER: "decoder to reconstruct with",
+    CAPTIONER: "decoder to write captions with",
+    ANSWERER: "head that scores answers",
+}
 # Kind -> the commands that take it.
 _COMMANDS = {
     CLASSIFIER: ("classify VIDEO --model {model}", "evaluate --model {model} --data-root FOLDER"),
@@ -32,7 +38,10 @@ _COMMANDS = {
         "caption VIDEO --model {model}",
         'zero-shot VIDEO --model {model} --labels "a dog runs, a car stops"',
     ),
-    ANSWERER: ('ask VIDEO "what does the man do?" --model {model}',),
+    ANSWERER: (
+        'ask VIDEO "what does the man do?" --model {model}',
+        "evaluate question_answering/msrvtt --model {model} --data-root FOLDER",
+    ),
     AUTOENCODER: ("reconstruct VIDEO --model {model} --out grid.png",),
     ENCODER: ("extract VIDEO --model {model} --out FOLDER",),
 }
@@ -92,7 +101,7 @@ def kind_for(task: str) -> str:
 
 def not_of_kind(model: str, name: str, wanted: str) -> str:
     """Return a sentence that says what a model is not, and which class it is."""
-    lacks = ", which has no decoder to reconstruct with" if wanted == AUTOENCODER else ""
+    lacks = f", which has no {_NEEDS[wanted]}" if wanted in _NEEDS else ""
     return f"{model} is not {wanted}: it holds {with_article(name)}{lacks}."
 
 

@@ -7,31 +7,37 @@ import typer
 from internvideo_hf.cli.inference import answer_each, named_videos
 from internvideo_hf.cli.kinds import ANSWERER, CAPTIONER
 from internvideo_hf.cli.options import (
+    ANSWERER_HELP,
     AUTO,
+    CAPTIONER_HELP,
     AsJson,
     Device,
     Dtype,
     Quiet,
-    TopK,
     Videos,
     parse_device,
     parse_dtype,
     resolve_model,
 )
-from internvideo_hf.cli.reporting import remark_on_scripts, silence_transformers
+from internvideo_hf.cli.reporting import remark_on_scripts, say, silence_transformers
 from internvideo_hf.utils.pretrained import load_pretrained
 
 
 def caption(
     videos: Videos,
-    model: Annotated[str, typer.Option(help="Converted folder with a caption decoder, or Hub repository id.")],
-    text: Annotated[str | None, typer.Option(help="Beginning of every caption.")] = None,
-    beams: Annotated[int, typer.Option(min=1, help="Captions kept while searching for the best; 1 is greedy.")] = 3,
-    max_tokens: Annotated[
-        int | None, typer.Option(min=1, help="The most tokens to write (default: as many as the model has places).")
+    model: Annotated[str, typer.Option(help=CAPTIONER_HELP)],
+    text: Annotated[str | None, typer.Option(help='Beginning of every caption, such as "a man".')] = None,
+    beams: Annotated[
+        int, typer.Option(min=1, help="Captions kept in the search for the most probable; 1 is the fastest.")
+    ] = 3,
+    max_new_tokens: Annotated[
+        int | None,
+        typer.Option(min=1, help="The most tokens to write behind the beginning (default: all that fit, 76)."),
     ] = None,
-    sample: Annotated[bool, typer.Option("--sample", help="Draw each token by its probability.")] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of --sample.")] = 0,
+    sample: Annotated[
+        bool, typer.Option("--sample", help="Draw each token by its probability, in place of the search.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of --sample, for each video anew.")] = 0,
     dtype: Dtype = AUTO,
     device: Device = None,
     as_json: AsJson = False,
@@ -39,7 +45,12 @@ def caption(
 ) -> None:
     """Describe videos in words.
 
+    The model needs the caption decoder that InternVideo-MM was pretrained with: `internvideo convert` keeps it where
+    the released file holds it.
+
     Example: internvideo caption clip.mp4 --model internvideo-mm-l14
+
+    Example: internvideo caption clips --model internvideo-mm-l14 --text "a photo of" --json
     """
     number_type = parse_dtype(dtype)
     named, model = named_videos(videos, quiet), resolve_model(model, CAPTIONER)
@@ -47,38 +58,48 @@ def caption(
     if text is not None:
         remark_on_scripts([text])
         options["text"] = text
-    if max_tokens is not None:
-        options["max_new_tokens"] = max_tokens
+    if max_new_tokens is not None:
+        options["max_new_tokens"] = max_new_tokens
     silence_transformers()
     from transformers import AutoModelForMultimodalLM, AutoProcessor, pipeline, set_seed
 
     from internvideo_hf.inference.runner import load_model
 
-    set_seed(seed)
     loaded = load_model(AutoModelForMultimodalLM, model, parse_device(device), number_type)
-    describe = pipeline(  # type: ignore[call-overload]  # the stub knows transformers' own tasks only
+    pipe = pipeline(  # type: ignore[call-overload]  # the stub knows transformers' own tasks only
         "video-to-text",
         model=loaded,
         processor=load_pretrained(AutoProcessor, model),
         device=loaded.device,
         **options,
     )
+
+    def describe(video: str) -> list[dict[str, Any]]:
+        set_seed(seed)  # so that a caption does not depend on the videos before it
+        found: list[dict[str, Any]] = pipe(video)
+        return found
+
     answer_each([video for video, _ in named], describe, as_json, quiet, "Describing")
 
 
 def ask(
     video: Annotated[str, typer.Argument(help="Video file, folder or list of videos, or http(s) URL.")],
-    questions: Annotated[list[str], typer.Argument(help="One question or several.")],
-    model: Annotated[str, typer.Option(help="Converted question-answering folder or Hub repository id.")],
-    top_k: TopK = 5,
+    questions: Annotated[list[str], typer.Argument(help="One question or several, each in quotes.")],
+    model: Annotated[str, typer.Option(help=ANSWERER_HELP)],
+    top_k: Annotated[int, typer.Option(min=1, help="Answers to show per question.")] = 5,
     dtype: Dtype = AUTO,
     device: Device = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Answer questions about videos, each decoded once, out of the answers that the model was trained on.
+    """Answer questions about videos, out of the list of answers that the model was trained on.
+
+    Each video is decoded once for all questions. The percentages are probabilities over the model's answers: the best
+    is wrong where none of them is right.
 
     Example: internvideo ask clip.mp4 "what does the man do?" "who sings?" --model internvideo-mm-l14-msrvtt-qa
+
+    Example: internvideo ask clips "what is it?" --model internvideo-mm-l14-msrvtt-qa --top-k 1 --json
     """
     if not all(question.strip() for question in questions):
         raise ValueError('A question is empty. Give it in quotes, such as "what does the man do?".')
@@ -88,9 +109,13 @@ def ask(
     silence_transformers()
     from transformers import AutoModelForVisualQuestionAnswering, AutoProcessor, pipeline
 
+    from internvideo_hf.data.answers import numbered_answer
     from internvideo_hf.inference.runner import load_model
+    from internvideo_hf.models.common.loading import classes_of
 
     loaded = load_model(AutoModelForVisualQuestionAnswering, model, parse_device(device), number_type)
+    if classes_of(loaded.config)[0] == numbered_answer(0):
+        say(f"{model} names its answers by numbers. Convert the released file again with --answers LIST.", err=True)
     pipe = pipeline(  # type: ignore[call-overload]  # the stub knows transformers' own tasks only
         "video-question-answering",
         model=loaded,

@@ -43,6 +43,8 @@ BatchSize = Annotated[
 MODEL_HELP = "Folder of a converted model, a name of `internvideo released`, or a Hub repository id."
 CLASSIFIER_HELP = MODEL_HELP.replace("model", "classifier", 1)
 AUTOENCODER_HELP = MODEL_HELP.replace("converted model", "pretrained VideoMAE", 1)
+CAPTIONER_HELP = MODEL_HELP.replace("model", "InternVideo-MM with its caption decoder", 1)
+ANSWERER_HELP = MODEL_HELP.replace("model", "question-answering model", 1)
 AUTO = "auto"
 """Value of --dtype: the number type in which a model is saved."""
 Jobs = Annotated[int | None, typer.Option(min=1, help="Worker processes (default: one per core).")]
