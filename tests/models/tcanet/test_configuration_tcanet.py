@@ -19,8 +19,7 @@ def test_decoding_is_that_of_the_original_and_may_be_changed_in_part():
     [
         ({"attention_window": 0}, "attention_window=0"),
         ({"step_seconds": 0}, "step_seconds=0"),
-        ({"num_attention_heads": 5}, "must be even"),
-        ({"num_attention_heads": 6}, "must be even and divide"),
+        ({"num_attention_heads": 6}, "num_attention_heads=6 must divide hidden_size=512"),
         ({"feature_size": 10}, "num_groups=4 must divide feature_size=10"),
         ({"num_end_samples": 30}, "num_end_samples=30 must be a multiple of 4"),
         ({"iou_thresholds": []}, "iou_thresholds"),

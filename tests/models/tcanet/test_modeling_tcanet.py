@@ -87,6 +87,7 @@ class FeatureChecks(ModelChecks):
             assert_same(present(gradients(model, actual)), expected, atol=1e-6, rtol=1e-5)
         torch._dynamo.reset()
 
+    @pytest.mark.slow
     @torch.no_grad()
     def test_exported_program_takes_other_batches_and_frame_counts(self) -> None:
         model, inputs = self.model(), self.inputs()
@@ -137,6 +138,9 @@ def test_half_of_the_heads_see_a_window_and_half_everything():
     assert mask.shape == (1, 4, 5, 5) and not mask[0, 2:].any()
     near = [[abs(row - column) <= 1 for column in range(5)] for row in range(5)]
     assert (mask[0, :2] == 0).tolist() == [near, near]
+    assert (window_mask(torch.zeros(1, 5, 6), heads=3, window=3) < 0).any(dim=(2, 3)).tolist() == [
+        [True, False, False]
+    ]
     # An even window reaches one position further back, and is cut at the ends.
     assert (window_mask(torch.zeros(1, 4, 2), 2, 2)[0, 0] == 0).long().tolist() == [
         [1, 0, 0, 0],

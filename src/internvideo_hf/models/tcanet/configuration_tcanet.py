@@ -27,7 +27,7 @@ class TCANetConfig(PreTrainedConfig):
         hidden_size: width of all positions.
         intermediate_size: width inside the MLPs.
         num_hidden_layers: encoder layers.
-        num_attention_heads: must be even and divide `hidden_size`. The first half attends to windows, the second to
+        num_attention_heads: must divide `hidden_size`. The first half, rounded down, attends to windows, the others to
             everything.
         attention_window: positions that the first half of the heads attends to, itself in their middle.
         max_sequence_length: positions that shorter sequences are padded to. Padding is not masked: its length is part
@@ -90,9 +90,9 @@ class TCANetConfig(PreTrainedConfig):
         for name in ("step_seconds", "context_ratio"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be above 0.")
-        if self.num_attention_heads % 2 or self.hidden_size % self.num_attention_heads:
+        if self.hidden_size % self.num_attention_heads:
             raise ValueError(
-                f"num_attention_heads={self.num_attention_heads} must be even and divide {self.hidden_size=}."
+                f"num_attention_heads={self.num_attention_heads} must divide hidden_size={self.hidden_size}."
             )
         for name in ("feature_size", "hidden_size", "boundary_hidden_size"):
             if getattr(self, name) % self.num_groups:

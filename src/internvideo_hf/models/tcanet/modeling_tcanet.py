@@ -309,7 +309,7 @@ def window_mask(hidden_states: torch.Tensor, heads: int, window: int) -> torch.T
 
     Args:
         hidden_states: `(b, n, c)`; of their length and type.
-        heads: even.
+        heads: of which the first half, rounded down, has windows.
         window: positions of a window.
 
     Returns:

@@ -132,25 +132,24 @@ def _match(
     videos, segments = predicted
     true_videos, true_segments = truth
     hits = np.zeros((len(thresholds), len(videos)), dtype=bool)
-    rows_of = {video: np.flatnonzero(true_videos == video) for video in np.unique(true_videos)}
-    free = np.ones((len(thresholds), len(true_videos)), dtype=bool)
-    for number, video in enumerate(videos):
-        if video not in rows_of:
-            continue
-        overlaps = overlap_in_time(segments[number], true_segments[rows_of[video]])
-        order = overlaps.argsort(kind=sort)[::-1]
-        rows = rows_of[video][order]
-        possible = free[:, rows] & (overlaps[order] >= thresholds[:, None])
-        hits[:, number] = possible.any(axis=1)
-        at = np.flatnonzero(hits[:, number])
-        free[at, rows[possible[at].argmax(axis=1)]] = False
+    for video in np.unique(true_videos):
+        own = np.flatnonzero(videos == video)
+        overlaps = overlap_in_time(segments[own][:, None], true_segments[true_videos == video])
+        free = np.ones((len(thresholds), overlaps.shape[1]), dtype=bool)
+        for row in np.flatnonzero(overlaps.max(axis=1) >= thresholds.min()):
+            order = overlaps[row].argsort(kind=sort)[::-1]
+            possible = free[:, order] & (overlaps[row, order] >= thresholds[:, None])
+            at = np.flatnonzero(possible.any(axis=1))
+            hits[at, own[row]] = True
+            free[at, order[possible[at].argmax(axis=1)]] = False
     return hits
 
 
-def overlap_in_time(segment: Floats, others: Floats) -> Floats:
-    """Return the intersection over union of a segment `(2,)` with others `(n, 2)`; 0 where both are empty."""
-    shared = (np.minimum(segment[1], others[:, 1]) - np.maximum(segment[0], others[:, 0])).clip(min=0)
-    union = (segment[1] - segment[0]) + (others[:, 1] - others[:, 0]) - shared
+def overlap_in_time(first: Floats, second: Floats) -> Floats:
+    """Return the intersection over union of segments `(..., 2)`; 0 where both are empty."""
+    shared = np.minimum(first[..., 1], second[..., 1]) - np.maximum(first[..., 0], second[..., 0])
+    shared = shared.clip(min=0)
+    union = (first[..., 1] - first[..., 0]) + (second[..., 1] - second[..., 0]) - shared
     overlaps: Floats = np.divide(shared, union, out=np.zeros_like(shared), where=union != 0)
     return overlaps
 
