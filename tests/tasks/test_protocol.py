@@ -76,6 +76,7 @@ def test_every_folder_is_a_task_that_is_trained_or_evaluated_or_has_a_pipeline()
         "zero_shot",
         "retrieval",
         "multiple_choice",
+        "captioning",
         "question_answering",
     }
     with pytest.raises(ValueError, match="Did you mean retrieval"):

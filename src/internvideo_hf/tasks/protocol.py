@@ -110,6 +110,7 @@ class Protocol:
             probabilities.
         several: what a video retrieves, see `internvideo_hf.inference.ranking.retrieval_ranks`.
         caption_rule: cleaning of captions, a name in `internvideo_hf.recipes.captions`.
+        generation: options of transformers' `generate` (captioning), such as `{"num_beams": 3}`.
         prompts: sentences around a class, a name in `internvideo_hf.recipes.load_prompts`.
         released: the data set's name in `released.json`, whose tests are published (classification).
         published: published results.
@@ -132,6 +133,7 @@ class Protocol:
     factor: str = "model"
     several: str = "video"
     caption_rule: str | None = None
+    generation: dict[str, Any] = field(default_factory=dict)
     prompts: str | None = None
     released: str | None = None
     published: list[Published] = field(default_factory=list)

@@ -1,7 +1,115 @@
 """Captioning: describe a video in words."""
 
+from collections import defaultdict
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForMultimodalLM, AutoProcessor
+
+from internvideo_hf.inference.embedder import pixel_settings
+from internvideo_hf.inference.runner import RunSettings, load_model, read_videos, read_views, stack_views
+from internvideo_hf.models.common.loading import revision
+from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.base import Task, Training
 from internvideo_hf.tasks.caption_training import LABEL_NAMES, embeddings, make_collator, recalls
+from internvideo_hf.tasks.captioning.answers import Captions
+from internvideo_hf.tasks.captioning.metrics import METRICS, captioning_metrics, check_installed
+from internvideo_hf.tasks.protocol import (
+    Evaluation,
+    Outcome,
+    Protocol,
+    Run,
+    Samples,
+    check_list,
+    model_facts,
+    read_rows,
+    require_column,
+    unique_clips,
+)
+from internvideo_hf.utils.fingerprints import json_sha256
+from internvideo_hf.utils.journal import Journal
+from internvideo_hf.utils.names import check_name
+from internvideo_hf.utils.pretrained import load_pretrained
+
+GENERATION = (
+    *("num_beams", "length_penalty", "early_stopping", "min_new_tokens", "max_new_tokens"),
+    *("repetition_penalty", "no_repeat_ngram_size"),
+)
+"""Options of transformers' `generate` that a protocol may set: without draws, so that its score is one number."""
+
+
+def _check(protocol: Protocol) -> None:
+    check_list(protocol.data.layout)
+    for name in protocol.generation:
+        check_name(name, GENERATION, "generation", RecipeError)
+
+
+def _read(protocol: Protocol, data_root: Path, model: str) -> Samples:
+    config = load_pretrained(AutoConfig, model)
+    if not (config.architectures or [""])[0].endswith("ForConditionalGeneration"):
+        raise RecipeError(f"{model} writes no captions: convert a checkpoint with a caption decoder.")
+    check_installed()
+    rows = read_rows(protocol.data, data_root, check_labels=False, allow_duplicates=True)
+    require_column(rows, "caption", protocol.data.list)
+    videos, owners = unique_clips(rows)
+    return Samples(videos, owners, [row["caption"] for row in rows])
+
+
+def _run(protocol: Protocol, samples: Samples, run: Run) -> Outcome:
+    model: Any = load_model(AutoModelForMultimodalLM, run.model, run.device, protocol.dtype)
+    processor = load_pretrained(AutoProcessor, run.model)
+    processor.video_processor.configure(protocol.pixels)
+    facts = {**model_facts(model), "pixels": pixel_settings(processor.video_processor)}
+    parts = None
+    if run.parts is not None:
+        about = [facts, protocol.generation, revision(run.model, model), [dict(row) for row in samples.videos]]
+        parts = run.parts / json_sha256(about)[:12]
+    read = partial(read_views, processor=processor.video_processor, num_clips=1, num_crops=1)
+    journal = _describe(model, samples, read, protocol.generation, run.settings, Journal(parts))
+    captions = [processor.decode_text(ids) for ids in journal.tensors()["ids"]]
+    causes = {int(number): cause for number, cause in journal.notes.items()}
+    captions = ["" if number in causes else caption for number, caption in enumerate(captions)]
+    references: dict[int, list[str]] = defaultdict(list)
+    for owner, text in zip(samples.owners.tolist(), samples.texts, strict=True):
+        references[owner].append(text)
+    found = Captions([str(row["video"]) for row in samples.videos], captions, list(references.values()))
+    return Outcome(captioning_metrics(captions, found.references), causes, facts, found)
+
+
+@torch.no_grad()
+def _describe(
+    model: Any, samples: Samples, read: Any, options: Mapping[str, Any], settings: RunSettings, journal: Journal
+) -> Journal:
+    """Write the captions that a journal lacks, as ids padded with the end of the text."""
+    text = model.config.text_config
+    batches = read_videos(
+        samples.videos,
+        read,
+        settings,
+        at_once=settings.videos_at_once(1),
+        first=len(journal),
+        failed=len(journal.notes),
+        description="Describing",
+    )
+    for batch in batches:
+        ids = torch.full((len(batch), text.max_position_embeddings), text.eos_token_id)
+        for rows, views in stack_views(batch):
+            pixels = views["pixel_values_videos"][:, 0].to(model.device, model.dtype)
+            written = model.generate(pixels, **options).cpu()
+            ids[torch.tensor(rows) - batch[0][0], : written.shape[1]] = written
+        journal.append({"ids": ids}, {str(row): item for row, item in batch if isinstance(item, str)})
+    journal.write()
+    return journal
+
+
+def _facts(result: Mapping[str, Any]) -> dict[str, str]:
+    options = result["settings"]["generation"]
+    search = ", ".join(f"{name} {value}" for name, value in options.items()) or "the best token each time"
+    return {"captions": f"{search}; {result['data']['texts']} of people to compare with"}
+
 
 TASK = Task(
     "captioning",
@@ -16,5 +124,14 @@ TASK = Task(
         allow_duplicates=True,
         compute_metrics=recalls,
         preprocess_logits=embeddings,
+    ),
+    evaluation=Evaluation(
+        read=_read,
+        run=_run,
+        columns=METRICS,
+        settings=("data.only", "generation"),
+        check=_check,
+        facts=_facts,
+        has_details=True,
     ),
 )
