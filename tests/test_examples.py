@@ -47,10 +47,13 @@ def snippets(language: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def desk(random_checkpoint, mm_folder, bikes, tmp_path_factory) -> Path:
+def desk(bikes, tmp_path_factory) -> Path:
     """Return a folder with the files that the README's snippets name."""
     folder = tmp_path_factory.mktemp("readme")
-    (folder / "InternVideo-MM-L-14.ckpt").write_bytes(random_checkpoint.read_bytes())
+    write = runpy.run_path(str(ROOT / "tests/released/random_mm.py"))
+    write["write_captioner"](folder / "InternVideo-MM-L-14.ckpt")
+    write["write_answerer"](folder / "msrvtt.ckpt", 3)
+    (folder / "msrvtt_train_ans2label.json").write_text('{"ride": 0, "sing": 1}')
     (folder / "clip.mp4").write_bytes(bikes.read_bytes())
     draw_clips(folder / "demo", 12, seed=1)  # as `internvideo demo` leaves them
     (folder / "videos").mkdir()
@@ -79,6 +82,7 @@ def desk(random_checkpoint, mm_folder, bikes, tmp_path_factory) -> Path:
 RIGHT = {
     "internvideo classify demo/": r"\n *\d+\.\d%  grows\n",
     "internvideo zero-shot demo/": r"demo/test/00006.mp4\n *\d+\.\d%  a cross grows ",
+    "internvideo ask ": r"clip.mp4\n  what does the man do\?\n *\d+\.\d%  (ride|sing)\n",
     "internvideo search demo.index": r"choice .*\n\*  1\. .*/00010.mp4\n",
 }
 

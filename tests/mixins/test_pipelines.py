@@ -19,7 +19,9 @@ from mixins.source import load
 from models.tiny_classifiers import FAMILIES, write_classifiers
 from transformers import (
     AutoModel,
+    AutoModelForMultimodalLM,
     AutoModelForVideoClassification,
+    AutoModelForVisualQuestionAnswering,
     AutoProcessor,
     AutoTokenizer,
     AutoVideoProcessor,
@@ -41,6 +43,23 @@ TASKS = {
     "video-classification": FAMILIES,
     "multi-view-video-classification": FAMILIES,
     "zero-shot-video-classification": ("internvideo_mm", "viclip"),
+    "video-to-text": ("internvideo_mm",),
+    "video-question-answering": ("internvideo_mm",),
+}
+WITH_TEXT = {  # task -> the options that it is asked with
+    "zero-shot-video-classification": {"candidate_labels": ["a dog", "a cat"]},
+    "video-to-text": {"max_new_tokens": 2, "num_beams": 2, "num_return_sequences": 2},
+    "video-question-answering": {"question": "who?", "top_k": 2},
+}
+ANSWERS = {
+    "zero-shot-video-classification": {"label": str, "score": float, "similarity": float},
+    "video-to-text": {"generated_text": str},
+    "video-question-answering": {"answer": str, "score": float},
+}
+AUTO_CLASSES = {
+    "zero-shot-video-classification": AutoModel,
+    "video-to-text": AutoModelForMultimodalLM,
+    "video-question-answering": AutoModelForVisualQuestionAnswering,
 }
 
 
@@ -54,7 +73,7 @@ class PipelineTests:
         if tokenizer is None:
             made, options = {"video_processor": made["image_processor"]}, {"top_k": 2}
         else:
-            options = {"candidate_labels": ["a dog", "a cat"]}
+            options = WITH_TEXT[self.task]
         model = model.to(getattr(torch, dtype))  # a pipeline leaves the model that it is given as it is
         return pipeline(self.task, model=model, **made, **options), [self.video, str(self.video)]
 
@@ -63,7 +82,8 @@ class PipelineTests:
             answers = ask(video)
             assert len(answers) == 2
             for answer in answers:
-                assert type(answer["label"]) is str and type(answer["score"]) is float
+                kinds = {name: type(value) for name, value in answer.items()}
+                assert kinds == ANSWERS.get(self.task, {"label": str, "score": float})
 
 
 class Runner(mixin.PipelineTesterMixin, unittest.TestCase):
@@ -74,20 +94,24 @@ class Runner(mixin.PipelineTesterMixin, unittest.TestCase):
 
 
 def model_of(task: str, family: str) -> type[PreTrainedModel]:
-    auto_class = AutoModel if task.startswith("zero-shot") else AutoModelForVideoClassification
-    return auto.FAMILIES[family].models[auto_class]
+    return auto.FAMILIES[family].models[AUTO_CLASSES.get(task, AutoModelForVideoClassification)]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def tiny_models(tmp_path_factory, mm_folder, viclip_folder, bikes) -> Iterator[None]:
+def tiny_models(tmp_path_factory, mm_folder, viclip_folder, captioner, answerer, bikes) -> Iterator[None]:
     """Put a model of each kind where they look for it, under the name of its class."""
     root = tmp_path_factory.mktemp("tiny-models")
     classifiers = write_classifiers(tmp_path_factory.mktemp("classifiers"))
     for task, families in TASKS.items():
         for family in families:
-            made = {"internvideo_mm": mm_folder, "viclip": viclip_folder} if task.startswith("zero-shot") else {}
+            made = {
+                ("zero-shot-video-classification", "internvideo_mm"): mm_folder,
+                ("zero-shot-video-classification", "viclip"): viclip_folder,
+                ("video-to-text", "internvideo_mm"): captioner,
+                ("video-question-answering", "internvideo_mm"): answerer,
+            }
             folder = root / family / model_of(task, family).__name__
-            shutil.copytree(made.get(family, classifiers / family), folder, dirs_exist_ok=True)
+            shutil.copytree(made.get((task, family), classifiers / family), folder, dirs_exist_ok=True)
     classes = SimpleNamespace(AutoProcessor=AutoProcessor, ImageProcessor=AutoVideoProcessor, Tokenizer=AutoTokenizer)
     tests = dict.fromkeys(TASKS, {"test": f"{__name__}.{PipelineTests.__name__}"})
     with (
@@ -105,7 +129,7 @@ def tiny_models(tmp_path_factory, mm_folder, viclip_folder, bikes) -> Iterator[N
 def test_pipeline(task: str, family: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PipelineTests, "task", task, raising=False)
     model = model_of(task, family)
-    with_text = task.startswith("zero-shot")
+    with_text = task in WITH_TEXT
     Runner().run_pipeline_test(
         task,
         model.__name__,
