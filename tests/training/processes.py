@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 from models.internvideo_mae import test_modeling_internvideo_mae as mae
+from models.internvideo_mm import test_decoder_internvideo_mm as decoder
 from models.internvideo_mm import test_modeling_internvideo_mm as mm
 from models.model_checks import draw
 from models.uniformerv2 import test_modeling_uniformerv2 as uniformerv2
@@ -14,6 +15,8 @@ from torch.nn.parallel import DistributedDataParallel
 from internvideo_hf import (
     InternVideoMAEForPreTraining,
     InternVideoMAEForVideoClassification,
+    InternVideoMMForConditionalGeneration,
+    InternVideoMMForQuestionAnswering,
     InternVideoMMModel,
     UniFormerV2ForVideoClassification,
     ViCLIPModel,
@@ -54,6 +57,29 @@ def dual_encoder():
     return InternVideoMMModel(config), batch
 
 
+def captioner():
+    """Texts of several lengths: the mean of the caption loss is over the tokens of both processes."""
+    _, batch = dual_encoder()
+    config = mm.tiny_config(decoder_config=decoder.DECODER)
+    config.vision_config.global_dropout = 0.0
+    lengths = torch.tensor([5, 2, 5, 3, 4, 2, 5, 5])
+    mask = (torch.arange(5) < lengths[:, None]).long()
+    words = batch["input_ids"] * mask
+    words[torch.arange(BATCH), lengths - 1] = config.text_config.vocab_size - 1
+    return InternVideoMMForConditionalGeneration(config), batch | {"input_ids": words, "attention_mask": mask}
+
+
+def answers():
+    """Questions of which three have an answer that is not in the list, two of them in one process."""
+    _, batch = dual_encoder()
+    changes = {"projection_dim": None, "num_labels": 5, "classifier_dropout": 0.0}
+    config = mm.tiny_config(decoder_config=decoder.DECODER, **changes)
+    config.vision_config.global_dropout = 0.0
+    labels = torch.tensor([0, -100, 2, -100, 4, 3, -100, 1])
+    batch = {"pixel_values_videos": batch["pixel_values_videos"], "input_ids": batch["input_ids"], "labels": labels}
+    return InternVideoMMForQuestionAnswering(config), batch
+
+
 def viclip_with_doubled_captions():
     config = viclip.tiny_config()
     words = ids(5, config.text_config.vocab_size)
@@ -72,6 +98,8 @@ CASES = {
         mae_pretraining,
         uniformerv2_classifier,
         dual_encoder,
+        captioner,
+        answers,
         viclip_with_doubled_captions,
     )
 }
