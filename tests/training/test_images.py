@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from training.recipes import write_data
+from training.recipes import write_data, write_recipe
+from training.test_run import run_ranks
 
 from internvideo_hf.checkpoints.model_names import demo_path
 from internvideo_hf.models.internvideo_mm.modeling_internvideo_mm import InternVideoMMModel
@@ -95,6 +96,22 @@ def test_a_stopped_run_goes_on_to_the_same_weights(data, tmp_path, shapes):
     ours = load_file(run(data, tmp_path / "run") / "model.safetensors")  # from within an epoch, after videos
     assert shapes == [(6, 1), *[(2, 8), (6, 1)] * 2]
     assert all(torch.equal(tensor, whole[name]) for name, tensor in ours.items())
+
+
+@pytest.mark.slow
+def test_two_processes_train_the_weights_of_one(data, tmp_path):
+    changes = {"batch_norm": "frozen", "save_strategy": "no", "learning_rate": 1e-5}
+    one = load_file(run(data, tmp_path / "one", **changes) / "model.safetensors")
+    recipe = write_recipe(tmp_path, RECIPE | {"training": RECIPE["training"] | changes})
+    options = ["--data-root", data, "--start-from", "demo-mm", "--quiet", "--output-dir", tmp_path / "two"]
+    run_ranks("train", recipe, *options)
+    assert json.loads((tmp_path / "two/versions.json").read_text())["devices"] == 2
+    two = load_file(tmp_path / "two/final/model.safetensors")
+    before = load_file(demo_path("demo-mm") / "model.safetensors")
+    names = [name for name, tensor in one.items() if tensor.is_floating_point()]
+    moved, apart = (sum(float((one[name] - other[name]).abs().sum()) for name in names) for other in (before, two))
+    # AdamW makes steps of one size even from gradients that are nothing but rounding.
+    assert 0 < apart < moved / 100
 
 
 @pytest.mark.parametrize(
