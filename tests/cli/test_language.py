@@ -112,6 +112,7 @@ NO_DECODER = (
         (("classify", "x.mp4", "--model", "{captioner}"), "What takes it: `internvideo caption VIDEO"),
         (("evaluate", "retrieval/msrvtt", "--model", "{answerer}"), "`internvideo evaluate question_answering/msrvtt"),
         (("evaluate", "question_answering/msrvtt", "--model", "{captioner}"), "not a model of answers to questions"),
+        (("evaluate", "captioning/captions", "--model", "demo-mm"), "demo-mm is not a model of captions"),
     ],
 )
 def test_mistakes_are_refused_in_one_line_before_the_work(captioner, answerer, arguments, words):

@@ -20,7 +20,7 @@ CLASSIFIER, DUAL_ENCODER, CAPTIONER, ANSWERER, AUTOENCODER, ENCODER, FEATURE_HEA
 # Kind -> another kind whose commands take it too.
 _ALSO = {CAPTIONER: DUAL_ENCODER}
 # Task of a protocol -> the kind that it evaluates, where that is no model of video and text.
-_OF_TASK = {"classification": CLASSIFIER, "question_answering": ANSWERER}
+_OF_TASK = {"classification": CLASSIFIER, "captioning": CAPTIONER, "question_answering": ANSWERER}
 # Kind -> the part that makes a model one.
 _NEEDS = {
     AUTOENCODER: "decoder to reconstruct with",
@@ -36,6 +36,7 @@ _COMMANDS = {
     ),
     CAPTIONER: (
         "caption VIDEO --model {model}",
+        "evaluate captioning/captions --model {model} --data-root FOLDER",
         'zero-shot VIDEO --model {model} --labels "a dog runs, a car stops"',
     ),
     ANSWERER: (

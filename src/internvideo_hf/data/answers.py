@@ -10,7 +10,8 @@ from internvideo_hf.utils.names import reason_of
 
 BACKGROUND = "background"
 """Name of the last class of the released heads, which have one class more than their lists have answers. Nothing was
-trained to have it: no pipeline returns it, and it takes no part in the probabilities of the answers."""
+trained to have it: no pipeline returns it, and it takes no part in the probabilities of the answers. A last answer of
+this name, in a list of your own, would be taken for it."""
 
 
 def read_answers(path: str | Path) -> list[str]:
