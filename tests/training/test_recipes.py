@@ -288,7 +288,7 @@ VICLIP = {
 
 CUSTOM = {
     *(f"videomae/{name}" for name in ("pretrain_small", "finetune_base")),
-    *("uniformerv2/finetune_base", "viclip/finetune_base"),
+    *("uniformerv2/finetune_base", "viclip/finetune_base", "question_answering/custom"),
 }
 
 
