@@ -229,6 +229,7 @@ KNOWS_FAMILIES = {
     ("training.parameter_groups", "uniformerv2"): "a rule of weight decay, named after the code that has it",
     ("training.parameter_groups", "viclip"): "the same",
     ("training.parameter_groups", "internvideo_mm"): "the same",
+    ("training.parameter_groups", "actionformer"): "the same",
     ("training.recipes", "uniformerv2"): "a key of recipes of version 0.1",
     ("cli.checks", "uniformerv2"): "the model that the checks of attention run, any would do",
     ("cli.models", "internvideo_mae"): "an option of `fuse`, which fuses models of these two families",

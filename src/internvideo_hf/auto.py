@@ -117,6 +117,15 @@ FAMILIES = {
         {"AutoModel": "TCANetModel", "AutoModelForTemporalLocalization": "TCANetForTemporalLocalization"},
         video_processor_name=None,
     ),
+    "actionformer": Family(
+        "actionformer",
+        "ActionFormerConfig",
+        {
+            "AutoModel": "ActionFormerModel",
+            "AutoModelForTemporalLocalization": "ActionFormerForTemporalLocalization",
+        },
+        video_processor_name=None,
+    ),
     "viclip_vision_model": Family("viclip", "ViCLIPVisionConfig", {"AutoModel": "ViCLIPVisionModel"}),
 }
 

@@ -47,6 +47,7 @@ def prefixed(prefix: str) -> dict[str, torch.Tensor]:
         pytest.param({"module": TENSORS, "ds_version": "0.9"}, id="deepspeed"),
         pytest.param({"model_state": TENSORS, "cfg": "a: 1"}, id="slowfast"),
         pytest.param({"state_dict": prefixed("module.")}, id="data parallel"),
+        pytest.param({"state_dict": {"a": torch.ones(1)}, "state_dict_ema": prefixed("module.")}, id="averaged"),
         pytest.param({"state_dict": prefixed("_orig_mod.")}, id="compiled"),
         pytest.param({"state_dict": prefixed("module._orig_mod.")}, id="compiled, then data parallel"),
         pytest.param({"state_dict": prefixed("_orig_mod.module.")}, id="data parallel, then compiled"),

@@ -12,6 +12,7 @@ from internvideo_hf.checkpoints.table import (
     LeaveOut,
     check_complete,
     convert_state_dict,
+    drop_kernel,
     flatten,
     insert_time,
     released_name,
@@ -48,6 +49,7 @@ def test_a_pattern_matches_nothing_but_numbers_in_place_of_braces_and_dots_as_do
         (transpose("a"), torch.tensor([[1, 2, 3], [4, 5, 6]]), [torch.tensor([[1, 4], [2, 5], [3, 6]])]),
         (insert_time("a"), arange(2, 3, 4, 4), [arange(2, 3, 1, 4, 4)]),
         (flatten("a"), arange(1, 1, 5), [arange(5)]),
+        (drop_kernel("a"), arange(2, 3, 1), [arange(2, 3)]),
     ],
 )
 def test_every_action_does_what_its_name_says(action: Become, tensor, expected):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from parity import internvideo_mae, internvideo_mm, tcanet, uniformerv2, viclip
+from parity import actionformer, internvideo_mae, internvideo_mm, tcanet, uniformerv2, viclip
 from parity.compare import load_config
 
 from internvideo_hf.checkpoints.convert import FAMILIES
@@ -50,6 +50,11 @@ def run_script(monkeypatch: pytest.MonkeyPatch, family: str, *arguments: object)
 
 
 CASES = {
+    "actionformer": (
+        "actionformer_anet_tiny/checkpoint.pth.tar",
+        actionformer.overrides,
+        "recognized as actionformer",
+    ),
     "internvideo_mm": ("mm_tiny_b/checkpoint.ckpt", internvideo_mm.overrides, "caption_decoder.visual_queries"),
     "internvideo_mae": ("vm_cls_mean/checkpoint.pth", internvideo_mae.overrides, "recognized as internvideo_mae"),
     "tcanet": ("tcanet_tiny/checkpoint.pth", tcanet.overrides, "recognized as tcanet"),

@@ -180,6 +180,7 @@ class ModelChecks:
         drawn_by_transformers: beginning of a parameter's name -> why it may be drawn with another spread where it
             alone is missing from a checkpoint.
         cancelling: output that is a difference of larger numbers -> their size, which is what rounding scales with.
+        constants: outputs that the sizes of the input determine alone; they have no samples and stay in float32.
         without_gradient: part of a parameter's name -> why the loss does not depend on it.
         loss_over: "samples" for a mean over samples, which gradient accumulation must not change; "pairs" for a
             contrastive loss, in which a bigger batch means more negatives, so that it cannot be invariant; None where
@@ -195,6 +196,7 @@ class ModelChecks:
     fields_read_elsewhere: dict[str, str] = {}
     drawn_by_transformers: dict[str, str] = {}
     cancelling: dict[str, float] = {}
+    constants: tuple[str, ...] = ()
     without_gradient: dict[str, str] = {}
     loss_over: str | None = None
     in_float32: tuple[str, ...] = ()  # outputs of models in half precision too
@@ -218,6 +220,11 @@ class ModelChecks:
     def calls(self, model: PreTrainedModel, inputs: dict[str, Any]) -> dict[str, Any]:
         """Return the results of all public ways to run the model by their names; families add theirs."""
         return {"forward": model(**inputs)}
+
+    def computed(self, outputs: Any) -> dict[str, torch.Tensor]:
+        """Return every tensor of an output that depends on weights, by its path."""
+        tensors = tensors_of(outputs)
+        return {name: tensor for name, tensor in tensors.items() if name.partition(".")[0] not in self.constants}
 
     def with_pixels(self, pixels: torch.Tensor) -> dict[str, Any]:
         return {**self.inputs(), "pixel_values_videos": pixels}
@@ -304,7 +311,7 @@ class ModelChecks:
         # What adapters need: with every weight frozen, a gradient has to come from there.
         model.requires_grad_(False)
         model.enable_input_require_grads()
-        main = [tensor for tensor in tensors_of(model(**self.inputs())).values() if tensor.is_floating_point()]
+        main = [tensor for tensor in self.computed(model(**self.inputs())).values() if tensor.is_floating_point()]
         assert all(tensor.requires_grad for tensor in main)
 
     def test_input_embeddings_can_be_replaced(self) -> None:
@@ -333,8 +340,9 @@ class ModelChecks:
         alone = model(**{key: one_sample(value) for key, value in inputs.items()})
         together = model(**inputs)
         for tower_alone, tower in zip(self.towers(alone), self.towers(together), strict=True):
-            expected = {name: one_sample(tensor) for name, tensor in tensors_of(tower.outputs).items() if tensor.ndim}
-            actual = {name: tensor for name, tensor in tensors_of(tower_alone.outputs).items() if tensor.ndim}
+            actual, expected = self.computed(tower_alone.outputs), self.computed(tower.outputs)
+            expected = {name: one_sample(tensor) for name, tensor in expected.items() if tensor.ndim}
+            actual = {name: tensor for name, tensor in actual.items() if tensor.ndim}
             assert_same(actual, expected, atol=1e-5, rtol=1e-5)
 
     @torch.no_grad()
@@ -572,7 +580,7 @@ class ModelChecks:
         expected = tensors_of(self.model()(**self.inputs()))
         half = self.model().to(dtype)
         # Pixels stay in float32, as the processor makes them.
-        for name, tensor in tensors_of(half(**self.inputs())).items():
+        for name, tensor in self.computed(half(**self.inputs())).items():
             if expected[name].is_floating_point():
                 assert tensor.dtype == (torch.float32 if name in self.in_float32 else dtype), name
                 size = max(expected[name].square().mean().sqrt(), self.cancelling.get(name, 0.0))

@@ -1,6 +1,7 @@
 """Parity adapters: kind of a reference case -> function that runs it and compares every stored value."""
 
 from parity import (
+    actionformer,
     captions,
     internvideo_mae,
     internvideo_mm,
@@ -16,6 +17,8 @@ from parity import (
 )
 
 ADAPTERS = {
+    "actionformer": actionformer.actionformer,
+    "tal_optimizer": actionformer.tal_optimizer,
     "videomae_classification": internvideo_mae.videomae_classification,
     "videomae_loading": internvideo_mae.videomae_loading,
     "videomae_pretraining": internvideo_mae.videomae_pretraining,

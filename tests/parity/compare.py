@@ -17,7 +17,9 @@ def load_tensors(folder: Path) -> dict[str, torch.Tensor]:
 
 def checkpoint_of(folder: Path) -> Path:
     """Return the case's released file, whatever its suffix."""
-    return next(path for path in sorted(folder.iterdir()) if path.stem in ("checkpoint", "pytorch_model"))
+    return next(
+        path for path in sorted(folder.iterdir()) if path.name.split(".")[0] in ("checkpoint", "pytorch_model")
+    )
 
 
 class Comparison:

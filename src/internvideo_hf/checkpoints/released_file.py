@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 
 from internvideo_hf.checkpoints.errors import CheckpointError
 
-# Entries in which training scripts store the weights, by precedence.
-WRAPPERS = ("state_dict", "model", "module", "model_state")
+# Entries in which training scripts store the weights, by precedence; the averaged ones are those that they evaluate.
+WRAPPERS = ("state_dict_ema", "state_dict", "model", "module", "model_state")
 # Prefixes of names that data-parallel training and torch.compile add.
 PREFIXES = ("module.", "_orig_mod.")
 
@@ -21,8 +21,9 @@ def load_state_dict(path: str | Path, trust_pickle: bool = False) -> dict[str, t
     """Read the tensors of a checkpoint file, memory-mapped where its format allows.
 
     Args:
-        path: a `.safetensors` file, or anything that `torch.save` wrote: a bare state dict, or one inside
-            `state_dict`, `model`, `module` or `model_state`. Entries that are not tensors are ignored.
+        path: a `.safetensors` file, or anything that `torch.save` wrote: a bare state dict, or one inside the first of
+            `state_dict_ema`, `state_dict`, `model`, `module` and `model_state`. Entries that are not tensors are
+            ignored.
         trust_pickle: unpickle without restrictions, which runs any code that the file contains.
 
     Raises:

@@ -71,6 +71,11 @@ def insert_time(name: str) -> Become:
     return Become((name,), lambda tensor: (tensor.unsqueeze(2),))
 
 
+def drop_kernel(name: str) -> Become:
+    """Turn the kernel `(out, in, 1)` of a convolution over one position into the weight of a linear layer."""
+    return Become((name,), lambda tensor: (tensor.squeeze(2),))
+
+
 def flatten(name: str) -> Become:
     """Flatten a vector that is stored with axes of length 1."""
     return Become((name,), lambda tensor: (tensor.flatten(),))

@@ -31,6 +31,7 @@ RULES = {
     "internvideo": DecayRule(),  # gates, norms and the video token are vectors
     "viclip": DecayRule(exempt=r"(position|temporal)_embedding"),
     "internvideo_mm": DecayRule(exempt=r"(position|token|mask)_embedding"),
+    "actionformer": DecayRule(exempt=r"relative_bias$"),
     # Exempts biases only: norms and scalars are decayed.
     "retrieval": DecayRule(vectors=False, exempt=r"bias$"),
 }

@@ -211,6 +211,24 @@ class EncoderLayer(GradientCheckpointingLayer):
         return hidden_states + branch
 
 
+def sine_table(positions: int, width: int) -> torch.Tensor:
+    """Compute the fixed position table, `(positions, width)`: sines at even channels, cosines at odd ones.
+
+    Args:
+        positions: rows.
+        width: channels.
+
+    Returns:
+        float32, on the CPU.
+    """
+    # The device is named: transformers builds models on the meta device, where a table would stay empty. Numbers
+    # become float64 when they are there: DeepSpeed's zero.Init casts whatever is created as a float to half precision.
+    rates = 10000.0 ** (2 * (torch.arange(width, device="cpu").double() // 2) / width)
+    angles = torch.arange(positions, device="cpu").double()[:, None] / rates
+    even = torch.arange(width, device="cpu") % 2 == 0
+    return torch.where(even, angles.sin(), angles.cos()).float()
+
+
 def resample_position_rows(positions: torch.Tensor, length: int) -> torch.Tensor:
     """Fit a table of learned positions in a sequence to another length, as ViCLIP's loader does.
 

@@ -34,6 +34,7 @@ from internvideo_hf.models.common.layers import (
     check_mask,
     drop_path_rates,
     select_tokens,
+    sine_table,
     visible_mask,
 )
 from internvideo_hf.models.common.narrowing import known
@@ -59,26 +60,6 @@ class InternVideoMAEForPreTrainingOutput(ModelOutput):
     logits: torch.Tensor | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
-
-
-def sine_table(positions: int, width: int) -> torch.Tensor:
-    """Compute the fixed position table, `(positions, width)`: sines at even channels, cosines at odd ones.
-
-    Position `n` is the tubelet's index in the clip, so the table does not tell space from time.
-
-    Args:
-        positions: rows.
-        width: channels.
-
-    Returns:
-        float32, on the CPU.
-    """
-    # The device is named: transformers builds models on the meta device, where a table would stay empty. Numbers
-    # become float64 when they are there: DeepSpeed's zero.Init casts whatever is created as a float to half precision.
-    rates = 10000.0 ** (2 * (torch.arange(width, device="cpu").double() // 2) / width)
-    angles = torch.arange(positions, device="cpu").double()[:, None] / rates
-    even = torch.arange(width, device="cpu") % 2 == 0
-    return torch.where(even, angles.sin(), angles.cos()).float()
 
 
 class InternVideoMAEPositions(nn.Module):
