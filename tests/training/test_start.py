@@ -88,6 +88,27 @@ def test_a_dual_encoder_keeps_its_words_and_loses_its_calibration(viclip_folder,
     assert ours.tokenizer.get_vocab() == theirs.tokenizer.get_vocab() and ours.null_captions is None
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["question_answering/custom", "question_answering/tgif_base"])
+def test_answers_are_those_of_the_list_and_the_sizes_those_of_the_captioner(recipe, captioner, clips, tmp_path):
+    rows = [
+        {key: f"data/{number}.mp4", "question": "what?", "answer": "ab"[number % 2]}
+        for number in range(4)
+        for key in ("gif_name" if "tgif" in recipe else "video",)
+    ]
+    (clips / "questions.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    lists = ["data.train=questions.jsonl", "data.labels=null"]
+    final = finetune(recipe, captioner, clips, tmp_path / "run", *lists)
+    ours, theirs = (AutoConfig.from_pretrained(path) for path in (final, captioner))
+    assert ours.id2label == {0: "a", 1: "b"} and ours.architectures == ["InternVideoMMForQuestionAnswering"]
+    assert ours.decoder_config.num_hidden_layers == theirs.decoder_config.num_hidden_layers
+    assert ours.vision_config.hidden_size == theirs.vision_config.hidden_size
+    before, after = (load_file(path / "model.safetensors") for path in (captioner, final))
+    assert after.keys() - before.keys() and all(
+        name.startswith("classifier.") for name in after.keys() - before.keys()
+    )
+
+
 @pytest.mark.parametrize(
     ("recipe", "start", "words"),
     [
