@@ -138,7 +138,7 @@ def test_wrong_settings_are_refused(change, message):
 
 def test_settings_of_captions_are_for_dual_encoders():
     for change in ("model.vocabulary=captions", "data.similar_batches={share: 0.5}"):
-        with pytest.raises(RecipeError, match="for the task contrastive alone"):
+        with pytest.raises(RecipeError, match="for the task contrastive or captioning alone"):
             load_recipe("demo/classifier", [change])
 
 
