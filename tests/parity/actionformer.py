@@ -37,8 +37,9 @@ def overrides(config: dict) -> dict:
 def model_of(folder: Path, tmp_path: Path, section: str, **changes) -> ActionFormerForTemporalLocalization:
     """Return the model with the weights that a section of the case belongs to."""
     config = load_config(folder)
-    entry = config.get("weights", {}).get(section, WEIGHTS[section]).split()[0]
     content = torch.load(checkpoint_of(folder), weights_only=True)
+    entry = config.get("weights", {}).get(section, WEIGHTS[section]).split()[0]
+    entry = entry if entry in content else "state_dict"
     torch.save({entry: content[entry]}, tmp_path / f"{section}.pth.tar")
     convert_checkpoint(tmp_path / f"{section}.pth.tar", tmp_path / section, config_overrides=overrides(config))
     return ActionFormerForTemporalLocalization.from_pretrained(tmp_path / section, **changes)
@@ -80,8 +81,7 @@ def of_video(model: ActionFormerForTemporalLocalization, name: str, facts: dict,
     ]
     raw = Detections(*(torch.cat(parts) for parts in zip(*levels, strict=True)))
     final = suppress(raw, Suppression(**model.config.suppression))
-    compare.close(f"{place}.nms.segments_grid", final.segments)
-    for stage, found in (("raw", raw), ("final", final)):
+    for stage, found in (("raw", raw), ("nms", final), ("final", final)):
         assert facts.get(f"num_{stage}", len(found.scores)) == len(found.scores)
         compare.close(f"{place}.{stage}.segments_grid", found.segments)
         compare.close(f"{place}.{stage}.scores", found.scores)

@@ -228,6 +228,11 @@ def test_coarse_levels_reach_finer_ones_through_the_neck_alone():
     assert changes == [[False, False, True], [True, True, True]]
 
 
+def test_the_neck_has_biases_in_its_norms_alone():
+    names = set(head(neck_type="fpn", use_neck_norm=False).neck.state_dict())
+    assert names == {f"{part}.{level}.weight" for part in ("laterals", "convs") for level in range(3)}
+
+
 def test_fresh_weights_are_those_of_the_original():
     torch.manual_seed(0)
     model = ActionFormerForTemporalLocalization(tiny_config(layer_scale_init_value=1e-4, use_embedding_norm=False))

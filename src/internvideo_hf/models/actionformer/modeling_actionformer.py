@@ -170,8 +170,8 @@ class ActionFormerNeck(nn.Module):
         levels, width, with_norm = config.num_levels, known(config.neck_hidden_size), config.use_neck_norm
         self.laterals, self.convs = nn.ModuleList(), nn.ModuleList()
         if config.neck_type == "fpn":
-            self.laterals.extend(nn.Linear(config.hidden_size, width, bias=not with_norm) for _ in range(levels))
-            self.convs.extend(MaskedConv(width, width, 3, groups=width, bias=not with_norm) for _ in range(levels))
+            self.laterals.extend(nn.Linear(config.hidden_size, width, bias=False) for _ in range(levels))
+            self.convs.extend(MaskedConv(width, width, 3, groups=width, bias=False) for _ in range(levels))
         self.norms = nn.ModuleList(
             [nn.LayerNorm(width, eps=config.layer_norm_eps) if with_norm else nn.Identity() for _ in range(levels)]
         )
