@@ -1,5 +1,6 @@
 """Configuration of ActionFormer, a head that localizes actions in the features of a video."""
 
+import math
 from itertools import pairwise
 from typing import Any
 
@@ -186,7 +187,9 @@ class ActionFormerConfig(PreTrainedConfig):
         """Positions that the length of a sequence longer than `max_sequence_length` is padded to a multiple of."""
         windows: list[int] = self.attention_windows  # type: ignore[assignment]  # a number only before __init__
         pairs = zip(self.strides, windows, strict=True)
-        return max(stride * 2 * (window // 2) if window > 1 else stride for stride, window in pairs)
+        largest = max(stride * 2 * (window // 2) if window > 1 else stride for stride, window in pairs)
+        # The original takes `largest` alone, and fails at lengths that then cannot be halved.
+        return math.lcm(largest, self.strides[-1])
 
     def padded_length(self, length: int) -> int:
         """Return the length that the model pads a sequence to.
@@ -221,12 +224,11 @@ class ActionFormerConfig(PreTrainedConfig):
                 raise ValueError(f"{name}={getattr(self, name)} must be odd and at least 1.")
         if any(window > 1 and window % 2 == 0 for window in windows):  # type: ignore[union-attr]
             raise ValueError(f"attention_windows={windows} must be odd, or 1 or less for all positions.")
-        for name, length in (("max_sequence_length", self.max_sequence_length), ("windows", self.length_multiple)):
-            if length % self.strides[-1]:
-                raise ValueError(
-                    f"{name}: a length of {length} cannot be halved {self.num_levels - 1} times; make it a multiple "
-                    f"of {self.strides[-1]}."
-                )
+        if self.max_sequence_length % self.strides[-1]:
+            raise ValueError(
+                f"max_sequence_length={self.max_sequence_length} cannot be halved {self.num_levels - 1} times; make "
+                f"it a multiple of {self.strides[-1]}."
+            )
         for name in ("hidden_dropout", "attention_dropout", "drop_path_rate", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 0 and less than 1.")
