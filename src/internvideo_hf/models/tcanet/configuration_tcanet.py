@@ -47,6 +47,7 @@ class TCANetConfig(PreTrainedConfig):
         suppression: how segments suppress each other; the fields of the task's `Suppression`, of which some may be
             missing.
         fusion: how a video classifier names segments; the fields of the task's `Fusion`, likewise.
+        features: which features the model was trained on; see `ActionFormerConfig.features`.
 
     Raises:
         StrictDataclassClassValidationError: where two numbers do not fit each other.
@@ -75,6 +76,7 @@ class TCANetConfig(PreTrainedConfig):
     attention_dropout: float | int = 0.1
     suppression: dict[str, Any] | None = None
     fusion: dict[str, Any] | None = None
+    features: dict[str, Any] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         self.iou_thresholds = list(self.iou_thresholds)
