@@ -16,10 +16,9 @@ from internvideo_hf.models.actionformer.losses_actionformer import make_targets
 from internvideo_hf.models.actionformer.modeling_actionformer import ActionFormerForTemporalLocalization
 from internvideo_hf.tasks.temporal_localization.data import FeatureGrid
 from internvideo_hf.tasks.temporal_localization.decoding import (
-    Detections,
     Selection,
     Suppression,
-    select_candidates,
+    collect_candidates,
     suppress,
 )
 from internvideo_hf.training.parameter_groups import parameter_groups
@@ -72,14 +71,8 @@ def of_video(model: ActionFormerForTemporalLocalization, name: str, facts: dict,
         compare.close(f"{place}.offsets.{level}", outputs.offsets[level])
         compare.close(f"{place}.points.{level}", points)
 
-    selection = Selection(**model.config.selection)
-    levels = [
-        select_candidates(
-            outputs.logits[level][0], outputs.offsets[level][0], outputs.masks[level][0], stride, selection
-        )
-        for level, stride in enumerate(model.config.strides)
-    ]
-    raw = Detections(*(torch.cat(parts) for parts in zip(*levels, strict=True)))
+    levels = (outputs.logits, outputs.offsets, outputs.masks, model.config.strides)
+    (raw,) = collect_candidates(*levels, Selection(**model.config.selection))
     final = suppress(raw, Suppression(**model.config.suppression))
     for stage, found in (("raw", raw), ("nms", final), ("final", final)):
         assert facts.get(f"num_{stage}", len(found.scores)) == len(found.scores)

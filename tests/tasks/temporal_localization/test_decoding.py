@@ -12,6 +12,7 @@ from internvideo_hf.tasks.temporal_localization.decoding import (
     Fusion,
     Selection,
     Suppression,
+    collect_candidates,
     fuse_class_scores,
     select_candidates,
     suppress,
@@ -149,6 +150,16 @@ def test_candidates_of_a_level_are_its_best_long_enough_ones():
     assert found.scores.tolist() == pytest.approx([1 / (1 + np.exp(-3.0)), 0.5])
     best = select_candidates(logits, offsets, mask, 4, Selection(max_candidates=1))
     assert best.labels.tolist() == [1]
+
+
+def test_candidates_of_all_levels_are_of_their_own_video():
+    # Two videos, two levels: points 0 and 1 of stride 1, point 0 of stride 2.
+    logits = [torch.tensor([[[2.0], [-20.0]], [[-20.0], [1.0]]]), torch.tensor([[[-20.0]], [[3.0]]])]
+    offsets = [torch.ones(2, 2, 2), torch.ones(2, 1, 2)]
+    masks = [torch.ones(2, 2, dtype=torch.bool), torch.tensor([[True], [True]])]
+    first, second = collect_candidates(logits, offsets, masks, [1, 2], Selection())
+    assert first.segments.tolist() == [[-1.0, 1.0]]
+    assert second.segments.tolist() == [[0.0, 2.0], [-2.0, 2.0]]
 
 
 def detections() -> Detections:

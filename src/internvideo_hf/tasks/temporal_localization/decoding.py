@@ -9,7 +9,7 @@ A case that the released code leaves undefined: a voted segment that no candidat
 """
 
 import heapq
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple
@@ -192,6 +192,35 @@ def select_candidates(
     segments = torch.stack([points * stride - left, points * stride + right], dim=1)
     long = segments[:, 1] - segments[:, 0] > settings.min_length
     return Detections(segments[long], scores[chosen][long], (chosen % classes)[long])
+
+
+def collect_candidates(
+    logits: Sequence[torch.Tensor],
+    offsets: Sequence[torch.Tensor],
+    masks: Sequence[torch.Tensor],
+    strides: Sequence[int],
+    settings: Selection,
+) -> list[Detections]:
+    """Return the candidates of all levels for each video of a batch.
+
+    Args:
+        logits: of each level, `(batch, points, classes)`.
+        offsets: of each level, `(batch, points, 2)`.
+        masks: of each level, `(batch, points)`.
+        strides: of each level.
+        settings: the rule of each level, see `select_candidates`.
+
+    Returns:
+        Segments in steps of the feature grid, level by level.
+    """
+    found = []
+    for video in range(len(masks[0])):
+        levels = [
+            select_candidates(scores[video], distances[video], mask[video], stride, settings)
+            for scores, distances, mask, stride in zip(logits, offsets, masks, strides, strict=True)
+        ]
+        found.append(Detections(*(torch.cat(parts) for parts in zip(*levels, strict=True))))
+    return found
 
 
 @dataclass(frozen=True)
