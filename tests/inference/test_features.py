@@ -10,6 +10,7 @@ from pathlib import Path
 import av
 import dying
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -309,3 +310,97 @@ def test_two_processes_do_not_write_one_file(clip, tmp_path):
         extract_to_file(NoModel(), clip, path)
     with lock_file(tmp_path / "other.safetensors"):
         assert extract_to_file(NoModel(), clip, path)
+
+
+def test_frames_are_sampled_at_a_rate_each_once(mae_folder, tmp_path):
+    clip = write_video(tmp_path / "clip.mp4", 40)  # 30 a second
+    extractor = FeatureExtractor(mae_folder, 4, 2, device="cpu", fps=10.0)
+    with VideoReader(clip) as reader:
+        everything = reader.read(range(40))
+        assert list(extractor.frame_numbers(reader)) == list(range(0, 40, 3))
+        before = reader.frames_decoded
+        rows = torch.cat(list(extractor.rows(reader)))
+        assert reader.frames_decoded - before == 40
+        assert len(rows) == extractor.num_rows(reader) == 6
+        torch.testing.assert_close(torch.cat(list(extractor.rows(reader, 4))), rows[4:], atol=1e-5, rtol=1e-5)
+    expected = window_by_window(mae_folder, everything[::3], 4, 2)
+    torch.testing.assert_close(rows, expected, atol=1e-5, rtol=1e-5)
+    # Above the rate of the video frames repeat: at 45 a second, every other one.
+    fast = FeatureExtractor(mae_folder, 4, 4, device="cpu", fps=45.0)
+    with VideoReader(clip) as reader:
+        assert list(fast.frame_numbers(reader))[:6] == [0, 0, 1, 2, 2, 3]
+        rows = torch.cat(list(fast.rows(reader)))
+    expected = window_by_window(mae_folder, everything[np.arange(60) * 2 // 3], 4, 4)
+    torch.testing.assert_close(rows, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_windows_in_seconds_have_the_frames_of_the_model(mae_folder):
+    """The model was built for 16 frames: in 2 seconds, 8 a second."""
+    extractor = FeatureExtractor(mae_folder, "2s", "0.5s", device="cpu")
+    assert extractor.processor.num_frames == 16
+    settings = extractor.settings
+    assert (settings.window, settings.stride, settings.fps) == (16, 4, 8.0)
+    given = FeatureExtractor(mae_folder, "2s", 5, device="cpu", fps=4.0).settings
+    assert (given.window, given.stride, given.fps) == (8, 5, 4.0)
+    for window, stride, words in (
+        ("16", "1s", "stride=1s needs frames that are sampled by time"),
+        ("2 m", 4, 'window=2 m must be a number of frames, or of seconds, such as "2s"'),
+        ("0s", 4, "window=0s must be a number"),
+        (16, 0, "stride=0 must be at least 1"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            FeatureExtractor(mae_folder, window, stride, device="cpu")
+
+
+def test_files_tell_how_their_frames_were_sampled_and_come_as_a_table(mae_folder, tmp_path):
+    clip, path = write_video(tmp_path / "clip.mp4", 40), tmp_path / "clip.mp4.safetensors"
+    extractor = FeatureExtractor(mae_folder, 4, 2, device="cpu", fps=10.0)
+    assert extract_to_file(extractor, clip, path)
+    facts = json.loads(path.with_suffix(".json").read_text())
+    assert (facts["fps"], facts["video_fps"], facts["num_frames"], facts["rows"]) == (10.0, 30.0, 14, 6)
+    assert facts["seconds"][:2] == [[0.0, 0.4], [0.2, 0.6]] and facts["seconds"][-1] == [1.0, 1.3333]
+    assert not extract_to_file(extractor, clip, path, as_parquet=True)
+    table = pq.read_table(path.with_suffix(".parquet")).to_pydict()
+    assert table["start"] == [start for start, _ in facts["seconds"]] and table["end"][-1] == 1.3333
+    np.testing.assert_array_equal(np.array(table["features"], np.float32), load_file(path)["features"].numpy())
+    for changed, words in (
+        ({"fps": 5.0}, "fps 10.0, now 5.0"),
+        ({}, "fps 10.0, now none"),
+        ({"fps": 10.0, "layer": 1}, "layer none, now 1"),
+        ({"fps": 10.0, "pooling": "mean"}, "pooling none, now mean"),
+    ):
+        with pytest.raises(FileExistsError, match=words):
+            extract_to_file(FeatureExtractor(mae_folder, 4, 2, device="cpu", **changed), clip, path)
+
+
+@pytest.fixture
+def holed(tmp_path):
+    """Return 40 frames, each a keyframe, of which 18 and 19 are damaged."""
+    path = write_video(tmp_path / "holed.mkv", codec="mjpeg")
+    content = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    for packet in packets[18:20]:
+        place = content.find(bytes(packet))
+        content[place : place + packet.size] = bytes(packet.size)
+    path.write_bytes(content)
+    return path
+
+
+def test_a_damaged_stretch_leaves_a_gap(mae_folder, holed, tmp_path):
+    extractor = make(mae_folder, window=4, stride=2)
+    with pytest.raises(VideoDecodeError, match="frame 18"):
+        extract_to_file(extractor, holed, tmp_path / "refused.safetensors")
+    path = tmp_path / "rows.safetensors"
+    assert extract_to_file(extractor, holed, path, gaps=True)
+    rows, facts = load_file(path)["features"], json.loads(path.with_suffix(".json").read_text())
+    damaged = [any(frame in range(start, start + 4) for frame in (18, 19)) for start in range(0, 37, 2)]
+    assert rows.isnan().any(dim=1).tolist() == damaged and rows[~torch.tensor(damaged)].isfinite().all()
+    np.testing.assert_allclose(facts["gaps"], [[18 / 30, 20 / 30]], atol=2e-3)
+    with VideoReader(write_video(tmp_path / "whole.mkv", codec="mjpeg")) as reader:
+        whole = torch.cat(list(extractor.rows(reader)))
+    torch.testing.assert_close(rows[~torch.tensor(damaged)], whole[~torch.tensor(damaged)], atol=1e-5, rtol=1e-5)
+    assert not extract_to_file(extractor, holed, path, gaps=True)
+    with pytest.raises(VideoDecodeError, match="frame 18"):
+        extract_to_file(extractor, holed, path)
+    assert path.exists(), "what cannot be replaced stays"

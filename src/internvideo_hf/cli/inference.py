@@ -217,10 +217,31 @@ def extract(
     videos: Videos,
     model: Annotated[str, typer.Option(help=MODEL_HELP)],
     out: Annotated[Path, typer.Option(help="Folder for NAME.safetensors and NAME.json of each video.")],
-    window: Annotated[int, typer.Option(min=1, help="Frames per window.")] = 16,
-    stride: Annotated[int, typer.Option(min=1, help="Frames between window starts.")] = 4,
+    window: Annotated[str, typer.Option(help='Length of a window: frames, or seconds such as "2s".')] = "16",
+    stride: Annotated[str, typer.Option(help="From one window's start to the next: frames, or seconds.")] = "4",
+    fps: Annotated[
+        float | None,
+        typer.Option(
+            help="Frames a second to sample (default: all frames; with --window in seconds, as many a window as the "
+            "model was built for)."
+        ),
+    ] = None,
+    layer: Annotated[
+        int | None,
+        typer.Option(help="Layer whose tokens are pooled: 1 the first, -1 the last (default: the model's result)."),
+    ] = None,
+    pooling: Annotated[
+        str,
+        typer.Option(
+            help='How the tokens of a window become its row: "auto" as the head of the model does, "mean" of all, '
+            '"attention" where the model has it, or "tokens" for all of them.'
+        ),
+    ] = "auto",
     max_memory: Annotated[float, typer.Option(min=0.001, help="The most gigabytes of frames to hold at once.")] = 8.0,
     npy: Annotated[bool, typer.Option("--npy", help="Also write NAME.npy, for numpy.load.")] = False,
+    parquet: Annotated[
+        bool, typer.Option("--parquet", help="Also write NAME.parquet: start, end and features of each row.")
+    ] = False,
     overwrite: Annotated[
         bool,
         typer.Option(
@@ -239,12 +260,16 @@ def extract(
     `features`, a row per window: in Python, `safetensors.numpy.load_file(PATH)["features"]`, or with --npy
     `numpy.load(PATH)`. NAME.json holds fps, stride and `seconds`, the begin and end of each row.
 
+    MODEL may also be a video encoder of transformers: VideoMAE, V-JEPA 2, VideoPrism, TimeSformer, ViViT, ...
+
     Resumable: rerun the same command after an interruption.
 
     Example: internvideo extract match.mp4 --model vit-h --window 16 --stride 4 --out features
+
+    Example: internvideo extract talk.mp4 --model facebook/vjepa2-vitl-fpc64-256 --window 4s --stride 2s --out features
     """
-    number_type, named = parse_dtype(dtype), _unique(videos, quiet)
-    model = resolve_model(model)
+    number_type, named = parse_dtype(dtype), unique_videos(videos, quiet)
+    model = resolve_model(model, any_family=True)
     check_folder(out)
     silence_transformers()
     from tqdm import tqdm
@@ -252,14 +277,25 @@ def extract(
     from internvideo_hf import FeatureExtractor
     from internvideo_hf.inference.features import extract_to_file
 
-    extractor = FeatureExtractor(model, window, stride, batch_size, parse_device(device), max_memory, number_type)
+    extractor = FeatureExtractor(
+        model,
+        window,
+        stride,
+        batch_size,
+        parse_device(device),
+        max_memory,
+        number_type,
+        fps=fps,
+        layer=layer,
+        pooling=pooling,
+    )
     out.mkdir(parents=True, exist_ok=True)
     failures: list[str] = []
     for video, name in named:
         path = out / f"{name}.safetensors"
         with tqdm(desc=printable(name), unit="row", disable=quiet) as bar:
             run = partial(extract_to_file, extractor, path=path, as_npy=npy, on_rows=partial(show_progress, bar))
-            new = attempt(partial(run, overwrite=overwrite), video, failures)
+            new = attempt(partial(run, overwrite=overwrite, as_parquet=parquet), video, failures)
         if new is not None and not quiet:
             say(printable(path) + ("" if new else " (already existed)"))
     report_failures(failures, len(named))
@@ -284,7 +320,7 @@ def reconstruct(
 
     Example: internvideo reconstruct clips --model vit-h-pretrained --out grids
     """
-    number_type, named = parse_dtype(dtype), _unique(videos, quiet)
+    number_type, named = parse_dtype(dtype), unique_videos(videos, quiet)
     model = resolve_model(model, AUTOENCODER)
     pictures = _pictures(out, videos, named)
     silence_transformers()
@@ -308,11 +344,11 @@ def reconstruct(
     report_failures(failures, len(named))
 
 
-def _unique(sources: list[str], quiet: bool) -> list[tuple[str, str]]:
+def unique_videos(sources: list[str], quiet: bool) -> list[tuple[str, str]]:
     """Return each video once, with a name for its output that no other one has."""
-    from internvideo_hf.data.folders import unique_videos
+    from internvideo_hf.data import folders
 
-    return unique_videos(named_videos(sources, quiet))
+    return folders.unique_videos(named_videos(sources, quiet))
 
 
 def _pictures(out: Path, sources: list[str], named: list[tuple[str, str]]) -> list[Path]:

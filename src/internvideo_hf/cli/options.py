@@ -123,12 +123,13 @@ def _with_settings(
     return with_settings
 
 
-def resolve_model(model: str, kind: str | None = None) -> str:
+def resolve_model(model: str, kind: str | None = None, *, any_family: bool = False) -> str:
     """Return the folder or Hub repository id of a model, after checking that it may be one; see `model_names`.
 
     Args:
         model: as the user has named it.
         kind: the kind of model that is needed, see `kinds`; any if None.
+        any_family: take models of transformers too.
     """
     from internvideo_hf.checkpoints import model_names
     from internvideo_hf.cli.kinds import check_kind
@@ -137,7 +138,8 @@ def resolve_model(model: str, kind: str | None = None) -> str:
     found = model_names.resolve_model(model)
     if Path(found).is_dir():
         check_model_folder(found)
-        _check_family(Path(found))
+        if not any_family:
+            _check_family(Path(found))
         if kind is not None:
             check_kind(model, found, kind)
     return found

@@ -2,28 +2,28 @@
 
 import glob
 import json
-from collections.abc import Callable, Iterator
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModel, AutoVideoProcessor
 
-from internvideo_hf.checkpoints.model_names import resolve_model
 from internvideo_hf.data.contents import content_hash, stamp
-from internvideo_hf.inference.runner import cast_of, load_model, video_features
-from internvideo_hf.models.common.loading import revision
-from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
+from internvideo_hf.inference.encoders import VideoEncoder
+from internvideo_hf.inference.runner import cast_of
 from internvideo_hf.utils.files import MIN_ROOM, atomic_write, atomic_write_text, check_output, remove_leftovers_of
 from internvideo_hf.utils.fingerprints import ends_sha256, json_sha256, text_sha256
 from internvideo_hf.utils.journal import Journal, delete_parts
 from internvideo_hf.utils.locks import lock_file
-from internvideo_hf.utils.pretrained import load_pretrained
 from internvideo_hf.utils.settings import changed_settings
 from internvideo_hf.video import VideoReader
+from internvideo_hf.video.errors import VideoDecodeError
 
 BLOCK = 32  # frames that are decoded before they are processed, which makes them small
 BLOCK_BYTES = 1 << 28  # of them, where frames are large; one frame at least
@@ -39,16 +39,38 @@ class Settings:
         window: consecutive frames of a window.
         stride: frames from the start of one window to the start of the next.
         dtype: number type of the model, if it is not the saved one, which `revision` holds.
+        fps: frames a second at which the video is sampled; None for all of its frames.
+        layer: see `FeatureOptions`.
+        pooling: see `FeatureOptions`; None for "auto".
     """
 
     revision: str
     window: int
     stride: int
     dtype: str | None = None
+    fps: float | None = None
+    layer: int | None = None
+    pooling: str | None = None
 
     def facts(self) -> dict[str, Any]:
-        """Return the settings that are not None; those of files before `dtype` existed are the same."""
+        """Return the settings that are not None; those of files before the others existed are the same."""
         return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+class FeatureOptions(TypedDict, total=False):
+    """Which frames a window has, and what the model makes of them.
+
+    Attributes:
+        fps: frames a second at which the video is sampled; None for all of its frames, unless the window is given in
+            seconds: then it has as many frames as the model was built for.
+        layer: the layer whose tokens are pooled: 0 the embedding, 1 the first layer, -1 the last; None for the model's
+            result.
+        pooling: a name in `encoders.POOLINGS`: "auto" (the default), "mean", "tokens" or "attention".
+    """
+
+    fps: float | None
+    layer: int | None
+    pooling: str
 
 
 class FeatureExtractor:
@@ -58,13 +80,14 @@ class FeatureExtractor:
     gives one row; its last frame is repeated.
 
     Args:
-        model: folder or Hub name of any model of this package; its pooled output is the feature.
-        window: consecutive frames of a window.
-        stride: frames from the start of one window to the start of the next.
+        model: folder or Hub name of any model of this package, or of any video encoder of transformers.
+        window: consecutive frames of a window, or its seconds, such as "2s".
+        stride: from the start of one window to the start of the next, in frames or seconds.
         batch_size: windows per forward pass.
         device: where the model runs; the accelerator if there is one.
         max_memory: the most gigabytes of processed frames to hold at once.
         dtype: number type of the model, such as "float16"; as saved if None. Features are float32 in any case.
+        options: see `FeatureOptions`.
 
     Raises:
         ValueError: if a number is below 1, the window does not suit the model, the frames of a batch of windows do
@@ -74,62 +97,96 @@ class FeatureExtractor:
     def __init__(
         self,
         model: str | Path,
-        window: int = 16,
-        stride: int = 4,
+        window: int | str = 16,
+        stride: int | str = 4,
         batch_size: int = 8,
         device: str | torch.device | None = None,
         max_memory: float = 8.0,
         dtype: str | None = None,
+        **options: Unpack[FeatureOptions],
     ):
-        for name, number in (("window", window), ("stride", stride), ("batch_size", batch_size)):
-            if number < 1:
-                raise ValueError(f"{name}={number} must be at least 1.")
+        fps, layer, pooling = options.get("fps"), options.get("layer"), options.get("pooling", "auto")
+        spans = {name: parse_span(value, name) for name, value in (("window", window), ("stride", stride))}
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size} must be at least 1.")
+        if fps is not None and not 0 < fps < math.inf:
+            raise ValueError(f"fps={fps} must be above 0 frames a second (--fps).")
         self.batch_size = batch_size
-        self.name = model = resolve_model(model)
-        self.model = load_model(AutoModel, model, device, dtype)
-        tubelet = getattr(self.model.config, "tubelet_size", 1)
-        if window % tubelet:
-            raise ValueError(
-                f"window={window} must be a multiple of {tubelet}, the frames of this model's tubelets (--window)."
-            )
-        self.processor: InternVideoVideoProcessor = load_pretrained(AutoVideoProcessor, model)
-        if len(self.processor.branches) > 1:
-            raise ValueError(
-                f"{model} is a fused model: its encoders take different frames of a window. Extract the features of "
-                "one encoder alone."
-            )
-        self._check_memory(window, stride, max_memory)
-        self.settings = Settings(revision(model, self.model), window, stride, cast_of(self.model))
+        self.encoder = VideoEncoder(model, layer, pooling, device, dtype)
+        self.name, self.model, self.processor = self.encoder.name, self.encoder.model, self.encoder.processor
+        frames, steps, fps = _in_frames(spans["window"], spans["stride"], fps, self.encoder.num_frames)
+        self.encoder.check_window(frames)
+        self._check_memory(frames, steps, max_memory)
+        self.settings = Settings(
+            self.encoder.revision,
+            frames,
+            steps,
+            cast_of(self.model),
+            fps,
+            layer,
+            None if pooling == "auto" else pooling,
+        )
 
-    def rows(self, reader: VideoReader, first_row: int = 0) -> Iterator[torch.Tensor]:
+    @cached_property
+    def row_shape(self) -> tuple[int, ...]:
+        """Shape of a row: `(dim,)`, or `(tokens, dim)`; one window of black frames is encoded to find it."""
+        blank = self._process(np.zeros((self.settings.window, 480, 640, 3), np.uint8))
+        return tuple(self._embed(blank[None]).shape[1:])
+
+    def rows(self, reader: VideoReader, first_row: int = 0, *, gaps: bool = False) -> Iterator[torch.Tensor]:
         """Yield the features of a video from row `first_row` on, `(rows, dim)` float32 on the CPU, in batches.
 
         Every frame is decoded and resized once, although several windows contain it.
+
+        Args:
+            reader: of the video.
+            first_row: the row to begin at.
+            gaps: give NaN for windows with a damaged frame, instead of an error.
+
+        Raises:
+            VideoDecodeError: if a frame is damaged, unless `gaps`.
         """
         window, stride = self.settings.window, self.settings.stride
-        last_start = max(reader.num_frames - window, 0) // stride * stride
+        numbers = self.frame_numbers(reader)
+        last_start = max(len(numbers) - window, 0) // stride * stride
         start = begin = end = first_row * stride  # of the next window; of the processed frames
         frames: list[torch.Tensor] = []
-        for block in _blocks(reader, start):
-            frames.append(self._process(block))
+        is_whole: list[bool] = []
+        for block in _blocks(reader, numbers[start:], gaps):
+            frames.append(self._process_whole(block))
+            is_whole += [frame is not None for frame in block]
             end += len(block)
-            if end == reader.num_frames < window:
+            if end == len(numbers) < window:
                 frames.append(frames[-1][-1:].expand(window - end, -1, -1, -1))
+                is_whole += is_whole[-1:] * (window - end)
                 end = window
-            is_last = end >= reader.num_frames
+            is_last = end >= len(numbers)
             while start <= last_start and start + window <= end:
                 starts = range(start, min(end - window, last_start) + 1, stride)[: self.batch_size]
                 if len(starts) < self.batch_size and not is_last:
                     break
-                held = torch.cat(frames)
-                yield self._embed(torch.stack([held[s - begin : s - begin + window] for s in starts]))
+                held = _joined(frames)
+                kept = [all(is_whole[s - begin : s - begin + window]) for s in starts]
+                clips = [held[s - begin : s - begin + window] for s, keep in zip(starts, kept, strict=True) if keep]
+                yield self._embed_whole(clips, kept)
                 start = starts[-1] + stride
                 spent = min(start, end) - begin
-                frames, begin = [held[spent:]], begin + spent
+                frames, is_whole, begin = [held[spent:]], is_whole[spent:], begin + spent
 
     def num_rows(self, reader: VideoReader) -> int:
         """Return the number of windows of a video."""
-        return max(reader.num_frames - self.settings.window, 0) // self.settings.stride + 1
+        return max(len(self.frame_numbers(reader)) - self.settings.window, 0) // self.settings.stride + 1
+
+    def frame_numbers(self, reader: VideoReader) -> Sequence[int]:
+        """Return the frames of the video in which windows count, rising; some repeat where `fps` is above its own.
+
+        Args:
+            reader: of the video.
+
+        Raises:
+            VideoDecodeError: if they are sampled by time, and the video has no times.
+        """
+        return sampled_frames(reader, self.settings.fps)
 
     def _check_memory(self, window: int, stride: int, max_memory: float) -> None:
         """Refuse windows whose frames do not fit into memory: those of a batch, and once more to stack them."""
@@ -145,25 +202,128 @@ class FeatureExtractor:
             )
 
     def _process(self, block: np.ndarray) -> torch.Tensor:
-        options = {"do_sample_frames": False, "num_clips": 1, "num_crops": 1, "return_tensors": "pt"}
-        pixels: torch.Tensor = self.processor(block, **options)["pixel_values_videos"][0]
+        return self.encoder.process(block)
+
+    def _embed(self, clips: torch.Tensor) -> torch.Tensor:
+        return self.encoder.encode(clips)
+
+    def _process_whole(self, block: list[np.ndarray | None]) -> torch.Tensor:
+        """Process a block of frames; black ones stand for those that are damaged."""
+        blank = np.zeros((480, 640, 3), np.uint8)
+        whole = [frame for frame in block if frame is not None] or [blank]
+        processed = self._process(np.stack(whole))
+        if all(frame is not None for frame in block):
+            return processed
+        pixels = processed.new_zeros(len(block), *processed.shape[1:])
+        is_whole = torch.tensor([frame is not None for frame in block])
+        if is_whole.any():
+            pixels[is_whole] = processed
         return pixels
 
-    @torch.no_grad()
-    def _embed(self, clips: torch.Tensor) -> torch.Tensor:
-        return video_features(self.model, clips).cpu()
+    def _embed_whole(self, clips: list[torch.Tensor], kept: list[bool]) -> torch.Tensor:
+        """Embed the windows that are kept, and give NaN for the others."""
+        if all(kept):
+            return self._embed(torch.stack(clips))
+        rows = torch.full((len(kept), *self.row_shape), torch.nan)
+        if clips:
+            rows[torch.tensor(kept)] = self._embed(torch.stack(clips))
+        return rows
 
 
-def _blocks(reader: VideoReader, start: int) -> Iterator[np.ndarray]:
-    """Yield the frames from `start` on, as many together as `BLOCK` and `BLOCK_BYTES` allow."""
-    held: list[np.ndarray] = []
-    for frame in reader.blocks(1, start):
+_SECONDS = re.compile(r"(\d+\.?\d*|\.\d+) ?s")
+
+
+def parse_span(value: int | str, name: str) -> int | float:
+    """Return a number of frames as an integer, or seconds as a float.
+
+    Args:
+        value: a number of frames, 1 or more, or seconds above 0, such as "2s".
+        name: of the argument.
+
+    Raises:
+        ValueError: if it is neither.
+    """
+    if isinstance(value, str) and (match := _SECONDS.fullmatch(value)) and float(match[1]) > 0:
+        return float(match[1])
+    frames = int(value) if isinstance(value, str) and value.isdecimal() else value
+    if isinstance(frames, str):
+        raise ValueError(f'{name}={value} must be a number of frames, or of seconds, such as "2s" (--{name}).')
+    if frames < 1:
+        raise ValueError(f"{name}={value} must be at least 1.")
+    return frames
+
+
+def _in_frames(
+    window: int | float, stride: int | float, fps: float | None, num_frames: int | None
+) -> tuple[int, int, float | None]:
+    """Return window and stride in frames, and the rate at which the frames are sampled."""
+    if fps is None and isinstance(window, float):
+        if num_frames is None:
+            raise ValueError(
+                f"window={window:g}s: the model does not say how many frames it takes. Give frames a second (--fps)."
+            )
+        fps = num_frames / window
+    if fps is None and isinstance(stride, float):
+        raise ValueError(
+            f"stride={stride:g}s needs frames that are sampled by time: give the window in seconds too, or the frames "
+            "a second (--window, --fps)."
+        )
+    frames, steps = (
+        max(1, round(span * (fps or 1))) if isinstance(span, float) else span for span in (window, stride)
+    )
+    return frames, steps, fps
+
+
+def sampled_frames(reader: VideoReader, fps: float | None) -> Sequence[int]:
+    """Return the frames of a video that are shown at times 0, 1 / fps, 2 / fps, ...; all of them if `fps` is None.
+
+    Args:
+        reader: of the video.
+        fps: frames a second.
+
+    Raises:
+        VideoDecodeError: if the video has no times.
+    """
+    if fps is None:
+        return range(reader.num_frames)
+    times = reader.timeline
+    if times is None:
+        raise VideoDecodeError(reader.name, "its frames have no times to sample by", "Leave out the rate (--fps).")
+    moments = np.arange(max(1, math.ceil(times[-1] * fps - 1e-6))) / fps
+    numbers: list[int] = (np.searchsorted(times[:-1], moments + 1e-6, side="right") - 1).tolist()
+    return numbers
+
+
+def _blocks(reader: VideoReader, numbers: Sequence[int], gaps: bool) -> Iterator[list[np.ndarray | None]]:
+    """Yield frames, as many together as `BLOCK` and `BLOCK_BYTES` allow; with `gaps`, None for damaged ones."""
+    held: list[np.ndarray | None] = []
+    size = 0
+    for frame in _repeated(reader, numbers, gaps):
         held.append(frame)
-        if len(held) == BLOCK or len(held) * frame.nbytes >= BLOCK_BYTES:
-            yield np.concatenate(held)
-            held = []
+        size += 0 if frame is None else frame.nbytes
+        if len(held) == BLOCK or size >= BLOCK_BYTES:
+            yield held
+            held, size = [], 0
     if held:
-        yield np.concatenate(held)
+        yield held
+
+
+def _repeated(reader: VideoReader, numbers: Sequence[int], gaps: bool) -> Iterator[np.ndarray | None]:
+    """Yield the frames of numbers that rise or stay, each decoded once."""
+    if isinstance(numbers, range):
+        yield from reader.frames(numbers, skip_damaged=gaps)
+        return
+    unique, counts = np.unique(np.asarray(numbers), return_counts=True)
+    frames = reader.frames(unique.tolist(), skip_damaged=gaps)
+    for frame, count in zip(frames, counts.tolist(), strict=True):
+        for _ in range(count):
+            yield frame
+
+
+def _joined(frames: list[torch.Tensor]) -> torch.Tensor:
+    """Join processed frames; those that are damaged take the size of the others."""
+    size = next((part.shape[1:] for part in frames if part.any()), frames[0].shape[1:])
+    return torch.cat([part if part.shape[1:] == size else part.new_zeros(len(part), *size) for part in frames])
 
 
 def extract_to_file(
@@ -174,6 +334,8 @@ def extract_to_file(
     on_rows: Callable[[int, int], None] = lambda done, total: None,
     *,
     overwrite: bool = False,
+    as_parquet: bool = False,
+    gaps: bool = False,
 ) -> bool:
     """Write a video's features to `path` (.safetensors, tensor `features`) and a description to `path` with .json.
 
@@ -187,6 +349,8 @@ def extract_to_file(
         as_npy: also write the features to `path` with .npy.
         on_rows: progress callback `(rows done, all rows)`.
         overwrite: replace features of another video, or of other settings; they stay until the new ones are ready.
+        as_parquet: also write a table to `path` with .parquet: `start` and `end` of each row in seconds, `features`.
+        gaps: give NaN for windows with a damaged frame, instead of an error.
 
     Returns:
         Whether features were extracted: False if `path` already holds them.
@@ -199,13 +363,16 @@ def extract_to_file(
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with lock_file(path):
-        for file in (path, path.with_suffix(".json"), path.with_suffix(".npy")):
-            remove_leftovers_of(file)
+        copies = [suffix for suffix, wanted in ((".npy", as_npy), (".parquet", as_parquet)) if wanted]
+        for suffix in (path.suffix, ".json", *_COPIES):
+            remove_leftovers_of(path.with_suffix(suffix))
         source = _Source.of(str(video))
-        if is_new := not _is_done(extractor, source, path, overwrite):
-            _extract(extractor, source, path, as_npy, on_rows)
-        elif as_npy and not path.with_suffix(".npy").exists():
-            _save_npy(path, load_file(path)["features"])
+        if is_new := not _is_done(extractor, source, path, overwrite, gaps):
+            _extract(extractor, source, path, copies, gaps, on_rows)
+        else:
+            for suffix in copies:
+                if not path.with_suffix(suffix).exists():
+                    _COPIES[suffix](path, load_file(path)["features"])
         for unfinished in path.parent.glob(f".{glob.escape(path.name)}.*.parts"):  # of any settings: `path` exists
             delete_parts(unfinished)
         return is_new
@@ -246,7 +413,7 @@ class _Source:
         return content == _content_of_ends(self.video) and (is_whole or self.mtime < written * 1e9)
 
 
-def _is_done(extractor: FeatureExtractor, source: _Source, path: Path, overwrite: bool) -> bool:
+def _is_done(extractor: FeatureExtractor, source: _Source, path: Path, overwrite: bool, gaps: bool) -> bool:
     """Return whether a file holds the features of a video by these settings; refuse others unless `overwrite`."""
     sidecar = path.with_suffix(".json")
     if not path.exists() or not sidecar.exists():
@@ -262,13 +429,14 @@ def _is_done(extractor: FeatureExtractor, source: _Source, path: Path, overwrite
             f"{path} holds features of {problem}. Replace it by --overwrite (overwrite=True), or name "
             "another folder by --out."
         )
-    return not problem
+    return not problem and (gaps or not known.get("gaps"))
 
 
 def _comparable(known: dict[str, Any], extractor: FeatureExtractor) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the settings of a file's description and of an extractor, in words of their user."""
     now = asdict(extractor.settings)
     before = {name: known.get(name) for name in now}
+    before["fps"] = known.get("fps") if "video_fps" in known else None
     for settings, model in ((before, known.get("model")), (now, extractor.name)):
         settings["dtype"] = settings["dtype"] or "auto"
         settings["model"] = f"{model} ({settings.pop('revision')})"
@@ -278,32 +446,63 @@ def _comparable(known: dict[str, Any], extractor: FeatureExtractor) -> tuple[dic
 
 
 def _extract(
-    extractor: FeatureExtractor, source: _Source, path: Path, as_npy: bool, on_rows: Callable[[int, int], None]
+    extractor: FeatureExtractor,
+    source: _Source,
+    path: Path,
+    copies: Sequence[str],
+    gaps: bool,
+    on_rows: Callable[[int, int], None],
 ) -> None:
     settings = {**extractor.settings.facts(), "content": source.content()}
     parts = path.parent / f".{path.name}.{json_sha256(settings)[:12]}.parts"
+    options = {"gaps": True} if gaps else {}
     with VideoReader(source.video, backend="pyav") as reader:
         journal, total = Journal(parts), extractor.num_rows(reader)
         done = len(journal)
         on_rows(done, total)
-        for rows in extractor.rows(reader, done) if done < total else ():
+        for rows in extractor.rows(reader, done, **options) if done < total else ():
             if len(journal) == done:
-                # The parts, and the file that they become; once more with .npy.
-                check_output(path, MIN_ROOM + (2 + as_npy) * total * rows[0].nbytes)
+                # The parts, and the file that they become; once more for each copy.
+                check_output(path, MIN_ROOM + (2 + len(copies)) * total * rows[0].nbytes)
             journal.append({"features": rows})
             on_rows(len(journal), total)
         journal.write()
-        spans = _time_spans(extractor.settings, total, reader)
-        facts = {"video": source.video, "fps": reader.fps, "num_frames": reader.num_frames, "rows": total}
+        facts = {"video": source.video, **_times(extractor.settings, total, reader)}
     features = journal.tensors()["features"]
-    for old in (path, path.with_suffix(".npy")):  # the description must not stand beside features of other settings
-        old.unlink(missing_ok=True)
-    if as_npy:
-        _save_npy(path, features)
+    if found := gaps_of(features, facts["seconds"]):
+        facts["gaps"] = found
+    for suffix in (path.suffix, *_COPIES):  # the description must not stand beside features of other settings
+        path.with_suffix(suffix).unlink(missing_ok=True)
     stamped = {"size": source.size, "mtime": source.mtime}
-    text = json.dumps({"model": extractor.name, **settings, **stamped, **facts, "seconds": spans}, indent=1)
+    text = json.dumps({"model": extractor.name, **settings, **stamped, **facts}, indent=1)
     atomic_write_text(path.with_suffix(".json"), text)
+    for suffix in copies:
+        _COPIES[suffix](path, features)
     atomic_write(path, lambda file: save_file({"features": features}, file))
+
+
+def gaps_of(features: torch.Tensor, seconds: Sequence[Sequence[float]] | None) -> list[list[float]]:
+    """Return the stretches that damage leaves out, `[start, end]` in seconds each.
+
+    Args:
+        features: `(rows, dim)`, NaN for a window with a damaged frame.
+        seconds: begin and end of each row's window; without them there are no stretches.
+    """
+    if seconds is None:
+        return []
+    found: list[list[float]] = []
+    for first, last in _runs(features.flatten(1).isnan().any(dim=1)):
+        # The neighbors' windows are whole: the damage lies between them.
+        start = seconds[first - 1][1] if first else seconds[0][0]
+        end = seconds[last][0] if last < len(seconds) else seconds[-1][1]
+        found.append([min(start, end), max(start, end)])
+    return found
+
+
+def _runs(mask: torch.Tensor) -> list[tuple[int, int]]:
+    """Return where a mask `(n,)` is True, as ranges `[first, last)`."""
+    changes = torch.cat([mask.new_zeros(1), mask, mask.new_zeros(1)]).int().diff().nonzero()[:, 0].tolist()
+    return list(zip(changes[::2], changes[1::2], strict=True))
 
 
 def _content_of_ends(video: str) -> str:
@@ -320,12 +519,29 @@ def _save_npy(path: Path, features: torch.Tensor) -> None:
     atomic_write(path.with_suffix(".npy"), lambda file: np.save(file, features.numpy()))
 
 
-def _time_spans(settings: Settings, rows: int, reader: VideoReader) -> list[list[float]] | None:
-    """Return begin and end of each row's window in seconds, or None if the video has no times and no frame rate."""
-    times = reader.timeline
+def _save_parquet(path: Path, features: torch.Tensor) -> None:
+    from datasets import Dataset  # which takes seconds
+
+    seconds = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["seconds"]
+    starts, ends = zip(*seconds, strict=True) if seconds else ([None] * len(features),) * 2
+    table = Dataset.from_dict({"start": starts, "end": ends, "features": list(features.numpy())})
+    atomic_write(path.with_suffix(".parquet"), lambda file: table.to_parquet(file))
+
+
+_COPIES = {".npy": _save_npy, ".parquet": _save_parquet}
+"""Suffix -> writes the features beside their file, whose description is there."""
+
+
+def _times(settings: Settings, rows: int, reader: VideoReader) -> dict[str, Any]:
+    """Return the frames that windows count in, and begin and end of each row's window in seconds."""
+    numbers, times = sampled_frames(reader, settings.fps), reader.timeline
+    facts: dict[str, Any] = {"fps": reader.fps, "num_frames": len(numbers), "rows": rows, "seconds": None}
+    if settings.fps is not None:
+        facts |= {"fps": settings.fps, "video_fps": reader.fps}
     if times is None:
-        return None
+        return facts
+    if settings.fps is not None:
+        times = np.append(np.arange(len(numbers)) / settings.fps, times[-1])
     starts = np.arange(rows) * settings.stride
-    ends = np.minimum(starts + settings.window, reader.num_frames)
-    spans: list[list[float]] = np.stack([times[starts], times[ends]], axis=1).round(4).tolist()
-    return spans
+    ends = np.minimum(starts + settings.window, len(numbers))
+    return {**facts, "seconds": np.stack([times[starts], times[ends]], axis=1).round(4).tolist()}

@@ -104,7 +104,9 @@ class PyAVDecoder:
         """
         times = self.index.times
         if times is not None and self._by_group:
-            return np.stack([self._to_rgb(frame) for frame in self._group_by_group(times, indices)])
+            return np.stack(
+                [self._to_rgb(frame) for frame in self._group_by_group(times, indices) if frame is not None]
+            )
         if self._can_seek:
             try:
                 return np.stack([self._to_rgb(frame) for frame in self._sought(indices)])
@@ -113,19 +115,23 @@ class PyAVDecoder:
                 # same, as in FFmpeg's own tool.
                 self._can_seek = False
                 self.close()
-        return np.stack([self._to_rgb(frame) for frame in self._in_order(indices)])
+        return np.stack([self._to_rgb(frame) for frame in self._in_order(indices) if frame is not None])
 
-    def stream(self, start: int) -> Iterator[np.ndarray]:
-        """Yield the frames from `start` on, each decoded once, as uint8 `(height, width, 3)`, RGB.
+    def stream(self, numbers: Sequence[int], *, skip_damaged: bool = False) -> Iterator[np.ndarray | None]:
+        """Yield frames, each decoded once, as uint8 `(height, width, 3)`, RGB.
 
-        Decoding begins at the first frame, the only reliable start in every file but those of HEVC; earlier frames are
-        not converted.
+        Decoding begins at the first frame, the only reliable start in every file but those of HEVC; frames between
+        are not converted.
+
+        Args:
+            numbers: of the frames, rising.
+            skip_damaged: yield None for a frame that is damaged or missing, and go on.
 
         Raises:
-            VideoDecodeError: if a frame is damaged or missing.
+            VideoDecodeError: if a frame is damaged or missing, unless `skip_damaged`.
         """
-        for frame in self.pictures(start):
-            yield self._to_rgb(frame)
+        for frame in self._rising(numbers, skip_damaged):
+            yield None if frame is None else self._to_rgb(frame)
 
     def pictures(self, start: int = 0) -> Iterator[av.VideoFrame]:
         """Yield the frames from `start` on as the decoder gives them: not converted, scaled or turned.
@@ -133,10 +139,15 @@ class PyAVDecoder:
         Raises:
             VideoDecodeError: if a frame is damaged or missing.
         """
-        numbers, times = range(start, self.index.num_frames), self.index.times
+        for frame in self._rising(range(start, self.index.num_frames), skip_damaged=False):
+            assert frame is not None
+            yield frame
+
+    def _rising(self, numbers: Sequence[int], skip_damaged: bool) -> Iterator[av.VideoFrame | None]:
+        times = self.index.times
         if times is not None and self._by_group:
-            return self._group_by_group(times, numbers)
-        return self._in_order(numbers)
+            return self._group_by_group(times, numbers, skip_damaged)
+        return self._in_order(numbers, skip_damaged)
 
     def is_undamaged(self) -> bool:
         """Return whether the whole file decodes without a sign of damage, to the promised frames, all of one size."""
@@ -255,13 +266,15 @@ class PyAVDecoder:
             start = max((i for i in range(key) if self.index.packets[i].is_keyframe), default=key)
             yield from self._decode_run(key, times, run[done:], start)
 
-    def _group_by_group(self, times: FrameTimes, numbers: Sequence[int] | np.ndarray) -> Iterator[av.VideoFrame]:
+    def _group_by_group(
+        self, times: FrameTimes, numbers: Sequence[int] | np.ndarray, skip_damaged: bool = False
+    ) -> Iterator[av.VideoFrame | None]:
         """Yield frames of rising numbers, those of each group decoded by a new decoder.
 
         Of a damaged frame of HEVC the decoder leaves what is missing as it was in a picture before, without a word.
 
         Raises:
-            VideoDecodeError: if one of them is damaged or missing.
+            VideoDecodeError: if one of them is damaged or missing, unless `skip_damaged`, which gives None.
         """
         for key, group in groupby(map(int, numbers), key=lambda number: int(times.keyframe[number])):
             run, done = list(group), 0
@@ -271,7 +284,7 @@ class PyAVDecoder:
                     yield frame
                     done += 1
             except _DoubtError:
-                yield from self._in_order(run[done:])
+                yield from self._in_order(run[done:], skip_damaged)
 
     def _decode_run(
         self, key: int, times: FrameTimes, run: list[int], start: int | None = None
@@ -305,11 +318,13 @@ class PyAVDecoder:
             pass
         raise _DoubtError
 
-    def _in_order(self, numbers: Sequence[int] | np.ndarray) -> Iterator[av.VideoFrame]:
+    def _in_order(
+        self, numbers: Sequence[int] | np.ndarray, skip_damaged: bool = False
+    ) -> Iterator[av.VideoFrame | None]:
         """Yield frames of rising numbers, decoded from the start.
 
         Raises:
-            VideoDecodeError: if one of them is damaged or missing.
+            VideoDecodeError: if one of them is damaged or missing, unless `skip_damaged`, which gives None.
         """
         wanted = set(map(int, numbers))
         decoded, place, frame = self._from_start([]), -1, None
@@ -326,10 +341,11 @@ class PyAVDecoder:
                     frame, place = next(decoded, None), place + 1
                 is_whole = target >= 0
             if number in wanted:
-                if frame is None or not is_whole:
+                is_whole &= frame is not None
+                if not is_whole and not skip_damaged:
                     cause = f"frame {number} cannot be decoded without damage (of {self.index.num_frames} frames)"
                     raise VideoDecodeError(self._label, cause, f"Request other frames. {CHECK_THE_FILE}")
-                yield frame
+                yield frame if is_whole else None
 
     def _is_promised(self, frame: av.VideoFrame, number: int) -> bool:
         times = self.index.times

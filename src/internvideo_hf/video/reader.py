@@ -247,10 +247,40 @@ class VideoReader:
             for first in range(start, count, size):
                 yield self.read(range(first, min(first + size, count)))
             return
-        frames = decoder.stream(start)
+        frames = self.frames(range(start, count))
         for first in range(start, count, size):
-            block = list(itertools.islice(frames, min(size, count - first)))
-            yield block[0][None] if len(block) == 1 else np.stack(block)  # which copies
+            block = [frame[None] for frame in itertools.islice(frames, min(size, count - first)) if frame is not None]
+            yield block[0] if len(block) == 1 else np.concatenate(block)  # which copies
+
+    def frames(self, numbers: Sequence[int], *, skip_damaged: bool = False) -> Iterator[np.ndarray | None]:
+        """Iterate over some frames of the video.
+
+        With `backend="pyav"` every frame up to the last of them is decoded once, and only they are converted; each
+        call of `read` would begin at a keyframe.
+
+        Args:
+            numbers: of the frames, rising, in `[0, num_frames)`.
+            skip_damaged: yield None for a frame that cannot be decoded, and go on.
+
+        Yields:
+            uint8 `(height, width, 3)`, RGB.
+
+        Raises:
+            VideoDecodeError: if a frame cannot be decoded, after the frames before it; unless `skip_damaged`.
+        """
+        decoder = self._opened()
+        if isinstance(decoder, PyAVDecoder):
+            yield from decoder.stream(numbers, skip_damaged=skip_damaged)
+            return
+        for number in numbers:
+            try:
+                frame = self.read([number])[0]
+            except VideoDecodeError:
+                if not skip_damaged:
+                    raise
+                yield None
+            else:
+                yield frame
 
     def close(self) -> None:
         """Close the file and delete what was downloaded."""
