@@ -19,8 +19,8 @@ from internvideo_hf.utils.pretrained import load_pretrained
 POOLINGS = ("auto", "mean", "tokens", "attention")
 """How the tokens of a clip become its feature. auto: as the model's own head pools them, by their mean where it has no
 head. mean: of all tokens of a layer. tokens: all of them. attention: the model's own pooling by attention."""
-# Modules by which a model pools with attention.
-_ATTENTION = ("UniFormerV2GlobalBlock", "VJEPA2AttentivePooler", "VideoPrismMultiheadAttentionPoolingHead")
+# Modules of transformers that pool by attention; ours say so.
+_ATTENTION = ("VJEPA2AttentivePooler", "VideoPrismMultiheadAttentionPoolingHead")
 _PIXELS = ("pixel_values_videos", "pixel_values")
 
 
@@ -65,7 +65,7 @@ class VideoEncoder:
                 f"{self.name} is a fused model: its encoders take different frames of a window. Extract the features "
                 "of one encoder alone."
             )
-        if pooling == "attention" and not any(type(part).__name__ in _ATTENTION for part in self.model.modules()):
+        if pooling == "attention" and not any(map(_pools_by_attention, self.model.modules())):
             raise ValueError(
                 f"pooling='attention': {self.name}, {with_article(type(self.model).__name__)}, has no pooling by "
                 "attention. Take 'auto' or 'mean' (--pooling)."
@@ -172,6 +172,10 @@ class VideoEncoder:
         if "skip_predictor" in parameters:  # of V-JEPA 2, which pretraining alone needs
             options["skip_predictor"] = True
         return run(**{pixels: clips.to(self.model.device, self.model.dtype)}, **options)
+
+
+def _pools_by_attention(module: torch.nn.Module) -> bool:
+    return getattr(module, "pools_by_attention", False) or type(module).__name__ in _ATTENTION
 
 
 def _vision_config(config: Any) -> Any:

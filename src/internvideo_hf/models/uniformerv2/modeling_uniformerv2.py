@@ -194,6 +194,8 @@ class UniFormerV2Layer(EncoderLayer):
 class UniFormerV2GlobalBlock(GradientCheckpointingLayer):
     """The clip's token attends to all tokens of all frames (the paper's global UniBlock)."""
 
+    pools_by_attention = True
+
     def __init__(self, config: UniFormerV2Config, drop_path: float):
         super().__init__()
         width, eps = config.hidden_size, config.layer_norm_eps
