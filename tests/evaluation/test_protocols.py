@@ -1,5 +1,8 @@
 """Protocols: complete, equal to a second transcription, and strict about errors."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from internvideo_hf.auto import FAMILIES
@@ -23,7 +26,12 @@ RETRIEVAL = {
 # What the paper says where the read-me says something else
 PAPER = {"msrvtt": (40.7, 39.6), "vatex_finetuned": (71.1, 87.2)}
 
-OWN_LISTS = ("classification/custom", "question_answering/custom", "captioning/captions")
+OWN_LISTS = (
+    "classification/custom",
+    "question_answering/custom",
+    "captioning/captions",
+    "temporal_localization/custom",
+)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -65,6 +73,28 @@ def test_retrieval_is_as_published(data_set):
     merge = load_protocol(f"retrieval/{data_set}").merge
     assert (merge and merge.weight) == share
     assert load_protocol(f"retrieval/{data_set}_finetuned").merge is None
+
+
+@pytest.mark.parametrize(
+    ("data_set", "score"), [("thumos", 71.58), ("anet", 39.0), ("hacs", 41.55), ("fineaction", 17.57)]
+)
+def test_temporal_localization_is_as_published(data_set, score):
+    original = json.loads(Path(f"tests/manifests/actionformer_{data_set}_resolved_config.json").read_text())
+    found, settings = load_protocol(f"temporal_localization/{data_set}"), original["dataset"]
+    assert [entry.scores for entry in found.published] == [{"mAP": score}] and not found.as_published
+    features = found.data.features
+    assert ([features.subset], features.prefix) == (original["val_split"], settings["file_prefix"] or "")
+    assert (features.stride or -1, features.num_frames) == (settings["feat_stride"], settings["num_frames"])
+    assert (features.fps, features.fixed_length or settings["max_seq_len"]) == (
+        settings["default_fps"],
+        settings["max_seq_len"],
+    )
+    scores, test = found.data.class_scores, original["test_cfg"]
+    assert Path(scores or "").name == Path(test["ext_score_file"] or "").name
+    assert Path(found.data.list).name == Path(settings["json_file"]).name
+    assert (found.fusion == {"classes": 2, "max_segments": 200}) == (scores is not None)
+    thresholds = [0.3, 0.4, 0.5, 0.6, 0.7] if data_set == "thumos" else [0.5 + 0.05 * step for step in range(10)]
+    assert features.thresholds == pytest.approx(thresholds)
 
 
 def test_viclip_and_classes_are_as_published():

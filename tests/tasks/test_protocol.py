@@ -70,6 +70,7 @@ def test_every_folder_is_a_task_that_is_trained_or_evaluated_or_has_a_pipeline()
     with_pipeline = {name for name, pipeline in TASKS.items() if pipeline is not None}
     assert set(TASKS) == training_tasks().keys() | evaluation_tasks().keys() | with_pipeline
     trained = {"pretraining", "classification", "contrastive", "captioning", "question_answering"}
+    trained.add("temporal_localization")
     assert training_tasks().keys() == trained
     assert evaluation_tasks().keys() == {
         "classification",
@@ -78,6 +79,7 @@ def test_every_folder_is_a_task_that_is_trained_or_evaluated_or_has_a_pipeline()
         "multiple_choice",
         "captioning",
         "question_answering",
+        "temporal_localization",
     }
     with pytest.raises(ValueError, match="Did you mean retrieval"):
         get_task("retreival")

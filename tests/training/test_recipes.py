@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from internvideo_hf.checkpoints.families.actionformer import settings_of
 from internvideo_hf.checkpoints.families.internvideo_mm import TABLE as MM
 from internvideo_hf.checkpoints.released import released_rows
 from internvideo_hf.checkpoints.table import released_name
@@ -78,6 +79,7 @@ def test_every_released_family_has_recipes():
         "internvideo_mm",
         "viclip",
         "retrieval",
+        "temporal_localization",
     }
     assert not [name for name in NAMES if "/_" in name]
 
@@ -90,7 +92,7 @@ def test_recipe_says_what_it_is(name):
     rows = {row["name"]: row for row in released_rows()}
     start = found.model.start
     assert start in {None, "CLIP", *rows, *NAMES}
-    assert (start is None) == (found.model.task == "pretraining")
+    assert (start is None) == (found.model.task in ("pretraining", "temporal_localization"))
     if start in rows:
         assert rows[start]["family"] == found.model.family
 
@@ -123,7 +125,7 @@ def with_lora(model: torch.nn.Module, options: dict) -> torch.nn.Module:
     return wrapped.get_base_model()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if recipe(name).data.clip is not None])
 def test_recipe_makes_its_clips(name):
     found, config = recipe(name), video_config(build(name).config)
     clip, processor = found.data.clip, InternVideoVideoProcessor(**found.model.processor)
@@ -278,6 +280,9 @@ RETRIEVAL_FILES = {
     ),
 }
 
+# Run -> mAP of the paper, None where it is of another model
+TEMPORAL_LOCALIZATION = {"thumos": 71.58, "anet": 39.0, "hacs": None, "fineaction": 17.57}
+
 # Run -> batch, learning rate, epochs, epochs of warm-up, share of patches left out
 VICLIP = {
     "stage1_base": (64 * 512, 2e-4, 10, 0.5, 0.9),
@@ -289,6 +294,7 @@ VICLIP = {
 CUSTOM = {
     *(f"videomae/{name}" for name in ("pretrain_small", "finetune_base")),
     *("uniformerv2/finetune_base", "viclip/finetune_base", "question_answering/custom"),
+    "temporal_localization/custom",
 }
 
 
@@ -305,11 +311,49 @@ def test_every_run_is_in_a_table():
         *(f"viclip/{run}" for run in VICLIP),
         *(f"internvideo_mm/pretrain_{size}" for size in ("base", "large")),
         *(f"question_answering/{run}" for run in QUESTION_ANSWERING),
+        *(f"temporal_localization/{run}" for run in TEMPORAL_LOCALIZATION),
     }
     assert told == {name for name in NAMES if of_table(name) not in (None, "uniformerv2")}
     # Each line of Kinetics is three runs, each of Something-Something V1 one of V2 too.
     rows = sum({"k": 3, "ssv1": 2}.get(data, 1) for data, *_ in UNIFORMERV2)
     assert rows == sum(of_table(name) == "uniformerv2" for name in NAMES) == 49
+
+
+@pytest.mark.parametrize("run", TEMPORAL_LOCALIZATION)
+def test_temporal_localization_is_as_released(run):
+    original = json.loads(Path(f"tests/manifests/actionformer_{run}_resolved_config.json").read_text())
+    found, config = recipe(f"temporal_localization/{run}"), build(f"temporal_localization/{run}").config
+    training, features, opt, test = found.training, found.data.features, original["opt"], original["test_cfg"]
+    assert found.expected.value == TEMPORAL_LOCALIZATION[run]
+    assert (found.batch_size, training["learning_rate"], training["weight_decay"], training["seed"]) == (
+        original["loader"]["batch_size"],
+        opt["learning_rate"],
+        opt["weight_decay"],
+        original["init_rand_seed"],
+    )
+    epochs, warmup = training["num_train_epochs"], training["warmup_epochs"]
+    assert (epochs - warmup, warmup, training["max_grad_norm"]) == (
+        opt["epochs"],
+        opt["warmup_epochs"],
+        original["train_cfg"]["clip_grad_l2norm"],
+    )
+    settings = original["dataset"]
+    assert ([features.train_subset], [features.subset]) == (original["train_split"], original["val_split"])
+    assert (features.stride or -1, features.num_frames, features.fps) == (
+        settings["feat_stride"],
+        settings["num_frames"],
+        settings["default_fps"],
+    )
+    assert (features.fixed_length is not None) == settings["force_upsampling"]
+    assert features.fixed_length in (None, settings["max_seq_len"])
+    assert features.class_agnostic == (settings["num_classes"] == 1) and features.min_kept == settings["trunc_thresh"]
+    expected = settings_of(original["model"] | {"train_cfg": original["train_cfg"], "test_cfg": test})
+    # The released features of THUMOS-14 have 1280 channels; classes are those of the annotations.
+    expected |= {"feature_size": 1280 if run == "thumos" else expected["feature_size"]}
+    known = {name: value for name, value in expected.items() if name != "num_labels"}
+    windows = known.pop("attention_windows")
+    assert config.attention_windows == (windows if isinstance(windows, list) else [windows] * 6)
+    assert {name: getattr(config, name) for name in known} == known
 
 
 @pytest.mark.parametrize("run", VIDEOMAE)

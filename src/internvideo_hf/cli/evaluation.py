@@ -41,7 +41,7 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="JSON file for the result, such as result.json.")] = None,
     report: Annotated[
         Path | None,
-        typer.Option(help="Folder for a classifier's answers, or those to questions: each, by class, mistakes."),
+        typer.Option(help="Folder for the answers of a classifier, to questions, or in time: each, by class."),
     ] = None,
     batch_size: BatchSize = 8,
     dtype: Dtype = AUTO,
@@ -55,11 +55,12 @@ def evaluate(
 ) -> None:
     """Score a model with a published protocol, and show the published numbers next to its own.
 
-    Classification, zero-shot classification, retrieval, multiple choice and question answering take one model. A
-    classifier sees each video in the clips and crops of its released test; num_clips=1 num_crops=1 changes them.
-    classification/custom, the default, is your own list, data.list=val.csv, or folder of clips by class,
-    val/CLASS/clip.mp4; question_answering/custom is your own list of video, question and answer. Retrieval is scored
-    with and without dual softmax. Damaged videos are listed last and never count as correct.
+    Classification, zero-shot classification, retrieval, multiple choice, question answering and temporal localization
+    take one model. A classifier sees each video in the clips and crops of its released test; num_clips=1 num_crops=1
+    changes them. classification/custom, the default, is your own list, data.list=val.csv, or folder of clips by class,
+    val/CLASS/clip.mp4; question_answering/custom is your own list of video, question and answer;
+    temporal_localization/custom is annotations.json, in ActivityNet's layout, beside a folder of features. Retrieval
+    is scored with and without dual softmax. Damaged videos are listed last and never count as correct.
 
     With --ensemble, the probabilities of several classifiers are summed: internvideo_d and internvideo_t as in the
     paper, or any, on data.list=..., with weights=[0.6,0.4], or weights=fitted data.validation=... The default protocol

@@ -20,7 +20,12 @@ CLASSIFIER, DUAL_ENCODER, CAPTIONER, ANSWERER, AUTOENCODER, ENCODER, FEATURE_HEA
 # Kind -> another kind whose commands take it too.
 _ALSO = {CAPTIONER: DUAL_ENCODER}
 # Task of a protocol -> the kind that it evaluates, where that is no model of video and text.
-_OF_TASK = {"classification": CLASSIFIER, "captioning": CAPTIONER, "question_answering": ANSWERER}
+_OF_TASK = {
+    "classification": CLASSIFIER,
+    "captioning": CAPTIONER,
+    "question_answering": ANSWERER,
+    "temporal_localization": FEATURE_HEAD,
+}
 # Kind -> the part that makes a model one.
 _NEEDS = {
     AUTOENCODER: "decoder to reconstruct with",

@@ -21,7 +21,8 @@ def table(result: Mapping[str, Any]) -> str:
     for name, scores, published in task.lines(result):
         rows.append((name, scores))
         rows += [(_published_name(entry), entry["scores"]) for entry in published if entry["scores"]]
-    return "\n".join(lines + _score_table(rows, task.columns))
+    columns = [name for name in task.columns if any(name in scores for _, scores in rows)]
+    return "\n".join(lines + _score_table(rows, columns))
 
 
 def ensemble_table(result: Mapping[str, Any]) -> str:

@@ -56,7 +56,8 @@ def evaluate(
         max_damaged: fraction of the videos that may be unreadable, in [0, 1).
         report: a folder for the answers behind the score. Classification: a line for each video, scores of each class,
             the confusion matrix, a sheet of the most confident mistakes. Question answering: a line for each question,
-            scores of each kind of question, the most frequent mistakes.
+            scores of each kind of question, the most frequent mistakes. Temporal localization: a line for each segment
+            found, scores of each class, and detections.json in ActivityNet's layout.
         quiet: no progress bars.
 
     Returns:

@@ -45,6 +45,7 @@ TASKS: dict[str, Pipeline | None] = {
     "question_answering": Pipeline(
         "video-question-answering", "VideoQuestionAnsweringPipeline", "AutoModelForVisualQuestionAnswering"
     ),
+    "temporal_localization": None,
 }
 
 

@@ -2,9 +2,25 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
+
+from torch.utils.data import Dataset
 
 from internvideo_hf.tasks.protocol import Details, Evaluation
+
+
+class Prepared(NamedTuple):
+    """A training on other inputs than clips.
+
+    Args:
+        train: samples for training.
+        validation: samples for validation; None for none.
+        training: the task's training, whose functions may know these samples.
+    """
+
+    train: Dataset[Any]
+    validation: Dataset[Any] | None
+    training: "Training"
 
 
 @dataclass(frozen=True)
@@ -21,10 +37,14 @@ class Training:
         column: a column that every row of a list must have; None for no requirement.
         allow_duplicates: a list may name a video several times, once for each caption.
         read: reads a list of another kind than `load_manifest` does: (path, data root, *, layout, labels, classes,
-            skip_missing) -> its rows, a `datasets.Dataset`, and the model's classes. `labels` is the recipe's setting;
-            `classes` are those of the training list, None while that list is read.
+            skip_missing, features) -> its rows, a `datasets.Dataset`, and the model's classes. `labels` and
+            `features` are settings of the recipe, the latter only where there are some; `classes` are those of the
+            training list, None while that list is read.
         compute_metrics: the Trainer's function; None reports the loss only.
         preprocess_logits: the Trainer's function; None passes all outputs.
+        prepare: of a task on features of videos (`data.features` of a recipe): (rows for training, rows for validation
+            or None, configuration of the model, settings of the features, data root, *, seed, skip_missing) ->
+            `Prepared`. It may complete the configuration.
         details: (prediction of the Trainer, rows of the validation list, configuration) -> what the model answered.
     """
 
@@ -39,6 +59,7 @@ class Training:
     read: Callable[..., tuple[Any, list[str]]] | None = None
     compute_metrics: Callable[..., dict[str, float]] | None = None
     preprocess_logits: Callable[..., Any] | None = None
+    prepare: Callable[..., Prepared] | None = None
     details: Callable[..., Details] | None = None
 
 

@@ -28,6 +28,48 @@ ANSWERS = "answers.csv"  # the file by which a folder is known as a report
 
 
 @dataclass(frozen=True)
+class FeatureData:
+    """Features of untrimmed videos on disk, how they lie in time, and what is asked of them (temporal localization).
+
+    Without `stride` and `fixed_length`, the files that `internvideo extract` writes beside features say how they lie
+    in time; where they are missing, the model that is evaluated does.
+
+    Args:
+        folder: of the features, below the data root; at any depth, named by the ids of the videos.
+        prefix: of their names, before the id of the video.
+        encoder: name of the model that the features came from, to be saved with the head that is trained on them.
+        stride: frames from one row to the next.
+        num_frames: frames of a row's window; with `fixed_length`, rows that a window covers.
+        fps: frames a second of all videos; None for those of the annotations.
+        fixed_length: rows to which all features are resized, spread over the duration of their video.
+        reference: folder of other features, to whose number of rows each video's are resized; None keeps their own.
+        class_agnostic: take all segments for one class.
+        subset: videos of the annotations to evaluate on, such as "validation".
+        train_subset: videos of the annotations to train on.
+        tidy: for training, drop segments that repeat or begin behind the features, and cut the others to them.
+        crop_ratio: least and largest fraction of features that a training window takes; null takes all.
+        min_kept: fraction of a segment that must lie in a training window, 0-1; other segments are dropped.
+        thresholds: overlaps in time (tIoU), 0-1, over which mAP is averaged.
+    """
+
+    folder: str = "features"
+    prefix: str = ""
+    encoder: str | None = None
+    stride: float | None = None
+    num_frames: float = 16
+    fps: float | None = None
+    fixed_length: int | None = None
+    reference: str | None = None
+    class_agnostic: bool = False
+    subset: str = "validation"
+    train_subset: str = "training"
+    tidy: bool = True
+    crop_ratio: builtins.list[float] | None = field(default_factory=lambda: [0.9, 1.0])
+    min_kept: float = 0.5
+    thresholds: builtins.list[float] = field(default_factory=lambda: [0.5 + 0.05 * step for step in range(10)])
+
+
+@dataclass(frozen=True)
 class DataSettings:
     """The data of an evaluation.
 
@@ -39,6 +81,9 @@ class DataSettings:
         labels: the classes, a name in `internvideo_hf.recipes.labels`, or a text file below the data root with one
             name a line. If None, classification uses the model's own, and zero-shot classification those of the list.
         num_videos: videos of the published split; the report names a difference.
+        features: features of the videos (temporal localization).
+        class_scores: JSON file of the scores that a classifier gave whole videos, below the data root, which name the
+            segments of a model that knows one class (temporal localization); None for none.
     """
 
     list: str
@@ -47,6 +92,8 @@ class DataSettings:
     leave_out: builtins.list[str] = field(default_factory=builtins.list)
     labels: str | None = None
     num_videos: int | None = None
+    features: FeatureData | None = None
+    class_scores: str | None = None
 
 
 @dataclass(frozen=True)
@@ -112,6 +159,10 @@ class Protocol:
         caption_rule: cleaning of captions, a name in `internvideo_hf.recipes.captions`.
         generation: options of transformers' `generate` (captioning), such as `{"num_beams": 3}`.
         prompts: sentences around a class, a name in `internvideo_hf.recipes.load_prompts`.
+        fusion: how `data.class_scores` name segments (temporal localization), the fields of
+            `internvideo_hf.tasks.temporal_localization.decoding.Fusion`.
+        as_published: repeat the mistakes of the released evaluator (temporal localization), see
+            `internvideo_hf.tasks.temporal_localization.metrics.average_precisions`.
         released: the data set's name in `released.json`, whose tests are published (classification).
         published: published results.
         notes: disagreements between sources, and other remarks.
@@ -135,6 +186,8 @@ class Protocol:
     caption_rule: str | None = None
     generation: dict[str, Any] = field(default_factory=dict)
     prompts: str | None = None
+    fusion: dict[str, Any] = field(default_factory=dict)
+    as_published: bool = False
     released: str | None = None
     published: list[Published] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -162,6 +215,7 @@ class Samples:
         labels: the class of each row, or the right option or answer of each question, int64.
         classes: names of the classes (zero-shot classification), or the answers.
         answers: the right answer to each question in words (question answering).
+        source: what the task reads the videos from, where they are features (temporal localization).
     """
 
     videos: list[Row]
@@ -170,6 +224,7 @@ class Samples:
     labels: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     classes: Sequence[str] = ()
     answers: Sequence[str] = ()
+    source: Any = None
 
 
 @dataclass(frozen=True)

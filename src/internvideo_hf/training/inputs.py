@@ -1,7 +1,7 @@
 """Inputs of the Trainer from a recipe: datasets, samplers, tokenizers and collators."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,6 @@ from transformers.utils import logging
 
 from internvideo_hf.data.alternating import AlternatingSampler, VideosAndImages
 from internvideo_hf.data.class_folders import describe_folder
-from internvideo_hf.data.collation import VideoCollator
 from internvideo_hf.data.dataset import VideoDataset
 from internvideo_hf.data.failures import FailureLog
 from internvideo_hf.data.hard_negatives import HardNegativeBatchSampler
@@ -174,6 +173,7 @@ class TrainingData:
             layout=data.layout,
             labels=data.labels,
             skip_missing=data.missing == "skip",
+            **({} if data.features is None else {"features": data.features}),
         )
         paths = {"data.train": _path_of(data_root, data.train)}
         train, classes = read(paths["data.train"])
@@ -387,7 +387,7 @@ def make_alternating_sampler(
 def make_sampler(
     data: DataSettings,
     rows: "datasets.Dataset | Path",
-    processor: Processor,
+    processor: Processor | None,
     model: PreTrainedModel,
     batch_size: int,
     seed: int,
@@ -397,7 +397,7 @@ def make_sampler(
     Args:
         data: settings of the recipe.
         rows: `TrainingData.train`.
-        processor: of the model.
+        processor: of the model; None for models of features.
         model: the dual encoder in training.
         batch_size: pairs that the loss compares in one process.
         seed: of the run.
@@ -473,18 +473,18 @@ def make_tokenizer(
 
 
 def make_collator(
-    data: DataSettings, task: Training, processor: Processor, num_labels: int | None, *, training: bool
-) -> VideoCollator:
+    data: DataSettings, task: Training, processor: Processor | None, num_labels: int | None, *, training: bool
+) -> Callable[[list[Any]], dict[str, Any]]:
     """Make the collator of a recipe's samples, with tokenization and mixup.
 
     Args:
         data: settings of the recipe.
         task: of the recipe.
-        processor: of the model.
+        processor: of the model; None for models of features.
         num_labels: classes of the model.
         training: apply mixup, and drop unreadable videos.
     """
-    return task.make_collator(
+    collator: Callable[[list[Any]], dict[str, Any]] = task.make_collator(
         training=training,
         processor=processor,
         num_labels=num_labels,
@@ -492,6 +492,7 @@ def make_collator(
         caption_rule=data.caption_rule,
         equal_captions=data.equal_captions,
     )
+    return collator
 
 
 def _has_words(caption: str, rule: str | None, at_least: int) -> bool:

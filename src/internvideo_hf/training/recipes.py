@@ -21,6 +21,7 @@ from internvideo_hf.models.common.overrides import check_overrides, configuratio
 from internvideo_hf.recipes.reading import RecipeError, RecipeRegistry, build, check_kind, check_known, fill_up
 from internvideo_hf.tasks import training_tasks
 from internvideo_hf.tasks.base import Training
+from internvideo_hf.tasks.protocol import FeatureData
 from internvideo_hf.training.trainer import VideoTrainingArguments
 from internvideo_hf.utils.names import check_name, lookup
 from internvideo_hf.video.mixup import mix_batch
@@ -33,7 +34,7 @@ class ModelSettings:
     Args:
         family: a name in `internvideo_hf.auto.FAMILIES`.
         task: "pretraining" (masked), "classification", "contrastive" (video and text), "captioning" (that and
-            captions) or "question_answering".
+            captions), "question_answering" or "temporal_localization" (features of videos).
         size: the released size by name, such as "base", for families whose configuration has `from_size`.
         kind: variant within a size, such as "scene" or "motion", for families whose `from_size` takes one.
         config: further values of the configuration, nested as in config.json.
@@ -121,7 +122,7 @@ class DataSettings:
     """The training and validation data.
 
     Args:
-        clip: sampling and augmentation of clips.
+        clip: sampling and augmentation of clips; None for tasks on features.
         train: list of videos, or a directory of tar shards, below the data root.
         validation: the same; None for no validation.
         train_videos: list of the ids of the videos to keep of `train`, below the data root, as caption data sets have
@@ -140,13 +141,14 @@ class DataSettings:
         similar_batches: `share`, `after`, `among` and `rows` of
             `internvideo_hf.data.hard_negatives.HardNegativeBatchSampler`; None for random batches.
         images: images with captions to train on by turns; None for videos alone.
+        features: features of the videos, for tasks on features.
         trunk_cache: cache of the outputs of a frozen backbone: `folder`, below the data root, and `views`, the number
             of different clips of a video. None for no cache.
         missing: "skip" rows of lists whose video has no file, however many, or "raise".
         on_error: "skip" unreadable videos, at most 1 % of them, or "raise".
     """
 
-    clip: ClipSettings
+    clip: ClipSettings | None = None
     train: str = "train.csv"
     validation: str | None = "val.csv"
     train_videos: str | None = None
@@ -159,6 +161,7 @@ class DataSettings:
     equal_captions: str | None = None
     similar_batches: dict[str, Any] | None = None
     images: ImageSettings | None = None
+    features: FeatureData | None = None
     trunk_cache: dict[str, Any] | None = None
     missing: str = "raise"
     on_error: str = "skip"
@@ -264,7 +267,9 @@ def parse_recipe(content: Mapping[str, Any], name: str = "recipe") -> Recipe:
         check_known(key, signature(mix_batch).parameters, name, "data.mixup.")
     if recipe.batch_size < 1 or recipe.training.get("per_device_train_batch_size", 1) < 1:
         raise RecipeError(f"{name}: batch_size and training.per_device_train_batch_size must be at least 1.")
-    _check_inputs(recipe, name)
+    _check_kind_of_data(recipe, task, name)
+    if recipe.data.clip is not None:
+        _check_inputs(recipe, recipe.data.clip, name)
     hints = _training_hints()
     for key, value in recipe.training.items():
         check_known(key, hints, name, "training.")
@@ -302,9 +307,20 @@ def with_present_keys(content: Mapping[str, Any]) -> dict[str, Any]:
     return content
 
 
-def _check_inputs(recipe: Recipe, name: str) -> None:
+def _check_kind_of_data(recipe: Recipe, task: Training, name: str) -> None:
+    """Check that a task has clips or features, whichever it is trained on."""
+    data, of_features = recipe.data, task.prepare is not None
+    needed, other = ("features", "clip") if of_features else ("clip", "features")
+    if getattr(data, needed) is None:
+        raise RecipeError(f"{name}: data.{needed} must be given.")
+    for key in (other, *(("mixup", "images", "trunk_cache", "similar_batches") if of_features else ())):
+        if getattr(data, key) is not None:
+            raise RecipeError(f"{name}: data.{key} changes nothing in {recipe.model.task}. Leave it out.")
+
+
+def _check_inputs(recipe: Recipe, clip: ClipSettings, name: str) -> None:
     """Check the settings that depend on the number of the model's inputs."""
-    data, clip = recipe.data, recipe.data.clip
+    data = recipe.data
     processors = {family: value.video_processor for family, value in FAMILIES.items()}
     inputs = {family: kind.model_input_names[1:] for family, kind in processors.items() if kind is not None}
     others = inputs.get(recipe.model.family, ())

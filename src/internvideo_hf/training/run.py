@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
-from torch.utils.data import Sampler
+from torch.utils.data import Dataset, Sampler
 from transformers import AutoProcessor, AutoVideoProcessor, EvalPrediction, PrinterCallback
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
@@ -137,10 +137,18 @@ def _train(
     data, model, processor = _inputs_and_model(recipe, data_root, start)
     trained = _adapted(recipe.model, model)
     check_room(output_dir, trained, args.ema_decay is not None, args.save_total_limit or 2)
-    datasets = _datasets(recipe.data, data, processor, args)
-    if recipe.data.trunk_cache is not None:
-        datasets = _cached(recipe.data.trunk_cache, data_root, trained, args, datasets, quiet)
     task, num_labels = training_task(recipe.model.task), model.config.num_labels
+    datasets: tuple[Dataset[Any], Dataset[Any] | None]
+    if task.prepare is None:
+        assert processor is not None  # a model of videos
+        datasets = _datasets(recipe.data, data, processor, args)
+        if recipe.data.trunk_cache is not None:
+            datasets = _cached(recipe.data.trunk_cache, data_root, trained, args, datasets, quiet)
+    else:
+        skips = {"skip_missing": recipe.data.missing == "skip"}
+        lists = data.train, data.validation
+        prepared = task.prepare(*lists, model.config, recipe.data.features, data_root, seed=args.seed, **skips)
+        datasets, task = prepared[:2], prepared.training
     predictions: list[EvalPrediction] = []  # the last one
 
     def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
@@ -232,7 +240,7 @@ def _training_options(recipe: Recipe) -> dict[str, Any]:
         "dataloader_pin_memory": torch.accelerator.is_available(),
         "accelerator_config": {"dispatch_batches": False},  # every process reads its own shards
         "label_names": list(task.label_names),
-        "prediction_loss_only": task.compute_metrics is None,
+        "prediction_loss_only": task.compute_metrics is None and task.prepare is None,
         **recipe.training,
     }
     if options["save_total_limit"] is not None:
@@ -247,8 +255,8 @@ def _training_options(recipe: Recipe) -> dict[str, Any]:
 
 def _inputs_and_model(
     recipe: Recipe, data_root: Path, start: str | None
-) -> tuple[TrainingData, PreTrainedModel, Processor]:
-    """Read the lists, and make the model and its processor."""
+) -> tuple[TrainingData, PreTrainedModel, Processor | None]:
+    """Read the lists, and make the model and its processor, which models of features do not have."""
     settings, source = recipe.model, None if start == RANDOM else start
     find_model_class(settings)  # fails before lists are read
     start_config = config_of_start(settings, start)
@@ -296,8 +304,12 @@ def _adapted(settings: ModelSettings, model: PreTrainedModel) -> torch.nn.Module
     return adapted
 
 
-def _processor(options: dict[str, Any], config: PreTrainedConfig, start: str | None) -> Processor:
+def _processor(options: dict[str, Any], config: PreTrainedConfig, start: str | None) -> Processor | None:
     """Return the processor of the model, or of the directory it starts from, with the recipe's options."""
+    if FAMILIES[config.model_type].video_processor is None:
+        if options:
+            raise RecipeError(f"model.processor.{next(iter(options))}: {config.model_type} reads features, no pixels.")
+        return None
     has_text = FAMILIES[config.model_type].processor is not None
     auto_class = AutoProcessor if has_text else AutoVideoProcessor
     processor: Any = build_processor(config) if start is None else load_pretrained(auto_class, start)
@@ -329,6 +341,7 @@ def _datasets(
     settings: DataSettings, data: TrainingData, processor: Processor, args: VideoTrainingArguments
 ) -> tuple[Samples, Samples | None]:
     """Return the samples for training and for validation."""
+    assert settings.clip is not None  # as `parse_recipe` has found
     if isinstance(data.train, Path) and args.max_steps < 1:
         raise RecipeError(f"{data.train} holds shards, whose number of clips is unknown: set training.max_steps.")
     failures = None
@@ -359,8 +372,8 @@ def _datasets(
 def _sampler(
     settings: DataSettings,
     data: TrainingData,
-    samples: Samples,
-    processor: Processor,
+    samples: Dataset[Any],
+    processor: Processor | None,
     model: PreTrainedModel,
     args: VideoTrainingArguments,
 ) -> Sampler[Any] | None:
@@ -402,7 +415,7 @@ def _cached(
     return cache, eval_cache
 
 
-def _save(trainer: VideoTrainer, processor: Processor, origin: Origin, final: Path) -> None:
+def _save(trainer: VideoTrainer, processor: Processor | None, origin: Origin, final: Path) -> None:
     """Write the model, its processor and its card; the directory appears only when complete."""
     if trainer.args.evaluate_ema and trainer.average is not None:
         trainer.average.copy_to(trainer.model)
@@ -420,7 +433,8 @@ def _save(trainer: VideoTrainer, processor: Processor, origin: Origin, final: Pa
                 # It would save its last padding and truncation, which are not settings of the model.
                 tokenizer.backend_tokenizer.no_truncation()
                 tokenizer.backend_tokenizer.no_padding()
-            processor.save_pretrained(folder)
+            if processor is not None:
+                processor.save_pretrained(folder)
             state = trainer.state
             progress = Progress(state.global_step, trainer.args.step_batch_size, state.epoch or 0.0, state.log_history)
             config: Any = trainer.model.config

@@ -274,7 +274,8 @@ class VideoTrainer(Trainer):
     ) -> Any:
         """Compute the loss, check that it is finite, and collect its parts for the log."""
         videos = inputs.pop("videos", [])
-        inputs.pop("video_ids", None)  # for the metrics
+        for name in ("video_ids", "grids"):  # for the metrics
+            inputs.pop(name, None)
         loss, outputs = super().compute_loss(model, inputs, True, *args, **kwargs)
         named = outputs.items() if isinstance(outputs, dict) else ()
         parts = {name: value.detach() for name, value in named if name.endswith("_loss") and value is not None}

@@ -258,6 +258,10 @@ class FeatureFolder:
     def __contains__(self, video: object) -> bool:
         return video in self._files
 
+    def path_of(self, video: str) -> Path:
+        """Return the file of a video's features."""
+        return self._files[video]
+
     def read(self, video: str) -> torch.Tensor:
         """Return the features of a video, `(length, channels)` float32; see `read_features`."""
         return read_features(self._files[video])

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from transformers.configuration_utils import PreTrainedConfig
 
 from internvideo_hf.utils.names import check_name, lookup
 
@@ -221,6 +222,29 @@ def collect_candidates(
         ]
         found.append(Detections(*(torch.cat(parts) for parts in zip(*levels, strict=True))))
     return found
+
+
+def detect(
+    logits: Sequence[torch.Tensor],
+    offsets: Sequence[torch.Tensor],
+    masks: Sequence[torch.Tensor],
+    config: PreTrainedConfig,
+) -> list[Detections]:
+    """Decode a head's outputs, by the rule of its configuration.
+
+    Args:
+        logits: of each level, `(batch, points, classes)`.
+        offsets: of each level, `(batch, points, 2)`.
+        masks: of each level, `(batch, points)`.
+        config: of the head.
+
+    Returns:
+        Segments of each video in grid units, best first, on the CPU.
+    """
+    levels = ([level.float().cpu() for level in logits], [level.float().cpu() for level in offsets])
+    selection, suppression = Selection(**config.selection), Suppression(**config.suppression)
+    candidates = collect_candidates(*levels, [mask.cpu() for mask in masks], config.strides, selection)
+    return [suppress(one, suppression) for one in candidates]
 
 
 @dataclass(frozen=True)

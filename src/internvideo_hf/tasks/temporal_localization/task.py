@@ -1,0 +1,344 @@
+"""Temporal localization: which actions an untrimmed video shows, and when each begins and ends."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.utils.rnn import pad_sequence
+from transformers import AutoConfig, EvalPrediction
+from transformers.configuration_utils import PreTrainedConfig
+from transformers.modeling_utils import PreTrainedModel
+
+from internvideo_hf.auto import auto_class
+from internvideo_hf.data.records import ManifestError, list_path
+from internvideo_hf.data.samples import Row
+from internvideo_hf.inference.runner import RunSettings, load_model, read_videos
+from internvideo_hf.models.common.loading import classes_of
+from internvideo_hf.recipes.reading import RecipeError
+from internvideo_hf.tasks.base import Prepared, Task, Training
+from internvideo_hf.tasks.protocol import Evaluation, FeatureData, Outcome, Protocol, Run, Samples, model_facts
+from internvideo_hf.tasks.temporal_localization.annotations import Annotations, read_annotations, read_class_scores
+from internvideo_hf.tasks.temporal_localization.answers import Answers
+from internvideo_hf.tasks.temporal_localization.data import Cropping, FeatureDataset, FeatureGrid, Sample
+from internvideo_hf.tasks.temporal_localization.decoding import (
+    Detections,
+    Fusion,
+    detect,
+    fuse_class_scores,
+)
+from internvideo_hf.tasks.temporal_localization.metrics import SegmentTable
+from internvideo_hf.tasks.temporal_localization.sources import (
+    ONE_CLASS,
+    annotations_of,
+    check_complete,
+    open_features,
+    read_training_rows,
+)
+from internvideo_hf.utils.pretrained import load_pretrained
+
+AUTO_CLASS = "AutoModelForTemporalLocalization"
+_ABSENT = -100.0  # score of a row that is no segment; what the Trainer fills up with
+
+
+# ---- training -------------------------------------------------------------------------------------------------------
+
+
+def collate(samples: Sequence[Sample], *, keep_grids: bool = False) -> dict[str, Any]:
+    """Make a batch of samples.
+
+    Args:
+        samples: of a `FeatureDataset`.
+        keep_grids: add `grids`, for the metrics: stride, window and frames a second of each video's grid, and its
+            duration, NaN if unknown; `(batch, 4)`, float64.
+
+    Returns:
+        `features`, padded with zeros, `(batch, length, channels)`; `attention_mask`, `(batch, length)`, True on real
+        rows; `labels`, a mapping with `segments` and `class_labels` for each video; `videos`, their ids.
+    """
+    lengths = torch.tensor([len(sample.features) for sample in samples])
+    batch: dict[str, Any] = {
+        "features": pad_sequence([sample.features for sample in samples], batch_first=True),
+        "attention_mask": torch.arange(int(lengths.max())) < lengths[:, None],
+        "labels": [{"segments": sample.segments, "class_labels": sample.labels} for sample in samples],
+        "videos": [sample.video for sample in samples],
+    }
+    if keep_grids:
+        batch["grids"] = torch.tensor([_numbers(sample) for sample in samples], dtype=torch.float64)
+    return batch
+
+
+def _numbers(sample: Sample) -> tuple[float, ...]:
+    duration = math.nan if sample.duration is None else sample.duration
+    return sample.grid.stride, sample.grid.num_frames, sample.grid.fps, duration
+
+
+def _make_collator(*, training: bool, **_: Any) -> "partial[dict[str, Any]]":
+    return partial(collate, keep_grids=not training)
+
+
+def _prepare(
+    train: Any,
+    validation: Any,
+    config: PreTrainedConfig,
+    features: FeatureData,
+    data_root: Path,
+    *,
+    seed: int,
+    skip_missing: bool,
+) -> Prepared:
+    """Open the features of both lists; the head will name the encoder and the window rule that they came from."""
+    _check_head(config, config.model_type)
+    cropping = Cropping(config.max_sequence_length, features.min_kept, _pair(features.crop_ratio))
+    videos = annotations_of(train, features.train_subset)
+    training_set, config.features = open_features(features, data_root, videos, cropping=cropping, seed=seed)
+    check_complete(training_set, skip_missing)
+    width = training_set[0].features.shape[1]
+    if width != config.feature_size:
+        raise RecipeError(
+            f"The features of {features.folder} have {width} channels, and the model takes {config.feature_size}: "
+            f"set model.config.feature_size={width}."
+        )
+    if validation is None:
+        return Prepared(training_set, None, TASK_TRAINING)
+    held_out = annotations_of(validation, features.subset)
+    validation_set, _ = open_features(features, data_root, held_out, trained_on=config.features)
+    check_complete(validation_set, skip_missing)
+    judge = _Judge.of(validation_set, config, features)
+    training = replace(
+        TASK_TRAINING,
+        preprocess_logits=judge.decode,
+        compute_metrics=judge.scores,
+        details=lambda prediction, rows, config: judge.answers(prediction),
+    )
+    return Prepared(training_set, validation_set, training)
+
+
+def _pair(ratio: Sequence[float] | None) -> tuple[float, float] | None:
+    if ratio is not None and len(ratio) != 2:
+        raise RecipeError(f"data.features.crop_ratio is {ratio}, expected two fractions, or null.")
+    return None if ratio is None else (ratio[0], ratio[1])
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """Decodes and scores what a model in training finds in the validation videos."""
+
+    videos: Sequence[str]
+    truth: SegmentTable
+    classes: Mapping[int, str]
+    config: PreTrainedConfig
+    thresholds: Sequence[float]
+
+    @classmethod
+    def of(cls, samples: FeatureDataset, config: PreTrainedConfig, features: FeatureData) -> "_Judge":
+        own = Annotations({name: samples.annotations[name] for name in samples.videos}, dict(enumerate(ONE_CLASS)))
+        truth = own.ground_truth(features.subset)
+        classes = dict(enumerate(classes_of(config)))
+        return cls(samples.videos, truth, classes, config, features.thresholds)
+
+    def decode(self, outputs: tuple[Any, ...], labels: Any) -> torch.Tensor:
+        """Return start, end, class and score of each video's segments, `(batch, segments, 4)`, in grid units."""
+        # Among the parts of the loss, which are tensors.
+        logits, offsets, _, masks = (levels for levels in outputs if isinstance(levels, tuple))
+        found = detect(logits, offsets, masks, self.config)
+        rows = [torch.column_stack((one.segments, one.labels, one.scores)) for one in found]
+        return pad_sequence(rows, batch_first=True, padding_value=_ABSENT).to(masks[0].device)
+
+    def answers(self, prediction: EvalPrediction) -> Answers:
+        """Return all segments in seconds beside the true ones."""
+        rows, grids = np.asarray(prediction.predictions), np.asarray(prediction.label_ids)
+        found = []
+        for row, (stride, num_frames, fps, duration) in zip(torch.from_numpy(rows), grids.tolist(), strict=True):
+            row = row[row[:, 3] > _ABSENT]
+            detections = Detections(row[:, :2], row[:, 3], row[:, 2].long())
+            limit = None if math.isnan(duration) else duration
+            found.append(in_seconds(detections, FeatureGrid(stride, num_frames, fps), limit))
+        return Answers(table_of(self.videos, found), self.truth, self.classes, self.thresholds)
+
+    def scores(self, prediction: EvalPrediction) -> dict[str, float]:
+        """Return the mean average precision in percent."""
+        return self.answers(prediction).scores()
+
+
+def in_seconds(detections: Detections, grid: FeatureGrid, duration: float | None) -> Detections:
+    """Return detections in seconds.
+
+    Args:
+        detections: in grid units.
+        grid: of the video's features.
+        duration: of the video in seconds, at which segments end; None if unknown.
+    """
+    return detections._replace(segments=grid.to_seconds(detections.segments, duration))
+
+
+def table_of(videos: Sequence[str], found: Sequence[Detections]) -> SegmentTable:
+    """Return the detections of videos as one table.
+
+    Args:
+        videos: ids.
+        found: of each video, in seconds.
+    """
+    names = [name for name, one in zip(videos, found, strict=True) for _ in one.scores]
+    if not names:
+        return SegmentTable([], np.zeros((0, 2)), np.zeros(0, np.int64), np.zeros(0))
+    segments, scores, labels = (torch.cat(parts).numpy() for parts in zip(*found, strict=True))
+    return SegmentTable(names, segments, labels, scores)
+
+
+TASK_TRAINING = Training(
+    auto_class=AUTO_CLASS,
+    make_collator=_make_collator,
+    label_names=("grids",),
+    read=read_training_rows,
+    prepare=_prepare,
+)
+
+
+# ---- evaluation -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What an evaluation reads: features, ground truth, scores of a classifier."""
+
+    dataset: FeatureDataset
+    truth: SegmentTable
+    classes: Mapping[int, str]
+    features: Mapping[str, Any]
+    class_scores: Mapping[str, Any] | None
+
+    def load(self, row: Row) -> Sample:
+        video = str(row["video"])
+        if video not in self.dataset.features:
+            raise ManifestError(str(self.dataset.features.folder), video, "it has no features", "Extract them.")
+        return self.dataset.load(video)
+
+
+def _check(protocol: Protocol) -> None:
+    if protocol.data.layout is not None:
+        raise RecipeError("data.layout changes nothing in temporal_localization. Leave it out.")
+    features = protocol.data.features or FeatureData()
+    if not features.thresholds or not all(0 < threshold <= 1 for threshold in features.thresholds):
+        raise RecipeError(f"data.features.thresholds is {features.thresholds}, expected overlaps above 0, up to 1.")
+    try:
+        Fusion(**protocol.fusion)
+    except TypeError as error:
+        raise RecipeError(f"fusion: {error}. See internvideo_hf.tasks.temporal_localization.decoding.") from error
+
+
+def _check_head(config: PreTrainedConfig, model: str) -> None:
+    if not getattr(config, "selection", None):
+        raise RecipeError(f"{model} refines the segments of another model. Give one that localizes by itself.")
+
+
+def _read(protocol: Protocol, data_root: Path, model: str) -> Samples:
+    config, data = load_pretrained(AutoConfig, model), protocol.data
+    if not (config.architectures or [""])[0].endswith("ForTemporalLocalization"):
+        raise RecipeError(f"{model} localizes no actions. Train a head, such as by temporal_localization/custom.")
+    _check_head(config, model)
+    if protocol.family not in (None, config.model_type):
+        raise RecipeError(f"This protocol is for {protocol.family}, and {model} holds {config.model_type}.")
+    features, path = data.features or FeatureData(), list_path(data_root, data.list)
+    class_scores = None if data.class_scores is None else read_class_scores(data_root / data.class_scores)
+    names = classes_of(config)
+    own = class_scores is None and config.num_labels > 1 and names[0] != "LABEL_0"
+    annotations = read_annotations(path, names if own else None)
+    one_class = config.num_labels == 1 and class_scores is None
+    if one_class and len(annotations.classes) > 1 and not features.class_agnostic:
+        raise RecipeError(
+            f"{model} knows one class, {data.list} {len(annotations.classes)}. Set data.class_scores to scores of a "
+            "classifier, or data.features.class_agnostic=true to score segments whatever their class."
+        )
+    try:
+        videos, truth = annotations.of_subset(features.subset), annotations.ground_truth(features.subset)
+    except ValueError as error:
+        raise RecipeError(f"{path}: {error} Set data.features.subset.") from error
+    classes: Mapping[int, str] = annotations.classes
+    if one_class:
+        truth, classes = replace(truth, labels=np.zeros_like(truth.labels)), dict(enumerate(names))
+    trained_on = getattr(config, "features", None)
+    dataset, facts = open_features(features, data_root, videos, trained_on=trained_on)
+    source = _Source(dataset, truth, classes, facts, class_scores)
+    return Samples([{"video": name} for name in videos], np.arange(len(videos)), source=source)
+
+
+def _run(protocol: Protocol, samples: Samples, run: Run) -> Outcome:
+    source: _Source = samples.source
+    model = load_model(auto_class(AUTO_CLASS), run.model, run.device, protocol.dtype)
+    causes: dict[int, str] = {}
+    names, found = [], []
+    for number, sample, detections in _localize(model, samples, run.settings, causes):
+        name = str(samples.videos[number]["video"])
+        detections = in_seconds(detections, sample.grid, sample.duration)
+        if source.class_scores is not None:
+            if name not in source.class_scores:
+                raise ManifestError(str(protocol.data.class_scores), name, "it has no scores", "Classify the video.")
+            detections = fuse_class_scores(detections, source.class_scores[name], Fusion(**protocol.fusion))
+        names.append(name)
+        found.append(detections)
+    thresholds = (protocol.data.features or FeatureData()).thresholds
+    answers = Answers(table_of(names, found), source.truth, source.classes, thresholds, protocol.as_published)
+    facts = {**model_facts(model), "features": dict(source.features), "pixels": {}}
+    return Outcome(answers.scores(), causes, facts, answers)
+
+
+def _localize(
+    model: PreTrainedModel, samples: Samples, settings: RunSettings, causes: dict[int, str]
+) -> Iterator[tuple[int, Sample, Detections]]:
+    """Yield the number of each readable video, its features and its segments; note the causes of the others."""
+    waiting: list[tuple[int, Sample]] = []
+    length = model.config.padded_length
+    read: Any = samples.source.load  # gives samples, not views
+    for ((number, sample),) in read_videos(samples.videos, read, settings, description="Localizing"):
+        if isinstance(sample, str):
+            causes[number] = sample
+            continue
+        loaded: Any = sample
+        # Videos of one batch have the same padded length, which is part of the answer.
+        if waiting and length(len(loaded.features)) != length(len(waiting[0][1].features)):
+            yield from _of_batch(model, waiting)
+            waiting = []
+        waiting.append((number, loaded))
+        if len(waiting) == settings.batch_size:
+            yield from _of_batch(model, waiting)
+            waiting = []
+    if waiting:
+        yield from _of_batch(model, waiting)
+
+
+@torch.no_grad()
+def _of_batch(model: PreTrainedModel, batch: Sequence[tuple[int, Sample]]) -> Iterator[tuple[int, Sample, Detections]]:
+    inputs = collate([sample for _, sample in batch])
+    features = inputs["features"].to(model.device, model.dtype)
+    outputs = model(features, inputs["attention_mask"].to(model.device))
+    found = detect(outputs.logits, outputs.offsets, outputs.masks, model.config)
+    for (number, sample), detections in zip(batch, found, strict=True):
+        yield number, sample, detections
+
+
+def _facts(result: Mapping[str, Any]) -> dict[str, str]:
+    about = result["model"]["features"]
+    rule = "resized to {fixed_length} rows" if about.get("fixed_length") else "windows of {window}, stride {stride}"
+    found = f"features of {about.get('encoder') or 'an unnamed one'}, {rule.format(**about)}"
+    how = {"scoring": "as published, with its mistakes"} if result["settings"]["as_published"] else {}
+    return {"encoder": found, **how}
+
+
+TASK = Task(
+    "temporal_localization",
+    training=TASK_TRAINING,
+    evaluation=Evaluation(
+        read=_read,
+        run=_run,
+        columns=("mAP", *(f"mAP@{threshold:.2f}" for threshold in (0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.95))),
+        settings=("data.features", "data.class_scores", "fusion", "as_published"),
+        check=_check,
+        facts=_facts,
+        has_details=True,
+    ),
+)
