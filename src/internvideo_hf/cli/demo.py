@@ -160,24 +160,40 @@ def _free(path: Path) -> Path:
 def make_demo_data(
     out: Annotated[Path, typer.Argument(help="Folder to write.")],
     clips: Annotated[
-        int, typer.Option(min=1, help="Training videos; evaluation videos come on top, 720 from 4000 on.")
-    ] = 4000,
+        int | None,
+        typer.Option(
+            min=1,
+            help="Training videos (default: 4000, or 200 with --untrimmed); evaluation videos come on top.",
+            show_default=False,
+        ),
+    ] = None,
+    untrimmed: Annotated[
+        bool,
+        typer.Option("--untrimmed", help="Long videos in which actions begin and end, annotated as ActivityNet is."),
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the videos.")] = 0,
     jobs: Jobs = None,
     quiet: Quiet = False,
 ) -> None:
-    """Make a small data set of drawn videos with sentences and labels, to try training with.
+    """Make a small data set of drawn videos with sentences and labels, or with actions in time, to try training with.
 
     Resumable: rerun the same command after an interruption. OUT/README.md describes the files.
 
     Example: internvideo make-demo-data shapes --clips 4000
+
+    Example: internvideo make-demo-data long-shapes --untrimmed
     """
     from tqdm import tqdm
 
-    from internvideo_hf.demo.synthetic import make_data_set, split_sizes
+    from internvideo_hf.demo import synthetic
+    from internvideo_hf.demo import untrimmed as long_videos
 
-    total = sum(split_sizes(clips).values())
+    kind = long_videos if untrimmed else synthetic
+    sizes = kind.split_sizes() if clips is None else kind.split_sizes(clips)
+    total = sum(sizes.values())
     with tqdm(total=total, desc="Drawing", unit="video", disable=quiet) as bar:
-        existing = make_data_set(out, clips, seed=seed, jobs=worker_count(jobs, total), on_done=bar.update)
+        existing = kind.make_data_set(
+            out, next(iter(sizes.values())), seed=seed, jobs=worker_count(jobs, total), on_done=bar.update
+        )
     if not quiet:
         say(f"Wrote {total - existing} videos to {out}; {existing} already existed.")

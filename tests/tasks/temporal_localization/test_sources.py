@@ -47,6 +47,12 @@ def test_descriptions_beside_features_say_all(root):
     assert found.load("two").segments.tolist() == [[10.5, 23.0]]
 
 
+def test_a_sampled_rate_is_that_of_all_videos_and_of_the_head(root):
+    describe(root, "one", fps=8.0, video_fps=30.0)
+    found, facts = open_features(FeatureData(), root, videos("one", fps=30.0))
+    assert facts["fps"] == 8 and found.load("one").segments.tolist() == [[0.0, 2.0]]
+
+
 def test_settings_hold_before_descriptions_and_those_before_the_model(root):
     describe(root, "one")
     given = FeatureData(stride=2, num_frames=4, fps=10, encoder="mine")

@@ -188,9 +188,10 @@ def _descriptions(folder: FeatureFolder, videos: Mapping[str, VideoAnnotation]) 
             known = {name: content[name] for name in ("model", "fps", "window", "stride")}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ManifestError(str(file), None, f"it cannot be read ({reason_of(error)})", "Extract anew.") from error
-        known |= {name: content.get(name) for name in (*_RULE, "sampled_fps")}
+        known |= {name: content.get(name) for name in _RULE}
+        known["sampled"] = content["fps"] if "video_fps" in content else None
         first = first or (video, known)
-        if changed := [name for name in _RULE if known[name] != first[1][name]]:
+        if changed := [name for name in (*_RULE, "sampled") if known[name] != first[1][name]]:
             cause = f"its {changed[0]} is {known[changed[0]]!r}, and that of {first[0]} {first[1][changed[0]]!r}"
             raise ManifestError(str(file), None, cause, "Extract all with the same settings.")
         found[video] = known
@@ -205,7 +206,7 @@ def _facts(data: FeatureData, known: Mapping[str, Any] | None, trained_on: Mappi
         return {"encoder": data.encoder, **rule}
     if known is not None:
         rule = {name: known[name] for name in _RULE if known[name] is not None}
-        return {"encoder": data.encoder or known["model"], "fps": data.fps or known["sampled_fps"], **rule}
+        return {"encoder": data.encoder or known["model"], "fps": data.fps or known["sampled"], **rule}
     if trained_on and {"window", "stride"} <= set(trained_on):
         return {"fps": None, **trained_on}
     raise RecipeError(
