@@ -357,7 +357,8 @@ def test_files_tell_how_their_frames_were_sampled_and_come_as_a_table(mae_folder
     extractor = FeatureExtractor(mae_folder, 4, 2, device="cpu", fps=10.0)
     assert extract_to_file(extractor, clip, path)
     facts = json.loads(path.with_suffix(".json").read_text())
-    assert (facts["fps"], facts["video_fps"], facts["num_frames"], facts["rows"]) == (10.0, 30.0, 14, 6)
+    assert (facts["fps"], facts["sampled_fps"], facts["num_frames"], facts["rows"]) == (10.0, 10.0, 14, 6)
+    assert facts["duration"] == pytest.approx(40 / 30)
     assert facts["seconds"][:2] == [[0.0, 0.4], [0.2, 0.6]] and facts["seconds"][-1] == [1.0, 1.3333]
     assert not extract_to_file(extractor, clip, path, as_parquet=True)
     table = pq.read_table(path.with_suffix(".parquet")).to_pydict()

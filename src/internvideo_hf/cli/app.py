@@ -12,7 +12,18 @@ from typing import Annotated, Any
 import typer
 
 import internvideo_hf
-from internvideo_hf.cli import data, demo, doctor, evaluation, inference, language, models, search, training
+from internvideo_hf.cli import (
+    data,
+    demo,
+    doctor,
+    evaluation,
+    inference,
+    language,
+    localization,
+    models,
+    search,
+    training,
+)
 from internvideo_hf.cli.checks import EXTRAS
 from internvideo_hf.cli.options import takes_addresses, takes_videos
 from internvideo_hf.cli.reporting import REFUSED, say
@@ -38,6 +49,7 @@ COMMANDS = (
     takes_addresses(language.caption),
     takes_addresses(language.ask),
     takes_addresses(inference.extract),
+    takes_addresses(localization.localize),
     takes_addresses(inference.reconstruct),
     takes_addresses(data.scan),
     takes_videos(data.shrink),

@@ -322,7 +322,7 @@ def reconstruct(
     """
     number_type, named = parse_dtype(dtype), unique_videos(videos, quiet)
     model = resolve_model(model, AUTOENCODER)
-    pictures = _pictures(out, videos, named)
+    pictures = output_files(out, videos, named, ".png")
     silence_transformers()
     from tqdm import tqdm
 
@@ -351,14 +351,30 @@ def unique_videos(sources: list[str], quiet: bool) -> list[tuple[str, str]]:
     return folders.unique_videos(named_videos(sources, quiet))
 
 
-def _pictures(out: Path, sources: list[str], named: list[tuple[str, str]]) -> list[Path]:
-    """Return the image of each video: --out itself of one video, else files in it; refuse what cannot be written."""
-    from internvideo_hf.utils.pictures import PICTURES, check_picture
+def output_files(
+    out: Path, sources: list[str], named: list[tuple[str, str]], suffix: str, option: str = "--out"
+) -> list[Path]:
+    """Return the file of each video: the option's own of one video, else files in it; refuse what cannot be written.
 
+    Args:
+        out: value of the option.
+        sources: videos as the user has named them.
+        named: videos with their names, from `unique_videos`.
+        suffix: of the files, ".png" for any picture.
+        option: its name.
+    """
+    from internvideo_hf.utils.files import check_output
+    from internvideo_hf.utils.names import check_name
+    from internvideo_hf.utils.pictures import PICTURES
+
+    endings, kind = (PICTURES, "image") if suffix == ".png" else ((suffix,), "file")
     if [video for video, _ in named] == sources[:1]:
-        check_picture(out)
+        check_name(out.suffix.lower(), endings, f"ending of {out}")
+        check_output(out)
         return [out]
-    if out.suffix.lower() in PICTURES:
-        raise ValueError(f"--out {out} is one image, and there are {len(named)} videos. Give the name of a folder.")
-    check_folder(out)
-    return [out / f"{name}.png" for _, name in named]
+    if out.suffix.lower() in endings:
+        raise ValueError(
+            f"{option} {out} is one {kind}, and there are {len(named)} videos. Give the name of a folder."
+        )
+    check_folder(out, option)
+    return [out / f"{name}{suffix}" for _, name in named]

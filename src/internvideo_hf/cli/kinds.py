@@ -114,6 +114,9 @@ def not_of_kind(model: str, name: str, wanted: str) -> str:
 def how_to_use(model: str, kind: str) -> str:
     """Return a sentence that names the commands for a kind of model."""
     if kind not in _COMMANDS:
-        return f"{model} reads features that `internvideo extract` writes: load it in Python, by its class."
+        return (
+            f"{model} reads features that `internvideo extract` writes. `internvideo localize VIDEO --model {model}` "
+            "makes them and reads them, of a head that localizes by itself; load others in Python, by their class."
+        )
     commands = " or ".join(f"`internvideo {command.format(model=model)}`" for command in _COMMANDS[kind])
     return f"What takes it: {commands}."

@@ -159,12 +159,12 @@ def _check_family(folder: Path) -> None:
         )
 
 
-def check_folder(out: Path) -> None:
+def check_folder(out: Path, option: str = "--out") -> None:
     """Refuse an output folder that cannot be written, before the work begins."""
     from internvideo_hf.utils.files import check_output
 
     if out.exists() and not out.is_dir():
-        raise ValueError(f"--out {out} is a file. Give the name of a folder.")
+        raise ValueError(f"{option} {out} is a file. Give the name of a folder.")
     check_output(out)
 
 

@@ -436,7 +436,7 @@ def _comparable(known: dict[str, Any], extractor: FeatureExtractor) -> tuple[dic
     """Return the settings of a file's description and of an extractor, in words of their user."""
     now = asdict(extractor.settings)
     before = {name: known.get(name) for name in now}
-    before["fps"] = known.get("fps") if "video_fps" in known else None
+    before["fps"] = known.get("sampled_fps")  # "fps" is the rate in which windows count, the video's own or this one
     for settings, model in ((before, known.get("model")), (now, extractor.name)):
         settings["dtype"] = settings["dtype"] or "auto"
         settings["model"] = f"{model} ({settings.pop('revision')})"
@@ -467,7 +467,7 @@ def _extract(
             journal.append({"features": rows})
             on_rows(len(journal), total)
         journal.write()
-        facts = {"video": source.video, **_times(extractor.settings, total, reader)}
+        facts = {"video": source.video, **row_times(extractor.settings, total, reader)}
     features = journal.tensors()["features"]
     if found := gaps_of(features, facts["seconds"]):
         facts["gaps"] = found
@@ -481,6 +481,16 @@ def _extract(
     atomic_write(path, lambda file: save_file({"features": features}, file))
 
 
+def load_features(path: Path) -> tuple[torch.Tensor, dict[str, Any]]:
+    """Return the features in a file of `extract_to_file`, `(rows, dim)`, and their description.
+
+    Args:
+        path: the file.
+    """
+    description: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    return load_file(path)["features"], description
+
+
 def gaps_of(features: torch.Tensor, seconds: Sequence[Sequence[float]] | None) -> list[list[float]]:
     """Return the stretches that damage leaves out, `[start, end]` in seconds each.
 
@@ -491,7 +501,7 @@ def gaps_of(features: torch.Tensor, seconds: Sequence[Sequence[float]] | None) -
     if seconds is None:
         return []
     found: list[list[float]] = []
-    for first, last in _runs(features.flatten(1).isnan().any(dim=1)):
+    for first, last in stretches(features.flatten(1).isnan().any(dim=1)):
         # The neighbors' windows are whole: the damage lies between them.
         start = seconds[first - 1][1] if first else seconds[0][0]
         end = seconds[last][0] if last < len(seconds) else seconds[-1][1]
@@ -499,7 +509,7 @@ def gaps_of(features: torch.Tensor, seconds: Sequence[Sequence[float]] | None) -
     return found
 
 
-def _runs(mask: torch.Tensor) -> list[tuple[int, int]]:
+def stretches(mask: torch.Tensor) -> list[tuple[int, int]]:
     """Return where a mask `(n,)` is True, as ranges `[first, last)`."""
     changes = torch.cat([mask.new_zeros(1), mask, mask.new_zeros(1)]).int().diff().nonzero()[:, 0].tolist()
     return list(zip(changes[::2], changes[1::2], strict=True))
@@ -532,12 +542,24 @@ _COPIES = {".npy": _save_npy, ".parquet": _save_parquet}
 """Suffix -> writes the features beside their file, whose description is there."""
 
 
-def _times(settings: Settings, rows: int, reader: VideoReader) -> dict[str, Any]:
-    """Return the frames that windows count in, and begin and end of each row's window in seconds."""
+def row_times(settings: Settings, rows: int, reader: VideoReader) -> dict[str, Any]:
+    """Return how the rows of a video lie in time, as their description tells.
+
+    Args:
+        settings: of the features.
+        rows: of the video.
+        reader: of the video.
+
+    Returns:
+        `fps`, frames a second in which windows count; `num_frames`, all of them; `duration` of the video in seconds;
+        `rows`; `seconds`, begin and end of each row's window, None if the video has no times and no frame rate;
+        `sampled_fps`, where frames are sampled by time.
+    """
     numbers, times = sampled_frames(reader, settings.fps), reader.timeline
-    facts: dict[str, Any] = {"fps": reader.fps, "num_frames": len(numbers), "rows": rows, "seconds": None}
+    about = {"num_frames": len(numbers), "duration": reader.duration, "rows": rows}
+    facts: dict[str, Any] = {"fps": reader.fps, **about, "seconds": None}
     if settings.fps is not None:
-        facts |= {"fps": settings.fps, "video_fps": reader.fps}
+        facts |= {"fps": settings.fps, "sampled_fps": settings.fps}
     if times is None:
         return facts
     if settings.fps is not None:

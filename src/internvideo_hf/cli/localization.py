@@ -1,0 +1,264 @@
+"""The command that finds actions in videos: `localize`."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from internvideo_hf.cli.inference import output_files, unique_videos
+from internvideo_hf.cli.kinds import CLASSIFIER, FEATURE_HEAD
+from internvideo_hf.cli.options import (
+    AUTO,
+    MODEL_HELP,
+    AsJson,
+    BatchSize,
+    Device,
+    Dtype,
+    Quiet,
+    Videos,
+    parse_device,
+    parse_dtype,
+    read_text,
+    resolve_model,
+)
+from internvideo_hf.cli.reporting import attempt, print_json, report_failures, say, show_progress, silence_transformers
+from internvideo_hf.utils.names import printable
+
+if TYPE_CHECKING:
+    from internvideo_hf.inference.features import FeatureExtractor
+    from internvideo_hf.tasks.temporal_localization.localization import Localization, VideoFeatures
+
+_OF_SEVERAL = "of several videos a folder"
+
+
+def localize(
+    videos: Videos,
+    model: Annotated[str, typer.Option(help=MODEL_HELP.replace("converted model", "head, such as an ActionFormer"))],
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            help="Model that makes the head's features, of this package or of transformers (default: its own)."
+        ),
+    ] = None,
+    classifier: Annotated[
+        str | None,
+        typer.Option(help="Video classifier that names the actions, or a .json of its scores: {VIDEO: [SCORE, ...]}."),
+    ] = None,
+    labels_file: Annotated[
+        Path | None, typer.Option(help="Text file with the classes of a .json of scores, one a line.")
+    ] = None,
+    top_k: Annotated[int, typer.Option(min=1, help="Actions to show per video, the best first.")] = 20,
+    min_score: Annotated[float, typer.Option(min=0, max=1, help="Least score of an action to show.")] = 0.1,
+    timeline: Annotated[
+        Path | None, typer.Option(help=f"Picture of frames and colored bars, such as out.png; {_OF_SEVERAL}.")
+    ] = None,
+    vtt: Annotated[Path | None, typer.Option(help=f"Subtitles, such as match.vtt; {_OF_SEVERAL}.")] = None,
+    ass: Annotated[Path | None, typer.Option(help=f"Subtitles, such as match.ass; {_OF_SEVERAL}.")] = None,
+    activitynet: Annotated[
+        Path | None, typer.Option(help="JSON file of all actions in the layout of ActivityNet's results.")
+    ] = None,
+    features: Annotated[
+        Path | None, typer.Option(help="Features of the video, in place of the encoder (.safetensors, .npy, ...).")
+    ] = None,
+    stride: Annotated[float | None, typer.Option(help="--features: frames from one row to the next.")] = None,
+    fps: Annotated[float | None, typer.Option(help="--features: frames a second in which the stride counts.")] = None,
+    window: Annotated[float | None, typer.Option(help="--features: frames of a row's window.")] = None,
+    keep_features: Annotated[
+        bool, typer.Option("--keep-features", help="Keep the features beside each video, for the next call.")
+    ] = False,
+    batch_size: BatchSize = 8,
+    dtype: Dtype = AUTO,
+    device: Device = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find the actions in videos: what happens, when it begins and when it ends.
+
+    Windows of a video become features by the encoder, and features become segments by the head. A damaged stretch
+    leaves a gap, which the answer names. Resumable: rerun the same command after an interruption.
+
+    Example: internvideo localize match.mp4 --model head --timeline match.png --vtt match.vtt
+
+    Example: internvideo localize videos --model head --encoder vit-h-k710 --classifier vit-h-k400 --json
+    """
+    number_type, named = parse_dtype(dtype), unique_videos(videos, quiet)
+    head = resolve_model(model, FEATURE_HEAD)
+    writers = _writers(videos, named, {".png": timeline, ".vtt": vtt, ".ass": ass})
+    _check_features(features, {"--stride": stride, "--fps": fps, "--window": window}, encoder, named)
+    if activitynet is not None:
+        from internvideo_hf.utils.files import check_output
+
+        check_output(activitynet)
+    silence_transformers()
+    where = {"device": parse_device(device), "dtype": number_type}
+    localizer = _load(head, classifier, labels_file, where)
+    config = localizer.model.config
+    if features is not None:
+        from internvideo_hf.tasks.temporal_localization.localization import read_given
+
+        given = partial(read_given, features, config, stride=stride, fps=fps, window=window)
+        read: Callable[[str, str], VideoFeatures] = lambda video, name: given(video)  # noqa: E731
+    else:
+        from internvideo_hf.tasks.temporal_localization.localization import extractor_for
+
+        named_encoder = None if encoder is None else resolve_model(encoder, any_family=True)
+        extractor = extractor_for(config, named_encoder, model, batch_size=batch_size, **where)
+        read = partial(_extract, extractor, config, keep=keep_features, quiet=quiet)
+    answers = _Answers(top_k, min_score, as_json, quiet, writers)
+    for video, name in named:
+        answers.add(video, name, lambda video: localizer.localize(read(video, name), video))  # noqa: B023
+    answers.report(activitynet)
+
+
+def _load(head: str, classifier: str | None, labels_file: Path | None, where: dict[str, Any]) -> Any:
+    """Return the head with what names its segments."""
+    from internvideo_hf.auto import auto_class
+    from internvideo_hf.inference.runner import load_model
+    from internvideo_hf.tasks.temporal_localization.localization import ClassScorer, Localizer
+
+    scorer = None
+    if classifier is not None:
+        labels = (
+            None if labels_file is None else [line for line in read_text(labels_file).splitlines() if line.strip()]
+        )
+        is_file = classifier.lower().endswith(".json")
+        source = classifier if is_file else resolve_model(classifier, CLASSIFIER)
+        scorer = ClassScorer.open(source, labels, **where)
+    elif labels_file is not None:
+        raise ValueError("--labels-file names the classes of --classifier SCORES.json. Give both, or none.")
+    return Localizer(load_model(auto_class("AutoModelForTemporalLocalization"), head, **where), scorer)
+
+
+def _check_features(
+    features: Path | None, timing: dict[str, float | None], encoder: str | None, named: list[tuple[str, str]]
+) -> None:
+    """Refuse options that do not go with each other, before anything is loaded."""
+    for option, value in timing.items():
+        if value is not None and features is None:
+            raise ValueError(f"{option} is for --features; the head names the windows of the encoder.")
+        if value is not None and not 0 < value < float("inf"):
+            raise ValueError(f"{option} {value:g}: expected a number above 0.")
+    if features is None:
+        return
+    if (timing["--stride"] is None) != (timing["--fps"] is None):
+        raise ValueError("Give --stride and --fps of --features, both or none.")
+    if encoder is not None:
+        raise ValueError("--features takes the place of --encoder. Leave out one of them.")
+    if len(named) > 1:
+        raise ValueError(f"--features {features} is of one video, and there are {len(named)}. Name one.")
+
+
+def _extract(
+    extractor: "FeatureExtractor", config: Any, video: str, name: str, *, keep: bool, quiet: bool
+) -> "VideoFeatures":
+    """Extract the features of a video, in a file from which the next call goes on; delete it if it is not to stay."""
+    from tqdm import tqdm
+
+    from internvideo_hf.tasks.temporal_localization.localization import extract_features, features_file
+
+    path = features_file(extractor, video, keep=keep)
+    fixed_length = (config.features or {}).get("fixed_length")
+    with tqdm(desc=printable(name), unit="row", disable=quiet) as bar:
+        found = extract_features(extractor, video, fixed_length, path, partial(show_progress, bar))
+    if not keep:
+        for file in (path, path.with_suffix(".json")):
+            file.unlink(missing_ok=True)
+    return found
+
+
+_Writer = tuple[str, dict[str, Path]]
+
+
+def _writers(sources: list[str], named: list[tuple[str, str]], wanted: dict[str, Path | None]) -> list[_Writer]:
+    """Return the kind of each output that is wanted, with its file for each video."""
+    options = {".png": "--timeline", ".vtt": "--vtt", ".ass": "--ass"}
+    return [
+        (
+            suffix,
+            dict(
+                zip(
+                    [video for video, _ in named],
+                    output_files(out, sources, named, suffix, options[suffix]),
+                    strict=True,
+                )
+            ),
+        )
+        for suffix, out in wanted.items()
+        if out is not None
+    ]
+
+
+class _Answers:
+    """Prints and writes the actions of each video, and lists the videos that could not be read at the end."""
+
+    def __init__(self, top_k: int, min_score: float, as_json: bool, quiet: bool, writers: list[_Writer]):
+        self._top_k, self._min_score, self._as_json, self._quiet = top_k, min_score, as_json, quiet
+        self._writers = writers
+        self._found: dict[str, Localization] = {}
+        self._json: list[dict[str, Any]] = []
+        self._failures: list[str] = []
+        self._total = 0
+
+    def add(self, video: str, name: str, answer: "Callable[[str], Localization]") -> None:
+        """Answer for a video."""
+        self._total += 1
+        found = attempt(partial(self._answer, answer), video, self._failures)
+        if found is None:
+            self._json.append({"video": video, "error": self._failures[-1]})
+            return
+        from internvideo_hf.tasks.temporal_localization.localization import video_id
+
+        self._found[video_id(name)] = found
+        shown = found.best(self._top_k, self._min_score)
+        self._json.append({"video": video, **shown.to_dict()})
+        if not self._as_json:
+            say("\n".join(map(printable, [video, *_table(shown, self._min_score)])))
+
+    def _answer(self, answer: "Callable[[str], Localization]", video: str) -> "Localization":
+        """Return the actions of a video after its files are written, whose failure is the video's."""
+        from internvideo_hf.tasks.temporal_localization.subtitles import save_subtitles
+        from internvideo_hf.tasks.temporal_localization.timeline import draw_timeline
+        from internvideo_hf.utils.pictures import save_picture
+
+        found = answer(video)
+        shown = found.best(self._top_k, self._min_score)
+        for suffix, files in self._writers:
+            if suffix == ".png":
+                save_picture(draw_timeline(video, shown), files[video])
+            else:
+                save_subtitles(shown, files[video])
+        return found
+
+    def report(self, activitynet: Path | None) -> None:
+        """Write what concerns all videos, and end."""
+        import json
+
+        from internvideo_hf.tasks.temporal_localization.subtitles import to_activitynet
+        from internvideo_hf.utils.files import atomic_write_text
+
+        if activitynet is not None and self._found:
+            activitynet.parent.mkdir(parents=True, exist_ok=True)
+            atomic_write_text(activitynet, json.dumps(to_activitynet(self._found)))
+        if self._as_json:
+            print_json(self._json)
+        report_failures(self._failures, self._total)
+
+
+def _table(found: "Localization", min_score: float) -> list[str]:
+    """Return the lines of a video's actions and gaps."""
+    width = max((len(action.label) for action in found.actions), default=0)
+    lines = [
+        f"  {_time(action.start)} - {_time(action.end)}  {action.label:{width}}  {action.score:6.1%}"
+        for action in found.actions
+    ]
+    if not lines:
+        lines = [f"  no action scores {min_score:g} or more (--min-score)"]
+    return lines + [f"  {_time(start)} - {_time(end)}  damaged: nothing is known" for start, end in found.gaps]
+
+
+def _time(seconds: float) -> str:
+    """Return a time such as 0:01:02.5."""
+    tenths = round(seconds * 10)
+    return f"{tenths // 36000}:{tenths // 600 % 60:02d}:{tenths // 10 % 60:02d}.{tenths % 10}"

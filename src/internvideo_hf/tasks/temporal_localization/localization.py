@@ -1,0 +1,468 @@
+"""From a raw video to the actions in it: features by an encoder, segments by a head, names by a classifier."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn.utils.rnn import pad_sequence
+from transformers.configuration_utils import PreTrainedConfig
+from transformers.modeling_utils import PreTrainedModel
+
+from internvideo_hf.checkpoints.model_names import cache_folder
+from internvideo_hf.data.finding import VIDEO_SUFFIXES
+from internvideo_hf.inference.classifier import Classifier
+from internvideo_hf.inference.features import (
+    FeatureExtractor,
+    extract_to_file,
+    gaps_of,
+    load_features,
+    row_times,
+    stretches,
+)
+from internvideo_hf.models.common.loading import classes_of
+from internvideo_hf.tasks.temporal_localization.annotations import read_class_scores
+from internvideo_hf.tasks.temporal_localization.data import FeatureGrid, FeatureSettings, read_features, resize_rows
+from internvideo_hf.tasks.temporal_localization.decoding import Detections, Fusion, detect, fuse_class_scores
+from internvideo_hf.utils.fingerprints import json_sha256, text_sha256
+from internvideo_hf.utils.settings import changed_settings
+from internvideo_hf.video import VideoReader
+from internvideo_hf.video.errors import VideoDecodeError
+from internvideo_hf.video.sources import is_url
+
+ONE_CLASS = "action"
+"""Label of segments that have no class of their own."""
+
+
+class Action(NamedTuple):
+    """One action of a video.
+
+    Args:
+        label: its class.
+        score: 0-1.
+        start: where it begins, in seconds.
+        end: where it ends, in seconds.
+    """
+
+    label: str
+    score: float
+    start: float
+    end: float
+
+
+@dataclass(frozen=True)
+class Localization:
+    """The actions of one video.
+
+    Args:
+        actions: the best first.
+        duration: of the video in seconds.
+        gaps: stretches that nothing is known of, since they are damaged, `[start, end]` in seconds.
+    """
+
+    actions: Sequence[Action]
+    duration: float | None
+    gaps: Sequence[Sequence[float]] = ()
+
+    def best(self, top_k: int | None = None, min_score: float = 0.0) -> "Localization":
+        """Return the best actions only.
+
+        Args:
+            top_k: actions to keep; all if None.
+            min_score: least score, 0-1.
+        """
+        kept = [action for action in self.actions if action.score >= min_score]
+        return Localization(kept[:top_k], self.duration, self.gaps)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain objects, as pipelines and JSON have them."""
+        segments = [action._asdict() for action in self.actions]
+        return {"duration": self.duration, "segments": segments, "gaps": [list(gap) for gap in self.gaps]}
+
+
+@dataclass(frozen=True)
+class VideoFeatures:
+    """The features of one video in time.
+
+    Args:
+        rows: `(length, channels)` float32; NaN where the video is damaged.
+        grid: of the rows.
+        duration: of the video in seconds; None if unknown.
+        seconds: begin and end of each row's window; None if unknown.
+    """
+
+    rows: torch.Tensor
+    grid: FeatureGrid
+    duration: float | None = None
+    seconds: Sequence[Sequence[float]] | None = None
+
+    def in_seconds(self, segments: torch.Tensor) -> torch.Tensor:
+        """Return segments `(n, 2)` of the grid in seconds; where frames vary in length, by the times of the rows."""
+        found = self.grid.to_seconds(segments, self.duration)
+        if self.seconds is None or len(self.seconds) != len(self.rows):
+            return found
+        nominal = self.grid.to_seconds(torch.arange(len(self.rows))[:, None].double(), None)[:, 0].numpy()
+        true = np.asarray(self.seconds).mean(axis=1)
+        if np.abs(nominal - true).max() < 1e-3:
+            return found
+        shift = torch.from_numpy(np.interp(found.numpy(), nominal, true - nominal))
+        return (found + shift).clamp(min=0, max=self.duration)
+
+
+# ---- features -------------------------------------------------------------------------------------------------------
+
+
+def extractor_for(
+    config: PreTrainedConfig, encoder: str | Path | None, head: str = "the model", **options: Any
+) -> FeatureExtractor:
+    """Return what makes the features that a head was trained on.
+
+    Args:
+        config: of the head; its `features` names encoder and windows.
+        encoder: folder or Hub name of the encoder; the one that the head names if None.
+        head: name of the head in messages.
+        options: of `FeatureExtractor`, such as `device` and `batch_size`.
+
+    Raises:
+        ValueError: if the head does not say enough, or the encoder makes other features.
+    """
+    rule: Mapping[str, Any] = getattr(config, "features", None) or {}
+    if not rule.get("window") or not rule.get("stride"):
+        raise ValueError(
+            f"{head} does not say which windows of a video its features came from (config.features). Extract features "
+            "as they were for its training, and give them with their stride and frames a second (--features, "
+            "--stride, --fps)."
+        )
+    name = encoder or rule.get("encoder")
+    if name is None:
+        raise ValueError(f"{head} does not name the encoder of its features. Give it (--encoder).")
+    if encoder is None and "/" in str(name) and Path(name).is_absolute() and not Path(name).exists():
+        raise ValueError(f"The encoder of {head} was {name}, which is not there. Say where it is now (--encoder).")
+    how: Any = {"fps": rule.get("fps"), "layer": rule.get("layer"), "pooling": rule.get("pooling") or "auto"}
+    extractor = FeatureExtractor(name, rule["window"], rule["stride"], **how, **options)
+    made, revision = extractor.settings.revision, rule.get("revision")
+    if revision is not None and made != revision:
+        raise ValueError(
+            f"{head} was trained on features of {rule.get('encoder')} ({revision}), and {name} ({made}) makes others. "
+            "Give that encoder (--encoder), or features with their stride and frames a second (--features, --stride, "
+            "--fps)."
+        )
+    _check_channels(config, extractor.row_shape, head, extractor.name)
+    return extractor
+
+
+def _check_channels(config: PreTrainedConfig, shape: Sequence[int], head: str, source: str) -> None:
+    if tuple(shape) != (config.feature_size,):
+        found = "x".join(map(str, shape))
+        raise ValueError(
+            f"{head} takes features of {config.feature_size} channels, {source} gives {found}. Give the encoder that "
+            "it was trained with (--encoder)."
+        )
+
+
+def extract_features(
+    extractor: FeatureExtractor,
+    video: Any,
+    fixed_length: int | None = None,
+    path: Path | None = None,
+    on_rows: Callable[[int, int], None] = lambda done, total: None,
+) -> VideoFeatures:
+    """Extract the features of a video; windows with a damaged frame give NaN.
+
+    Args:
+        extractor: encoder and windows.
+        video: of every kind that `VideoReader` takes; with `path` a file, a folder of frames or an address.
+        fixed_length: rows to resize the features to; None keeps their number.
+        path: a file to keep them in (.safetensors), from which the same call goes on after an interruption.
+        on_rows: progress callback `(rows done, all rows)`.
+
+    Raises:
+        VideoDecodeError: if the video cannot be read, is shorter than a window, or has no times.
+    """
+    settings = extractor.settings
+    if path is None:
+        with VideoReader(video) as reader:
+            total, rows = extractor.num_rows(reader), []
+            for batch in extractor.rows(reader, gaps=True):
+                rows.append(batch)
+                on_rows(sum(map(len, rows)), total)
+            facts, name, found = row_times(settings, total, reader), reader.name, torch.cat(rows)
+    else:
+        extract_to_file(extractor, video, path, on_rows=on_rows, overwrite=True, gaps=True)
+        name, (found, facts) = str(video), load_features(path)
+    stride = settings.stride if fixed_length is None else None
+    return _in_time(name, found, facts, FeatureSettings(stride, settings.window, fixed_length=fixed_length))
+
+
+def features_file(extractor: FeatureExtractor, video: str, *, keep: bool) -> Path:
+    """Return where the features of a video are kept, by the settings that they are made with.
+
+    Args:
+        extractor: encoder and windows.
+        video: path or address.
+        keep: beside the video, or in the current folder for an address; in the cache of models otherwise.
+    """
+    settings = json_sha256(extractor.settings.facts())[:8]
+    if not keep:
+        source = video if is_url(video) else str(Path(video).absolute())
+        return cache_folder() / "localize" / f"{text_sha256(source)[:24]}.{settings}.safetensors"
+    place = Path(Path(urlsplit(video).path).name or "video") if is_url(video) else Path(video)
+    return place.with_name(f"{place.name}.{settings}.safetensors")
+
+
+def _in_time(name: str, rows: torch.Tensor, facts: Mapping[str, Any], settings: FeatureSettings) -> VideoFeatures:
+    """Return features with their grid.
+
+    Args:
+        name: of the video.
+        rows: its features.
+        facts: its description.
+        settings: how features lie in time; without `fps`, which the description has.
+    """
+    if facts["num_frames"] < settings.num_frames:
+        raise VideoDecodeError(
+            name,
+            f"it has {facts['num_frames']} frames, fewer than the {settings.num_frames:g} of one window",
+            "Give a longer video, or a head on features of shorter windows.",
+        )
+    if facts["fps"] is None:
+        raise VideoDecodeError(name, "its frames have no times", "Give a video file, or its frames a second.")
+    if rows.isnan().any(dim=1).all():
+        raise VideoDecodeError(name, "every window has a damaged frame", "Get the file again.")
+    seconds, duration = facts["seconds"], facts.get("duration") or facts["num_frames"] / facts["fps"]
+    if settings.fixed_length is not None:
+        return VideoFeatures(
+            resize_rows(_filled(rows), settings.fixed_length),
+            settings.grid(settings.fixed_length, facts["fps"], duration),
+            duration,
+        )
+    return VideoFeatures(rows, settings.grid(len(rows), facts["fps"], duration), duration, seconds)
+
+
+def _filled(rows: torch.Tensor) -> torch.Tensor:
+    """Return features with those of damaged windows interpolated from their neighbors."""
+    known = ~rows.isnan().any(dim=1).numpy()
+    if known.all():
+        return rows
+    places = np.arange(len(rows))
+    columns = [np.interp(places, places[known], column) for column in rows[torch.from_numpy(known)].T.numpy()]
+    return torch.from_numpy(np.stack(columns, axis=1)).float()
+
+
+def read_given(
+    path: Path,
+    config: PreTrainedConfig,
+    video: str,
+    *,
+    stride: float | None = None,
+    fps: float | None = None,
+    window: float | None = None,
+) -> VideoFeatures:
+    """Read features that a user names.
+
+    Args:
+        path: see `read_features`; of `internvideo extract` with their description beside them.
+        config: of the head.
+        video: whose they are.
+        stride: frames from one row to the next; None as described.
+        fps: frames a second in which `stride` counts; None as described.
+        window: frames of a row's window; None as described, or as in the head's training.
+
+    Raises:
+        ValueError: if nothing says how they lie in time, or they are others than those of the head's training and
+            `stride` and `fps` are not given.
+        ManifestError: if the file cannot be read.
+        VideoDecodeError: if the video cannot be read, whose duration counts.
+    """
+    rule: Mapping[str, Any] = getattr(config, "features", None) or {}
+    known = path.with_suffix(".json").is_file() and path.suffix == ".safetensors"
+    rows, facts = load_features(path) if known else (read_features(path), {})
+    _check_channels(config, rows.shape[1:], "The head", str(path))
+    given = stride is not None and fps is not None
+    if not given and not facts:
+        raise ValueError(f"{path} has no description beside it: give its stride in frames, and fps (--stride, --fps).")
+    if not given:
+        names = ("revision", "window", "stride", "layer", "pooling")
+        before = {name: rule.get(name) for name in names} | {"fps": rule.get("fps")}
+        now = {name: facts.get(name) for name in names} | {"fps": facts.get("sampled_fps")}
+        before = {name: value if name in rule else now[name] for name, value in before.items()}
+        if changes := changed_settings(before, now):
+            raise ValueError(
+                f"{path} holds other features than those of the head's training ({changes}). If they shall do, give "
+                "their stride and fps too (--stride, --fps)."
+            )
+    with VideoReader(video) as reader:
+        duration = reader.duration
+    stride, fps = stride or facts["stride"], fps or facts["fps"]
+    window = window or facts.get("window") or rule.get("window") or stride
+    assert stride is not None and fps is not None and window is not None
+    return VideoFeatures(rows, FeatureGrid(stride, window, fps), duration, None if given else facts["seconds"])
+
+
+# ---- classes --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ClassScorer:
+    """What names the segments of a head without classes: the class scores of whole videos.
+
+    Args:
+        classes: names.
+        scores: (video, the stretch to judge it by in seconds, None for all of it) -> `(classes,)`.
+    """
+
+    classes: Sequence[str]
+    scores: Callable[[str, Sequence[float] | None], NDArray[np.float64]]
+
+    @classmethod
+    def open(
+        cls,
+        source: str | Path,
+        labels: Sequence[str] | None = None,
+        device: str | torch.device | None = None,
+        dtype: str | None = None,
+    ) -> "ClassScorer":
+        """Open a video classifier of this package, or a file of its scores.
+
+        Args:
+            source: folder or Hub name of a classifier, or `.json`, see `read_class_scores`.
+            labels: names of the classes of a file; their numbers by default.
+            device: where a classifier runs.
+            dtype: number type of a classifier.
+
+        Raises:
+            ValueError: if it is not a classifier, or the names do not fit the scores.
+            ManifestError: if the file is invalid.
+        """
+        if str(source).lower().endswith(".json"):
+            return cls._of_file(Path(source), labels)
+        if labels is not None:
+            raise ValueError(f"{source} has names of its classes: leave out the labels (--labels-file).")
+        classifier = Classifier.load(source, device=device, dtype=dtype)
+
+        def scores(video: str, stretch: Sequence[float] | None) -> NDArray[np.float64]:
+            row = {"video": video} | ({} if stretch is None else {"start": stretch[0], "end": stretch[1]})
+            views = {name: pixels[None] for name, pixels in classifier.views_of(row).items()}
+            found: NDArray[np.float64] = classifier.probabilities(views)[0]
+            return found
+
+        return cls(classifier.classes, scores)
+
+    @classmethod
+    def _of_file(cls, path: Path, labels: Sequence[str] | None) -> "ClassScorer":
+        known = read_class_scores(path)
+        count = max(map(len, known.values()), default=0)
+        if labels is not None and len(labels) != count:
+            raise ValueError(f"{path} has scores of {count} classes, and there are {len(labels)} labels.")
+
+        def scores(video: str, stretch: Sequence[float] | None) -> NDArray[np.float64]:
+            name = video_id(video)
+            for key in (name, name.removeprefix("v_"), f"v_{name}", Path(video).name):
+                if key in known:
+                    return known[key]
+            raise ValueError(f"{path} has no scores of {name}. Classify the video, or leave out the classifier.")
+
+        return cls(labels or [f"class {number}" for number in range(count)], scores)
+
+
+def video_id(video: str) -> str:
+    """Return the id of a video in data sets: its file name without the ending of videos."""
+    path = Path(video)
+    return path.stem if path.suffix.lower() in VIDEO_SUFFIXES else path.name
+
+
+# ---- the head -------------------------------------------------------------------------------------------------------
+
+
+class Localizer:
+    """A head on features that localizes actions, and names them.
+
+    Args:
+        model: an ActionFormer, on its device.
+        scorer: gives the segments the classes that it finds in the video, in place of the head's own; None for those.
+        fusion: how; by default as the head's configuration says.
+
+    Raises:
+        ValueError: if the model refines the segments of another one.
+    """
+
+    def __init__(self, model: PreTrainedModel, scorer: ClassScorer | None = None, fusion: Fusion | None = None):
+        config = model.config
+        if not getattr(config, "selection", None):
+            raise ValueError(
+                f"{type(model).__name__} refines the segments of another model. Give one that localizes by itself, "
+                "such as an ActionFormer."
+            )
+        self.model, self.scorer = model.eval(), scorer
+        self._fusion = fusion or Fusion(**(getattr(config, "fusion", None) or {}))
+        names = classes_of(config)
+        self.classes = [ONE_CLASS] if names == ["LABEL_0"] else names
+
+    def localize(self, features: VideoFeatures, video: str = "") -> Localization:
+        """Localize the actions of a video.
+
+        Args:
+            features: of the video.
+            video: for the classifier, which reads it.
+
+        Raises:
+            VideoDecodeError: if the classifier cannot read the video.
+            ValueError: if the classifier's file does not know it.
+        """
+        found = self.detect(features)
+        found = found._replace(segments=features.in_seconds(found.segments))
+        gaps, classes = gaps_of(features.rows, features.seconds), self.classes
+        if self.scorer is not None:
+            classes = list(self.scorer.classes)
+            found = fuse_class_scores(
+                found, self.scorer.scores(video, _longest(gaps, features.duration)), self._fusion
+            )
+        order = found.scores.argsort(descending=True, stable=True)
+        segments, scores, labels = (tensor[order].tolist() for tensor in found)
+        actions = [
+            Action(classes[label], score, start, end)
+            for (start, end), score, label in zip(segments, scores, labels, strict=True)
+        ]
+        return Localization(actions, features.duration, gaps)
+
+    @torch.no_grad()
+    def detect(self, features: VideoFeatures) -> Detections:
+        """Return segments in steps of the grid, best first; each whole stretch of a video is one sequence.
+
+        Args:
+            features: of the video.
+        """
+        config, rows = self.model.config, features.rows
+        groups: dict[int, list[tuple[int, int]]] = {}
+        for first, last in stretches(~rows.isnan().any(dim=1)):
+            # The padded length is part of the answer.
+            groups.setdefault(config.padded_length(last - first), []).append((first, last))
+        found: list[Detections] = []
+        for group in groups.values():
+            batch = pad_sequence([rows[first:last] for first, last in group], batch_first=True)
+            lengths = torch.tensor([last - first for first, last in group])
+            mask = torch.arange(batch.shape[1]) < lengths[:, None]
+            device = self.model.device
+            outputs = self.model(batch.to(device, self.model.dtype), mask.to(device))
+            detections = detect(outputs.logits, outputs.offsets, outputs.masks, config)
+            found += [
+                one._replace(segments=one.segments + first) for one, (first, _) in zip(detections, group, strict=True)
+            ]
+        if len(found) == 1:
+            return found[0]
+        # Segments of different stretches do not overlap, so none of them suppresses another.
+        merged = Detections(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+        kept = merged.scores.argsort(descending=True, stable=True)[: config.suppression["max_segments"]]
+        return Detections(*(tensor[kept] for tensor in merged))
+
+
+def _longest(gaps: Sequence[Sequence[float]], duration: float | None) -> Sequence[float] | None:
+    """Return the longest stretch between gaps; None where there is no gap."""
+    if not gaps or duration is None:
+        return None
+    bounds = [0.0, *(time for gap in gaps for time in gap), duration]
+    return max(zip(bounds[::2], bounds[1::2], strict=True), key=lambda span: span[1] - span[0])
