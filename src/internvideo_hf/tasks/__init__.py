@@ -45,7 +45,9 @@ TASKS: dict[str, Pipeline | None] = {
     "question_answering": Pipeline(
         "video-question-answering", "VideoQuestionAnsweringPipeline", "AutoModelForVisualQuestionAnswering"
     ),
-    "temporal_localization": None,
+    "temporal_localization": Pipeline(
+        "temporal-action-localization", "TemporalActionLocalizationPipeline", "AutoModelForTemporalLocalization"
+    ),
 }
 
 

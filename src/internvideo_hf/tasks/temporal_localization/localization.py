@@ -1,6 +1,7 @@
 """From a raw video to the actions in it: features by an encoder, segments by a head, names by a classifier."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -175,7 +176,8 @@ def extract_features(
 
     Args:
         extractor: encoder and windows.
-        video: of every kind that `VideoReader` takes; with `path` a file, a folder of frames or an address.
+        video: an open reader, or of every kind that `VideoReader` takes; with `path` a file, a folder of frames or an
+            address.
         fixed_length: rows to resize the features to; None keeps their number.
         path: a file to keep them in (.safetensors), from which the same call goes on after an interruption.
         on_rows: progress callback `(rows done, all rows)`.
@@ -185,7 +187,7 @@ def extract_features(
     """
     settings = extractor.settings
     if path is None:
-        with VideoReader(video) as reader:
+        with nullcontext(video) if isinstance(video, VideoReader) else VideoReader(video) as reader:
             total, rows = extractor.num_rows(reader), []
             for batch in extractor.rows(reader, gaps=True):
                 rows.append(batch)
@@ -253,6 +255,10 @@ def _filled(rows: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(np.stack(columns, axis=1)).float()
 
 
+_OPTIONAL = ("fps", "layer", "pooling")
+_RULE = ("revision", "window", "stride", *_OPTIONAL)
+
+
 def read_given(
     path: Path,
     config: PreTrainedConfig,
@@ -286,10 +292,9 @@ def read_given(
     if not given and not facts:
         raise ValueError(f"{path} has no description beside it: give its stride in frames, and fps (--stride, --fps).")
     if not given:
-        names = ("revision", "window", "stride", "layer", "pooling")
-        before = {name: rule.get(name) for name in names} | {"fps": rule.get("fps")}
-        now = {name: facts.get(name) for name in names} | {"fps": facts.get("sampled_fps")}
-        before = {name: value if name in rule else now[name] for name, value in before.items()}
+        now = {name: facts.get(name) for name in _RULE} | {"fps": facts.get("sampled_fps")}
+        # Of a head that does not name its windows or its encoder, nothing is known.
+        before = {name: rule.get(name, None if name in _OPTIONAL and rule else now[name]) for name in _RULE}
         if changes := changed_settings(before, now):
             raise ValueError(
                 f"{path} holds other features than those of the head's training ({changes}). If they shall do, give "

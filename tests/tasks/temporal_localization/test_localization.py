@@ -1,0 +1,233 @@
+"""Raw videos: features by hand, head by hand and decoding by hand give the same actions."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from tasks.temporal_localization.heads import CHANNELS, CLASSES, head_config, write_encoder, write_head, write_holed
+from transformers import AutoModel, AutoModelForVideoClassification, AutoVideoProcessor
+from video.clips import write_video
+
+from internvideo_hf import ActionFormerForTemporalLocalization, FeatureExtractor, VideoDecodeError, VideoReader
+from internvideo_hf.inference.features import extract_to_file
+from internvideo_hf.tasks.temporal_localization.data import FeatureGrid
+from internvideo_hf.tasks.temporal_localization.decoding import (
+    Detections,
+    Fusion,
+    Selection,
+    Suppression,
+    fuse_class_scores,
+    select_candidates,
+    suppress,
+)
+from internvideo_hf.tasks.temporal_localization.localization import (
+    Action,
+    ClassScorer,
+    Localization,
+    Localizer,
+    VideoFeatures,
+    extract_features,
+    extractor_for,
+    read_given,
+    video_id,
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Return a folder with an encoder, a head and a video of 40 frames, 30 a second."""
+    folder = tmp_path_factory.mktemp("localization")
+    write_head(folder / "head", write_encoder(folder / "encoder"))
+    write_video(folder / "clip.mp4", 40)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def head(folder) -> ActionFormerForTemporalLocalization:
+    return ActionFormerForTemporalLocalization.from_pretrained(folder / "head").eval()
+
+
+@pytest.fixture(scope="module")
+def extractor(folder, head) -> FeatureExtractor:
+    return extractor_for(head.config, None, device="cpu")
+
+
+def features_by_hand(folder, frames: np.ndarray) -> torch.Tensor:
+    model = AutoModel.from_pretrained(folder / "encoder").eval()
+    processor = AutoVideoProcessor.from_pretrained(folder / "encoder")
+    clips = [frames[start : start + 4] for start in range(0, len(frames) - 3, 2)]
+    options = {"do_sample_frames": False, "return_tensors": "pt"}
+    pixels = torch.cat([processor(clip, **options)["pixel_values_videos"] for clip in clips])
+    with torch.no_grad():
+        return model(pixels).pooler_output
+
+
+def candidates_by_hand(head, features: torch.Tensor) -> Detections:
+    with torch.no_grad():
+        outputs = head(features[None])
+    levels = [
+        select_candidates(outputs.logits[n][0], outputs.offsets[n][0], outputs.masks[n][0], 2**n, Selection(**
+                          head.config.selection))
+        for n in range(2)
+    ]  # fmt: skip
+    return Detections(*(torch.cat(parts) for parts in zip(*levels, strict=True)))
+
+
+def test_actions_are_those_of_each_step_by_hand(folder, head, extractor):
+    with VideoReader(folder / "clip.mp4") as reader:
+        rows = features_by_hand(folder, reader.read(range(40)))
+        duration = reader.duration
+    found = suppress(candidates_by_hand(head, rows), Suppression(**head.config.suppression))
+    assert len(found.scores) > 10
+    seconds = ((found.segments * 2 + 2) / 30).clamp(0, duration)
+    answer = Localizer(head).localize(extract_features(extractor, folder / "clip.mp4"))
+    assert [action.label for action in answer.actions] == [CLASSES[label] for label in found.labels.tolist()]
+    numbers = torch.tensor([action[1:] for action in answer.actions])
+    torch.testing.assert_close(numbers, torch.column_stack([found.scores, seconds]), atol=1e-4, rtol=1e-4)
+    assert (answer.duration, answer.gaps) == (pytest.approx(40 / 30), [])
+
+
+def test_a_gap_divides_a_video_into_sequences(folder, head, extractor, tmp_path):
+    holed = write_holed(tmp_path / "holed.mkv", 60, 24, 26)
+    whole = extract_features(extractor, write_video(tmp_path / "whole.mkv", 60, codec="mjpeg")).rows
+    features = extract_features(extractor, holed, path=tmp_path / "work/rows.safetensors")
+    is_gap = torch.tensor([start < 26 and start + 4 > 24 for start in range(0, 57, 2)])
+    torch.testing.assert_close(features.rows[~is_gap], whole[~is_gap], atol=1e-4, rtol=1e-4)
+    assert features.rows[is_gap].isnan().all()
+    first, last = is_gap.nonzero().min().item(), is_gap.nonzero().max().item() + 1
+    before, after = candidates_by_hand(head, whole[:first]), candidates_by_hand(head, whole[last:])
+    after = after._replace(segments=after.segments + last)
+    joined = Detections(*(torch.cat(pair) for pair in zip(before, after, strict=True)))
+    found = suppress(joined, Suppression(**head.config.suppression))
+    answer = Localizer(head).localize(features)
+    np.testing.assert_allclose(answer.gaps, [[24 / 30, 26 / 30]], atol=2e-3)
+    torch.testing.assert_close(
+        torch.tensor([action.score for action in answer.actions]), found.scores, atol=1e-4, rtol=1e-4
+    )
+
+
+def test_a_classifier_names_segments_by_the_whole_video(folder, head, extractor, tmp_path):
+    proposals = ActionFormerForTemporalLocalization(head_config(folder / "encoder", id2label={0: "LABEL_0"})).eval()
+    features = extract_features(extractor, folder / "clip.mp4")
+    plain = Localizer(proposals)
+    assert {action.label for action in plain.localize(features).actions} == {"action"}
+    scorer = ClassScorer.open(folder / "encoder", device="cpu")
+    model = AutoModelForVideoClassification.from_pretrained(folder / "encoder").eval()
+    processor = AutoVideoProcessor.from_pretrained(folder / "encoder")
+    pixels = processor(videos=[str(folder / "clip.mp4")], return_tensors="pt")
+    with torch.no_grad():
+        scores = model(pixels["pixel_values_videos"]).logits.softmax(-1)[0]
+    found = plain.detect(features)
+    expected = fuse_class_scores(found, scores, Fusion())
+    answer = Localizer(proposals, scorer).localize(features, str(folder / "clip.mp4"))
+    best = expected.scores.sort(descending=True, stable=True)
+    torch.testing.assert_close(
+        torch.tensor([action.score for action in answer.actions]), best.values, atol=1e-5, rtol=1e-4
+    )
+    assert [action.label for action in answer.actions][:3] == [
+        CLASSES[label] for label in expected.labels[best.indices][:3].tolist()
+    ]
+    (tmp_path / "scores.json").write_text(json.dumps({"results": {"clip": [scores.tolist()]}}))
+    of_file = Localizer(proposals, ClassScorer.open(tmp_path / "scores.json", list(CLASSES.values())))
+    again = of_file.localize(features, str(folder / "clip.mp4")).actions
+    assert [action.label for action in again] == [action.label for action in answer.actions]
+    with pytest.raises(ValueError, match="has no scores of other"):
+        of_file.localize(features, "other.mp4")
+    with pytest.raises(ValueError, match="scores of 3 classes, and there are 2 labels"):
+        ClassScorer.open(tmp_path / "scores.json", ["a", "b"])
+
+
+def test_features_of_a_fixed_length_are_resized_over_the_duration(folder, extractor, head):
+    free = extract_features(extractor, folder / "clip.mp4")
+    fixed = extract_features(extractor, folder / "clip.mp4", fixed_length=8)
+    expected = torch.nn.functional.interpolate(free.rows.T[None], size=8, mode="linear")[0].T
+    torch.testing.assert_close(fixed.rows, expected)
+    assert (fixed.grid.stride, fixed.grid.num_frames) == pytest.approx((40 / 8, 40 / 8 * 4))
+
+
+def test_frames_of_uneven_length_give_their_true_times():
+    # Rows of one frame each: half a second at 10 a second, then 5 frames of a second each.
+    seconds = [[0.1 * n, 0.1 * (n + 1)] for n in range(5)] + [[0.5 + n, 1.5 + n] for n in range(5)]
+    grid = FeatureGrid(stride=1, num_frames=1, fps=10 / 5.5)
+    features = VideoFeatures(torch.zeros(10, 1), grid, 5.5, seconds)
+    found = features.in_seconds(torch.tensor([[0.0, 4.0], [5.0, 8.0]]))
+    torch.testing.assert_close(
+        found, torch.tensor([[0.05, 0.45], [1.0, 4.0]]), atol=1e-4, rtol=1e-4, check_dtype=False
+    )
+
+
+def test_other_features_than_those_of_the_training_are_refused(folder, head, tmp_path):
+    for channels, words in ((CHANNELS, "was trained on features of .*encoder"), (8, "makes others")):
+        other = tmp_path / f"other-{channels}"
+        if channels == CHANNELS:
+            shutil.copytree(folder / "encoder", other)
+            config = json.loads((other / "config.json").read_text())
+            (other / "config.json").write_text(json.dumps({**config, "layer_norm_eps": 1e-3}))
+        else:
+            write_encoder(other, channels)
+        with pytest.raises(ValueError, match=words):
+            extractor_for(head.config, other, device="cpu")
+    unknown = head_config(None)
+    with pytest.raises(ValueError, match=r"takes features of 16 channels, .*other-8 gives 8"):
+        extractor_for(unknown, tmp_path / "other-8", device="cpu")
+    with pytest.raises(ValueError, match=r"does not name the encoder.*--encoder"):
+        extractor_for(unknown, None)
+    with pytest.raises(ValueError, match=r"does not say which windows.*--features, --stride, --fps"):
+        extractor_for(head_config(None, features=None), folder / "encoder")
+    gone = head_config(None, features={"window": 4, "stride": 2, "encoder": "/gone/encoder"})
+    with pytest.raises(ValueError, match="was /gone/encoder, which is not there"):
+        extractor_for(gone, None)
+
+
+def test_given_features_are_those_of_the_training_or_have_their_times_given(folder, head, extractor, tmp_path):
+    clip = str(folder / "clip.mp4")
+    own = tmp_path / "own.safetensors"
+    extract_to_file(extractor, clip, own)
+    read = read_given(own, head.config, clip)
+    made = extract_features(extractor, clip)
+    assert torch.equal(read.rows, made.rows) and (read.grid, read.duration) == (made.grid, made.duration)
+    other = tmp_path / "other.safetensors"
+    extract_to_file(FeatureExtractor(folder / "encoder", 4, 4, device="cpu", fps=10.0), clip, other)
+    with pytest.raises(ValueError, match=r"fps none, now 10.0; stride 2, now 4.*--stride, --fps"):
+        read_given(other, head.config, clip)
+    assert read_given(other, head.config, clip, stride=4, fps=10.0).grid == FeatureGrid(4, 4, 10.0)
+    np.save(tmp_path / "x.npy", made.rows.numpy())
+    with pytest.raises(ValueError, match="has no description beside it: give its stride"):
+        read_given(tmp_path / "x.npy", head.config, clip)
+    assert read_given(tmp_path / "x.npy", head.config, clip, stride=2, fps=30, window=6).grid == FeatureGrid(2, 6, 30)
+    save_file({"features": torch.zeros(5, 3)}, tmp_path / "narrow.safetensors")
+    with pytest.raises(ValueError, match="takes features of 16 channels, .*narrow.safetensors gives 3"):
+        read_given(tmp_path / "narrow.safetensors", head.config, clip, stride=2, fps=30)
+
+
+def test_a_video_shorter_than_a_window_is_refused(extractor, tmp_path):
+    short = write_video(tmp_path / "short.mp4", 3)
+    with pytest.raises(VideoDecodeError, match="short.mp4: it has 3 frames, fewer than the 4 of one window"):
+        extract_features(extractor, short)
+    with pytest.raises(VideoDecodeError, match="every window has a damaged frame"):
+        extract_features(extractor, write_holed(tmp_path / "holed.mkv", 12, 1, 12))
+
+
+def test_the_best_actions_are_kept_and_ids_lose_their_ending():
+    actions = [Action("a", 0.9, 0, 1), Action("b", 0.5, 1, 2), Action("c", 0.1, 2, 3)]
+    found = Localization(actions, 3.0, [[1.0, 1.5]])
+    assert found.best(1).actions == actions[:1] and found.best(None, 0.5).actions == actions[:2]
+    assert found.best(1).to_dict() == {
+        "duration": 3.0,
+        "segments": [{"label": "a", "score": 0.9, "start": 0, "end": 1}],
+        "gaps": [[1.0, 1.5]],
+    }
+    assert (video_id("x/v_1.mp4"), video_id("x/v_1.5")) == ("v_1", "v_1.5")
+
+
+def test_a_model_that_refines_segments_does_not_localize():
+    from internvideo_hf import TCANetConfig, TCANetForTemporalLocalization
+
+    config = TCANetConfig(feature_size=8, hidden_size=8, intermediate_size=8, boundary_hidden_size=4)
+    with torch.device("meta"):
+        model = TCANetForTemporalLocalization(config)
+    with pytest.raises(ValueError, match="refines the segments of another model"):
+        Localizer(model)

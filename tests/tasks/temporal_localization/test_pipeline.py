@@ -1,0 +1,66 @@
+"""`pipeline("temporal-action-localization")`: equal to extractor, head and decoding."""
+
+import json
+
+import numpy as np
+import pytest
+from tasks.temporal_localization.heads import write_encoder, write_head
+from transformers import pipeline
+from video.clips import moving_picture, write_video
+
+from internvideo_hf import FeatureExtractor, TemporalActionLocalizationPipeline, VideoReader
+from internvideo_hf.tasks.temporal_localization.localization import Localizer, extract_features
+
+TASK = "temporal-action-localization"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pipeline")
+    write_head(folder / "head", write_encoder(folder / "encoder"))
+    write_video(folder / "clip.mp4", 40)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def localize(folder) -> TemporalActionLocalizationPipeline:
+    return pipeline(TASK, model=folder / "head", feature_extractor=folder / "encoder", device="cpu")
+
+
+def test_answers_are_those_of_the_parts(localize, folder):
+    extractor = FeatureExtractor(folder / "encoder", 4, 2, device="cpu")
+    found = Localizer(localize.model).localize(extract_features(extractor, folder / "clip.mp4"))
+    answer = localize(str(folder / "clip.mp4"))
+    assert answer == found.to_dict() and len(answer["segments"]) > 5
+    few = localize([str(folder / "clip.mp4")] * 2, top_k=2)
+    assert [one["segments"] for one in few] == [answer["segments"][:2]] * 2
+    threshold = answer["segments"][3]["score"]
+    assert localize(folder / "clip.mp4", threshold=threshold)["segments"] == answer["segments"][:4]
+
+
+def test_the_encoder_is_the_one_that_the_head_names(localize, folder, tmp_path):
+    default = pipeline(TASK, model=folder / "head", device="cpu")
+    assert default(str(folder / "clip.mp4"), top_k=3) == localize(str(folder / "clip.mp4"), top_k=3)
+    default.save_pretrained(tmp_path / "saved")
+    assert json.loads((tmp_path / "saved/config.json").read_text())["features"]["encoder"] == str(folder / "encoder")
+
+
+def test_frames_in_memory_need_their_rate(localize):
+    frames = moving_picture(40)
+    with VideoReader(frames, fps=30) as reader:
+        assert localize(reader)["duration"] == pytest.approx(40 / 30)
+    with pytest.raises(ValueError, match="its frames have no times"):
+        localize(np.asarray(frames))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"top_k": 0}, ValueError, "top_k=0"),
+        ({"threshold": 2}, ValueError, "threshold=2"),
+        ({"treshold": 0.5}, TypeError, "Unknown option treshold. Did you mean threshold?"),
+    ],
+)
+def test_a_mistaken_option_is_refused(localize, folder, options, error, words):
+    with pytest.raises(error, match=words):
+        localize(str(folder / "clip.mp4"), **options)
