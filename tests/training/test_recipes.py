@@ -294,7 +294,7 @@ VICLIP = {
 CUSTOM = {
     *(f"videomae/{name}" for name in ("pretrain_small", "finetune_base")),
     *("uniformerv2/finetune_base", "viclip/finetune_base", "question_answering/custom"),
-    "temporal_localization/custom",
+    *("temporal_localization/custom", "temporal_localization/thumos_end_to_end"),
 }
 
 

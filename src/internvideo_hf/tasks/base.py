@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from torch.utils.data import Dataset
@@ -16,11 +17,15 @@ class Prepared(NamedTuple):
         train: samples for training.
         validation: samples for validation; None for none.
         training: the task's training, whose functions may know these samples.
+        model: what is trained: the given model, or one around it.
+        save: (model, folder) writes the trained model; None where its own `save_pretrained` does.
     """
 
     train: Dataset[Any]
     validation: Dataset[Any] | None
     training: "Training"
+    model: Any
+    save: Callable[[Any, Path], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -43,8 +48,8 @@ class Training:
         compute_metrics: the Trainer's function; None reports the loss only.
         preprocess_logits: the Trainer's function; None passes all outputs.
         prepare: of a task on features of videos (`data.features` of a recipe): (rows for training, rows for validation
-            or None, configuration of the model, settings of the features, data root, *, seed, skip_missing) ->
-            `Prepared`. It may complete the configuration.
+            or None, model, settings of the features, data root, *, seed, skip_missing) -> `Prepared`. It may complete
+            the model's configuration.
         details: (prediction of the Trainer, rows of the validation list, configuration) -> what the model answered.
     """
 

@@ -50,6 +50,9 @@ class FeatureData:
         crop_ratio: least and largest fraction of features that a training window takes; null takes all.
         min_kept: fraction of a segment that must lie in a training window, 0-1; other segments are dropped.
         thresholds: overlaps in time (tIoU), 0-1, over which mAP is averaged.
+        end_to_end: train the encoder too: `folder` holds the videos, and `encoder`, `stride`, `num_frames` and `fps`
+            must be given.
+        at_once: with `end_to_end`, windows of a video that the encoder computes together.
     """
 
     folder: str = "features"
@@ -67,6 +70,8 @@ class FeatureData:
     crop_ratio: builtins.list[float] | None = field(default_factory=lambda: [0.9, 1.0])
     min_kept: float = 0.5
     thresholds: builtins.list[float] = field(default_factory=lambda: [0.5 + 0.05 * step for step in range(10)])
+    end_to_end: bool = False
+    at_once: int = 8
 
 
 @dataclass(frozen=True)

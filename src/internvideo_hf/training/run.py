@@ -28,6 +28,7 @@ from internvideo_hf.processing.presets import build_processor
 from internvideo_hf.processing.processing import InternVideoProcessor
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
 from internvideo_hf.recipes.reading import RecipeError
+from internvideo_hf.tasks.base import Prepared
 from internvideo_hf.tasks.protocol import Details
 from internvideo_hf.training.card import Origin, Progress, write_card
 from internvideo_hf.training.feature_cache import FeatureCache, FrozenBackbone
@@ -135,20 +136,23 @@ def _train(
     output_dir = Path(str(args.output_dir))
     torch.manual_seed(args.seed)  # for the initial weights
     data, model, processor = _inputs_and_model(recipe, data_root, start)
+    task, num_labels = training_task(recipe.model.task), model.config.num_labels
+    prepared: Prepared | None = None
+    if task.prepare is not None:
+        skips = {"skip_missing": recipe.data.missing == "skip"}
+        lists = data.train, data.validation
+        prepared = task.prepare(*lists, model, recipe.data.features, data_root, seed=args.seed, **skips)
+        model, task = prepared.model, prepared.training
     trained = _adapted(recipe.model, model)
     check_room(output_dir, trained, args.ema_decay is not None, args.save_total_limit or 2)
-    task, num_labels = training_task(recipe.model.task), model.config.num_labels
     datasets: tuple[Dataset[Any], Dataset[Any] | None]
-    if task.prepare is None:
+    if prepared is not None:
+        datasets = prepared.train, prepared.validation
+    else:
         assert processor is not None  # a model of videos
         datasets = _datasets(recipe.data, data, processor, args)
         if recipe.data.trunk_cache is not None:
             datasets = _cached(recipe.data.trunk_cache, data_root, trained, args, datasets, quiet)
-    else:
-        skips = {"skip_missing": recipe.data.missing == "skip"}
-        lists = data.train, data.validation
-        prepared = task.prepare(*lists, model.config, recipe.data.features, data_root, seed=args.seed, **skips)
-        datasets, task = prepared[:2], prepared.training
     predictions: list[EvalPrediction] = []  # the last one
 
     def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
@@ -177,7 +181,8 @@ def _train(
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     if task.details is not None and data.validation is not None and not isinstance(data.validation, Path):
         _write_answers(trainer, partial(task.details, config=model.config), list(data.validation), predictions)
-    _save(trainer, processor, Origin(recipe, name, start, data), output_dir / FINAL)
+    writes = None if prepared is None else prepared.save
+    _save(trainer, processor, Origin(recipe, name, start, data), output_dir / FINAL, writes)
 
 
 def _write_answers(
@@ -415,7 +420,13 @@ def _cached(
     return cache, eval_cache
 
 
-def _save(trainer: VideoTrainer, processor: Processor | None, origin: Origin, final: Path) -> None:
+def _save(
+    trainer: VideoTrainer,
+    processor: Processor | None,
+    origin: Origin,
+    final: Path,
+    write: Callable[[Any, Path], None] | None = None,
+) -> None:
     """Write the model, its processor and its card; the directory appears only when complete."""
     if trainer.args.evaluate_ema and trainer.average is not None:
         trainer.average.copy_to(trainer.model)
@@ -426,7 +437,10 @@ def _save(trainer: VideoTrainer, processor: Processor | None, origin: Origin, fi
     with atomic_directory(final) if is_main else nullcontext(final) as folder:
         # Every process takes part: each may hold a part of the weights.
         (written,) = broadcast_object_list([str(folder)])
-        trainer.save_model(written)
+        if write is None:
+            trainer.save_model(written)
+        elif is_main:
+            write(trainer.accelerator.unwrap_model(trainer.model), folder)
         if is_main:
             (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle; recipe.yaml has the settings
             if (tokenizer := getattr(processor, "tokenizer", None)) is not None:

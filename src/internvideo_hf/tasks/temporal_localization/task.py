@@ -22,6 +22,7 @@ from internvideo_hf.models.common.loading import classes_of
 from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.base import Prepared, Task, Training
 from internvideo_hf.tasks.protocol import Evaluation, FeatureData, Outcome, Protocol, Run, Samples, model_facts
+from internvideo_hf.tasks.temporal_localization import end_to_end
 from internvideo_hf.tasks.temporal_localization.annotations import Annotations, read_annotations, read_class_scores
 from internvideo_hf.tasks.temporal_localization.answers import Answers
 from internvideo_hf.tasks.temporal_localization.data import Cropping, FeatureDataset, FeatureGrid, Sample
@@ -48,21 +49,29 @@ _ABSENT = -100.0  # score of a row that is no segment; what the Trainer fills up
 # ---- training -------------------------------------------------------------------------------------------------------
 
 
-def collate(samples: Sequence[Sample], *, keep_grids: bool = False) -> dict[str, Any]:
+def collate(
+    samples: Sequence[Sample], *, keep_grids: bool = False, span: tuple[int, int] | None = None
+) -> dict[str, Any]:
     """Make a batch of samples.
 
     Args:
         samples: of a `FeatureDataset`.
+        span: of a `WindowDataset`, whose features are the pixels of frames: frames of a window, and from one to the
+            next.
         keep_grids: add `grids`, for the metrics: stride, window and frames a second of each video's grid, and its
             duration, NaN if unknown; `(batch, 4)`, float64.
 
     Returns:
-        `features`, padded with zeros, `(batch, length, channels)`; `attention_mask`, `(batch, length)`, True on real
-        rows; `labels`, a mapping with `segments` and `class_labels` for each video; `videos`, their ids.
+        `features`, padded with zeros, `(batch, length, channels)`, or `pixel_values_videos`; `attention_mask`,
+        `(batch, length)`, True on real rows; `labels`, a mapping with `segments` and `class_labels` for each video;
+        `videos`, their ids.
     """
     lengths = torch.tensor([len(sample.features) for sample in samples])
+    if span is not None:
+        lengths = torch.tensor([end_to_end.count_windows(length, *span) for length in lengths.tolist()])
+    name = "features" if span is None else "pixel_values_videos"
     batch: dict[str, Any] = {
-        "features": pad_sequence([sample.features for sample in samples], batch_first=True),
+        name: pad_sequence([sample.features for sample in samples], batch_first=True),
         "attention_mask": torch.arange(int(lengths.max())) < lengths[:, None],
         "labels": [{"segments": sample.segments, "class_labels": sample.labels} for sample in samples],
         "videos": [sample.video for sample in samples],
@@ -77,14 +86,14 @@ def _numbers(sample: Sample) -> tuple[float, ...]:
     return sample.grid.stride, sample.grid.num_frames, sample.grid.fps, duration
 
 
-def _make_collator(*, training: bool, **_: Any) -> "partial[dict[str, Any]]":
-    return partial(collate, keep_grids=not training)
+def _make_collator(*, training: bool, span: tuple[int, int] | None = None, **_: Any) -> "partial[dict[str, Any]]":
+    return partial(collate, keep_grids=not training, span=span)
 
 
 def _prepare(
     train: Any,
     validation: Any,
-    config: PreTrainedConfig,
+    model: PreTrainedModel,
     features: FeatureData,
     data_root: Path,
     *,
@@ -92,30 +101,50 @@ def _prepare(
     skip_missing: bool,
 ) -> Prepared:
     """Open the features of both lists; the head will name the encoder and the window rule that they came from."""
+    config, save = model.config, None
     _check_head(config, config.model_type)
     cropping = Cropping(config.max_sequence_length, features.min_kept, _pair(features.crop_ratio))
     videos = annotations_of(train, features.train_subset)
-    training_set, config.features = open_features(features, data_root, videos, cropping=cropping, seed=seed)
-    check_complete(training_set, skip_missing)
-    width = training_set[0].features.shape[1]
+    held_out = {} if validation is None else annotations_of(validation, features.subset)
+    validation_set: FeatureDataset | None = None
+    span: tuple[int, int] | None = None
+    if features.end_to_end:
+        model, processor = end_to_end.make_model(model, features)
+        span = model.window, model.stride
+        training_set: FeatureDataset = end_to_end.open_videos(
+            features, data_root, videos, processor, cropping=cropping, seed=seed
+        )
+        if held_out:
+            validation_set = end_to_end.open_videos(features, data_root, held_out, processor)
+        config.features = {"encoder": end_to_end.ENCODER, "window": span[0], "stride": span[1], "fps": features.fps}
+        save = partial(end_to_end.save, processor=processor)
+    else:
+        training_set, config.features = open_features(features, data_root, videos, cropping=cropping, seed=seed)
+        _check_width(training_set, config, features)
+        if held_out:
+            validation_set, _ = open_features(features, data_root, held_out, trained_on=config.features)
+    for samples in filter(None, (training_set, validation_set)):
+        check_complete(samples, skip_missing)
+    training = replace(TASK_TRAINING, make_collator=partial(_make_collator, span=span))
+    if validation_set is None:
+        return Prepared(training_set, None, training, model, save)
+    judge = _Judge.of(validation_set, config, features)
+    training = replace(
+        training,
+        preprocess_logits=judge.decode,
+        compute_metrics=judge.scores,
+        details=lambda prediction, rows, config: judge.answers(prediction),
+    )
+    return Prepared(training_set, validation_set, training, model, save)
+
+
+def _check_width(samples: FeatureDataset, config: PreTrainedConfig, features: FeatureData) -> None:
+    width = samples[0].features.shape[1]
     if width != config.feature_size:
         raise RecipeError(
             f"The features of {features.folder} have {width} channels, and the model takes {config.feature_size}: "
             f"set model.config.feature_size={width}."
         )
-    if validation is None:
-        return Prepared(training_set, None, TASK_TRAINING)
-    held_out = annotations_of(validation, features.subset)
-    validation_set, _ = open_features(features, data_root, held_out, trained_on=config.features)
-    check_complete(validation_set, skip_missing)
-    judge = _Judge.of(validation_set, config, features)
-    training = replace(
-        TASK_TRAINING,
-        preprocess_logits=judge.decode,
-        compute_metrics=judge.scores,
-        details=lambda prediction, rows, config: judge.answers(prediction),
-    )
-    return Prepared(training_set, validation_set, training)
 
 
 def _pair(ratio: Sequence[float] | None) -> tuple[float, float] | None:
