@@ -39,7 +39,8 @@ def test_a_newcomer_converts_and_publishes_a_model(random_checkpoint, drawn, tmp
 
     published: Repositories = {}
     with serve(published) as address:
-        settings = {"ENDPOINT": address, "TOKEN": "hf_you", "HOME": str(tmp_path / "home"), "HUB_DISABLE_XET": "1"}
+        settings = {"ENDPOINT": address, "TOKEN": "hf_you", "HOME": str(tmp_path / "home")}
+        settings |= {"HUB_DISABLE_XET": "1", "HUB_DISABLE_UPDATE_CHECK": "1"}
         for name, value in settings.items():
             monkeypatch.setenv(f"HF_{name}", value)
         use(SimpleNamespace(address=address), monkeypatch, tmp_path)

@@ -98,6 +98,7 @@ def serve(hub: Hub) -> Iterator[Hub]:
 def use(hub: Hub, monkeypatch, folder: Path) -> None:
     """Let huggingface_hub ask this server, and keep everything in a folder."""
     from huggingface_hub import constants
+    from transformers.utils import hub as hub_of_transformers
 
     for name, value in {
         "ENDPOINT": hub.address,
@@ -109,4 +110,5 @@ def use(hub: Hub, monkeypatch, folder: Path) -> None:
         "HF_HUB_ETAG_TIMEOUT": 5,
     }.items():
         monkeypatch.setattr(constants, name, value)
+    monkeypatch.setattr(hub_of_transformers, "_hf_api", None, raising=False)  # made at first use, for one address
     monkeypatch.setenv("INTERNVIDEO_CACHE", str(folder / "ours"))
