@@ -96,7 +96,7 @@ def test_average_is_kept_by_stages_1_and_2_and_refused_by_3(stages, alone):
     assert "use FSDP2 or ZeRO-2" in stages[1][3][0]["refused"]
 
 
-SCALED = ("dual_encoder", "viclip_with_doubled_captions")  # whose temperature is a scalar
+SCALED = ("dual_encoder", "captioner", "viclip_with_doubled_captions")  # whose temperature is a scalar
 
 
 @pytest.mark.parametrize("family", [family for family in FAMILIES if family not in SCALED])

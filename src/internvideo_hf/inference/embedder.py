@@ -46,7 +46,8 @@ PIXEL_SETTINGS = (
 )
 # Settings of transformers' own configurations that affect embeddings; the weights determine the sizes.
 FOREIGN_SETTINGS = ("model_type", "hidden_act", "layer_norm_eps", "num_attention_heads")
-ONLY_FOR_TRAINING = ("dropout", "drop_path", "initializer", "init_value", "grad_cache")
+# Settings of our configurations that do not affect embeddings: those of training, and of the caption decoder.
+NOT_OF_EMBEDDINGS = ("dropout", "drop_path", "initializer", "init_value", "grad_cache", "decoder_config")
 
 
 @torch.no_grad()
@@ -248,7 +249,7 @@ def _settings(config: PreTrainedConfig) -> dict[str, Any]:
     if type(config).__module__.startswith("internvideo_hf."):
         own = set().union(*(vars(base).get("__annotations__", {}) for base in _own_bases(config)))
         known = [entry.name for entry in fields(config) if entry.name in own]
-        names = ["model_type", *(name for name in known if not any(word in name for word in ONLY_FOR_TRAINING))]
+        names = ["model_type", *(name for name in known if not any(word in name for word in NOT_OF_EMBEDDINGS))]
     values = {name: getattr(config, name, None) for name in names}
     return {name: _settings(value) if isinstance(value, PreTrainedConfig) else value for name, value in values.items()}
 

@@ -267,6 +267,17 @@ def openai_layout(clip: CLIPModel) -> dict[str, torch.Tensor]:
     return result
 
 
+def test_text_tower_starts_as_clips_does():
+    torch.manual_seed(0)
+    layers = InternVideoMMModel(tiny_config()).text_model.encoder.layers
+    for layer in layers:  # the deviations of CLIP's code: 1/sqrt(width), by 1/sqrt(2 layers) where it adds to a sum
+        narrow = TEXT_WIDTH**-0.5 * (2 * len(layers)) ** -0.5
+        expected = {layer.self_attn.k_proj: narrow, layer.self_attn.out_proj: TEXT_WIDTH**-0.5}
+        expected |= {layer.mlp.fc1: (2 * TEXT_WIDTH) ** -0.5, layer.mlp.fc2: narrow}
+        for linear, deviation in expected.items():
+            assert linear.weight.std().item() == pytest.approx(deviation, rel=0.15)
+
+
 @torch.no_grad()
 def test_model_started_from_a_transformers_clip_is_that_clip_for_images_and_texts():
     clip, images = tiny_clip(), draw(2, 3, 32, 32)

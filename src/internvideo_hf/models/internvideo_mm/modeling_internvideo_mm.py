@@ -113,6 +113,11 @@ class InternVideoMMTextModel(CLIPTextModel):
             layer.self_attn = InternVideoMMTextAttention(config, number)
         self.post_init()
 
+    def _initialize_weights(self, module: nn.Module, is_custom_code: bool = False) -> None:
+        # In models of others, transformers passes over modules without own parameters, such as those that initialize
+        # the layers of CLIP's text tower.
+        super()._initialize_weights(module, is_custom_code=False)
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
