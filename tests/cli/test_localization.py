@@ -150,3 +150,17 @@ def test_a_mistake_is_refused_in_one_line(folder, tmp_path, arguments, words):
 
 def test_times_are_read_like_a_clock():
     assert (_time(0), _time(59.96), _time(3725.5)) == ("0:00:00.0", "0:01:00.0", "1:02:05.5")
+
+
+def test_extract_takes_seconds_layers_and_poolings(folder, tmp_path):
+    """Of 4 frames, the model's number: half a second has 8 a second."""
+    options = ("--window", "0.5s", "--stride", "0.25s", "--layer", 1, "--pooling", "tokens", "--parquet", "-q")
+    done = run("extract", folder / "videos/clip.mp4", "--model", folder / "encoder", "--out", tmp_path, *options)
+    assert done.returncode == 0, done.stderr
+    facts = json.loads((tmp_path / "clip.mp4.json").read_text())
+    told = {name: facts[name] for name in ("window", "stride", "sampled_fps", "layer", "pooling")}
+    assert told == {"window": 4, "stride": 2, "sampled_fps": 8.0, "layer": 1, "pooling": "tokens"}
+    assert load_file(tmp_path / "clip.mp4.safetensors")["features"].shape == (4, 8, 16)  # 2 tubelets of 2 x 2 patches
+    assert (tmp_path / "clip.mp4.parquet").is_file()
+    refused = run("extract", "x.mp4", "--model", folder / "encoder", "--out", tmp_path, "--pooling", "max")
+    assert_refused(refused, "pooling: got 'max', expected one of auto, mean, tokens, attention")

@@ -1,5 +1,6 @@
 """The reader: indices, sources, broken files, processes."""
 
+import contextlib
 import copy
 import gc
 import io
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import av
 import numpy as np
 import psutil
 import pytest
@@ -273,3 +275,49 @@ def test_a_forked_child_that_only_drops_the_readers_ends(plain):
         "os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
     )
     assert subprocess.run([sys.executable, "-c", script], timeout=40).returncode == 7
+
+
+@pytest.mark.parametrize("codec", ["mjpeg", "libx264", "libx265"])
+def test_frames_behind_damage_are_those_that_read_gives(codec, tmp_path):
+    path = write_video(tmp_path / "damaged.mkv", 40, codec=codec)
+    content = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        packet = [packet for packet in container.demux(video=0) if packet.size][13]
+    place = content.find(bytes(packet))
+    content[place : place + packet.size] = bytes(packet.size)
+    path.write_bytes(content)
+    expected = {}
+    for number in range(5, 40):
+        with VideoReader(path) as reader, contextlib.suppress(VideoDecodeError):
+            expected[number] = reader.read([number])[0]
+    assert 5 < len(expected) < 35
+    with VideoReader(path) as reader:
+        found = dict(zip(range(5, 40), reader.frames(range(5, 40), skip_damaged=True), strict=True))
+        with pytest.raises(VideoDecodeError, match="cannot be decoded without damage"):
+            list(reader.frames(range(40)))
+    assert [number for number, frame in found.items() if frame is not None] == list(expected)
+    for number, frame in expected.items():
+        np.testing.assert_array_equal(found[number], frame)
+
+
+def test_only_the_wanted_frames_are_given(tmp_path):
+    path = write_video(tmp_path / "clip.mp4", 40)
+    with VideoReader(path) as reader:
+        expected = reader.read([3, 4, 20, 39])
+        before = reader.frames_decoded
+        np.testing.assert_array_equal(np.stack(list(reader.frames([3, 4, 20, 39]))), expected)
+        assert reader.frames_decoded - before == 40
+        assert list(reader.frames([])) == []
+    pictures = [np.full((8, 8, 3), number, np.uint8) for number in range(4)]
+    with VideoReader(pictures) as reader:
+        assert [int(frame.mean()) for frame in reader.frames([1, 3])] == [1, 3]
+
+
+def test_pictures_that_are_damaged_are_skipped(tmp_path):
+    for number in range(3):
+        Image.fromarray(np.full((8, 8, 3), number, np.uint8)).save(tmp_path / f"{number}.png")
+    (tmp_path / "1.png").write_bytes(b"damaged")
+    with VideoReader(tmp_path) as reader:
+        assert [frame is None for frame in reader.frames(range(3), skip_damaged=True)] == [False, True, False]
+        with pytest.raises(VideoDecodeError):
+            list(reader.frames(range(3)))

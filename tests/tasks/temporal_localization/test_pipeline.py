@@ -45,6 +45,12 @@ def test_the_encoder_is_the_one_that_the_head_names(localize, folder, tmp_path):
     assert json.loads((tmp_path / "saved/config.json").read_text())["features"]["encoder"] == str(folder / "encoder")
 
 
+def test_a_classifier_names_the_segments(folder, tmp_path):
+    head = write_head(tmp_path / "head", folder / "encoder", id2label={0: "LABEL_0"})
+    named = pipeline(TASK, model=head, classifier=folder / "encoder", device="cpu")
+    assert {one["label"] for one in named(str(folder / "clip.mp4"))["segments"]} < {"jump", "run", "wave"}
+
+
 def test_frames_in_memory_need_their_rate(localize):
     frames = moving_picture(40)
     with VideoReader(frames, fps=30) as reader:

@@ -134,9 +134,9 @@ def extractor_for(
     rule: Mapping[str, Any] = getattr(config, "features", None) or {}
     if not rule.get("window") or not rule.get("stride"):
         raise ValueError(
-            f"{head} does not say which windows of a video its features came from (config.features). Extract features "
-            "as they were for its training, and give them with their stride and frames a second (--features, "
-            "--stride, --fps)."
+            f"{head} does not say which windows of a video its features came from. Set `features` in its config.json, "
+            "by `internvideo convert --config` where it is converted, or give features with their stride and frames a "
+            "second (--features, --stride, --fps)."
         )
     name = encoder or rule.get("encoder")
     if name is None:
