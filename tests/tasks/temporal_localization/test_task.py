@@ -1,11 +1,16 @@
 """Heads on features learn from drawn features, name where those came from, and are evaluated as by hand."""
 
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from demo.ports import free_port
+from safetensors.torch import load_file
 from tasks.temporal_localization.drawn import TINY, write_features
 
 from internvideo_hf.auto import auto_class
@@ -80,6 +85,37 @@ def test_the_training_scores_as_the_evaluation_does(data, tmp_path):
     found = score(data, final)["scores"]
     assert {name: last[f"eval_{name}"] for name in found} == pytest.approx(found, abs=1e-3)
     assert (tmp_path / "run/answers/detections.json").is_file()
+
+
+@pytest.mark.slow
+def test_two_processes_score_as_one_does(data, tmp_path):
+    options = [*SHORT, "training.num_train_epochs=2", "batch_size=4"]
+    logs = []
+    for processes in (1, 2):
+        out = tmp_path / f"of{processes}"
+        command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
+        command += ["--master-port", str(free_port()), "-m", "internvideo_hf.cli", "train", CUSTOM, *options]
+        command += ["--data-root", str(data), "--output-dir", str(out), "--quiet"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        lines = map(json.loads, (out / "log.jsonl").read_text().splitlines())
+        logs.append([line["eval_mAP@0.50"] for line in lines if "eval_mAP" in line])
+        assert (out / "answers/detections.json").is_file()
+    assert logs[1] == pytest.approx(logs[0], abs=0.5) and len(logs[0]) == 2
+
+
+@pytest.mark.slow
+def test_a_stopped_training_ends_with_the_same_weights(data, tmp_path):
+    recipe = load_recipe(CUSTOM, [*SHORT, "training.num_train_epochs=3", "training.save_total_limit=5"])
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    train(recipe, data, whole, quiet=True)
+    shutil.copytree(whole, resumed, ignore=shutil.ignore_patterns("final", "answers", "checkpoint-6"))
+    train(recipe, data, resumed, quiet=True)
+    one, other = (load_file(run / "final/model.safetensors") for run in (whole, resumed))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    # The running number of positive points, too, which the original loses.
+    start = load_recipe(CUSTOM, SHORT).model.config["init_loss_normalizer"]
+    assert one["loss_normalizer"] != start and "loss_normalizer" in other
 
 
 def test_segments_of_one_class_are_named_by_scores_of_the_video(data, tmp_path):

@@ -44,6 +44,7 @@ from internvideo_hf.utils.pretrained import load_pretrained
 
 AUTO_CLASS = "AutoModelForTemporalLocalization"
 _ABSENT = -100.0  # score of a row that is no segment; what the Trainer fills up with
+_MOST = 1000  # segments of a video that are scored in training, where the head keeps all
 
 
 # ---- training -------------------------------------------------------------------------------------------------------
@@ -171,12 +172,18 @@ class _Judge:
         return cls(samples.videos, truth, classes, config, features.thresholds)
 
     def decode(self, outputs: tuple[Any, ...], labels: Any) -> torch.Tensor:
-        """Return start, end, class and score of each video's segments, `(batch, segments, 4)`, in grid units."""
+        """Return start, end, class and score of each video's segments, `(batch, segments, 4)`, in grid units.
+
+        All batches have the same shape, since those of several processes are put together.
+        """
         # Among the parts of the loss, which are tensors.
         logits, offsets, _, masks = (levels for levels in outputs if isinstance(levels, tuple))
-        found = detect(logits, offsets, masks, self.config)
-        rows = [torch.column_stack((one.segments, one.labels, one.scores)) for one in found]
-        return pad_sequence(rows, batch_first=True, padding_value=_ABSENT).to(masks[0].device)
+        most = self.config.suppression["max_segments"] or _MOST
+        rows = torch.full((len(masks[0]), most, 4), _ABSENT)
+        for row, found in zip(rows, detect(logits, offsets, masks, self.config), strict=True):
+            columns = torch.column_stack((found.segments, found.labels, found.scores))[:most]
+            row[: len(columns)] = columns
+        return rows.to(masks[0].device)
 
     def answers(self, prediction: EvalPrediction) -> Answers:
         """Return all segments in seconds beside the true ones."""
