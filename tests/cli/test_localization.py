@@ -162,5 +162,7 @@ def test_extract_takes_seconds_layers_and_poolings(folder, tmp_path):
     assert told == {"window": 4, "stride": 2, "sampled_fps": 8.0, "layer": 1, "pooling": "tokens"}
     assert load_file(tmp_path / "clip.mp4.safetensors")["features"].shape == (4, 8, 16)  # 2 tubelets of 2 x 2 patches
     assert (tmp_path / "clip.mp4.parquet").is_file()
-    refused = run("extract", "x.mp4", "--model", folder / "encoder", "--out", tmp_path, "--pooling", "max")
-    assert_refused(refused, "pooling: got 'max', expected one of auto, mean, tokens, attention")
+    call = ("extract", "x.mp4", "--model", folder / "encoder", "--out", tmp_path)
+    assert_refused(run(*call, "--pooling", "max"), "pooling: got 'max', expected one of auto, mean, tokens, attention")
+    assert_refused(run(*call, "--layer", 9), "layer=9: ", "has layers 1 to 1, where -1 is the last")
+    assert_refused(run(*call, "--fps", -1), "fps=-1.0 must be above 0")

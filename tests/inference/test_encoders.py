@@ -123,7 +123,7 @@ def test_a_layer_is_pooled_by_its_mean(folder, name):
         states = model(**inputs, output_hidden_states=True).hidden_states
     torch.testing.assert_close(encode(folder, name, layer=1), states[1].mean(dim=1))
     torch.testing.assert_close(encode(folder, name, layer=-1, pooling="tokens"), states[-1])
-    with pytest.raises(ValueError, match=r"layer=7: .* has 2 layers, 1 the first, -1 the last"):
+    with pytest.raises(ValueError, match=r"layer=7: .* has layers 1 to 2, where -1 is the last"):
         encode(folder, name, layer=7)
 
 

@@ -141,10 +141,12 @@ class VideoEncoder:
         else:
             layers = outputs.hidden_states or ()
             if not -len(layers) <= self.layer < len(layers):
-                raise ValueError(
-                    f"layer={self.layer}: {self.name} has {max(len(layers) - 1, 0)} layers, 1 the first, -1 the last "
-                    "(--layer)."
+                there = (
+                    f"has layers 1 to {len(layers) - 1}, where -1 is the last"
+                    if layers
+                    else "tells none of its layers"
                 )
+                raise ValueError(f"layer={self.layer}: {self.name} {there} (--layer).")
             states = layers[self.layer]
         # Some layers keep the frames of a clip apart, as clips of their own.
         return cast(torch.Tensor, states.reshape(len(clips), -1, states.shape[-1]).float())

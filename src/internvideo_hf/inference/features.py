@@ -90,8 +90,8 @@ class FeatureExtractor:
         options: see `FeatureOptions`.
 
     Raises:
-        ValueError: if a number is below 1, the window does not suit the model, the frames of a batch of windows do
-            not fit into `max_memory`, or the folder lacks weights.
+        ValueError: if a number is below 1, window, layer or pooling do not suit the model, the frames of a batch of
+            windows do not fit into `max_memory`, or the folder lacks weights.
     """
 
     def __init__(
@@ -126,6 +126,8 @@ class FeatureExtractor:
             layer,
             None if pooling == "auto" else pooling,
         )
+        if layer is not None or not self.encoder.is_ours:
+            _ = self.row_shape  # so that what does not fit is said before a video is read
 
     @cached_property
     def row_shape(self) -> tuple[int, ...]:

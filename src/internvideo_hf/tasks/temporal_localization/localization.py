@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 
-from internvideo_hf.checkpoints.model_names import cache_folder
+from internvideo_hf.checkpoints.model_names import cache_folder, resolve_model
 from internvideo_hf.data.finding import VIDEO_SUFFIXES
 from internvideo_hf.inference.classifier import Classifier
 from internvideo_hf.inference.features import (
@@ -141,8 +141,12 @@ def extractor_for(
     name = encoder or rule.get("encoder")
     if name is None:
         raise ValueError(f"{head} does not name the encoder of its features. Give it (--encoder).")
-    if encoder is None and "/" in str(name) and Path(name).is_absolute() and not Path(name).exists():
-        raise ValueError(f"The encoder of {head} was {name}, which is not there. Say where it is now (--encoder).")
+    if encoder is None:
+        try:
+            resolve_model(name)
+        except ValueError as error:
+            message = f"The encoder of {head} was {name}, which is not there. Say where it is now (--encoder)."
+            raise ValueError(message) from error
     how: Any = {"fps": rule.get("fps"), "layer": rule.get("layer"), "pooling": rule.get("pooling") or "auto"}
     extractor = FeatureExtractor(name, rule["window"], rule["stride"], **how, **options)
     made, revision = extractor.settings.revision, rule.get("revision")
