@@ -6,13 +6,15 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 
 import internvideo_hf
 from internvideo_hf.checkpoints.errors import CheckpointError
 from internvideo_hf.checkpoints.starting import start_from
 from internvideo_hf.demo.scores import ATTRIBUTES, demo_scores
 from internvideo_hf.demo.synthetic import make_data_set
+from internvideo_hf.demo.untrimmed import make_data_set as make_untrimmed
+from internvideo_hf.inference.features import FeatureExtractor, extract_to_file
 from internvideo_hf.training.inputs import TrainingData, make_sampler, make_tokenizer
 from internvideo_hf.training.recipes import RecipeError, build_model, load_recipe
 from internvideo_hf.training.run import train
@@ -148,3 +150,18 @@ def test_shards_have_an_order_and_no_vocabulary(tmp_path):
         make_sampler(recipe.data, tmp_path, None, None, 8, 0)
     with pytest.raises(RecipeError, match="got the directory"):
         make_tokenizer("captions", tmp_path, None)
+
+
+@pytest.mark.slow  # drawing, encoding, and a few steps
+def test_actions_in_time_are_learned_from_features_of_the_demo_classifier(tmp_path):
+    videos, features = tmp_path / "videos", tmp_path / "features"
+    make_untrimmed(tmp_path, 2)
+    extractor = FeatureExtractor("demo-classifier", 16, 2, device="cpu")
+    for video in sorted(videos.iterdir()):
+        extract_to_file(extractor, video, features / f"{video.name}.safetensors")
+    short = [change for change in SHORT if not change.startswith("batch_size")]
+    recipe = load_recipe("demo/actionformer", [*short, "batch_size=2", "training.per_device_train_batch_size=2"])
+    final = train(recipe, tmp_path, tmp_path / "run", quiet=True)
+    config = AutoConfig.from_pretrained(final)
+    assert config.features["encoder"] == "demo-classifier" and config.features["stride"] == 2
+    assert (final / "model.safetensors").stat().st_size < 3e6

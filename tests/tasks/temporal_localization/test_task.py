@@ -36,7 +36,9 @@ def data(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(data) -> Path:
-    recipe = load_recipe(CUSTOM, [*SHORT, "training.num_train_epochs=12", "training.eval_strategy=no"])
+    recipe = load_recipe(
+        CUSTOM, [*SHORT, "training.num_train_epochs=12", "training.eval_strategy=no", "training.save_strategy=no"]
+    )
     return train(recipe, data, data / "run", quiet=True).parent
 
 
