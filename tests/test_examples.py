@@ -81,6 +81,7 @@ def desk(bikes, tmp_path_factory) -> Path:
 # Begin of a command of the README -> its right answer, of the clips that `internvideo demo` draws.
 RIGHT = {
     "internvideo classify demo/": r"\n *\d+\.\d%  grows\n",
+    "internvideo caption demo/": r"\n  a small red [a-z]+ shakes from side to side over a cloudy background\n",
     "internvideo zero-shot demo/": r"demo/test/00006.mp4\n *\d+\.\d%  a cross grows ",
     "internvideo ask ": r"clip.mp4\n  what does the man do\?\n *\d+\.\d%  (ride|sing)\n",
     "internvideo search demo.index": r"choice .*\n\*  1\. .*/00010.mp4\n",

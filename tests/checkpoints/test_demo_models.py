@@ -7,7 +7,14 @@ import pytest
 import torch
 from conftest import ROOT
 from safetensors.torch import load_file
-from transformers import AutoConfig, AutoModel, AutoModelForVideoClassification, AutoProcessor, AutoVideoProcessor
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForMultimodalLM,
+    AutoModelForVideoClassification,
+    AutoProcessor,
+    AutoVideoProcessor,
+)
 
 import internvideo_hf
 from internvideo_hf.checkpoints.model_names import DEMO_MODELS
@@ -37,7 +44,13 @@ def test_the_card_says_what_the_model_is_not(name):
 
 
 def test_weights_are_stored_in_half_and_compute_in_single_precision():
-    for name, kind in (("demo-mm", AutoModel), ("demo-classifier", AutoModelForVideoClassification)):
+    kinds = {
+        "demo-mm": AutoModel,
+        "demo-classifier": AutoModelForVideoClassification,
+        "demo-captioner": AutoModelForMultimodalLM,
+    }
+    assert set(kinds) == set(DEMO_MODELS)
+    for name, kind in kinds.items():
         folder = internvideo_hf.demo_path(name)
         stored = load_file(folder / "model.safetensors")
         assert {t.dtype for t in stored.values() if t.is_floating_point()} == {torch.float16}
@@ -51,7 +64,7 @@ def test_weights_are_stored_in_half_and_compute_in_single_precision():
 
 
 def test_an_unknown_name_lists_the_known():
-    with pytest.raises(ValueError, match="demo-mae.*demo-mm, demo-classifier"):
+    with pytest.raises(ValueError, match="demo-mae.*demo-mm, demo-classifier, demo-captioner"):
         internvideo_hf.demo_path("demo-mae")
 
 
@@ -84,6 +97,15 @@ def test_the_dual_encoder_finds_clips_of_unseen_compositions(fresh):
     assert clips["action"] >= 70 and clips["colour"] >= 95 and clips["text_to_video"] >= 70
     assert clips["shape"] >= 25  # chance is 16.7 of 240, with a standard deviation of 2.4
     assert scores["first frame"]["action"] <= 20  # chance is 8.3: what tells actions is motion
+
+
+def test_the_captioner_describes_clips_of_unseen_compositions(fresh):
+    scores = demo_scores(internvideo_hf.demo_path("demo-captioner"), fresh)
+    clips = scores["clips"]
+    assert list(clips.values()) == pytest.approx(said("demo-captioner", "test"), abs=12.5)
+    # The target is 70, 95 and 90 of 100; one standard deviation of 240 clips less for the action.
+    assert clips["action"] >= 67 and clips["colour"] >= 95 and clips["background"] >= 90
+    assert scores["first frame"]["action"] <= 20
 
 
 def test_the_classifier_tells_actions_of_unseen_compositions(fresh):

@@ -2,16 +2,27 @@
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import one_hot
 from transformers import AutoModel, AutoModelForVideoClassification, AutoProcessor, AutoVideoProcessor
 
 import internvideo_hf
 from internvideo_hf.demo import scores
-from internvideo_hf.demo.scores import demo_scores
-from internvideo_hf.demo.synthetic import ATTRIBUTES_LIST, COLORS, canonical_caption, make_data_set
+from internvideo_hf.demo.scores import attributes_in, demo_scores
+from internvideo_hf.demo.synthetic import (
+    ACTIONS,
+    ATTRIBUTES_LIST,
+    BACKGROUNDS,
+    COLORS,
+    canonical_caption,
+    captions,
+    clip_at,
+    make_data_set,
+)
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +69,39 @@ def test_a_dual_encoder_is_scored_by_the_caption_and_by_one_changed_word(data, c
         assert captions[number] in texts
         colors.append(texts[logits(texts)[number].argmax()] == captions[number])
     assert found["colour"] == pytest.approx(100 * np.mean(colors))
+
+
+def test_a_caption_says_what_its_words_and_their_synonyms_say():
+    for clip in (clip_at("train", index) for index in range(60)):
+        for caption in captions(clip)[:3]:
+            assert attributes_in(caption) == {name: getattr(clip, name) for name in scores.ATTRIBUTES}
+    assert attributes_in("the moon circles around counterclockwise")["action"] == "circles around counterclockwise"
+    nothing = dict.fromkeys(scores.ATTRIBUTES)
+    assert attributes_in("a redder thing movesup") == nothing
+    assert attributes_in("a red heart and a blue heart") == nothing | {"shape": "heart"}
+
+
+def test_captions_and_answers_are_scored_by_what_they_say(data, clips, monkeypatch):
+    """Models that say of each clip what they are told to; the last of three clips gets a wrong color."""
+    told = [canonical_caption(clip) for clip in clips]
+    told[-1] = told[-1].replace(f" {clips[-1].colour} ", " no ")
+    processor = SimpleNamespace(decode_text=lambda ids: told[ids])
+    model = SimpleNamespace(generate=lambda part: part)
+    found = scores._by_caption(model, processor, clips, iter([list(range(len(clips)))]))
+    share = 100 * (len(clips) - 1) / len(clips)
+    assert found == dict.fromkeys(scores.ATTRIBUTES, 100.0) | {"colour": pytest.approx(share)}
+
+    names = [*COLORS, *ACTIONS, *BACKGROUNDS]
+    rows = [[names.index(clip.colour), names.index(clip.action), names.index(clip.background)] for clip in clips]
+    rows[0][1] = (rows[0][1] - len(COLORS) + 1) % len(ACTIONS) + len(COLORS)  # another action
+
+    def answer(clip, ids):
+        return SimpleNamespace(logits=one_hot(torch.tensor(rows[int(clip)]), len(names)))
+
+    answer.config = SimpleNamespace(id2label=dict(enumerate(names)), num_labels=len(names))
+    processor = SimpleNamespace(encode_questions=lambda questions: {"input_ids": list(questions)})
+    found = scores._by_answer(answer, processor, clips, iter([torch.arange(len(clips))]))
+    assert found == {"colour": 100.0, "action": pytest.approx(share), "background": 100.0}
 
 
 def test_splits_and_folders_that_are_none_are_refused(data, tmp_path, monkeypatch, capsys):

@@ -12,6 +12,7 @@ from data.settings import settings
 from program import run
 from video.clips import decode_in_order
 
+from internvideo_hf.data.answers import read_answers
 from internvideo_hf.data.dataset import VideoDataset
 from internvideo_hf.data.manifests import load_manifest, read_manifest
 from internvideo_hf.demo.synthetic import (
@@ -19,6 +20,7 @@ from internvideo_hf.demo.synthetic import (
     BACKGROUNDS,
     COLORS,
     NUM_FRAMES,
+    QUESTIONS,
     SHAPES,
     SIZES,
     SPLITS,
@@ -34,6 +36,7 @@ from internvideo_hf.demo.synthetic import (
     track,
     write_clip,
 )
+from internvideo_hf.tasks.question_answering.data import read_questions
 
 EXAMPLE = Clip("train", 7, "heart", "red", "moves to the left", "dotted", "small")
 IN_EACH_SPLIT = 12  # of the smallest data set
@@ -265,6 +268,22 @@ def test_videos_and_lists_are_as_the_card_says(folder):
     )
     card = (folder / "README.md").read_text()
     assert "--clips 12 --seed 0" in card and "{" not in card.split("# Torus shapes")[1]
+
+
+def test_each_clip_has_three_questions_whose_answers_are_in_the_list(folder):
+    looks = {row["video"]: row for row in map(json.loads, (folder / "attributes.jsonl").read_text().splitlines())}
+    rows, names = (
+        read_questions(folder / "train_questions.jsonl", folder, "named"),
+        read_answers(folder / "answers.txt"),
+    )
+    asked = [(row["question"], row["answer"], looks[str(Path(row["video"]).relative_to(folder))]) for row in rows]
+    assert len(asked) == 3 * sum(look["split"] == "train" for look in looks.values())
+    wordings = {wording: name for name, words in QUESTIONS.items() for wording in words}
+    assert all(look[wordings[question]] == answer for question, answer, look in asked)
+    assert {question for question, _, _ in asked} == set(wordings)
+    assert {answer for _, answer, _ in asked} <= set(names) and len(names) == 23
+    held_out = {row["question"] for row in read_questions(folder / "test_questions.jsonl", folder)}
+    assert held_out == {"what color is it?", "what does it do?", "what is behind it?"}
 
 
 def test_a_dataset_of_the_package_takes_them(folder):

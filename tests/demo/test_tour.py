@@ -9,6 +9,7 @@ from program import run
 
 from internvideo_hf import VideoDecodeError, VideoReader
 from internvideo_hf.demo import tour
+from internvideo_hf.demo.scores import attributes_in
 from internvideo_hf.demo.synthetic import ACTIONS, canonical_caption, clip_at
 from internvideo_hf.demo.tour import Answer
 from internvideo_hf.utils.pictures import MISSING
@@ -32,8 +33,19 @@ def test_every_clip_is_a_line_with_labels_scores_and_truth(shown):
     assert int(lines[13].split("action ")[1].split(",")[0]) == sum(line.split()[1] == "+" for line in lines[1:13]) > 6
 
 
-def test_every_sentence_is_searched_for(shown):
+def test_every_clip_has_a_caption_and_what_is_wrong_in_it(shown):
     lines = shown[1].stdout.splitlines()[15:]
+    assert lines[0].split() == ["clip", "caption", "wrong"]
+    truths = [line.split("%")[-1].strip() for line in shown[1].stdout.splitlines()[1:13]]
+    for line, truth in zip(lines[1:13], truths, strict=True):
+        caption, _, wrong = line.split(None, 1)[1].partition("  ")
+        said, true = attributes_in(caption), attributes_in(truth)
+        assert set(filter(None, wrong.strip().split(", "))) == {n for n in true if true[n] and true[n] != said[n]}
+    assert lines[13].startswith("By demo-captioner; wrong of 12: action ")
+
+
+def test_every_sentence_is_searched_for(shown):
+    lines = shown[1].stdout.splitlines()[30:]
     assert lines[0].split() == ["search", "first", "hit", "cosine"]
     assert all(line.startswith("a ") and ".mp4" in line for line in lines[1:13])
     assert int(lines[13].split("; ")[1].split()[0]) > 6
@@ -74,6 +86,7 @@ def test_json_holds_the_same(tmp_path):
     found = json.loads(result.stdout)
     assert [entry["video"] for entry in found["labels"]] == [str(tmp_path / f"test/0000{i}.mp4") for i in range(2)]
     assert set(found["labels"][0]["answers"]) == {"action", *tour.WORDS}
+    assert found["labels"][0]["caption"].startswith("a ")
     assert found["limits"] == tour.LIMITS
     assert [entry["clips"] for entry in found["search"]] == [2, 2]
 

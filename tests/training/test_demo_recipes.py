@@ -93,6 +93,19 @@ def test_a_dual_encoder_comes_with_its_own_words_and_is_scored(name, data, tmp_p
     assert sum(file.stat().st_size for file in final.iterdir()) < 10e6
 
 
+@pytest.mark.parametrize(
+    ("name", "scored"), [("captioning", ATTRIBUTES), ("question_answering", ("colour", "action", "background"))]
+)
+def test_a_decoder_learns_on_frozen_towers_and_is_scored(name, scored, data, tmp_path):
+    start = internvideo_hf.demo_path("demo-mm")
+    final = run(name, data, tmp_path, start)
+    for tower in ("vision_model.", "text_model."):
+        assert same(weights(final, tower), {name: t.float() for name, t in weights(start, tower).items()})
+    assert (final / "tokenizer.json").read_bytes() == (start / "tokenizer.json").read_bytes()
+    scores = demo_scores(final, data)["clips"]
+    assert set(scores) == set(scored) and all(0 <= value <= 100 for value in scores.values())
+
+
 def test_a_classifier_is_scored(data, tmp_path):
     scores = demo_scores(run("classifier", data, tmp_path), data, "val")
     assert {kind: set(found) for kind, found in scores.items()} == {"clips": {"action"}, "first frame": {"action"}}

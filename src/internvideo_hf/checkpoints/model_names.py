@@ -15,8 +15,9 @@ from internvideo_hf.utils.names import did_you_mean, lookup, nearest
 
 logger = logging.get_logger(__name__)
 ASSETS = Path(__file__).parents[1] / "assets"
-DEMO_MODELS = {name: ASSETS / name for name in ("demo-mm", "demo-classifier")}
-"""Name -> folder. demo-mm: an InternVideo-MM (dual encoder). demo-classifier: a UniFormerV2 with 12 actions."""
+DEMO_MODELS = {name: ASSETS / name for name in ("demo-mm", "demo-classifier", "demo-captioner")}
+"""Name -> folder. demo-mm: an InternVideo-MM (dual encoder). demo-classifier: a UniFormerV2 with 12 actions.
+demo-captioner: demo-mm with a caption decoder."""
 _FORMAT = "converted-2"  # of the cache; a new number where conversions change
 
 
@@ -27,7 +28,7 @@ def demo_path(name: str) -> Path:
     meaningless. Each folder's README.md describes the training and the scores.
 
     Args:
-        name: "demo-mm" or "demo-classifier".
+        name: "demo-mm", "demo-classifier" or "demo-captioner".
 
     Raises:
         ValueError: if the name is unknown.

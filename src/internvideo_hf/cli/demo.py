@@ -50,7 +50,7 @@ def demo(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Draw clips, then label them and search them by sentences, with two bundled toy models.
+    """Draw clips, then label, describe and search them, with three bundled toy models.
 
     The models are small and were trained on drawn shapes: on real videos their answers are meaningless. For real
     videos, use released checkpoints with `internvideo convert`, `classify`, `zero-shot`, `index` and `search`.
@@ -144,7 +144,7 @@ def _give_tour(out: Path, clips: int, seed: int, videos: list[str] | None, as_js
             }
         )
     else:
-        say(tour.label_table(labeled))
+        say(f"{tour.label_table(labeled)}\n\n{tour.caption_table(labeled)}")
         if found:
             say(f"\n{tour.search_table(found, labeled)}")
         say(f"\nWrote {sheet}.\n{tour.LIMITS}")

@@ -9,13 +9,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoConfig, AutoModel, AutoModelForVideoClassification, AutoProcessor, AutoVideoProcessor
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForMultimodalLM,
+    AutoModelForVideoClassification,
+    AutoModelForVisualQuestionAnswering,
+    AutoProcessor,
+    AutoVideoProcessor,
+)
 
 from internvideo_hf.demo.synthetic import (
     ACTIONS,
     ATTRIBUTES_LIST,
     BACKGROUNDS,
     COLORS,
+    QUESTIONS,
     SHAPES,
     SIZES,
     SPLITS,
@@ -25,7 +34,7 @@ from internvideo_hf.demo.synthetic import (
 from internvideo_hf.inference.embedder import embed_texts
 from internvideo_hf.inference.ranking import retrieval_recalls
 from internvideo_hf.inference.runner import embed_views
-from internvideo_hf.models.common.loading import load_strict
+from internvideo_hf.models.common.loading import classes_of, load_strict
 from internvideo_hf.utils.names import lookup
 from internvideo_hf.utils.pretrained import load_pretrained
 from internvideo_hf.video.reader import VideoReader
@@ -39,6 +48,18 @@ ATTRIBUTES: dict[str, Collection[str]] = {
 }
 """Attributes of captions, and the values of each."""
 
+_WORDINGS: dict[str, dict[str, tuple[str, ...]]] = {
+    attribute: {name: (name, *getattr(values[name], "other_words", ())) for name in values}
+    for attribute, values in (
+        ("action", ACTIONS),
+        ("colour", dict.fromkeys(COLORS)),
+        ("background", dict.fromkeys(BACKGROUNDS)),
+        ("size", SIZES),
+        ("shape", dict.fromkeys(SHAPES)),
+    )
+}
+"""Attribute -> value -> its wordings in captions."""
+
 _AT_ONCE = 40  # clips or texts
 
 
@@ -47,7 +68,9 @@ def demo_scores(model: str | Path, data_root: str | Path, split: str = "test") -
 
     Dual encoder: `text_to_video` and `video_to_text`, R@1 among all clips and captions of the split; and for each of
     `ATTRIBUTES` the accuracy of choosing the clip's caption among those that differ from it in this attribute only.
-    Classifier: `action`, its accuracy.
+    Model of captions: for each of `ATTRIBUTES`, how often the words for it in the best caption by greedy search are
+    right; see `attributes_in`. Model of answers: the accuracy for each of `QUESTIONS`. Classifier: `action`, its
+    accuracy.
 
     Args:
         model: a folder with a model and its processor.
@@ -65,38 +88,72 @@ def demo_scores(model: str | Path, data_root: str | Path, split: str = "test") -
     lookup(dict.fromkeys(SPLITS), split, "split")
     clips = _clips(Path(data_root), split)
     paths = [str(Path(data_root) / clip.video) for clip in clips]
-    is_classifier = (load_pretrained(AutoConfig, model).architectures or [""])[0].endswith("ForVideoClassification")
-    if is_classifier:
-        loaded = load_strict(AutoModelForVideoClassification, model).eval()
-        processor = videos = load_pretrained(AutoVideoProcessor, model)
-    else:
-        loaded = load_strict(AutoModel, model).eval()
-        processor = load_pretrained(AutoProcessor, model)
-        videos = processor.video_processor
-    kinds: dict[str, Callable[[str], Any]] = {
+    name = (load_pretrained(AutoConfig, model).architectures or [""])[0]
+    auto_class, score = next((kind for end, kind in _KINDS.items() if name.endswith(end)), (AutoModel, _by_similarity))
+    loaded = load_strict(auto_class, model).eval()
+    has_text = score is not _by_class
+    processor = load_pretrained(AutoProcessor if has_text else AutoVideoProcessor, model)
+    videos = processor.video_processor if has_text else processor
+    views: dict[str, Callable[[str], Any]] = {
         "clips": lambda path: path,
         "first frame": lambda path: np.repeat(_first_frame(path), videos.num_frames, axis=0),
     }
     scores = {}
-    for name, view in kinds.items():
+    for kind, view in views.items():
         pixels = (
             videos([view(path) for path in part], return_tensors="pt")["pixel_values_videos"] for part in _parts(paths)
         )
-        if is_classifier:
-            with torch.no_grad():
-                best = torch.cat([loaded(pixel_values_videos=part).logits.argmax(dim=-1) for part in pixels])
-            labels = torch.tensor([clip.label for clip in clips])
-            scores[name] = {"action": 100 * (best == labels).double().mean().item()}
-        else:
-            scores[name] = _dual_encoder_scores(loaded, processor, clips, pixels)
+        with torch.no_grad():
+            scores[kind] = score(loaded, processor, clips, pixels)
     return scores
 
 
-def _dual_encoder_scores(
+def attributes_in(caption: str) -> dict[str, str | None]:
+    """Return what a caption says of each of `ATTRIBUTES`: the value whose name or synonym it holds.
+
+    Args:
+        caption: of a drawn clip.
+
+    Returns:
+        Attribute -> its value; None where the caption names none, or several.
+    """
+    found = {
+        attribute: [value for value, words in values.items() if any(f" {word} " in f" {caption} " for word in words)]
+        for attribute, values in _WORDINGS.items()
+    }
+    return {attribute: values[0] if len(values) == 1 else None for attribute, values in found.items()}
+
+
+def _by_class(model: Any, processor: Any, clips: Sequence[Clip], pixels: Iterator[torch.Tensor]) -> dict[str, float]:
+    best = torch.cat([model(pixel_values_videos=part).logits.argmax(dim=-1) for part in pixels])
+    labels = torch.tensor([clip.label for clip in clips])
+    return {"action": 100 * (best == labels).double().mean().item()}
+
+
+def _by_caption(model: Any, processor: Any, clips: Sequence[Clip], pixels: Iterator[torch.Tensor]) -> dict[str, float]:
+    said = [attributes_in(processor.decode_text(ids)) for part in pixels for ids in model.generate(part)]
+    return {name: _accuracy(clips, name, [words[name] for words in said]) for name in ATTRIBUTES}
+
+
+def _by_answer(model: Any, processor: Any, clips: Sequence[Clip], pixels: Iterator[torch.Tensor]) -> dict[str, float]:
+    answers = classes_of(model.config)
+    ids = processor.encode_questions([wordings[0] for wordings in QUESTIONS.values()])["input_ids"]
+    best = [model(clip[None], ids).logits.argmax(dim=-1).tolist() for part in pixels for clip in part]
+    return {
+        name: _accuracy(clips, name, [answers[row[place]] for row in best]) for place, name in enumerate(QUESTIONS)
+    }
+
+
+def _accuracy(clips: Sequence[Clip], attribute: str, found: Sequence[str | None]) -> float:
+    """Return how many clips are right of those that have the attribute, in percent."""
+    pairs = [(getattr(clip, attribute), value) for clip, value in zip(clips, found, strict=True)]
+    return 100 * float(np.mean([truth == value for truth, value in pairs if truth is not None]))
+
+
+def _by_similarity(
     model: Any, processor: Any, clips: Sequence[Clip], pixels: Iterator[torch.Tensor]
 ) -> dict[str, float]:
-    with torch.no_grad():
-        video = torch.cat([embed_views(model, part[:, None])[:, 0] for part in pixels]).numpy()
+    video = torch.cat([embed_views(model, part[:, None])[:, 0] for part in pixels]).numpy()
     questions = {name: [_alternatives(clip, name) for clip in clips] for name in ATTRIBUTES}
     captions = [canonical_caption(clip) for clip in clips]
     texts = list(dict.fromkeys(captions + [text for lists in questions.values() for some in lists for text in some]))
@@ -115,6 +172,14 @@ def _dual_encoder_scores(
         ]
         scores[name] = 100 * float(np.mean(right))
     return scores
+
+
+# End of a class's name -> its Auto class and its scores; a dual encoder otherwise.
+_KINDS: dict[str, tuple[Any, Callable[..., dict[str, float]]]] = {
+    "ForVideoClassification": (AutoModelForVideoClassification, _by_class),
+    "ForConditionalGeneration": (AutoModelForMultimodalLM, _by_caption),
+    "ForQuestionAnswering": (AutoModelForVisualQuestionAnswering, _by_answer),
+}
 
 
 def _alternatives(clip: Clip, name: str) -> list[str]:

@@ -54,7 +54,7 @@ _CONSTRUCTION = 2  # version; increment it when clips look different or their ca
 _CLIPS = 4000
 _CLIP_BYTES = 50_000  # of a clip's file, on average
 _HELD_OUT = 20  # clips per action in each held-out split, for `_CLIPS` training clips
-_POSE, _SCENE, _WORDS, _ORDER = range(4)  # independent random streams of a clip
+_POSE, _SCENE, _WORDS, _ORDER, _ASKING = range(5)  # independent random streams of a clip
 _TIMES = np.arange(NUM_FRAMES)
 
 
@@ -397,6 +397,29 @@ def captions(clip: Clip, seed: int = 0) -> list[str]:
     return [*complete, f"the {clip.shape} {rng.choice(actions)}", f"{something} over a {clip.background} background"]
 
 
+# ---- questions ------------------------------------------------------------------------------------------------------
+
+QUESTIONS: dict[str, tuple[str, str, str]] = {
+    "colour": ("what color is it?", "which color does the shape have?", "what is the color of the shape?"),
+    "action": ("what does it do?", "how does it move?", "what is the shape doing?"),
+    "background": ("what is behind it?", "what does the background look like?", "which background is there?"),
+}
+"""Attribute of a clip -> wordings of the question about it, the one of evaluations first."""
+
+ANSWERS: tuple[str, ...] = (*COLORS, *ACTIONS, *BACKGROUNDS)
+"""All answers, in the order of the labels."""
+
+
+def questions(clip: Clip, seed: int = 0) -> list[tuple[str, str]]:
+    """Return a question about each attribute of `QUESTIONS`, with its answer; in training clips in any wording."""
+    rng = _generator(seed, clip.split, clip.index, _ASKING)
+    chosen = rng.integers(3, size=len(QUESTIONS)) if clip.split == "train" else [0] * len(QUESTIONS)
+    return [
+        (wordings[number], getattr(clip, name))
+        for number, (name, wordings) in zip(chosen, QUESTIONS.items(), strict=True)
+    ]
+
+
 # ---- pixels ---------------------------------------------------------------------------------------------------------
 
 
@@ -571,9 +594,11 @@ Actions, compositions, backgrounds and sizes are balanced. In `val`, `test` and 
   are incomplete: one names shape and action only, one size and background.
 - `attributes.jsonl`: one line per clip of all splits: `video`, `split`, `index`, `shape`, `colour`, `action`,
   `background`, `size` (null if the action changes it), and the five `captions` of `train_captions.jsonl`.
+- `train_questions.jsonl`, and so on: three lines per clip: a `question` about its color, action or background, and its
+  `answer`, a line of `answers.txt`. In `train` the wording varies.
 - `labels.txt`: the names of the actions. `settings.json`: the settings of the data set.
 
-`internvideo_hf.data.manifests.load_manifest` reads all lists but `attributes.jsonl`.
+`internvideo_hf.data.manifests.load_manifest` reads all lists of captions.
 
 ## Intended use
 
@@ -730,7 +755,11 @@ def _write_lists(out: Path, planned: list[Clip], seed: int) -> None:
     in_training = (clip for clip in planned if clip.split == "train")
     write("train_captions.jsonl", (_row(clip, caption) for clip in in_training for caption in captions(clip, seed)))
     write(ATTRIBUTES_LIST, ({"video": c.video, **asdict(c), "captions": captions(c, seed)} for c in planned))
+    for split in SPLITS:
+        asked = ((clip.video, *pair) for clip in planned if clip.split == split for pair in questions(clip, seed))
+        write(f"{split}_questions.jsonl", ({"video": v, "question": q, "answer": a} for v, q, a in asked))
     atomic_write_text(out / "labels.txt", "".join(f"{name}\n" for name in ACTIONS))
+    atomic_write_text(out / "answers.txt", "".join(f"{answer}\n" for answer in ANSWERS))
 
 
 def _row(clip: Clip, caption: str) -> dict[str, Any]:

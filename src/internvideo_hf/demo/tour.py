@@ -10,10 +10,18 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from transformers import AutoModel, AutoModelForVideoClassification, AutoProcessor, AutoVideoProcessor, pipeline
+from transformers import (
+    AutoModel,
+    AutoModelForMultimodalLM,
+    AutoModelForVideoClassification,
+    AutoProcessor,
+    AutoVideoProcessor,
+    pipeline,
+)
 
 from internvideo_hf.checkpoints.model_names import demo_path
 from internvideo_hf.data.failures import one_video
+from internvideo_hf.demo.scores import ATTRIBUTES, attributes_in
 from internvideo_hf.demo.synthetic import (
     ATTRIBUTES_LIST,
     BACKGROUNDS,
@@ -78,11 +86,13 @@ class Labeled:
         video: its path.
         truth: its true caption; None if unknown.
         answers: "action", by demo-classifier, and the keys of `WORDS`, by demo-mm.
+        caption: by demo-captioner.
     """
 
     video: str
     truth: str | None
     answers: dict[str, Answer]
+    caption: str = ""
 
 
 def draw_clips(folder: Path, clips: int, seed: int, on_done: Callable[[], object] = lambda: None) -> list[Clip]:
@@ -127,7 +137,9 @@ def _draw(folder: Path, drawn: list[Clip], seed: int, on_done: Callable[[], obje
 
 
 class Labeler:
-    """Labels the action of a video with demo-classifier, and its color, shape and background zero-shot with demo-mm.
+    """Labels the action of a video with demo-classifier, its color, shape and background zero-shot with demo-mm.
+
+    It describes the video with demo-captioner.
 
     >>> Labeler()("clip.mp4").answers["colour"].label
     'red'
@@ -155,8 +167,15 @@ class Labeler:
             for name, words in WORDS.items()
         }
 
+        path = demo_path("demo-captioner")
+        self._describe = pipeline(  # type: ignore[call-overload]  # as above
+            "video-to-text",
+            model=load_strict(AutoModelForMultimodalLM, path),
+            processor=load_pretrained(AutoProcessor, path),
+        )
+
     def __call__(self, video: str, clip: Clip | None = None) -> Labeled:
-        """Label a video.
+        """Label and describe a video.
 
         Args:
             video: a file.
@@ -171,7 +190,8 @@ class Labeler:
             name: Answer(answer["label"], answer["score"], None if clip is None else getattr(clip, name))
             for name, answer in best.items()
         }
-        return Labeled(video, None if clip is None else canonical_caption(clip), answers)
+        truth = None if clip is None else canonical_caption(clip)
+        return Labeled(video, truth, answers, self._describe(video)[0]["generated_text"])
 
 
 def search(labeled: Sequence[Labeled], top_k: int = 3) -> list[Hits]:
@@ -209,6 +229,21 @@ def label_table(labeled: Sequence[Labeled]) -> str:
     return "\n".join(lines)
 
 
+def caption_table(labeled: Sequence[Labeled]) -> str:
+    """Format the captions as a table with one line per video, next to what they get wrong if the truth is known."""
+    known = labeled[0].truth is not None
+    rows, wrong = [["clip", "caption", *(["wrong"] if known else [])]], dict.fromkeys(ATTRIBUTES, 0)
+    for clip, entry in zip(distinct_names([entry.video for entry in labeled]), labeled, strict=True):
+        rows.append([printable(clip), entry.caption])
+        if entry.truth is not None:
+            said, true = attributes_in(entry.caption), attributes_in(entry.truth)
+            missed = [name for name in ATTRIBUTES if true[name] is not None and said[name] != true[name]]
+            rows[-1].append(", ".join(missed))
+            wrong |= {name: wrong[name] + 1 for name in missed}
+    counts = ", ".join(f"{name} {count}" for name, count in wrong.items())
+    return _aligned(rows) + (f"\nBy demo-captioner; wrong of {len(labeled)}: {counts}." if known else "")
+
+
 def search_table(found: Sequence[Hits], labeled: Sequence[Labeled]) -> str:
     """Format the first hit of each search as a table with one line per sentence."""
     rows = [["search", "first hit", "cosine"]]
@@ -235,7 +270,8 @@ def contact_sheet(labeled: Sequence[Labeled]) -> Image.Image:
     Frames that cannot be read are left grey: a model may have answered from others.
     """
     font = ImageFont.load_default(FONT_SIZE)
-    width, height = GAP + _FRAMES * (_FRAME + 2) + GAP + _TEXT, _FRAME + GAP
+    lines = 2 + max(len(entry.answers) for entry in labeled)  # truth, answers and caption
+    width, height = GAP + _FRAMES * (_FRAME + 2) + GAP + _TEXT, max(_FRAME, lines * LINE) + GAP
     limits = textwrap.wrap(LIMITS, 120)
     foot = GAP + len(labeled) * height
     sheet = Image.new("RGB", (width, foot + len(limits) * LINE + GAP), PAPER)
@@ -249,7 +285,8 @@ def contact_sheet(labeled: Sequence[Labeled]) -> Image.Image:
             (f"{a.mark} {name}: {a.label} ({a.score:.0%})".strip(), _INKS[a.mark]) for name, a in entry.answers.items()
         ]
         title = ": ".join(filter(None, (clips[row], entry.truth)))
-        for line, (text, ink) in enumerate([(title, INK), *answers]):
+        caption = [(f"caption: {entry.caption}", INK)] if entry.caption else []
+        for line, (text, ink) in enumerate([(title, INK), *answers, *caption]):
             draw.text((width - _TEXT, top + line * LINE), fitted(text, font, _TEXT - GAP), ink, font)
     for line, text in enumerate(limits):
         draw.text((GAP, foot + line * LINE), text, INK, font)

@@ -121,6 +121,26 @@ def test_a_token_sees_no_later_one_and_no_other_clip():
     assert not torch.allclose(other[1], logits[1])
 
 
+@torch.no_grad()
+def test_marked_tokens_are_those_that_the_last_global_block_reads():
+    torch.manual_seed(0)
+    model = move_from_start(InternVideoMMForConditionalGeneration(caption_config(mark_positions=True)))
+    tower = model.vision_model
+    context = tower.encode_frames(CLIPS).contexts[-1]
+    tokens = tower(CLIPS).last_hidden_state
+    torch.testing.assert_close(tower.mark_positions(tokens, 32, 32), context)
+    assert not torch.allclose(tokens, context)
+    expected = model.caption_decoder.pooler(context)
+    torch.testing.assert_close(model.get_visual_tokens(CLIPS), expected)
+    logits = model(CLIPS, IDS).logits
+    torch.testing.assert_close(model(input_ids=IDS, visual_tokens=expected).logits, logits)
+
+
+def test_tokens_are_marked_by_a_block_behind_the_last_layer_alone():
+    with pytest.raises(Exception, match="global block behind the last layer"):
+        tiny_config(vision_config=VISION | {"global_layers": [0]}, decoder_config=DECODER | {"mark_positions": True})
+
+
 # Losses
 
 

@@ -20,9 +20,12 @@ class InternVideoMMDecoderConfig(PreTrainedConfig):
         num_hidden_layers: layers; 4 in the released code, 6 in the paper.
         num_attention_heads: heads of the queries, which share one of keys and values; must divide `hidden_size`.
         num_visual_queries: learned queries that a clip's tokens are pooled to.
+        mark_positions: read the clip's tokens with their places marked, by the convolution of the video tower's last
+            global block. Released decoders read them unmarked: of motion, such tokens tell little.
         rope_theta: base of the wavelengths of rotary positions.
         layer_norm_eps: epsilon of all layer norms.
         attention_dropout: dropout of attention probabilities, 0-1, in training only.
+        initializer_range: standard deviation of the random initial weights.
 
     Raises:
         StrictDataclassClassValidationError: where two numbers do not fit each other.
@@ -37,9 +40,11 @@ class InternVideoMMDecoderConfig(PreTrainedConfig):
     num_hidden_layers: int = 4
     num_attention_heads: int = 8
     num_visual_queries: int = 256
+    mark_positions: bool = False
     rope_theta: float | int = 10_000.0
     layer_norm_eps: float | int = 1e-5
     attention_dropout: float | int = 0.0
+    initializer_range: float | int = 0.02
 
     def validate_architecture(self) -> None:
         super().validate_architecture()
@@ -97,6 +102,13 @@ class InternVideoMMConfig(PreTrainedConfig):
                         f"decoder_config.{name}={width} must be {tower}.hidden_size={expected}: the decoder reads the "
                         "tokens of the tower."
                     )
+            vision = of_type(self.vision_config, UniFormerV2Config)
+            if decoder.mark_positions and vision.num_hidden_layers - 1 not in vision.global_layers:
+                last = vision.num_hidden_layers - 1
+                raise ValueError(
+                    f"decoder_config.mark_positions needs a global block behind the last layer, {last}, but "
+                    f"vision_config.global_layers is {vision.global_layers}. Add {last}, or set mark_positions=False."
+                )
 
 
 __all__ = ["InternVideoMMConfig", "InternVideoMMDecoderConfig"]

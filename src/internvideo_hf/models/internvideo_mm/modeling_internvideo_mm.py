@@ -160,6 +160,15 @@ class InternVideoMMPreTrainedModel(VideoPreTrainedModel):
         text_layers = of_type(self.config.text_config, CLIPTextConfig).num_hidden_layers
         return InternVideoMMCaptionDecoder._from_config(self.config.decoder_config, first_cache_layer=text_layers)
 
+    def _pool_tokens(self, video_tokens: torch.Tensor | None, pixel_values_videos: torch.Tensor) -> torch.Tensor:
+        """Pool the video tower's tokens for the caption decoder, `(clips, num_visual_queries, hidden_size)`."""
+        decoder, tokens = of_type(self.caption_decoder, InternVideoMMCaptionDecoder), known(video_tokens)
+        if decoder.config.mark_positions:
+            tower = of_type(self.vision_model, UniFormerV2Model)
+            tokens = tower.mark_positions(tokens, *pixel_values_videos.shape[-2:])
+        pooled: torch.Tensor = decoder.pooler(tokens)
+        return pooled
+
 
 def _projection(width: int, projection_dim: int | None) -> nn.Module:
     return nn.Identity() if projection_dim is None else Projection(width, projection_dim)
@@ -271,8 +280,7 @@ class InternVideoMMForConditionalGeneration(InternVideoMMModel, GenerationMixin)
             `(batch, num_visual_queries, hidden_size)`.
         """
         outputs = self.vision_model(pixel_values_videos, return_dict=True, **kwargs)
-        visual_tokens: torch.Tensor = self.caption_decoder.pooler(outputs.last_hidden_state)
-        return visual_tokens
+        return self._pool_tokens(outputs.last_hidden_state, pixel_values_videos)
 
     @can_return_tuple
     def forward(
@@ -353,7 +361,7 @@ class InternVideoMMForConditionalGeneration(InternVideoMMModel, GenerationMixin)
                 "reads each text with its video. To compare all with all, load the dual encoder, by AutoModel."
             )
         mask = self._causal_mask(text_tokens, text_inputs[1], None)
-        visual_tokens = self.caption_decoder.pooler(video_tokens)
+        visual_tokens = self._pool_tokens(video_tokens, video_inputs[0])
         hidden_states = self.caption_decoder(text_tokens, visual_tokens, 0, mask)
         outputs = InternVideoMMGenerationOutput(**compared, logits=self.caption_head(hidden_states))
         outputs.contrastive_loss = outputs.loss
@@ -519,7 +527,7 @@ class InternVideoMMForQuestionAnswering(InternVideoMMPreTrainedModel):
                 f"Got {videos} clips and {questions} questions, expected a clip for each, or one for all."
             )
         mask = create_causal_mask(self.caption_decoder.config, text_tokens, attention_mask, None)
-        visual_tokens = self.caption_decoder.pooler(clips.last_hidden_state).expand(questions, -1, -1)
+        visual_tokens = self._pool_tokens(clips.last_hidden_state, pixel_values_videos).expand(questions, -1, -1)
         decoded = self.caption_decoder(text_tokens, visual_tokens, 0, mask)
         parts = [end_of_text(decoded, input_ids), video.expand(questions, -1), end_of_text(text_tokens, input_ids)]
         # A device map may divide them.

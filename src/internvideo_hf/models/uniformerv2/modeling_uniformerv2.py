@@ -382,6 +382,22 @@ class UniFormerV2Model(UniFormerV2PreTrainedModel):
         hidden_states, grid = self.embeddings(pixel_values_videos)
         return self.pre_layernorm(hidden_states), grid
 
+    def mark_positions(self, tokens: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        """Mark the places of a clip's tokens in space and time, as the last global block does before it reads them.
+
+        Args:
+            tokens: the `last_hidden_state` of `forward`.
+            height: of the frames, in pixels.
+            width: of the frames, in pixels.
+
+        Returns:
+            Tensor of the same shape.
+        """
+        grid = height // self.config.patch_size, width // self.config.patch_size
+        frames = rearrange(tokens, "b (t n) c -> (b t) n c", n=1 + grid[0] * grid[1])
+        block = of_type(self.global_blocks[-1], UniFormerV2GlobalBlock)
+        return block.with_positions(frames, (frames.shape[0] // tokens.shape[0], *grid))
+
     def _pool_frames(
         self,
         frames_output: UniFormerV2FramesOutput,
