@@ -221,10 +221,7 @@ def extract(
     stride: Annotated[str, typer.Option(help="From one window's start to the next: frames, or seconds.")] = "4",
     fps: Annotated[
         float | None,
-        typer.Option(
-            help="Frames a second to sample (default: all frames; with --window in seconds, as many a window as the "
-            "model was built for)."
-        ),
+        typer.Option(help="Frames a second to sample (default: all; --window in seconds: what fills the model's)."),
     ] = None,
     layer: Annotated[
         int | None,
@@ -274,20 +271,11 @@ def extract(
     silence_transformers()
     from tqdm import tqdm
 
-    from internvideo_hf import FeatureExtractor
-    from internvideo_hf.inference.features import extract_to_file
+    from internvideo_hf.inference.features import FeatureExtractor, FeatureOptions, extract_to_file
 
+    options: FeatureOptions = {"fps": fps, "layer": layer, "pooling": pooling}
     extractor = FeatureExtractor(
-        model,
-        window,
-        stride,
-        batch_size,
-        parse_device(device),
-        max_memory,
-        number_type,
-        fps=fps,
-        layer=layer,
-        pooling=pooling,
+        model, window, stride, batch_size, parse_device(device), max_memory, number_type, **options
     )
     out.mkdir(parents=True, exist_ok=True)
     failures: list[str] = []

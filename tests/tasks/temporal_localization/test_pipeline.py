@@ -45,6 +45,16 @@ def test_the_encoder_is_the_one_that_the_head_names(localize, folder, tmp_path):
     assert json.loads((tmp_path / "saved/config.json").read_text())["features"]["encoder"] == str(folder / "encoder")
 
 
+def test_the_encoder_may_lie_in_the_folder_of_the_head(localize, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    head = write_head(tmp_path / "head", None, features={"window": 4, "stride": 2, "encoder": "trained"})
+    with pytest.raises(ValueError, match="The encoder of .*head was trained, which is not there"):
+        pipeline(TASK, model=head, device="cpu")
+    write_encoder(head / "trained")
+    inside = pipeline(TASK, model=head, device="cpu")
+    assert inside(str(folder / "clip.mp4")) == localize(str(folder / "clip.mp4"))
+
+
 def test_a_classifier_names_the_segments(folder, tmp_path):
     head = write_head(tmp_path / "head", folder / "encoder", id2label={0: "LABEL_0"})
     named = pipeline(TASK, model=head, classifier=folder / "encoder", device="cpu")

@@ -104,11 +104,11 @@ class ActionFormerConfig(PreTrainedConfig):
         selection: which candidates of a level are decoded; the fields of the task's `Selection`, of which some may be
             missing.
         suppression: how candidates suppress each other; the fields of the task's `Suppression`, likewise.
-        features: which features the head was trained on, so that a raw video gets the same: `encoder`, the folder or
-            the Hub name of the model, and its `revision`; `window` and `stride`, in frames; `fps`, at which the frames
-            were sampled, None for each video's own; `layer` and `pooling` of the encoder; `fixed_length`, rows to
-            which all features were resized, if they were. The fields of `FeatureExtractor`; those that are missing
-            have its defaults. None: unknown.
+        features: which features the head was trained on, so that a raw video gets the same: `encoder`, the Hub name of
+            the model, or its folder, also one below the head's own; its `revision`; `window` and `stride`, in frames;
+            `fps`, at which the frames were sampled, None for each video's own; `layer` and `pooling` of the encoder;
+            `fixed_length`, rows to which all features were resized, if they were. The fields of `FeatureExtractor`;
+            those that are missing have its defaults. None: unknown.
 
     Raises:
         StrictDataclassClassValidationError: where two numbers do not fit each other.

@@ -142,6 +142,8 @@ def extractor_for(
     if name is None:
         raise ValueError(f"{head} does not name the encoder of its features. Give it (--encoder).")
     if encoder is None:
+        beside = Path(config._name_or_path or "") / name  # as end-to-end training saves it, in the head's folder
+        name = beside if beside.is_dir() else name
         try:
             resolve_model(name)
         except ValueError as error:
