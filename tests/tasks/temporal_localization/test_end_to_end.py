@@ -13,7 +13,6 @@ from video.clips import write_video
 from internvideo_hf import (
     ActionFormerConfig,
     ActionFormerForTemporalLocalization,
-    FeatureExtractor,
     UniFormerV2Config,
     UniFormerV2Model,
 )
@@ -23,6 +22,7 @@ from internvideo_hf.inference.features import extract_to_file
 from internvideo_hf.processing.presets import build_processor
 from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.temporal_localization.end_to_end import EndToEnd, count_windows
+from internvideo_hf.tasks.temporal_localization.localization import extractor_for
 from internvideo_hf.training.recipes import load_recipe
 from internvideo_hf.training.run import train
 
@@ -141,12 +141,13 @@ def test_the_trained_encoder_gives_the_features_that_the_trained_head_knows(lora
     assert config["architectures"] == ["ActionFormerForTemporalLocalization"]
     assert config["features"] == {"encoder": "encoder", "window": WINDOW, "stride": STRIDE, "fps": 12.5}
 
-    extractor = FeatureExtractor(final / "encoder", WINDOW, STRIDE, device="cpu", fps=12.5)
+    model = ActionFormerForTemporalLocalization.from_pretrained(final)
+    extractor = extractor_for(model.config, None, device="cpu")  # which the head finds beside itself
+    assert extractor.settings.fps == 12.5 and extractor.name == str(final / "encoder")
     for number in range(4, 6):
         video = data / f"videos/clip{number}.mp4"
         extract_to_file(extractor, video, tmp_path / f"features/{video.name}.safetensors")
     (tmp_path / "annotations.json").write_text((data / "annotations.json").read_text())
-    model = ActionFormerForTemporalLocalization.from_pretrained(final)
     assert model.config.num_labels == 2
     protocol = load_protocol("temporal_localization/custom", ["data.features.thresholds=[0.01]"])
     result = evaluate(protocol, final, tmp_path, device="cpu", workers=0, quiet=True)

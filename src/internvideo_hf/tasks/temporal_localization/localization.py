@@ -138,7 +138,7 @@ def extractor_for(
             "by `internvideo convert --config` where it is converted, or give features with their stride and frames a "
             "second (--features, --stride, --fps)."
         )
-    name = encoder or rule.get("encoder")
+    name = encoder or _beside(config, rule.get("encoder"))
     if name is None:
         raise ValueError(f"{head} does not name the encoder of its features. Give it (--encoder).")
     if encoder is None:
@@ -160,6 +160,14 @@ def extractor_for(
         )
     _check_channels(config, extractor.row_shape, head, extractor.name)
     return extractor
+
+
+def _beside(config: PreTrainedConfig, name: str | None) -> str | None:
+    """Return the folder in a head's own that is named so, as end-to-end training writes it; or else the name."""
+    if not name or name != Path(name).name:
+        return name
+    folder = Path(config._name_or_path) / name
+    return str(folder) if config._name_or_path and (folder / "config.json").is_file() else name
 
 
 def _check_channels(config: PreTrainedConfig, shape: Sequence[int], head: str, source: str) -> None:
