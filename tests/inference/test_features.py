@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tasks.temporal_localization.heads import write_encoder, write_holed
 from transformers import AutoModel, AutoVideoProcessor
 from video.clips import write_video
 
@@ -312,9 +313,14 @@ def test_two_processes_do_not_write_one_file(clip, tmp_path):
         assert extract_to_file(NoModel(), clip, path)
 
 
-def test_frames_are_sampled_at_a_rate_each_once(mae_folder, tmp_path):
+@pytest.fixture(scope="module")
+def tiny_folder(tmp_path_factory):
+    return write_encoder(tmp_path_factory.mktemp("tiny"))
+
+
+def test_frames_are_sampled_at_a_rate_each_once(tiny_folder, tmp_path):
     clip = write_video(tmp_path / "clip.mp4", 40)  # 30 a second
-    extractor = FeatureExtractor(mae_folder, 4, 2, device="cpu", fps=10.0)
+    extractor = FeatureExtractor(tiny_folder, 4, 2, device="cpu", fps=10.0)
     with VideoReader(clip) as reader:
         everything = reader.read(range(40))
         assert list(extractor.frame_numbers(reader)) == list(range(0, 40, 3))
@@ -323,14 +329,14 @@ def test_frames_are_sampled_at_a_rate_each_once(mae_folder, tmp_path):
         assert reader.frames_decoded - before == 40
         assert len(rows) == extractor.num_rows(reader) == 6
         torch.testing.assert_close(torch.cat(list(extractor.rows(reader, 4))), rows[4:], atol=1e-5, rtol=1e-5)
-    expected = window_by_window(mae_folder, everything[::3], 4, 2)
+    expected = window_by_window(tiny_folder, everything[::3], 4, 2)
     torch.testing.assert_close(rows, expected, atol=1e-5, rtol=1e-5)
     # Above the rate of the video frames repeat: at 45 a second, every other one.
-    fast = FeatureExtractor(mae_folder, 4, 4, device="cpu", fps=45.0)
+    fast = FeatureExtractor(tiny_folder, 4, 4, device="cpu", fps=45.0)
     with VideoReader(clip) as reader:
         assert list(fast.frame_numbers(reader))[:6] == [0, 0, 1, 2, 2, 3]
         rows = torch.cat(list(fast.rows(reader)))
-    expected = window_by_window(mae_folder, everything[np.arange(60) * 2 // 3], 4, 4)
+    expected = window_by_window(tiny_folder, everything[np.arange(60) * 2 // 3], 4, 4)
     torch.testing.assert_close(rows, expected, atol=1e-5, rtol=1e-5)
 
 
@@ -352,9 +358,9 @@ def test_windows_in_seconds_have_the_frames_of_the_model(mae_folder):
             FeatureExtractor(mae_folder, window, stride, device="cpu")
 
 
-def test_files_tell_how_their_frames_were_sampled_and_come_as_a_table(mae_folder, tmp_path):
+def test_files_tell_how_their_frames_were_sampled_and_come_as_a_table(tiny_folder, tmp_path):
     clip, path = write_video(tmp_path / "clip.mp4", 40), tmp_path / "clip.mp4.safetensors"
-    extractor = FeatureExtractor(mae_folder, 4, 2, device="cpu", fps=10.0)
+    extractor = FeatureExtractor(tiny_folder, 4, 2, device="cpu", fps=10.0)
     assert extract_to_file(extractor, clip, path)
     facts = json.loads(path.with_suffix(".json").read_text())
     assert (facts["fps"], facts["sampled_fps"], facts["num_frames"], facts["rows"]) == (10.0, 10.0, 14, 6)
@@ -371,25 +377,12 @@ def test_files_tell_how_their_frames_were_sampled_and_come_as_a_table(mae_folder
         ({"fps": 10.0, "pooling": "mean"}, "pooling none, now mean"),
     ):
         with pytest.raises(FileExistsError, match=words):
-            extract_to_file(FeatureExtractor(mae_folder, 4, 2, device="cpu", **changed), clip, path)
+            extract_to_file(FeatureExtractor(tiny_folder, 4, 2, device="cpu", **changed), clip, path)
 
 
-@pytest.fixture
-def holed(tmp_path):
-    """Return 40 frames, each a keyframe, of which 18 and 19 are damaged."""
-    path = write_video(tmp_path / "holed.mkv", codec="mjpeg")
-    content = bytearray(path.read_bytes())
-    with av.open(str(path)) as container:
-        packets = [packet for packet in container.demux(video=0) if packet.size]
-    for packet in packets[18:20]:
-        place = content.find(bytes(packet))
-        content[place : place + packet.size] = bytes(packet.size)
-    path.write_bytes(content)
-    return path
-
-
-def test_a_damaged_stretch_leaves_a_gap(mae_folder, holed, tmp_path):
-    extractor = make(mae_folder, window=4, stride=2)
+def test_a_damaged_stretch_leaves_a_gap(tiny_folder, tmp_path):
+    holed = write_holed(tmp_path / "holed.mkv")
+    extractor = make(tiny_folder, window=4, stride=2)
     with pytest.raises(VideoDecodeError, match="frame 18"):
         extract_to_file(extractor, holed, tmp_path / "refused.safetensors")
     path = tmp_path / "rows.safetensors"
