@@ -1,5 +1,6 @@
 """Registration with transformers: the import is lazy, and Auto classes and pipelines know the families."""
 
+import functools
 import json
 import subprocess
 import sys
@@ -50,11 +51,13 @@ auto.register(), auto.register(), tasks.register(), tasks.register()
 SCENARIOS = {
     "transformers, then internvideo_hf": "from transformers import AutoModel, pipeline; import internvideo_hf",
     "a model class": "from internvideo_hf import InternVideoMMModel",
-    # Modules of transformers that import the Auto classes while they, and others, are being imported themselves.
+    "internvideo_hf, then Trainer": "import internvideo_hf; from transformers import Trainer",
+}
+# Other modules of transformers that import the Auto classes while they, and others, are being imported themselves.
+MORE_SCENARIOS = {
     "internvideo_hf, then modeling_layers": "import internvideo_hf, transformers.modeling_layers",
     "internvideo_hf, then generation.utils": "import internvideo_hf, transformers.generation.utils",
     "internvideo_hf, then pipelines": "import internvideo_hf, transformers.pipelines",
-    "internvideo_hf, then Trainer": "import internvideo_hf; from transformers import Trainer",
 }
 
 # Torch takes most of the seconds that an interpreter takes to start; forks share one import of it.
@@ -79,23 +82,27 @@ def run_in_fresh_interpreter(code: str, *arguments: str) -> subprocess.Completed
     return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=200)
 
 
-@pytest.fixture(scope="module")
-def forks() -> tuple[dict[str, int], str]:
-    """Return the exit codes of all scenarios, and their tracebacks."""
-    codes = {name: f"{code}\n{KNOWS_THE_FAMILIES}" for name, code in SCENARIOS.items()}
+@functools.cache
+def outcomes(more: bool) -> tuple[dict[str, int], str]:
+    """Return the exit codes of some scenarios, and their tracebacks."""
+    scenarios = MORE_SCENARIOS if more else SCENARIOS
+    questions = KNOWS_THE_FAMILIES + REGISTER_AGAIN + KNOWS_THE_FAMILIES
+    codes = {name: f"{code}\n{questions}" for name, code in scenarios.items()}
     done = run_in_fresh_interpreter(FORKS, json.dumps(codes))
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1]), done.stderr
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS)
-def test_auto_classes_and_pipelines_know_the_families_after_import_of(
-    scenario: str, forks: tuple[dict[str, int], str]
+@pytest.mark.parametrize(
+    "scenario", [*SCENARIOS, *(pytest.param(name, marks=pytest.mark.slow) for name in MORE_SCENARIOS)]
+)
+def test_auto_classes_and_pipelines_know_the_families_and_registration_twice_changes_nothing_after(
+    scenario: str,
 ) -> None:
-    exit_codes, tracebacks = forks
+    exit_codes, tracebacks = outcomes(scenario in MORE_SCENARIOS)
     assert exit_codes[scenario] == 0, tracebacks
 
 
-def test_the_import_is_lazy_and_registration_twice_changes_nothing() -> None:
-    done = run_in_fresh_interpreter(LAZY + KNOWS_THE_FAMILIES + REGISTER_AGAIN + KNOWS_THE_FAMILIES)
+def test_the_import_is_lazy() -> None:
+    done = run_in_fresh_interpreter(LAZY)
     assert done.returncode == 0, done.stderr
