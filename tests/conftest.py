@@ -15,6 +15,7 @@ import forks  # noqa: F401  # what "forkserver" imports once
 import pytest
 import torch
 from transformers import AutoConfig, AutoProcessor
+from vocabulary import cut_vocabulary
 
 from internvideo_hf.checkpoints import convert_checkpoint
 from internvideo_hf.checkpoints.model_names import demo_path
@@ -75,10 +76,10 @@ def random_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def mm_folder(random_checkpoint: Path) -> Path:
-    """Return the folder of that file after conversion."""
+    """Return the folder of that file after conversion, with a part of the vocabulary."""
     folder = random_checkpoint.with_name("internvideo-mm")
     convert_checkpoint(random_checkpoint, folder)
-    return folder
+    return cut_vocabulary(folder)
 
 
 ANSWERS = ["sing", "talk", "run", "a dog", "guitar"]
@@ -90,7 +91,7 @@ def captioner(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("captioner")
     runpy.run_path(str(ROOT / "tests/released/random_mm.py"))["write_captioner"](folder / "random.ckpt")
     convert_checkpoint(folder / "random.ckpt", folder / "model", config_overrides=TWO_FRAMES)
-    return folder / "model"
+    return cut_vocabulary(folder / "model")
 
 
 @pytest.fixture(scope="session")
@@ -103,16 +104,16 @@ def answerer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = AutoConfig.from_pretrained(folder / "model")
     config.id2label = dict(enumerate(ANSWERS))
     config.save_pretrained(folder / "model")
-    return folder / "model"
+    return cut_vocabulary(folder / "model")
 
 
 @pytest.fixture(scope="session")
 def viclip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a small ViCLIP, converted from the released layout, with the full vocabulary."""
+    """Return a small ViCLIP, converted from the released layout, with a part of the vocabulary."""
     folder = tmp_path_factory.mktemp("viclip")
     runpy.run_path(str(ROOT / "tests/released/random_viclip.py"))["write_random_viclip"](folder / "random.pth")
     convert_checkpoint(folder / "random.pth", folder / "model")
-    return folder / "model"
+    return cut_vocabulary(folder / "model")
 
 
 @pytest.fixture(scope="session")

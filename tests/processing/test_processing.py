@@ -7,12 +7,16 @@ import torch
 from transformers import AutoProcessor
 
 from internvideo_hf import InternVideoProcessor
+from internvideo_hf.checkpoints import convert_checkpoint
 from internvideo_hf.processing.processing import clean_text
 
 
 @pytest.fixture(scope="module")
-def processor(mm_folder) -> InternVideoProcessor:
-    return AutoProcessor.from_pretrained(mm_folder)
+def processor(random_checkpoint, tmp_path_factory) -> InternVideoProcessor:
+    """Return a processor with the full vocabulary."""
+    folder = tmp_path_factory.mktemp("processor")
+    convert_checkpoint(random_checkpoint, folder)
+    return AutoProcessor.from_pretrained(folder)
 
 
 def test_auto_class_loads_it(processor):

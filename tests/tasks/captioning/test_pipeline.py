@@ -99,7 +99,7 @@ def test_wrong_options_are_refused(describe, noise, options, error, message):
         describe(noise, **options)
 
 
-LONG = ["equity", "equity " * 75]  # what the random weights go on with, so that the tokens stay the same ones
+LONG = ["red", "red " * 75]  # the random weights go on with a whole word, so that the tokens stay the same ones
 
 
 def test_the_longest_captions_fit(describe, noise):
