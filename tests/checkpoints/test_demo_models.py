@@ -1,6 +1,7 @@
 """The bundled toy models: complete, small, and as accurate as their cards say."""
 
 import hashlib
+import json
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,15 @@ from transformers import (
 )
 
 import internvideo_hf
+from internvideo_hf.auto import auto_class
 from internvideo_hf.checkpoints.model_names import DEMO_MODELS
+from internvideo_hf.demo import untrimmed
 from internvideo_hf.demo.packing import CHECKSUMS
 from internvideo_hf.demo.scores import demo_scores
 from internvideo_hf.demo.tour import draw_clips
+from internvideo_hf.evaluation.protocols import load_protocol
+from internvideo_hf.evaluation.run import evaluate
+from internvideo_hf.inference.features import FeatureExtractor, extract_to_file
 
 SEED = 20261126  # of no clip that a model was trained or chosen on
 
@@ -48,6 +54,7 @@ def test_weights_are_stored_in_half_and_compute_in_single_precision():
         "demo-mm": AutoModel,
         "demo-classifier": AutoModelForVideoClassification,
         "demo-captioner": AutoModelForMultimodalLM,
+        "demo-actionformer": auto_class("AutoModelForTemporalLocalization"),
     }
     assert set(kinds) == set(DEMO_MODELS)
     for name, kind in kinds.items():
@@ -112,3 +119,21 @@ def test_the_classifier_tells_actions_of_unseen_compositions(fresh):
     scores = demo_scores(internvideo_hf.demo_path("demo-classifier"), fresh)
     assert scores["clips"]["action"] == pytest.approx(said("demo-classifier", "test")[0], abs=12.5)
     assert scores["clips"]["action"] >= 85 and scores["first frame"]["action"] <= 20
+
+
+@pytest.mark.slow  # eight long videos are drawn and encoded
+def test_the_head_finds_actions_in_unseen_videos(tmp_path, monkeypatch):
+    monkeypatch.setattr(untrimmed, "SECONDS", (30, 40))
+    scripts = [untrimmed.script_at("testing", index, SEED) for index in range(8)]
+    (tmp_path / "annotations.json").write_text(json.dumps(untrimmed.annotations(scripts)))
+    extractor = FeatureExtractor("demo-classifier", 16, 2, device="cpu")
+    for script in scripts:
+        (tmp_path / script.video).parent.mkdir(exist_ok=True)
+        untrimmed.write_video(script, tmp_path / script.video, SEED)
+        extract_to_file(extractor, tmp_path / script.video, tmp_path / f"features/{script.name}.safetensors")
+    changes = ["data.features.subset=testing", "data.features.thresholds=[0.3,0.4,0.5,0.6,0.7]"]
+    protocol = load_protocol("temporal_localization/custom", changes)
+    model = internvideo_hf.demo_path("demo-actionformer")
+    scores = evaluate(protocol, model, tmp_path, device="cpu", workers=0, quiet=True)["scores"]
+    assert scores["mAP"] == pytest.approx(said("demo-actionformer", "testing")[-1], abs=12.5)
+    assert (model / "model.safetensors").stat().st_size < 3e6

@@ -204,7 +204,7 @@ def test_a_configuration_of_a_larger_model_than_the_weights_is_refused(folder):
 
 
 def test_every_released_size_passes():
-    for folder in ("demo-mm", "demo-classifier"):
+    for folder in ("demo-mm", "demo-classifier", "demo-actionformer"):
         check_model_folder(demo_path(folder))
     for size in ("small", "base", "large", "huge", "giant"):
         check_sizes(InternVideoMAEConfig.from_size(size).to_dict())

@@ -15,9 +15,10 @@ from internvideo_hf.utils.names import did_you_mean, lookup, nearest
 
 logger = logging.get_logger(__name__)
 ASSETS = Path(__file__).parents[1] / "assets"
-DEMO_MODELS = {name: ASSETS / name for name in ("demo-mm", "demo-classifier", "demo-captioner")}
+DEMO_MODELS = {name: ASSETS / name for name in ("demo-mm", "demo-classifier", "demo-captioner", "demo-actionformer")}
 """Name -> folder. demo-mm: an InternVideo-MM (dual encoder). demo-classifier: a UniFormerV2 with 12 actions.
-demo-captioner: demo-mm with a caption decoder."""
+demo-captioner: demo-mm with a caption decoder. demo-actionformer: an ActionFormer that finds the actions in long
+videos, on features of demo-classifier."""
 _FORMAT = "converted-2"  # of the cache; a new number where conversions change
 
 
@@ -28,7 +29,7 @@ def demo_path(name: str) -> Path:
     meaningless. Each folder's README.md describes the training and the scores.
 
     Args:
-        name: "demo-mm", "demo-classifier" or "demo-captioner".
+        name: "demo-mm", "demo-classifier", "demo-captioner" or "demo-actionformer".
 
     Raises:
         ValueError: if the name is unknown.
