@@ -59,7 +59,7 @@ def tiny(at_once: int) -> EndToEnd:
 
 def test_windows_are_encoded_by_themselves_and_parts_change_no_gradient():
     assert [count_windows(frames, 4, 2) for frames in (1, 4, 5, 6, 9)] == [1, 1, 1, 2, 3]
-    pixels = torch.randn(2, 10, 3, 16, 16)
+    pixels = torch.randn(2, 10, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     labels = [{"segments": torch.tensor([[0.5, 2.5]]), "class_labels": torch.tensor([1])}] * 2
     gradients = []
     for at_once in (1, 3, 100):
@@ -71,7 +71,8 @@ def test_windows_are_encoded_by_themselves_and_parts_change_no_gradient():
     assert any(name.startswith("encoder.") for name in gradients[0])
     for other in gradients[1:]:
         assert other.keys() == gradients[0].keys()
-        torch.testing.assert_close(other, gradients[0])
+        # Sums over windows in another order; gradients that are 0 but for that differ by 1e-5.
+        torch.testing.assert_close(other, gradients[0], atol=1e-4, rtol=1e-4)
 
 
 def test_both_parts_keep_their_weights_and_groups():
