@@ -1,6 +1,7 @@
 """`internvideo demo`: clips, answers and files."""
 
 import json
+from itertools import takewhile
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from internvideo_hf.demo import tour
 from internvideo_hf.demo.scores import attributes_in
 from internvideo_hf.demo.synthetic import ACTIONS, canonical_caption, clip_at
 from internvideo_hf.demo.tour import Answer
+from internvideo_hf.demo.untrimmed import script_at
 from internvideo_hf.utils.pictures import MISSING
 
 
@@ -45,10 +47,33 @@ def test_every_clip_has_a_caption_and_what_is_wrong_in_it(shown):
 
 
 def test_every_sentence_is_searched_for(shown):
-    lines = shown[1].stdout.splitlines()[30:]
+    lines = shown[1].stdout.splitlines()[30:45]
     assert lines[0].split() == ["search", "first", "hit", "cosine"]
     assert all(line.startswith("a ") and ".mp4" in line for line in lines[1:13])
     assert int(lines[13].split("; ")[1].split()[0]) > 6
+
+
+def test_actions_of_the_long_video_are_found_and_drawn(shown):
+    out, result = shown
+    lines = result.stdout[result.stdout.index("\nfrom ") + 1 :].splitlines()
+    assert lines[0].split() == ["from", "to", "action", "score"]
+    script = min((script_at("testing", index, 1) for index in range(8)), key=lambda script: script.num_frames)
+    true = {(one.action, one.start / 8, one.end / 8) for one in script.segments}
+    right = 0
+    for line in takewhile(str.strip, lines[1:-1]):
+        if not line[0].isdigit():
+            break
+        start, _, end, _, mark, *words, _ = line.split()
+        start, end, label = float(start), float(end), " ".join(words)
+        near = any(
+            name == label and min(end, last) - max(start, first) >= (max(end, last) - min(start, first)) / 2
+            for name, first, last in true
+        )
+        assert mark == ("+" if near else "-")
+        right += near
+    assert right >= len(true) - 1 and f"{right} of {len(true)} found" in result.stdout
+    with Image.open(out / "timeline.png") as picture:
+        assert picture.getcolors(10) is None
 
 
 def test_it_says_what_the_weights_know_and_draws_a_sheet(shown):

@@ -15,7 +15,11 @@ from internvideo_hf.cli.reporting import attempt, print_json, remarks, report_fa
 from internvideo_hf.cli.search import open_index
 
 if TYPE_CHECKING:
+    from internvideo_hf.demo.untrimmed import Script
     from internvideo_hf.search.index import VideoIndex
+    from internvideo_hf.tasks.temporal_localization.localization import Localization
+
+_TIMELINE = "timeline.png"
 
 
 def demo(
@@ -50,7 +54,7 @@ def demo(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Draw clips, then label, describe and search them, with three bundled toy models.
+    """Draw clips, then label, describe and search them, and find the actions in a long video, with bundled toy models.
 
     The models are small and were trained on drawn shapes: on real videos their answers are meaningless. For real
     videos, use released checkpoints with `internvideo convert`, `classify`, `zero-shot`, `index` and `search`.
@@ -133,6 +137,7 @@ def _give_tour(out: Path, clips: int, seed: int, videos: list[str] | None, as_js
     if not labeled:
         report_failures(failures, len(files))
     found = [] if videos else tour.search(labeled)
+    long_video = None if videos else _find_actions(out, seed)
     sheet = _free(out / "videos.png") if videos else out / "contact_sheet.png"
     save_picture(tour.contact_sheet(labeled), sheet)
     if as_json:
@@ -141,14 +146,31 @@ def _give_tour(out: Path, clips: int, seed: int, videos: list[str] | None, as_js
                 "limits": tour.LIMITS,
                 "labels": [asdict(entry) for entry in labeled],
                 "search": [hits.to_dict() for hits in found],
+                "actions": None if long_video is None else long_video[1].to_dict(),
             }
         )
     else:
         say(f"{tour.label_table(labeled)}\n\n{tour.caption_table(labeled)}")
         if found:
             say(f"\n{tour.search_table(found, labeled)}")
-        say(f"\nWrote {sheet}.\n{tour.LIMITS}")
+        written = str(sheet)
+        if long_video is not None:
+            say(f"\n{tour.action_table(long_video[1], long_video[0])}")
+            written = f"{sheet} and {out / _TIMELINE}"
+        say(f"\nWrote {written}.\n{tour.LIMITS}")
     report_failures(failures, len(files))
+
+
+def _find_actions(out: Path, seed: int) -> "tuple[Script, Localization]":
+    """Draw a long video, find the actions in it, and draw both into a picture."""
+    from internvideo_hf.demo import tour
+    from internvideo_hf.tasks.temporal_localization.timeline import draw_timeline
+    from internvideo_hf.utils.pictures import save_picture
+
+    script = tour.draw_long_video(out, seed)
+    found = tour.localize(str(out / tour.LONG))
+    save_picture(draw_timeline(str(out / tour.LONG), found), out / _TIMELINE)
+    return script, found
 
 
 def _free(path: Path) -> Path:

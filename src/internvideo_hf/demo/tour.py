@@ -1,4 +1,4 @@
-"""A tour with the bundled toy models: draw clips, label them, search them."""
+"""A tour with the bundled toy models: draw clips, label, describe and search them; find actions in a long video."""
 
 import json
 import os
@@ -33,9 +33,12 @@ from internvideo_hf.demo.synthetic import (
     clip_at,
     write_clip,
 )
+from internvideo_hf.demo.untrimmed import RATE, Script, script_at, write_video
 from internvideo_hf.models.common.loading import load_strict
 from internvideo_hf.search.hits import Hits
 from internvideo_hf.search.index import VideoIndex
+from internvideo_hf.tasks.temporal_localization.localization import Action, Localization
+from internvideo_hf.tasks.temporal_localization.metrics import overlap_in_time
 from internvideo_hf.utils.files import atomic_write_text, remove_leftovers
 from internvideo_hf.utils.locks import lock_folder
 from internvideo_hf.utils.names import distinct_names, printable
@@ -53,6 +56,11 @@ LIMITS = (
 WORDS: dict[str, Collection[str]] = {"colour": COLORS, "shape": SHAPES, "background": BACKGROUNDS}
 """Attributes that demo-mm labels, and the words for each. The action is left to demo-classifier."""
 
+LONG = "long.mp4"
+"""Name of the long video."""
+
+_SHORTEST_OF = 8  # long videos, since a tour should take seconds
+_MIN_SCORE, _MIN_OVERLAP = 0.3, 0.5  # of actions to show; in time, of those that count as found
 _SENTENCES = 24  # per word, each with other words around it
 _FRAMES, _FRAME, _TEXT = 6, 96, 580  # contact sheet: frames per clip, pixels of their sides, pixels of the text column
 _INKS = {"+": (20, 120, 50), "-": (180, 30, 30), "": FAINT}  # by `Answer.mark`
@@ -257,6 +265,50 @@ def search_table(found: Sequence[Hits], labeled: Sequence[Labeled]) -> str:
             ]
         )
     return f"{_aligned(rows)}\n+ right clip, - wrong clip; {sum(true)} of {len(true)} found."
+
+
+def draw_long_video(folder: Path, seed: int) -> Script:
+    """Write `folder/long.mp4`, in which actions begin and end, and return what happens in it.
+
+    Args:
+        folder: exists.
+        seed: at least 1; videos of seed 0 were trained on.
+    """
+    script = min((script_at("testing", index, seed) for index in range(_SHORTEST_OF)), key=lambda one: one.num_frames)
+    write_video(script, folder / LONG, seed)
+    return script
+
+
+def localize(video: str) -> Localization:
+    """Find the actions in a video with demo-actionformer, in the order of their beginning.
+
+    Args:
+        video: a file.
+    """
+    find = pipeline(  # type: ignore[call-overload]  # the stub knows transformers' own tasks only
+        "temporal-action-localization", model=str(demo_path("demo-actionformer"))
+    )
+    found = find(video, threshold=_MIN_SCORE)
+    actions = sorted((Action(**segment) for segment in found["segments"]), key=lambda action: action.start)
+    return Localization(actions, found["duration"], found["gaps"])
+
+
+def action_table(found: Localization, script: Script) -> str:
+    """Format the actions of a long video as a table, next to what happens in it."""
+    true = [(one.action, one.start / RATE, one.end / RATE) for one in script.segments]
+    times = np.array([[start, end] for _, start, end in true])
+    rows, hit = [["from", "to", "action", "score"]], set()
+    for action in found.actions:
+        shares = overlap_in_time(np.array([action.start, action.end]), times)
+        near = {i for i, share in enumerate(shares) if share >= _MIN_OVERLAP and true[i][0] == action.label}
+        hit |= near
+        mark = "+" if near else "-"
+        rows.append([f"{action.start:.1f} s", f"{action.end:.1f} s", f"{mark} {action.label}", f"{action.score:.0%}"])
+    missed = ", ".join(
+        f"{name} ({start:.1f} - {end:.1f} s)" for i, (name, start, end) in enumerate(true) if i not in hit
+    )
+    end = f" Missed: {missed}." if missed else ""
+    return f"{_aligned(rows)}\nBy demo-actionformer in {LONG}; + right, - wrong; {len(hit)} of {len(true)} found.{end}"
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:
