@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -313,7 +314,13 @@ def test_a_retrieval_fine_tune_keeps_the_frames_and_pixels_of_its_data_set(relea
 # Files that do not fit
 
 
-@pytest.mark.parametrize("name", TOWERS)
+def marked(name: str, *values: object) -> object:
+    """Return a parameter set of a tensor; slow in layers behind the first, which have the same tensors."""
+    later = re.search(r"\.[1-9]\d*\.", name)
+    return pytest.param(name, *values, marks=[pytest.mark.slow] if later else [])
+
+
+@pytest.mark.parametrize("name", [marked(name) for name in TOWERS])
 def test_a_missing_tensor_is_named_and_nothing_is_written(name, released, convert, tmp_path):
     del released[name]
     with pytest.raises(CheckpointError) as caught:
@@ -341,7 +348,12 @@ TELL_SIZES = (
 
 @pytest.mark.parametrize(
     ("name", "axis"),
-    [(name, axis) for name in TOWERS for axis in range(TINY[name].ndim) if (name, axis) not in SIZES_OF_THEIR_OWN],
+    [
+        marked(name, axis)
+        for name in TOWERS
+        for axis in range(TINY[name].ndim)
+        if (name, axis) not in SIZES_OF_THEIR_OWN
+    ],
 )
 def test_a_tensor_of_another_shape_is_named_and_nothing_is_written(name, axis, released, convert, tmp_path):
     released[name] = grown(released[name], axis)
@@ -352,7 +364,7 @@ def test_a_tensor_of_another_shape_is_named_and_nothing_is_written(name, axis, r
     assert_nothing_written(tmp_path)
 
 
-@pytest.mark.parametrize("name", TOWERS)
+@pytest.mark.parametrize("name", [marked(name) for name in TOWERS])
 def test_a_tensor_with_another_number_of_axes_is_named(name, released, convert, tmp_path):
     for tensor in (released[name][None, None], released[name].flatten()[0]):
         flattened = name.endswith(("temporal_cls_token", "text_mask_embedding")) and tensor.ndim

@@ -632,8 +632,8 @@ class WithAdapter(nn.Module):
         return self.layer(inputs) if self.rest else self.layer(inputs) + self.up(self.down(inputs))
 
 
-class ExportedWithItsHead:
-    """For a model that is exported in the default suite as a part of its classifier or dual encoder."""
+class ExportedInAnother:
+    """For a model whose layers, but for linear ones, are exported in the default suite as parts of other models."""
 
     @pytest.mark.slow
     def test_exported_program_takes_other_batches_and_frame_counts(self) -> None:

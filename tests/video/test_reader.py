@@ -32,6 +32,11 @@ from internvideo_hf.video.backends import torchcodec_problem
 from internvideo_hf.video.reader import VideoDecodeError, VideoReader
 
 
+@pytest.mark.parametrize(
+    "backend",
+    ["pyav", *(pytest.param(other, marks=pytest.mark.slow) for other in ("decord", "torchcodec"))],
+    indirect=True,
+)
 def test_five_hundred_opens_leave_memory_and_files_as_they_were(plain, backend):
     process = psutil.Process()
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from einops import rearrange
 from models.model_checks import (
-    ExportedWithItsHead,
+    ExportedInAnother,
     ModelChecks,
     Tower,
     assert_same,
@@ -121,7 +121,7 @@ FIELDS_READ_ELSEWHERE = {
 }
 
 
-class TestInternVideoMAEModel(ExportedWithItsHead, ModelChecks):
+class TestInternVideoMAEModel(ExportedInAnother, ModelChecks):
     model_class = InternVideoMAEModel
     input_embeddings = "embeddings"
     frame_counts = ()  # a traced graph holds the position table of one frame count; other counts have tests below

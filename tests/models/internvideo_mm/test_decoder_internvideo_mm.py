@@ -15,7 +15,7 @@ from models.internvideo_mm.test_modeling_internvideo_mm import (
     WIDTH,
     tiny_config,
 )
-from models.model_checks import ModelChecks, Tower, assert_same, draw, move_from_start
+from models.model_checks import ExportedInAnother, ModelChecks, Tower, assert_same, draw, move_from_start
 from torch.nn.functional import cross_entropy
 from transformers import AutoModel, AutoModelForMultimodalLM, AutoModelForVisualQuestionAnswering
 
@@ -72,7 +72,7 @@ class TestInternVideoMMForConditionalGeneration(ModelChecks):
         ]
 
 
-class TestInternVideoMMForQuestionAnswering(ModelChecks):
+class TestInternVideoMMForQuestionAnswering(ExportedInAnother, ModelChecks):
     model_class = InternVideoMMForQuestionAnswering
     auto_class = AutoModelForVisualQuestionAnswering
     input_embeddings = "text_model.embeddings.token_embedding"

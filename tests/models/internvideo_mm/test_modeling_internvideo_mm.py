@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from models.model_checks import ModelChecks, Tower, TowersAlone, assert_same, draw, move_from_start
+from models.model_checks import ExportedInAnother, ModelChecks, Tower, TowersAlone, assert_same, draw, move_from_start
 from torch.nn.functional import normalize
 from transformers import CLIPConfig, CLIPModel
 from transformers.models.clip.modeling_clip import image_text_contrastive_loss
@@ -46,7 +46,7 @@ def moved_model(**changes) -> InternVideoMMModel:
     return move_from_start(InternVideoMMModel(tiny_config(**changes)))
 
 
-class TestInternVideoMMModel(TowersAlone, ModelChecks):
+class TestInternVideoMMModel(TowersAlone, ExportedInAnother, ModelChecks):
     model_class = InternVideoMMModel
     input_embeddings = "text_model.embeddings.token_embedding"
     without_gradient = {"mask_embedding": "it stands for hidden words, and none is hidden"}

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from models.model_checks import (
-    ExportedWithItsHead,
+    ExportedInAnother,
     ModelChecks,
     Tower,
     assert_same,
@@ -49,7 +49,7 @@ class RunsInParts:
         return super().calls(model, inputs) | {"parts": model(frames_output=frames)}
 
 
-class TestUniFormerV2Model(RunsInParts, ExportedWithItsHead, ModelChecks):
+class TestUniFormerV2Model(RunsInParts, ExportedInAnother, ModelChecks):
     model_class = UniFormerV2Model
     input_embeddings = "embeddings.patch_embedding"
     fields_read_elsewhere = {
@@ -92,7 +92,7 @@ class TestUniFormerV2ModelWithLocalBlocks(RunsInParts, ModelChecks):
         return [Tower(outputs, 3, (2 * FRAMES, tokens, WIDTH), (2 * FRAMES, 2, tokens, tokens))]
 
 
-class TestUniFormerV2ForVideoClassification(ModelChecks):
+class TestUniFormerV2ForVideoClassification(ExportedInAnother, ModelChecks):
     model_class = UniFormerV2ForVideoClassification
     in_float32 = ("loss",)
     auto_class = AutoModelForVideoClassification

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from models.model_checks import (
-    ExportedWithItsHead,
+    ExportedInAnother,
     ModelChecks,
     Tower,
     TowersAlone,
@@ -60,7 +60,7 @@ def moved_model(vision: dict | None = None, **changes) -> ViCLIPModel:
     return move_from_start(ViCLIPModel(tiny_config(vision, **changes)))
 
 
-class TestViCLIPVisionModel(ExportedWithItsHead, ModelChecks):
+class TestViCLIPVisionModel(ExportedInAnother, ModelChecks):
     model_class = ViCLIPVisionModel
     input_embeddings = "embeddings.patch_embedding"
 
@@ -106,7 +106,7 @@ class TestViCLIPModel(TowersAlone, ModelChecks):
         ]
 
 
-class TestViCLIPForVideoClassification(ModelChecks):
+class TestViCLIPForVideoClassification(ExportedInAnother, ModelChecks):
     model_class = ViCLIPForVideoClassification
     in_float32 = ("loss",)
     auto_class = AutoModelForVideoClassification
@@ -293,6 +293,7 @@ def test_training_and_evaluation_have_one_loss_in_one_process():
     torch.testing.assert_close(model.train()(videos, IDS, return_loss=True).loss, expected)
 
 
+@pytest.mark.slow
 def test_training_step_compiles_as_a_whole():
     model, videos = moved_model().train(), draw(3, FRAMES, 3, 32, 32)
     torch._dynamo.reset()
