@@ -10,6 +10,7 @@ import torch
 import yaml
 from training.recipes import CLASSIFICATION
 
+from internvideo_hf.training import run_directory
 from internvideo_hf.training.recipes import RecipeError, parse_recipe
 from internvideo_hf.training.run_directory import RunLog, check_recipe, check_room, write_settings
 
@@ -73,6 +74,19 @@ def test_log_drops_what_an_interrupted_run_logged_after_its_checkpoint(tmp_path)
     assert lines == [{"step": 1}, {"step": 2, "loss": 0.5}]
     log.on_save(None, state, None)
     assert (tmp_path / "curves.png").is_file()
+
+
+def test_curves_are_plotted_again_after_a_while_and_at_the_end(tmp_path, monkeypatch):
+    plotted = []
+    monkeypatch.setattr(run_directory, "draw_curves", lambda history, path: plotted.append(history[-1]["step"]))
+    state = SimpleNamespace(is_world_process_zero=True, log_history=[])
+    log = RunLog(tmp_path)
+    for step, seconds in ((1, 1000), (2, 1020), (3, 1031)):
+        monkeypatch.setattr(run_directory, "time", SimpleNamespace(monotonic=lambda seconds=seconds: seconds))
+        state.log_history.append({"step": step})
+        log.on_save(None, state, None)
+    log.on_train_end(None, state, None)
+    assert plotted == [1, 3, 3]
 
 
 def test_other_processes_write_nothing(tmp_path):

@@ -3,10 +3,12 @@
 import errno
 import importlib.metadata
 import json
+import math
 import platform
 import shutil
 import sys
 import tempfile
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from internvideo_hf.utils.files import atomic_write_text, remove_leftovers
 from internvideo_hf.utils.settings import changed_settings
 
 ANSWERS = "answers"  # of the final model to the validation list
+SECONDS_BETWEEN_PLOTS = 30
 RECIPE, VERSIONS, LOG, CURVES, FINAL = "recipe.yaml", "versions.json", "log.jsonl", "curves.png", "final"
 
 _PACKAGES = ("internvideo_hf", "torch", "torchvision", "transformers", "accelerate", "datasets", "peft", "deepspeed")
@@ -127,6 +130,7 @@ class RunLog(TrainerCallback):
 
     def __init__(self, folder: Path):
         self.folder = folder
+        self._plotted = -math.inf
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if state.is_world_process_zero:  # drops entries after the checkpoint of an interrupted run
@@ -138,11 +142,13 @@ class RunLog(TrainerCallback):
                 file.write(json.dumps(state.log_history[-1]) + "\n")
 
     def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if state.is_world_process_zero:
-            draw_curves(state.log_history, self.folder / CURVES)
+        if time.monotonic() - self._plotted >= SECONDS_BETWEEN_PLOTS:  # a plot takes longer than some checkpoints
+            self.on_train_end(args, state, control)
 
     def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        self.on_save(args, state, control)
+        if state.is_world_process_zero:
+            draw_curves(state.log_history, self.folder / CURVES)
+            self._plotted = time.monotonic()
 
 
 def _plain(recipe: Recipe) -> dict[str, Any]:
