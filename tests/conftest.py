@@ -118,10 +118,10 @@ def viclip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def mae_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a small VideoMAE classifier of Kinetics-400, converted from the released layout."""
+    """Return a small VideoMAE classifier of Kinetics-400, of 64 x 64, converted from the released layout."""
     folder = tmp_path_factory.mktemp("videomae-classifier")
     runpy.run_path(str(ROOT / "tests/released/random_videomae.py"))["write_classifier"](folder / "classifier.pth")
-    convert_checkpoint(folder / "classifier.pth", folder / "model")
+    convert_checkpoint(folder / "classifier.pth", folder / "model", config_overrides={"image_size": 64})
     return folder / "model"
 
 

@@ -10,9 +10,10 @@ import pytest
 from conftest import ROOT
 from program import run
 from transformers import CLIPConfig, CLIPModel
+from video.clips import write_video
 
 from internvideo_hf import UniFormerV2Config, UniFormerV2ForVideoClassification, build_processor
-from internvideo_hf.demo.tour import draw_clips
+from internvideo_hf.demo.tour import draw_clips, draw_long_video
 from internvideo_hf.recipes.labels import load_labels
 
 EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("[0-9]*.py"))
@@ -47,28 +48,29 @@ def snippets(language: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def desk(bikes, tmp_path_factory) -> Path:
+def desk(tmp_path_factory) -> Path:
     """Return a folder with the files that the README's snippets name."""
     folder = tmp_path_factory.mktemp("readme")
     write = runpy.run_path(str(ROOT / "tests/released/random_mm.py"))
     write["write_captioner"](folder / "InternVideo-MM-L-14.ckpt")
     write["write_answerer"](folder / "msrvtt.ckpt", 3)
     (folder / "msrvtt_train_ans2label.json").write_text('{"ride": 0, "sing": 1}')
-    (folder / "clip.mp4").write_bytes(bikes.read_bytes())
+    clip = write_video(folder / "clip.mp4", 90)
     draw_clips(folder / "demo", 12, seed=1)  # as `internvideo demo` leaves them
+    draw_long_video(folder / "demo", seed=1)
     (folder / "videos").mkdir()
-    (folder / "videos/bikes.mp4").write_bytes(bikes.read_bytes())
+    (folder / "videos/bikes.mp4").write_bytes(clip.read_bytes())
     (folder / "train.csv").write_text("bikes.mp4,0\n")
     write = runpy.run_path(str(ROOT / "tests/released/random_videomae.py"))
     write["write_classifier"](folder / "vit_b_hybrid_pt_800e_k400_ft.pth")
     write["write_pretrained"](folder / "mae-b.bin")
     write_uniformerv2(folder / "uniformerv2-b-k400")
     (folder / "msrvtt").mkdir()
-    (folder / "msrvtt/video7.mp4").write_bytes(bikes.read_bytes())
+    (folder / "msrvtt/video7.mp4").write_bytes(clip.read_bytes())
     lines = "key,vid_key,video_id,sentence\nret7,msr7,video7,people ride their bikes\n"
     (folder / "msrvtt/MSRVTT_JSFUSION_test.csv").write_text(lines)
     (folder / "k400").mkdir()
-    (folder / "k400/bikes.mp4").write_bytes(bikes.read_bytes())
+    (folder / "k400/bikes.mp4").write_bytes(clip.read_bytes())
     (folder / "k400/test.csv").write_text("bikes.mp4,0\n")
     sizes = {"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 3, "num_attention_heads": 3}
     vision, text = sizes | {"image_size": 32, "patch_size": 16}, sizes | {"vocab_size": 60}
