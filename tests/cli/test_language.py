@@ -52,9 +52,15 @@ def test_a_video_without_frames_is_refused(answerer, tmp_path):
 
 @pytest.mark.parametrize("question", ["", "  "])
 def test_an_empty_question_is_refused(answerer, question):
-    refused = run("ask", "none.mp4", "who?", question, "--model", answerer)
+    refused = run("ask", "none.mp4", question, "--model", answerer)
     assert_refused(refused, "uestion")
     assert "empty" in refused.stderr and "none.mp4" not in refused.stderr
+
+
+def test_beside_an_empty_question_the_others_are_answered(answerer, bikes):
+    done = run("ask", bikes, "who?", "", "--model", answerer, "--top-k", 1)
+    assert done.returncode == 1 and "1 of 2 failed:\n  a question is empty" in done.stderr
+    assert "  who?\n" in done.stdout and done.stdout.count("%") == 1
 
 
 def test_what_is_wrong_with_questions_is_said_once_before_the_work(answerer, bikes, monkeypatch):
@@ -110,7 +116,7 @@ NO_DECODER = (
         (("ask", "x.mp4", "who?", "--model", "demo-mm"), "demo-mm is not a model of answers to questions"),
         (("zero-shot", "x.mp4", "--labels", "a", "--model", "{answerer}"), "What takes it: `internvideo ask VIDEO"),
         (("classify", "x.mp4", "--model", "{captioner}"), "What takes it: `internvideo caption VIDEO"),
-        (("evaluate", "retrieval/msrvtt", "--model", "{answerer}"), "`internvideo evaluate question_answering/msrvtt"),
+        (("evaluate", "retrieval/msrvtt", "--model", "{answerer}"), "`internvideo evaluate question_answering/custom"),
         (("evaluate", "question_answering/msrvtt", "--model", "{captioner}"), "not a model of answers to questions"),
         (("evaluate", "captioning/captions", "--model", "demo-mm"), "demo-mm is not a model of captions"),
     ],

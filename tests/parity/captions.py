@@ -25,8 +25,12 @@ def mm_captioning(folder: Path, tmp_path: Path) -> None:
     totals = {}
     for part in parts:
         ids = stored[f"{part}.text_ids"].long()
-        labels = ids.masked_fill(stored[f"{part}.special_tokens_mask"], IGNORED)
+        hidden = stored.get(f"{part}.special_tokens_mask")
+        if hidden is None:  # padding lies behind the end, which is the largest id
+            hidden = torch.arange(ids.shape[1]) > ids.argmax(dim=1, keepdim=True)
+        labels = ids.masked_fill(hidden, IGNORED)
         model.zero_grad()
+        model.clamp_temperature()  # as the original does before each batch
         stages = _decoder_stages(model)
         outputs = model(stored[f"{part}.frames"], ids, labels=labels, return_loss=True)
         named = {"contrastive": outputs.contrastive_loss, "cap": outputs.caption_loss}

@@ -328,7 +328,8 @@ def mm_optimizer_groups(folder: Path, tmp_path: Path) -> None:
         if key not in stored:
             continue
         optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(()))], config["lr"])
-        warmup = round(config["warmup_steps"] * config["max_steps"])
+        warmup = config["warmup_steps"]  # a share of the steps, or their number
+        warmup = round(warmup * config["max_steps"]) if isinstance(warmup, float) and warmup < 1 else int(warmup)
         schedule = get_scheduler(kind, optimizer, warmup, config["max_steps"])
         rates = []
         for _ in range(config["max_steps"]):

@@ -49,6 +49,11 @@ SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "patch_size"
         ("videomae/finetune_base", "mae_pretrained_folder"),
     ],
 )
+def test_a_recipe_that_starts_from_a_bundled_model_needs_no_start():
+    assert find_start(None, "demo-mm") == find_start("demo-mm") == str(demo_path("demo-mm"))
+    assert find_start(None, "CLIP") is None and find_start("random", "demo-mm") == "random"
+
+
 def test_classifiers_have_the_size_of_the_start_and_the_classes_of_the_folders(
     recipe, start, clips, tmp_path, request
 ):

@@ -248,7 +248,9 @@ def _name_answers(
     layer = None if answer_layer is None else answer_layer(state_dict)
     if layer is None:
         if answers is not None:
-            raise CheckpointError("This file has no head that answers questions; leave out --answers (answers=).")
+            raise CheckpointError(
+                "What is converted has no head that answers questions; leave out --answers, or --part towers."
+            )
         return None
     classes = shape_of(state_dict, f"{layer}.weight", 2)[0]
     if answers is None:

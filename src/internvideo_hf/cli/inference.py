@@ -1,7 +1,7 @@
 """Commands that run a model on videos: `zero-shot`, `classify`, `extract`, `reconstruct`."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -185,12 +185,13 @@ def answer_each(
     as_json: bool,
     quiet: bool,
     description: str = "Classifying",
+    failed: Sequence[str] = (),
 ) -> None:
-    """Print a pipeline's answer for each readable video, and list the others at the end."""
+    """Print a pipeline's answer for each readable video, and list the others, and what failed before, at the end."""
     from tqdm import tqdm
 
     answers: list[dict[str, Any]] = []
-    failures: list[str] = []
+    failures = list(failed)
     for video in tqdm(videos, desc=description, unit="video", disable=quiet or len(videos) == 1):
         results = attempt(pipeline, video, failures)
         if results is None:
@@ -201,7 +202,7 @@ def answer_each(
             tqdm.write("\n".join(map(printable, [video, *(line for result in results for line in _lines(result))])))
     if as_json:
         print_json(answers)
-    report_failures(failures, len(videos))
+    report_failures(failures, len(videos) + len(failed))
 
 
 def _lines(result: dict[str, Any]) -> list[str]:

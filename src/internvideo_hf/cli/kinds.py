@@ -46,7 +46,7 @@ _COMMANDS = {
     ),
     ANSWERER: (
         'ask VIDEO "what does the man do?" --model {model}',
-        "evaluate question_answering/msrvtt --model {model} --data-root FOLDER",
+        "evaluate question_answering/custom --model {model} --data-root FOLDER",
     ),
     AUTOENCODER: ("reconstruct VIDEO --model {model} --out grid.png",),
     ENCODER: ("extract VIDEO --model {model} --out FOLDER",),

@@ -28,16 +28,24 @@ def caption(
     model: Annotated[str, typer.Option(help=CAPTIONER_HELP)],
     text: Annotated[str | None, typer.Option(help='Beginning of every caption, such as "a man".')] = None,
     beams: Annotated[
-        int, typer.Option(min=1, help="Captions kept in the search for the most probable; 1 is the fastest.")
-    ] = 3,
+        int | None,
+        typer.Option(
+            min=1,
+            help="Captions kept in the search for the best; 1 is the fastest (default: 3, of --sample 1).",
+        ),
+    ] = None,
     max_new_tokens: Annotated[
         int | None,
-        typer.Option(min=1, help="The most tokens to write behind the beginning (default: all that fit, 76)."),
+        typer.Option(
+            min=1,
+            help="The most tokens to write (default: all that fit, 76 of a released model).",
+        ),
     ] = None,
     sample: Annotated[
-        bool, typer.Option("--sample", help="Draw each token by its probability, in place of the search.")
+        bool,
+        typer.Option("--sample", help="Draw each token by its probability; with --beams, in a search."),
     ] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of --sample, for each video anew.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of --sample, for each video anew.")] = 0,
     dtype: Dtype = AUTO,
     device: Device = None,
     as_json: AsJson = False,
@@ -54,7 +62,7 @@ def caption(
     """
     number_type = parse_dtype(dtype)
     named, model = named_videos(videos, quiet), resolve_model(model, CAPTIONER)
-    options: dict[str, Any] = {"num_beams": 1 if sample else beams, "do_sample": sample}
+    options: dict[str, Any] = {"num_beams": beams or (1 if sample else 3), "do_sample": sample}
     if text is not None:
         remark_on_scripts([text])
         options["text"] = text
@@ -101,11 +109,14 @@ def ask(
 
     Example: internvideo ask clips "what is it?" --model internvideo-mm-l14-msrvtt-qa --top-k 1 --json
     """
-    if not all(question.strip() for question in questions):
-        raise ValueError('A question is empty. Give it in quotes, such as "what does the man do?".')
+    from internvideo_hf.processing.processing import clean_text
+
+    asked = [question for question in questions if clean_text(question)]
+    if not asked:
+        raise ValueError('The question is empty. Give it in quotes, such as "what does the man do?".')
     number_type = parse_dtype(dtype)
     named, model = named_videos([video], quiet), resolve_model(model, ANSWERER)
-    remark_on_scripts(questions)
+    remark_on_scripts(asked)
     silence_transformers()
     from transformers import AutoModelForVisualQuestionAnswering, AutoProcessor, pipeline
 
@@ -121,14 +132,14 @@ def ask(
         model=loaded,
         processor=load_pretrained(AutoProcessor, model),
         device=loaded.device,
-        question=questions,
+        question=asked,
         top_k=top_k,
     )
 
     def answer(video: str) -> list[dict[str, Any]]:
         return [
-            {"question": question, "answers": answers}
-            for question, answers in zip(questions, pipe(video), strict=True)
+            {"question": question, "answers": answers} for question, answers in zip(asked, pipe(video), strict=True)
         ]
 
-    answer_each([video for video, _ in named], answer, as_json, quiet, "Answering")
+    empty = ["a question is empty; the others are answered"] * (len(questions) - len(asked))
+    answer_each([video for video, _ in named], answer, as_json, quiet, "Answering", empty)

@@ -1,5 +1,6 @@
 """Base classes of the pipelines: one video or many, batches of views."""
 
+import numbers
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -135,9 +136,11 @@ def check_count(name: str, count: int) -> int:
         name: of the option.
         count: its value.
     """
+    if not isinstance(count, numbers.Integral) or isinstance(count, bool):
+        raise ValueError(f"{name}={count!r} must be a whole number.")
     if count < 1:
         raise ValueError(f"{name}={count} must be at least 1.")
-    return count
+    return int(count)
 
 
 def _stack(items: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:

@@ -102,7 +102,8 @@ def layer_scales(model: LayerGroups, layer_decay: float, head_scale: float = 1.0
     Args:
         model: a model with `layer_groups()`.
         layer_decay: in (0, 1]; 1 for the same learning rate everywhere.
-        head_scale: factor of the groups "head", which a fine-tuning starts from nothing.
+        head_scale: factor of the group "head", which a fine-tuning starts from nothing; "head.vision" and others of
+            its kind belong to what was trained before.
 
     Raises:
         ValueError: if `layer_decay` is out of range.
@@ -121,6 +122,6 @@ def layer_scales(model: LayerGroups, layer_decay: float, head_scale: float = 1.0
             power = depths[match[1]] - int(match[2])
         elif group.endswith("embeddings"):
             power = depths.get(group.removesuffix("embeddings"), 0) + 1
-        factor = head_scale if group.split(".")[0] == "head" else 1.0
+        factor = head_scale if group == "head" else 1.0
         scales |= dict.fromkeys(names, factor * layer_decay**power)
     return scales

@@ -111,7 +111,7 @@ def train(
         LossError: if the loss is not finite.
     """
     data_root, output_dir = Path(data_root), Path(output_dir)
-    start = find_start(start)
+    start = find_start(start, recipe.model.start)
     final = output_dir / FINAL
     args = _arguments(recipe, output_dir, report_to, quiet)
     check_recipe(output_dir, recipe, start)

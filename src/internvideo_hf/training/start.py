@@ -7,7 +7,7 @@ from transformers.configuration_utils import PreTrainedConfig
 
 from internvideo_hf.auto import FAMILIES
 from internvideo_hf.checkpoints.errors import CheckpointError
-from internvideo_hf.checkpoints.model_names import resolve_known
+from internvideo_hf.checkpoints.model_names import DEMO_MODELS, resolve_known
 from internvideo_hf.checkpoints.starting import tower_type
 from internvideo_hf.models.common.loading import classes_of
 from internvideo_hf.recipes.reading import RecipeError
@@ -19,18 +19,19 @@ RANDOM = "random"
 """The start that means random weights."""
 
 
-def find_start(start: str | Path | None) -> str | None:
+def find_start(start: str | Path | None, of_recipe: str | None = None) -> str | None:
     """Return where initial weights are: "random", a CLIP file or folder, or what any model's name stands for.
 
     Args:
         start: the value of `--start-from`.
+        of_recipe: what the recipe starts from; taken without `start` if it is a bundled model.
 
     Raises:
         CheckpointError: if a released file cannot be downloaded.
     """
-    if start is None:
-        return None
-    return resolve_known(start)
+    if start is None and of_recipe in DEMO_MODELS:
+        start = of_recipe
+    return None if start is None else resolve_known(start)
 
 
 def config_of_start(settings: ModelSettings, start: str | None) -> PreTrainedConfig | None:

@@ -19,7 +19,7 @@ from internvideo_hf.auto import auto_class
 from internvideo_hf.models.common.layers import sine_table
 
 FEATURES, WIDTH, HEADS, LENGTH, CLASSES = 6, 8, 2, 16, 3
-DECODING = "read by the task, which decodes the outputs"
+DECODING = "read by the task, which makes the features and decodes the outputs"
 
 
 def tiny_config(**changes) -> ActionFormerConfig:
@@ -137,14 +137,14 @@ class TestActionFormerModel(FeatureChecks):
             *("label_smoothing", "loss_weight"),
         ),
         "read by the heads",
-    ) | dict.fromkeys(("selection", "suppression"), DECODING)
+    ) | dict.fromkeys(("selection", "suppression", "features"), DECODING)
 
 
 class TestActionFormerForTemporalLocalization(FeatureChecks):
     model_class = ActionFormerForTemporalLocalization
     auto_class = auto_class("AutoModelForTemporalLocalization")
     input_embeddings = "actionformer.embeddings"
-    fields_read_elsewhere = dict.fromkeys(("selection", "suppression"), DECODING)
+    fields_read_elsewhere = dict.fromkeys(("selection", "suppression", "features"), DECODING)
 
     def model(self, **options):
         model = super().model(**options)

@@ -248,6 +248,20 @@ def test_a_caption_stops_behind_its_end_and_goes_on_from_a_beginning():
         model.generate(CLIPS, IDS, attention_mask=MASK)
 
 
+def test_beginnings_come_with_their_end_or_one_for_all():
+    model = caption_model()
+    beginning = IDS[:1, :3]
+    expected = model.generate(CLIPS, beginning.expand(3, -1), max_length=8)
+    assert torch.equal(model.generate(CLIPS, beginning, max_length=8), expected)
+    with_end = torch.cat([beginning, torch.tensor([[END]])], dim=1)
+    assert torch.equal(model.generate(CLIPS, with_end, max_new_tokens=5), expected)
+    with pytest.raises(ValueError, match="3 clips and 2 beginnings"):
+        model.generate(CLIPS, IDS[:2, :3])
+    for option in ({"output_attentions": True}, {"cache_implementation": "static"}):
+        with pytest.raises(ValueError, match=f"generate has no {next(iter(option))}"):
+            model.generate(CLIPS, **option)
+
+
 def test_a_caption_is_as_long_as_the_table_of_positions_at_most():
     model = caption_model()
     with torch.no_grad():

@@ -13,7 +13,9 @@ from internvideo_hf.models.tcanet.modeling_tcanet import refine, sample_rows, wi
 
 FEATURES, WIDTH, HEADS, LENGTH = 6, 8, 4, 10
 PARTS = ("segments", "overlaps", "boundary_losses", "overlap_losses")
-DECODING = dict.fromkeys(("suppression", "fusion"), "read by the task, which decodes the outputs")
+DECODING = dict.fromkeys(
+    ("suppression", "fusion", "features"), "read by the task, which makes the features and decodes the outputs"
+)
 
 
 def tiny_config(**changes) -> TCANetConfig:

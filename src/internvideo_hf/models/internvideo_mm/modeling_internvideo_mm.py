@@ -409,14 +409,20 @@ class InternVideoMMForConditionalGeneration(InternVideoMMModel, GenerationMixin)
 
         Args:
             pixel_values_videos: `(videos, frames, channels, height, width)`.
-            input_ids: beginnings of the captions, without end and padding, `(videos, tokens)`; the begin-of-text token
-                by default.
+            input_ids: beginnings of the captions without padding, `(videos, tokens)`, or one for all, `(1, tokens)`;
+                the begin-of-text token by default. The end of text, which processors add, is left out.
             visual_tokens: of `get_visual_tokens`, in place of pixels.
             kwargs: such as `num_beams=3`, `do_sample=True`, `max_new_tokens=30`.
 
         Raises:
-            ValueError: if there are no clips, or a beginning is padded.
+            ValueError: if there are no clips, a beginning is padded, there are not as many as clips, or an option is
+                not supported.
         """
+        for name in ("output_attentions", "output_hidden_states", "cache_implementation"):
+            if kwargs.get(name):
+                raise ValueError(
+                    f"generate has no {name} for this model. Leave it out; call the model on the captions."
+                )
         if visual_tokens is None:
             if pixel_values_videos is None:
                 raise ValueError("Got no clips: pass pixel_values_videos, or the visual_tokens of get_visual_tokens.")
@@ -427,14 +433,27 @@ class InternVideoMMForConditionalGeneration(InternVideoMMModel, GenerationMixin)
                 "The beginnings of the captions are padded, but the decoder has no mask of padding. Generate from "
                 "beginnings of one length at a time."
             )
-        if input_ids is None:
-            begin = known(of_type(self.config.text_config, CLIPTextConfig).bos_token_id)
-            input_ids = torch.full((len(visual_tokens), 1), begin, device=visual_tokens.device)
+        input_ids = self._beginnings(input_ids, visual_tokens)
+        if "max_new_tokens" in kwargs and "max_length" not in kwargs:  # two limits, of which the configuration has one
+            kwargs["max_length"] = input_ids.shape[1] + kwargs.pop("max_new_tokens")
         # Given, since transformers would look for padding in the beginnings by a token that also ends a text.
         kwargs["attention_mask"] = torch.ones_like(input_ids)
         if kwargs.get("use_cache", True) and kwargs.get("cache") is None:
             kwargs["cache"] = new_cache()
         return super().generate(input_ids, visual_tokens=visual_tokens, **kwargs)
+
+    def _beginnings(self, input_ids: torch.Tensor | None, visual_tokens: torch.Tensor) -> torch.Tensor:
+        """Return the beginning of each clip's caption, `(clips, tokens)`, without the end that processors add."""
+        text, clips = of_type(self.config.text_config, CLIPTextConfig), len(visual_tokens)
+        if input_ids is None:
+            return torch.full((clips, 1), known(text.bos_token_id), device=visual_tokens.device)
+        if input_ids.shape[1] > 1 and input_ids[:, -1].eq(known(text.eos_token_id)).all():
+            input_ids = input_ids[:, :-1]
+        if len(input_ids) not in (1, clips):
+            raise ValueError(
+                f"Got {clips} clips and {len(input_ids)} beginnings, expected one a clip, or one for all."
+            )
+        return input_ids.expand(clips, -1)
 
 
 def new_cache() -> EncoderDecoderCache:

@@ -64,6 +64,8 @@ class VideoToTextPipeline(VideoPipeline):
         forward: dict[str, Any] = {**(generate_kwargs or {}), **generate}
         for name in {"num_beams", "num_return_sequences"} & forward.keys():
             check_count(name, forward[name])
+        if forward.get("return_dict_in_generate"):
+            raise ValueError("return_dict_in_generate: a pipeline returns texts. Call the model's generate.")
         if text is not None:
             forward["beginning"] = self._begin(text)
         if any(options.get(name, 1) != 1 for name in ONE_VIEW):
@@ -72,6 +74,8 @@ class VideoToTextPipeline(VideoPipeline):
         return self._processor_parameters(options | ONE_VIEW, ["text", *settings]), forward, {}
 
     def _begin(self, text: str) -> list[int]:
+        if not isinstance(text, str):
+            raise ValueError(f"text is {text!r}, expected one text: the beginning of every caption.")
         warn_of_foreign([text])
         ids: list[int] = self.processor.tokenizer(clean_text(text), verbose=False)["input_ids"]
         return ids[:-1]  # without its end

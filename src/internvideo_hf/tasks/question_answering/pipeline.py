@@ -1,6 +1,6 @@
 """Answers to questions about videos, out of a model's list."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -92,8 +92,11 @@ class VideoQuestionAnsweringPipeline(VideoPipeline):
 
 
 def _questions(question: str | Sequence[str]) -> tuple[str, ...]:
-    texts = (question,) if isinstance(question, str) else tuple(question)
-    if not texts or not all(isinstance(text, str) and clean_text(text) for text in texts):
-        raise ValueError(f"The question is {question!r}, expected one text or several, and no empty one.")
+    texts = (question,) if isinstance(question, str) or not isinstance(question, Iterable) else tuple(question)
+    for text in texts:
+        if not isinstance(text, str) or not clean_text(text):
+            raise ValueError(f"A question is {text!r}, expected one text or several, and no empty one.")
+    if not texts:
+        raise ValueError("There is no question, expected one text or several, and no empty one.")
     warn_of_foreign(texts)
     return texts
