@@ -49,11 +49,6 @@ SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "patch_size"
         ("videomae/finetune_base", "mae_pretrained_folder"),
     ],
 )
-def test_a_recipe_that_starts_from_a_bundled_model_needs_no_start():
-    assert find_start(None, "demo-mm") == find_start("demo-mm") == str(demo_path("demo-mm"))
-    assert find_start(None, "CLIP") is None and find_start("random", "demo-mm") == "random"
-
-
 def test_classifiers_have_the_size_of_the_start_and_the_classes_of_the_folders(
     recipe, start, clips, tmp_path, request
 ):
@@ -151,3 +146,8 @@ def test_only_a_configuration_of_the_family_is_taken_over(tmp_path):
     assert config_of_start(load_recipe("uniformerv2/k400_base_8frames").model, find_start("demo-classifier")) is None
     with pytest.raises(CheckpointError, match="x is not a model directory"):
         config_of_start(load_recipe("internvideo/cma_k400").model, str(tmp_path / "x"))
+
+
+def test_a_recipe_that_starts_from_a_bundled_model_needs_no_start():
+    assert find_start(None, "demo-mm") == find_start("demo-mm") == str(demo_path("demo-mm"))
+    assert find_start(None, "CLIP") is None and find_start("random", "demo-mm") == "random"
