@@ -1,5 +1,7 @@
 """The Trainer: schedules, scaled rates, EMA, resumption."""
 
+import multiprocessing
+
 import pytest
 import torch
 from models.internvideo_mae.test_modeling_internvideo_mae import FRAMES, SIDE, tiny_config
@@ -109,6 +111,16 @@ def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path):
         assert torch.equal(again.model.state_dict()[name], tensor), name
     for name, tensor in whole.average.tensors.items():
         assert torch.equal(again.average.tensors[name], tensor), name
+
+
+def test_no_worker_outlives_the_training(tmp_path):
+    workers = {"dataloader_num_workers": 1, "dataloader_persistent_workers": True}
+    run = trainer(tmp_path, max_steps=2, eval_strategy="steps", eval_steps=1, **workers)
+    run.train()
+    assert not multiprocessing.active_children()
+    assert run.evaluate()["eval_loss"] > 0  # by a new one
+    run._end_workers()
+    assert not multiprocessing.active_children()
 
 
 @pytest.mark.parametrize("logging_steps", [1, 2, 5])  # the checkpoint is in the midst of an interval of 2 or 5

@@ -209,9 +209,17 @@ class VideoTrainer(Trainer):
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Train; see transformers' `Trainer.train`. The loss is that of all steps, also before an interruption."""
-        with self.batch_norms.attached():
-            output = super().train(*args, **kwargs)
+        try:
+            with self.batch_norms.attached():
+                output = super().train(*args, **kwargs)
+        finally:
+            self._end_workers()
         return output._replace(training_loss=output.metrics["train_loss"])
+
+    def _end_workers(self) -> None:
+        """End persistent workers; torch waits 5 s for each of them if it is left to a garbage collection."""
+        for loader in self.accelerator._dataloaders:
+            getattr(loader, "base_dataloader", loader)._iterator = None
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         """Create the optimizer, with groups by layer and by weight decay.
