@@ -447,7 +447,8 @@ class InternVideoMMForConditionalGeneration(InternVideoMMModel, GenerationMixin)
         text, clips = of_type(self.config.text_config, CLIPTextConfig), len(visual_tokens)
         if input_ids is None:
             return torch.full((clips, 1), known(text.bos_token_id), device=visual_tokens.device)
-        if input_ids.shape[1] > 1 and input_ids[:, -1].eq(known(text.eos_token_id)).all():
+        end: Any = text.eos_token_id  # an integer, of which transformers' stub knows less
+        if input_ids.shape[1] > 1 and (input_ids[:, -1] == end).all():
             input_ids = input_ids[:, :-1]
         if len(input_ids) not in (1, clips):
             raise ValueError(
