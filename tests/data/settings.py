@@ -28,4 +28,9 @@ def write_videos(folder: Path, count: int = 6) -> list[dict]:
 
 def batches(dataset, workers: int = 0, **options) -> list[dict]:
     collate = VideoCollator(mixup={"num_labels": 6}) if options.pop("mix", False) else VideoCollator()
-    return list(DataLoader(dataset, 3, collate_fn=collate, num_workers=workers, **options))
+    loader = iter(DataLoader(dataset, 3, collate_fn=collate, num_workers=workers, **options))
+    try:
+        return list(loader)
+    finally:
+        if workers:  # torch waits 5 s for a worker if an error leaves it to a garbage collection
+            loader._shutdown_workers()

@@ -119,7 +119,6 @@ def test_no_worker_outlives_the_training(tmp_path):
     run.train()
     assert not multiprocessing.active_children()
     assert run.evaluate()["eval_loss"] > 0  # by a new one
-    run._end_workers()
     assert not multiprocessing.active_children()
 
 

@@ -340,6 +340,8 @@ class VideoTrainer(Trainer):
         """Evaluate or predict; the metrics also have the parts of the loss. See transformers' `Trainer`."""
         self._eval_loss_parts = {}
         output: Any = super().evaluation_loop(*args, **kwargs)
+        if not self.is_in_train:
+            self._end_workers()
         for name, values in self._eval_loss_parts.items():
             output.metrics[f"{kwargs.get('metric_key_prefix', 'eval')}_{name}"] = torch.cat(values).mean().item()
         return output
