@@ -14,7 +14,7 @@ shape-color pairs with s = c, and no other split has them. For the others, (s + 
 """
 
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -471,27 +471,73 @@ def render(clip: Clip, seed: int = 0) -> np.ndarray:
     """
     pose, rng = track(clip, seed), _generator(seed, clip.split, clip.index, _SCENE)
     camera, start, drift = _tremble(rng), rng.uniform(0, WIDTH, 2), rng.normal(0, 0.35, 2)
-    angles = np.arange(WIDTH) * (2 * np.pi / WIDTH)
-    texture = BACKGROUNDS[clip.background](rng, angles, angles[:, None])
-    texture = rng.uniform(75, 120) + rng.choice([-0.5, 0.5]) * rng.uniform(45, 80) * texture
-    tint: np.ndarray = rng.uniform(0.94, 1.06, 3)
-    color: np.ndarray = np.array(COLORS[clip.colour]) + rng.uniform(-9, 9, 3)
-    gain, noise = rng.uniform(0.85, 1.1), rng.uniform(3, 9)
-
-    texture, tint, color = (
-        values.astype(np.float32) for values in (texture, gain * tint[:, None, None], gain * color[:, None, None])
-    )
+    scene = Scene.sample(rng, clip.background, clip.colour, clip.shape)
     frames = np.empty((NUM_FRAMES, WIDTH, WIDTH, 3), np.uint8)
     # Frame by frame: all at once do not fit the processor's cache, which is slower.
     for t, frame in enumerate(frames):
-        ground_x, ground_y = start + t * drift + camera[t]
-        x, y = pose.x[t] + camera[t, 0], pose.y[t] + camera[t, 1]
-        cover = _cover(SHAPES[clip.shape], x, y, pose.angle[t], pose.radius[t])
-        pixels = tint * _shifted(texture, ground_x, ground_y)
-        pixels += cover * (color - pixels)
-        pixels += np.float32(noise) * rng.standard_normal(pixels.shape, dtype=np.float32)
-        frame[:] = np.clip(np.rint(pixels), 0, 255).transpose(1, 2, 0)
+        frame[:] = scene.draw(rng, pose, t, camera[t], start + t * drift + camera[t])
     return frames
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The looks that all frames of a video share.
+
+    Args:
+        texture: of the background, periodic, `(height, width)`.
+        tint: factors on it, `(3, 1, 1)`, the gain of the light included.
+        color: of the shape, RGB in 0-255, `(3, 1, 1)`.
+        shape: name in `SHAPES`.
+        noise: standard deviation of the noise of pixels.
+    """
+
+    texture: np.ndarray
+    tint: np.ndarray
+    color: np.ndarray
+    shape: str
+    noise: float
+
+    @classmethod
+    def sample(cls, rng: np.random.Generator, background: str, color: str, shape: str) -> "Scene":
+        """Sample the looks: contrast, tint, light, and the shade of a color.
+
+        Args:
+            rng: the source of chance.
+            background: name in `BACKGROUNDS`.
+            color: name in `COLORS`.
+            shape: name in `SHAPES`.
+        """
+        angles = np.arange(WIDTH) * (2 * np.pi / WIDTH)
+        texture = BACKGROUNDS[background](rng, angles, angles[:, None])
+        texture = rng.uniform(75, 120) + rng.choice([-0.5, 0.5]) * rng.uniform(45, 80) * texture
+        tint: np.ndarray = rng.uniform(0.94, 1.06, 3)
+        shade: np.ndarray = np.array(COLORS[color]) + rng.uniform(-9, 9, 3)
+        gain, noise = rng.uniform(0.85, 1.1), rng.uniform(3, 9)
+        texture, tint, shade = (
+            values.astype(np.float32) for values in (texture, gain * tint[:, None, None], gain * shade[:, None, None])
+        )
+        return cls(texture, tint, shade, shape, noise)
+
+    def draw(
+        self, rng: np.random.Generator, pose: "Track", t: int, camera: np.ndarray, ground: np.ndarray
+    ) -> np.ndarray:
+        """Draw a frame, with noise.
+
+        Args:
+            rng: the source of the noise.
+            pose: of the shape.
+            t: number of the frame.
+            camera: shift of the shape by camera shake, in pixels to the right and down.
+            ground: shift of the background.
+
+        Returns:
+            RGB, uint8, shape (height, width, 3).
+        """
+        cover = _cover(SHAPES[self.shape], pose.x[t] + camera[0], pose.y[t] + camera[1], pose.angle[t], pose.radius[t])
+        pixels = self.tint * _shifted(self.texture, *ground)
+        pixels += cover * (self.color - pixels)
+        pixels += np.float32(self.noise) * rng.standard_normal(pixels.shape, dtype=np.float32)
+        return np.clip(np.rint(pixels), 0, 255).astype(np.uint8).transpose(1, 2, 0)
 
 
 def _tremble(rng: np.random.Generator) -> np.ndarray:
@@ -641,9 +687,22 @@ def write_clip(clip: Clip, path: str | Path, seed: int = 0) -> None:
     Raises:
         OSError: if the file cannot be written.
     """
-    path = Path(path)
-    with atomic_path(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=RATE)
+    write_frames(render(clip, seed), path, RATE)
+
+
+def write_frames(frames: Iterable[np.ndarray], path: str | Path, rate: int) -> None:
+    """Write drawn frames into an MP4 file (H.264), atomically.
+
+    Args:
+        frames: RGB, uint8, shape (height, width, 3) each.
+        path: the file.
+        rate: frames per second.
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
+    with atomic_path(Path(path)) as temporary, av.open(str(temporary), "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=rate)
         stream.width = stream.height = WIDTH
         stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1  # the bytes depend on the number of threads
@@ -651,8 +710,8 @@ def write_clip(clip: Clip, path: str | Path, seed: int = 0) -> None:
         # predicted frames show traces of motion, and rate control depends on the neighboring frames.
         stream.codec_context.gop_size = 1
         stream.options = {"qp": "28", "preset": "superfast"}
-        for pixels in render(clip, seed):
-            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+        for pixels in frames:
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
             container.mux(stream.encode(frame.reformat(format="yuv420p")))
         container.mux(stream.encode(None))
 
@@ -695,38 +754,67 @@ def make_data_set(
 
 def _make(out: Path, clips: int, seed: int, jobs: int, on_done: Callable[[], object]) -> int:
     sizes = split_sizes(clips)
-    _take(out, {"construction": _CONSTRUCTION, "clips": clips, "seed": seed})
+    claim(out, {"construction": _CONSTRUCTION, "clips": clips, "seed": seed})
     planned = [clip_at(split, index, seed) for split, size in sizes.items() for index in range(size)]
     for split in SPLITS:
         (out / split).mkdir(exist_ok=True)
         remove_leftovers(out / split)
-    existing = 0
-    for clip, result in map_unordered(
-        partial(_write_missing, out=out, seed=seed), planned, jobs, name_of=lambda c: c.video
-    ):
-        if isinstance(result, Exception):
-            reason = getattr(result, "cause", None) or result
-            raise OSError(
-                f"{out / clip.video} could not be made ({reason}). Rerun the same command to resume."
-            ) from result
-        existing += not result
-        on_done()
+    existing = write_missing(partial(write_clip, seed=seed), planned, out, jobs, on_done)
     # Last, so that lists never name missing files.
     _write_lists(out, planned, seed)
     atomic_write_text(out / "README.md", _card(clips, seed))
     return existing
 
 
-def _write_missing(clip: Clip, out: Path, seed: int) -> bool:
-    path = out / clip.video
-    if path.is_file():
+def write_missing(
+    write: Callable[[Any, Path], None], planned: Sequence[Any], out: Path, jobs: int, on_done: Callable[[], object]
+) -> int:
+    """Write those videos of a data set that do not exist.
+
+    Args:
+        write: (plan of a video, file) writes it; to be pickled.
+        planned: plans with the path `video`, relative to `out`.
+        out: folder of the data set.
+        jobs: processes.
+        on_done: called after each video, written or not.
+
+    Returns:
+        The number of videos that existed.
+
+    Raises:
+        OSError: if a file cannot be written.
+    """
+    existing = 0
+    for plan, result in map_unordered(
+        partial(_write_missing, write, out), planned, jobs, name_of=lambda plan: plan.video
+    ):
+        if isinstance(result, Exception):
+            reason = getattr(result, "cause", None) or result
+            raise OSError(
+                f"{out / plan.video} could not be made ({reason}). Rerun the same command to resume."
+            ) from result
+        existing += not result
+        on_done()
+    return existing
+
+
+def _write_missing(write: Callable[[Any, Path], None], out: Path, plan: Any) -> bool:
+    if (path := out / plan.video).is_file():
         return False
-    write_clip(clip, path, seed)
+    write(plan, path)
     return True
 
 
-def _take(out: Path, settings: Mapping[str, int]) -> None:
-    """Claim the folder, or check that it holds a part of the same data set."""
+def claim(out: Path, settings: Mapping[str, int]) -> None:
+    """Claim the folder, or check that it holds a part of the same data set.
+
+    Args:
+        out: the folder.
+        settings: of the data set.
+
+    Raises:
+        FileExistsError: if it holds other files, or a data set with other settings.
+    """
     if out.exists() and not out.is_dir():
         raise FileExistsError(f"{out} is a file. Give the name of a folder.")
     path = out / SETTINGS

@@ -12,10 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 
-from internvideo_hf.data.executors.processes import map_unordered
 from internvideo_hf.demo.synthetic import (
     ACTIONS,
     BACKGROUNDS,
@@ -23,12 +21,13 @@ from internvideo_hf.demo.synthetic import (
     SHAPES,
     SIZES,
     WIDTH,
+    Scene,
     Track,
-    _cover,
-    _shifted,
-    _take,
+    claim,
+    write_frames,
+    write_missing,
 )
-from internvideo_hf.utils.files import atomic_path, atomic_write_text, check_output, remove_leftovers
+from internvideo_hf.utils.files import atomic_write_text, check_output, remove_leftovers
 from internvideo_hf.utils.locks import lock_folder
 
 RATE = 8
@@ -196,23 +195,10 @@ def render(script: Script, seed: int = 0) -> Iterator[np.ndarray]:
         Frames: RGB, uint8, shape (height, width, 3).
     """
     pose, rng = track(script, seed), _generator(seed, script.subset, script.index, _SCENE)
-    angles = np.arange(WIDTH) * (2 * np.pi / WIDTH)
-    texture = BACKGROUNDS[script.background](rng, angles, angles[:, None])
-    texture = rng.uniform(75, 120) + rng.choice([-0.5, 0.5]) * rng.uniform(45, 80) * texture
-    tint: np.ndarray = rng.uniform(0.94, 1.06, 3)
-    color: np.ndarray = np.array(COLORS[script.color]) + rng.uniform(-9, 9, 3)
-    gain, noise = rng.uniform(0.85, 1.1), rng.uniform(3, 9)
-    texture, tint, color = (
-        values.astype(np.float32) for values in (texture, gain * tint[:, None, None], gain * color[:, None, None])
-    )
-    shake = np.zeros(2)
+    scene, shake = Scene.sample(rng, script.background, script.color, script.shape), np.zeros(2)
     for t in range(script.num_frames):
         shake = 0.7 * shake + rng.normal(0, 0.8, 2)
-        x, y = pose.x[t] + shake[0], pose.y[t] + shake[1]
-        pixels = tint * _shifted(texture, *shake)
-        pixels += _cover(SHAPES[script.shape], x, y, pose.angle[t], pose.radius[t]) * (color - pixels)
-        pixels += np.float32(noise) * rng.standard_normal(pixels.shape, dtype=np.float32)
-        yield np.clip(np.rint(pixels), 0, 255).astype(np.uint8).transpose(1, 2, 0)
+        yield scene.draw(rng, pose, t, shake, shake)
 
 
 def write_video(script: Script, path: str | Path, seed: int = 0) -> None:
@@ -226,17 +212,7 @@ def write_video(script: Script, path: str | Path, seed: int = 0) -> None:
     Raises:
         OSError: if the file cannot be written.
     """
-    with atomic_path(Path(path)) as temporary, av.open(str(temporary), "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=RATE)
-        stream.width = stream.height = WIDTH
-        stream.pix_fmt = "yuv420p"
-        stream.codec_context.thread_count = 1  # the bytes depend on the number of threads
-        stream.codec_context.gop_size = 1
-        stream.options = {"qp": "28", "preset": "superfast"}
-        for pixels in render(script, seed):
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
-            container.mux(stream.encode(frame.reformat(format="yuv420p")))
-        container.mux(stream.encode(None))
+    write_frames(render(script, seed), path, RATE)
 
 
 # ---- files ----------------------------------------------------------------------------------------------------------
@@ -348,30 +324,17 @@ def make_data_set(
         raise ValueError(f"seed: got {seed}, expected at least 0.")
     scripts = [script_at(subset, index, seed) for subset, size in sizes.items() for index in range(size)]
     with lock_folder(out):
-        missing = [script for script in scripts if not (out / script.video).is_file()]
-        check_output(out, _SECOND_BYTES * sum(script.num_frames for script in missing) // RATE)
-        _take(out, {"untrimmed": _CONSTRUCTION, "videos": videos, "seed": seed})
+        frames = sum(script.num_frames for script in scripts if not (out / script.video).is_file())
+        check_output(out, _SECOND_BYTES * frames // RATE)
+        claim(out, {"untrimmed": _CONSTRUCTION, "videos": videos, "seed": seed})
         (out / "videos").mkdir(exist_ok=True)
         remove_leftovers(out / "videos")
-        for _ in range(len(scripts) - len(missing)):
-            on_done()
-        write = partial(_write, out=out, seed=seed)
-        for script, result in map_unordered(write, missing, jobs, name_of=lambda script: script.video):
-            if isinstance(result, Exception):
-                reason = getattr(result, "cause", None) or result
-                raise OSError(
-                    f"{out / script.video} could not be made ({reason}). Rerun the same command to resume."
-                ) from result
-            on_done()
+        existing = write_missing(partial(write_video, seed=seed), scripts, out, jobs, on_done)
         # Last, so that lists never name missing files.
         atomic_write_text(out / ANNOTATIONS, json.dumps(annotations(scripts), indent=1) + "\n")
         atomic_write_text(out / "labels.txt", "".join(f"{name}\n" for name in ACTIONS))
         atomic_write_text(out / "README.md", _card(scripts, videos, seed))
-    return len(scripts) - len(missing)
-
-
-def _write(script: Script, out: Path, seed: int) -> None:
-    write_video(script, out / script.video, seed)
+    return existing
 
 
 def _card(scripts: Sequence[Script], videos: int, seed: int) -> str:
