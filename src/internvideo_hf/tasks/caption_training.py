@@ -12,9 +12,7 @@ from internvideo_hf.data.collation import VideoCollator
 from internvideo_hf.inference.ranking import retrieval_recalls
 from internvideo_hf.processing.processing import InternVideoProcessor
 from internvideo_hf.recipes.captions import clean_caption
-
-LABEL_NAMES = ("caption_ids", "video_ids")
-"""Entries of a batch that `recalls` needs."""
+from internvideo_hf.tasks.base import Training
 
 
 def recalls(prediction: EvalPrediction) -> dict[str, float]:
@@ -76,4 +74,25 @@ def make_collator(
         equal_captions=equal_captions if training else "text",
         keep_names=True,
         fill_gaps=not training,
+    )
+
+
+def training_on_captions(auto_class: str, takes_grad_cache: bool = False) -> Training:
+    """Return the training of a task whose loss compares videos with their captions.
+
+    Args:
+        auto_class: name of the Auto class of the trained models.
+        takes_grad_cache: see `Training`.
+    """
+    return Training(
+        auto_class=auto_class,
+        make_collator=make_collator,
+        label_names=("caption_ids", "video_ids"),  # what `recalls` needs
+        needs_text=True,
+        compares_batch=True,
+        takes_grad_cache=takes_grad_cache,
+        column="caption",
+        allow_duplicates=True,
+        compute_metrics=recalls,
+        preprocess_logits=embeddings,
     )

@@ -18,9 +18,11 @@ from internvideo_hf.data.manifests import read_manifest
 from internvideo_hf.data.records import list_path
 from internvideo_hf.data.samples import Row
 from internvideo_hf.inference.runner import RunSettings
+from internvideo_hf.models.common.loading import revision
 from internvideo_hf.recipes.labels import check_classes_name
 from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.utils.files import check_output
+from internvideo_hf.utils.fingerprints import json_sha256
 from internvideo_hf.utils.names import check_name
 
 VIEWS = ("num_clips", "num_crops")
@@ -247,6 +249,18 @@ class Run:
     device: str | torch.device | None
     settings: RunSettings
     parts: Path | None = None
+
+    def parts_of(self, model: PreTrainedModel, facts: Mapping[str, Any], *about: Any) -> Path | None:
+        """Return the folder for finished parts of this work alone; None keeps nothing.
+
+        Args:
+            model: the loaded model.
+            facts: of the result.
+            about: what else the work depends on, as JSON.
+        """
+        if self.parts is None:
+            return None
+        return self.parts / json_sha256([facts, revision(self.model, model), *about])[:12]
 
 
 class Details(Interface):

@@ -11,10 +11,9 @@ from transformers import AutoConfig, AutoModelForMultimodalLM, AutoProcessor
 
 from internvideo_hf.inference.embedder import pixel_settings
 from internvideo_hf.inference.runner import RunSettings, load_model, read_videos, read_views, stack_views
-from internvideo_hf.models.common.loading import revision
 from internvideo_hf.recipes.reading import RecipeError
-from internvideo_hf.tasks.base import Task, Training
-from internvideo_hf.tasks.caption_training import LABEL_NAMES, embeddings, make_collator, recalls
+from internvideo_hf.tasks.base import Task
+from internvideo_hf.tasks.caption_training import training_on_captions
 from internvideo_hf.tasks.captioning.answers import Captions
 from internvideo_hf.tasks.captioning.metrics import METRICS, captioning_metrics, check_installed
 from internvideo_hf.tasks.protocol import (
@@ -29,7 +28,6 @@ from internvideo_hf.tasks.protocol import (
     require_column,
     unique_clips,
 )
-from internvideo_hf.utils.fingerprints import json_sha256
 from internvideo_hf.utils.journal import Journal
 from internvideo_hf.utils.names import check_name
 from internvideo_hf.utils.pretrained import load_pretrained
@@ -63,10 +61,8 @@ def _run(protocol: Protocol, samples: Samples, run: Run) -> Outcome:
     processor = load_pretrained(AutoProcessor, run.model)
     processor.video_processor.configure(protocol.pixels)
     facts = {**model_facts(model), "pixels": pixel_settings(processor.video_processor)}
-    parts = None
-    if run.parts is not None:
-        about = [facts, protocol.generation, revision(run.model, model), [dict(row) for row in samples.videos]]
-        parts = run.parts / json_sha256(about)[:12]
+    videos = [dict(row) for row in samples.videos]
+    parts = run.parts_of(model, facts, protocol.generation, videos)
     read = partial(read_views, processor=processor.video_processor, num_clips=1, num_crops=1)
     journal = _describe(model, samples, read, protocol.generation, run.settings, Journal(parts))
     captions = [processor.decode_text(ids) for ids in journal.tensors()["ids"]]
@@ -114,17 +110,7 @@ def _facts(result: Mapping[str, Any]) -> dict[str, str]:
 TASK = Task(
     "captioning",
     # The decoder learns with the towers, whose contrast is a part of the loss.
-    training=Training(
-        auto_class="AutoModelForMultimodalLM",
-        make_collator=make_collator,
-        label_names=LABEL_NAMES,
-        needs_text=True,
-        compares_batch=True,
-        column="caption",
-        allow_duplicates=True,
-        compute_metrics=recalls,
-        preprocess_logits=embeddings,
-    ),
+    training=training_on_captions("AutoModelForMultimodalLM"),
     evaluation=Evaluation(
         read=_read,
         run=_run,

@@ -15,7 +15,7 @@ from internvideo_hf.data.samples import Row
 from internvideo_hf.inference.classifier import Classifier, video_name
 from internvideo_hf.inference.embedder import pixel_settings
 from internvideo_hf.inference.merging import class_scores, top_k_accuracies
-from internvideo_hf.models.common.loading import check_classifier, classes_of, revision
+from internvideo_hf.models.common.loading import check_classifier, classes_of
 from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.base import Task, Training
 from internvideo_hf.tasks.classification.answers import Answers
@@ -36,7 +36,6 @@ from internvideo_hf.tasks.protocol import (
     model_facts,
     unique_clips,
 )
-from internvideo_hf.utils.fingerprints import json_sha256
 from internvideo_hf.utils.names import check_name
 
 
@@ -106,10 +105,8 @@ def _run(protocol: Protocol, samples: Samples, run: Run) -> Outcome:
         "views": [classifier.num_clips, classifier.num_crops],
         "pixels": pixel_settings(classifier.processor),
     }
-    parts, names = None, [video_name(row) for row in samples.videos]
-    if run.parts is not None:
-        about = [facts, revision(run.model, classifier.model), names]
-        parts = run.parts / json_sha256(about)[:12]
+    names = [video_name(row) for row in samples.videos]
+    parts = run.parts_of(classifier.model, facts, names)
     probabilities, causes = classifier.classify(samples.videos, run.settings, parts)
     videos = [samples.videos[owner] for owner in samples.owners]
     answers = Answers(videos, samples.labels, probabilities[samples.owners], classifier.classes)

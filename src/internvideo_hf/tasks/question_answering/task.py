@@ -19,7 +19,7 @@ from internvideo_hf.data.samples import Row
 from internvideo_hf.inference.embedder import pixel_settings
 from internvideo_hf.inference.merging import check_finite
 from internvideo_hf.inference.runner import RunSettings, load_model, read_videos, read_views
-from internvideo_hf.models.common.loading import classes_of, revision
+from internvideo_hf.models.common.loading import classes_of
 from internvideo_hf.models.common.losses import IGNORED
 from internvideo_hf.processing.processing import InternVideoProcessor
 from internvideo_hf.recipes.captions import clean_caption
@@ -37,7 +37,6 @@ from internvideo_hf.tasks.protocol import (
 )
 from internvideo_hf.tasks.question_answering.answers import KEPT, OF_KNOWN, Answers, both_accuracies
 from internvideo_hf.tasks.question_answering.data import LAYOUTS, read_questions, read_training_rows
-from internvideo_hf.utils.fingerprints import json_sha256
 from internvideo_hf.utils.journal import Journal
 from internvideo_hf.utils.names import check_name
 from internvideo_hf.utils.pretrained import load_pretrained
@@ -131,10 +130,9 @@ def _run(protocol: Protocol, samples: Samples, run: Run) -> Outcome:
     processor = load_pretrained(AutoProcessor, run.model)
     processor.video_processor.configure(protocol.pixels)
     facts = {**model_facts(model), "pixels": pixel_settings(processor.video_processor)}
-    parts, names = None, [str(row["video"]) for row in samples.videos]
-    if run.parts is not None:
-        about = [facts, protocol.views, revision(run.model, model), names, samples.owners.tolist(), samples.texts]
-        parts = run.parts / json_sha256(about)[:12]
+    names = [str(row["video"]) for row in samples.videos]
+    questions_of = samples.owners.tolist(), samples.texts
+    parts = run.parts_of(model, facts, protocol.views, names, *questions_of)
     journal = _answer(model, processor, samples, protocol.views.get("num_clips", 1), run.settings, Journal(parts))
     found = {name: np.empty_like(tensor.numpy()) for name, tensor in journal.tensors().items()}
     for name, tensor in journal.tensors().items():
