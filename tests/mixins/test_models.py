@@ -2,6 +2,7 @@
 
 import unittest
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 from unittest.mock import patch
 
@@ -194,6 +195,15 @@ class TestViCLIPForVideoClassification(Common, unittest.TestCase):
 def of_towers(self: unittest.TestCase) -> None: ...
 
 
+def clips_and_texts(family: ModuleType) -> dict[str, Any]:
+    """Return three clips and texts of a family's own tests."""
+    pixels = draw(3, family.FRAMES, 3, 32, 32)
+    return {"pixel_values_videos": pixels, "input_ids": family.IDS, "attention_mask": family.MASK}
+
+
+SHALLOW = mm.VISION | {"num_hidden_layers": 2, "global_layers": [0, 1]}
+
+
 class DualEncoder(Common):
     _is_composite = True
     additional_model_inputs = ["input_ids"]
@@ -206,12 +216,7 @@ class TestViCLIPModel(DualEncoder, unittest.TestCase):
     all_model_classes = (ViCLIPModel,)
     model_tester = ModelTester(
         lambda: viclip.tiny_config({"num_hidden_layers": 2}),
-        lambda: {
-            "pixel_values_videos": draw(3, viclip.FRAMES, 3, 32, 32),
-            "input_ids": viclip.IDS,
-            "attention_mask": viclip.MASK,
-            "return_loss": True,
-        },
+        lambda: clips_and_texts(viclip) | {"return_loss": True},
         batch_size=3,
         num_hidden_layers=2,
         num_masks=16,
@@ -222,13 +227,8 @@ class TestViCLIPModel(DualEncoder, unittest.TestCase):
 class TestInternVideoMMModel(DualEncoder, unittest.TestCase):
     all_model_classes = (InternVideoMMModel,)
     model_tester = ModelTester(
-        lambda: mm.tiny_config(vision_config=mm.VISION | {"num_hidden_layers": 2, "global_layers": [0, 1]}),
-        lambda: {
-            "pixel_values_videos": draw(3, mm.FRAMES, 3, 32, 32),
-            "input_ids": mm.IDS,
-            "attention_mask": mm.MASK,
-            "return_loss": True,
-        },
+        lambda: mm.tiny_config(vision_config=SHALLOW),
+        lambda: clips_and_texts(mm) | {"return_loss": True},
         batch_size=3,
         num_hidden_layers=2,
     )
@@ -246,15 +246,8 @@ class TestInternVideoMMForConditionalGeneration(DualEncoder, unittest.TestCase):
     def test_bc_cache_name_forward(self) -> None: ...
 
     model_tester = ModelTester(
-        lambda: mm.tiny_config(
-            vision_config=mm.VISION | {"num_hidden_layers": 2, "global_layers": [0, 1]}, decoder_config=decoder.DECODER
-        ),
-        lambda: {
-            "pixel_values_videos": draw(3, mm.FRAMES, 3, 32, 32),
-            "input_ids": mm.IDS,
-            "attention_mask": mm.MASK,
-            "return_loss": True,
-        },
+        lambda: mm.tiny_config(vision_config=SHALLOW, decoder_config=decoder.DECODER),
+        lambda: clips_and_texts(mm) | {"return_loss": True},
         batch_size=3,
         num_hidden_layers=2,
     )
@@ -272,17 +265,12 @@ class TestInternVideoMMForQuestionAnswering(DualEncoder, unittest.TestCase):
 
     model_tester = ModelTester(
         lambda: mm.tiny_config(
-            vision_config=mm.VISION | {"num_hidden_layers": 2, "global_layers": [0, 1]},
+            vision_config=SHALLOW,
             decoder_config=decoder.DECODER,
             projection_dim=None,
             num_labels=7,
         ),
-        lambda: {
-            "pixel_values_videos": draw(3, mm.FRAMES, 3, 32, 32),
-            "input_ids": mm.IDS,
-            "attention_mask": mm.MASK,
-            "labels": torch.tensor([1, 6, 0]),
-        },
+        lambda: clips_and_texts(mm) | {"labels": torch.tensor([1, 6, 0])},
         batch_size=3,
         num_hidden_layers=2,
     )

@@ -77,17 +77,12 @@ def zero_shot(
     number_type = parse_dtype(dtype)
     named, model = named_videos(videos, quiet), resolve_model(model, DUAL_ENCODER)
     remark_on_scripts(candidates)
-    silence_transformers()
-    from transformers import AutoModel, AutoProcessor, pipeline
-
-    from internvideo_hf.inference.runner import load_model
-
-    loaded = load_model(AutoModel, model, parse_device(device), number_type)
-    answer = pipeline(  # type: ignore[call-overload]  # the stub knows transformers' own tasks only
+    answer = load_pipeline(
         "zero-shot-video-classification",
-        model=loaded,
-        processor=load_pretrained(AutoProcessor, model),
-        device=loaded.device,
+        "AutoModel",
+        model,
+        device,
+        number_type,
         candidate_labels=candidates,
         top_k=top_k,
         max_views=batch_size,
@@ -96,6 +91,37 @@ def zero_shot(
     )
     answer.embed_labels()  # whose mistakes are none of a video's
     answer_each([video for video, _ in named], answer, as_json, quiet)
+
+
+def load_pipeline(
+    task: str,
+    auto_class: str,
+    model: str,
+    device: str | None,
+    dtype: Any,
+    processor: str = "processor",
+    **options: Any,
+) -> Any:
+    """Load a model and its processor into a pipeline.
+
+    Args:
+        task: name of the pipeline.
+        auto_class: name of the Auto class that loads the model.
+        model: its folder, or its name on the Hub.
+        device: value of --device.
+        dtype: of `parse_dtype`.
+        processor: "processor", or "video_processor" of a model that reads no text.
+        options: of the pipeline.
+    """
+    silence_transformers()
+    import transformers
+
+    from internvideo_hf.inference.runner import load_model
+
+    loaded = load_model(getattr(transformers, auto_class), model, parse_device(device), dtype)
+    kind = {"processor": transformers.AutoProcessor, "video_processor": transformers.AutoVideoProcessor}[processor]
+    parts = {"model": loaded, "device": loaded.device, processor: load_pretrained(kind, model)}
+    return transformers.pipeline(task, **parts, **options)  # type: ignore[call-overload]  # its stub knows own tasks
 
 
 def named_videos(sources: list[str], quiet: bool) -> list[tuple[str, str]]:
@@ -146,18 +172,16 @@ def classify(
     clips_and_crops, number_type = _parse_views(views), parse_dtype(dtype)
     named, model = named_videos(videos, quiet), resolve_model(model, CLASSIFIER)
     silence_transformers()
-    from transformers import AutoModelForVideoClassification, AutoVideoProcessor, pipeline
-
-    from internvideo_hf.inference.runner import load_model
     from internvideo_hf.models.common.loading import check_classifier
 
     check_classifier(model)
-    loaded = load_model(AutoModelForVideoClassification, model, parse_device(device), number_type)
-    answer = pipeline(  # type: ignore[call-overload]  # the stub knows transformers' own tasks only
+    answer = load_pipeline(
         "multi-view-video-classification",
-        model=loaded,
-        video_processor=load_pretrained(AutoVideoProcessor, model),
-        device=loaded.device,
+        "AutoModelForVideoClassification",
+        model,
+        device,
+        number_type,
+        processor="video_processor",
         merge=merge,
         max_views=batch_size,
         top_k=top_k,

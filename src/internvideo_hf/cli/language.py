@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from internvideo_hf.cli.inference import answer_each, named_videos
+from internvideo_hf.cli.inference import answer_each, load_pipeline, named_videos
 from internvideo_hf.cli.kinds import ANSWERER, CAPTIONER
 from internvideo_hf.cli.options import (
     ANSWERER_HELP,
@@ -15,12 +15,10 @@ from internvideo_hf.cli.options import (
     Dtype,
     Quiet,
     Videos,
-    parse_device,
     parse_dtype,
     resolve_model,
 )
-from internvideo_hf.cli.reporting import remark_on_scripts, say, silence_transformers
-from internvideo_hf.utils.pretrained import load_pretrained
+from internvideo_hf.cli.reporting import remark_on_scripts, say
 
 
 def caption(
@@ -45,7 +43,7 @@ def caption(
         bool,
         typer.Option("--sample", help="Draw each token by its probability; with --beams, in a search."),
     ] = False,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of --sample, for each video anew.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of --sample; every video starts from it.")] = 0,
     dtype: Dtype = AUTO,
     device: Device = None,
     as_json: AsJson = False,
@@ -68,19 +66,8 @@ def caption(
         options["text"] = text
     if max_new_tokens is not None:
         options["max_new_tokens"] = max_new_tokens
-    silence_transformers()
-    from transformers import AutoModelForMultimodalLM, AutoProcessor, pipeline, set_seed
-
-    from internvideo_hf.inference.runner import load_model
-
-    loaded = load_model(AutoModelForMultimodalLM, model, parse_device(device), number_type)
-    pipe = pipeline(  # type: ignore[call-overload]  # the stub knows transformers' own tasks only
-        "video-to-text",
-        model=loaded,
-        processor=load_pretrained(AutoProcessor, model),
-        device=loaded.device,
-        **options,
-    )
+    pipe = load_pipeline("video-to-text", "AutoModelForMultimodalLM", model, device, number_type, **options)
+    from transformers import set_seed
 
     def describe(video: str) -> list[dict[str, Any]]:
         set_seed(seed)  # so that a caption does not depend on the videos before it
@@ -117,24 +104,20 @@ def ask(
     number_type = parse_dtype(dtype)
     named, model = named_videos([video], quiet), resolve_model(model, ANSWERER)
     remark_on_scripts(asked)
-    silence_transformers()
-    from transformers import AutoModelForVisualQuestionAnswering, AutoProcessor, pipeline
-
-    from internvideo_hf.data.answers import numbered_answer
-    from internvideo_hf.inference.runner import load_model
-    from internvideo_hf.models.common.loading import classes_of
-
-    loaded = load_model(AutoModelForVisualQuestionAnswering, model, parse_device(device), number_type)
-    if classes_of(loaded.config)[0] == numbered_answer(0):
-        say(f"{model} names its answers by numbers. Convert the released file again with --answers LIST.", err=True)
-    pipe = pipeline(  # type: ignore[call-overload]  # the stub knows transformers' own tasks only
+    pipe = load_pipeline(
         "video-question-answering",
-        model=loaded,
-        processor=load_pretrained(AutoProcessor, model),
-        device=loaded.device,
+        "AutoModelForVisualQuestionAnswering",
+        model,
+        device,
+        number_type,
         question=asked,
         top_k=top_k,
     )
+    from internvideo_hf.data.answers import numbered_answer
+    from internvideo_hf.models.common.loading import classes_of
+
+    if classes_of(pipe.model.config)[0] == numbered_answer(0):
+        say(f"{model} names its answers by numbers. Convert the released file again with --answers LIST.", err=True)
 
     def answer(video: str) -> list[dict[str, Any]]:
         return [
