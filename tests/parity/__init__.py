@@ -1,6 +1,7 @@
 """Parity adapters: kind of a reference case -> function that runs it and compares every stored value."""
 
 from parity import (
+    action_detection,
     actionformer,
     captions,
     internvideo_mae,
@@ -38,6 +39,7 @@ ADAPTERS = {
     "retrieval_metrics": retrieval.retrieval_metrics_of_both,
     "retrieval_model": retrieval.retrieval_model,
     "retrieval_tokens": retrieval.retrieval_tokens,
+    "stal_boxes": action_detection.stal_boxes,
     "tal_dataset_items": temporal_localization.tal_dataset_items,
     "tal_map": temporal_localization.tal_map,
     "tal_nms": temporal_localization.tal_nms,
