@@ -10,7 +10,7 @@ from program import run
 from video.clips import decode_in_order
 
 from internvideo_hf.demo import untrimmed
-from internvideo_hf.demo.synthetic import ACTIONS, SIZES, clip_at
+from internvideo_hf.demo.synthetic import ACTIONS, SIZES, clip_at, ways
 from internvideo_hf.demo.synthetic import track as track_of_clip
 from internvideo_hf.demo.untrimmed import RATE, SUBSETS, make_data_set, render, script_at, split_sizes, track
 from internvideo_hf.tasks.temporal_localization.annotations import read_annotations
@@ -42,14 +42,15 @@ def test_an_action_is_that_of_a_clip_at_half_the_rate(monkeypatch):
     clip = clip_at("train", list(ACTIONS).index("circles around clockwise"))
     pose = track_of_clip(clip)
     change = ACTIONS[clip.action].change(np.random.default_rng(3))
-    for values in (change.x, change.y):
-        extended = untrimmed._extended(values, 100)
-        assert extended[:32] == pytest.approx(values)
+    longer = ways(clip.action, np.random.default_rng(3), 100)
+    for values, extended in zip((change.x, change.y), longer[:, :2].T, strict=True):
+        assert extended[:32] == pytest.approx(values - values[0])
         # A sine of that period goes on: a full turn later it is where it was.
-        assert np.abs(extended).max() == pytest.approx(np.abs(values).max(), rel=0.1)
+        assert np.abs(extended + values[0]).max() == pytest.approx(np.abs(values).max(), rel=0.1)
     moves = ACTIONS["moves up"].change(np.random.default_rng(3))
-    assert untrimmed._extended(moves.y, 65)[[32, 64]] == pytest.approx(moves.y[1] * np.array([32, 64]))
-    assert untrimmed._extended(moves.x, 5).tolist() == [0] * 5 and len(pose.x) == 32
+    longer = ways("moves up", np.random.default_rng(3), 65)
+    assert longer[[32, 64], 1] == pytest.approx(moves.y[1] * np.array([32, 64]))
+    assert not longer[:, 0].any() and len(pose.x) == 32
     assert pose.radius.max() <= max(size.radii[1] for size in SIZES.values())
 
 

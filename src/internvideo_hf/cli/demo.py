@@ -185,7 +185,7 @@ def make_demo_data(
         int | None,
         typer.Option(
             min=1,
-            help="Training videos (default: 4000, or 200 with --untrimmed); evaluation videos come on top.",
+            help="Training videos (default: 4000; --untrimmed: 200; --boxed: 2000); evaluation videos come on top.",
             show_default=False,
         ),
     ] = None,
@@ -193,24 +193,32 @@ def make_demo_data(
         bool,
         typer.Option("--untrimmed", help="Long videos in which actions begin and end, annotated as ActivityNet is."),
     ] = False,
+    boxed: Annotated[
+        bool, typer.Option("--boxed", help="Videos of several shapes, with a box and an action of each, as in AVA.")
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the videos.")] = 0,
     jobs: Jobs = None,
     quiet: Quiet = False,
 ) -> None:
-    """Make a small data set of drawn videos with sentences and labels, or with actions in time, to try training with.
+    """Make a small data set of drawn videos to try training with: labels and sentences, actions in time, or in boxes.
 
     Resumable: rerun the same command after an interruption. OUT/README.md describes the files.
 
     Example: internvideo make-demo-data shapes --clips 4000
 
     Example: internvideo make-demo-data long-shapes --untrimmed
+
+    Example: internvideo make-demo-data many-shapes --boxed
     """
     from tqdm import tqdm
 
+    from internvideo_hf.demo import boxed as videos_of_several
     from internvideo_hf.demo import synthetic
     from internvideo_hf.demo import untrimmed as long_videos
 
-    kind = long_videos if untrimmed else synthetic
+    if untrimmed and boxed:
+        raise typer.BadParameter("--untrimmed and --boxed make different data sets. Run the command once for each.")
+    kind = long_videos if untrimmed else videos_of_several if boxed else synthetic
     sizes = kind.split_sizes() if clips is None else kind.split_sizes(clips)
     total = sum(sizes.values())
     with tqdm(total=total, desc="Drawing", unit="video", disable=quiet) as bar:

@@ -449,14 +449,53 @@ def track(clip: Clip, seed: int = 0) -> Track:
         place = (list(SIZES).index(clip.size) + place) / len(SIZES)
     change = ACTIONS[clip.action].change(rng)
     still = np.zeros(NUM_FRAMES)
-    number, fraction = np.divmod((place + change.place + still) % 1 * len(SIZES), 1)
-    least, greatest = np.array([size.radii for size in SIZES.values()])[number.astype(int)].T
     return Track(
         x=(x + change.x + still) % WIDTH,
         y=(y + change.y + still) % WIDTH,
         angle=(angle + change.angle + still) % (2 * np.pi),
-        radius=least + fraction * (greatest - least),
+        radius=radius_at(place + change.place + still),
     )
+
+
+def radius_at(place: np.ndarray) -> np.ndarray:
+    """Return circumradii in pixels.
+
+    Args:
+        place: of any shape, in the range of all sizes, of which 0-1 is one round.
+    """
+    number, fraction = np.divmod(place % 1 * len(SIZES), 1)
+    least, greatest = np.moveaxis(np.array([size.radii for size in SIZES.values()])[number.astype(int)], -1, 0)
+    radii: np.ndarray = least + fraction * (greatest - least)
+    return radii
+
+
+def ways(action: str, rng: np.random.Generator, steps: int) -> np.ndarray:
+    """Sample what an action adds to the start pose, for longer than a clip lasts.
+
+    Args:
+        action: name in `ACTIONS`.
+        rng: the source of chance.
+        steps: time steps; a clip has `NUM_FRAMES`.
+
+    Returns:
+        Shape (steps, 4), 0 at first: pixels to the right and down, radians clockwise, place in the range of sizes.
+    """
+    change = ACTIONS[action].change(rng)
+    values = (change.x, change.y, change.angle, change.place)
+    way = np.stack([_extended(value, steps) for value in values], axis=1)
+    return way - way[0]
+
+
+def _extended(values: np.ndarray | float, steps: int) -> np.ndarray:
+    """Continue a coordinate of an action, which is linear in time or a sine of it: both obey one recurrence."""
+    if not isinstance(values, np.ndarray) or not values.any():
+        return np.zeros(steps)
+    middle = 1 + int(np.abs(values[1:-1]).argmax())
+    factor = (values[middle - 1] + values[middle + 1]) / values[middle]
+    found = values[:2].tolist()
+    while len(found) < steps:
+        found.append(factor * found[-1] - found[-2])
+    return np.array(found[:steps])
 
 
 def render(clip: Clip, seed: int = 0) -> np.ndarray:
@@ -470,12 +509,12 @@ def render(clip: Clip, seed: int = 0) -> np.ndarray:
         RGB, uint8, shape (frames, height, width, 3).
     """
     pose, rng = track(clip, seed), _generator(seed, clip.split, clip.index, _SCENE)
-    camera, start, drift = _tremble(rng), rng.uniform(0, WIDTH, 2), rng.normal(0, 0.35, 2)
-    scene = Scene.sample(rng, clip.background, clip.colour, clip.shape)
+    camera, start, drift = tremble(rng, NUM_FRAMES), rng.uniform(0, WIDTH, 2), rng.normal(0, 0.35, 2)
+    scene = Scene.sample(rng, clip.background, [(clip.colour, clip.shape)])
     frames = np.empty((NUM_FRAMES, WIDTH, WIDTH, 3), np.uint8)
     # Frame by frame: all at once do not fit the processor's cache, which is slower.
     for t, frame in enumerate(frames):
-        frame[:] = scene.draw(rng, pose, t, camera[t], start + t * drift + camera[t])
+        frame[:] = scene.draw(rng, [pose], t, camera[t], start + t * drift + camera[t])
     return frames
 
 
@@ -486,63 +525,61 @@ class Scene:
     Args:
         texture: of the background, periodic, `(height, width)`.
         tint: factors on it, `(3, 1, 1)`, the gain of the light included.
-        color: of the shape, RGB in 0-255, `(3, 1, 1)`.
-        shape: name in `SHAPES`.
+        shapes: color, RGB in 0-255, `(3, 1, 1)`, and name in `SHAPES`, of each shape; the last one lies on top.
         noise: standard deviation of the noise of pixels.
     """
 
     texture: np.ndarray
     tint: np.ndarray
-    color: np.ndarray
-    shape: str
+    shapes: Sequence[tuple[np.ndarray, str]]
     noise: float
 
     @classmethod
-    def sample(cls, rng: np.random.Generator, background: str, color: str, shape: str) -> "Scene":
+    def sample(cls, rng: np.random.Generator, background: str, shapes: Sequence[tuple[str, str]]) -> "Scene":
         """Sample the looks: contrast, tint, light, and the shade of a color.
 
         Args:
             rng: the source of chance.
             background: name in `BACKGROUNDS`.
-            color: name in `COLORS`.
-            shape: name in `SHAPES`.
+            shapes: name in `COLORS` and name in `SHAPES` of each shape.
         """
         angles = np.arange(WIDTH) * (2 * np.pi / WIDTH)
         texture = BACKGROUNDS[background](rng, angles, angles[:, None])
         texture = rng.uniform(75, 120) + rng.choice([-0.5, 0.5]) * rng.uniform(45, 80) * texture
         tint: np.ndarray = rng.uniform(0.94, 1.06, 3)
-        shade: np.ndarray = np.array(COLORS[color]) + rng.uniform(-9, 9, 3)
+        shades = [np.array(COLORS[color]) + rng.uniform(-9, 9, 3) for color, _ in shapes]
         gain, noise = rng.uniform(0.85, 1.1), rng.uniform(3, 9)
-        texture, tint, shade = (
-            values.astype(np.float32) for values in (texture, gain * tint[:, None, None], gain * shade[:, None, None])
+        texture, tint, *shades = (
+            values.astype(np.float32)
+            for values in (texture, *(gain * color[:, None, None] for color in (tint, *shades)))
         )
-        return cls(texture, tint, shade, shape, noise)
+        return cls(texture, tint, [(shade, shape) for shade, (_, shape) in zip(shades, shapes, strict=True)], noise)
 
     def draw(
-        self, rng: np.random.Generator, pose: "Track", t: int, camera: np.ndarray, ground: np.ndarray
+        self, rng: np.random.Generator, poses: Sequence["Track"], t: int, camera: np.ndarray, ground: np.ndarray
     ) -> np.ndarray:
         """Draw a frame, with noise.
 
         Args:
             rng: the source of the noise.
-            pose: of the shape.
+            poses: of each shape.
             t: number of the frame.
-            camera: shift of the shape by camera shake, in pixels to the right and down.
+            camera: shift of the shapes by camera shake, in pixels to the right and down.
             ground: shift of the background.
 
         Returns:
             RGB, uint8, shape (height, width, 3).
         """
-        cover = _cover(SHAPES[self.shape], pose.x[t] + camera[0], pose.y[t] + camera[1], pose.angle[t], pose.radius[t])
         pixels = self.tint * _shifted(self.texture, *ground)
-        pixels += cover * (self.color - pixels)
+        for (color, shape), pose in zip(self.shapes, poses, strict=True):
+            pixels += cover(shape, pose, t, camera) * (color - pixels)
         pixels += np.float32(self.noise) * rng.standard_normal(pixels.shape, dtype=np.float32)
         return np.clip(np.rint(pixels), 0, 255).astype(np.uint8).transpose(1, 2, 0)
 
 
-def _tremble(rng: np.random.Generator) -> np.ndarray:
+def tremble(rng: np.random.Generator, num_frames: int) -> np.ndarray:
     """Sample camera shake: pixels to the right and down, shape (frames, 2), an AR(1) process with coefficient 0.7."""
-    places = rng.normal(0, 0.8, (NUM_FRAMES, 2))
+    places = rng.normal(0, 0.8, (num_frames, 2))
     for before, place in pairwise(places):
         place += 0.7 * before
     return places
@@ -557,16 +594,25 @@ def _shifted(texture: np.ndarray, x: float, y: float) -> np.ndarray:
     return moved
 
 
-def _cover(
-    outline: Callable[[np.ndarray, np.ndarray], np.ndarray], x: float, y: float, angle: float, radius: float
-) -> np.ndarray:
-    """Return the coverage of each pixel by a shape: 0-1, shape (height, width), for the values of a `Track`."""
+def cover(shape: str, pose: Track, t: int, camera: np.ndarray) -> np.ndarray:
+    """Return how much of each pixel a shape covers.
+
+    Args:
+        shape: name in `SHAPES`.
+        pose: of the shape.
+        t: number of the frame.
+        camera: shift of the shape by camera shake, in pixels to the right and down.
+
+    Returns:
+        0-1, shape (height, width).
+    """
+    x, y, angle, radius = pose.x[t] + camera[0], pose.y[t] + camera[1], pose.angle[t], pose.radius[t]
     pixels = np.arange(WIDTH)
     # From the shape's center, the short way round the torus.
     right, down = (((pixels - center + WIDTH / 2) % WIDTH - WIDTH / 2).astype(np.float32) for center in (x, y))
     down = down[:, None]
     cos, sin = np.float32(np.cos(angle) / radius), np.float32(np.sin(angle) / radius)
-    distance = np.float32(radius) * outline(cos * right + sin * down, cos * down - sin * right)
+    distance = np.float32(radius) * SHAPES[shape](cos * right + sin * down, cos * down - sin * right)
     return np.clip(np.float32(0.5) - distance, 0, 1)
 
 

@@ -19,11 +19,12 @@ from internvideo_hf.demo.synthetic import (
     BACKGROUNDS,
     COLORS,
     SHAPES,
-    SIZES,
     WIDTH,
     Scene,
     Track,
     claim,
+    radius_at,
+    ways,
     write_frames,
     write_missing,
 )
@@ -156,32 +157,15 @@ def track(script: Script, seed: int = 0) -> Track:
     pose = np.empty((script.num_frames, 4))  # x, y, angle, place in the range of sizes
     pose[:] = [*rng.uniform(0, WIDTH, 2), rng.uniform(0, 2 * np.pi), rng.uniform()]
     for segment in script.segments:
-        change, length = ACTIONS[segment.action].change(rng), segment.end - segment.start
-        values = (change.x, change.y, change.angle, change.place)
-        way = np.stack([_extended(value, length * _STEPS + 1)[::_STEPS] for value in values], axis=1)
-        way -= way[0]
+        way = ways(segment.action, rng, (segment.end - segment.start) * _STEPS + 1)[::_STEPS]
         pose[segment.start : segment.end] += way[:-1]
         pose[segment.end :] += way[-1]
-    number, fraction = np.divmod(pose[:, 3] % 1 * len(SIZES), 1)
-    least, greatest = np.array([size.radii for size in SIZES.values()])[number.astype(int)].T
     return Track(
         x=pose[:, 0] % WIDTH,
         y=pose[:, 1] % WIDTH,
         angle=pose[:, 2] % (2 * np.pi),
-        radius=least + fraction * (greatest - least),
+        radius=radius_at(pose[:, 3]),
     )
-
-
-def _extended(values: np.ndarray | float, steps: int) -> np.ndarray:
-    """Continue a coordinate of an action, which is linear in time or a sine of it: both obey one recurrence."""
-    if not isinstance(values, np.ndarray) or not values.any():
-        return np.zeros(steps)
-    middle = 1 + int(np.abs(values[1:-1]).argmax())
-    factor = (values[middle - 1] + values[middle + 1]) / values[middle]
-    found = values[:2].tolist()
-    while len(found) < steps:
-        found.append(factor * found[-1] - found[-2])
-    return np.array(found[:steps])
 
 
 def render(script: Script, seed: int = 0) -> Iterator[np.ndarray]:
@@ -195,10 +179,10 @@ def render(script: Script, seed: int = 0) -> Iterator[np.ndarray]:
         Frames: RGB, uint8, shape (height, width, 3).
     """
     pose, rng = track(script, seed), _generator(seed, script.subset, script.index, _SCENE)
-    scene, shake = Scene.sample(rng, script.background, script.color, script.shape), np.zeros(2)
+    scene, shake = Scene.sample(rng, script.background, [(script.color, script.shape)]), np.zeros(2)
     for t in range(script.num_frames):
         shake = 0.7 * shake + rng.normal(0, 0.8, 2)
-        yield scene.draw(rng, pose, t, shake, shake)
+        yield scene.draw(rng, [pose], t, shake, shake)
 
 
 def write_video(script: Script, path: str | Path, seed: int = 0) -> None:
