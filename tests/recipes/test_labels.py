@@ -13,7 +13,7 @@ from internvideo_hf.recipes.labels import (
 from internvideo_hf.recipes.reading import RecipeError
 
 CLASSES = {"k400": 400, "k600": 600, "k700": 700, "k710": 710, "ssv1": 174, "ssv2": 174, "mit": 339}
-CLASSES |= {"anet": 200, "ucf101": 101, "hmdb51": 51}
+CLASSES |= {"anet": 200, "ucf101": 101, "hmdb51": 51, "ava": 80}
 
 
 @pytest.mark.parametrize("name", LABEL_SETS)

@@ -1,7 +1,7 @@
 """Class names of the data sets, and the rows of a Kinetics-710 head that belong to the smaller Kinetics sets.
 
-The lists are those of MMAction2's data preparation and UniFormerV2 configurations (Apache-2.0), one class a line in
-label order.
+The lists are those of MMAction2's data preparation and UniFormerV2 configurations (Apache-2.0), and the actions of AVA
+v2.2 (CC BY 4.0); one class a line in label order.
 """
 
 import json
@@ -23,6 +23,7 @@ LABEL_SETS = {
     "anet": "activitynet.txt",
     "ucf101": "ucf101.txt",
     "hmdb51": "hmdb51.txt",
+    "ava": "ava.txt",
 }
 
 # The sets whose classes are rows of a Kinetics-710 head.
