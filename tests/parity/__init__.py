@@ -41,6 +41,7 @@ ADAPTERS = {
     "retrieval_metrics": retrieval.retrieval_metrics_of_both,
     "retrieval_model": retrieval.retrieval_model,
     "retrieval_tokens": retrieval.retrieval_tokens,
+    "stal_ava_evaluation": action_detection.stal_ava_evaluation,
     "stal_boxes": action_detection.stal_boxes,
     "tal_dataset_items": temporal_localization.tal_dataset_items,
     "tal_map": temporal_localization.tal_map,

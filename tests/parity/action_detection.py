@@ -1,11 +1,23 @@
 """Adapters of the kinds of spatio-temporal action detection."""
 
+import json
 import re
 from pathlib import Path
 
+import numpy as np
+import pytest
 import torch
 
 from internvideo_hf.tasks.action_detection import boxes
+from internvideo_hf.tasks.action_detection.annotations import (
+    key_frame_name,
+    read_annotations,
+    read_key_frames,
+    read_label_map,
+    read_predictions,
+)
+from internvideo_hf.tasks.action_detection.answers import Answers, write_predictions
+from internvideo_hf.tasks.action_detection.metrics import BoxTable
 from parity.compare import Comparison, load_config, load_tensors
 
 
@@ -41,3 +53,44 @@ def stal_boxes(folder: Path, tmp_path: Path) -> None:
 
 def _height_width(size: list[int]) -> tuple[int, int]:
     return size[1], size[0]
+
+
+def stal_ava_evaluation(folder: Path, tmp_path: Path) -> None:
+    config = load_config(folder)
+    _write_result(json.loads((folder / "detections.json").read_text()), tmp_path / "result.csv")
+    expected = (folder / "result.csv").read_text().splitlines()
+    for ours, theirs in zip((tmp_path / "result.csv").read_text().splitlines(), expected, strict=True):
+        names, numbers = ours.split(",")[:2], [float(entry) for entry in ours.split(",")[2:]]
+        assert names == theirs.split(",")[:2]
+        np.testing.assert_allclose(numbers, [float(entry) for entry in theirs.split(",")[2:]], atol=1.01e-5)
+    label_map = read_label_map(folder / "labelmap.pbtxt")
+    assert sorted(label_map) == sorted(config["whitelist"])
+    excluded = read_key_frames(folder / "excluded.csv")
+    classes = [label_map.get(number, str(number)) for number in range(1, config["classes_scored"] + 1)]
+    found = Answers(
+        read_predictions(folder / "result.csv").without(excluded),
+        read_annotations(folder / "gt.csv", classes).table().without(excluded),
+        classes,
+        [number - 1 for number in label_map],
+        config["iou"],
+    )
+    prefix = f"AP@{config['iou']:g}IOU/"
+    ours = {f"PascalBoxes_PerformanceByCategory/{prefix}{row['class']}": row["AP"] / 100 for row in found.by_class()}
+    ours |= {f"PascalBoxes_Precision/m{prefix[:-1]}": found.scores()["mAP"] / 100}
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert ours == pytest.approx({name: value for name, value in metrics.items() if value == value}, abs=1e-9)
+
+
+def _write_result(detections: list[dict], path: Path) -> None:
+    """Write what the original detected as its own writer did, from boxes in pixels of the network."""
+    names, corners, labels, scores = [], [], [], []
+    for entry in detections:
+        info, size = entry["info"], _height_width(entry["size_wh"])
+        movie = info["height"], info["width"]
+        found = boxes.resize(torch.tensor(entry["boxes_xyxy"]).reshape(-1, 4), size, movie)
+        for box, of_classes in zip(boxes.to_fractions(found, movie).tolist(), entry["scores"], strict=True):
+            names += [key_frame_name(info["movie"], info["timestamp"])] * len(of_classes)
+            corners += [box] * len(of_classes)
+            labels += range(len(of_classes))
+            scores += of_classes
+    write_predictions(path, BoxTable(names, np.array(corners), np.array(labels), np.array(scores)))
