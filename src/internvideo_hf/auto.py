@@ -97,6 +97,9 @@ FAMILIES = {
             "AutoModel": "InternVideoMAEModel",
             "AutoModelForPreTraining": "InternVideoMAEForPreTraining",
             "AutoModelForVideoClassification": "InternVideoMAEForVideoClassification",
+            "AutoModelForVideoActionDetection": (
+                "modeling_internvideo_mae_detection.InternVideoMAEForVideoActionDetection"
+            ),
         },
     ),
     "viclip": Family(

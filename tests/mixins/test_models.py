@@ -12,6 +12,7 @@ from mixins.source import load
 from models.actionformer import test_modeling_actionformer as actionformer
 from models.internvideo import test_modeling_internvideo as fused
 from models.internvideo_mae import test_modeling_internvideo_mae as mae
+from models.internvideo_mae import test_modeling_internvideo_mae_detection as detection
 from models.internvideo_mm import test_decoder_internvideo_mm as decoder
 from models.internvideo_mm import test_modeling_internvideo_mm as mm
 from models.model_checks import draw
@@ -27,6 +28,7 @@ from internvideo_hf import (
     ActionFormerModel,
     InternVideoForVideoClassification,
     InternVideoMAEForPreTraining,
+    InternVideoMAEForVideoActionDetection,
     InternVideoMAEForVideoClassification,
     InternVideoMAEModel,
     InternVideoMMForConditionalGeneration,
@@ -132,6 +134,20 @@ class TestInternVideoMAEForPreTraining(Common, unittest.TestCase):
         seq_length=mae.VISIBLE,
         mask_length=mae.CUBES,
         num_masks=mae.HIDDEN,
+    )
+
+
+class TestInternVideoMAEForVideoActionDetection(Common, unittest.TestCase):
+    all_model_classes = (InternVideoMAEForVideoActionDetection,)
+    additional_model_inputs = ["boxes", "box_mask"]
+    model_tester = ModelTester(
+        lambda: detection.detection_config(num_hidden_layers=2),
+        lambda: {"pixel_values_videos": mae.clips(), "boxes": detection.BOXES, "box_mask": detection.MASK},
+        batch_size=2,
+        num_hidden_layers=2,
+        num_attention_heads=mae.HEADS,
+        hidden_size=mae.WIDTH,
+        seq_length=mae.CUBES,
     )
 
 

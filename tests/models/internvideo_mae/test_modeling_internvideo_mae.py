@@ -117,7 +117,11 @@ FIELDS_READ_ELSEWHERE = {
         + ("decoder_intermediate_size", "norm_pix_loss", "image_mean", "image_std"),
         "pretraining reads it",
     ),
-    **dict.fromkeys(("classifier_dropout", "num_segments"), "the classifier reads it"),
+    **dict.fromkeys(("classifier_dropout", "num_segments", "head_init_scale"), "the classifier reads it"),
+    **dict.fromkeys(
+        ("detection_head", "roi_size", "roi_scale", "roi_sampling_ratio", "roi_aligned", "attend_to_padding"),
+        "the detector reads it",
+    ),
 }
 
 

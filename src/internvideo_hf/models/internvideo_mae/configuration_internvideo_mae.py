@@ -29,10 +29,12 @@ SIZES: dict[str, dict[str, Any]] = {
 # The ratio of its MLPs is 48 to 11, in the decoder too.
 SIZES["giant"] |= {"patch_size": 14, "intermediate_size": 6144, "decoder_intermediate_size": 2234}
 
+DETECTION_HEADS = ("linear", "acar")
+
 
 @strict
 class InternVideoMAEConfig(PreTrainedConfig):
-    """Sizes of a VideoMAE encoder, with its pretraining decoder and its classifier; the defaults are ViT-B.
+    """Sizes of a VideoMAE encoder, its pretraining decoder, its classifier and its detector; the defaults are ViT-B.
 
     Args:
         hidden_size: width of the encoder.
@@ -63,6 +65,16 @@ class InternVideoMAEConfig(PreTrainedConfig):
         image_mean, image_std: the processor's normalization of each channel, which the reconstruction undoes.
         initializer_range: standard deviation of freshly initialized weights.
         head_init_scale: factor on the freshly initialized classification head.
+        detection_head: of an action detector: "linear", or "acar", which also compares what is around the people of a
+            frame (arXiv 2006.07976).
+        roi_size: cells of a box in height and in width, of which the detector keeps the maximum.
+        roi_scale: cells of the feature map in a pixel; by default one cell for each patch. Released detectors have
+            1/16 for patches of 14 pixels too.
+        roi_aligned: place cells by their centers; released detectors do not, and are half a cell off.
+        roi_sampling_ratio: points in height and width whose mean is a cell of a box; 0 for as many as the box's cell
+            has cells of the map.
+        attend_to_padding: let the detector look at the padding of smaller clips in a batch, as released ones do: what
+            they answer then depends on the others. Otherwise it is hidden by the `pixel_mask`.
 
     Raises:
         StrictDataclassClassValidationError: where two numbers do not fit each other.
@@ -100,6 +112,12 @@ class InternVideoMAEConfig(PreTrainedConfig):
     image_std: list[float] | tuple[float, ...] = (0.229, 0.224, 0.225)
     initializer_range: float | int = 0.02
     head_init_scale: float | int = 0.001
+    detection_head: str = "linear"
+    roi_size: int = 7
+    roi_scale: float | int | None = None
+    roi_aligned: bool = False
+    roi_sampling_ratio: int = 0
+    attend_to_padding: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
         self.intermediate_size = self.intermediate_size or 4 * self.hidden_size
@@ -136,6 +154,13 @@ class InternVideoMAEConfig(PreTrainedConfig):
             raise ValueError(
                 f"position_embedding_type={self.position_embedding_type!r} must be 'sinusoidal' or 'learned'."
             )
+        if self.detection_head not in DETECTION_HEADS:
+            raise ValueError(f"detection_head={self.detection_head!r} must be 'linear' or 'acar'.")
+        for name, least in (("roi_size", 1), ("roi_sampling_ratio", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}={getattr(self, name)} must be {least} or more.")
+        if self.roi_scale is not None and self.roi_scale <= 0:
+            raise ValueError(f"roi_scale={self.roi_scale} must be above 0, or None.")
         check_sizes(vars(self))
 
 

@@ -14,6 +14,7 @@ import torch
 from einops import rearrange
 from torch import nn
 from transformers import initialization as init
+from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.processing_utils import Unpack
@@ -94,6 +95,19 @@ class InternVideoMAEPositions(nn.Module):
             table = rearrange(rows, "(h w) c t -> t c h w", h=grid[1])
         return rearrange(table, "t c h w -> (t h w) c").to(self.table.dtype)
 
+    def of_clips(self, grid: tuple[int, int, int], cells: torch.Tensor) -> torch.Tensor:
+        """Return the positions `(batch, t * h * w, width)` of clips that end in padding, which has none.
+
+        Args:
+            grid: of the padded clips, `(t, h, w)`.
+            cells: rows and columns of each clip itself, `(batch, 2)`.
+        """
+        places = self.table.new_zeros(len(cells), *grid, self.width)
+        for clip, (height, width) in enumerate(cells.tolist()):
+            own = (grid[0], height, width)
+            places[clip, :, :height, :width] = self(own).unflatten(0, own)
+        return places.flatten(1, 3)
+
 
 class InternVideoMAETubeletEmbedding(nn.Module):
     """A linear map of every tubelet's pixels; its weight has the released shape of a 3-D convolution."""
@@ -164,8 +178,6 @@ class InternVideoMAEPreTrainedModel(VideoPreTrainedModel):
             init.constant_(module.factor, module.start)
         elif isinstance(module, InternVideoMAEDecoder):
             init.trunc_normal_(module.mask_token, std=std)
-        elif module is getattr(self, "classifier", None):  # transformers passes over modules without own parameters
-            init.normal_(module.weight, std=std * self.config.head_init_scale)
 
 
 class InternVideoMAEModel(InternVideoMAEPreTrainedModel):
@@ -195,6 +207,7 @@ class InternVideoMAEModel(InternVideoMAEPreTrainedModel):
         self,
         pixel_values_videos: torch.Tensor,
         bool_masked_pos: torch.Tensor | None = None,
+        pixel_mask: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPooling:
         """Encode clips.
@@ -203,6 +216,9 @@ class InternVideoMAEModel(InternVideoMAEPreTrainedModel):
             pixel_values_videos: normalized frames, `(batch, frames, channels, height, width)`.
             bool_masked_pos: `(batch, tubelets)`, True on hidden tubelets, which cost nothing; the same number in each
                 row.
+            pixel_mask: `(batch, height, width)`, True on pixels of the clip, False on padding at its right and bottom.
+                No token attends to tubelets of padding alone, and the others have the positions of the clip by itself.
+                Not together with `bool_masked_pos`. Pooled are all tokens.
             kwargs: for the layers.
 
         Returns:
@@ -214,21 +230,37 @@ class InternVideoMAEModel(InternVideoMAEPreTrainedModel):
         Raises:
             ValueError: if the shapes do not fit the model or each other.
         """
-        hidden_states = self.embed(pixel_values_videos, bool_masked_pos)
+        hidden_states = self.embed(pixel_values_videos, bool_masked_pos, pixel_mask)
+        if pixel_mask is not None:
+            kwargs["attention_mask"] = self._attention_mask(hidden_states, pixel_mask)  # type: ignore[typeddict-unknown-key]
         for layer in self.layers:
             hidden_states = layer(hidden_states, **kwargs)
         return self.pool(hidden_states)
 
-    def embed(self, pixel_values_videos: torch.Tensor, bool_masked_pos: torch.Tensor | None = None) -> torch.Tensor:
+    def embed(
+        self,
+        pixel_values_videos: torch.Tensor,
+        bool_masked_pos: torch.Tensor | None = None,
+        pixel_mask: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Compute the input of the first layer, `(batch, visible tubelets, hidden_size)`.
 
         Args:
             pixel_values_videos: as of `forward`.
             bool_masked_pos: as of `forward`.
+            pixel_mask: as of `forward`.
         """
         tubelets, grid = cut_into_tubelets(self, pixel_values_videos)
+        if pixel_mask is None:
+            positions = self.positions(grid).expand(tubelets.shape[0], -1, -1)
+        elif bool_masked_pos is None:
+            batch, _, _, height, width = pixel_values_videos.shape
+            extents = measure_clips(pixel_mask, (batch, height, width))
+            positions = self.positions.of_clips(grid, -(-extents // self.config.patch_size))
+        else:
+            raise ValueError("Got both bool_masked_pos and pixel_mask: tubelets can be hidden, or clips padded.")
         # The sine table is in no file, and stays in float32 where the weights of a file are halved.
-        positions = self.positions(grid).to(tubelets.device, self.dtype).expand(tubelets.shape[0], -1, -1)
+        positions = positions.to(tubelets.device, self.dtype)
         if bool_masked_pos is not None:
             visible = visible_mask(bool_masked_pos, tubelets.shape[:2])
             tubelets, positions = select_tokens(tubelets, visible), select_tokens(positions, visible)
@@ -245,6 +277,14 @@ class InternVideoMAEModel(InternVideoMAEPreTrainedModel):
         return BaseModelOutputWithPooling(
             last_hidden_state=hidden_states, pooler_output=self.pooler_layernorm(hidden_states.mean(dim=1))
         )
+
+    def _attention_mask(self, hidden_states: torch.Tensor, pixel_mask: torch.Tensor) -> torch.Tensor | None:
+        """Hide tubelets of padding alone, in the form that the attention kernel takes."""
+        patch = self.config.patch_size
+        is_real = nn.functional.max_pool2d(pixel_mask.float(), patch).flatten(1) > 0
+        is_real = is_real.repeat(1, hidden_states.shape[1] // is_real.shape[1])  # of each time step
+        mask: torch.Tensor | None = create_bidirectional_mask(self.config, hidden_states, is_real)
+        return mask
 
 
 class InternVideoMAEDecoder(nn.Module):
@@ -431,6 +471,13 @@ class InternVideoMAEForVideoClassification(VideoClassifier, InternVideoMAEPreTra
         self.classifier = nn.Linear(config.hidden_size, known(config.num_labels))
         self.post_init()
 
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Initialize weights, those of the head smaller."""
+        super()._init_weights(module)
+        if module is self.classifier:  # transformers passes over modules without own parameters
+            init.normal_(module.weight, std=self.config.initializer_range * self.config.head_init_scale)
+
     def classify(self, outputs: BaseModelOutputWithPooling) -> torch.Tensor:
         pooled = outputs.pooler_output if self.config.use_mean_pooling else known(outputs.last_hidden_state)[:, 0]
         logits = self.classifier(self.dropout(pooled))
@@ -465,6 +512,32 @@ def cut_into_tubelets(
         clips.shape[4] // config.patch_size,
     )
     return model.embeddings.cut(clips), grid
+
+
+def measure_clips(pixel_mask: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
+    """Return the height and width of each clip without its padding, `(batch, 2)`, int64.
+
+    Args:
+        pixel_mask: `(batch, height, width)`, True on pixels of the clip.
+        shape: the expected one.
+
+    Raises:
+        ValueError: if it has another shape, or the clip is not one rectangle in the upper left corner.
+    """
+    if tuple(pixel_mask.shape) != shape:
+        raise ValueError(f"pixel_mask has the shape {tuple(pixel_mask.shape)}, expected {shape}.")
+    pixel_mask = pixel_mask.bool()
+    is_row, is_column = pixel_mask.any(dim=2), pixel_mask.any(dim=1)
+    extent = torch.stack([is_row.sum(dim=1), is_column.sum(dim=1)], dim=1)
+    if not torch.compiler.is_compiling():
+        rows, columns = (torch.arange(side, device=extent.device) for side in shape[1:])
+        corner = (rows[:, None] < extent[:, :1, None]) & (columns < extent[:, 1:, None])
+        if not (corner == pixel_mask).all() or not extent.all():
+            raise ValueError(
+                "pixel_mask: expected one rectangle of True in the upper left corner of each clip, and padding at its "
+                "right and bottom alone."
+            )
+    return extent
 
 
 __all__ = [

@@ -1,0 +1,258 @@
+"""Action detection with VideoMAE: what each person of a clip's key frame does, as AVA and AVA-Kinetics ask it.
+
+The encoder's tokens, averaged over time, are a map of the clip. RoIAlign cuts each person's box out of it, the maximum
+over the box's cells is the person's feature, and a head scores all actions independently of each other.
+
+Released: ViT-H with a linear head of AVA's 80 actions. ACAR's head (arXiv 2006.07976) also compares what is around the
+people of a frame; the original has it, and no released file.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from einops import rearrange
+from torch import nn
+from torch.nn.utils.rnn import pad_sequence
+from torchvision.ops import roi_align
+from transformers.processing_utils import Unpack
+from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
+
+from internvideo_hf.models.common.layers import as_clips
+from internvideo_hf.models.common.narrowing import known
+from internvideo_hf.models.internvideo_mae.configuration_internvideo_mae import InternVideoMAEConfig
+from internvideo_hf.models.internvideo_mae.modeling_internvideo_mae import (
+    InternVideoMAEModel,
+    InternVideoMAEPreTrainedModel,
+    measure_clips,
+)
+
+
+@dataclass
+class InternVideoMAEForVideoActionDetectionOutput(ModelOutput):
+    """Actions of each box.
+
+    Attributes:
+        loss: binary cross-entropy, summed over the real boxes of the batch and averaged over the actions, where labels
+            were given.
+        logits: `(batch, boxes, num_labels)`; each action's probability is its sigmoid; 0 at padded boxes.
+        hidden_states, attentions: of the encoder.
+    """
+
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+
+
+def pad_boxes(boxes: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pad the boxes of several clips to one tensor, as `InternVideoMAEForVideoActionDetection` takes them.
+
+    Args:
+        boxes: of each clip, `(n, 4)`: left, top, right, bottom; n may differ, and be 0.
+
+    Returns:
+        The boxes, `(clips, largest n, 4)`, float32, and `box_mask`, bool, `(clips, largest n)`, True on real ones.
+        `logits[box_mask]` has the rows of all clips' boxes, one after the other.
+
+    Raises:
+        ValueError: if boxes have another shape, or there are no clips.
+    """
+    for entry in boxes:
+        if entry.ndim != 2 or entry.shape[1] != 4:
+            raise ValueError(f"boxes: got a tensor of the shape {tuple(entry.shape)}, expected (boxes, 4) of a clip.")
+    if not len(boxes):
+        raise ValueError("boxes: got no clips, expected a tensor (boxes, 4) for each, which may have no rows.")
+    padded = pad_sequence([entry.float() for entry in boxes], batch_first=True)
+    counts = torch.tensor([len(entry) for entry in boxes], device=padded.device)
+    return padded, torch.arange(padded.shape[1], device=padded.device) < counts[:, None]
+
+
+class InternVideoMAEBoxPooler(nn.Module):
+    """RoIAlign, and the maximum over the cells of each box."""
+
+    def __init__(self, config: InternVideoMAEConfig):
+        super().__init__()
+        self.size = config.roi_size
+        self.scale = config.roi_scale or 1 / config.patch_size
+        self.sampling_ratio = config.roi_sampling_ratio
+        self.aligned = config.roi_aligned
+
+    def align(self, feature_maps: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+        """Cut boxes out of maps, `(batch * boxes, c, roi_size, roi_size)`, float32.
+
+        Args:
+            feature_maps: `(batch, c, h, w)`.
+            boxes: `(batch, boxes, 4)`, in pixels.
+        """
+        batch, count = boxes.shape[:2]
+        numbers = torch.arange(batch, device=boxes.device).repeat_interleave(count)
+        regions = torch.cat([numbers[:, None].float(), boxes.flatten(0, 1)], dim=1)
+        # In float32: the kernel for the CPU knows no bfloat16.
+        return roi_align(feature_maps.float(), regions, self.size, self.scale, self.sampling_ratio, self.aligned)
+
+    def forward(self, feature_maps: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+        """Return the feature of each box, `(batch, boxes, c)`."""
+        features = self.align(feature_maps, boxes).amax(dim=(2, 3)).to(feature_maps.dtype)
+        return features.unflatten(0, boxes.shape[:2])
+
+
+class InternVideoMAEForVideoActionDetection(InternVideoMAEPreTrainedModel):
+    """The encoder with a head that scores the actions of people whose boxes are given.
+
+    Give each clip the boxes of the people in its key frame, the middle one, from any person detector. Actions are
+    independent of each other: a person may do none, or several.
+    """
+
+    # The loss is a sum over boxes: parts of a batch add up to that of the batch, and Trainer must not average them.
+    accepts_loss_kwargs = True
+
+    def __init__(self, config: InternVideoMAEConfig):
+        super().__init__(config)
+        if config.use_mean_pooling:
+            raise ValueError(
+                "Action detection needs an encoder that normalizes its tokens: pass use_mean_pooling=False. With the "
+                "pooling of a classifier the final layer norm would silently be missing."
+            )
+        if config.problem_type not in (None, "multi_label_classification"):
+            raise ValueError(
+                f"problem_type: got {config.problem_type!r}, expected 'multi_label_classification': a person may do "
+                "several things at once."
+            )
+        if config.detection_head != "linear":
+            raise NotImplementedError(f"detection_head={config.detection_head!r}")
+        self.internvideo_mae = InternVideoMAEModel(config)
+        self.box_pooler = InternVideoMAEBoxPooler(config)
+        self.classifier = nn.Linear(config.hidden_size, known(config.num_labels))
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values_videos: torch.Tensor,
+        boxes: torch.Tensor,
+        box_mask: torch.Tensor | None = None,
+        *,
+        pixel_mask: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple[Any, ...] | InternVideoMAEForVideoActionDetectionOutput:
+        """Score the actions of each box.
+
+        Args:
+            pixel_values_videos: normalized frames, `(batch, frames, channels, height, width)`.
+            boxes: of the people of each clip, `(batch, boxes, 4)`: left, top, right, bottom in pixels of
+                `pixel_values_videos`; from a list of different lengths by `pad_boxes`. Edges beyond the frame are
+                moved onto its border; a box of no area has the feature of the map's cell there.
+            box_mask: `(batch, boxes)`, True on real boxes; None if all are. What padded ones hold does not matter.
+            pixel_mask: `(batch, height, width)`, True on pixels of the clip, False on padding at its right and bottom;
+                None if there is none. It makes the scores those of the clip alone; with `attend_to_padding` it changes
+                nothing, since released models look at padding.
+            labels: `(batch, boxes, num_labels)`, 0 or 1 for each action.
+            kwargs: for the layers.
+
+        Raises:
+            ValueError: if the shapes do not fit the model or each other, or a real box is not finite.
+        """
+        config = self.config
+        clips = as_clips(pixel_values_videos, config.num_channels, config.patch_size, config.tubelet_size)
+        batch, _, _, height, width = clips.shape
+        box_mask = check_boxes(boxes, box_mask, batch)
+        pixel_mask = None if config.attend_to_padding else pixel_mask
+        outputs = self.internvideo_mae(clips, pixel_mask=pixel_mask, return_dict=True, **kwargs)
+        maps = self._feature_maps(outputs.last_hidden_state, clips)
+        frame = boxes.new_tensor([[width, height]])
+        if pixel_mask is not None:
+            extent = measure_clips(pixel_mask, (batch, height, width))
+            maps, frame = repeat_edges(maps, -(-extent // config.patch_size).to(maps.device)), extent.flip(1)
+        boxes = boxes.float().masked_fill(~box_mask[..., None], 0.0).to(maps.device)
+        boxes = torch.minimum(boxes.clamp(min=0), frame.repeat(1, 2)[:, None].to(boxes))
+        logits = self.classifier(self.box_pooler(maps, boxes))
+        logits = logits.masked_fill(~box_mask[..., None].to(logits.device), 0.0)
+        return InternVideoMAEForVideoActionDetectionOutput(
+            loss=None if labels is None else detection_loss(logits, labels, box_mask),
+            logits=logits,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+    def _feature_maps(self, tokens: torch.Tensor, clips: torch.Tensor) -> torch.Tensor:
+        """Average tokens over time, `(batch, c, h, w)`."""
+        height, width = (side // self.config.patch_size for side in clips.shape[3:])
+        return rearrange(tokens, "b (t h w) c -> b c t h w", h=height, w=width).mean(dim=2)
+
+
+def check_boxes(boxes: torch.Tensor, box_mask: torch.Tensor | None, batch: int) -> torch.Tensor:
+    """Check boxes and their mask, and return the mask.
+
+    Args:
+        boxes: as of `InternVideoMAEForVideoActionDetection.forward`.
+        box_mask: likewise.
+        batch: number of clips.
+
+    Raises:
+        ValueError: if a shape does not fit, or a real box is not finite.
+    """
+    if not isinstance(boxes, torch.Tensor):
+        raise ValueError(
+            "boxes: got a list, expected one tensor (batch, boxes, 4). `pad_boxes` makes it, and box_mask."
+        )
+    if boxes.ndim != 3 or boxes.shape[0] != batch or boxes.shape[2] != 4:
+        raise ValueError(
+            f"boxes has the shape {tuple(boxes.shape)}, expected ({batch}, boxes, 4): left, top, right, bottom of the "
+            "people of each clip. `pad_boxes` makes it of a list."
+        )
+    if box_mask is None:
+        box_mask = torch.ones(boxes.shape[:2], dtype=torch.bool, device=boxes.device)
+    if box_mask.shape != boxes.shape[:2]:
+        raise ValueError(f"box_mask has the shape {tuple(box_mask.shape)}, expected {tuple(boxes.shape[:2])}.")
+    box_mask = box_mask.to(boxes.device).bool()
+    if not torch.compiler.is_compiling():
+        wrong = ~boxes.isfinite().all(dim=-1) & box_mask
+        if wrong.any():
+            clip, number = wrong.nonzero()[0].tolist()
+            raise ValueError(
+                f"boxes: box {number} of clip {clip} is {boxes[clip, number].tolist()}, expected finite numbers."
+            )
+    return box_mask
+
+
+def repeat_edges(feature_maps: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
+    """Overwrite padding with the last real cells, so that boxes at the border read none of it, as at a map's end.
+
+    Args:
+        feature_maps: `(batch, c, h, w)`.
+        cells: rows and columns that are real, `(batch, 2)`.
+    """
+    batch, _, height, width = feature_maps.shape
+    rows = torch.minimum(torch.arange(height, device=cells.device), cells[:, :1] - 1)
+    columns = torch.minimum(torch.arange(width, device=cells.device), cells[:, 1:] - 1)
+    clips = torch.arange(batch, device=cells.device)
+    repeated = feature_maps[clips[:, None, None], :, rows[:, :, None], columns[:, None]]
+    return rearrange(repeated, "b h w c -> b c h w")
+
+
+def detection_loss(logits: torch.Tensor, labels: torch.Tensor, box_mask: torch.Tensor) -> torch.Tensor:
+    """Compute the binary cross-entropy, summed over real boxes and averaged over actions, in float32.
+
+    Args:
+        logits: `(batch, boxes, num_labels)`.
+        labels: likewise, 0 or 1.
+        box_mask: `(batch, boxes)`, True on real boxes.
+
+    Raises:
+        ValueError: if labels have another shape.
+    """
+    if labels.shape != logits.shape:
+        raise ValueError(
+            f"labels has the shape {tuple(labels.shape)}, expected {tuple(logits.shape)}: 0 or 1 for each action of "
+            "each box."
+        )
+    box_mask = box_mask.to(logits.device)[..., None]
+    targets = labels.to(logits.device).float().masked_fill(~box_mask, 0.0)
+    losses = nn.functional.binary_cross_entropy_with_logits(logits.float(), targets, reduction="none")
+    return losses.masked_fill(~box_mask, 0.0).sum() / logits.shape[-1]
+
+
+__all__ = ["InternVideoMAEForVideoActionDetection", "InternVideoMAEForVideoActionDetectionOutput", "pad_boxes"]
