@@ -10,7 +10,6 @@ from tasks.temporal_localization.heads import write_encoder, write_head, write_h
 from transformers import pipeline
 from video.clips import write_video
 
-from internvideo_hf.cli.localization import _time
 from internvideo_hf.inference.features import FeatureExtractor
 
 
@@ -146,10 +145,6 @@ def test_a_mistake_is_refused_in_one_line(folder, tmp_path, arguments, words):
     refused = run("localize", folder / "videos/clip.mp4", *(text.format(**paths) for text in arguments), "-q")
     assert_refused(refused, *words)
     assert len(refused.stderr.strip().splitlines()) <= 2
-
-
-def test_times_are_read_like_a_clock():
-    assert (_time(0), _time(59.96), _time(3725.5)) == ("0:00:00.0", "0:01:00.0", "1:02:05.5")
 
 
 def test_extract_takes_seconds_layers_and_poolings(folder, tmp_path):

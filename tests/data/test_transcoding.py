@@ -8,9 +8,16 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from video.clips import decode_in_order, set_rotation, write_video
+from video.clips import decode_in_order, moving_picture, set_rotation, write_video
 
-from internvideo_hf.data.transcoding import TranscodeSettings, cut_video, targets_of, transcode_video, transcode_videos
+from internvideo_hf.data.transcoding import (
+    TranscodeSettings,
+    cut_video,
+    targets_of,
+    transcode_video,
+    transcode_videos,
+    write_pictures,
+)
 from internvideo_hf.video import VideoDecodeError, VideoReader
 
 SMALL = TranscodeSettings(short_side=32, keyframe_interval=5)
@@ -162,3 +169,16 @@ def test_a_damaged_frame_fails_the_copy(tmp_path):
     with pytest.raises(VideoDecodeError, match="frame .* cannot be decoded without damage"):
         transcode_video(source, tmp_path / "bad.mp4", SMALL)
     assert not (tmp_path / "bad.mp4").exists()
+
+
+def test_pictures_are_written_at_their_times(tmp_path):
+    frames = moving_picture(6, 32, 48)
+    write_pictures(
+        zip([0.0, 0.1, 0.5, 0.6, 0.7, 1.5], frames, strict=True), tmp_path / "a.mp4", 10, TranscodeSettings()
+    )
+    with VideoReader(tmp_path / "a.mp4") as reader:
+        assert (reader.num_frames, reader.height, reader.width) == (6, 32, 48)
+        assert reader.seconds == pytest.approx([0.0, 0.1, 0.5, 0.6, 0.7, 1.5], abs=1e-3)
+        assert abs(reader.read(range(6)).astype(int).mean(axis=(1, 2)) - frames.mean(axis=(1, 2))).max() < 12
+    with pytest.raises(OSError, match="cannot be written"):
+        write_pictures([(0.0, frames[0])], tmp_path / "none/a.mp4", 10, TranscodeSettings())

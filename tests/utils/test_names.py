@@ -4,6 +4,7 @@ import pytest
 
 from internvideo_hf.utils.names import (
     check_name,
+    clock,
     distinct_names,
     lookup,
     printable,
@@ -113,3 +114,7 @@ def test_lines_stay_where_they_are_meant():
 def test_the_reason_of_an_error_is_one_line_without_its_number(error, reason):
     assert reason_of(error) == reason
     assert without_number(FileNotFoundError(2, "No such file", "a.mp4")) == "No such file: 'a.mp4'"
+
+
+def test_times_are_read_like_a_clock():
+    assert (clock(0), clock(59.96), clock(3725.5)) == ("0:00:00.0", "0:01:00.0", "1:02:05.5")

@@ -24,7 +24,7 @@ from internvideo_hf.cli.options import (
     resolve_model,
 )
 from internvideo_hf.cli.reporting import attempt, print_json, report_failures, say, show_progress, silence_transformers
-from internvideo_hf.utils.names import printable
+from internvideo_hf.utils.names import clock, printable
 
 if TYPE_CHECKING:
     from internvideo_hf.inference.features import FeatureExtractor
@@ -208,7 +208,7 @@ class _Answers:
         if found is None:
             self._json.append({"video": video, "error": self._failures[-1]})
             return
-        from internvideo_hf.tasks.temporal_localization.localization import video_id
+        from internvideo_hf.data.finding import video_id
 
         self._found[video_id(name)] = found
         shown = found.best(self._top_k, self._min_score)
@@ -250,15 +250,9 @@ def _table(found: "Localization", min_score: float) -> list[str]:
     """Return the lines of a video's actions and gaps."""
     width = max((len(action.label) for action in found.actions), default=0)
     lines = [
-        f"  {_time(action.start)} - {_time(action.end)}  {action.label:{width}}  {action.score:6.1%}"
+        f"  {clock(action.start)} - {clock(action.end)}  {action.label:{width}}  {action.score:6.1%}"
         for action in found.actions
     ]
     if not lines:
         lines = [f"  no action scores {min_score:g} or more (--min-score)"]
-    return lines + [f"  {_time(start)} - {_time(end)}  damaged: nothing is known" for start, end in found.gaps]
-
-
-def _time(seconds: float) -> str:
-    """Return a time such as 0:01:02.5."""
-    tenths = round(seconds * 10)
-    return f"{tenths // 36000}:{tenths // 600 % 60:02d}:{tenths // 10 % 60:02d}.{tenths % 10}"
+    return lines + [f"  {clock(start)} - {clock(end)}  damaged: nothing is known" for start, end in found.gaps]

@@ -161,3 +161,9 @@ def read_ids(path: str | Path) -> list[str]:
             f"{path} is not a list of video ids: expected one a line, a JSON list, or a csv with the column video_id."
         )
     return list(dict.fromkeys(ids))
+
+
+def video_id(video: str) -> str:
+    """Return the id of a video in data sets: its file name without the ending of videos."""
+    path = Path(video)
+    return path.stem if path.suffix.lower() in VIDEO_SUFFIXES else path.name

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -12,6 +12,7 @@ from pathlib import Path
 import av
 import av.container
 import numpy as np
+from numpy.typing import NDArray
 
 from internvideo_hf.data.executors.processes import map_unordered
 from internvideo_hf.utils.files import atomic_path, remove_leftovers
@@ -114,24 +115,49 @@ def cut_video(reader: VideoReader, target: str | Path, frames: range, settings: 
         VideoDecodeError: if a frame cannot be decoded.
         OSError: if the file cannot be written.
     """
-    target = Path(target)
-    size = settings.size(reader.height, reader.width)
     rate = _rate(reader.fps)
     times = np.arange(reader.num_frames) / float(rate) if reader.seconds is None else reader.seconds
     blocks = reader.blocks(1, frames.start)  # nothing behind the last one is touched, which may be damaged
+    pictures = (
+        (times[number] - times[frames.start], pixels) for number, (pixels,) in zip(frames, blocks, strict=False)
+    )
+    write_pictures(pictures, target, reader.fps, settings)
+
+
+def write_pictures(
+    pictures: Iterable[tuple[float, NDArray[np.uint8]]],
+    target: str | Path,
+    fps: float | None,
+    settings: TranscodeSettings,
+) -> None:
+    """Encode pictures as a video that browsers play.
+
+    Args:
+        pictures: time in seconds, rising from 0, and RGB pixels, uint8 `(height, width, 3)`, all of one size.
+        target: the file to write, atomically.
+        fps: frames a second that the file names, 25 if None; the times count.
+        settings: the encoding.
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
+    target, encoder, size = Path(target), None, (0, 0)
     try:
         # The table of frames at the front, so that a browser plays what has come.
         with (
             atomic_path(target) as temporary,
             av.open(str(temporary), "w", format="mp4", options={"movflags": "faststart"}) as writing,
         ):
-            encoder = _encoder(writing, rate, _CLOCK, size, settings)
-            for number, (pixels,) in zip(frames, blocks, strict=False):
+            for time, pixels in pictures:
+                if encoder is None:
+                    size = settings.size(*pixels.shape[:2])
+                    encoder = _encoder(writing, _rate(fps), _CLOCK, size, settings)
                 frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
                 frame = frame.reformat(size[1], size[0], format="yuv420p", interpolation="BICUBIC")
-                frame.pts, frame.time_base = round((times[number] - times[frames.start]) / _CLOCK), _CLOCK
+                frame.pts, frame.time_base = round(time / _CLOCK), _CLOCK
                 writing.mux(encoder.encode(frame))
-            writing.mux(encoder.encode(None))
+            if encoder is not None:
+                writing.mux(encoder.encode(None))
     except av.FFmpegError as error:
         raise OSError(f"{target} cannot be written ({reason_of(error)}).") from error
 

@@ -30,6 +30,16 @@ def printable(text: object, keep: str = "", escape: Callable[[str], str] = _esca
     return _UNPRINTABLE.sub(lambda found: found[0] if found[0] in keep else escape(found[0]), str(text))
 
 
+def clock(seconds: float) -> str:
+    """Return a time such as 0:01:02.5.
+
+    Args:
+        seconds: 0 or more.
+    """
+    tenths = round(seconds * 10)
+    return f"{tenths // 36000}:{tenths // 600 % 60:02d}:{tenths // 10 % 60:02d}.{tenths % 10}"
+
+
 def without_number(text: object) -> str:
     """Return a message without the numbers that Python puts before the system's errors, such as `[Errno 2]`."""
     return _ERROR_NUMBER.sub("", str(text))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from internvideo_hf.utils.files import atomic_write, check_output, remove_leftovers_of
 from internvideo_hf.utils.names import check_name
@@ -13,6 +13,11 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 GAP, LINE, FONT_SIZE = 8, 17, 13  # pixels: between things, of a line of text, of its letters
 PAPER, INK, FAINT, MISSING = (255, 255, 255), (20, 20, 20), (110, 110, 110), (225, 225, 225)
+# Colors that people with color blindness tell apart (Okabe and Ito).
+COLORS = tuple(
+    ImageColor.getrgb(color)[:3]
+    for color in ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#B8A900")
+)
 
 
 def check_picture(path: str | Path) -> None:

@@ -1,9 +1,14 @@
 """Key frames of a video, and the frames around each of them that a model looks at."""
 
 import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+
+from internvideo_hf.video import VideoReader
 
 NUM_FRAMES, STRIDE = 16, 4
 """Frames that the released models take around a key frame, and from one to the next."""
@@ -48,3 +53,59 @@ def frames_at(timeline: NDArray[np.float64], times: NDArray[np.float64]) -> NDAr
         times: in seconds, from 0 to before the end of the video.
     """
     return np.maximum(np.searchsorted(timeline[:-1], times + _ROUNDING, side="right") - 1, 0)
+
+
+class KeyClip(NamedTuple):
+    """A key frame with the frames around it.
+
+    Args:
+        frame: the key frame, uint8 `(height, width, 3)`; None if it is damaged.
+        pixels: the frames around it as the model sees them, `(frames, channels, height, width)`; None if one of them,
+            or the key frame, is damaged.
+    """
+
+    frame: NDArray[np.uint8] | None
+    pixels: torch.Tensor | None
+
+
+def read_clips(
+    reader: VideoReader,
+    key_frames: Sequence[int],
+    contexts: Sequence[NDArray[np.int64]],
+    process: Callable[[NDArray[np.uint8]], torch.Tensor],
+) -> Iterator[KeyClip]:
+    """Yield key frames with the frames around them. Each frame is decoded and processed once, and held while needed.
+
+    Args:
+        reader: of the video.
+        key_frames: their numbers, rising.
+        contexts: the frames around each, rising.
+        process: makes the model's pixels of a frame, `(channels, height, width)`.
+    """
+    if not len(key_frames):
+        return
+    around = np.unique(np.concatenate(contexts))
+    numbers = np.union1d(around, key_frames)
+    shown, is_around = set(key_frames), np.isin(numbers, around)
+    frames: dict[int, NDArray[np.uint8] | None] = {}
+    processed: dict[int, torch.Tensor | None] = {}
+    place = 0  # of the next key frame to yield
+    decoded = reader.frames(numbers.tolist(), skip_damaged=True)
+    for number, needed, frame in zip(numbers.tolist(), is_around.tolist(), decoded, strict=True):
+        if needed:
+            processed[number] = None if frame is None else process(frame)
+        if number in shown:
+            frames[number] = frame
+        while place < len(key_frames) and max(key_frames[place], contexts[place][-1]) <= number:
+            key_frame = frames[key_frames[place]]
+            clip = [pixels for one in contexts[place].tolist() if (pixels := processed[one]) is not None]
+            is_whole = key_frame is not None and len(clip) == len(contexts[place])
+            yield KeyClip(key_frame, torch.stack(clip) if is_whole else None)
+            place += 1
+            _forget_before(frames, key_frames[place] if place < len(key_frames) else number)
+            _forget_before(processed, contexts[place][0] if place < len(key_frames) else number)
+
+
+def _forget_before(held: dict[int, Any], number: int) -> None:
+    for old in [one for one in held if one < number]:
+        del held[old]

@@ -15,7 +15,7 @@ from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 
 from internvideo_hf.checkpoints.model_names import cache_folder, resolve_model
-from internvideo_hf.data.finding import VIDEO_SUFFIXES
+from internvideo_hf.data.finding import video_id
 from internvideo_hf.inference.classifier import Classifier
 from internvideo_hf.inference.features import (
     FeatureExtractor,
@@ -386,12 +386,6 @@ class ClassScorer:
             raise ValueError(f"{path} has no scores of {name}. Classify the video, or leave out the classifier.")
 
         return cls(labels or [f"class {number}" for number in range(count)], scores)
-
-
-def video_id(video: str) -> str:
-    """Return the id of a video in data sets: its file name without the ending of videos."""
-    path = Path(video)
-    return path.stem if path.suffix.lower() in VIDEO_SUFFIXES else path.name
 
 
 # ---- the head -------------------------------------------------------------------------------------------------------

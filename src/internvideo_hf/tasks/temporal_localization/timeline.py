@@ -3,20 +3,15 @@
 from collections.abc import Sequence
 from contextlib import suppress
 
-from PIL import Image, ImageColor, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont
 
 from internvideo_hf.tasks.temporal_localization.localization import Action, Localization
-from internvideo_hf.utils.pictures import FAINT, FONT_SIZE, GAP, INK, LINE, MISSING, PAPER, fitted
+from internvideo_hf.utils.pictures import COLORS, FAINT, FONT_SIZE, GAP, INK, LINE, MISSING, PAPER, fitted
 from internvideo_hf.video import VideoReader
 from internvideo_hf.video.errors import VideoDecodeError
 
 WIDTH, GUTTER, FRAMES = 1200, 160, 10  # pixels of the time, and of the labels to its left; frames along it
 BAR, SPACE = 18, 4  # pixels: height of a bar, between bars
-# Colors that people with color blindness tell apart (Okabe and Ito).
-COLORS = tuple(
-    ImageColor.getrgb(color)
-    for color in ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#B8A900")
-)
 _STEPS = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200)  # seconds from a tick to the next
 _TICKS = 12  # at most
 
