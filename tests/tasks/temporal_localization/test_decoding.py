@@ -77,15 +77,19 @@ def test_soft_suppression_visits_equal_scores_in_the_order_of_the_loop(method, s
     assert all(torch.equal(few, many[:4]) for few, many in zip(fewer, found, strict=True))
 
 
-def test_classes_compete_among_themselves_alone():
-    candidates = with_ties(60, 3, classes=4)
-    settings = Suppression("gaussian", True, sigma=0.4, min_score=0.1, max_segments=25)
+@pytest.mark.parametrize(("method", "limit"), list(product(("gaussian", "linear", "removal"), (25, None))))
+@pytest.mark.parametrize("sizes", [(15, 15, 15, 15), (3, 1, 42, 14), (9, 10, 11, 30)])
+def test_classes_compete_among_themselves_alone(method, limit, sizes):
+    candidates = with_ties(60, 3)
+    labels = torch.repeat_interleave(torch.arange(4), torch.tensor(sizes))
+    candidates = candidates._replace(labels=labels[torch.randperm(60, generator=torch.Generator().manual_seed(0))])
+    settings = Suppression(method, True, sigma=0.4, iou_threshold=0.3, min_score=0.1, max_segments=limit)
     expected = []
     for label in range(4):
         own = (candidates.labels == label).nonzero()[:, 0]
-        picks = loop_soft(candidates.segments[own].numpy(), candidates.scores[own].numpy(), "gaussian", 0.4, 0, 0.1)
+        picks = loop_soft(candidates.segments[own].numpy(), candidates.scores[own].numpy(), method, 0.4, 0.3, 0.1)
         expected += [(score, own[index].item()) for index, score in picks]
-    expected = sorted(expected, key=lambda pick: -pick[0])[:25]
+    expected = sorted(expected, key=lambda pick: -pick[0])[:limit]
     found = suppress(candidates, settings)
     assert found.scores.tolist() == [float(score) for score, _ in expected]
     assert torch.equal(found.labels, candidates.labels[[index for _, index in expected]])

@@ -2,15 +2,15 @@
 
 Soft suppression visits candidates as the released C++ code does, so that equal scores give the same order: the next
 one is the first of the highest scores, it changes places with the first open candidate, and a candidate whose score
-falls too low is overwritten by the last one. Scores and lengths are float32. A visit compares with all others at once;
-visits end when enough segments are found, since scores only fall.
+falls too low is overwritten by the last one. Scores and lengths are float32. A visit compares with all others at once,
+and all classes make their visits side by side; they end when enough segments are found, since scores only fall.
 
 A case that the released code leaves undefined: a voted segment that no candidate overlaps enough keeps its boundaries.
 """
 
-import heapq
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -23,9 +23,11 @@ from internvideo_hf.utils.names import check_name, lookup
 
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
-Pick = tuple[float, int]
 
 _LENGTH_EPSILON = 1e-6  # which the released suppression adds to lengths, and its voting does not
+_SCORE = 3  # row of soft suppression's table, behind starts, ends and lengths
+# A candidate that is none, which overlaps nothing and comes last; the bits of its index are a negative number.
+_PADDING = np.array([0, 0, 1, np.finfo(np.float32).min, -1], np.float32)
 
 
 class Detections(NamedTuple):
@@ -118,18 +120,15 @@ def suppress(candidates: Detections, settings: Suppression) -> Detections:
         ValueError: if the shapes do not fit each other, or a number is not finite.
     """
     segments, scores, labels = _checked(candidates)
-    groups = [np.flatnonzero(labels == label) for label in np.unique(labels)]
-    if not settings.class_wise:
-        groups = [np.arange(len(scores))] if len(scores) else []
+    groups = [np.flatnonzero(labels == label) for label in np.unique(labels)] if settings.class_wise else []
+    indices, decayed = _picks(segments, scores, groups or [np.arange(len(scores))], settings)
     # Of equal scores in several classes, the lower class comes first.
-    merged = heapq.merge(*(_picks(segments, scores, group, settings) for group in groups), key=lambda pick: -pick[0])
-    picks = list(islice(merged, settings.max_segments))
-    kept = np.array([index for _, index in picks], dtype=np.int64)
+    order = np.lexsort((labels[indices] * settings.class_wise, -decayed))[: settings.max_segments]
+    kept = indices[order]
     found, raw = torch.from_numpy(segments[kept]), torch.from_numpy(segments)
     if settings.voting_threshold > 0 and not settings.class_wise:
         found = vote(found, raw, torch.from_numpy(scores), settings.voting_threshold)
-    decayed = torch.tensor([score for score, _ in picks], dtype=torch.float32)
-    return Detections(found, decayed, torch.from_numpy(labels[kept]))
+    return Detections(found, torch.from_numpy(decayed[order]), torch.from_numpy(labels[kept]))
 
 
 def vote(segments: torch.Tensor, candidates: torch.Tensor, scores: torch.Tensor, threshold: float) -> torch.Tensor:
@@ -332,51 +331,83 @@ def _checked(candidates: Detections) -> tuple[Floats, Floats, Ints]:
     return segments.float().numpy(), scores.float().numpy(), labels.long().numpy()
 
 
-def _picks(segments: Floats, scores: Floats, group: Ints, settings: Suppression) -> Iterator[Pick]:
-    """Yield the chosen candidates of a group with their scores, best first."""
-    if settings.method == "none":
-        for index in group[np.argsort(-scores[group], kind="stable")]:
-            yield scores[index], index
-    elif settings.method == "hard":
-        yield from _hard_picks(segments, scores, group, settings)
-    else:
-        yield from _soft_picks(segments, scores, group, settings)
+def _picks(segments: Floats, scores: Floats, groups: Sequence[Ints], settings: Suppression) -> tuple[Ints, Floats]:
+    """Return the chosen candidates with their scores: of each group as many as may be kept, best first."""
+    if settings.method not in DECAYS:
+        choose = partial(_hard_picks, segments, scores) if settings.method == "hard" else partial(_sorted, scores)
+        picks = [index for group in groups for index in islice(choose(group, settings), settings.max_segments)]
+        chosen = np.array(picks, dtype=np.int64)
+        return chosen, scores[chosen]
+    similar: dict[int, list[Ints]] = {}  # in size, so that less than half of a table is padding
+    for group in groups:
+        similar.setdefault(len(group).bit_length(), []).append(group)
+    parts = [_soft_picks(segments, scores, some, settings) for some in similar.values()]
+    indices, decayed = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    return indices, decayed
 
 
-def _hard_picks(segments: Floats, scores: Floats, group: Ints, settings: Suppression) -> Iterator[Pick]:
+def _sorted(scores: Floats, group: Ints, settings: Suppression) -> Ints:
+    return group[np.argsort(-scores[group], kind="stable")]
+
+
+def _hard_picks(segments: Floats, scores: Floats, group: Ints, settings: Suppression) -> Iterator[int]:
     if settings.min_score > 0:
         group = group[scores[group] > settings.min_score]
-    group = group[np.argsort(-scores[group], kind="stable")]
+    group = _sorted(scores, group, settings)
     table = np.stack([*segments[group].T, _lengths(segments[group])])
     while len(group):
-        yield scores[group[0]], group[0]
+        yield group[0]
         apart = _overlap(table[:, 0], table[:, 1:]) < settings.iou_threshold
         group, table = group[1:][apart], table[:, 1:][:, apart]
 
 
-def _soft_picks(segments: Floats, scores: Floats, group: Ints, settings: Suppression) -> Iterator[Pick]:
-    table = np.stack([*segments[group].T, _lengths(segments[group])])
-    current, indices, decay = scores[group], group.copy(), DECAYS[settings.method]
-    first, last = 0, len(group)
-    while first < last:
-        best = first + current[first:last].argmax()
-        for row in (*table, current, indices):
-            row[first], row[best] = row[best], row[first]
-        yield current[first], indices[first]
-        chosen, first = table[:, first], first + 1
-        rest = current[first:last]
-        rest *= decay(_overlap(chosen, table[:, first:last]), settings)
-        if first < last and rest[rest.argmin()] < settings.min_score:
-            gaps, last = _overwrite_gaps(rest < settings.min_score, first)
-            for row in (*table, current, indices):
-                row[gaps[0]] = row[gaps[1]]
+def _soft_picks(
+    segments: Floats, scores: Floats, groups: Sequence[Ints], settings: Suppression
+) -> tuple[Ints, Floats]:
+    """Visit the candidates of all groups side by side: each has a row of one table, whose end is padding."""
+    table = _padded_table(segments, scores, groups)
+    rows, decay, most = np.arange(len(groups)), DECAYS[settings.method], settings.max_segments or len(scores)
+    ends, picks = np.array([len(group) for group in groups]), np.empty((table.shape[2], 2, len(groups)), np.float32)
+    first, end = 0, table.shape[2]
+    while first < end:
+        best = first + table[_SCORE, :, first:end].argmax(axis=1)
+        chosen = table[:, rows, best]
+        table[:, rows, best] = table[:, :, first]
+        picks[first], first = chosen[_SCORE:], first + 1
+        # Later scores of all groups are no higher than the best of these.
+        if first * len(rows) >= most and np.count_nonzero(picks[:first, 0] > chosen[_SCORE].max()) >= most:
+            break
+        rest = table[:, :, first:end]
+        rest[_SCORE] *= decay(_overlap(chosen[:, :, None], rest), settings)
+        low = rest[_SCORE] < settings.min_score
+        if (dropped := np.count_nonzero(low)) and dropped > (end - ends.clip(min=first)).sum():
+            ends = first + _overwrite_gaps(rest, low)
+            end = int(ends.max())
+    found, indices = picks[:first].transpose(1, 2, 0).reshape(2, -1)
+    indices = indices.view(np.int32)
+    return indices[indices >= 0].astype(np.int64), found[indices >= 0]
 
 
-def _overwrite_gaps(low: NDArray[np.bool_], first: int) -> tuple[tuple[Ints, Ints], int]:
-    """Return which places of dropped candidates the last ones take, as one after the other would, and the new end."""
-    kept = len(low) - int(low.sum())
-    gaps, moved = np.flatnonzero(low[:kept]), kept + np.flatnonzero(~low[kept:])[::-1]
-    return (first + gaps, first + moved), first + kept
+def _padded_table(segments: Floats, scores: Floats, groups: Sequence[Ints]) -> Floats:
+    """Return starts, ends, lengths, scores, and the bits of the indices of candidates, `(5, groups, candidates)`."""
+    sizes, order = np.array([len(group) for group in groups]), np.concatenate(groups)
+    table = np.empty((len(_PADDING), len(groups), sizes.max()), np.float32)
+    table[:] = _PADDING[:, None, None]
+    columns = *segments[order].T, _lengths(segments[order]), scores[order], order.astype(np.int32).view(np.float32)
+    table[:, np.arange(sizes.max()) < sizes[:, None]] = columns
+    return table
+
+
+def _overwrite_gaps(rest: Floats, low: NDArray[np.bool_]) -> Ints:
+    """Put the last candidates of each row in the places of dropped ones, as one after the other would; count them."""
+    kept: Ints = np.count_nonzero(~low, axis=1)
+    places = np.arange(low.shape[1])
+    inside = places < kept[:, None]
+    rows, gaps = (low & inside).nonzero()
+    _, moved = (~low & ~inside)[:, ::-1].nonzero()
+    rest[:, rows, gaps] = rest[:, rows, places[::-1][moved]]
+    rest[:, ~inside] = _PADDING[:, None]
+    return kept
 
 
 def _lengths(segments: Floats) -> Floats:
@@ -385,6 +416,10 @@ def _lengths(segments: Floats) -> Floats:
 
 def _overlap(one: Floats, others: Floats) -> Floats:
     """Return the intersection over union of a segment with others; rows are starts, ends and lengths."""
-    shared = np.maximum(np.minimum(one[1], others[1]) - np.maximum(one[0], others[0]), 0)
-    overlap: Floats = shared / (one[2] + others[2] - shared)
-    return overlap
+    shared: Floats = np.minimum(one[1], others[1])
+    shared -= np.maximum(one[0], others[0])
+    np.maximum(shared, 0, out=shared)
+    union = one[2] + others[2]
+    union -= shared
+    shared /= union
+    return shared
