@@ -43,6 +43,7 @@ ADAPTERS = {
     "retrieval_tokens": retrieval.retrieval_tokens,
     "stal_ava_evaluation": action_detection.stal_ava_evaluation,
     "stal_boxes": action_detection.stal_boxes,
+    "stal_transforms": action_detection.stal_transforms,
     "tal_dataset_items": temporal_localization.tal_dataset_items,
     "tal_map": temporal_localization.tal_map,
     "tal_nms": temporal_localization.tal_nms,

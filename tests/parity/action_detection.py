@@ -1,6 +1,7 @@
 """Adapters of the kinds of spatio-temporal action detection."""
 
 import json
+import random
 import re
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from internvideo_hf.tasks.action_detection.annotations import (
     read_predictions,
 )
 from internvideo_hf.tasks.action_detection.answers import Answers, write_predictions
+from internvideo_hf.tasks.action_detection.keyframes import context_frames
 from internvideo_hf.tasks.action_detection.metrics import BoxTable
+from internvideo_hf.tasks.action_detection.transforms import Pixels, evaluation_view, pad_batch, training_view
 from parity.compare import Comparison, load_config, load_tensors
 
 
@@ -94,3 +97,36 @@ def _write_result(detections: list[dict], path: Path) -> None:
             labels += range(len(of_classes))
             scores += of_classes
     write_predictions(path, BoxTable(names, np.array(corners), np.array(labels), np.array(scores)))
+
+
+def stal_transforms(folder: Path, tmp_path: Path) -> None:
+    config, stored = load_config(folder), load_tensors(folder)
+    compare = Comparison(stored, inputs=tuple(name for name in stored if name.endswith((".boxes", ".clip_uint8"))))
+    for case in config.get("temporal_crop", ()):
+        length = case["raw_frames"]
+        assert context_frames(length // 2, length, case["frame_num"], case["rate"]).tolist() == case["indices"]
+    changes = config["color_jitter"]
+    most = {"hue": round(changes["hue"] / 2), "saturation": round(changes["sat"] * 255)}
+    statistics = {name: [value / 255 for value in config[f"pixel_{name}"]] for name in ("mean", "std")}
+    clips = []
+    for case in config["cases"]:
+        name, raw = case["i"], stored[f"{case['i']}.clip_uint8"]
+        chosen = context_frames(len(raw) // 2, len(raw), case["frame_num"], case["frame_sample_rate"])
+        rule = Pixels(
+            short_side=case["min_size"],
+            crop_size=case["train_crop"],
+            value=round(changes["val"] * 255),
+            as_published=True,
+            **most,
+            **statistics,
+        )
+        frames, source = raw[chosen].movedim(-1, 1), random.Random(case["python_seed"])
+        view, geometry = training_view(frames, rule, source) if case["train"] else evaluation_view(frames, rule)
+        assert list(geometry.view) == case["out_size_wh"][::-1]
+        compare.close(f"{name}.video", view.movedim(1, 0))
+        compare.close(f"{name}.boxes_out", geometry.follow(stored[f"{name}.boxes"], as_published=True))
+        clips.append(view)
+    for name in {name for name in stored if name.startswith("collated_div")}:
+        padded, _ = pad_batch(clips[: len(stored[name])], int(name.removeprefix("collated_div")))
+        compare.close(name, padded.movedim(2, 1))
+    compare.finish()
