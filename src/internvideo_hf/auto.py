@@ -88,7 +88,11 @@ FAMILIES = {
     "uniformerv2": Family(
         "uniformerv2",
         "UniFormerV2Config",
-        {"AutoModel": "UniFormerV2Model", "AutoModelForVideoClassification": "UniFormerV2ForVideoClassification"},
+        {
+            "AutoModel": "UniFormerV2Model",
+            "AutoModelForVideoClassification": "UniFormerV2ForVideoClassification",
+            "AutoModelForOpenSetClassification": "UniFormerV2ForOpenSetClassification",
+        },
     ),
     "internvideo_mae": Family(
         "internvideo_mae",
@@ -100,18 +104,27 @@ FAMILIES = {
             "AutoModelForVideoActionDetection": (
                 "modeling_internvideo_mae_detection.InternVideoMAEForVideoActionDetection"
             ),
+            "AutoModelForOpenSetClassification": "InternVideoMAEForOpenSetClassification",
         },
     ),
     "viclip": Family(
         "viclip",
         "ViCLIPConfig",
-        {"AutoModel": "ViCLIPModel", "AutoModelForVideoClassification": "ViCLIPForVideoClassification"},
+        {
+            "AutoModel": "ViCLIPModel",
+            "AutoModelForVideoClassification": "ViCLIPForVideoClassification",
+            "AutoModelForOpenSetClassification": "ViCLIPForOpenSetClassification",
+        },
         "InternVideoProcessor",
     ),
     "internvideo": Family(
         "internvideo",
         "InternVideoConfig",
-        {"AutoModel": "InternVideoModel", "AutoModelForVideoClassification": "InternVideoForVideoClassification"},
+        {
+            "AutoModel": "InternVideoModel",
+            "AutoModelForVideoClassification": "InternVideoForVideoClassification",
+            "AutoModelForOpenSetClassification": "InternVideoForOpenSetClassification",
+        },
         video_processor_name="InternVideoFusedVideoProcessor",
     ),
     "tcanet": Family(

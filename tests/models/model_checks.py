@@ -41,6 +41,8 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import ModelOutput
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
 
+from internvideo_hf.models.common.configuration import ClassifierConfig
+
 # Largest distance of a half-precision result, relative to its length. One rounding step is 2**-9 in bfloat16 and
 # 2**-12 in float16 (0.2 % and 0.02 %); some dozens follow each other in a tiny model.
 HALF_PRECISION = {torch.bfloat16: 0.05, torch.float16: 0.005}
@@ -161,6 +163,9 @@ class Tower:
     hidden_states: tuple[int, ...]
     attentions: tuple[int, ...]
 
+
+OPEN_SET_IN_FLOAT32 = ("loss", "uncertainty", "cls_loss", "variance_loss", "kl_loss", "avu_loss")
+"""Outputs of open-set classifiers, for `ModelChecks.in_float32`."""
 
 EITHER_HALF = [0, pytest.param(1, marks=pytest.mark.slow)]
 
@@ -297,7 +302,8 @@ class ModelChecks:
 
     def test_every_field_of_the_configuration_is_read(self) -> None:
         config_class = type(self.config())
-        common = {field.name for field in dataclasses.fields(PreTrainedConfig)}
+        # Those of all classifiers have tests of their own, in `tests/models/common`.
+        common = {field.name for kind in (PreTrainedConfig, ClassifierConfig) for field in dataclasses.fields(kind)}
         fields = {field.name for field in dataclasses.fields(config_class)} - common
         read = fields_read(own_classes(self.model()))
         elsewhere = set(self.fields_read_elsewhere)

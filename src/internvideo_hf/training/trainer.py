@@ -1,5 +1,7 @@
 """transformers' Trainer with layer-wise learning rates, the released schedules and an EMA."""
 
+import math
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -15,6 +17,7 @@ from transformers.trainer_pt_utils import find_batch_size
 from transformers.utils import logging
 
 from internvideo_hf.models.common.layer_groups import LayerGroups
+from internvideo_hf.models.common.open_set import OpenSetHead
 from internvideo_hf.training.batch_norms import MODES, BatchNorms
 from internvideo_hf.training.ema import EMA
 from internvideo_hf.training.mean_loss import MeanLoss
@@ -361,6 +364,21 @@ class VideoTrainer(Trainer):
             return super().evaluate(*args, **kwargs)
 
 
+def epoch_of_training(args: TrainingArguments, state: TrainerState) -> tuple[int, int]:
+    """Return the epoch of the next step, counted from 0, and how many the training has; the same after a resume.
+
+    A training on shards, whose length is unknown, has `args.num_train_epochs` of equal numbers of steps.
+
+    Args:
+        args: of the training.
+        state: at the beginning of a step.
+    """
+    if state.num_train_epochs < sys.maxsize:
+        return int(state.epoch or 0), state.num_train_epochs
+    epochs = math.ceil(args.num_train_epochs)
+    return state.global_step * epochs // state.max_steps, epochs
+
+
 class _StepCallback(TrainerCallback):
     """Do what a step needs beyond Trainer's: weight decay, batch norms, EMA, checks of gradients, log of losses."""
 
@@ -386,6 +404,8 @@ class _StepCallback(TrainerCallback):
 
     def on_step_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self.trainer._videos = []
+        if isinstance(model := self.trainer.layered_model, OpenSetHead):
+            model.set_epoch(*epoch_of_training(args, state))
         # Drop path and dropout must not depend on earlier draws: data loaders draw differently after a resume.
         seed = np.random.SeedSequence([args.seed, state.global_step, args.process_index])
         torch.manual_seed(int(seed.generate_state(1)[0]))

@@ -4,17 +4,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from models.model_checks import ModelChecks, Tower, assert_same, draw, move_from_start
+from models.model_checks import OPEN_SET_IN_FLOAT32, ModelChecks, Tower, assert_same, draw, move_from_start
 from torch import nn
 from transformers import AutoModelForVideoClassification
 
 from internvideo_hf import (
     InternVideoConfig,
+    InternVideoForOpenSetClassification,
     InternVideoForVideoClassification,
     InternVideoMAEForVideoClassification,
     InternVideoModel,
     UniFormerV2ForVideoClassification,
 )
+from internvideo_hf.auto import auto_class
 from internvideo_hf.models.internvideo.modeling_internvideo import num_heads
 
 LABELS = {0: "runs", 1: "jumps", 2: "sits", 3: "falls", 4: "waves"}
@@ -108,6 +110,18 @@ class TestInternVideoForVideoClassification(FusedChecks):
 
     def inputs(self):
         return {**clips(), "labels": torch.tensor([1, 4])}
+
+
+class TestInternVideoForOpenSetClassification(TestInternVideoForVideoClassification):
+    model_class = InternVideoForOpenSetClassification
+    in_float32 = OPEN_SET_IN_FLOAT32
+    auto_class = auto_class("AutoModelForOpenSetClassification")
+    test_exported_program_takes_other_batches_and_frame_counts = None  # takes long, and the class above has it
+
+    def config(self):
+        config = super().config()
+        config.evidential = {"loss": "cross_entropy", "evidence": "softplus"}
+        return config
 
 
 class TestWithOtherChoices(FusedChecks):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from einops import rearrange
 from models.model_checks import (
+    OPEN_SET_IN_FLOAT32,
     ExportedInAnother,
     ModelChecks,
     Tower,
@@ -20,7 +21,13 @@ from torch import nn
 from torch.nn.functional import cross_entropy, linear, softmax
 from transformers import AutoModel, AutoModelForPreTraining, AutoModelForVideoClassification
 
-from internvideo_hf import InternVideoMAEConfig, InternVideoMAEForPreTraining, InternVideoMAEForVideoClassification
+from internvideo_hf import (
+    InternVideoMAEConfig,
+    InternVideoMAEForOpenSetClassification,
+    InternVideoMAEForPreTraining,
+    InternVideoMAEForVideoClassification,
+)
+from internvideo_hf.auto import auto_class
 from internvideo_hf.checkpoints.transformers_videomae import export
 from internvideo_hf.models.internvideo_mae.modeling_internvideo_mae import (
     InternVideoMAELayer,
@@ -217,6 +224,18 @@ class TestInternVideoMAEForVideoClassification(ModelChecks):
 
     def towers(self, outputs):
         return [Tower(outputs, LAYERS, (2, CUBES, WIDTH), (2, HEADS, CUBES, CUBES))]
+
+
+class TestInternVideoMAEForOpenSetClassification(TestInternVideoMAEForVideoClassification):
+    model_class = InternVideoMAEForOpenSetClassification
+    in_float32 = OPEN_SET_IN_FLOAT32
+    auto_class = auto_class("AutoModelForOpenSetClassification")
+    test_exported_program_takes_other_batches_and_frame_counts = None  # takes long, and the class above has it
+
+    def config(self):
+        config = super().config()
+        config.evidential = {"kl": True}
+        return config
 
 
 # Cubes and positions

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from models.model_checks import (
+    OPEN_SET_IN_FLOAT32,
     ExportedInAnother,
     ModelChecks,
     Tower,
@@ -15,7 +16,13 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForVideoClassification
 
-from internvideo_hf import UniFormerV2Config, UniFormerV2ForVideoClassification, UniFormerV2Model
+from internvideo_hf import (
+    UniFormerV2Config,
+    UniFormerV2ForOpenSetClassification,
+    UniFormerV2ForVideoClassification,
+    UniFormerV2Model,
+)
+from internvideo_hf.auto import auto_class
 from internvideo_hf.models.common.layers import resample_position_grid
 
 FRAMES, PATCHES, WIDTH = 2, 16, 16
@@ -113,6 +120,17 @@ class TestUniFormerV2ForVideoClassification(ExportedInAnother, ModelChecks):
     def towers(self, outputs):
         tokens = 1 + PATCHES
         return [Tower(outputs, 3, (2 * FRAMES, tokens, WIDTH), (2 * FRAMES, 2, tokens, tokens))]
+
+
+class TestUniFormerV2ForOpenSetClassification(TestUniFormerV2ForVideoClassification):
+    model_class = UniFormerV2ForOpenSetClassification
+    in_float32 = OPEN_SET_IN_FLOAT32
+    auto_class = auto_class("AutoModelForOpenSetClassification")
+
+    def config(self):
+        config = super().config()
+        config.evidential = {"loss": "mse", "evidence": "softplus"}
+        return config
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from models.model_checks import (
+    OPEN_SET_IN_FLOAT32,
     ExportedInAnother,
     ModelChecks,
     Tower,
@@ -16,11 +17,13 @@ from transformers import AutoModelForVideoClassification
 
 from internvideo_hf import (
     ViCLIPConfig,
+    ViCLIPForOpenSetClassification,
     ViCLIPForVideoClassification,
     ViCLIPModel,
     ViCLIPVisionConfig,
     ViCLIPVisionModel,
 )
+from internvideo_hf.auto import auto_class
 from internvideo_hf.models.viclip.modeling_viclip import draw_mask
 
 FRAMES, PATCHES, WIDTH, TEXT_WIDTH, SHARED = 2, 16, 16, 24, 20
@@ -126,6 +129,17 @@ class TestViCLIPForVideoClassification(ExportedInAnother, ModelChecks):
     def towers(self, outputs):
         tokens = 1 + FRAMES * PATCHES
         return [Tower(outputs, 3, (3, tokens, WIDTH), (3, 2, tokens, tokens))]
+
+
+class TestViCLIPForOpenSetClassification(TestViCLIPForVideoClassification):
+    model_class = ViCLIPForOpenSetClassification
+    in_float32 = OPEN_SET_IN_FLOAT32
+    auto_class = auto_class("AutoModelForOpenSetClassification")
+
+    def config(self):
+        config = super().config()
+        config.evidential = {"loss": "digamma", "evidence": "softplus"}
+        return config
 
 
 # Time

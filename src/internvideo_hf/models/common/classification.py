@@ -8,15 +8,31 @@ from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_outputs import BaseModelOutputWithPooling, ImageClassifierOutput
 from transformers.modeling_utils import PreTrainedModel
 from transformers.processing_utils import Unpack
-from transformers.utils import TransformersKwargs, can_return_tuple
+from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
 
 from internvideo_hf.models.common.base import VideoPreTrainedModel
 
 
-class VideoClassifier(VideoPreTrainedModel):
-    """A video encoder with a classification head; goes before the family's base class."""
+class ClassificationHead(VideoPreTrainedModel):
+    """The result of a classifier, from its logits."""
 
     accepts_loss_kwargs = False  # the loss is a plain mean
+    output_class: type[ModelOutput] = ImageClassifierOutput
+
+    def result(self, logits: torch.Tensor, labels: torch.Tensor | None, **outputs: Any) -> ModelOutput:
+        """Return the output, with the loss of labels.
+
+        Args:
+            logits: `(batch, num_labels)`.
+            labels: see `classification_loss`.
+            outputs: other fields of the output.
+        """
+        loss = classification_loss(logits, labels, self.config)
+        return self.output_class(loss=loss, logits=logits, **outputs)
+
+
+class VideoClassifier(ClassificationHead):
+    """A video encoder with a classification head; goes before the family's base class."""
 
     encoder_name = "vision_model"
 
@@ -46,7 +62,7 @@ class VideoClassifier(VideoPreTrainedModel):
         pixel_values_videos: torch.Tensor,
         labels: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
-    ) -> tuple[Any, ...] | ImageClassifierOutput:
+    ) -> tuple[Any, ...] | ModelOutput:
         """Classify clips.
 
         Args:
@@ -55,13 +71,8 @@ class VideoClassifier(VideoPreTrainedModel):
             kwargs: for the encoder.
         """
         outputs = self.encoder(pixel_values_videos, return_dict=True, **kwargs)
-        logits = self.classify(outputs)
-        return ImageClassifierOutput(
-            loss=classification_loss(logits, labels, self.config),
-            logits=logits,
-            hidden_states=outputs.hidden_states,
-            attentions=outputs.attentions,
-        )
+        states = {"hidden_states": outputs.hidden_states, "attentions": outputs.attentions}
+        return self.result(self.classify(outputs), labels, **states)
 
 
 def classification_loss(

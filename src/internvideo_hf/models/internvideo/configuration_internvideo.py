@@ -5,6 +5,7 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 from transformers.configuration_utils import PreTrainedConfig, SubConfigSpec
 
+from internvideo_hf.models.common.configuration import ClassifierConfig
 from internvideo_hf.models.common.narrowing import known, of_type
 from internvideo_hf.models.internvideo_mae.configuration_internvideo_mae import InternVideoMAEConfig
 from internvideo_hf.models.uniformerv2.configuration_uniformerv2 import UniFormerV2Config
@@ -12,7 +13,7 @@ from internvideo_hf.utils.pretrained import check_sizes
 
 
 @strict
-class InternVideoConfig(PreTrainedConfig):
+class InternVideoConfig(ClassifierConfig):
     """Sizes of two encoders and of the cross-model attention between them (arXiv 2212.03191, section 3.3).
 
     The model was never released, and the paper leaves most of it open. Fixed by the paper: both encoders frozen but

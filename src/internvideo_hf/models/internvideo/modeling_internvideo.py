@@ -26,10 +26,11 @@ from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from internvideo_hf.models.common.base import init_weight_with
-from internvideo_hf.models.common.classification import classification_loss
+from internvideo_hf.models.common.classification import ClassificationHead
 from internvideo_hf.models.common.deprecation import warn_deprecated
 from internvideo_hf.models.common.layers import MLP, Attention
 from internvideo_hf.models.common.narrowing import known, of_type
+from internvideo_hf.models.common.open_set import OpenSetHead, OpenSetOutput
 from internvideo_hf.models.internvideo.adapters_internvideo import FrozenEncoders, FusedFromEncoders
 from internvideo_hf.models.internvideo.configuration_internvideo import InternVideoConfig
 from internvideo_hf.models.internvideo_mae.configuration_internvideo_mae import InternVideoMAEConfig
@@ -71,6 +72,18 @@ class InternVideoOutput(ModelOutput):
     uniformerv2_logits: torch.Tensor | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
+
+
+@dataclass
+class InternVideoOpenSetOutput(OpenSetOutput):
+    """The result of the open-set classifier.
+
+    Attributes:
+        internvideo_mae_logits, uniformerv2_logits: as of `InternVideoOutput`.
+    """
+
+    internvideo_mae_logits: torch.Tensor | None = None
+    uniformerv2_logits: torch.Tensor | None = None
 
 
 class InternVideoGatedLayer(nn.Module):
@@ -365,10 +378,10 @@ class InternVideoClassifier(nn.Module):
         return weight * masked + (1 - weight) * multimodal, masked, multimodal
 
 
-class InternVideoForVideoClassification(FusedFromEncoders, InternVideoPreTrainedModel):
+class InternVideoForVideoClassification(ClassificationHead, FusedFromEncoders, InternVideoPreTrainedModel):
     """The fused classifier; `from_encoders` makes it of two trained ones."""
 
-    accepts_loss_kwargs = False  # the loss is a plain mean
+    output_class: type[ModelOutput] = InternVideoOutput
 
     def __init__(self, config: InternVideoConfig):
         super().__init__(config)
@@ -385,7 +398,7 @@ class InternVideoForVideoClassification(FusedFromEncoders, InternVideoPreTrained
         labels: torch.Tensor | None = None,
         backbone_outputs: InternVideoBackboneOutput | Mapping[str, Any] | None = None,
         **kwargs: Unpack[TransformersKwargs],
-    ) -> tuple[Any, ...] | InternVideoOutput:
+    ) -> tuple[Any, ...] | ModelOutput:
         """Classify clips.
 
         Args:
@@ -399,9 +412,9 @@ class InternVideoForVideoClassification(FusedFromEncoders, InternVideoPreTrained
             pixel_values_videos, uniformerv2_pixel_values_videos, backbone_outputs, return_dict=True, **kwargs
         )
         logits, masked, multimodal = self.classifier(outputs.pooler_output)
-        return InternVideoOutput(
-            loss=classification_loss(logits, labels, self.config),
-            logits=logits,
+        return self.result(
+            logits,
+            labels,
             internvideo_mae_logits=masked,
             uniformerv2_logits=multimodal,
             hidden_states=outputs.hidden_states,
@@ -409,4 +422,15 @@ class InternVideoForVideoClassification(FusedFromEncoders, InternVideoPreTrained
         )
 
 
-__all__ = ["InternVideoForVideoClassification", "InternVideoModel", "InternVideoPreTrainedModel"]
+class InternVideoForOpenSetClassification(OpenSetHead, InternVideoForVideoClassification):
+    """The fused classifier with evidential loss and uncertainty; its tensors have the same names."""
+
+    output_class = InternVideoOpenSetOutput
+
+
+__all__ = [
+    "InternVideoForOpenSetClassification",
+    "InternVideoForVideoClassification",
+    "InternVideoModel",
+    "InternVideoPreTrainedModel",
+]

@@ -3,8 +3,8 @@
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
-from transformers.configuration_utils import PreTrainedConfig
 
+from internvideo_hf.models.common.configuration import ClassifierConfig
 from internvideo_hf.utils.names import lookup
 from internvideo_hf.utils.pretrained import check_sizes
 
@@ -33,7 +33,7 @@ DETECTION_HEADS = ("linear", "acar")
 
 
 @strict
-class InternVideoMAEConfig(PreTrainedConfig):
+class InternVideoMAEConfig(ClassifierConfig):
     """Sizes of a VideoMAE encoder, its pretraining decoder, its classifier and its detector; the defaults are ViT-B.
 
     Args:

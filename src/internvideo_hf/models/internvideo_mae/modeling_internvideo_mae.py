@@ -39,6 +39,7 @@ from internvideo_hf.models.common.layers import (
     visible_mask,
 )
 from internvideo_hf.models.common.narrowing import known
+from internvideo_hf.models.common.open_set import OpenSetHead
 from internvideo_hf.models.internvideo_mae.configuration_internvideo_mae import InternVideoMAEConfig
 
 TUBELETS = (
@@ -492,6 +493,13 @@ class InternVideoMAEForVideoClassification(VideoClassifier, InternVideoMAEPreTra
         return rearrange(logits, "(b s) k -> b s k", s=segments).mean(dim=1)
 
 
+class InternVideoMAEForOpenSetClassification(OpenSetHead, InternVideoMAEForVideoClassification):
+    """The classifier with evidential loss and uncertainty; its tensors have the same names.
+
+    The released ones take 32 frames, whose position table is computed for them and not re-sampled from 16.
+    """
+
+
 def cut_into_tubelets(
     model: InternVideoMAEModel, pixel_values_videos: torch.Tensor
 ) -> tuple[torch.Tensor, tuple[int, int, int]]:
@@ -541,6 +549,7 @@ def measure_clips(pixel_mask: torch.Tensor, shape: tuple[int, int, int]) -> torc
 
 
 __all__ = [
+    "InternVideoMAEForOpenSetClassification",
     "InternVideoMAEForPreTraining",
     "InternVideoMAEForVideoClassification",
     "InternVideoMAEModel",

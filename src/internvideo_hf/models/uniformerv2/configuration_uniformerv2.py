@@ -3,8 +3,8 @@
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
-from transformers.configuration_utils import PreTrainedConfig
 
+from internvideo_hf.models.common.configuration import ClassifierConfig
 from internvideo_hf.utils.names import lookup
 from internvideo_hf.utils.pretrained import check_sizes
 
@@ -29,7 +29,7 @@ TASKS: dict[str, dict[str, Any]] = {
 
 
 @strict
-class UniFormerV2Config(PreTrainedConfig):
+class UniFormerV2Config(ClassifierConfig):
     """Sizes of a UniFormerV2 video encoder and its classifier; the defaults are the released B/16 for Kinetics.
 
     Args:

@@ -38,6 +38,7 @@ from internvideo_hf.models.common.layers import (
     resample_position_grid,
 )
 from internvideo_hf.models.common.narrowing import known, of_type
+from internvideo_hf.models.common.open_set import OpenSetHead
 from internvideo_hf.models.uniformerv2.configuration_uniformerv2 import UniFormerV2Config
 
 
@@ -460,4 +461,13 @@ class UniFormerV2ForVideoClassification(VideoClassifier, UniFormerV2PreTrainedMo
         return self.classifier(self.dropout(self.layernorm(outputs.pooler_output)))
 
 
-__all__ = ["UniFormerV2ForVideoClassification", "UniFormerV2Model", "UniFormerV2PreTrainedModel"]
+class UniFormerV2ForOpenSetClassification(OpenSetHead, UniFormerV2ForVideoClassification):
+    """The classifier with evidential loss and uncertainty; its tensors have the same names."""
+
+
+__all__ = [
+    "UniFormerV2ForOpenSetClassification",
+    "UniFormerV2ForVideoClassification",
+    "UniFormerV2Model",
+    "UniFormerV2PreTrainedModel",
+]

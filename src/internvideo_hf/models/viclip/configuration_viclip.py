@@ -4,6 +4,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import CLIPTextConfig
 from transformers.configuration_utils import PreTrainedConfig, SubConfigSpec
 
+from internvideo_hf.models.common.configuration import ClassifierConfig
 from internvideo_hf.models.common.narrowing import of_type
 from internvideo_hf.utils.pretrained import check_sizes
 
@@ -75,7 +76,7 @@ class ViCLIPVisionConfig(PreTrainedConfig):
 
 
 @strict
-class ViCLIPConfig(PreTrainedConfig):
+class ViCLIPConfig(ClassifierConfig):
     """Sizes of the ViCLIP dual encoder; the defaults are the released B/16.
 
     Args:

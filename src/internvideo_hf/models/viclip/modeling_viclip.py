@@ -37,6 +37,7 @@ from internvideo_hf.models.common.layers import (
     visible_mask,
 )
 from internvideo_hf.models.common.narrowing import known, of_type
+from internvideo_hf.models.common.open_set import OpenSetHead
 from internvideo_hf.models.common.outputs import VideoTextOutput
 from internvideo_hf.models.viclip.configuration_viclip import ViCLIPConfig, ViCLIPVisionConfig
 
@@ -321,7 +322,12 @@ class ViCLIPForVideoClassification(VideoClassifier, ViCLIPPreTrainedModel):
         return self.classifier(outputs.pooler_output)
 
 
+class ViCLIPForOpenSetClassification(OpenSetHead, ViCLIPForVideoClassification):
+    """The classifier with evidential loss and uncertainty; its tensors have the same names."""
+
+
 __all__ = [
+    "ViCLIPForOpenSetClassification",
     "ViCLIPForVideoClassification",
     "ViCLIPModel",
     "ViCLIPPreTrainedModel",
