@@ -23,6 +23,7 @@ import csv
 import json
 import math
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -201,7 +202,7 @@ def read_predictions(path: str | Path, classes: Sequence[str] | None = None) -> 
             raise row.error("it has no box or no action", "A prediction has both.")
         if row.last is None:
             raise row.error("it has no score", "Write it behind the action.")
-        names.append(key_frame_name(row.video, row.timestamp))
+        names.append(sys.intern(key_frame_name(row.video, row.timestamp)))  # millions of rows share them
         corners.append(row.corners)
         labels.append(_index_of(row, row.action, index_of))
         scores.append(row.score())

@@ -35,14 +35,14 @@ class BoxTable:
         ValueError: if the lengths differ, or a number is not finite.
     """
 
-    key_frames: Sequence[str] | NDArray[np.str_]
+    key_frames: Sequence[str] | NDArray[np.object_]
     boxes: Floats
     labels: Ints
     scores: Floats | None = None
 
     def __post_init__(self) -> None:
         rows = len(self.key_frames)
-        object.__setattr__(self, "key_frames", np.asarray(self.key_frames, dtype=np.str_))
+        object.__setattr__(self, "key_frames", np.asarray(self.key_frames, dtype=object))
         object.__setattr__(self, "boxes", np.asarray(self.boxes, dtype=np.float64).reshape(-1, 4))
         object.__setattr__(self, "labels", np.asarray(self.labels, dtype=np.int64))
         columns = {"boxes": self.boxes, "labels": self.labels}
@@ -73,7 +73,7 @@ class BoxTable:
         Args:
             key_frames: those to leave out.
         """
-        return self.select(~np.isin(np.asarray(self.key_frames), list(key_frames))) if key_frames else self
+        return self.select(np.array([name not in key_frames for name in self.key_frames], dtype=bool))
 
 
 def average_precisions(
@@ -99,9 +99,9 @@ def average_precisions(
         raise ValueError("The ground truth holds no box of these classes. Check the annotations and the label map.")
     left, top, right, bottom = detections.boxes.T
     usable = (left < right) & (top < bottom) & (detections.scores > _MIN_SCORE)
-    number_of = {name: number for number, name in enumerate(np.unique(np.asarray(truth.key_frames)).tolist())}
+    number_of = {name: number for number, name in enumerate(dict.fromkeys(truth.key_frames))}
     frames, true_frames = (
-        np.array([number_of.get(name, -1) for name in np.asarray(table.key_frames).tolist()], dtype=np.int64)
+        np.array([number_of.get(name, -1) for name in table.key_frames], dtype=np.int64)
         for table in (detections, truth)
     )
     found = np.full(len(labels), np.nan)

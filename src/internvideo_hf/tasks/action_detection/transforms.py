@@ -71,6 +71,7 @@ class Pixels:
 
     Args:
         short_side: of a frame after resizing, pixels; the other side keeps the frame's shape.
+        resize_method: name in `internvideo_hf.video.transforms.RESIZE_METHODS`, one that takes uint8.
         crop_size: side of the square for training; None cuts nothing off.
         hue: the most that training changes the hue, of 180 steps.
         saturation: the most that it changes the saturation, of 255 steps.
@@ -83,6 +84,7 @@ class Pixels:
     """
 
     short_side: int = SHORT_SIDE
+    resize_method: str = "cv2_linear"
     crop_size: int | None = CROP_SIZE
     hue: int = HUE
     saturation: int = SATURATION
@@ -94,7 +96,7 @@ class Pixels:
 
 
 def evaluation_view(frames: Tensor, rule: Pixels) -> tuple[Tensor, Geometry]:
-    """Make the input of an evaluation: resize by OpenCV's bilinear rule, and normalize.
+    """Make the input of an evaluation: resize and normalize.
 
     Args:
         frames: uint8, `(frames, 3, height, width)`.
@@ -211,7 +213,7 @@ def _resize(frames: Tensor, rule: Pixels) -> tuple[Tensor, Geometry]:
     size = short_side_size(height, width, rule.short_side)
     if rule.as_published and min(height, width) == rule.short_side:
         size = width, height
-    return resize_exact(frames, size, method="cv2_linear"), Geometry((height, width), size)
+    return resize_exact(frames, size, method=rule.resize_method), Geometry((height, width), size)
 
 
 def _normalize(frames: Tensor, rule: Pixels) -> Tensor:
