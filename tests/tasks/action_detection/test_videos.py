@@ -1,5 +1,7 @@
 """Frames around key frames: of whole movies, of files of one second, and of clips; read alone and in one pass."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -23,8 +25,9 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("videos")
     write_video(folder / "movie.mp4", 4 * RATE)
     (folder / "clips/cut").mkdir(parents=True)
-    for second in range(4):
-        write_video(folder / f"clips/cut/{900 + second:04d}.mp4", RATE)
+    write_video(folder / "clips/cut/0900.mp4", RATE)
+    for second in (901, 902, 903):  # encoded once: x264 is not the same twice
+        shutil.copy(folder / "clips/cut/0900.mp4", folder / f"clips/cut/0{second}.mp4")
     write_video(folder / "abc_d-e_000012_000014.mkv", 2 * RATE)
     (folder / "broken.mp4").write_bytes(b"nothing")
     write_holed(folder / "holed.mkv", 120, 26, 27)
