@@ -156,12 +156,11 @@ def _extract(
     """Extract the features of a video, in a file from which the next call goes on; delete it if it is not to stay."""
     from tqdm import tqdm
 
-    from internvideo_hf.tasks.temporal_localization.localization import extract_features, features_file
+    from internvideo_hf.tasks.temporal_localization.localization import extract_features, features_file, resizing_of
 
-    path = features_file(extractor, video, keep=keep)
-    fixed_length = (config.features or {}).get("fixed_length")
+    path, resizing = features_file(extractor, video, keep=keep), resizing_of(config)
     with tqdm(desc=printable(name), unit="row", disable=quiet) as bar:
-        found = extract_features(extractor, video, fixed_length, path, partial(show_progress, bar))
+        found = extract_features(extractor, video, path=path, on_rows=partial(show_progress, bar), **resizing)
     if not keep:
         for file in (path, path.with_suffix(".json")):
             file.unlink(missing_ok=True)

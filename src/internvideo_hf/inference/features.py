@@ -21,6 +21,7 @@ from internvideo_hf.utils.files import MIN_ROOM, atomic_write, atomic_write_text
 from internvideo_hf.utils.fingerprints import ends_sha256, json_sha256, text_sha256
 from internvideo_hf.utils.journal import Journal, delete_parts
 from internvideo_hf.utils.locks import lock_file
+from internvideo_hf.utils.names import reason_of
 from internvideo_hf.utils.settings import changed_settings
 from internvideo_hf.video import VideoReader
 from internvideo_hf.video.errors import VideoDecodeError
@@ -491,6 +492,36 @@ def load_features(path: Path) -> tuple[torch.Tensor, dict[str, Any]]:
     """
     description: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     return load_file(path)["features"], description
+
+
+def read_description(path: Path) -> dict[str, Any] | None:
+    """Return what `extract_to_file` wrote beside features, or beside a copy of them; None if there is no such file.
+
+    Args:
+        path: the file of features.
+
+    Raises:
+        ValueError: if the description cannot be read.
+    """
+    file = path.with_suffix(".json")
+    if not file.is_file():
+        return None
+    try:
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return {"stride": found["stride"], "fps": found["fps"], "seconds": found["seconds"], **found}
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{file} does not describe features ({reason_of(error)}). Extract them again.") from error
+
+
+def is_of_video(path: Path, video: str) -> bool:
+    """Return whether features with a description are of a video: as its size and time, or else its bytes, tell.
+
+    Args:
+        path: the file of features.
+        video: a file, a folder of frames or an address.
+    """
+    sidecar = path.with_suffix(".json")
+    return _Source.of(video).has_content(json.loads(sidecar.read_text(encoding="utf-8")), sidecar.stat().st_mtime)
 
 
 def gaps_of(features: torch.Tensor, seconds: Sequence[Sequence[float]] | None) -> list[list[float]]:

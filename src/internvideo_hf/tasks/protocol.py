@@ -40,8 +40,8 @@ class FeatureData:
         folder: of the features, below the data root; at any depth, named by the ids of the videos.
         prefix: of their names, before the id of the video.
         encoder: name of the model that the features came from, to be saved with the head that is trained on them.
-        stride: frames from one row to the next.
-        num_frames: frames of a row's window; with `fixed_length`, rows that a window covers.
+        stride: frames from one row to the next; with `fixed_length`, before they are resized.
+        num_frames: frames of a row's window; with `fixed_length`, also the rows that a window covers, as released.
         fps: frames a second of all videos; None for those of the annotations.
         fixed_length: rows to which all features are resized, spread over the duration of their video.
         reference: folder of other features, to whose number of rows each video's are resized; None keeps their own.

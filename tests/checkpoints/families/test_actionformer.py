@@ -15,6 +15,7 @@ from internvideo_hf import (
 )
 from internvideo_hf.checkpoints import convert as conversion
 from internvideo_hf.checkpoints.families import actionformer
+from internvideo_hf.checkpoints.released import released_rows
 from internvideo_hf.checkpoints.table import check_complete, convert_state_dict, released_name
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
@@ -58,7 +59,23 @@ def test_features_width_and_classes_tell_the_data_set(name):
     assert (config.feature_size, config.hidden_size, config.num_labels) == (features, width, classes)
     assert config.to_dict() == ActionFormerConfig.from_data_set(data_set).to_dict()
     original = read(f"{name}_resolved_config")["model"]
-    assert config.to_dict() == ActionFormerConfig(**actionformer.settings_of(original)).to_dict()
+    same = ActionFormerConfig(**actionformer.settings_of(original), features=config.features)
+    assert config.to_dict() == same.to_dict()
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_a_head_names_the_released_features(name):
+    features = actionformer.config_from(meta_state_dict(name), {}).features
+    settings = read(f"{name}_resolved_config")["dataset"]
+    assert features["window"] == settings["num_frames"] and "InternVideo's configuration" in features["source"]
+    if settings["force_upsampling"]:  # whose configuration gives no stride; the read-me does
+        assert (features["stride"], features["fps"], features["fixed_length"]) == (16, None, settings["max_seq_len"])
+    else:
+        assert (features["stride"], features["fps"]) == (settings["feat_stride"], settings["default_fps"])
+    # ViT-g has 1408 channels, ViT-H 1280; two streams have no encoder of theirs.
+    widths = {"VideoMAE-H K710": 1280, "VideoMAE V2-g K710": 1408, None: 2560}
+    assert settings["input_dim"] == widths[features["encoder"]]
+    assert set(widths) - {None} <= {row["name"] for row in released_rows()}
 
 
 def test_settings_of_the_original_that_no_model_has_are_refused():

@@ -13,6 +13,9 @@ from video.clips import write_video
 
 from internvideo_hf import ActionFormerForTemporalLocalization, FeatureExtractor, VideoDecodeError, VideoReader
 from internvideo_hf.inference.features import extract_to_file
+from internvideo_hf.recipes.reading import RecipeError
+from internvideo_hf.tasks.protocol import FeatureData
+from internvideo_hf.tasks.temporal_localization.annotations import VideoAnnotation
 from internvideo_hf.tasks.temporal_localization.data import FeatureGrid
 from internvideo_hf.tasks.temporal_localization.decoding import (
     Detections,
@@ -32,8 +35,10 @@ from internvideo_hf.tasks.temporal_localization.localization import (
     extract_features,
     extractor_for,
     read_given,
+    resizing_of,
     video_id,
 )
+from internvideo_hf.tasks.temporal_localization.sources import open_features
 
 
 @pytest.fixture(scope="module")
@@ -140,12 +145,55 @@ def test_a_classifier_names_segments_by_the_whole_video(folder, head, extractor,
         ClassScorer.open(tmp_path / "scores.json", ["a", "b"])
 
 
-def test_features_of_a_fixed_length_are_resized_over_the_duration(folder, extractor, head):
+def test_features_of_a_fixed_length_are_resized_over_the_duration(folder, extractor, head, tmp_path):
     free = extract_features(extractor, folder / "clip.mp4")
     fixed = extract_features(extractor, folder / "clip.mp4", fixed_length=8)
     expected = torch.nn.functional.interpolate(free.rows.T[None], size=8, mode="linear")[0].T
     torch.testing.assert_close(fixed.rows, expected)
     assert (fixed.grid.stride, fixed.grid.num_frames) == pytest.approx((40 / 8, 40 / 8 * 4))
+    rule = {"window": 4, "stride": 2, "fps": None, "fixed_length": 8, "window_rows": 3}
+    config = head_config(None, features={**rule, "source": "somewhere"})
+    spread = extract_features(extractor_for(config, folder / "encoder"), folder / "clip.mp4", **resizing_of(config))
+    torch.testing.assert_close(spread.rows, expected)
+    assert spread.grid.num_frames == pytest.approx(40 / 8 * 3)
+    # As training wrote it when one key held the rows that a window covers.
+    old = head_config(None, features={"window": 3, "stride": None, "fps": 15, "fixed_length": 8})
+    np.save(tmp_path / "rows.npy", free.rows.numpy())
+    for options in ({}, {"stride": 7, "fps": 8}):
+        given = read_given(tmp_path / "rows.npy", old, str(folder / "clip.mp4"), **options)
+        torch.testing.assert_close(given.rows, expected)
+        times = (given.in_seconds(torch.tensor([[1.0, 5.0]])), spread.in_seconds(torch.tensor([[1.0, 5.0]])))
+        # 8 rows in 40 frames of 1/30 s: (1 * 5 + 7.5) / 30 and (5 * 5 + 7.5) / 30
+        for found in times:
+            torch.testing.assert_close(found, torch.tensor([[12.5 / 30, 32.5 / 30]]), check_dtype=False)
+
+
+def test_a_sampled_rate_is_that_of_the_head(folder, tmp_path):
+    extractor = FeatureExtractor(folder / "encoder", 4, 2, device="cpu", fps=10.0)
+    extract_to_file(extractor, folder / "clip.mp4", tmp_path / "features/clip.mp4.safetensors")
+    videos = {"clip": VideoAnnotation("training", np.array([[0.2, 1.0]], np.float32), np.array([0]), fps=30.0)}
+    samples, facts = open_features(FeatureData(), tmp_path, videos)
+    assert facts["fps"] == 10 and samples.load("clip").segments.tolist() == [[0.0, 4.0]]
+    again = extractor_for(head_config(None, features=facts), None, device="cpu")
+    assert again.settings == extractor.settings
+    for other, words in ((None, "that of each video"), (5.0, "5.0")):
+        with pytest.raises(RecipeError, match=f"have fps=10.0, and the model was trained on fps={words}"):
+            open_features(FeatureData(), tmp_path, videos, trained_on={**facts, "fps": other})
+    _, fixed = open_features(FeatureData(fixed_length=6, num_frames=2), tmp_path, videos)
+    assert fixed == {**facts, "fixed_length": 6, "window_rows": 2}
+
+
+def test_copies_of_features_have_their_description_and_are_of_one_video(folder, head, extractor, tmp_path):
+    holed = write_holed(tmp_path / "holed.mkv", 40, 18, 20)
+    extract_to_file(extractor, holed, tmp_path / "holed.safetensors", as_npy=True, gaps=True)
+    one, copy = (read_given(tmp_path / f"holed.{kind}", head.config, str(holed)) for kind in ("safetensors", "npy"))
+    torch.testing.assert_close(one.rows, copy.rows, equal_nan=True)
+    assert one.rows.isnan().any() and one.grid == copy.grid
+    with pytest.raises(ValueError, match=r"of another video, .*holed.mkv, not of .*clip.mp4. .*--stride, --fps"):
+        read_given(tmp_path / "holed.npy", head.config, str(folder / "clip.mp4"))
+    (tmp_path / "holed.json").write_text("{")
+    with pytest.raises(ValueError, match=r"holed.json does not describe features"):
+        read_given(tmp_path / "holed.npy", head.config, str(holed))
 
 
 def test_frames_of_uneven_length_give_their_true_times():

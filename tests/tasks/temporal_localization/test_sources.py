@@ -48,7 +48,7 @@ def test_descriptions_beside_features_say_all(root):
 
 
 def test_a_sampled_rate_is_that_of_all_videos_and_of_the_head(root):
-    describe(root, "one", fps=8.0, video_fps=30.0)
+    describe(root, "one", fps=8.0, sampled_fps=8.0)
     found, facts = open_features(FeatureData(), root, videos("one", fps=30.0))
     assert facts["fps"] == 8 and found.load("one").segments.tolist() == [[0.0, 2.0]]
 

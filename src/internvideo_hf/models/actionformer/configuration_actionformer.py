@@ -40,14 +40,29 @@ def _proposals(voting_threshold: float, min_length: float = 0.1, **sizes: Any) -
     }
 
 
-# The settings of InternVideo's heads, by data set, in place of the defaults.
+def _features(encoder: str | None, stride: int, fps: float | None, **spread: Any) -> dict[str, Any]:
+    """Return what is known of the features of a head; of the encoder, no more than its width."""
+    source = "InternVideo's configuration and read-me of temporal localization; the encoder by its width"
+    return {"encoder": encoder, "window": 16, "stride": stride, "fps": fps, **spread, "source": source}
+
+
+# The settings of InternVideo's heads, by data set, in place of the defaults. THUMOS-14 counts frames at each video's
+# own rate. Of features of a fixed length, the read-me tells the windows. Two streams of 1280 channels have no encoder.
 DATA_SETS: dict[str, dict[str, Any]] = {
-    "thumos14": {"hidden_size": 512, "feature_size": 1408, "num_labels": 20},
-    "activitynet": _proposals(0.9, feature_size=1280, max_sequence_length=768),
-    "hacs": _proposals(0.7, feature_size=2560, max_sequence_length=2304),
+    "thumos14": {
+        "hidden_size": 512,
+        "feature_size": 1408,
+        "num_labels": 20,
+        "features": _features("VideoMAE V2-g K710", 4, None),
+    },
+    "activitynet": _proposals(
+        0.9, feature_size=1280, max_sequence_length=768, features=_features("VideoMAE-H K710", 16, 15)
+    ),
+    "hacs": _proposals(0.7, feature_size=2560, max_sequence_length=2304, features=_features(None, 16, 30)),
     "fineaction": _proposals(
         0.9,
         min_length=0.001,
+        features=_features("VideoMAE V2-g K710", 16, None, fixed_length=192, window_rows=16),
         feature_size=1408,
         attention_windows=[7, 7, 7, 7, 7, -1],
         max_sequence_length=192,
@@ -107,8 +122,9 @@ class ActionFormerConfig(PreTrainedConfig):
         features: which features the head was trained on, so that a raw video gets the same: `encoder`, the Hub name of
             the model, or its folder, also one below the head's own; its `revision`; `window` and `stride`, in frames;
             `fps`, at which the frames were sampled, None for each video's own; `layer` and `pooling` of the encoder;
-            `fixed_length`, rows to which all features were resized, if they were. The fields of `FeatureExtractor`;
-            those that are missing have its defaults. None: unknown.
+            `fixed_length`, rows to which all features were resized, if they were, and `window_rows`, those that a
+            window was taken to cover; `source`, where this is read from, if not from the features themselves. The
+            fields of `FeatureExtractor`; those that are missing have its defaults. None: unknown.
 
     Raises:
         StrictDataclassClassValidationError: where two numbers do not fit each other.

@@ -116,7 +116,7 @@ class FeatureSettings:
         Raises:
             ValueError: if a number that the settings need is unknown.
         """
-        fps = self.fps or fps
+        fps = self.fps or fps or (1.0 if self.stride is None else None)  # without a stride, it cancels itself out
         if fps is None:
             raise ValueError("neither the annotations nor the settings give its frames a second; set fps")
         if self.stride is not None:
@@ -125,6 +125,31 @@ class FeatureSettings:
             raise ValueError("the annotations give no duration, over which its features are spread")
         stride = duration * fps / length
         return FeatureGrid(stride, stride * self.num_frames, fps)
+
+
+def feature_rule(features: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return what a head says of its features; of heads before there was `window_rows`, too.
+
+    Args:
+        features: `config.features` of the head.
+    """
+    rule = dict(features or {})
+    if rule.get("fixed_length") is not None and "window_rows" not in rule:
+        rule = {name: value for name, value in rule.items() if name not in ("window", "stride")} | {
+            "window_rows": rule.get("window")
+        }
+    return rule
+
+
+def settings_of(rule: Mapping[str, Any]) -> FeatureSettings:
+    """Return how the features of a head lie in time.
+
+    Args:
+        rule: see `feature_rule`.
+    """
+    if rule.get("fixed_length") is not None:
+        return FeatureSettings(None, rule.get("window_rows") or 16, rule.get("fps"), rule["fixed_length"])
+    return FeatureSettings(rule["stride"], rule["window"], rule.get("fps"))
 
 
 @dataclass(frozen=True)
@@ -188,12 +213,13 @@ def resize_rows(features: torch.Tensor, length: int) -> torch.Tensor:
     return interpolate(features.T[None], size=length, mode="linear", align_corners=False)[0].T.contiguous()
 
 
-def read_features(path: str | Path) -> torch.Tensor:
+def read_features(path: str | Path, *, gaps: bool = False) -> torch.Tensor:
     """Read the features of a video.
 
     Args:
         path: `.npy`, `.npz`, `.safetensors`, or `.pt` or `.pth` by torch, with one tensor, or one named "features" or
             "feats".
+        gaps: accept rows of NaN, which stand for windows with a damaged frame.
 
     Returns:
         `(length, channels)`, float32.
@@ -223,7 +249,8 @@ def read_features(path: str | Path) -> torch.Tensor:
     if features.ndim != 2 or not features.numel():
         cause = f"its features have the shape {tuple(features.shape)}"
         raise ManifestError(str(path), None, cause, "Expected (length, channels).")
-    if not features.isfinite().all():
+    known = features[~features.isnan().all(dim=1)] if gaps else features
+    if not known.isfinite().all():
         raise ManifestError(str(path), None, "its features are not all finite", "Extract them again.")
     return features
 

@@ -21,13 +21,22 @@ from internvideo_hf.inference.features import (
     FeatureExtractor,
     extract_to_file,
     gaps_of,
+    is_of_video,
     load_features,
+    read_description,
     row_times,
     stretches,
 )
 from internvideo_hf.models.common.loading import classes_of
 from internvideo_hf.tasks.temporal_localization.annotations import read_class_scores
-from internvideo_hf.tasks.temporal_localization.data import FeatureGrid, FeatureSettings, read_features, resize_rows
+from internvideo_hf.tasks.temporal_localization.data import (
+    FeatureGrid,
+    FeatureSettings,
+    feature_rule,
+    read_features,
+    resize_rows,
+    settings_of,
+)
 from internvideo_hf.tasks.temporal_localization.decoding import Detections, Fusion, detect, fuse_class_scores
 from internvideo_hf.utils.fingerprints import json_sha256, text_sha256
 from internvideo_hf.utils.settings import changed_settings
@@ -131,7 +140,7 @@ def extractor_for(
     Raises:
         ValueError: if the head does not say enough, or the encoder makes other features.
     """
-    rule: Mapping[str, Any] = getattr(config, "features", None) or {}
+    rule = feature_rule(getattr(config, "features", None))
     if not rule.get("window") or not rule.get("stride"):
         raise ValueError(
             f"{head} does not say which windows of a video its features came from. Set `features` in its config.json, "
@@ -185,6 +194,7 @@ def extract_features(
     fixed_length: int | None = None,
     path: Path | None = None,
     on_rows: Callable[[int, int], None] = lambda done, total: None,
+    window_rows: float | None = None,
 ) -> VideoFeatures:
     """Extract the features of a video; windows with a damaged frame give NaN.
 
@@ -192,9 +202,10 @@ def extract_features(
         extractor: encoder and windows.
         video: an open reader, or of every kind that `VideoReader` takes; with `path` a file, a folder of frames or an
             address.
-        fixed_length: rows to resize the features to; None keeps their number.
+        fixed_length: rows to resize the features to; None keeps their number. See `resizing_of`.
         path: a file to keep them in (.safetensors), from which the same call goes on after an interruption.
         on_rows: progress callback `(rows done, all rows)`.
+        window_rows: with `fixed_length`, rows that a window is taken to cover; as many as a window's frames if None.
 
     Raises:
         VideoDecodeError: if the video cannot be read, is shorter than a window, or has no times.
@@ -210,8 +221,30 @@ def extract_features(
     else:
         extract_to_file(extractor, video, path, on_rows=on_rows, overwrite=True, gaps=True)
         name, (found, facts) = str(video), load_features(path)
-    stride = settings.stride if fixed_length is None else None
-    return _in_time(name, found, facts, FeatureSettings(stride, settings.window, fixed_length=fixed_length))
+    if facts["num_frames"] < settings.window:
+        raise VideoDecodeError(
+            name,
+            f"it has {facts['num_frames']} frames, fewer than the {settings.window} of one window",
+            "Give a longer video, or a head on features of shorter windows.",
+        )
+    if facts["fps"] is None:
+        raise VideoDecodeError(name, "its frames have no times", "Give a video file, or its frames a second.")
+    duration = facts["duration"] or facts["num_frames"] / facts["fps"]
+    if fixed_length is not None:
+        spread = FeatureSettings(None, window_rows or settings.window, facts["fps"], fixed_length)
+        return _resized(name, found, duration, spread)
+    grid = FeatureGrid(settings.stride, settings.window, facts["fps"])
+    return VideoFeatures(_some_known(name, found), grid, duration, facts["seconds"])
+
+
+def resizing_of(config: PreTrainedConfig) -> dict[str, Any]:
+    """Return the options of `extract_features` for a head whose features all have the same length; else none.
+
+    Args:
+        config: of the head.
+    """
+    rule = feature_rule(getattr(config, "features", None))
+    return {name: rule[name] for name in ("fixed_length", "window_rows") if rule.get("fixed_length") is not None}
 
 
 def features_file(extractor: FeatureExtractor, video: str, *, keep: bool) -> Path:
@@ -230,33 +263,17 @@ def features_file(extractor: FeatureExtractor, video: str, *, keep: bool) -> Pat
     return place.with_name(f"{place.name}.{settings}.safetensors")
 
 
-def _in_time(name: str, rows: torch.Tensor, facts: Mapping[str, Any], settings: FeatureSettings) -> VideoFeatures:
-    """Return features with their grid.
-
-    Args:
-        name: of the video.
-        rows: its features.
-        facts: its description.
-        settings: how features lie in time; without `fps`, which the description has.
-    """
-    if facts["num_frames"] < settings.num_frames:
-        raise VideoDecodeError(
-            name,
-            f"it has {facts['num_frames']} frames, fewer than the {settings.num_frames:g} of one window",
-            "Give a longer video, or a head on features of shorter windows.",
-        )
-    if facts["fps"] is None:
-        raise VideoDecodeError(name, "its frames have no times", "Give a video file, or its frames a second.")
+def _some_known(name: str, rows: torch.Tensor) -> torch.Tensor:
     if rows.isnan().any(dim=1).all():
         raise VideoDecodeError(name, "every window has a damaged frame", "Get the file again.")
-    seconds, duration = facts["seconds"], facts.get("duration") or facts["num_frames"] / facts["fps"]
-    if settings.fixed_length is not None:
-        return VideoFeatures(
-            resize_rows(_filled(rows), settings.fixed_length),
-            settings.grid(settings.fixed_length, facts["fps"], duration),
-            duration,
-        )
-    return VideoFeatures(rows, settings.grid(len(rows), facts["fps"], duration), duration, seconds)
+    return rows
+
+
+def _resized(name: str, rows: torch.Tensor, duration: float, settings: FeatureSettings) -> VideoFeatures:
+    """Return features that are resized to a fixed length, spread over the duration of their video."""
+    assert settings.fixed_length is not None
+    rows = resize_rows(_filled(_some_known(name, rows)), settings.fixed_length)
+    return VideoFeatures(rows, settings.grid(settings.fixed_length, None, duration), duration)
 
 
 def _filled(rows: torch.Tensor) -> torch.Tensor:
@@ -293,33 +310,46 @@ def read_given(
         window: frames of a row's window; None as described, or as in the head's training.
 
     Raises:
-        ValueError: if nothing says how they lie in time, or they are others than those of the head's training and
-            `stride` and `fps` are not given.
+        ValueError: if nothing says how they lie in time, or, unless `stride` and `fps` are given, if they are others
+            than those of the head's training, or of another video.
         ManifestError: if the file cannot be read.
         VideoDecodeError: if the video cannot be read, whose duration counts.
     """
-    rule: Mapping[str, Any] = getattr(config, "features", None) or {}
-    known = path.with_suffix(".json").is_file() and path.suffix == ".safetensors"
-    rows, facts = load_features(path) if known else (read_features(path), {})
-    _check_channels(config, rows.shape[1:], "The head", str(path))
-    given = stride is not None and fps is not None
-    if not given and not facts:
+    rule = feature_rule(getattr(config, "features", None))
+    facts = read_description(path) or {}
+    rows = read_features(path, gaps=bool(facts))
+    if rows.shape[1:] != (config.feature_size,):
+        raise ValueError(
+            f"The head takes features of {config.feature_size} channels, {path} gives {rows.shape[1]}. Extract them "
+            "with the encoder that the head was trained with, or name it (--encoder) in place of --features."
+        )
+    given, fixed_length = stride is not None and fps is not None, rule.get("fixed_length")
+    if not given and not facts and fixed_length is None:
         raise ValueError(f"{path} has no description beside it: give its stride in frames, and fps (--stride, --fps).")
-    if not given:
-        now = {name: facts.get(name) for name in _RULE} | {"fps": facts.get("sampled_fps")}
-        # Of a head that does not name its windows or its encoder, nothing is known.
-        before = {name: rule.get(name, None if name in _OPTIONAL and rule else now[name]) for name in _RULE}
-        if changes := changed_settings(before, now):
-            raise ValueError(
-                f"{path} holds other features than those of the head's training ({changes}). If they shall do, give "
-                "their stride and fps too (--stride, --fps)."
-            )
+    if facts and not given:
+        _check_described(path, facts, rule, video)
     with VideoReader(video) as reader:
         duration = reader.duration
+    if fixed_length is not None:
+        if not (duration := duration or facts.get("duration")):
+            raise VideoDecodeError(video, "its frames have no times", "Give a video file.")
+        return _resized(str(path), rows, duration, settings_of(rule))
     stride, fps = stride or facts["stride"], fps or facts["fps"]
     window = window or facts.get("window") or rule.get("window") or stride
     assert stride is not None and fps is not None and window is not None
     return VideoFeatures(rows, FeatureGrid(stride, window, fps), duration, None if given else facts["seconds"])
+
+
+def _check_described(path: Path, facts: Mapping[str, Any], rule: Mapping[str, Any], video: str) -> None:
+    """Refuse features of other windows than those of a head's training, or of another video."""
+    now = {name: facts.get(name) for name in _RULE} | {"fps": facts.get("sampled_fps")}
+    # Of a head that does not name its windows or its encoder, nothing is known.
+    before = {name: rule.get(name, None if name in _OPTIONAL and rule.get("stride") else now[name]) for name in _RULE}
+    advice = "If they shall do, give their stride and fps too (--stride, --fps)."
+    if changes := changed_settings(before, now):
+        raise ValueError(f"{path} holds other features than those of the head's training ({changes}). {advice}")
+    if not is_of_video(path, video):
+        raise ValueError(f"{path} holds features of another video, {facts.get('video')}, not of {video}. {advice}")
 
 
 # ---- classes --------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from internvideo_hf.tasks.temporal_localization.localization import (
     VideoFeatures,
     extract_features,
     extractor_for,
+    resizing_of,
 )
 from internvideo_hf.utils.names import did_you_mean, nearest
 
@@ -90,8 +91,8 @@ class TemporalActionLocalizationPipeline(VideoPipeline):
         return {}, {}, postprocess
 
     def preprocess(self, video: Any) -> dict[str, Any]:  # type: ignore[override]
-        fixed_length = (self.model.config.features or {}).get("fixed_length")
-        return {"video": video, "features": extract_features(self.extractor, video, fixed_length)}
+        features = extract_features(self.extractor, video, **resizing_of(self.model.config))
+        return {"video": video, "features": features}
 
     def _forward(self, model_inputs: dict[str, Any]) -> dict[str, Any]:  # type: ignore[override]
         features: VideoFeatures = model_inputs["features"]

@@ -13,7 +13,13 @@ from internvideo_hf.data.records import ManifestError, require_datasets
 from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.protocol import FeatureData
 from internvideo_hf.tasks.temporal_localization.annotations import VideoAnnotation, read_annotations
-from internvideo_hf.tasks.temporal_localization.data import Cropping, FeatureDataset, FeatureFolder, FeatureSettings
+from internvideo_hf.tasks.temporal_localization.data import (
+    Cropping,
+    FeatureDataset,
+    FeatureFolder,
+    feature_rule,
+    settings_of,
+)
 from internvideo_hf.utils.names import reason_of
 
 if TYPE_CHECKING:
@@ -24,7 +30,7 @@ logger = logging.get_logger(__name__)
 ONE_CLASS = ("action",)
 """Names of the classes where all segments are of one class."""
 # Of a description beside features: what all videos of a folder share.
-_RULE = ("window", "stride", "revision", "layer", "pooling")
+_RULE = ("window", "stride", "fps", "revision", "layer", "pooling")
 
 
 def read_training_rows(
@@ -130,19 +136,13 @@ def open_features(
     """
     folder = FeatureFolder(data_root / data.folder, data.prefix)
     described = _descriptions(folder, videos)
+    trained_on = feature_rule(trained_on)
     facts = _facts(data, next(iter(described.values()), None), trained_on)
     _check_same(facts, trained_on, str(folder.folder))
-    if data.stride is None and data.fixed_length is None:
-        rates = {name: facts["fps"] or known["fps"] for name, known in described.items()}
+    if data.stride is None:
+        rates = {name: facts["fps"] or known["rate"] for name, known in described.items()}
         videos = {name: replace(video, fps=rates.get(name, video.fps)) for name, video in videos.items()}
-    fixed_length = facts.get("fixed_length")
-    settings = FeatureSettings(
-        None if fixed_length is not None else facts["stride"],
-        facts["window"],
-        facts["fps"],
-        fixed_length,
-        data.prefix,
-    )
+    settings = replace(settings_of(facts), prefix=data.prefix)
     dataset = FeatureDataset(
         videos,
         folder,
@@ -185,13 +185,12 @@ def _descriptions(folder: FeatureFolder, videos: Mapping[str, VideoAnnotation]) 
             continue
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
-            known = {name: content[name] for name in ("model", "fps", "window", "stride")}
+            known = {name: content[name] for name in ("model", "window", "stride")} | {"rate": content["fps"]}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ManifestError(str(file), None, f"it cannot be read ({reason_of(error)})", "Extract anew.") from error
-        known |= {name: content.get(name) for name in _RULE}
-        known["sampled"] = content["fps"] if "video_fps" in content else None
+        known |= {name: content.get(name) for name in _RULE} | {"fps": content.get("sampled_fps")}
         first = first or (video, known)
-        if changed := [name for name in (*_RULE, "sampled") if known[name] != first[1][name]]:
+        if changed := [name for name in _RULE if known[name] != first[1][name]]:
             cause = f"its {changed[0]} is {known[changed[0]]!r}, and that of {first[0]} {first[1][changed[0]]!r}"
             raise ManifestError(str(file), None, cause, "Extract all with the same settings.")
         found[video] = known
@@ -200,15 +199,17 @@ def _descriptions(folder: FeatureFolder, videos: Mapping[str, VideoAnnotation]) 
 
 def _facts(data: FeatureData, known: Mapping[str, Any] | None, trained_on: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return encoder and window rule: those of the settings, of the descriptions, or of the model, in this order."""
-    if data.stride is not None or data.fixed_length is not None:
+    fixed = {} if data.fixed_length is None else {"fixed_length": data.fixed_length, "window_rows": data.num_frames}
+    if data.stride is not None:
         rule = {"window": data.num_frames, "stride": data.stride, "fps": data.fps}
-        rule |= {} if data.fixed_length is None else {"fixed_length": data.fixed_length}
-        return {"encoder": data.encoder, **rule}
+        return {"encoder": data.encoder, **rule, **fixed}
     if known is not None:
-        rule = {name: known[name] for name in _RULE if known[name] is not None}
-        return {"encoder": data.encoder or known["model"], "fps": data.fps or known["sampled"], **rule}
-    if trained_on and {"window", "stride"} <= set(trained_on):
-        return {"fps": None, **trained_on}
+        rule = {name: known[name] for name in _RULE if known[name] is not None or name == "fps"}
+        return {"encoder": data.encoder or known["model"], **rule, **fixed}
+    if trained_on and ({"window", "stride"} <= set(trained_on) or "fixed_length" in trained_on):
+        return {"fps": None, **trained_on, **fixed}
+    if fixed:
+        return {"encoder": data.encoder, "fps": data.fps, **fixed}
     raise RecipeError(
         "Nothing says which frames a row of the features stands for: `internvideo extract` writes it beside them, or "
         "set data.features.stride, num_frames and fps."
@@ -216,10 +217,17 @@ def _facts(data: FeatureData, known: Mapping[str, Any] | None, trained_on: Mappi
 
 
 def _check_same(facts: Mapping[str, Any], trained_on: Mapping[str, Any] | None, folder: str) -> None:
-    for name in ("revision", "window", "stride", "fixed_length", "layer", "pooling"):
+    for name in ("revision", "window", "stride", "fps", "fixed_length", "window_rows", "layer", "pooling"):
         ours, its = facts.get(name), (trained_on or {}).get(name)
-        if None not in (ours, its) and ours != its:
+        # No rate is each video's own, where windows are known.
+        known = name == "fps" and all(rule.get("stride") for rule in (facts, trained_on or {}))
+        if ours != its and (known or None not in (ours, its)):
             raise RecipeError(
-                f"The features of {folder} have {name}={ours}, and the model was trained on {name}={its}. Extract "
+                f"The features of {folder} have {name}={_shown(ours)}, and the model was trained on "
+                f"{name}={_shown(its)}. Extract "
                 f"them with {(trained_on or {}).get('encoder') or 'its encoder'} as it was done for training."
             )
+
+
+def _shown(value: Any) -> str:
+    return "that of each video" if value is None else str(value)
