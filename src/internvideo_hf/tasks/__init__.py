@@ -48,6 +48,9 @@ TASKS: dict[str, Pipeline | None] = {
     "temporal_localization": Pipeline(
         "temporal-action-localization", "TemporalActionLocalizationPipeline", "AutoModelForTemporalLocalization"
     ),
+    "action_detection": Pipeline(
+        "video-action-detection", "VideoActionDetectionPipeline", "AutoModelForVideoActionDetection"
+    ),
 }
 
 

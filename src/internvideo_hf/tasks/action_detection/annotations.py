@@ -181,6 +181,22 @@ def read_detections(
     return [frame for frame in kept if frame.boxes]
 
 
+def read_boxes(path: str | Path) -> list[KeyFrame]:
+    """Read boxes of people, true ones or those of a detector, whatever they do.
+
+    Args:
+        path: as of `read_annotations`, whose last column may have scores: it has if one of them is not a whole number.
+
+    Raises:
+        ManifestError: if a file cannot be read, or a line is invalid.
+    """
+    path = Path(path)
+    rows = list(_json_rows(path)[0] if path.suffix.lower() == ".json" else _csv_rows(path))
+    has_scores = any(row.last is not None and not row.last.isdecimal() for row in rows)
+    people = (row if has_scores else row._replace(last="1") for row in rows)
+    return _collect(iter(people), None, detections=True).key_frames
+
+
 def read_predictions(path: str | Path, classes: Sequence[str] | None = None) -> BoxTable:
     """Read labeled boxes with scores, such as those that `internvideo evaluate` writes.
 
