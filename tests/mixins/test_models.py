@@ -139,16 +139,20 @@ class TestInternVideoMAEForPreTraining(Common, unittest.TestCase):
 
 class TestInternVideoMAEForVideoActionDetection(Common, unittest.TestCase):
     all_model_classes = (InternVideoMAEForVideoActionDetection,)
-    additional_model_inputs = ["boxes", "box_mask"]
+    additional_model_inputs = ["boxes"]
     model_tester = ModelTester(
         lambda: detection.detection_config(num_hidden_layers=2),
-        lambda: {"pixel_values_videos": mae.clips(), "boxes": detection.BOXES, "box_mask": detection.MASK},
+        lambda: {"pixel_values_videos": mae.clips(), "boxes": detection.BOXES},
         batch_size=2,
         num_hidden_layers=2,
         num_attention_heads=mae.HEADS,
         hidden_size=mae.WIDTH,
         seq_length=mae.CUBES,
     )
+
+    def _prepare_for_class(self, inputs: dict[str, Any], model_class: type, return_labels: bool = False) -> dict:
+        inputs = super()._prepare_for_class(inputs, model_class, return_labels)
+        return inputs | ({"labels": detection.labels_of()} if return_labels else {})
 
 
 class TestUniFormerV2(Common, unittest.TestCase):

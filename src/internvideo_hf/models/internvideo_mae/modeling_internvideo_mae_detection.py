@@ -16,9 +16,11 @@ from einops import rearrange
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 from torchvision.ops import roi_align
+from transformers import initialization as init
 from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
 
+from internvideo_hf.models.common.base import init_weight_with, torch_default_
 from internvideo_hf.models.common.layers import as_clips
 from internvideo_hf.models.common.narrowing import known
 from internvideo_hf.models.internvideo_mae.configuration_internvideo_mae import InternVideoMAEConfig
@@ -27,6 +29,8 @@ from internvideo_hf.models.internvideo_mae.modeling_internvideo_mae import (
     InternVideoMAEPreTrainedModel,
     measure_clips,
 )
+
+RELATION_DROPOUT = 0.2  # of ACAR's head, in training only
 
 
 @dataclass
@@ -98,6 +102,99 @@ class InternVideoMAEBoxPooler(nn.Module):
         return features.unflatten(0, boxes.shape[:2])
 
 
+class InternVideoMAERelation(nn.Module):
+    """Let each person's context look at those of the others in the frame, place by place."""
+
+    def __init__(self, size: int):
+        super().__init__()
+        self.query, self.key, self.value, self.out = (
+            nn.Conv2d(size, size, kernel_size=3, padding=1, bias=False) for _ in range(4)
+        )
+        self.norm = nn.GroupNorm(1, size)
+        self.dropout = nn.Dropout(RELATION_DROPOUT)
+        init_weight_with(torch_default_, self.query, self.key, self.value, self.out)
+
+    def forward(self, contexts: torch.Tensor) -> torch.Tensor:
+        """Return contexts that have seen each other.
+
+        Args:
+            contexts: of the boxes of one clip, `(boxes, c, h, w)`.
+        """
+        scores = torch.einsum("ichw,jchw->hwij", self.query(contexts), self.key(contexts)) / contexts.shape[1] ** 0.5
+        seen = torch.einsum("hwij,jchw->ichw", scores.softmax(dim=-1), self.value(contexts))
+        return contexts + self.dropout(self.out(nn.functional.relu(self.norm(seen))))
+
+
+class InternVideoMAERelationClassifier(nn.Module):
+    """ACAR's head (arXiv 2006.07976): scores a box by its feature, and by what relates it to the frame and the others.
+
+    The released convolution of map and feature together is two layers here, so that the map is read once for all boxes.
+    """
+
+    def __init__(self, config: InternVideoMAEConfig):
+        super().__init__()
+        size = config.hidden_size
+        self.map_projection = nn.Conv2d(size, size, kernel_size=1, bias=False)
+        self.box_projection = nn.Linear(size, size, bias=False)
+        self.conv = nn.Conv2d(size, size, kernel_size=3, bias=False)
+        self.relations = nn.ModuleList([InternVideoMAERelation(size) for _ in range(2)])
+        self.box_features = nn.Linear(size, size, bias=False)
+        self.output = nn.Linear(2 * size, known(config.num_labels), bias=False)
+        init_weight_with(torch_default_, self.conv)
+        init_weight_with(_as_half_of_the_inputs_, self.map_projection, self.box_projection)
+
+    def forward(
+        self, features: torch.Tensor, feature_maps: torch.Tensor, box_mask: torch.Tensor, cells: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Score boxes, `(batch, boxes, num_labels)`.
+
+        Args:
+            features: of the boxes, `(batch, boxes, c)`.
+            feature_maps: `(batch, c, h, w)`.
+            box_mask: `(batch, boxes)`, True on real boxes, of which alone others see something.
+            cells: rows and columns of each map that are no padding, `(batch, 2)`; None for all.
+        """
+        box_mask = box_mask.to(features.device)
+        sizes = [feature_maps.shape[2:]] * len(features) if cells is None else cells.tolist()
+        contexts = torch.zeros_like(features)
+        contexts[box_mask] = torch.cat(
+            [
+                self.relate(own[mask], feature_map[:, :height, :width])
+                for own, mask, feature_map, (height, width) in zip(
+                    features, box_mask, feature_maps, sizes, strict=True
+                )
+            ]
+        )
+        scored: torch.Tensor = self.output(
+            torch.cat([nn.functional.relu(self.box_features(features)), contexts], dim=-1)
+        )
+        return scored
+
+    def relate(self, features: torch.Tensor, feature_map: torch.Tensor) -> torch.Tensor:
+        """Return the context of each box of one clip, `(boxes, c)`.
+
+        Args:
+            features: `(boxes, c)`.
+            feature_map: `(c, h, w)`.
+        """
+        if min(feature_map.shape[1:]) < 3:
+            raise ValueError(
+                f"The clip has {feature_map.shape[1]} x {feature_map.shape[2]} patches, expected 3 x 3 or more for "
+                "detection_head='acar'. Give larger frames."
+            )
+        contexts = self.map_projection(feature_map[None]) + self.box_projection(features)[:, :, None, None]
+        contexts = nn.functional.relu(self.conv(nn.functional.relu(contexts)))
+        contexts = nn.functional.max_pool2d(contexts, kernel_size=3, stride=2, padding=1)
+        for relation in self.relations:
+            contexts = relation(contexts)
+        return contexts.mean(dim=(2, 3))
+
+
+def _as_half_of_the_inputs_(weight: torch.Tensor) -> torch.Tensor:
+    """Initialize a weight as torch does that of a layer with twice as many inputs."""
+    return init.kaiming_uniform_(weight, a=11**0.5)  # type: ignore[no-any-return]
+
+
 class InternVideoMAEForVideoActionDetection(InternVideoMAEPreTrainedModel):
     """The encoder with a head that scores the actions of people whose boxes are given.
 
@@ -120,11 +217,12 @@ class InternVideoMAEForVideoActionDetection(InternVideoMAEPreTrainedModel):
                 f"problem_type: got {config.problem_type!r}, expected 'multi_label_classification': a person may do "
                 "several things at once."
             )
-        if config.detection_head != "linear":
-            raise NotImplementedError(f"detection_head={config.detection_head!r}")
         self.internvideo_mae = InternVideoMAEModel(config)
         self.box_pooler = InternVideoMAEBoxPooler(config)
-        self.classifier = nn.Linear(config.hidden_size, known(config.num_labels))
+        if config.detection_head == "acar":
+            self.classifier: nn.Module = InternVideoMAERelationClassifier(config)
+        else:
+            self.classifier = nn.Linear(config.hidden_size, known(config.num_labels))
         self.post_init()
 
     @can_return_tuple
@@ -162,13 +260,18 @@ class InternVideoMAEForVideoActionDetection(InternVideoMAEPreTrainedModel):
         pixel_mask = None if config.attend_to_padding else pixel_mask
         outputs = self.internvideo_mae(clips, pixel_mask=pixel_mask, return_dict=True, **kwargs)
         maps = self._feature_maps(outputs.last_hidden_state, clips)
-        frame = boxes.new_tensor([[width, height]])
+        frame, cells = boxes.new_tensor([[width, height]]), None
         if pixel_mask is not None:
             extent = measure_clips(pixel_mask, (batch, height, width))
-            maps, frame = repeat_edges(maps, -(-extent // config.patch_size).to(maps.device)), extent.flip(1)
+            frame, cells = extent.flip(1), -(-extent // config.patch_size)
+            maps = repeat_edges(maps, cells.to(maps.device))
         boxes = boxes.float().masked_fill(~box_mask[..., None], 0.0).to(maps.device)
         boxes = torch.minimum(boxes.clamp(min=0), frame.repeat(1, 2)[:, None].to(boxes))
-        logits = self.classifier(self.box_pooler(maps, boxes))
+        features = self.box_pooler(maps, boxes)
+        if config.detection_head == "acar":
+            logits = self.classifier(features, maps, box_mask, cells)
+        else:
+            logits = self.classifier(features)
         logits = logits.masked_fill(~box_mask[..., None].to(logits.device), 0.0)
         return InternVideoMAEForVideoActionDetectionOutput(
             loss=None if labels is None else detection_loss(logits, labels, box_mask),
