@@ -7,6 +7,7 @@ from internvideo_hf import InternVideoMMConfig
 from internvideo_hf.checkpoints.cards import append_to_card, pipeline_snippet, pipeline_tag, write_card
 
 TASKS = ["video-classification", "zero-shot-video-classification", "video-to-text", "video-question-answering"]
+TASKS.append("video-action-detection")
 
 
 def test_a_card_holds_its_parts_in_order(tmp_path):
@@ -48,6 +49,7 @@ def test_a_snippet_is_code_and_imports_what_it_needs(task, stock):
     assert (fence, end) == ("```python", "```") and f'pipeline("{task}", ' in "".join(lines)
     assert ("import internvideo_hf" in lines) != stock
     assert ("candidate_labels=" in lines[-1]) == task.startswith("zero-shot")
+    assert ("detector=" in lines[-2]) == ("detection" in task)
     assert ("question=" in lines[-1]) == ("question" in task)
 
 
@@ -59,6 +61,8 @@ def test_a_snippet_is_code_and_imports_what_it_needs(task, stock):
         ("InternVideoMMForQuestionAnswering", None, "video-question-answering", "visual-question-answering"),
         ("InternVideoMMModel", 4, "zero-shot-video-classification", "zero-shot-video-classification"),
         ("InternVideoMMModel", None, None, None),
+        # The Hub's tag of video classification would promise a pipeline that asks nothing of boxes.
+        ("InternVideoMAEForVideoActionDetection", None, "video-action-detection", None),
     ],
 )
 def test_a_model_has_the_task_of_its_pipeline_and_the_tag_of_the_hub(

@@ -9,13 +9,23 @@ from transformers.configuration_utils import PreTrainedConfig
 from internvideo_hf.utils.files import atomic_write, atomic_write_text
 
 # Task of a pipeline of ours -> the Hub's tag nearest to it, where the Hub lists such models under another.
-_HUB_TAGS = {"video-to-text": "video-text-to-text", "video-question-answering": "visual-question-answering"}
+# None where a tag would promise a pipeline of transformers that gives other answers.
+_HUB_TAGS = {
+    "video-to-text": "video-text-to-text",
+    "video-question-answering": "visual-question-answering",
+    "video-action-detection": None,
+}
 # End of a class's name -> task of the pipeline that loads it.
 _TASKS = {
     "ForVideoClassification": "video-classification",
     "ForConditionalGeneration": "video-to-text",
     "ForQuestionAnswering": "video-question-answering",
+    "ForVideoActionDetection": "video-action-detection",
 }
+DETECTOR = "PekingU/rtdetr_r50vd"
+"""A detector of people, in examples."""
+# Task -> what its pipeline takes beside the model.
+_OPTIONS = {"video-action-detection": f', detector="{DETECTOR}"'}
 # Task -> what a call of its pipeline takes beside the video.
 _ARGUMENTS = {
     "zero-shot-video-classification": ', candidate_labels=["a dog", "a cat"]',
@@ -97,7 +107,7 @@ def pipeline_snippet(task: str, stock: bool = False) -> str:
     lines += [
         "from transformers import pipeline",
         "",
-        f'pipe = pipeline("{task}", "path/to/this/folder")  # or name on the Hub',
+        f'pipe = pipeline("{task}", "path/to/this/folder"{_OPTIONS.get(task, "")})  # or name on the Hub',
     ]
     return "\n".join(["```python", *lines, f'pipe("video.mp4"{_ARGUMENTS.get(task, "")})', "```"])
 

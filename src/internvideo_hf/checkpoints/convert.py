@@ -78,6 +78,7 @@ def convert_checkpoint(
     head: str | None = None,
     data_set: str | None = None,
     released_as: str | None = None,
+    task: str | None = None,
     to: str | None = None,
     part: str = "full",
     answers: str | Path | None = None,
@@ -100,6 +101,9 @@ def convert_checkpoint(
         data_set: the data set that a file without a head was fine-tuned on, such as "msrvtt", whose frames and pixels
             the saved processor makes; needed if several released files share its name.
         released_as: name of the row of `internvideo released` whose file it is, whatever its own name.
+        task: what the model is for, if the names of the tensors could be another's: "action_detection" for a VideoMAE
+            file with a head that scores boxes of people, in place of a classifier of first tokens. AVA's detectors, of
+            80 actions, and those with ACAR's head need no task.
         to: write the model for other classes than ours, a name in `TARGETS`.
         part: "towers" leaves a caption decoder and an answer head out, for a smaller dual encoder; "full" keeps them.
         answers: the list of answers that a question-answering file was trained on, see
@@ -131,7 +135,7 @@ def convert_checkpoint(
     check_processor_name(family, processor)
     check_overrides(config_overrides or {}, auto.FAMILIES[family].config)
 
-    state_dict, rows = FAMILIES[family].normalize(state_dict), _rows(checkpoint, family, released_as)
+    state_dict, rows = _normalize(family, state_dict, task), _rows(checkpoint, family, released_as)
     state_dict, set_aside = _select_part(family, state_dict, part)
     settings = dict(config_overrides or {})
     classes = _count_classes(family, state_dict)
@@ -153,7 +157,7 @@ def convert_checkpoint(
 
     num_parameters = sum(tensor.numel() for tensor in converted.values())
     tag = pipeline_tag(model.config, type(model).__name__)
-    num_labels = model.config.num_labels if tag == "video-classification" else None
+    num_labels = model.config.num_labels if tag in ("video-classification", "video-action-detection") else None
     num_answers = None if answer_labels is None else len(answer_labels)
     report = ConversionReport(
         family, output_dir, len(converted), num_parameters, left_out, head, num_labels, num_answers
@@ -169,6 +173,16 @@ def convert_checkpoint(
         # Last, since reading the mapped file makes it count as memory in use, all of it in the end.
         save_safetensors(converted, folder / SAFE_WEIGHTS_NAME, DTYPES[dtype])
     return report
+
+
+def _normalize(family: str, state_dict: Mapping[str, torch.Tensor], task: str | None) -> dict[str, torch.Tensor]:
+    """Return the tensors in the family's one layout, as those of a task's model if it is given."""
+    tensors = FAMILIES[family].normalize(state_dict)
+    if task is None:
+        return tensors
+    if not FAMILIES[family].as_task:
+        raise CheckpointError(f"A file of the family {family} says itself what it is for; leave out --task (task=).")
+    return lookup(FAMILIES[family].as_task, task, "task")(tensors)
 
 
 def _select_part(
@@ -233,7 +247,8 @@ def _select_head(
         if head:
             raise CheckpointError(f"This {family} file has no classification head; leave out --head.")
         return state_dict, None, None
-    head = head or identify_classes(state_dict, layer, rows)
+    of_boxes = FAMILIES[family].model_class(state_dict) is auto.auto_class("AutoModelForVideoActionDetection")
+    head = head or identify_classes(state_dict, layer, rows, of_boxes=of_boxes)
     if not head:
         return state_dict, None, None
     state_dict, labels = select_classes(state_dict, layer, head)

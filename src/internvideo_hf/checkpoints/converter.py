@@ -26,6 +26,8 @@ class Converter:
             families without classifiers.
         answer_layer: returns the name of the linear layer that scores answers to questions, None for a file without
             one; None for families without such models.
+        as_task: name of a task -> function that returns the tensors, as `normalize` does, of a file that is said to be
+            of this task, where its names could also be another's; it raises `CheckpointError` if the file cannot be.
         fit: re-samples converted tables for the lengths of the configuration, from (converted, config).
         towers: returns the tensors of the dual encoder alone, and name -> reason of the others; None for families
             without parts beside it.
@@ -39,6 +41,7 @@ class Converter:
     config_from: Callable[[Tensors, Mapping[str, Any]], PreTrainedConfig]
     head_layer: Callable[[Tensors], str | None] | None = None
     answer_layer: Callable[[Tensors], str | None] | None = None
+    as_task: Mapping[str, Callable[[Tensors], dict[str, torch.Tensor]]] = field(default_factory=dict)
     fit: Callable[[Tensors, Any], dict[str, torch.Tensor]] | None = None
     towers: Callable[[Tensors], tuple[dict[str, torch.Tensor], dict[str, str]]] | None = None
     exports: Mapping[str, Callable[..., Any]] = field(default_factory=dict)

@@ -7,7 +7,7 @@ import torch
 
 from internvideo_hf.checkpoints.errors import CheckpointError
 from internvideo_hf.checkpoints.shapes import shape_of
-from internvideo_hf.recipes.labels import LABEL_SETS, ROWS_IN_K710, load_labels, rows_in_k710
+from internvideo_hf.recipes.labels import LABEL_SETS, ROWS_IN_K710, SETS_OF_BOXES, load_labels, rows_in_k710
 
 # Class counts that several released data sets have: Something-Something V1 and V2, ActivityNet and HACS.
 SHARED_COUNTS = (174, 200)
@@ -63,7 +63,7 @@ def select_rows(state_dict: Mapping[str, torch.Tensor], layer: str, rows: Sequen
 
 
 def identify_classes(
-    state_dict: Mapping[str, torch.Tensor], layer: str, rows: Sequence[Mapping[str, Any]]
+    state_dict: Mapping[str, torch.Tensor], layer: str, rows: Sequence[Mapping[str, Any]], *, of_boxes: bool = False
 ) -> str | None:
     """Return the data set of a head if the released rows or the number of classes identify it, or None.
 
@@ -71,9 +71,12 @@ def identify_classes(
         state_dict: tensors of a released file.
         layer: name of the linear layer that scores the classes.
         rows: the rows of `released.json` that may describe the file.
+        of_boxes: whether the head scores boxes, and not videos: their data sets are others.
     """
     classes = shape_of(state_dict, f"{layer}.weight", 2)[0]
-    fitting = [name for name in LABEL_SETS if len(load_labels(name)) == classes]
+    fitting = [
+        name for name in LABEL_SETS if len(load_labels(name)) == classes and (name in SETS_OF_BOXES) == of_boxes
+    ]
     named: set[str] = {row["labels"] for row in rows if row["labels"] in fitting}
     if len(named) == 1:
         return named.pop()

@@ -34,6 +34,7 @@ def published(row: Mapping[str, Any]) -> str | None:
     if "protocol" in test:
         return f"tested on {test['data_set']}, as in the protocol {test['protocol']}"
     scores = [f"top-{k} {test[f'top{k}']}" for k in (1, 5) if test.get(f"top{k}") is not None]
+    scores += [f"frame mAP {test['frame_map']}"] if "frame_map" in test else []
     score = " and ".join(scores) or "no published score"
     clip = f"{test['num_frames']} frames at {test['image_size']} pixels"
     if "num_clips" not in test:

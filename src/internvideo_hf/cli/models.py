@@ -23,6 +23,12 @@ def convert(
     data_set: Annotated[
         str | None, typer.Option(help="Data set of a retrieval fine-tune, such as msrvtt, whose frames are saved.")
     ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help='"action_detection" for a file whose head scores boxes; needless for 80 actions, as of AVA.'
+        ),
+    ] = None,
     to: Annotated[
         str | None, typer.Option(help='"transformers-videomae" exports to transformers\' own VideoMAE classes.')
     ] = None,
@@ -67,6 +73,7 @@ def convert(
         config_overrides=overrides,
         head=head,
         data_set=data_set,
+        task=task,
         to=to,
         part=part,
         answers=answers,

@@ -26,6 +26,9 @@ LABEL_SETS = {
     "ava": "ava.txt",
 }
 
+# The sets whose classes are of boxes in videos, and not of videos.
+SETS_OF_BOXES = ("ava",)
+
 # The sets whose classes are rows of a Kinetics-710 head.
 ROWS_IN_K710 = {"k400": "k710_to_k400.json", "k600": "k710_to_k600.json", "k700": "k710_to_k700.json"}
 

@@ -68,7 +68,7 @@ def write_card(folder: Path, config: PreTrainedConfig, origin: Origin, progress:
     name, _, changes = origin.name.partition(" ")
     name = Path(name).name if name.endswith(".yaml") else name
     start = "random weights" if origin.start in (None, RANDOM) else Path(str(origin.start)).name
-    classes = origin.data.classes if task == "video-classification" else None
+    classes = origin.data.classes if task in ("video-classification", "video-action-detection") else None
     sections: dict[str, str | list[str]] = {}
     if classes is not None:
         sections["Classes"] = _classes(config)
@@ -141,6 +141,8 @@ def _use(task: str) -> str:
         "zero-shot-video-classification": "internvideo index videos --model path/to/this/folder --out videos.index",
         "video-to-text": "internvideo caption video.mp4 --model path/to/this/folder",
         "video-question-answering": 'internvideo ask video.mp4 "what does the man do?" --model path/to/this/folder',
+        "video-action-detection": "internvideo detect-actions video.mp4 --model path/to/this/folder --detector "
+        f"{cards.DETECTOR}",
     }
     return f"{cards.pipeline_snippet(task)}\n\nFrom a shell: `{shell[task]}`."
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
+from torch import nn
 from transformers import (
-    AutoModel,
     AutoModelForPreTraining,
     AutoModelForVideoClassification,
     AutoVideoProcessor,
@@ -22,8 +22,8 @@ from transformers import (
 from internvideo_hf import (
     CheckpointError,
     InternVideoMAEForPreTraining,
+    InternVideoMAEForVideoActionDetection,
     InternVideoMAEForVideoClassification,
-    InternVideoMAEModel,
     auto,
     convert_checkpoint,
 )
@@ -216,11 +216,11 @@ def test_sizes_are_read_from_the_shapes_and_heads_from_the_width(name):
         assert (config.decoder_hidden_size, config.decoder_num_attention_heads) == (decoder_width, decoder_heads)
 
 
-# The head of the action detector is left out.
-WHOLE = [row for row in ROWS if row["manifest"] != "stal_ava_huge_linear.json"]
+# The action detector's file has the names of a classifier's; it has tests of its own.
+OTHERS = [row for row in ROWS if row["manifest"] != "stal_ava_huge_linear.json"]
 
 
-@pytest.mark.parametrize("row", WHOLE, ids=lambda row: row["name"])
+@pytest.mark.parametrize("row", OTHERS, ids=lambda row: row["name"])
 def test_settings_and_classes_of_a_row_fit_its_manifest(row):
     manifest, name = read(row["manifest"].removesuffix(".json")), row["manifest"].removesuffix(".json")
     model = model_of(meta_state_dict(name), row["config"])
@@ -662,47 +662,130 @@ def test_every_row_of_the_family_is_there():
     assert {row["manifest"].removesuffix(".json") for row in ROWS} == {*NAMES, "stal_ava_huge_linear"}
 
 
-def detector() -> dict[str, torch.Tensor]:
-    return classifier(80, mean_pooling=False)
+DETECTORS = [
+    ("stal_ava_base_linear", 768, 12),
+    ("stal_ava_large_linear", 1024, 16),
+    ("stal_ava_huge_linear", 1280, 16),
+]
+
+
+def detector(classes: int = 80) -> dict[str, torch.Tensor]:
+    return classifier(classes, mean_pooling=False)
+
+
+def acar_head(classes: int) -> dict[str, torch.Tensor]:
+    """Return ACAR's head as the released code names it."""
+    shapes = {"conv1": (WIDTH, 2 * WIDTH, 1, 1), "conv2": (WIDTH, WIDTH, 3, 3), "fc1": (WIDTH, WIDTH)}
+    shapes |= {"fc2": (classes, 2 * WIDTH)}
+    parts = ("conv_q", "conv_k", "conv_v", "conv")
+    shapes |= {f"hr2o.{number}.{part}": (WIDTH, WIDTH, 3, 3) for number in range(2) for part in parts}
+    norms = [f"hr2o.{number}.norm.{kind}" for number in range(2) for kind in ("weight", "bias")]
+    tensors = {f"{name}.weight": torch.randn(shape) for name, shape in shapes.items()}
+    return {
+        f"head.{name}": tensor for name, tensor in (tensors | {name: torch.randn(WIDTH) for name in norms}).items()
+    }
 
 
 @torch.no_grad()
-def test_the_action_detector_becomes_its_encoder(convert, tmp_path):
+@pytest.mark.parametrize("name", ["vit_h_hybrid_pt_k710_ft_ak_ft.sh", "renamed.pth"])
+def test_the_action_detector_keeps_its_head_and_its_settings(name, convert, tmp_path):
     source = detector()
-    for name in ("vit_h_hybrid_pt_k710_ft_ak_ft.sh", "renamed.pth"):
-        report = convert({"module": source}, name, overwrite=True)
-        assert set(report.left_out) == {"head.weight", "head.bias"} and report.num_labels is None
-        assert all("action detector" in reason for reason in report.left_out.values())
-        model, info = AutoModel.from_pretrained(tmp_path / "out", output_loading_info=True)
-        assert type(model) is InternVideoMAEModel and not any(info.values())
-        assert torch.equal(model.layernorm.weight, source["norm.weight"])
-        # The same tokens as those of a classifier of the first token, which the tensors' names are.
-        assert model(video()).last_hidden_state.shape == (2, CUBES, WIDTH)
-        # 122.7717, 115.9465, 102.9801 and 57.375 grey levels of 255.
-        processor = AutoVideoProcessor.from_pretrained(tmp_path / "out")
-        assert [255 * value for value in processor.image_mean] == pytest.approx(
-            [122.7717, 115.9465, 102.9801], abs=1e-4
-        )
-        assert [255 * value for value in processor.image_std] == pytest.approx([57.375] * 3)
-    convert({"module": source}, "vit_h_hybrid_pt_k710_ft_ak_ft.sh", overwrite=True)
+    report = convert({"module": source}, name)
+    assert (report.left_out, report.num_labels, report.head) == ({}, 80, "ava")
+    model, info = InternVideoMAEForVideoActionDetection.from_pretrained(tmp_path / "out", output_loading_info=True)
+    assert not any(info.values())
+    assert torch.equal(model.internvideo_mae.layernorm.weight, source["norm.weight"])
+    assert torch.equal(model.classifier.weight, source["head.weight"])
+    config = model.config
+    assert (config.roi_scale, config.roi_size, config.roi_sampling_ratio, config.roi_aligned) == (1 / 16, 7, 0, False)
+    assert (config.attend_to_padding, config.problem_type) == (True, "multi_label_classification")
+    # Column k is action k + 1 of AVA.
+    assert [config.id2label[number] for number in (0, 11, 79)] == [
+        "bend/bow (at the waist)",
+        "stand",
+        "watch (a person)",
+    ]
+    boxes = torch.tensor([[[0.0, 0, 10, 12]], [[3, 4, 9, 9]]])
+    assert model(video(), boxes).logits.shape == (2, 1, 80)
+    # The whole frame, its shorter side at 256; 122.7717, 115.9465, 102.9801 and 57.375 gray levels of 255.
+    processor = AutoVideoProcessor.from_pretrained(tmp_path / "out")
+    assert (processor.size.shortest_edge, processor.do_center_crop, processor.sampler_kwargs) == (
+        256,
+        False,
+        {"sampling_rate": 4},
+    )
+    assert [255 * value for value in processor.image_mean] == pytest.approx([122.7717, 115.9465, 102.9801], abs=1e-4)
+    assert [255 * value for value in processor.image_std] == pytest.approx([57.375] * 3)
+
+
+def test_the_card_of_the_action_detector_says_what_is_known(convert, tmp_path):
+    convert({"module": detector()}, "vit_h_hybrid_pt_k710_ft_ak_ft.sh")
     card = ModelCard.load(tmp_path / "out/README.md")
     assert "# VideoMAE-H AVA-Kinetics\n" in card.content and card.data.pipeline_tag is None
-    with pytest.raises(CheckpointError, match="no classification head; leave out --head"):
-        convert(source, head="k400", overwrite=True)
+    assert "Published test: frame mAP 41.01 on AVA-Kinetics, 16 frames at 256 pixels" in card.text
+    assert "- Classes: ava" in card.text and 'pipeline("video-action-detection"' in card.text
+    with pytest.raises(CheckpointError, match="head has 80 classes and k400 has 400"):
+        convert(detector(), head="k400", overwrite=True)
 
 
-def test_the_released_detector_has_the_tensors_of_its_manifest():
-    name = "stal_ava_huge_linear"
-    tensors = meta_state_dict(name)
+@torch.no_grad()
+def test_a_detector_of_other_classes_is_told_from_a_classifier_by_its_task(convert, tmp_path):
+    source = detector(9)
+    convert(source)
+    assert type(AutoModelForVideoClassification.from_pretrained(tmp_path / "out")).__name__.endswith("Classification")
+    report = convert(source, task="action_detection", overwrite=True)
+    assert (report.num_labels, report.head) == (9, None)
+    model = InternVideoMAEForVideoActionDetection.from_pretrained(tmp_path / "out")
+    assert torch.equal(model.classifier.bias, source["head.bias"]) and model.config.attend_to_padding
+    # A classifier of as many classes as AVA has actions stays one.
+    report = convert(classifier(80), overwrite=True)
+    assert (report.num_labels, report.head) == (80, None)
+
+
+@torch.no_grad()
+def test_acars_head_says_itself_what_it_is(convert, tmp_path):
+    source = {name: tensor for name, tensor in detector(9).items() if not name.startswith("head.")} | acar_head(9)
+    report = convert(source)
+    assert (report.num_labels, report.left_out) == (9, {})
+    model, info = InternVideoMAEForVideoActionDetection.from_pretrained(tmp_path / "out", output_loading_info=True)
+    assert not any(info.values()) and model.config.detection_head == "acar"
+    features, feature_map = torch.randn(1, WIDTH), torch.randn(WIDTH, 2, 3)
+    both = torch.cat([feature_map, features[0][:, None, None].expand_as(feature_map)])
+    expected = nn.functional.conv2d(both[None], source["head.conv1.weight"])
+    head = model.classifier
+    found = head.map_projection(feature_map[None]) + head.box_projection(features)[:, :, None, None]
+    torch.testing.assert_close(found, expected)
+    del source["head.hr2o.1.conv_k.weight"]
+    with pytest.raises(CheckpointError, match=r"missing: detector\.head\.hr2o\.1\.conv_k\.weight"):
+        convert(source, overwrite=True)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "task", "words"),
+    [
+        (classifier(9), "action_detection", "no action detector"),  # its norm is a classifier's
+        (pretraining(), "action_detection", "no action detector"),
+        (detector(9), "action_detecton", "action_detection"),
+    ],
+)
+def test_what_is_no_detector_is_not_read_as_one(tensors, task, words, convert):
+    with pytest.raises((CheckpointError, ValueError), match=words):
+        convert(tensors, task=task)
+
+
+@pytest.mark.parametrize(("name", "width", "heads"), DETECTORS)
+def test_a_detector_has_the_tensors_of_its_manifest(name, width, heads):
+    tensors = family.CONVERTER.normalize(meta_state_dict(name))
     assert family.is_detector(tensors)
     ours, left_out = convert_state_dict(tensors, family.CONVERTER.table_for(tensors))
     config = family.config_from(tensors, {})
-    assert (config.hidden_size, config.num_attention_heads, config.use_mean_pooling) == (1280, 16, False)
-    assert set(left_out) == {"head.weight", "head.bias"}
-    numbers = sum(tensor.numel() for tensor in ours.values())
-    assert numbers == read(name)["total_parameters"] - 80 * 1281
+    assert (config.hidden_size, config.num_attention_heads, config.use_mean_pooling) == (width, heads, False)
+    assert not left_out and config.num_labels == 80
     with torch.device("meta"):
-        assert InternVideoMAEModel(config).num_parameters() == numbers
+        model = InternVideoMAEForVideoActionDetection(config)
+    shapes = {key: tensor.shape for key, tensor in model.state_dict().items()}
+    assert {key: tensor.shape for key, tensor in ours.items()} == shapes
+    assert model.num_parameters() == read(name)["total_parameters"]
 
 
 @pytest.mark.parametrize("head", ["ssv1", "ssv2"])

@@ -1,25 +1,36 @@
-"""Released VideoMAE files: pretrained encoders with their decoders, and fine-tuned classifiers."""
+"""Released VideoMAE files: pretrained encoders with their decoders, fine-tuned classifiers, and action detectors."""
 
 import re
 from collections.abc import Mapping
 from typing import Any
 
 import torch
-from transformers import AutoModel, AutoModelForPreTraining, AutoModelForVideoClassification
+from transformers import AutoModelForPreTraining, AutoModelForVideoClassification
 
+from internvideo_hf.auto import auto_class
 from internvideo_hf.checkpoints import transformers_videomae
 from internvideo_hf.checkpoints.converter import Converter
+from internvideo_hf.checkpoints.errors import CheckpointError
 from internvideo_hf.checkpoints.shapes import count_layers, fill_heads, shape_of
-from internvideo_hf.checkpoints.table import Become, LeaveOut, Table, flatten, pairs, rename, split_rows
+from internvideo_hf.checkpoints.table import Become, Table, flatten, pairs, rename, split_rows
 from internvideo_hf.models.internvideo_mae.configuration_internvideo_mae import SIZES, InternVideoMAEConfig
 
 HEADS = {size["hidden_size"]: size["num_attention_heads"] for size in SIZES.values()}
 DECODER_HEADS = {size["decoder_hidden_size"]: size["decoder_num_attention_heads"] for size in SIZES.values()}
 # The file shows whether there is a layer scale; its initial value is irrelevant after training.
 LAYER_SCALE = 0.1
-# AVA's actions, and the statistics of its frames.
+# AVA's actions.
 DETECTOR_CLASSES = 80
-DETECTOR_PIXELS = {"image_mean": [0.4814576, 0.4546922, 0.4038435], "image_std": [0.225] * 3}
+# Of detectors: the statistics of their frames, and what no tensor tells of the released code.
+DETECTOR_SETTINGS = {
+    "image_mean": [0.4814576, 0.4546922, 0.4038435],
+    "image_std": [0.225] * 3,
+    "roi_scale": 1 / 16,  # for patches of 14 pixels too
+    "attend_to_padding": True,
+    "problem_type": "multi_label_classification",
+}
+# A detector's head has the names of a classifier's in its file; `normalize` puts this before them.
+DETECTOR_PREFIX = "detector."
 
 
 def _layers(released: str, ours: str) -> Table:
@@ -54,8 +65,34 @@ CLASSIFIER: Table = {
     **pairs({"fc_norm": "internvideo_mae.pooler_layernorm", "head": "classifier"}),
 }
 
-_DETECTOR_HEAD = LeaveOut("the head of an action detector, which scores people's boxes")
-DETECTOR: Table = {**_encoder("", ""), "head.weight": _DETECTOR_HEAD, "head.bias": _DETECTOR_HEAD}
+
+def _of_map_and_box(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Split the convolution that reads a map and, in each of its cells, a box's feature behind the map's channels."""
+    of_map, of_box = weight.tensor_split(2, dim=1)
+    return of_map, of_box[:, :, 0, 0]
+
+
+DETECTOR: Table = {
+    **_encoder(""),
+    **pairs({f"{DETECTOR_PREFIX}head": "classifier"}),
+    **{
+        f"{DETECTOR_PREFIX}head.{released}.weight": rename(f"classifier.{ours}.weight")
+        for released, ours in {
+            "conv2": "conv",
+            "fc1": "box_features",
+            "fc2": "output",
+            **{
+                f"hr2o.{{}}.{part}": f"relations.{{}}.{name}"
+                for part, name in {"conv_q": "query", "conv_k": "key", "conv_v": "value", "conv": "out"}.items()
+            },
+        }.items()
+    },
+    **pairs({f"{DETECTOR_PREFIX}head.hr2o.{{}}.norm": "classifier.relations.{}.norm"}),
+    f"{DETECTOR_PREFIX}head.conv1.weight": Become(
+        ("classifier.map_projection.weight", "classifier.box_projection.weight"), _of_map_and_box
+    ),
+}
+
 
 PRETRAINING: Table = {
     **_encoder("encoder."),
@@ -74,11 +111,13 @@ def recognizes(state_dict: Mapping[str, torch.Tensor]) -> bool:
 def normalize(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Return the tensors under the released names, without the training code's `backbone.` before the encoder's.
 
-    From a classifier's file, `encoder.` is removed too, as the released loader does.
+    From a classifier's file, `encoder.` is removed too, as the released loader does. The head of AVA's detector gets
+    another name than a classifier's, see `as_detector`.
     """
     if is_pretraining(state_dict):
         return {re.sub(r"^backbone\.", "encoder.", name): tensor for name, tensor in state_dict.items()}
-    return {re.sub(r"^(backbone|encoder)\.", "", name): tensor for name, tensor in state_dict.items()}
+    tensors = {re.sub(r"^(backbone|encoder)\.", "", name): tensor for name, tensor in state_dict.items()}
+    return as_detector(tensors) if _is_released_detector(tensors) else tensors
 
 
 def is_pretraining(state_dict: Mapping[str, torch.Tensor]) -> bool:
@@ -86,19 +125,47 @@ def is_pretraining(state_dict: Mapping[str, torch.Tensor]) -> bool:
     return any(name.startswith(("decoder.", "encoder_to_decoder.", "mask_token")) for name in state_dict)
 
 
-def is_detector(state_dict: Mapping[str, torch.Tensor]) -> bool:
-    """Return whether the file is AVA's action detector, whose tensors have the names of a classifier's.
+def _is_released_detector(state_dict: Mapping[str, torch.Tensor]) -> bool:
+    """Return whether a file that has not said so is an action detector: by AVA's classes, or by ACAR's head.
 
     The detector normalizes tokens and pools boxes of them; no classifier of as many classes was released.
     """
     head = state_dict.get("head.weight")
-    return head is not None and head.shape[:1] == (DETECTOR_CLASSES,) and "norm.weight" in state_dict
+    is_ava = head is not None and head.shape[:1] == (DETECTOR_CLASSES,) and "norm.weight" in state_dict
+    return is_ava or any(name.startswith("head.hr2o.") for name in state_dict)
+
+
+def is_detector(state_dict: Mapping[str, torch.Tensor]) -> bool:
+    """Return whether the tensors, as `normalize` or `as_detector` return them, are an action detector's."""
+    return any(name.startswith(DETECTOR_PREFIX) for name in state_dict)
+
+
+def as_detector(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the tensors of an action detector, with another name for its head than a classifier's.
+
+    Args:
+        state_dict: as `normalize` returns it.
+
+    Raises:
+        CheckpointError: if the file has no head, or that of a classifier.
+    """
+    if is_detector(state_dict):
+        return dict(state_dict)
+    if not any(name.startswith("head.") for name in state_dict) or "norm.weight" not in state_dict:
+        raise CheckpointError(
+            "The file is no action detector: it lacks a head, or the encoder's last norm (norm.weight). Convert it as "
+            "what it is, and start the training of a detector from that folder."
+        )
+    return {
+        f"{DETECTOR_PREFIX}{name}" if name.startswith("head.") else name: tensor for name, tensor in state_dict.items()
+    }
 
 
 def model_class(state_dict: Mapping[str, torch.Tensor]) -> type:
     """Return the Auto class of the file's model."""
     if is_detector(state_dict):
-        return AutoModel
+        detector: type = auto_class("AutoModelForVideoActionDetection")
+        return detector
     return AutoModelForPreTraining if is_pretraining(state_dict) else AutoModelForVideoClassification
 
 
@@ -148,10 +215,9 @@ def config_from(state_dict: Mapping[str, torch.Tensor], overrides: Mapping[str, 
             "decoder_intermediate_size": shape_of(state_dict, "decoder.blocks.0.mlp.fc1.weight", 2)[0],
         }
     else:
+        sizes["num_labels"] = shape_of(state_dict, f"{_head_layer(state_dict)}.weight", 2)[0]
         if is_detector(state_dict):
-            sizes |= DETECTOR_PIXELS
-        else:
-            sizes["num_labels"] = shape_of(state_dict, "head.weight", 2)[0]
+            sizes |= DETECTOR_SETTINGS | {"detection_head": "acar" if _is_acar(state_dict) else "linear"}
         sizes |= {"position_image_size": 224, "position_num_frames": 16}
     if f"{prefix}pos_embed" in state_dict:
         sizes |= _learned_grid(shape_of(state_dict, f"{prefix}pos_embed", 3)[1], sizes | dict(overrides))
@@ -160,6 +226,19 @@ def config_from(state_dict: Mapping[str, torch.Tensor], overrides: Mapping[str, 
     if pretraining:
         fill_heads(sizes, "decoder_num_attention_heads", width=decoder_width, released=DECODER_HEADS)
     return InternVideoMAEConfig(**sizes)
+
+
+def _is_acar(state_dict: Mapping[str, torch.Tensor]) -> bool:
+    return any(name.startswith(f"{DETECTOR_PREFIX}head.hr2o.") for name in state_dict)
+
+
+def _head_layer(state_dict: Mapping[str, torch.Tensor]) -> str | None:
+    """Return the name of the linear layer that scores classes, None for a pretraining model."""
+    if is_pretraining(state_dict):
+        return None
+    if is_detector(state_dict):
+        return f"{DETECTOR_PREFIX}head.fc2" if _is_acar(state_dict) else f"{DETECTOR_PREFIX}head"
+    return "head"
 
 
 def _learned_grid(rows: int, sizes: Mapping[str, Any]) -> dict[str, int]:
@@ -175,6 +254,7 @@ CONVERTER = Converter(
     table_for=table_for,
     model_class=model_class,
     config_from=config_from,
-    head_layer=lambda tensors: None if is_pretraining(tensors) or is_detector(tensors) else "head",
+    head_layer=_head_layer,
+    as_task={"action_detection": as_detector},
     exports={"transformers-videomae": transformers_videomae.export},
 )

@@ -128,7 +128,7 @@ class InternVideoMAERelation(nn.Module):
 class InternVideoMAERelationClassifier(nn.Module):
     """ACAR's head (arXiv 2006.07976): scores a box by its feature, and by what relates it to the frame and the others.
 
-    The released convolution of map and feature together is two layers here, so that the map is read once for all boxes.
+    The released convolution of map and feature together is two layers here: the map is read once for all boxes.
     """
 
     def __init__(self, config: InternVideoMAEConfig):
