@@ -35,6 +35,7 @@ ADAPTERS = {
     "mm_sampling": sampling.mm_sampling,
     "mm_wiseft": merging.mm_wiseft,
     "openset_edl_losses": open_set.openset_edl_losses,
+    "openset_recognizer": open_set.openset_recognizer,
     "openset_frame_indices": sampling.openset_frame_indices,
     "mm_optimizer_groups": training.mm_optimizer_groups,
     "retrieval_optimizer": training.retrieval_optimizer,

@@ -1,9 +1,14 @@
 """Adapters of the open-set kinds: the evidential losses and the recognizer."""
 
+import re
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
+from internvideo_hf.auto import auto_class
+from internvideo_hf.checkpoints import convert_checkpoint
+from internvideo_hf.checkpoints.families.internvideo_mae import OPEN_SET
 from internvideo_hf.models.common.evidential import (
     EVIDENCES,
     EvidentialSettings,
@@ -13,7 +18,8 @@ from internvideo_hf.models.common.evidential import (
     mean_evidence,
     uncertainty,
 )
-from parity.compare import Comparison, load_config, load_tensors
+from parity.compare import Comparison, checkpoint_of, load_config, load_tensors
+from parity.internvideo_mae import compare_gradients, overrides
 
 TERMS = {"loss_cls": "cls", "loss_var": "variance", "loss_kl": "kl", "loss_avu": "avu"}
 
@@ -70,3 +76,51 @@ def _check_loss(entry: dict, logits: torch.Tensor, labels: torch.Tensor, compare
 def like(rows: torch.Tensor, stored: torch.Tensor | None) -> torch.Tensor:
     """Return numbers of rows with the axis of length 1 that the original adds to some."""
     return rows if stored is None else rows.reshape(stored.shape)
+
+
+def openset_recognizer(folder: Path, tmp_path: Path) -> None:
+    config, stored = load_config(folder), load_tensors(folder)
+    settings = settings_of(config)
+    told = overrides(config) | {"evidential": asdict(settings), "classifier_dropout": 0.0}
+    convert_checkpoint(checkpoint_of(folder), tmp_path / "model", config_overrides=told)
+    model = auto_class("AutoModelForOpenSetClassification").from_pretrained(tmp_path / "model").eval()
+    compare = Comparison(stored, inputs=("imgs", "label"))
+    videos, views = stored["imgs"].shape[:2]
+    clips = stored["imgs"].transpose(2, 3)  # channels behind frames
+    with torch.no_grad():
+        outputs = model(clips.flatten(0, 1))
+        compare.close("backbone_features", model.encoder(clips.flatten(0, 1)).pooler_output)
+    compare.close("per_crop_scores", outputs.logits)
+    scores = outputs.logits.unflatten(0, (videos, views))
+    probabilities = expected_probabilities(concentrations(scores, settings.evidence))
+    compare.close("avg_score", scores.mean(dim=1))
+    compare.close("avg_softmax_prob", scores.softmax(dim=-1).mean(dim=1))
+    compare.close("avg_evidence_prob", probabilities.mean(dim=1))
+    alpha = concentrations(scores.mean(dim=1), settings.evidence)  # first the mean of the logits, then the evidence
+    compare.close("alpha", alpha)
+    compare.close("evidence_from_avg_score", alpha - 1)
+    compare.close("dirichlet_prob", expected_probabilities(alpha))
+    compare.close("uncertainty", uncertainty(alpha))
+    if "label" in stored:
+        _check_training(model.train(), config, compare)
+    compare.finish()
+
+
+def _check_training(model: torch.nn.Module, config: dict, compare: Comparison) -> None:
+    """Compare the loss of the first views, in the epoch that the case names."""
+    words = re.search(r"epoch=(\d+),\s*total_epoch=(\d+)", config.get("input", ""))
+    epochs = [config.get(name) for name in ("epoch", "total_epoch")]
+    epoch, total = map(int, words.groups() if None in epochs and words else epochs)
+    model.set_epoch(epoch, total)
+    outputs = model(compare.stored["imgs"][:, 0].transpose(1, 2), labels=compare.stored["label"].flatten().long())
+    for name, term in TERMS.items():
+        if (stored := compare.stored.get(f"train_{name}")) is not None:
+            settings, labels = settings_of(config), compare.stored["label"].flatten().long()
+            rows = evidential_losses(outputs.logits, labels, settings, model.annealing_weight)[term]
+            compare.close(f"train_{name}", like(rows, stored))
+    compare.close("train_lambda", torch.tensor(model.annealing_weight))
+    compare.close("train_loss", outputs.loss)
+    outputs.loss.backward()
+    compare_gradients(
+        compare, "grad.", model, {f"backbone.{name}": action for name, action in OPEN_SET.items()} | OPEN_SET
+    )

@@ -12,6 +12,7 @@ from internvideo_hf.video import augment
 from internvideo_hf.video.augment import (
     collate_views,
     contrastive_view,
+    corner_view,
     cropped_view,
     finetuning_view,
     multi_scale_crop,
@@ -308,6 +309,21 @@ SEEDED = {"randomness": Randomness.seeded(0)}
 def test_errors(call, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_corner_view_is_a_square_at_a_corner_or_in_the_center():
+    # At 256 x 512 pixels, rows and columns of even numbers; all of the side, or 204 pixels of it, become 224.
+    rows, columns = torch.meshgrid(torch.arange(256) // 2, torch.arange(512) // 4, indexing="ij")
+    frames = torch.stack([rows, columns, columns])[None].to(torch.uint8).expand(2, 3, 256, 512)
+    found = set()
+    for seed in range(60):
+        view = 255 * corner_view(frames, 224, mean=(0, 0, 0), std=(1, 1, 1), randomness=Randomness.seeded(seed))
+        assert view.shape == (2, 3, 224, 224) and torch.equal(view[0], view[1])
+        top, height = 2 * view[0, 0, 0, 0], 2 * (view[0, 0, -1, 0] - view[0, 0, 0, 0])
+        left = 4 * min(view[0, 1, 0, 0], view[0, 1, 0, -1])  # of a flipped view, too
+        found.add((204 if height < 230 else 256, round(float(top) / 10), round(float(left) / 10)))
+    places = {204: [(0, 0), (0, 31), (5, 0), (5, 31), (3, 15)], 256: [(0, 0), (0, 26), (0, 13)]}
+    assert found == {(side, *place) for side, all_of in places.items() for place in all_of}
 
 
 @pytest.mark.parametrize("squash", [True, False])

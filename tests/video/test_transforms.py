@@ -130,6 +130,9 @@ def test_torchvision_v1_bicubic_by_hand() -> None:
         (56, 61, 112, "truncate", (112, 122)),
         (56, 61, 112, "floor", (112, 121)),
         (256, 999, 256, "floor", (256, 999)),
+        (256, 340, 224, "nearest", (224, 298)),  # 297.5
+        (256, 340, 224, "floor", (224, 297)),
+        (340, 257, 224, "nearest", (296, 224)),  # 296.3
     ],
 )
 def test_short_side_size(height: int, width: int, size: int, rounding: str, expected: tuple[int, int]) -> None:

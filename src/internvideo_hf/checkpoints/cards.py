@@ -18,6 +18,7 @@ _HUB_TAGS = {
 # End of a class's name -> task of the pipeline that loads it.
 _TASKS = {
     "ForVideoClassification": "video-classification",
+    "ForOpenSetClassification": "video-classification",
     "ForConditionalGeneration": "video-to-text",
     "ForQuestionAnswering": "video-question-answering",
     "ForVideoActionDetection": "video-action-detection",

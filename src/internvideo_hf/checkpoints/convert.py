@@ -144,6 +144,8 @@ def convert_checkpoint(
     width = partial(_video_width, family, state_dict, settings)
     file = FileFacts(checkpoint.name, family, classes, head, data_set, settings, width)
     possible, test = identify(file, rows)
+    if (own_test := FAMILIES[family].test) is not None:
+        test = own_test(state_dict) or test
     overrides = (possible[0]["config"] if len(possible) == 1 else {}) | settings
     model, converted, left_out = _build_model(family, state_dict, overrides, labels or answer_labels)
     left_out |= set_aside

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from transformers.configuration_utils import PreTrainedConfig
 
+from internvideo_hf.checkpoints.matching import ReleasedTest
 from internvideo_hf.checkpoints.table import Table
 
 Tensors = Mapping[str, torch.Tensor]
@@ -24,6 +25,8 @@ class Converter:
         config_from: returns the configuration, from (tensors, overrides); overrides win over shapes.
         head_layer: returns the name of the linear layer that scores classes, None for a file without one; None for
             families without classifiers.
+        test: returns the test of a file whose tensors alone identify it, None for other files; None for families
+            without such files.
         answer_layer: returns the name of the linear layer that scores answers to questions, None for a file without
             one; None for families without such models.
         as_task: name of a task -> function that returns the tensors, as `normalize` does, of a file that is said to be
@@ -40,6 +43,7 @@ class Converter:
     model_class: Callable[[Tensors], type]
     config_from: Callable[[Tensors, Mapping[str, Any]], PreTrainedConfig]
     head_layer: Callable[[Tensors], str | None] | None = None
+    test: Callable[[Tensors], ReleasedTest | None] | None = None
     answer_layer: Callable[[Tensors], str | None] | None = None
     as_task: Mapping[str, Callable[[Tensors], dict[str, torch.Tensor]]] = field(default_factory=dict)
     fit: Callable[[Tensors, Any], dict[str, torch.Tensor]] | None = None

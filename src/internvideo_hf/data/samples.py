@@ -20,6 +20,7 @@ from torch import Tensor
 from internvideo_hf.utils.names import lookup
 from internvideo_hf.video.augment import (
     contrastive_view,
+    corner_view,
     cropped_view,
     finetuning_view,
     pretraining_view,
@@ -55,11 +56,12 @@ VIEWS: dict[str, Callable[..., Tensor]] = {
     "finetuning": finetuning_view,
     "contrastive": contrastive_view,
     "cropped": cropped_view,
+    "corners": corner_view,
     "processor": processed_view,
 }
 """Name in a config -> function (frames, **options, randomness) -> pixels. pretraining: VideoMAE. finetuning: VideoMAE,
 and UniFormerV2 with erasing_probability=0; flip_probability=0 for Something-Something. contrastive: ViCLIP. cropped:
-InternVideo-MM's question answering."""
+InternVideo-MM's question answering. corners: open set."""
 
 PIXELS = "pixel_values_videos"  # suffix of the names of inputs that hold pixels
 Row = Mapping[str, Any]

@@ -52,7 +52,7 @@ class InternVideoVideoProcessorKwargs(VideosKwargs, total=False):
         num_clips: clips of `num_frames` frames per video, 1 or more.
         num_crops: crops of each clip along its longer side, 1 (the center) or more.
         resize_method: a name in `internvideo_hf.video.RESIZE_METHODS`.
-        resize_rounding: of the longer side, "truncate" or "floor".
+        resize_rounding: of the longer side, "truncate", "floor" or "nearest".
         crop_rounding: of the offset of a center crop, "round" (half to even), "ceil" or "floor".
         channel_order: "rgb", or "bgr" for models that were trained on OpenCV's order.
         input_channel_order: of arrays passed as videos, "rgb", or "bgr" as OpenCV reads them; files and images have

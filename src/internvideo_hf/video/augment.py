@@ -88,23 +88,33 @@ _CROP_SNAP = 2
 _CROP_PLACES = ((0, 0), (4, 0), (0, 4), (4, 4), (2, 2), (0, 2), (4, 2), (2, 4), (2, 0), (1, 1), (3, 1), (1, 3), (3, 3))
 
 
-def multi_scale_crop(frames: Tensor, size: int, *, randomness: Randomness) -> Tensor:
+def multi_scale_crop(
+    frames: Tensor,
+    size: int,
+    *,
+    scales: Sequence[float] = CROP_SCALES,
+    gap: int = 1,
+    num_places: int = len(_CROP_PLACES),
+    method: str = "pil_bilinear",
+    randomness: Randomness,
+) -> Tensor:
     """Cut one of 10 shapes at one of 13 places out of the clip, and resize it to a square; uint8.
 
-    Height and width are two of the `CROP_SCALES`, at most one step apart. Draws: `python`, the shape and the place.
-    Source: VideoMAE pre-training (corner cropping and scale jittering of TSN, arXiv:1608.00859).
+    Height and width are the short side by two of the `scales`, at most `gap` steps apart; `num_places` of 5 leaves the
+    corners and the center. Draws: `python`, the shape and the place. Source: VideoMAE pre-training (corner cropping
+    and scale jittering of TSN, arXiv:1608.00859).
     """
     _check_pixels(frames)
     height, width = frames.shape[-2:]
-    sides = [int(min(height, width) * scale) for scale in CROP_SCALES]
+    sides = [int(min(height, width) * scale) for scale in scales]
     sides = [size if abs(side - size) <= _CROP_SNAP else side for side in sides]
-    shapes = [(h, w) for i, h in enumerate(sides) for j, w in enumerate(sides) if abs(i - j) <= 1]
+    shapes = [(h, w) for i, h in enumerate(sides) for j, w in enumerate(sides) if abs(i - j) <= gap]
     crop_height, crop_width = shapes[draw_integer(randomness.python, 0, len(shapes))]
-    left, top = _CROP_PLACES[draw_integer(randomness.python, 0, len(_CROP_PLACES))]
+    left, top = _CROP_PLACES[draw_integer(randomness.python, 0, num_places)]
     # Reference: whole quarters, so the last place can miss the border by 3 pixels; and where the side has snapped to
     # more than the frame has, the crop reaches beyond it, into black.
     top, left = top * ((height - crop_height) // 4), left * ((width - crop_width) // 4)
-    return resize_exact(tv.crop(frames, top, left, crop_height, crop_width), (size, size), method="pil_bilinear")
+    return resize_exact(tv.crop(frames, top, left, crop_height, crop_width), (size, size), method=method)
 
 
 # ---- RandAugment ----------------------------------------------------------------------------------------------------
@@ -328,6 +338,27 @@ def pretraining_view(
     Source: VideoMAE pre-training.
     """
     return normalize(multi_scale_crop(frames, size, randomness=randomness), mean=mean, std=std)
+
+
+def corner_view(
+    frames: Tensor,
+    size: int,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    flip_probability: float = 0.5,
+    randomness: Randomness,
+) -> Tensor:
+    """Make one view of a clip for open-set training: a square at a corner or in the center, flipped, `normalize`.
+
+    The short side is resized to 8/7 of `size`; the square has it for its side, or four fifths of it. Source: MMAction2
+    `MultiScaleCrop` (open set). The distribution is the released one, the draws are not.
+    """
+    frames = resize_short_side(frames, size * 256 // 224, rounding="nearest", method="cv2_linear")
+    frames = multi_scale_crop(
+        frames, size, scales=(1, 0.8), gap=0, num_places=5, method="cv2_linear", randomness=randomness
+    )
+    return normalize(random_flip(frames, probability=flip_probability, randomness=randomness), mean=mean, std=std)
 
 
 def finetuning_view(

@@ -123,11 +123,13 @@ FLOAT_RESIZE_METHODS = ("torch_bilinear", "torch_bicubic")
 LONG_SIDE_ROUNDINGS: dict[str, Callable[[int, int, int], int]] = {
     "truncate": lambda size, long, short: int(size * long / short),
     "floor": lambda size, long, short: math.floor(long / short * size),
+    "nearest": lambda size, long, short: int(long * (size / short) + 0.5),
 }
 """Name in a config -> new long side, where the short side becomes `size`.
 
 truncate: InternVideo-MM, VideoMAE, retrieval. floor: UniFormerV2. The same number in exact arithmetic, but the rounded
-ratio of the second can lose a pixel: 61 x 56 to a short side of 112 has a long side of 122 or 121."""
+ratio of the second can lose a pixel: 61 x 56 to a short side of 112 has a long side of 122 or 121. nearest: MMAction2
+(open set), half up."""
 
 
 def _check_size(size: int, name: str) -> None:

@@ -1,4 +1,4 @@
-"""Released VideoMAE files: pretrained encoders with their decoders, fine-tuned classifiers, and action detectors."""
+"""Released VideoMAE files: pretrained encoders with their decoders, classifiers and open-set ones, action detectors."""
 
 import re
 from collections.abc import Mapping
@@ -11,6 +11,7 @@ from internvideo_hf.auto import auto_class
 from internvideo_hf.checkpoints import transformers_videomae
 from internvideo_hf.checkpoints.converter import Converter
 from internvideo_hf.checkpoints.errors import CheckpointError
+from internvideo_hf.checkpoints.matching import ReleasedTest
 from internvideo_hf.checkpoints.shapes import count_layers, fill_heads, shape_of
 from internvideo_hf.checkpoints.table import Become, Table, flatten, pairs, rename, split_rows
 from internvideo_hf.models.internvideo_mae.configuration_internvideo_mae import SIZES, InternVideoMAEConfig
@@ -94,6 +95,21 @@ DETECTOR: Table = {
 }
 
 
+# MMAction2's names, which only the open-set models have.
+OPEN_SET_HEAD = "cls_head.fc_cls"
+OPEN_SET: Table = {
+    **_encoder(""),
+    **pairs({"fc_norm": "internvideo_mae.pooler_layernorm", OPEN_SET_HEAD: "classifier"}),
+}
+# How the threshold and the unknown videos were scored: the middle clip; the logits of its crops are averaged.
+OPEN_SET_TEST = ReleasedTest(
+    data_sets=("UCF-101",),
+    processor={"sampler": "openset", "resize_rounding": "nearest"},
+    views=(1, 3),
+    is_stated=True,
+)
+
+
 PRETRAINING: Table = {
     **_encoder("encoder."),
     "encoder_to_decoder.weight": rename("encoder_to_decoder.weight"),
@@ -161,11 +177,19 @@ def as_detector(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tenso
     }
 
 
+def is_open_set(state_dict: Mapping[str, torch.Tensor]) -> bool:
+    """Return whether the file is an open-set classifier, as MMAction2 saves it."""
+    return any(name.startswith(f"{OPEN_SET_HEAD}.") for name in state_dict)
+
+
 def model_class(state_dict: Mapping[str, torch.Tensor]) -> type:
     """Return the Auto class of the file's model."""
     if is_detector(state_dict):
         detector: type = auto_class("AutoModelForVideoActionDetection")
         return detector
+    if is_open_set(state_dict):
+        open_set: type = auto_class("AutoModelForOpenSetClassification")
+        return open_set
     return AutoModelForPreTraining if is_pretraining(state_dict) else AutoModelForVideoClassification
 
 
@@ -173,6 +197,8 @@ def table_for(state_dict: Mapping[str, torch.Tensor]) -> Table:
     """Return the key table of the file's model."""
     if is_detector(state_dict):
         return DETECTOR
+    if is_open_set(state_dict):
+        return OPEN_SET
     return PRETRAINING if is_pretraining(state_dict) else CLASSIFIER
 
 
@@ -180,7 +206,8 @@ def config_from(state_dict: Mapping[str, torch.Tensor], overrides: Mapping[str, 
     """Read the configuration from the shapes; frames and pixels, which no shape contains, default to 16 and 224.
 
     A classifier for other frames and pixels re-samples the table of these two, as the released loader does, unless
-    `position_num_frames` and `position_image_size` are overridden as well.
+    `position_num_frames` and `position_image_size` are overridden as well. An open-set classifier defaults to 32
+    frames, and has the table of its own frames and pixels.
 
     Args:
         state_dict: as `normalize` returns it.
@@ -218,7 +245,8 @@ def config_from(state_dict: Mapping[str, torch.Tensor], overrides: Mapping[str, 
         sizes["num_labels"] = shape_of(state_dict, f"{_head_layer(state_dict)}.weight", 2)[0]
         if is_detector(state_dict):
             sizes |= DETECTOR_SETTINGS | {"detection_head": "acar" if _is_acar(state_dict) else "linear"}
-        sizes |= {"position_image_size": 224, "position_num_frames": 16}
+        own_table = {"num_frames": 32, "classifier_dropout": 0.5}
+        sizes |= own_table if is_open_set(state_dict) else {"position_image_size": 224, "position_num_frames": 16}
     if f"{prefix}pos_embed" in state_dict:
         sizes |= _learned_grid(shape_of(state_dict, f"{prefix}pos_embed", 3)[1], sizes | dict(overrides))
     sizes |= overrides
@@ -238,7 +266,7 @@ def _head_layer(state_dict: Mapping[str, torch.Tensor]) -> str | None:
         return None
     if is_detector(state_dict):
         return f"{DETECTOR_PREFIX}head.fc2" if _is_acar(state_dict) else f"{DETECTOR_PREFIX}head"
-    return "head"
+    return OPEN_SET_HEAD if is_open_set(state_dict) else "head"
 
 
 def _learned_grid(rows: int, sizes: Mapping[str, Any]) -> dict[str, int]:
@@ -256,5 +284,6 @@ CONVERTER = Converter(
     config_from=config_from,
     head_layer=_head_layer,
     as_task={"action_detection": as_detector},
+    test=lambda tensors: OPEN_SET_TEST if is_open_set(tensors) else None,
     exports={"transformers-videomae": transformers_videomae.export},
 )

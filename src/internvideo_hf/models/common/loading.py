@@ -47,7 +47,7 @@ def check_classifier(model: str | Path) -> PreTrainedConfig:
     """
     config: PreTrainedConfig = load_pretrained(AutoConfig, model)
     architecture = (config.architectures or [""])[0]
-    if architecture and not architecture.endswith("ForVideoClassification"):
+    if architecture and not architecture.endswith(("ForVideoClassification", "ForOpenSetClassification")):
         raise ValueError(
             f"{model} is not a classifier: it holds {with_article(architecture)}. Give a fine-tuned model, such as "
             "one that `internvideo convert` made of a classifier's checkpoint."
