@@ -1,4 +1,4 @@
-"""Released VideoMAE files: pretrained encoders with their decoders, classifiers and open-set ones, action detectors."""
+"""Released VideoMAE files: pretrained encoders with decoders, classifiers and open-set ones, and action detectors."""
 
 import re
 from collections.abc import Mapping
