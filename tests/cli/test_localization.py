@@ -1,6 +1,7 @@
 """`localize`: actions of raw videos, files beside them, and refusals in one line."""
 
 import json
+import shutil
 
 import pytest
 from PIL import Image
@@ -73,6 +74,16 @@ def test_actions_are_printed_and_written(folder, tmp_path):
     assert "no action scores 1 or more (--min-score)" in none.stdout
 
 
+def test_videos_of_equal_names_have_entries_of_their_own(folder, tmp_path):
+    for name in ("x/a.mp4", "y/a.mp4", "y/b.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(folder / "videos/clip.mp4", tmp_path / name)
+    done = run("localize", tmp_path, "--model", folder / "head", "--activitynet", tmp_path / "r.json", "-q")
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "r.json").read_text())["results"]
+    assert set(results) == {"x/a.mp4", "y/a.mp4", "b"} and all(results.values())
+
+
 def test_features_are_kept_and_read_again(folder, tmp_path, monkeypatch):
     clip = write_video(tmp_path / "clip.mp4", 40)
     call = ("localize", clip, "--model", folder / "head", "--keep-features", "--json", "-q")
@@ -132,11 +143,13 @@ def test_a_classifier_names_the_actions(folder, tmp_path):
         (("--model", "{head}", "--features", "x.npy"), ("x.npy",)),
         (("--model", "{head}", "--timeline", "x.vtt"), ("ending of x.vtt", ".png")),
         (("--model", "{head}", "--vtt", "x.png"), ("ending of x.png", ".vtt")),
+        (("--model", "{head}", "--activitynet", "{folder}"), ("is a folder. Give the name of a file",)),
+        (("--model", "{head}", "--classifier", "x.json", "--labels-file", "no.txt"), ("--labels-file no.txt cannot",)),
         (("--model", "{short}",), ("clip.mp4: it has 40 frames, fewer than the 64 of one window",)),
     ],
 )  # fmt: skip
 def test_a_mistake_is_refused_in_one_line(folder, tmp_path, arguments, words):
-    paths = {"head": folder / "head"}
+    paths = {"head": folder / "head", "folder": tmp_path}
     if "{loose}" in arguments:
         paths |= {"loose": write_head(tmp_path / "loose", None), "wide": write_encoder(tmp_path / "wide", 24)}
     if "{short}" in arguments:

@@ -29,10 +29,10 @@ def scan(
 
     from internvideo_hf.data.folders import find_videos
     from internvideo_hf.data.verification import verify_videos, write_report
-    from internvideo_hf.utils.files import check_output
+    from internvideo_hf.utils.files import check_output_file
 
     if out is not None:
-        check_output(out)
+        check_output_file(out)
     found = find_videos(videos, data_root, on_left_out=remarks(quiet))
     with tqdm(total=len(found), desc="Scanning", unit="video", disable=quiet) as bar:
         bad = verify_videos(found, jobs=worker_count(jobs, len(found)), whole=whole, on_done=bar.update)

@@ -376,14 +376,14 @@ def output_files(
         suffix: of the files, ".png" for any picture.
         option: its name.
     """
-    from internvideo_hf.utils.files import check_output
+    from internvideo_hf.utils.files import check_output_file
     from internvideo_hf.utils.names import check_name
     from internvideo_hf.utils.pictures import PICTURES
 
     endings, kind = (PICTURES, "image") if suffix == ".png" else ((suffix,), "file")
     if [video for video, _ in named] == sources[:1]:
         check_name(out.suffix.lower(), endings, f"ending of {out}")
-        check_output(out)
+        check_output_file(out)
         return [out]
     if out.suffix.lower() in endings:
         raise ValueError(

@@ -1,5 +1,6 @@
 """The command that finds actions in videos: `localize`."""
 
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,7 @@ from internvideo_hf.cli.options import (
     resolve_model,
 )
 from internvideo_hf.cli.reporting import attempt, print_json, report_failures, say, show_progress, silence_transformers
-from internvideo_hf.utils.names import clock, printable
+from internvideo_hf.utils.names import clock, printable, reason_of
 
 if TYPE_CHECKING:
     from internvideo_hf.inference.features import FeatureExtractor
@@ -57,7 +58,11 @@ def localize(
     vtt: Annotated[Path | None, typer.Option(help=f"Subtitles, such as match.vtt; {_OF_SEVERAL}.")] = None,
     ass: Annotated[Path | None, typer.Option(help=f"Subtitles, such as match.ass; {_OF_SEVERAL}.")] = None,
     activitynet: Annotated[
-        Path | None, typer.Option(help="JSON file of all actions in the layout of ActivityNet's results.")
+        Path | None,
+        typer.Option(
+            help="JSON file of all actions in the layout of ActivityNet's results, by the name of the video without "
+            "its ending, or all of it where two are the same."
+        ),
     ] = None,
     features: Annotated[
         Path | None, typer.Option(help="Features of the video, in place of the encoder (.safetensors, .npy, ...).")
@@ -88,9 +93,9 @@ def localize(
     writers = _writers(videos, named, {".png": timeline, ".vtt": vtt, ".ass": ass})
     _check_features(features, {"--stride": stride, "--fps": fps, "--window": window}, encoder, named)
     if activitynet is not None:
-        from internvideo_hf.utils.files import check_output
+        from internvideo_hf.utils.files import check_output_file
 
-        check_output(activitynet)
+        check_output_file(activitynet)
     silence_transformers()
     where = {"device": parse_device(device), "dtype": number_type}
     localizer = _load(head, classifier, labels_file, where)
@@ -98,17 +103,17 @@ def localize(
     if features is not None:
         from internvideo_hf.tasks.temporal_localization.localization import read_given
 
-        given = partial(read_given, features, config, stride=stride, fps=fps, window=window)
-        read: Callable[[str, str], VideoFeatures] = lambda video, name: given(video)  # noqa: E731
+        given = read_given(features, config, named[0][0], stride=stride, fps=fps, window=window)
+        read: Callable[[str, str], VideoFeatures] = lambda video, name: given  # noqa: E731
     else:
         from internvideo_hf.tasks.temporal_localization.localization import extractor_for
 
         named_encoder = None if encoder is None else resolve_model(encoder, any_family=True)
         extractor = extractor_for(config, named_encoder, model, batch_size=batch_size, **where)
         read = partial(_extract, extractor, config, keep=keep_features, quiet=quiet)
-    answers = _Answers(top_k, min_score, as_json, quiet, writers)
+    answers = _Answers(named, top_k, min_score, as_json, quiet, writers)
     for video, name in named:
-        answers.add(video, name, lambda video: localizer.localize(read(video, name), video))  # noqa: B023
+        answers.add(video, lambda video: localizer.localize(read(video, name), video))  # noqa: B023
     answers.report(activitynet)
 
 
@@ -120,15 +125,20 @@ def _load(head: str, classifier: str | None, labels_file: Path | None, where: di
 
     scorer = None
     if classifier is not None:
-        labels = (
-            None if labels_file is None else [line for line in read_text(labels_file).splitlines() if line.strip()]
-        )
+        labels = None if labels_file is None else _read_labels(labels_file)
         is_file = classifier.lower().endswith(".json")
         source = classifier if is_file else resolve_model(classifier, CLASSIFIER)
         scorer = ClassScorer.open(source, labels, **where)
     elif labels_file is not None:
         raise ValueError("--labels-file names the classes of --classifier SCORES.json. Give both, or none.")
     return Localizer(load_model(auto_class("AutoModelForTemporalLocalization"), head, **where), scorer)
+
+
+def _read_labels(path: Path) -> list[str]:
+    try:
+        return [line for line in read_text(path).splitlines() if line.strip()]
+    except OSError as error:
+        raise ValueError(f"--labels-file {path} cannot be read ({reason_of(error)}). Check the path.") from error
 
 
 def _check_features(
@@ -192,7 +202,19 @@ def _writers(sources: list[str], named: list[tuple[str, str]], wanted: dict[str,
 class _Answers:
     """Prints and writes the actions of each video, and lists the videos that could not be read at the end."""
 
-    def __init__(self, top_k: int, min_score: float, as_json: bool, quiet: bool, writers: list[_Writer]):
+    def __init__(
+        self,
+        named: list[tuple[str, str]],
+        top_k: int,
+        min_score: float,
+        as_json: bool,
+        quiet: bool,
+        writers: list[_Writer],
+    ):
+        from internvideo_hf.data.finding import video_id
+
+        shared = Counter(video_id(name) for _, name in named)
+        self._ids = {video: name if shared[video_id(name)] > 1 else video_id(name) for video, name in named}
         self._top_k, self._min_score, self._as_json, self._quiet = top_k, min_score, as_json, quiet
         self._writers = writers
         self._found: dict[str, Localization] = {}
@@ -200,16 +222,14 @@ class _Answers:
         self._failures: list[str] = []
         self._total = 0
 
-    def add(self, video: str, name: str, answer: "Callable[[str], Localization]") -> None:
+    def add(self, video: str, answer: "Callable[[str], Localization]") -> None:
         """Answer for a video."""
         self._total += 1
         found = attempt(partial(self._answer, answer), video, self._failures)
         if found is None:
             self._json.append({"video": video, "error": self._failures[-1]})
             return
-        from internvideo_hf.data.finding import video_id
-
-        self._found[video_id(name)] = found
+        self._found[self._ids[video]] = found
         shown = found.best(self._top_k, self._min_score)
         self._json.append({"video": video, **shown.to_dict()})
         if not self._as_json:

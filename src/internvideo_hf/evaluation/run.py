@@ -18,7 +18,7 @@ from internvideo_hf.inference.runner import RunSettings
 from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks import evaluation_tasks
 from internvideo_hf.tasks.protocol import Protocol, Run, check_report
-from internvideo_hf.utils.files import atomic_write_text, check_output, remove_leftovers_of
+from internvideo_hf.utils.files import atomic_write_text, check_output_file, remove_leftovers_of
 from internvideo_hf.utils.journal import delete_parts
 from internvideo_hf.utils.locks import lock_file
 
@@ -121,9 +121,7 @@ def prepare_out(out: str | Path) -> Path:
         OSError: if it cannot be written; a DiskFullError if there is no room.
     """
     out = Path(out)
-    if out.is_dir():
-        raise FileExistsError(f"{out} is a folder. Pass a file, such as {out / 'result.json'}.")
-    check_output(out)
+    check_output_file(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers_of(out)
     return out

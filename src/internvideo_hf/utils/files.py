@@ -93,6 +93,22 @@ def check_output(path: str | Path, needed: int = MIN_ROOM) -> None:
         raise DiskFullError.of(path, needed)
 
 
+def check_output_file(path: str | Path) -> None:
+    """Refuse a file that cannot be written, before the work for it begins.
+
+    Args:
+        path: the file; its parents may be missing.
+
+    Raises:
+        FileExistsError: if it is a folder.
+        OSError: see `check_output`.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise FileExistsError(f"{path} is a folder. Give the name of a file, such as {path / 'result'}{path.suffix}.")
+    check_output(path)
+
+
 def _existing(path: Path) -> Path:
     """Return the folder at a path, or the nearest one above that exists."""
     return next((parent for parent in (path, *path.absolute().parents) if parent.exists()), Path("/"))

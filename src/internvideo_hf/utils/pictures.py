@@ -5,7 +5,7 @@ from pathlib import Path
 
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
-from internvideo_hf.utils.files import atomic_write, check_output, remove_leftovers_of
+from internvideo_hf.utils.files import atomic_write, check_output_file, remove_leftovers_of
 from internvideo_hf.utils.names import check_name
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
@@ -28,10 +28,10 @@ def check_picture(path: str | Path) -> None:
 
     Raises:
         ValueError: naming the suffixes.
-        OSError: see `check_output`.
+        OSError: see `check_output_file`.
     """
     check_name(Path(path).suffix.lower(), PICTURES, f"ending of {path}")
-    check_output(path)
+    check_output_file(path)
 
 
 def save_picture(picture: Image.Image, path: Path) -> None:

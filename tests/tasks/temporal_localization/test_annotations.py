@@ -75,6 +75,21 @@ def test_thumos_folder(tmp_path):
     (tmp_path / "Diving_val.txt").write_text("v1 1.5\n")
     with pytest.raises(ManifestError, match=r"Diving_val.txt, line 1: it is 'v1 1.5'"):
         read_annotations(tmp_path)
+    for line in ("v nan 3", "v 0 inf"):
+        (tmp_path / "Diving_val.txt").write_text(f"v1 1 2\n{line}\n")
+        with pytest.raises(ManifestError, match=f"Diving_val.txt, line 2: it is '{line}'"):
+            read_annotations(tmp_path)
+    (tmp_path / "Diving_val.txt").write_bytes(b"v\xff 1 2\n")
+    with pytest.raises(ManifestError, match="Diving_val.txt: it is not text in UTF-8"):
+        read_annotations(tmp_path)
+
+
+def test_segments_that_nothing_can_match_are_counted_in_a_warning(tmp_path, caplog):
+    rows = [{"segment": segment, "label": "a"} for segment in ([5, 3], [2, 2], [0, 1], [20, 22])]
+    video = {"subset": "x", "duration": 10, "annotations": rows}
+    path = write(tmp_path / "a.json", {"database": {"v": video}})
+    assert len(read_annotations(path).videos["v"].labels) == 4
+    assert "of the segments, 2 end where they begin, or before and 1 begin behind the video" in caplog.text
 
 
 def test_folder_without_annotations_is_refused(tmp_path):
@@ -98,6 +113,24 @@ def test_unknown_subsets_are_refused_with_the_known_ones(tmp_path):
         ({"subset": "x", "annotations": [{"segment": [1], "label": "a"}]}, r"its segment is \[1\]"),
         ({"subset": "x", "annotations": [{"segment": [1, float("nan")], "label": "a"}]}, "its segment is"),
         ({"subset": "x", "annotations": [{"segment": [1, 2], "label_id": "3"}]}, "its label_id is '3'"),
+        ({"subset": "x", "annotations": [{"segment": [1, 2], "label_id": 10**30}]}, "its label_id is 1000"),
+        ({"subset": "x", "annotations": [{"segment": [1, 2], "label": None}]}, "its label is None"),
+        ({"subset": "x", "annotations": [{"segment": [1, 2], "label": ["a"]}]}, r"its label is \['a'\]"),
+        ({"subset": "x", "annotations": [{"segment": [1, 1e300], "label": "a"}]}, r"its segment is \[1, 1e\+300\]"),
+        ({"subset": "x", "annotations": [{"segment": [1, 10**400], "label": "a"}]}, r"its segment is \[1, 10"),
+        ({"subset": "x", "annotations": 5}, "v: its annotations are no list"),
+        ({"subset": "x", "duration": 10**400}, "v: its duration is 100"),
+        (
+            {"subset": "x", "annotations": [{"segment": [0, 1], "label": name, "label_id": 0} for name in "ab"]},
+            "its label_id 0 goes with 'a' and 'b'",
+        ),
+        (
+            {
+                "subset": "x",
+                "annotations": [{"segment": [0, 1], "label": "a", "label_id": number} for number in (0, 3)],
+            },
+            "its label 'a' goes with 0 and 3",
+        ),
     ],
 )
 def test_incomplete_annotations_are_refused(tmp_path, entry, message):
@@ -109,6 +142,7 @@ def test_incomplete_annotations_are_refused(tmp_path, entry, message):
     ("text", "message"),
     [
         ("{", "not valid JSON"),
+        ("[" * 100_000, "not valid JSON"),
         ("[]", "holds a list"),
         ("{}", "no videos in 'database'"),
         ('{"database": []}', "no vid"),
@@ -127,7 +161,7 @@ def test_class_scores_stand_alone_or_in_results_and_may_be_nested_once(tmp_path)
     for content in (scores, {"version": "1", "results": scores}):
         found = read_class_scores(write(tmp_path / "s.json", content))
         assert {name: row.tolist() for name, row in found.items()} == {"a": [0.25, 0.75], "b": [1, 2]}
-    for row in ([], [[1], [2]], "x", [None], 3):
+    for row in ([], [[1], [2]], "x", [None], 3, [10**400]):
         with pytest.raises(ManifestError, match="a: its scores are not one row of numbers"):
             read_class_scores(write(tmp_path / "s.json", {"a": row}))
     with pytest.raises(ManifestError, match="its scores are no object"):

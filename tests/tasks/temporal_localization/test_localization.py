@@ -1,5 +1,6 @@
 """Raw videos: features by hand, head by hand and decoding by hand give the same actions."""
 
+import copy
 import json
 import shutil
 
@@ -112,6 +113,25 @@ def test_a_gap_divides_a_video_into_sequences(folder, head, extractor, tmp_path)
     torch.testing.assert_close(
         torch.tensor([action.score for action in answer.actions]), found.scores, atol=1e-4, rtol=1e-4
     )
+
+
+def test_segments_end_with_their_stretch(head):
+    """A head whose segments are 6 rows long to both sides of each row; rows 10 to 13 are damaged."""
+    rows = torch.randn(30, CHANNELS, generator=torch.Generator().manual_seed(0))
+    rows[10:14] = torch.nan
+    features = VideoFeatures(rows, FeatureGrid(stride=2, num_frames=4, fps=10), 6.2)
+    long = copy.deepcopy(head)
+    torch.nn.init.zeros_(long.regressor.output.weight)
+    torch.nn.init.constant_(long.regressor.output.bias, 6.0)
+    for scale in long.regressor.scales:
+        torch.nn.init.ones_(scale.factor)
+    found = Localizer(long).detect(features).segments
+    # A window has 4 frames, 2 rows: row 9 ends at 10, row 14 begins at 13.
+    inside = (found[:, 1] <= 10) | (found[:, 0] >= 13)
+    assert inside.all() and (found[:, 1] == 10).any() and (found[:, 0] == 13).any()
+    assert found.min() < 0 and found.max() > 30, "ends of the video are no gaps"
+    nothing = Localizer(long).localize(VideoFeatures(torch.full((5, CHANNELS), torch.nan), features.grid, 2.0))
+    assert nothing.actions == []
 
 
 def test_a_classifier_names_segments_by_the_whole_video(folder, head, extractor, tmp_path):

@@ -55,6 +55,19 @@ def test_the_encoder_may_lie_in_the_folder_of_the_head(localize, folder, tmp_pat
     assert inside(str(folder / "clip.mp4")) == localize(str(folder / "clip.mp4"))
 
 
+def test_an_extractor_has_the_encoder_of_the_head_and_any_windows(folder, tmp_path):
+    wide = FeatureExtractor(folder / "encoder", 4, 4, device="cpu")
+    found = pipeline(TASK, model=folder / "head", feature_extractor=wide, device="cpu")
+    assert found(str(folder / "clip.mp4"))["segments"]
+    with pytest.raises(ValueError, match=r"was trained on features of .*makes others. .*feature_extractor"):
+        pipeline(
+            TASK,
+            model=folder / "head",
+            feature_extractor=FeatureExtractor("demo-classifier", 4, 2, device="cpu"),
+            device="cpu",
+        )
+
+
 def test_a_classifier_names_the_segments(folder, tmp_path):
     head = write_head(tmp_path / "head", folder / "encoder", id2label={0: "LABEL_0"})
     named = pipeline(TASK, model=head, classifier=folder / "encoder", device="cpu")
@@ -74,6 +87,7 @@ def test_frames_in_memory_need_their_rate(localize):
     [
         ({"top_k": 0}, ValueError, "top_k=0"),
         ({"threshold": 2}, ValueError, "threshold=2"),
+        ({"threshold": "a"}, ValueError, "threshold='a'"),
         ({"treshold": 0.5}, TypeError, "Unknown option treshold. Did you mean threshold?"),
     ],
 )

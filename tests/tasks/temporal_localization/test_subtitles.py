@@ -33,6 +33,12 @@ def test_ass_has_hundredths_and_no_commands():
     ]
 
 
+def test_recordings_of_a_day_keep_the_digits_of_their_hours():
+    late = Localization([Action("run", 0.5, 36001.0, 360001.5)], None)
+    assert "10:00:01.000 --> 100:00:01.500" in to_vtt(late)
+    assert "Dialogue: 0,10:00:01.00,100:00:01.50," in to_ass(late)
+
+
 @pytest.mark.parametrize(("write", "format"), [(to_vtt, "webvtt"), (to_ass, "ass")])
 def test_ffmpeg_reads_them(write, format):
     with av.open(io.BytesIO(write(FOUND).encode()), format=format) as container:

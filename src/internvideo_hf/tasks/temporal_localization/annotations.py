@@ -1,23 +1,27 @@
 """Annotations of temporal localization: ActivityNet's JSON, THUMOS-14's text files, scores of video classifiers."""
 
 import json
-import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import reprlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from transformers.utils import logging
 
 from internvideo_hf.data.records import ManifestError
 from internvideo_hf.tasks.temporal_localization.metrics import SegmentTable
 from internvideo_hf.utils.names import reason_of
 
+logger = logging.get_logger(__name__)
+
 DUPLICATE_SECONDS = 1e-3  # two segments of a class whose ends differ by no more than this are one
 _THUMOS_FILE = re.compile(r"(?P<label>\w+)_(?P<subset>val|test)\.txt")
 _THUMOS_SUBSETS = {"val": "validation", "test": "test"}
+_LABELS, _LARGEST = {"label", "label_id"}, float(np.finfo(np.float32).max)
 _NO_CLASS = "Ambiguous"  # of THUMOS-14: stretches that count neither as an action nor as none
 
 
@@ -103,6 +107,7 @@ def read_annotations(path: str | Path, classes: Sequence[str] | None = None) -> 
     given = {index: label for _, _, rows in found for _, label, index in rows if index is not None}
     indices: dict[str, int] = {}
     if classes is None and given and all(index is not None for _, _, rows in found for _, _, index in rows):
+        _check_one_to_one({(index, label) for _, _, rows in found for _, label, index in rows}, path)
         known: dict[int, str] = given
     else:
         known = dict(enumerate(sorted(names) if classes is None else classes))
@@ -114,7 +119,29 @@ def read_annotations(path: str | Path, classes: Sequence[str] | None = None) -> 
         segments = np.array([segment for segment, _, _ in rows], dtype=np.float32).reshape(-1, 2)
         labels = np.array([indices.get(label, index) for _, label, index in rows], dtype=np.int64)
         videos[name] = VideoAnnotation(video.pop("subset"), segments, labels, **video)
+    _remark_on_odd(videos.values(), path)
     return Annotations(videos, dict(sorted(known.items())))
+
+
+def _check_one_to_one(pairs: set[tuple[int | None, str]], path: Path) -> None:
+    """Refuse numbers of several classes, and classes of several numbers."""
+    for place, word in ((0, "label_id"), (1, "label")):
+        seen: dict[Any, set[Any]] = {}
+        for pair in pairs:
+            seen.setdefault(pair[place], set()).add(pair[1 - place])
+        for value, others in sorted(seen.items()):
+            if len(others) > 1:
+                cause = f"its {word} {value!r} goes with {' and '.join(repr(other) for other in sorted(others))}"
+                raise ManifestError(str(path), None, cause, "Give every class one number, or leave label_id out.")
+
+
+def _remark_on_odd(videos: Iterable[VideoAnnotation], path: Path) -> None:
+    """Warn of segments that nothing can be found for; they count, as in the released evaluator."""
+    empty = sum(int((video.segments[:, 1] <= video.segments[:, 0]).sum()) for video in videos)
+    behind = sum(int((video.segments[:, 0] >= video.duration).sum()) for video in videos if video.duration)
+    odd = [f"{empty} end where they begin, or before" * bool(empty), f"{behind} begin behind the video" * bool(behind)]
+    if any(odd):
+        logger.warning(f"{path}: of the segments, {' and '.join(filter(None, odd))}; nothing can be found for them.")
 
 
 def without_duplicates(
@@ -179,21 +206,30 @@ def _read_json(path: Path) -> Iterator[_Video]:
         for key in ("duration", "fps"):
             value = entry.get(key)
             if value is not None and not (_is_number(value) and value > 0):
-                raise ManifestError(str(path), name, f"its {key} is {value!r}", "Expected a number above 0.")
+                raise ManifestError(
+                    str(path), name, f"its {key} is {reprlib.repr(value)}", "Expected a number above 0."
+                )
             facts[key] = value
         rows = entry.get("annotations") or []
+        if not isinstance(rows, list):
+            raise ManifestError(str(path), name, "its annotations are no list", "Expected one entry for each segment.")
         yield name, facts, [_json_row(row, f"{name}, annotation {number}", path) for number, row in enumerate(rows, 1)]
 
 
 def _json_row(row: Any, place: str, path: Path) -> _Row:
-    if not isinstance(row, dict) or "segment" not in row or not ("label" in row or "label_id" in row):
+    if not isinstance(row, dict) or "segment" not in row or not _LABELS & row.keys():
         raise ManifestError(str(path), place, "it lacks a segment or a label", "Add them, or delete it.")
     segment, index = row["segment"], row.get("label_id")
     if not isinstance(segment, list) or len(segment) != 2 or not all(map(_is_number, segment)):
-        raise ManifestError(str(path), place, f"its segment is {segment!r}", "Expected start and end in seconds.")
-    if index is not None and (isinstance(index, bool) or not isinstance(index, int) or index < 0):
-        raise ManifestError(str(path), place, f"its label_id is {index!r}", "Expected a number from 0.")
-    return (segment[0], segment[1]), str(row.get("label", index)), index
+        raise ManifestError(
+            str(path), place, f"its segment is {reprlib.repr(segment)}", "Expected start and end in seconds."
+        )
+    if index is not None and (isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < 2**31):
+        raise ManifestError(str(path), place, f"its label_id is {reprlib.repr(index)}", "Expected a number from 0.")
+    label = row.get("label", index)
+    if isinstance(label, bool) or not isinstance(label, str | int):
+        raise ManifestError(str(path), place, f"its label is {reprlib.repr(label)}", "Expected the name of a class.")
+    return (segment[0], segment[1]), str(label), index
 
 
 def _read_thumos(folder: Path) -> Iterator[_Video]:
@@ -206,12 +242,14 @@ def _read_thumos(folder: Path) -> Iterator[_Video]:
     for file, match in files.items():
         if match["label"] == _NO_CLASS:
             continue
-        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        for number, line in enumerate(_read_text(file).splitlines(), 1):
             fields = line.split()
             if not fields:
                 continue
             try:
                 name, start, end = fields[0], *map(float, fields[1:])
+                if not (_is_number(start) and _is_number(end)):
+                    raise ValueError
             except ValueError:
                 raise ManifestError(
                     str(file), f"line {number}", f"it is {line!r}", "Expected a video, a start and an end in seconds."
@@ -224,15 +262,23 @@ def _read_thumos(folder: Path) -> Iterator[_Video]:
 
 def _load_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise ManifestError(str(path), None, f"it cannot be opened ({reason_of(error)})", "Check the path.") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        content = json.loads(_read_text(path))
+    except (json.JSONDecodeError, RecursionError) as error:
         raise ManifestError(str(path), None, f"it is not valid JSON ({error})", "Download it again.") from error
     if not isinstance(content, dict):
         raise ManifestError(str(path), None, f"it holds a {type(content).__name__}", "Expected an object.")
     return content
 
 
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise ManifestError(str(path), None, f"it cannot be opened ({reason_of(error)})", "Check the path.") from error
+    except UnicodeDecodeError as error:
+        raise ManifestError(str(path), None, f"it is not text in UTF-8 ({error})", "Download it again.") from error
+
+
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Return whether a value is a number that float32 can hold."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST

@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn.utils.rnn import pad_sequence
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 
@@ -144,31 +143,51 @@ def extractor_for(
     if not rule.get("window") or not rule.get("stride"):
         raise ValueError(
             f"{head} does not say which windows of a video its features came from. Set `features` in its config.json, "
-            "by `internvideo convert --config` where it is converted, or give features with their stride and frames a "
-            "second (--features, --stride, --fps)."
+            "by `internvideo convert --config` where it is converted; or give a `FeatureExtractor` (Python), or "
+            "features with their stride and frames a second (--features, --stride, --fps)."
         )
     name = encoder or _beside(config, rule.get("encoder"))
     if name is None:
-        raise ValueError(f"{head} does not name the encoder of its features. Give it (--encoder).")
+        raise ValueError(f"{head} does not name the encoder of its features. Give it (feature_extractor, --encoder).")
     if encoder is None:
         beside = Path(config._name_or_path or "") / name  # as end-to-end training saves it, in the head's folder
         name = beside if beside.is_dir() else name
         try:
             resolve_model(name)
         except ValueError as error:
-            message = f"The encoder of {head} was {name}, which is not there. Say where it is now (--encoder)."
-            raise ValueError(message) from error
+            message = f"The encoder of {head} was {name}, which is not there. Say where it is now"
+            raise ValueError(f"{message} (feature_extractor, --encoder).") from error
     how: Any = {"fps": rule.get("fps"), "layer": rule.get("layer"), "pooling": rule.get("pooling") or "auto"}
     extractor = FeatureExtractor(name, rule["window"], rule["stride"], **how, **options)
-    made, revision = extractor.settings.revision, rule.get("revision")
+    check_extractor(config, extractor, head)
+    return extractor
+
+
+def check_extractor(config: PreTrainedConfig, extractor: FeatureExtractor, head: str = "the model") -> None:
+    """Refuse an encoder that is not the one of a head's training; its windows may be others.
+
+    Args:
+        config: of the head.
+        extractor: what makes features.
+        head: name of the head in messages.
+
+    Raises:
+        ValueError: if it makes other features.
+    """
+    rule = feature_rule(getattr(config, "features", None))
+    made, revision, name = extractor.settings.revision, rule.get("revision"), extractor.name
     if revision is not None and made != revision:
         raise ValueError(
             f"{head} was trained on features of {rule.get('encoder')} ({revision}), and {name} ({made}) makes others. "
-            "Give that encoder (--encoder), or features with their stride and frames a second (--features, --stride, "
-            "--fps)."
+            "Give that encoder (feature_extractor, --encoder), or features with their stride and frames a second "
+            "(--features, --stride, --fps)."
         )
-    _check_channels(config, extractor.row_shape, head, extractor.name)
-    return extractor
+    if extractor.row_shape != (config.feature_size,):
+        found = "x".join(map(str, extractor.row_shape))
+        raise ValueError(
+            f"{head} takes features of {config.feature_size} channels, {name} gives {found}. Give the encoder that it "
+            "was trained with (feature_extractor, --encoder)."
+        )
 
 
 def _beside(config: PreTrainedConfig, name: str | None) -> str | None:
@@ -177,15 +196,6 @@ def _beside(config: PreTrainedConfig, name: str | None) -> str | None:
         return name
     folder = Path(config._name_or_path) / name
     return str(folder) if config._name_or_path and (folder / "config.json").is_file() else name
-
-
-def _check_channels(config: PreTrainedConfig, shape: Sequence[int], head: str, source: str) -> None:
-    if tuple(shape) != (config.feature_size,):
-        found = "x".join(map(str, shape))
-        raise ValueError(
-            f"{head} takes features of {config.feature_size} channels, {source} gives {found}. Give the encoder that "
-            "it was trained with (--encoder)."
-        )
 
 
 def extract_features(
@@ -480,27 +490,21 @@ class Localizer:
             features: of the video.
         """
         config, rows = self.model.config, features.rows
-        groups: dict[int, list[tuple[int, int]]] = {}
-        for first, last in stretches(~rows.isnan().any(dim=1)):
-            # The padded length is part of the answer.
-            groups.setdefault(config.padded_length(last - first), []).append((first, last))
-        found: list[Detections] = []
-        for group in groups.values():
-            batch = pad_sequence([rows[first:last] for first, last in group], batch_first=True)
-            lengths = torch.tensor([last - first for first, last in group])
-            mask = torch.arange(batch.shape[1]) < lengths[:, None]
-            device = self.model.device
-            outputs = self.model(batch.to(device, self.model.dtype), mask.to(device))
-            detections = detect(outputs.logits, outputs.offsets, outputs.masks, config)
-            found += [
-                one._replace(segments=one.segments + first) for one, (first, _) in zip(detections, group, strict=True)
-            ]
-        if len(found) == 1:
-            return found[0]
+        found = [Detections(torch.zeros(0, 2), torch.zeros(0), torch.zeros(0, dtype=torch.long))]
+        device, reach = self.model.device, features.grid.num_frames / 2 / features.grid.stride
+        for first, last in stretches(~rows.isnan().any(dim=1)):  # one by one: each takes the memory of a padded video
+            outputs = self.model(rows[None, first:last].to(device, self.model.dtype))
+            (one,) = detect(outputs.logits, outputs.offsets, outputs.masks, config)
+            # A segment ends with the windows of its stretch; the gap is behind them.
+            start = first - reach if first else None
+            end = last - 1 + reach if last < len(rows) else None
+            segments = (one.segments + first).clamp(start, end) if first or last < len(rows) else one.segments
+            kept = segments[:, 1] > segments[:, 0] if first or last < len(rows) else slice(None)
+            found.append(Detections(segments[kept], one.scores[kept], one.labels[kept]))
         # Segments of different stretches do not overlap, so none of them suppresses another.
         merged = Detections(*(torch.cat(parts) for parts in zip(*found, strict=True)))
-        kept = merged.scores.argsort(descending=True, stable=True)[: config.suppression["max_segments"]]
-        return Detections(*(tensor[kept] for tensor in merged))
+        order = merged.scores.argsort(descending=True, stable=True)[: config.suppression["max_segments"]]
+        return Detections(*(tensor[order] for tensor in merged))
 
 
 def _longest(gaps: Sequence[Sequence[float]], duration: float | None) -> Sequence[float] | None:

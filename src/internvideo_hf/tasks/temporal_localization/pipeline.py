@@ -10,6 +10,7 @@ from internvideo_hf.tasks.temporal_localization.localization import (
     ClassScorer,
     Localizer,
     VideoFeatures,
+    check_extractor,
     extract_features,
     extractor_for,
     resizing_of,
@@ -21,8 +22,8 @@ class TemporalActionLocalizationPipeline(VideoPipeline):
     """Finds the actions of videos with a head on features, such as an ActionFormer.
 
     Args:
-        feature_extractor: folder or Hub name of the encoder, or a `FeatureExtractor` with other windows than the head
-            names; by default the encoder that the head names.
+        feature_extractor: folder or Hub name of the encoder, or a `FeatureExtractor` of the same encoder with other
+            windows than the head names; by default the encoder that the head names.
         classifier: folder or Hub name of a video classifier, or a JSON file of its scores, which names the segments.
         args: of `transformers.Pipeline`.
         kwargs: of `transformers.Pipeline`.
@@ -43,8 +44,10 @@ class TemporalActionLocalizationPipeline(VideoPipeline):
         check_saved_as(self.model, "ForTemporalLocalization")
         scorer = None if classifier is None else ClassScorer.open(classifier, device=self.device)
         self.localizer = Localizer(self.model, scorer)
-        if not isinstance(feature_extractor, FeatureExtractor):
-            name = self.model.config._name_or_path or type(self.model).__name__
+        name = self.model.config._name_or_path or type(self.model).__name__
+        if isinstance(feature_extractor, FeatureExtractor):
+            check_extractor(self.model.config, feature_extractor, name)
+        else:
             feature_extractor = extractor_for(self.model.config, feature_extractor, name, device=self.device)
         self.extractor = feature_extractor
 
@@ -85,8 +88,8 @@ class TemporalActionLocalizationPipeline(VideoPipeline):
             raise TypeError(f"Unknown option {name}.{did_you_mean(nearest(name, ['top_k', 'threshold']))}")
         postprocess: dict[str, Any] = {} if top_k is None else {"top_k": check_count("top_k", top_k)}
         if threshold is not None:
-            if not 0 <= threshold <= 1:
-                raise ValueError(f"threshold={threshold}, expected a score between 0 and 1.")
+            if not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
+                raise ValueError(f"threshold={threshold!r}, expected a score between 0 and 1.")
             postprocess["threshold"] = threshold
         return {}, {}, postprocess
 

@@ -43,7 +43,7 @@ def to_ass(found: Localization) -> str:
         found: of a video.
     """
     return _ASS_HEAD + "".join(
-        f"Dialogue: 0,{_clock(start, 2)[1:]},{_clock(end, 2)[1:]},Default,,0,0,0,,{_ass_text(text)}\n"
+        f"Dialogue: 0,{_clock(start, 2, 1)},{_clock(end, 2, 1)},Default,,0,0,0,,{_ass_text(text)}\n"
         for start, end, text in _cues(found)
     )
 
@@ -85,11 +85,11 @@ def _cues(found: Localization) -> Sequence[Cue]:
     return sorted([*actions, *((start, end, "(the video is damaged)") for start, end in found.gaps)])
 
 
-def _clock(seconds: float, digits: int) -> str:
-    """Return a time such as 00:01:02.500."""
+def _clock(seconds: float, digits: int, hours: int = 2) -> str:
+    """Return a time such as 00:01:02.500, with digits of the fraction, and of the hours at least."""
     units = round(seconds * 10**digits)
     whole, rest = divmod(units, 10**digits)
-    return f"{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}.{rest:0{digits}d}"
+    return f"{whole // 3600:0{hours}d}:{whole // 60 % 60:02d}:{whole % 60:02d}.{rest:0{digits}d}"
 
 
 def _vtt_text(text: str) -> str:
