@@ -67,7 +67,7 @@ def test_a_name_downloads_converts_and_answers_and_the_second_time_needs_no_netw
     with serve(Hub((case / "checkpoint.ckpt").read_bytes(), name="InternVideo-MM-B-16.ckpt")) as hub:
         use(hub, monkeypatch, tmp_path)
         folder = internvideo_hf.released(tiny)
-    assert folder == tmp_path / "ours/converted-2/internvideo-mm-b-16"
+    assert folder == tmp_path / "ours/converted-3/internvideo-mm-b-16"
     assert internvideo_hf.released("internvideo-mm-b-16") == folder  # nobody answers any more
     card = (folder / "README.md").read_text()
     assert card.count(NAME) >= 1 and "one of the released files" not in card
@@ -78,7 +78,7 @@ def test_a_name_downloads_converts_and_answers_and_the_second_time_needs_no_netw
 def test_a_file_at_hand_takes_the_place_of_the_download(case, tiny, cache):
     run = CliRunner().invoke(app, ["released", tiny, "--from", str(case / "checkpoint.ckpt")])
     assert run.exit_code == 0, run.output
-    assert run.stdout.strip().endswith("internvideo-mm-b-16") and (cache / "converted-2").is_dir()
+    assert run.stdout.strip().endswith("internvideo-mm-b-16") and (cache / "converted-3").is_dir()
     listed = CliRunner().invoke(app, ["released", "--family", "internvideo_mm"]).stdout.splitlines()
     assert listed[0].split()[:3] == [NAME, "internvideo_mm", "converted"] and len(listed) > 8
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from models.internvideo_mae.test_modeling_internvideo_mae import tiny_config as mae_config
 from models.internvideo_mm import test_modeling_internvideo_mm as mm
 from models.model_checks import move_from_start
 from models.uniformerv2.test_modeling_uniformerv2 import tiny_config
@@ -14,6 +15,10 @@ from transformers.utils import logging
 
 from internvideo_hf import (
     CheckpointError,
+    InternVideoMAEForPreTraining,
+    InternVideoMAEForVideoActionDetection,
+    InternVideoMAEForVideoClassification,
+    InternVideoMAEModel,
     InternVideoMMConfig,
     InternVideoMMForConditionalGeneration,
     InternVideoMMForQuestionAnswering,
@@ -160,3 +165,45 @@ def test_what_is_no_start_is_refused(folder):
     move_from_start(ViCLIPModel(viclip.tiny_config())).save_pretrained(folder)
     with pytest.raises(CheckpointError, match="'viclip' model, expected 'uniformerv2'"):
         start_from(classifier(3), folder)
+
+
+def encoder_of(model_class: type, folder: Path, **changes) -> torch.nn.Module:
+    """Save a VideoMAE that was trained for something else."""
+    trained = move_from_start(model_class(mae_config(**changes)))
+    trained.save_pretrained(folder)
+    return trained
+
+
+@pytest.mark.parametrize("model_class", [InternVideoMAEForPreTraining, InternVideoMAEModel])
+def test_a_detector_starts_from_a_pretrained_encoder_with_its_norm(model_class, folder):
+    trained = encoder_of(model_class, folder, use_mean_pooling=False)
+    model = InternVideoMAEForVideoActionDetection(mae_config(use_mean_pooling=False))
+    fresh = model.classifier.weight.clone()
+    model = start_from(model, folder)
+    encoder = getattr(trained, "internvideo_mae", trained)
+    for name, tensor in model.internvideo_mae.state_dict().items():
+        assert torch.equal(tensor, encoder.state_dict()[name]), name
+    assert torch.equal(model.classifier.weight, fresh)
+
+
+def test_a_detector_starts_from_a_classifier_without_the_norm_of_its_average(folder):
+    trained = encoder_of(InternVideoMAEForVideoClassification, folder)
+    model = start_from(InternVideoMAEForVideoActionDetection(mae_config(use_mean_pooling=False)), folder)
+    theirs = trained.internvideo_mae.state_dict()
+    for name, tensor in model.internvideo_mae.state_dict().items():
+        if name.startswith("layernorm."):
+            assert torch.equal(tensor, torch.full_like(tensor, name.endswith("weight")))
+        else:
+            assert torch.equal(tensor, theirs[name]), name
+
+
+def test_a_detector_with_another_head_takes_over_all_but_the_head(folder, caplog, monkeypatch):
+    monkeypatch.setattr(logging.get_logger("internvideo_hf"), "propagate", True)
+    trained = encoder_of(InternVideoMAEForVideoActionDetection, folder, use_mean_pooling=False)
+    same = InternVideoMAEForVideoActionDetection(mae_config(use_mean_pooling=False))
+    assert torch.equal(start_from(same, folder).classifier.weight, trained.classifier.weight)
+    assert not caplog.text
+    model = InternVideoMAEForVideoActionDetection(mae_config(use_mean_pooling=False, detection_head="acar"))
+    start_from(model, folder)
+    assert torch.equal(model.internvideo_mae.layernorm.weight, trained.internvideo_mae.layernorm.weight)
+    assert "the head of InternVideoMAEForVideoActionDetection is initialized randomly" in caplog.text

@@ -13,6 +13,8 @@ from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from data.settings import settings
+from models.internvideo_mae import test_modeling_internvideo_mae as mae
+from models.internvideo_mae import test_modeling_internvideo_mae_detection as detection
 from models.internvideo_mae.test_modeling_internvideo_mae import FRAMES, SIDE, tiny_config
 from models.internvideo_mm import test_modeling_internvideo_mm as mm
 from models.model_checks import draw, move_from_start
@@ -257,6 +259,28 @@ def stack(samples: list[dict]) -> dict:
     return default_data_collator([{k: v for k, v in s.items() if k not in flags} for s in samples]) | flags
 
 
+def boxes_trainer(folder: Path, **options) -> VideoTrainer:
+    """One step of 8 clips, by plain descent, of a model whose loss is over boxes: from none to three of a clip."""
+    samples = [
+        {
+            "pixel_values_videos": clip,
+            "boxes": detection.BOXES[0],
+            "box_mask": torch.arange(3) < number % 4,
+            "labels": detection.labels_of((3,)),
+        }
+        for number, clip in enumerate(mae.clips(8))
+    ]
+    plain = {"optim": "sgd", "weight_decay": 0.0, "learning_rate": 0.1, "lr_scheduler_type": "constant"}
+    args = arguments(folder, max_grad_norm=0.0, save_strategy="no", max_steps=1, **plain, **options)
+    return VideoTrainer(detection.detector(), args, train_dataset=samples)
+
+
+def boxes(folder: Path) -> dict:
+    run = boxes_trainer(folder, batch_size=2, gradient_accumulation_steps=2)
+    run.train()
+    return run.model.state_dict()
+
+
 def norms(folder: Path) -> dict:
     """Train both kinds of models with batch norms, by halves of the batch of one process."""
     found = {}
@@ -280,6 +304,7 @@ CASES: dict[str, Callable[[Path], dict]] = {
         fsdp2_families,
         fsdp2_scalar,
         norms,
+        boxes,
     )
 }
 

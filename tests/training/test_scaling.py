@@ -7,7 +7,18 @@ import torch
 from data.settings import write_videos
 from forks import run_ranks
 from training.processes import CASES as FAMILIES
-from training.scaling import CASES, RECIPE, SAVED_AT, STEPS, arguments, norms_trainer, outcome, run_cases, trainer
+from training.scaling import (
+    CASES,
+    RECIPE,
+    SAVED_AT,
+    STEPS,
+    arguments,
+    boxes_trainer,
+    norms_trainer,
+    outcome,
+    run_cases,
+    trainer,
+)
 from training.test_processes import whole
 
 from benchmarks.model_memory import model_memory
@@ -48,6 +59,14 @@ def test_two_processes_train_the_weights_of_one(case, pair, alone):
             for name, tensor in expected[kind].items():
                 torch.testing.assert_close(part[kind][name], tensor, **CLOSE, msg=lambda m, n=name: f"{n}: {m}")
         assert part["loss"] == pytest.approx(expected["loss"], rel=1e-4)
+
+
+def test_a_loss_over_boxes_trains_two_processes_and_accumulated_batches_like_one(pair, tmp_path):
+    one = boxes_trainer(tmp_path, batch_size=8)
+    one.train()
+    for part in pair[1]["boxes"]:
+        for name, tensor in one.model.state_dict().items():
+            torch.testing.assert_close(part[name], tensor, **CLOSE, msg=lambda m, n=name: f"{n}: {m}")
 
 
 @pytest.mark.parametrize("dual", [False, True], ids=["classifier", "dual encoder"])

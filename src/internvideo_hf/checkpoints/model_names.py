@@ -19,7 +19,7 @@ DEMO_MODELS = {name: ASSETS / name for name in ("demo-mm", "demo-classifier", "d
 """Name -> folder. demo-mm: an InternVideo-MM (dual encoder). demo-classifier: a UniFormerV2 with 12 actions.
 demo-captioner: demo-mm with a caption decoder. demo-actionformer: an ActionFormer that finds the actions in long
 videos, on features of demo-classifier."""
-_FORMAT = "converted-2"  # of the cache; a new number where conversions change
+_FORMAT = "converted-3"  # of the cache; a new number where conversions change
 
 
 def demo_path(name: str) -> Path:

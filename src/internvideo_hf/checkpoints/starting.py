@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 import torch
+from torch import nn
 from transformers import AutoConfig, AutoModel, CLIPModel
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
@@ -25,8 +26,9 @@ def start_from(model: PreTrainedModel, source: str | Path) -> PreTrainedModel:
     """Load weights that were trained before into a model.
 
     Everything but the head is loaded; a decoder that the trained model lacks stays random. The head is loaded too if
-    it has the same classes; from a Kinetics-710 head, a model of K400, K600 or K700 gets the rows of its classes. The
-    log says what stays random.
+    it has the same classes; from a Kinetics-710 head, a model of K400, K600 or K700 gets the rows of its classes. From
+    a model with another kind of head, the norm of the encoder's tokens is loaded if it has one: a pretrained VideoMAE
+    does, a classifier that averages its tokens does not. The log says what stays random.
 
     Args:
         model: freshly initialized.
@@ -84,7 +86,8 @@ def _take_over(model: PreTrainedModel, trained: PreTrainedModel, source: Path) -
         logger.warning(f"{source} has no {' and no '.join(sorted(new))}, which is initialized randomly.")
     # A dual encoder and the model that adds a decoder to it have the same head.
     related = isinstance(trained, type(model)) or isinstance(model, type(trained))
-    if not related or not _load_head(model, trained):
+    is_loaded = _load_head(model, trained) if related else _load_norms(model, trained)
+    if not is_loaded:
         logger.warning(f"Loaded {source}; the head of {type(model).__name__} is initialized randomly.")
     return model
 
@@ -116,10 +119,25 @@ def _tower(model: PreTrainedModel) -> LayerGroups:
 
 
 @torch.no_grad()
-def _load_head(model: PreTrainedModel, trained: PreTrainedModel) -> bool:
+def _load_norms(model: LayerGroups, trained: LayerGroups) -> bool:
+    """Load the norms between encoder and head that both models have, and return that the head itself is not loaded."""
+    own, given = model.state_dict(), trained.state_dict()
+    for name in _names_of_head(model):
+        tensor = next((given[key] for key in model.names_in(trained, name) if key in given), None)
+        is_norm = isinstance(model.get_submodule(name.rpartition(".")[0]), nn.LayerNorm)
+        if is_norm and tensor is not None and tensor.shape == own[name].shape and not name.startswith("classifier."):
+            own[name].copy_(tensor)
+    return False
+
+
+def _names_of_head(model: LayerGroups) -> list[str]:
+    return [name for group, names in model.layer_groups().items() if group.startswith("head") for name in names]
+
+
+@torch.no_grad()
+def _load_head(model: LayerGroups, trained: LayerGroups) -> bool:
     """Load the head, and return whether the trained one has its classes."""
-    assert isinstance(model, LayerGroups)
-    names = [name for group, names in model.layer_groups().items() if group.startswith("head") for name in names]
+    names = _names_of_head(model)
     own, given = model.state_dict(), trained.state_dict()
     wanted, known = (list((loaded.config.id2label or {}).values()) for loaded in (model, trained))
     rows = rows_of_classes(wanted, known)
@@ -133,4 +151,5 @@ def _load_head(model: PreTrainedModel, trained: PreTrainedModel) -> bool:
             continue  # of other classes: it stays random
         if tensor.shape == own[name].shape:
             own[name].copy_(tensor)
-    return rows is not None or not hasattr(model, "classifier")
+    is_there = all(name in given for name in names)  # action detectors have one of several heads
+    return is_there and (rows is not None or not hasattr(model, "classifier"))

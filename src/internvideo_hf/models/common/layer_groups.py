@@ -95,7 +95,7 @@ class LayerGroups(PreTrainedModel):
         body = tuple(group for group in self.layer_groups() if group.split(".")[0] != "head")
         wanted = self._tensors_of(groups or body)
         pairs = {
-            name: next((given[key] for key in self._names_in(source, name) if key in given), None) for name in wanted
+            name: next((given[key] for key in self.names_in(source, name) if key in given), None) for name in wanted
         }
         for name, tensor in pairs.items():
             if tensor is None or tensor.shape != own[name].shape:
@@ -138,7 +138,12 @@ class LayerGroups(PreTrainedModel):
     def _without_prefix(cls, name: str) -> str:
         return name.removeprefix(f"{cls.base_model_prefix}.")
 
-    def _names_in(self, source: "LayerGroups", name: str) -> tuple[str, ...]:
-        """Return what one of our tensors may be called in another model, with or without an encoder's prefix."""
+    def names_in(self, source: "LayerGroups", name: str) -> tuple[str, ...]:
+        """Return what one of our tensors may be called in another model, with or without an encoder's prefix.
+
+        Args:
+            source: the other model.
+            name: in our `state_dict()`.
+        """
         bare = (self._without_prefix(name), source._without_prefix(name))
         return (name, *bare, *(f"{model.base_model_prefix}.{one}" for model in (self, source) for one in bare))
