@@ -15,7 +15,6 @@ from internvideo_hf.models.common.evidential import (
     concentrations,
     evidential_losses,
     expected_probabilities,
-    mean_evidence,
     uncertainty,
 )
 from parity.compare import Comparison, checkpoint_of, load_config, load_tensors
@@ -68,9 +67,10 @@ def _check_loss(entry: dict, logits: torch.Tensor, labels: torch.Tensor, compare
     compare.close(f"{key}.lambda", torch.tensor(weight))
     doubt = uncertainty(concentrations(logits, settings.evidence))
     compare.close(f"{key}.uncertainty", like(doubt, compare.stored.get(f"{key}.uncertainty")))
-    right, wrong = mean_evidence(logits, labels, settings.evidence)
-    compare.close(f"{key}.evidence_succ", right)
-    compare.close(f"{key}.evidence_fail", wrong)
+    # What the original logs: the mean evidence of right and of wrong answers, over all classes together.
+    evidence, right = (concentrations(logits, settings.evidence) - 1).sum(dim=-1), logits.argmax(dim=-1) == labels
+    for name, rows in (("succ", right), ("fail", ~right)):
+        compare.close(f"{key}.evidence_{name}", (evidence * rows).sum() / rows.sum().clamp(min=1))
 
 
 def like(rows: torch.Tensor, stored: torch.Tensor | None) -> torch.Tensor:

@@ -56,6 +56,7 @@ def test_two_towers_fall_each_by_its_own_depth():
             ["fusion_gate", "class_embedding", "layer_norm1.weight"],
         ),
         ("retrieval", ["layer_norm1.weight", "fusion_gate"], ["q_proj.bias"]),
+        ("all", ["layer_norm1.weight", "fusion_gate", "q_proj.bias"], []),
         (
             "internvideo_mm",
             ["patch_embedding.weight", "mlp.fc1.weight"],

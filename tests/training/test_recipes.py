@@ -6,6 +6,7 @@ import math
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -34,7 +35,7 @@ from internvideo_hf.training.recipes import (
     recipe_names,
 )
 from internvideo_hf.training.schedules import SCHEDULES
-from internvideo_hf.training.trainer import VideoTrainingArguments
+from internvideo_hf.training.trainer import VideoTrainer, VideoTrainingArguments
 from internvideo_hf.video.mixup import mix_batch
 from internvideo_hf.video.sampling import SAMPLERS
 
@@ -53,7 +54,7 @@ def classes(name: str) -> int | None:
     """How many classes a recipe's model tells apart; None where it tells none."""
     if recipe(name).model.task == "question_answering":
         return CLASSES_OF_THE_LIST
-    if recipe(name).model.task != "classification":
+    if recipe(name).model.task not in ("classification", "open_set"):
         return None
     labels = recipe(name).data.labels
     return len(load_labels(labels)) if isinstance(labels, str) else labels or CLASSES_OF_THE_LIST
@@ -80,6 +81,7 @@ def test_every_released_family_has_recipes():
         "viclip",
         "retrieval",
         "temporal_localization",
+        "open_set",
     }
     assert not [name for name in NAMES if "/_" in name]
 
@@ -291,6 +293,9 @@ VICLIP = {
     "stage2_large": (64 * 32, 4e-6, 0.5, 0.1, 0),
 }
 
+# Size -> AUC with HMDB51 for unknown
+OPEN_SET = {"base": 83.21, "large": 83.82, "huge": 85.48}
+
 CUSTOM = {
     *(f"videomae/{name}" for name in ("pretrain_small", "finetune_base")),
     *("uniformerv2/finetune_base", "viclip/finetune_base", "question_answering/custom"),
@@ -312,11 +317,48 @@ def test_every_run_is_in_a_table():
         *(f"internvideo_mm/pretrain_{size}" for size in ("base", "large")),
         *(f"question_answering/{run}" for run in QUESTION_ANSWERING),
         *(f"temporal_localization/{run}" for run in TEMPORAL_LOCALIZATION),
+        *(f"open_set/ucf101_{size}" for size in OPEN_SET),
     }
     assert told == {name for name in NAMES if of_table(name) not in (None, "uniformerv2")}
     # Each line of Kinetics is three runs, each of Something-Something V1 one of V2 too.
     rows = sum({"k": 3, "ssv1": 2}.get(data, 1) for data, *_ in UNIFORMERV2)
     assert rows == sum(of_table(name) == "uniformerv2" for name in NAMES) == 49
+
+
+@pytest.mark.parametrize("size", OPEN_SET)
+def test_open_set_is_as_released(size, tmp_path):
+    found, model = recipe(f"open_set/ucf101_{size}"), build(f"open_set/ucf101_{size}")
+    assert found.expected.value == OPEN_SET[size]
+    assert found.training == {
+        "num_train_epochs": 50,
+        "optim": "sgd",
+        "optim_args": "momentum=0.9,nesterov=true",
+        "learning_rate": 1e-3,
+        "schedule": "two_drops",
+        "weight_decay": 1e-4,
+        "decay_rule": "all",
+        "max_grad_norm": 40,
+        "per_device_train_batch_size": 1,
+    }
+    assert (found.batch_size, found.devices, found.data.mixup) == (8, 8, None)
+    config = model.config
+    assert (config.num_labels, config.num_frames, config.position_num_frames) == (101, 32, 32)
+    assert (config.classifier_dropout, config.drop_path_rate) == (0.5, 0)
+    assert config.initializer_range * config.head_init_scale == pytest.approx(0.01)
+    assert config.evidential == {"loss": "log", "evidence": "exp", "kl": False, "avu": False, "annealing": "exp"}
+    assert {name: found.model.processor[name] for name in ("sampler", "num_crops")} == {
+        "sampler": "openset",
+        "num_crops": 3,
+    }
+    # Of 100 frames, 32 with one between each two, from a start below 36.
+    draw = np.random.RandomState(0)
+    clips = [SAMPLERS[found.data.clip.sampler](100, 32, generator=draw, frame_interval=2)[0] for _ in range(200)]
+    assert {int(clip[0]) for clip in clips} <= set(range(36)) and all(clip[31] - clip[0] == 62 for clip in clips)
+    arguments = VideoTrainingArguments(tmp_path, use_cpu=True, report_to="none", **found.training)
+    trainer = VideoTrainer(torch.nn.Linear(2, 2), arguments)
+    trainer.optimizer = None
+    kind, options = trainer.get_optimizer_cls_and_kwargs(arguments)
+    assert kind is torch.optim.SGD and (options["momentum"], options["nesterov"]) == (0.9, True)
 
 
 @pytest.mark.parametrize("run", TEMPORAL_LOCALIZATION)

@@ -5,6 +5,7 @@ import pytest
 from internvideo_hf.training.schedules import (
     SCHEDULES,
     linear_then_cosine,
+    two_drops,
     warmup_cosine,
     warmup_cosine_floored,
     warmup_cosine_of_all,
@@ -52,3 +53,11 @@ def test_impossible_steps_are_refused(name):
         SCHEDULES[name](0, 10, 10, 0.0, 0.0)
     with pytest.raises(ValueError, match="step: got -1"):
         SCHEDULES[name](-1, 10, 2, 0.0, 0.0)
+
+
+def test_open_set_drops_behind_epochs_20_and_40_of_50():
+    per_epoch = 7
+    factors = [two_drops(epoch * per_epoch, 50 * per_epoch) for epoch in (0, 19, 20, 39, 40, 49, 50)]
+    assert factors == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01, 0.01])
+    assert two_drops(20 * per_epoch - 1, 50 * per_epoch) == 1
+    assert two_drops(30, 50, peak=2) == pytest.approx(0.2)

@@ -51,6 +51,7 @@ TASKS: dict[str, Pipeline | None] = {
     "action_detection": Pipeline(
         "video-action-detection", "VideoActionDetectionPipeline", "AutoModelForVideoActionDetection"
     ),
+    "open_set": None,
 }
 
 

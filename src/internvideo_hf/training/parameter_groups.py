@@ -34,8 +34,9 @@ RULES = {
     "actionformer": DecayRule(exempt=r"relative_bias$"),
     # Exempts biases only: norms and scalars are decayed.
     "retrieval": DecayRule(vectors=False, exempt=r"bias$"),
+    "all": DecayRule(vectors=False),  # exempts nothing (open set)
 }
-"""Name in a recipe -> rule; all exempt biases."""
+"""Name in a recipe -> rule; all but the last exempt biases."""
 
 
 def parameter_groups(

@@ -33,8 +33,8 @@ class ModelSettings:
 
     Args:
         family: a name in `internvideo_hf.auto.FAMILIES`.
-        task: "pretraining" (masked), "classification", "contrastive" (video and text), "captioning" (that and
-            captions), "question_answering" or "temporal_localization" (features of videos).
+        task: "pretraining" (masked), "classification", "open_set", "contrastive" (video and text), "captioning" (that
+            and captions), "question_answering" or "temporal_localization" (features of videos).
         size: the released size by name, such as "base", for families whose configuration has `from_size`.
         kind: variant within a size, such as "scene" or "motion", for families whose `from_size` takes one.
         config: further values of the configuration, nested as in config.json.

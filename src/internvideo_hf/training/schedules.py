@@ -77,6 +77,18 @@ def warmup_cosine_of_all(
     return peak * (step / warmup_steps if step < warmup_steps else _cosine(step / total_steps))
 
 
+def two_drops(
+    step: float, total_steps: float, warmup_steps: float = 0, start: float = 0, end: float = 0, *, peak: float = 1
+) -> float:
+    """Compute the learning rate of open-set training: a tenth behind two fifths of training, and again behind four.
+
+    These are epochs 20 and 40 of the released 50. It ignores `start` and `end`, and has no warm-up. Source: MMAction2
+    ("step" policy).
+    """
+    _check_steps(step, total_steps, warmup_steps)
+    return peak * 0.1 ** sum(5 * step >= fifths * total_steps for fifths in (2, 4))
+
+
 def _cosine(progress: float) -> float:
     """Return the factor of a half cosine from 1 at progress 0 to 0 at progress 1."""
     return 0.5 * (1 + math.cos(math.pi * progress))
@@ -97,5 +109,6 @@ SCHEDULES: dict[str, Callable[[float, float, float, float, float], float]] = {
     "warmup_cosine": warmup_cosine,
     "warmup_cosine_floored": warmup_cosine_floored,
     "warmup_cosine_of_all": warmup_cosine_of_all,
+    "two_drops": two_drops,
 }
 """Name in a recipe -> schedule; called with step, total_steps, warmup_steps, start and end."""

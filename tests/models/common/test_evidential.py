@@ -11,7 +11,6 @@ from internvideo_hf.models.common.evidential import (
     divergence_from_uniform,
     evidential_losses,
     expected_probabilities,
-    mean_evidence,
     mean_of_known,
     uncertainty,
 )
@@ -120,14 +119,6 @@ def test_rows_without_a_label_change_nothing():
     assert logits.grad[1].tolist() == [0, 0]
     assert mean_of_known(terms["cls"][1:2], labels[1:2]) == 0
     assert mean_of_known(terms["cls"], torch.tensor([[1.0, 0.0]] * 3)).item() == pytest.approx((log(4) + log(2)) / 3)
-
-
-def test_mean_evidence_of_right_and_wrong_answers():
-    logits = torch.tensor([SURE, [5.0, 0.0], [0.0, 3.0], [9.0, 0.0]])
-    right, wrong = mean_evidence(logits, torch.tensor([0, 0, 0, -100]), "relu")
-    assert (right.item(), wrong.item()) == (3.5, 3)
-    right, wrong = mean_evidence(logits[:1], torch.tensor([0]), "relu")
-    assert (right.item(), wrong.item()) == (2, 0)
 
 
 @pytest.mark.parametrize(

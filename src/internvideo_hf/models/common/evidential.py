@@ -105,20 +105,6 @@ def uncertainty(alpha: torch.Tensor) -> torch.Tensor:
     return alpha.shape[-1] / alpha.sum(dim=-1)
 
 
-def mean_evidence(logits: torch.Tensor, labels: torch.Tensor, evidence: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the mean evidence, over all classes together, of right and of wrong answers; 0 where there are none.
-
-    Args:
-        logits: `(rows, classes)`.
-        labels: class numbers, `(rows,)`; `IGNORED` ones are left out.
-        evidence: a name in `EVIDENCES`.
-    """
-    total, right = EVIDENCES[evidence](logits.float()).sum(dim=-1), logits.argmax(dim=-1) == labels
-    wrong = ~right & (labels != IGNORED)
-    of_right, of_wrong = ((total * rows).sum() / rows.sum().clamp(min=1) for rows in (right, wrong))
-    return of_right, of_wrong
-
-
 def evidential_losses(
     logits: torch.Tensor, labels: torch.Tensor, settings: EvidentialSettings, annealing_weight: float = 1.0
 ) -> dict[str, torch.Tensor]:

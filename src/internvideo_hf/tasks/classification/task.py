@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from transformers import EvalPrediction
 from transformers.configuration_utils import PreTrainedConfig
 
-from internvideo_hf.data.collation import VideoCollator
 from internvideo_hf.data.samples import Row
 from internvideo_hf.inference.classifier import Classifier, video_name
 from internvideo_hf.inference.embedder import pixel_settings
@@ -26,6 +24,7 @@ from internvideo_hf.tasks.classification.data import (
     view_settings,
     with_published,
 )
+from internvideo_hf.tasks.classifier_training import accuracies, logits_of, make_collator
 from internvideo_hf.tasks.protocol import (
     Evaluation,
     Outcome,
@@ -39,29 +38,11 @@ from internvideo_hf.tasks.protocol import (
 from internvideo_hf.utils.names import check_name
 
 
-def accuracies(prediction: EvalPrediction) -> dict[str, float]:
-    """Return top-1 and top-5 accuracy in percent, from one view per video."""
-    labels = np.asarray(prediction.label_ids)
-    known = labels != -100
-    return top_k_accuracies(np.asarray(prediction.predictions)[known], labels[known])
-
-
 def _details(prediction: EvalPrediction, rows: Sequence[Row], config: PreTrainedConfig) -> Answers:
     logits = np.asarray(prediction.predictions, np.float64)
     scores = np.stack([class_scores(row, config.problem_type) for row in logits])
     scores[np.asarray(prediction.label_ids) == -100] = np.nan  # it could not be read
     return Answers(rows, np.array([row["label"] for row in rows]), scores, classes_of(config))
-
-
-def _logits(outputs: torch.Tensor | tuple[torch.Tensor, ...], labels: torch.Tensor) -> torch.Tensor:
-    return outputs[0] if isinstance(outputs, tuple) else outputs
-
-
-def _make_collator(
-    *, training: bool, num_labels: int | None, mixup: Mapping[str, Any] | None = None, **_: Any
-) -> VideoCollator:
-    options = {**mixup, "num_labels": num_labels} if training and mixup else None
-    return VideoCollator(targets=("labels",), mixup=options, keep_names=True, fill_gaps=not training)
 
 
 def _check(protocol: Protocol) -> None:
@@ -129,11 +110,11 @@ TASK = Task(
     "classification",
     training=Training(
         auto_class="AutoModelForVideoClassification",
-        make_collator=_make_collator,
+        make_collator=make_collator,
         label_names=("labels",),
         column="label",
         compute_metrics=accuracies,
-        preprocess_logits=_logits,
+        preprocess_logits=logits_of,
         details=_details,
     ),
     evaluation=Evaluation(
