@@ -82,10 +82,12 @@ def two_drops(
 ) -> float:
     """Compute the learning rate of open-set training: a tenth behind two fifths of training, and again behind four.
 
-    These are epochs 20 and 40 of the released 50. It ignores `start` and `end`, and has no warm-up. Source: MMAction2
-    ("step" policy).
+    These are epochs 20 and 40 of the released 50, which have no warm-up. It ignores `end`. Source: MMAction2 ("step"
+    policy).
     """
     _check_steps(step, total_steps, warmup_steps)
+    if step < warmup_steps:
+        return start + step * (peak - start) / warmup_steps
     return peak * 0.1 ** sum(5 * step >= fifths * total_steps for fifths in (2, 4))
 
 
