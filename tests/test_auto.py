@@ -11,7 +11,9 @@ from internvideo_hf.auto import FAMILIES, auto_class, register
 def test_the_names_of_a_family_are_those_of_its_classes(model_type):
     family = FAMILIES[model_type]
     assert family.config.model_type == model_type and family.config.__name__ == family.config_name
-    assert {model.__name__ for model in family.models.values()} == set(family.model_names.values())
+    assert {model.__name__ for model in family.models.values()} == {
+        name.rpartition(".")[2] for name in family.model_names.values()
+    }
     assert all(model.config_class is family.config for model in family.models.values())
     assert getattr(family.video_processor, "__name__", None) == family.video_processor_name
     assert (family.processor is None) == (family.processor_name is None)
