@@ -9,6 +9,7 @@ from program import assert_refused, run
 from internvideo_hf.auto import FAMILIES
 from internvideo_hf.checkpoints.model_names import demo_path
 from internvideo_hf.cli.kinds import (
+    ACTION_DETECTOR,
     ANSWERER,
     AUTOENCODER,
     CAPTIONER,
@@ -33,6 +34,7 @@ def test_every_model_class_has_a_kind(family, tmp_path):
         "AutoModelForPreTraining": AUTOENCODER,
         "AutoModelForMultimodalLM": CAPTIONER,
         "AutoModelForVisualQuestionAnswering": ANSWERER,
+        "AutoModelForVideoActionDetection": ACTION_DETECTOR,
     }
     for auto, name in FAMILIES[family].model_names.items():
         write_config(tmp_path, family, name)

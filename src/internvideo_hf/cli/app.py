@@ -15,6 +15,7 @@ import internvideo_hf
 from internvideo_hf.cli import (
     data,
     demo,
+    detection,
     doctor,
     evaluation,
     inference,
@@ -50,6 +51,7 @@ COMMANDS = (
     takes_addresses(language.ask),
     takes_addresses(inference.extract),
     takes_addresses(localization.localize),
+    takes_addresses(detection.detect_actions),
     takes_addresses(inference.reconstruct),
     takes_addresses(data.scan),
     takes_videos(data.shrink),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from internvideo_hf.utils.names import with_article
 
-CLASSIFIER, DUAL_ENCODER, CAPTIONER, ANSWERER, AUTOENCODER, ENCODER, FEATURE_HEAD = (
+CLASSIFIER, DUAL_ENCODER, CAPTIONER, ANSWERER, AUTOENCODER, ENCODER, FEATURE_HEAD, ACTION_DETECTOR = (
     "a classifier",
     "a model of video and text",
     "a model of captions",
@@ -16,6 +16,7 @@ CLASSIFIER, DUAL_ENCODER, CAPTIONER, ANSWERER, AUTOENCODER, ENCODER, FEATURE_HEA
     "a masked autoencoder",
     "an encoder",
     "a head on features",
+    "an action detector",
 )
 # Kind -> another kind whose commands take it too.
 _ALSO = {CAPTIONER: DUAL_ENCODER}
@@ -25,12 +26,14 @@ _OF_TASK = {
     "captioning": CAPTIONER,
     "question_answering": ANSWERER,
     "temporal_localization": FEATURE_HEAD,
+    "action_detection": ACTION_DETECTOR,
 }
 # Kind -> the part that makes a model one.
 _NEEDS = {
     AUTOENCODER: "decoder to reconstruct with",
     CAPTIONER: "decoder to write captions with",
     ANSWERER: "head that scores answers",
+    ACTION_DETECTOR: "head that scores the actions of people",
 }
 # Kind -> the commands that take it.
 _COMMANDS = {
@@ -49,6 +52,7 @@ _COMMANDS = {
         "evaluate question_answering/custom --model {model} --data-root FOLDER",
     ),
     AUTOENCODER: ("reconstruct VIDEO --model {model} --out grid.png",),
+    ACTION_DETECTOR: ("detect-actions VIDEO --model {model} --detector PekingU/rtdetr_r50vd",),
     ENCODER: ("extract VIDEO --model {model} --out FOLDER",),
 }
 
@@ -70,6 +74,8 @@ def kind_of(folder: Path) -> tuple[str, str] | None:
         return FEATURE_HEAD, name
     if name.endswith("ForVideoClassification"):
         return CLASSIFIER, name
+    if name.endswith("ForVideoActionDetection"):
+        return ACTION_DETECTOR, name
     if name.endswith("ForPreTraining"):
         return AUTOENCODER, name
     if name.endswith("ForConditionalGeneration"):

@@ -108,15 +108,15 @@ def test_a_montage_has_key_frames_with_people_and_their_times(tmp_path):
     video = str(write_video(tmp_path / "clip.mp4", 60))
     box = [0.25, 0.25, 0.5, 0.75]
     picture = np.asarray(draw_montage(video, found([0.0, 0.5, 1.0, 1.5], [[box], [], [box, box], [box]])))
-    assert picture.shape == (2 * GAP + 360 + LINE, GAP + 3 * (480 + GAP), 3), "three have people"
+    assert picture.shape == (2 * GAP + 300 + LINE, GAP + 3 * (400 + GAP), 3), "three have people"
     with VideoReader(video) as reader:
         frames = reader.read([0, 30, 45])
     for place, frame in enumerate(frames):
-        tile = picture[GAP : GAP + 360, GAP + place * (480 + GAP) :][:, :480]
-        np.testing.assert_allclose(tile[:, 390:].mean(axis=(0, 1)), frame[:, 52:].mean(axis=(0, 1)), atol=4)
+        tile = picture[GAP : GAP + 300, GAP + place * (400 + GAP) :][:, :400]
+        np.testing.assert_allclose(tile[:, 325:].mean(axis=(0, 1)), frame[:, 52:].mean(axis=(0, 1)), atol=4)
         assert is_color(tile, 1).sum() > 500
     none = np.asarray(draw_montage(video, found([0.0, 1.0], [[], []])))
-    assert none.shape[1] == GAP + 2 * (480 + GAP)
+    assert none.shape[1] == GAP + 2 * (400 + GAP)
     assert (np.asarray(draw_montage(video, found([0.0], [[]], [False])))[0] == PAPER).all()
 
 

@@ -1,7 +1,7 @@
 """From a raw video to who does what, where: key frames, the people in them, their actions and their tracks."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +13,10 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers.modeling_utils import PreTrainedModel
 
-from internvideo_hf.models.common.loading import classes_of
+from internvideo_hf.checkpoints.model_names import cache_folder
+from internvideo_hf.data.contents import content_hash
+from internvideo_hf.models.common.loading import classes_of, revision
+from internvideo_hf.tasks.action_detection.annotations import key_frame_name
 from internvideo_hf.tasks.action_detection.boxes import Size, extend, resize
 from internvideo_hf.tasks.action_detection.detectors import KeyBoxes, People, PersonDetector
 from internvideo_hf.tasks.action_detection.keyframes import (
@@ -24,9 +27,12 @@ from internvideo_hf.tasks.action_detection.keyframes import (
     key_times,
     read_clips,
 )
+from internvideo_hf.tasks.action_detection.metrics import BoxTable
 from internvideo_hf.tasks.action_detection.tracks import link_boxes
 from internvideo_hf.tasks.action_detection.transforms import pad_batch
-from internvideo_hf.utils.journal import Journal
+from internvideo_hf.utils.fingerprints import json_sha256
+from internvideo_hf.utils.journal import Journal, delete_parts
+from internvideo_hf.utils.locks import lock_file
 from internvideo_hf.video import VideoReader
 from internvideo_hf.video.errors import VideoDecodeError
 
@@ -162,6 +168,32 @@ class Detections:
             "gaps": self.gaps,
         }
 
+    def table(self, video: str) -> BoxTable:
+        """Return a row for each person and action, as evaluation takes it.
+
+        Args:
+            video: id of the video in the names of key frames.
+        """
+        names = np.array([key_frame_name(video, time) for time in self.times.tolist()], dtype=object)
+        rows, classes = self.scores.shape
+        return BoxTable(
+            names[self.key_frames.numpy()].repeat(classes),
+            self.people.boxes.numpy().repeat(classes, axis=0),
+            np.tile(np.arange(classes), rows),
+            self.scores.flatten().numpy(),
+        )
+
+
+def joined_table(found: Mapping[str, Detections]) -> BoxTable:
+    """Return the rows of several videos together.
+
+    Args:
+        found: id of a video -> its people; at least one.
+    """
+    tables = [one.table(video) for video, one in found.items()]
+    columns = ([getattr(table, name) for table in tables] for name in ("key_frames", "boxes", "labels", "scores"))
+    return BoxTable(*map(np.concatenate, columns))
+
 
 class _Plan(NamedTuple):
     """The key frames of a video: times in seconds, numbers of frames, and the people of each if they are given."""
@@ -206,6 +238,13 @@ class ActionDetector:
         self.classes = classes_of(model.config)
         self.num_frames: int = processor.num_frames
         self.stride: int = (processor.sampler_kwargs or {}).get("sampling_rate", STRIDE)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what determines the answers for a video, but for the video and given boxes."""
+        found = None if self.detector is None else self.detector.facts()
+        model = revision(self.model.config._name_or_path, self.model)
+        own = {"model": model, "dtype": str(self.model.dtype), "processor": self.processor.to_dict()}
+        return own | {"every": self.every, "people": found}
 
     def detect(
         self,
@@ -348,3 +387,26 @@ class ActionDetector:
             size,
             duration,
         )
+
+
+@contextmanager
+def unfinished_parts(detector: ActionDetector, video: str, given: Sequence[KeyBoxes] | None = None) -> Iterator[Path]:
+    """Yield the folder in the cache of models for `parts` of a video's answer; delete it if the block succeeds.
+
+    Args:
+        detector: whose settings belong to the folder.
+        video: path or address.
+        given: boxes of people.
+
+    Raises:
+        VideoDecodeError: if the video cannot be opened.
+        LockedError: if another process works at the same.
+    """
+    VideoReader(video).close()  # which says best what is wrong
+    boxes = None if given is None else [(one.time, *(column.tolist() for column in one.people)) for one in given]
+    settings = json_sha256({"detector": detector.facts(), "video": content_hash(video), "boxes": boxes})
+    parts = cache_folder() / "detect-actions" / settings[:32]
+    parts.parent.mkdir(parents=True, exist_ok=True)
+    with lock_file(parts):
+        yield parts
+        delete_parts(parts)

@@ -88,7 +88,7 @@ class PersonDetector:
         dtype: str | None = None,
     ):
         if not 0 <= threshold <= 1:
-            raise ValueError(f"threshold={threshold}, expected a score between 0 and 1 (--person-threshold).")
+            raise ValueError(f"threshold={threshold}, expected a score between 0 and 1 (--min-person-score).")
         self.name, self.threshold = resolve_model(name), threshold
         config = load_pretrained(AutoConfig, self.name)
         if type(config) not in AutoModelForObjectDetection._model_mapping:

@@ -1,7 +1,8 @@
 """Pictures of who does what: boxes with labels in frames, in a whole video, and side by side."""
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,19 +19,20 @@ from internvideo_hf.video import VideoReader
 
 LEAST_SIDE, MOST_SIDE = 360, 720
 """Pixels of the shorter side of a picture: smaller ones are enlarged for the letters, larger ones reduced."""
-TILES, COLUMNS, TILE_SIDE = 12, 3, 360
+TILES, COLUMNS, TILE_SIDE = 12, 3, 300
 """Key frames of a montage at most, those in a row, and pixels of the shorter side of each."""
 REACH = 1.0
 """Seconds before and after a key frame in which its boxes are shown."""
 _LETTERS = 1 / 26  # of the shorter side
-_WIDEST = 0.45  # fraction of the picture's width that a label may take beyond its box
+_WIDEST = 0.45  # fraction of the picture's width that a label has, or its box, if that is wider
+_LUMINANCE = 0.299, 0.587, 0.114  # of red, green and blue
 
 _Rectangle = tuple[float, float, float, float]
 
 
 class _Label(NamedTuple):
-    lines: list[str]
-    color: tuple[int, int, int]
+    lines: tuple[str, ...]
+    color: tuple[int, ...]
     box: _Rectangle  # in pixels
 
 
@@ -44,44 +46,49 @@ def draw_people(frame: NDArray[np.uint8], people: Sequence[Person], side: tuple[
     """
     height, width = frame.shape[:2]
     scale = np.clip(min(height, width), *side) / min(height, width)
-    size = round(width * scale), round(height * scale)
+    size = 2 * round(width * scale / 2), 2 * round(height * scale / 2)  # as videos need it
     picture = Image.fromarray(frame)
     if size != picture.size:
-        picture = picture.resize(size, Image.Resampling.BICUBIC)
+        picture = picture.resize(size, Image.Resampling.BILINEAR)
     draw = ImageDraw.Draw(picture)
-    font = ImageFont.load_default(max(12, round(min(size) * _LETTERS)))
     labels = [_label(person, size) for person in people]
     for label in labels:
         draw.rectangle(label.box, outline=label.color, width=max(2, min(size) // 180))
-    taken: list[_Rectangle] = [label.box for label in labels]
+    boxes = [label.box for label in labels]
     placed: list[_Rectangle] = []
     for label in sorted(labels, key=lambda label: label.box[1]):
         widest = max(label.box[2] - label.box[0], _WIDEST * size[0])
-        lines = [fitted(line, font, int(widest)) for line in label.lines]
-        place = _free_place(label.box, _measure(lines, font), size, placed, taken)
+        sign = _sign(label.lines, label.color, max(12, round(min(size) * _LETTERS)), round(widest))
+        place = _free_place(label.box, sign.size, size, placed, boxes)
         placed.append(place)
-        draw.rectangle(place, fill=label.color)
-        dark = sum(label.color) > 400
-        draw.multiline_text((place[0] + 3, place[1] + 1), "\n".join(lines), INK if dark else PAPER, font, spacing=2)
+        picture.paste(sign, (round(place[0]), round(place[1])))
     return picture
 
 
 def _label(person: Person, size: tuple[int, int]) -> _Label:
     left, top, right, bottom = (edge * side for edge, side in zip(person.box, size * 2, strict=True))
     actions = [f"{action.label} {action.score:.0%}" for action in person.actions]
-    lines = [f"{person.track}: {actions[0]}", *actions[1:]] if actions else [str(person.track)]
+    lines = (f"{person.track}: {actions[0]}", *actions[1:]) if actions else (str(person.track),)
     color = COLORS[(person.track - 1) % len(COLORS)]
     return _Label(lines, color, (left, top, max(right - 1, left), max(bottom - 1, top)))
 
 
-def _measure(lines: Sequence[str], font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> tuple[float, float]:
-    line = font.getbbox("Ágy")[3] + 2
-    return max(map(font.getlength, lines)) + 6, line * len(lines) + 4
+@lru_cache(256)  # of a video: a person's label is the same in many frames
+def _sign(lines: tuple[str, ...], color: tuple[int, ...], letters: int, widest: int) -> Image.Image:
+    """Return a label by itself: lines of text on a color."""
+    font = ImageFont.load_default(letters)
+    shown = [fitted(line, font, widest) for line in lines]
+    height = round(font.getbbox("\u00c1gy")[3]) + 2
+    sign = Image.new("RGB", (int(max(map(font.getlength, shown))) + 6, height * len(shown) + 3), color)
+    draw = ImageDraw.Draw(sign)
+    for number, line in enumerate(shown):
+        draw.text((3, 1 + number * height), line, INK if np.dot(color, _LUMINANCE) > 140 else PAPER, font)
+    return sign
 
 
 def _free_place(
     box: _Rectangle,
-    measure: tuple[float, float],
+    measure: tuple[int, int],
     size: tuple[int, int],
     placed: Sequence[_Rectangle],
     boxes: Sequence[_Rectangle],
@@ -98,6 +105,7 @@ def _free_place(
         (left - width, top),
         (left, top),
         (left, bottom - height),
+        *((left, y) for other in placed for y in (other[1] - height - 1, other[3] + 1)),
     ]
     best: tuple[float, float] | None = None
     found = box
@@ -128,30 +136,30 @@ def draw_montage(video: str, found: Detections, top_k: int | None = None, min_sc
     Raises:
         VideoDecodeError: if the video cannot be read.
     """
-    whole = np.flatnonzero(found.is_whole)
     busy = np.unique(found.key_frames.numpy())
-    candidates = busy if len(busy) else whole
+    candidates = busy if len(busy) else np.flatnonzero(found.is_whole)
     if not len(candidates):
-        return contact_sheet(
-            [(Image.new("RGB", (TILE_SIDE, TILE_SIDE // 2)), ["no key frame is known"])], (360, 180), 1
-        )
+        blank = Image.new("RGB", (TILE_SIDE, TILE_SIDE))
+        return contact_sheet([(blank, ["no key frame is known"])], blank.size, 1)
     chosen = candidates[np.unique(np.linspace(0, len(candidates) - 1, TILES).round().astype(int))].tolist()
+    tiles = []
     with VideoReader(video) as reader:
-        frames = (reader.read([found.frames[place]])[0] for place in chosen)
-        people = [found.people_at(place, top_k, min_score) for place in chosen]
-        pictures = [draw_people(frame, one, (TILE_SIDE, TILE_SIDE)) for frame, one in zip(frames, people, strict=True)]
-    tiles = [
-        (picture, [f"{clock(found.times[place])}   {_count(one)}"])
-        for place, picture, one in zip(chosen, pictures, people, strict=True)
-    ]
-    return contact_sheet(tiles, pictures[0].size, COLUMNS)
+        for place in chosen:
+            people = found.people_at(place, top_k, min_score)
+            picture = draw_people(reader.read([found.frames[place]])[0], people, (TILE_SIDE, TILE_SIDE))
+            count = "1 person" if len(people) == 1 else f"{len(people)} people"
+            tiles.append((picture, [f"{clock(found.times[place])}   {count}"]))
+    return contact_sheet(tiles, tiles[0][0].size, COLUMNS)
 
 
-def _count(people: Sequence[Person]) -> str:
-    return "1 person" if len(people) == 1 else f"{len(people)} people"
-
-
-def draw_video(video: str, found: Detections, target: Path, top_k: int | None = None, min_score: float = 0.0) -> None:
+def draw_video(
+    video: str,
+    found: Detections,
+    target: Path,
+    top_k: int | None = None,
+    min_score: float = 0.0,
+    on_frames: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
     """Write a video with the boxes and labels of its people, without sound; damaged frames are left out.
 
     Between two key frames the box of a person in both moves evenly, and the labels are those of the nearer one.
@@ -162,6 +170,7 @@ def draw_video(video: str, found: Detections, target: Path, top_k: int | None = 
         target: the file to write, .mp4; atomically, its folder is created.
         top_k: actions of a person to name.
         min_score: least score of an action to name, 0-1.
+        on_frames: progress callback `(frames done, all frames)`.
 
     Raises:
         VideoDecodeError: if the video cannot be read.
@@ -171,21 +180,25 @@ def draw_video(video: str, found: Detections, target: Path, top_k: int | None = 
     target.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers_of(target)
     people = [found.people_at(place, top_k, min_score) for place in range(len(found.times))]
-    with VideoReader(video) as reader:
+    with VideoReader(video, backend="pyav") as reader:
         settings = TranscodeSettings(MOST_SIDE, keyframe_interval=50)
-        write_pictures(_pictures(reader, found, people), target, reader.fps, settings)
+        write_pictures(_pictures(reader, found, people, on_frames), target, reader.fps, settings)
 
 
 def _pictures(
-    reader: VideoReader, found: Detections, people: Sequence[Sequence[Person]]
+    reader: VideoReader,
+    found: Detections,
+    people: Sequence[Sequence[Person]],
+    on_frames: Callable[[int, int], None],
 ) -> Iterator[tuple[float, NDArray[np.uint8]]]:
     timeline = reader.timeline
     assert timeline is not None
     times = found.times.tolist()
     frames = reader.frames(range(reader.num_frames), skip_damaged=True)
-    for time, frame in zip(timeline[:-1].tolist(), frames, strict=True):
+    for number, (time, frame) in enumerate(zip(timeline[:-1].tolist(), frames, strict=True), 1):
         if frame is not None:
             yield time, np.asarray(draw_people(frame, people_between(times, people, time), (LEAST_SIDE, MOST_SIDE)))
+        on_frames(number, reader.num_frames)
 
 
 def people_between(times: Sequence[float], people: Sequence[Sequence[Person]], time: float) -> list[Person]:

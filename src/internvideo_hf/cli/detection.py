@@ -1,0 +1,302 @@
+"""The command that finds who does what, and where: `detect-actions`."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from internvideo_hf.cli.inference import output_files, unique_videos
+from internvideo_hf.cli.kinds import ACTION_DETECTOR
+from internvideo_hf.cli.options import (
+    AUTO,
+    MODEL_HELP,
+    AsJson,
+    BatchSize,
+    Device,
+    Dtype,
+    Quiet,
+    Videos,
+    parse_device,
+    parse_dtype,
+    resolve_model,
+)
+from internvideo_hf.cli.reporting import attempt, print_json, report_failures, say, show_progress, silence_transformers
+from internvideo_hf.utils.names import clock, printable
+
+if TYPE_CHECKING:
+    from internvideo_hf.tasks.action_detection.detection import ActionDetector, Detections, Person
+    from internvideo_hf.tasks.action_detection.detectors import GivenBoxes
+
+_OF_SEVERAL = "of several videos a folder"
+_SECONDS = re.compile(r"(\d+\.?\d*|\.\d+) ?s?")
+
+
+def detect_actions(
+    videos: Videos,
+    model: Annotated[str, typer.Option(help=MODEL_HELP.replace("converted model", "converted action detector"))],
+    detector: Annotated[
+        str | None,
+        typer.Option(
+            help="Detector of objects that finds the people: a folder or a Hub repository id of any that transformers "
+            "loads, such as PekingU/rtdetr_r50vd or hustvl/yolos-tiny. No code of it runs."
+        ),
+    ] = None,
+    boxes: Annotated[
+        Path | None,
+        typer.Option(
+            help="Boxes of people in place of a detector, for the key frames that it names: csv in AVA's format "
+            '(video,time,x1,y1,x2,y2,,score), or JSON: {VIDEO: [{"time": 3, "boxes": [[x1, y1, x2, y2]]}]}; in '
+            "seconds, and as fractions of the frame."
+        ),
+    ] = None,
+    every: Annotated[
+        str | None, typer.Option(help="From a key frame to the next, in seconds, such as 0.5s.", show_default="1s")
+    ] = None,
+    person_class: Annotated[
+        str | None, typer.Option(help="Name of the detector's class of people.", show_default="person")
+    ] = None,
+    min_person_score: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Least score of a person.", show_default="0.8")
+    ] = None,
+    top_k: Annotated[int, typer.Option(min=1, help="Actions of a person to show, the best first.")] = 3,
+    min_score: Annotated[float, typer.Option(min=0, max=1, help="Least score of an action to show.")] = 0.1,
+    csv: Annotated[
+        Path | None,
+        typer.Option(help="File of all people and actions in AVA's format: video,time,x1,y1,x2,y2,action,score."),
+    ] = None,
+    video: Annotated[
+        Path | None, typer.Option(help=f"Video with boxes and labels, such as out.mp4, without sound; {_OF_SEVERAL}.")
+    ] = None,
+    montage: Annotated[
+        Path | None, typer.Option(help=f"Picture of key frames with boxes and labels, such as out.png; {_OF_SEVERAL}.")
+    ] = None,
+    batch_size: BatchSize = 8,
+    dtype: Dtype = AUTO,
+    device: Device = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find who does what in videos, and where: people in key frames, and what each of them does.
+
+    The detector finds people in a key frame every second, and the model looks at the frames around it to score what
+    each of them does. Scores of actions are independent: a person may stand and talk. A person keeps a number through
+    the video. Beyond an end of the video, its first or last frame is repeated. A damaged stretch leaves a gap, which
+    the answer names. Resumable: rerun the same command after an interruption.
+
+    Example: internvideo detect-actions office.mp4 --model ava --detector PekingU/rtdetr_r50vd --video office-boxes.mp4
+
+    Example: internvideo detect-actions videos --model ava --boxes people.csv --csv actions.csv --json
+    """
+    number_type, named = parse_dtype(dtype), unique_videos(videos, quiet)
+    seconds = 1.0 if every is None else _parse_every(every)
+    of_detector = {"--every": every, "--person-class": person_class, "--min-person-score": min_person_score}
+    given = _given_boxes(boxes, detector, of_detector)
+    writers = _writers(videos, named, video, montage)
+    if csv is not None:
+        from internvideo_hf.utils.files import check_output
+
+        check_output(csv)
+    folder = resolve_model(model, ACTION_DETECTOR)
+    silence_transformers()
+    how = {"threshold": min_person_score, "person_class": person_class}
+    loaded = _load(folder, detector, how, parse_device(device), number_type)
+    loaded.every, loaded.batch_size = seconds, batch_size
+    answers = _Answers(loaded, given, writers, top_k, min_score, as_json, quiet)
+    for path, name in named:
+        answers.add(path, name)
+    answers.report(csv)
+
+
+def _load(
+    folder: str, detector: str | None, how: dict[str, Any], device: Any, number_type: str | None
+) -> "ActionDetector":
+    """Load the model, and before it what finds the people: a detector without people is refused at once."""
+    from transformers import AutoVideoProcessor
+
+    from internvideo_hf.auto import auto_class
+    from internvideo_hf.inference.runner import load_model
+    from internvideo_hf.tasks.action_detection.detection import ActionDetector
+    from internvideo_hf.tasks.action_detection.detectors import PersonDetector
+    from internvideo_hf.utils.pretrained import load_pretrained
+
+    finder = None
+    if detector is not None:
+        given = {name: value for name, value in how.items() if value is not None}
+        finder = PersonDetector(detector, device=device, **given)
+    model = load_model(auto_class("AutoModelForVideoActionDetection"), folder, device, number_type)
+    return ActionDetector(model, load_pretrained(AutoVideoProcessor, folder), finder)
+
+
+def _parse_every(text: str) -> float:
+    match = _SECONDS.fullmatch(text)
+    if match is None or float(match[1]) == 0:
+        raise ValueError(f"--every {text}: expected seconds above 0, such as 0.5s.")
+    return float(match[1])
+
+
+def _given_boxes(boxes: Path | None, detector: str | None, of_detector: dict[str, Any]) -> "GivenBoxes | None":
+    """Return the boxes of --boxes; refuse options that do not go with each other, before anything is loaded."""
+    if (boxes is None) == (detector is None):
+        raise ValueError(
+            "Say where the people are: by a detector of objects (--detector PekingU/rtdetr_r50vd), or by their boxes "
+            "(--boxes FILE), one of the two."
+        )
+    if boxes is None:
+        return None
+    for option, value in of_detector.items():
+        if value is not None:
+            raise ValueError(f"{option} is for --detector; --boxes {boxes} says where people are, and when.")
+    from internvideo_hf.tasks.action_detection.detectors import GivenBoxes
+
+    return GivenBoxes(boxes)
+
+
+_Writer = tuple[str, dict[str, Path]]
+
+
+def _writers(
+    sources: list[str], named: list[tuple[str, str]], video: Path | None, montage: Path | None
+) -> list[_Writer]:
+    """Return the kind of each output that is wanted, with its file for each video."""
+    paths = [path for path, _ in named]
+    return [
+        (suffix, dict(zip(paths, output_files(out, sources, named, suffix, option), strict=True)))
+        for suffix, option, out in ((".png", "--montage", montage), (".mp4", "--video", video))
+        if out is not None
+    ]
+
+
+class _Answers:
+    """Prints and writes the people of each video, and lists the videos that could not be read at the end."""
+
+    def __init__(
+        self,
+        detector: "ActionDetector",
+        given: "GivenBoxes | None",
+        writers: list[_Writer],
+        top_k: int,
+        min_score: float,
+        as_json: bool,
+        quiet: bool,
+    ):
+        self._detector, self._given, self._writers = detector, given, writers
+        self._top_k, self._min_score, self._as_json, self._quiet = top_k, min_score, as_json, quiet
+        self._found: dict[str, Detections] = {}
+        self._json: list[dict[str, Any]] = []
+        self._failures: list[str] = []
+        self._total = 0
+
+    def add(self, video: str, name: str) -> None:
+        """Answer for a video."""
+        from internvideo_hf.data.finding import video_id
+
+        self._total += 1
+        found = attempt(partial(self._answer, name), video, self._failures)
+        if found is None:
+            self._json.append({"video": video, "error": self._failures[-1]})
+            return
+        self._found[video_id(name)] = found
+        if self._as_json:
+            self._json.append({"video": video, **found.to_dict(self._top_k, self._min_score)})
+        else:
+            say("\n".join(map(printable, [video, *_table(found, self._top_k, self._min_score)])))
+
+    def _answer(self, name: str, video: str) -> "Detections":
+        """Return the people of a video after its files are written, whose failure is the video's."""
+        from tqdm import tqdm
+
+        from internvideo_hf.tasks.action_detection.detection import unfinished_parts
+        from internvideo_hf.tasks.action_detection.drawing import draw_montage, draw_video
+        from internvideo_hf.utils.pictures import save_picture
+        from internvideo_hf.video import VideoReader
+
+        given = None if self._given is None else self._given.of(video)
+        with (
+            unfinished_parts(self._detector, video, given) as parts,
+            tqdm(desc=printable(name), unit="key frame", disable=self._quiet) as bar,
+            VideoReader(video, backend="pyav") as reader,
+        ):
+            found = self._detector.detect(reader, given, parts, partial(show_progress, bar))
+            for suffix, files in self._writers:
+                if suffix == ".png":
+                    save_picture(draw_montage(video, found, self._top_k, self._min_score), files[video])
+                else:
+                    with tqdm(desc="Drawing", unit="frame", disable=self._quiet) as frames:
+                        progress = partial(show_progress, frames)
+                        draw_video(video, found, files[video], self._top_k, self._min_score, progress)
+        return found
+
+    def report(self, csv: Path | None) -> None:
+        """Write what concerns all videos, and end."""
+        if csv is not None and self._found:
+            from internvideo_hf.tasks.action_detection.answers import write_predictions
+            from internvideo_hf.tasks.action_detection.detection import joined_table
+
+            csv.parent.mkdir(parents=True, exist_ok=True)
+            write_predictions(csv, joined_table(self._found))
+        if self._as_json:
+            print_json(self._json)
+        report_failures(self._failures, self._total)
+
+
+def _table(found: "Detections", top_k: int, min_score: float) -> list[str]:
+    """Return the lines of a video's people and gaps, in the order of time."""
+    lines = [(one.first, one.line(found.size)) for one in _stretches(found, top_k, min_score)]
+    lines += [(start, f"{clock(start)} - {clock(end)}  damaged: nothing is known") for start, end in found.gaps]
+    return [f"  {line}" for _, line in sorted(lines, key=lambda one: one[0])] or ["  no people (--min-person-score)"]
+
+
+@dataclass
+class _Stretch:
+    """Key frames in a row in which a person does the same.
+
+    Args:
+        first: time of the first, in seconds.
+        last: time of the last.
+        place: of the last among the key frames.
+        person: in the first.
+        scores: of each action, in each key frame.
+    """
+
+    first: float
+    last: float
+    place: int
+    person: "Person"
+    scores: dict[str, list[float]]
+
+    def line(self, size: tuple[int, int]) -> str:
+        """Return the person, the box at the beginning, and the actions with their mean scores, the best first."""
+        left, top, right, bottom = (
+            round(edge * side) for edge, side in zip(self.person.box, size[::-1] * 2, strict=True)
+        )
+        means = {label: sum(scores) / len(scores) for label, scores in self.scores.items()}
+        ranked = sorted(means.items(), key=lambda one: -one[1])
+        actions = ", ".join(f"{label} {score:.1%}" for label, score in ranked) or "nothing above --min-score"
+        where = f"{left},{top} - {right},{bottom}"
+        return f"{clock(self.first)} - {clock(self.last)}  person {self.person.track:<3} {where:21}  {actions}"
+
+
+def _stretches(found: "Detections", top_k: int, min_score: float) -> Iterator[_Stretch]:
+    """Yield what each person does, with equal key frames in a row together."""
+    open_ones: dict[int, _Stretch] = {}
+    for place, time in enumerate(found.times.tolist()):
+        for person in found.people_at(place, top_k, min_score):
+            one = open_ones.get(person.track)
+            if (
+                one is None
+                or one.place != place - 1
+                or one.scores.keys() != {action.label for action in person.actions}
+            ):
+                if one is not None:
+                    yield one
+                one = open_ones[person.track] = _Stretch(
+                    time, time, place, person, {a.label: [] for a in person.actions}
+                )
+            one.last, one.place = time, place
+            for action in person.actions:
+                one.scores[action.label].append(action.score)
+    yield from open_ones.values()
