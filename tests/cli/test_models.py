@@ -72,6 +72,8 @@ def test_convert_says_whose_classes_a_head_has(mae_folder, tmp_path):
     assert stock.returncode == 0, stock.stderr
     assert json.loads((tmp_path / "stock/config.json").read_text())["model_type"] == "videomae"
     assert_refused(run("convert", checkpoint, tmp_path / "x", "--to", "onnx"), "transformers-videomae")
+    assert_refused(run("convert", checkpoint, tmp_path / "x", "--task", "action_detection"), "no action detector")
+    assert_refused(run("convert", checkpoint, tmp_path / "x", "--task", "detection"), "action_detection")
 
 
 def test_convert_names_the_answers_of_a_question_answering_file(answerer, tmp_path):

@@ -7,7 +7,7 @@ from typing import Any
 
 from internvideo_hf.checkpoints.errors import CheckpointError
 from internvideo_hf.checkpoints.released import released_rows
-from internvideo_hf.recipes.labels import LABEL_SETS, load_labels
+from internvideo_hf.recipes.labels import LABEL_SETS, SETS_OF_BOXES, load_labels
 from internvideo_hf.recipes.reading import EVALUATIONS
 from internvideo_hf.utils.names import lookup
 
@@ -201,7 +201,9 @@ def _released_test_of_classes(file: FileFacts) -> ReleasedTest | None:
     """Return how the family's released classifiers of these classes were tested, if they all were in one way."""
     if file.classes is None:
         return None
-    fitting = [file.head] if file.head else [name for name in LABEL_SETS if len(load_labels(name)) == file.classes]
+    # A head of boxes has told its set by now.
+    sets = [name for name in LABEL_SETS if name not in SETS_OF_BOXES and len(load_labels(name)) == file.classes]
+    fitting = [file.head] if file.head else sets
     rows = [row for row in released_rows() if row["family"] == file.family and row["labels"] in fitting]
     if any(_processor(row["evaluation"]) != _processor(rows[0]["evaluation"]) for row in rows):
         return None

@@ -138,9 +138,9 @@ def released(
 
 
 def _head_advice(classes: int) -> str:
-    from internvideo_hf.recipes.labels import LABEL_SETS, load_labels
+    from internvideo_hf.recipes.labels import LABEL_SETS, SETS_OF_BOXES, load_labels
 
-    fitting = [name for name in LABEL_SETS if len(load_labels(name)) == classes]
+    fitting = [name for name in LABEL_SETS if name not in SETS_OF_BOXES and len(load_labels(name)) == classes]
     return f"add --head {' or '.join(fitting)}" if fitting else "no known label set has this many"
 
 

@@ -740,6 +740,7 @@ def test_a_detector_of_other_classes_is_told_from_a_classifier_by_its_task(conve
     # A classifier of as many classes as AVA has actions stays one.
     report = convert(classifier(80), overwrite=True)
     assert (report.num_labels, report.head) == (80, None)
+    assert AutoVideoProcessor.from_pretrained(tmp_path / "out").do_center_crop
 
 
 @torch.no_grad()

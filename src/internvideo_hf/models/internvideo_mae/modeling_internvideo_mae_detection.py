@@ -192,7 +192,7 @@ class InternVideoMAERelationClassifier(nn.Module):
 
 def _as_half_of_the_inputs_(weight: torch.Tensor) -> torch.Tensor:
     """Initialize a weight as torch does that of a layer with twice as many inputs."""
-    return init.kaiming_uniform_(weight, a=11**0.5)  # type: ignore[no-any-return]
+    return init.kaiming_uniform_(weight, a=11**0.5)
 
 
 class InternVideoMAEForVideoActionDetection(InternVideoMAEPreTrainedModel):
