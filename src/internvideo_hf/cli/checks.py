@@ -21,6 +21,8 @@ EXTRAS = {
     "gradio": "demo",
     "onnx": "export",
     "onnxruntime": "export",
+    "scipy": "open-set",
+    "sklearn": "open-set",
     "sentence_transformers": "dev",
 }
 
