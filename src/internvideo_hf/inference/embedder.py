@@ -47,7 +47,16 @@ PIXEL_SETTINGS = (
 # Settings of transformers' own configurations that affect embeddings; the weights determine the sizes.
 FOREIGN_SETTINGS = ("model_type", "hidden_act", "layer_norm_eps", "num_attention_heads")
 # Settings of our configurations that do not affect embeddings: those of training, and of the caption decoder.
-NOT_OF_EMBEDDINGS = ("dropout", "drop_path", "initializer", "init_value", "grad_cache", "decoder_config", "evidential")
+NOT_OF_EMBEDDINGS = (
+    "dropout",
+    "drop_path",
+    "initializer",
+    "init_value",
+    "grad_cache",
+    "decoder_config",
+    "evidential",
+    "label_heads",
+)
 
 
 @torch.no_grad()

@@ -1,6 +1,7 @@
 """The forward that all classifiers of one encoder share."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -95,6 +96,41 @@ def test_classifiers_ask_their_configuration(kind):
 def test_labels_that_do_not_fit_are_refused(num_labels, labels, problem_type, message):
     with pytest.raises(ValueError, match=message):
         loss_of(draw(2, num_labels), labels, problem_type=problem_type)
+
+
+def test_unknown_labels_are_left_out_of_every_mean():
+    logits = torch.tensor([[0.0, 0.0], [3.0, -1.0]])
+    of_several = loss_of(
+        logits, torch.tensor([[1.0, -100.0], [-100.0, -100.0]]), problem_type="multi_label_classification"
+    )
+    assert of_several.item() == pytest.approx(math.log(2))
+    numbers = loss_of(logits, torch.tensor([[-100.0, 2.0], [1.0, -100.0]]), problem_type="regression")
+    assert numbers.item() == pytest.approx((2**2 + 2**2) / 2)
+    assert loss_of(logits, torch.full((2, 2), -100.0), problem_type="multi_label_classification") == 0
+
+
+HEADS = {"verb": ["cut", "wash", "peel"], "noun": ["onion", "knife"]}
+
+
+@pytest.mark.parametrize("kind", CLASSIFIERS, ids=lambda kind: kind.__name__)
+def test_several_heads_are_trained_together_and_saved(kind, tmp_path):
+    config = CLASSIFIERS[kind].tiny_config()
+    content = {name: value for name, value in config.to_dict().items() if name not in ("id2label", "label2id")}
+    model = kind(type(config).from_dict(content | {"label_heads": HEADS})).eval()
+    assert model.num_labels == model.classifier.out_features == 5
+    assert model.config.id2label[3] == "noun: onion" and model.config.label2id["verb: peel"] == 2
+    clips, labels = draw(2, 4, 3, 32, 32), torch.tensor([[2, 1], [0, -100]])
+    outputs = model(clips, labels=labels)
+    verbs = torch.nn.functional.cross_entropy(outputs.logits[:, :3], torch.tensor([2, 0]))
+    nouns = torch.nn.functional.cross_entropy(outputs.logits[:1, 3:], torch.tensor([1]))
+    torch.testing.assert_close(outputs.loss, verbs + nouns)
+    model.save_pretrained(tmp_path)
+    loaded = kind.from_pretrained(tmp_path)
+    assert loaded.config.label_heads == HEADS
+    assert torch.equal(loaded(clips, labels=labels).loss, outputs.loss)
+    for wrong in (torch.tensor([2, 0]), torch.tensor([[2, 1, 0]] * 2), torch.ones(2, 5)):
+        with pytest.raises(ValueError, match=r"expected class numbers \(2, 2\), one for each of verb, noun"):
+            model(clips, labels=wrong)
 
 
 @pytest.mark.parametrize("kind", CLASSIFIERS, ids=lambda kind: kind.__name__)

@@ -4,7 +4,7 @@ import pytest
 from huggingface_hub.errors import StrictDataclassError
 
 from internvideo_hf import InternVideoConfig, InternVideoMAEConfig, UniFormerV2Config, ViCLIPConfig
-from internvideo_hf.models.common.configuration import ClassifierConfig, evidential_settings
+from internvideo_hf.models.common.configuration import ClassifierConfig, evidential_settings, head_slices
 from internvideo_hf.models.common.evidential import EvidentialSettings
 
 CONFIGS = (InternVideoMAEConfig, UniFormerV2Config, ViCLIPConfig, InternVideoConfig)
@@ -19,6 +19,26 @@ def test_configurations_of_classifiers_keep_the_evidence(kind, tmp_path):
     kind(evidential={"evidence": "relu", "kl": True}).save_pretrained(tmp_path)
     loaded = kind.from_pretrained(tmp_path)
     assert evidential_settings(loaded) == EvidentialSettings(evidence="relu", kl=True)
+
+
+def test_several_heads_name_their_classes_and_places():
+    config = ViCLIPConfig(label_heads={"verb": ["cut", "wash"], "noun": ["cut", "onion", "knife"]})
+    assert list(config.id2label.values()) == ["verb: cut", "verb: wash", "noun: cut", "noun: onion", "noun: knife"]
+    assert head_slices(config) == {"verb": slice(0, 2), "noun": slice(2, 5)}
+    assert head_slices(ViCLIPConfig()) == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_labels": 3}, "2 classes in 2 heads, and id2label has 3 classes or others"),
+        ({"label_heads": {"verb": ["cut"], "noun": []}}, "each head a class or more"),
+        ({"problem_type": "multi_label_classification"}, "does not suit label_heads"),
+    ],
+)
+def test_heads_that_do_not_fit_are_refused(changes, message):
+    with pytest.raises(StrictDataclassError, match=message):
+        InternVideoMAEConfig(**{"label_heads": {"verb": ["cut"], "noun": ["onion"]}} | changes)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The forward of a video classifier, and its loss."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,6 +12,8 @@ from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
 
 from internvideo_hf.models.common.base import VideoPreTrainedModel
+from internvideo_hf.models.common.configuration import head_slices
+from internvideo_hf.models.common.losses import IGNORED, known_label_loss
 
 
 class ClassificationHead(VideoPreTrainedModel):
@@ -80,12 +83,15 @@ def classification_loss(
 ) -> torch.Tensor | None:
     """Compute the loss of `config.problem_type` in float32; None without labels.
 
-    As in transformers, except that soft targets without a problem type are those of mixup, not of several classes:
+    As in transformers, except that soft targets without a problem type are those of mixup, not of several classes, and
+    that labels of -100 are unknown and left out of every mean:
 
     - "single_label_classification": cross-entropy with class numbers `(batch,)` or soft targets `(batch, num_labels)`.
     - "multi_label_classification": binary cross-entropy with 0 or 1 for each class, `(batch, num_labels)`.
     - "regression": mean squared error with numbers `(batch, num_labels)`, or `(batch,)` if there is one.
     - None: regression for one label, otherwise the first.
+
+    With `config.label_heads`, it is the sum of the heads' cross-entropies with class numbers `(batch, heads)`.
 
     Args:
         logits: `(batch, num_labels)`.
@@ -98,6 +104,8 @@ def classification_loss(
     if labels is None:
         return None
     logits, labels, one_label = logits.float(), labels.to(logits.device), logits.shape[-1] == 1
+    if heads := head_slices(config):
+        return _loss_of_heads(logits, labels, heads)
     problem_type = config.problem_type or ("regression" if one_label else "single_label_classification")
     if problem_type == "single_label_classification":
         return nn.functional.cross_entropy(logits, labels)
@@ -112,6 +120,18 @@ def classification_loss(
             f"The labels have the shape {tuple(labels.shape)}, expected {tuple(logits.shape)} for problem_type="
             f"{problem_type!r}. For class numbers, set problem_type='single_label_classification'."
         )
-    if problem_type == "regression":
-        return nn.functional.mse_loss(logits, targets.float())
-    return nn.functional.binary_cross_entropy_with_logits(logits, targets.float())
+    functions = nn.functional
+    function = functions.mse_loss if problem_type == "regression" else functions.binary_cross_entropy_with_logits
+    known = targets != IGNORED
+    terms = function(logits, torch.where(known, targets, 0).float(), reduction="none")
+    return (terms * known).sum() / known.sum().clamp(min=1)
+
+
+def _loss_of_heads(logits: torch.Tensor, labels: torch.Tensor, heads: Mapping[str, slice]) -> torch.Tensor:
+    if labels.shape != (len(logits), len(heads)) or labels.is_floating_point():
+        raise ValueError(
+            f"The labels are {labels.dtype} of the shape {tuple(labels.shape)}, expected class numbers "
+            f"{(len(logits), len(heads))}, one for each of {', '.join(heads)}."
+        )
+    losses = [known_label_loss(logits[:, place], labels[:, number]) for number, place in enumerate(heads.values())]
+    return torch.stack(losses).sum()

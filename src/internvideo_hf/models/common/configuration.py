@@ -1,5 +1,6 @@
 """What the configurations of all classifiers of videos share."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
@@ -7,7 +8,7 @@ from transformers.configuration_utils import PreTrainedConfig
 
 from internvideo_hf.models.common.evidential import EvidentialSettings
 
-_OPTIONAL = ("evidential",)
+_OPTIONAL = ("label_heads", "evidential")
 
 
 @strict
@@ -15,6 +16,9 @@ class ClassifierConfig(PreTrainedConfig):
     """Fields of the classification heads, which encoders and models without a head do not read.
 
     Args:
+        label_heads: of a classifier with several answers to a clip, name of each -> its classes, such as
+            `{"verb": ["cut", "wash"], "noun": ["onion"]}`; a clip has one class of each. The logits of all stand side
+            by side, in this order, and `id2label` has names such as "verb: cut". None for one answer.
         evidential: fields of `internvideo_hf.models.common.evidential.EvidentialSettings`, of an open-set classifier;
             None for the published ones.
 
@@ -22,16 +26,62 @@ class ClassifierConfig(PreTrainedConfig):
         StrictDataclassClassValidationError: where two values do not fit each other.
     """
 
+    label_heads: dict[str, list[str]] | None = None
     evidential: dict[str, Any] | None = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        if self.label_heads is not None and self.id2label is None and kwargs.get("num_labels") is None:
+            self.id2label = dict(enumerate(names_of_heads(self.label_heads)))
+            self.label2id = {name: number for number, name in self.id2label.items()}
+        super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
+        if self.label_heads is not None:  # config.json sorts them, and the classes are numbered
+            places = {name: number for number, name in (self.id2label or {}).items()}
+            first = {head: places.get(f"{head}: {names[0]}", -1) for head, names in self.label_heads.items() if names}
+            self.label_heads = dict(sorted(self.label_heads.items(), key=lambda head: first.get(head[0], -1)))
 
     def validate_architecture(self) -> None:
         super().validate_architecture()  # type: ignore[no-untyped-call]
         evidential_settings(self)
+        if self.label_heads is None:
+            return
+        classes, given = names_of_heads(self.label_heads), self.id2label or {}
+        if not all(self.label_heads.values()) or dict(enumerate(classes)) != given:
+            raise ValueError(
+                f"label_heads has {len(classes)} classes in {len(self.label_heads)} heads, and id2label has "
+                f"{len(given)} classes or others. Give each head a class or more; leave out num_labels and id2label."
+            )
+        if self.problem_type not in (None, "single_label_classification"):
+            raise ValueError(
+                f"problem_type={self.problem_type!r} does not suit label_heads, each of which has one class for a "
+                "clip. Leave one of them out."
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields; those above only where they are set, as earlier versions wrote other models."""
         content: dict[str, Any] = super().to_dict()
         return {name: value for name, value in content.items() if name not in _OPTIONAL or value is not None}
+
+
+def names_of_heads(heads: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return the names of the classes of several heads, in the order of the logits, such as "verb: cut".
+
+    Args:
+        heads: name -> its classes.
+    """
+    return [f"{head}: {name}" for head, names in heads.items() for name in names]
+
+
+def head_slices(config: PreTrainedConfig) -> dict[str, slice]:
+    """Return the place of each head's classes among the logits, by name of the head; empty for a model of one answer.
+
+    Args:
+        config: of a classifier.
+    """
+    slices, start = {}, 0
+    for name, names in (getattr(config, "label_heads", None) or {}).items():
+        slices[name] = slice(start, start + len(names))
+        start += len(names)
+    return slices
 
 
 def evidential_settings(config: PreTrainedConfig) -> EvidentialSettings:

@@ -8,7 +8,7 @@ from transformers.configuration_utils import PreTrainedConfig
 from transformers.utils import ModelOutput
 
 from internvideo_hf.models.common.classification import ClassificationHead
-from internvideo_hf.models.common.configuration import evidential_settings
+from internvideo_hf.models.common.configuration import evidential_settings, head_slices
 from internvideo_hf.models.common.evidential import concentrations, evidential_losses, mean_of_known, uncertainty
 from internvideo_hf.models.common.narrowing import known
 
@@ -49,11 +49,12 @@ class OpenSetHead(ClassificationHead):
 
     def __init__(self, config: PreTrainedConfig):
         super().__init__(config)
-        if known(config.num_labels) < 2 or config.problem_type not in (None, "single_label_classification"):
+        is_single = config.problem_type in (None, "single_label_classification") and not head_slices(config)
+        if not is_single or known(config.num_labels) < 2:
             raise ValueError(
                 f"An open-set classifier gives each clip one of several classes, and got num_labels="
-                f"{config.num_labels}, problem_type={config.problem_type!r}. Give it two classes or more, and leave "
-                "out problem_type."
+                f"{config.num_labels}, problem_type={config.problem_type!r}, label_heads={list(head_slices(config))}. "
+                "Give it two classes or more, and leave out problem_type and label_heads."
             )
 
     def set_epoch(self, epoch: int, num_epochs: int) -> None:
