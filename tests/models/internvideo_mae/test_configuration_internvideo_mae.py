@@ -71,6 +71,10 @@ def test_unknown_size_lists_the_known():
         ({"patch_size": 7}, "patch_size=7 must divide image_size=32"),
         ({"tubelet_size": 3}, "tubelet_size=3 must divide num_frames=4"),
         ({"position_embedding_type": "sine"}, "'sine' must be 'sinusoidal' or 'learned'"),
+        ({"detection_head": "ACAR"}, "'ACAR' must be 'linear' or 'acar'"),
+        ({"roi_size": 0}, "roi_size=0 must be 1 or more"),
+        ({"roi_sampling_ratio": -1}, "roi_sampling_ratio=-1 must be 0 or more"),
+        ({"roi_scale": 0.0}, "roi_scale=0.0 must be above 0, or None"),
     ],
 )
 def test_sizes_that_do_not_fit_each_other_are_refused(changes, message):

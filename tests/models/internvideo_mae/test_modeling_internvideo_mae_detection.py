@@ -19,7 +19,11 @@ from models.model_checks import EITHER_HALF, ExportedInAnother, ModelChecks, Tow
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from internvideo_hf import InternVideoMAEForVideoActionDetection
+from internvideo_hf import (
+    InternVideoMAEForPreTraining,
+    InternVideoMAEForVideoActionDetection,
+    InternVideoMAEForVideoClassification,
+)
 from internvideo_hf.auto import auto_class
 from internvideo_hf.models.internvideo_mae import modeling_internvideo_mae_detection as modeling
 from internvideo_hf.models.internvideo_mae.modeling_internvideo_mae_detection import pad_boxes
@@ -306,3 +310,19 @@ def test_groups_of_layers_are_frozen_decayed_and_adapted_like_those_of_a_classif
     found = adapted(pixel_values_videos=clips(), boxes=BOXES, labels=labels_of())
     found.loss.backward()
     assert adapted.base_model.model.classifier.modules_to_save["default"].weight.grad.any()
+
+
+@pytest.mark.parametrize("start", [InternVideoMAEForPreTraining, InternVideoMAEForVideoClassification])
+def test_it_loads_the_encoders_that_were_trained_for_something_else(start, tmp_path):
+    pretrained = start is InternVideoMAEForPreTraining
+    torch.manual_seed(0)
+    trained = move_from_start(start(tiny_config(use_mean_pooling=not pretrained)))
+    trained.save_pretrained(tmp_path)
+    options = {} if pretrained else {"use_mean_pooling": False, "ignore_mismatched_sizes": True}
+    model = InternVideoMAEForVideoActionDetection.from_pretrained(tmp_path, num_labels=80, **options)
+    norm, theirs = model.internvideo_mae.layernorm.weight, trained.internvideo_mae.layernorm
+    assert torch.equal(norm, theirs.weight if pretrained else torch.ones(WIDTH))
+    assert torch.equal(
+        model.internvideo_mae.layers[1].mlp.fc1.weight, trained.internvideo_mae.layers[1].mlp.fc1.weight
+    )
+    assert model(clips(), BOXES).logits.shape == (2, 3, 80)

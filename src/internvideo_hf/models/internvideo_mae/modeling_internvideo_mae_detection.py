@@ -200,6 +200,9 @@ class InternVideoMAEForVideoActionDetection(InternVideoMAEPreTrainedModel):
 
     Give each clip the boxes of the people in its key frame, the middle one, from any person detector. Actions are
     independent of each other: a person may do none, or several.
+
+    To fine-tune a pretrained encoder: `from_pretrained(folder, num_labels=80)`; a classifier: with
+    `use_mean_pooling=False, ignore_mismatched_sizes=True` as well, since the norm of its average is none of tokens.
     """
 
     # The loss is a sum over boxes: parts of a batch add up to that of the batch, and Trainer must not average them.
