@@ -31,6 +31,7 @@ OWN_LISTS = (
     "question_answering/custom",
     "captioning/captions",
     "temporal_localization/custom",
+    "action_detection/custom",
 )
 
 
@@ -95,6 +96,19 @@ def test_temporal_localization_is_as_published(data_set, score):
     assert (found.fusion == {"classes": 2, "max_segments": 200}) == (scores is not None)
     thresholds = [0.3, 0.4, 0.5, 0.6, 0.7] if data_set == "thumos" else [0.5 + 0.05 * step for step in range(10)]
     assert features.thresholds == pytest.approx(thresholds)
+
+
+def test_action_detection_is_as_published():
+    for name in ("ava", "ava_kinetics"):
+        found = load_protocol(f"action_detection/{name}")
+        assert [entry.scores for entry in found.published] == [{"mAP": 41.01}]
+        boxes = found.data.boxes
+        assert (boxes.min_score, boxes.min_overlap, boxes.extension) == (0.8, 0.5, [0.1, 0.05])
+        assert not boxes.as_published
+        # Of AVA's 80 actions, the 20 that the challenge leaves out.
+        assert {*range(1, 81)}.difference(boxes.actions) == {
+            *(2, 16, 18, 19, 21, 23, 25, 31, 32, 33, 35, 39, 40, 42, 44, 50, 53, 55, 71, 75),
+        }
 
 
 def test_viclip_and_classes_are_as_published():

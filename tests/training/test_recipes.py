@@ -54,7 +54,7 @@ def classes(name: str) -> int | None:
     """How many classes a recipe's model tells apart; None where it tells none."""
     if recipe(name).model.task == "question_answering":
         return CLASSES_OF_THE_LIST
-    if recipe(name).model.task not in ("classification", "open_set"):
+    if recipe(name).model.task not in ("classification", "open_set", "action_detection"):
         return None
     labels = recipe(name).data.labels
     return len(load_labels(labels)) if isinstance(labels, str) else labels or CLASSES_OF_THE_LIST
@@ -82,6 +82,7 @@ def test_every_released_family_has_recipes():
         "retrieval",
         "temporal_localization",
         "open_set",
+        "action_detection",
     }
     assert not [name for name in NAMES if "/_" in name]
 
@@ -299,7 +300,16 @@ OPEN_SET = {"base": 83.21, "large": 83.82, "huge": 85.48}
 CUSTOM = {
     *(f"videomae/{name}" for name in ("pretrain_small", "finetune_base")),
     *("uniformerv2/finetune_base", "viclip/finetune_base", "question_answering/custom"),
-    *("temporal_localization/custom", "temporal_localization/thumos_end_to_end"),
+    *("temporal_localization/custom", "temporal_localization/thumos_end_to_end", "action_detection/custom"),
+}
+
+# Run -> clips a step, GPUs, learning rate, layer decay, epochs, mAP
+ACTION_DETECTION = {
+    "ava_base": (16 * 32, 32, 2.5e-4, 0.75, 30, None),
+    "ava_large": (4 * 32, 32, 2.5e-4, 0.75, 30, None),
+    "ava_huge": (4 * 32, 32, 2.5e-4, 0.75, 30, None),
+    "ava_giant": (4 * 32, 32, 5e-4, 0.9, 20, None),
+    "ava_kinetics_huge": (8 * 64, 64, 2.5e-4, 0.75, 30, 41.01),
 }
 
 
@@ -318,6 +328,7 @@ def test_every_run_is_in_a_table():
         *(f"question_answering/{run}" for run in QUESTION_ANSWERING),
         *(f"temporal_localization/{run}" for run in TEMPORAL_LOCALIZATION),
         *(f"open_set/ucf101_{size}" for size in OPEN_SET),
+        *(f"action_detection/{run}" for run in ACTION_DETECTION),
     }
     assert told == {name for name in NAMES if of_table(name) not in (None, "uniformerv2")}
     # Each line of Kinetics is three runs, each of Something-Something V1 one of V2 too.
@@ -359,6 +370,31 @@ def test_open_set_is_as_released(size, tmp_path):
     trainer.optimizer = None
     kind, options = trainer.get_optimizer_cls_and_kwargs(arguments)
     assert kind is torch.optim.SGD and (options["momentum"], options["nesterov"]) == (0.9, True)
+
+
+@pytest.mark.parametrize("run", ACTION_DETECTION)
+def test_action_detection_is_as_released(run):
+    found = recipe(f"action_detection/{run}")
+    training, boxes, processor = found.training, found.data.boxes, found.model.processor
+    assert (
+        found.batch_size,
+        found.devices,
+        training["learning_rate"],
+        training["layer_decay"],
+        training["num_train_epochs"],
+        found.expected.value,
+    ) == ACTION_DETECTION[run]
+    assert (training["weight_decay"], training["warmup_epochs"], training["min_learning_rate"]) == (0.05, 2, 1e-6)
+    assert training["base_batch_size"] == 256 and training["schedule"] == "linear_then_cosine"
+    assert (boxes.crop_size, boxes.color, boxes.flip, boxes.jitter) == (224, [10, 26, 26], 0.5, [0.2, 0.1, 0.1, 0.05])
+    config = build(f"action_detection/{run}").config
+    assert (config.drop_path_rate, config.roi_scale, config.num_labels) == (0.2, 1 / 16, 80)
+    assert config.attend_to_padding
+    for rule, divisor in (("image_mean", [122.7717, 115.9465, 102.9801]), ("image_std", [57.375] * 3)):
+        expected = pytest.approx([value / 255 for value in divisor], abs=1e-7)
+        assert list(getattr(config, rule)) == expected and processor[rule] == expected
+    assert processor["size"] == {"shortest_edge": 256} and processor["do_center_crop"] is False
+    assert (config.num_frames, config.image_size, config.use_mean_pooling) == (16, 224, False)
 
 
 @pytest.mark.parametrize("run", TEMPORAL_LOCALIZATION)

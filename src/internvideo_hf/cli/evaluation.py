@@ -41,7 +41,9 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="JSON file for the result, such as result.json.")] = None,
     report: Annotated[
         Path | None,
-        typer.Option(help="Folder for the answers of a classifier, to questions, or in time: each, by class."),
+        typer.Option(
+            help="Folder for the answers of a classifier, to questions, in time or in boxes: each, by class."
+        ),
     ] = None,
     batch_size: BatchSize = 8,
     dtype: Dtype = AUTO,
@@ -55,12 +57,14 @@ def evaluate(
 ) -> None:
     """Score a model with a published protocol, and show the published numbers next to its own.
 
-    Classification, zero-shot classification, retrieval, multiple choice, question answering and temporal localization
-    take one model. A classifier sees each video in the clips and crops of its released test; num_clips=1 num_crops=1
-    changes them. classification/custom, the default, is your own list, data.list=val.csv, or folder of clips by class,
-    val/CLASS/clip.mp4; question_answering/custom is your own list of video, question and answer;
-    temporal_localization/custom is annotations.json, in ActivityNet's layout, beside a folder of features. Retrieval
-    is scored with and without dual softmax. Damaged videos are listed last and never count as correct.
+    Classification, zero-shot classification, retrieval, multiple choice, question answering, temporal localization and
+    action detection take one model. A classifier sees each video in the clips and crops of its released test;
+    num_clips=1 num_crops=1 changes them. classification/custom, the default, is your own list, data.list=val.csv, or
+    folder of clips by class, val/CLASS/clip.mp4; question_answering/custom is your own list of video, question and
+    answer; temporal_localization/custom is annotations.json, in ActivityNet's layout, beside a folder of features;
+    action_detection/custom is val.csv, in AVA's format, beside a folder of videos, and data.boxes.predictions=FILE
+    scores a file in that format without a model. Retrieval is scored with and without dual softmax. Damaged videos are
+    listed last and never count as correct.
 
     With --ensemble, the probabilities of several classifiers are summed: internvideo_d and internvideo_t as in the
     paper, or any, on data.list=..., with weights=[0.6,0.4], or weights=fitted data.validation=... The default protocol
@@ -95,10 +99,6 @@ def evaluate(
         result = _evaluate_ensemble(protocol, changes, ensemble, device, scores=scores, **options)
     elif scores is not None:
         raise ValueError("--scores keeps the scores of an ensemble's members: name them by --ensemble.")
-    elif model is None:
-        raise ValueError(
-            "Give --model, or members of an ensemble by --ensemble; `internvideo evaluate --list` shows the protocols."
-        )
     else:
         result = _evaluate_model(protocol, changes, model, device, report=report, **options)
     report_failures([entry["cause"] for entry in result["damaged"]], result["data"]["videos"])
@@ -121,13 +121,24 @@ def _or_default(protocol: str | None, changes: list[str], default: str) -> tuple
 
 
 def _evaluate_model(
-    protocol: str | None, changes: list[str], model: str, device: str | None, report: Path | None, **options: Any
+    protocol: str | None,
+    changes: list[str],
+    model: str | None,
+    device: str | None,
+    report: Path | None,
+    **options: Any,
 ) -> dict[str, Any]:
     from internvideo_hf.evaluation.protocols import load_protocol
+    from internvideo_hf.tasks import evaluation_tasks
 
     protocol, changes = _or_default(protocol, changes, "classification/custom")
     loaded = load_protocol(protocol, changes)
-    model = resolve_model(model, kind_for(loaded.task))
+    if model is not None:
+        model = resolve_model(model, kind_for(loaded.task))
+    elif evaluation_tasks()[loaded.task].needs_model(loaded):
+        raise ValueError(
+            "Give --model, or members of an ensemble by --ensemble; `internvideo evaluate --list` shows the protocols."
+        )
     silence_transformers()
     from internvideo_hf.evaluation.report import table
     from internvideo_hf.evaluation.run import evaluate

@@ -55,7 +55,8 @@ def _protocol_lines(result: Mapping[str, Any], task_facts: Mapping[str, str]) ->
     videos = f"{data['videos']} of {', '.join(data['files'])}, {len(result['damaged'])} of them damaged"
     if split is not None and split != data["videos"]:
         videos += f"; the published split has {split}"
-    facts = [("model", f"{model['name']} ({model['family']}, {model['parameters']:,} parameters)"), ("videos", videos)]
+    about = f" ({model['family']}, {model['parameters']:,} parameters)" if "parameters" in model else ""
+    facts = [("model", f"{model['name']}{about}"), ("videos", videos)]
     for pixels in model.get("pixels", {"": settings["processor"]}).values():
         sampler = " ".join(map(str, filter(None, map(pixels.get, ("sampler", "sampler_kwargs")))))
         facts += [("frames", f"{pixels.get('num_frames')} by {sampler}"), ("pixels", _pixels(pixels))]

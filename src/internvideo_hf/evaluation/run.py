@@ -25,7 +25,7 @@ from internvideo_hf.utils.locks import lock_file
 
 def evaluate(
     protocol: Protocol,
-    model: str | Path,
+    model: str | Path | None,
     data_root: str | Path = ".",
     out: str | Path | None = None,
     *,
@@ -45,7 +45,7 @@ def evaluate(
     Args:
         protocol: from `load_protocol`.
         model: a converted folder, or a name on the Hub. If the protocol averages with CLIP, `internvideo merge` makes
-            the folder.
+            the folder. None where the protocol names a file of answers, such as `data.boxes.predictions`.
         data_root: the folder that the protocol's lists start from, and that holds the videos, at any depth.
         out: a JSON file for the result, written at the end. Classification and question answering keep finished parts
             in a folder beside it, so that the same call continues after an interruption.
@@ -57,7 +57,8 @@ def evaluate(
         report: a folder for the answers behind the score. Classification: a line for each video, scores of each class,
             the confusion matrix, a sheet of the most confident mistakes. Question answering: a line for each question,
             scores of each kind of question, the most frequent mistakes. Temporal localization: a line for each segment
-            found, scores of each class, and detections.json in ActivityNet's layout.
+            found, scores of each class, and detections.json in ActivityNet's layout. Action detection: scores of each
+            class, and detections.csv, all boxes and actions in AVA's format.
         quiet: no progress bars.
 
     Returns:
@@ -71,7 +72,13 @@ def evaluate(
         LockedError: if another process evaluates into the same file.
     """
     settings = RunSettings(batch_size, workers, max_damaged, quiet)
-    started, data_root, model = time.monotonic(), Path(data_root), resolve_model(model)
+    started, data_root = time.monotonic(), Path(data_root)
+    needs_model = evaluation_tasks()[protocol.task].needs_model(protocol)
+    if needs_model != (model is not None):
+        raise RecipeError(
+            "Give the model to evaluate." if needs_model else "The protocol names a file of answers. Give no model."
+        )
+    model = "" if model is None else resolve_model(model)
     out = None if out is None else prepare_out(out)
     parts = None if out is None else out.with_name(f".{out.name}.parts")
     task, report = evaluation_tasks()[protocol.task], None if report is None else Path(report)
@@ -86,7 +93,7 @@ def evaluate(
     result = {
         "protocol": name,
         "settings": asdict(protocol),
-        "model": {"name": str(model), **outcome.model},
+        "model": {"name": str(model) or "no model", **outcome.model},
         "data": {
             "files": {
                 file: list_sha256(list_path(data_root, file))

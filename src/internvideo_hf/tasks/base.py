@@ -42,14 +42,15 @@ class Training:
         column: a column that every row of a list must have; None for no requirement.
         allow_duplicates: a list may name a video several times, once for each caption.
         read: reads a list of another kind than `load_manifest` does: (path, data root, *, layout, labels, classes,
-            skip_missing, features) -> its rows, a `datasets.Dataset`, and the model's classes. `labels` and
-            `features` are settings of the recipe, the latter only where there are some; `classes` are those of the
-            training list, None while that list is read.
+            skip_missing) -> its rows, a `datasets.Dataset`, and the model's classes; and by its name the settings of
+            `section`, if that is not "clip". `labels` is a setting of the recipe; `classes` are those of the training
+            list, None while that list is read.
         compute_metrics: the Trainer's function; None reports the loss only.
         preprocess_logits: the Trainer's function; None passes all outputs.
-        prepare: of a task on features of videos (`data.features` of a recipe): (rows for training, rows for validation
-            or None, model, settings of the features, data root, *, seed, skip_missing) -> `Prepared`. It may complete
-            the model's configuration.
+        section: key of `data` in a recipe that says what the task reads: "clip", or another where `prepare` is given.
+        prepare: of a task on other inputs than clips: (rows for training, rows for validation or None, model, settings
+            of `section`, data root, *, seed, skip_missing, processor, failures) -> `Prepared`. `failures` is the log
+            of unreadable videos, None where one ends the run. It may complete the model's configuration.
         details: (prediction of the Trainer, rows of the validation list, configuration) -> what the model answered.
     """
 
@@ -64,6 +65,7 @@ class Training:
     read: Callable[..., tuple[Any, list[str]]] | None = None
     compute_metrics: Callable[..., dict[str, float]] | None = None
     preprocess_logits: Callable[..., Any] | None = None
+    section: str = "clip"
     prepare: Callable[..., Prepared] | None = None
     details: Callable[..., Details] | None = None
 

@@ -77,6 +77,48 @@ class FeatureData:
 
 
 @dataclass(frozen=True)
+class BoxData:
+    """Videos with boxes in key frames, and what becomes of their pixels (action detection).
+
+    Args:
+        folder: of the videos, below the data root, see `internvideo_hf.tasks.action_detection.videos.VideoFolder`.
+        begin: time of the annotations at which whole files begin, in seconds; 900 for movies of AVA that were cut.
+        detections: people's boxes that a detector found, a file below the data root, to evaluate on; None takes the
+            true boxes, as validation in a training does.
+        min_score: least score of a detected box, 0-1; key frames left without one count as missed.
+        predictions: a file below the data root, of boxes, actions and scores, to evaluate in place of a model.
+        excluded: a list of key frames to leave out of validation and evaluation, below the data root.
+        train_excluded: the same for training.
+        actions: numbers of the actions that are scored, from 1, or a label map below the data root; None for all.
+        min_overlap: overlap (IoU) of a correct detection, 0-1.
+        crop_size: side of the square that training cuts out of a frame, pixels; null for the whole frame.
+        color: the most that training changes hue (of 180 steps), saturation and value (of 255).
+        flip: probability that training mirrors a clip, 0-1.
+        jitter: the most that training moves a box's edges: vertical ones outwards and inwards, as fractions of its
+            width, and horizontal ones, as fractions of its height; null moves none.
+        extension: fractions of a box's width and height that it gains before the model looks at it in an evaluation.
+        as_published: repeat mistakes of the released code: a clip whose short side has its length already is
+            squashed, people outside a training crop are trained on, and boxes end a pixel behind a crop.
+    """
+
+    folder: str = "videos"
+    begin: float = 0.0
+    detections: str | None = None
+    min_score: float = 0.8
+    predictions: str | None = None
+    excluded: str | None = None
+    train_excluded: str | None = None
+    actions: builtins.list[int] | str | None = None
+    min_overlap: float = 0.5
+    crop_size: int | None = 224
+    color: builtins.list[int] = field(default_factory=lambda: [10, 26, 26])
+    flip: float = 0.5
+    jitter: builtins.list[float] | None = field(default_factory=lambda: [0.2, 0.1, 0.1, 0.05])
+    extension: builtins.list[float] = field(default_factory=lambda: [0.1, 0.05])
+    as_published: bool = False
+
+
+@dataclass(frozen=True)
 class DataSettings:
     """The data of an evaluation.
 
@@ -89,6 +131,7 @@ class DataSettings:
             name a line. If None, classification uses the model's own, and zero-shot classification those of the list.
         num_videos: videos of the published split; the report names a difference.
         features: features of the videos (temporal localization).
+        boxes: videos with boxes in key frames (action detection).
         class_scores: JSON file of the scores that a classifier gave whole videos, below the data root, which name the
             segments of a model that knows one class (temporal localization); None for none.
     """
@@ -100,6 +143,7 @@ class DataSettings:
     labels: str | None = None
     num_videos: int | None = None
     features: FeatureData | None = None
+    boxes: BoxData | None = None
     class_scores: str | None = None
 
 
@@ -304,6 +348,7 @@ class Evaluation:
         complete: (protocol) -> the protocol, completed from tables of the package.
         facts: (result) -> additional lines about a result, by name.
         has_details: outcomes have `details`.
+        needs_model: (protocol) -> whether there is a model to run; False where a file has its answers.
         lines: (result) -> rows of its table: name, scores, and the published entries below.
     """
 
@@ -315,6 +360,7 @@ class Evaluation:
     complete: Callable[[Protocol], Protocol] = lambda protocol: protocol
     facts: Callable[[Mapping[str, Any]], dict[str, str]] = lambda result: {}
     has_details: bool = False
+    needs_model: Callable[[Protocol], bool] = lambda protocol: True
     lines: Callable[[Mapping[str, Any]], list[tuple[str, Mapping[str, float], list[Mapping[str, Any]]]]] = (
         lambda result: [("this model", result["scores"], result["published"])]
     )

@@ -173,7 +173,7 @@ class TrainingData:
             layout=data.layout,
             labels=data.labels,
             skip_missing=data.missing == "skip",
-            **({} if data.features is None else {"features": data.features}),
+            **({} if task.section == "clip" else {task.section: getattr(data, task.section)}),
         )
         paths = {"data.train": _path_of(data_root, data.train)}
         train, classes = read(paths["data.train"])

@@ -21,7 +21,7 @@ from internvideo_hf.models.common.overrides import check_overrides, configuratio
 from internvideo_hf.recipes.reading import RecipeError, RecipeRegistry, build, check_kind, check_known, fill_up
 from internvideo_hf.tasks import training_tasks
 from internvideo_hf.tasks.base import Training
-from internvideo_hf.tasks.protocol import FeatureData
+from internvideo_hf.tasks.protocol import BoxData, FeatureData
 from internvideo_hf.training.trainer import VideoTrainingArguments
 from internvideo_hf.utils.names import check_name, lookup
 from internvideo_hf.video.mixup import mix_batch
@@ -34,7 +34,7 @@ class ModelSettings:
     Args:
         family: a name in `internvideo_hf.auto.FAMILIES`.
         task: "pretraining" (masked), "classification", "open_set", "contrastive" (video and text), "captioning" (that
-            and captions), "question_answering" or "temporal_localization" (features of videos).
+            and captions), "question_answering", "temporal_localization" (features of videos) or "action_detection".
         size: the released size by name, such as "base", for families whose configuration has `from_size`.
         kind: variant within a size, such as "scene" or "motion", for families whose `from_size` takes one.
         config: further values of the configuration, nested as in config.json.
@@ -122,7 +122,7 @@ class DataSettings:
     """The training and validation data.
 
     Args:
-        clip: sampling and augmentation of clips; None for tasks on features.
+        clip: sampling and augmentation of clips; None for tasks on features or boxes.
         train: list of videos, or a directory of tar shards, below the data root.
         validation: the same; None for no validation.
         train_videos: list of the ids of the videos to keep of `train`, below the data root, as caption data sets have
@@ -142,6 +142,7 @@ class DataSettings:
             `internvideo_hf.data.hard_negatives.HardNegativeBatchSampler`; None for random batches.
         images: images with captions to train on by turns; None for videos alone.
         features: features of the videos, for tasks on features.
+        boxes: videos with boxes in key frames, for action detection.
         trunk_cache: cache of the outputs of a frozen backbone: `folder`, below the data root, and `views`, the number
             of different clips of a video. None for no cache.
         missing: "skip" rows of lists whose video has no file, however many, or "raise".
@@ -162,6 +163,7 @@ class DataSettings:
     similar_batches: dict[str, Any] | None = None
     images: ImageSettings | None = None
     features: FeatureData | None = None
+    boxes: BoxData | None = None
     trunk_cache: dict[str, Any] | None = None
     missing: str = "raise"
     on_error: str = "skip"
@@ -308,12 +310,12 @@ def with_present_keys(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_kind_of_data(recipe: Recipe, task: Training, name: str) -> None:
-    """Check that a task has clips or features, whichever it is trained on."""
-    data, of_features = recipe.data, task.prepare is not None
-    needed, other = ("features", "clip") if of_features else ("clip", "features")
-    if getattr(data, needed) is None:
-        raise RecipeError(f"{name}: data.{needed} must be given.")
-    for key in (other, *(("mixup", "images", "trunk_cache", "similar_batches") if of_features else ())):
+    """Check that a task has the section of data that it is trained on, and no other."""
+    data = recipe.data
+    if getattr(data, task.section) is None:
+        raise RecipeError(f"{name}: data.{task.section} must be given.")
+    others = [section for section in ("clip", "features", "boxes") if section != task.section]
+    for key in (*others, *(() if task.section == "clip" else ("mixup", "images", "trunk_cache", "similar_batches"))):
         if getattr(data, key) is not None:
             raise RecipeError(f"{name}: data.{key} changes nothing in {recipe.model.task}. Leave it out.")
 

@@ -139,9 +139,17 @@ def _train(
     task, num_labels = training_task(recipe.model.task), model.config.num_labels
     prepared: Prepared | None = None
     if task.prepare is not None:
-        skips = {"skip_missing": recipe.data.missing == "skip"}
-        lists = data.train, data.validation
-        prepared = task.prepare(*lists, model, recipe.data.features, data_root, seed=args.seed, **skips)
+        prepared = task.prepare(
+            data.train,
+            data.validation,
+            model,
+            getattr(recipe.data, task.section),
+            data_root,
+            seed=args.seed,
+            skip_missing=recipe.data.missing == "skip",
+            processor=processor,
+            failures=_failure_log(recipe.data, args),
+        )
         model, task = prepared.model, prepared.training
     trained = _adapted(recipe.model, model)
     check_room(output_dir, trained, args.ema_decay is not None, args.save_total_limit or 2)
@@ -349,9 +357,7 @@ def _datasets(
     assert settings.clip is not None  # as `parse_recipe` has found
     if isinstance(data.train, Path) and args.max_steps < 1:
         raise RecipeError(f"{data.train} holds shards, whose number of clips is unknown: set training.max_steps.")
-    failures = None
-    if settings.on_error == "skip":
-        failures = FailureLog(Path(str(args.output_dir)) / "failures.jsonl")
+    failures = _failure_log(settings, args)
     train, validation = (
         None
         if source is None
@@ -372,6 +378,11 @@ def _datasets(
         log = None if failures is None else FailureLog(Path(str(args.output_dir)) / "image_failures.jsonl")
         return add_images(train, data.images, settings.images, processor, log), validation
     return train, validation
+
+
+def _failure_log(settings: DataSettings, args: VideoTrainingArguments) -> FailureLog | None:
+    """Return the log of the run's unreadable videos, if the recipe skips them."""
+    return FailureLog(Path(str(args.output_dir)) / "failures.jsonl") if settings.on_error == "skip" else None
 
 
 def _sampler(

@@ -24,8 +24,8 @@ import json
 import math
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -102,6 +102,14 @@ class Annotations:
     key_frames: list[KeyFrame]
     classes: list[str]
     image_ids: Mapping[Any, tuple[str, float, float, float]] = field(default_factory=dict)
+
+    def without(self, names: Collection[str]) -> "Annotations":
+        """Return the annotations of other key frames.
+
+        Args:
+            names: of those to leave out, see `key_frame_name`.
+        """
+        return replace(self, key_frames=[frame for frame in self.key_frames if frame.name not in names])
 
     def table(self) -> BoxTable:
         """Return a row for each box and class."""

@@ -1,5 +1,303 @@
 """Action detection: who does what in the key frames of a video, and where."""
 
-from internvideo_hf.tasks.base import Task
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
 
-TASK = Task("action_detection")
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+from transformers import AutoConfig, AutoVideoProcessor, EvalPrediction
+from transformers.modeling_utils import PreTrainedModel
+
+from internvideo_hf.auto import auto_class
+from internvideo_hf.data.executors.processes import start_workers
+from internvideo_hf.data.failures import FailureLog, TooManyFailuresError
+from internvideo_hf.data.records import list_path
+from internvideo_hf.data.samples import Row
+from internvideo_hf.inference.runner import RunSettings, load_model
+from internvideo_hf.models.common.loading import classes_of
+from internvideo_hf.recipes.labels import read_classes
+from internvideo_hf.recipes.reading import RecipeError
+from internvideo_hf.tasks.action_detection.annotations import read_predictions
+from internvideo_hf.tasks.action_detection.answers import Answers
+from internvideo_hf.tasks.action_detection.data import (
+    IGNORED,
+    ClipRule,
+    KeyFrameDataset,
+    KeyFrameStream,
+    Sample,
+    collate,
+)
+from internvideo_hf.tasks.action_detection.lists import (
+    found_in,
+    read_evaluation_list,
+    read_training_rows,
+    scored_classes,
+    truth_of,
+    with_files,
+)
+from internvideo_hf.tasks.action_detection.transforms import MULTIPLE
+from internvideo_hf.tasks.action_detection.videos import VideoFolder
+from internvideo_hf.tasks.base import Prepared, Task, Training
+from internvideo_hf.tasks.protocol import BoxData, Evaluation, Outcome, Protocol, Run, Samples, model_facts
+from internvideo_hf.utils.devices import default_workers
+from internvideo_hf.utils.fingerprints import json_sha256
+from internvideo_hf.utils.journal import Journal
+from internvideo_hf.utils.pretrained import load_pretrained
+
+AUTO_CLASS = "AutoModelForVideoActionDetection"
+_NO_BOX = -1  # of a row that stands for a key frame that cannot be read
+
+
+# ---- training -------------------------------------------------------------------------------------------------------
+
+
+def _make_collator(*, training: bool, multiple: int = MULTIPLE, **_: Any) -> "partial[dict[str, Any]]":
+    return partial(collate, fill_gaps=not training, multiple=multiple)
+
+
+def _prepare(
+    train: Any,
+    validation: Any,
+    model: PreTrainedModel,
+    boxes: BoxData,
+    data_root: Path,
+    *,
+    seed: int,
+    skip_missing: bool,
+    processor: Any,
+    failures: FailureLog | None,
+) -> Prepared:
+    """Open the videos of both lists; validation takes the true boxes."""
+    classes, folder = classes_of(model.config), data_root / boxes.folder
+    rule, videos = ClipRule.of(processor, boxes, len(classes)), VideoFolder(folder, boxes.begin)
+    samples = KeyFrameDataset(
+        with_files(train, videos, folder, skip_missing), videos, rule, training=True, seed=seed, failures=failures
+    )
+    multiple = partial(_make_collator, multiple=model.config.patch_size)
+    training = replace(TASK_TRAINING, make_collator=multiple)
+    if validation is None:
+        return Prepared(samples, None, training, model)
+    rows = with_files(validation, videos, folder, skip_missing)
+    judge = _Judge(rows, classes, scored_classes(boxes, classes, data_root), boxes.min_overlap)
+    training = replace(
+        training,
+        compute_metrics=judge.scores,
+        details=lambda prediction, rows, config: judge.answers(prediction),
+    )
+    held_out = KeyFrameDataset(rows, videos, rule, training=False, failures=failures)
+    return Prepared(samples, held_out, training, model)
+
+
+def _logits(outputs: Any, labels: Any) -> torch.Tensor:
+    """Return the logits alone, of all outputs of the model but the loss."""
+    logits: torch.Tensor = outputs[0] if isinstance(outputs, tuple) else outputs
+    return logits
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """Scores what a model in training finds in the validation key frames."""
+
+    rows: Sequence[Row]
+    classes: Sequence[str]
+    scored: Sequence[int]
+    min_overlap: float
+
+    def answers(self, prediction: EvalPrediction) -> Answers:
+        """Return all boxes and actions beside the true ones."""
+        logits, labels = np.asarray(prediction.predictions), np.asarray(prediction.label_ids)
+        numbers, places = np.nonzero(labels[..., 0] != IGNORED)
+        scores = torch.from_numpy(logits[numbers, places]).float().sigmoid().numpy()
+        rows = list(self.rows)
+        return Answers(
+            found_in(rows, numbers, places, scores), truth_of(rows), self.classes, self.scored, self.min_overlap
+        )
+
+    def scores(self, prediction: EvalPrediction) -> dict[str, float]:
+        """Return the mean average precision in percent."""
+        return self.answers(prediction).scores()
+
+
+TASK_TRAINING = Training(
+    auto_class=AUTO_CLASS,
+    make_collator=_make_collator,
+    label_names=("labels",),
+    read=read_training_rows,
+    section="boxes",
+    prepare=_prepare,
+    preprocess_logits=_logits,
+)
+
+
+# ---- evaluation -----------------------------------------------------------------------------------------------------
+
+
+def _needs_model(protocol: Protocol) -> bool:
+    return (protocol.data.boxes or BoxData()).predictions is None
+
+
+def _check(protocol: Protocol) -> None:
+    if protocol.data.layout is not None:
+        raise RecipeError("data.layout changes nothing in action_detection. Leave it out.")
+    boxes = protocol.data.boxes or BoxData()
+    if not 0 < boxes.min_overlap <= 1 or not 0 <= boxes.min_score <= 1:
+        raise RecipeError(
+            f"data.boxes.min_overlap is {boxes.min_overlap} and min_score {boxes.min_score}, expected numbers from 0 "
+            "to 1."
+        )
+
+
+def _classes(protocol: Protocol, data_root: Path, model: str) -> list[str] | None:
+    """Return the classes that the protocol or the model names; None if neither does."""
+    wanted = None if protocol.data.labels is None else read_classes(protocol.data.labels, data_root)
+    if not _needs_model(protocol):
+        return wanted
+    config = load_pretrained(AutoConfig, model)
+    if not (config.architectures or [""])[0].endswith("ForVideoActionDetection"):
+        raise RecipeError(f"{model} detects no actions. Train a detector, such as by action_detection/custom.")
+    if protocol.family not in (None, config.model_type):
+        raise RecipeError(f"This protocol is for {protocol.family}, and {model} holds {config.model_type}.")
+    names = classes_of(config)
+    unnamed = names == [f"LABEL_{number}" for number in range(len(names))]
+    if wanted is not None and names != wanted and not (unnamed and len(names) == len(wanted)):
+        raise RecipeError(
+            f"{model} has {len(names)} classes, the first of which is {names[0]}; data.labels={protocol.data.labels} "
+            f"has {len(wanted)}, the first {wanted[0]}. Set data.labels=null for the model's own."
+        )
+    return wanted or ([str(number + 1) for number in range(len(names))] if unnamed else names)
+
+
+def _read(protocol: Protocol, data_root: Path, model: str) -> Samples:
+    data, boxes = protocol.data, protocol.data.boxes or BoxData()
+    path = list_path(data_root, data.list)
+    listed = read_evaluation_list(path, data_root, boxes, _classes(protocol, data_root, model))
+    videos = list(dict.fromkeys(row["video"] for row in listed.rows))
+    return Samples([{"video": video} for video in videos], np.arange(len(videos)), source=(listed, data_root))
+
+
+def _run(protocol: Protocol, samples: Samples, run: Run) -> Outcome:
+    listed, data_root = samples.source
+    boxes = protocol.data.boxes or BoxData()
+    if boxes.predictions is not None:
+        path = data_root / boxes.predictions
+        found = read_predictions(path, listed.classes).without(listed.excluded)
+        facts: dict[str, Any] = {"device": "none", "pixels": {}}
+        causes: dict[int, str] = {}
+    else:
+        model = load_model(auto_class(AUTO_CLASS), run.model, run.device, protocol.dtype)
+        processor = load_pretrained(AutoVideoProcessor, run.model)
+        processor.configure(protocol.pixels)
+        facts = {**model_facts(model), "pixels": {"": processor.to_dict()}}
+        rule = ClipRule.of(processor, boxes, len(listed.classes))
+        journal = Journal(run.parts_of(model, facts, json_sha256(listed.rows), asdict(boxes)))
+        videos = VideoFolder(data_root / boxes.folder, boxes.begin)
+        _score(model, listed.rows, (videos, rule), run.settings, journal)
+        table = {name: column.numpy() for name, column in journal.tensors().items()}
+        scored = table["box"] != _NO_BOX
+        found = found_in(listed.rows, *(table[name][scored] for name in ("row", "box", "scores")))
+        causes = _causes(samples.videos, listed.rows, journal.notes)
+    facts["boxes"] = {"key_frames": len(listed.rows), "boxes": sum(len(row["boxes"]) for row in listed.rows)}
+    answers = Answers(found, listed.truth, listed.classes, listed.scored, boxes.min_overlap)
+    return Outcome(answers.scores(), causes, facts, answers)
+
+
+def _causes(videos: Sequence[Row], rows: Sequence[Row], notes: Mapping[str, str]) -> dict[int, str]:
+    """Return why key frames of a video could not be read, by the number of the video."""
+    failed: dict[str, list[str]] = {}
+    for number, cause in notes.items():
+        failed.setdefault(rows[int(number)]["video"], []).append(cause)
+    return {
+        number: causes[0] if len(causes) == 1 else f"{len(causes)} key frames; {causes[0]}"
+        for number, row in enumerate(videos)
+        if (causes := failed.get(row["video"], []))
+    }
+
+
+def _score(
+    model: PreTrainedModel,
+    rows: Sequence[Row],
+    source: tuple[VideoFolder, ClipRule],
+    settings: RunSettings,
+    journal: Journal,
+) -> None:
+    """Add the scores of all boxes to a journal, which may have some already; its notes have the failures.
+
+    A batch has clips of one size, so that no clip is filled up to the size of another.
+    """
+    table = journal.tensors()
+    done = set(table["row"].tolist() if table else ())
+    chosen = [number for number in range(len(rows)) if number not in done]
+    waiting: dict[torch.Size, list[tuple[int, Sample]]] = {}
+    with tqdm(total=len(rows), initial=len(done), desc="Key frames", unit="frame", disable=settings.quiet) as bar:
+        for number, sample in _read_clips(KeyFrameStream(rows, chosen, *source), settings.workers):
+            bar.update()
+            if isinstance(sample, str):
+                mark = {"row": torch.tensor([number]), "box": torch.tensor([_NO_BOX])}
+                journal.append({**mark, "scores": torch.zeros(1, source[1].num_labels)}, {str(number): sample})
+                if len(journal.notes) > settings.max_damaged * len(rows):
+                    raise TooManyFailuresError(
+                        f"{len(journal.notes)} key frames are unreadable; of all {len(rows)} at most a fraction of "
+                        f"{settings.max_damaged:.4g} may be. The last one: {sample} Repair or remove these videos, or "
+                        "tolerate more by --max-damaged (in Python, max_damaged)."
+                    )
+                continue
+            batch = waiting.setdefault(sample["pixel_values_videos"].shape, [])
+            batch.append((number, sample))
+            if len(batch) == settings.batch_size:
+                journal.append(_of_batch(model, batch))
+                batch.clear()
+        for batch in filter(None, waiting.values()):
+            journal.append(_of_batch(model, batch))
+    journal.write()
+
+
+def _read_clips(stream: KeyFrameStream, workers: int | None) -> Iterator[tuple[int, Sample | str]]:
+    loader = DataLoader(stream, batch_size=None, num_workers=default_workers(workers), collate_fn=_as_it_is)
+    return start_workers(loader)
+
+
+def _as_it_is(item: Any) -> Any:
+    return item
+
+
+@torch.no_grad()
+def _of_batch(model: PreTrainedModel, batch: Sequence[tuple[int, Sample]]) -> dict[str, torch.Tensor]:
+    inputs = collate([sample for _, sample in batch], multiple=model.config.patch_size)
+    box_mask = inputs["box_mask"]
+    pixels = inputs.pop("pixel_values_videos").to(model.device, model.dtype)
+    logits = model(pixels, **{name: value.to(model.device) for name, value in inputs.items()}).logits
+    clips, places = box_mask.nonzero(as_tuple=True)
+    numbers = torch.tensor([number for number, _ in batch])
+    return {"row": numbers[clips], "box": places, "scores": logits.float().sigmoid().cpu()[box_mask]}
+
+
+def _facts(result: Mapping[str, Any]) -> dict[str, str]:
+    boxes, about = result["settings"]["data"]["boxes"] or asdict(BoxData()), result["model"]["boxes"]
+    if boxes["predictions"] is not None:
+        return {"boxes": f"of {boxes['predictions']}"}
+    origin = "true ones"
+    if boxes["detections"] is not None:
+        origin = f"of {boxes['detections']} with scores from {boxes['min_score']:g}"
+    how = {"frames": "as published, with its mistakes"} if boxes["as_published"] else {}
+    return {"boxes": f"{about['boxes']} in {about['key_frames']} key frames, {origin}", **how}
+
+
+TASK = Task(
+    "action_detection",
+    training=TASK_TRAINING,
+    evaluation=Evaluation(
+        read=_read,
+        run=_run,
+        columns=("mAP",),
+        settings=("data.labels", "data.boxes"),
+        check=_check,
+        facts=_facts,
+        has_details=True,
+        needs_model=_needs_model,
+    ),
+)

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +35,11 @@ class Movie:
 
     def __init__(self, path: Path, begin: float = 0.0):
         self.path, self.begin = path, begin
+
+    @property
+    def name(self) -> str:
+        """Path of the file."""
+        return str(self.path)
 
     def read(self, timestamp: float, num_frames: int = NUM_FRAMES, stride: int = STRIDE) -> Frames:
         """Return the frames around a key frame, `(num_frames, height, width, 3)`; see `keyframes.context_frames`.
@@ -116,14 +120,18 @@ class SecondFiles:
 
     def __init__(self, files: dict[int, Path]):
         self.files = files
-        self._frames = lru_cache(_HELD)(_all_frames)
+        self._held: dict[int, Frames] = {}  # the latest
+
+    @property
+    def name(self) -> str:
+        """Path of the folder."""
+        return str(next(iter(self.files.values())).parent)
 
     def read(self, timestamp: float, num_frames: int = NUM_FRAMES, stride: int = STRIDE) -> Frames:
         """Return the frames around a key frame; see `Movie.read`. Beyond a missing file the last frame is repeated."""
         second = int(timestamp)
         if second != timestamp or second not in self.files:
-            folder = str(next(iter(self.files.values())).parent)
-            raise VideoDecodeError(folder, f"it has no file of second {timestamp:g}", "Cut the movie again.")
+            raise VideoDecodeError(self.name, f"it has no file of second {timestamp:g}", "Cut the movie again.")
         reach = num_frames * stride // 2
         left, right = self._side(second, -1, reach), self._side(second, 1, reach)
         frames = [frame for part in (*reversed(left), *right) for frame in part]
@@ -140,7 +148,7 @@ class SecondFiles:
         """Yield the processed frames around each of several key frames; see `Movie.stream`."""
         for timestamp in timestamps:
             try:
-                with one_video(str(next(iter(self.files.values())).parent)):
+                with one_video(self.name):
                     yield torch.stack([process(frame) for frame in self.read(timestamp, num_frames, stride)])
             except VideoDecodeError as error:
                 yield error
@@ -150,9 +158,17 @@ class SecondFiles:
         parts: list[Frames] = []
         second += min(step, 0)
         while second in self.files and sum(map(len, parts)) < reach:
-            parts.append(self._frames(self.files[second]))
+            parts.append(self._frames(second))
             second += step
         return parts
+
+    def _frames(self, second: int) -> Frames:
+        if second not in self._held:
+            frames = _all_frames(self.files[second])
+            if len(self._held) == _HELD:
+                del self._held[next(iter(self._held))]
+            self._held[second] = frames
+        return self._held[second]
 
 
 Source = Movie | SecondFiles

@@ -100,6 +100,7 @@ def _prepare(
     *,
     seed: int,
     skip_missing: bool,
+    **_: Any,
 ) -> Prepared:
     """Open the features of both lists; the head will name the encoder and the window rule that they came from."""
     config, save = model.config, None
@@ -231,6 +232,7 @@ TASK_TRAINING = Training(
     make_collator=_make_collator,
     label_names=("grids",),
     read=read_training_rows,
+    section="features",
     prepare=_prepare,
 )
 

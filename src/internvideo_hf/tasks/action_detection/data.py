@@ -1,0 +1,333 @@
+"""Clips around key frames with the boxes of their people, as samples of action detection."""
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch.utils.data import Dataset, IterableDataset, get_worker_info
+
+from internvideo_hf.data.failures import FailureLog, TooManyFailuresError, one_video
+from internvideo_hf.data.samples import Row, sample_seed
+from internvideo_hf.models.internvideo_mae.modeling_internvideo_mae_detection import pad_boxes
+from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
+from internvideo_hf.recipes.reading import RecipeError
+from internvideo_hf.tasks.action_detection.annotations import key_frame_name
+from internvideo_hf.tasks.action_detection.boxes import extend, from_fractions, is_nonempty, jitter
+from internvideo_hf.tasks.action_detection.keyframes import STRIDE
+from internvideo_hf.tasks.action_detection.transforms import (
+    MULTIPLE,
+    Geometry,
+    Pixels,
+    evaluation_view,
+    pad_batch,
+    training_view,
+)
+from internvideo_hf.tasks.action_detection.videos import Source, VideoFolder
+from internvideo_hf.tasks.protocol import BoxData
+from internvideo_hf.video.errors import VideoDecodeError
+
+Sample = dict[str, Any]
+Floats = tuple[float, ...]
+IGNORED = -100.0
+"""Label of a row that is no box."""
+MOST_TRAINED = 100
+"""Boxes of a key frame that training takes, at random if there are more."""
+
+
+@dataclass(frozen=True)
+class ClipRule:
+    """How a key frame becomes a model's input.
+
+    Args:
+        pixels: of frames.
+        num_frames: frames of a clip.
+        stride: from one to the next.
+        num_labels: classes of the model.
+        jitter: see `BoxData`.
+        extension: see `BoxData`.
+    """
+
+    pixels: Pixels
+    num_frames: int
+    stride: int
+    num_labels: int
+    jitter: Floats | None
+    extension: Floats
+
+    @classmethod
+    def of(cls, processor: Any, data: BoxData, num_labels: int) -> "ClipRule":
+        """Return the rule of a recipe or a protocol: size, statistics and frames are the processor's.
+
+        Args:
+            processor: of the model.
+            data: settings.
+            num_labels: classes of the model.
+
+        Raises:
+            RecipeError: if the processor cuts off a part of the frame, or a setting is out of range.
+        """
+        if not isinstance(processor, InternVideoVideoProcessor) or "shortest_edge" not in (processor.size or {}):
+            raise RecipeError("Action detection needs a processor with a short side: size={shortest_edge: 256}.")
+        if processor.do_center_crop:
+            raise RecipeError("The processor cuts off a part of the frame, with its people: set do_center_crop=false.")
+        numbers = {"color": (data.color, 3), "jitter": (data.jitter, 4), "extension": (data.extension, 2)}
+        for name, (values, count) in numbers.items():
+            if values is not None and (len(values) != count or min(values) < 0):
+                raise RecipeError(f"data.boxes.{name} is {values}, expected {count} numbers, 0 or more.")
+        hue, saturation, value = data.color
+        pixels = Pixels(
+            processor.size["shortest_edge"],
+            processor.resize_method,
+            data.crop_size,
+            hue,
+            saturation,
+            value,
+            data.flip,
+            processor.image_mean,
+            processor.image_std,
+            data.as_published,
+        )
+        stride = (processor.sampler_kwargs or {}).get("sampling_rate", STRIDE)
+        moves = None if data.jitter is None else tuple(data.jitter)
+        return cls(pixels, processor.num_frames, stride, num_labels, moves, tuple(data.extension))
+
+    def training_sample(self, row: Row, frames: np.ndarray, seed: int) -> Sample:
+        """Make the sample of a key frame for training.
+
+        People outside the crop are left out, but as published.
+
+        Args:
+            row: `boxes` as fractions of the frame, and the `labels` of each.
+            frames: of the clip, uint8, `(frames, height, width, 3)`.
+            seed: of the draws.
+
+        Returns:
+            `pixel_values_videos`, `(frames, 3, height, width)`; `boxes`, `(n, 4)`, in its pixels; `labels`,
+            `(n, classes)`, 0 or 1.
+        """
+        randomness, generator = random.Random(seed), torch.Generator().manual_seed(seed)
+        pixels, geometry = training_view(_channels_first(frames), self.pixels, randomness)
+        given, labels = _boxes_of(row, geometry), self.targets(row)
+        moved = geometry.follow(given, as_published=self.pixels.as_published)
+        if not self.pixels.as_published:
+            inside = is_nonempty(moved)
+            moved, labels = moved[inside], labels[inside]
+        if len(moved) > MOST_TRAINED:
+            chosen = torch.randperm(len(moved), generator=generator)[:MOST_TRAINED]
+            moved, labels = moved[chosen], labels[chosen]
+        if self.jitter is not None:
+            x_out, x_in, y_out, y_in = self.jitter
+            moved = jitter(moved, geometry.view, generator, (x_out, x_in, y_out, y_in))
+        return {"pixel_values_videos": pixels, "boxes": moved, "labels": labels}
+
+    def evaluation_boxes(self, row: Row, geometry: Geometry) -> torch.Tensor:
+        """Return the boxes that the model looks at in an evaluation, in pixels of the view.
+
+        Args:
+            row: `boxes` as fractions of the frame.
+            geometry: of the view.
+        """
+        width, height = self.extension
+        return extend(geometry.follow(_boxes_of(row, geometry)), geometry.view, (width, height))
+
+    def targets(self, row: Row) -> torch.Tensor:
+        """Return 0 or 1 for each box and class, `(n, classes)`.
+
+        Args:
+            row: the `labels` of each box.
+        """
+        targets = torch.zeros(len(row["boxes"]), self.num_labels)
+        for box, labels in enumerate(row["labels"]):
+            targets[box, labels] = 1
+        return targets
+
+
+class FrameView:
+    """Makes the evaluation view of frames, one at a time, and keeps what it did.
+
+    Args:
+        rule: of the pixels.
+    """
+
+    def __init__(self, rule: Pixels):
+        self.rule = rule
+        self.geometry: Geometry | None = None
+
+    def __call__(self, frame: np.ndarray) -> torch.Tensor:
+        """Return the pixels of a frame, `(3, height, width)`.
+
+        Args:
+            frame: uint8, `(height, width, 3)`.
+        """
+        pixels, self.geometry = evaluation_view(_channels_first(frame[None]), self.rule)
+        return pixels[0]
+
+
+class KeyFrameDataset(Dataset[Sample]):
+    """Key frames as samples, decoded on access, in the worker that asks.
+
+    A sample depends on `seed`, the epoch and its index alone: any number of workers and processes gives the same bits.
+
+    Args:
+        rows: a `datasets.Dataset` with `video`, `timestamp`, `boxes` and `labels` of each key frame.
+        videos: the files.
+        rule: how a key frame becomes an input.
+        training: draw crops, colors, flips and jitter; otherwise the samples are those of an evaluation.
+        seed: of these.
+        failures: the log of unreadable videos, which give `{"failure": ...}`; None raises.
+    """
+
+    def __init__(
+        self,
+        rows: Any,
+        videos: VideoFolder,
+        rule: ClipRule,
+        *,
+        training: bool,
+        seed: int = 0,
+        failures: FailureLog | None = None,
+    ):
+        self.rows, self.videos, self.rule = rows, videos, rule
+        self.training, self.seed, self.failures = training, seed, failures
+        self._num_videos = len(set(rows["video"]))
+        # In shared memory: workers that outlive an epoch see the next one's number.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Change the draws: call it before an epoch's iterator is made, as Trainer and Accelerate do."""
+        self._epoch.fill_(epoch)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Make the sample of a key frame; see `ClipRule.training_sample`, and `video`, the name of the key frame.
+
+        Raises:
+            VideoDecodeError: if the frames cannot be read, and failures are not logged.
+            TooManyFailuresError: if too many cannot be read.
+        """
+        row = self.rows[index]
+        name = key_frame_name(row["video"], row["timestamp"])
+        try:
+            with one_video(row["video"]):
+                return {**self._sample(row, index), "video": name}
+        except VideoDecodeError as error:
+            if self.failures is None:
+                raise
+            # A bad movie has many key frames, and is one failure.
+            self.failures.add(row["video"], error, self._num_videos)
+            return {"failure": str(error)}
+
+    def _sample(self, row: Row, index: int) -> Sample:
+        source = self.videos.find(row["video"], row["timestamp"])
+        if source is None:
+            raise missing_file(row["video"])
+        frames = source.read(row["timestamp"], self.rule.num_frames, self.rule.stride)
+        if self.training:
+            return self.rule.training_sample(row, frames, sample_seed(self.seed, int(self._epoch), index))
+        pixels, geometry = evaluation_view(_channels_first(frames), self.rule.pixels)
+        boxes = self.rule.evaluation_boxes(row, geometry)
+        return {"pixel_values_videos": pixels, "boxes": boxes, "labels": self.rule.targets(row)}
+
+
+class KeyFrameStream(IterableDataset[tuple[int, Sample | str]]):
+    """Clips of key frames for an evaluation; each file is decoded once, in one worker.
+
+    Args:
+        rows: `video`, `timestamp` and `boxes` of each key frame.
+        chosen: numbers of the rows to read.
+        videos: the files.
+        rule: how a key frame becomes an input.
+    """
+
+    def __init__(self, rows: Sequence[Row], chosen: Sequence[int], videos: VideoFolder, rule: ClipRule):
+        self.rows, self.rule = rows, rule
+        groups: dict[str, tuple[Source | None, list[int]]] = {}
+        for number in chosen:
+            source = videos.find(rows[number]["video"], rows[number]["timestamp"])
+            key = f"no file of {rows[number]['video']}" if source is None else source.name
+            groups.setdefault(key, (source, []))[1].append(number)
+        # The longest first, so that no worker ends long after the others.
+        self.groups = sorted(groups.values(), key=lambda group: -len(group[1]))
+
+    def __iter__(self) -> Iterator[tuple[int, Sample | str]]:
+        """Yield the number of a row, and its pixels and boxes, or why it cannot be read."""
+        worker = get_worker_info()
+        first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        for source, numbers in self.groups[first::step]:
+            numbers = sorted(numbers, key=lambda number: self.rows[number]["timestamp"])
+            if source is None:
+                yield from ((number, str(missing_file(self.rows[number]["video"]))) for number in numbers)
+                continue
+            view = FrameView(self.rule.pixels)
+            times = [self.rows[number]["timestamp"] for number in numbers]
+            clips = source.stream(times, view, self.rule.num_frames, self.rule.stride)
+            for number, pixels in zip(numbers, clips, strict=True):
+                if isinstance(pixels, VideoDecodeError) or view.geometry is None:
+                    yield number, str(pixels)
+                    continue
+                boxes = self.rule.evaluation_boxes(self.rows[number], view.geometry)
+                yield number, {"pixel_values_videos": pixels, "boxes": boxes}
+
+
+def missing_file(video: str) -> VideoDecodeError:
+    """Return the failure of a key frame without a file."""
+    return VideoDecodeError(video, "there is no file of its name", "Set data.boxes.folder, or get the video.")
+
+
+def collate(samples: Sequence[Sample], *, fill_gaps: bool = False, multiple: int = MULTIPLE) -> dict[str, Any]:
+    """Make a batch of samples.
+
+    Args:
+        samples: of one of the data sets.
+        fill_gaps: replace an unreadable sample by a blank clip without boxes, instead of making a smaller batch.
+        multiple: pixels of which height and width become multiples: the side of a patch.
+
+    Returns:
+        `pixel_values_videos`, `(batch, frames, 3, height, width)`, filled up with zeros to the largest clip;
+        `pixel_mask`, `(batch, height, width)`, where something was filled up; `boxes`,
+        `(batch, boxes, 4)`; `box_mask`, `(batch, boxes)`; and where samples have them `labels`,
+        `(batch, boxes, classes)`, -100 where there is no box, and `videos`, the names of the key frames.
+
+    Raises:
+        TooManyFailuresError: if no sample could be read.
+    """
+    read = [sample for sample in samples if "failure" not in sample]
+    if not read:
+        raise TooManyFailuresError(
+            f"None of the {len(samples)} key frames of a batch can be read; the last: {samples[-1]['failure']}"
+        )
+    if fill_gaps:
+        read = [_blank_like(read[0]) if "failure" in sample else sample for sample in samples]
+    pixels, pixel_mask = pad_batch([sample["pixel_values_videos"] for sample in read], multiple)
+    boxes, box_mask = pad_boxes([sample["boxes"] for sample in read])
+    batch: dict[str, Any] = {"pixel_values_videos": pixels, "boxes": boxes, "box_mask": box_mask}
+    if not pixel_mask.all():
+        batch["pixel_mask"] = pixel_mask
+    if "labels" in read[0]:
+        labels = torch.full((*box_mask.shape, read[0]["labels"].shape[1]), IGNORED)
+        for row, sample in zip(labels, read, strict=True):
+            row[: len(sample["labels"])] = sample["labels"]
+        batch["labels"] = labels
+    if "video" in read[0]:
+        batch["videos"] = [sample["video"] for sample in read]
+    return batch
+
+
+def _blank_like(sample: Sample) -> Sample:
+    blank = {"pixel_values_videos": torch.zeros_like(sample["pixel_values_videos"])}
+    return {**sample, **blank, **{name: sample[name][:0] for name in ("boxes", "labels") if name in sample}}
+
+
+def _boxes_of(row: Mapping[str, Any], geometry: Geometry) -> torch.Tensor:
+    given = torch.tensor(row["boxes"], dtype=torch.float32).reshape(-1, 4)
+    return from_fractions(given, geometry.size)
+
+
+def _channels_first(frames: np.ndarray) -> torch.Tensor:
+    return rearrange(torch.from_numpy(frames), "t h w c -> t c h w")
