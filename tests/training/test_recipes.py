@@ -172,7 +172,7 @@ def test_recipe_trains(name, tmp_path):
     found = recipe(name)
     options = found.training | {"fp16": False, "bf16": False, "use_cpu": True, "report_to": "none"}
     arguments = VideoTrainingArguments(tmp_path, **options)
-    steps, rate = 1000, arguments.learning_rate
+    steps, rate = max(1000, 10 * int(found.training.get("warmup_steps", 0))), arguments.learning_rate
     if arguments.max_steps > 0:
         steps = arguments.max_steps
     if arguments.schedule is None:  # one of transformers' own
@@ -329,6 +329,7 @@ def test_every_run_is_in_a_table():
         *(f"temporal_localization/{run}" for run in TEMPORAL_LOCALIZATION),
         *(f"open_set/ucf101_{size}" for size in OPEN_SET),
         *(f"action_detection/{run}" for run in ACTION_DETECTION),
+        "temporal_localization/tcanet_hacs",
     }
     assert told == {name for name in NAMES if of_table(name) not in (None, "uniformerv2")}
     # Each line of Kinetics is three runs, each of Something-Something V1 one of V2 too.
@@ -432,6 +433,20 @@ def test_temporal_localization_is_as_released(run):
     windows = known.pop("attention_windows")
     assert config.attention_windows == (windows if isinstance(windows, list) else [windows] * 6)
     assert {name: getattr(config, name) for name in known} == known
+
+
+def test_tcanet_is_as_its_public_training():
+    found, config = recipe("temporal_localization/tcanet_hacs"), build("temporal_localization/tcanet_hacs").config
+    training, features = found.training, found.data.features
+    assert (found.expected.value, found.batch_size, features.num_proposals) == (41.55, 16, 64)
+    assert (training["learning_rate"], training["weight_decay"]) == (4e-4, 1e-5)
+    assert (training["num_train_epochs"], training["schedule"], training["warmup_steps"]) == (
+        9,
+        "cosine_then_step",
+        1000,
+    )
+    assert training["min_learning_rate"] == pytest.approx(0.1 * training["learning_rate"])
+    assert config.step_seconds == pytest.approx(features.stride / features.fps) and config.feature_size == 1280
 
 
 @pytest.mark.parametrize("run", VIDEOMAE)

@@ -4,6 +4,7 @@ import pytest
 
 from internvideo_hf.training.schedules import (
     SCHEDULES,
+    cosine_then_step,
     linear_then_cosine,
     two_drops,
     warmup_cosine,
@@ -45,6 +46,14 @@ def test_viclip_stays_above_its_floor_and_rises_again_behind_the_end():
 def test_retrieval_drops_where_the_warm_up_ends():
     found = values(warmup_cosine_of_all, (0, 1, 2, 10, 20), 20, 2, peak=1.0)
     assert found == pytest.approx([0.0, 0.5, 0.9755283, 0.5, 0.0])
+
+
+def test_tcanet_rises_along_a_cosine_and_drops_at_the_seventh_of_nine_epochs():
+    found = values(cosine_then_step, (0, 5, 10, 69, 70, 90), 90, 10, start=0.0, end=0.1, peak=1.0)
+    assert found == pytest.approx([0.0, 0.5, 1.0, 1.0, 0.1, 0.1])
+    assert values(cosine_then_step, (2.5,), 90, 10, start=0.2, end=0.1, peak=1.0) == pytest.approx(
+        [0.2 + 0.8 * (1 - 0.5**0.5) / 2]
+    )
 
 
 @pytest.mark.parametrize("name", SCHEDULES)

@@ -122,7 +122,7 @@ def how_to_use(model: str, kind: str) -> str:
     if kind not in _COMMANDS:
         return (
             f"{model} reads features that `internvideo extract` writes. `internvideo localize VIDEO --model {model}` "
-            "makes them and reads them, of a head that localizes by itself; load others in Python, by their class."
+            "makes them and reads them, with --proposals of a head that refines the segments of another."
         )
     commands = " or ".join(f"`internvideo {command.format(model=model)}`" for command in _COMMANDS[kind])
     return f"What takes it: {commands}."

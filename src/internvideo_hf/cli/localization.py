@@ -50,6 +50,13 @@ def localize(
     labels_file: Annotated[
         Path | None, typer.Option(help="Text file with the classes of a .json of scores, one a line.")
     ] = None,
+    proposals: Annotated[
+        Path | None,
+        typer.Option(
+            help="Segments of another model, for a head that refines them: ActivityNet's JSON, that of localize "
+            "--json, or a folder of BMN's .csv files."
+        ),
+    ] = None,
     top_k: Annotated[int, typer.Option(min=1, help="Actions to show per video, the best first.")] = 20,
     min_score: Annotated[float, typer.Option(min=0, max=1, help="Least score of an action to show.")] = 0.1,
     timeline: Annotated[
@@ -86,6 +93,8 @@ def localize(
 
     Example: internvideo localize match.mp4 --model head --timeline match.png --vtt match.vtt
 
+    A head that refines segments, such as a TCANet, takes them from --proposals.
+
     Example: internvideo localize videos --model head --encoder vit-h-k710 --classifier vit-h-k400 --json
     """
     number_type, named = parse_dtype(dtype), unique_videos(videos, quiet)
@@ -98,7 +107,7 @@ def localize(
         check_output_file(activitynet)
     silence_transformers()
     where = {"device": parse_device(device), "dtype": number_type}
-    localizer = _load(head, classifier, labels_file, where)
+    localizer = _load(head, classifier, labels_file, proposals, where)
     config = localizer.model.config
     if features is not None:
         from internvideo_hf.tasks.temporal_localization.localization import read_given
@@ -117,11 +126,14 @@ def localize(
     answers.report(activitynet)
 
 
-def _load(head: str, classifier: str | None, labels_file: Path | None, where: dict[str, Any]) -> Any:
+def _load(
+    head: str, classifier: str | None, labels_file: Path | None, proposals: Path | None, where: dict[str, Any]
+) -> Any:
     """Return the head with what names its segments."""
     from internvideo_hf.auto import auto_class
     from internvideo_hf.inference.runner import load_model
     from internvideo_hf.tasks.temporal_localization.localization import ClassScorer, Localizer
+    from internvideo_hf.tasks.temporal_localization.proposals import read_proposals
 
     scorer = None
     if classifier is not None:
@@ -131,7 +143,9 @@ def _load(head: str, classifier: str | None, labels_file: Path | None, where: di
         scorer = ClassScorer.open(source, labels, **where)
     elif labels_file is not None:
         raise ValueError("--labels-file names the classes of --classifier SCORES.json. Give both, or none.")
-    return Localizer(load_model(auto_class("AutoModelForTemporalLocalization"), head, **where), scorer)
+    known = None if proposals is None else read_proposals(proposals)
+    model = load_model(auto_class("AutoModelForTemporalLocalization"), head, **where)
+    return Localizer(model, scorer, proposals=known)
 
 
 def _read_labels(path: Path) -> list[str]:

@@ -52,6 +52,9 @@ class FeatureData:
         crop_ratio: least and largest fraction of features that a training window takes; null takes all.
         min_kept: fraction of a segment that must lie in a training window, 0-1; other segments are dropped.
         thresholds: overlaps in time (tIoU), 0-1, over which mAP is averaged.
+        proposals: file or folder of the segments of another model, below the data root, for a head that refines them;
+            see `internvideo_hf.tasks.temporal_localization.proposals`.
+        num_proposals: the best proposals of a video to train on.
         end_to_end: train the encoder too: `folder` holds the videos, and `encoder`, `stride`, `num_frames` and `fps`
             must be given.
         at_once: with `end_to_end`, windows of a video that the encoder computes together.
@@ -72,6 +75,8 @@ class FeatureData:
     crop_ratio: builtins.list[float] | None = field(default_factory=lambda: [0.9, 1.0])
     min_kept: float = 0.5
     thresholds: builtins.list[float] = field(default_factory=lambda: [0.5 + 0.05 * step for step in range(10)])
+    proposals: str | None = None
+    num_proposals: int = 64
     end_to_end: bool = False
     at_once: int = 8
 

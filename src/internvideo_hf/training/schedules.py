@@ -91,6 +91,20 @@ def two_drops(
     return peak * 0.1 ** sum(5 * step >= fifths * total_steps for fifths in (2, 4))
 
 
+def cosine_then_step(
+    step: float, total_steps: float, warmup_steps: float = 0, start: float = 0, end: float = 0, *, peak: float = 1
+) -> float:
+    """Compute TCANet's learning rate: a rise from `start` along a half cosine, then `peak`, then `end`.
+
+    Of the nine epochs of the original, the last two have `end`; here the last two ninths of any training.
+    Source: the public training settings of TCANet.
+    """
+    _check_steps(step, total_steps, warmup_steps)
+    if step < warmup_steps:
+        return peak + (start - peak) * _cosine(step / warmup_steps)
+    return peak if 9 * step < 7 * total_steps else end
+
+
 def _cosine(progress: float) -> float:
     """Return the factor of a half cosine from 1 at progress 0 to 0 at progress 1."""
     return 0.5 * (1 + math.cos(math.pi * progress))
@@ -107,6 +121,7 @@ def _check_steps(step: float, total_steps: float, warmup_steps: float) -> None:
 
 
 SCHEDULES: dict[str, Callable[[float, float, float, float, float], float]] = {
+    "cosine_then_step": cosine_then_step,
     "linear_then_cosine": linear_then_cosine,
     "warmup_cosine": warmup_cosine,
     "warmup_cosine_floored": warmup_cosine_floored,

@@ -174,7 +174,7 @@ def read_class_scores(path: str | Path) -> dict[str, NDArray[np.float64]]:
         ManifestError: if the file cannot be read, or the scores of a video are not one row of numbers.
     """
     path = Path(path)
-    content = _load_json(path)
+    content = load_json(path)
     found = content.get("results", content)
     if not isinstance(found, dict):
         raise ManifestError(str(path), None, "its scores are no object", "Expected scores by id of the video.")
@@ -182,7 +182,7 @@ def read_class_scores(path: str | Path) -> dict[str, NDArray[np.float64]]:
     for name, row in found.items():
         if isinstance(row, list) and len(row) == 1 and isinstance(row[0], list):
             row = row[0]
-        if not isinstance(row, list) or not row or not all(map(_is_number, row)):
+        if not isinstance(row, list) or not row or not all(map(is_number, row)):
             raise ManifestError(str(path), name, "its scores are not one row of numbers", "Give one for each class.")
         scores[name] = np.array(row, dtype=np.float64)
     return scores
@@ -194,7 +194,7 @@ _Video = tuple[str, dict[str, Any], list[_Row]]
 
 
 def _read_json(path: Path) -> Iterator[_Video]:
-    database = _load_json(path).get("database")
+    database = load_json(path).get("database")
     if not isinstance(database, dict) or not database:
         raise ManifestError(
             str(path), None, "it has no videos in 'database'", "Expected the layout of ActivityNet's annotations."
@@ -205,7 +205,7 @@ def _read_json(path: Path) -> Iterator[_Video]:
         facts: dict[str, Any] = {"subset": entry["subset"].lower()}
         for key in ("duration", "fps"):
             value = entry.get(key)
-            if value is not None and not (_is_number(value) and value > 0):
+            if value is not None and not (is_number(value) and value > 0):
                 raise ManifestError(
                     str(path), name, f"its {key} is {reprlib.repr(value)}", "Expected a number above 0."
                 )
@@ -220,7 +220,7 @@ def _json_row(row: Any, place: str, path: Path) -> _Row:
     if not isinstance(row, dict) or "segment" not in row or not _LABELS & row.keys():
         raise ManifestError(str(path), place, "it lacks a segment or a label", "Add them, or delete it.")
     segment, index = row["segment"], row.get("label_id")
-    if not isinstance(segment, list) or len(segment) != 2 or not all(map(_is_number, segment)):
+    if not isinstance(segment, list) or len(segment) != 2 or not all(map(is_number, segment)):
         raise ManifestError(
             str(path), place, f"its segment is {reprlib.repr(segment)}", "Expected start and end in seconds."
         )
@@ -248,7 +248,7 @@ def _read_thumos(folder: Path) -> Iterator[_Video]:
                 continue
             try:
                 name, start, end = fields[0], *map(float, fields[1:])
-                if not (_is_number(start) and _is_number(end)):
+                if not (is_number(start) and is_number(end)):
                     raise ValueError
             except ValueError:
                 raise ManifestError(
@@ -260,12 +260,21 @@ def _read_thumos(folder: Path) -> Iterator[_Video]:
         yield name, facts, rows
 
 
-def _load_json(path: Path) -> dict[str, Any]:
+def load_json(path: Path, kinds: tuple[type, ...] = (dict,)) -> Any:
+    """Read a JSON file.
+
+    Args:
+        path: the file.
+        kinds: what it may hold.
+
+    Raises:
+        ManifestError: if it cannot be read, or holds something else.
+    """
     try:
         content = json.loads(_read_text(path))
     except (json.JSONDecodeError, RecursionError) as error:
         raise ManifestError(str(path), None, f"it is not valid JSON ({error})", "Download it again.") from error
-    if not isinstance(content, dict):
+    if not isinstance(content, kinds):
         raise ManifestError(str(path), None, f"it holds a {type(content).__name__}", "Expected an object.")
     return content
 
@@ -279,6 +288,6 @@ def _read_text(path: Path) -> str:
         raise ManifestError(str(path), None, f"it is not text in UTF-8 ({error})", "Download it again.") from error
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
     """Return whether a value is a number that float32 can hold."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST

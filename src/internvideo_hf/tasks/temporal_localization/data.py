@@ -21,6 +21,7 @@ from internvideo_hf.data.finding import VIDEO_SUFFIXES
 from internvideo_hf.data.records import ManifestError
 from internvideo_hf.data.samples import sample_seed
 from internvideo_hf.tasks.temporal_localization.annotations import VideoAnnotation, without_duplicates
+from internvideo_hf.tasks.temporal_localization.decoding import Detections
 from internvideo_hf.utils.names import reason_of
 
 NAMES = ("features", "feats")  # of the tensor in a file that holds several
@@ -65,6 +66,7 @@ class Sample(NamedTuple):
         labels: `(n,)`, class indices.
         grid: of the features.
         duration: of the video in seconds; None if unknown.
+        proposals: segments of another model for one that refines them, in steps of the grid, best first; or None.
     """
 
     video: str
@@ -73,6 +75,7 @@ class Sample(NamedTuple):
     labels: torch.Tensor
     grid: FeatureGrid
     duration: float | None = None
+    proposals: Detections | None = None
 
 
 @dataclass(frozen=True)
@@ -345,6 +348,11 @@ class FeatureDataset(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.videos)
 
+    @property
+    def epoch(self) -> int:
+        """Number of the epoch."""
+        return int(self._epoch)
+
     def set_epoch(self, epoch: int) -> None:
         """Change the windows: call it before an epoch's iterator is made, as Trainer and Accelerate do."""
         self._epoch.fill_(epoch)
@@ -352,7 +360,7 @@ class FeatureDataset(Dataset[Sample]):
     def __getitem__(self, index: int) -> Sample:
         sample = self.load(self.videos[index])
         if self.cropping is not None and self.settings.stride is not None:
-            seed = sample_seed(self.seed, int(self._epoch), index)
+            seed = sample_seed(self.seed, self.epoch, index)
             sample = crop(sample, self.cropping, random.Random(seed))
         return sample
 

@@ -37,6 +37,8 @@ from internvideo_hf.tasks.temporal_localization.data import (
     settings_of,
 )
 from internvideo_hf.tasks.temporal_localization.decoding import Detections, Fusion, detect, fuse_class_scores
+from internvideo_hf.tasks.temporal_localization.proposals import Proposals
+from internvideo_hf.tasks.temporal_localization.refinement import check_step, refine_proposals, refines
 from internvideo_hf.utils.fingerprints import json_sha256, text_sha256
 from internvideo_hf.utils.settings import changed_settings
 from internvideo_hf.video import VideoReader
@@ -112,14 +114,26 @@ class VideoFeatures:
     def in_seconds(self, segments: torch.Tensor) -> torch.Tensor:
         """Return segments `(n, 2)` of the grid in seconds; where frames vary in length, by the times of the rows."""
         found = self.grid.to_seconds(segments, self.duration)
-        if self.seconds is None or len(self.seconds) != len(self.rows):
+        if (middles := self._middles()) is None:
             return found
-        nominal = self.grid.to_seconds(torch.arange(len(self.rows))[:, None].double(), None)[:, 0].numpy()
-        true = np.asarray(self.seconds).mean(axis=1)
-        if np.abs(nominal - true).max() < 1e-3:
-            return found
+        nominal, true = middles
         shift = torch.from_numpy(np.interp(found.numpy(), nominal, true - nominal))
         return (found + shift).clamp(min=0, max=self.duration)
+
+    def on_grid(self, seconds: torch.Tensor) -> torch.Tensor:
+        """Return segments `(n, 2)` in seconds in steps of the grid; the inverse of `in_seconds`."""
+        if (middles := self._middles()) is not None:
+            nominal, true = middles
+            seconds = seconds + torch.from_numpy(np.interp(seconds.numpy(), true, nominal - true)).float()
+        return self.grid.from_seconds(seconds)
+
+    def _middles(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """Return the times of the rows by the grid and by their windows; None where they are the same."""
+        if self.seconds is None or len(self.seconds) != len(self.rows):
+            return None
+        nominal = self.grid.to_seconds(torch.arange(len(self.rows))[:, None].double(), None)[:, 0].numpy()
+        true = np.asarray(self.seconds).mean(axis=1)
+        return None if np.abs(nominal - true).max() < 1e-3 else (nominal, true)
 
 
 # ---- features -------------------------------------------------------------------------------------------------------
@@ -338,6 +352,8 @@ def read_given(
         raise ValueError(f"{path} has no description beside it: give its stride in frames, and fps (--stride, --fps).")
     if facts and not given:
         _check_described(path, facts, rule, video)
+        if refines(config) and not rule.get("stride"):
+            check_step(config, facts)
     with VideoReader(video) as reader:
         duration = reader.duration
     if fixed_length is not None:
@@ -435,38 +451,49 @@ class Localizer:
     """A head on features that localizes actions, and names them.
 
     Args:
-        model: an ActionFormer, on its device.
+        model: an ActionFormer, or a TCANet, on its device.
         scorer: gives the segments the classes that it finds in the video, in place of the head's own; None for those.
         fusion: how; by default as the head's configuration says.
+        proposals: segments of another model, for a head that refines them, such as a TCANet. Those of several classes
+            keep them, unless a scorer gives others.
 
     Raises:
-        ValueError: if the model refines the segments of another one.
+        ValueError: if the head refines proposals and there are none, or the other way round.
     """
 
-    def __init__(self, model: PreTrainedModel, scorer: ClassScorer | None = None, fusion: Fusion | None = None):
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        scorer: ClassScorer | None = None,
+        fusion: Fusion | None = None,
+        proposals: Proposals | None = None,
+    ):
         config = model.config
-        if not getattr(config, "selection", None):
+        if refines(config) and proposals is None:
             raise ValueError(
-                f"{type(model).__name__} refines the segments of another model. Give one that localizes by itself, "
-                "such as an ActionFormer."
+                f"{type(model).__name__} refines the segments of another model. Give them (proposals, --proposals), "
+                "or a head that localizes by itself, such as an ActionFormer."
             )
-        self.model, self.scorer = model.eval(), scorer
+        if proposals is not None and not refines(config):
+            raise ValueError(f"{type(model).__name__} localizes by itself. Leave out the proposals (--proposals).")
+        self.model, self.scorer, self.proposals = model.eval(), scorer, proposals
         self._fusion = fusion or Fusion(**(getattr(config, "fusion", None) or {}))
-        names = classes_of(config)
-        self.classes = [ONE_CLASS] if names == ["LABEL_0"] else names
+        names = classes_of(config) if proposals is None else list(proposals.classes)
+        self.classes = [ONE_CLASS] if names in ([], ["LABEL_0"]) else names
 
     def localize(self, features: VideoFeatures, video: str = "") -> Localization:
         """Localize the actions of a video.
 
         Args:
             features: of the video.
-            video: for the classifier, which reads it.
+            video: for the classifier, which reads it, and for the proposals.
 
         Raises:
             VideoDecodeError: if the classifier cannot read the video.
             ValueError: if the classifier's file does not know it.
+            ManifestError: if it has no proposals.
         """
-        found = self.detect(features)
+        found = self.detect(features) if self.proposals is None else self.refine(features, video)
         found = found._replace(segments=features.in_seconds(found.segments))
         gaps, classes = gaps_of(features.rows, features.seconds), self.classes
         if self.scorer is not None:
@@ -481,6 +508,21 @@ class Localizer:
             for (start, end), score, label in zip(segments, scores, labels, strict=True)
         ]
         return Localization(actions, features.duration, gaps)
+
+    def refine(self, features: VideoFeatures, video: str) -> Detections:
+        """Return refined proposals in steps of the grid, best first; features of damaged windows are interpolated.
+
+        Args:
+            features: of the video.
+            video: whose proposals are taken.
+
+        Raises:
+            ManifestError: if it has none.
+        """
+        assert self.proposals is not None
+        found = self.proposals.of(video, features.duration)
+        rows = _filled(_some_known(video, features.rows))
+        return refine_proposals(self.model, rows, found._replace(segments=features.on_grid(found.segments)))
 
     @torch.no_grad()
     def detect(self, features: VideoFeatures) -> Detections:

@@ -15,6 +15,7 @@ from internvideo_hf.tasks.temporal_localization.localization import (
     extractor_for,
     resizing_of,
 )
+from internvideo_hf.tasks.temporal_localization.proposals import read_proposals
 from internvideo_hf.utils.names import did_you_mean, nearest
 
 
@@ -25,6 +26,8 @@ class TemporalActionLocalizationPipeline(VideoPipeline):
         feature_extractor: folder or Hub name of the encoder, or a `FeatureExtractor` of the same encoder with other
             windows than the head names; by default the encoder that the head names.
         classifier: folder or Hub name of a video classifier, or a JSON file of its scores, which names the segments.
+        proposals: file or folder of the segments of another model, for a head that refines them, such as a TCANet; see
+            `read_proposals`. Inputs must be files or addresses, by whose names they are found.
         args: of `transformers.Pipeline`.
         kwargs: of `transformers.Pipeline`.
 
@@ -38,12 +41,14 @@ class TemporalActionLocalizationPipeline(VideoPipeline):
         *args: Any,
         feature_extractor: str | Path | FeatureExtractor | None = None,
         classifier: str | Path | None = None,
+        proposals: str | Path | None = None,
         **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
         check_saved_as(self.model, "ForTemporalLocalization")
         scorer = None if classifier is None else ClassScorer.open(classifier, device=self.device)
-        self.localizer = Localizer(self.model, scorer)
+        known = None if proposals is None else read_proposals(proposals)
+        self.localizer = Localizer(self.model, scorer, proposals=known)
         name = self.model.config._name_or_path or type(self.model).__name__
         if isinstance(feature_extractor, FeatureExtractor):
             check_extractor(self.model.config, feature_extractor, name)
@@ -99,7 +104,8 @@ class TemporalActionLocalizationPipeline(VideoPipeline):
 
     def _forward(self, model_inputs: dict[str, Any]) -> dict[str, Any]:  # type: ignore[override]
         features: VideoFeatures = model_inputs["features"]
-        return {"found": self.localizer.localize(features, model_inputs["video"])}
+        video = model_inputs["video"]
+        return {"found": self.localizer.localize(features, str(video) if isinstance(video, Path) else video)}
 
     def postprocess(  # type: ignore[override]
         self, model_outputs: dict[str, Any], top_k: int | None = None, threshold: float = 0.0

@@ -33,6 +33,16 @@ from internvideo_hf.tasks.temporal_localization.decoding import (
     fuse_class_scores,
 )
 from internvideo_hf.tasks.temporal_localization.metrics import SegmentTable
+from internvideo_hf.tasks.temporal_localization.proposals import Proposals, read_proposals
+from internvideo_hf.tasks.temporal_localization.refinement import (
+    ProposalDataset,
+    check_step,
+    collate_proposals,
+    decode_refined,
+    refine_proposals,
+    refines,
+    with_proposals,
+)
 from internvideo_hf.tasks.temporal_localization.sources import (
     ONE_CLASS,
     annotations_of,
@@ -51,7 +61,11 @@ _MOST = 1000  # segments of a video that are scored in training, where the head 
 
 
 def collate(
-    samples: Sequence[Sample], *, keep_grids: bool = False, span: tuple[int, int] | None = None
+    samples: Sequence[Sample],
+    *,
+    keep_grids: bool = False,
+    span: tuple[int, int] | None = None,
+    step_seconds: float | None = None,
 ) -> dict[str, Any]:
     """Make a batch of samples.
 
@@ -61,6 +75,7 @@ def collate(
             next.
         keep_grids: add `grids`, for the metrics: stride, window and frames a second of each video's grid, and its
             duration, NaN if unknown; `(batch, 4)`, float64.
+        step_seconds: of a head that refines the proposals of the samples, see `collate_proposals`.
 
     Returns:
         `features`, padded with zeros, `(batch, length, channels)`, or `pixel_values_videos`; `attention_mask`,
@@ -71,12 +86,16 @@ def collate(
     if span is not None:
         lengths = torch.tensor([end_to_end.count_windows(length, *span) for length in lengths.tolist()])
     name = "features" if span is None else "pixel_values_videos"
-    batch: dict[str, Any] = {
-        name: pad_sequence([sample.features for sample in samples], batch_first=True),
-        "attention_mask": torch.arange(int(lengths.max())) < lengths[:, None],
-        "labels": [{"segments": sample.segments, "class_labels": sample.labels} for sample in samples],
-        "videos": [sample.video for sample in samples],
-    }
+    batch: dict[str, Any]
+    if step_seconds is not None:
+        batch = collate_proposals(samples, step_seconds)
+    else:
+        batch = {
+            name: pad_sequence([sample.features for sample in samples], batch_first=True),
+            "attention_mask": torch.arange(int(lengths.max())) < lengths[:, None],
+            "labels": [{"segments": sample.segments, "class_labels": sample.labels} for sample in samples],
+            "videos": [sample.video for sample in samples],
+        }
     if keep_grids:
         batch["grids"] = torch.tensor([_numbers(sample) for sample in samples], dtype=torch.float64)
     return batch
@@ -87,8 +106,10 @@ def _numbers(sample: Sample) -> tuple[float, ...]:
     return sample.grid.stride, sample.grid.num_frames, sample.grid.fps, duration
 
 
-def _make_collator(*, training: bool, span: tuple[int, int] | None = None, **_: Any) -> "partial[dict[str, Any]]":
-    return partial(collate, keep_grids=not training, span=span)
+def _make_collator(
+    *, training: bool, span: tuple[int, int] | None = None, step_seconds: float | None = None, **_: Any
+) -> "partial[dict[str, Any]]":
+    return partial(collate, keep_grids=not training, span=span, step_seconds=step_seconds)
 
 
 def _prepare(
@@ -104,7 +125,9 @@ def _prepare(
 ) -> Prepared:
     """Open the features of both lists; the head will name the encoder and the window rule that they came from."""
     config, save = model.config, None
-    _check_head(config, config.model_type)
+    _check_head(config, config.model_type, features)
+    if refines(config):
+        return _prepare_refinement(train, validation, model, features, data_root, seed=seed, skip_missing=skip_missing)
     cropping = Cropping(config.max_sequence_length, features.min_kept, _pair(features.crop_ratio))
     videos = annotations_of(train, features.train_subset)
     held_out = {} if validation is None else annotations_of(validation, features.subset)
@@ -130,14 +153,49 @@ def _prepare(
     training = replace(TASK_TRAINING, make_collator=partial(_make_collator, span=span))
     if validation_set is None:
         return Prepared(training_set, None, training, model, save)
-    judge = _Judge.of(validation_set, config, features)
-    training = replace(
+    return Prepared(training_set, validation_set, _judged(training, validation_set, config, features), model, save)
+
+
+def _prepare_refinement(
+    train: Any,
+    validation: Any,
+    model: PreTrainedModel,
+    features: FeatureData,
+    data_root: Path,
+    *,
+    seed: int,
+    skip_missing: bool,
+) -> Prepared:
+    """Open features and proposals of both lists, for a head that refines them."""
+    config = model.config
+    proposals = read_proposals(data_root / str(features.proposals))
+    videos = annotations_of(train, features.train_subset)
+    samples, config.features = open_features(features, data_root, videos, seed=seed)
+    _check_width(samples, config, features)
+    try:
+        check_step(config, config.features)
+    except ValueError as error:
+        raise RecipeError(f"{error} Set model.config.step_seconds.") from error
+    check_complete(samples, skip_missing)
+    training_set = ProposalDataset(samples, proposals, config.max_sequence_length, features.num_proposals)
+    training = replace(TASK_TRAINING, make_collator=partial(_make_collator, step_seconds=config.step_seconds))
+    if validation is None:
+        return Prepared(training_set, None, training, model)
+    held_out = annotations_of(validation, features.subset)
+    judged, _ = open_features(features, data_root, held_out, trained_on=config.features)
+    check_complete(judged, skip_missing)
+    training = _judged(training, judged, config, features)
+    return Prepared(training_set, ProposalDataset(judged, proposals), training, model)
+
+
+def _judged(training: Training, samples: FeatureDataset, config: PreTrainedConfig, features: FeatureData) -> Training:
+    judge = _Judge.of(samples, config, features)
+    return replace(
         training,
         preprocess_logits=judge.decode,
         compute_metrics=judge.scores,
         details=lambda prediction, rows, config: judge.answers(prediction),
     )
-    return Prepared(training_set, validation_set, training, model, save)
 
 
 def _check_width(samples: FeatureDataset, config: PreTrainedConfig, features: FeatureData) -> None:
@@ -177,14 +235,18 @@ class _Judge:
 
         All batches have the same shape, since those of several processes are put together.
         """
-        # Among the parts of the loss, which are tensors.
-        logits, offsets, _, masks = (levels for levels in outputs if isinstance(levels, tuple))
+        if refines(self.config):
+            detections, device = decode_refined(outputs, self.config), outputs[-1].device
+        else:
+            # Among the parts of the loss, which are tensors.
+            logits, offsets, _, masks = (levels for levels in outputs if isinstance(levels, tuple))
+            detections, device = detect(logits, offsets, masks, self.config), masks[0].device
         most = self.config.suppression["max_segments"] or _MOST
-        rows = torch.full((len(masks[0]), most, 4), _ABSENT)
-        for row, found in zip(rows, detect(logits, offsets, masks, self.config), strict=True):
+        rows = torch.full((len(detections), most, 4), _ABSENT)
+        for row, found in zip(rows, detections, strict=True):
             columns = torch.column_stack((found.segments, found.labels, found.scores))[:most]
             row[: len(columns)] = columns
-        return rows.to(masks[0].device)
+        return rows.to(device)
 
     def answers(self, prediction: EvalPrediction) -> Answers:
         """Return all segments in seconds beside the true ones."""
@@ -249,12 +311,14 @@ class _Source:
     classes: Mapping[int, str]
     features: Mapping[str, Any]
     class_scores: Mapping[str, Any] | None
+    proposals: Proposals | None = None
 
     def load(self, row: Row) -> Sample:
         video = str(row["video"])
         if video not in self.dataset.features:
             raise ManifestError(str(self.dataset.features.folder), video, "it has no features", "Extract them.")
-        return self.dataset.load(video)
+        sample = self.dataset.load(video)
+        return sample if self.proposals is None else with_proposals(sample, self.proposals)
 
 
 def _check(protocol: Protocol) -> None:
@@ -269,24 +333,31 @@ def _check(protocol: Protocol) -> None:
         raise RecipeError(f"fusion: {error}. See internvideo_hf.tasks.temporal_localization.decoding.") from error
 
 
-def _check_head(config: PreTrainedConfig, model: str) -> None:
-    if not getattr(config, "selection", None):
-        raise RecipeError(f"{model} refines the segments of another model. Give one that localizes by itself.")
+def _check_head(config: PreTrainedConfig, model: str, features: FeatureData) -> None:
+    if not refines(config) and features.proposals is not None:
+        raise RecipeError(f"{model} localizes by itself: leave out data.features.proposals.")
+    if refines(config) and features.proposals is None:
+        raise RecipeError(f"{model} refines the segments of another model: set data.features.proposals to their file.")
+    if refines(config) and features.end_to_end:
+        raise RecipeError(f"{model} is trained on features: leave out data.features.end_to_end.")
 
 
 def _read(protocol: Protocol, data_root: Path, model: str) -> Samples:
     config, data = load_pretrained(AutoConfig, model), protocol.data
     if not (config.architectures or [""])[0].endswith("ForTemporalLocalization"):
         raise RecipeError(f"{model} localizes no actions. Train a head, such as by temporal_localization/custom.")
-    _check_head(config, model)
+    features = data.features or FeatureData()
+    _check_head(config, model, features)
     if protocol.family not in (None, config.model_type):
         raise RecipeError(f"This protocol is for {protocol.family}, and {model} holds {config.model_type}.")
-    features, path = data.features or FeatureData(), list_path(data_root, data.list)
+    path = list_path(data_root, data.list)
     class_scores = None if data.class_scores is None else read_class_scores(data_root / data.class_scores)
-    names = classes_of(config)
-    own = class_scores is None and config.num_labels > 1 and names[0] != "LABEL_0"
+    proposals = None if features.proposals is None else read_proposals(data_root / features.proposals)
+    names = list(ONE_CLASS) if proposals is not None else classes_of(config)
+    own = class_scores is None and len(names) > 1 and names[0] != "LABEL_0"
     annotations = read_annotations(path, names if own else None)
-    one_class = config.num_labels == 1 and class_scores is None
+    named = proposals is not None and len(proposals.classes) > 0 and not features.class_agnostic
+    one_class = len(names) == 1 and class_scores is None and not named
     if one_class and len(annotations.classes) > 1 and not features.class_agnostic:
         raise RecipeError(
             f"{model} knows one class, {data.list} {len(annotations.classes)}. Set data.class_scores to scores of a "
@@ -301,7 +372,13 @@ def _read(protocol: Protocol, data_root: Path, model: str) -> Samples:
         truth, classes = replace(truth, labels=np.zeros_like(truth.labels)), dict(enumerate(names))
     trained_on = getattr(config, "features", None)
     dataset, facts = open_features(features, data_root, videos, trained_on=trained_on)
-    source = _Source(dataset, truth, classes, facts, class_scores)
+    if proposals is not None:
+        proposals = proposals.numbered({} if class_scores is not None or not named else annotations.classes)
+        try:
+            check_step(config, facts)
+        except ValueError as error:
+            raise RecipeError(f"{features.folder}: {error} Extract features as for its training.") from error
+    source = _Source(dataset, truth, classes, facts, class_scores, proposals)
     return Samples([{"video": name} for name in videos], np.arange(len(videos)), source=source)
 
 
@@ -310,19 +387,34 @@ def _run(protocol: Protocol, samples: Samples, run: Run) -> Outcome:
     model = load_model(auto_class(AUTO_CLASS), run.model, run.device, protocol.dtype)
     causes: dict[int, str] = {}
     names, found = [], []
-    for number, sample, detections in _localize(model, samples, run.settings, causes):
+    localize = _localize if source.proposals is None else _refine
+    fusion = {**(getattr(model.config, "fusion", None) or {}), **protocol.fusion}
+    for number, sample, detections in localize(model, samples, run.settings, causes):
         name = str(samples.videos[number]["video"])
         detections = in_seconds(detections, sample.grid, sample.duration)
         if source.class_scores is not None:
             if name not in source.class_scores:
                 raise ManifestError(str(protocol.data.class_scores), name, "it has no scores", "Classify the video.")
-            detections = fuse_class_scores(detections, source.class_scores[name], Fusion(**protocol.fusion))
+            detections = fuse_class_scores(detections, source.class_scores[name], Fusion(**fusion))
         names.append(name)
         found.append(detections)
     thresholds = (protocol.data.features or FeatureData()).thresholds
     answers = Answers(table_of(names, found), source.truth, source.classes, thresholds, protocol.as_published)
     facts = {**model_facts(model), "features": dict(source.features), "pixels": {}}
     return Outcome(answers.scores(), causes, facts, answers)
+
+
+def _refine(
+    model: PreTrainedModel, samples: Samples, settings: RunSettings, causes: dict[int, str]
+) -> Iterator[tuple[int, Sample, Detections]]:
+    """Yield the number of each readable video, its features and its refined proposals; note the other causes."""
+    read: Any = samples.source.load
+    for ((number, sample),) in read_videos(samples.videos, read, settings, description="Refining"):
+        if isinstance(sample, str):
+            causes[number] = sample
+            continue
+        loaded: Any = sample
+        yield number, loaded, refine_proposals(model, loaded.features, loaded.proposals)
 
 
 def _localize(
