@@ -25,6 +25,9 @@ from internvideo_hf.demo.synthetic import NUM_FRAMES, SPLITS, make_data_set
 from internvideo_hf.demo.tour import draw_clips
 from internvideo_hf.evaluation.ensembles import Scores
 from internvideo_hf.evaluation.run import prepare_out, write_result
+from internvideo_hf.tasks.action_detection.detection import Detections
+from internvideo_hf.tasks.action_detection.detectors import People
+from internvideo_hf.tasks.action_detection.drawing import draw_video
 from internvideo_hf.utils.journal import Journal
 from internvideo_hf.utils.pictures import save_picture
 
@@ -67,6 +70,13 @@ def _scores(folder: Path) -> None:
 def _data_set(folder: Path) -> None:
     with mock.patch("internvideo_hf.demo.synthetic.split_sizes", lambda clips: dict.fromkeys(SPLITS, 2)):
         make_data_set(folder, 2)
+
+
+def _nobody() -> Detections:
+    none = torch.zeros(0, dtype=torch.int64)
+    people = People(torch.zeros(0, 4), torch.zeros(0), none)
+    times, scores = np.array([0.0]), torch.zeros(0, 1)
+    return Detections(times, np.array([0]), np.array([True]), none, people, none, scores, ["stand"], (64, 64), 0.4)
 
 
 def _read(folder: Path, pattern: str, read: object) -> None:
@@ -114,6 +124,12 @@ def _writers(videos: list[str]) -> dict[str, Writer]:
             "hits.png",
             lambda out: save_picture(noise, out / "hits.png"),
             lambda out: _read(out, "hits.png", lambda file: Image.open(file).load()),
+            1,
+        ),
+        "detect-actions": Writer(
+            "drawn.mp4",
+            lambda out: draw_video(videos[0], _nobody(), out / "drawn.mp4"),
+            lambda out: _read(out, "drawn.mp4", lambda file: len(decode_in_order(file)) == 10 or 1 / 0),
             1,
         ),
         "parts": Writer("000000004.safetensors", _journal, _check_journal, 6),

@@ -262,3 +262,20 @@ def test_another_sampler_keeps_no_options_of_the_former_one():
     assert processor.sampler_kwargs == {"sampling_rate": 2}
     processor.configure({"num_frames": 5})
     assert processor.sampler_kwargs == {"sampling_rate": 2}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"resize_method": "cv2_linear", "size": {"height": 20, "width": 31}, "channel_order": "bgr"},
+        {"resize_method": "torch_bilinear", "size": {"shortest_edge": 24}},
+        {"do_resize": False, "do_normalize": False},
+        {"do_rescale": False, "image_mean": 100.0, "image_std": 50.0},
+    ],
+)
+def test_whole_frames_have_the_pixels_of_a_call_without_crops(frames, options, tmp_path):
+    InternVideoVideoProcessor(**options).save_pretrained(tmp_path)
+    for processor in (InternVideoVideoProcessor(**options), AutoVideoProcessor.from_pretrained(tmp_path)):
+        called = processor([frames], do_sample_frames=False, do_center_crop=False, return_tensors="pt")
+        assert torch.equal(processor.process_whole(np.asarray(frames)), called["pixel_values_videos"][0])

@@ -312,9 +312,8 @@ class ActionDetector:
 
     def _process(self, frame: NDArray[np.uint8]) -> Tensor:
         """Return a whole frame as the model sees it, `(channels, height, width)`."""
-        options = {"do_sample_frames": False, "do_center_crop": False, "num_clips": 1, "num_crops": 1}
-        pixels: Tensor = self.processor(videos=[frame[None]], return_tensors="pt", **options)["pixel_values_videos"]
-        return pixels[0, 0]
+        pixels: Tensor = self.processor.process_whole(frame[None])
+        return pixels[0]
 
     def _people(self, batch: Sequence[KeyClip], plan: _Plan, first: int, size: Size) -> list[People]:
         """Return the people of each key frame that is whole."""
