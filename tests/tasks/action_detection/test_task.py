@@ -51,6 +51,7 @@ def score(root: Path, model: Path | None, *changes: str, **options) -> dict:
 
 
 def test_a_detector_learns_and_is_saved_with_its_processor(run, data):
+    assert "Training: 12 key frames of the list `train.csv`" in (run / "final/README.md").read_text()
     config = json.loads((run / "final/config.json").read_text())
     assert list(config["id2label"].values()) == CLASSES
     assert config["architectures"] == ["InternVideoMAEForVideoActionDetection"]
