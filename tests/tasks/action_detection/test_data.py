@@ -1,5 +1,7 @@
 """Samples around key frames: boxes that follow their pixels, batches, draws by seed, and unreadable videos."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -155,6 +157,14 @@ def test_a_stream_gives_the_samples_of_the_data_set(videos, rows):
         for name in ("pixel_values_videos", "boxes"):
             torch.testing.assert_close(sample[name], samples[index][name])
     assert sorted(number for number, _ in KeyFrameStream(list(rows), [1, 4], videos, rule())) == [1, 4]
+
+
+def test_samples_are_the_same_in_a_process_that_is_spawned(videos, rows):
+    samples = KeyFrameDataset(rows, videos, rule(), training=True)
+    copied = pickle.loads(pickle.dumps(samples))
+    assert torch.equal(copied[3]["pixel_values_videos"], samples[3]["pixel_values_videos"])
+    stream = KeyFrameStream(list(rows), range(3), videos, rule())
+    assert [number for number, _ in pickle.loads(pickle.dumps(stream))] == [number for number, _ in stream]
 
 
 def test_a_stream_goes_on_after_videos_that_cannot_be_read(rows, root, tmp_path):

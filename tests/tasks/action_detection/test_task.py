@@ -2,10 +2,13 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from demo.ports import free_port
 from safetensors.torch import load_file
 from tasks.action_detection.drawn import CLASSES, HEIGHT, TINY, WIDTH, write_detector, write_videos
 
@@ -176,6 +179,23 @@ def test_a_stopped_training_ends_with_the_same_weights(data, tmp_path):
     train(recipe, data, tmp_path / "stopped", quiet=True)
     whole, stopped = (load_file(tmp_path / f"{name}/final/model.safetensors") for name in ("whole", "stopped"))
     assert all(torch.equal(stopped[name], tensor) for name, tensor in whole.items())
+
+
+@pytest.mark.slow
+def test_two_processes_score_as_one_does(data, tmp_path):
+    logs = []
+    for processes in (1, 2):
+        out = tmp_path / f"of{processes}"
+        command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
+        command += ["--master-port", str(free_port()), "-m", "internvideo_hf.cli", "train", CUSTOM, *SHORT]
+        command += ["training.num_train_epochs=3", "training.per_device_eval_batch_size=2"]
+        command += ["--data-root", str(data), "--output-dir", str(out), "--quiet"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        logs.append([json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()])
+        assert len(read_predictions(out / "answers/detections.csv")) == 24
+    one, two = ([line["eval_mAP"] for line in lines if "eval_mAP" in line] for lines in logs)
+    assert two == pytest.approx(one, abs=5) and len(one) == 3
 
 
 def test_a_bad_video_does_not_end_a_training(data, tmp_path):
