@@ -39,6 +39,10 @@ def test_classes_of_several_labels_are_independent() -> None:
     logits = np.array([LOG(4), 0, -LOG(4)])
     np.testing.assert_allclose(class_scores(logits, "multi_label_classification"), [0.8, 0.5, 0.2])
     np.testing.assert_allclose(class_scores(logits, None), np.array([4, 1, 0.25]) / 5.25)
+    of_heads = class_scores(np.array([LOG(4), 0.0, 7.0]), None, {"verb": slice(0, 2), "noun": slice(2, 3)})
+    np.testing.assert_allclose(of_heads, [0.8, 0.2, 1.0])
+    assert class_scores(logits, None, function="none") is logits
+    np.testing.assert_allclose(class_scores(logits, "regression", function="sigmoid"), [0.8, 0.5, 0.2])
     assert class_scores(logits, "regression") is logits and class_scores(logits[:1], None)[0] == LOG(4)
 
 

@@ -9,10 +9,12 @@ from safetensors.torch import load_file
 from training.recipes import write_data
 from transformers import AutoConfig, AutoModelForVideoClassification, AutoProcessor, AutoVideoProcessor
 
+from internvideo_hf import InternVideoMAEConfig
 from internvideo_hf.checkpoints.errors import CheckpointError
 from internvideo_hf.checkpoints.model_names import demo_path
+from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.training.recipes import load_recipe
-from internvideo_hf.training.start import config_of_start, find_start
+from internvideo_hf.training.start import config_of_start, find_start, same_classes
 
 SHORT = ["batch_size=2", "training.max_steps=1", "training.per_device_train_batch_size=2", "data.validation=null"]
 SHORT += ["training.dataloader_num_workers=0", "training.save_strategy=no", "training.learning_rate=0.0001"]
@@ -151,3 +153,11 @@ def test_only_a_configuration_of_the_family_is_taken_over(tmp_path):
 def test_a_recipe_that_starts_from_a_bundled_model_needs_no_start():
     assert find_start(None, "demo-mm") == find_start("demo-mm") == str(demo_path("demo-mm"))
     assert find_start(None, "CLIP") is None and find_start("random", "demo-mm") == "random"
+
+
+def test_several_heads_of_a_start_are_kept_in_their_order():
+    heads = {"verb": ["cut", "wash"], "noun": ["onion"]}
+    config = InternVideoMAEConfig(label_heads=heads)
+    assert same_classes(None, config, "start") == same_classes(heads, config, "start") == heads
+    with pytest.raises(RecipeError, match="start has 3 classes"):
+        same_classes({"noun": ["onion"], "verb": ["cut", "wash"]}, config, "start")

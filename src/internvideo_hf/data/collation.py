@@ -131,7 +131,7 @@ def _blank_like(sample: Sample) -> Sample:
     pixels = {name: torch.zeros_like(value) for name, value in sample.items() if name.endswith(PIXELS)}
     blank = {**sample, **pixels, "video": ""}
     if "labels" in sample:
-        blank["labels"] = torch.tensor(-100)
+        blank["labels"] = torch.full_like(sample["labels"], -100)
     return blank | ({"captions": ""} if "captions" in sample else {})
 
 

@@ -91,6 +91,11 @@ class _Labels:
     def number(self, value: Any) -> int | None:
         if is_missing(value):
             return None
+        if isinstance(value, list | dict):
+            raise BadRow(
+                f"the label is {value!r}, expected one name or number",
+                "Several labels of a video are for the task multi_label (in Python, several=True).",
+            )
         if self.are_numbered or isinstance(value, str):
             value = _text_of(value)
         number = None if value in self.numbers or self.are_numbered else whole_number(value, "label")
@@ -115,6 +120,42 @@ class _Labels:
                 f"the label {value!r} is none of the {len(self.numbers)} class names; {hint}", "Correct the name."
             )
         return self.numbers[value]
+
+
+@dataclass(frozen=True)
+class _LabelLists:
+    """Reads several labels of a row, from a list or from text with "|" between them, as numbers from 0.
+
+    Args:
+        labels: of one of several classes, which come sorted and each once.
+        heads: name of a head -> its classes; a row then has one label of each, in their order. None for no heads.
+    """
+
+    labels: _Labels
+    heads: Mapping[str, _Labels] | None
+
+    def number(self, value: Any) -> tuple[int, ...] | None:
+        entries = _entries(value)
+        if entries is None:
+            return None
+        if self.heads is None:
+            return tuple(sorted({known for entry in entries if (known := self.labels.number(entry)) is not None}))
+        if len(entries) != len(self.heads):
+            raise BadRow(
+                f"it has {len(entries)} labels, expected {len(self.heads)}: {', '.join(self.heads)}",
+                'Write a list of one of each, in text with "|" between them.',
+            )
+        numbers = [head.number(entry) for head, entry in zip(self.heads.values(), entries, strict=True)]
+        return tuple(-100 if number is None else number for number in numbers)
+
+
+def _entries(value: Any) -> list[Any] | None:
+    """Return the labels of a row with several, None for a row without; an empty list is one of no class."""
+    if isinstance(value, list | tuple):
+        return list(value)
+    if is_missing(value):
+        return None
+    return [part.strip() for part in value.split("|")] if isinstance(value, str) else [value]
 
 
 def _text_of(label: Any) -> str:
@@ -152,6 +193,9 @@ class ManifestOptions:
         layout: a name in `LAYOUTS`; detected from the first row where None.
         labels: class names in label order, which turn text into labels and bound numbers; if one is called by a
             number, all labels are names. None: numbers from 0.
+        several: whether a row has a list of labels, or text with "|" between them, such as "run|jump".
+        heads: of several labels, name of a head -> its class names in label order; each row then has one label of
+            each, in this order, and an empty one is unknown. None: any number of the same classes.
         file_name: how a video's file is called, where the list has ids: names of its columns in braces, such as
             "{YoutubeID}_{Start_timestamp}.mp4". A name with the start in it means a clip that is cut already, so that
             `start` and `end` are left empty.
@@ -168,6 +212,8 @@ class ManifestOptions:
 
     layout: str | None = None
     labels: Sequence[str] | None = None
+    several: bool = False
+    heads: Mapping[str, Sequence[str]] | None = None
     file_name: str | None = None
     split: str | None = None
     keep: Callable[[Record], bool] | None = None
@@ -184,7 +230,10 @@ class _Checks:
 
     def __init__(self, layout: Layout, data_root: Path, options: ManifestOptions):
         self.layout, self.data_root, self.options = layout, data_root, options
-        self.labels = _Labels(options.labels, layout.has_names)
+        self.labels: _Labels | _LabelLists = _Labels(options.labels, layout.has_names)
+        if options.several:
+            of_head = {name: _Labels(names, False) for name, names in (options.heads or {}).items()}
+            self.labels = _LabelLists(_Labels(options.labels, layout.has_names), of_head or None)
         self.file_name = options.file_name or layout.file_name or ""
         # Whoever says how files are called has said where they are.
         searches = layout.id is not None and options.file_name is None
@@ -332,7 +381,8 @@ def find_classes(path: str | Path, **options: Any) -> list[str]:
     """
     path, settings = Path(path).expanduser(), ManifestOptions(**options)
     rows = _given_rows(path, settings, _Selection(path, settings))
-    return sorted({_text_of(row["label"]) for _, _, row in rows if not is_missing(row.get("label"))})
+    labels = (_entries(row.get("label")) if settings.several else [row.get("label")] for _, _, row in rows)
+    return sorted({_text_of(label) for entries in labels for label in entries or () if not is_missing(label)})
 
 
 class _Selection:
@@ -412,7 +462,7 @@ def load_manifest(
     """Make a `datasets.Dataset` of a list of videos.
 
     Labels that are names become numbers in the order of the sorted names, or of `labels`; the feature "label" is then
-    a `datasets.ClassLabel` that has them.
+    a `datasets.ClassLabel` that has them. With `several`, it is a list of such.
 
     Args:
         path: as of `read_manifest`.
@@ -428,6 +478,8 @@ def load_manifest(
     """
     datasets = require_datasets()
     features = datasets.Features({name: datasets.Value(kind) for name, kind in COLUMNS.items()})
+    if options.get("several"):
+        features["label"] = datasets.Sequence(features["label"])
     if streaming:
         arguments = {"path": path, "data_root": data_root, "options": options | {"allow_duplicates": True}}
         return datasets.IterableDataset.from_generator(_generate, features=features, gen_kwargs=arguments)
@@ -435,7 +487,8 @@ def load_manifest(
         return datasets.Dataset(_table(read_manifest(path, data_root, **options), features.arrow_schema))
     except TextLabelError:
         options["labels"] = find_classes(path, **options)
-    features["label"] = datasets.ClassLabel(names=options["labels"])
+    named = datasets.ClassLabel(names=options["labels"])
+    features["label"] = datasets.Sequence(named) if options.get("several") else named
     return datasets.Dataset(_table(read_manifest(path, data_root, **options), features.arrow_schema))
 
 

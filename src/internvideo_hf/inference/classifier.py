@@ -24,6 +24,7 @@ from internvideo_hf.inference.runner import (
     read_views,
     stack_views,
 )
+from internvideo_hf.models.common.configuration import head_slices
 from internvideo_hf.models.common.loading import check_classifier, classes_of
 from internvideo_hf.utils.journal import Journal
 from internvideo_hf.utils.pretrained import load_pretrained
@@ -104,7 +105,8 @@ class Classifier:
         videos = len(next(iter(views.values())))
         flat = {name: pixels.flatten(0, 1) for name, pixels in views.items()}
         logits = logits_of_views(self.model, flat, batch_size).double().cpu().numpy()
-        rows = [class_scores(row, self.model.config.problem_type) for row in logits]
+        heads = head_slices(self.model.config)
+        rows = [class_scores(row, self.model.config.problem_type, heads) for row in logits]
         probabilities = np.stack(rows).reshape(videos, -1, len(rows[0]))
         return np.asarray(probabilities.mean(axis=1))
 

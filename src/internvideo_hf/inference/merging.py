@@ -4,7 +4,7 @@ An unreadable video counts as wrong; the original's `ensemble.py` counts it as c
 (`merge`, `ensemble`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,17 +38,42 @@ def _softmax(logits: Array) -> Array:
         return probabilities
 
 
-def class_scores(logits: Array, problem_type: str | None) -> Array:
+FUNCTIONS: dict[str, Callable[[Array], Array]] = {
+    "softmax": _softmax,
+    "sigmoid": lambda logits: np.asarray(1 / (1 + np.exp(-logits))),
+    "none": lambda logits: logits,
+}
+"""Name, as of transformers' `function_to_apply`, -> the function from logits `(classes,)` to scores."""
+
+
+def function_of(problem_type: str | None, classes: int) -> str:
+    """Return the name of the function from a classifier's logits to its scores; see `FUNCTIONS`.
+
+    Args:
+        problem_type: of the model's configuration.
+        classes: of the model.
+    """
+    if problem_type == "multi_label_classification":
+        return "sigmoid"
+    return "none" if problem_type == "regression" or classes == 1 else "softmax"
+
+
+def class_scores(
+    logits: Array,
+    problem_type: str | None,
+    heads: Mapping[str, slice] | None = None,
+    function: str | None = None,
+) -> Array:
     """Return what a classifier says of one view: for each class a probability, or for a regression the numbers.
 
     Args:
         logits: `(classes,)`.
         problem_type: of the model's configuration: several classes at once are independent of each other.
+        heads: from `head_slices`: the classes of a head exclude each other. None, or none, for one answer.
+        function: a name in `FUNCTIONS`; that of `problem_type` if None.
     """
-    if problem_type == "multi_label_classification":
-        independent: Array = 1 / (1 + np.exp(-logits))
-        return independent
-    return logits if problem_type == "regression" or len(logits) == 1 else _softmax(logits)
+    apply = FUNCTIONS[function or function_of(problem_type, len(logits))]
+    return np.concatenate([apply(logits[place]) for place in heads.values()]) if heads else apply(logits)
 
 
 METHODS: dict[str, Callable[[Array], Array]] = {

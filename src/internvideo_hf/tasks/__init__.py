@@ -52,6 +52,7 @@ TASKS: dict[str, Pipeline | None] = {
         "video-action-detection", "VideoActionDetectionPipeline", "AutoModelForVideoActionDetection"
     ),
     "open_set": None,
+    "multi_label": None,
 }
 
 

@@ -42,15 +42,17 @@ class Training:
         column: a column that every row of a list must have; None for no requirement.
         allow_duplicates: a list may name a video several times, once for each caption.
         read: reads a list of another kind than `load_manifest` does: (path, data root, *, layout, labels, classes,
-            skip_missing) -> its rows, a `datasets.Dataset`, and the model's classes; and by its name the settings of
-            `section`, if that is not "clip". `labels` is a setting of the recipe; `classes` are those of the training
-            list, None while that list is read.
+            skip_missing) -> its rows, a `datasets.Dataset`, and the model's classes, of several heads by their names; and
+            by their names the settings of `section`, if that is not "clip", and `heads`, where there are some. `labels`
+            is a setting of the recipe; `classes` are those of the training list, None while that list is read.
         compute_metrics: the Trainer's function; None reports the loss only.
         preprocess_logits: the Trainer's function; None passes all outputs.
         section: key of `data` in a recipe that says what the task reads: "clip", or another where `prepare` is given.
         prepare: of a task on other inputs than clips: (rows for training, rows for validation or None, model, settings
             of `section`, data root, *, seed, skip_missing, processor, failures) -> `Prepared`. `failures` is the log
             of unreadable videos, None where one ends the run. It may complete the model's configuration.
+        problem_type: of the models, unless the recipe or `label_heads` say otherwise; None for transformers' own rule.
+        of_config: (configuration of the model) -> the training to take its place; None for this one.
         details: (prediction of the Trainer, rows of the validation list, configuration) -> what the model answered.
     """
 
@@ -62,11 +64,13 @@ class Training:
     takes_grad_cache: bool = False
     column: str | None = None
     allow_duplicates: bool = False
-    read: Callable[..., tuple[Any, list[str]]] | None = None
+    read: Callable[..., tuple[Any, list[str] | dict[str, list[str]]]] | None = None
     compute_metrics: Callable[..., dict[str, float]] | None = None
     preprocess_logits: Callable[..., Any] | None = None
     section: str = "clip"
     prepare: Callable[..., Prepared] | None = None
+    problem_type: str | None = None
+    of_config: Callable[..., "Training"] | None = None
     details: Callable[..., Details] | None = None
 
 

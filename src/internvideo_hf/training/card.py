@@ -114,7 +114,8 @@ def _list(setting: str, path: Path, data: TrainingData, task: str | None) -> str
     }[setting]
     if rows is None or isinstance(rows, Path):
         return f"{label}: tar shards in `{_code(path.name)}`"
-    of_class = Counter(rows["label"][:]).values() if task == "video-classification" else ()
+    labels = rows["label"][:] if task == "video-classification" else []
+    of_class = () if labels and isinstance(labels[0], list) else Counter(labels).values()
     per_class = f", {min(of_class)} to {max(of_class)} of a class" if of_class else ""
     kind = "folder" if path.is_dir() else "list"
     what = "clips" if "label" in rows.column_names else "key frames" if "timestamp" in rows.column_names else "videos"

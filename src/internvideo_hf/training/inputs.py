@@ -111,14 +111,15 @@ class TrainingData:
     Args:
         train: rows, or a directory of tar shards.
         validation: the same; None for no validation.
-        classes: the names of the classes or answers, or the number of classes; None for tasks without.
+        classes: the names of the classes or answers, of several heads by their names, or the number of classes; None
+            for tasks without.
         paths: of the lists: the file or the folder that was read, by the name of the setting.
         images: rows of images with captions, to train on by turns with those of `train`; None for none.
     """
 
     train: "datasets.Dataset | Path"
     validation: "datasets.Dataset | Path | None"
-    classes: list[str] | int | None
+    classes: list[str] | dict[str, list[str]] | int | None
     paths: dict[str, Path] = field(default_factory=dict)
     images: "datasets.Dataset | None" = None
 
@@ -174,6 +175,7 @@ class TrainingData:
             labels=data.labels,
             skip_missing=data.missing == "skip",
             **({} if task.section == "clip" else {task.section: getattr(data, task.section)}),
+            **({} if data.heads is None else {"heads": data.heads}),
         )
         paths = {"data.train": _path_of(data_root, data.train)}
         train, classes = read(paths["data.train"])

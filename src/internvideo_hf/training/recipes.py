@@ -34,7 +34,8 @@ class ModelSettings:
     Args:
         family: a name in `internvideo_hf.auto.FAMILIES`.
         task: "pretraining" (masked), "classification", "open_set", "contrastive" (video and text), "captioning" (that
-            and captions), "question_answering", "temporal_localization" (features of videos) or "action_detection".
+            and captions), "question_answering", "multi_label" (several labels of a video), "temporal_localization"
+            (features of videos) or "action_detection".
         size: the released size by name, such as "base", for families whose configuration has `from_size`.
         kind: variant within a size, such as "scene" or "motion", for families whose `from_size` takes one.
         config: further values of the configuration, nested as in config.json.
@@ -133,6 +134,8 @@ class DataSettings:
             name a line, or their number. Of question answering, a file of answers, see
             `internvideo_hf.data.answers.read_answers`, or how many of the most frequent answers of the training list;
             None for all of them.
+        heads: of the task "multi_label", name of each head -> its classes, as of `labels`, such as
+            `{verb: verbs.txt, noun: nouns.txt}`; the `labels` of a row are one of each. None for one set of classes.
         mixup: options of `internvideo_hf.video.mixup.mix_batch`.
         caption_rule: how captions are cleaned, a name in `internvideo_hf.recipes.captions`.
         min_words: minimum number of words of a caption; shorter ones are dropped.
@@ -156,6 +159,7 @@ class DataSettings:
     validation_videos: str | None = None
     layout: str | None = None
     labels: str | int | None = None
+    heads: dict[str, str] | None = None
     mixup: dict[str, Any] | None = None
     caption_rule: str | None = None
     min_words: int = 1
@@ -269,6 +273,8 @@ def parse_recipe(content: Mapping[str, Any], name: str = "recipe") -> Recipe:
         check_known(key, signature(mix_batch).parameters, name, "data.mixup.")
     if recipe.batch_size < 1 or recipe.training.get("per_device_train_batch_size", 1) < 1:
         raise RecipeError(f"{name}: batch_size and training.per_device_train_batch_size must be at least 1.")
+    if recipe.data.heads is not None and recipe.model.task != "multi_label":
+        raise RecipeError(f"{name}: data.heads is for the task multi_label alone.")
     _check_kind_of_data(recipe, task, name)
     if recipe.data.clip is not None:
         _check_inputs(recipe, recipe.data.clip, name)
@@ -381,7 +387,7 @@ def find_model_class(settings: ModelSettings) -> type[PreTrainedModel]:
 
 def build_model(
     settings: ModelSettings,
-    labels: Sequence[str] | int | None = None,
+    labels: Sequence[str] | Mapping[str, list[str]] | int | None = None,
     vocabulary_size: int | None = None,
     start_config: PreTrainedConfig | None = None,
 ) -> PreTrainedModel:
@@ -389,7 +395,7 @@ def build_model(
 
     Args:
         settings: the model of the recipe.
-        labels: of a classifier, the names of its classes, or their number.
+        labels: of a classifier, the names of its classes, or their number; of several heads, by their names.
         vocabulary_size: tokens of a dual encoder's tokenizer, if it is not CLIP's.
         start_config: configuration that the recipe's values change, instead of that of size and kind.
 
@@ -401,9 +407,13 @@ def build_model(
     values = dict(settings.config)
     if isinstance(labels, int):
         values["num_labels"] = labels
+    elif isinstance(labels, Mapping):
+        values["label_heads"] = dict(labels)
     elif labels is not None:
         values["id2label"] = dict(enumerate(labels))
         values["label2id"] = {name: index for index, name in enumerate(labels)}
+    if (problem_type := training_task(settings.task).problem_type) is not None and "label_heads" not in values:
+        values.setdefault("problem_type", problem_type)
     if vocabulary_size is not None:
         size = {
             "vocab_size": vocabulary_size,
@@ -415,7 +425,8 @@ def build_model(
         if start_config is not None:
             base = start_config.to_dict()
             if labels is not None:  # whose names would be merged with those of the start
-                base = {name: value for name, value in base.items() if name not in ("id2label", "label2id")}
+                of_start = ("id2label", "label2id", "label_heads")
+                base = {name: value for name, value in base.items() if name not in of_start}
             if not settings.classes_of_start:
                 base.pop("problem_type", None)
             config = family.config.from_dict(fill_up(base, values))

@@ -151,6 +151,8 @@ def _train(
             failures=_failure_log(recipe.data, args),
         )
         model, task = prepared.model, prepared.training
+    if task.of_config is not None:
+        task = task.of_config(model.config)
     trained = _adapted(recipe.model, model)
     check_room(output_dir, trained, args.ema_decay is not None, args.save_total_limit or 2)
     datasets: tuple[Dataset[Any], Dataset[Any] | None]

@@ -9,6 +9,7 @@ from internvideo_hf.auto import FAMILIES
 from internvideo_hf.checkpoints.errors import CheckpointError
 from internvideo_hf.checkpoints.model_names import DEMO_MODELS, resolve_known
 from internvideo_hf.checkpoints.starting import tower_type
+from internvideo_hf.models.common.configuration import names_of_heads
 from internvideo_hf.models.common.loading import classes_of
 from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.training.recipes import ModelSettings, load_recipe, recipe_names
@@ -84,7 +85,9 @@ def _other_family(settings: ModelSettings, start: str, config: PreTrainedConfig)
     return message
 
 
-def same_classes(labels: list[str] | int | None, config: PreTrainedConfig, start: str | None) -> list[str]:
+def same_classes(
+    labels: list[str] | dict[str, list[str]] | int | None, config: PreTrainedConfig, start: str | None
+) -> list[str] | dict[str, list[str]]:
     """Return the classes of the model that training starts from, which must be the recipe's if it names any.
 
     Args:
@@ -95,10 +98,11 @@ def same_classes(labels: list[str] | int | None, config: PreTrainedConfig, start
     Raises:
         RecipeError: if they differ.
     """
-    classes = classes_of(config)
+    classes, heads = classes_of(config), getattr(config, "label_heads", None)
+    labels = names_of_heads(labels) if isinstance(labels, dict) else labels
     if isinstance(labels, list) and labels != classes:
         raise RecipeError(
             f"{start} has {len(classes)} classes ({classes[0]}, ...), and data.labels has {len(labels)} "
             f"({labels[0]}, ...). Start from a model of the same classes in the same order, or correct data.labels."
         )
-    return classes
+    return heads or classes

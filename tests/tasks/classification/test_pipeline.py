@@ -72,7 +72,13 @@ def test_all_views_come_from_one_decode(classify, bikes, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("options", "message"), [({"merge": "vote"}, "prob"), ({"top_k": 0}, "top_k"), ({"num_clips": 0}, "num_clips")]
+    ("options", "message"),
+    [
+        ({"merge": "vote"}, "prob"),
+        ({"function_to_apply": "relu"}, "softmax, sigmoid, none"),
+        ({"top_k": 0}, "top_k"),
+        ({"num_clips": 0}, "num_clips"),
+    ],
 )
 def test_a_meaningless_option_is_refused(classify, noise, options, message):
     with pytest.raises(ValueError, match=message):

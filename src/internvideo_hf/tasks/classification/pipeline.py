@@ -7,11 +7,13 @@ import numpy as np
 import torch
 from einops import rearrange
 from transformers import VideoClassificationPipeline
+from transformers.configuration_utils import PreTrainedConfig
 
 from internvideo_hf.auto import FAMILIES
-from internvideo_hf.inference.merging import METHODS, check_finite, class_scores
+from internvideo_hf.inference.merging import FUNCTIONS, METHODS, check_finite, class_scores
 from internvideo_hf.inference.pipeline import VideoPipeline, check_count
 from internvideo_hf.inference.runner import logits_of_views
+from internvideo_hf.models.common.configuration import head_slices
 from internvideo_hf.models.common.loading import classes_of
 from internvideo_hf.processing.video_processing import list_videos
 from internvideo_hf.utils.names import lookup
@@ -49,14 +51,16 @@ class MultiViewVideoClassificationPipeline(VideoPipeline):
                 - num_clips, num_crops (`int`): views of each video; by default those of the model's released test, if
                   conversion saved them, or else as the processor is configured.
                 - merge (`str`): "prob" averages probabilities (the default, as published), "score" averages logits.
+                - function_to_apply (`str`): "softmax", "sigmoid" or "none", from logits to scores; by default that of
+                  `config.problem_type`: "sigmoid" for "multi_label_classification", "none" for "regression".
                 - top_k (`int`): number of labels to return, the best first; 5 by default.
                 - batch_size (`int`): videos per forward pass, with all their views; 1 by default.
                 - max_views (`int`): views per forward pass; all of a batch by default.
 
         Returns:
             For each video a list of `{"label", "score"}`, the best first; scores are probabilities, with
-            `merge="score"` those of the mean logits (of each class for itself if `config.problem_type` is
-            "multi_label_classification", the numbers themselves for "regression"). One video gives one such list.
+            `merge="score"` those of the mean logits. One video gives one such list. Of a model with several heads
+            (`config.label_heads`) it has the `top_k` labels of each, such as "verb: cut", head after head.
 
         Raises:
             VideoDecodeError: if a video cannot be read.
@@ -70,12 +74,16 @@ class MultiViewVideoClassificationPipeline(VideoPipeline):
         top_k: int | None = None,
         merge: str | None = None,
         max_views: int | None = None,
+        function_to_apply: str | None = None,
         **processor_options: Any,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         postprocess: dict[str, Any] = {} if top_k is None else {"top_k": check_count("top_k", top_k)}
         if merge is not None:
             lookup(METHODS, merge, "merge")
             postprocess["merge"] = merge
+        if function_to_apply is not None:
+            lookup(FUNCTIONS, function_to_apply, "function_to_apply")
+            postprocess["function_to_apply"] = function_to_apply
         forward = {} if max_views is None else {"max_views": check_count("max_views", max_views)}
         return self._processor_parameters(processor_options), forward, postprocess
 
@@ -92,18 +100,39 @@ class MultiViewVideoClassificationPipeline(VideoPipeline):
         return {"logits": rearrange(logits, "(b v) k -> b v k", b=videos)}
 
     def postprocess(  # type: ignore[override]
-        self, model_outputs: dict[str, torch.Tensor], top_k: int = 5, merge: str = "prob"
+        self,
+        model_outputs: dict[str, torch.Tensor],
+        top_k: int = 5,
+        merge: str = "prob",
+        function_to_apply: str | None = None,
     ) -> list[dict[str, Any]]:
-        classes = classes_of(self.model.config)
-        views = model_outputs["logits"].double().numpy().reshape(-1, len(classes))
-        to_scores = partial(class_scores, problem_type=self.model.config.problem_type)
+        config = self.model.config
+        views = model_outputs["logits"].double().numpy().reshape(-1, len(classes_of(config)))
+        to_scores = partial(
+            class_scores, problem_type=config.problem_type, heads=head_slices(config), function=function_to_apply
+        )
         if merge == "score":
             scores = to_scores(views.mean(axis=0))
         else:
             scores = np.mean([to_scores(logits) for logits in views], axis=0)
         check_finite(scores, "A score")
-        best = np.argsort(-scores, kind="stable")[:top_k]
-        return [{"label": classes[index], "score": float(scores[index])} for index in best]
+        return best_labels(scores, config, top_k)
+
+
+def best_labels(scores: np.ndarray[Any, Any], config: PreTrainedConfig, top_k: int) -> list[dict[str, Any]]:
+    """Return the best labels with their scores, the best first; of several heads, those of one after the other.
+
+    Args:
+        scores: `(classes,)`.
+        config: of the classifier.
+        top_k: number of labels, of each head.
+    """
+    classes, found = classes_of(config), []
+    for place in head_slices(config).values() or (slice(None),):
+        numbers = np.arange(len(classes))[place]
+        best = numbers[np.argsort(-scores[place], kind="stable")[:top_k]]
+        found += [{"label": classes[number], "score": float(scores[number])} for number in best]
+    return found
 
 
 class BatchedVideoClassificationPipeline(VideoClassificationPipeline):
@@ -121,6 +150,17 @@ class BatchedVideoClassificationPipeline(VideoClassificationPipeline):
         videos, is_one = list_videos(inputs)
         answers = super().__call__(videos, **kwargs) if videos else []
         return answers[0] if is_one else answers
+
+    def postprocess(  # type: ignore[override]
+        self, model_outputs: Any, top_k: int = 5, function_to_apply: str | None = None
+    ) -> Any:
+        """Return the best labels, of several heads those of each; see transformers."""
+        config = self.model.config
+        if not self._is_ours or not (heads := head_slices(config)):
+            stock: Any = super()
+            return stock.postprocess(model_outputs, top_k=top_k, function_to_apply=function_to_apply)
+        scores = class_scores(model_outputs.logits[0].double().numpy(), None, heads, function_to_apply)
+        return best_labels(scores, config, top_k)
 
     def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:
         """Save all that `pipeline("video-classification", model=save_directory)` loads.
