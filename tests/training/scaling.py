@@ -13,6 +13,7 @@ from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from data.settings import settings
+from models.actionformer import test_modeling_actionformer as actionformer
 from models.internvideo_mae import test_modeling_internvideo_mae as mae
 from models.internvideo_mae import test_modeling_internvideo_mae_detection as detection
 from models.internvideo_mae.test_modeling_internvideo_mae import FRAMES, SIDE, tiny_config
@@ -31,6 +32,8 @@ from benchmarks.model_memory import local_bytes
 from internvideo_hf import InternVideoMAEForVideoClassification, InternVideoMMModel, UniFormerV2ForVideoClassification
 from internvideo_hf.data.collation import VideoCollator
 from internvideo_hf.data.shards import ShardDataset
+from internvideo_hf.tasks.temporal_localization.data import FeatureGrid, Sample
+from internvideo_hf.tasks.temporal_localization.task import collate
 from internvideo_hf.training.trainer import VideoTrainer, VideoTrainingArguments
 
 CLIPS = [
@@ -281,6 +284,25 @@ def boxes(folder: Path) -> dict:
     return run.model.state_dict()
 
 
+def segments_trainer(folder: Path, **options) -> VideoTrainer:
+    """Three steps of 8 videos, by plain descent, of a head whose loss is over the positive points of a step."""
+    samples = []
+    for number, rows in enumerate(draw(8, 16, actionformer.FEATURES)):
+        segments = torch.tensor([[2.0 * n, 2.0 * n + 5 + number] for n in range(number % 4)]).reshape(-1, 2)
+        labels = torch.arange(len(segments)) % actionformer.CLASSES
+        samples.append(Sample(f"{number}", rows[: 16 - number], segments, labels, FeatureGrid(1, 1, 1)))
+    plain = {"optim": "sgd", "weight_decay": 0.0, "learning_rate": 0.1, "lr_scheduler_type": "constant"}
+    args = arguments(folder, max_grad_norm=0.0, save_strategy="no", max_steps=3, **plain, **options)
+    model = actionformer.head(drop_path_rate=0.0, init_loss_normalizer=20.0)
+    return VideoTrainer(model, args, train_dataset=samples, data_collator=collate)
+
+
+def segments(folder: Path) -> dict:
+    run = segments_trainer(folder, batch_size=2, gradient_accumulation_steps=2)
+    run.train()
+    return run.model.state_dict()
+
+
 def norms(folder: Path) -> dict:
     """Train both kinds of models with batch norms, by halves of the batch of one process."""
     found = {}
@@ -305,6 +327,7 @@ CASES: dict[str, Callable[[Path], dict]] = {
         fsdp2_scalar,
         norms,
         boxes,
+        segments,
     )
 }
 

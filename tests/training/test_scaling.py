@@ -17,6 +17,7 @@ from training.scaling import (
     norms_trainer,
     outcome,
     run_cases,
+    segments_trainer,
     trainer,
 )
 from training.test_processes import whole
@@ -65,6 +66,21 @@ def test_a_loss_over_boxes_trains_two_processes_and_accumulated_batches_like_one
     one = boxes_trainer(tmp_path, batch_size=8)
     one.train()
     for part in pair[1]["boxes"]:
+        for name, tensor in one.model.state_dict().items():
+            torch.testing.assert_close(part[name], tensor, **CLOSE, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_a_loss_over_points_trains_two_processes_and_accumulated_batches_like_one(pair, tmp_path):
+    one, parts = (
+        segments_trainer(tmp_path, batch_size=8),
+        segments_trainer(tmp_path, batch_size=2, gradient_accumulation_steps=4),
+    )
+    start = {name: tensor.clone() for name, tensor in one.model.state_dict().items()}
+    for run in (one, parts):
+        run.train()
+    assert max((one.model.state_dict()[name] - tensor).abs().max() for name, tensor in start.items()) > 1e-3
+    assert one.model.loss_normalizer != start["loss_normalizer"]
+    for part in (*pair[1]["segments"], parts.model.state_dict()):
         for name, tensor in one.model.state_dict().items():
             torch.testing.assert_close(part[name], tensor, **CLOSE, msg=lambda m, n=name: f"{n}: {m}")
 

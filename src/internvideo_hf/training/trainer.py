@@ -274,6 +274,27 @@ class VideoTrainer(Trainer):
         self._created_lr_scheduler = True
         return self.lr_scheduler
 
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], torch.Tensor | int | None]:
+        """Take the batches of a step, and count in all processes what the model averages its loss over.
+
+        A model says so by two methods: `count_loss_items(batch)` returns the number in a batch, and
+        `begin_step(number)` is told that of the step.
+
+        Args:
+            epoch_iterator: of batches.
+            num_batches: of a step.
+            device: of the number.
+        """
+        batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        model: Any = self.layered_model
+        if batches and hasattr(model, "count_loss_items"):
+            count = sum(model.count_loss_items(batch) for batch in batches)
+            num_items = self.accelerator.gather(count.to(device)).sum()
+            model.begin_step(num_items)
+        return batches, num_items
+
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Train on a batch, and add its loss to the mean of the training."""
         loss = super().training_step(*args, **kwargs)

@@ -349,7 +349,7 @@ class ActionFormerModel(ActionFormerPreTrainedModel):
 class ActionFormerForTemporalLocalization(ActionFormerPreTrainedModel):
     """The pyramid with a neck and two heads that all levels share: scores of the classes, and boundaries."""
 
-    accepts_loss_kwargs = False  # the loss has a divisor of its own
+    accepts_loss_kwargs = True  # sums over points, divided by a number of the entire step: see `begin_step`
 
     loss_normalizer: torch.Tensor
 
@@ -377,12 +377,15 @@ class ActionFormerForTemporalLocalization(ActionFormerPreTrainedModel):
             attention_mask: `(batch, length)`, True or 1 on real positions, which come first; None if all are.
             labels: the actions of each video: `segments`, `(actions, 2)`, start and end in grid units, and
                 `class_labels`, `(actions,)`, numbers of their classes. In training, each call moves the running number
-                of positive positions.
-            kwargs: for the layers.
+                of positive positions, unless `num_items_in_batch` is given.
+            kwargs: for the layers; and `num_items_in_batch`, positive positions of all batches of a step, whose losses
+                then add up to that of all their videos, if `begin_step` was called before the first. `VideoTrainer`
+                does both.
 
         Raises:
             ValueError: if the shapes do not fit the model or each other, or a sequence is too long for training.
         """
+        of_step = kwargs.pop("num_items_in_batch", None) is not None and self.training
         outputs = self.actionformer(features, attention_mask, return_dict=True, **kwargs)
         pyramid, masks = self.neck(outputs.feature_maps, outputs.masks), outputs.masks
         result = ActionFormerForTemporalLocalizationOutput(
@@ -394,8 +397,35 @@ class ActionFormerForTemporalLocalization(ActionFormerPreTrainedModel):
             attentions=outputs.attentions,
         )
         if labels is not None:
-            result.class_loss, result.segment_loss, result.loss = self.compute_loss(result, labels)
+            result.class_loss, result.segment_loss, result.loss = self.compute_loss(result, labels, of_step)
         return result
+
+    def count_loss_items(self, batch: Mapping[str, Any]) -> torch.Tensor:
+        """Return the number of positive positions of a batch, over which the losses are averaged.
+
+        Args:
+            batch: with `labels`, and `attention_mask` or `features`, as of `forward`.
+        """
+        mask = batch.get("attention_mask")
+        mask = torch.ones(batch["features"].shape[:2]) if mask is None else mask
+        rest = self.config.padded_length(mask.shape[1]) - mask.shape[1]
+        mask = nn.functional.pad(mask.to(self.loss_normalizer.device).bool(), (0, rest))
+        points = torch.cat(self.points(mask.shape[1]))
+        classes, _ = make_targets(
+            points, batch["labels"], known(self.config.num_labels), self.config.center_sampling_radius
+        )
+        on_levels = torch.cat([mask[:, ::stride] for stride in self.config.strides], dim=1)
+        return ((classes.sum(dim=-1) > 0) & on_levels).sum()
+
+    @torch.no_grad()
+    def begin_step(self, num_items: torch.Tensor) -> None:
+        """Move the running number of positive positions, once for all batches of a step.
+
+        Args:
+            num_items: positive positions of the step, in all processes.
+        """
+        moved = self.loss_normalizer.float() * NORMALIZER_MOMENTUM
+        self.loss_normalizer.copy_(moved + (1 - NORMALIZER_MOMENTUM) * num_items.to(moved.device).clamp(min=1))
 
     def points(self, length: int) -> tuple[torch.Tensor, ...]:
         """Return the points of each level: position, least and most distance, stride; `(positions, 4)`, float32.
@@ -411,13 +441,17 @@ class ActionFormerForTemporalLocalization(ActionFormerPreTrainedModel):
         return tuple(points)
 
     def compute_loss(
-        self, outputs: ActionFormerForTemporalLocalizationOutput, labels: Sequence[Mapping[str, torch.Tensor]]
+        self,
+        outputs: ActionFormerForTemporalLocalizationOutput,
+        labels: Sequence[Mapping[str, torch.Tensor]],
+        of_step: bool = False,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Compute the losses of classes and boundaries, and their weighted sum, in float32.
 
         Args:
             outputs: of `forward`.
             labels: as of `forward`.
+            of_step: divide by the running number as it is, which `begin_step` has moved.
 
         Raises:
             ValueError: if the labels do not fit the batch or the classes.
@@ -432,11 +466,11 @@ class ActionFormerForTemporalLocalization(ActionFormerPreTrainedModel):
         points, radius = torch.cat(known(outputs.points)), config.center_sampling_radius
         classes, distances = make_targets(points, labels, logits.shape[-1], radius)
         is_positive = (classes.sum(dim=-1) > 0) & mask
-        positives, processes = count_in_all_processes(is_positive.sum())
-        if self.training:
-            moved = self.loss_normalizer.float() * NORMALIZER_MOMENTUM
-            moved = moved + (1 - NORMALIZER_MOMENTUM) * positives.clamp(min=1)
-            self.loss_normalizer.copy_(moved)
+        processes = 1
+        if not of_step:
+            positives, processes = count_in_all_processes(is_positive.sum())
+            if self.training:
+                self.begin_step(positives)
         divisor = self.loss_normalizer.float() / processes
         of_classes = class_loss(logits.float(), classes, mask, config.label_smoothing) / divisor
         of_segments = segment_loss(offsets.float(), distances, is_positive) / divisor

@@ -39,7 +39,7 @@ class EndToEnd(VideoPreTrainedModel):
         at_once: windows of a video that the encoder computes together.
     """
 
-    accepts_loss_kwargs = False
+    accepts_loss_kwargs = True
     layer_group_rules = {r"encoder": "encoder", r"localizer": "head"}
     backbone_groups = ("encoder",)
 
@@ -73,6 +73,17 @@ class EndToEnd(VideoPreTrainedModel):
             kwargs: for the head.
         """
         return self.localizer(self.encode(pixel_values_videos), attention_mask, labels, **kwargs)
+
+    def count_loss_items(self, batch: Mapping[str, Any]) -> torch.Tensor:
+        """Return what the head counts in a batch with `attention_mask` and `labels`."""
+        localizer: Any = self.localizer
+        count: torch.Tensor = localizer.count_loss_items(batch)
+        return count
+
+    def begin_step(self, num_items: torch.Tensor) -> None:
+        """Tell the head what was counted in all batches of a step."""
+        localizer: Any = self.localizer
+        localizer.begin_step(num_items)
 
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return the features of all windows, `(batch, windows, dim)`, float32.
