@@ -21,6 +21,7 @@ from internvideo_hf.checkpoints.model_names import demo_path
 from internvideo_hf.data.shards import read_shard, write_shards
 from internvideo_hf.data.transcoding import TranscodeSettings, transcode_videos
 from internvideo_hf.data.verification import verify_videos, write_report
+from internvideo_hf.demo import untrimmed
 from internvideo_hf.demo.synthetic import NUM_FRAMES, SPLITS, make_data_set
 from internvideo_hf.demo.tour import draw_clips
 from internvideo_hf.evaluation.ensembles import Scores
@@ -70,6 +71,18 @@ def _scores(folder: Path) -> None:
 def _data_set(folder: Path) -> None:
     with mock.patch("internvideo_hf.demo.synthetic.split_sizes", lambda clips: dict.fromkeys(SPLITS, 2)):
         make_data_set(folder, 2)
+
+
+def _untrimmed(folder: Path) -> None:
+    with mock.patch("internvideo_hf.demo.untrimmed.SECONDS", (9, 10)):
+        untrimmed.make_data_set(folder, 1)
+
+
+def _check_untrimmed(folder: Path) -> None:
+    for file in folder.glob("videos/[tv]*.mp4"):
+        assert len(decode_in_order(file)) >= 9 * untrimmed.RATE
+    if (file := folder / untrimmed.ANNOTATIONS).is_file():
+        assert len(json.loads(file.read_text())["database"]) == 3
 
 
 def _nobody() -> Detections:
@@ -139,6 +152,7 @@ def _writers(videos: list[str]) -> dict[str, Writer]:
             lambda out: _read(out, "*/0*.mp4", lambda file: len(decode_in_order(file)) == NUM_FRAMES or 1 / 0),
             22,
         ),
+        "make-demo-data --untrimmed": Writer("validation_0000.mp4", _untrimmed, _check_untrimmed, 7),
         "demo": Writer(
             "00001.mp4",
             lambda out: draw_clips(out, 2, seed=1),

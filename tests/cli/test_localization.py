@@ -160,6 +160,19 @@ def test_a_mistake_is_refused_in_one_line(folder, tmp_path, arguments, words):
     assert len(refused.stderr.strip().splitlines()) <= 2
 
 
+def test_extract_leaves_gaps_where_it_is_told_to(folder, tmp_path):
+    call = ("extract", folder / "videos/holed.mkv", "--model", folder / "encoder", "--window", 4, "--out", tmp_path)
+    refused = run(*call, "-q")
+    assert refused.returncode == 2 and "holed.mkv" in refused.stderr
+    done = run(*call, "--gaps", "-q")
+    assert done.returncode == 0, done.stderr
+    gaps = json.loads((tmp_path / "holed.mkv.json").read_text())["gaps"]
+    assert gaps == [pytest.approx([24 / 30, 28 / 30], abs=2e-3)]  # the window from frame 24 to 28
+    assert load_file(tmp_path / "holed.mkv.safetensors")["features"].isnan().any(dim=1).tolist() == [
+        start < 26 and start + 4 > 24 for start in range(0, 57, 4)
+    ]
+
+
 def test_extract_takes_seconds_layers_and_poolings(folder, tmp_path):
     """Of 4 frames, the model's number: half a second has 8 a second."""
     options = ("--window", "0.5s", "--stride", "0.25s", "--layer", 1, "--pooling", "tokens", "--parquet", "-q")

@@ -264,6 +264,14 @@ def extract(
     parquet: Annotated[
         bool, typer.Option("--parquet", help="Also write NAME.parquet: start, end and features of each row.")
     ] = False,
+    gaps: Annotated[
+        bool,
+        typer.Option(
+            "--gaps",
+            help="Give NaN for windows with a damaged frame, and name the stretches in NAME.json, as localize does "
+            "(default: the video fails).",
+        ),
+    ] = False,
     overwrite: Annotated[
         bool,
         typer.Option(
@@ -308,7 +316,7 @@ def extract(
         path = out / f"{name}.safetensors"
         with tqdm(desc=printable(name), unit="row", disable=quiet) as bar:
             run = partial(extract_to_file, extractor, path=path, as_npy=npy, on_rows=partial(show_progress, bar))
-            new = attempt(partial(run, overwrite=overwrite, as_parquet=parquet), video, failures)
+            new = attempt(partial(run, overwrite=overwrite, as_parquet=parquet, gaps=gaps), video, failures)
         if new is not None and not quiet:
             say(printable(path) + ("" if new else " (already existed)"))
     report_failures(failures, len(named))

@@ -121,11 +121,11 @@ def _check_steps(step: float, total_steps: float, warmup_steps: float) -> None:
 
 
 SCHEDULES: dict[str, Callable[[float, float, float, float, float], float]] = {
-    "cosine_then_step": cosine_then_step,
     "linear_then_cosine": linear_then_cosine,
     "warmup_cosine": warmup_cosine,
     "warmup_cosine_floored": warmup_cosine_floored,
     "warmup_cosine_of_all": warmup_cosine_of_all,
     "two_drops": two_drops,
+    "cosine_then_step": cosine_then_step,
 }
 """Name in a recipe -> schedule; called with step, total_steps, warmup_steps, start and end."""

@@ -44,6 +44,8 @@ WRITERS = {
     "a.safetensors": lambda path: save_file({"features": torch.from_numpy(ROWS)}, path),
     "a.pt": lambda path: torch.save(torch.from_numpy(ROWS), path),
     "a.pth": lambda path: torch.save({"feats": torch.from_numpy(ROWS), "fps": 3}, path),
+    "a.csv": lambda path: np.savetxt(path, ROWS, delimiter=","),
+    "named.csv": lambda path: np.savetxt(path, ROWS, delimiter=",", header="f0,f1", comments=""),
 }
 
 
@@ -62,7 +64,11 @@ BAD = {
     "two.npz": (lambda path: np.savez(path, a=ROWS, b=ROWS), "it holds a, b"),
     "damaged.npy": (lambda path: path.write_bytes(b"\x93NUMPY"), "cannot be read"),
     "damaged.safetensors": (lambda path: path.write_bytes(b"xx"), "cannot be read"),
-    "features.csv": (lambda path: path.write_text("1,2"), "its name ends in '.csv'"),
+    "features.txt": (lambda path: path.write_text("1,2"), "its name ends in '.txt'"),
+    "uneven.csv": (lambda path: path.write_text("1,2\n3\n"), "cannot be read"),
+    "words.csv": (lambda path: path.write_text("a,b\n1,c\n"), "cannot be read"),
+    "empty.csv": (lambda path: path.write_text(""), "cannot be read"),
+    "a.pkl": (lambda path: path.write_bytes(b""), r"it is a pickle, .* numpy.save\(NAME.npy"),
     "gone.npy": (lambda path: None, "cannot be read"),
 }
 
@@ -89,6 +95,9 @@ def test_code_in_a_file_does_not_run(tmp_path, monkeypatch):
     for name in ("a.npy", "a.npz", "a.pt", "b.pth"):
         with pytest.raises(ManifestError, match="cannot be read"):
             read_features(name)
+    (tmp_path / "c.pkl").write_bytes(pickle.dumps(Evil()))
+    with pytest.raises(ManifestError, match="may run any code"):
+        read_features("c.pkl")
     assert not (tmp_path / "was_here").exists()
 
 

@@ -4,6 +4,7 @@ Two units of time: seconds, and steps of the feature grid. Row 0 of a video's fe
 `num_frames / 2`, so that a segment that begins with the video begins a little below 0 on the grid.
 """
 
+import csv
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
@@ -221,7 +223,8 @@ def read_features(path: str | Path, *, gaps: bool = False) -> torch.Tensor:
 
     Args:
         path: `.npy`, `.npz`, `.safetensors`, or `.pt` or `.pth` by torch, with one tensor, or one named "features" or
-            "feats".
+            "feats"; or `.csv` with a row of numbers for each row of features, as ActivityNet's are, below a line of
+            names or not.
         gaps: accept rows of NaN, which stand for windows with a damaged frame.
 
     Returns:
@@ -234,6 +237,8 @@ def read_features(path: str | Path, *, gaps: bool = False) -> torch.Tensor:
     try:
         content = _READERS[path.suffix.lower()](path)
     except KeyError:
+        if path.suffix.lower() in _PICKLES:
+            raise ManifestError(str(path), None, "it is a pickle, which may run any code", _CONVERT_PICKLE) from None
         cause = f"its name ends in {path.suffix!r}"
         raise ManifestError(str(path), None, cause, f"Expected one of {', '.join(_READERS)}.") from None
     except Exception as error:  # damaged files raise all kinds
@@ -398,6 +403,23 @@ def _tidy(sample: Sample) -> Sample:
     return sample._replace(segments=sample.segments[inside].clamp(max=length), labels=sample.labels[inside])
 
 
+_PICKLES = (".pkl", ".pickle")
+_CONVERT_PICKLE = (
+    "If you trust where it is from, convert it where nothing can be lost (a container without network): "
+    "numpy.save(NAME.npy, numpy.asarray(pickle.load(open(NAME.pkl, 'rb'))))."
+)
+
+
+def _read_csv(path: Path) -> NDArray[np.float32]:
+    with path.open(encoding="utf-8-sig", newline="") as lines:
+        rows = [row for row in csv.reader(lines) if row]
+    try:
+        [float(cell) for cell in rows[0]]
+    except ValueError:
+        rows = rows[1:]  # names of the columns
+    return np.array([[float(cell) for cell in row] for row in rows], dtype=np.float32)
+
+
 def _read_npz(path: Path) -> dict[str, Any]:
     with np.load(path, allow_pickle=False) as arrays:
         return dict(arrays)
@@ -407,6 +429,7 @@ _READERS: dict[str, Callable[[Path], Any]] = {
     ".npy": lambda path: np.load(path, allow_pickle=False),
     ".npz": _read_npz,
     ".safetensors": load_file,
+    ".csv": _read_csv,
     ".pt": lambda path: torch.load(path, map_location="cpu", weights_only=True),
     ".pth": lambda path: torch.load(path, map_location="cpu", weights_only=True),
 }
