@@ -95,6 +95,16 @@ def test_lists_are_of_ava_and_name_the_videos(folder):
     assert "internvideo make-demo-data OUT --boxed --clips 2 --seed 0" in (folder / "README.md").read_text()
 
 
+def test_detections_lie_near_the_true_boxes(folder):
+    true, found = (list(csv.reader((folder / name).open())) for name in ("test.csv", "test_detections.csv"))
+    assert [row[:2] for row in found] == [row[:2] for row in true] and not (folder / "train_detections.csv").exists()
+    edges, moved = (np.array([row[2:6] for row in rows], dtype=float) for rows in (true, found))
+    sizes = np.tile(edges[:, 2:] - edges[:, :2], 2)
+    shares = np.abs(moved - edges) / sizes
+    assert shares.max() <= 0.1 + 1e-3 and 0.02 < shares.mean() < 0.08
+    assert all(row[6] == "" and 0.8 <= float(row[7]) <= 1 for row in found)
+
+
 def test_what_is_rendered_depends_on_the_seed_alone():
     script = script_at("val", 3, seed=1)
     first, second = (next(render(script, seed)) for seed in (1, 2))

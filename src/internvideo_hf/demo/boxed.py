@@ -54,8 +54,9 @@ _STEPS = 2  # time steps of an action from one frame to the next
 _NUM_FRAMES = SECONDS * RATE
 _HELD_OUT = 10  # training videos for one of each other split
 _VIDEO_BYTES = 50_000  # of a video's file, on average
+_MOVES = 0.1  # of a box's width or height, by which a detector misplaces an edge
 _TRIES = 200  # to place a shape, before all of a video are placed anew
-_SCRIPT, _SCENE = range(2)  # independent random streams of a video
+_SCRIPT, _SCENE, _DETECTOR = range(3)  # independent random streams of a video
 
 
 @dataclass(frozen=True)
@@ -259,11 +260,15 @@ The command gives identical files with the same versions of numpy, PyAV and x264
 - `videos/ID.mp4`.
 - `train.csv`, `val.csv`, `test.csv`: AVA's layout, without a header: id of the video; time of the key frame in
   seconds; left, top, right and bottom edge of the box, 0-1; number of the action, from 1; number of the shape, from 0.
+- `val_detections.csv`, `test_detections.csv`: a box of each shape as a detector finds it, in the same layout: the true
+  box, each edge moved by up to a tenth of its width or height, no action, and a score between 0.8 and 1.
 - `labels.txt`: the names of the actions. `settings.json`: the settings of the data set.
 
-To train a model that tells what each shape does:
+To train a model that tells what each shape does, and to score it on the boxes of the detector:
 
     internvideo train demo/action_detection --data-root OUT --output-dir run
+    internvideo evaluate action_detection/custom --model run/final --data-root OUT data.list=test.csv \\
+      data.boxes.detections=test_detections.csv
 
 ## Intended use
 
@@ -289,6 +294,24 @@ def annotations(script: Script, seed: int = 0) -> list[list[str]]:
         for second in KEY_SECONDS
         for person, (actor, box) in enumerate(zip(script.actors, boxes(script, second, seed), strict=True))
     ]
+
+
+def detections(script: Script, seed: int = 0) -> list[list[str]]:
+    """Return a video's boxes in AVA's layout as a detector would find them: near the true ones, with scores.
+
+    Args:
+        script: what happens.
+        seed: at least 0.
+    """
+    rng, found = _generator(seed, script.subset, script.index, _DETECTOR), []
+    for second in KEY_SECONDS:
+        for box in boxes(script, second, seed):
+            moved = box + _MOVES * rng.uniform(-1, 1, 4) * np.tile(box[2:] - box[:2], 2)
+            score = rng.uniform(0.8, 1)
+            found.append(
+                [script.name, f"{second:04d}", *(f"{edge:.4f}" for edge in moved.clip(0, 1)), "", f"{score:.4f}"]
+            )
+    return found
 
 
 def make_data_set(
@@ -331,13 +354,21 @@ def make_data_set(
         existing = write_missing(partial(write_video, seed=seed), scripts, out, jobs, on_done)
         # Last, so that lists never name missing files.
         for subset in SUBSETS:
-            rows = [row for script in scripts if script.subset == subset for row in annotations(script, seed)]
-            table = io.StringIO()
-            csv.writer(table, lineterminator="\n").writerows(rows)
-            atomic_write_text(out / f"{subset}.csv", table.getvalue())
+            _write_rows(out / f"{subset}.csv", annotations, scripts, subset, seed)
+            if subset != "train":
+                _write_rows(out / f"{subset}_detections.csv", detections, scripts, subset, seed)
         atomic_write_text(out / "labels.txt", "".join(f"{name}\n" for name in ACTIONS))
         atomic_write_text(out / "README.md", _card(videos, seed))
     return existing
+
+
+def _write_rows(
+    path: Path, rows_of: Callable[[Script, int], list[list[str]]], scripts: list[Script], subset: str, seed: int
+) -> None:
+    table = io.StringIO()
+    rows = (row for script in scripts if script.subset == subset for row in rows_of(script, seed))
+    csv.writer(table, lineterminator="\n").writerows(rows)
+    atomic_write_text(path, table.getvalue())
 
 
 def _card(videos: int, seed: int) -> str:
