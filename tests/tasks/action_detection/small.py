@@ -70,11 +70,13 @@ class Echo(nn.Module):
         self.boxes: list[list[torch.Tensor]] = []
         self.masks: list[torch.Tensor] = []
         self.shapes: list[tuple[int, ...]] = []
+        self.pixels: list[torch.Tensor] = []
 
     def forward(self, pixel_values_videos, boxes, box_mask, *, pixel_mask):
         self.boxes.append([own[mask] for own, mask in zip(boxes, box_mask, strict=True)])
         self.shapes.append(tuple(pixel_values_videos.shape))
         self.masks.append(pixel_mask)
+        self.pixels.append(pixel_values_videos)
         means = torch.zeros(*boxes.shape[:2], 3)
         for clip, own in enumerate(boxes.round().long().tolist()):
             for row, (left, top, right, bottom) in enumerate(own):

@@ -8,9 +8,13 @@ from tasks.temporal_localization.heads import write_holed
 from video.clips import moving_picture, write_video
 
 from internvideo_hf import VideoReader
+from internvideo_hf.tasks.action_detection.data import ClipRule
 from internvideo_hf.tasks.action_detection.detection import ActionDetector
 from internvideo_hf.tasks.action_detection.detectors import People, PersonDetector, parse_boxes
 from internvideo_hf.tasks.action_detection.keyframes import context_frames
+from internvideo_hf.tasks.action_detection.transforms import evaluation_view
+from internvideo_hf.tasks.action_detection.videos import Movie
+from internvideo_hf.tasks.protocol import BoxData
 from internvideo_hf.video.errors import VideoDecodeError
 
 LEFT, RIGHT = [0.0, 0.0, 0.25, 0.5], [0.5, 0.25, 1.0, 1.0]
@@ -71,6 +75,20 @@ def test_boxes_follow_the_resize_and_padding_is_told():
     ((boxes,),) = model.boxes
     # 34 to 67 of 68 columns and 12 to 47 of 48 rows, halved; then 5 % of 17.5, 2.5 % of 18.5 more on each side.
     np.testing.assert_allclose(boxes, [[17 - 0.875, 6 - 0.4625, 33, 23]], rtol=1e-6)
+
+
+def test_the_model_sees_what_an_evaluation_shows_it(tmp_path):
+    """Of key frames in the middle, at an end, and with a box at the border."""
+    video = write_video(tmp_path / "clip.mp4", 75, size=(48, 70))
+    processor = echo_processor(do_center_crop=False, size={"shortest_edge": 40}, do_normalize=True)
+    rule, model = ClipRule.of(processor, BoxData(), 3), Echo()
+    for time, boxes in ((0.0, [LEFT]), (1.3, [LEFT, RIGHT]), (2.4, [[0.31, 0.17, 0.83, 0.99]])):
+        ActionDetector(model, processor).detect(video, parse_boxes([{"time": time, "boxes": boxes}]))
+        frames = Movie(video).read(time, rule.num_frames, rule.stride)
+        pixels, geometry = evaluation_view(torch.from_numpy(frames).permute(0, 3, 1, 2), rule.pixels)
+        torch.testing.assert_close(model.pixels[-1][0, ..., :40, :58], pixels, rtol=0, atol=1e-6)
+        expected = rule.evaluation_boxes({"boxes": boxes}, geometry)
+        torch.testing.assert_close(model.boxes[-1][0], expected, rtol=0, atol=1e-5)
 
 
 def test_a_processor_that_crops_sees_the_whole_frame():
