@@ -7,7 +7,26 @@ from typing import Any, NamedTuple
 
 from torch.utils.data import Dataset
 
+from internvideo_hf.data.failures import FailureLog
 from internvideo_hf.tasks.protocol import Details, Evaluation
+
+
+class Preparation(NamedTuple):
+    """What a task needs beside rows, model and settings to prepare a training on other inputs than clips.
+
+    Args:
+        data_root: folder that the settings' files are relative to.
+        seed: of the run.
+        skip_missing: leave out rows whose file is missing, instead of refusing them.
+        processor: of the model; None for models of features.
+        failures: log of unreadable videos, which are left out; None where one ends the run.
+    """
+
+    data_root: Path
+    seed: int
+    skip_missing: bool
+    processor: Any
+    failures: FailureLog | None
 
 
 class Prepared(NamedTuple):
@@ -50,8 +69,7 @@ class Training:
         preprocess_logits: the Trainer's function; None passes all outputs.
         section: key of `data` in a recipe that says what the task reads: "clip", or another where `prepare` is given.
         prepare: of a task on other inputs than clips: (rows for training, rows for validation or None, model, settings
-            of `section`, data root, *, seed, skip_missing, processor, failures) -> `Prepared`. `failures` is the log
-            of unreadable videos, None where one ends the run. It may complete the model's configuration.
+            of `section`, `Preparation`) -> `Prepared`. It may complete the model's configuration.
         problem_type: of the models, unless the recipe or `label_heads` say otherwise; None for transformers' own rule.
         of_config: (configuration of the model) -> the training to take its place; None for this one.
         details: (prediction of the Trainer, rows of the validation list, configuration) -> what the model answered.

@@ -28,7 +28,7 @@ from internvideo_hf.processing.presets import build_processor
 from internvideo_hf.processing.processing import InternVideoProcessor
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
 from internvideo_hf.recipes.reading import RecipeError
-from internvideo_hf.tasks.base import Prepared
+from internvideo_hf.tasks.base import Preparation, Prepared
 from internvideo_hf.tasks.protocol import Details
 from internvideo_hf.training.card import Origin, Progress, write_card
 from internvideo_hf.training.feature_cache import FeatureCache, FrozenBackbone
@@ -144,11 +144,9 @@ def _train(
             data.validation,
             model,
             getattr(recipe.data, task.section),
-            data_root,
-            seed=args.seed,
-            skip_missing=recipe.data.missing == "skip",
-            processor=processor,
-            failures=_failure_log(recipe.data, args),
+            Preparation(
+                data_root, args.seed, recipe.data.missing == "skip", processor, _failure_log(recipe.data, args)
+            ),
         )
         model, task = prepared.model, prepared.training
     if task.of_config is not None:

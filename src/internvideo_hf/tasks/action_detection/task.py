@@ -15,7 +15,7 @@ from transformers.modeling_utils import PreTrainedModel
 
 from internvideo_hf.auto import auto_class
 from internvideo_hf.data.executors.processes import start_workers
-from internvideo_hf.data.failures import FailureLog, TooManyFailuresError
+from internvideo_hf.data.failures import TooManyFailuresError
 from internvideo_hf.data.records import list_path
 from internvideo_hf.data.samples import Row
 from internvideo_hf.inference.runner import RunSettings, load_model
@@ -42,7 +42,7 @@ from internvideo_hf.tasks.action_detection.lists import (
 )
 from internvideo_hf.tasks.action_detection.transforms import MULTIPLE
 from internvideo_hf.tasks.action_detection.videos import VideoFolder
-from internvideo_hf.tasks.base import Prepared, Task, Training
+from internvideo_hf.tasks.base import Preparation, Prepared, Task, Training
 from internvideo_hf.tasks.protocol import BoxData, Evaluation, Outcome, Protocol, Run, Samples, model_facts
 from internvideo_hf.utils.devices import default_workers
 from internvideo_hf.utils.fingerprints import json_sha256
@@ -65,14 +65,10 @@ def _prepare(
     validation: Any,
     model: PreTrainedModel,
     boxes: BoxData,
-    data_root: Path,
-    *,
-    seed: int,
-    skip_missing: bool,
-    processor: Any,
-    failures: FailureLog | None,
+    about: Preparation,
 ) -> Prepared:
     """Open the videos of both lists; validation takes the true boxes."""
+    data_root, seed, skip_missing, processor, failures = about
     classes, folder = classes_of(model.config), data_root / boxes.folder
     rule, videos = ClipRule.of(processor, boxes, len(classes)), VideoFolder(folder, boxes.begin)
     samples = KeyFrameDataset(

@@ -20,7 +20,7 @@ from internvideo_hf.data.samples import Row
 from internvideo_hf.inference.runner import RunSettings, load_model, read_videos
 from internvideo_hf.models.common.loading import classes_of
 from internvideo_hf.recipes.reading import RecipeError
-from internvideo_hf.tasks.base import Prepared, Task, Training
+from internvideo_hf.tasks.base import Preparation, Prepared, Task, Training
 from internvideo_hf.tasks.protocol import Evaluation, FeatureData, Outcome, Protocol, Run, Samples, model_facts
 from internvideo_hf.tasks.temporal_localization import end_to_end
 from internvideo_hf.tasks.temporal_localization.annotations import Annotations, read_annotations, read_class_scores
@@ -117,13 +117,10 @@ def _prepare(
     validation: Any,
     model: PreTrainedModel,
     features: FeatureData,
-    data_root: Path,
-    *,
-    seed: int,
-    skip_missing: bool,
-    **_: Any,
+    about: Preparation,
 ) -> Prepared:
     """Open the features of both lists; the head will name the encoder and the window rule that they came from."""
+    data_root, seed, skip_missing = about.data_root, about.seed, about.skip_missing
     config, save = model.config, None
     _check_head(config, config.model_type, features)
     if refines(config):
