@@ -26,7 +26,9 @@ from transformers.models.auto import modeling_auto
 from internvideo_hf import (
     ActionFormerForTemporalLocalization,
     ActionFormerModel,
+    InternVideoForOpenSetClassification,
     InternVideoForVideoClassification,
+    InternVideoMAEForOpenSetClassification,
     InternVideoMAEForPreTraining,
     InternVideoMAEForVideoActionDetection,
     InternVideoMAEForVideoClassification,
@@ -37,14 +39,17 @@ from internvideo_hf import (
     InternVideoModel,
     TCANetForTemporalLocalization,
     TCANetModel,
+    UniFormerV2ForOpenSetClassification,
     UniFormerV2ForVideoClassification,
     UniFormerV2Model,
+    ViCLIPForOpenSetClassification,
     ViCLIPForVideoClassification,
     ViCLIPModel,
     ViCLIPVisionConfig,
     ViCLIPVisionModel,
 )
 from internvideo_hf.auto import FAMILIES
+from internvideo_hf.models.common.open_set import OpenSetHead
 
 pytestmark = pytest.mark.slow
 
@@ -91,6 +96,12 @@ class Common(common.ModelTesterMixin):
             self.enterContext(patch.dict(getattr(modeling_auto, attribute), names))
         self.enterContext(patch.object(common, "_config_zero_init", without_pixel_statistics))
 
+    def _prepare_for_class(self, inputs: dict[str, Any], model_class: type, return_labels: bool = False) -> dict:
+        inputs = super()._prepare_for_class(inputs, model_class, return_labels)
+        if return_labels and issubclass(model_class, OpenSetHead):  # which no table of transformers' names
+            inputs = inputs | {"labels": torch.zeros(self.model_tester.batch_size, dtype=torch.long)}
+        return inputs
+
     def test_config(self) -> None:
         changes = {} if self._is_composite else {"initializer_range": 0.5}
         kind = type(self.model_tester.get_config())
@@ -109,7 +120,11 @@ class Common(common.ModelTesterMixin):
 
 
 class TestInternVideoMAE(Common, unittest.TestCase):
-    all_model_classes = (InternVideoMAEModel, InternVideoMAEForVideoClassification)
+    all_model_classes = (
+        InternVideoMAEModel,
+        InternVideoMAEForVideoClassification,
+        InternVideoMAEForOpenSetClassification,
+    )
     model_tester = ModelTester(
         lambda: mae.tiny_config(num_hidden_layers=2),
         lambda: {"pixel_values_videos": mae.clips()},
@@ -156,7 +171,7 @@ class TestInternVideoMAEForVideoActionDetection(Common, unittest.TestCase):
 
 
 class TestUniFormerV2(Common, unittest.TestCase):
-    all_model_classes = (UniFormerV2Model, UniFormerV2ForVideoClassification)
+    all_model_classes = (UniFormerV2Model, UniFormerV2ForVideoClassification, UniFormerV2ForOpenSetClassification)
     model_tester = ModelTester(
         lambda: uniformerv2.tiny_config(num_hidden_layers=2, global_layers=[0, 1]),
         lambda: {"pixel_values_videos": draw(2, uniformerv2.FRAMES, 3, 32, 32)},
@@ -199,7 +214,7 @@ class TestViCLIPVisionModel(Common, unittest.TestCase):
 
 
 class TestViCLIPForVideoClassification(Common, unittest.TestCase):
-    all_model_classes = (ViCLIPForVideoClassification,)
+    all_model_classes = (ViCLIPForVideoClassification, ViCLIPForOpenSetClassification)
     model_tester = ModelTester(
         lambda: viclip.tiny_config({"num_hidden_layers": 2}),
         TestViCLIPVisionModel.model_tester.inputs,
@@ -298,7 +313,7 @@ class TestInternVideoMMForQuestionAnswering(DualEncoder, unittest.TestCase):
 
 class TestInternVideo(Common, unittest.TestCase):
     _is_composite = True
-    all_model_classes = (InternVideoModel, InternVideoForVideoClassification)
+    all_model_classes = (InternVideoModel, InternVideoForVideoClassification, InternVideoForOpenSetClassification)
     additional_model_inputs = ["uniformerv2_pixel_values_videos"]
     model_tester = ModelTester(
         lambda: fused.tiny_config(internvideo_mae_config=fused.MAE | {"num_hidden_layers": 2}, exchange_layers=[0, 1]),

@@ -1,16 +1,23 @@
 """The Trainer: schedules, scaled rates, EMA, resumption."""
 
 import multiprocessing
+import sys
 
 import pytest
 import torch
 from models.internvideo_mae.test_modeling_internvideo_mae import FRAMES, SIDE, tiny_config
 from models.model_checks import draw
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerState
 
 from internvideo_hf import InternVideoMAEForVideoClassification
 from internvideo_hf.training.schedules import SCHEDULES
-from internvideo_hf.training.trainer import LossError, VideoTrainer, VideoTrainingArguments, last_checkpoint
+from internvideo_hf.training.trainer import (
+    LossError,
+    VideoTrainer,
+    VideoTrainingArguments,
+    epoch_of_training,
+    last_checkpoint,
+)
 
 CLIPS = [
     {"pixel_values_videos": clip, "labels": index % 5} for index, clip in enumerate(draw(12, FRAMES, 3, SIDE, SIDE))
@@ -226,3 +233,18 @@ def test_averages_that_cannot_be_are_refused(tmp_path):
         trainer(tmp_path, evaluate_ema=True)
     with pytest.raises(ValueError, match="decay=1.0"):
         trainer(tmp_path, ema_decay=1.0)
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        ({"epoch": 0.0, "num_train_epochs": 8}, (0, 8)),
+        ({"epoch": 2.75, "num_train_epochs": 8}, (2, 8)),
+        # Shards have no epochs: 100 steps in 4 equal parts.
+        ({"epoch": 0.25, "global_step": 25, "max_steps": 100, "num_train_epochs": sys.maxsize}, (1, 4)),
+        ({"epoch": 0.99, "global_step": 99, "max_steps": 100, "num_train_epochs": sys.maxsize}, (3, 4)),
+    ],
+)
+def test_the_epoch_of_a_step_is_counted_from_0(state, expected, tmp_path):
+    args = VideoTrainingArguments(tmp_path, num_train_epochs=3.5, use_cpu=True, report_to="none")
+    assert epoch_of_training(args, TrainerState(**state)) == expected

@@ -319,3 +319,14 @@ class TestShapes:
             model(inputs["pixel_values_videos"])
         with pytest.raises(ValueError, match="expected the same ones"):
             model(inputs["pixel_values_videos"], inputs["uniformerv2_pixel_values_videos"][:1])
+
+
+def test_an_open_set_classifier_is_made_of_two_classifiers(encoders):
+    model = InternVideoForOpenSetClassification.from_encoders(*encoders, evidential={"evidence": "softplus"})
+    plain = InternVideoForVideoClassification.from_encoders(*encoders)
+    outputs = model(**clips(), labels=torch.tensor([1, 0]))
+    assert torch.equal(outputs.logits, plain(**clips()).logits)
+    alpha = torch.nn.functional.softplus(outputs.logits) + 1
+    torch.testing.assert_close(outputs.uncertainty, alpha.shape[1] / alpha.sum(dim=1))
+    torch.testing.assert_close(outputs.loss, (alpha.sum(dim=1).log() - alpha[[0, 1], [1, 0]].log()).mean())
+    assert outputs.internvideo_mae_logits.shape == outputs.logits.shape
