@@ -39,7 +39,8 @@ def model_of(folder: Path, tmp_path: Path, section: str, **changes) -> ActionFor
     content = torch.load(checkpoint_of(folder), weights_only=True)
     entry = config.get("weights", {}).get(section, WEIGHTS[section]).split()[0]
     entry = entry if entry in content else "state_dict"
-    torch.save({entry: content[entry]}, tmp_path / f"{section}.pth.tar")
+    content = {entry: content[entry]} if entry in content else content  # a bare state dict
+    torch.save(content, tmp_path / f"{section}.pth.tar")
     convert_checkpoint(tmp_path / f"{section}.pth.tar", tmp_path / section, config_overrides=overrides(config))
     return ActionFormerForTemporalLocalization.from_pretrained(tmp_path / section, **changes)
 
@@ -50,7 +51,7 @@ def actionformer(folder: Path, tmp_path: Path) -> None:
     compare = Comparison(stored, inputs=inputs)
     if any(name.startswith("eval.") for name in stored):
         model = model_of(folder, tmp_path, "eval")
-        for video in {name.split(".")[1] for name in stored if name.startswith("eval.")}:
+        for video in {match[1] for name in stored if (match := re.fullmatch(r"eval\.(.+)\.feats_CT", name))}:
             of_video(model, video, config.get("eval_videos", {}).get(video, {}), compare)
     if any(name.startswith("train.") for name in stored):
         rate = config.get("drop_path_for_train_golden", 0.0)
@@ -79,9 +80,9 @@ def of_video(model: ActionFormerForTemporalLocalization, name: str, facts: dict,
         compare.close(f"{place}.{stage}.segments_grid", found.segments)
         compare.close(f"{place}.{stage}.scores", found.scores)
         compare.close(f"{place}.{stage}.labels", found.labels)
-    if facts:
+    if f"{place}.final.segments_sec" in compare.stored:
         grid = FeatureGrid(facts["feat_stride"], facts["feat_num_frames"], facts["fps"])
-        compare.close(f"{place}.final.segments_sec", grid.to_seconds(final.segments, facts["duration"]))
+        compare.close(f"{place}.final.segments_sec", grid.to_seconds(final.segments, facts.get("duration")))
 
 
 def of_training(model: ActionFormerForTemporalLocalization, table: Table, compare: Comparison) -> None:
@@ -91,7 +92,10 @@ def of_training(model: ActionFormerForTemporalLocalization, table: Table, compar
     features = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
     mask = torch.arange(features.shape[1]) < torch.tensor([[len(row)] for row in rows])
     labels = [
-        {"segments": stored[f"train.{video}.segments_grid"], "class_labels": stored[f"train.{video}.labels"].long()}
+        {
+            "segments": stored.get(f"train.{video}.segments_grid", torch.zeros(0, 2)),
+            "class_labels": stored.get(f"train.{video}.labels", torch.zeros(0)).long(),
+        }
         for video in videos
     ]
     for call in ("train", "train.second_call"):
@@ -117,6 +121,13 @@ def of_training(model: ActionFormerForTemporalLocalization, table: Table, compar
 
 def tal_optimizer(folder: Path, tmp_path: Path) -> None:
     config = load_config(folder)
+    if (folder / "groups.json").is_file():
+        _of_groups(folder, config)
+    if (folder / "lr.json").is_file():
+        _of_rates(folder, config)
+
+
+def _of_groups(folder: Path, config: dict) -> None:
     model = ActionFormerForTemporalLocalization(ActionFormerConfig(**overrides(config)))
     expected = {
         name: decay
@@ -126,10 +137,13 @@ def tal_optimizer(folder: Path, tmp_path: Path) -> None:
     table = table_for(dict.fromkeys(expected))
     found = {
         released_name(name, table): group["weight_decay"]
-        for group in parameter_groups(model, config["lr"], config["weight_decay"], rule="actionformer")
+        for group in parameter_groups(model, config.get("lr", 1e-3), config["weight_decay"], rule="actionformer")
         for name in group["names"]
     }
     assert found == expected
+
+
+def _of_rates(folder: Path, config: dict) -> None:
     rates, warmup = json.loads((folder / "lr.json").read_text()), config["warmup_epochs"] * config["iters_per_epoch"]
     total = (config["epochs"] + config["warmup_epochs"]) * config["iters_per_epoch"]
     assert len(rates) <= total

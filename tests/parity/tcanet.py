@@ -39,9 +39,10 @@ def model_of(folder: Path, tmp_path: Path, **changes) -> TCANetForTemporalLocali
 
 def tcanet(folder: Path, tmp_path: Path) -> None:
     stored = load_tensors(folder)
-    draws = tuple(name for name in stored if ".uniform_draw." in name)
+    model = model_of(folder, tmp_path)
+    draws = tuple(f"train.uniform_draw.{number}" for number in range(2 * len(model.stages)))
     compare = Comparison(stored, inputs=INPUTS + draws)
-    of_inference(model_of(folder, tmp_path), compare)
+    of_inference(model, compare)
     if any(name.startswith("train.") for name in stored):
         model = model_of(folder, tmp_path, hidden_dropout=0.0, attention_dropout=0.0).train()
         of_training(model, table_for(load_state_dict(checkpoint_of(folder))), compare)
