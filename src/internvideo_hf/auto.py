@@ -142,6 +142,15 @@ FAMILIES = {
         },
         video_processor_name=None,
     ),
+    "vln_planner": Family(
+        "vln_planner",
+        "VLNPlannerConfig",
+        {"AutoModelForNavigation": "VLNPlannerForNavigation"},
+        video_processor_name=None,
+    ),
+    "vln_waypoints": Family(
+        "vln_waypoints", "VLNWaypointsConfig", {"AutoModel": "VLNWaypointsModel"}, video_processor_name=None
+    ),
     "viclip_vision_model": Family("viclip", "ViCLIPVisionConfig", {"AutoModel": "ViCLIPVisionModel"}),
 }
 

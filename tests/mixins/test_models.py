@@ -19,6 +19,8 @@ from models.model_checks import draw
 from models.tcanet import test_modeling_tcanet as tcanet
 from models.uniformerv2 import test_modeling_uniformerv2 as uniformerv2
 from models.viclip import test_modeling_viclip as viclip
+from models.vln_planner import test_modeling_vln_planner as vln_planner
+from models.vln_waypoints import test_modeling_vln_waypoints as vln_waypoints
 from torch import nn
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.models.auto import modeling_auto
@@ -47,6 +49,8 @@ from internvideo_hf import (
     ViCLIPModel,
     ViCLIPVisionConfig,
     ViCLIPVisionModel,
+    VLNPlannerForNavigation,
+    VLNWaypointsModel,
 )
 from internvideo_hf.auto import FAMILIES
 from internvideo_hf.models.common.open_set import OpenSetHead
@@ -350,6 +354,33 @@ class TestTCANetForTemporalLocalization(Common, unittest.TestCase):
         num_attention_heads=tcanet.HEADS,
         hidden_size=tcanet.WIDTH,
         seq_length=tcanet.LENGTH,
+    )
+
+
+class TestVLNPlanner(Common, unittest.TestCase):
+    all_model_classes = (VLNPlannerForNavigation,)
+    additional_model_inputs = [name for name in vln_planner.inputs_of() if name != "labels"]
+    model_tester = ModelTester(
+        vln_planner.tiny_config,
+        vln_planner.inputs_of,
+        batch_size=2,
+        num_hidden_layers=3,
+        num_attention_heads=vln_planner.HEADS,
+        hidden_size=vln_planner.WIDTH,
+        seq_length=vln_planner.WORDS,
+    )
+
+
+class TestVLNWaypoints(Common, unittest.TestCase):
+    all_model_classes = (VLNWaypointsModel,)
+    model_tester = ModelTester(
+        vln_waypoints.tiny_config,
+        lambda: {"depth_features": draw(2, vln_waypoints.VIEWS, 3, 2, 2)},
+        batch_size=2,
+        num_hidden_layers=2,
+        num_attention_heads=vln_waypoints.HEADS,
+        hidden_size=vln_waypoints.WIDTH,
+        seq_length=vln_waypoints.VIEWS,
     )
 
 

@@ -8,6 +8,7 @@ from parity import (
     internvideo_mae_detection,
     internvideo_mm,
     merging,
+    navigation,
     open_set,
     open_set_scores,
     retrieval,
@@ -76,4 +77,6 @@ ADAPTERS = {
     "videomae_preprocessing": videomae_data.videomae_preprocessing,
     "videomae_repeated_sampling": videomae_data.videomae_repeated_sampling,
     "videomae_score_merging": videomae_data.videomae_score_merging,
+    "vln_planner": navigation.vln_planner,
+    "vln_waypoint_nms": navigation.vln_waypoint_nms,
 }

@@ -211,6 +211,32 @@ class EncoderLayer(GradientCheckpointingLayer):
         return hidden_states + branch
 
 
+class PostNormLayer(GradientCheckpointingLayer):
+    """The post-norm transformer layer, as in BERT: each sum of a branch and its input is normalized.
+
+    Args:
+        config: with `hidden_size`, `intermediate_size`, `num_attention_heads`, `hidden_act`, `layer_norm_eps`,
+            `hidden_dropout`.
+        inner_dropout: probability that a unit inside the MLP is dropped in training, 0-1; BERT drops none.
+    """
+
+    def __init__(self, config: Any, inner_dropout: float = 0.0):
+        super().__init__()
+        self.self_attn = Attention(config, config.hidden_size, config.num_attention_heads)
+        self.layer_norm1 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.mlp = MLP(config.hidden_size, config.intermediate_size, config.hidden_act, inner_dropout)
+        self.layer_norm2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout)
+
+    def forward(
+        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs: Any
+    ) -> torch.Tensor:
+        attended = self.self_attn(hidden_states, attention_mask=attention_mask, **kwargs)[0]
+        hidden_states = self.layer_norm1(hidden_states + self.dropout(attended))
+        normalized: torch.Tensor = self.layer_norm2(hidden_states + self.dropout(self.mlp(hidden_states)))
+        return normalized
+
+
 def sine_table(positions: int, width: int) -> torch.Tensor:
     """Compute the fixed position table, `(positions, width)`: sines at even channels, cosines at odd ones.
 

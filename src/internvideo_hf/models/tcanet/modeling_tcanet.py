@@ -18,7 +18,6 @@ from einops import rearrange
 from torch import nn
 from torch.nn.functional import grid_sample, pad, relu
 from transformers import initialization as init
-from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
@@ -26,7 +25,7 @@ from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from internvideo_hf.models.common.base import VideoPreTrainedModel, torch_default_
-from internvideo_hf.models.common.layers import MLP, Attention
+from internvideo_hf.models.common.layers import Attention, PostNormLayer
 from internvideo_hf.models.tcanet.configuration_tcanet import TCANetConfig
 from internvideo_hf.models.tcanet.losses_tcanet import boundary_loss, overlap, overlap_loss
 
@@ -94,21 +93,11 @@ class TCANetEmbeddings(TCANetConvs):
         return super().forward(features.transpose(1, 2).to(dtype)).transpose(1, 2)
 
 
-class TCANetLayer(GradientCheckpointingLayer):
-    """A post-norm transformer layer."""
+class TCANetLayer(PostNormLayer):
+    """A post-norm transformer layer with dropout inside the MLP, too."""
 
     def __init__(self, config: TCANetConfig):
-        super().__init__()
-        self.self_attn = Attention(config, config.hidden_size, config.num_attention_heads)
-        self.layer_norm1 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.mlp = MLP(config.hidden_size, config.intermediate_size, config.hidden_act, config.hidden_dropout)
-        self.layer_norm2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout)
-
-    def forward(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor, **kwargs: Any) -> torch.Tensor:
-        attended = self.self_attn(hidden_states, attention_mask=attention_mask, **kwargs)[0]
-        hidden_states = self.layer_norm1(hidden_states + self.dropout(attended))
-        return self.layer_norm2(hidden_states + self.dropout(self.mlp(hidden_states)))
+        super().__init__(config, config.hidden_dropout)
 
 
 class TCANetBoundaryBranch(nn.Module):
