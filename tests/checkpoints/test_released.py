@@ -23,8 +23,8 @@ def test_the_rows_of_released_json_are_complete():
             assert row["address"].startswith("https://"), row["name"]
         assert row["licence"] and row["name"] == row["name"].strip()
         assert isinstance(row["config"], dict), row["name"]
-        # The action detector is published under the ending of a script.
-        endings = (".ckpt", ".pth", ".pyth", ".pt", ".bin", "k710_ft_ak_ft.sh")
+        # The action detector is published under the ending of a script, and the predictor of waypoints without one.
+        endings = (".ckpt", ".pth", ".pyth", ".pt", ".bin", "k710_ft_ak_ft.sh", "bestdist_hfov90")
         assert row["file"].endswith(endings), row["name"]
         assert row["labels"] is None or row["labels"] in LABEL_SETS, row["name"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from parity import actionformer, internvideo_mae, internvideo_mm, tcanet, uniformerv2, viclip
+from parity import actionformer, internvideo_mae, internvideo_mm, navigation, tcanet, uniformerv2, viclip
 from parity.compare import load_config
 
 from internvideo_hf.checkpoints.convert import FAMILIES
@@ -59,6 +59,16 @@ CASES = {
     "internvideo_mae": ("vm_cls_mean/checkpoint.pth", internvideo_mae.overrides, "recognized as internvideo_mae"),
     "tcanet": ("tcanet_tiny/checkpoint.pth", tcanet.overrides, "recognized as tcanet"),
     "uniformerv2": ("ufv2_local_global/checkpoint.pth", uniformerv2.overrides, "recognized as uniformerv2"),
+    "vln_planner": (
+        "vln_planner_tiny/checkpoint.pth",
+        navigation.planner_overrides,
+        "recognized as vln_planner",
+    ),
+    "vln_waypoints": (
+        "vln_planner_tiny/waypoint_predictor.pth",
+        navigation.waypoints_overrides,
+        "recognized as vln_waypoints",
+    ),
     "viclip": ("viclip_tiny/checkpoint.pth", viclip.overrides, "recognized as viclip"),
 }
 

@@ -328,6 +328,8 @@ def _write_card(
         f"License of the weights: {'; '.join(licenses) or 'ask whoever made the file'}",
         *processor_facts,
     ]
+    if is_certain and rows[0]["note"]:
+        facts.append(f"Remark: {rows[0]['note']}")
     if report.num_labels is not None:
         facts.append(f"Classes: {report.head or 'numbered; neither the file nor its name identifies the data set'}")
     if report.num_answers is not None:

@@ -2,6 +2,8 @@
 
 import pickle
 import re
+from collections import OrderedDict
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,9 @@ from internvideo_hf.checkpoints.errors import CheckpointError
 
 # Entries in which training scripts store the weights, by precedence; the averaged ones are those that they evaluate.
 WRAPPERS = ("state_dict_ema", "state_dict", "model", "module", "model_state")
+# Classes of settings that scripts store beside the weights, dictionaries all of them: read as plain ones, so that
+# nothing of theirs runs, and their packages need not be installed.
+SETTINGS = ("habitat.config.default.Config", "yacs.config.CfgNode")
 # Prefixes of names that data-parallel training and torch.compile add.
 PREFIXES = ("module.", "_orig_mod.")
 
@@ -22,8 +27,9 @@ def load_state_dict(path: str | Path, trust_pickle: bool = False) -> dict[str, t
 
     Args:
         path: a `.safetensors` file, or anything that `torch.save` wrote: a bare state dict, or one inside the first of
-            `state_dict_ema`, `state_dict`, `model`, `module` and `model_state`. Entries that are not tensors are
-            ignored.
+            `state_dict_ema`, `state_dict`, `model`, `module` and `model_state`, all of them perhaps inside
+            `predictor`. Entries that are not tensors are ignored; objects of the classes of `SETTINGS` among them are
+            read as plain dictionaries.
         trust_pickle: unpickle without restrictions, which runs any code that the file contains.
 
     Raises:
@@ -51,8 +57,10 @@ def _load_pickle(path: Path, trust_pickle: bool) -> Any:
     # Only the zip format, PyTorch's own since 1.6, can be mapped.
     with path.open("rb") as file:
         mmap = file.read(4) == b"PK\x03\x04"
+    plain = torch.serialization.safe_globals([(OrderedDict, name) for name in SETTINGS])
     try:
-        return torch.load(path, map_location="cpu", weights_only=not trust_pickle, mmap=mmap)
+        with nullcontext() if trust_pickle else plain:
+            return torch.load(path, map_location="cpu", weights_only=not trust_pickle, mmap=mmap)
     except pickle.UnpicklingError as error:
         blocked = _blocked_globals(path, error)
         if trust_pickle or not blocked:
@@ -76,13 +84,15 @@ def _load_pickle(path: Path, trust_pickle: bool) -> Any:
 
 def _blocked_globals(path: Path, error: pickle.UnpicklingError) -> list[str]:
     try:
-        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+        return sorted(set(torch.serialization.get_unsafe_globals_in_checkpoint(path)) - set(SETTINGS))
     except Exception:
         # Only the zip format can be listed; for others, the error names the first.
         return re.findall(r"GLOBAL ([\w.]+)", str(error))
 
 
 def _unwrap(content: Any, path: Path) -> dict[str, torch.Tensor]:
+    if isinstance(content, dict) and isinstance(content.get("predictor"), dict):
+        content = content["predictor"]
     for wrapper in WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
