@@ -21,7 +21,7 @@ from internvideo_hf.inference.classifier import Classifier, video_name
 from internvideo_hf.inference.runner import RunSettings
 from internvideo_hf.models.common.loading import revision
 from internvideo_hf.recipes.reading import RecipeError
-from internvideo_hf.tasks.classification.data import check_classes, read_labelled_clips
+from internvideo_hf.tasks.labelled_clips import check_classes, read_labelled_clips
 from internvideo_hf.tasks.protocol import DataSettings
 from internvideo_hf.utils.files import check_output
 from internvideo_hf.utils.fingerprints import json_sha256

@@ -19,12 +19,12 @@ from internvideo_hf.tasks.base import Task, Training
 from internvideo_hf.tasks.classification.answers import Answers
 from internvideo_hf.tasks.classification.data import (
     find_tests,
-    read_labelled_clips,
     released_data_sets,
     view_settings,
     with_published,
 )
 from internvideo_hf.tasks.classifier_training import accuracies, logits_of, make_collator
+from internvideo_hf.tasks.labelled_clips import read_labelled_clips
 from internvideo_hf.tasks.protocol import (
     Evaluation,
     Outcome,
