@@ -31,6 +31,7 @@ def write_config(folder, model_type: str, architecture: str | None) -> None:
 def test_every_model_class_has_a_kind(family, tmp_path):
     kinds = {
         "AutoModelForVideoClassification": CLASSIFIER,
+        "AutoModelForOpenSetClassification": CLASSIFIER,
         "AutoModelForPreTraining": AUTOENCODER,
         "AutoModelForMultimodalLM": CAPTIONER,
         "AutoModelForVisualQuestionAnswering": ANSWERER,

@@ -22,6 +22,7 @@ from internvideo_hf.cli import (
     language,
     localization,
     models,
+    open_set,
     search,
     training,
 )
@@ -47,6 +48,7 @@ COMMANDS = (
     models.fuse,
     takes_addresses(inference.zero_shot),
     takes_addresses(inference.classify),
+    takes_addresses(open_set.calibrate),
     takes_addresses(language.caption),
     takes_addresses(language.ask),
     takes_addresses(inference.extract),

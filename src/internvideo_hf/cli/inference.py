@@ -158,6 +158,15 @@ def classify(
         typer.Option(help="Clips x crops per video, such as 1x1, averaged (default: those of the released test)."),
     ] = None,
     merge: Annotated[str, typer.Option(help='Averaged over views: "prob", or "score" for logits.')] = "prob",
+    open_set: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER",
+            help='Answer "unknown" where a video shows none of the classes, by what `internvideo calibrate` wrote: '
+            "its --out, or the model's folder if it was left out.",
+        ),
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(help="Also write a table, a line for each answer to a video.")] = None,
     top_k: TopK = 5,
     batch_size: BatchSize = 8,
     dtype: Dtype = AUTO,
@@ -167,9 +176,19 @@ def classify(
 ) -> None:
     """Classify videos with the classes of a fine-tuned model.
 
+    A classifier always names a class. With --open-set it may also answer "unknown": that answer comes first where the
+    video is less known than the threshold allows, with the percentage of known videos that are better known, and last
+    otherwise.
+
     Example: internvideo classify clip.mp4 --model vit-b-k400 --views 5x3
+
+    Example: internvideo classify clips --model run/final --open-set run/final --csv answers.csv
     """
-    clips_and_crops, number_type = _parse_views(views), parse_dtype(dtype)
+    clips_and_crops, number_type = parse_views(views), parse_dtype(dtype)
+    if csv is not None:
+        from internvideo_hf.utils.files import check_output_file
+
+        check_output_file(csv)
     named, model = named_videos(videos, quiet), resolve_model(model, CLASSIFIER)
     silence_transformers()
     from internvideo_hf.models.common.loading import check_classifier
@@ -186,11 +205,12 @@ def classify(
         max_views=batch_size,
         top_k=top_k,
         **clips_and_crops,
+        **({} if open_set is None else {"open_set": open_set}),
     )
-    answer_each([video for video, _ in named], answer, as_json, quiet)
+    answer_each([video for video, _ in named], answer, as_json, quiet, csv=csv)
 
 
-def _parse_views(text: str | None) -> dict[str, int]:
+def parse_views(text: str | None) -> dict[str, int]:
     """Parse --views, such as `5x3`, into processor options."""
     if text is None:
         return {}
@@ -210,8 +230,19 @@ def answer_each(
     quiet: bool,
     description: str = "Classifying",
     failed: Sequence[str] = (),
+    csv: Path | None = None,
 ) -> None:
-    """Print a pipeline's answer for each readable video, and list the others, and what failed before, at the end."""
+    """Print a pipeline's answer for each readable video, and list the others, and what failed before, at the end.
+
+    Args:
+        videos: files or addresses.
+        pipeline: answers for one.
+        as_json: print one JSON document.
+        quiet: no progress bar.
+        description: of the progress bar.
+        failed: messages about what failed before.
+        csv: table of all answers to write; None for none.
+    """
     from tqdm import tqdm
 
     answers: list[dict[str, Any]] = []
@@ -224,9 +255,26 @@ def answer_each(
         answers.append({"video": video, "results": results})
         if not as_json:
             tqdm.write("\n".join(map(printable, [video, *(line for result in results for line in _lines(result))])))
+    if csv is not None:
+        _write_answers(csv, answers)
     if as_json:
         print_json(answers)
     report_failures(failures, len(videos) + len(failed))
+
+
+def _write_answers(path: Path, answers: list[dict[str, Any]]) -> None:
+    """Write a table, atomically: a line for each answer to a video, or for why it failed."""
+    from internvideo_hf.utils.files import atomic_write, write_table
+
+    rows = [
+        {"video": answer["video"], "rank": rank, **result}
+        for answer in answers
+        for rank, result in enumerate(answer.get("results", [{"error": answer.get("error")}]), 1)
+    ]
+    names = ("video", "rank", "label", "score", "uncertainty", "threshold", "error")
+    used = [name for name in names if any(name in row for row in rows)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write(path, lambda file: write_table(file, [{name: row.get(name) for name in used} for row in rows]))
 
 
 def _lines(result: dict[str, Any]) -> list[str]:
@@ -234,6 +282,10 @@ def _lines(result: dict[str, Any]) -> list[str]:
         return [f"  {result['generated_text']}"]
     if "question" in result:
         return [f"  {result['question']}", *(line for answer in result["answers"] for line in _lines(answer))]
+    if "threshold" in result:  # its percentage is none of a class
+        verdict = "unknown" if result["uncertainty"] > result["threshold"] else "known"
+        numbers = f"uncertainty {result['uncertainty']:.4g}, threshold {result['threshold']:.4g}"
+        return [f"  {verdict}: {result['score']:.1%} of the known videos are better known ({numbers})"]
     cosine = f"  (cosine {result['similarity']:.3f})" if "similarity" in result else ""
     return [f"  {result['score']:6.1%}  {result.get('label', result.get('answer'))}{cosine}"]
 

@@ -23,6 +23,7 @@ _ALSO = {CAPTIONER: DUAL_ENCODER}
 # Task of a protocol -> the kind that it evaluates, where that is no model of video and text.
 _OF_TASK = {
     "classification": CLASSIFIER,
+    "open_set": CLASSIFIER,
     "captioning": CAPTIONER,
     "question_answering": ANSWERER,
     "temporal_localization": FEATURE_HEAD,
@@ -72,7 +73,7 @@ def kind_of(folder: Path) -> tuple[str, str] | None:
         return None
     if family.video_processor_name is None:
         return FEATURE_HEAD, name
-    if name.endswith("ForVideoClassification"):
+    if name.endswith(("ForVideoClassification", "ForOpenSetClassification")):
         return CLASSIFIER, name
     if name.endswith("ForVideoActionDetection"):
         return ACTION_DETECTOR, name

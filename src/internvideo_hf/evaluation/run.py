@@ -97,7 +97,7 @@ def evaluate(
         "data": {
             "files": {
                 file: list_sha256(list_path(data_root, file))
-                for file in (protocol.data.list, protocol.data.only)
+                for file in (protocol.data.list, protocol.data.only, protocol.data.unknown, protocol.data.calibration)
                 if file
             },
             "videos": len(samples.videos),

@@ -1,6 +1,6 @@
 """Classifiers with their processors and views: from videos to probabilities of the classes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -82,8 +82,8 @@ class Classifier:
         return classes_of(self.model.config)
 
     @property
-    def _read(self) -> Callable[[Row], Views]:
-        # Without the model, which decoding workers do not need.
+    def reader(self) -> Callable[[Row], Views]:
+        """Makes the views of a row; it holds no model, which decoding workers do not need."""
         return partial(read_views, processor=self.processor, num_clips=self.num_clips, num_crops=self.num_crops)
 
     def views_of(self, row: Row) -> Views:
@@ -92,7 +92,7 @@ class Classifier:
         Raises:
             VideoDecodeError: if the video cannot be read.
         """
-        return self._read(row)
+        return self.reader(row)
 
     @torch.no_grad()
     def probabilities(self, views: Views, batch_size: int = 8) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -128,26 +128,73 @@ class Classifier:
             TooManyFailuresError: if more than `settings.max_damaged` of the videos are unreadable.
             ValueError: if a probability is not finite.
         """
-        journal = Journal(parts)
-        batches = read_videos(
+
+        def compute(views: Views) -> dict[str, torch.Tensor]:
+            scores = self.probabilities(views, settings.batch_size)
+            check_finite(scores, f"A score of {self.name}")
+            return {"probabilities": torch.from_numpy(scores)}
+
+        blank = torch.full((len(self.classes),), torch.nan, dtype=torch.float64)
+        found, causes = run_rows(
             rows,
-            self._read,
+            self.reader,
+            compute,
+            {"probabilities": blank},
             settings,
-            at_once=settings.videos_at_once(self.num_clips * self.num_crops),
-            first=len(journal),
-            failed=len(journal.notes),
+            views=self.num_clips * self.num_crops,
+            parts=parts,
             description=f"Classifying by {Path(self.name).name}",
         )
-        for batch in batches:
-            found = np.full((len(batch), len(self.classes)), np.nan)
-            for places, views in stack_views(batch):
-                scores = self.probabilities(views, settings.batch_size)
-                check_finite(scores, f"A score of {self.name}")
-                found[np.array(places) - batch[0][0]] = scores
-            notes = {video_name(rows[row]): item for row, item in batch if isinstance(item, str)}
-            journal.append({"probabilities": torch.from_numpy(found)}, notes)
-        journal.write()
-        return journal.tensors()["probabilities"].numpy(), dict(journal.notes)
+        return found["probabilities"].numpy(), causes
+
+
+def run_rows(
+    rows: Sequence[Row],
+    read: Callable[[Row], Views],
+    compute: Callable[[Views], Mapping[str, torch.Tensor]],
+    blanks: Mapping[str, torch.Tensor],
+    settings: RunSettings,
+    *,
+    views: int = 1,
+    parts: Path | None = None,
+    description: str = "Videos",
+) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Run a model over the videos of a list, and keep its answers.
+
+    Args:
+        rows: see `read_views`.
+        read: makes the views of a row; the workers receive a copy.
+        compute: returns the answers to the views of several videos, `(videos, ...)` by name, on the CPU.
+        blanks: the answers to an unreadable video, `(...)` by name.
+        settings: batches, workers, unreadable videos, progress bar.
+        views: of one video.
+        parts: a folder for finished parts, as of `Classifier.classify`.
+        description: of the progress bar.
+
+    Returns:
+        Answers, `(videos, ...)` by name; and the causes of unreadable videos by `video_name`.
+
+    Raises:
+        TooManyFailuresError: if more than `settings.max_damaged` of the videos are unreadable.
+    """
+    journal = Journal(parts)
+    batches = read_videos(
+        rows,
+        read,
+        settings,
+        at_once=settings.videos_at_once(views),
+        first=len(journal),
+        failed=len(journal.notes),
+        description=description,
+    )
+    for batch in batches:
+        found = {name: blank.repeat(len(batch), *[1] * blank.ndim) for name, blank in blanks.items()}
+        for places, inputs in stack_views(batch):
+            for name, answers in compute(inputs).items():
+                found[name][torch.tensor(places) - batch[0][0]] = answers
+        journal.append(found, {video_name(rows[row]): item for row, item in batch if isinstance(item, str)})
+    journal.write()
+    return journal.tensors(), dict(journal.notes)
 
 
 def video_name(row: Row) -> str:

@@ -135,6 +135,8 @@ class DataSettings:
         labels: the classes, a name in `internvideo_hf.recipes.labels`, or a text file below the data root with one
             name a line. If None, classification uses the model's own, and zero-shot classification those of the list.
         num_videos: videos of the published split; the report names a difference.
+        unknown: a list of videos of none of the classes, below the data root (open set).
+        calibration: a list of known videos, of which the threshold is fitted, below the data root (open set).
         features: features of the videos (temporal localization).
         boxes: videos with boxes in key frames (action detection).
         class_scores: JSON file of the scores that a classifier gave whole videos, below the data root, which name the
@@ -147,6 +149,8 @@ class DataSettings:
     leave_out: builtins.list[str] = field(default_factory=builtins.list)
     labels: str | None = None
     num_videos: int | None = None
+    unknown: str | None = None
+    calibration: str | None = None
     features: FeatureData | None = None
     boxes: BoxData | None = None
     class_scores: str | None = None
@@ -215,6 +219,8 @@ class Protocol:
         caption_rule: cleaning of captions, a name in `internvideo_hf.recipes.captions`.
         generation: options of transformers' `generate` (captioning), such as `{"num_beams": 3}`.
         prompts: sentences around a class, a name in `internvideo_hf.recipes.load_prompts`.
+        open_set: how unknown videos are told (open set), the fields of
+            `internvideo_hf.tasks.open_set.evaluation.OpenSetSettings`.
         fusion: how `data.class_scores` name segments (temporal localization), the fields of
             `internvideo_hf.tasks.temporal_localization.decoding.Fusion`.
         as_published: repeat the mistakes of the released evaluator (temporal localization), see
@@ -242,6 +248,7 @@ class Protocol:
     caption_rule: str | None = None
     generation: dict[str, Any] = field(default_factory=dict)
     prompts: str | None = None
+    open_set: dict[str, Any] = field(default_factory=dict)
     fusion: dict[str, Any] = field(default_factory=dict)
     as_published: bool = False
     released: str | None = None

@@ -1,7 +1,9 @@
 """Classification by several clips and crops of each video, as in the published tests."""
 
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -10,13 +12,53 @@ from transformers import VideoClassificationPipeline
 from transformers.configuration_utils import PreTrainedConfig
 
 from internvideo_hf.auto import FAMILIES
+from internvideo_hf.checkpoints.model_names import resolve_known
+from internvideo_hf.inference.classifier import Classifier
 from internvideo_hf.inference.merging import FUNCTIONS, METHODS, check_finite, class_scores
+from internvideo_hf.inference.open_set.observations import Observations
+from internvideo_hf.inference.open_set.observer import Observer
+from internvideo_hf.inference.open_set.scorer import UNKNOWN, OpenSetScorer
 from internvideo_hf.inference.pipeline import VideoPipeline, check_count
 from internvideo_hf.inference.runner import logits_of_views
 from internvideo_hf.models.common.configuration import head_slices
 from internvideo_hf.models.common.loading import classes_of
+from internvideo_hf.models.common.narrowing import known
 from internvideo_hf.processing.video_processing import list_videos
 from internvideo_hf.utils.names import lookup
+
+
+class OpenSet(NamedTuple):
+    """What tells unknown videos from those of the classes.
+
+    Args:
+        scorer: fitted for the pipeline's model.
+        observer: of what it reads.
+    """
+
+    scorer: OpenSetScorer
+    observer: Observer
+
+
+def with_unknown(
+    answers: list[dict[str, Any]], scorer: OpenSetScorer, outputs: dict[str, torch.Tensor]
+) -> list[dict[str, Any]]:
+    """Return the answers for a video with that of "unknown", first if it is unknown, or else last.
+
+    Args:
+        answers: the classes, the best first.
+        scorer: of unknown videos.
+        outputs: fields of `Observations` of this one video, by name.
+    """
+    axes = {"logits": 2, "features": 2, "samples": 3}
+    seen = Observations(**{name: tensor.reshape(1, *tensor.shape[-axes[name] :]) for name, tensor in outputs.items()})
+    uncertainty = scorer.score(seen)
+    entry = {
+        "label": UNKNOWN,
+        "score": scorer.rank(uncertainty).item(),
+        "uncertainty": uncertainty.item(),
+        "threshold": scorer.threshold,
+    }
+    return [entry, *answers] if scorer.is_unknown(uncertainty).item() else [*answers, entry]
 
 
 class MultiViewVideoClassificationPipeline(VideoPipeline):
@@ -56,11 +98,16 @@ class MultiViewVideoClassificationPipeline(VideoPipeline):
                 - top_k (`int`): number of labels to return, the best first; 5 by default.
                 - batch_size (`int`): videos per forward pass, with all their views; 1 by default.
                 - max_views (`int`): views per forward pass; all of a batch by default.
+                - open_set (`str`): folder of a scorer that `internvideo calibrate` has fitted for this model, or a
+                  model's folder or name on the Hub that holds one; none by default. The views are those of its fit.
 
         Returns:
             For each video a list of `{"label", "score"}`, the best first; scores are probabilities, with
             `merge="score"` those of the mean logits. One video gives one such list. Of a model with several heads
             (`config.label_heads`) it has the `top_k` labels of each, such as "verb: cut", head after head.
+            With `open_set`, one entry more has the label "unknown", and stands first if the video shows none of the
+            classes, last otherwise: `score` is the fraction of known videos that are better known, `uncertainty` the
+            score of the method, and `threshold` the one above which a video is unknown.
 
         Raises:
             VideoDecodeError: if a video cannot be read.
@@ -75,6 +122,7 @@ class MultiViewVideoClassificationPipeline(VideoPipeline):
         merge: str | None = None,
         max_views: int | None = None,
         function_to_apply: str | None = None,
+        open_set: str | Path | None = None,
         **processor_options: Any,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         postprocess: dict[str, Any] = {} if top_k is None else {"top_k": check_count("top_k", top_k)}
@@ -84,16 +132,42 @@ class MultiViewVideoClassificationPipeline(VideoPipeline):
         if function_to_apply is not None:
             lookup(FUNCTIONS, function_to_apply, "function_to_apply")
             postprocess["function_to_apply"] = function_to_apply
-        forward = {} if max_views is None else {"max_views": check_count("max_views", max_views)}
-        return self._processor_parameters(processor_options), forward, postprocess
+        forward: dict[str, Any] = {} if max_views is None else {"max_views": check_count("max_views", max_views)}
+        preprocess = self._processor_parameters(processor_options, ["open_set", "merge", "max_views"])
+        if open_set is not None:
+            preprocess["open_set"] = self._open(str(open_set))
+            forward["observer"], postprocess["scorer"] = preprocess["open_set"].observer, preprocess["open_set"].scorer
+        return preprocess, forward, postprocess
 
-    def preprocess(self, video: Any, **options: Any) -> dict[str, torch.Tensor]:  # type: ignore[override]
-        clips, crops = self._process.views
-        return super().preprocess(video, **{"num_clips": clips, "num_crops": crops, **options})
+    def _open(self, source: str) -> "OpenSet":
+        """Return a scorer for this model, the same one for the same source."""
+        opened: dict[str, OpenSet] = self.__dict__.setdefault("_opened", {})
+        if source not in opened:
+            scorer = OpenSetScorer.load(resolve_known(source))
+            views = self._process.views if scorer.subject is None else scorer.subject.views or self._process.views
+            classifier = Classifier(str(self.model.name_or_path), self.model, self._process, *views)
+            observer = Observer.of(classifier, scorer.method)
+            scorer.check(observer.subject)
+            opened[source] = OpenSet(scorer, observer)
+        return opened[source]
+
+    def preprocess(  # type: ignore[override]
+        self, video: Any, open_set: "OpenSet | None" = None, **options: Any
+    ) -> dict[str, torch.Tensor]:
+        clips, crops = self._process.views if open_set is None else known(open_set.observer.subject.views)
+        views = {"num_clips": clips, "num_crops": crops, **options}
+        found = super().preprocess(video, **views)
+        if open_set is not None:
+            asked = (views["num_clips"], views["num_crops"])
+            open_set.scorer.check(replace(open_set.observer.subject, views=asked))
+            found |= open_set.observer.read_members({"video": video})
+        return found
 
     def _forward(  # type: ignore[override]
-        self, model_inputs: dict[str, torch.Tensor], max_views: int | None = None
+        self, model_inputs: dict[str, torch.Tensor], max_views: int | None = None, observer: Observer | None = None
     ) -> dict[str, torch.Tensor]:
+        if observer is not None:
+            return observer.answers(model_inputs, max_views)
         videos = len(model_inputs["pixel_values_videos"])
         views = {name: rearrange(clips, "b v t c h w -> (b v) t c h w") for name, clips in model_inputs.items()}
         logits = logits_of_views(self.model, views, max_views)
@@ -105,6 +179,7 @@ class MultiViewVideoClassificationPipeline(VideoPipeline):
         top_k: int = 5,
         merge: str = "prob",
         function_to_apply: str | None = None,
+        scorer: OpenSetScorer | None = None,
     ) -> list[dict[str, Any]]:
         config = self.model.config
         views = model_outputs["logits"].double().numpy().reshape(-1, len(classes_of(config)))
@@ -116,7 +191,8 @@ class MultiViewVideoClassificationPipeline(VideoPipeline):
         else:
             scores = np.mean([to_scores(logits) for logits in views], axis=0)
         check_finite(scores, "A score")
-        return best_labels(scores, config, top_k)
+        answers = best_labels(scores, config, top_k)
+        return answers if scorer is None else with_unknown(answers, scorer, model_outputs)
 
 
 def best_labels(scores: np.ndarray[Any, Any], config: PreTrainedConfig, top_k: int) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ from transformers import EvalPrediction
 
 from internvideo_hf.tasks.base import Task, Training
 from internvideo_hf.tasks.classifier_training import accuracies, make_collator
+from internvideo_hf.tasks.open_set.evaluation import EVALUATION
 
 
 def scores(prediction: EvalPrediction) -> dict[str, float]:
@@ -40,4 +41,5 @@ TASK = Task(
         compute_metrics=scores,
         preprocess_logits=_logits_and_uncertainty,
     ),
+    evaluation=EVALUATION,
 )
