@@ -116,6 +116,26 @@ def test_classify_refuses_a_model_that_is_no_classifier(mm_folder, bikes):
     assert_refused(run("classify", bikes, "--model", mm_folder), "InternVideoMM")
 
 
+def test_classify_says_unknown_and_writes_a_table(mae_folder, bikes, tmp_path):
+    (tmp_path / "empty.mp4").touch()
+    labels = [f"{bikes},{name}\n" for name in ("abseiling", "air drumming")]
+    (tmp_path / "two.csv").write_text(f"video,label,start,end\n{labels[0].strip()},0,2\n{labels[1].strip()},2,4\n")
+    fitted = run("calibrate", mae_folder, tmp_path / "two.csv", "--out", tmp_path / "scorer", "--workers", 0, "-q")
+    assert fitted.returncode == 0, fitted.stderr
+    options = ("--model", mae_folder, "--open-set", tmp_path / "scorer", "--top-k", 1)
+    done = run("classify", bikes, tmp_path / "empty.mp4", *options, "--csv", tmp_path / "tables/answers.csv")
+    assert done.returncode == 1 and "of the known videos are better known (uncertainty" in done.stdout, done.stderr
+    lines = (tmp_path / "tables/answers.csv").read_text().splitlines()
+    assert lines[0] == "video,rank,label,score,uncertainty,threshold,error" and len(lines) == 4
+    assert any(",unknown," in line for line in lines[1:3]) and lines[3].startswith(f"{tmp_path}/empty.mp4,1,,,,,")
+    answers = json.loads(run("classify", bikes, *options, "--json", "-q").stdout)[0]["results"]
+    assert [answer for answer in answers if answer["label"] == "unknown"][0].keys() > {"uncertainty", "threshold"}
+    assert_refused(run("classify", bikes, *options, "--views", "2x3"), "was fitted on", "got 2x3")
+    refused = run("classify", bikes, "--model", mae_folder, "--open-set", tmp_path)
+    assert_refused(refused, "holds no open-set scorer", "internvideo calibrate MODEL")
+    assert_refused(run("classify", bikes, *options, "--csv", tmp_path), "is a folder")
+
+
 def test_extract_goes_on_after_a_damaged_file_and_does_nothing_twice(mae_folder, bikes, tmp_path):
     (tmp_path / "empty.mp4").touch()
     out = tmp_path / "features"

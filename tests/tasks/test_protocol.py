@@ -81,6 +81,7 @@ def test_every_folder_is_a_task_that_is_trained_or_evaluated_or_has_a_pipeline()
         "question_answering",
         "temporal_localization",
         "action_detection",
+        "open_set",
     }
     with pytest.raises(ValueError, match="Did you mean retrieval"):
         get_task("retreival")

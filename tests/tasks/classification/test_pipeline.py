@@ -9,6 +9,11 @@ from parity.score_merging import View, merge_views
 from transformers import AutoModel, AutoModelForVideoClassification, AutoVideoProcessor, pipeline
 
 from internvideo_hf import MultiViewVideoClassificationPipeline, VideoDecodeError, VideoReader
+from internvideo_hf.checkpoints.model_names import demo_path
+from internvideo_hf.inference.classifier import Classifier
+from internvideo_hf.inference.open_set.observations import Observations
+from internvideo_hf.inference.open_set.observer import scorer_for
+from internvideo_hf.inference.open_set.scorer import OpenSetScorer
 
 
 @pytest.fixture(scope="module")
@@ -107,3 +112,59 @@ def test_the_pipeline_of_transformers_works_on_a_path(mae_folder, bikes, caplog)
     assert [answer["label"] for answer in answers] == [answer["label"] for answer in ours]
     for theirs, mine in zip(answers, ours, strict=True):
         assert theirs["score"] == pytest.approx(mine["score"], rel=1e-4)
+
+
+@pytest.fixture(scope="module")
+def open_set(mae_folder, tmp_path_factory):
+    """Return folders of scorers of the model, by method, fitted on drawn clips; energy in 2 x 1 views."""
+    folder, draws = tmp_path_factory.mktemp("scorers"), np.random.default_rng(5)
+    model = AutoModelForVideoClassification.from_pretrained(mae_folder).eval()
+    processor = AutoVideoProcessor.from_pretrained(mae_folder)
+    clips = [draws.integers(0, 256, (40, 40, 60, 3), dtype=np.uint8) for _ in range(4)]
+    for method, options in (("energy", {}), ("mc_dropout", {"rate": 0.5, "passes": 3})):
+        classifier = Classifier(str(mae_folder), model, processor, 2, 1)
+        scorer, observer = scorer_for(classifier, method, accepted=0.5, **options)
+        pixels = [processor(clip, num_clips=2, num_crops=1, return_tensors="pt") for clip in clips]
+        views = {"pixel_values_videos": torch.stack([one["pixel_values_videos"].flatten(0, -5) for one in pixels])}
+        seen = Observations(**observer.answers(views), labels=torch.arange(4))
+        scorer.fit(seen, observer.subject).save(folder / method)
+    return folder, clips, seen
+
+
+@pytest.mark.parametrize("method", ["energy", "mc_dropout"])
+def test_unknown_is_an_answer_in_the_views_of_the_scorer(mae_folder, open_set, noise, method):
+    folder, clips, seen = open_set
+    answer = pipeline(
+        "multi-view-video-classification", model=mae_folder, device="cpu", open_set=folder / method, top_k=2
+    )
+    plain = pipeline("multi-view-video-classification", model=mae_folder, device="cpu", num_clips=2, num_crops=1)
+    scorer = OpenSetScorer.load(folder / method)
+    for batch_size in (1, 3):
+        entries = []
+        for clip, found in zip(clips, answer(clips, batch_size=batch_size), strict=True):
+            (entry,) = [one for one in found if one["label"] == "unknown"]
+            is_first = entry["uncertainty"] > scorer.threshold
+            assert found.index(entry) == (0 if is_first else 2) and entry["threshold"] == scorer.threshold
+            known = [one for one in found if one is not entry]
+            expected = plain(clip, top_k=2)
+            assert [one["label"] for one in known] == [one["label"] for one in expected]
+            entries.append(entry)
+        scores = np.array([entry["uncertainty"] for entry in entries])
+        np.testing.assert_allclose(np.sort(scores), scorer.known_scores, rtol=1e-5)
+        assert sorted(entry["score"] for entry in entries) == pytest.approx([0, 0.25, 0.5, 0.75], abs=0.26)
+        assert sum(entry["uncertainty"] > entry["threshold"] for entry in entries) <= 2
+
+
+def test_a_scorer_may_be_named_in_a_call_and_must_be_the_models(classify, mae_folder, open_set, noise, tmp_path):
+    folder = open_set[0]
+    answers = classify(noise, open_set=folder / "energy", num_crops=1)
+    assert answers[-1]["label"] == "unknown" or answers[0]["label"] == "unknown"
+    assert all(answer["label"] != "unknown" for answer in classify(noise))
+    with pytest.raises(ValueError, match=r"fitted on 2x1 views \(clips x crops\) of each video, and got 2x3"):
+        classify(noise, open_set=folder / "energy")
+    with pytest.raises(ValueError, match="holds no open-set scorer"):
+        classify(noise, open_set=tmp_path)
+    with pytest.raises(ValueError, match="fitted for 400 classes, and got 12"):
+        pipeline("multi-view-video-classification", model=demo_path("demo-classifier"), open_set=folder / "energy")
+    with pytest.raises(TypeError, match="Did you mean open_set"):
+        classify(noise, openset=folder)

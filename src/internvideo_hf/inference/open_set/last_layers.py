@@ -160,6 +160,7 @@ def point_losses(
     }
 
 
+@torch.enable_grad()
 def learn(
     layer: nn.Module,
     loss: Callable[[Tensor, Tensor], Tensor],

@@ -160,6 +160,7 @@ class Temperature(MaxSoftmax):
 
     needs_labels: ClassVar[bool] = True
 
+    @torch.enable_grad()
     def fit(self, seen: Observations) -> None:
         logarithm = torch.zeros((), dtype=torch.float64, requires_grad=True)
         optimizer = torch.optim.LBFGS([logarithm], max_iter=50, line_search_fn="strong_wolfe")

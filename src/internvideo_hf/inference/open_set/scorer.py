@@ -59,10 +59,12 @@ class Subject:
         """
         config = model.config
         classes = classes_of(config)
-        if len(classes) < 2 or config.problem_type not in (None, "single_label_classification"):
+        heads = getattr(config, "label_heads", None)
+        if len(classes) < 2 or heads or config.problem_type not in (None, "single_label_classification"):
             raise ValueError(
-                f"A classifier of {len(classes)} classes with problem_type={config.problem_type!r} does not "
-                "choose one of several classes, so that nothing can be none of them. Give one of two classes or more."
+                f"A classifier of {len(classes)} classes with problem_type={config.problem_type!r} and label_heads="
+                f"{list(heads or [])} does not choose one of several classes, so that nothing can be none of them. "
+                "Give one of two classes or more."
             )
         as_saved = model if cast_of(model) is None else load_strict(type(model), str(model.name_or_path))
         return cls(f"sha256:{tensors_sha256(as_saved.state_dict())[:32]}", classes, views)
