@@ -102,6 +102,19 @@ def test_boxes_may_be_given(folder, tmp_path):
     assert_refused(run(*call), "boxes.csv", "line 1", "its box is 0.25, 0, 0.75, nan")
 
 
+def test_videos_of_equal_names_do_not_share_boxes(folder, tmp_path):
+    for place in ("a", "b"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "clip.mp4").write_bytes((folder / "videos/clip.mp4").read_bytes())
+    (tmp_path / "boxes.csv").write_text("a/clip.mp4,1,0.25,0,0.75,0.5\nclip,2,0.25,0,0.75,0.5\n")
+    call = ("detect-actions", tmp_path / "a", tmp_path / "b", "--model", folder / "model", "-q", "--boxes")
+    done = run(*call, tmp_path / "boxes.csv", "--csv", tmp_path / "out.csv")
+    assert done.returncode == 1 and "has no boxes of b/clip.mp4" in done.stderr
+    assert {line.split(",0001")[0] for line in (tmp_path / "out.csv").read_text().splitlines()} == {"a/clip.mp4"}
+    (tmp_path / "boxes.json").write_text(json.dumps([{"time": 1, "boxes": [BOX]}]))
+    assert_refused(run(*call, tmp_path / "boxes.json"), "boxes.json has the boxes of one video, and there are 2")
+
+
 def test_a_killed_call_is_taken_up_where_it_was(folder, call, tmp_path, monkeypatch, cache):
     monkeypatch.setattr("internvideo_hf.utils.journal.CHECKPOINT_EVERY_SECONDS", 0.0)
     command = ("detect-actions", folder / "videos/clip.mp4", *call, "--batch-size", 1, "--json", "-q")

@@ -8,6 +8,7 @@ import pytest
 from internvideo_hf.data.finding import (
     VIDEO_SUFFIXES,
     VideoTree,
+    distinct_ids,
     left_out_line,
     list_folder,
     read_ids,
@@ -96,3 +97,8 @@ def test_endings_are_those_of_ffmpeg():
 def test_an_animated_preview_is_not_taken_for_its_video(tmp_path):
     tree(tmp_path, "v.mp4", "v.gif", "w.gif")
     assert VideoTree(tmp_path).find(["v"]) == "v.mp4" and VideoTree(tmp_path).find(["w"]) == "w.gif"
+
+
+def test_videos_of_one_id_are_told_apart_by_their_names():
+    names = ["a/clip.mp4", "b/clip.mkv", "talk.mp4", "v_1.2"]
+    assert distinct_ids(names) == ["a/clip.mp4", "b/clip.mkv", "talk", "v_1.2"]

@@ -54,7 +54,12 @@ def detect_actions(
         ),
     ] = None,
     every: Annotated[
-        str | None, typer.Option(help="From a key frame to the next, in seconds, such as 0.5s.", show_default="1s")
+        str | None,
+        typer.Option(
+            help="From a key frame to the next, in seconds, such as 0.5s for people who move fast: a person keeps a "
+            "number where the boxes of two key frames overlap.",
+            show_default="1s",
+        ),
     ] = None,
     person_class: Annotated[
         str | None, typer.Option(help="Name of the detector's class of people.", show_default="person")
@@ -95,19 +100,23 @@ def detect_actions(
     seconds = 1.0 if every is None else _parse_every(every)
     of_detector = {"--every": every, "--person-class": person_class, "--min-person-score": min_person_score}
     given = _given_boxes(boxes, detector, of_detector)
+    if given is not None:
+        given.check_videos(len(named))
     writers = _writers(videos, named, video, montage)
     if csv is not None:
-        from internvideo_hf.utils.files import check_output
+        from internvideo_hf.utils.files import check_output_file
 
-        check_output(csv)
+        check_output_file(csv)
+    from internvideo_hf.data.finding import distinct_ids
+
     folder = resolve_model(model, ACTION_DETECTOR)
     silence_transformers()
     how = {"threshold": min_person_score, "person_class": person_class}
     loaded = _load(folder, detector, how, parse_device(device), number_type)
     loaded.every, loaded.batch_size = seconds, batch_size
     answers = _Answers(loaded, given, writers, top_k, min_score, as_json, quiet)
-    for path, name in named:
-        answers.add(path, name)
+    for (path, name), own in zip(named, distinct_ids([name for _, name in named]), strict=True):
+        answers.add(path, name, own)
     answers.report(csv)
 
 
@@ -190,22 +199,20 @@ class _Answers:
         self._failures: list[str] = []
         self._total = 0
 
-    def add(self, video: str, name: str) -> None:
+    def add(self, video: str, name: str, own_id: str) -> None:
         """Answer for a video."""
-        from internvideo_hf.data.finding import video_id
-
         self._total += 1
-        found = attempt(partial(self._answer, name), video, self._failures)
+        found = attempt(partial(self._answer, name, own_id), video, self._failures)
         if found is None:
             self._json.append({"video": video, "error": self._failures[-1]})
             return
-        self._found[video_id(name)] = found
+        self._found[own_id] = found
         if self._as_json:
             self._json.append({"video": video, **found.to_dict(self._top_k, self._min_score)})
         else:
             say("\n".join(map(printable, [video, *_table(found, self._top_k, self._min_score)])))
 
-    def _answer(self, name: str, video: str) -> "Detections":
+    def _answer(self, name: str, own_id: str, video: str) -> "Detections":
         """Return the people of a video after its files are written, whose failure is the video's."""
         from tqdm import tqdm
 
@@ -214,7 +221,7 @@ class _Answers:
         from internvideo_hf.utils.pictures import save_picture
         from internvideo_hf.video import VideoReader
 
-        given = None if self._given is None else self._given.of(video)
+        given = None if self._given is None else self._given.of(video, own_id)
         with (
             unfinished_parts(self._detector, video, given) as parts,
             tqdm(desc=printable(name), unit="key frame", disable=self._quiet) as bar,

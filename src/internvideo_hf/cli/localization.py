@@ -1,6 +1,5 @@
 """The command that finds actions in videos: `localize`."""
 
-from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -225,10 +224,9 @@ class _Answers:
         quiet: bool,
         writers: list[_Writer],
     ):
-        from internvideo_hf.data.finding import video_id
+        from internvideo_hf.data.finding import distinct_ids
 
-        shared = Counter(video_id(name) for _, name in named)
-        self._ids = {video: name if shared[video_id(name)] > 1 else video_id(name) for video, name in named}
+        self._ids = dict(zip([video for video, _ in named], distinct_ids([name for _, name in named]), strict=True))
         self._top_k, self._min_score, self._as_json, self._quiet = top_k, min_score, as_json, quiet
         self._writers = writers
         self._found: dict[str, Localization] = {}

@@ -167,3 +167,14 @@ def video_id(video: str) -> str:
     """Return the id of a video in data sets: its file name without the ending of videos."""
     path = Path(video)
     return path.stem if path.suffix.lower() in VIDEO_SUFFIXES else path.name
+
+
+def distinct_ids(names: Sequence[str]) -> list[str]:
+    """Return the id of each video in a list, or its name where another one has the same id.
+
+    Args:
+        names: of the videos, all different.
+    """
+    ids = [video_id(name) for name in names]
+    shared = Counter(ids)
+    return [name if shared[own] > 1 else own for name, own in zip(names, ids, strict=True)]

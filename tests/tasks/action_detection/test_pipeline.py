@@ -91,6 +91,8 @@ def test_boxes_take_the_place_of_a_detector(folder, tmp_path):
     assert held(folder / "clip.mp4") == answer
     moved = held(folder / "clip.mp4", boxes=[{"time": 1.0, "boxes": [BOX]}])
     assert len(moved["key_frames"]) == 1 and moved["key_frames"][0]["people"][0]["box"] == BOX
+    with pytest.raises(ValueError, match="has the boxes of one video, and there are 2"):
+        detect([str(folder / "clip.mp4")] * 2, boxes=rows)
     with pytest.raises(ValueError, match="no boxes of other"):
         held("other.mp4")
     with pytest.raises(ValueError, match=r"Give boxes of people \(boxes=...\), or a detector"):

@@ -248,18 +248,35 @@ class GivenBoxes:
         else:
             self._of_any = parse_boxes(content, self._where)
 
-    def of(self, video: Any) -> list[KeyBoxes]:
+    def check_videos(self, count: int) -> None:
+        """Refuse several videos where the boxes are of one.
+
+        Args:
+            count: number of videos.
+
+        Raises:
+            ValueError: if they would get the same boxes.
+        """
+        if self._of_any is not None and count > 1:
+            raise ValueError(
+                f"{self._where} has the boxes of one video, and there are {count}. Name the video of each list: "
+                '{"match": [...], "talk": [...]}.'
+            )
+
+    def of(self, video: Any, name: str | None = None) -> list[KeyBoxes]:
         """Return the boxes of a video.
 
         Args:
             video: its path or address; anything else where the boxes are of one video.
+            name: under which the boxes are; the video's file name without its ending if None.
 
         Raises:
             ValueError: if there are none.
         """
         if self._of_any is not None:
             return self._of_any
-        name = video_id(str(video)) if isinstance(video, str | Path) else ""
+        if name is None:
+            name = video_id(str(video)) if isinstance(video, str | Path) else ""
         if name not in self._by_video:
             known = list(self._by_video)
             raise ValueError(

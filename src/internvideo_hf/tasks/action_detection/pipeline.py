@@ -119,6 +119,9 @@ class VideoActionDetectionPipeline(VideoPipeline):
         forward_params: dict[str, Any],
         postprocess_params: dict[str, Any],
     ) -> Iterable[Any]:
+        given = preprocess_params.get("boxes") or self.boxes
+        if given is not None:
+            given.check_videos(len(inputs))
         # Each video is a sequence of batches already.
         for video in inputs:
             outputs: Any = self._forward(self.preprocess(video, **preprocess_params), **forward_params)
