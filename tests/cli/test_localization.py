@@ -75,13 +75,13 @@ def test_actions_are_printed_and_written(folder, tmp_path):
 
 
 def test_videos_of_equal_names_have_entries_of_their_own(folder, tmp_path):
-    for name in ("x/a.mp4", "y/a.mp4", "y/b.mp4"):
+    for name in ("x/a.mp4", "y/a.mp4", "y/b.mp4", "y/v_abcdefghij-.mp4"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(folder / "videos/clip.mp4", tmp_path / name)
     done = run("localize", tmp_path, "--model", folder / "head", "--activitynet", tmp_path / "r.json", "-q")
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "r.json").read_text())["results"]
-    assert set(results) == {"x/a.mp4", "y/a.mp4", "b"} and all(results.values())
+    assert set(results) == {"x/a.mp4", "y/a.mp4", "b", "abcdefghij-"} and all(results.values())
 
 
 def test_features_are_kept_and_read_again(folder, tmp_path, monkeypatch):
@@ -141,6 +141,7 @@ def test_a_classifier_names_the_actions(folder, tmp_path):
         (("--model", "{head}", "--stride", "4"), ("--stride is for --features",)),
         (("--model", "{head}", "--features", "x.npy", "--stride", "4"), ("both or none",)),
         (("--model", "{head}", "--features", "x.npy"), ("x.npy",)),
+        (("--model", "{head}", "--features", "x.npy", "--keep-features"), ("--keep-features is for",)),
         (("--model", "{head}", "--timeline", "x.vtt"), ("ending of x.vtt", ".png")),
         (("--model", "{head}", "--vtt", "x.png"), ("ending of x.png", ".vtt")),
         (("--model", "{head}", "--activitynet", "{folder}"), ("is a folder. Give the name of a file",)),
@@ -184,6 +185,8 @@ def test_extract_takes_seconds_layers_and_poolings(folder, tmp_path):
     assert load_file(tmp_path / "clip.mp4.safetensors")["features"].shape == (4, 8, 16)  # 2 tubelets of 2 x 2 patches
     assert (tmp_path / "clip.mp4.parquet").is_file()
     call = ("extract", "x.mp4", "--model", folder / "encoder", "--out", tmp_path)
+    rounded = run(*call, "--window", "0.6s", "--stride", "0.2s")
+    assert "At 6.667 frames a second, the stride is 0.15 s, 1 frames, in place of 0.2 s." in rounded.stderr
     assert_refused(run(*call, "--pooling", "max"), "pooling: got 'max', expected one of auto, mean, tokens, attention")
     assert_refused(run(*call, "--layer", 9), "layer=9: ", "has layers 1 to 1, where -1 is the last")
     assert_refused(run(*call, "--fps", -1), "fps=-1.0 must be above 0")

@@ -374,7 +374,7 @@ def test_files_tell_how_their_frames_were_sampled_and_come_as_a_table(tiny_folde
         ({"fps": 5.0}, "fps 10.0, now 5.0"),
         ({}, "fps 10.0, now none"),
         ({"fps": 10.0, "layer": 1}, "layer none, now 1"),
-        ({"fps": 10.0, "pooling": "mean"}, "pooling none, now mean"),
+        ({"fps": 10.0, "pooling": "mean"}, "pooling auto, now mean"),
     ):
         with pytest.raises(FileExistsError, match=words):
             extract_to_file(FeatureExtractor(tiny_folder, 4, 2, device="cpu", **changed), clip, path)

@@ -42,7 +42,7 @@ def evaluate(
     report: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for the answers of a classifier, to questions, in time or in boxes: each, by class."
+            help="Folder for the model's answers: of each video, and by class (classes, questions, times, boxes)."
         ),
     ] = None,
     batch_size: BatchSize = 8,

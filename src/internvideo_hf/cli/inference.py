@@ -363,6 +363,8 @@ def extract(
         model, window, stride, batch_size, parse_device(device), max_memory, number_type, **options
     )
     out.mkdir(parents=True, exist_ok=True)
+    if not quiet and (remark := extractor.rounding(window, stride)):
+        say(remark, err=True)
     failures: list[str] = []
     for video, name in named:
         path = out / f"{name}.safetensors"

@@ -1,5 +1,6 @@
 """The command that finds actions in videos: `localize`."""
 
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -99,7 +100,8 @@ def localize(
     number_type, named = parse_dtype(dtype), unique_videos(videos, quiet)
     head = resolve_model(model, FEATURE_HEAD)
     writers = _writers(videos, named, {".png": timeline, ".vtt": vtt, ".ass": ass})
-    _check_features(features, {"--stride": stride, "--fps": fps, "--window": window}, encoder, named)
+    timing = {"--stride": stride, "--fps": fps, "--window": window}
+    _check_features(features, timing, encoder, named, keep_features)
     if activitynet is not None:
         from internvideo_hf.utils.files import check_output_file
 
@@ -155,7 +157,11 @@ def _read_labels(path: Path) -> list[str]:
 
 
 def _check_features(
-    features: Path | None, timing: dict[str, float | None], encoder: str | None, named: list[tuple[str, str]]
+    features: Path | None,
+    timing: dict[str, float | None],
+    encoder: str | None,
+    named: list[tuple[str, str]],
+    keep: bool,
 ) -> None:
     """Refuse options that do not go with each other, before anything is loaded."""
     for option, value in timing.items():
@@ -165,6 +171,8 @@ def _check_features(
             raise ValueError(f"{option} {value:g}: expected a number above 0.")
     if features is None:
         return
+    if keep:
+        raise ValueError("--keep-features is for features of the encoder. Leave it out, or --features.")
     if (timing["--stride"] is None) != (timing["--fps"] is None):
         raise ValueError("Give --stride and --fps of --features, both or none.")
     if encoder is not None:
@@ -226,7 +234,12 @@ class _Answers:
     ):
         from internvideo_hf.data.finding import distinct_ids
 
-        self._ids = dict(zip([video for video, _ in named], distinct_ids([name for _, name in named]), strict=True))
+        ids = distinct_ids([name for _, name in named])
+        # ActivityNet's files are named by the ids of its videos with "v_" before.
+        short = [own[2:] if re.fullmatch(r"v_[\w-]{11}", own) else own for own in ids]
+        self._ids = dict(
+            zip([video for video, _ in named], short if len(set(short)) == len(ids) else ids, strict=True)
+        )
         self._top_k, self._min_score, self._as_json, self._quiet = top_k, min_score, as_json, quiet
         self._writers = writers
         self._found: dict[str, Localization] = {}

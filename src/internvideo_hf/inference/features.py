@@ -130,6 +130,20 @@ class FeatureExtractor:
         if layer is not None or not self.encoder.is_ours:
             _ = self.row_shape  # so that what does not fit is said before a video is read
 
+    def rounding(self, window: int | str, stride: int | str) -> str:
+        """Return what window and stride became where they were given in seconds and are no whole frames; else "".
+
+        Args:
+            window: as of the constructor.
+            stride: as of the constructor.
+        """
+        fps, changed = self.settings.fps or 1.0, []
+        for name, asked in (("window", parse_span(window, "window")), ("stride", parse_span(stride, "stride"))):
+            frames = getattr(self.settings, name)
+            if isinstance(asked, float) and abs(frames / fps - asked) > 1e-6:
+                changed.append(f"the {name} is {frames / fps:.4g} s, {frames} frames, in place of {asked:g} s")
+        return f"At {fps:.4g} frames a second, {' and '.join(changed)}." if changed else ""
+
     @cached_property
     def row_shape(self) -> tuple[int, ...]:
         """Shape of a row: `(dim,)`, or `(tokens, dim)`; one window of black frames is encoded to find it."""
@@ -441,7 +455,7 @@ def _comparable(known: dict[str, Any], extractor: FeatureExtractor) -> tuple[dic
     before = {name: known.get(name) for name in now}
     before["fps"] = known.get("sampled_fps")  # "fps" is the rate in which windows count, the video's own or this one
     for settings, model in ((before, known.get("model")), (now, extractor.name)):
-        settings["dtype"] = settings["dtype"] or "auto"
+        settings |= {name: settings[name] or "auto" for name in ("dtype", "pooling")}
         settings["model"] = f"{model} ({settings.pop('revision')})"
     if known.get("revision") == extractor.settings.revision:  # in whatever folder the model is
         before["model"] = now["model"]
@@ -564,11 +578,18 @@ def _save_npy(path: Path, features: torch.Tensor) -> None:
 
 def _save_parquet(path: Path, features: torch.Tensor) -> None:
     from datasets import Dataset  # which takes seconds
+    from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     seconds = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["seconds"]
     starts, ends = zip(*seconds, strict=True) if seconds else ([None] * len(features),) * 2
     table = Dataset.from_dict({"start": starts, "end": ends, "features": list(features.numpy())})
-    atomic_write(path.with_suffix(".parquet"), lambda file: table.to_parquet(file))
+    hidden = are_progress_bars_disabled()
+    disable_progress_bars()  # there is one already, of the rows
+    try:
+        atomic_write(path.with_suffix(".parquet"), lambda file: table.to_parquet(file))
+    finally:
+        if not hidden:
+            enable_progress_bars()
 
 
 _COPIES = {".npy": _save_npy, ".parquet": _save_parquet}

@@ -254,8 +254,8 @@ def read_videos(
             if causes and failed > settings.max_damaged * len(rows):
                 raise TooManyFailuresError(
                     f"{failed} of the first {start + len(batch)} videos are unreadable; of all {len(rows)} at most a "
-                    f"fraction of {settings.max_damaged:.4g} may be. The last one: {causes[-1]} Run `internvideo "
-                    "scan` to find all, and repair or remove them, or tolerate more by --max-damaged (in Python, "
+                    f"fraction of {settings.max_damaged:.4g} may be. The last one: {causes[-1]} Repair or remove them "
+                    "(of videos, `internvideo scan` finds all), or tolerate more by --max-damaged (in Python, "
                     "max_damaged)."
                 )
             yield list(enumerate(batch, start))

@@ -62,6 +62,10 @@ def test_an_unknown_data_set_is_refused():
         ({"drop_path_rate": 1.0}, "drop_path_rate=1.0 must be at least 0 and less than 1"),
         ({"class_prior": 0.0}, "class_prior=0.0 must be above 0"),
         ({"feature_size": 0}, "feature_size=0 must be at least 1"),
+        ({"regression_ranges": [[0, 4], [8, 4], *[[8, 16]] * 4]}, "pairs of distances, the smaller one first"),
+        ({"init_loss_normalizer": 0}, "init_loss_normalizer=0 must be above 0"),
+        ({"features": {"window": "a", "stride": 2}}, "features.window='a' must be a number above 0"),
+        ({"features": {"window": 16, "stride": 0}}, "features.stride=0 must be a number above 0"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(settings, words):

@@ -242,3 +242,5 @@ def test_proposals_of_other_shapes_are_refused():
             model(inputs["features"], wrong)
     with pytest.raises(ValueError, match=r"labels has the shape \(2, 2, 2\), expected \(2, 3, 2\)"):
         model(inputs["features"], proposals, labels=proposals[:, 1:])
+    with pytest.raises(ValueError, match=r"sampling_draws has the shape \(2, 3, 2\), expected \(2, 3, 2, 2\)"):
+        model(inputs["features"], proposals, labels=proposals, sampling_draws=torch.rand(2, 3, 2))

@@ -43,7 +43,7 @@ def test_activitynet_names_classes_and_they_are_numbered_in_alphabetical_order(t
 def test_classes_may_be_given_and_label_ids_are_kept(tmp_path):
     path = write(tmp_path / "a.json", {"database": DATABASE})
     assert read_annotations(path, ["run", "sit", "jump"]).videos["one"].labels.tolist() == [0, 2]
-    with pytest.raises(ManifestError, match="class 'jump' is not one of"):
+    with pytest.raises(ManifestError, match="class 'jump' is not one of the 1 classes that the model knows"):
         read_annotations(path, ["run"])
     rows = [{"segment": [0, 1], "label": "z", "label_id": 0}, {"segment": [0, 1], "label": "a", "label_id": 7}]
     numbered = {"database": {"v": {"subset": "x", "annotations": rows}}}

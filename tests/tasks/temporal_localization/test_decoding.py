@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from internvideo_hf import ActionFormerConfig, ActionFormerForTemporalLocalization
 from internvideo_hf.tasks.temporal_localization.decoding import (
     METHODS,
     Detections,
@@ -13,11 +14,13 @@ from internvideo_hf.tasks.temporal_localization.decoding import (
     Selection,
     Suppression,
     collect_candidates,
+    decoding_of,
     fuse_class_scores,
     select_candidates,
     suppress,
     vote,
 )
+from internvideo_hf.tasks.temporal_localization.localization import Localizer
 
 one = np.float32
 
@@ -214,6 +217,14 @@ def test_class_scores_that_are_not_one_row_are_refused(scores):
         (Suppression, {"max_segments": 0}, "max_segments=0"),
         (Suppression, {"iou_threshold": 30}, "iou_threshold=30"),
         (Suppression, {"voting_threshold": -1}, "voting_threshold=-1"),
+        (Suppression, {"exponent": -1}, "exponent=-1"),
+        (Suppression, {"min_score": float("nan")}, "min_score=nan"),
+        (Selection, {"max_candidates": -1}, "max_candidates=-1"),
+        (Selection, {"min_score": 2}, "min_score=2"),
+        (Selection, {"min_length": -1}, "min_length=-1"),
+        (Fusion, {"max_segments": 0}, "max_segments=0"),
+        (Fusion, {"max_detections": -1}, "max_detections=-1"),
+        (Fusion, {"sharpness": 0}, "sharpness=0"),
         (Fusion, {"combine": "produkt"}, "product"),
         (Fusion, {"classes": 0}, "classes=0"),
     ],
@@ -221,6 +232,23 @@ def test_class_scores_that_are_not_one_row_are_refused(scores):
 def test_settings_without_meaning_are_refused(kind, settings, message):
     with pytest.raises(ValueError, match=message):
         kind(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"selection": {"foo": 1}}, "selection in the config.json of the head: .*foo"),
+        ({"suppression": {"sigma": -1}}, "suppression in the config.json of the head: sigma=-1"),
+    ],
+)
+def test_decoding_is_checked_before_the_first_video(settings, message):
+    assert decoding_of(ActionFormerConfig()) == (Selection(), Suppression(voting_threshold=0.7))
+    with pytest.raises(ValueError, match=message):
+        decoding_of(ActionFormerConfig(**settings))
+    with torch.device("meta"):
+        head = ActionFormerForTemporalLocalization(ActionFormerConfig(**settings))
+    with pytest.raises(ValueError, match=message):
+        Localizer(head)
 
 
 def test_candidates_that_do_not_fit_each_other_are_refused():

@@ -162,6 +162,7 @@ def test_what_cannot_be_trained_together_is_refused(data, tmp_path):
     for change, message in (
         ("data.features.fps=null", "stride and fps must be given"),
         ("data.features.fixed_length=8", "are for features in files"),
+        ("data.features.stride=2.5", "stride is 2.5, expected a number of frames"),
         ("data.features.folder=nowhere", "there is no such folder"),
     ):
         recipe = load_recipe("temporal_localization/custom", changes(data, change))

@@ -245,6 +245,10 @@ def test_other_features_than_those_of_the_training_are_refused(folder, head, tmp
         extractor_for(unknown, None)
     with pytest.raises(ValueError, match=r"does not say which windows.*--features, --stride, --fps"):
         extractor_for(head_config(None, features=None), folder / "encoder")
+    with pytest.raises(ValueError, match=r"windows of 4 frames, 2.5 apart, .*whole frames"):
+        extractor_for(head_config(None, features={"window": 4.0, "stride": 2.5}), folder / "encoder")
+    whole = extractor_for(head_config(None, features={"window": 4.0, "stride": 2.0}), folder / "encoder", device="cpu")
+    assert (whole.settings.window, whole.settings.stride) == (4, 2)
     gone = head_config(None, features={"window": 4, "stride": 2, "encoder": "/gone/encoder"})
     with pytest.raises(ValueError, match="was /gone/encoder, which is not there"):
         extractor_for(gone, None)

@@ -84,6 +84,15 @@ def test_features_of_unknown_or_other_windows_are_refused(name, root):
         open_features(FeatureData(), root, videos("one", "two"), **options)
 
 
+def test_classes_with_gaps_in_their_numbers_are_numbered_anew(tmp_path, caplog):
+    rows = [{"segment": [0, 1], "label": name, "label_id": number} for name, number in (("c", 7), ("a", 2))]
+    database = {"v": {"subset": "training", "annotations": rows}}
+    (tmp_path / "a.json").write_text(json.dumps({"database": database}))
+    found, classes = read_training_rows(tmp_path / "a.json", tmp_path, features=FeatureData())
+    assert classes == ["a", "c"] and found["labels"] == [[1, 0]]
+    assert "2 classes are numbered anew" in caplog.text
+
+
 def test_videos_without_features_are_named_unless_skipped(root, caplog):
     found, _ = open_features(FeatureData(stride=4, fps=10), root, videos("one", "gone"))
     with pytest.raises(ManifestError, match="1 of 2 videos have no features, the first is gone"):

@@ -8,6 +8,7 @@ from huggingface_hub.dataclasses import strict
 from transformers.configuration_utils import PreTrainedConfig
 
 from internvideo_hf.models.common.narrowing import known
+from internvideo_hf.models.common.overrides import check_features
 from internvideo_hf.utils.names import lookup
 from internvideo_hf.utils.pretrained import check_sizes
 
@@ -246,6 +247,12 @@ class ActionFormerConfig(PreTrainedConfig):
                 raise ValueError(f"{name}={getattr(self, name)} must be odd and at least 1.")
         if any(window > 1 and window % 2 == 0 for window in windows):  # type: ignore[union-attr]
             raise ValueError(f"attention_windows={windows} must be odd, or 1 or less for all positions.")
+        for least, most in ranges:
+            if not 0 <= least < most:
+                raise ValueError(f"regression_ranges={ranges} must hold pairs of distances, the smaller one first.")
+        if not self.init_loss_normalizer > 0:
+            raise ValueError(f"init_loss_normalizer={self.init_loss_normalizer} must be above 0: it divides losses.")
+        check_features(self.features)
         if self.max_sequence_length % self.strides[-1]:
             raise ValueError(
                 f"max_sequence_length={self.max_sequence_length} cannot be halved {self.num_levels - 1} times; make "

@@ -15,6 +15,21 @@ from internvideo_hf.utils.pretrained import check_sizes
 _NOT_FOR_OVERRIDES = {"dtype", "architectures", "transformers_version"}
 
 
+def check_features(features: Mapping[str, Any] | None) -> None:
+    """Refuse numbers without meaning in what a head says of its features.
+
+    Args:
+        features: `features` of its configuration.
+
+    Raises:
+        ValueError: naming the number.
+    """
+    for name in ("window", "stride", "fps", "fixed_length", "window_rows"):
+        value = (features or {}).get(name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value > 0):
+            raise ValueError(f"features.{name}={value!r} must be a number above 0, or null.")
+
+
 def check_overrides(overrides: Mapping[str, Any], config_class: type[PreTrainedConfig], where: str = "") -> None:
     """Refuse values for fields that a configuration does not have.
 

@@ -5,6 +5,7 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 from transformers.configuration_utils import PreTrainedConfig
 
+from internvideo_hf.models.common.overrides import check_features
 from internvideo_hf.utils.pretrained import check_sizes
 
 SUPPRESSION = {
@@ -107,6 +108,7 @@ class TCANetConfig(PreTrainedConfig):
         for name in ("hidden_dropout", "attention_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 0 and less than 1.")
+        check_features(self.features)
         check_sizes(vars(self))
 
 

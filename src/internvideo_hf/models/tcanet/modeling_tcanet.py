@@ -357,6 +357,11 @@ class TCANetForTemporalLocalization(TCANetPreTrainedModel):
         if draws is None:
             # Of the CPU, so that a seed means the same examples on every device.
             draws = torch.rand(*is_real.shape, len(self.stages), 2, device="cpu")
+        elif tuple(draws.shape) != (expected := (*is_real.shape, len(self.stages), 2)):
+            raise ValueError(
+                f"sampling_draws has the shape {tuple(draws.shape)}, expected {expected}: two numbers for each "
+                "proposal and stage."
+            )
         segments, overlaps, boundary_losses, overlap_losses = [], [], [], []
         for number, (stage, threshold) in enumerate(zip(self.stages, self.config.iou_thresholds, strict=True)):
             offsets, shape, found = (

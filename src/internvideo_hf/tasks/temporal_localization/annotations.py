@@ -18,6 +18,8 @@ from internvideo_hf.utils.names import reason_of
 
 logger = logging.get_logger(__name__)
 
+ONE_CLASS = "action"
+"""Label of segments that have no class of their own."""
 DUPLICATE_SECONDS = 1e-3  # two segments of a class whose ends differ by no more than this are one
 _THUMOS_FILE = re.compile(r"(?P<label>\w+)_(?P<subset>val|test)\.txt")
 _THUMOS_SUBSETS = {"val": "validation", "test": "test"}
@@ -113,7 +115,8 @@ def read_annotations(path: str | Path, classes: Sequence[str] | None = None) -> 
         known = dict(enumerate(sorted(names) if classes is None else classes))
         indices = {name: index for index, name in known.items()}
         if unknown := sorted(names - set(indices)):
-            raise ManifestError(str(path), None, f"its class {unknown[0]!r} is not one of classes", "Add its name.")
+            cause = f"its class {unknown[0]!r} is not one of the {len(known)} classes that the model knows"
+            raise ManifestError(str(path), None, cause, "Delete its segments, or give a model that knows it.")
     videos = {}
     for name, video, rows in found:
         segments = np.array([segment for segment, _, _ in rows], dtype=np.float32).reshape(-1, 2)
@@ -186,6 +189,19 @@ def read_class_scores(path: str | Path) -> dict[str, NDArray[np.float64]]:
             raise ManifestError(str(path), name, "its scores are not one row of numbers", "Give one for each class.")
         scores[name] = np.array(row, dtype=np.float64)
     return scores
+
+
+def to_results(segments: Iterable[tuple[str, str, float, Sequence[float]]]) -> dict[str, Any]:
+    """Return segments in the layout of ActivityNet's results.
+
+    Args:
+        segments: of each the id of its video, its label, its score, and start and end in seconds.
+    """
+    results: dict[str, list[dict[str, Any]]] = {}
+    for video, label, score, segment in segments:
+        entry = {"label": label, "score": float(score), "segment": [float(time) for time in segment]}
+        results.setdefault(video, []).append(entry)
+    return {"version": "VERSION 1.3", "results": results, "external_data": {}}
 
 
 # Of one video: id; subset, duration, fps; and for each segment its ends, the name of its class, and its index.

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from internvideo_hf.tasks.protocol import ANSWERS
+from internvideo_hf.tasks.temporal_localization.annotations import to_results
 from internvideo_hf.tasks.temporal_localization.metrics import (
     SegmentTable,
     average_precisions,
@@ -58,13 +59,10 @@ class Answers:
 
     def detections(self) -> dict[str, Any]:
         """Return the segments in the layout of ActivityNet's submissions."""
-        results: dict[str, list[dict[str, Any]]] = {}
         assert self.found.scores is not None
-        columns = self.found.videos, self.found.segments.tolist(), self.found.labels.tolist(), self.found.scores
-        for video, segment, label, score in zip(*columns, strict=True):
-            entry = {"label": self.classes.get(label, str(label)), "score": float(score), "segment": segment}
-            results.setdefault(str(video), []).append(entry)
-        return {"version": "VERSION 1.3", "results": results, "external_data": {}}
+        names = [self.classes.get(label, str(label)) for label in self.found.labels.tolist()]
+        columns = map(str, self.found.videos), names, self.found.scores, self.found.segments
+        return to_results(zip(*columns, strict=True))
 
     def text(self) -> str:
         """Return average precision of the best and the worst classes as text."""

@@ -8,6 +8,7 @@ and all classes make their visits side by side; they end when enough segments ar
 A case that the released code leaves undefined: a voted segment that no candidate overlaps enough keeps its boundaries.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -97,13 +98,24 @@ class Suppression:
 
     def __post_init__(self) -> None:
         check_name(self.method, METHODS, "method")
-        if not self.sigma > 0:
-            raise ValueError(f"sigma={self.sigma}, expected a number above 0: it divides the overlap.")
-        if self.max_segments is not None and self.max_segments < 1:
-            raise ValueError(f"max_segments={self.max_segments}, expected a number above 0, or None for all segments.")
+        for name in ("sigma", "exponent"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name}={getattr(self, name)}, expected a number above 0.")
+        _check_score("min_score", self.min_score)
+        _check_limit("max_segments", self.max_segments)
         for name in ("iou_threshold", "voting_threshold"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)}, expected an overlap between 0 and 1.")
+
+
+def _check_score(name: str, score: float) -> None:
+    if not 0 <= score <= 1:
+        raise ValueError(f"{name}={score}, expected a score between 0 and 1.")
+
+
+def _check_limit(name: str, limit: int | None) -> None:
+    if limit is not None and limit < 1:
+        raise ValueError(f"{name}={limit}, expected a number above 0, or None for all.")
 
 
 def suppress(candidates: Detections, settings: Suppression) -> Detections:
@@ -165,6 +177,12 @@ class Selection:
     min_score: float = 0.001
     max_candidates: int = 2000
     min_length: float = 0.05
+
+    def __post_init__(self) -> None:
+        _check_score("min_score", self.min_score)
+        _check_limit("max_candidates", self.max_candidates)
+        if not 0 <= self.min_length < math.inf:
+            raise ValueError(f"min_length={self.min_length}, expected 0 or more.")
 
 
 def select_candidates(
@@ -241,9 +259,27 @@ def detect(
         Segments of each video in grid units, best first, on the CPU.
     """
     levels = ([level.float().cpu() for level in logits], [level.float().cpu() for level in offsets])
-    selection, suppression = Selection(**config.selection), Suppression(**config.suppression)
+    selection, suppression = decoding_of(config)
     candidates = collect_candidates(*levels, [mask.cpu() for mask in masks], config.strides, selection)
     return [suppress(one, suppression) for one in candidates]
+
+
+def decoding_of(config: PreTrainedConfig) -> tuple[Selection, Suppression]:
+    """Return the decoding that a head's configuration asks for; of a head without candidates, the default selection.
+
+    Args:
+        config: of the head.
+
+    Raises:
+        ValueError: if a setting is unknown, or has no meaning.
+    """
+    found: list[Any] = []
+    for name, kind in (("selection", Selection), ("suppression", Suppression)):
+        try:
+            found.append(kind(**(getattr(config, name, None) or {})))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{name} in the config.json of the head: {error} Correct it there.") from error
+    return found[0], found[1]
 
 
 @dataclass(frozen=True)
@@ -267,8 +303,10 @@ class Fusion:
 
     def __post_init__(self) -> None:
         check_name(self.combine, COMBINATIONS, "combine")
-        if self.classes < 1:
-            raise ValueError(f"classes={self.classes}, expected a number above 0.")
+        for name in ("classes", "max_segments", "max_detections"):
+            _check_limit(name, getattr(self, name))
+        if self.sharpness is not None and not 0 < self.sharpness < math.inf:
+            raise ValueError(f"sharpness={self.sharpness}, expected a number above 0, or None.")
 
 
 COMBINATIONS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {

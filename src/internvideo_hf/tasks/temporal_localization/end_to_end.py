@@ -111,11 +111,29 @@ def count_windows(frames: int, window: int, stride: int) -> int:
     return max(frames - window, 0) // stride + 1
 
 
+def frames_of(data: FeatureData) -> tuple[int, int]:
+    """Return the frames of a window, and from one window to the next.
+
+    Args:
+        data: settings of the recipe.
+
+    Raises:
+        RecipeError: if they are no whole numbers.
+    """
+    numbers = {"num_frames": data.num_frames, "stride": data.stride}
+    for name, number in numbers.items():
+        if number is None or number != int(number):
+            raise RecipeError(
+                f"data.features.{name} is {number}, expected a number of frames, to train the encoder too."
+            )
+    return int(data.num_frames), int(data.stride or 0)
+
+
 class _Windows:
     """The numbers of each video's windows, in the place of features."""
 
-    def __init__(self, folder: Path, videos: Mapping[str, VideoAnnotation], data: FeatureData, window: int):
-        self.folder, self.data, self.window = folder, data, window
+    def __init__(self, folder: Path, videos: Mapping[str, VideoAnnotation], data: FeatureData):
+        self.folder, self.data, (self.window, self.step) = folder, data, frames_of(data)
         tree = VideoTree(folder)
         found = {name: tree.find([f"{data.prefix}{name}"]) for name in videos}
         self.paths = {name: folder / path for name, path in found.items() if path is not None}
@@ -126,8 +144,7 @@ class _Windows:
     def read(self, video: str) -> torch.Tensor:
         with VideoReader(self.paths[video], backend="pyav") as reader:
             frames = len(sampled_frames(reader, self.data.fps))
-        stride = int(self.data.stride or 1)
-        return torch.arange(count_windows(frames, self.window, stride), dtype=torch.float32)[:, None]
+        return torch.arange(count_windows(frames, self.window, self.step), dtype=torch.float32)[:, None]
 
 
 class WindowDataset(FeatureDataset):
@@ -153,8 +170,8 @@ class WindowDataset(FeatureDataset):
         seed: int,
     ):
         self.data, self.processor = data, processor
-        self.window, self.step = int(data.num_frames), int(data.stride or 1)
-        windows: Any = _Windows(folder, videos, data, self.window)
+        self.window, self.step = frames_of(data)
+        windows: Any = _Windows(folder, videos, data)
         settings = FeatureSettings(self.step, self.window, data.fps)
         super().__init__(
             videos,
@@ -201,10 +218,10 @@ def make_model(localizer: PreTrainedModel, data: FeatureData) -> tuple[EndToEnd,
     if not encoder.is_ours:
         raise RecipeError(f"data.features.encoder={data.encoder} is no model of this package, which training needs.")
     try:
-        encoder.check_window(int(data.num_frames))
+        encoder.check_window(frames_of(data)[0])
     except ValueError as error:
         raise RecipeError(f"data.features.num_frames: {error}") from error
-    model = EndToEnd(localizer, encoder.model, int(data.num_frames), int(data.stride), data.at_once)
+    model = EndToEnd(localizer, encoder.model, *frames_of(data), data.at_once)
     return model, encoder.processor
 
 

@@ -27,7 +27,7 @@ from internvideo_hf.inference.features import (
     stretches,
 )
 from internvideo_hf.models.common.loading import classes_of
-from internvideo_hf.tasks.temporal_localization.annotations import read_class_scores
+from internvideo_hf.tasks.temporal_localization.annotations import ONE_CLASS, read_class_scores
 from internvideo_hf.tasks.temporal_localization.data import (
     FeatureGrid,
     FeatureSettings,
@@ -36,7 +36,13 @@ from internvideo_hf.tasks.temporal_localization.data import (
     resize_rows,
     settings_of,
 )
-from internvideo_hf.tasks.temporal_localization.decoding import Detections, Fusion, detect, fuse_class_scores
+from internvideo_hf.tasks.temporal_localization.decoding import (
+    Detections,
+    Fusion,
+    decoding_of,
+    detect,
+    fuse_class_scores,
+)
 from internvideo_hf.tasks.temporal_localization.proposals import Proposals
 from internvideo_hf.tasks.temporal_localization.refinement import check_step, refine_proposals, refines
 from internvideo_hf.utils.fingerprints import json_sha256, text_sha256
@@ -44,9 +50,6 @@ from internvideo_hf.utils.settings import changed_settings
 from internvideo_hf.video import VideoReader
 from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.sources import is_url
-
-ONE_CLASS = "action"
-"""Label of segments that have no class of their own."""
 
 
 class Action(NamedTuple):
@@ -164,15 +167,19 @@ def extractor_for(
     if name is None:
         raise ValueError(f"{head} does not name the encoder of its features. Give it (feature_extractor, --encoder).")
     if encoder is None:
-        beside = Path(config._name_or_path or "") / name  # as end-to-end training saves it, in the head's folder
-        name = beside if beside.is_dir() else name
         try:
             resolve_model(name)
         except ValueError as error:
             message = f"The encoder of {head} was {name}, which is not there. Say where it is now"
             raise ValueError(f"{message} (feature_extractor, --encoder).") from error
     how: Any = {"fps": rule.get("fps"), "layer": rule.get("layer"), "pooling": rule.get("pooling") or "auto"}
-    extractor = FeatureExtractor(name, rule["window"], rule["stride"], **how, **options)
+    window, stride = rule["window"], rule["stride"]
+    if window != int(window) or stride != int(stride):
+        raise ValueError(
+            f"{head} was trained on windows of {window:g} frames, {stride:g} apart, and windows have whole frames. "
+            "Give features with their stride and frames a second (--features, --stride, --fps)."
+        )
+    extractor = FeatureExtractor(name, int(window), int(stride), **how, **options)
     check_extractor(config, extractor, head)
     return extractor
 
@@ -476,6 +483,7 @@ class Localizer:
             )
         if proposals is not None and not refines(config):
             raise ValueError(f"{type(model).__name__} localizes by itself. Leave out the proposals (--proposals).")
+        decoding_of(config)  # before the first video
         self.model, self.scorer, self.proposals = model.eval(), scorer, proposals
         self._fusion = fusion or Fusion(**(getattr(config, "fusion", None) or {}))
         names = classes_of(config) if proposals is None else list(proposals.classes)

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
 
-THUMOS_THRESHOLDS = tuple(np.linspace(0.3, 0.7, 5).tolist())
 ACTIVITYNET_THRESHOLDS = tuple(np.linspace(0.5, 0.95, 10).tolist())
 
 

@@ -6,6 +6,7 @@ is the middle of that row.
 
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from transformers.modeling_utils import PreTrainedModel
 from internvideo_hf.data.samples import sample_seed
 from internvideo_hf.models.tcanet.losses_tcanet import match_segments
 from internvideo_hf.tasks.temporal_localization.data import FeatureDataset, Sample
-from internvideo_hf.tasks.temporal_localization.decoding import Detections, Suppression, suppress
+from internvideo_hf.tasks.temporal_localization.decoding import Detections, decoding_of, suppress
 from internvideo_hf.tasks.temporal_localization.proposals import Proposals
 
 _AT_ONCE = 256  # proposals of a forward pass, each of which takes the memory of its samples
@@ -80,7 +81,8 @@ def refine_proposals(model: PreTrainedModel, rows: torch.Tensor, proposals: Dete
 def _suppressed(refined: Detections, config: PreTrainedConfig) -> Detections:
     long = refined.segments[:, 1] > refined.segments[:, 0]  # what is none is padding, or has shrunk to nothing
     several = len(set(refined.labels.tolist())) > 1
-    settings = Suppression(**{**config.suppression, "class_wise": config.suppression["class_wise"] or several})
+    settings = decoding_of(config)[1]
+    settings = replace(settings, class_wise=settings.class_wise or several)
     return suppress(Detections(*(tensor[long] for tensor in refined)), settings)
 
 

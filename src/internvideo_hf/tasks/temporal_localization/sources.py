@@ -12,7 +12,11 @@ from transformers.utils import logging
 from internvideo_hf.data.records import ManifestError, require_datasets
 from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.protocol import FeatureData
-from internvideo_hf.tasks.temporal_localization.annotations import VideoAnnotation, read_annotations
+from internvideo_hf.tasks.temporal_localization.annotations import (
+    ONE_CLASS,
+    VideoAnnotation,
+    read_annotations,
+)
 from internvideo_hf.tasks.temporal_localization.data import (
     Cropping,
     FeatureDataset,
@@ -27,8 +31,6 @@ if TYPE_CHECKING:
 
 logger = logging.get_logger(__name__)
 
-ONE_CLASS = ("action",)
-"""Names of the classes where all segments are of one class."""
 # Of a description beside features: what all videos of a folder share.
 _RULE = ("window", "stride", "fps", "revision", "layer", "pooling")
 
@@ -60,18 +62,19 @@ def read_training_rows(
 
     Raises:
         ManifestError: if the annotations are invalid.
-        RecipeError: if they hold no video for the purpose, or their classes are not numbered from 0.
+        RecipeError: if they hold no video for the purpose.
     """
     if labels is not None or layout is not None:
         raise RecipeError("data.labels and data.layout change nothing in temporal_localization. Leave them out.")
     subset = features.train_subset if classes is None else features.subset
     if features.class_agnostic:
-        annotations, names = read_annotations(path), list(ONE_CLASS)
+        annotations, names = read_annotations(path), [ONE_CLASS]
     else:
         annotations = read_annotations(path, classes)
         names = list(annotations.classes.values())
         if list(annotations.classes) != list(range(len(names))):
-            raise RecipeError(f"{path} numbers its classes {list(annotations.classes)[:5]}, ..., expected all from 0.")
+            logger.warning(f"{path} leaves out numbers of classes; its {len(names)} classes are numbered anew.")
+            annotations = read_annotations(path, names)
     try:
         videos = annotations.of_subset(subset)
     except ValueError as error:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from internvideo_hf.tasks.temporal_localization.annotations import to_results
 from internvideo_hf.tasks.temporal_localization.localization import Localization
 from internvideo_hf.utils.files import atomic_write_text
 from internvideo_hf.utils.names import lookup, printable
@@ -70,14 +71,13 @@ def to_activitynet(found: Mapping[str, Localization]) -> dict[str, Any]:
     Args:
         found: id of a video -> its actions.
     """
-    results = {
-        name: [
-            {"label": action.label, "score": action.score, "segment": [action.start, action.end]}
-            for action in one.actions
-        ]
+    rows = [
+        (name, action.label, action.score, (action.start, action.end))
         for name, one in found.items()
-    }
-    return {"version": "VERSION 1.3", "results": results, "external_data": {}}
+        for action in one.actions
+    ]
+    answer = to_results(rows)
+    return answer | {"results": {name: answer["results"].get(name, []) for name in found}}
 
 
 def _cues(found: Localization) -> Sequence[Cue]:

@@ -23,12 +23,18 @@ from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.base import Preparation, Prepared, Task, Training
 from internvideo_hf.tasks.protocol import Evaluation, FeatureData, Outcome, Protocol, Run, Samples, model_facts
 from internvideo_hf.tasks.temporal_localization import end_to_end
-from internvideo_hf.tasks.temporal_localization.annotations import Annotations, read_annotations, read_class_scores
+from internvideo_hf.tasks.temporal_localization.annotations import (
+    ONE_CLASS,
+    Annotations,
+    read_annotations,
+    read_class_scores,
+)
 from internvideo_hf.tasks.temporal_localization.answers import Answers
 from internvideo_hf.tasks.temporal_localization.data import Cropping, FeatureDataset, FeatureGrid, Sample
 from internvideo_hf.tasks.temporal_localization.decoding import (
     Detections,
     Fusion,
+    decoding_of,
     detect,
     fuse_class_scores,
 )
@@ -44,7 +50,6 @@ from internvideo_hf.tasks.temporal_localization.refinement import (
     with_proposals,
 )
 from internvideo_hf.tasks.temporal_localization.sources import (
-    ONE_CLASS,
     annotations_of,
     check_complete,
     open_features,
@@ -222,7 +227,7 @@ class _Judge:
 
     @classmethod
     def of(cls, samples: FeatureDataset, config: PreTrainedConfig, features: FeatureData) -> "_Judge":
-        own = Annotations({name: samples.annotations[name] for name in samples.videos}, dict(enumerate(ONE_CLASS)))
+        own = Annotations({name: samples.annotations[name] for name in samples.videos}, {0: ONE_CLASS})
         truth = own.ground_truth(features.subset)
         classes = dict(enumerate(classes_of(config)))
         return cls(samples.videos, truth, classes, config, features.thresholds)
@@ -335,6 +340,10 @@ def _check_head(config: PreTrainedConfig, model: str, features: FeatureData) -> 
         raise RecipeError(f"{model} localizes by itself: leave out data.features.proposals.")
     if refines(config) and features.proposals is None:
         raise RecipeError(f"{model} refines the segments of another model: set data.features.proposals to their file.")
+    try:
+        decoding_of(config)
+    except ValueError as error:
+        raise RecipeError(f"{model}: {error}") from error
     if refines(config) and features.end_to_end:
         raise RecipeError(f"{model} is trained on features: leave out data.features.end_to_end.")
 
@@ -350,7 +359,7 @@ def _read(protocol: Protocol, data_root: Path, model: str) -> Samples:
     path = list_path(data_root, data.list)
     class_scores = None if data.class_scores is None else read_class_scores(data_root / data.class_scores)
     proposals = None if features.proposals is None else read_proposals(data_root / features.proposals)
-    names = list(ONE_CLASS) if proposals is not None else classes_of(config)
+    names = [ONE_CLASS] if proposals is not None else classes_of(config)
     own = class_scores is None and len(names) > 1 and names[0] != "LABEL_0"
     annotations = read_annotations(path, names if own else None)
     named = proposals is not None and len(proposals.classes) > 0 and not features.class_agnostic
