@@ -47,8 +47,8 @@ def evaluate(
         model: a converted folder, or a name on the Hub. If the protocol averages with CLIP, `internvideo merge` makes
             the folder. None where the protocol names a file of answers, such as `data.boxes.predictions`.
         data_root: the folder that the protocol's lists start from, and that holds the videos, at any depth.
-        out: a JSON file for the result, written at the end. Classification and question answering keep finished parts
-            in a folder beside it, so that the same call continues after an interruption.
+        out: a JSON file for the result, written at the end. Classification, question answering and open set keep
+            finished parts in a folder beside it, so that the same call continues after an interruption.
         name: the protocol's, for the result.
         batch_size: views per forward pass.
         workers: decoding processes; one for each core, at most 8, if None; 0 decodes in this process.
@@ -58,7 +58,8 @@ def evaluate(
             the confusion matrix, a sheet of the most confident mistakes. Question answering: a line for each question,
             scores of each kind of question, the most frequent mistakes. Temporal localization: a line for each segment
             found, scores of each class, and detections.json in ActivityNet's layout. Action detection: scores of each
-            class, and detections.csv, all boxes and actions in AVA's format.
+            class, and detections.csv, all boxes and actions in AVA's format. Open set: a line for each video, and a
+            picture of the scores.
         quiet: no progress bars.
 
     Returns:
