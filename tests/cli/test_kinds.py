@@ -17,6 +17,7 @@ from internvideo_hf.cli.kinds import (
     DUAL_ENCODER,
     ENCODER,
     FEATURE_HEAD,
+    NAVIGATOR,
     kind_of,
 )
 
@@ -40,7 +41,7 @@ def test_every_model_class_has_a_kind(family, tmp_path):
     for auto, name in FAMILIES[family].model_names.items():
         write_config(tmp_path, family, name)
         if FAMILIES[family].video_processor_name is None:
-            assert kind_of(tmp_path) == (FEATURE_HEAD, name)
+            assert kind_of(tmp_path) == (NAVIGATOR if family.startswith("vln_") else FEATURE_HEAD, name)
             continue
         plain = DUAL_ENCODER if family in ("internvideo_mm", "viclip") else ENCODER
         assert kind_of(tmp_path) == (kinds.get(auto, plain), name)
@@ -56,6 +57,12 @@ def test_a_head_on_features_is_not_for_videos(tmp_path):
     write_config(tmp_path, "tcanet", "TCANetForTemporalLocalization")
     refused = run("classify", "x.mp4", "--model", tmp_path)
     assert_refused(refused, "holds a TCANetFor", "reads features that `internvideo extract` writes")
+
+
+def test_a_planner_is_not_for_videos(tmp_path):
+    write_config(tmp_path, "vln_planner", "VLNPlannerForNavigation")
+    refused = run("classify", "x.mp4", "--model", tmp_path)
+    assert_refused(refused, "holds a VLNPlannerFor", "is used from Python, by `internvideo_hf.tasks.navigation.agent`")
 
 
 @pytest.mark.parametrize(

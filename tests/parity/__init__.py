@@ -77,6 +77,7 @@ ADAPTERS = {
     "videomae_preprocessing": videomae_data.videomae_preprocessing,
     "videomae_repeated_sampling": videomae_data.videomae_repeated_sampling,
     "videomae_score_merging": videomae_data.videomae_score_merging,
+    "vln_metrics": navigation.vln_metrics,
     "vln_planner": navigation.vln_planner,
     "vln_waypoint_nms": navigation.vln_waypoint_nms,
 }

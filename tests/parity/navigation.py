@@ -1,7 +1,11 @@
 """Adapters of the kinds of vision-language navigation."""
 
+import json
+import math
 from pathlib import Path
 
+import numpy as np
+import pytest
 import torch
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
@@ -16,6 +20,8 @@ from internvideo_hf.models.vln_planner.modeling_vln_planner import (
 from internvideo_hf.models.vln_waypoints.candidates_vln_waypoints import Candidates, candidates_of, suppress_heatmap
 from internvideo_hf.models.vln_waypoints.configuration_vln_waypoints import VLNWaypointsConfig
 from internvideo_hf.models.vln_waypoints.modeling_vln_waypoints import VLNWaypointsModel, neighbor_mask
+from internvideo_hf.tasks.navigation.metrics import densify, measure, warping_distance
+from internvideo_hf.tasks.navigation.paths import RecordedPath
 from parity.compare import Comparison, checkpoint_of, load_config, load_tensors
 
 INPUTS = ("video_embedding", "clip_embedding", "depth_embedding")  # of a step
@@ -172,3 +178,50 @@ def vln_waypoint_nms(folder: Path, tmp_path: Path) -> None:
         views = stored["neighbour_mask"].shape[-1]
         compare.close("neighbour_mask", (neighbor_mask(torch.zeros(1, views, 1)) == 0).float())
     compare.finish()
+
+
+METRICS = {
+    "distance_to_goal": ("NE", 1),
+    "path_length": ("PL", 1),
+    "success": ("SR", 100),
+    "oracle_success": ("OSR", 100),
+    "spl": ("SPL", 100),
+    "ndtw": ("nDTW", 100),
+    "collisions": ("collisions", 100),
+}
+
+
+def vln_metrics(folder: Path, tmp_path: Path) -> None:
+    config = load_config(folder)
+    near, step, radius = (config[name] for name in ("success_distance", "densify_step", "fastdtw_radius"))
+    for number, episode in enumerate(json.loads((folder / "episodes.json").read_text())):
+        path = RecordedPath(
+            str(number),
+            episode["agent_path"],
+            episode["called_stop"],
+            episode["distance_to_goal_along_path"],
+            episode["collisions"],
+            reference=episode["gt_path"],
+        )
+        positions, reference = np.array(path.positions), np.array(path.reference)
+        dense = densify(reference, step)
+        np.testing.assert_allclose(dense, episode["gt_dense_path"], atol=1e-9)
+        found = {
+            name: score / METRICS[name][1]
+            for name, score in _by_their_names(measure(path, near, step, radius)).items()
+        }
+        assert found == pytest.approx(episode["metrics"], abs=1e-9)
+        assert warping_distance(positions, dense, radius) == pytest.approx(episode["fastdtw_distance"], abs=1e-9)
+        # With a window as wide as the paths, nothing is approximated.
+        exact = warping_distance(positions, dense, len(positions) + len(dense))
+        assert exact == pytest.approx(episode["exact_dtw_distance"], abs=1e-9)
+        assert math.exp(-exact / (len(dense) * near)) == pytest.approx(episode["ndtw_exact_dtw"], abs=1e-9)
+    if (file := folder / "camera_orientations.json").is_file():
+        orientations = json.loads(file.read_text())
+        angles = view_angles(1 + len(orientations)).tolist()[1:]
+        ours = {str(round(math.degrees(angle))): [0.0, angle, 0.0] for angle in angles}
+        assert {name: pytest.approx(rotation, abs=1e-6) for name, rotation in ours.items()} == orientations
+
+
+def _by_their_names(scores: dict[str, float]) -> dict[str, float]:
+    return {theirs: scores[ours] for theirs, (ours, _) in METRICS.items()}

@@ -68,6 +68,8 @@ def evaluate(
     --help`. Retrieval is scored with and without dual softmax. Damaged videos are listed last and never count as
     correct.
 
+    Navigation (navigation/r2r_ce) scores the paths that an agent recorded, paths.json, and takes no model.
+
     With --ensemble, the probabilities of several classifiers are summed: internvideo_d and internvideo_t as in the
     paper, or any, on data.list=..., with weights=[0.6,0.4], or weights=fitted data.validation=... The default protocol
     is "classifiers": your own list, val.csv.

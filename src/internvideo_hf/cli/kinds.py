@@ -8,7 +8,7 @@ from pathlib import Path
 
 from internvideo_hf.utils.names import with_article
 
-CLASSIFIER, DUAL_ENCODER, CAPTIONER, ANSWERER, AUTOENCODER, ENCODER, FEATURE_HEAD, ACTION_DETECTOR = (
+CLASSIFIER, DUAL_ENCODER, CAPTIONER, ANSWERER, AUTOENCODER, ENCODER, FEATURE_HEAD, ACTION_DETECTOR, NAVIGATOR = (
     "a classifier",
     "a model of video and text",
     "a model of captions",
@@ -17,6 +17,7 @@ CLASSIFIER, DUAL_ENCODER, CAPTIONER, ANSWERER, AUTOENCODER, ENCODER, FEATURE_HEA
     "an encoder",
     "a head on features",
     "an action detector",
+    "a model of navigation",
 )
 # Kind -> another kind whose commands take it too.
 _ALSO = {CAPTIONER: DUAL_ENCODER}
@@ -72,7 +73,7 @@ def kind_of(folder: Path) -> tuple[str, str] | None:
     if family is None or not name:
         return None
     if family.video_processor_name is None:
-        return FEATURE_HEAD, name
+        return (FEATURE_HEAD if "AutoModelForTemporalLocalization" in family.model_names else NAVIGATOR), name
     if name.endswith(("ForVideoClassification", "ForOpenSetClassification")):
         return CLASSIFIER, name
     if name.endswith("ForVideoActionDetection"):
@@ -120,6 +121,8 @@ def not_of_kind(model: str, name: str, wanted: str) -> str:
 
 def how_to_use(model: str, kind: str) -> str:
     """Return a sentence that names the commands for a kind of model."""
+    if kind == NAVIGATOR:
+        return f"{model} is used from Python, by `internvideo_hf.tasks.navigation.agent`."
     if kind not in _COMMANDS:
         return (
             f"{model} reads features that `internvideo extract` writes. `internvideo localize VIDEO --model {model}` "

@@ -141,6 +141,8 @@ class DataSettings:
         boxes: videos with boxes in key frames (action detection).
         class_scores: JSON file of the scores that a classifier gave whole videos, below the data root, which name the
             segments of a model that knows one class (temporal localization); None for none.
+        references: R2R-CE's list of episodes, below the data root, for reference paths that the recorded ones lack
+            (navigation); None for none.
     """
 
     list: str
@@ -154,6 +156,7 @@ class DataSettings:
     features: FeatureData | None = None
     boxes: BoxData | None = None
     class_scores: str | None = None
+    references: str | None = None
 
 
 @dataclass(frozen=True)
