@@ -102,19 +102,29 @@ def _check_bayesian_loss(outputs, priors, posteriors, beta: float, compare: Comp
 
 
 def _check_openmax(compare: Comparison) -> None:
-    """Compare one channel, the mean of the views, as the original has it after its pooling."""
+    """Compare distances and probabilities by channel, as the original calls the views of features."""
     stored = {name: value.double() for name, value in compare.stored.items() if name.startswith("openmax.")}
-    means, features = stored["openmax.mav"][:, 0], stored["openmax.dist_features"][:, 0]
-    # The original measures the features of one class from its mean; the case does not say of which.
-    euclidean = distances(features, means, "eu")
-    own = int((euclidean - stored["openmax.eu"]).abs().sum(dim=0).argmin())
-    for kind in ("eu", "cos", "eucos"):
-        compare.close(f"openmax.{kind}", distances(features, means, kind)[:, own : own + 1])
-    found = distances(stored["openmax.feature"], means)
+    means = stored["openmax.mav"].transpose(0, 1)  # (channels, classes, dim)
+    if "openmax.dist_features" in stored:
+        features = stored["openmax.dist_features"].transpose(0, 1)
+        found = {
+            kind: torch.stack([distances(*pair, kind) for pair in zip(features, means, strict=True)], dim=1)
+            for kind in ("eu", "cos", "eucos")
+        }
+        # The original measures the features of one class from its mean; the case does not say of which.
+        own = int((found["eu"] - stored["openmax.eu"][..., None]).abs().sum(dim=(0, 1)).argmin())
+        for kind, values in found.items():
+            compare.close(f"openmax.{kind}", values[..., own])
+    if "openmax.feature" not in stored:
+        return
+    channels = zip(stored["openmax.feature"], means, strict=True)
+    found = torch.stack([distances(feature, mean) for feature, mean in channels])
     scale_and_shape = stored["openmax.weibull_scale_shape"]
-    outside = tail_probability(found, torch.cat([torch.zeros(len(means), 1), scale_and_shape], dim=1))
+    tails = torch.cat([torch.zeros_like(scale_and_shape[..., :1]), scale_and_shape], dim=-1)
+    outside = tail_probability(found, tails)
     for name in [name for name in stored if re.fullmatch(r"openmax\.prob_rank\d+", name)]:
-        compare.close(name, openmax(stored["openmax.score"], outside, int(name.removeprefix("openmax.prob_rank"))))
+        rank = int(name.removeprefix("openmax.prob_rank"))
+        compare.close(name, openmax(stored["openmax.score"], outside, rank).mean(dim=0, keepdim=True))
 
 
 def _check_dependence(compare: Comparison) -> None:
@@ -123,13 +133,15 @@ def _check_dependence(compare: Comparison) -> None:
     for name in ("hsic.x", "hsic.y"):
         rows = compare.stored[name]
         kernels.append((-torch.cdist(rows, rows).square() / (2 * rows.shape[1])).exp())
-    rows = len(kernels[0])
-    centered = [kernel - kernel.mean(dim=0, keepdim=True) for kernel in kernels]
-    biased = torch.trace(centered[0] @ centered[1]) / (rows - 1) ** 2 if rows >= 4 else torch.zeros(())
-    compare.close("hsic.biased", biased)
-    k, m = (kernel - kernel.diagonal() for kernel in kernels)  # of a row, where a zero diagonal was meant
-    sums = k.sum() * m.sum() / (rows - 1) / (rows - 2) - 2 * k.sum(dim=0) @ m.sum(dim=0) / (rows - 2)
-    compare.close("hsic.unbiased_as_written", (torch.trace(k @ m) + sums) / (rows * (rows - 3)))
+    rows, found = len(kernels[0]), {"biased": torch.zeros(()), "unbiased_as_written": torch.zeros(())}
+    if rows >= 4:
+        centered = [kernel - kernel.mean(dim=0, keepdim=True) for kernel in kernels]
+        found["biased"] = torch.trace(centered[0] @ centered[1]) / (rows - 1) ** 2
+        k, m = (kernel - kernel.diagonal() for kernel in kernels)  # of a row, where a zero diagonal was meant
+        sums = k.sum() * m.sum() / (rows - 1) / (rows - 2) - 2 * k.sum(dim=0) @ m.sum(dim=0) / (rows - 2)
+        found["unbiased_as_written"] = (torch.trace(k @ m) + sums) / (rows * (rows - 3))
+    for name, value in found.items():
+        compare.close(f"hsic.{name}", value)
     cosine = nn.functional.cosine_similarity(compare.stored["hsic.x"], compare.stored["hsic.y"], dim=1)
     compare.close("hsic.cosine", cosine.abs().mean())
 
@@ -204,8 +216,11 @@ class _ThresholdCase:
             rejected[side] = self.scores[f"{side}_unctt"] > threshold
             answers[side] = np.where(rejected[side], self.num_known, self.scores[f"{side}_pred"])
         labels = {side: self.scores[f"{side}_label"] for side in ("ind", "ood")}
-        random = np.random.RandomState(123)
-        f1 = open_macro_f1(labels["ind"], answers["ind"], labels["ood"], answers["ood"], self.num_known, random)
+        note = str(self.results.get("compare_openness.note", ""))
+        seed, draws = (re.search(word, note) for word in (r"seed (\d+)", r"(\d+) random"))
+        random = np.random.RandomState(int(seed[1]) if seed else 123)
+        draws = int(draws[1]) if draws else 10
+        f1 = open_macro_f1(labels["ind"], answers["ind"], labels["ood"], answers["ood"], self.num_known, random, draws)
         found = [
             accuracy(labels["ind"], self.scores["ind_pred"]),
             decision_auc(rejected["ind"], rejected["ood"]),

@@ -51,3 +51,7 @@ def test_the_best_classes_give_to_the_unknown_one():
     powers = np.exp([1.5, 1.0, 1.0, 1.5 + 1.0])  # the second best by half of its weight
     np.testing.assert_allclose(openmax(logits, outside, rank=2)[0], powers / powers.sum())
     assert openmax(logits, outside, rank=9).shape == (1, 4)
+    views = torch.tensor([[3.0, 1.0], [0.0, 4.0]], dtype=torch.float64)  # the second class is the best of both
+    found = openmax(views, torch.full_like(views, 0.5))
+    powers = np.exp([[3.0, 0.5, 0.5], [0.0, 2.0, 2.0]])
+    np.testing.assert_allclose(found, powers / powers.sum(axis=1, keepdims=True))

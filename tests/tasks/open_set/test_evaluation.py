@@ -38,7 +38,8 @@ def test_scores_are_those_by_hand(known_model, known_data):
 
 @pytest.mark.parametrize("method", sorted(METHODS.keys() - {"openmax", "ensemble", "energy"}))
 def test_every_method_evaluates(evidential_model, known_data, method):
-    options = {"mc_dropout": "{rate: 0.5, passes: 3}", "bayesian": "{steps: 3}", "rpl": "{steps: 3}"}.get(method, "{}")
+    learned = "{steps: 3}" if METHODS[method].learns else "{}"
+    options = "{rate: 0.5, passes: 3}" if method == "mc_dropout" else learned
     changes = [f"open_set.method={method}", f"open_set.options={options}", "num_crops=3"]
     result = evaluate(load_protocol(CUSTOM, changes), evidential_model, known_data, **HERE)
     assert all(0 <= value <= 100 for value in result["scores"].values())

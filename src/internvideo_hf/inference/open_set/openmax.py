@@ -55,15 +55,17 @@ def tail_probability(found: Tensor, tails: Tensor) -> Tensor:
 
 
 def openmax(logits: Tensor, outside: Tensor, rank: int = 1) -> Tensor:
-    """Return the probabilities of the classes and, last, of none of them, `(..., classes + 1)`.
+    """Return the probabilities of the classes and, last, of none of them, `(..., views, classes + 1)`.
 
     Args:
-        logits: `(..., classes)`.
-        outside: of `tail_probability`, `(..., classes)`.
-        rank: how many of the best classes are recalibrated, 1 or more.
+        logits: `(..., views, classes)`.
+        outside: of `tail_probability`, `(..., views, classes)`.
+        rank: how many of the classes that are best in the mean of the views are recalibrated, 1 or more.
     """
     rank = min(rank, logits.shape[-1])
-    best = logits.argsort(dim=-1, descending=True, stable=True)[..., :rank]
+    best = (
+        logits.mean(dim=-2, keepdim=True).expand_as(logits).argsort(dim=-1, descending=True, stable=True)[..., :rank]
+    )
     weights = torch.arange(rank, 0, -1, dtype=logits.dtype) / rank
     alpha = torch.zeros_like(logits).scatter(-1, best, weights.expand_as(best))
     kept = logits * (1 - outside * alpha)

@@ -299,9 +299,9 @@ class OpenSetScorer:
                 settings["method"], accepted=settings["accepted"], rule=settings["rule"], **settings["options"]
             )
             scorer.threshold, model = float(settings["threshold"]), settings.get("model")
-            if not math.isfinite(scorer.threshold):
-                raise ValueError(f"threshold is {scorer.threshold}")
             scorer.known_scores = tensors.pop("known_scores").double().numpy()
+            if not math.isfinite(scorer.threshold) or not len(scorer.known_scores):
+                raise ValueError(f"threshold {scorer.threshold} of {len(scorer.known_scores)} known videos")
             scorer.method.tensors = {name.removeprefix("method."): tensor for name, tensor in tensors.items()}
             if model is not None:
                 views = None if model["views"] is None else (int(model["views"][0]), int(model["views"][1]))
