@@ -95,6 +95,14 @@ def test_lists_are_of_ava_and_name_the_videos(folder):
     assert "internvideo make-demo-data OUT --boxed --clips 2 --seed 0" in (folder / "README.md").read_text()
 
 
+def test_no_box_is_larger_than_its_shape():
+    for script in SCRIPTS:
+        for second in boxed.KEY_SECONDS:
+            sizes = np.diff(boxes(script, second).reshape(-1, 2, 2) * 128, axis=1)[:, 0]
+            radii = np.array([actor.pose.radius[second * RATE] for actor in script.actors])
+            assert (sizes <= 2 * radii[:, None] + 2).all()
+
+
 def test_detections_lie_near_the_true_boxes(folder):
     true, found = (list(csv.reader((folder / name).open())) for name in ("test.csv", "test_detections.csv"))
     assert [row[:2] for row in found] == [row[:2] for row in true] and not (folder / "train_detections.csv").exists()

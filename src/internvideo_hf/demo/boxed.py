@@ -49,12 +49,13 @@ VIDEOS = 2000
 """Videos of `train`, by default."""
 
 _CONSTRUCTION = 1  # version; increment it when videos look different or their actions change
-_SCALE = 0.65  # of sizes and ways, so that four shapes find room
+_SCALE = 0.64  # of sizes and ways, so that four shapes find room
 _STEPS = 2  # time steps of an action from one frame to the next
 _NUM_FRAMES = SECONDS * RATE
 _HELD_OUT = 10  # training videos for one of each other split
 _VIDEO_BYTES = 50_000  # of a video's file, on average
 _MOVES = 0.1  # of a box's width or height, by which a detector misplaces an edge
+_SHAKE = 5  # pixels at the border that are left to camera shake: beyond them, a shape would enter on the other side
 _TRIES = 200  # to place a shape, before all of a video are placed anew
 _SCRIPT, _SCENE, _DETECTOR = range(3)  # independent random streams of a video
 
@@ -161,7 +162,8 @@ def _pose(rng: np.random.Generator, action: str) -> Track:
 
 def _within(rng: np.random.Generator, way: np.ndarray, radius: np.ndarray) -> np.ndarray:
     """Start a way at random so that the shape stays in the frame."""
-    start: float = rng.uniform((radius - way).max(), (WIDTH - radius - way).min())
+    room = radius + _SHAKE
+    start: float = rng.uniform((room - way).max(), (WIDTH - room - way).min())
     return way + start
 
 
