@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+from sklearn.metrics import f1_score
 
 from internvideo_hf.tasks.open_set.metrics import (
     accuracy,
@@ -56,6 +57,21 @@ def test_f1_over_openness_by_hand():
     assert found.by_openness[0] == pytest.approx(100 * closed)
     expected = (openness[1] * first + openness[2] * both) / sum(openness[1:])
     assert found.mean == pytest.approx(100 * expected) and found.deviation > 0
+
+
+def test_f1_is_that_of_scikit_learn():
+    labels, answers = DRAWS.integers(0, 5, 50), DRAWS.integers(0, 6, 50)
+    others, taken = DRAWS.integers(10, 14, 30), DRAWS.integers(0, 6, 30)
+    found = open_macro_f1(labels, answers, others, taken, 5, np.random.RandomState(7), draws=3)
+    random, expected = np.random.RandomState(7), [f1_score(labels, answers, average="macro")]
+    for count in range(1, 5):
+        values = []
+        for _ in range(3):
+            rows = np.isin(others, 10 + random.choice(4, count, replace=False))
+            truth, given = np.r_[labels, np.full(rows.sum(), 5)], np.r_[answers, taken[rows]]
+            values.append(f1_score(truth, given, average="macro"))
+        expected.append(np.mean(values))
+    assert found.by_openness == pytest.approx([100 * value for value in expected])
 
 
 def test_errors_of_calibration_by_hand():
