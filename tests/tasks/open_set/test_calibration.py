@@ -8,7 +8,7 @@ import pytest
 import torch
 from program import assert_refused, run
 from tasks.open_set.drawn import HERE, write_classifier
-from transformers import AutoModelForVideoClassification, AutoVideoProcessor
+from transformers import AutoModelForVideoClassification, AutoVideoProcessor, pipeline
 
 from internvideo_hf.inference.open_set.observer import Observer
 from internvideo_hf.inference.open_set.scorer import OpenSetScorer
@@ -71,6 +71,20 @@ def test_the_scorer_is_kept_beside_the_model(known_data, tmp_path):
     assert {"runs", "jumps", "sits", "unknown"} == {answer["label"] for answer in answers[0]["results"]}
     again = run("calibrate", model, known_data / "val.csv", "--method", "energy", "--workers", 0, "-q", "--json")
     assert json.loads(again.stdout)["method"] == "energy" and OpenSetScorer.load(model).method.temperature == 1
+
+
+def test_the_pipeline_asks_the_members_of_an_ensemble(
+    known_model, evidential_model, known_data, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(evidential_model.parent)
+    options = {"method": "ensemble", "members": [evidential_model.name], **HERE}
+    calibrate(known_model, known_data / "val.csv", tmp_path / "scorer", **options)
+    monkeypatch.chdir(tmp_path)
+    place = {"model": known_model, "open_set": tmp_path / "scorer", "device": "cpu"}
+    classify = pipeline("multi-view-video-classification", **place)
+    found = classify([str(known_data / f"clip{number:02d}.mp4") for number in range(6)], batch_size=4)
+    uncertainty = [entry["uncertainty"] for entries in found for entry in entries if entry["label"] == "unknown"]
+    np.testing.assert_allclose(np.sort(uncertainty), OpenSetScorer.load(tmp_path / "scorer").known_scores, atol=1e-6)
 
 
 def test_damaged_videos_are_named(known_model, known_data, tmp_path):

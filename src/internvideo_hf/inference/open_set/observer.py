@@ -240,6 +240,8 @@ def scorer_for(
     """
     if method == "evidential":
         options = {"evidence": evidential_settings(classifier.model.config).evidence} | options
+    if isinstance(members := options.get("members"), list):  # found from any folder, once the scorer is saved
+        options |= {"members": [str(Path(name).resolve()) if Path(name).is_dir() else name for name in members]}
     scorer = OpenSetScorer(method, accepted=accepted, rule=rule, **options)
     return scorer, Observer.of(classifier, scorer.method)
 
