@@ -33,6 +33,8 @@ OWN_LISTS = (
     "temporal_localization/custom",
     "action_detection/custom",
     "open_set/custom",
+    "multi_label/custom",
+    "regression/custom",
 )
 
 

@@ -70,7 +70,7 @@ def test_every_folder_is_a_task_that_is_trained_or_evaluated_or_has_a_pipeline()
     with_pipeline = {name for name, pipeline in TASKS.items() if pipeline is not None}
     assert set(TASKS) == training_tasks().keys() | evaluation_tasks().keys() | with_pipeline
     trained = {"pretraining", "classification", "contrastive", "captioning", "question_answering"}
-    trained |= {"temporal_localization", "action_detection", "open_set", "multi_label"}
+    trained |= {"temporal_localization", "action_detection", "open_set", "multi_label", "regression"}
     assert training_tasks().keys() == trained
     assert evaluation_tasks().keys() == {
         "classification",
@@ -82,6 +82,9 @@ def test_every_folder_is_a_task_that_is_trained_or_evaluated_or_has_a_pipeline()
         "temporal_localization",
         "action_detection",
         "open_set",
+        "multi_label",
+        "regression",
+        "navigation",
     }
     with pytest.raises(ValueError, match="Did you mean retrieval"):
         get_task("retreival")

@@ -25,6 +25,8 @@ _ALSO = {CAPTIONER: DUAL_ENCODER}
 _OF_TASK = {
     "classification": CLASSIFIER,
     "open_set": CLASSIFIER,
+    "multi_label": CLASSIFIER,
+    "regression": CLASSIFIER,
     "captioning": CAPTIONER,
     "question_answering": ANSWERER,
     "temporal_localization": FEATURE_HEAD,

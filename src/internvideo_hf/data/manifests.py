@@ -10,8 +10,9 @@ captions; only lists, dicts and texts are unpickled). The LAYOUT says what its r
 folder of clips in folders by class is a list, too; so is a folder with the metadata.csv of `datasets`' "videofolder".
 """
 
+import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -51,6 +52,7 @@ COLUMNS = {
 """Column -> its type. video: path or address of a video file, or path of a folder of frame files. label: class, from
 0. start, end: segment of the video in seconds; both or none. num_frames: of a folder, by the list."""
 
+_UNKNOWN = -100  # label of a head, or number, that a row does not have; losses leave it out
 _CHUNK = 20_000  # rows that are Python objects at a time, on their way into Arrow's memory
 
 
@@ -94,7 +96,8 @@ class _Labels:
         if isinstance(value, list | dict):
             raise BadRow(
                 f"the label is {value!r}, expected one name or number",
-                "Several labels of a video are for the task multi_label (in Python, several=True).",
+                "Several labels of a video are for the task multi_label (in Python, several=True), and numbers for "
+                "regression (numbers=True).",
             )
         if self.are_numbered or isinstance(value, str):
             value = _text_of(value)
@@ -146,7 +149,31 @@ class _LabelLists:
                 'Write a list of one of each, in text with "|" between them.',
             )
         numbers = [head.number(entry) for head, entry in zip(self.heads.values(), entries, strict=True)]
-        return tuple(-100 if number is None else number for number in numbers)
+        return tuple(_UNKNOWN if number is None else number for number in numbers)
+
+
+class _Numbers:
+    """Reads the numbers of a row that a model is to estimate: one, a list, or text with "|" between them."""
+
+    def number(self, value: Any) -> tuple[float, ...] | None:
+        entries = _entries(value)
+        return None if entries is None else tuple(map(self._float, entries))
+
+    def _float(self, value: Any) -> float:
+        if is_missing(value):
+            return float(_UNKNOWN)
+        try:
+            number = math.nan if isinstance(value, bool) else float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not math.isfinite(number):
+            raise BadRow(f"the label is {value!r}, expected a finite number", "Correct it.")
+        if number == _UNKNOWN:
+            raise BadRow(
+                f"the label is {value!r}, which stands for an unknown number",
+                "Leave an unknown one empty, or write the numbers of the list in another unit.",
+            )
+        return number
 
 
 def _entries(value: Any) -> list[Any] | None:
@@ -195,7 +222,9 @@ class ManifestOptions:
             number, all labels are names. None: numbers from 0.
         several: whether a row has a list of labels, or text with "|" between them, such as "run|jump".
         heads: of several labels, name of a head -> its class names in label order; each row then has one label of
-            each, in this order, and an empty one is unknown. None: any number of the same classes.
+            each, in this order or in columns by their names, and an empty one is unknown. None: any number of the same
+            classes.
+        numbers: whether a row has numbers in place of classes: one, a list, or text with "|" between them.
         file_name: how a video's file is called, where the list has ids: names of its columns in braces, such as
             "{YoutubeID}_{Start_timestamp}.mp4". A name with the start in it means a clip that is cut already, so that
             `start` and `end` are left empty.
@@ -214,6 +243,7 @@ class ManifestOptions:
     labels: Sequence[str] | None = None
     several: bool = False
     heads: Mapping[str, Sequence[str]] | None = None
+    numbers: bool = False
     file_name: str | None = None
     split: str | None = None
     keep: Callable[[Record], bool] | None = None
@@ -230,8 +260,10 @@ class _Checks:
 
     def __init__(self, layout: Layout, data_root: Path, options: ManifestOptions):
         self.layout, self.data_root, self.options = layout, data_root, options
-        self.labels: _Labels | _LabelLists = _Labels(options.labels, layout.has_names)
-        if options.several:
+        self.labels: _Labels | _LabelLists | _Numbers = _Labels(options.labels, layout.has_names)
+        if options.numbers:
+            self.labels = _Numbers()
+        elif options.several:
             of_head = {name: _Labels(names, False) for name, names in (options.heads or {}).items()}
             self.labels = _LabelLists(_Labels(options.labels, layout.has_names), of_head or None)
         self.file_name = options.file_name or layout.file_name or ""
@@ -362,11 +394,27 @@ def _given_rows(path: Path, options: ManifestOptions, selection: "_Selection") -
     for place, record in read_records(path):
         record = {name: value for name, value in record.items() if name not in options.ignore}
         try:
+            record = _with_labels_of(record, options.heads or ())
             layout = layout or layout_of(record)
             for given in selection.rows(record, layout):
                 yield place, layout, given
         except BadRow as bad:
             raise _error(path, place, bad) from None
+
+
+def _with_labels_of(record: Record, heads: Collection[str]) -> Record:
+    """Return a record whose columns by the names of heads, if it has such, are the list of its labels."""
+    names = {name.strip().lower(): name for name in record}
+    columns = [names.get(head.strip().lower()) for head in heads]
+    if not any(columns):
+        return record
+    if None in columns:
+        raise BadRow(
+            f"it has columns for some of {', '.join(heads)}, and not for all",
+            'Add the others, or write one column "labels" with all of them, such as `cut|onion`.',
+        )
+    others = {name: value for name, value in record.items() if name not in columns}
+    return others | {"labels": [record[str(name)] for name in columns]}
 
 
 def find_classes(path: str | Path, **options: Any) -> list[str]:
@@ -478,7 +526,9 @@ def load_manifest(
     """
     datasets = require_datasets()
     features = datasets.Features({name: datasets.Value(kind) for name, kind in COLUMNS.items()})
-    if options.get("several"):
+    if options.get("numbers"):
+        features["label"] = datasets.Sequence(datasets.Value("float64"))
+    elif options.get("several"):
         features["label"] = datasets.Sequence(features["label"])
     if streaming:
         arguments = {"path": path, "data_root": data_root, "options": options | {"allow_duplicates": True}}

@@ -40,7 +40,8 @@ def evaluate(
     """Evaluate a model by a protocol.
 
     Every video and every text goes through the model once. An unreadable video never counts as correct: in retrieval
-    no query finds it and it finds nothing; otherwise its class or answer counts as wrong.
+    no query finds it and it finds nothing; of several labels no class finds it; of numbers it is left out; otherwise
+    its class or answer counts as wrong.
 
     Args:
         protocol: from `load_protocol`.
@@ -55,11 +56,12 @@ def evaluate(
         device: where the model runs; the accelerator if there is one.
         max_damaged: fraction of the videos that may be unreadable, in [0, 1).
         report: a folder for the answers behind the score. Classification: a line for each video, scores of each class,
-            the confusion matrix, a sheet of the most confident mistakes. Question answering: a line for each question,
-            scores of each kind of question, the most frequent mistakes. Temporal localization: a line for each segment
-            found, scores of each class, and detections.json in ActivityNet's layout. Action detection: scores of each
-            class, and detections.csv, all boxes and actions in AVA's format. Open set: a line for each video, and a
-            picture of the scores.
+            the confusion matrix, a sheet of the most confident mistakes; the same of each head of a model with
+            several. Several labels and numbers: a line for each video, scores of each class or number. Question
+            answering: a line for each question, scores of each kind of question, the most frequent mistakes. Temporal
+            localization: a line for each segment found, scores of each class, and detections.json in ActivityNet's
+            layout. Action detection: scores of each class, and detections.csv, all boxes and actions in AVA's format.
+            Open set: a line for each video, and a picture of the scores.
         quiet: no progress bars.
 
     Returns:

@@ -53,6 +53,7 @@ TASKS: dict[str, Pipeline | None] = {
     ),
     "open_set": None,
     "multi_label": None,
+    "regression": None,
     "navigation": None,
 }
 

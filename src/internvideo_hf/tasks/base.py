@@ -61,10 +61,10 @@ class Training:
         column: a column that every row of a list must have; None for no requirement.
         allow_duplicates: a list may name a video several times, once for each caption.
         read: reads a list of another kind than `load_manifest` does: (path, data root, *, layout, labels, classes,
-            skip_missing) -> its rows, a `datasets.Dataset`, and the model's classes, of several heads by their names.
-            By their names come, too, the settings of `section`, if that is not "clip", and `heads`, where there are
-            some. `labels` is a setting of the recipe; `classes` are those of the training list, None while that list
-            is read.
+            skip_missing) -> its rows, a `datasets.Dataset`, and the model's classes, of several heads by their names,
+            or how many there are. By their names come, too, the settings of `section`, if that is not "clip", and
+            `heads`, where there are some. `labels` is a setting of the recipe; `classes` are those of the training
+            list, None while that list is read.
         compute_metrics: the Trainer's function; None reports the loss only.
         preprocess_logits: the Trainer's function; None passes all outputs.
         section: key of `data` in a recipe that says what the task reads: "clip", or another where `prepare` is given.
@@ -83,7 +83,7 @@ class Training:
     takes_grad_cache: bool = False
     column: str | None = None
     allow_duplicates: bool = False
-    read: Callable[..., tuple[Any, list[str] | dict[str, list[str]]]] | None = None
+    read: Callable[..., tuple[Any, list[str] | dict[str, list[str]] | int]] | None = None
     compute_metrics: Callable[..., dict[str, float]] | None = None
     preprocess_logits: Callable[..., Any] | None = None
     section: str = "clip"

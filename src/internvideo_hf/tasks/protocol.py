@@ -278,7 +278,8 @@ class Samples:
         videos: rows as of `internvideo_hf.inference.runner.read_views`.
         owners: the video of each text, of each question, or of each labelled row, int64.
         texts: captions (retrieval), questions, or the options of all questions, one after the other (multiple choice).
-        labels: the class of each row, or the right option or answer of each question, int64.
+        labels: the class of each row, or the right option or answer of each question, int64; of several labels or
+            numbers a row, `(rows, ...)`.
         classes: names of the classes (zero-shot classification), or the answers.
         answers: the right answer to each question in words (question answering).
         source: what the task reads the videos from, where they are features (temporal localization).
@@ -287,7 +288,7 @@ class Samples:
     videos: list[Row]
     owners: NDArray[np.int64]
     texts: Sequence[str] = ()
-    labels: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    labels: NDArray[Any] = field(default_factory=lambda: np.empty(0, np.int64))
     classes: Sequence[str] = ()
     answers: Sequence[str] = ()
     source: Any = None

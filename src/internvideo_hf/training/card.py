@@ -68,10 +68,11 @@ def write_card(folder: Path, config: PreTrainedConfig, origin: Origin, progress:
     name, _, changes = origin.name.partition(" ")
     name = Path(name).name if name.endswith(".yaml") else name
     start = "random weights" if origin.start in (None, RANDOM) else Path(str(origin.start)).name
+    outputs = "numbers" if config.problem_type == "regression" else "classes"
     classes = origin.data.classes if task in ("video-classification", "video-action-detection") else None
     sections: dict[str, str | list[str]] = {}
     if classes is not None:
-        sections["Classes"] = _classes(config)
+        sections[outputs.capitalize()] = _classes(config)
     sections["Data"] = [_list(setting, path, origin.data, task) for setting, path in origin.data.paths.items()]
     sections["Validation, one view of each video"] = _scores(progress)
     if task is not None:
@@ -88,7 +89,7 @@ def write_card(folder: Path, config: PreTrainedConfig, origin: Origin, progress:
     sections["License"] = LICENSE
     cards.write_card(
         folder,
-        f"{architecture} of {config.num_labels} classes" if classes is not None else f"{architecture} by `{name}`",
+        f"{architecture} of {config.num_labels} {outputs}" if classes is not None else f"{architecture} by `{name}`",
         family=config.model_type,
         provenance=f"Trained by internvideo_hf: {progress.steps} steps of {progress.videos_per_step} videos "
         f"({progress.epochs:.4g} epochs), started from {start}. The directory of the run has all settings "

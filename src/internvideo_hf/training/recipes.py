@@ -34,8 +34,8 @@ class ModelSettings:
     Args:
         family: a name in `internvideo_hf.auto.FAMILIES`.
         task: "pretraining" (masked), "classification", "open_set", "contrastive" (video and text), "captioning" (that
-            and captions), "question_answering", "multi_label" (several labels of a video), "temporal_localization"
-            (features of videos) or "action_detection".
+            and captions), "question_answering", "multi_label" (several labels of a video), "regression" (numbers
+            of a video), "temporal_localization" (features of videos) or "action_detection".
         size: the released size by name, such as "base", for families whose configuration has `from_size`.
         kind: variant within a size, such as "scene" or "motion", for families whose `from_size` takes one.
         config: further values of the configuration, nested as in config.json.
@@ -133,9 +133,10 @@ class DataSettings:
         labels: classes: the name of a set in `internvideo_hf.recipes.labels`, a text file below the data root with one
             name a line, or their number. Of question answering, a file of answers, see
             `internvideo_hf.data.answers.read_answers`, or how many of the most frequent answers of the training list;
-            None for all of them.
+            None for all of them. Of regression, a text file with the name of each number, or how many there are.
         heads: of the task "multi_label", name of each head -> its classes, as of `labels`, such as
-            `{verb: verbs.txt, noun: nouns.txt}`; the `labels` of a row are one of each. None for one set of classes.
+            `{verb: verbs.txt, noun: nouns.txt}`; the `labels` of a row are one of each, or stand in columns by these
+            names. None for one set of classes.
         mixup: options of `internvideo_hf.video.mixup.mix_batch`.
         caption_rule: how captions are cleaned, a name in `internvideo_hf.recipes.captions`.
         min_words: minimum number of words of a caption; shorter ones are dropped.

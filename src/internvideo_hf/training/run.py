@@ -92,8 +92,8 @@ def train(
         recipe: from `load_recipe`.
         data_root: directory that the recipe's lists, and the paths in them, are relative to.
         output_dir: directory of the run. It holds recipe.yaml, versions.json, log.jsonl, curves.png, failures.jsonl,
-            the checkpoints, and at the end final/: the model with its processor and card, and, of a classifier,
-            answers/: its answers to the validation list, one view of each video.
+            the checkpoints, and at the end final/: the model with its processor and card, and, of classifiers and
+            models that answer questions, answers/: what it says of the validation list, one view of each video.
         start: directory, file or released name of the initial weights, if the recipe starts from a checkpoint;
             "random" for random weights.
         name: of the recipe, with its changes, for the model's card, such as "videomae/finetune_base batch_size=16".

@@ -7,15 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from models.model_checks import move_from_start
 from program import run
+from tasks.small_classifiers import write_classifier
 from transformers import EvalPrediction
 from video.clips import write_video
 
 from internvideo_hf import (
     InternVideoMAEConfig,
     InternVideoVideoProcessor,
-    UniFormerV2Config,
     UniFormerV2ForVideoClassification,
 )
 from internvideo_hf.evaluation.protocols import load_protocol
@@ -32,23 +31,8 @@ CHANGES = ["data.labels=null"]
 
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory) -> Path:
-    config = UniFormerV2Config(
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        hidden_size=24,
-        image_size=32,
-        patch_size=16,
-        num_frames=3,
-        global_layers=[0, 1],
-        id2label={0: "runs", 1: "jumps", 2: "sits"},
-    )
     folder = tmp_path_factory.mktemp("classifier")
-    torch.manual_seed(0)
-    model = UniFormerV2ForVideoClassification(config)
-    move_from_start(model, seed=0).save_pretrained(folder)
-    pixels = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}, "num_frames": 3}
-    InternVideoVideoProcessor(**pixels, sampler="uniformerv2", num_clips=2, num_crops=3).save_pretrained(folder)
-    return folder
+    return write_classifier(folder, views=(2, 3), id2label={0: "runs", 1: "jumps", 2: "sits"})
 
 
 @pytest.fixture

@@ -40,3 +40,15 @@ def test_each_head_has_its_accuracy_and_all_have_one():
         "all-top-1": 50,
     }
     assert accuracies_of_heads(scores, np.full((3, 2), -100), heads) == {}
+
+
+def test_no_class_finds_an_unreadable_video():
+    scores, labels = np.array([[0.9], [0.8], [np.nan], [np.nan]]), np.array([[1], [0], [1], [0]])
+    assert average_precisions(scores, labels) == pytest.approx([1 / 2])
+    assert average_precisions(scores[2:], labels[2:]) == pytest.approx([0])
+
+
+def test_an_unreadable_video_is_wrong_for_each_head_and_all():
+    scores, labels = np.array([[1.0, 0, 1, 0], [np.nan] * 4]), np.zeros((2, 2), int)
+    found = accuracies_of_heads(scores, labels, {"verb": slice(0, 2), "noun": slice(2, 4)})
+    assert found == {name: 50 for name in ("verb-top-1", "verb-top-5", "noun-top-1", "noun-top-5", "all-top-1")}

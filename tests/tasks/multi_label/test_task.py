@@ -1,24 +1,28 @@
-"""Training on several labels of a video, from the list to the saved model and its pipeline."""
+"""Several labels of a video, from the list to the saved model, its pipeline and its evaluation."""
 
+import csv
 import json
 from copy import deepcopy
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from data.settings import write_videos
+from program import run
+from sklearn.metrics import average_precision_score
+from tasks.small_classifiers import logits_of, write_classifier
 from training.recipes import CLASSIFICATION, write_recipe
 from transformers import AutoModelForVideoClassification, pipeline
 
-from internvideo_hf import ManifestError
-from internvideo_hf.data.manifests import load_manifest
 from internvideo_hf.recipes.reading import RecipeError
-from internvideo_hf.tasks.multi_label.task import TASK, read
+from internvideo_hf.tasks.multi_label.task import TASK
 from internvideo_hf.training.recipes import load_recipe
 from internvideo_hf.training.run import train
 
 VERBS, NOUNS = ["cut", "wash", "peel"], ["onion", "knife"]
-LABELS = ["run|jump", "jump", "", "sit|run"]
+CLASSES = ["jump", "run", "sit"]
+LABELS = ["run|jump", "jump", "sit", "sit|run"]
 OF_HEADS = ["cut|knife", "wash|onion", "peel|", "cut|onion"]
 
 
@@ -29,11 +33,6 @@ def data(tmp_path_factory) -> Path:
     for file, labels in (("train.csv", LABELS), ("heads.csv", OF_HEADS)):
         lines = [f"{name},{label}\n" for name, label in zip(names, labels, strict=True)]
         (folder / file).write_text("video,labels\n" + "".join(lines))
-    listed = [
-        {"video": name, "labels": [label for label in labels.split("|") if label]}
-        for name, labels in zip(names, LABELS, strict=True)
-    ]
-    (folder / "train.json").write_text(json.dumps(listed))
     (folder / "verbs.txt").write_text("\n".join(VERBS))
     (folder / "nouns.txt").write_text("\n".join(NOUNS))
     return folder
@@ -42,9 +41,9 @@ def data(tmp_path_factory) -> Path:
 def recipe(folder: Path, *overrides: str, **data):
     content = deepcopy(CLASSIFICATION)
     content["model"]["task"] = "multi_label"
-    content["data"] = content["data"] | {"labels": None, "mixup": None, "train": "train.json"} | data
-    content["data"]["validation"] = content["data"]["train"]
-    content["training"] |= {"num_train_epochs": 1, "eval_strategy": "epoch"}
+    content["data"] = content["data"] | {"labels": None, "mixup": None} | data
+    content["data"]["validation"] = content["data"].get("train", "train.csv")
+    content["training"] |= {"num_train_epochs": 1, "eval_strategy": "epoch", "save_strategy": "no"}
     return load_recipe(write_recipe(folder, content), overrides)
 
 
@@ -53,40 +52,20 @@ def final_scores(folder: Path) -> dict[str, float]:
     return next(line for line in lines if "eval_loss" in line)
 
 
-def test_labels_are_lists_or_text_with_bars(data):
-    rows, classes = read(data / "train.json", data, layout=None, labels=None)
-    assert classes == ["jump", "run", "sit"]
-    assert rows["label"][:] == [[0, 1], [0], [], [1, 2]]
-    with pytest.raises(ManifestError, match="has no labels"):  # an empty field is unknown, not "of no class"
-        read(data / "train.csv", data, layout=None, labels=None)
-    heads = {"verb": "verbs.txt", "noun": "nouns.txt"}
-    rows, classes = read(data / "heads.csv", data, layout=None, labels=None, heads=heads)
-    assert classes == {"verb": VERBS, "noun": NOUNS}
-    assert rows["label"][:] == [[0, 1], [1, 0], [2, -100], [0, 0]]
-
-
-def test_bad_lists_are_refused(data, tmp_path):
-    heads = {"verb": "verbs.txt", "noun": "nouns.txt"}
-    for line, message in (("cut", "it has 1 labels, expected 2: verb, noun"), ("cut|fork", "'fork' is none of the 2")):
-        (data / "bad.csv").write_text(f"video,labels\n{next(data.glob('*.mp4')).name},{line}\n")
-        with pytest.raises(ManifestError, match=message):
-            read(data / "bad.csv", data, layout=None, labels=None, heads=heads)
-    (data / "bad.csv").write_text(f"video,labels\n{next(data.glob('*.mp4')).name},3|1\n")
-    with pytest.raises(RecipeError, match="name their classes by data.labels"):
-        read(data / "bad.csv", data, layout=None, labels=None)
-    with pytest.raises(RecipeError, match="several labels need names"):
-        read(data / "bad.csv", data, layout=None, labels=7)
-    with pytest.raises(ManifestError, match="expected one name or number. Several labels"):
-        load_manifest(data / "train.json", data, labels=["jump", "run", "sit"])
+def answers(folder: Path) -> list[dict[str, str]]:
+    with (folder / "answers.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def test_a_model_of_several_classes_is_trained_and_judged(data, tmp_path):
     final = train(recipe(tmp_path), data, tmp_path / "run", quiet=True)
     assert 0 <= final_scores(tmp_path / "run")["eval_mAP"] <= 100
+    rows = answers(tmp_path / "run/answers")
+    assert [row["labels"] for row in rows] == ["jump|run", "jump", "sit", "run|sit"]
     model = AutoModelForVideoClassification.from_pretrained(final)
     assert model.config.problem_type == "multi_label_classification"
-    assert list(model.config.id2label.values()) == ["jump", "run", "sit"]
-    video = str(next(data.glob("*.mp4")))
+    assert list(model.config.id2label.values()) == CLASSES
+    video = str(data / "0.mp4")
     for name in ("multi-view-video-classification", "video-classification"):
         classify = pipeline(name, model=str(final), device="cpu")
         scores = {entry["label"]: entry["score"] for entry in classify(video, top_k=3)}
@@ -102,9 +81,13 @@ def test_a_model_of_several_heads_is_trained_and_judged(data, tmp_path):
     assert {name for name in scores if "top" in name} == {
         f"eval_{name}" for name in ("verb-top-1", "verb-top-5", "noun-top-1", "noun-top-5", "all-top-1")
     }
+    rows = answers(tmp_path / "run/answers")
+    assert [(row["verb"], row["noun"]) for row in rows] == [tuple(label.split("|")) for label in OF_HEADS]
+    right = [row["verb"] == row["verb predicted"] for row in rows]
+    assert 100 * np.mean(right) == pytest.approx(scores["eval_verb-top-1"])
     model = AutoModelForVideoClassification.from_pretrained(final)
     assert model.config.label_heads == {"verb": VERBS, "noun": NOUNS} and model.config.problem_type is None
-    video = str(next(data.glob("*.mp4")))
+    video = str(data / "0.mp4")
     for name in ("multi-view-video-classification", "video-classification"):
         found = pipeline(name, model=str(final), device="cpu")(video, top_k=3)
         assert [entry["label"].partition(": ")[0] for entry in found] == ["verb"] * 3 + ["noun"] * 2
@@ -112,14 +95,80 @@ def test_a_model_of_several_heads_is_trained_and_judged(data, tmp_path):
         assert found[0]["score"] >= found[1]["score"] >= found[2]["score"]
 
 
-def test_targets_are_one_for_each_class_of_a_video():
+def evaluated(model: Path, data: Path, *options: object):
+    arguments = ("--model", model, "--data-root", data, "--workers", 0, "--quiet", "--device", "cpu")
+    done = run("evaluate", "multi_label/custom", *arguments, *options)
+    assert done.returncode in (0, 1), done.stderr
+    return done
+
+
+def test_several_classes_are_evaluated_as_by_hand(data, tmp_path):
+    model = write_classifier(
+        tmp_path / "model",
+        id2label=dict(enumerate(CLASSES)),
+        problem_type="multi_label_classification",
+        views=(1, 3),
+    )
+    out, report = tmp_path / "result.json", tmp_path / "report"
+    done = evaluated(model, data, "data.list=train.csv", "--out", out, "--report", report)
+    scores = [logits_of(model, data / f"{number}.mp4").sigmoid().mean(dim=0).numpy() for number in range(4)]
+    targets = np.array([[name in labels.split("|") for name in CLASSES] for labels in LABELS])
+    expected = 100 * average_precision_score(targets, np.array(scores), average="macro")
+    assert json.loads(out.read_text())["scores"] == {"mAP": pytest.approx(expected)}
+    lines = done.stdout.splitlines()
+    assert [line.split() for line in lines if line.startswith("this model")] == [["this", "model", f"{expected:.2f}"]]
+    assert "1 clips x 3 crops, mean of their scores" in done.stdout
+    assert (report / "summary.txt").read_text() in done.stdout
+    own = [[float(score) for score in row["scores of labels"].split("|")] for row in answers(report)]
+    for row, target, found in zip(scores, targets, own, strict=True):
+        assert found == pytest.approx(row[target], abs=1e-5)
+
+
+def test_several_heads_are_evaluated_each_and_together(data, tmp_path):
+    model = write_classifier(tmp_path / "model", label_heads={"verb": VERBS, "noun": NOUNS})
+    (data / "val.csv").write_text(
+        "video,verb,noun\n0.mp4,cut,knife\n1.mp4,wash,onion\n2.mp4,peel,\n3.mp4,cut,onion\ngone.mp4,cut,onion\n"
+    )
+    out = tmp_path / "result.json"
+    done = evaluated(model, data, "--out", out, "--max-damaged", 0.5)
+    assert done.returncode == 1  # a video is gone, and counts as wrong
+    logits = [logits_of(model, data / f"{number}.mp4").mean(dim=0) for number in range(4)]
+    verbs = np.array([row[:3].argmax().item() for row in logits] + [-1]) == [0, 1, 2, 0, 0]
+    nouns = np.array([row[3:].argmax().item() for row in logits] + [-1]) == [1, 0, -100, 0, 0]
+    known = [0, 1, 3, 4]
+    assert json.loads(out.read_text())["scores"] == {
+        "verb-top-1": pytest.approx(100 * verbs.mean()),
+        "verb-top-5": 80,
+        "noun-top-1": pytest.approx(100 * nouns[known].mean()),
+        "noun-top-5": 75,
+        "all-top-1": pytest.approx(100 * (verbs & nouns)[known].mean()),
+    }
+    table = {
+        line.split()[0]: line.split()[1:] for line in done.stdout.splitlines() if line[:4] in ("verb", "noun", "all ")
+    }
+    assert table["verb"][1] == "80.00" and table["noun"][1] == "75.00" and table["all"][1] == "-"
+    assert table["all"][0] == f"{100 * (verbs & nouns)[known].mean():.2f}"
+
+
+def test_published_scores_of_heads_stand_below_each():
+    entry = {"where": "paper", "scores": {"verb-top-1": 70.0, "all-top-1": 40.0}}
+    result = {"model": {"heads": ["verb", "noun"]}, "scores": {"verb-top-1": 50.0}, "published": [entry]}
+    lines = TASK.evaluation.lines(result)
+    assert [(name, scores, rows[0]["scores"]) for name, scores, rows in lines] == [
+        ("verb", {"top-1": 50.0}, {"top-1": 70.0}),
+        ("noun", {}, {}),
+        ("all", {}, {"top-1": 40.0}),
+    ]
+
+
+def test_batches_have_the_targets_of_each_video():
     make = TASK.training.make_collator
     samples = [
         {"pixel_values_videos": torch.zeros(2, 3, 4, 4), "labels": torch.tensor(labels), "seed": 0, "video": "a.mp4"}
         for labels in ([0, 2], [])
     ]
     batch = make(training=True, num_labels=3)(samples)
-    assert batch["labels"].tolist() == [[1, 0, 1], [0, 0, 0]]
+    assert batch["labels"].tolist() == [[1, 0, 1], [0, 0, 0]] and batch["labels"].is_floating_point()
     unreadable = {"failure": "it is damaged", "video": "b.mp4"}
     batch = make(training=False, num_labels=3)([*samples, unreadable])
     assert batch["labels"][2].tolist() == [-100] * 3

@@ -2,41 +2,20 @@
 
 from pathlib import Path
 
-import torch
-from models.model_checks import move_from_start
+from tasks import small_classifiers
 from video.clips import write_video
 
-from internvideo_hf import (
-    InternVideoVideoProcessor,
-    UniFormerV2Config,
-    UniFormerV2ForOpenSetClassification,
-    UniFormerV2ForVideoClassification,
-)
+from internvideo_hf import UniFormerV2ForOpenSetClassification, UniFormerV2ForVideoClassification
 
 CLASSES = ["runs", "jumps", "sits"]
 HERE = {"workers": 0, "device": "cpu", "quiet": True}
 
 
 def write_classifier(folder: Path, *, is_evidential: bool = False, seed: int = 0, **settings) -> Path:
-    config = UniFormerV2Config(
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        hidden_size=24,
-        image_size=32,
-        patch_size=16,
-        num_frames=3,
-        global_layers=[0, 1],
-        global_dropout=0.0,
-        classifier_dropout=0.0,
-        id2label=dict(enumerate(CLASSES)),
-        **settings,
-    )
-    torch.manual_seed(seed)
     kind = UniFormerV2ForOpenSetClassification if is_evidential else UniFormerV2ForVideoClassification
-    move_from_start(kind(config), seed=seed).save_pretrained(folder)
-    pixels = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}, "num_frames": 3}
-    InternVideoVideoProcessor(**pixels, sampler="uniformerv2", num_clips=1, num_crops=1).save_pretrained(folder)
-    return folder
+    classes = dict(enumerate(CLASSES))
+    exact = {"global_dropout": 0.0, "classifier_dropout": 0.0}
+    return small_classifiers.write_classifier(folder, kind=kind, seed=seed, id2label=classes, **exact, **settings)
 
 
 def write_lists(root: Path) -> Path:

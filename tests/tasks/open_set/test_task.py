@@ -1,5 +1,6 @@
 """Training of open-set classifiers: the evidential loss is annealed by epoch, also after a resume."""
 
+import csv
 import json
 import shutil
 from copy import deepcopy
@@ -63,6 +64,10 @@ def test_a_run_tells_the_model_its_epoch_and_logs_each_term(ended):
     evaluated = [line for line in lines if "eval_loss" in line]
     assert len(evaluated) == EPOCHS and all("eval_top-1" in line and "eval_kl_loss" in line for line in evaluated)
     assert any("eval_uncertainty-wrong" in line for line in evaluated)
+    with (folder / "answers/answers.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    wrong = [float(row["uncertainty"]) for row in rows if row["correct"] == "0"]
+    assert len(rows) == 8 and np.mean(wrong) == pytest.approx(evaluated[-1]["eval_uncertainty-wrong"], abs=1e-4)
     model = auto_class("AutoModelForOpenSetClassification").from_pretrained(folder / "final")
     assert type(model) is InternVideoMAEForOpenSetClassification and model.config.evidential["kl"]
 

@@ -17,21 +17,24 @@ def average_precisions(scores: NDArray[Any], labels: NDArray[Any]) -> NDArray[np
     scores count together. As scikit-learn's `average_precision_score`.
 
     Args:
-        scores: `(videos, classes)`.
+        scores: `(videos, classes)`; NaN for an unreadable video, which no class finds.
         labels: 1 for the classes of a video, 0 for the others, -100 where it is unknown, `(videos, classes)`.
     """
     return np.array([_average_precision(*column) for column in zip(scores.T, labels.T, strict=True)])
 
 
 def _average_precision(scores: NDArray[Any], labels: NDArray[Any]) -> float:
-    known = labels != IGNORED
+    videos = (labels > 0).sum()
+    if not videos:
+        return np.nan
+    known = (labels != IGNORED) & ~np.isnan(scores)
     scores, labels = scores[known], labels[known] > 0
     if not labels.any():
-        return np.nan
+        return 0.0
     order = np.argsort(-scores, kind="stable")
     last = np.append(np.flatnonzero(np.diff(scores[order])), len(order) - 1)  # of each group of equal scores
     found = np.cumsum(labels[order])[last]
-    precision, recall = found / (last + 1), found / labels.sum()
+    precision, recall = found / (last + 1), found / videos
     return float(np.sum(precision * np.diff(recall, prepend=0)))
 
 
@@ -51,7 +54,7 @@ def accuracies_of_heads(scores: NDArray[Any], labels: NDArray[Any], heads: Mappi
     """Return top-1 and top-5 accuracy of each head, and how often all heads are right, in percent.
 
     Args:
-        scores: `(videos, classes of all heads)`.
+        scores: `(videos, classes of all heads)`; a row with NaN, such as that of an unreadable video, counts as wrong.
         labels: class number within each head, -100 where it is unknown, `(videos, heads)`.
         heads: name -> its classes.
 
@@ -59,7 +62,7 @@ def accuracies_of_heads(scores: NDArray[Any], labels: NDArray[Any], heads: Mappi
         Such as "verb-top-1", and "all-top-1" over the videos whose labels are all known.
     """
     found: dict[str, float] = {}
-    right = np.ones(len(labels), bool)
+    right = ~np.isnan(scores).any(axis=1)
     for column, (name, place) in zip(labels.T, heads.items(), strict=True):
         known = column != IGNORED
         right &= scores[:, place].argmax(axis=1) == column

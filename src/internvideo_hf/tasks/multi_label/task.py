@@ -1,104 +1,29 @@
 """Several labels of a video: any number of the same classes, or one of each head, such as a verb and a noun."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 from transformers import EvalPrediction
 from transformers.configuration_utils import PreTrainedConfig
 
-from internvideo_hf.data.collation import VideoCollator
-from internvideo_hf.data.manifests import load_manifest
-from internvideo_hf.data.records import ManifestError
-from internvideo_hf.data.samples import Sample
+from internvideo_hf.data.samples import Row
 from internvideo_hf.models.common.configuration import head_slices
-from internvideo_hf.recipes.labels import read_classes
-from internvideo_hf.recipes.reading import RecipeError
+from internvideo_hf.models.common.loading import classes_of
 from internvideo_hf.tasks.base import Task, Training
-from internvideo_hf.tasks.classifier_training import logits_of, make_collator
+from internvideo_hf.tasks.classifier_evaluation import classify, load_classifier, views_of
+from internvideo_hf.tasks.classifier_training import logits_of, make_collator_without_mixup, scores_of
+from internvideo_hf.tasks.multi_label.answers import HeadAnswers, LabelSets
+from internvideo_hf.tasks.multi_label.data import MultiHotCollator, labels_of, read, read_samples
 from internvideo_hf.tasks.multi_label.metrics import accuracies_of_heads, mean_average_precision
-
-Classes = list[str] | dict[str, list[str]]
-
-
-@dataclass(frozen=True)
-class MultiHotCollator:
-    """Makes batches with 0 or 1 for each class of a video.
-
-    Args:
-        collator: of the batches, without mixup.
-        num_labels: number of classes.
-    """
-
-    collator: VideoCollator
-    num_labels: int
-
-    def __call__(self, samples: Sequence[Any]) -> dict[str, Any]:
-        return self.collator([self._with_targets(sample) for sample in samples])
-
-    def _with_targets(self, sample: Sample) -> Sample:
-        if "labels" not in sample:
-            return sample  # of a video that could not be read
-        targets = torch.zeros(self.num_labels)
-        targets[sample["labels"].long()] = 1
-        return {**sample, "labels": targets}
+from internvideo_hf.tasks.protocol import Evaluation, Outcome, Protocol, Run, Samples, check_list
 
 
-def read(
-    path: Path,
-    data_root: Path,
-    *,
-    layout: str | None,
-    labels: str | int | None,
-    heads: Mapping[str, str] | None = None,
-    classes: Classes | None = None,
-    skip_missing: bool = False,
-) -> tuple[Any, Classes]:
-    """Read a list of videos with several labels; see `Training.read`.
-
-    Args:
-        path: the list, whose `labels` are lists of names or numbers, or text with "|" between them.
-        data_root: directory that paths are relative to.
-        layout: a name in `internvideo_hf.data.LAYOUTS`; None to detect it.
-        labels: the classes, see `read_classes`; None for those of the list.
-        heads: name of each head -> its classes, see `read_classes`; None for one set of classes.
-        classes: those of the training list.
-        skip_missing: leave out rows whose video has no file.
-
-    Raises:
-        ManifestError: if the list is invalid, or a row has no labels.
-        RecipeError: if classes cannot be read, or nobody names them.
-    """
-    if isinstance(labels, int):
-        raise RecipeError(f"data.labels={labels}: several labels need names. Give a text file with one name a line.")
-    options: dict[str, Any] = {"layout": layout, "skip_missing": skip_missing, "several": True}
-    if heads is not None:
-        found = {name: read_classes(file, data_root) for name, file in heads.items()}
-        rows, classes = load_manifest(path, data_root, heads=found, **options), found
-    else:
-        names = classes if classes is not None else None if labels is None else read_classes(labels, data_root)
-        rows = load_manifest(path, data_root, labels=names, **options)
-        names = names or getattr(rows.features["label"].feature, "names", None)
-        if names is None:
-            raise RecipeError(f"{path} has numbers for labels: name their classes by data.labels, a text file.")
-        classes = list(names)
-    if (first := next((row for row, entry in enumerate(rows["label"]) if entry is None), None)) is not None:
-        raise ManifestError(
-            str(path), None, f"{rows[first]['video']} has no labels", "Add them; an empty list is a video of no class."
-        )
-    return rows, classes
-
-
-def _make_collator(
-    *, training: bool, num_labels: int, mixup: Mapping[str, Any] | None = None, **_: Any
-) -> MultiHotCollator:
-    if mixup:
-        raise RecipeError("data.mixup is for one label of a video. Set it to null.")
-    return MultiHotCollator(make_collator(training=training, num_labels=num_labels), num_labels)
+def _make_collator(*, num_labels: int, **options: Any) -> MultiHotCollator:
+    return MultiHotCollator(make_collator_without_mixup(**options), num_labels)
 
 
 def _mean_average_precision(prediction: EvalPrediction) -> dict[str, float]:
@@ -113,13 +38,59 @@ def _of_config(config: PreTrainedConfig) -> Training:
     """Return the training of a model with several heads, or of one without."""
     if not (heads := head_slices(config)):
         return TRAINING
-    return replace(
-        TRAINING, make_collator=_make_collator_of_heads, compute_metrics=partial(_accuracies_of_heads, heads=heads)
-    )
+    scores = partial(_accuracies_of_heads, heads=heads)
+    return replace(TRAINING, make_collator=make_collator_without_mixup, compute_metrics=scores)
 
 
-def _make_collator_of_heads(*, mixup: Mapping[str, Any] | None = None, **options: Any) -> VideoCollator:
-    return _make_collator(mixup=mixup, **options).collator
+def _answers(
+    videos: Sequence[Row], labels: NDArray[np.int64], scores: NDArray[np.float64], config: PreTrainedConfig
+) -> LabelSets | HeadAnswers:
+    if heads := getattr(config, "label_heads", None):
+        return HeadAnswers(videos, labels, scores, heads)
+    return LabelSets(videos, labels, scores, classes_of(config))
+
+
+def _details(prediction: EvalPrediction, rows: Sequence[Row], config: PreTrainedConfig) -> LabelSets | HeadAnswers:
+    return _answers(rows, labels_of(rows, config), scores_of(prediction, config), config)
+
+
+def _check(protocol: Protocol) -> None:
+    check_list(protocol.data.layout, protocol.data.labels)
+
+
+def _run(protocol: Protocol, samples: Samples, run: Run) -> Outcome:
+    classifier = load_classifier(protocol, run)
+    heads = head_slices(classifier.model.config)
+    found = classify(classifier, samples, run, heads=list(heads))
+    answers = _answers(found.videos, samples.labels, found.scores, found.config)
+    if heads:
+        scores = accuracies_of_heads(answers.scores, answers.labels, heads)
+    else:
+        scores = mean_average_precision(answers.scores, answers.labels)
+    return Outcome(scores, found.causes, found.facts, answers)
+
+
+def _facts(result: Mapping[str, Any]) -> dict[str, str]:
+    return {"views": f"{views_of(result)}, mean of their scores; as its processor is configured"}
+
+
+def _lines(result: Mapping[str, Any]) -> list[tuple[str, Mapping[str, float], list[Mapping[str, Any]]]]:
+    """Return the rows of a table: of several heads, one for each of them, and one for all."""
+    scores, heads = result["scores"], result["model"]["heads"]
+    if not heads:
+        return [("this model", scores, result["published"])]
+    return [
+        (
+            name,
+            _of_head(scores, name),
+            [{**entry, "scores": _of_head(entry["scores"], name)} for entry in result["published"]],
+        )
+        for name in (*heads, "all")
+    ]
+
+
+def _of_head(scores: Mapping[str, float], name: str) -> dict[str, float]:
+    return {key: scores[f"{name}-{key}"] for key in ("top-1", "top-5") if f"{name}-{key}" in scores}
 
 
 TRAINING = Training(
@@ -131,5 +102,19 @@ TRAINING = Training(
     preprocess_logits=logits_of,
     problem_type="multi_label_classification",
     of_config=_of_config,
+    details=_details,
 )
-TASK = Task("multi_label", training=TRAINING)
+TASK = Task(
+    "multi_label",
+    training=TRAINING,
+    evaluation=Evaluation(
+        read=read_samples,
+        run=_run,
+        columns=("mAP", "top-1", "top-5"),
+        settings=("data.labels", "data.only"),
+        check=_check,
+        facts=_facts,
+        has_details=True,
+        lines=_lines,
+    ),
+)

@@ -17,6 +17,7 @@ from internvideo_hf.inference.open_set.observer import Observer, scorer_for
 from internvideo_hf.inference.open_set.scorer import OpenSetScorer
 from internvideo_hf.models.common.loading import check_classifier, classes_of
 from internvideo_hf.recipes.reading import RecipeError, build
+from internvideo_hf.tasks.classifier_evaluation import load_classifier
 from internvideo_hf.tasks.labelled_clips import read_labelled_clips
 from internvideo_hf.tasks.open_set import metrics
 from internvideo_hf.tasks.open_set.answers import Answers
@@ -149,7 +150,7 @@ def read_unknown(protocol: Protocol, data_root: Path, classes: list[str]) -> lis
 
 
 def _run(protocol: Protocol, samples: Samples, run: Run) -> Outcome:
-    classifier = _load(protocol, run)
+    classifier = load_classifier(protocol, run)
     settings = settings_of(protocol)
     scorer, observer = _scorer(settings, classifier)
     rows = [
@@ -193,20 +194,6 @@ def _run(protocol: Protocol, samples: Samples, run: Run) -> Outcome:
     )
     numbers = {video_name(row): number for number, row in enumerate(samples.videos)}
     return Outcome(scores, {numbers[name]: cause for name, cause in causes.items()}, facts, answers)
-
-
-def _load(protocol: Protocol, run: Run) -> Classifier:
-    views = (protocol.views.get("num_clips"), protocol.views.get("num_crops"))
-    classifier = Classifier.load(run.model, *views, device=run.device, dtype=protocol.dtype)
-    branches = classifier.processor.branches
-    if protocol.pixels and len(branches) > 1:
-        raise RecipeError(
-            f"{run.model} has several inputs ({', '.join(branches)}), each with its own settings. Change them in the "
-            "folder's video_preprocessor_config.json, and leave out the protocol's processor."
-        )
-    for branch in branches.values():
-        branch.configure(protocol.pixels)
-    return classifier
 
 
 def _scorer(settings: OpenSetSettings, classifier: Classifier) -> tuple[OpenSetScorer, Observer]:

@@ -8,7 +8,7 @@ from PIL import Image
 from sklearn.metrics import confusion_matrix
 from video.clips import write_video
 
-from internvideo_hf.tasks.classification.answers import Answers, draw_confusions
+from internvideo_hf.tasks.classifier_answers import Answers, draw_confusions
 
 NAN = [np.nan] * 3
 SCORES = [[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.2, 0.2, 0.6], [0.05, 0.95, 0.0], NAN, [0.3, 0.1, 0.6]]

@@ -1,7 +1,7 @@
-"""What a classifier answered for each video: per class, confusions, worst mistakes."""
+"""What a classifier answered for each video: per class, confusions, worst mistakes; several tasks share it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -31,12 +31,14 @@ class Answers:
         labels: the class of each, `(rows,)`.
         scores: probabilities, `(rows, classes)`; NaN for a video that could not be read, which counts as wrong.
         classes: names, in the order of the scores.
+        columns: further numbers of each video for answers.csv, `(rows,)` by name.
     """
 
     videos: Sequence[Row]
     labels: NDArray[np.int64]
     scores: NDArray[np.float64]
     classes: Sequence[str]
+    columns: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     @cached_property
     def predicted(self) -> NDArray[np.int64]:
@@ -128,19 +130,42 @@ class Answers:
         return contact_sheet(tiles, TILE, COLUMNS, title="The most confident mistakes")
 
     def _answer(self, row: int) -> dict[str, Any]:
-        video, label, scores = self.videos[row], self.labels[row], self.scores[row]
-        entry = {"video": video["video"], "start": video.get("start"), "end": video.get("end")}
-        entry["label"] = self.classes[label]
+        label, scores = self.labels[row], self.scores[row]
+        entry = {**clip_columns(self.videos[row]), "label": self.classes[label]}
+        numbers = {name: f"{column[row]:.6f}" for name, column in self.columns.items()}
         if self.predicted[row] < 0:
-            return entry | {"predicted": "", "score": "", "correct": 0, "rank of label": "", "top-5": "unreadable"}
+            blank = {"predicted": "", "score": "", "correct": 0, "rank of label": "", **dict.fromkeys(numbers, "")}
+            return entry | blank | {"top-5": "unreadable"}
         order = np.argsort(-scores, kind="stable")
         return entry | {
             "predicted": self.classes[order[0]],
             "score": f"{scores[order[0]]:.6f}",
             "correct": int(order[0] == label),
             "rank of label": int(np.flatnonzero(order == label)[0]) + 1,
-            "top-5": "; ".join(f"{self.classes[number]} {scores[number]:.4f}" for number in order[:5]),
+            **numbers,
+            "top-5": best_answers(scores, self.classes),
         }
+
+
+def clip_columns(video: Row) -> dict[str, Any]:
+    """Return the columns of a table that say which clip a line is of.
+
+    Args:
+        video: a row of a list.
+    """
+    return {"video": video["video"], "start": video.get("start"), "end": video.get("end")}
+
+
+def best_answers(scores: NDArray[np.float64], classes: Sequence[str], count: int = 5) -> str:
+    """Return the best classes with their scores as text, such as "run 0.9000; jump 0.0800".
+
+    Args:
+        scores: `(classes,)`.
+        classes: names.
+        count: at most this many.
+    """
+    order = np.argsort(-scores, kind="stable")[:count]
+    return "; ".join(f"{classes[number]} {scores[number]:.4f}" for number in order)
 
 
 def draw_confusions(counts: NDArray[np.int64], classes: Sequence[str], path: Path) -> None:
