@@ -138,7 +138,7 @@ def observe(
         torch.cat([of_candidates, nothing, around], dim=1),
         torch.cat([far, nothing, torch.zeros_like(around)], dim=1),
         kinds.repeat_interleave(sizes, output_size=views.shape[1] + 1 + count),
-        torch.cat([mask, torch.ones_like(mask[:, :1]), ~taken], dim=1),
+        torch.cat([mask, torch.ones_like(taken[:, :1]), ~taken], dim=1),
     )
 
 

@@ -21,13 +21,14 @@ Points = NDArray[np.float64]
 Cell = tuple[int, int]
 
 
-def mean_scores(paths: Iterable[RecordedPath]) -> dict[str, float]:
+def mean_scores(paths: Iterable[RecordedPath], success_distance: float = SUCCESS_DISTANCE) -> dict[str, float]:
     """Return the means over episodes by the names of `COLUMNS`.
 
     Args:
         paths: with distances to the goal, and with reference paths; one at least.
+        success_distance: meters.
     """
-    rows = [measure(path) for path in paths]
+    rows = [measure(path, success_distance) for path in paths]
     return {name: float(np.mean([row[name] for row in rows])) for name in COLUMNS}
 
 
@@ -60,18 +61,30 @@ def measure(
     longest = max(first, length)
     # An agent that stops at once at its goal has gone no way in vain.
     spl = success * (first / longest if longest else 1.0)
-    dense = densify(np.asarray(path.reference, dtype=np.float64), step)
-    warping = warping_distance(positions, dense, radius)
     scores = {
         "NE": last,
         "PL": length,
         "SR": success,
         "OSR": float(min(path.distances) <= success_distance),
         "SPL": spl,
-        "nDTW": math.exp(-warping / (len(dense) * success_distance)),
+        "nDTW": normalized_warping(path, success_distance, step, radius),
         "collisions": float(np.mean(path.collisions)) if path.collisions else 0.0,
     }
     return {name: score if name in ("NE", "PL") else 100 * score for name, score in scores.items()}
+
+
+def normalized_warping(
+    path: RecordedPath,
+    success_distance: float = SUCCESS_DISTANCE,
+    step: float = DENSE_STEP,
+    radius: int = WARPING_RADIUS,
+) -> float:
+    """Return how well a path follows its reference: nDTW, 0-1. See `measure` for the arguments."""
+    if path.reference is None:
+        raise ValueError(f"Episode {path.episode} has no reference path, which its metrics need.")
+    dense = densify(np.asarray(path.reference, dtype=np.float64), step)
+    warping = warping_distance(np.asarray(path.positions, dtype=np.float64), dense, radius)
+    return math.exp(-warping / (len(dense) * success_distance))
 
 
 def densify(reference: Points, step: float = DENSE_STEP) -> Points:
