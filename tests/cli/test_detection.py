@@ -102,6 +102,28 @@ def test_boxes_may_be_given(folder, tmp_path):
     assert_refused(run(*call), "boxes.csv", "line 1", "its box is 0.25, 0, 0.75, nan")
 
 
+def test_what_is_read_is_not_replaced(folder, call, tmp_path):
+    clip = tmp_path / "clip.mp4"
+    clip.write_bytes((folder / "videos/clip.mp4").read_bytes())
+    (tmp_path / "link.mp4").symlink_to(clip)
+    before = clip.read_bytes()
+    for option, out in (("--video", clip), ("--video", tmp_path / "link.mp4"), ("--csv", clip)):
+        assert_refused(run("detect-actions", clip, *call, option, out), f"{option} would replace {out}, which is read")
+    boxes = tmp_path / "boxes.csv"
+    boxes.write_text("clip,1,0.25,0,0.75,0.5\n")
+    given = ("detect-actions", clip, "--model", folder / "model", "--boxes", boxes, "--csv", boxes)
+    assert_refused(run(*given), f"--csv would replace {boxes}")
+    assert clip.read_bytes() == before
+
+
+def test_a_video_without_people_says_why(folder, call, tmp_path):
+    (tmp_path / "boxes.csv").write_text("clip,1\n")
+    given = ("--model", folder / "model", "--boxes", tmp_path / "boxes.csv")
+    assert "no boxes in the frame (--boxes)" in run("detect-actions", folder / "videos/clip.mp4", *given, "-q").stdout
+    missing = run("detect-actions", tmp_path / "missing.mp4", *given, "-q")
+    assert_refused(missing, "missing.mp4: no such file or folder")
+
+
 def test_videos_of_equal_names_do_not_share_boxes(folder, tmp_path):
     for place in ("a", "b"):
         (tmp_path / place).mkdir()
@@ -170,6 +192,8 @@ def test_equal_key_frames_in_a_row_are_one_line(folder):
         (("--model", "{model}", "--detector", "{dogs}"), ("no class 'person'; it detects dog, cat", "--person-class")),
         (("--model", "{model}", "--detector", "{detector}", "--every", "0s"), ("--every 0s: expected seconds",)),
         (("--model", "{model}", "--detector", "{detector}", "--every", "2 min"), ("--every 2 min: expected seconds",)),
+        (("--model", "{model}", "--detector", "{detector}", "--every", "1e-9"), ("--every 1e-9: expected seconds",)),
+        (("--model", "{model}", "--detector", "{detector}", "--every", ".0009"), ("expected seconds, 0.001 or more",)),
         (("--model", "{model}", "--detector", "{detector}", "--video", "x.png"), ("ending of x.png", ".mp4")),
         (("--model", "{model}", "--detector", "{detector}", "--montage", "x.mp4"), ("ending of x.mp4", ".png")),
     ],

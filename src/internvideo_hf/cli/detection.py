@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from internvideo_hf.cli.inference import output_files, unique_videos
+from internvideo_hf.cli.inference import check_no_source, output_files, unique_videos
 from internvideo_hf.cli.kinds import ACTION_DETECTOR
 from internvideo_hf.cli.options import (
     AUTO,
@@ -107,6 +108,7 @@ def detect_actions(
         from internvideo_hf.utils.files import check_output_file
 
         check_output_file(csv)
+        check_no_source([csv], [*(path for path, _ in named), *([] if boxes is None else [str(boxes)])], "--csv")
     from internvideo_hf.data.finding import distinct_ids
 
     folder = resolve_model(model, ACTION_DETECTOR)
@@ -141,9 +143,11 @@ def _load(
 
 
 def _parse_every(text: str) -> float:
+    from internvideo_hf.tasks.action_detection.detection import LEAST_EVERY
+
     match = _SECONDS.fullmatch(text)
-    if match is None or float(match[1]) == 0:
-        raise ValueError(f"--every {text}: expected seconds above 0, such as 0.5s.")
+    if match is None or float(match[1]) < LEAST_EVERY:
+        raise ValueError(f"--every {text}: expected seconds, {LEAST_EVERY:g} or more, such as 0.5s.")
     return float(match[1])
 
 
@@ -210,7 +214,8 @@ class _Answers:
         if self._as_json:
             self._json.append({"video": video, **found.to_dict(self._top_k, self._min_score)})
         else:
-            say("\n".join(map(printable, [video, *_table(found, self._top_k, self._min_score)])))
+            nobody = "no people (--min-person-score)" if self._given is None else "no boxes in the frame (--boxes)"
+            say("\n".join(map(printable, [video, *_table(found, self._top_k, self._min_score, nobody)])))
 
     def _answer(self, name: str, own_id: str, video: str) -> "Detections":
         """Return the people of a video after its files are written, whose failure is the video's."""
@@ -221,12 +226,13 @@ class _Answers:
         from internvideo_hf.utils.pictures import save_picture
         from internvideo_hf.video import VideoReader
 
-        given = None if self._given is None else self._given.of(video, own_id)
-        with (
-            unfinished_parts(self._detector, video, given) as parts,
-            tqdm(desc=printable(name), unit="key frame", disable=self._quiet) as bar,
-            VideoReader(video, backend="pyav") as reader,
-        ):
+        with ExitStack() as stack:
+            reader = stack.enter_context(
+                VideoReader(video, backend="pyav")
+            )  # first: it says what is wrong with a file
+            given = None if self._given is None else self._given.of(video, own_id)
+            parts = stack.enter_context(unfinished_parts(self._detector, video, given))
+            bar = stack.enter_context(tqdm(desc=printable(name), unit=" key frames", disable=self._quiet))
             found = self._detector.detect(reader, given, parts, partial(show_progress, bar))
             for suffix, files in self._writers:
                 if suffix == ".png":
@@ -250,11 +256,11 @@ class _Answers:
         report_failures(self._failures, self._total)
 
 
-def _table(found: "Detections", top_k: int, min_score: float) -> list[str]:
-    """Return the lines of a video's people and gaps, in the order of time."""
+def _table(found: "Detections", top_k: int, min_score: float, nobody: str) -> list[str]:
+    """Return the lines of a video's people and gaps, in the order of time; `nobody` where there are none."""
     lines = [(one.first, one.line(found.size)) for one in _stretches(found, top_k, min_score)]
     lines += [(start, f"{clock(start)} - {clock(end)}  damaged: nothing is known") for start, end in found.gaps]
-    return [f"  {line}" for _, line in sorted(lines, key=lambda one: one[0])] or ["  no people (--min-person-score)"]
+    return [f"  {line}" for _, line in sorted(lines, key=lambda one: one[0])] or [f"  {nobody}"]
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """Commands that run a model on videos: `zero-shot`, `classify`, `extract`, `reconstruct`."""
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -446,10 +447,27 @@ def output_files(
     if [video for video, _ in named] == sources[:1]:
         check_name(out.suffix.lower(), endings, f"ending of {out}")
         check_output_file(out)
+        check_no_source([out], sources[:1], option)
         return [out]
     if out.suffix.lower() in endings:
         raise ValueError(
             f"{option} {out} is one {kind}, and there are {len(named)} videos. Give the name of a folder."
         )
     check_folder(out, option)
-    return [out / f"{name}{suffix}" for _, name in named]
+    files = [out / f"{name}{suffix}" for _, name in named]
+    check_no_source(files, [video for video, _ in named], option)
+    return files
+
+
+def check_no_source(files: list[Path], sources: list[str], option: str) -> None:
+    """Refuse an output that would replace a file that is read.
+
+    Args:
+        files: to write.
+        sources: files to read, and addresses.
+        option: that names the output.
+    """
+    read = set(map(os.path.realpath, sources))
+    for file in files:
+        if os.path.realpath(file) in read:
+            raise ValueError(f"{option} would replace {file}, which is read. Name another place.")

@@ -11,6 +11,7 @@ from internvideo_hf.tasks.action_detection.annotations import (
     KeyFrame,
     key_frame_name,
     read_annotations,
+    read_boxes,
     read_detections,
     read_key_frames,
     read_label_map,
@@ -138,6 +139,34 @@ def test_wrong_lines_are_refused_with_their_number(file, line, message):
         read_annotations(file(f"a,1,0,0,0.5,1,1\n{line}\n"))
 
 
+@pytest.mark.parametrize("action", ["walk", "2.0", "-2", "100001"])
+def test_actions_without_given_names_are_all_numbers_or_all_names(file, action):
+    lines = f"a,1,0,0,0.5,1,1\na,1,0,0,1,1,{action}\n"
+    with pytest.raises(ManifestError, match="its action is .*whole numbers from 1 to 100000 on all lines, or names"):
+        read_annotations(file(lines))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "video_id,timestamp,left,top,right,bottom,action",
+        "video_id,timestamp,x1,y1,x2,action",
+        "video_id,timestamp,action",
+        "video_id,timestamp,x1,y1,x2,y2,action,label",
+    ],
+)
+def test_columns_without_a_meaning_are_no_key_frames_without_people(file, header):
+    fields = ["a", "1", "0", "0", "1", "1", "1", "1"][: header.count(",") + 1]
+    for read in (read_annotations, read_detections, read_boxes):
+        with pytest.raises(ManifestError, match=f"line 1: its columns are {header}"):
+            read(file(f"{header}\n{','.join(fields)}\n"))
+
+
+def test_predictions_in_pixels_are_refused(file):
+    with pytest.raises(ManifestError, match="line 1: its box is 10, 20, 100, 200. Expected edges as fractions"):
+        read_predictions(file("a,1,10,20,100,200,1,0.9\n"))
+
+
 def test_actions_beyond_the_classes_are_refused(file):
     for action in ("3", "swim"):
         with pytest.raises(ManifestError, match=f"line 1: its action is '{action}'. Expected .* from 1 to 2"):
@@ -197,6 +226,12 @@ def test_coco_counts_pixels_from_the_corner(file):
         (coco(bbox=[1, 2, 0, 3]), "annotation 1: .* has no area"),
         (coco().replace('"width": 200', '"width": 0'), "image 1: it is"),
         (coco().replace('"movie"', '"film"'), "image 1: it is"),
+        (coco().replace("902", "NaN"), "image 1: it is"),
+        (coco().replace("902", "-1"), "image 1: it is"),
+        (coco(image_id=[5]), "annotation 1: it is"),
+        (coco(action_ids=3), "annotation 1: it is"),
+        (coco(action_ids="run"), "annotation 1: it is"),
+        ("[" * 100_000, "not valid JSON"),
     ],
 )
 def test_wrong_coco_files_are_refused(file, content, message):

@@ -41,6 +41,7 @@ MOST_BOXES = 1000
 """Boxes that a key frame may have."""
 MIN_DETECTION_SCORE = 0.8
 """Least score of a person's box that a released model looks at."""
+_MOST_CLASSES = 100_000  # of numbered actions; a larger number is no action
 _COLUMNS = ("video_id", "timestamp", "x1", "y1", "x2", "y2", "action", "person_id")
 _SYNONYMS = {
     "video": "video_id",
@@ -226,6 +227,7 @@ def read_predictions(path: str | Path, classes: Sequence[str] | None = None) -> 
     for row in _csv_rows(path):
         if row.corners is None or not row.action:
             raise row.error("it has no box or no action", "A prediction has both.")
+        _check_fractions(row, row.corners)
         if row.last is None:
             raise row.error("it has no score", "Write it behind the action.")
         names.append(sys.intern(key_frame_name(row.video, row.timestamp)))  # millions of rows share them
@@ -336,9 +338,16 @@ def _collect(rows: Iterator[_Row], classes: Sequence[str] | None, *, detections:
 
 
 def _classes(given: Mapping[str, _Row]) -> list[str]:
-    if all(map(str.isdecimal, given)):
-        return [str(number) for number in range(1, max(map(int, given), default=0) + 1)]
-    return sorted(given)
+    named = [action for action in given if math.isnan(_number(action))]
+    if named and len(named) == len(given):
+        return sorted(given)
+    for action, row in given.items():
+        if not action.isdecimal() or int(action) > _MOST_CLASSES:
+            raise row.error(
+                f"its action is {action!r}",
+                f"Expected whole numbers from 1 to {_MOST_CLASSES} on all lines, or names on all.",
+            )
+    return [str(number) for number in range(1, max(map(int, given), default=0) + 1)]
 
 
 def _index_of(row: _Row, action: str, index_of: Mapping[str, int]) -> int:
@@ -353,9 +362,8 @@ def _index_of(row: _Row, action: str, index_of: Mapping[str, int]) -> int:
 
 def _clipped(row: _Row, corners: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
     """Cut a box at the frame's border; refuse one that has no area there."""
+    _check_fractions(row, corners)
     left, top, right, bottom = corners
-    if not all(-_OUTSIDE <= edge <= 1 + _OUTSIDE for edge in corners):
-        raise row.error(f"its box is {_shown(corners)}", "Expected edges as fractions of the frame, 0-1.")
     if left >= right or top >= bottom:
         raise row.error(
             f"its box {_shown(corners)} has no area", "Expected left, top, right, bottom; delete the line otherwise."
@@ -364,6 +372,11 @@ def _clipped(row: _Row, corners: tuple[float, float, float, float]) -> tuple[flo
     if left >= right or top >= bottom:
         raise row.error(f"its box {_shown(corners)} lies outside the frame", "Delete the line.")
     return left, top, right, bottom
+
+
+def _check_fractions(row: _Row, corners: Sequence[float]) -> None:
+    if not all(-_OUTSIDE <= edge <= 1 + _OUTSIDE for edge in corners):
+        raise row.error(f"its box is {_shown(corners)}", "Expected edges as fractions of the frame, 0-1.")
 
 
 def _shown(corners: Sequence[float]) -> str:
@@ -390,7 +403,7 @@ def _rows_of(file: Path) -> Iterator[_Row]:
             if not any(fields):
                 continue
             if order is None:
-                order = _header(fields)
+                order = _header(str(file), place, fields)
                 if order:
                     continue
             if order:
@@ -402,11 +415,18 @@ def _rows_of(file: Path) -> Iterator[_Row]:
         ) from error
 
 
-def _header(fields: Sequence[str]) -> list[int]:
-    """Return the place of each column by the names of a first line; empty if it has no names."""
+def _header(file: str, place: str, fields: Sequence[str]) -> list[int]:
+    """Return the place of each column by the names of a first line; empty if it has no names.
+
+    Raises:
+        ManifestError: if columns are there twice, or some of a box are missing, or all where there are others.
+    """
     names = [_SYNONYMS.get(name.lower(), name.lower()) for name in fields]
     if not {"video_id", "timestamp"} <= set(names):
         return []
+    missing = [column for column in _COLUMNS[2:6] if column not in names]
+    if len(set(names)) < len(names) or (missing and len(names) > 2):
+        raise ManifestError(file, place, f"its columns are {','.join(fields)}", f"Expected {','.join(_COLUMNS)}.")
     return [names.index(column) if column in names else -1 for column in _COLUMNS]
 
 
@@ -454,7 +474,7 @@ def _json_rows(
 ) -> tuple[Iterator[_Row], Mapping[Any, tuple[str, float, float, float]]]:
     try:
         content = json.loads(_text(path))
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ManifestError(str(path), None, f"it is not valid JSON ({error})", "Download it again.") from error
     if isinstance(content, list):
         if not known:
@@ -469,7 +489,7 @@ def _json_rows(
         try:
             video, time = str(image["movie"]), float(image["timestamp"])
             images[image["id"]] = video, time, float(image["width"]), float(image["height"])
-            if not min(images[image["id"]][2:]) > 0:
+            if not (0 <= time < math.inf and min(images[image["id"]][2:]) > 0):
                 raise ValueError
         except (KeyError, TypeError, ValueError) as error:
             raise ManifestError(
@@ -485,14 +505,17 @@ def _coco_rows(
         place = f"annotation {number}"
         try:
             box: NDArray[np.float64] = np.asarray(entry["bbox"], dtype=np.float64).reshape(4)
-            image, actions, score = entry["image_id"], entry.get("action_ids", [""]), entry.get("score")
+            image, actions, score = entry["image_id"], entry.get("action_ids") or [""], entry.get("score")
+            if not isinstance(actions, list):
+                raise TypeError
+            is_known = image in images
             if entry.get("category_id", _PERSON) != _PERSON:
                 continue
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ManifestError(
                 str(path), place, f"it is {entry!r}"[:200], "Expected image_id, bbox, and action_ids or score."
             ) from error
-        if image not in images:
+        if not is_known:
             raise ManifestError(str(path), place, f"its image_id is {image!r}", "Expected the id of an image.")
         video, time, width, height = images[image]
         if not np.isfinite(box).all():
@@ -500,4 +523,4 @@ def _coco_rows(
         left, top, right, bottom = (np.concatenate([box[:2], box[:2] + box[2:]]) / ([width, height] * 2)).tolist()
         corners = left, top, right, bottom
         last = None if score is None else str(score)
-        yield from (_Row(str(path), place, video, time, corners, str(action), last) for action in actions or [""])
+        yield from (_Row(str(path), place, video, time, corners, str(action), last) for action in actions)

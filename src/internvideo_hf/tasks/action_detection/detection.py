@@ -36,8 +36,8 @@ from internvideo_hf.utils.locks import lock_file
 from internvideo_hf.video import VideoReader
 from internvideo_hf.video.errors import VideoDecodeError
 
-EVERY = 1.0
-"""Seconds from a key frame to the next, as in AVA."""
+EVERY, LEAST_EVERY = 1.0, 0.001
+"""Seconds from a key frame to the next, as in AVA; and the least, since names of key frames have milliseconds."""
 _KEY_FRAME, _DAMAGED = -1, -2  # of rows that stand for a key frame, and not for a person in it
 
 
@@ -214,7 +214,7 @@ class ActionDetector:
             (`num_frames`), and how far apart (`sampler_kwargs["sampling_rate"]`, 4 where it does not say). It resizes
             the whole frame; it does not crop.
         detector: finds the people; None if their boxes are given.
-        every: seconds from a key frame to the next.
+        every: seconds from a key frame to the next, 0.001 or more.
         batch_size: key frames per forward pass of detector and model.
 
     Raises:
@@ -229,8 +229,8 @@ class ActionDetector:
         every: float = EVERY,
         batch_size: int = 8,
     ):
-        if not 0 < every < float("inf"):
-            raise ValueError(f"every={every}, expected seconds above 0 (--every).")
+        if not LEAST_EVERY <= every < float("inf"):
+            raise ValueError(f"every={every}, expected seconds, {LEAST_EVERY:g} or more (--every).")
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} must be at least 1.")
         self.model, self.processor, self.detector = model.eval(), processor, detector

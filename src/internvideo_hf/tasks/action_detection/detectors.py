@@ -279,8 +279,9 @@ class GivenBoxes:
             name = video_id(str(video)) if isinstance(video, str | Path) else ""
         if name not in self._by_video:
             known = list(self._by_video)
+            others = f", but of {len(known)} others" if known else ", nor of any other video"
             raise ValueError(
-                f"{self._where} has no boxes of {name or 'a video without a name'}, but of {len(known)} others."
+                f"{self._where} has no boxes of {name or 'a video without a name'}{others}."
                 f"{did_you_mean(nearest(name, known))}"
             )
         return self._by_video[name]
@@ -295,7 +296,7 @@ def _read_boxes(path: Path) -> Any:
             raise ManifestError(
                 str(path), None, f"it cannot be opened ({reason_of(error)})", "Check the path."
             ) from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ManifestError(str(path), None, f"it is not valid JSON ({error})", "Write it again.") from error
         if not (isinstance(content, Mapping) and "images" in content and "annotations" in content):
             return content
