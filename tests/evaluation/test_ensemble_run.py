@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from evaluation.classifiers import KINDS, by_hand
 from program import run
+from tasks.small_classifiers import write_classifier
 from video.clips import decode_in_order
 
 from internvideo_hf.evaluation.ensemble_run import evaluate_ensemble
@@ -74,6 +75,12 @@ class TestEvaluation:
             protocol = load_ensemble("classifiers", ["weights=fitted", f"data.validation={name}"])
             with pytest.raises(RecipeError, match="of the videos of val.csv"):
                 evaluate_ensemble(protocol, classifiers, clips, **HERE)
+
+    def test_members_of_other_answers_are_refused(self, clips, tmp_path):
+        for name, settings in (("regression", {"num_labels": 1}), ("multi_label", {"label_heads": {"a": ["b", "c"]}})):
+            member = write_classifier(tmp_path / name, **settings)
+            with pytest.raises(RecipeError, match=f"Evaluate it by {name}/custom"):
+                evaluate_ensemble(load_ensemble("classifiers"), [member], clips, **HERE)
 
     def test_files_of_other_classes_and_views_are_refused(self, classifiers, clips, tmp_path):
         evaluate_ensemble(load_ensemble("classifiers"), classifiers, clips, scores=tmp_path, **HERE)

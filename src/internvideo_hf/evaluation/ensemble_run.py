@@ -21,6 +21,7 @@ from internvideo_hf.inference.classifier import Classifier, video_name
 from internvideo_hf.inference.runner import RunSettings
 from internvideo_hf.models.common.loading import revision
 from internvideo_hf.recipes.reading import RecipeError
+from internvideo_hf.tasks.classifier_evaluation import check_answers
 from internvideo_hf.tasks.labelled_clips import check_classes, read_labelled_clips
 from internvideo_hf.tasks.protocol import DataSettings
 from internvideo_hf.utils.files import check_output
@@ -170,6 +171,7 @@ class _Scorer:
             return [self._load(source, wanted, list_name) for list_name in self.lists]
         views = {} if wanted is None else {"num_clips": wanted.num_clips, "num_crops": wanted.num_crops}
         member = Classifier.load(source, **views, device=self.device, dtype=self.protocol.dtype)
+        check_answers(source, member.model.config, "classification")
         _check_family(source, member.model.config.model_type, wanted)
         return [self._classify(member, list_name) for list_name in self.lists]
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -52,20 +53,34 @@ def config_of(protocol: Protocol, model: str) -> PreTrainedConfig:
             f"This protocol is for {protocol.family}, and {model} holds {config.model_type}. Choose another protocol "
             "or another model."
         )
+    check_answers(model, config, protocol.task)
+    return config
+
+
+def check_answers(model: str | Path, config: PreTrainedConfig, task: str) -> None:
+    """Refuse a classifier whose answers are of another kind than those that a task judges.
+
+    Args:
+        model: a folder, or a name on the Hub, for messages.
+        config: of the model.
+        task: "classification", "multi_label" or "regression".
+
+    Raises:
+        RecipeError: if it is one, with the protocol that judges it.
+    """
     estimates = config.problem_type == "regression" or (config.problem_type is None and config.num_labels == 1)
-    if estimates and protocol.task != "regression":
+    if estimates and task != "regression":
         raise RecipeError(f"{model} estimates numbers, and names no class. Evaluate it by regression/custom.")
-    if protocol.task == "regression" and not estimates:
+    if task == "regression" and not estimates:
         raise RecipeError(
             f"{model} gives scores of {config.num_labels} classes, and estimates no number. Evaluate it by "
             f"{'multi_label' if head_slices(config) else 'classification'}/custom."
         )
-    if (heads := head_slices(config)) and protocol.task == "classification":
+    if (heads := head_slices(config)) and task == "classification":
         raise RecipeError(
             f"{model} names one class for each of {', '.join(heads)}. Evaluate it by multi_label/custom, on a list "
             "with a label of each."
         )
-    return config
 
 
 def load_classifier(protocol: Protocol, run: Run, test: Mapping[str, Any] | None = None) -> Classifier:

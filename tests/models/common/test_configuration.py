@@ -4,7 +4,7 @@ import pytest
 from huggingface_hub.errors import StrictDataclassError
 
 from internvideo_hf import InternVideoConfig, InternVideoMAEConfig, UniFormerV2Config, ViCLIPConfig
-from internvideo_hf.models.common.configuration import ClassifierConfig, evidential_settings, head_slices
+from internvideo_hf.models.common.configuration import ClassifierConfig, evidential_settings, head_slices, slices_of
 from internvideo_hf.models.common.evidential import EvidentialSettings
 
 CONFIGS = (InternVideoMAEConfig, UniFormerV2Config, ViCLIPConfig, InternVideoConfig)
@@ -25,6 +25,7 @@ def test_several_heads_name_their_classes_and_places():
     config = ViCLIPConfig(label_heads={"verb": ["cut", "wash"], "noun": ["cut", "onion", "knife"]})
     assert list(config.id2label.values()) == ["verb: cut", "verb: wash", "noun: cut", "noun: onion", "noun: knife"]
     assert head_slices(config) == {"verb": slice(0, 2), "noun": slice(2, 5)}
+    assert slices_of(config.label_heads) == head_slices(config)
     assert head_slices(ViCLIPConfig()) == {}
 
 

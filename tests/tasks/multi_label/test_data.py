@@ -76,6 +76,7 @@ def test_heads_may_be_called_as_columns_of_labels_are(root):
             "columns for some of verb, noun, and not for all",
         ),
         ("video,labels\na.mp4,3|1\n", {}, RecipeError, "name their classes by data.labels"),
+        ("video,labels\na.mp4,run\na.mp4,jump\n", {}, RecipeError, "several rows for .*a.mp4, expected one with all"),
         ("video,labels\na.mp4,run\n", {"labels": 7}, RecipeError, "several labels need names"),
     ],
 )

@@ -83,6 +83,7 @@ def test_a_resumed_run_ends_with_the_same_weights(ended, data, tmp_path, step):
     assert all(torch.equal(ours[name], expected[name]) for name in expected)
 
 
+@pytest.mark.slow  # the weight of each epoch, and of the terms, have tests of their own
 def test_the_annealing_changes_what_is_learned(ended, data, tmp_path):
     train(recipe(tmp_path, annealing="step"), data, tmp_path / "run", quiet=True)
     ours, expected = weights_of(tmp_path / "run"), weights_of(ended[0])

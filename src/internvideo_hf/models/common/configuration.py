@@ -77,8 +77,17 @@ def head_slices(config: PreTrainedConfig) -> dict[str, slice]:
     Args:
         config: of a classifier.
     """
+    return slices_of(getattr(config, "label_heads", None) or {})
+
+
+def slices_of(heads: Mapping[str, Sequence[str]]) -> dict[str, slice]:
+    """Return the place of each head's classes among the logits, by name of the head.
+
+    Args:
+        heads: name -> its classes.
+    """
     slices, start = {}, 0
-    for name, names in (getattr(config, "label_heads", None) or {}).items():
+    for name, names in heads.items():
         slices[name] = slice(start, start + len(names))
         start += len(names)
     return slices

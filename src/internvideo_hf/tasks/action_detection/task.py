@@ -43,6 +43,7 @@ from internvideo_hf.tasks.action_detection.lists import (
 from internvideo_hf.tasks.action_detection.transforms import MULTIPLE
 from internvideo_hf.tasks.action_detection.videos import VideoFolder
 from internvideo_hf.tasks.base import Preparation, Prepared, Task, Training
+from internvideo_hf.tasks.classifier_training import logits_of
 from internvideo_hf.tasks.protocol import BoxData, Evaluation, Outcome, Protocol, Run, Samples, model_facts
 from internvideo_hf.utils.devices import default_workers
 from internvideo_hf.utils.fingerprints import json_sha256
@@ -89,12 +90,6 @@ def _prepare(
     return Prepared(samples, held_out, training, model)
 
 
-def _logits(outputs: Any, labels: Any) -> torch.Tensor:
-    """Return the logits alone, of all outputs of the model but the loss."""
-    logits: torch.Tensor = outputs[0] if isinstance(outputs, tuple) else outputs
-    return logits
-
-
 @dataclass(frozen=True)
 class _Judge:
     """Scores what a model in training finds in the validation key frames."""
@@ -126,7 +121,7 @@ TASK_TRAINING = Training(
     read=read_training_rows,
     section="boxes",
     prepare=_prepare,
-    preprocess_logits=_logits,
+    preprocess_logits=logits_of,
 )
 
 

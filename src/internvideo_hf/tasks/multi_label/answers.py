@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from internvideo_hf.data.samples import Row
+from internvideo_hf.models.common.configuration import slices_of
 from internvideo_hf.models.common.losses import IGNORED
 from internvideo_hf.tasks.classifier_answers import Answers, best_answers, clip_columns
 from internvideo_hf.tasks.multi_label.metrics import average_precisions
@@ -95,13 +96,11 @@ class HeadAnswers:
     @cached_property
     def of_heads(self) -> dict[str, Answers]:
         """The answers of each head to the videos with a known label, by its name; not of heads without such videos."""
-        found, start = {}, 0
-        for (name, classes), labels in zip(self.heads.items(), self.labels.T, strict=True):
-            rows = np.flatnonzero(labels != IGNORED).tolist()
-            scores = self.scores[rows, start : start + len(classes)]
-            start += len(classes)
-            if rows:
-                found[name] = Answers([self.videos[row] for row in rows], labels[rows], scores, classes)
+        found = {}
+        for (name, place), labels in zip(slices_of(self.heads).items(), self.labels.T, strict=True):
+            if rows := np.flatnonzero(labels != IGNORED).tolist():
+                videos = [self.videos[row] for row in rows]
+                found[name] = Answers(videos, labels[rows], self.scores[rows, place], self.heads[name])
         return found
 
     def text(self) -> str:
@@ -122,11 +121,10 @@ class HeadAnswers:
                 answers.write(part / (f"{number}-" + re.sub(r"[^\w-]+", "_", name)))
 
     def _answer(self, row: int) -> dict[str, Any]:
-        entry, start, right = clip_columns(self.videos[row]), 0, True
+        entry, right = clip_columns(self.videos[row]), True
         unreadable = bool(np.isnan(self.scores[row]).any())
-        for (name, classes), label in zip(self.heads.items(), self.labels[row], strict=True):
-            scores = self.scores[row, start : start + len(classes)]
-            start += len(classes)
+        for (name, place), label in zip(slices_of(self.heads).items(), self.labels[row], strict=True):
+            scores, classes = self.scores[row, place], self.heads[name]
             best = int(scores.argmax())
             right = right and not unreadable and best == label
             entry |= {

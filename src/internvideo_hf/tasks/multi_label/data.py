@@ -70,7 +70,7 @@ def read(
 
     Raises:
         ManifestError: if the list is invalid, or a row has no labels.
-        RecipeError: if classes cannot be read, or nobody names them.
+        RecipeError: if classes cannot be read, nobody names them, or a clip has several rows without heads.
     """
     if isinstance(labels, int):
         raise RecipeError(f"data.labels={labels}: several labels need names. Give a text file with one name a line.")
@@ -85,6 +85,7 @@ def read(
         if names is None:
             raise RecipeError(f"{path} has numbers for labels: name their classes by data.labels, a text file.")
         classes = list(names)
+        _check_one_row(*unique_clips(rows), path)
     if (first := next((row for row, entry in enumerate(rows["label"]) if entry is None), None)) is not None:
         raise ManifestError(
             str(path), None, f"{rows[first]['video']} has no labels", "Add them; an empty list is a video of no class."
@@ -138,10 +139,15 @@ def read_samples(protocol: Protocol, data_root: Path, model: str) -> Samples:
     rows = read_rows(data, data_root, several=True, labels=classes, heads=heads)
     require_column(rows, "label", data.list)
     videos, owners = unique_clips(rows)
-    if len(videos) < len(rows):
+    _check_one_row(videos, owners, data.list)
+    return Samples(videos, owners, labels=labels_of(rows, config))
+
+
+def _check_one_row(videos: Sequence[Row], owners: NDArray[np.int64], list_name: str | Path) -> None:
+    """Refuse a list with a row for each label of a clip, where each row would deny the labels of the others."""
+    if len(videos) < len(owners):
         name = video_name(videos[int(np.bincount(owners).argmax())])
         raise RecipeError(
-            f"{data.list} has several rows for {name}, expected one with all of its labels, such as `run|jump`. Parts "
+            f"{list_name} has several rows for {name}, expected one with all of its labels, such as `run|jump`. Parts "
             "of a video differ by start and end."
         )
-    return Samples(videos, owners, labels=labels_of(rows, config))

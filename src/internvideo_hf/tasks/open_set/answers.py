@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from internvideo_hf.data.samples import Row
+from internvideo_hf.tasks.classifier_answers import clip_columns
 from internvideo_hf.tasks.protocol import ANSWERS
 from internvideo_hf.utils.files import atomic_directory, write_table
 
@@ -70,9 +71,7 @@ class Answers:
         right = unknown if name == "unknown" else not unknown and predicted == video["label"]
         return {
             "list": name,
-            "video": video["video"],
-            "start": video.get("start"),
-            "end": video.get("end"),
+            **clip_columns(video),
             "label": label,
             "predicted": self.classes[predicted] if readable else "unreadable",
             "score": f"{score:.6g}" if readable else "",

@@ -25,6 +25,7 @@ from internvideo_hf.processing.processing import InternVideoProcessor
 from internvideo_hf.recipes.captions import clean_caption
 from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.base import Task, Training
+from internvideo_hf.tasks.classifier_training import logits_of
 from internvideo_hf.tasks.protocol import (
     DataSettings,
     Evaluation,
@@ -65,10 +66,6 @@ def _best(probabilities: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the numbers of the best answers, the lower one of a tie first, and their probabilities."""
     scores, best = probabilities.sort(dim=-1, descending=True, stable=True)
     return best[..., :KEPT], scores[..., :KEPT]
-
-
-def _logits(outputs: torch.Tensor | tuple[torch.Tensor, ...], labels: Any) -> torch.Tensor:
-    return outputs[0] if isinstance(outputs, tuple) else outputs
 
 
 def _make_collator(
@@ -200,7 +197,7 @@ TASK = Task(
         needs_text=True,
         read=read_training_rows,
         compute_metrics=accuracies,
-        preprocess_logits=_logits,
+        preprocess_logits=logits_of,
         details=_details,
     ),
     evaluation=Evaluation(
