@@ -25,7 +25,8 @@ ANSWERS = {
     ),
     "02_classify.py": ("the arrow moves to the left", "moves to the left"),
 }
-SLOW = ["06_pretrain.py"]  # two trainings; test_training_run.py has both at a smaller size
+# Two trainings, of which test_training_run.py has both at a smaller size; one whose steps test_training.py has.
+SLOW = ["06_pretrain.py", "09_navigate.py"]
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in EXAMPLES])
