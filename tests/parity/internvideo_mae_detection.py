@@ -28,7 +28,8 @@ def stal_model(folder: Path, tmp_path: Path) -> None:
     model = InternVideoMAEForVideoActionDetection.from_pretrained(tmp_path / "model").eval()
     compare = Comparison(stored, inputs=tuple(name for name in stored if name.startswith(INPUTS)))
     video = as_ours(stored["pixel_values"])
-    size = (config["image_size_wh"][1], config["image_size_wh"][0])
+    width, height = config.get("image_size_wh", (video.shape[4], video.shape[3]))
+    size = (height, width)
     given = _of_clips(stored, "boxes_", len(video), 4)
     labels = torch.nn.utils.rnn.pad_sequence(
         [entry.float() for entry in _of_clips(stored, "labels_", len(video), model.config.num_labels)],
