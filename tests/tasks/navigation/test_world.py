@@ -53,6 +53,7 @@ def test_seeds_determine_episodes():
             lists[-1].append((world.instruction, world.path().positions, world.path().headings))
     assert lists[0] == lists[1] != lists[2]
     assert len({instruction for instruction, *_ in lists[0]}) == 5
+    assert (first.path().episode, other.path().episode) == ("0-5", "1-5")
 
 
 def test_a_move_is_made_of_turns_and_quarters_of_a_meter():

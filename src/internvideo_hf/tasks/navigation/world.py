@@ -69,7 +69,8 @@ class PanoramaWorld:
     def __init__(self, seed: int = 0, size: int = 4, steps: int = 3, picture_size: int = 16):
         if size < 2 or not 1 <= steps <= size:
             raise ValueError(f"size={size} and steps={steps}, expected a size of 2 or more, and 1 to `size` steps.")
-        self._source, self._size, self._steps, self._picture_size = random.Random(seed), size, steps, picture_size
+        self._seed, self._source = seed, random.Random(seed)
+        self._size, self._steps, self._picture_size = size, steps, picture_size
         self._episode = -1
         self.reset()
 
@@ -139,7 +140,7 @@ class PanoramaWorld:
     def path(self) -> RecordedPath:
         """Return what the agent did in this episode so far."""
         return RecordedPath(
-            str(self._episode),
+            f"{self._seed}-{self._episode}",
             [list(position) for position in self._positions],
             self._stopped,
             list(self._distances),
