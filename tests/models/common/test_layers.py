@@ -3,10 +3,13 @@
 import pytest
 import torch
 from models.model_checks import draw
+from transformers import BertConfig
+from transformers.models.bert.modeling_bert import BertLayer
 
 from internvideo_hf.models.common.layers import (
     DropPath,
     PatchConv,
+    PostNormLayer,
     drop_path_rates,
     resample_position_rows,
     select_tokens,
@@ -46,3 +49,28 @@ def test_positions_of_a_sequence_are_cut_or_interpolated():
     assert torch.equal(resample_position_rows(table, 4), table)
     expected = torch.nn.functional.interpolate(table.T[None], size=8, mode="linear", align_corners=False)[0].T
     torch.testing.assert_close(resample_position_rows(table, 8), expected)
+
+
+@torch.no_grad()
+def test_the_post_norm_layer_is_that_of_bert():
+    config = BertConfig(hidden_size=8, intermediate_size=12, num_attention_heads=2, attn_implementation="eager")
+    config.hidden_dropout = config.attention_dropout = 0.0
+    torch.manual_seed(0)
+    theirs, ours = BertLayer(config).eval(), PostNormLayer(config).eval()
+    for parameter in theirs.parameters():
+        parameter.add_(torch.randn_like(parameter))
+    names = {
+        "self_attn.q_proj": "attention.self.query",
+        "self_attn.k_proj": "attention.self.key",
+        "self_attn.v_proj": "attention.self.value",
+        "self_attn.out_proj": "attention.output.dense",
+        "layer_norm1": "attention.output.LayerNorm",
+        "mlp.fc1": "intermediate.dense",
+        "mlp.fc2": "output.dense",
+        "layer_norm2": "output.LayerNorm",
+    }
+    for name, released in names.items():
+        ours.get_submodule(name).load_state_dict(theirs.get_submodule(released).state_dict())
+    tokens, mask = draw(2, 5, 8), torch.zeros(2, 1, 1, 5)
+    mask[1, ..., 3:] = -10_000
+    torch.testing.assert_close(ours(tokens, mask), theirs(tokens, mask))

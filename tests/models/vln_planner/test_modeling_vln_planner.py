@@ -230,5 +230,7 @@ def test_missing_inputs_are_named():
     ):
         with pytest.raises(ValueError, match=message):
             model(**{key: value for key, value in inputs.items() if key != name})
+    with pytest.raises(ValueError, match="either as history_embeds or as their features"):
+        model(**inputs, history_embeds=torch.zeros(2, 3, WIDTH))
     with pytest.raises(ValueError, match="There are 5 past steps, and the model has positions for 4"):
         model(**inputs_of(steps=5))

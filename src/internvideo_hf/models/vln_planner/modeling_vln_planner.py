@@ -499,6 +499,9 @@ class VLNPlannerForNavigation(VideoPreTrainedModel):
             raise ValueError("Give the candidates: candidate_views, candidate_angles and candidate_distances.")
         if (input_ids is None) == (text_embeds is None):
             raise ValueError("Give the instruction either as input_ids or as text_embeds.")
+        past = (past_video_features, past_still_features, past_angle_features)
+        if history_embeds is not None and any(part is not None for part in past):
+            raise ValueError("Give past steps either as history_embeds or as their features.")
         rgb = self.fuse_views(video_features, still_features)
         self._check(rgb, depth_features, (candidate_views, candidate_angles, candidate_distances), candidate_mask)
         if candidate_mask is None:
@@ -509,7 +512,6 @@ class VLNPlannerForNavigation(VideoPreTrainedModel):
         if text is None:
             text = self.encode_text(known(input_ids), attention_mask, **kwargs)
         if history_embeds is None:
-            past = (past_video_features, past_still_features, past_angle_features)
             history_embeds = self.embed_history(*self._past(past, video_features, still_features))
         words, history, seen = self._attend(text, attention_mask, history_embeds, past_mask, observation, kwargs)
         count = candidate_views.shape[1] + 1
