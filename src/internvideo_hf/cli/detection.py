@@ -51,7 +51,7 @@ def detect_actions(
         typer.Option(
             help="Boxes of people in place of a detector, for the key frames that it names: csv in AVA's format "
             '(video,time,x1,y1,x2,y2,,score), or JSON: {VIDEO: [{"time": 3, "boxes": [[x1, y1, x2, y2]]}]}; in '
-            "seconds, and as fractions of the frame."
+            "seconds, and as fractions of the frame. JSON may have boxes beyond the frame, which are cut or left out."
         ),
     ] = None,
     every: Annotated[

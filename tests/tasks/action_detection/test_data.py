@@ -188,3 +188,20 @@ def test_a_stream_goes_on_after_videos_that_cannot_be_read(rows, root, tmp_path)
 def test_wrong_settings_are_refused(data, processor, message):
     with pytest.raises(RecipeError, match=message):
         rule(data, **processor)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"crop_size": 33}, "data.boxes.crop_size is 33, expected 1 to 32"),
+        ({"crop_size": 0}, "data.boxes.crop_size is 0"),
+        ({"crop_size": -5}, "data.boxes.crop_size is -5"),
+        ({"flip": 3.0}, "data.boxes.flip is 3.0, expected a probability"),
+        ({"flip": float("nan")}, "data.boxes.flip is nan"),
+    ],
+)
+def test_draws_of_training_out_of_range_are_refused_before_a_video_is_read(changes, message):
+    data = BoxData(**{"crop_size": None} | changes)
+    found = rule(data, size={"shortest_edge": 32})  # evaluation draws nothing
+    with pytest.raises(RecipeError, match=message):
+        found.check_training()

@@ -83,6 +83,15 @@ def test_labels_stay_in_the_picture_and_off_each_other():
     assert _free_place(box, (100, 30), (640, 400), [above], [box])[:2] == (100, 190), "else below"
 
 
+def test_the_score_of_an_action_with_a_long_name_is_seen():
+    frame, name = np.zeros((200, 200, 3), np.uint8), "circles around the others counterclockwise"
+    drawn = [
+        draw_people(frame, [Person(1, (0.1, 0.1, 0.4, 0.4), 1.0, [Action(name, score)], 0)], (200, 200))
+        for score in (0.57, 0.12)
+    ]
+    assert (np.asarray(drawn[0]) != np.asarray(drawn[1])).any()
+
+
 def test_between_key_frames_boxes_move_and_labels_are_those_of_the_nearer():
     left, right = (0.0, 0.0, 0.25, 0.5), (0.5, 0.0, 0.75, 0.5)
     people = [[person(1, left, STAND[:1]), person(2, left)], [person(1, right, STAND[1:])], []]

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from tasks.action_detection.drawn import CLASSES, HEIGHT, TINY, WIDTH, write_detector, write_videos
 
 from internvideo_hf.data.failures import TooManyFailuresError
+from internvideo_hf.data.records import ManifestError
 from internvideo_hf.evaluation.protocols import load_protocol
 from internvideo_hf.evaluation.report import table
 from internvideo_hf.evaluation.run import evaluate
@@ -86,6 +87,15 @@ def test_a_file_of_predictions_is_scored_without_a_model(run, data):
         score(data, run / "final", "data.boxes.predictions=report/detections.csv")
     with pytest.raises(RecipeError, match="Give the model"):
         score(data, None)
+
+
+@pytest.mark.parametrize("content", ["", "other,1,0,0,1,1,1,0.9\n"])
+def test_predictions_of_other_key_frames_are_refused(data, content):
+    (data / "other.csv").write_text(content)
+    with pytest.raises(
+        ManifestError, match="other.csv: none of its key frames is annotated. Give predictions for val"
+    ):
+        score(data, None, "data.boxes.predictions=other.csv")
 
 
 def test_boxes_of_a_detector_are_scored_by_their_overlap(run, data):

@@ -95,6 +95,21 @@ class ClipRule:
         moves = None if data.jitter is None else tuple(data.jitter)
         return cls(pixels, processor.num_frames, stride, num_labels, moves, tuple(data.extension))
 
+    def check_training(self) -> None:
+        """Refuse settings of training's draws that are out of range.
+
+        Raises:
+            RecipeError: naming the setting.
+        """
+        crop_size, short_side, flip = self.pixels.crop_size, self.pixels.short_side, self.pixels.flip
+        if crop_size is not None and not 1 <= crop_size <= short_side:
+            raise RecipeError(
+                f"data.boxes.crop_size is {crop_size}, expected 1 to {short_side}, the short side of a frame "
+                "(model.processor.size), or null for the whole frame."
+            )
+        if not 0 <= flip <= 1:
+            raise RecipeError(f"data.boxes.flip is {flip}, expected a probability, 0 to 1.")
+
     def training_sample(self, row: Row, frames: np.ndarray, seed: int) -> Sample:
         """Make the sample of a key frame for training.
 

@@ -48,7 +48,7 @@ class People(NamedTuple):
         return People(*(column[which] for column in self))
 
     def inside(self, size: Size) -> "People":
-        """Clip the boxes to the frame, and leave out those of less than a pixel in it; `indices` tell which are left.
+        """Clip the boxes to the frame; leave out those not over a pixel wide and high in it. `indices` tell the rest.
 
         Args:
             size: of the frame, (height, width) in pixels.

@@ -31,7 +31,7 @@ _Rectangle = tuple[float, float, float, float]
 
 
 class _Label(NamedTuple):
-    lines: tuple[str, ...]
+    lines: tuple[tuple[str, str], ...]  # text, which may be shortened, and score
     color: tuple[int, ...]
     box: _Rectangle  # in pixels
 
@@ -67,17 +67,18 @@ def draw_people(frame: NDArray[np.uint8], people: Sequence[Person], side: tuple[
 
 def _label(person: Person, size: tuple[int, int]) -> _Label:
     left, top, right, bottom = (edge * side for edge, side in zip(person.box, size * 2, strict=True))
-    actions = [f"{action.label} {action.score:.0%}" for action in person.actions]
-    lines = (f"{person.track}: {actions[0]}", *actions[1:]) if actions else (str(person.track),)
+    actions = [(action.label, f" {action.score:.0%}") for action in person.actions]
+    (first, score), *others = actions or [("", "")]
+    lines = ((f"{person.track}: {first}" if first else str(person.track), score), *others)
     color = COLORS[(person.track - 1) % len(COLORS)]
     return _Label(lines, color, (left, top, max(right - 1, left), max(bottom - 1, top)))
 
 
 @lru_cache(256)  # of a video: a person's label is the same in many frames
-def _sign(lines: tuple[str, ...], color: tuple[int, ...], letters: int, widest: int) -> Image.Image:
+def _sign(lines: tuple[tuple[str, str], ...], color: tuple[int, ...], letters: int, widest: int) -> Image.Image:
     """Return a label by itself: lines of text on a color."""
     font = ImageFont.load_default(letters)
-    shown = [fitted(line, font, widest) for line in lines]
+    shown = [fitted(text, font, round(widest - font.getlength(score))) + score for text, score in lines]
     height = round(font.getbbox("\u00c1gy")[3]) + 2
     sign = Image.new("RGB", (int(max(map(font.getlength, shown))) + 6, height * len(shown) + 3), color)
     draw = ImageDraw.Draw(sign)

@@ -74,8 +74,8 @@ class VideoActionDetectionPipeline(VideoPipeline):
                 - `score`: that it is a person, 1 for given boxes without scores;
                 - `actions`, a list of `{"label", "score"}`, the best first. Scores are independent of each other: the
                   action's probability times the person's score;
-                - `box_index`: place of the box in the list that was given. Boxes of which nothing lies in the frame
-                  are left out.
+                - `box_index`: place of the box in the list that was given. Boxes of which not more than a pixel in
+                  width or height lies in the frame are left out.
 
         Raises:
             VideoDecodeError: if a video cannot be read, or boxes are given for a time after its end.

@@ -16,7 +16,7 @@ from transformers.modeling_utils import PreTrainedModel
 from internvideo_hf.auto import auto_class
 from internvideo_hf.data.executors.processes import start_workers
 from internvideo_hf.data.failures import TooManyFailuresError
-from internvideo_hf.data.records import list_path
+from internvideo_hf.data.records import ManifestError, list_path
 from internvideo_hf.data.samples import Row
 from internvideo_hf.inference.runner import RunSettings, load_model
 from internvideo_hf.models.common.loading import classes_of
@@ -72,6 +72,7 @@ def _prepare(
     data_root, seed, skip_missing, processor, failures = about
     classes, folder = classes_of(model.config), data_root / boxes.folder
     rule, videos = ClipRule.of(processor, boxes, len(classes)), VideoFolder(folder, boxes.begin)
+    rule.check_training()
     samples = KeyFrameDataset(
         with_files(train, videos, folder, skip_missing), videos, rule, training=True, seed=seed, failures=failures
     )
@@ -177,6 +178,10 @@ def _run(protocol: Protocol, samples: Samples, run: Run) -> Outcome:
     if boxes.predictions is not None:
         path = data_root / boxes.predictions
         found = read_predictions(path, listed.classes).without(listed.excluded)
+        if set(found.key_frames).isdisjoint(listed.truth.key_frames):
+            raise ManifestError(
+                str(path), None, "none of its key frames is annotated", f"Give predictions for {protocol.data.list}."
+            )
         facts: dict[str, Any] = {"device": "none", "pixels": {}}
         causes: dict[int, str] = {}
     else:
