@@ -157,6 +157,20 @@ def test_a_killed_call_is_taken_up_where_it_was(folder, call, tmp_path, monkeypa
     assert not list(cache.rglob("*.*"))
 
 
+def test_people_of_a_time_are_in_the_order_of_their_numbers(folder, tmp_path):
+    other = [0.8, 0.6, 1.0, 1.0]
+    rows = [[BOX, other], [BOX], [BOX, other]]  # the second leaves and comes back
+    times = [{"time": number / 2, "boxes": boxes} for number, boxes in enumerate(rows)]
+    (tmp_path / "boxes.json").write_text(json.dumps(times))
+    given = ("--model", folder / "model", "--boxes", tmp_path / "boxes.json", "-q", "--min-score", 0, "--top-k", 4)
+    lines = run("detect-actions", folder / "videos/clip.mp4", *given).stdout.splitlines()
+    assert [re.split("  +", line.strip())[:2] for line in lines[1:]] == [
+        ["0:00:00.0 - 0:00:01.0", "person 1"],
+        ["0:00:00.0 - 0:00:00.0", "person 2"],
+        ["0:00:01.0 - 0:00:01.0", "person 2"],
+    ]
+
+
 def test_equal_key_frames_in_a_row_are_one_line(folder):
     (folder / "boxes.json").write_text(
         json.dumps([

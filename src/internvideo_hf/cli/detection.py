@@ -257,10 +257,10 @@ class _Answers:
 
 
 def _table(found: "Detections", top_k: int, min_score: float, nobody: str) -> list[str]:
-    """Return the lines of a video's people and gaps, in the order of time; `nobody` where there are none."""
-    lines = [(one.first, one.line(found.size)) for one in _stretches(found, top_k, min_score)]
-    lines += [(start, f"{clock(start)} - {clock(end)}  damaged: nothing is known") for start, end in found.gaps]
-    return [f"  {line}" for _, line in sorted(lines, key=lambda one: one[0])] or [f"  {nobody}"]
+    """Return the lines of gaps and people in the order of time and of number; `nobody` where there are none."""
+    lines = [(start, 0, f"{clock(start)} - {clock(end)}  damaged: nothing is known") for start, end in found.gaps]
+    lines += [(one.first, one.person.track, one.line(found.size)) for one in _stretches(found, top_k, min_score)]
+    return [f"  {line}" for _, _, line in sorted(lines)] or [f"  {nobody}"]
 
 
 @dataclass
