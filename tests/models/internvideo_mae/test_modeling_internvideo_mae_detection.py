@@ -241,6 +241,13 @@ def test_any_height_and_width_of_patches_are_taken_and_others_refused():
         detector(detection_head="acar")(draw(1, FRAMES, 3, 16, 56), BOXES[:1])
 
 
+@pytest.mark.parametrize("changes", [{"detection_head": "ACAR"}, {"roi_size": 0}])
+def test_settings_of_a_loaded_model_are_checked(tmp_path, changes):
+    detector().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=f"{next(iter(changes))}=.* must be"):
+        InternVideoMAEForVideoActionDetection.from_pretrained(tmp_path, **changes)
+
+
 NAN = BOXES.clone()
 NAN[1, 0, 2] = torch.nan
 

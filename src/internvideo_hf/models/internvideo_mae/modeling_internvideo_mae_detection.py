@@ -210,6 +210,7 @@ class InternVideoMAEForVideoActionDetection(InternVideoMAEPreTrainedModel):
 
     def __init__(self, config: InternVideoMAEConfig):
         super().__init__(config)
+        config.validate_architecture()  # once more: from_pretrained(..., detection_head=...) sets values unchecked
         if config.use_mean_pooling:
             raise ValueError(
                 "Action detection needs an encoder that normalizes its tokens: pass use_mean_pooling=False. With the "
