@@ -8,6 +8,7 @@ import torch
 from tasks.temporal_localization.heads import write_holed
 from video.clips import write_video
 
+from internvideo_hf.data.records import ManifestError
 from internvideo_hf.tasks.action_detection.videos import Movie, SecondFiles, VideoFolder
 from internvideo_hf.video import VideoReader
 from internvideo_hf.video.errors import VideoDecodeError
@@ -40,6 +41,17 @@ def test_videos_are_found_by_their_ids(folder):
     assert isinstance(videos.find("cut", 901), SecondFiles)
     assert videos.find("abc_d-e", 13).begin == 12 and videos.find("abc_d-e", 15) is None
     assert videos.find("gone", 901) is None
+
+
+def test_two_files_of_one_id_are_not_taken_for_each_other(tmp_path):
+    for place in ("train", "val"):
+        (tmp_path / place / "cut").mkdir(parents=True)
+        (tmp_path / place / "talk.mp4").touch()
+        (tmp_path / place / "cut" / f"0{place == 'val':d}.mp4").touch()
+    videos = VideoFolder(tmp_path)
+    with pytest.raises(ManifestError, match="talk.mp4: .*talk.mp4 has the same id, talk. Rename or move"):
+        videos.find("talk", 1)
+    assert sorted(videos.find("cut", 1).files) == [0, 1]
 
 
 def test_a_movie_shows_every_fourth_frame_around_the_key_frame(folder):

@@ -41,6 +41,8 @@ MOST_BOXES = 1000
 """Boxes that a key frame may have."""
 MIN_DETECTION_SCORE = 0.8
 """Least score of a person's box that a released model looks at."""
+MOST_OUTSIDE = 0.5
+"""Fraction of the frame by which an edge may lie outside it: beyond, it is taken for pixels, and refused."""
 _MOST_CLASSES = 100_000  # of numbered actions; a larger number is no action
 _COLUMNS = ("video_id", "timestamp", "x1", "y1", "x2", "y2", "action", "person_id")
 _SYNONYMS = {
@@ -53,7 +55,6 @@ _SYNONYMS = {
     "person": "person_id",
     "score": "person_id",
 }
-_OUTSIDE = 0.5  # fraction of the frame by which an edge may lie outside; more are pixels
 _PERSON = 1  # category of COCO
 
 
@@ -375,7 +376,7 @@ def _clipped(row: _Row, corners: tuple[float, float, float, float]) -> tuple[flo
 
 
 def _check_fractions(row: _Row, corners: Sequence[float]) -> None:
-    if not all(-_OUTSIDE <= edge <= 1 + _OUTSIDE for edge in corners):
+    if not all(-MOST_OUTSIDE <= edge <= 1 + MOST_OUTSIDE for edge in corners):
         raise row.error(f"its box is {_shown(corners)}", "Expected edges as fractions of the frame, 0-1.")
 
 

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from transformers.modeling_utils import PreTrainedModel
 
 from internvideo_hf.checkpoints.model_names import cache_folder
 from internvideo_hf.data.contents import content_hash
 from internvideo_hf.models.common.loading import classes_of, revision
+from internvideo_hf.models.internvideo_mae.modeling_internvideo_mae_detection import pad_boxes
 from internvideo_hf.tasks.action_detection.annotations import key_frame_name
 from internvideo_hf.tasks.action_detection.boxes import Size, extend, resize
 from internvideo_hf.tasks.action_detection.detectors import KeyBoxes, People, PersonDetector
@@ -356,8 +356,7 @@ class ActionDetector:
         pixels, pixel_mask = pad_batch([clips[place] for place in busy], self.model.config.patch_size)
         shown: Size = (clips[0].shape[-2], clips[0].shape[-1])
         boxes = [extend(resize(people[place].in_pixels(size), size, shown), shown) for place in busy]
-        padded, counts = pad_sequence(boxes, batch_first=True), torch.tensor([len(one) for one in boxes])
-        box_mask = torch.arange(padded.shape[1]) < counts[:, None]
+        padded, box_mask = pad_boxes(boxes)
         device = self.model.device
         logits = self.model(
             pixels.to(device, self.model.dtype),

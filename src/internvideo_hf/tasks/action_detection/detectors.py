@@ -17,7 +17,7 @@ from internvideo_hf.data.finding import video_id
 from internvideo_hf.data.records import ManifestError
 from internvideo_hf.inference.runner import load_model
 from internvideo_hf.models.common.loading import revision
-from internvideo_hf.tasks.action_detection.annotations import MOST_BOXES, read_boxes
+from internvideo_hf.tasks.action_detection.annotations import MOST_BOXES, MOST_OUTSIDE, read_boxes
 from internvideo_hf.tasks.action_detection.boxes import Size, clip, from_fractions, is_nonempty
 from internvideo_hf.utils.names import did_you_mean, nearest, reason_of, with_article
 from internvideo_hf.utils.pretrained import load_pretrained
@@ -26,7 +26,6 @@ THRESHOLD = 0.8
 """Least score of a person, as in the released test."""
 PERSON = "person"
 """Name of the class of people in most detectors."""
-_FAR = 0.5  # fraction of the frame that a given box may reach beyond it; more, and it is in pixels
 _LISTED = 20  # classes in a message
 
 
@@ -207,7 +206,7 @@ def _given_people(boxes: Any, scores: Any, where: str) -> People:
         problem = ""
         if not all(map(math.isfinite, box)):
             problem = "expected numbers"
-        elif min(box) < -_FAR or max(box) > 1 + _FAR:
+        elif min(box) < -MOST_OUTSIDE or max(box) > 1 + MOST_OUTSIDE:
             problem = "expected fractions of the frame: divide pixels by its width and height"
         elif box[2] < box[0] or box[3] < box[1]:
             problem = "expected left, top, right, bottom, of which right and bottom are the larger"

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from internvideo_hf.data.failures import failure_of, one_video
 from internvideo_hf.data.finding import list_folder
+from internvideo_hf.data.records import ManifestError
 from internvideo_hf.tasks.action_detection.keyframes import (
     NUM_FRAMES,
     STRIDE,
@@ -187,11 +188,11 @@ class VideoFolder:
 
     def __init__(self, root: str | Path, begin: float = 0.0):
         self.begin = begin
-        self._movies: dict[str, Path] = {}
+        self._movies: dict[str, list[Path]] = {}
         self._clips: dict[str, list[tuple[float, float, Path]]] = {}
         self._seconds: dict[str, dict[int, Path]] = {}
         for path in map(Path, list_folder(root).videos):
-            self._movies.setdefault(path.stem, path)
+            self._movies.setdefault(path.stem, []).append(path)
             if path.stem.isdecimal():
                 self._seconds.setdefault(path.parent.name, {})[int(path.stem)] = path
             elif match := _KINETICS.fullmatch(path.stem):
@@ -204,9 +205,16 @@ class VideoFolder:
         Args:
             video: id.
             timestamp: of the key frame, in seconds.
+
+        Raises:
+            ManifestError: if several whole files have this id.
         """
-        if video in self._movies:
-            return Movie(self._movies[video], self.begin)
+        if movies := self._movies.get(video):
+            if len(movies) > 1:
+                raise ManifestError(
+                    str(movies[0]), None, f"{movies[1]} has the same id, {video}", "Rename or move one of them."
+                )
+            return Movie(movies[0], self.begin)
         for begin, end, path in self._clips.get(video, ()):
             if begin <= timestamp <= end:
                 return Movie(path, begin)
