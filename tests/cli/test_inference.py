@@ -1,12 +1,14 @@
 """`zero-shot`, `classify`, `extract` and `reconstruct`: outputs and exit codes."""
 
 import json
+import shutil
 
 import pytest
 from PIL import Image, ImageChops
 from program import assert_refused, run
 from safetensors.torch import load_file
 
+from internvideo_hf.checkpoints.model_names import demo_path
 from internvideo_hf.inference import runner
 
 LABELS = "riding a bike, cooking pasta, playing chess"
@@ -114,6 +116,16 @@ def test_classify_refuses_a_mistake(mae_folder, bikes, options, words):
 
 def test_classify_refuses_a_model_that_is_no_classifier(mm_folder, bikes):
     assert_refused(run("classify", bikes, "--model", mm_folder), "InternVideoMM")
+
+
+def test_classify_writes_estimates_as_numbers(bikes, tmp_path):
+    shutil.copytree(demo_path("demo-classifier"), tmp_path / "numbers")
+    config = json.loads((tmp_path / "numbers/config.json").read_text()) | {"problem_type": "regression"}
+    (tmp_path / "numbers/config.json").write_text(json.dumps(config))
+    options = (bikes, "--model", tmp_path / "numbers", "-q", "--top-k", 2)
+    found = json.loads(run("classify", *options, "--json").stdout)[0]["results"]
+    lines = run("classify", *options).stdout.splitlines()[1:]
+    assert [line.split() for line in lines] == [[f"{row['score']:.4g}", *row["label"].split()] for row in found]
 
 
 def test_classify_says_unknown_and_writes_a_table(mae_folder, bikes, tmp_path):

@@ -73,6 +73,8 @@ def _openset_rule(sampler: str, args: dict) -> tuple[str, dict]:
     num_positions = args.pop("num_sample_positions", 10)
     if base == "openset_dense":
         options["sample_range"] = args.pop("sample_range", 64)
+    for name, default in (("out_of_bound_opt", "loop"), ("temporal_jitter", False), ("twice_sample", False)):
+        assert args.pop(name, default) == default, f"no rule has another {name} than {default!r}"
     assert not args, f"arguments that no rule reads: {args}"
     if base == "openset_dense" and test_mode:
         return base, options | {"num_clips": num_clips * num_positions, "clips_per_start": num_clips}

@@ -208,7 +208,8 @@ def classify(
         **clips_and_crops,
         **({} if open_set is None else {"open_set": open_set}),
     )
-    answer_each([video for video, _ in named], answer, as_json, quiet, csv=csv)
+    estimates = answer.model.config.problem_type == "regression"
+    answer_each([video for video, _ in named], answer, as_json, quiet, csv=csv, estimates=estimates)
 
 
 def parse_views(text: str | None) -> dict[str, int]:
@@ -232,6 +233,7 @@ def answer_each(
     description: str = "Classifying",
     failed: Sequence[str] = (),
     csv: Path | None = None,
+    estimates: bool = False,
 ) -> None:
     """Print a pipeline's answer for each readable video, and list the others, and what failed before, at the end.
 
@@ -243,6 +245,7 @@ def answer_each(
         description: of the progress bar.
         failed: messages about what failed before.
         csv: table of all answers to write; None for none.
+        estimates: the scores are numbers of any size, not probabilities.
     """
     from tqdm import tqdm
 
@@ -255,7 +258,8 @@ def answer_each(
             continue
         answers.append({"video": video, "results": results})
         if not as_json:
-            tqdm.write("\n".join(map(printable, [video, *(line for result in results for line in _lines(result))])))
+            lines = [line for result in results for line in _lines(result, estimates)]
+            tqdm.write("\n".join(map(printable, [video, *lines])))
     if csv is not None:
         _write_answers(csv, answers)
     if as_json:
@@ -278,7 +282,7 @@ def _write_answers(path: Path, answers: list[dict[str, Any]]) -> None:
     atomic_write(path, lambda file: write_table(file, [{name: row.get(name) for name in used} for row in rows]))
 
 
-def _lines(result: dict[str, Any]) -> list[str]:
+def _lines(result: dict[str, Any], estimates: bool = False) -> list[str]:
     if "generated_text" in result:
         return [f"  {result['generated_text']}"]
     if "question" in result:
@@ -288,7 +292,8 @@ def _lines(result: dict[str, Any]) -> list[str]:
         numbers = f"uncertainty {result['uncertainty']:.4g}, threshold {result['threshold']:.4g}"
         return [f"  {verdict}: {result['score']:.1%} of the known videos are better known ({numbers})"]
     cosine = f"  (cosine {result['similarity']:.3f})" if "similarity" in result else ""
-    return [f"  {result['score']:6.1%}  {result.get('label', result.get('answer'))}{cosine}"]
+    score = f"{result['score']:10.4g}" if estimates else f"{result['score']:6.1%}"
+    return [f"  {score}  {result.get('label', result.get('answer'))}{cosine}"]
 
 
 def extract(

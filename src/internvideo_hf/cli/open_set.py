@@ -1,5 +1,6 @@
 """The command that teaches a classifier to say "unknown": `calibrate`."""
 
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -123,14 +124,18 @@ def _show(result: dict[str, Any], model: str, out: Path | None) -> None:
 def _parse_options(settings: list[str]) -> dict[str, Any]:
     """Return the method's options, whose values are YAML."""
     from internvideo_hf.recipes.reading import load_yaml
+    from internvideo_hf.tasks.open_set.calibration import calibrate as fit
 
-    reserved = {"model", "validation", "out", "accepted", "rule", "method", "views", "quiet"}
+    reserved = {
+        name: "" if entry.default is Parameter.empty else f": --{name.replace('_', '-')}"
+        for name, entry in signature(fit).parameters.items()
+    }
     found: dict[str, Any] = {}
     for setting in settings:
         name, equals, value = setting.partition("=")
         if not equals or not name.isidentifier():
-            raise ValueError(f"{setting!r} is no option of a method. Expected NAME=VALUE, such as temperature=2.")
+            raise ValueError(f"Got {setting!r}, expected an option of the method, NAME=VALUE, such as temperature=2.")
         if name in reserved:
-            raise ValueError(f"{name} is an option of the command: --{name}.")
+            raise ValueError(f"{name} is an argument of the command, not of a method{reserved[name]}.")
         found[name] = load_yaml(value, setting)
     return found

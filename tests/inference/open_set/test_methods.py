@@ -111,6 +111,11 @@ def test_openmax_wants_right_videos_of_each_class():
         ("openmax", {"distance": "l2"}, "distance: got 'l2'"),
         ("rpl", {"steps": 0}, "steps=0 must be above 0"),
         ("gcp", {"temperature": -1.0}, "temperature=-1.0"),
+        ("energy", {"temperature": "2"}, "temperature is '2', expected float"),
+        ("mc_dropout", {"passes": 2.5}, "passes is 2.5, expected int"),
+        ("rpl", {"steps": True}, "steps is True, expected int"),
+        ("ensemble", {"members": "run/final"}, "members is 'run/final', expected list"),
+        ("ensemble", {"members": [1]}, "members holds 1, expected folders"),
     ],
 )
 def test_unknown_names_and_values_out_of_range_are_refused(name, options, message):

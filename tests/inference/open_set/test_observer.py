@@ -104,6 +104,9 @@ def test_members_are_averaged_over_their_own_views(folder, rows, tmp_path):
     write_classifier(other, seed=4)
     observer = Observer.of(classifier, make_method("ensemble", members=[str(other)]))
     assert observer.subject.fingerprint != first.fingerprint
+    observer = Observer.of(classifier, make_method("ensemble", members=[str(other), str(folder)]))
+    with pytest.raises(ValueError, match=f"The member {folder} has the weights of .*never disagree"):
+        _ = observer.subject
     with pytest.raises(ValueError, match="set members="):
         Observer.of(classifier, make_method("ensemble"))
     with pytest.raises(ValueError, match="demo-classifier has 12 classes, .* 3, or they are in another order"):

@@ -145,3 +145,13 @@ def test_folders_that_hold_no_scorer_are_refused(tmp_path):
     save_file({"method.means": tensors["method.means"]}, folder / "open_set.safetensors")
     with pytest.raises(ValueError, match="holds no open-set scorer .'known_scores'"):
         OpenSetScorer.load(folder)
+    tensors["known_scores"][1] = float("nan")
+    save_file(tensors, folder / "open_set.safetensors")
+    with pytest.raises(ValueError, match=rf"of {len(SEEN)} known videos, {len(SEEN) - 1} with a score"):
+        OpenSetScorer.load(folder)
+
+
+def test_a_mistyped_folder_is_not_looked_for_on_the_hub(monkeypatch):
+    monkeypatch.setattr("internvideo_hf.inference.open_set.scorer.hf_hub_download", None)
+    with pytest.raises(ValueError, match="nosuch holds no open-set scorer .it is neither a directory nor a Hub"):
+        OpenSetScorer.load("nosuch")

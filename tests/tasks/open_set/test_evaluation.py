@@ -60,6 +60,10 @@ def test_a_calibrated_scorer_gives_the_same(known_model, known_data, tmp_path):
     result = evaluate(load_protocol(CUSTOM, changes), known_model, known_data, **HERE)
     fitted = evaluate(load_protocol(CUSTOM, ["open_set.method=energy"]), known_model, known_data, **HERE)
     assert result["scores"] == fitted["scores"] and result["model"]["method"] == "energy"
+    same = load_protocol(CUSTOM, [*changes, "open_set.method=energy", "open_set.options={temperature: 1.0}"])
+    assert evaluate(same, known_model, known_data, **HERE)["scores"] == fitted["scores"]
+    with pytest.raises(RecipeError, match="open_set has method=max_logit, and the scorer .* with method=energy. Set"):
+        evaluate(load_protocol(CUSTOM, [*changes, "open_set.method=max_logit"]), known_model, known_data, **HERE)
     with pytest.raises(ValueError, match=r"fitted on 1x1 views .* got 1x3"):
         evaluate(load_protocol(CUSTOM, [*changes, "num_crops=3"]), known_model, known_data, **HERE)
 

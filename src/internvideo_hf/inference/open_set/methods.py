@@ -5,7 +5,7 @@ Sources: reference cases `os_baselines` and `os_threshold_auc`, and the papers t
 """
 
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_type_hints
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from internvideo_hf.inference.open_set.observations import MERGES, Observations
 from internvideo_hf.inference.open_set.openmax import DISTANCES, distances, fit_tail, openmax, tail_probability
 from internvideo_hf.models.common.evidential import EVIDENCES, concentrations, uncertainty
 from internvideo_hf.models.common.narrowing import known, of_type
+from internvideo_hf.recipes.reading import check_kind
 from internvideo_hf.utils.names import check_name, did_you_mean, lookup, nearest
 
 MIN_VIDEOS = 3  # rightly classified ones that OpenMax needs of each class
@@ -241,6 +242,11 @@ class Ensemble(Method):
 
     members: list[str] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if wrong := [name for name in self.members if not isinstance(name, str)]:
+            raise ValueError(f"members holds {wrong[0]!r}, expected folders or names on the Hub, such as [run/a].")
+
     measure, conclude = MonteCarloDropout.measure, MonteCarloDropout.conclude
 
 
@@ -448,14 +454,15 @@ def make_method(name: str, **options: Any) -> Method:
         options: fields of its class.
 
     Raises:
-        ValueError: if a name is unknown, or a value is out of range.
+        ValueError: if a name is unknown, or a value is of another type or out of range.
     """
     kind = lookup(METHODS, name, "method")
-    names = [entry.name for entry in fields(kind) if entry.init]
-    for option in options:
+    names, hints = [entry.name for entry in fields(kind) if entry.init], get_type_hints(kind)
+    for option, value in options.items():
         if option not in names:
             hint = did_you_mean(nearest(option, names)) or f" Its options: {', '.join(names)}."
             raise ValueError(f"Unknown option {option} for the method {name}.{hint}")
+        check_kind(value, hints[option], f"Method {name}", option)
     return kind(**options)
 
 

@@ -72,12 +72,18 @@ class Observer:
 
     @cached_property
     def subject(self) -> Subject:
-        """What identifies the classifier and the members."""
+        """What identifies the classifier and the members; `ValueError` if two of them have the same weights."""
         views = (self.classifier.num_clips, self.classifier.num_crops)
         own = Subject.of(self.classifier.model, views)
         if not self.members:
             return own
         prints = [own.fingerprint, *(Subject.of(member.model).fingerprint for member in self.members)]
+        for place, (member, fingerprint) in enumerate(zip(self.members, prints[1:], strict=True), 1):
+            if fingerprint in prints[:place]:
+                raise ValueError(
+                    f"The member {member.name} has the weights of {self.classifier.name} or of a member before it, so "
+                    "that they never disagree. Give classifiers that were trained apart."
+                )
         return Subject(f"sha256:{json_sha256(prints)[:32]}", own.classes, views)
 
     @property

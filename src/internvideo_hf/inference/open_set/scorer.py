@@ -300,8 +300,11 @@ class OpenSetScorer:
             )
             scorer.threshold, model = float(settings["threshold"]), settings.get("model")
             scorer.known_scores = tensors.pop("known_scores").double().numpy()
-            if not math.isfinite(scorer.threshold) or not len(scorer.known_scores):
-                raise ValueError(f"threshold {scorer.threshold} of {len(scorer.known_scores)} known videos")
+            finite = int(np.isfinite(scorer.known_scores).sum())
+            if not math.isfinite(scorer.threshold) or not 0 < finite == len(scorer.known_scores):
+                raise ValueError(
+                    f"threshold {scorer.threshold} of {len(scorer.known_scores)} known videos, {finite} with a score"
+                )
             scorer.method.tensors = {name.removeprefix("method."): tensor for name, tensor in tensors.items()}
             if model is not None:
                 views = None if model["views"] is None else (int(model["views"][0]), int(model["views"][1]))
@@ -318,4 +321,6 @@ def _find(source: str | Path, name: str) -> Path:
     folder = Path(source)
     if folder.is_dir():
         return next((path for path in (folder / name, folder / FOLDER / name) if path.is_file()), folder / name)
+    if str(source).count("/") != 1:  # which the Hub would be asked for in vain, for half a minute without a network
+        raise FileNotFoundError("it is neither a directory nor a Hub repository id, owner/name")
     return Path(hf_hub_download(str(source), name, subfolder=FOLDER))

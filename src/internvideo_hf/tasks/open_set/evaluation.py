@@ -151,8 +151,7 @@ def read_unknown(protocol: Protocol, data_root: Path, classes: list[str]) -> lis
 
 def _run(protocol: Protocol, samples: Samples, run: Run) -> Outcome:
     classifier = load_classifier(protocol, run)
-    settings = settings_of(protocol)
-    scorer, observer = _scorer(settings, classifier)
+    scorer, observer = _scorer(protocol, classifier)
     rows = [
         {**samples.videos[owner], "label": int(label)}
         for owner, label in zip(samples.owners, samples.labels, strict=True)
@@ -196,11 +195,20 @@ def _run(protocol: Protocol, samples: Samples, run: Run) -> Outcome:
     return Outcome(scores, {numbers[name]: cause for name, cause in causes.items()}, facts, answers)
 
 
-def _scorer(settings: OpenSetSettings, classifier: Classifier) -> tuple[OpenSetScorer, Observer]:
+def _scorer(protocol: Protocol, classifier: Classifier) -> tuple[OpenSetScorer, Observer]:
+    settings = settings_of(protocol)
     if settings.scorer is None:
         options = {"accepted": settings.accepted, "rule": settings.rule, **settings.options}
         return scorer_for(classifier, settings.method, **options)
     scorer = OpenSetScorer.load(settings.scorer)
+    fitted = {"method": scorer.name, "accepted": scorer.accepted, "rule": scorer.rule, **scorer.method.options()}
+    stated = {name: value for name, value in protocol.open_set.items() if name not in ("scorer", "options")}
+    for name, value in (stated | settings.options).items():
+        if fitted.get(name) != value:
+            raise RecipeError(
+                f"open_set has {name}={value}, and the scorer {settings.scorer} was fitted with {name}="
+                f"{fitted.get(name)}. Set it to that, or leave it out."
+            )
     observer = Observer.of(classifier, scorer.method)
     scorer.check(observer.subject)
     return scorer, observer
