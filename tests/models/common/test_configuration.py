@@ -47,6 +47,9 @@ def test_heads_that_do_not_fit_are_refused(changes, message):
     [
         ({"evidense": "exp"}, "evidense.*fields are those of EvidentialSettings"),
         ({"loss": "brier"}, "evidential.loss"),
+        ({"anealing": "exp"}, "unknown field anealing. Did you mean annealing"),
+        ({"kl": "false"}, "evidential.kl='false' must be true or false"),
+        ({"annealing_start": "0.1"}, "a value of the wrong type"),
     ],
 )
 def test_unknown_evidence_is_refused(evidential, message):

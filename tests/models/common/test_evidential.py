@@ -134,3 +134,9 @@ def test_rows_without_a_label_change_nothing():
 def test_unknown_settings_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         EvidentialSettings(**settings)
+
+
+@pytest.mark.parametrize("label", [-1, 2])
+def test_labels_of_no_class_are_refused(label):
+    with pytest.raises(RuntimeError, match="Class values must be"):
+        evidential_losses(torch.tensor([SURE]), torch.tensor([label]), EvidentialSettings())

@@ -1,12 +1,14 @@
 """What the configurations of all classifiers of videos share."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
 from transformers.configuration_utils import PreTrainedConfig
 
 from internvideo_hf.models.common.evidential import EvidentialSettings
+from internvideo_hf.utils.names import did_you_mean, nearest
 
 _OPTIONAL = ("label_heads", "evidential")
 
@@ -100,13 +102,19 @@ def evidential_settings(config: PreTrainedConfig) -> EvidentialSettings:
         config: of a classifier.
 
     Raises:
-        ValueError: if a field is unknown or out of range.
+        ValueError: if a field is unknown, or a value of the wrong type or out of range.
     """
     given: dict[str, Any] = getattr(config, "evidential", None) or {}
+    known = [entry.name for entry in fields(EvidentialSettings)]
+    if unknown := [name for name in given if name not in known]:
+        raise ValueError(
+            f"evidential has the unknown field {unknown[0]}.{did_you_mean(nearest(unknown[0], known))} Its fields are "
+            f"those of EvidentialSettings: {', '.join(known)}."
+        )
     try:
         return EvidentialSettings(**given)
     except TypeError as error:
-        raise ValueError(f"evidential={given}: {error}; its fields are those of EvidentialSettings.") from error
+        raise ValueError(f"evidential={given} has a value of the wrong type: {error}.") from error
 
 
 __all__ = ["ClassifierConfig"]

@@ -44,7 +44,7 @@ class EvidentialSettings:
         annealing_epochs: above 0.
 
     Raises:
-        ValueError: if a name is unknown, or a number is out of range.
+        ValueError: if a name is unknown, a number is out of range, or a switch is neither true nor false.
     """
 
     evidence: str = "exp"
@@ -59,6 +59,9 @@ class EvidentialSettings:
     def __post_init__(self) -> None:
         for name, choices in (("evidence", EVIDENCES), ("loss", LOSSES), ("annealing", ANNEALINGS)):
             check_name(getattr(self, name), choices, f"evidential.{name}")
+        for name in ("kl", "avu", "disentangle"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"evidential.{name}={getattr(self, name)!r} must be true or false.")
         if not 0 < self.annealing_start <= 1 or self.annealing_epochs <= 0:
             raise ValueError(
                 f"evidential.annealing_start={self.annealing_start} must be above 0 and at most 1, and "
@@ -185,5 +188,5 @@ def _targets(labels: torch.Tensor, classes: int) -> torch.Tensor:
     """Return soft targets in float32, all 0 in rows without a known label."""
     if labels.ndim == 2:
         return labels.float()
-    known = (labels != IGNORED)[:, None]
-    return nn.functional.one_hot(labels.clamp(min=0), classes).float() * known
+    known = labels != IGNORED
+    return nn.functional.one_hot(labels.where(known, 0), classes).float() * known[:, None]
