@@ -276,6 +276,12 @@ def parse_recipe(content: Mapping[str, Any], name: str = "recipe") -> Recipe:
         raise RecipeError(f"{name}: batch_size and training.per_device_train_batch_size must be at least 1.")
     if recipe.data.heads is not None and recipe.model.task != "multi_label":
         raise RecipeError(f"{name}: data.heads is for the task multi_label alone.")
+    for head, file in (recipe.data.heads or {}).items():
+        if not isinstance(file, str):
+            raise RecipeError(
+                f"{name}: data.heads has {head}: {file}, expected a head and the file of its classes, such as "
+                "{verb: verbs.txt}, with a space behind the colon."
+            )
     _check_kind_of_data(recipe, task, name)
     if recipe.data.clip is not None:
         _check_inputs(recipe, recipe.data.clip, name)

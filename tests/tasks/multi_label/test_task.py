@@ -179,3 +179,5 @@ def test_batches_have_the_targets_of_each_video():
 def test_heads_are_for_this_task_alone(tmp_path):
     with pytest.raises(RecipeError, match="data.heads is for the task multi_label alone"):
         recipe(tmp_path, "model.task=classification", heads={"verb": "verbs.txt"})
+    with pytest.raises(RecipeError, match="data.heads has verb:verbs.txt: None, expected a head and the file"):
+        recipe(tmp_path, "model.task=multi_label", heads={"verb:verbs.txt": None})
