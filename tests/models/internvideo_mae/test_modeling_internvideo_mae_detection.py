@@ -54,6 +54,7 @@ class TestInternVideoMAEForVideoActionDetection(ExportedInAnother, ModelChecks):
     frame_counts = ()
     fields_read_elsewhere = {key: why for key, why in FIELDS_READ_ELSEWHERE.items() if why != "the detector reads it"}
     loss_over = "samples"
+    wrong_size = None
 
     def config(self):
         return detection_config()
@@ -232,11 +233,17 @@ def test_the_scale_of_boxes_is_that_of_patches_unless_it_is_set():
 
 
 @torch.no_grad()
-def test_any_height_and_width_of_patches_are_taken_and_others_refused():
-    model = detector()
-    assert model(draw(1, FRAMES, 3, 16, 56), BOXES[:1]).logits.shape == (1, 3, LABELS)
-    with pytest.raises(ValueError, match="The width, 60, is not a multiple of the patch size 8. Make it 56 or 64"):
-        model(draw(1, FRAMES, 3, 16, 60), BOXES[:1])
+def test_any_height_and_width_are_taken():
+    model, frames = detector(), draw(1, FRAMES, 3, 21, 60)
+    boxes = torch.tensor([[[2.0, 3.0, 30.0, 14.0], [8.0, 0.0, 56.0, 16.0]]])
+    # As the released convolution, which has no patch for the last pixels.
+    expected = model(frames[..., :16, :56], boxes).logits
+    assert expected.shape == (1, 2, LABELS)
+    torch.testing.assert_close(model(frames, boxes).logits, expected, rtol=0, atol=0)
+    mask = torch.ones(1, 21, 60, dtype=torch.bool)
+    torch.testing.assert_close(model(frames, boxes, pixel_mask=mask).logits, expected, rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match="The height, 5, is not a multiple of the patch size 8"):
+        model(frames[..., :5, :], boxes)
     with pytest.raises(ValueError, match="2 x 7 patches, expected 3 x 3 or more for detection_head='acar'"):
         detector(detection_head="acar")(draw(1, FRAMES, 3, 16, 56), BOXES[:1])
 

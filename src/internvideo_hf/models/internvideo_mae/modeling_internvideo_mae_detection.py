@@ -243,7 +243,8 @@ class InternVideoMAEForVideoActionDetection(InternVideoMAEPreTrainedModel):
         """Score the actions of each box.
 
         Args:
-            pixel_values_videos: normalized frames, `(batch, frames, channels, height, width)`.
+            pixel_values_videos: normalized frames, `(batch, frames, channels, height, width)`. Of sides that are no
+                multiple of the patch size, the last pixels are not seen, as in the released model: pad to see them.
             boxes: of the people of each clip, `(batch, boxes, 4)`: left, top, right, bottom in pixels of
                 `pixel_values_videos`; from a list of different lengths by `pad_boxes`. Edges beyond the frame are
                 moved onto its border; a box of no area has the feature of the map's cell there.
@@ -258,15 +259,19 @@ class InternVideoMAEForVideoActionDetection(InternVideoMAEPreTrainedModel):
             ValueError: if the shapes do not fit the model or each other, or a real box is not finite.
         """
         config = self.config
-        clips = as_clips(pixel_values_videos, config.num_channels, config.patch_size, config.tubelet_size)
-        batch, _, _, height, width = clips.shape
+        height, width = pixel_values_videos.shape[-2:]
+        seen = drop_remainder(pixel_values_videos, config.patch_size)
+        clips = as_clips(seen, config.num_channels, config.patch_size, config.tubelet_size)
+        batch = len(clips)
         box_mask = check_boxes(boxes, box_mask, batch)
         pixel_mask = None if config.attend_to_padding else pixel_mask
+        if pixel_mask is not None:
+            pixel_mask = drop_remainder(pixel_mask, config.patch_size)
         outputs = self.internvideo_mae(clips, pixel_mask=pixel_mask, return_dict=True, **kwargs)
         maps = self._feature_maps(outputs.last_hidden_state, clips)
         frame, cells = boxes.new_tensor([[width, height]]), None
         if pixel_mask is not None:
-            extent = measure_clips(pixel_mask, (batch, height, width))
+            extent = measure_clips(pixel_mask, (batch, *clips.shape[3:]))
             frame, cells = extent.flip(1), -(-extent // config.patch_size)
             maps = repeat_edges(maps, cells.to(maps.device))
         boxes = boxes.float().masked_fill(~box_mask[..., None], 0.0).to(maps.device)
@@ -288,6 +293,17 @@ class InternVideoMAEForVideoActionDetection(InternVideoMAEPreTrainedModel):
         """Average tokens over time, `(batch, c, h, w)`."""
         height, width = (side // self.config.patch_size for side in clips.shape[3:])
         return rearrange(tokens, "b (t h w) c -> b c t h w", h=height, w=width).mean(dim=2)
+
+
+def drop_remainder(pixels: torch.Tensor, patch_size: int) -> torch.Tensor:
+    """Cut off the pixels at the right and bottom that fill no patch.
+
+    Args:
+        pixels: `(..., height, width)`.
+        patch_size: side of a patch; smaller frames stay, for the check of sizes.
+    """
+    height, width = (side - side % patch_size or side for side in pixels.shape[-2:])
+    return pixels[..., :height, :width]
 
 
 def check_boxes(boxes: torch.Tensor, box_mask: torch.Tensor | None, batch: int) -> torch.Tensor:
