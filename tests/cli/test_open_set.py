@@ -14,10 +14,10 @@ def test_help_teaches_what_to_give():
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        ("workers=2", "workers is an argument of the command, not of a method: --workers."),
+        ("workers=2", "workers is an option of the command: --workers."),
         ("data_root=x", ": --data-root."),
         ("model=x", "model is an argument of the command, not of a method."),
-        ("temperature", "Got 'temperature', expected an option of the method, NAME=VALUE"),
+        ("temperature", "Got 'temperature' for an option of a method. Expected NAME=VALUE"),
     ],
 )
 def test_options_of_the_command_are_none_of_a_method(setting, words, tmp_path):

@@ -1,4 +1,4 @@
-"""The command that teaches a classifier to say "unknown": `calibrate`."""
+"""The command that fits a scorer of unknown videos: `calibrate`."""
 
 from inspect import Parameter, signature
 from pathlib import Path
@@ -65,7 +65,7 @@ def calibrate(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Fit what tells unknown videos from those of a classifier's classes, and its threshold.
+    """Fit a scorer of unknown videos for a classifier, and its threshold.
 
     VAL.CSV holds videos of the model's own classes that it was not trained on, some of each class. Each gets a score
     of how little the model knows it; the threshold is the score below which 95 % of them lie (--accepted). `classify
@@ -127,15 +127,18 @@ def _parse_options(settings: list[str]) -> dict[str, Any]:
     from internvideo_hf.tasks.open_set.calibration import calibrate as fit
 
     reserved = {
-        name: "" if entry.default is Parameter.empty else f": --{name.replace('_', '-')}"
+        name: "an argument of the command, not of a method"
+        if entry.default is Parameter.empty
+        else f"an option of the command: --{name.replace('_', '-')}"
         for name, entry in signature(fit).parameters.items()
+        if entry.kind is not Parameter.VAR_KEYWORD
     }
     found: dict[str, Any] = {}
     for setting in settings:
         name, equals, value = setting.partition("=")
         if not equals or not name.isidentifier():
-            raise ValueError(f"Got {setting!r}, expected an option of the method, NAME=VALUE, such as temperature=2.")
+            raise ValueError(f"Got {setting!r} for an option of a method. Expected NAME=VALUE, such as temperature=2.")
         if name in reserved:
-            raise ValueError(f"{name} is an argument of the command, not of a method{reserved[name]}.")
+            raise ValueError(f"{name} is {reserved[name]}.")
         found[name] = load_yaml(value, setting)
     return found

@@ -35,7 +35,7 @@ class Method:
     reads: ClassVar[tuple[str, ...]] = ("logits",)
     """Fields of `Observations` that the method scores by, the most important first."""
     learns: ClassVar[bool] = False
-    """Fits so many numbers that videos it was fitted on no longer tell how it scores others."""
+    """Fits so many numbers that the videos of the fit score better than new ones."""
     needs_labels: ClassVar[bool] = False
 
     merge: str = field(default="prob", kw_only=True)

@@ -1,4 +1,4 @@
-"""What a classifier says about videos, from which scorers tell known from unknown ones."""
+"""Answers of a classifier to videos, the input of open-set scorers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace

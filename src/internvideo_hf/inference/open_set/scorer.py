@@ -34,7 +34,7 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True)
 class Subject:
-    """What a scorer is fitted for.
+    """The classifier that a scorer is fitted for.
 
     Args:
         fingerprint: hash of the model's weights.
@@ -63,15 +63,15 @@ class Subject:
         if len(classes) < 2 or heads or config.problem_type not in (None, "single_label_classification"):
             raise ValueError(
                 f"A classifier of {len(classes)} classes with problem_type={config.problem_type!r} and label_heads="
-                f"{list(heads or [])} does not choose one of several classes, so that nothing can be none of them. "
-                "Give one of two classes or more."
+                f"{list(heads or [])} does not choose one of several classes, as open-set recognition needs. Give one "
+                "of two classes or more."
             )
         as_saved = model if cast_of(model) is None else load_strict(type(model), str(model.name_or_path))
         return cls(f"sha256:{tensors_sha256(as_saved.state_dict())[:32]}", classes, views)
 
 
 class OpenSetScorer:
-    """Tells videos of known classes from others, by the answers of a classifier.
+    """Scores how unknown videos are to a classifier, and rejects those above a threshold.
 
     >>> scorer = OpenSetScorer("energy").fit(validation)
     >>> scorer.is_unknown(scorer.score(logits))

@@ -28,7 +28,7 @@ from internvideo_hf.utils.names import lookup
 
 
 class OpenSet(NamedTuple):
-    """What tells unknown videos from those of the classes.
+    """A scorer of unknown videos, and the observer of its inputs.
 
     Args:
         scorer: fitted for the pipeline's model.

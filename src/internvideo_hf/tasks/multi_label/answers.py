@@ -1,4 +1,4 @@
-"""What a classifier says of videos with several labels: of each video, of each class, of each head."""
+"""Answers to videos with several labels: by video, class and head."""
 
 import re
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Lists of videos with several labels, and the targets that they are."""
+"""Lists of videos with several labels, and their targets."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -70,7 +70,7 @@ def read(
 
     Raises:
         ManifestError: if the list is invalid, or a row has no labels.
-        RecipeError: if classes cannot be read, nobody names them, or a clip has several rows without heads.
+        RecipeError: if classes cannot be read, their names are missing, or a clip has several rows without heads.
     """
     if isinstance(labels, int):
         raise RecipeError(f"data.labels={labels}: several labels need names. Give a text file with one name a line.")

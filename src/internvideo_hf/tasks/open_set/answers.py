@@ -1,4 +1,4 @@
-"""What is said of each known and unknown video: a table, a summary, and a picture of the scores."""
+"""Answers to known and unknown videos: a table, a summary, and a histogram of the scores."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -39,7 +39,7 @@ _SEED = 123  # of the draws of unknown classes, as published
 
 @dataclass(frozen=True)
 class OpenSetSettings:
-    """How unknown videos are told, `open_set` of a protocol.
+    """Settings of the scorer of unknown videos, `open_set` of a protocol.
 
     Args:
         method: a name in `internvideo_hf.inference.open_set.methods.METHODS`.
@@ -57,7 +57,7 @@ class OpenSetSettings:
 
 
 class Seen(NamedTuple):
-    """What is said of the videos of a list.
+    """Scores and answers of the videos of a list.
 
     Args:
         scores: how unknown each is, float64, `(videos,)`; NaN for an unreadable one.
@@ -215,7 +215,7 @@ def _scorer(protocol: Protocol, classifier: Classifier) -> tuple[OpenSetScorer, 
 
 
 def _scored(scorer: OpenSetScorer, seen: Observations, kept: list[int], videos: int) -> Seen:
-    """Return what is said of all videos of a list, of which some may be unreadable."""
+    """Return scores and answers of all videos of a list, of which some may be unreadable."""
     assert seen.logits is not None
     logits = seen.logits.double()
     merged = logits.mean(dim=1).softmax(dim=-1) if scorer.method.merge == "score" else logits.softmax(-1).mean(dim=1)
@@ -239,10 +239,10 @@ def score(
     """Return the scores, in percent; an unreadable video counts as wrong in each but ECE, which leaves it out.
 
     Args:
-        known: what is said of known videos.
-        unknown: what is said of unknown videos.
+        known: scores and answers of known videos.
+        unknown: scores and answers of unknown videos.
         known_labels: classes, `(videos,)`.
-        unknown_labels: classes of their own, -1 where they are not told, `(videos,)`.
+        unknown_labels: classes of their own, -1 where the list has none, `(videos,)`.
         scorer: with its threshold.
         num_known: number of known classes.
     """

@@ -1,4 +1,4 @@
-"""How well unknown videos are told from known ones, in percent.
+"""Metrics of open-set recognition, in percent.
 
 A positive video is one of an unknown class. scikit-learn computes what it has. Source: the released evaluation of
 InternVideo's open-set models (reference case `os_threshold_auc`).

@@ -1,4 +1,4 @@
-"""What a model estimates of each video: a table, scores of each number, and a picture."""
+"""Estimated numbers of videos: a table, scores of each number, and a scatter plot."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -71,7 +71,7 @@ def _check_counts(rows: Any, wanted: int, path: str | Path) -> None:
                 str(path),
                 None,
                 f"{video_name(row)} has {len(row['label'] or ())} numbers, expected {wanted or 'one or more'}",
-                'Write as many in each row, "|" between them in text; an unknown one may be empty.',
+                'Write the same count in each row, "|" between them in text; an unknown one may be empty.',
             )
 
 
