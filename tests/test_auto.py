@@ -1,10 +1,13 @@
 """The table of families: names of classes, and the Auto classes that they are found by."""
 
+import subprocess
+import sys
+
 import pytest
 import transformers
 
 import internvideo_hf
-from internvideo_hf.auto import FAMILIES, auto_class, register
+from internvideo_hf.auto import FAMILIES, OWN_CLASSES, auto_class, register
 
 
 @pytest.mark.parametrize("model_type", FAMILIES)
@@ -36,3 +39,21 @@ def test_repeated_registration_changes_nothing():
     before = dict(transformers.AutoModel._model_mapping._extra_content)
     register()
     assert dict(transformers.AutoModel._model_mapping._extra_content) == before
+
+
+def test_auto_classes_of_this_package_load_their_models_in_a_bare_program():
+    program = """
+import internvideo_hf
+for name in internvideo_hf.auto.OWN_CLASSES:
+    assert list(getattr(internvideo_hf, name)._model_mapping.values()), name
+from internvideo_hf import AutoModelForTemporalLocalization, demo_path
+print(type(AutoModelForTemporalLocalization.from_pretrained(demo_path("demo-actionformer"))).__name__)
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == ["ActionFormerForTemporalLocalization"]
+
+
+def test_names_of_own_auto_classes_are_those_of_the_families():
+    named = {name for family in FAMILIES.values() for name in family.model_names}
+    assert set(OWN_CLASSES) == {name for name in named if not hasattr(transformers, name)}

@@ -55,6 +55,7 @@ _EXPORTS = {
 for _family in auto.FAMILIES.values():
     _EXPORTS.update(_family.exports())
 _EXPORTS.update(tasks.exports())
+_EXPORTS.update(dict.fromkeys(auto.OWN_CLASSES, "internvideo_hf.auto"))
 
 __all__ = sorted(_EXPORTS)
 

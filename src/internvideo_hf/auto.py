@@ -155,6 +155,22 @@ FAMILIES = {
 }
 
 
+OWN_CLASSES = (
+    "AutoModelForNavigation",
+    "AutoModelForOpenSetClassification",
+    "AutoModelForTemporalLocalization",
+    "AutoModelForVideoActionDetection",
+)
+"""Auto classes that transformers does not have; attributes of this module."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in OWN_CLASSES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    register()
+    return auto_class(name)
+
+
 @cache
 def auto_class(name: str) -> Any:
     """Return an Auto class by name: transformers' own, or one of the same kind where transformers has none.

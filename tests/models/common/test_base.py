@@ -12,6 +12,10 @@ from internvideo_hf.models.common.base import VideoPreTrainedModel, init_weight_
 
 PUBLIC = [getattr(internvideo_hf, name) for name in internvideo_hf.__all__]
 MODELS = {kind.__name__: kind for kind in PUBLIC if isinstance(kind, type) and issubclass(kind, PreTrainedModel)}
+READ_NO_VIDEO = {
+    "VLNPlannerForNavigation": ("input_ids", ["text", "video"]),
+    "VLNWaypointsModel": ("depth_features", ["image"]),
+}
 READ_TEXT = {
     "InternVideoMMForConditionalGeneration",
     "InternVideoMMForQuestionAnswering",
@@ -28,7 +32,8 @@ def test_models_state_what_they_support(name):
     assert model._supports_sdpa and model._supports_attention_backend
     if FAMILIES[model.config_class.model_type].video_processor is None:
         # Windows are masks, which the other kernels do not take.
-        assert (model.main_input_name, model.input_modalities) == ("features", ["time"])
+        expected = READ_NO_VIDEO.get(name, ("features", ["time"]))
+        assert (model.main_input_name, model.input_modalities) == expected
         assert not (model._supports_flash_attn or model._supports_flex_attn)
     else:
         # `generate` continues its main input.
