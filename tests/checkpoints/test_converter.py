@@ -29,5 +29,6 @@ def test_no_family_recognizes_another_ones_names(family):
 
 
 def test_every_released_family_has_a_converter():
-    heads = {family for family in converters() if FAMILIES[family].video_processor is None}  # none was released
-    assert set(converters()) - heads == set(FAMILY_OF.values())
+    released = set(FAMILY_OF.values())
+    heads = {family for family in converters() if FAMILIES[family].video_processor is None}  # not all were released
+    assert set(converters()) - (heads - released) == released
