@@ -13,12 +13,14 @@ import numpy as np
 import torch
 import torchvision.transforms.v2.functional as tv
 from einops import rearrange
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from internvideo_hf.utils.names import lookup
 
+Ints = NDArray[np.integer]
 _CV2_COEFFICIENT_BITS = 11
 
 CHANNEL_ORDERS = {"rgb": [0, 1, 2], "bgr": [2, 1, 0]}
@@ -62,7 +64,7 @@ def _resize_torchvision_v1_bicubic(frames: Tensor, size: tuple[int, int]) -> Ten
     return resized.clamp(0, 255).round().to(torch.uint8) if frames.dtype == torch.uint8 else resized.to(frames.dtype)
 
 
-def _cv2_neighbors(source: int, target: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _cv2_neighbors(source: int, target: int) -> tuple[Ints, Ints, Ints, Ints]:
     """Return both source positions of each target position and their weights, in units of 2 ** -11.
 
     OpenCV computes the position in double, the fraction in single precision, and rounds the two weights separately.
@@ -72,9 +74,8 @@ def _cv2_neighbors(source: int, target: int) -> tuple[Tensor, Tensor, Tensor, Te
     fraction = position - lower
     scale = np.float32(1 << _CV2_COEFFICIENT_BITS)
     weights = [np.rint((np.float32(1) - fraction) * scale), np.rint(fraction * scale)]
-    positions = [np.clip(lower + step, 0, source - 1) for step in (0, 1)]
-    first, second = (torch.from_numpy(position.astype(np.int64)) for position in positions)
-    first_weight, second_weight = (torch.from_numpy(weight.astype(np.int32)) for weight in weights)
+    first, second = (np.clip(lower + step, 0, source - 1).astype(np.int64) for step in (0, 1))
+    first_weight, second_weight = (weight.astype(np.int32) for weight in weights)
     return first, second, first_weight, second_weight
 
 
@@ -86,17 +87,26 @@ def _resize_cv2_linear(frames: Tensor, size: tuple[int, int]) -> Tensor:
         # OpenCV takes the mean of 2 x 2 pixels here, which rounds differently.
         blocks = rearrange(frames.to(torch.int32), "t c (h y) (w x) -> t c h w (y x)", y=2, x=2)
         return ((blocks.sum(-1) + 2) >> 2).to(torch.uint8)
-    top, bottom, top_weight, bottom_weight = (x.to(frames.device) for x in _cv2_neighbors(height, size[0]))
-    left, right, left_weight, right_weight = (x.to(frames.device) for x in _cv2_neighbors(width, size[1]))
-
-    def blend_columns(rows: Tensor) -> Tensor:
-        taken = frames.index_select(-2, rows)
+    top, bottom, top_weight, bottom_weight = _cv2_neighbors(height, size[0])
+    left, right, left_weight, right_weight = _cv2_neighbors(width, size[1])
+    rows, places = np.unique([top, bottom], return_inverse=True)
+    top, bottom = places.reshape(2, -1)
+    pixels = frames.cpu().numpy()
+    resized = np.empty((*pixels.shape[:2], *size), np.uint8)
+    # Plane by plane, which stays in the processor's cache, and in numpy, which picks columns faster than torch.
+    for place in np.ndindex(pixels.shape[:2]):
+        plane = pixels[place] if len(rows) == height else pixels[place][rows]
         # OpenCV drops 4 bits here and 16 after the second multiplication, to stay within 32 bits.
-        return (taken.index_select(-1, left) * left_weight + taken.index_select(-1, right) * right_weight) >> 4
-
-    upper = (blend_columns(top) * top_weight[:, None]) >> 16
-    lower = (blend_columns(bottom) * bottom_weight[:, None]) >> 16
-    return ((upper + lower + 2) >> 2).to(torch.uint8)
+        blended = plane.take(left, 1) * left_weight
+        blended += plane.take(right, 1) * right_weight
+        blended >>= 4
+        upper, lower = blended.take(top, 0), blended.take(bottom, 0)
+        upper *= top_weight[:, None]
+        lower *= bottom_weight[:, None]
+        upper >>= 16
+        lower >>= 16
+        resized[place] = (upper + lower + 2) >> 2
+    return torch.from_numpy(resized).to(frames.device)
 
 
 RESIZE_METHODS: dict[str, Callable[[Tensor, tuple[int, int]], Tensor]] = {
