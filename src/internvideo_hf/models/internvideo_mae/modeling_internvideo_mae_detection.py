@@ -262,7 +262,7 @@ class InternVideoMAEForVideoActionDetection(InternVideoMAEPreTrainedModel):
         height, width = pixel_values_videos.shape[-2:]
         seen = drop_remainder(pixel_values_videos, config.patch_size)
         clips = as_clips(seen, config.num_channels, config.patch_size, config.tubelet_size)
-        batch = len(clips)
+        batch = clips.shape[0]  # len() would make it a constant of an exported program
         box_mask = check_boxes(boxes, box_mask, batch)
         pixel_mask = None if config.attend_to_padding else pixel_mask
         if pixel_mask is not None:
