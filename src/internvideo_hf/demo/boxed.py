@@ -23,17 +23,16 @@ from internvideo_hf.demo.synthetic import (
     WIDTH,
     Scene,
     Track,
-    claim,
     cover,
     radius_at,
+    sizes_of_splits,
     split_of,
     tremble,
     ways,
+    write_data_set,
     write_frames,
-    write_missing,
 )
-from internvideo_hf.utils.files import atomic_write_text, check_output, remove_leftovers
-from internvideo_hf.utils.locks import lock_folder
+from internvideo_hf.utils.files import atomic_write_text
 
 RATE = 8
 """Frames per second."""
@@ -113,9 +112,7 @@ def split_sizes(videos: int = VIDEOS) -> dict[str, int]:
     Raises:
         ValueError: if there is none.
     """
-    if videos < 1:
-        raise ValueError(f"videos: got {videos}, expected at least 1.")
-    return {subset: videos if subset == "train" else max(1, round(videos / _HELD_OUT)) for subset in SUBSETS}
+    return sizes_of_splits(videos, SUBSETS, _HELD_OUT)
 
 
 def script_at(subset: str, index: int, seed: int = 0) -> Script:
@@ -214,20 +211,6 @@ def boxes(script: Script, second: float, seed: int = 0) -> np.ndarray:
         (y, x) = (np.flatnonzero(covered.any(axis=axis)) for axis in (1, 0))
         found.append([x[0], y[0], x[-1] + 1, y[-1] + 1])
     return np.array(found) / WIDTH
-
-
-def write_video(script: Script, path: str | Path, seed: int = 0) -> None:
-    """Render a video into an MP4 file (H.264, every frame a keyframe), written atomically.
-
-    Args:
-        script: what happens.
-        path: the file.
-        seed: at least 0.
-
-    Raises:
-        OSError: if the file cannot be written.
-    """
-    write_frames(render(script, seed), path, RATE)
 
 
 # ---- files ----------------------------------------------------------------------------------------------------------
@@ -348,20 +331,22 @@ def make_data_set(
     if seed < 0:
         raise ValueError(f"seed: got {seed}, expected at least 0.")
     scripts = [script_at(subset, index, seed) for subset, size in sizes.items() for index in range(size)]
-    with lock_folder(out):
-        check_output(out, _VIDEO_BYTES * sum(not (out / script.video).is_file() for script in scripts))
-        claim(out, {"boxed": _CONSTRUCTION, "videos": videos, "seed": seed})
-        (out / "videos").mkdir(exist_ok=True)
-        remove_leftovers(out / "videos")
-        existing = write_missing(partial(write_video, seed=seed), scripts, out, jobs, on_done)
-        # Last, so that lists never name missing files.
+
+    def write_lists() -> None:
         for subset in SUBSETS:
             _write_rows(out / f"{subset}.csv", annotations, scripts, subset, seed)
             if subset != "train":
                 _write_rows(out / f"{subset}_detections.csv", detections, scripts, subset, seed)
         atomic_write_text(out / "labels.txt", "".join(f"{name}\n" for name in ACTIONS))
         atomic_write_text(out / "README.md", _card(videos, seed))
-    return existing
+
+    settings = {"boxed": _CONSTRUCTION, "videos": videos, "seed": seed}
+    write = partial(_write_video, seed=seed)
+    return write_data_set(out, scripts, write, settings, lambda script: _VIDEO_BYTES, write_lists, jobs, on_done)
+
+
+def _write_video(script: Script, path: Path, seed: int) -> None:
+    write_frames(render(script, seed), path, RATE)
 
 
 def _write_rows(

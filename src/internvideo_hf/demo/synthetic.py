@@ -793,22 +793,71 @@ def make_data_set(
     out, sizes = Path(out), split_sizes(clips)
     if seed < 0:
         raise ValueError(f"seed: got {seed}, expected at least 0.")
-    with lock_folder(out):
-        check_output(out, _CLIP_BYTES * (sum(sizes.values()) - sum(1 for _ in out.glob("*/*.mp4"))))
-        return _make(out, clips, seed, jobs, on_done)
-
-
-def _make(out: Path, clips: int, seed: int, jobs: int, on_done: Callable[[], object]) -> int:
-    sizes = split_sizes(clips)
-    claim(out, {"construction": _CONSTRUCTION, "clips": clips, "seed": seed})
     planned = [clip_at(split, index, seed) for split, size in sizes.items() for index in range(size)]
-    for split in SPLITS:
-        (out / split).mkdir(exist_ok=True)
-        remove_leftovers(out / split)
-    existing = write_missing(partial(write_clip, seed=seed), planned, out, jobs, on_done)
-    # Last, so that lists never name missing files.
-    _write_lists(out, planned, seed)
-    atomic_write_text(out / "README.md", _card(clips, seed))
+
+    def write_lists() -> None:
+        _write_lists(out, planned, seed)
+        atomic_write_text(out / "README.md", _card(clips, seed))
+
+    settings = {"construction": _CONSTRUCTION, "clips": clips, "seed": seed}
+    write = partial(write_clip, seed=seed)
+    return write_data_set(out, planned, write, settings, lambda clip: _CLIP_BYTES, write_lists, jobs, on_done)
+
+
+def sizes_of_splits(videos: int, splits: Sequence[str], ratio: int) -> dict[str, int]:
+    """Return the number of videos per split of a data set whose other splits are of one size.
+
+    Args:
+        videos: videos of the first split, at least 1.
+        splits: names, the one for training first.
+        ratio: training videos for one of each other split, which has at least one.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    if videos < 1:
+        raise ValueError(f"videos: got {videos}, expected at least 1.")
+    return {split: videos if split == splits[0] else max(1, round(videos / ratio)) for split in splits}
+
+
+def write_data_set(
+    out: Path,
+    planned: Sequence[Any],
+    write: Callable[[Any, Path], None],
+    settings: Mapping[str, int],
+    bytes_of: Callable[[Any], int],
+    write_lists: Callable[[], None],
+    jobs: int,
+    on_done: Callable[[], object],
+) -> int:
+    """Write those videos of a drawn data set that do not exist, then its lists.
+
+    Args:
+        out: the folder: new, empty, or with a part of the same data set.
+        planned: plans with the path `video`, relative to `out`.
+        write: (plan of a video, file) writes it; to be pickled.
+        settings: of the data set.
+        bytes_of: size of a video's file, on average.
+        write_lists: writes what names the videos.
+        jobs: processes.
+        on_done: called after each video, written or not.
+
+    Returns:
+        The number of videos that existed.
+
+    Raises:
+        FileExistsError: if `out` holds other files.
+        LockedError: if another process writes into `out`.
+        OSError: if a file cannot be written; a DiskFullError if there is no room.
+    """
+    with lock_folder(out):
+        check_output(out, sum(bytes_of(plan) for plan in planned if not (out / plan.video).is_file()))
+        claim(out, settings)
+        for folder in {(out / plan.video).parent for plan in planned}:
+            folder.mkdir(exist_ok=True)
+            remove_leftovers(folder)
+        existing = write_missing(write, planned, out, jobs, on_done)
+        write_lists()  # last, so that lists never name missing files
     return existing
 
 

@@ -22,14 +22,13 @@ from internvideo_hf.demo.synthetic import (
     WIDTH,
     Scene,
     Track,
-    claim,
     radius_at,
+    sizes_of_splits,
     ways,
+    write_data_set,
     write_frames,
-    write_missing,
 )
-from internvideo_hf.utils.files import atomic_write_text, check_output, remove_leftovers
-from internvideo_hf.utils.locks import lock_folder
+from internvideo_hf.utils.files import atomic_write_text
 
 RATE = 8
 """Frames per second."""
@@ -110,9 +109,7 @@ def split_sizes(videos: int = VIDEOS) -> dict[str, int]:
     Raises:
         ValueError: if there is none.
     """
-    if videos < 1:
-        raise ValueError(f"videos: got {videos}, expected at least 1.")
-    return {subset: videos if subset == "training" else max(1, round(videos / _HELD_OUT)) for subset in SUBSETS}
+    return sizes_of_splits(videos, SUBSETS, _HELD_OUT)
 
 
 def script_at(subset: str, index: int, seed: int = 0) -> Script:
@@ -307,18 +304,19 @@ def make_data_set(
     if seed < 0:
         raise ValueError(f"seed: got {seed}, expected at least 0.")
     scripts = [script_at(subset, index, seed) for subset, size in sizes.items() for index in range(size)]
-    with lock_folder(out):
-        frames = sum(script.num_frames for script in scripts if not (out / script.video).is_file())
-        check_output(out, _SECOND_BYTES * frames // RATE)
-        claim(out, {"untrimmed": _CONSTRUCTION, "videos": videos, "seed": seed})
-        (out / "videos").mkdir(exist_ok=True)
-        remove_leftovers(out / "videos")
-        existing = write_missing(partial(write_video, seed=seed), scripts, out, jobs, on_done)
-        # Last, so that lists never name missing files.
+
+    def write_lists() -> None:
         atomic_write_text(out / ANNOTATIONS, json.dumps(annotations(scripts), indent=1) + "\n")
         atomic_write_text(out / "labels.txt", "".join(f"{name}\n" for name in ACTIONS))
         atomic_write_text(out / "README.md", _card(scripts, videos, seed))
-    return existing
+
+    settings = {"untrimmed": _CONSTRUCTION, "videos": videos, "seed": seed}
+    write = partial(write_video, seed=seed)
+    return write_data_set(out, scripts, write, settings, _bytes_of, write_lists, jobs, on_done)
+
+
+def _bytes_of(script: Script) -> int:
+    return _SECOND_BYTES * script.num_frames // RATE
 
 
 def _card(scripts: Sequence[Script], videos: int, seed: int) -> str:
