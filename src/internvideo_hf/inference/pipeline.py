@@ -93,6 +93,47 @@ class VideoPipeline(Pipeline):
         return PipelineIterator(outputs, self.postprocess, postprocess_params)
 
 
+class WholeVideoPipeline(VideoPipeline):
+    """A pipeline over videos of any length, one after the other: each is a sequence of batches already.
+
+    A subclass implements `preprocess`, `_forward` and `postprocess` for one video.
+    """
+
+    options: tuple[str, ...] = ("top_k", "threshold")
+    """Names of the options of a call."""
+
+    def _best_answers(self, top_k: int | None, threshold: float | None, unknown: dict[str, Any]) -> dict[str, Any]:
+        """Return the options of a call that choose among answers, which `postprocess` takes.
+
+        Args:
+            top_k: answers to return; all if None.
+            threshold: least score, 0-1.
+            unknown: what is left when the pipeline has taken its own options, refused.
+        """
+        for name in unknown:
+            raise TypeError(f"Unknown option {name}.{did_you_mean(nearest(name, self.options))}")
+        chosen: dict[str, Any] = {} if top_k is None else {"top_k": check_count("top_k", top_k)}
+        if threshold is not None:
+            if not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
+                raise ValueError(f"threshold={threshold!r}, expected a score between 0 and 1.")
+            chosen["threshold"] = threshold
+        return chosen
+
+    def get_iterator(
+        self,
+        inputs: Sequence[Any],
+        num_workers: int,
+        batch_size: int,
+        preprocess_params: dict[str, Any],
+        forward_params: dict[str, Any],
+        postprocess_params: dict[str, Any],
+    ) -> Iterable[Any]:
+        for video in inputs:
+            inputs_of_model: Any = self.preprocess(video, **preprocess_params)
+            outputs: Any = self._forward(inputs_of_model, **forward_params)
+            yield self.postprocess(outputs, **postprocess_params)
+
+
 class DualEncoderPipeline(VideoPipeline):
     """A pipeline over videos and texts, with any model that embeds both in one space."""
 

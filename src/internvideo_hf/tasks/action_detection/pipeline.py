@@ -4,16 +4,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from internvideo_hf.inference.pipeline import VideoPipeline, check_count, check_saved_as
+from internvideo_hf.inference.pipeline import WholeVideoPipeline, check_saved_as
 from internvideo_hf.tasks.action_detection.detection import EVERY, ActionDetector
 from internvideo_hf.tasks.action_detection.detectors import PERSON, THRESHOLD, GivenBoxes, PersonDetector
-from internvideo_hf.utils.names import did_you_mean, nearest
-
-OPTIONS = ("boxes", "top_k", "threshold")
-"""Options of a call."""
 
 
-class VideoActionDetectionPipeline(VideoPipeline):
+class VideoActionDetectionPipeline(WholeVideoPipeline):
     """Finds the people in key frames of videos, what each of them does, and who is who over time.
 
     Args:
@@ -31,7 +27,8 @@ class VideoActionDetectionPipeline(VideoPipeline):
      'score': 0.98, 'actions': [{'label': 'stand', 'score': 0.91}], 'box_index': 0}]}
     """
 
-    _load_video_processor = True
+    _load_video_processor = True  # type: ignore[assignment]  # as in VideoPipeline
+    options = ("boxes", "top_k", "threshold")
 
     def __init__(
         self,
@@ -87,15 +84,8 @@ class VideoActionDetectionPipeline(VideoPipeline):
     def _sanitize_parameters(
         self, boxes: Any = None, top_k: int | None = None, threshold: float | None = None, **options: Any
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        for name in options:
-            raise TypeError(f"Unknown option {name}.{did_you_mean(nearest(name, OPTIONS))}")
         preprocess = {} if boxes is None else {"boxes": GivenBoxes(boxes)}
-        postprocess: dict[str, Any] = {} if top_k is None else {"top_k": check_count("top_k", top_k)}
-        if threshold is not None:
-            if not 0 <= threshold <= 1:
-                raise ValueError(f"threshold={threshold}, expected a score between 0 and 1.")
-            postprocess["min_score"] = threshold
-        return preprocess, {}, postprocess
+        return preprocess, {}, self._best_answers(top_k, threshold, options)
 
     def preprocess(self, video: Any, boxes: GivenBoxes | None = None) -> dict[str, Any]:  # type: ignore[override]
         given = boxes or self.boxes
@@ -106,23 +96,15 @@ class VideoActionDetectionPipeline(VideoPipeline):
     def _forward(self, model_inputs: dict[str, Any]) -> dict[str, Any]:  # type: ignore[override]
         return {"found": self.detector.detect(model_inputs["video"], model_inputs["given"])}
 
-    def postprocess(self, model_outputs: dict[str, Any], **options: Any) -> dict[str, Any]:
-        answer: dict[str, Any] = model_outputs["found"].to_dict(**options)
+    def postprocess(  # type: ignore[override]
+        self, model_outputs: dict[str, Any], top_k: int | None = None, threshold: float = 0.0
+    ) -> dict[str, Any]:
+        answer: dict[str, Any] = model_outputs["found"].to_dict(top_k, threshold)
         return answer
 
-    def get_iterator(
-        self,
-        inputs: Sequence[Any],
-        num_workers: int,
-        batch_size: int,
-        preprocess_params: dict[str, Any],
-        forward_params: dict[str, Any],
-        postprocess_params: dict[str, Any],
-    ) -> Iterable[Any]:
+    def get_iterator(self, inputs: Sequence[Any], *parameters: Any) -> Iterable[Any]:
+        _, _, preprocess_params, *_ = parameters
         given = preprocess_params.get("boxes") or self.boxes
         if given is not None:
             given.check_videos(len(inputs))
-        # Each video is a sequence of batches already.
-        for video in inputs:
-            outputs: Any = self._forward(self.preprocess(video, **preprocess_params), **forward_params)
-            yield self.postprocess(outputs, **postprocess_params)
+        return super().get_iterator(inputs, *parameters)

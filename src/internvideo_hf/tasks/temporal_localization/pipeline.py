@@ -1,11 +1,10 @@
 """Temporal localization from raw videos: which actions happen, and when each begins and ends."""
 
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from internvideo_hf.inference.features import FeatureExtractor
-from internvideo_hf.inference.pipeline import VideoPipeline, check_count, check_saved_as
+from internvideo_hf.inference.pipeline import WholeVideoPipeline, check_saved_as
 from internvideo_hf.tasks.temporal_localization.localization import (
     ClassScorer,
     Localizer,
@@ -16,10 +15,9 @@ from internvideo_hf.tasks.temporal_localization.localization import (
     resizing_of,
 )
 from internvideo_hf.tasks.temporal_localization.proposals import read_proposals
-from internvideo_hf.utils.names import did_you_mean, nearest
 
 
-class TemporalActionLocalizationPipeline(VideoPipeline):
+class TemporalActionLocalizationPipeline(WholeVideoPipeline):
     """Finds the actions of videos with a head on features, such as an ActionFormer.
 
     Args:
@@ -89,14 +87,7 @@ class TemporalActionLocalizationPipeline(VideoPipeline):
     def _sanitize_parameters(
         self, top_k: int | None = None, threshold: float | None = None, **options: Any
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        for name in options:
-            raise TypeError(f"Unknown option {name}.{did_you_mean(nearest(name, ['top_k', 'threshold']))}")
-        postprocess: dict[str, Any] = {} if top_k is None else {"top_k": check_count("top_k", top_k)}
-        if threshold is not None:
-            if not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
-                raise ValueError(f"threshold={threshold!r}, expected a score between 0 and 1.")
-            postprocess["threshold"] = threshold
-        return {}, {}, postprocess
+        return {}, {}, self._best_answers(top_k, threshold, options)
 
     def preprocess(self, video: Any) -> dict[str, Any]:  # type: ignore[override]
         features = extract_features(self.extractor, video, **resizing_of(self.model.config))
@@ -112,17 +103,3 @@ class TemporalActionLocalizationPipeline(VideoPipeline):
     ) -> dict[str, Any]:
         answer: dict[str, Any] = model_outputs["found"].best(top_k, threshold).to_dict()
         return answer
-
-    def get_iterator(
-        self,
-        inputs: Sequence[Any],
-        num_workers: int,
-        batch_size: int,
-        preprocess_params: dict[str, Any],
-        forward_params: dict[str, Any],
-        postprocess_params: dict[str, Any],
-    ) -> Iterable[Any]:
-        # Videos have features of different lengths, and each is a batch of windows already.
-        for video in inputs:
-            outputs: Any = self._forward(self.preprocess(video, **preprocess_params), **forward_params)
-            yield self.postprocess(outputs, **postprocess_params)
