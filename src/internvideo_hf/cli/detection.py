@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from internvideo_hf.cli.inference import check_no_source, output_files, unique_videos
+from internvideo_hf.cli.inference import Writer, check_no_source, unique_videos, writers_of
 from internvideo_hf.cli.kinds import ACTION_DETECTOR
 from internvideo_hf.cli.options import (
     AUTO,
@@ -25,7 +25,7 @@ from internvideo_hf.cli.options import (
     parse_dtype,
     resolve_model,
 )
-from internvideo_hf.cli.reporting import attempt, print_json, report_failures, say, show_progress, silence_transformers
+from internvideo_hf.cli.reporting import DAMAGED, VideoReport, show_progress, silence_transformers
 from internvideo_hf.utils.names import clock, printable
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def detect_actions(
     given = _given_boxes(boxes, detector, of_detector)
     if given is not None:
         given.check_videos(len(named))
-    writers = _writers(videos, named, video, montage)
+    writers = writers_of(videos, named, {"--montage": (".png", montage), "--video": (".mp4", video)})
     if csv is not None:
         from internvideo_hf.utils.files import check_output_file
 
@@ -118,7 +118,7 @@ def detect_actions(
     loaded.every, loaded.batch_size = seconds, batch_size
     answers = _Answers(loaded, given, writers, top_k, min_score, as_json, quiet)
     for (path, name), own in zip(named, distinct_ids([name for _, name in named]), strict=True):
-        answers.add(path, name, own)
+        answers.add(path, own, partial(answers.answer, name, own))
     answers.report(csv)
 
 
@@ -168,56 +168,31 @@ def _given_boxes(boxes: Path | None, detector: str | None, of_detector: dict[str
     return GivenBoxes(boxes)
 
 
-_Writer = tuple[str, dict[str, Path]]
-
-
-def _writers(
-    sources: list[str], named: list[tuple[str, str]], video: Path | None, montage: Path | None
-) -> list[_Writer]:
-    """Return the kind of each output that is wanted, with its file for each video."""
-    paths = [path for path, _ in named]
-    return [
-        (suffix, dict(zip(paths, output_files(out, sources, named, suffix, option), strict=True)))
-        for suffix, option, out in ((".png", "--montage", montage), (".mp4", "--video", video))
-        if out is not None
-    ]
-
-
-class _Answers:
-    """Prints and writes the people of each video, and lists the videos that could not be read at the end."""
+class _Answers(VideoReport["Detections"]):
+    """Prints and writes the people of each video."""
 
     def __init__(
         self,
         detector: "ActionDetector",
         given: "GivenBoxes | None",
-        writers: list[_Writer],
+        writers: list[Writer],
         top_k: int,
         min_score: float,
         as_json: bool,
         quiet: bool,
     ):
+        super().__init__(as_json)
         self._detector, self._given, self._writers = detector, given, writers
-        self._top_k, self._min_score, self._as_json, self._quiet = top_k, min_score, as_json, quiet
-        self._found: dict[str, Detections] = {}
-        self._json: list[dict[str, Any]] = []
-        self._failures: list[str] = []
-        self._total = 0
+        self._top_k, self._min_score, self._quiet = top_k, min_score, quiet
 
-    def add(self, video: str, name: str, own_id: str) -> None:
-        """Answer for a video."""
-        self._total += 1
-        found = attempt(partial(self._answer, name, own_id), video, self._failures)
-        if found is None:
-            self._json.append({"video": video, "error": self._failures[-1]})
-            return
-        self._found[own_id] = found
-        if self._as_json:
-            self._json.append({"video": video, **found.to_dict(self._top_k, self._min_score)})
-        else:
-            nobody = "no people (--min-person-score)" if self._given is None else "no boxes in the frame (--boxes)"
-            say("\n".join(map(printable, [video, *_table(found, self._top_k, self._min_score, nobody)])))
+    def entry(self, found: "Detections") -> dict[str, Any]:
+        return found.to_dict(self._top_k, self._min_score)
 
-    def _answer(self, name: str, own_id: str, video: str) -> "Detections":
+    def lines(self, found: "Detections") -> list[str]:
+        nobody = "no people (--min-person-score)" if self._given is None else "no boxes in the frame (--boxes)"
+        return _table(found, self._top_k, self._min_score, nobody)
+
+    def answer(self, name: str, own_id: str, video: str) -> "Detections":
         """Return the people of a video after its files are written, whose failure is the video's."""
         from tqdm import tqdm
 
@@ -245,20 +220,18 @@ class _Answers:
 
     def report(self, csv: Path | None) -> None:
         """Write what concerns all videos, and end."""
-        if csv is not None and self._found:
+        if csv is not None and self.found:
             from internvideo_hf.tasks.action_detection.answers import write_predictions
             from internvideo_hf.tasks.action_detection.detection import joined_table
 
             csv.parent.mkdir(parents=True, exist_ok=True)
-            write_predictions(csv, joined_table(self._found))
-        if self._as_json:
-            print_json(self._json)
-        report_failures(self._failures, self._total)
+            write_predictions(csv, joined_table(self.found))
+        self.end()
 
 
 def _table(found: "Detections", top_k: int, min_score: float, nobody: str) -> list[str]:
     """Return the lines of gaps and people in the order of time and of number; `nobody` where there are none."""
-    lines = [(start, 0, f"{clock(start)} - {clock(end)}  damaged: nothing is known") for start, end in found.gaps]
+    lines = [(start, 0, f"{clock(start)} - {clock(end)}  {DAMAGED}") for start, end in found.gaps]
     lines += [(one.first, one.person.track, one.line(found.size)) for one in _stretches(found, top_k, min_score)]
     return [f"  {line}" for _, _, line in sorted(lines)] or [f"  {nobody}"]
 

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -462,6 +462,28 @@ def output_files(
     files = [out / f"{name}{suffix}" for _, name in named]
     check_no_source(files, [video for video, _ in named], option)
     return files
+
+
+Writer = tuple[str, dict[str, Path]]
+"""Suffix of an output -> its file for each video."""
+
+
+def writers_of(
+    sources: list[str], named: list[tuple[str, str]], wanted: Mapping[str, tuple[str, Path | None]]
+) -> list[Writer]:
+    """Return the outputs that are wanted, with the file of each video; refuse what cannot be written.
+
+    Args:
+        sources: videos as the user has named them.
+        named: videos with their names, from `unique_videos`.
+        wanted: option -> suffix of its files, and its value.
+    """
+    videos = [video for video, _ in named]
+    return [
+        (suffix, dict(zip(videos, output_files(out, sources, named, suffix, option), strict=True)))
+        for option, (suffix, out) in wanted.items()
+        if out is not None
+    ]
 
 
 def check_no_source(files: list[Path], sources: list[str], option: str) -> None:

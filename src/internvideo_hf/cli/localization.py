@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from internvideo_hf.cli.inference import output_files, unique_videos
+from internvideo_hf.cli.inference import Writer, unique_videos, writers_of
 from internvideo_hf.cli.kinds import CLASSIFIER, FEATURE_HEAD
 from internvideo_hf.cli.options import (
     AUTO,
@@ -24,7 +24,7 @@ from internvideo_hf.cli.options import (
     read_text,
     resolve_model,
 )
-from internvideo_hf.cli.reporting import attempt, print_json, report_failures, say, show_progress, silence_transformers
+from internvideo_hf.cli.reporting import DAMAGED, VideoReport, show_progress, silence_transformers
 from internvideo_hf.utils.names import clock, printable, reason_of
 
 if TYPE_CHECKING:
@@ -99,7 +99,8 @@ def localize(
     """
     number_type, named = parse_dtype(dtype), unique_videos(videos, quiet)
     head = resolve_model(model, FEATURE_HEAD)
-    writers = _writers(videos, named, {".png": timeline, ".vtt": vtt, ".ass": ass})
+    outputs = {"--timeline": (".png", timeline), "--vtt": (".vtt", vtt), "--ass": (".ass", ass)}
+    writers = writers_of(videos, named, outputs)
     timing = {"--stride": stride, "--fps": fps, "--window": window}
     _check_features(features, timing, encoder, named, keep_features)
     if activitynet is not None:
@@ -121,9 +122,13 @@ def localize(
         named_encoder = None if encoder is None else resolve_model(encoder, any_family=True)
         extractor = extractor_for(config, named_encoder, model, batch_size=batch_size, **where)
         read = partial(_extract, extractor, config, keep=keep_features, quiet=quiet)
-    answers = _Answers(named, top_k, min_score, as_json, quiet, writers)
-    for video, name in named:
-        answers.add(video, lambda video: localizer.localize(read(video, name), video))  # noqa: B023
+    answers = _Answers(top_k, min_score, as_json, writers)
+    for (video, name), own in zip(named, _activitynet_ids(named), strict=True):
+        answers.add(
+            video,
+            own,
+            lambda video: answers.write(localizer.localize(read(video, name), video), video),  # noqa: B023
+        )
     answers.report(activitynet)
 
 
@@ -198,75 +203,34 @@ def _extract(
     return found
 
 
-_Writer = tuple[str, dict[str, Path]]
+def _activitynet_ids(named: list[tuple[str, str]]) -> list[str]:
+    """Return the id of each video in ActivityNet's files, which are named by it with "v_" before."""
+    from internvideo_hf.data.finding import distinct_ids
+
+    ids = distinct_ids([name for _, name in named])
+    short = [own[2:] if re.fullmatch(r"v_[\w-]{11}", own) else own for own in ids]
+    return short if len(set(short)) == len(ids) else ids
 
 
-def _writers(sources: list[str], named: list[tuple[str, str]], wanted: dict[str, Path | None]) -> list[_Writer]:
-    """Return the kind of each output that is wanted, with its file for each video."""
-    options = {".png": "--timeline", ".vtt": "--vtt", ".ass": "--ass"}
-    return [
-        (
-            suffix,
-            dict(
-                zip(
-                    [video for video, _ in named],
-                    output_files(out, sources, named, suffix, options[suffix]),
-                    strict=True,
-                )
-            ),
-        )
-        for suffix, out in wanted.items()
-        if out is not None
-    ]
+class _Answers(VideoReport["Localization"]):
+    """Prints and writes the actions of each video."""
 
+    def __init__(self, top_k: int, min_score: float, as_json: bool, writers: list[Writer]):
+        super().__init__(as_json)
+        self._top_k, self._min_score, self._writers = top_k, min_score, writers
 
-class _Answers:
-    """Prints and writes the actions of each video, and lists the videos that could not be read at the end."""
+    def entry(self, found: "Localization") -> dict[str, Any]:
+        return found.best(self._top_k, self._min_score).to_dict()
 
-    def __init__(
-        self,
-        named: list[tuple[str, str]],
-        top_k: int,
-        min_score: float,
-        as_json: bool,
-        quiet: bool,
-        writers: list[_Writer],
-    ):
-        from internvideo_hf.data.finding import distinct_ids
+    def lines(self, found: "Localization") -> list[str]:
+        return _table(found.best(self._top_k, self._min_score), self._min_score)
 
-        ids = distinct_ids([name for _, name in named])
-        # ActivityNet's files are named by the ids of its videos with "v_" before.
-        short = [own[2:] if re.fullmatch(r"v_[\w-]{11}", own) else own for own in ids]
-        self._ids = dict(
-            zip([video for video, _ in named], short if len(set(short)) == len(ids) else ids, strict=True)
-        )
-        self._top_k, self._min_score, self._as_json, self._quiet = top_k, min_score, as_json, quiet
-        self._writers = writers
-        self._found: dict[str, Localization] = {}
-        self._json: list[dict[str, Any]] = []
-        self._failures: list[str] = []
-        self._total = 0
-
-    def add(self, video: str, answer: "Callable[[str], Localization]") -> None:
-        """Answer for a video."""
-        self._total += 1
-        found = attempt(partial(self._answer, answer), video, self._failures)
-        if found is None:
-            self._json.append({"video": video, "error": self._failures[-1]})
-            return
-        self._found[self._ids[video]] = found
-        shown = found.best(self._top_k, self._min_score)
-        self._json.append({"video": video, **shown.to_dict()})
-        if not self._as_json:
-            say("\n".join(map(printable, [video, *_table(shown, self._min_score)])))
-
-    def _answer(self, answer: "Callable[[str], Localization]", video: str) -> "Localization":
+    def write(self, found: "Localization", video: str) -> "Localization":
         """Return the actions of a video after its files are written, whose failure is the video's."""
         from internvideo_hf.tasks.temporal_localization.subtitles import save_subtitles
         from internvideo_hf.tasks.temporal_localization.timeline import draw_timeline
         from internvideo_hf.utils.pictures import save_picture
 
-        found = answer(video)
         shown = found.best(self._top_k, self._min_score)
         for suffix, files in self._writers:
             if suffix == ".png":
@@ -282,12 +246,10 @@ class _Answers:
         from internvideo_hf.tasks.temporal_localization.subtitles import to_activitynet
         from internvideo_hf.utils.files import atomic_write_text
 
-        if activitynet is not None and self._found:
+        if activitynet is not None and self.found:
             activitynet.parent.mkdir(parents=True, exist_ok=True)
-            atomic_write_text(activitynet, json.dumps(to_activitynet(self._found)))
-        if self._as_json:
-            print_json(self._json)
-        report_failures(self._failures, self._total)
+            atomic_write_text(activitynet, json.dumps(to_activitynet(self.found)))
+        self.end()
 
 
 def _table(found: "Localization", min_score: float) -> list[str]:
@@ -299,4 +261,4 @@ def _table(found: "Localization", min_score: float) -> list[str]:
     ]
     if not lines:
         lines = [f"  no action scores {min_score:g} or more (--min-score)"]
-    return lines + [f"  {clock(start)} - {clock(end)}  damaged: nothing is known" for start, end in found.gaps]
+    return lines + [f"  {clock(start)} - {clock(end)}  {DAMAGED}" for start, end in found.gaps]

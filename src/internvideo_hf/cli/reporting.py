@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import typer
 
@@ -13,6 +13,8 @@ PARTIAL, REFUSED = 1, 2
 """Exit codes."""
 
 T = TypeVar("T")
+DAMAGED = "damaged: nothing is known"
+"""What is said of a stretch of a video."""
 
 
 def say(text: object, err: bool = False) -> None:
@@ -92,3 +94,53 @@ def silence_transformers() -> None:
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+
+
+class VideoReport(Generic[T]):
+    """Prints what is found in each video when it is, and lists the videos that could not be read at the end.
+
+    A subclass implements `entry` and `lines`.
+
+    Args:
+        as_json: print one JSON document at the end instead.
+
+    Attributes:
+        found: id of a video -> what is found in it.
+    """
+
+    def __init__(self, as_json: bool):
+        self.found: dict[str, T] = {}
+        self._as_json = as_json
+        self._json: list[dict[str, Any]] = []
+        self._failures: list[str] = []
+
+    def entry(self, found: T) -> dict[str, Any]:
+        """Return what is found in a video, for JSON."""
+        raise NotImplementedError
+
+    def lines(self, found: T) -> list[str]:
+        """Return what is found in a video, for people."""
+        raise NotImplementedError
+
+    def add(self, video: str, own_id: str, answer: Callable[[str], T]) -> None:
+        """Answer for a video.
+
+        Args:
+            video: path or address.
+            own_id: its id among the videos.
+            answer: finds what is in it.
+        """
+        found = attempt(answer, video, self._failures)
+        if found is None:
+            self._json.append({"video": video, "error": self._failures[-1]})
+            return
+        self.found[own_id] = found
+        self._json.append({"video": video} | (self.entry(found) if self._as_json else {}))
+        if not self._as_json:
+            say("\n".join(map(printable, [video, *self.lines(found)])))
+
+    def end(self) -> None:
+        """Print the JSON and the failures, and exit with their exit code."""
+        if self._as_json:
+            print_json(self._json)
+        report_failures(self._failures, len(self._json))
