@@ -95,9 +95,6 @@ def slices_of(heads: Mapping[str, Sequence[str]]) -> dict[str, slice]:
     return slices
 
 
-_EVIDENTIAL_FIELDS = [entry.name for entry in fields(EvidentialSettings)]  # not in a call: it would not compile
-
-
 def evidential_settings(config: PreTrainedConfig) -> EvidentialSettings:
     """Return the evidence and the loss of an open-set classifier.
 
@@ -108,10 +105,11 @@ def evidential_settings(config: PreTrainedConfig) -> EvidentialSettings:
         ValueError: if a field is unknown, or a value of the wrong type or out of range.
     """
     given: dict[str, Any] = getattr(config, "evidential", None) or {}
-    if unknown := [name for name in given if name not in _EVIDENTIAL_FIELDS]:
+    known = [entry.name for entry in fields(EvidentialSettings)]
+    if unknown := [name for name in given if name not in known]:
         raise ValueError(
-            f"evidential has the unknown field {unknown[0]}.{did_you_mean(nearest(unknown[0], _EVIDENTIAL_FIELDS))} "
-            f"Its fields are those of EvidentialSettings: {', '.join(_EVIDENTIAL_FIELDS)}."
+            f"evidential has the unknown field {unknown[0]}.{did_you_mean(nearest(unknown[0], known))} Its fields are "
+            f"those of EvidentialSettings: {', '.join(known)}."
         )
     try:
         return EvidentialSettings(**given)

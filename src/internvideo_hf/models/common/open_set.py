@@ -41,6 +41,7 @@ class OpenSetHead(ClassificationHead):
     """Turns a classifier into an open-set one; goes before the class of the classifier, whose folders it loads.
 
     Attributes:
+        evidential: the evidence and the loss, as the configuration had them when the model was made.
         annealing_weight: of the loss's annealed terms, 0-1. `VideoTrainer` sets it by `set_epoch`; it is 1 otherwise.
     """
 
@@ -56,6 +57,7 @@ class OpenSetHead(ClassificationHead):
                 f"{config.num_labels}, problem_type={config.problem_type!r}, label_heads={list(head_slices(config))}. "
                 "Give it two classes or more, and leave out problem_type and label_heads."
             )
+        self.evidential = evidential_settings(config)
 
     def set_epoch(self, epoch: int, num_epochs: int) -> None:
         """Set the weight of the loss's annealed terms for an epoch of training.
@@ -64,7 +66,7 @@ class OpenSetHead(ClassificationHead):
             epoch: counted from 0.
             num_epochs: of the training.
         """
-        self.annealing_weight = evidential_settings(self.config).annealing_weight(epoch, num_epochs)
+        self.annealing_weight = self.evidential.annealing_weight(epoch, num_epochs)
 
     def result(self, logits: torch.Tensor, labels: torch.Tensor | None, **outputs: Any) -> ModelOutput:
         """Return the output with the uncertainty, and with the evidential loss of labels.
@@ -74,10 +76,10 @@ class OpenSetHead(ClassificationHead):
             labels: class numbers `(batch,)`, or soft targets `(batch, num_labels)`.
             outputs: other fields of the output.
         """
-        settings, loss = evidential_settings(self.config), None
+        loss = None
         if labels is not None:
-            terms = evidential_losses(logits, labels, settings, self.annealing_weight)
+            terms = evidential_losses(logits, labels, self.evidential, self.annealing_weight)
             means = {f"{name}_loss": mean_of_known(term, labels) for name, term in terms.items()}
             loss, outputs = torch.stack(list(means.values())).sum(), outputs | means
-        doubt = uncertainty(concentrations(logits, settings.evidence))
+        doubt = uncertainty(concentrations(logits, self.evidential.evidence))
         return self.output_class(loss=loss, logits=logits, uncertainty=doubt, **outputs)
