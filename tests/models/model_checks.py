@@ -630,6 +630,21 @@ class ModelChecks:
             assert_same(dict(exported(**bigger)), dict(model(**bigger)), atol=1e-5, rtol=1e-5)
 
 
+def assert_compiles(model: PreTrainedModel, several_inputs: Iterable[dict[str, Any]]) -> None:
+    """Check that the whole graph compiles, and gives the same results and gradients for each of several inputs.
+
+    The graph is what can break; code generation is PyTorch's part, so a backend that generates none will do.
+    """
+    torch._dynamo.reset()
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    for inputs in several_inputs:
+        expected, actual = model(**inputs), compiled(**inputs)
+        assert_same(actual, expected, atol=1e-6, rtol=1e-5)
+        expected = present(gradients(model, expected))
+        assert_same(present(gradients(model, actual)), expected, atol=1e-6, rtol=1e-5)
+    torch._dynamo.reset()
+
+
 class WithAdapter(nn.Module):
     """A linear layer with a low-rank addition, and no weight of its own to read."""
 

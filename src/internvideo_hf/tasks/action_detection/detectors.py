@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -186,7 +187,7 @@ def parse_boxes(rows: Any, where: str = "boxes") -> list[KeyBoxes]:
             raise ValueError(f"{where}: entry {number} has time {row['time']!r}, expected seconds from 0 on.")
         found.append(KeyBoxes(time, _given_people(row["boxes"], row.get("scores"), f"{where} at {time:g} s")))
     found.sort(key=lambda one: one.time)
-    for one, after in zip(found, found[1:], strict=False):
+    for one, after in pairwise(found):
         if one.time == after.time:
             raise ValueError(f"{where}: {one.time:g} s is there twice. Put the boxes of a key frame into one list.")
     return found

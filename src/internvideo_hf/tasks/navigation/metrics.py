@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -98,7 +99,7 @@ def densify(reference: Points, step: float = DENSE_STEP) -> Points:
         `(m, 3)`, all points of the reference among them.
     """
     points = [reference[0]]
-    for start, end in zip(reference, reference[1:], strict=False):
+    for start, end in pairwise(reference):
         length = float(np.hypot(*(end - start)[[0, 2]]))
         if length > 0:  # one above the other, the original divides by zero
             ratio = step / length
