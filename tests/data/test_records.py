@@ -2,7 +2,7 @@
 
 import pytest
 
-from internvideo_hf.data.records import ManifestError, list_path, read_records
+from internvideo_hf.data.records import ManifestError, list_path, read_json, read_records
 
 
 def test_places_and_records_of_each_kind(tmp_path):
@@ -23,3 +23,23 @@ def test_a_list_that_is_not_there_is_met_with_what_is(tmp_path):
     with pytest.raises(ManifestError, match=r"no train.tsv, but train.csv, train.json, training.txt; name one"):
         list_path(tmp_path, "train.tsv")
     assert list_path(tmp_path, "train.csv") == tmp_path / "train.csv"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"{", "it is not valid JSON"),
+        (b"[" * 100_000, "it is not valid JSON"),
+        (b"9" * 5000, "it is not valid JSON"),
+        (b"\xff", "it is not text in UTF-8"),
+    ],
+)
+def test_json_that_cannot_be_read_is_named(tmp_path, content, message):
+    file = tmp_path / "a.json"
+    file.write_bytes(content)
+    with pytest.raises(ManifestError, match=f"a.json: {message}"):
+        read_json(file)
+    with pytest.raises(ManifestError, match="none.json: it cannot be opened"):
+        read_json(tmp_path / "none.json")
+    file.write_text('\ufeff{"a": 1}', encoding="utf-8")
+    assert read_json(file) == {"a": 1}

@@ -34,6 +34,39 @@ class ManifestError(ValueError):
         return type(self), (self.file, self.place, self.cause, self.advice)
 
 
+def read_text(path: Path) -> str:
+    """Return a file of text in UTF-8, with or without a byte-order mark.
+
+    Args:
+        path: the file.
+
+    Raises:
+        ManifestError: if it cannot be read, or holds something else.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise ManifestError(str(path), None, f"it cannot be opened ({reason_of(error)})", "Check the path.") from error
+    except UnicodeDecodeError as error:
+        raise ManifestError(str(path), None, f"it is not text in UTF-8 ({error.reason})", "Convert it.") from error
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file holds.
+
+    Args:
+        path: the file.
+
+    Raises:
+        ManifestError: if it cannot be read, or is not valid JSON.
+    """
+    text = read_text(path)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:  # also of a number of more than 4,300 digits
+        raise ManifestError(str(path), None, f"it is not valid JSON ({error})", "Download it again.") from error
+
+
 _NAMES_OF_FORMATS = {
     ".csv": ("text",),
     ".tsv": ("text",),
@@ -134,10 +167,7 @@ def _text_records(path: Path) -> Iterator[tuple[str, Record]]:
 
 
 def _json_records(path: Path) -> Iterator[tuple[str, Record]]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ManifestError(str(path), None, f"it is not valid JSON ({error})", "Download it again.") from error
+    content = read_json(path)
     if isinstance(content, dict):
         content = _document(path, content)
     for number, record in enumerate(content, 1):

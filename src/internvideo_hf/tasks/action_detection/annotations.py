@@ -20,7 +20,6 @@ of detections, whose `image_id` are those of such a file.
 """
 
 import csv
-import json
 import math
 import re
 import sys
@@ -33,9 +32,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from internvideo_hf.data.records import ManifestError
+from internvideo_hf.data.records import ManifestError, read_json, read_text
 from internvideo_hf.tasks.action_detection.metrics import BoxTable
-from internvideo_hf.utils.names import reason_of
 
 MOST_BOXES = 1000
 """Boxes that a key frame may have."""
@@ -264,7 +262,7 @@ def read_label_map(path: str | Path) -> dict[int, str]:
     """
     path = Path(path)
     found = {}
-    for entry in re.findall(r"\{([^{}]*)\}", _text(path)):
+    for entry in re.findall(r"\{([^{}]*)\}", read_text(path)):
         name, number = re.search(r'name:\s*"((?:[^"\\]|\\.)*)"', entry), re.search(r"\b(?:label_)?id:\s*(\d+)", entry)
         if name and number:
             found[int(number[1])] = re.sub(r"\\(.)", r"\1", name[1])
@@ -397,7 +395,7 @@ def _csv_rows(path: Path) -> Iterator[_Row]:
 
 def _rows_of(file: Path) -> Iterator[_Row]:
     order: list[int] | None = None  # place of each of `_COLUMNS` where the file has a header
-    reader = csv.reader(_text(file).splitlines(), strict=True)
+    reader = csv.reader(read_text(file).splitlines(), strict=True)
     try:
         for fields in reader:
             place, fields = f"line {reader.line_num}", [entry.strip() for entry in fields]
@@ -458,25 +456,13 @@ def _number(text: str) -> float:
         return math.nan
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise ManifestError(str(path), None, f"it cannot be opened ({reason_of(error)})", "Check the path.") from error
-    except UnicodeDecodeError as error:
-        raise ManifestError(str(path), None, f"it is not text in UTF-8 ({error.reason})", "Convert it.") from error
-
-
 # ---- COCO -----------------------------------------------------------------------------------------------------------
 
 
 def _json_rows(
     path: Path, known: Mapping[Any, tuple[str, float, float, float]] | None = None
 ) -> tuple[Iterator[_Row], Mapping[Any, tuple[str, float, float, float]]]:
-    try:
-        content = json.loads(_text(path))
-    except (ValueError, RecursionError) as error:
-        raise ManifestError(str(path), None, f"it is not valid JSON ({error})", "Download it again.") from error
+    content = read_json(path)
     if isinstance(content, list):
         if not known:
             raise ManifestError(

@@ -1,6 +1,5 @@
 """Boxes of people in key frames: found by a detector of objects, or given."""
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
@@ -15,12 +14,12 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModelForObjectDetec
 
 from internvideo_hf.checkpoints.model_names import resolve_model
 from internvideo_hf.data.finding import video_id
-from internvideo_hf.data.records import ManifestError
+from internvideo_hf.data.records import read_json
 from internvideo_hf.inference.runner import load_model
 from internvideo_hf.models.common.loading import revision
 from internvideo_hf.tasks.action_detection.annotations import MOST_BOXES, MOST_OUTSIDE, read_boxes
 from internvideo_hf.tasks.action_detection.boxes import Size, clip, from_fractions, is_nonempty
-from internvideo_hf.utils.names import did_you_mean, nearest, reason_of, with_article
+from internvideo_hf.utils.names import did_you_mean, nearest, with_article
 from internvideo_hf.utils.pretrained import load_pretrained
 
 THRESHOLD = 0.8
@@ -290,14 +289,7 @@ class GivenBoxes:
 def _read_boxes(path: Path) -> Any:
     """Return a file's boxes as `GivenBoxes` takes them."""
     if path.suffix.lower() == ".json":
-        try:
-            content = json.loads(path.read_text(encoding="utf-8-sig"))
-        except OSError as error:
-            raise ManifestError(
-                str(path), None, f"it cannot be opened ({reason_of(error)})", "Check the path."
-            ) from error
-        except (ValueError, RecursionError) as error:
-            raise ManifestError(str(path), None, f"it is not valid JSON ({error})", "Write it again.") from error
+        content = read_json(path)
         if not (isinstance(content, Mapping) and "images" in content and "annotations" in content):
             return content
     found: dict[str, list[dict[str, Any]]] = {}

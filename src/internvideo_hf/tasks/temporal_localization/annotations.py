@@ -1,6 +1,5 @@
 """Annotations of temporal localization: ActivityNet's JSON, THUMOS-14's text files, scores of video classifiers."""
 
-import json
 import re
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers.utils import logging
 
-from internvideo_hf.data.records import ManifestError
+from internvideo_hf.data.records import ManifestError, read_json, read_text
 from internvideo_hf.tasks.temporal_localization.metrics import SegmentTable
-from internvideo_hf.utils.names import reason_of
 
 logger = logging.get_logger(__name__)
 
@@ -258,7 +256,7 @@ def _read_thumos(folder: Path) -> Iterator[_Video]:
     for file, match in files.items():
         if match["label"] == _NO_CLASS:
             continue
-        for number, line in enumerate(_read_text(file).splitlines(), 1):
+        for number, line in enumerate(read_text(file).splitlines(), 1):
             fields = line.split()
             if not fields:
                 continue
@@ -286,22 +284,10 @@ def load_json(path: Path, kinds: tuple[type, ...] = (dict,)) -> Any:
     Raises:
         ManifestError: if it cannot be read, or holds something else.
     """
-    try:
-        content = json.loads(_read_text(path))
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ManifestError(str(path), None, f"it is not valid JSON ({error})", "Download it again.") from error
+    content = read_json(path)
     if not isinstance(content, kinds):
         raise ManifestError(str(path), None, f"it holds a {type(content).__name__}", "Expected an object.")
     return content
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise ManifestError(str(path), None, f"it cannot be opened ({reason_of(error)})", "Check the path.") from error
-    except UnicodeDecodeError as error:
-        raise ManifestError(str(path), None, f"it is not text in UTF-8 ({error})", "Download it again.") from error
 
 
 def is_number(value: Any) -> bool:
