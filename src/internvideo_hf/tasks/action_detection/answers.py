@@ -3,17 +3,18 @@
 import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from internvideo_hf.tasks.action_detection.metrics import MIN_OVERLAP, BoxTable, Floats, average_precisions
+from internvideo_hf.tasks.detections import best_and_worst
 from internvideo_hf.tasks.protocol import ANSWERS
 from internvideo_hf.utils.files import atomic_directory, atomic_path, write_table
 
 DETECTIONS = "detections.csv"
-_LISTED = 10  # classes in the text
 _BATCH = 100_000  # lines that are formatted together
 
 
@@ -37,7 +38,7 @@ class Answers:
 
     def scores(self) -> dict[str, float]:
         """Return mean average precision in percent over the scored classes that have ground truth."""
-        return {"mAP": float(100 * np.nanmean(self._precisions()))}
+        return {"mAP": float(100 * np.nanmean(self._precisions))}
 
     def by_class(self) -> list[dict[str, Any]]:
         """Return average precision of each scored class with ground truth, in percent, the best classes first."""
@@ -49,20 +50,14 @@ class Answers:
                 "found": int(found[label]),
                 "AP": 100 * float(ap),
             }
-            for label, ap in zip(self.scored, self._precisions(), strict=True)
+            for label, ap in zip(self.scored, self._precisions, strict=True)
             if boxes[label]
         ]
         return sorted(rows, key=lambda row: -float(row["AP"]))
 
     def text(self) -> str:
         """Return average precision of the best and the worst classes as text."""
-        rows = self.by_class()
-        lines = [f"{'class':40} {'boxes':>8} {'found':>8} {'AP':>7}"]
-        shown = rows if len(rows) <= 2 * _LISTED else [*rows[:_LISTED], *rows[-_LISTED:]]
-        lines += [f"{row['class'][:40]:40} {row['boxes']:8d} {row['found']:8d} {row['AP']:7.2f}" for row in shown]
-        if len(shown) < len(rows):
-            lines.append(f"The {_LISTED} best and the {_LISTED} worst of {len(rows)} classes.")
-        return "\n".join(lines)
+        return best_and_worst(self.by_class(), "boxes", width=40)
 
     def write(self, folder: Path) -> None:
         """Write all of it, atomically.
@@ -76,6 +71,7 @@ class Answers:
             write_predictions(part / DETECTIONS, self.found)
             (part / "summary.txt").write_text(f"{self.text()}\n", encoding="utf-8")
 
+    @cached_property
     def _precisions(self) -> Floats:
         return average_precisions(self.found, self.truth, self.scored, min_overlap=self.min_overlap)
 

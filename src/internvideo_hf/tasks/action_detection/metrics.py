@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from internvideo_hf.tasks.detections import check_columns, interpolated_precision
+
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
 
@@ -41,7 +43,6 @@ class BoxTable:
     scores: Floats | None = None
 
     def __post_init__(self) -> None:
-        rows = len(self.key_frames)
         object.__setattr__(self, "key_frames", np.asarray(self.key_frames, dtype=object))
         object.__setattr__(self, "boxes", np.asarray(self.boxes, dtype=np.float64).reshape(-1, 4))
         object.__setattr__(self, "labels", np.asarray(self.labels, dtype=np.int64))
@@ -49,11 +50,7 @@ class BoxTable:
         if self.scores is not None:
             columns["scores"] = np.asarray(self.scores, dtype=np.float64)
             object.__setattr__(self, "scores", columns["scores"])
-        for name, column in columns.items():
-            if len(column) != rows:
-                raise ValueError(f"{name} has {len(column)} rows, expected {rows}, one for each entry of key_frames.")
-            if not np.isfinite(column).all():
-                raise ValueError(f"{name} holds numbers that are not finite.")
+        check_columns("key_frames", len(self.key_frames), columns)
 
     def __len__(self) -> int:
         return len(self.key_frames)
@@ -112,7 +109,7 @@ def average_precisions(
         chosen = np.flatnonzero(usable & (detections.labels == label))
         order = chosen[(-detections.scores[chosen]).argsort(kind="stable")]
         hits = _match((frames[order], detections.boxes[order]), (true_frames[own], truth.boxes[own]), min_overlap)
-        found[place] = _area(hits, len(own))
+        found[place] = interpolated_precision(hits, len(own))
     return found
 
 
@@ -152,12 +149,3 @@ def _match(detected: tuple[Ints, Floats], truth: tuple[Ints, Floats], min_overla
     _, first = np.unique(target[close], return_index=True)
     hits[rows[close][first]] = True
     return hits
-
-
-def _area(hits: NDArray[np.bool_], positives: int) -> float:
-    """Return the area under the interpolated precision of detections by falling score."""
-    found = hits.cumsum()
-    precision = np.concatenate([found / np.arange(1, len(hits) + 1), [0.0]])
-    recall = np.concatenate([[0.0], found / positives])
-    precision = np.maximum.accumulate(precision[::-1])[::-1][:-1]
-    return float((np.diff(recall) * precision).sum())

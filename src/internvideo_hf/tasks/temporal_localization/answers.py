@@ -3,23 +3,25 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from internvideo_hf.tasks.detections import best_and_worst
 from internvideo_hf.tasks.protocol import ANSWERS
 from internvideo_hf.tasks.temporal_localization.annotations import to_results
 from internvideo_hf.tasks.temporal_localization.metrics import (
+    Floats,
     SegmentTable,
     average_precisions,
-    mean_average_precision,
+    mean_precisions,
     overlap_in_time,
 )
 from internvideo_hf.utils.files import atomic_directory, write_table
 
 DETECTIONS = "detections.json"
-_LISTED = 10  # classes in the text
 
 
 @dataclass(frozen=True)
@@ -42,12 +44,11 @@ class Answers:
 
     def scores(self) -> dict[str, float]:
         """Return mean average precision in percent at each threshold, and their mean."""
-        return mean_average_precision(self.found, self.truth, self.thresholds, as_published=self.as_published)
+        return mean_precisions(self._precisions, self.thresholds)
 
     def by_class(self) -> list[dict[str, Any]]:
         """Return average precision of each class in percent at each threshold, the best classes first."""
-        rule = {"as_published": self.as_published}
-        precisions = 100 * average_precisions(self.found, self.truth, self.thresholds, **rule)
+        precisions = 100 * self._precisions
         labels = np.unique(self.truth.labels)
         rows: list[dict[str, Any]] = []
         for column, label in enumerate(labels.tolist()):
@@ -66,13 +67,7 @@ class Answers:
 
     def text(self) -> str:
         """Return average precision of the best and the worst classes as text."""
-        rows = self.by_class()
-        lines = [f"{'class':30} {'segments':>8} {'found':>8} {'AP':>7}"]
-        shown = rows if len(rows) <= 2 * _LISTED else [*rows[:_LISTED], *rows[-_LISTED:]]
-        lines += [f"{row['class'][:30]:30} {row['segments']:8d} {row['found']:8d} {row['AP']:7.2f}" for row in shown]
-        if len(shown) < len(rows):
-            lines.append(f"The {_LISTED} best and the {_LISTED} worst of {len(rows)} classes.")
-        return "\n".join(lines)
+        return best_and_worst(self.by_class(), "segments", width=30)
 
     def write(self, folder: Path) -> None:
         """Write all of it, atomically.
@@ -90,12 +85,15 @@ class Answers:
     def _lines(self) -> list[dict[str, Any]]:
         found, truth = self.found, self.truth
         assert found.scores is not None
+        same: dict[tuple[str, int], list[int]] = {}
+        for row, owner in enumerate(zip(truth.videos, truth.labels.tolist(), strict=True)):
+            same.setdefault(owner, []).append(row)
         rows = []
         for row in np.lexsort((-found.scores, np.asarray(found.videos))):
-            same = (truth.videos == found.videos[row]) & (truth.labels == found.labels[row])
-            overlap = overlap_in_time(found.segments[row], truth.segments[same]).max(initial=0.0)
-            start, end = found.segments[row]
             label = int(found.labels[row])
+            true = truth.segments[same.get((found.videos[row], label), [])]
+            overlap = overlap_in_time(found.segments[row], true).max(initial=0.0)
+            start, end = found.segments[row]
             rows.append(
                 {
                     "video": found.videos[row],
@@ -107,3 +105,8 @@ class Answers:
                 }
             )
         return rows
+
+    @cached_property
+    def _precisions(self) -> Floats:
+        rule = {"as_published": self.as_published}
+        return average_precisions(self.found, self.truth, self.thresholds, **rule)

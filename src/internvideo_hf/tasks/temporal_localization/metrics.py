@@ -12,6 +12,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from internvideo_hf.tasks.detections import check_columns, interpolated_precision
+
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
 
@@ -38,7 +40,6 @@ class SegmentTable:
     scores: Floats | None = None
 
     def __post_init__(self) -> None:
-        rows = len(self.videos)
         object.__setattr__(self, "videos", np.asarray(self.videos, dtype=np.str_))
         object.__setattr__(self, "segments", np.asarray(self.segments, dtype=np.float64).reshape(-1, 2))
         object.__setattr__(self, "labels", np.asarray(self.labels, dtype=np.int64))
@@ -46,11 +47,7 @@ class SegmentTable:
         if self.scores is not None:
             columns["scores"] = np.asarray(self.scores, dtype=np.float64)
             object.__setattr__(self, "scores", columns["scores"])
-        for name, column in columns.items():
-            if len(column) != rows:
-                raise ValueError(f"{name} has {len(column)} rows, expected {rows}, one for each entry of videos.")
-            if not np.isfinite(column).all():
-                raise ValueError(f"{name} holds numbers that are not finite.")
+        check_columns("videos", len(self.videos), columns)
 
 
 def average_precisions(
@@ -91,7 +88,7 @@ def average_precisions(
             np.asarray(thresholds),
             sort,
         )
-        found[:, index] = [_area(hit, int(own.sum())) for hit in hits]
+        found[:, index] = [interpolated_precision(hit, int(own.sum())) for hit in hits]
     return found
 
 
@@ -113,7 +110,17 @@ def mean_average_precision(
     Returns:
         `{"mAP@0.50": ..., ..., "mAP": ...}` in percent; the last is the mean over the thresholds.
     """
-    means = 100 * average_precisions(predictions, truth, thresholds, as_published=as_published).mean(axis=1)
+    return mean_precisions(average_precisions(predictions, truth, thresholds, as_published=as_published), thresholds)
+
+
+def mean_precisions(precisions: Floats, thresholds: Sequence[float]) -> dict[str, float]:
+    """Return what `mean_average_precision` does, of average precisions that are known.
+
+    Args:
+        precisions: see `average_precisions`.
+        thresholds: of its rows.
+    """
+    means = 100 * precisions.mean(axis=1)
     by_threshold = {f"mAP@{threshold:.2f}": float(mean) for threshold, mean in zip(thresholds, means, strict=True)}
     return {**by_threshold, "mAP": float(means.mean())}
 
@@ -151,12 +158,3 @@ def overlap_in_time(first: Floats, second: Floats) -> Floats:
     union = (first[..., 1] - first[..., 0]) + (second[..., 1] - second[..., 0]) - shared
     overlaps: Floats = np.divide(shared, union, out=np.zeros_like(shared), where=union != 0)
     return overlaps
-
-
-def _area(hits: NDArray[np.bool_], positives: int) -> float:
-    """Return the area under the interpolated precision of predictions by falling score."""
-    found = hits.cumsum()
-    precision = np.concatenate([[0.0], found / np.arange(1, len(hits) + 1), [0.0]])
-    recall = np.concatenate([[0.0], found / positives, [1.0]])
-    precision = np.maximum.accumulate(precision[::-1])[::-1]
-    return float((np.diff(recall) * precision[1:]).sum())
