@@ -111,6 +111,19 @@ def load_classifier(protocol: Protocol, run: Run, test: Mapping[str, Any] | None
     )
 
 
+def facts_of(classifier: Classifier) -> dict[str, Any]:
+    """Return what a result says of the classifier.
+
+    Args:
+        classifier: from `load_classifier`.
+    """
+    return {
+        **model_facts(classifier.model),
+        "views": [classifier.num_clips, classifier.num_crops],
+        "pixels": pixel_settings(classifier.processor),
+    }
+
+
 def classify(classifier: Classifier, samples: Samples, run: Run, **facts: Any) -> Classified:
     """Classify the clips of a list.
 
@@ -120,12 +133,7 @@ def classify(classifier: Classifier, samples: Samples, run: Run, **facts: Any) -
         run: settings, and the folder of finished parts.
         facts: further ones for the result.
     """
-    facts = {
-        **model_facts(classifier.model),
-        **facts,
-        "views": [classifier.num_clips, classifier.num_crops],
-        "pixels": pixel_settings(classifier.processor),
-    }
+    facts = facts_of(classifier) | facts
     names = [video_name(row) for row in samples.videos]
     scores, causes = classifier.classify(samples.videos, run.settings, run.parts_of(classifier.model, facts, names))
     return Classified(

@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 from internvideo_hf.data.manifests import TextLabelError, find_classes
 from internvideo_hf.data.records import list_path
 from internvideo_hf.inference.classifier import Classifier, video_name
-from internvideo_hf.inference.embedder import pixel_settings
 from internvideo_hf.inference.open_set.observations import Observations
 from internvideo_hf.inference.open_set.observer import Observer, scorer_for
 from internvideo_hf.inference.open_set.scorer import OpenSetScorer
 from internvideo_hf.models.common.loading import check_classifier, classes_of
 from internvideo_hf.recipes.reading import RecipeError, build
-from internvideo_hf.tasks.classifier_evaluation import load_classifier
+from internvideo_hf.tasks.classifier_evaluation import facts_of, load_classifier, views_of
 from internvideo_hf.tasks.labelled_clips import read_labelled_clips
 from internvideo_hf.tasks.open_set import metrics
 from internvideo_hf.tasks.open_set.answers import Answers
@@ -28,7 +27,6 @@ from internvideo_hf.tasks.protocol import (
     Run,
     Samples,
     check_list,
-    model_facts,
     read_rows,
     unique_clips,
 )
@@ -160,13 +158,7 @@ def _run(protocol: Protocol, samples: Samples, run: Run) -> Outcome:
     for name in LISTS:
         lists[name] = rows[start : start + samples.source[name]]
         start += samples.source[name]
-    facts = {
-        **model_facts(classifier.model),
-        "views": [classifier.num_clips, classifier.num_crops],
-        "pixels": pixel_settings(classifier.processor),
-        "method": scorer.name,
-        "options": scorer.method.options(),
-    }
+    facts = facts_of(classifier) | {"method": scorer.name, "options": scorer.method.options()}
     observed: dict[str, Seen] = {}
     causes: dict[str, str] = {}
     for name in [name for name in reversed(LISTS) if lists[name]]:
@@ -277,10 +269,10 @@ def score(
 
 def _facts(result: Mapping[str, Any]) -> dict[str, str]:
     model = result["model"]
-    (clips, crops), merge = model["views"], model["options"]["merge"]
+    merge = model["options"]["merge"]
     order = "mean of their logits, then the score" if merge == "score" else "mean of what each of them says"
     return {
-        "views": f"{clips} clips x {crops} crops, {order}",
+        "views": f"{views_of(result)}, {order}",
         "method": model["method"],
         "unknown": f"{model['unknown']} videos, {model['known']} known ones; a score above {model['threshold']:.6g}",
     }
