@@ -92,6 +92,7 @@ FAMILIES = {
             "AutoModel": "UniFormerV2Model",
             "AutoModelForVideoClassification": "UniFormerV2ForVideoClassification",
             "AutoModelForOpenSetClassification": "UniFormerV2ForOpenSetClassification",
+            "AutoModelForHandPrediction": "UniFormerV2ForHandPrediction",
         },
     ),
     "internvideo_mae": Family(
@@ -105,6 +106,7 @@ FAMILIES = {
                 "modeling_internvideo_mae_detection.InternVideoMAEForVideoActionDetection"
             ),
             "AutoModelForOpenSetClassification": "InternVideoMAEForOpenSetClassification",
+            "AutoModelForHandPrediction": "InternVideoMAEForHandPrediction",
         },
     ),
     "viclip": Family(
@@ -114,6 +116,7 @@ FAMILIES = {
             "AutoModel": "ViCLIPModel",
             "AutoModelForVideoClassification": "ViCLIPForVideoClassification",
             "AutoModelForOpenSetClassification": "ViCLIPForOpenSetClassification",
+            "AutoModelForHandPrediction": "ViCLIPForHandPrediction",
         },
         "InternVideoProcessor",
     ),
@@ -156,6 +159,7 @@ FAMILIES = {
 
 
 OWN_CLASSES = (
+    "AutoModelForHandPrediction",
     "AutoModelForNavigation",
     "AutoModelForOpenSetClassification",
     "AutoModelForTemporalLocalization",

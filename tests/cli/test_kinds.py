@@ -37,6 +37,7 @@ def test_every_model_class_has_a_kind(family, tmp_path):
         "AutoModelForMultimodalLM": CAPTIONER,
         "AutoModelForVisualQuestionAnswering": ANSWERER,
         "AutoModelForVideoActionDetection": ACTION_DETECTOR,
+        "AutoModelForHandPrediction": ENCODER,
     }
     for auto, name in FAMILIES[family].model_names.items():
         write_config(tmp_path, family, name)

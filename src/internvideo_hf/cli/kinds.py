@@ -78,6 +78,8 @@ def kind_of(folder: Path) -> tuple[str, str] | None:
         return (FEATURE_HEAD if "AutoModelForTemporalLocalization" in family.model_names else NAVIGATOR), name
     if name.endswith(("ForVideoClassification", "ForOpenSetClassification")):
         return CLASSIFIER, name
+    if name.endswith("ForHandPrediction"):
+        return ENCODER, name
     if name.endswith("ForVideoActionDetection"):
         return ACTION_DETECTOR, name
     if name.endswith("ForPreTraining"):

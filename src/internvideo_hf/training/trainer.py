@@ -280,7 +280,7 @@ class VideoTrainer(Trainer):
         """Take the batches of a step, and count in all processes what the model averages its loss over.
 
         A model says so by two methods: `count_loss_items(batch)` returns the number in a batch, and
-        `begin_step(number)` is told that of the step.
+        `begin_step(number)`, which a model may lack, takes that of the step.
 
         Args:
             epoch_iterator: of batches.
@@ -292,7 +292,8 @@ class VideoTrainer(Trainer):
         if batches and hasattr(model, "count_loss_items"):
             count = sum(model.count_loss_items(batch) for batch in batches)
             num_items = self.accelerator.gather(count.to(device)).sum()
-            model.begin_step(num_items)
+            if hasattr(model, "begin_step"):
+                model.begin_step(num_items)
         return batches, num_items
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:

@@ -23,6 +23,7 @@ from transformers import AutoModel, AutoModelForPreTraining, AutoModelForVideoCl
 
 from internvideo_hf import (
     InternVideoMAEConfig,
+    InternVideoMAEForHandPrediction,
     InternVideoMAEForOpenSetClassification,
     InternVideoMAEForPreTraining,
     InternVideoMAEForVideoClassification,
@@ -236,6 +237,15 @@ class TestInternVideoMAEForOpenSetClassification(TestInternVideoMAEForVideoClass
         config = super().config()
         config.evidential = {"kl": True}
         return config
+
+
+class TestInternVideoMAEForHandPrediction(TestInternVideoMAEForVideoClassification):
+    model_class = InternVideoMAEForHandPrediction
+    auto_class = auto_class("AutoModelForHandPrediction")
+    test_exported_program_takes_other_batches_and_frame_counts = None  # as above
+
+    def inputs(self):
+        return {"pixel_values_videos": clips(), "labels": 9 * draw(2, tiny_config().num_labels)}
 
 
 # Cubes and positions

@@ -18,6 +18,7 @@ from transformers import AutoModelForVideoClassification
 
 from internvideo_hf import (
     UniFormerV2Config,
+    UniFormerV2ForHandPrediction,
     UniFormerV2ForOpenSetClassification,
     UniFormerV2ForVideoClassification,
     UniFormerV2Model,
@@ -131,6 +132,14 @@ class TestUniFormerV2ForOpenSetClassification(TestUniFormerV2ForVideoClassificat
         config = super().config()
         config.evidential = {"loss": "mse", "evidence": "softplus"}
         return config
+
+
+class TestUniFormerV2ForHandPrediction(TestUniFormerV2ForVideoClassification):
+    model_class = UniFormerV2ForHandPrediction
+    auto_class = auto_class("AutoModelForHandPrediction")
+
+    def inputs(self):
+        return super().inputs() | {"labels": 9 * draw(2, 5)}
 
 
 @torch.no_grad()

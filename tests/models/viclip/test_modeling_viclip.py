@@ -17,6 +17,7 @@ from transformers import AutoModelForVideoClassification
 
 from internvideo_hf import (
     ViCLIPConfig,
+    ViCLIPForHandPrediction,
     ViCLIPForOpenSetClassification,
     ViCLIPForVideoClassification,
     ViCLIPModel,
@@ -140,6 +141,14 @@ class TestViCLIPForOpenSetClassification(TestViCLIPForVideoClassification):
         config = super().config()
         config.evidential = {"loss": "digamma", "evidence": "softplus"}
         return config
+
+
+class TestViCLIPForHandPrediction(TestViCLIPForVideoClassification):
+    model_class = ViCLIPForHandPrediction
+    auto_class = auto_class("AutoModelForHandPrediction")
+
+    def inputs(self):
+        return super().inputs() | {"labels": 9 * draw(3, 5)}
 
 
 # Time

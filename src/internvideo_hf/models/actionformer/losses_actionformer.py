@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import distributed, nn
+from torch import nn
 
 FOCAL_ALPHA, FOCAL_GAMMA = 0.25, 2.0
 LENGTH_TOLERANCE = 1e-3  # grid units; segments that are as short as the shortest one by this teach their classes too
@@ -102,19 +102,3 @@ def segment_loss(offsets: torch.Tensor, distances: torch.Tensor, is_positive: to
     between_centers = 0.5 * (offsets.diff(dim=-1) - distances.diff(dim=-1))[:, 0]
     losses = 1 - intersection / union.clamp(min=1e-8) + (between_centers / hull.clamp(min=1e-8)) ** 2
     return losses.sum()
-
-
-def count_in_all_processes(count: torch.Tensor) -> tuple[torch.Tensor, int]:
-    """Return the sum of a count over all training processes, and the number of processes.
-
-    Gradients are averaged over processes afterwards, so a loss that is divided by the sum has to be multiplied by the
-    number of processes to be that of a single process with all videos.
-
-    Args:
-        count: of this process.
-    """
-    if not distributed.is_available() or not distributed.is_initialized():
-        return count, 1
-    total = count.clone()
-    distributed.all_reduce(total)
-    return total, distributed.get_world_size()

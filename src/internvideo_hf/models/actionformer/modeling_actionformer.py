@@ -26,15 +26,11 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from internvideo_hf.models.actionformer.attention_actionformer import ActionFormerAttention, MaskedConv, masked
 from internvideo_hf.models.actionformer.configuration_actionformer import ActionFormerConfig
-from internvideo_hf.models.actionformer.losses_actionformer import (
-    class_loss,
-    count_in_all_processes,
-    make_targets,
-    segment_loss,
-)
+from internvideo_hf.models.actionformer.losses_actionformer import class_loss, make_targets, segment_loss
 from internvideo_hf.models.common.base import VideoPreTrainedModel, torch_default_
 from internvideo_hf.models.common.kernels import project
 from internvideo_hf.models.common.layers import MLP, DropPath, LayerScale, sine_table
+from internvideo_hf.models.common.losses import count_in_all_processes
 from internvideo_hf.models.common.narrowing import known
 
 NORMALIZER_MOMENTUM = 0.9  # of the running number of positive positions

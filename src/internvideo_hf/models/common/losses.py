@@ -22,10 +22,26 @@ def known_label_loss(scores: torch.Tensor, labels: torch.Tensor, over_processes:
     labels = labels.to(scores.device)
     total = nn.functional.cross_entropy(scores.float(), labels, ignore_index=IGNORED, reduction="sum")
     count = (labels != IGNORED).sum()
-    if over_processes and distributed.is_available() and distributed.is_initialized():
-        distributed.all_reduce(count)
-        return total * distributed.get_world_size() / count.clamp(min=1)
-    return total / count.clamp(min=1)
+    processes = 1
+    if over_processes:
+        count, processes = count_in_all_processes(count)
+    return total * processes / count.clamp(min=1)
+
+
+def count_in_all_processes(count: torch.Tensor) -> tuple[torch.Tensor, int]:
+    """Return the sum of a count over all training processes, and the number of processes.
+
+    Gradients are averaged over processes afterwards, so a loss that is divided by the sum has to be multiplied by the
+    number of processes to be that of a single process with all videos.
+
+    Args:
+        count: of this process.
+    """
+    if not distributed.is_available() or not distributed.is_initialized():
+        return count, 1
+    total = count.clone()
+    distributed.all_reduce(total)
+    return total, distributed.get_world_size()
 
 
 def next_token_loss(logits: torch.Tensor, labels: torch.Tensor, over_processes: bool = False) -> torch.Tensor:

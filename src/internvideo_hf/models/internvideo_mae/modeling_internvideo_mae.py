@@ -25,6 +25,7 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 from internvideo_hf.models.common.base import VideoPreTrainedModel, torch_default_
 from internvideo_hf.models.common.classification import VideoClassifier
 from internvideo_hf.models.common.deprecation import warn_deprecated
+from internvideo_hf.models.common.hand_prediction import HandPredictionHead
 from internvideo_hf.models.common.kernels import linear, project
 from internvideo_hf.models.common.layers import (
     MLP,
@@ -500,6 +501,10 @@ class InternVideoMAEForOpenSetClassification(OpenSetHead, InternVideoMAEForVideo
     """
 
 
+class InternVideoMAEForHandPrediction(HandPredictionHead, InternVideoMAEForVideoClassification):
+    """The encoder with a linear head that predicts points in pixels; its tensors have the classifier's names."""
+
+
 def cut_into_tubelets(
     model: InternVideoMAEModel, pixel_values_videos: torch.Tensor
 ) -> tuple[torch.Tensor, tuple[int, int, int]]:
@@ -549,6 +554,7 @@ def measure_clips(pixel_mask: torch.Tensor, shape: tuple[int, int, int]) -> torc
 
 
 __all__ = [
+    "InternVideoMAEForHandPrediction",
     "InternVideoMAEForOpenSetClassification",
     "InternVideoMAEForPreTraining",
     "InternVideoMAEForVideoClassification",

@@ -26,6 +26,7 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 from internvideo_hf.models.common.base import VideoPreTrainedModel, init_weight_with, torch_default_
 from internvideo_hf.models.common.classification import VideoClassifier
 from internvideo_hf.models.common.deprecation import warn_deprecated
+from internvideo_hf.models.common.hand_prediction import HandPredictionHead
 from internvideo_hf.models.common.kernels import project
 from internvideo_hf.models.common.layers import (
     MLP,
@@ -465,7 +466,12 @@ class UniFormerV2ForOpenSetClassification(OpenSetHead, UniFormerV2ForVideoClassi
     """The classifier with evidential loss and uncertainty; its tensors have the same names."""
 
 
+class UniFormerV2ForHandPrediction(HandPredictionHead, UniFormerV2ForVideoClassification):
+    """The encoder with a linear head that predicts points in pixels; its tensors have the classifier's names."""
+
+
 __all__ = [
+    "UniFormerV2ForHandPrediction",
     "UniFormerV2ForOpenSetClassification",
     "UniFormerV2ForVideoClassification",
     "UniFormerV2Model",

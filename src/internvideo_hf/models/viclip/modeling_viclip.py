@@ -25,6 +25,7 @@ from internvideo_hf.models.common.base import VideoPreTrainedModel, init_weight_
 from internvideo_hf.models.common.classification import VideoClassifier
 from internvideo_hf.models.common.deprecation import warn_deprecated
 from internvideo_hf.models.common.dual_encoder import DualEncoder, Projection, TextEmbeddings
+from internvideo_hf.models.common.hand_prediction import HandPredictionHead
 from internvideo_hf.models.common.layers import (
     Attention,
     EncoderLayer,
@@ -326,7 +327,12 @@ class ViCLIPForOpenSetClassification(OpenSetHead, ViCLIPForVideoClassification):
     """The classifier with evidential loss and uncertainty; its tensors have the same names."""
 
 
+class ViCLIPForHandPrediction(HandPredictionHead, ViCLIPForVideoClassification):
+    """The encoder with a linear head that predicts points in pixels; its tensors have the classifier's names."""
+
+
 __all__ = [
+    "ViCLIPForHandPrediction",
     "ViCLIPForOpenSetClassification",
     "ViCLIPForVideoClassification",
     "ViCLIPModel",
