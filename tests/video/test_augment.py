@@ -19,6 +19,7 @@ from internvideo_hf.video.augment import (
     normalize,
     pretraining_view,
     rand_augment,
+    rand_augment_tracked,
     random_erasing,
     random_flip,
     random_resized_crop,
@@ -176,6 +177,24 @@ def test_operations_keep_the_size_at_every_level(name: str, level: float) -> Non
         assert (image.size, image.mode) == ((7, 5), "RGB")
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_rand_augment_says_where_it_moves_the_picture(seed: int, monkeypatch) -> None:
+    moving = {name: entry for name, entry in augment._OPERATIONS.items() if entry.source is not None}
+    assert list(moving) == ["rotate", "shear_x", "shear_y", "translate_x", "translate_y"]
+    monkeypatch.setattr(augment, "_OPERATIONS", moving)
+    frames = torch.full((1, 3, 120, 160), 128, dtype=torch.uint8)  # as what lies outside
+    frames[:, :, 50:56, 70:78] = 255  # the center is at x = 74, y = 53
+    found, moved = rand_augment_tracked(frames, magnitude=3, num_operations=3, randomness=Randomness.seeded(seed))
+    weight = found[0, 0].double() - 128
+    weight[weight.abs() < 8] = 0
+    center = [
+        float((weight.sum(axis) * (torch.arange(size) + 0.5)).sum() / weight.sum())
+        for axis, size in ((0, 160), (1, 120))
+    ]
+    assert moved @ [74, 53, 1] == pytest.approx([*center, 1], abs=0.3)
+    assert torch.equal(found, rand_augment(frames, magnitude=3, num_operations=3, randomness=Randomness.seeded(seed)))
+
+
 def test_rand_augment_without_operations_changes_nothing() -> None:
     assert torch.equal(rand_augment(noise(), num_operations=0, randomness=Randomness.seeded(0)), noise())
 
@@ -198,7 +217,7 @@ def test_half_of_the_operations_are_applied(monkeypatch: pytest.MonkeyPatch) -> 
 def test_resized_crops_lie_in_the_frame_and_keep_to_the_ranges() -> None:
     randomness = Randomness.seeded(0)
     for _ in range(500):
-        top, left, height, width = augment._draw_resized_crop(200, 300, (0.08, 1.0), (0.75, 1.3333), randomness)
+        top, left, height, width = augment.draw_resized_crop(200, 300, randomness=randomness)
         assert 0 <= top <= 200 - height and 0 <= left <= 300 - width
         assert 0.07 < height * width / (200 * 300) <= 1
         assert 0.73 < width / height < 1.36
@@ -209,7 +228,7 @@ def test_resized_crops_lie_in_the_frame_and_keep_to_the_ranges() -> None:
 )
 def test_a_crop_that_never_fits_becomes_the_central_one(height, width, expected) -> None:
     too_much = (5.0, 6.0)
-    assert augment._draw_resized_crop(height, width, too_much, (0.75, 1.3333), Randomness.seeded(0)) == expected
+    assert augment.draw_resized_crop(height, width, too_much, randomness=Randomness.seeded(0)) == expected
 
 
 def test_a_crop_of_everything_is_the_frame() -> None:

@@ -46,6 +46,10 @@ def sample(name: str, length: int, num_frames: int, num_clips: int = 1, seed: in
         ("videomae_dense_validation", 100, 4, 1, {"sampling_rate": 4}, [[42, 47, 52, 57]]),
         ("videomae_sparse", 16, 4, 2, {}, [[0, 4, 8, 12], [2, 6, 10, 14]]),
         ("videomae_ssv2_validation", 18, 4, 1, {}, [[2, 6, 10, 14]]),
+        # int(s * tick / S + tick * x) of the last 60 frames, tick 7.5
+        ("ego4d_hands", 100, 8, 1, {"fps": 30.0}, [[40, 47, 55, 62, 70, 77, 85, 92]]),
+        ("ego4d_hands", 100, 4, 2, {"fps": 10.0, "seconds": 1.6}, [[84, 88, 92, 96], [86, 90, 94, 98]]),
+        ("ego4d_hands", 16, 4, 2, {"fps": 10.0, "seconds": 9}, [[0, 4, 8, 12], [2, 6, 10, 14]]),
         ("uniformerv2", 97, 4, 1, {}, [[12, 36, 60, 84]]),
         ("uniformerv2", 97, 4, 3, {}, [[6, 30, 54, 78], [12, 36, 60, 84], [18, 42, 66, 90]]),
         ("retrieval_fps", 250, 4, 1, {}, [[0, 75, 150, 225]]),
@@ -213,6 +217,12 @@ def test_views_decode_each_frame_once_and_list_crops_within_clips() -> None:
     assert order.tolist() == [[0, 0], [0, 1], [1, 0], [1, 1], [2, 0], [2, 1]]
 
 
+def test_training_for_hands_draws_a_frame_of_each_part_of_the_end() -> None:
+    found = [sample("ego4d_hands_train", 100, 4, seed=seed, fps=10.0, seconds=1.6)[0] for seed in range(60)]
+    assert {tuple((row - 84) // 4) for row in found} == {(0, 1, 2, 3)} and len({tuple(row) for row in found}) > 30
+    assert min(row.min() for row in found) == 84 and max(row.max() for row in found) == 99
+
+
 def test_views_give_the_indices_back() -> None:
     for name in ("videomae_dense", "uniformerv2", "openset_dense"):
         indices = sample(name, 65, 16, 5)
@@ -243,6 +253,8 @@ def test_numbers_must_be_positive(name: str, argument: str, numbers: tuple[int, 
         (lambda: sample("retrieval_fps", 9, 8, padding="zero"), "padding: got 'zero', expected one of blank, last"),
         (lambda: sample("retrieval_fps", 9, 8, start=7, end=8, padding="last"), "after the end of the video"),
         (lambda: sample("retrieval_seconds", 9, 8, position="2"), "position: got '2', expected one of uniform"),
+        (lambda: sample("ego4d_hands", 9, 8, seconds=0), "seconds: got 0, expected a number above 0"),
+        (lambda: sample("ego4d_hands_train", 9, 8, fps=None), "fps: got None"),
         (lambda: sample("openset_dense", 9, 8, 3, clips_per_start=2), "num_clips: got 3, expected a multiple"),
         (lambda: sample("uniformerv2_train", 9, 8, generator=7), "generator: got int, expected numpy"),
         (lambda: views(np.arange(4)), r"indices: got shape \(4,\)"),

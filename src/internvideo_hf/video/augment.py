@@ -24,6 +24,7 @@ import numpy as np
 import torch
 import torchvision.transforms.v2.functional as tv
 from einops import rearrange
+from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 from torch.utils.data import default_collate
@@ -122,13 +123,42 @@ def multi_scale_crop(
 _FILL = (128, 128, 128)
 _MAX_MAGNITUDE = 10
 _OPERATION_PROBABILITY = 0.5
+_DEGREES = 30  # of a rotation at the highest level
 
 
 class _Operation(NamedTuple):
-    """A change of one picture by a level in [0, 1], or in [-1, 1] with an equal chance for both signs."""
+    """A change of one picture by a level in [0, 1], or in [-1, 1] with an equal chance for both signs.
+
+    `source`: (level, width, height) -> of an operation that moves the picture, the matrix from places of pixels after
+    it to those before, see `rand_augment_tracked`.
+    """
 
     apply: Callable[[Image.Image, float], Image.Image]
     is_signed: bool = False
+    source: Callable[[float, int, int], Sequence[Sequence[float]]] | None = None
+
+
+def _shearing(x: float, y: float) -> _Operation:
+    return _moving(lambda level, width, height: ((1, x * level, 0), (y * level, 1, 0)))
+
+
+def _translation(x: float, y: float) -> _Operation:
+    return _moving(lambda level, width, height: ((1, 0, level * x * width), (0, 1, level * y * height)))
+
+
+def _moving(source: Callable[[float, int, int], Sequence[Sequence[float]]]) -> _Operation:
+    def apply(image: Image.Image, level: float) -> Image.Image:
+        first, second = source(level, image.width, image.height)
+        return _affine(image, (*first, *second))
+
+    return _Operation(apply, is_signed=True, source=source)
+
+
+def _rotated(level: float, width: int, height: int) -> Sequence[Sequence[float]]:
+    """Return the matrix of Pillow's rotation around the center, to the left for a positive level."""
+    angle = math.radians(-_DEGREES * level)
+    cos, sin, x, y = math.cos(angle), math.sin(angle), width / 2, height / 2
+    return (cos, sin, x - cos * x - sin * y), (-sin, cos, y + sin * x - cos * y)
 
 
 def _affine(image: Image.Image, matrix: tuple[float, ...]) -> Image.Image:
@@ -158,8 +188,9 @@ _OPERATIONS: dict[str, _Operation] = {
     "equalize": _Operation(lambda image, level: ImageOps.equalize(image)),
     "invert": _Operation(lambda image, level: ImageOps.invert(image)),
     "rotate": _Operation(
-        lambda image, level: image.rotate(level * 30, resample=Image.Resampling.BICUBIC, fillcolor=_FILL),
+        lambda image, level: image.rotate(level * _DEGREES, resample=Image.Resampling.BICUBIC, fillcolor=_FILL),
         is_signed=True,
+        source=_rotated,
     ),
     "posterize": _Operation(_posterize),
     "solarize": _Operation(lambda image, level: ImageOps.solarize(image, 256 - int(level * 256))),
@@ -168,14 +199,10 @@ _OPERATIONS: dict[str, _Operation] = {
     "contrast": _Operation(partial(_enhance, ImageEnhance.Contrast), is_signed=True),
     "brightness": _Operation(partial(_enhance, ImageEnhance.Brightness), is_signed=True),
     "sharpness": _Operation(partial(_enhance, ImageEnhance.Sharpness), is_signed=True),
-    "shear_x": _Operation(lambda image, level: _affine(image, (1, level * 0.3, 0, 0, 1, 0)), is_signed=True),
-    "shear_y": _Operation(lambda image, level: _affine(image, (1, 0, 0, level * 0.3, 1, 0)), is_signed=True),
-    "translate_x": _Operation(
-        lambda image, level: _affine(image, (1, 0, level * 0.45 * image.width, 0, 1, 0)), is_signed=True
-    ),
-    "translate_y": _Operation(
-        lambda image, level: _affine(image, (1, 0, 0, 0, 1, level * 0.45 * image.height)), is_signed=True
-    ),
+    "shear_x": _shearing(0.3, 0),
+    "shear_y": _shearing(0, 0.3),
+    "translate_x": _translation(0.45, 0),
+    "translate_y": _translation(0, 0.45),
 }
 
 
@@ -195,6 +222,29 @@ def rand_augment(
     RandAugment (arXiv:1909.13719) as timm has it, strength growing with the magnitude; outside the frame lies gray
     128.
     """
+    return rand_augment_tracked(
+        frames,
+        magnitude=magnitude,
+        num_operations=num_operations,
+        magnitude_std=magnitude_std,
+        randomness=randomness,
+    )[0]
+
+
+def rand_augment_tracked(
+    frames: Tensor,
+    *,
+    magnitude: float = 7,
+    num_operations: int = 4,
+    magnitude_std: float = 0.5,
+    randomness: Randomness,
+) -> tuple[Tensor, NDArray[np.float64]]:
+    """Apply `rand_augment`, and say where it moved the picture, so that points can follow.
+
+    Returns:
+        The frames; and the affine matrix `(3, 3)` from (x, y, 1) before to after, in pixels from the left and the
+        upper edge of the frame, so that the center of the first pixel is at (0.5, 0.5).
+    """
     _check_pixels(frames)
     if frames.shape[1] != 3:
         raise ValueError(f"frames: got {frames.shape[1]} channels, expected 3; repeat a gray one three times")
@@ -206,7 +256,7 @@ def rand_augment(
             "either off"
         )
     images = [Image.fromarray(picture) for picture in rearrange(frames, "t c h w -> t h w c").cpu().numpy()]
-    operations = list(_OPERATIONS.values())
+    operations, moved = list(_OPERATIONS.values()), np.eye(3)
     chosen = [draw_integer(randomness.numpy, 0, len(operations)) for _ in range(num_operations)]
     for operation in (operations[index] for index in chosen):
         if randomness.python.random() > _OPERATION_PROBABILITY:
@@ -217,8 +267,11 @@ def rand_augment(
         if operation.is_signed and randomness.python.random() > 0.5:
             level = -level
         images = [operation.apply(image, level) for image in images]
+        if operation.source is not None:
+            source = np.vstack([operation.source(level, *images[0].size), (0, 0, 1)])
+            moved = np.linalg.inv(source) @ moved
     augmented = torch.from_numpy(np.stack([np.asarray(image) for image in images])).to(frames.device)
-    return rearrange(augmented, "t h w c -> t c h w").contiguous()
+    return rearrange(augmented, "t h w c -> t c h w").contiguous(), moved
 
 
 # ---- fine-tuning ----------------------------------------------------------------------------------------------------
@@ -245,10 +298,23 @@ def _draw_offset(room_height: int, room_width: int, randomness: Randomness) -> t
     return top, draw_integer(randomness.python, 0, room_width + 1)
 
 
-def _draw_resized_crop(
-    height: int, width: int, area: tuple[float, float], ratio: tuple[float, float], randomness: Randomness
+def draw_resized_crop(
+    height: int,
+    width: int,
+    area: tuple[float, float] = _CROP_AREA,
+    ratio: tuple[float, float] = _CROP_RATIO,
+    *,
+    randomness: Randomness,
 ) -> tuple[int, int, int, int]:
-    """Draw first row, first column, height and width of a crop."""
+    """Draw the rectangle of `random_resized_crop`: first row, first column, height and width.
+
+    Args:
+        height: of the frames.
+        width: of the frames.
+        area: see `random_resized_crop`.
+        ratio: see `random_resized_crop`.
+        randomness: of the draws.
+    """
     for _ in range(_CROP_ATTEMPTS):
         crop_width, crop_height = _draw_sides(height * width, area, ratio, randomness)
         # Reference: a draw for a swap of the sides that the released recipes leave off; the flip comes after it.
@@ -280,7 +346,9 @@ def random_resized_crop(
     column. Source: VideoMAE fine-tuning.
     """
     (_check_normalized if method in FLOAT_RESIZE_METHODS else _check_frames)(frames)
-    top, left, height, width = _draw_resized_crop(frames.shape[-2], frames.shape[-1], area, ratio, randomness)
+    top, left, height, width = draw_resized_crop(
+        frames.shape[-2], frames.shape[-1], area, ratio, randomness=randomness
+    )
     return resize_exact(frames[..., top : top + height, left : left + width], (size, size), method=method)
 
 
@@ -378,7 +446,7 @@ def finetuning_view(
     """
     frames = rand_augment(frames, randomness=randomness)
     rows, columns = frames.shape[-2:]
-    top, left, height, width = _draw_resized_crop(rows, columns, _CROP_AREA, _CROP_RATIO, randomness)
+    top, left, height, width = draw_resized_crop(rows, columns, randomness=randomness)
     # Pixel by pixel, so that what lies outside the crop can be left out.
     frames = normalize(frames[..., top : top + height, left : left + width], mean=mean, std=std)
     frames = resize_exact(frames, (size, size), method="torch_bilinear")

@@ -275,6 +275,36 @@ def segment_draws(length: int, num_frames: int, num_clips: int = 1, *, generator
     return np.stack([_segment_frames(length, num_frames, draw) for _ in range(num_clips)])
 
 
+def _latest(length: int, fps: float, seconds: float) -> int:
+    """Return how many frames the last `seconds` of a video have: all of a shorter one, and at least one."""
+    _check_fps(fps)
+    if not math.isfinite(seconds) or seconds <= 0:
+        raise ValueError(f"seconds: got {seconds!r}, expected a number above 0; how much of the end is observed")
+    return min(length, max(round(seconds * fps), 1))
+
+
+def latest_interleaved(
+    length: int, num_frames: int, num_clips: int = 1, *, fps: float, seconds: float = 2.0
+) -> np.ndarray:
+    """Apply `sparse_interleaved` to the last `seconds` of a video, after which something is to be predicted.
+
+    Short videos: those not longer than that are taken whole. Source: Ego4D's future hand prediction, whose clips are
+    the 60 frames, at 30 a second, before the first moment; test and validation.
+    """
+    _check_counts(length=length, num_frames=num_frames, num_clips=num_clips)
+    part = _latest(length, fps, seconds)
+    return length - part + sparse_interleaved(part, num_frames, num_clips)
+
+
+def latest_draws(
+    length: int, num_frames: int, num_clips: int = 1, *, fps: float, seconds: float = 2.0, generator: Generator
+) -> np.ndarray:
+    """Apply `segment_draws` to the last `seconds` of a video; see `latest_interleaved`. Source: its training."""
+    _check_counts(length=length, num_frames=num_frames, num_clips=num_clips)
+    part = _latest(length, fps, seconds)
+    return length - part + segment_draws(part, num_frames, num_clips, generator=generator)
+
+
 def _clip_starts(length: int, span: int, num_clips: int, generator: Generator) -> np.ndarray:
     """Draw starts of clips that span `span` frames, as MMAction2 does (VideoMAE pre-training: the same for one clip).
 
@@ -555,6 +585,8 @@ SAMPLERS: dict[str, Callable[..., np.ndarray]] = {
     "videomae_ssv2_validation": segment_middles,
     "videomae_ssv2_train": segment_draws,
     "videomae_pretrain": stalling_stride,
+    "ego4d_hands": latest_interleaved,
+    "ego4d_hands_train": latest_draws,
     "uniformerv2": segment_fractions,
     "uniformerv2_train": segment_draws_closed,
     "retrieval_fps": one_per_second,
