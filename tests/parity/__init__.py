@@ -4,6 +4,7 @@ from parity import (
     action_detection,
     actionformer,
     captions,
+    hand_prediction,
     internvideo_mae,
     internvideo_mae_detection,
     internvideo_mm,
@@ -22,6 +23,7 @@ from parity import (
 )
 
 ADAPTERS = {
+    "ego4d_fhp_metric": hand_prediction.ego4d_fhp_metric,
     "actionformer": actionformer.actionformer,
     "tal_optimizer": actionformer.tal_optimizer,
     "videomae_classification": internvideo_mae.videomae_classification,
