@@ -83,6 +83,7 @@ def test_every_released_family_has_recipes():
         "temporal_localization",
         "open_set",
         "action_detection",
+        "ego4d",
     }
     assert not [name for name in NAMES if "/_" in name]
 
@@ -313,6 +314,10 @@ ACTION_DETECTION = {
 }
 
 
+# Runs on Ego4D, of which each has a test of its own
+EGO4D = ("moment_queries",)
+
+
 def of_table(name: str) -> str | None:
     """Return the published table of a recipe's numbers; None for our own recipes."""
     return None if name in CUSTOM or name.endswith("_small_gpu") else name.partition("/")[0]
@@ -329,6 +334,7 @@ def test_every_run_is_in_a_table():
         *(f"temporal_localization/{run}" for run in TEMPORAL_LOCALIZATION),
         *(f"open_set/ucf101_{size}" for size in OPEN_SET),
         *(f"action_detection/{run}" for run in ACTION_DETECTION),
+        *(f"ego4d/{run}" for run in EGO4D),
         "temporal_localization/tcanet_hacs",
     }
     assert told == {name for name in NAMES if of_table(name) not in (None, "uniformerv2")}
@@ -396,6 +402,31 @@ def test_action_detection_is_as_released(run):
         assert list(getattr(config, rule)) == expected and processor[rule] == expected
     assert processor["size"] == {"shortest_edge": 256} and processor["do_center_crop"] is False
     assert (config.num_frames, config.image_size, config.use_mean_pooling) == (16, 224, False)
+
+
+def test_moment_queries_have_the_numbers_of_actionformers_own_configuration():
+    found, config = recipe("ego4d/moment_queries"), build("ego4d/moment_queries").config
+    features, training = found.data.features, found.training
+    assert (features.stride, features.num_frames, features.fps, features.min_kept) == (16, 32, 30, 0.3)
+    assert (features.crop_ratio, features.thresholds) == ([0.9, 1.0], [0.1, 0.2, 0.3, 0.4, 0.5])
+    assert (training["learning_rate"], training["weight_decay"], found.batch_size) == (1e-4, 0.05, 2)
+    assert training["num_train_epochs"] - training["warmup_epochs"] == 10 and training["max_grad_norm"] == 1
+    assert (config.hidden_size, config.head_hidden_size, config.num_attention_heads) == (1024, 1024, 16)
+    assert (config.num_embedding_layers, config.num_stem_layers, config.num_levels) == (2, 2, 7 + 1)
+    assert config.attention_windows == [9] * 8 and config.max_sequence_length == 1024
+    assert config.regression_ranges == [[0, 4], *([2**low, 2 ** (low + 2)] for low in range(1, 7)), [128, 10000]]
+    assert (config.hidden_dropout, config.drop_path_rate, config.attention_dropout) == (0.1, 0.1, 0)
+    assert (config.class_prior, config.center_sampling_radius, config.init_loss_normalizer) == (0.01, 1.5, 100)
+    assert config.use_absolute_positions and config.neck_type == "identity"
+    assert config.selection == {"min_score": 0.001, "max_candidates": 5000, "min_length": 0.05}
+    suppression = {
+        "sigma": 2.0,
+        "max_segments": 2000,
+        "min_score": 0.001,
+        "voting_threshold": 0.95,
+        "class_wise": True,
+    }
+    assert config.suppression.items() >= suppression.items()
 
 
 @pytest.mark.parametrize("run", TEMPORAL_LOCALIZATION)

@@ -60,8 +60,21 @@ def read_annotations(path: str | Path, key: str) -> tuple[list[Record], Record]:
     Raises:
         ManifestError: if the file cannot be read, or is not an object with such a list.
     """
-    path = Path(path)
-    document = read_json(path)
+    document = read_json(Path(path))
+    return list_in(document, key, path), document
+
+
+def list_in(document: Any, key: str, path: str | Path) -> list[Record]:
+    """Return the list of an annotation file of Ego4D whose content is known; see `read_annotations`.
+
+    Args:
+        document: the content.
+        key: of the list.
+        path: the file, for messages.
+
+    Raises:
+        ManifestError: if it is not an object with such a list.
+    """
     tasks = " or ".join(f"{task}_train.json" for task, name in FILES.items() if name == key)
     advice = f"Give a file of Ego4D such as {tasks}, as the ego4d downloader stores it."
     if not isinstance(document, dict):
@@ -77,7 +90,7 @@ def read_annotations(path: str | Path, key: str) -> tuple[list[Record], Record]:
         if not isinstance(entry, dict):
             cause = f"it is {with_article(type(entry).__name__)}, expected an object"
             raise ManifestError(str(path), f"{key} {number}", cause, "Download the file again.")
-    return entries, document
+    return entries
 
 
 def version_of(document: Mapping[str, Any]) -> str | None:

@@ -58,6 +58,9 @@ class FeatureData:
         end_to_end: train the encoder too: `folder` holds the videos, and `encoder`, `stride`, `num_frames` and `fps`
             must be given.
         at_once: with `end_to_end`, windows of a video that the encoder computes together.
+        challenge: rules of a challenge, "ego4d_moment_queries": segments that are annotated twice count twice, scores
+            have Recall@1x at an overlap of 0.5 ("R@1x"), clips may have no true segments, and reports have
+            submission.json. None for none.
     """
 
     folder: str = "features"
@@ -79,6 +82,7 @@ class FeatureData:
     num_proposals: int = 64
     end_to_end: bool = False
     at_once: int = 8
+    challenge: str | None = None
 
 
 @dataclass(frozen=True)

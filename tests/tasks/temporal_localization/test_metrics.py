@@ -9,6 +9,7 @@ from internvideo_hf.tasks.temporal_localization.metrics import (
     average_precisions,
     mean_average_precision,
     overlap_in_time,
+    recall_by_instances,
 )
 
 TRUTH = SegmentTable(["a", "a", "b"], [[0, 10], [20, 30], [0, 10]], [1, 1, 4])
@@ -81,3 +82,27 @@ def test_tables_that_make_no_sense_are_refused():
         average_precisions(TRUTH, TRUTH, [0.5])
     with pytest.raises(ValueError, match="ground truth is empty"):
         average_precisions(predictions(), SegmentTable([], np.zeros((0, 2)), []), [0.5])
+
+
+def test_recall_counts_as_many_answers_as_a_clip_has_segments_of_the_class():
+    # Class 1 in "a" has two segments, so the two best of its answers count: 0.9 and 0.8, which find the first alone.
+    rows = [("a", 0, 9, 1, 0.9), ("a", 40, 50, 1, 0.8), ("a", 20, 30, 1, 0.7), ("b", 0, 10, 4, 0.1)]
+    assert recall_by_instances(predictions(*rows), TRUTH) == pytest.approx(100 * 2 / 3)
+    assert recall_by_instances(predictions(*rows), TRUTH, multiple=2) == 100
+    assert recall_by_instances(predictions(*rows), TRUTH, threshold=0.95) == pytest.approx(100 / 3)
+
+
+def test_recall_asks_for_more_than_the_threshold_and_one_answer_may_find_several():
+    assert recall_by_instances(predictions(("b", 0, 5, 4, 0.9)), TRUTH) == 0  # an overlap of 0.5 exactly
+    assert recall_by_instances(predictions(("b", 0, 5.1, 4, 0.9)), TRUTH) == pytest.approx(100 / 3)
+    near = SegmentTable(["a", "a"], [[0, 10], [0, 9]], [0, 0])
+    assert recall_by_instances(predictions(("a", 0, 10, 0, 0.9), ("a", 70, 80, 0, 0.8)), near) == 100
+
+
+def test_recall_of_other_videos_and_classes_is_none():
+    assert recall_by_instances(predictions(("b", 0, 10, 1, 0.9), ("a", 0, 10, 4, 0.9)), TRUTH) == 0
+    assert recall_by_instances(predictions(), TRUTH) == 0
+    with pytest.raises(ValueError, match="no scores"):
+        recall_by_instances(TRUTH, TRUTH)
+    with pytest.raises(ValueError, match="ground truth is empty"):
+        recall_by_instances(predictions(), SegmentTable([], np.zeros((0, 2)), []))

@@ -1,4 +1,4 @@
-"""Annotations of temporal localization: ActivityNet's JSON, THUMOS-14's text files, scores of video classifiers."""
+"""Annotations of temporal localization: ActivityNet's JSON, THUMOS-14's text files, Ego4D's moments; class scores."""
 
 import re
 import reprlib
@@ -13,6 +13,7 @@ from transformers.utils import logging
 
 from internvideo_hf.data.records import ManifestError, read_json, read_text
 from internvideo_hf.tasks.temporal_localization.metrics import SegmentTable
+from internvideo_hf.tasks.temporal_localization.moments import is_moments, read_moments
 
 logger = logging.get_logger(__name__)
 
@@ -71,20 +72,22 @@ class Annotations:
             raise ValueError(f"subset={subset!r} holds no videos; the subsets of the annotations are {known}.")
         return found
 
-    def ground_truth(self, subset: str) -> SegmentTable:
-        """Return the segments of a subset for evaluation, each once.
+    def ground_truth(self, subset: str, count_repeats: bool = False) -> SegmentTable:
+        """Return the segments of a subset for evaluation.
 
         Args:
             subset: see `of_subset`.
+            count_repeats: keep segments that repeat another one of their class, as Ego4D's evaluation does, which
+                merges several annotators; by default each counts once.
 
         Raises:
             ValueError: if no video is in the subset.
         """
-        rows = [
-            (name, segment, label)
-            for name, video in self.of_subset(subset).items()
-            for segment, label in zip(*without_duplicates(video.segments, video.labels), strict=True)
-        ]
+        rows = []
+        for name, video in self.of_subset(subset).items():
+            own = video.segments, video.labels
+            own = own if count_repeats else without_duplicates(*own)
+            rows += [(name, segment, label) for segment, label in zip(*own, strict=True)]
         videos, segments, labels = zip(*rows, strict=True) if rows else ((), np.zeros((0, 2)), ())
         return SegmentTable(videos, np.array(segments), np.array(labels))
 
@@ -93,8 +96,9 @@ def read_annotations(path: str | Path, classes: Sequence[str] | None = None) -> 
     """Read the annotations of a data set.
 
     Args:
-        path: ActivityNet's JSON, also of HACS and FineAction, or of THUMOS-14 in that layout; or the folder of
-            THUMOS-14's `CLASS_val.txt` and `CLASS_test.txt`.
+        path: ActivityNet's JSON, also of HACS and FineAction, or of THUMOS-14 in that layout; Ego4D's
+            `moments_train.json`, whose clips are the videos; or the folder of THUMOS-14's `CLASS_val.txt` and
+            `CLASS_test.txt`.
         classes: names of the classes in the order of their indices. By default the file's own `label_id`, or the names
             in alphabetical order.
 
@@ -208,10 +212,14 @@ _Video = tuple[str, dict[str, Any], list[_Row]]
 
 
 def _read_json(path: Path) -> Iterator[_Video]:
-    database = load_json(path).get("database")
+    content = load_json(path)
+    if is_moments(content):
+        yield from read_moments(content, path)
+        return
+    database = content.get("database")
     if not isinstance(database, dict) or not database:
         raise ManifestError(
-            str(path), None, "it has no videos in 'database'", "Expected the layout of ActivityNet's annotations."
+            str(path), None, "it has no videos in 'database'", "Expected ActivityNet's layout or Ego4D's moments."
         )
     for name, entry in database.items():
         if not isinstance(entry, dict) or not isinstance(entry.get("subset"), str):

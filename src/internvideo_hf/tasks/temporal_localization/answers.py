@@ -18,7 +18,9 @@ from internvideo_hf.tasks.temporal_localization.metrics import (
     average_precisions,
     mean_precisions,
     overlap_in_time,
+    recall_by_instances,
 )
+from internvideo_hf.tasks.temporal_localization.moments import SUBMISSION, to_submission
 from internvideo_hf.utils.files import atomic_directory, write_table
 
 DETECTIONS = "detections.json"
@@ -34,6 +36,8 @@ class Answers:
         classes: class index -> name.
         thresholds: overlaps in time, 0-1.
         as_published: see `average_precisions`.
+        clips: of a challenge, ids of all clips that it asks for, true segments or not, so that the report has its file
+            and the scores its recall; None where there is no challenge.
     """
 
     found: SegmentTable
@@ -41,13 +45,24 @@ class Answers:
     classes: Mapping[int, str]
     thresholds: Sequence[float]
     as_published: bool = False
+    clips: Sequence[str] | None = None
 
     def scores(self) -> dict[str, float]:
-        """Return mean average precision in percent at each threshold, and their mean."""
-        return mean_precisions(self._precisions, self.thresholds)
+        """Return mean average precision in percent at each threshold, and their mean; of a challenge, the recall.
+
+        The test clips of a challenge have no true segments, and no scores.
+        """
+        if self.clips is None:
+            return mean_precisions(self._precisions, self.thresholds)
+        if not len(self.truth.labels):
+            return {}
+        recall = recall_by_instances(self.found, self.truth)
+        return {**mean_precisions(self._precisions, self.thresholds), "R@1x": recall}
 
     def by_class(self) -> list[dict[str, Any]]:
         """Return average precision of each class in percent at each threshold, the best classes first."""
+        if self.clips is not None and not len(self.truth.labels):
+            return []
         precisions = 100 * self._precisions
         labels = np.unique(self.truth.labels)
         rows: list[dict[str, Any]] = []
@@ -74,13 +89,17 @@ class Answers:
 
         Args:
             folder: replaced if it exists. It then holds answers.csv, a line for each segment, the best of a video
-                first; by_class.csv; detections.json, which ActivityNet's own evaluation reads; and summary.txt.
+                first; by_class.csv; detections.json, which ActivityNet's own evaluation reads; summary.txt; and
+                submission.json, the file of a challenge.
         """
         with atomic_directory(folder) as part:
             write_table(part / ANSWERS, self._lines() or [dict.fromkeys(("video", "start", "end", "class"), "")])
-            write_table(part / "by_class.csv", self.by_class())
+            write_table(part / "by_class.csv", self.by_class() or [dict.fromkeys(("class", "AP"), "")])
             (part / DETECTIONS).write_text(json.dumps(self.detections()), encoding="utf-8")
             (part / "summary.txt").write_text(f"{self.text()}\n", encoding="utf-8")
+            if self.clips is not None:
+                submission = to_submission(self.clips, self.detections()["results"])
+                (part / SUBMISSION).write_text(submission, encoding="utf-8")
 
     def _lines(self) -> list[dict[str, Any]]:
         found, truth = self.found, self.truth

@@ -125,6 +125,45 @@ def mean_precisions(precisions: Floats, thresholds: Sequence[float]) -> dict[str
     return {**by_threshold, "mAP": float(means.mean())}
 
 
+def recall_by_instances(
+    predictions: SegmentTable, truth: SegmentTable, threshold: float = 0.5, multiple: int = 1
+) -> float:
+    """Return the recall of moment queries as Ego4D counts it, "Recall@kx".
+
+    A query is a class in a video of which the ground truth has `n` segments; the `multiple * n` predictions of this
+    class and video with the best scores answer it. A segment is found if one of them overlaps it by more than the
+    threshold; one prediction may find several.
+
+    Args:
+        predictions: with scores.
+        truth: ground truth.
+        threshold: overlap, 0-1, to be exceeded.
+        multiple: predictions for each segment of the ground truth, at least 1.
+
+    Returns:
+        Fraction of all segments of the ground truth that are found, in percent.
+
+    Raises:
+        ValueError: if predictions lack scores, or there is no ground truth.
+    """
+    if predictions.scores is None:
+        raise ValueError("The predictions have no scores.")
+    if not len(truth.labels):
+        raise ValueError("The ground truth is empty. Check the file of annotations and the name of the subset.")
+    answers: dict[tuple[str, int], list[int]] = {}
+    for row in np.argsort(-predictions.scores, kind="stable").tolist():
+        answers.setdefault((predictions.videos[row], int(predictions.labels[row])), []).append(row)
+    queries: dict[tuple[str, int], list[int]] = {}
+    for row, query in enumerate(zip(truth.videos, truth.labels.tolist(), strict=True)):
+        queries.setdefault(query, []).append(row)
+    found = 0
+    for query, rows in queries.items():
+        best = answers.get(query, [])[: multiple * len(rows)]
+        overlaps = overlap_in_time(truth.segments[rows][:, None], predictions.segments[best])
+        found += int((overlaps > threshold).any(axis=1).sum())
+    return 100 * found / len(truth.labels)
+
+
 def _place(labels: Ints, classes: Ints, as_published: bool) -> Ints:
     """Return the place of each label among the classes; -1, or the label itself as published, where it has none."""
     places = np.searchsorted(classes, labels).clip(max=len(classes) - 1)

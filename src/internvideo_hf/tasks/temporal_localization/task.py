@@ -39,6 +39,7 @@ from internvideo_hf.tasks.temporal_localization.decoding import (
     fuse_class_scores,
 )
 from internvideo_hf.tasks.temporal_localization.metrics import SegmentTable
+from internvideo_hf.tasks.temporal_localization.moments import CHALLENGE
 from internvideo_hf.tasks.temporal_localization.proposals import Proposals, read_proposals
 from internvideo_hf.tasks.temporal_localization.refinement import (
     ProposalDataset,
@@ -55,10 +56,12 @@ from internvideo_hf.tasks.temporal_localization.sources import (
     open_features,
     read_training_rows,
 )
+from internvideo_hf.utils.names import check_name
 from internvideo_hf.utils.pretrained import load_pretrained
 
 AUTO_CLASS = "AutoModelForTemporalLocalization"
 _ABSENT = -100.0  # score of a row that is no segment; what the Trainer fills up with
+_SHOWN = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.95)  # thresholds with a column in tables
 _MOST = 1000  # segments of a video that are scored in training, where the head keeps all
 
 
@@ -127,6 +130,7 @@ def _prepare(
     """Open the features of both lists; the head will name the encoder and the window rule that they came from."""
     data_root, seed, skip_missing = about.data_root, about.seed, about.skip_missing
     config, save = model.config, None
+    _check_challenge(features)
     _check_head(config, config.model_type, features)
     if refines(config):
         return _prepare_refinement(train, validation, model, features, data_root, seed=seed, skip_missing=skip_missing)
@@ -224,13 +228,14 @@ class _Judge:
     classes: Mapping[int, str]
     config: PreTrainedConfig
     thresholds: Sequence[float]
+    is_challenge: bool = False
 
     @classmethod
     def of(cls, samples: FeatureDataset, config: PreTrainedConfig, features: FeatureData) -> "_Judge":
         own = Annotations({name: samples.annotations[name] for name in samples.videos}, {0: ONE_CLASS})
-        truth = own.ground_truth(features.subset)
+        truth = own.ground_truth(features.subset, features.challenge is not None)
         classes = dict(enumerate(classes_of(config)))
-        return cls(samples.videos, truth, classes, config, features.thresholds)
+        return cls(samples.videos, truth, classes, config, features.thresholds, features.challenge is not None)
 
     def decode(self, outputs: tuple[Any, ...], labels: Any) -> torch.Tensor:
         """Return start, end, class and score of each video's segments, `(batch, segments, 4)`, in grid units.
@@ -259,7 +264,8 @@ class _Judge:
             detections = Detections(row[:, :2], row[:, 3], row[:, 2].long())
             limit = None if math.isnan(duration) else duration
             found.append(in_seconds(detections, FeatureGrid(stride, num_frames, fps), limit))
-        return Answers(table_of(self.videos, found), self.truth, self.classes, self.thresholds)
+        clips = self.videos if self.is_challenge else None
+        return Answers(table_of(self.videos, found), self.truth, self.classes, self.thresholds, clips=clips)
 
     def scores(self, prediction: EvalPrediction) -> dict[str, float]:
         """Return the mean average precision in percent."""
@@ -329,10 +335,16 @@ def _check(protocol: Protocol) -> None:
     features = protocol.data.features or FeatureData()
     if not features.thresholds or not all(0 < threshold <= 1 for threshold in features.thresholds):
         raise RecipeError(f"data.features.thresholds is {features.thresholds}, expected overlaps above 0, up to 1.")
+    _check_challenge(features)
     try:
         Fusion(**protocol.fusion)
     except TypeError as error:
         raise RecipeError(f"fusion: {error}. See internvideo_hf.tasks.temporal_localization.decoding.") from error
+
+
+def _check_challenge(features: FeatureData) -> None:
+    if features.challenge is not None:
+        check_name(features.challenge, (CHALLENGE,), "data.features.challenge", RecipeError)
 
 
 def _check_head(config: PreTrainedConfig, model: str, features: FeatureData) -> None:
@@ -370,7 +382,8 @@ def _read(protocol: Protocol, data_root: Path, model: str) -> Samples:
             "classifier, or data.features.class_agnostic=true to score segments whatever their class."
         )
     try:
-        videos, truth = annotations.of_subset(features.subset), annotations.ground_truth(features.subset)
+        videos = annotations.of_subset(features.subset)
+        truth = annotations.ground_truth(features.subset, features.challenge is not None)
     except ValueError as error:
         raise RecipeError(f"{path}: {error} Set data.features.subset.") from error
     classes: Mapping[int, str] = annotations.classes
@@ -404,8 +417,10 @@ def _run(protocol: Protocol, samples: Samples, run: Run) -> Outcome:
             detections = fuse_class_scores(detections, source.class_scores[name], Fusion(**fusion))
         names.append(name)
         found.append(detections)
-    thresholds = (protocol.data.features or FeatureData()).thresholds
-    answers = Answers(table_of(names, found), source.truth, source.classes, thresholds, protocol.as_published)
+    asked = protocol.data.features or FeatureData()
+    clips = None if asked.challenge is None else [str(row["video"]) for row in samples.videos]
+    table = table_of(names, found)
+    answers = Answers(table, source.truth, source.classes, asked.thresholds, protocol.as_published, clips)
     facts = {**model_facts(model), "features": dict(source.features), "pixels": {}}
     return Outcome(answers.scores(), causes, facts, answers)
 
@@ -471,7 +486,7 @@ TASK = Task(
     evaluation=Evaluation(
         read=_read,
         run=_run,
-        columns=("mAP", *(f"mAP@{threshold:.2f}" for threshold in (0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.95))),
+        columns=("mAP", *(f"mAP@{threshold:.2f}" for threshold in _SHOWN), "R@1x"),
         settings=("data.features", "data.class_scores", "fusion", "as_published"),
         check=_check,
         facts=_facts,
