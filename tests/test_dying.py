@@ -18,7 +18,10 @@ from video.clips import decode_in_order, write_video
 
 from internvideo_hf.checkpoints.merging import merge_checkpoints
 from internvideo_hf.checkpoints.model_names import demo_path
+from internvideo_hf.data.record_files import write_records
+from internvideo_hf.data.records import read_records
 from internvideo_hf.data.shards import read_shard, write_shards
+from internvideo_hf.data.subsets import div_subset
 from internvideo_hf.data.transcoding import TranscodeSettings, transcode_videos
 from internvideo_hf.data.verification import verify_videos, write_report
 from internvideo_hf.demo import untrimmed
@@ -92,6 +95,11 @@ def _nobody() -> Detections:
     return Detections(times, np.array([0]), np.array([True]), none, people, none, scores, ["stand"], (64, 64), 0.4)
 
 
+def _subset(folder: Path) -> None:
+    write_records(folder / "t.json", ({"YoutubeID": f"{number:011d}"} for number in range(90)))
+    div_subset([folder / "t.json"], folder / "div.jsonl", 80)
+
+
 def _read(folder: Path, pattern: str, read: object) -> None:
     for file in folder.glob(pattern):
         read(file)
@@ -133,6 +141,12 @@ def _writers(videos: list[str]) -> dict[str, Writer]:
             1,
         ),
         "scores": Writer("a.safetensors", _scores, lambda out: _read(out, "a.safetensors", Scores.load), 1),
+        "dataset div": Writer(
+            "div.jsonl",
+            _subset,
+            lambda out: _read(out, "div.jsonl", lambda file: len(list(read_records(file))) == 80 or 1 / 0),
+            2,
+        ),
         "montage": Writer(
             "hits.png",
             lambda out: save_picture(noise, out / "hits.png"),

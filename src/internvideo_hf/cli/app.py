@@ -14,6 +14,7 @@ import typer
 import internvideo_hf
 from internvideo_hf.cli import (
     data,
+    dataset,
     demo,
     detection,
     doctor,
@@ -41,7 +42,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 DEBUG = "--debug"
-COMMANDS = (
+COMMANDS: tuple[Callable[..., None], ...] = (
     models.convert,
     models.released,
     models.merge,
@@ -110,6 +111,10 @@ def _end_stopped() -> None:
 
 for command in COMMANDS:
     app.command()(_stoppable(command))
+datasets = typer.Typer(name="dataset", help=dataset.HELP, no_args_is_help=True, rich_markup_mode=None)
+for command in dataset.COMMANDS:
+    datasets.command()(_stoppable(command))
+app.add_typer(datasets)
 
 
 def main() -> None:

@@ -178,6 +178,9 @@ def _movie_line(record: Record) -> Iterator[Record]:
 
 
 def _internvid(record: Record) -> Iterator[Record]:
+    if not is_missing(record.get("video")):  # of a data set that was built: the file is the clip
+        yield {"video": record["video"], "caption": record["Caption"]}
+        return
     yield {
         "video": record,
         "caption": record["Caption"],
@@ -238,13 +241,13 @@ LAYOUTS: dict[str, Layout] = {
     "kinetics_csv": Layout(
         _kinetics_csv, frozenset({"youtube_id", "time_start", "time_end"}), "{clip}.mp4", id="clip"
     ),
-    **{f"named_{name}": Layout(_named, frozenset({name})) for name in _NAMES_OF_COLUMNS["video"]},
     "internvid": Layout(
         _internvid,
         frozenset({"YoutubeID", "Start_timestamp", "End_timestamp", "Caption"}),
         "{YoutubeID}.mp4",
         may_repeat=True,
     ),
+    **{f"named_{name}": Layout(_named, frozenset({name})) for name in _NAMES_OF_COLUMNS["video"]},
     "something_something": Layout(_something_something, frozenset({"id", "template"}), "{id}.webm"),
     "msrvtt": Layout(_sentence, frozenset({"video_id", "caption"}), "{video_id}.mp4", may_repeat=True, id="video_id"),
     "msrvtt_csv": Layout(
@@ -255,11 +258,11 @@ LAYOUTS: dict[str, Layout] = {
 `folder num_frames label` (UniFormerV2's Something-Something). videomae_pretraining: `path start total label`, a total
 below 0 for a video file. class_folders: a folder with a folder of videos for each class. kinetics_csv: the official
 list, with files `ID_000001_000011.mp4` in any folder below the data root. named_...: columns with names (`video` or
-`path`, `label`, `caption`, ...). internvid: the public table. something_something, msrvtt: the published json.
-msrvtt_csv: the test list of 1k-A. lsmdc: lines of 6 fields between tabs, clip first and sentence last. didemo:
-descriptions, joined to one text a video. vatex: the json with `videoID` and `enCap`. msvd: captions by video id, as
-lists of words (pickle) or as texts (json). activitynet: the json with `sentences` by video id, which are joined to one
-text."""
+`path`, `label`, `caption`, ...). internvid: the public table; where a row has a `video` too, that file is the clip.
+something_something, msrvtt: the published json. msrvtt_csv: the test list of 1k-A. lsmdc: lines of 6 fields between
+tabs, clip first and sentence last. didemo: descriptions, joined to one text a video. vatex: the json with `videoID`
+and `enCap`. msvd: captions by video id, as lists of words (pickle) or as texts (json). activitynet: the json with
+`sentences` by video id, which are joined to one text."""
 
 _LINE_LAYOUTS = ("paths", "kinetics", "frames", "videomae_pretraining")
 
