@@ -145,6 +145,12 @@ FAMILIES = {
         },
         video_processor_name=None,
     ),
+    "vslnet": Family(
+        "vslnet",
+        "VSLNetConfig",
+        {"AutoModel": "VSLNetModel", "AutoModelForTemporalGrounding": "VSLNetForTemporalGrounding"},
+        video_processor_name=None,
+    ),
     "vln_planner": Family(
         "vln_planner",
         "VLNPlannerConfig",
@@ -162,6 +168,7 @@ OWN_CLASSES = (
     "AutoModelForHandPrediction",
     "AutoModelForNavigation",
     "AutoModelForOpenSetClassification",
+    "AutoModelForTemporalGrounding",
     "AutoModelForTemporalLocalization",
     "AutoModelForVideoActionDetection",
 )

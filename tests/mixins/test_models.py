@@ -21,6 +21,7 @@ from models.uniformerv2 import test_modeling_uniformerv2 as uniformerv2
 from models.viclip import test_modeling_viclip as viclip
 from models.vln_planner import test_modeling_vln_planner as vln_planner
 from models.vln_waypoints import test_modeling_vln_waypoints as vln_waypoints
+from models.vslnet import test_modeling_vslnet as vslnet
 from torch import nn
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.models.auto import modeling_auto
@@ -51,6 +52,8 @@ from internvideo_hf import (
     ViCLIPVisionModel,
     VLNPlannerForNavigation,
     VLNWaypointsModel,
+    VSLNetForTemporalGrounding,
+    VSLNetModel,
 )
 from internvideo_hf.auto import FAMILIES
 from internvideo_hf.models.common.open_set import OpenSetHead
@@ -404,6 +407,26 @@ class TestActionFormer(Common, unittest.TestCase):
 
     @unittest.skip("it subtracts masks; `ModelChecks` compares tuples and dicts as well")
     def test_model_outputs_equivalence(self) -> None: ...
+
+
+class TestVSLNet(Common, unittest.TestCase):
+    all_model_classes = (VSLNetModel, VSLNetForTemporalGrounding)
+    additional_model_inputs = ["text_features"]
+    has_attentions = False  # of two lengths; `ModelChecks` looks at both
+    model_tester = ModelTester(
+        vslnet.tiny_config,
+        lambda: {name: value for name, value in vslnet.inputs_of().items() if not name.endswith("mask")},
+        batch_size=2,
+        num_hidden_layers=2,
+        num_attention_heads=vslnet.HEADS,
+        hidden_size=vslnet.WIDTH,
+        seq_length=vslnet.ROWS,
+    )
+
+    def _prepare_for_class(self, inputs: dict[str, Any], model_class: type, return_labels: bool = False) -> dict:
+        inputs = super()._prepare_for_class(inputs, model_class, return_labels)
+        with_loss = return_labels and model_class is VSLNetForTemporalGrounding
+        return inputs | ({"labels": torch.tensor([[2, 5], [0, 8]])} if with_loss else {})
 
 
 def test_every_class_is_tested() -> None:
