@@ -11,10 +11,10 @@ from internvideo_hf.checkpoints import convert_checkpoint
 from internvideo_hf.checkpoints.families.actionformer import settings_of, table_for
 from internvideo_hf.checkpoints.released_file import load_state_dict
 from internvideo_hf.checkpoints.table import Table, convert_state_dict, released_name
+from internvideo_hf.data.features import FeatureGrid
 from internvideo_hf.models.actionformer.configuration_actionformer import ActionFormerConfig
 from internvideo_hf.models.actionformer.losses_actionformer import make_targets
 from internvideo_hf.models.actionformer.modeling_actionformer import ActionFormerForTemporalLocalization
-from internvideo_hf.tasks.temporal_localization.data import FeatureGrid
 from internvideo_hf.tasks.temporal_localization.decoding import (
     Selection,
     Suppression,

@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from internvideo_hf.data.features import FeatureFolder, FeatureSettings
 from internvideo_hf.tasks.temporal_localization.annotations import read_annotations, read_class_scores
 from internvideo_hf.tasks.temporal_localization.data import (
     Cropping,
     FeatureDataset,
-    FeatureFolder,
-    FeatureSettings,
     Sample,
     crop,
 )

@@ -31,8 +31,9 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from benchmarks.model_memory import local_bytes
 from internvideo_hf import InternVideoMAEForVideoClassification, InternVideoMMModel, UniFormerV2ForVideoClassification
 from internvideo_hf.data.collation import VideoCollator
+from internvideo_hf.data.features import FeatureGrid
 from internvideo_hf.data.shards import ShardDataset
-from internvideo_hf.tasks.temporal_localization.data import FeatureGrid, Sample
+from internvideo_hf.tasks.temporal_localization.data import Sample
 from internvideo_hf.tasks.temporal_localization.task import collate
 from internvideo_hf.training.trainer import VideoTrainer, VideoTrainingArguments
 

@@ -29,7 +29,8 @@ from internvideo_hf.utils.names import clock, printable, reason_of
 
 if TYPE_CHECKING:
     from internvideo_hf.inference.features import FeatureExtractor
-    from internvideo_hf.tasks.temporal_localization.localization import Localization, VideoFeatures
+    from internvideo_hf.inference.untrimmed import VideoFeatures
+    from internvideo_hf.tasks.temporal_localization.localization import Localization
 
 _OF_SEVERAL = "of several videos a folder"
 
@@ -117,7 +118,7 @@ def localize(
         given = read_given(features, config, named[0][0], stride=stride, fps=fps, window=window)
         read: Callable[[str, str], VideoFeatures] = lambda video, name: given  # noqa: E731
     else:
-        from internvideo_hf.tasks.temporal_localization.localization import extractor_for
+        from internvideo_hf.inference.untrimmed import extractor_for
 
         named_encoder = None if encoder is None else resolve_model(encoder, any_family=True)
         extractor = extractor_for(config, named_encoder, model, batch_size=batch_size, **where)
@@ -192,7 +193,7 @@ def _extract(
     """Extract the features of a video, in a file from which the next call goes on; delete it if it is not to stay."""
     from tqdm import tqdm
 
-    from internvideo_hf.tasks.temporal_localization.localization import extract_features, features_file, resizing_of
+    from internvideo_hf.inference.untrimmed import extract_features, features_file, resizing_of
 
     path, resizing = features_file(extractor, video, keep=keep), resizing_of(config)
     with tqdm(desc=printable(name), unit="row", disable=quiet) as bar:

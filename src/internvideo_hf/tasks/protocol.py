@@ -30,8 +30,8 @@ ANSWERS = "answers.csv"  # the file by which a folder is known as a report
 
 
 @dataclass(frozen=True)
-class FeatureData:
-    """Features of untrimmed videos on disk, how they lie in time, and what is asked of them (temporal localization).
+class FeatureFiles:
+    """Features of untrimmed videos on disk, and how they lie in time.
 
     Without `stride` and `fixed_length`, the files that `internvideo extract` writes beside features say how they lie
     in time; where they are missing, the model that is evaluated does.
@@ -44,6 +44,23 @@ class FeatureData:
         num_frames: frames of a row's window; with `fixed_length`, also the rows that a window covers, as released.
         fps: frames a second of all videos; None for those of the annotations.
         fixed_length: rows to which all features are resized, spread over the duration of their video.
+    """
+
+    folder: str = "features"
+    prefix: str = ""
+    encoder: str | None = None
+    stride: float | None = None
+    num_frames: float = 16
+    fps: float | None = None
+    fixed_length: int | None = None
+
+
+@dataclass(frozen=True)
+class FeatureData(FeatureFiles):
+    """Features of untrimmed videos on disk, and what is asked of them (temporal localization).
+
+    Args:
+        folder, prefix, encoder, stride, num_frames, fps, fixed_length: see `FeatureFiles`.
         reference: folder of other features, to whose number of rows each video's are resized; None keeps their own.
         class_agnostic: take all segments for one class.
         subset: videos of the annotations to evaluate on, such as "validation".
@@ -63,13 +80,6 @@ class FeatureData:
             submission.json. None for none.
     """
 
-    folder: str = "features"
-    prefix: str = ""
-    encoder: str | None = None
-    stride: float | None = None
-    num_frames: float = 16
-    fps: float | None = None
-    fixed_length: int | None = None
     reference: str | None = None
     class_agnostic: bool = False
     subset: str = "validation"

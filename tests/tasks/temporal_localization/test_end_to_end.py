@@ -19,10 +19,10 @@ from internvideo_hf import (
 from internvideo_hf.evaluation.protocols import load_protocol
 from internvideo_hf.evaluation.run import evaluate
 from internvideo_hf.inference.features import extract_to_file
+from internvideo_hf.inference.untrimmed import extractor_for
 from internvideo_hf.processing.presets import build_processor
 from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.temporal_localization.end_to_end import EndToEnd, count_windows
-from internvideo_hf.tasks.temporal_localization.localization import extractor_for
 from internvideo_hf.training.recipes import load_recipe
 from internvideo_hf.training.run import train
 

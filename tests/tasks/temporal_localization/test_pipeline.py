@@ -9,7 +9,8 @@ from transformers import pipeline
 from video.clips import moving_picture, write_video
 
 from internvideo_hf import FeatureExtractor, TemporalActionLocalizationPipeline, VideoReader
-from internvideo_hf.tasks.temporal_localization.localization import Localizer, extract_features
+from internvideo_hf.inference.untrimmed import extract_features
+from internvideo_hf.tasks.temporal_localization.localization import Localizer
 
 TASK = "temporal-action-localization"
 

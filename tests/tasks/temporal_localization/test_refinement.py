@@ -12,14 +12,15 @@ from transformers import pipeline
 from video.clips import write_video
 
 from internvideo_hf import FeatureExtractor, TCANetConfig, TCANetForTemporalLocalization
+from internvideo_hf.data.features import FeatureFolder, FeatureSettings
 from internvideo_hf.evaluation.protocols import load_protocol
 from internvideo_hf.evaluation.run import evaluate
 from internvideo_hf.inference.features import extract_to_file
+from internvideo_hf.inference.untrimmed import extract_features
 from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.temporal_localization.annotations import VideoAnnotation
-from internvideo_hf.tasks.temporal_localization.data import FeatureDataset, FeatureFolder, FeatureSettings
+from internvideo_hf.tasks.temporal_localization.data import FeatureDataset
 from internvideo_hf.tasks.temporal_localization.decoding import Detections, Suppression, suppress
-from internvideo_hf.tasks.temporal_localization.localization import extract_features
 from internvideo_hf.tasks.temporal_localization.metrics import SegmentTable, mean_average_precision
 from internvideo_hf.tasks.temporal_localization.proposals import Proposals, read_proposals
 from internvideo_hf.tasks.temporal_localization.refinement import (

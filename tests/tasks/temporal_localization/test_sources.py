@@ -12,7 +12,6 @@ from internvideo_hf.tasks.protocol import FeatureData
 from internvideo_hf.tasks.temporal_localization.annotations import VideoAnnotation
 from internvideo_hf.tasks.temporal_localization.sources import (
     annotations_of,
-    check_complete,
     open_features,
     read_training_rows,
 )
@@ -91,14 +90,6 @@ def test_classes_with_gaps_in_their_numbers_are_numbered_anew(tmp_path, caplog):
     found, classes = read_training_rows(tmp_path / "a.json", tmp_path, features=FeatureData())
     assert classes == ["a", "c"] and found["labels"] == [[1, 0]]
     assert "2 classes are numbered anew" in caplog.text
-
-
-def test_videos_without_features_are_named_unless_skipped(root, caplog):
-    found, _ = open_features(FeatureData(stride=4, fps=10), root, videos("one", "gone"))
-    with pytest.raises(ManifestError, match="1 of 2 videos have no features, the first is gone"):
-        check_complete(found, skip_missing=False)
-    check_complete(found, skip_missing=True)
-    assert found.videos == ["one"]
 
 
 def test_rows_are_those_of_a_subset_with_its_classes(tmp_path):

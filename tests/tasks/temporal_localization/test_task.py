@@ -14,11 +14,12 @@ from safetensors.torch import load_file
 from tasks.temporal_localization.drawn import TINY, write_features
 
 from internvideo_hf.auto import auto_class
+from internvideo_hf.data.features import FeatureGrid
 from internvideo_hf.evaluation.protocols import load_protocol
 from internvideo_hf.evaluation.report import table
 from internvideo_hf.evaluation.run import evaluate
 from internvideo_hf.recipes.reading import RecipeError
-from internvideo_hf.tasks.temporal_localization.data import FeatureGrid, Sample
+from internvideo_hf.tasks.temporal_localization.data import Sample
 from internvideo_hf.tasks.temporal_localization.task import TASK, collate, table_of
 from internvideo_hf.training.recipes import load_recipe
 from internvideo_hf.training.run import train

@@ -12,6 +12,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_utils import PreTrainedModel
 
+from internvideo_hf.data.features import FeatureSettings
 from internvideo_hf.data.finding import VideoTree
 from internvideo_hf.data.records import ManifestError
 from internvideo_hf.inference.encoders import VideoEncoder
@@ -21,7 +22,7 @@ from internvideo_hf.models.common.base import VideoPreTrainedModel
 from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.protocol import FeatureData
 from internvideo_hf.tasks.temporal_localization.annotations import VideoAnnotation
-from internvideo_hf.tasks.temporal_localization.data import Cropping, FeatureDataset, FeatureSettings, Sample
+from internvideo_hf.tasks.temporal_localization.data import Cropping, FeatureDataset, Sample
 from internvideo_hf.video import VideoReader
 
 ENCODER = "encoder"

@@ -5,15 +5,14 @@ from typing import Any
 
 from internvideo_hf.inference.features import FeatureExtractor
 from internvideo_hf.inference.pipeline import WholeVideoPipeline, check_saved_as
-from internvideo_hf.tasks.temporal_localization.localization import (
-    ClassScorer,
-    Localizer,
+from internvideo_hf.inference.untrimmed import (
     VideoFeatures,
     check_extractor,
     extract_features,
     extractor_for,
     resizing_of,
 )
+from internvideo_hf.tasks.temporal_localization.localization import ClassScorer, Localizer
 from internvideo_hf.tasks.temporal_localization.proposals import read_proposals
 
 

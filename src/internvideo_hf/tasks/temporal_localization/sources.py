@@ -1,6 +1,5 @@
-"""Features of a data set as a recipe or a protocol names them: how they lie in time, and which encoder made them."""
+"""Annotated features of a data set, as a recipe or a protocol names them."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,30 +8,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from transformers.utils import logging
 
-from internvideo_hf.data.records import ManifestError, require_datasets
+from internvideo_hf.data.features import FeatureFolder
+from internvideo_hf.data.records import require_datasets
 from internvideo_hf.recipes.reading import RecipeError
+from internvideo_hf.tasks.features import open_folder
 from internvideo_hf.tasks.protocol import FeatureData
 from internvideo_hf.tasks.temporal_localization.annotations import (
     ONE_CLASS,
     VideoAnnotation,
     read_annotations,
 )
-from internvideo_hf.tasks.temporal_localization.data import (
-    Cropping,
-    FeatureDataset,
-    FeatureFolder,
-    feature_rule,
-    settings_of,
-)
-from internvideo_hf.utils.names import reason_of
+from internvideo_hf.tasks.temporal_localization.data import Cropping, FeatureDataset
 
 if TYPE_CHECKING:
     import datasets
 
 logger = logging.get_logger(__name__)
-
-# Of a description beside features: what all videos of a folder share.
-_RULE = ("window", "stride", "fps", "revision", "layer", "pooling")
 
 
 def read_training_rows(
@@ -137,100 +128,16 @@ def open_features(
         ManifestError: if there are no features, or those of different settings.
         RecipeError: if nothing says how they lie in time, or they are not those that the model was trained on.
     """
-    folder = FeatureFolder(data_root / data.folder, data.prefix)
-    described = _descriptions(folder, videos)
-    trained_on = feature_rule(trained_on)
-    facts = _facts(data, next(iter(described.values()), None), trained_on)
-    _check_same(facts, trained_on, str(folder.folder))
-    if data.stride is None:
-        rates = {name: facts["fps"] or known["rate"] for name, known in described.items()}
-        videos = {name: replace(video, fps=rates.get(name, video.fps)) for name, video in videos.items()}
-    settings = replace(settings_of(facts), prefix=data.prefix)
+    found = open_folder(data, data_root, videos, trained_on)
+    videos = {name: replace(video, fps=found.rates.get(name, video.fps)) for name, video in videos.items()}
     dataset = FeatureDataset(
         videos,
-        folder,
-        settings,
+        found.folder,
+        found.settings,
         reference=None if data.reference is None else FeatureFolder(data_root / data.reference, data.prefix),
         cropping=cropping,
         tidy=data.tidy and cropping is not None,
         class_agnostic=data.class_agnostic,
         seed=seed,
     )
-    return dataset, facts
-
-
-def check_complete(dataset: FeatureDataset, skip_missing: bool) -> None:
-    """Refuse, or count, annotated videos without features.
-
-    Args:
-        dataset: from `open_features`.
-        skip_missing: warn of them only.
-
-    Raises:
-        ManifestError: if there are some, unless they are skipped.
-    """
-    if not dataset.missing:
-        return
-    cause = f"{len(dataset.missing)} of {len(dataset.missing) + len(dataset)} videos have no features, the first is "
-    cause += dataset.missing[0]
-    if not skip_missing:
-        raise ManifestError(str(dataset.features.folder), None, cause, "Extract them, or set data.missing=skip.")
-    logger.warning(f"{dataset.features.folder}: {cause}; they are left out.")
-
-
-def _descriptions(folder: FeatureFolder, videos: Mapping[str, VideoAnnotation]) -> dict[str, dict[str, Any]]:
-    """Return what `internvideo extract` says of each video's features; it must say the same of all."""
-    found: dict[str, dict[str, Any]] = {}
-    first: tuple[str, dict[str, Any]] | None = None
-    for video in videos:
-        file = folder.path_of(video).with_suffix(".json") if video in folder else None
-        if file is None or not file.is_file():
-            continue
-        try:
-            content = json.loads(file.read_text(encoding="utf-8"))
-            known = {name: content[name] for name in ("model", "window", "stride")} | {"rate": content["fps"]}
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ManifestError(str(file), None, f"it cannot be read ({reason_of(error)})", "Extract anew.") from error
-        known |= {name: content.get(name) for name in _RULE} | {"fps": content.get("sampled_fps")}
-        first = first or (video, known)
-        if changed := [name for name in _RULE if known[name] != first[1][name]]:
-            cause = f"its {changed[0]} is {known[changed[0]]!r}, and that of {first[0]} {first[1][changed[0]]!r}"
-            raise ManifestError(str(file), None, cause, "Extract all with the same settings.")
-        found[video] = known
-    return found
-
-
-def _facts(data: FeatureData, known: Mapping[str, Any] | None, trained_on: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return encoder and window rule: those of the settings, of the descriptions, or of the model, in this order."""
-    fixed = {} if data.fixed_length is None else {"fixed_length": data.fixed_length, "window_rows": data.num_frames}
-    if data.stride is not None:
-        rule = {"window": data.num_frames, "stride": data.stride, "fps": data.fps}
-        return {"encoder": data.encoder, **rule, **fixed}
-    if known is not None:
-        rule = {name: known[name] for name in _RULE if known[name] is not None or name == "fps"}
-        return {"encoder": data.encoder or known["model"], **rule, **fixed}
-    if trained_on and ({"window", "stride"} <= set(trained_on) or "fixed_length" in trained_on):
-        return {"fps": None, **trained_on, **fixed}
-    if fixed:
-        return {"encoder": data.encoder, "fps": data.fps, **fixed}
-    raise RecipeError(
-        "Nothing says which frames a row of the features stands for: `internvideo extract` writes it beside them, or "
-        "set data.features.stride, num_frames and fps."
-    )
-
-
-def _check_same(facts: Mapping[str, Any], trained_on: Mapping[str, Any] | None, folder: str) -> None:
-    for name in ("revision", "window", "stride", "fps", "fixed_length", "window_rows", "layer", "pooling"):
-        ours, its = facts.get(name), (trained_on or {}).get(name)
-        # No rate is each video's own, where windows are known.
-        known = name == "fps" and all(rule.get("stride") for rule in (facts, trained_on or {}))
-        if ours != its and (known or None not in (ours, its)):
-            raise RecipeError(
-                f"The features of {folder} have {name}={_shown(ours)}, and the model was trained on "
-                f"{name}={_shown(its)}. Extract "
-                f"them with {(trained_on or {}).get('encoder') or 'its encoder'} as it was done for training."
-            )
-
-
-def _shown(value: Any) -> str:
-    return "that of each video" if value is None else str(value)
+    return dataset, found.facts

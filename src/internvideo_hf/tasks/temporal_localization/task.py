@@ -15,12 +15,14 @@ from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 
 from internvideo_hf.auto import auto_class
+from internvideo_hf.data.features import FeatureGrid
 from internvideo_hf.data.records import ManifestError, list_path
 from internvideo_hf.data.samples import Row
 from internvideo_hf.inference.runner import RunSettings, load_model, read_videos
 from internvideo_hf.models.common.loading import classes_of
 from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.base import Preparation, Prepared, Task, Training
+from internvideo_hf.tasks.features import check_complete
 from internvideo_hf.tasks.protocol import Evaluation, FeatureData, Outcome, Protocol, Run, Samples, model_facts
 from internvideo_hf.tasks.temporal_localization import end_to_end
 from internvideo_hf.tasks.temporal_localization.annotations import (
@@ -30,7 +32,7 @@ from internvideo_hf.tasks.temporal_localization.annotations import (
     read_class_scores,
 )
 from internvideo_hf.tasks.temporal_localization.answers import Answers
-from internvideo_hf.tasks.temporal_localization.data import Cropping, FeatureDataset, FeatureGrid, Sample
+from internvideo_hf.tasks.temporal_localization.data import Cropping, FeatureDataset, Sample
 from internvideo_hf.tasks.temporal_localization.decoding import (
     Detections,
     Fusion,
@@ -52,7 +54,6 @@ from internvideo_hf.tasks.temporal_localization.refinement import (
 )
 from internvideo_hf.tasks.temporal_localization.sources import (
     annotations_of,
-    check_complete,
     open_features,
     read_training_rows,
 )
@@ -155,7 +156,7 @@ def _prepare(
         if held_out:
             validation_set, _ = open_features(features, data_root, held_out, trained_on=config.features)
     for samples in filter(None, (training_set, validation_set)):
-        check_complete(samples, skip_missing)
+        check_complete(samples.missing, samples, samples.features, skip_missing)
     training = replace(TASK_TRAINING, make_collator=partial(_make_collator, span=span))
     if validation_set is None:
         return Prepared(training_set, None, training, model, save)
@@ -182,14 +183,14 @@ def _prepare_refinement(
         check_step(config, config.features)
     except ValueError as error:
         raise RecipeError(f"{error} Set model.config.step_seconds.") from error
-    check_complete(samples, skip_missing)
+    check_complete(samples.missing, samples, samples.features, skip_missing)
     training_set = ProposalDataset(samples, proposals, config.max_sequence_length, features.num_proposals)
     training = replace(TASK_TRAINING, make_collator=partial(_make_collator, step_seconds=config.step_seconds))
     if validation is None:
         return Prepared(training_set, None, training, model)
     held_out = annotations_of(validation, features.subset)
     judged, _ = open_features(features, data_root, held_out, trained_on=config.features)
-    check_complete(judged, skip_missing)
+    check_complete(judged.missing, judged, judged.features, skip_missing)
     training = _judged(training, judged, config, features)
     return Prepared(training_set, ProposalDataset(judged, proposals), training, model)
 
