@@ -70,7 +70,7 @@ def test_what_is_no_number_is_no_person(folder, monkeypatch):
 
 
 def test_what_cannot_find_people_is_refused_before_its_weights_load(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("internvideo_hf.tasks.action_detection.detectors.load_model", None)
+    monkeypatch.setattr("internvideo_hf.inference.objects.load_model", None)
     dogs = write_detector(tmp_path / "dogs", {0: "dog", 1: "cat", 2: "Persons"})
     with pytest.raises(
         ValueError, match=r"no class 'person'; it detects dog, cat, Persons\. Did you mean Persons\?"

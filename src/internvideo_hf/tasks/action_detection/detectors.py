@@ -10,17 +10,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import AutoConfig, AutoImageProcessor, AutoModelForObjectDetection
 
 from internvideo_hf.checkpoints.model_names import resolve_model
 from internvideo_hf.data.finding import video_id
 from internvideo_hf.data.records import read_json
-from internvideo_hf.inference.runner import load_model
-from internvideo_hf.models.common.loading import revision
+from internvideo_hf.inference.objects import ObjectDetector, Objects, detector_config
 from internvideo_hf.tasks.action_detection.annotations import MOST_BOXES, MOST_OUTSIDE, read_boxes
 from internvideo_hf.tasks.action_detection.boxes import Size, clip, from_fractions, is_nonempty
-from internvideo_hf.utils.names import did_you_mean, nearest, with_article
-from internvideo_hf.utils.pretrained import load_pretrained
+from internvideo_hf.utils.names import did_you_mean, nearest
 
 THRESHOLD = 0.8
 """Least score of a person, as in the released test."""
@@ -64,7 +61,7 @@ class People(NamedTuple):
         return clip(from_fractions(self.boxes, size), size)
 
 
-class PersonDetector:
+class PersonDetector(ObjectDetector):
     """Finds people by any detector of objects of transformers: DETR, YOLOS, RT-DETR, D-FINE, ...
 
     Args:
@@ -88,52 +85,29 @@ class PersonDetector:
     ):
         if not 0 <= threshold <= 1:
             raise ValueError(f"threshold={threshold}, expected a score between 0 and 1 (--min-person-score).")
-        self.name, self.threshold = resolve_model(name), threshold
-        config = load_pretrained(AutoConfig, self.name)
-        if type(config) not in AutoModelForObjectDetection._model_mapping:
-            raise ValueError(
-                f"{self.name} is not a detector of objects: its model_type is {config.model_type}. Give one that "
-                "transformers loads by AutoModelForObjectDetection, such as DETR or RT-DETR (--detector)."
-            )
-        self._person = _class_number(self.name, config.id2label, person_class)
-        self.model = load_model(AutoModelForObjectDetection, self.name, device, dtype)
-        self.processor: Any = load_pretrained(AutoImageProcessor, self.name)
-        if not hasattr(self.processor, "post_process_object_detection"):
-            raise ValueError(
-                f"{self.name} has {with_article(type(self.processor).__name__)}, which makes no boxes of the "
-                "detector's answers. Give another detector (--detector)."
-            )
+        self.threshold = threshold
+        name = resolve_model(name)
+        config: Any = detector_config(name, "--detector")
+        self._person = _class_number(name, config.id2label, person_class)
+        super().__init__(name, device, dtype)
 
     def facts(self) -> dict[str, Any]:
         """Return what determines the boxes: the detector's weights, and how it is asked."""
-        return {
-            "detector": revision(self.name, self.model),
-            "dtype": str(self.model.dtype),
-            "threshold": self.threshold,
-            "person": self._person,
-        }
+        return {**super().facts(), "threshold": self.threshold, "person": self._person}
 
-    @torch.no_grad()
     def detect(self, frames: Sequence[NDArray[np.uint8]]) -> list[People]:
         """Find the people in frames, the highest score first; of more than `MOST_BOXES` those of the highest.
 
         Args:
             frames: uint8 `(height, width, 3)`, RGB.
         """
-        inputs = self.processor(images=list(frames), return_tensors="pt")
-        inputs = {name: value.to(self.model.device) for name, value in inputs.items() if isinstance(value, Tensor)}
-        outputs = self.model(**inputs | {"pixel_values": inputs["pixel_values"].to(self.model.dtype)})
-        outputs.logits, outputs.pred_boxes = outputs.logits.float(), outputs.pred_boxes.float()
-        sizes = [(1, 1)] * len(frames)  # for fractions
-        found = self.processor.post_process_object_detection(outputs, threshold=self.threshold, target_sizes=sizes)
+        found = self.find(frames, self.threshold)
         return [self._people(one, frame.shape[:2]) for one, frame in zip(found, frames, strict=True)]
 
-    def _people(self, found: Mapping[str, Tensor], size: Size) -> People:
-        boxes, scores = found["boxes"].float().cpu(), found["scores"].float().cpu()
-        is_person = (found["labels"].cpu() == self._person) & boxes.isfinite().all(dim=1) & scores.isfinite()
-        boxes, scores = boxes[is_person], scores[is_person]
-        order = scores.argsort(descending=True, stable=True)
-        people = People(boxes[order], scores[order], torch.arange(len(order))).inside(size)
+    def _people(self, found: Objects, size: Size) -> People:
+        is_person = found.labels == self._person
+        boxes, scores = found.boxes[is_person], found.scores[is_person]
+        people = People(boxes, scores, torch.arange(len(boxes))).inside(size)
         kept = people.select(torch.arange(min(len(people.boxes), MOST_BOXES)))
         return kept._replace(indices=torch.arange(len(kept.boxes)))
 
