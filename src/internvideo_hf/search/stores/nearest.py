@@ -1,4 +1,4 @@
-"""The rows nearest to a query, by the full product or by an approximate index of faiss (extra `search`)."""
+"""The rows nearest to a query: all compared, or those that an approximate index of faiss proposes (extra `search`)."""
 
 import math
 from collections.abc import Sequence
@@ -8,13 +8,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from internvideo_hf.search.stores.segments import Segment, gather, in_chunks
+from internvideo_hf.search.stores.quantized import integer_product_pays, rounding
+from internvideo_hf.search.stores.segments import Segment, gather, in_chunks, locate
 from internvideo_hf.utils.files import atomic_write
 
 CHUNK_ROWS = 16384  # of 768 numbers in float32: 50 MB
 TRAINING_ROWS = 64  # per cell of the approximate index
 MIN_APPROXIMATE_ROWS = 1024
 OVERSAMPLING = 4  # candidates of the approximate index per row returned; their exact order decides
+FEW_QUERIES = 8  # more queries share one read of the rows in float32
+GATHERED_ROWS = 4096
+_LARGEST_FRACTION = 1 / 8  # of the rows as candidates; collecting more of them takes longer than reading all in order
 
 
 def exact(segments: Sequence[Segment], queries: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -37,6 +41,57 @@ def exact(segments: Sequence[Segment], queries: torch.Tensor, count: int) -> tup
         best, rows = _sorted(best, rows, count)
     _check_finite(best)
     return best, rows
+
+
+def scan(segments: Sequence[Segment], queries: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the same rows as `exact`, for few queries by way of the 8-bit copy of the rows.
+
+    Args:
+        segments: the rows; those of segments without codes are compared in float32.
+        queries: unit vectors, float32 `(queries, dim)`.
+        count: rows to return.
+
+    Returns:
+        As `exact`.
+    """
+    has_codes = any(segment.codes is not None for segment in segments)
+    if not (has_codes and len(queries) <= FEW_QUERIES and integer_product_pays(queries.shape[1])):
+        return exact(segments, queries, count)
+    similar, rows = zip(*(_scan_for(segments, query, count) for query in queries), strict=True)
+    return torch.cat(similar), torch.cat(rows)
+
+
+def _scan_for(segments: Sequence[Segment], query: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    estimates, bounds = map(torch.cat, zip(*(_bounds(segment, query) for segment in segments), strict=True))
+    some = estimates.topk(min(count, len(estimates))).indices
+    least = _products(segments, query, some).min()
+    rows = (~(bounds < least)).nonzero()[:, 0]  # all of them if `least` is NaN
+    if len(rows) > max(count, _LARGEST_FRACTION * len(bounds)):
+        return exact(segments, query[None], count)
+    similar = _products(segments, query, rows)
+    _check_finite(similar)
+    return _sorted(similar[None], rows[None], count)
+
+
+def _products(segments: Sequence[Segment], query: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Return the cosines of some rows, `(len(rows),)`.
+
+    In blocks of the same memory: for all rows at once, getting memory would take longer than reading them.
+    """
+    similar = torch.empty(len(rows))
+    for segment, places, inner in locate(segments, rows):
+        block = torch.empty(GATHERED_ROWS, len(query), dtype=segment.embeddings.dtype)
+        blocks = torch.split(torch.from_numpy(inner), GATHERED_ROWS)
+        found = [torch.index_select(segment.embeddings, 0, r, out=block[: len(r)]).float() @ query for r in blocks]
+        similar[torch.from_numpy(places)] = torch.cat(found)
+    return similar
+
+
+def _bounds(segment: Segment, query: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    if segment.codes is not None:
+        return segment.codes.bounds(query)
+    similar = torch.cat([chunk @ query for _, chunk in in_chunks([segment], CHUNK_ROWS)])
+    return similar, similar + 2 * rounding(query)  # the rows are unit vectors, in float16 nearly
 
 
 def _check_finite(similar: torch.Tensor) -> None:

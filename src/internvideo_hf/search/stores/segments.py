@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from internvideo_hf.search.stores.quantized import Codes
+
 SEGMENT_ROWS = 65536  # segments are merged up to this size, so that a change rewrites little of a large index
 
 
@@ -39,6 +41,7 @@ class Segment:
         video: index of each row's video in `videos`, int64 `(rows,)`.
         number: number of each row's clip within its video, int64 `(rows,)`.
         file: name of the file that the local store mapped or wrote; None if it is in memory only.
+        codes: an 8-bit copy of the embeddings; None if there is none.
     """
 
     videos: list[Video]
@@ -47,6 +50,7 @@ class Segment:
     video: torch.Tensor
     number: torch.Tensor
     file: str | None = None
+    codes: Codes | None = None
 
     def __len__(self) -> int:
         return len(self.video)
@@ -67,7 +71,7 @@ class Segment:
         if not any(video.path in new for video in self.videos):
             return self
         videos = [new.get(video.path, video) for video in self.videos]
-        return Segment(videos, self.embeddings, self.spans, self.video, self.number)
+        return Segment(videos, self.embeddings, self.spans, self.video, self.number, codes=self.codes)
 
 
 def merge(segments: Sequence[Segment]) -> Segment:
