@@ -41,6 +41,14 @@ def test_a_card_without_optional_parts_has_no_empty_ones(tmp_path):
     assert not {"pipeline_tag", "base_model"} & set(card.data.to_dict())
 
 
+def test_a_model_without_an_original_says_that_it_is_a_reading(tmp_path):
+    write_card(tmp_path, "A head", family="vslnet", provenance="Trained.", sections={"License": "Ask."})
+    heading, text, last = ModelCard.load(tmp_path / "README.md").text.split("\n\n## ")
+    assert heading == "\n# A head\n\nTrained." and last.startswith("License")
+    assert text.startswith("Model\n\nA head on features in the manner of VSLNet (arXiv 2004.13931)")
+    assert "neither code nor weights of its head" in text and "a reading of VSLNet's paper, not a port" in text
+
+
 @pytest.mark.parametrize("stock", [False, True])
 @pytest.mark.parametrize("task", TASKS)
 def test_a_snippet_is_code_and_imports_what_it_needs(task, stock):

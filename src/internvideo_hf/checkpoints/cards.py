@@ -32,6 +32,13 @@ _ARGUMENTS = {
     "zero-shot-video-classification": ', candidate_labels=["a dog", "a cat"]',
     "video-question-answering": ', question="what does the man do?"',
 }
+# Family -> what of the model itself is ours, where there is no original to be equal to.
+_READINGS = {
+    "vslnet": "A head on features in the manner of VSLNet (arXiv 2004.13931), with words from a text tower. "
+    "InternVideo released features for Ego4D's natural-language queries, but neither code nor weights of its head: "
+    "this is a reading of VSLNet's paper, not a port. The predictor of start and end is a transformer, padding is not "
+    "read, all videos weigh the same in the loss, and long videos re-sample the positions."
+}
 
 
 def write_card(
@@ -67,7 +74,8 @@ def write_card(
     parts = [f"---\n{data.to_yaml()}\n---", f"# {title}", provenance]
     if facts:
         parts.append(_text(facts))
-    parts += [_section(heading, content) for heading, content in (sections or {}).items()]
+    reading = {"Model": _READINGS[family]} if family in _READINGS else {}
+    parts += [_section(heading, content) for heading, content in (reading | dict(sections or {})).items()]
     atomic_write(folder / "README.md", ModelCard("\n\n".join(parts) + "\n").save)
 
 

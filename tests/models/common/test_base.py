@@ -15,6 +15,8 @@ MODELS = {kind.__name__: kind for kind in PUBLIC if isinstance(kind, type) and i
 READ_NO_VIDEO = {
     "VLNPlannerForNavigation": ("input_ids", ["text", "video"]),
     "VLNWaypointsModel": ("depth_features", ["image"]),
+    "VSLNetForTemporalGrounding": ("features", ["time", "text"]),
+    "VSLNetModel": ("features", ["time", "text"]),
 }
 READ_TEXT = {
     "InternVideoMMForConditionalGeneration",

@@ -8,12 +8,8 @@ from internvideo_hf import VSLNetConfig
 
 def test_the_defaults_are_those_of_the_paper():
     config = VSLNetConfig()
-    assert (config.hidden_size, config.num_attention_heads, config.num_conv_layers, config.kernel_size) == (
-        128,
-        8,
-        4,
-        7,
-    )
+    assert (config.hidden_size, config.num_attention_heads) == (128, 8)
+    assert (config.num_conv_layers, config.kernel_size, config.num_hidden_layers) == (4, 7, 5)
     assert (config.hidden_dropout, config.highlight_extension, config.highlight_loss_weight) == (0.2, 0.1, 5.0)
 
 

@@ -58,6 +58,11 @@ class VSLNetConfig(PreTrainedConfig):
     text_encoder: str | None = None
     text_revision: str | None = None
 
+    @property
+    def num_hidden_layers(self) -> int:
+        """Layers of an encoder."""
+        return self.num_conv_layers + 1
+
     def validate_architecture(self) -> None:
         super().validate_architecture()
         for name in ("video_size", "text_size", "max_positions"):

@@ -5,11 +5,11 @@ to the words (context-query attention), and is scaled by how likely it is to lie
 (query-guided highlighting). A second encoder reads the result for the first row of the answer, and once more, from
 there, for its last row.
 
-InternVideo's report names VSLNet for the natural-language queries of Ego4D, on features of its VideoMAE-L; it released
-the features, but neither code nor weights of the head. So this is our reading of VSLNet's paper, with its sizes, and
-with words from a text tower in place of GloVe vectors and characters. Where the paper leaves a choice:
+For Ego4D's natural-language queries InternVideo released features of its VideoMAE-L, but neither code nor weights of
+the head; VSLNet is the baseline of that task. So this is our reading of VSLNet's paper, with its sizes, and with words
+from a text tower in place of GloVe vectors and characters. Where we had a choice, or chose otherwise:
 
-- The predictor of start and end is the transformer of the later version (and of Ego4D's baseline), not two LSTMs.
+- The predictor of start and end is a transformer, which the paper's code has beside the paper's two LSTMs.
 - Losses are those of the paper's code, the sum of both cross-entropies plus five times that of highlighting, in which
   highlighted rows count double; but each video weighs the same, however long it is.
 - Attention has a projection of its output, as usual, and the feed-forward layer behind it is linear.
