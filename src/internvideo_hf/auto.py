@@ -105,6 +105,9 @@ FAMILIES = {
             "AutoModelForVideoActionDetection": (
                 "modeling_internvideo_mae_detection.InternVideoMAEForVideoActionDetection"
             ),
+            "AutoModelForShortTermAnticipation": (
+                "modeling_internvideo_mae_anticipation.InternVideoMAEForShortTermAnticipation"
+            ),
             "AutoModelForOpenSetClassification": "InternVideoMAEForOpenSetClassification",
             "AutoModelForHandPrediction": "InternVideoMAEForHandPrediction",
         },
@@ -169,6 +172,7 @@ OWN_CLASSES = (
     "AutoModelForNavigation",
     "AutoModelForOpenSetClassification",
     "AutoModelForTemporalGrounding",
+    "AutoModelForShortTermAnticipation",
     "AutoModelForTemporalLocalization",
     "AutoModelForVideoActionDetection",
 )

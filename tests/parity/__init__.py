@@ -7,6 +7,7 @@ from parity import (
     hand_prediction,
     internvid,
     internvideo_mae,
+    internvideo_mae_anticipation,
     internvideo_mae_detection,
     internvideo_mm,
     merging,
@@ -25,6 +26,7 @@ from parity import (
 
 ADAPTERS = {
     "ego4d_fhp_metric": hand_prediction.ego4d_fhp_metric,
+    "ego4d_sta": internvideo_mae_anticipation.ego4d_sta,
     "actionformer": actionformer.actionformer,
     "tal_optimizer": actionformer.tal_optimizer,
     "internvid_div_sampling": internvid.internvid_div_sampling,

@@ -279,8 +279,8 @@ class VideoTrainer(Trainer):
     ) -> tuple[list[Any], torch.Tensor | int | None]:
         """Take the batches of a step, and count in all processes what the model averages its loss over.
 
-        A model says so by two methods: `count_loss_items(batch)` returns the number in a batch, and
-        `begin_step(number)`, which a model may lack, takes that of the step.
+        A model says so by `count_loss_items(batch)`, which returns the number in a batch, or the numbers of several
+        losses. Its `forward` gets those of the step as `num_items_in_batch`, and `begin_step`, if it has one, before.
 
         Args:
             epoch_iterator: of batches.
@@ -291,7 +291,7 @@ class VideoTrainer(Trainer):
         model: Any = self.layered_model
         if batches and hasattr(model, "count_loss_items"):
             count = sum(model.count_loss_items(batch) for batch in batches)
-            num_items = self.accelerator.gather(count.to(device)).sum()
+            num_items = self.accelerator.gather(count.to(device)[None]).sum(dim=0)
             if hasattr(model, "begin_step"):
                 model.begin_step(num_items)
         return batches, num_items
@@ -311,7 +311,10 @@ class VideoTrainer(Trainer):
             inputs.pop(name, None)
         loss, outputs = super().compute_loss(model, inputs, True, *args, **kwargs)
         named = outputs.items() if isinstance(outputs, dict) else ()
-        parts = {name: value.detach() for name, value in named if name.endswith("_loss") and value is not None}
+        # A loss that was divided by the items of a step is a part of it, and the log has the mean of the parts.
+        counted = kwargs.get("num_items_in_batch") is not None and hasattr(self.layered_model, "count_loss_items")
+        steps = self.current_gradient_accumulation_steps * self.accelerator.num_processes if counted else 1
+        parts = {name: value.detach() * steps for name, value in named if name.endswith("_loss") and value is not None}
         if model.training:
             self._videos += videos
             if not torch.isfinite(loss):

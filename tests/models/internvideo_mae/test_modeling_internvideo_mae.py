@@ -130,6 +130,7 @@ FIELDS_READ_ELSEWHERE = {
         ("detection_head", "roi_size", "roi_scale", "roi_sampling_ratio", "roi_aligned", "attend_to_padding"),
         "the detector reads it",
     ),
+    **dict.fromkeys(("verb_loss_weight", "time_loss_weight"), "short-term anticipation reads it"),
 }
 
 

@@ -1,4 +1,4 @@
-"""Released VideoMAE files: pretrained encoders with decoders, classifiers and open-set ones, and action detectors."""
+"""Released VideoMAE files: pretrained encoders, classifiers and open-set ones, and models of boxes."""
 
 import re
 from collections.abc import Mapping
@@ -95,6 +95,27 @@ DETECTOR: Table = {
 }
 
 
+# Of short-term anticipation: the names of its heads, the statistics of its frames and how it cuts out boxes.
+ANTICIPATION_HEAD = "ROIHEAD"
+ANTICIPATION: Table = {
+    **_encoder(""),
+    **pairs(
+        {f"{ANTICIPATION_HEAD}.verb_projection": "classifier", f"{ANTICIPATION_HEAD}.ttc_projection": "regressor"}
+    ),
+}
+ANTICIPATION_SETTINGS = {"image_mean": [0.45] * 3, "image_std": [0.225] * 3, "roi_aligned": True}
+ANTICIPATION_TEST = ReleasedTest(
+    data_sets=("Ego4D",),
+    processor={
+        "sampler_kwargs": {"sampling_rate": 2},
+        "size": {"shortest_edge": 256},
+        "do_center_crop": False,
+    },
+    views=None,
+    is_stated=True,
+)
+
+
 # MMAction2's names, which only the open-set models have.
 OPEN_SET_HEAD = "cls_head.fc_cls"
 OPEN_SET: Table = {
@@ -182,8 +203,16 @@ def is_open_set(state_dict: Mapping[str, torch.Tensor]) -> bool:
     return any(name.startswith(f"{OPEN_SET_HEAD}.") for name in state_dict)
 
 
+def is_anticipation(state_dict: Mapping[str, torch.Tensor]) -> bool:
+    """Return whether the file is a model of short-term anticipation, as its training code saves it."""
+    return any(name.startswith(f"{ANTICIPATION_HEAD}.") for name in state_dict)
+
+
 def model_class(state_dict: Mapping[str, torch.Tensor]) -> type:
     """Return the Auto class of the file's model."""
+    if is_anticipation(state_dict):
+        anticipation: type = auto_class("AutoModelForShortTermAnticipation")
+        return anticipation
     if is_detector(state_dict):
         detector: type = auto_class("AutoModelForVideoActionDetection")
         return detector
@@ -195,6 +224,8 @@ def model_class(state_dict: Mapping[str, torch.Tensor]) -> type:
 
 def table_for(state_dict: Mapping[str, torch.Tensor]) -> Table:
     """Return the key table of the file's model."""
+    if is_anticipation(state_dict):
+        return ANTICIPATION
     if is_detector(state_dict):
         return DETECTOR
     if is_open_set(state_dict):
@@ -242,7 +273,11 @@ def config_from(state_dict: Mapping[str, torch.Tensor], overrides: Mapping[str, 
             "decoder_intermediate_size": shape_of(state_dict, "decoder.blocks.0.mlp.fc1.weight", 2)[0],
         }
     else:
-        sizes["num_labels"] = shape_of(state_dict, f"{_head_layer(state_dict)}.weight", 2)[0]
+        of_objects = is_anticipation(state_dict)
+        layer = f"{ANTICIPATION_HEAD}.verb_projection" if of_objects else _head_layer(state_dict)
+        sizes["num_labels"] = shape_of(state_dict, f"{layer}.weight", 2)[0]
+        if of_objects:
+            sizes |= ANTICIPATION_SETTINGS
         if is_detector(state_dict):
             sizes |= DETECTOR_SETTINGS | {"detection_head": "acar" if _is_acar(state_dict) else "linear"}
         own_table = {"num_frames": 32, "classifier_dropout": 0.5}
@@ -261,8 +296,8 @@ def _is_acar(state_dict: Mapping[str, torch.Tensor]) -> bool:
 
 
 def _head_layer(state_dict: Mapping[str, torch.Tensor]) -> str | None:
-    """Return the name of the linear layer that scores classes, None for a pretraining model."""
-    if is_pretraining(state_dict):
+    """Return the name of the linear layer that scores classes of videos or people, None where there is none."""
+    if is_pretraining(state_dict) or is_anticipation(state_dict):
         return None
     if is_detector(state_dict):
         return f"{DETECTOR_PREFIX}head.fc2" if _is_acar(state_dict) else f"{DETECTOR_PREFIX}head"
@@ -276,6 +311,12 @@ def _learned_grid(rows: int, sizes: Mapping[str, Any]) -> dict[str, int]:
     return {"image_size": side, "position_image_size": side, "position_num_frames": frames}
 
 
+def _test(state_dict: Mapping[str, torch.Tensor]) -> ReleasedTest | None:
+    if is_anticipation(state_dict):
+        return ANTICIPATION_TEST
+    return OPEN_SET_TEST if is_open_set(state_dict) else None
+
+
 CONVERTER = Converter(
     recognizes=recognizes,
     normalize=normalize,
@@ -284,6 +325,6 @@ CONVERTER = Converter(
     config_from=config_from,
     head_layer=_head_layer,
     as_task={"action_detection": as_detector},
-    test=lambda tensors: OPEN_SET_TEST if is_open_set(tensors) else None,
+    test=_test,
     exports={"transformers-videomae": transformers_videomae.export},
 )

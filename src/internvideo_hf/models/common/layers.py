@@ -247,12 +247,24 @@ def sine_table(positions: int, width: int) -> torch.Tensor:
     Returns:
         float32, on the CPU.
     """
-    # The device is named: transformers builds models on the meta device, where a table would stay empty. Numbers
-    # become float64 when they are there: DeepSpeed's zero.Init casts whatever is created as a float to half precision.
-    rates = 10000.0 ** (2 * (torch.arange(width, device="cpu").double() // 2) / width)
-    angles = torch.arange(positions, device="cpu").double()[:, None] / rates
-    even = torch.arange(width, device="cpu") % 2 == 0
-    return torch.where(even, angles.sin(), angles.cos()).float()
+    # The device is named: transformers builds models on the meta device, where a table would stay empty.
+    return sine_rows(torch.arange(positions, device="cpu"), width)
+
+
+def sine_rows(positions: torch.Tensor, width: int) -> torch.Tensor:
+    """Compute rows of the fixed position table, which has no end, `(..., width)`, float32.
+
+    Args:
+        positions: numbers of the rows, integers, of any shape.
+        width: channels.
+    """
+    # Numbers become float64 when they are there: DeepSpeed's zero.Init casts whatever is created as a float to half
+    # precision. Apple's GPUs have no float64.
+    device = torch.device("cpu") if positions.device.type == "mps" else positions.device
+    channels = torch.arange(width, device=device)
+    rates = 10000.0 ** (2 * (channels.double() // 2) / width)
+    angles = positions.to(device).double()[..., None] / rates
+    return torch.where(channels % 2 == 0, angles.sin(), angles.cos()).float().to(positions.device)
 
 
 def resample_position_rows(positions: torch.Tensor, length: int) -> torch.Tensor:

@@ -11,17 +11,36 @@ IGNORED = -100
 """The label of what a cross-entropy leaves out, torch's default."""
 
 
-def known_label_loss(scores: torch.Tensor, labels: torch.Tensor, over_processes: bool = False) -> torch.Tensor:
+def known_label_loss(
+    scores: torch.Tensor, labels: torch.Tensor, over_processes: bool = False, num_items: torch.Tensor | None = None
+) -> torch.Tensor:
     """Compute the cross-entropy in float32, the mean over the labels that are not `IGNORED`, 0 without any.
 
     Args:
         scores: `(n, classes)`.
         labels: class numbers, `(n,)`.
-        over_processes: take the mean over the labels of all processes, such that the average of their losses is it.
+        over_processes: see `mean_of_items`.
+        num_items: see `mean_of_items`.
     """
     labels = labels.to(scores.device)
     total = nn.functional.cross_entropy(scores.float(), labels, ignore_index=IGNORED, reduction="sum")
-    count = (labels != IGNORED).sum()
+    return mean_of_items(total, (labels != IGNORED).sum(), over_processes, num_items)
+
+
+def mean_of_items(
+    total: torch.Tensor, count: torch.Tensor, over_processes: bool = False, num_items: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Divide a sum of losses by the number of their items, at least 1.
+
+    Args:
+        total: of this process.
+        count: items of this process.
+        over_processes: divide by the items of all processes, such that the average of their losses is the mean.
+        num_items: items of a step, over all of its batches and processes, to divide by in place of all this; the means
+            then add up to that of the step.
+    """
+    if num_items is not None:
+        return total / num_items.to(total.device).clamp(min=1)
     processes = 1
     if over_processes:
         count, processes = count_in_all_processes(count)

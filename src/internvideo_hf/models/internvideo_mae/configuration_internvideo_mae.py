@@ -34,7 +34,7 @@ DETECTION_HEADS = ("linear", "acar")
 
 @strict
 class InternVideoMAEConfig(ClassifierConfig):
-    """Sizes of a VideoMAE encoder, its pretraining decoder, its classifier and its detector; the defaults are ViT-B.
+    """Sizes of a VideoMAE encoder, its pretraining decoder, its classifier and its heads on boxes; by default ViT-B.
 
     Args:
         hidden_size: width of the encoder.
@@ -75,6 +75,7 @@ class InternVideoMAEConfig(ClassifierConfig):
             has cells of the map.
         attend_to_padding: let the detector look at the padding of smaller clips in a batch, as released ones do: what
             they answer then depends on the others. Otherwise it is hidden by the `pixel_mask`.
+        verb_loss_weight, time_loss_weight: factors on the two losses of short-term anticipation, 0 or more.
 
     Raises:
         StrictDataclassClassValidationError: where two numbers do not fit each other.
@@ -118,6 +119,8 @@ class InternVideoMAEConfig(ClassifierConfig):
     roi_aligned: bool = False
     roi_sampling_ratio: int = 0
     attend_to_padding: bool = False
+    verb_loss_weight: float | int = 1.0
+    time_loss_weight: float | int = 15.0
 
     def __post_init__(self, **kwargs: Any) -> None:
         self.intermediate_size = self.intermediate_size or 4 * self.hidden_size
@@ -156,7 +159,8 @@ class InternVideoMAEConfig(ClassifierConfig):
             )
         if self.detection_head not in DETECTION_HEADS:
             raise ValueError(f"detection_head={self.detection_head!r} must be 'linear' or 'acar'.")
-        for name, least in (("roi_size", 1), ("roi_sampling_ratio", 0)):
+        leasts = {"roi_size": 1, "roi_sampling_ratio": 0, "verb_loss_weight": 0, "time_loss_weight": 0}
+        for name, least in leasts.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name}={getattr(self, name)} must be {least} or more.")
         if self.roi_scale is not None and self.roi_scale <= 0:

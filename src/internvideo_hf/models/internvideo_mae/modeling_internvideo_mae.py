@@ -160,7 +160,7 @@ class InternVideoMAEPreTrainedModel(VideoPreTrainedModel):
         r"embeddings|positions": "embeddings",
         r"layers\.(\d+)": "layers.{}",
         r"encoder_to_decoder|decoder": "decoder",
-        r"layernorm|pooler_layernorm|classifier": "head",
+        r"layernorm|pooler_layernorm|classifier|regressor": "head",
     }
 
     @torch.no_grad()

@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 from torchvision.ops import roi_align
 from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
 
@@ -195,7 +196,90 @@ def _as_half_of_the_inputs_(weight: torch.Tensor) -> torch.Tensor:
     return init.kaiming_uniform_(weight, a=11**0.5)
 
 
-class InternVideoMAEForVideoActionDetection(InternVideoMAEPreTrainedModel):
+@dataclass
+class BoxFeatures:
+    """What a model sees of the boxes of a batch.
+
+    Attributes:
+        features: `(batch, boxes, c)`.
+        feature_maps: that they are cut out of, `(batch, c, h, w)`.
+        boxes: within the frame, 0 where there is none, `(batch, boxes, 4)`, float32.
+        box_mask: bool, `(batch, boxes)`, True on real boxes.
+        cells: rows and columns of each map that are no padding, `(batch, 2)`; None if all are.
+        encoded: outputs of the encoder.
+    """
+
+    features: torch.Tensor
+    feature_maps: torch.Tensor
+    boxes: torch.Tensor
+    box_mask: torch.Tensor
+    cells: torch.Tensor | None
+    encoded: BaseModelOutputWithPooling
+
+
+class InternVideoMAEBoxModel(InternVideoMAEPreTrainedModel):
+    """The encoder with features of boxes; a model adds a head."""
+
+    task_name = "Action detection"
+
+    def __init__(self, config: InternVideoMAEConfig):
+        super().__init__(config)
+        config.validate_architecture()  # once more: from_pretrained(..., detection_head=...) sets values unchecked
+        if config.use_mean_pooling:
+            raise ValueError(
+                f"{self.task_name} needs an encoder that normalizes its tokens: pass use_mean_pooling=False. With the "
+                "pooling of a classifier the final layer norm would silently be missing."
+            )
+        self.internvideo_mae = InternVideoMAEModel(config)
+        self.box_pooler = InternVideoMAEBoxPooler(config)
+
+    def look_at_boxes(
+        self,
+        pixel_values_videos: torch.Tensor,
+        boxes: torch.Tensor,
+        box_mask: torch.Tensor | None,
+        pixel_mask: torch.Tensor | None,
+        **kwargs: Any,
+    ) -> BoxFeatures:
+        """Encode clips, and cut boxes out of their maps.
+
+        Args:
+            pixel_values_videos: as of `InternVideoMAEForVideoActionDetection.forward`.
+            boxes: likewise.
+            box_mask: likewise.
+            pixel_mask: likewise.
+            kwargs: for the layers.
+
+        Raises:
+            ValueError: if the shapes do not fit the model or each other, or a real box is not finite.
+        """
+        config = self.config
+        height, width = pixel_values_videos.shape[-2:]
+        seen = drop_remainder(pixel_values_videos, config.patch_size)
+        clips = as_clips(seen, config.num_channels, config.patch_size, config.tubelet_size)
+        batch = clips.shape[0]  # len() would make it a constant of an exported program
+        box_mask = check_boxes(boxes, box_mask, batch)
+        pixel_mask = None if config.attend_to_padding else pixel_mask
+        if pixel_mask is not None:
+            pixel_mask = drop_remainder(pixel_mask, config.patch_size)
+        outputs = self.internvideo_mae(clips, pixel_mask=pixel_mask, return_dict=True, **kwargs)
+        maps = self._feature_maps(outputs.last_hidden_state, clips)
+        frame, cells = boxes.new_tensor([[width, height]]), None
+        if pixel_mask is not None:
+            extent = measure_clips(pixel_mask, (batch, *clips.shape[3:]))
+            frame, cells = extent.flip(1), -(-extent // config.patch_size)
+            maps = repeat_edges(maps, cells.to(maps.device))
+        boxes = boxes.float().masked_fill(~box_mask[..., None], 0.0).to(maps.device)
+        boxes = torch.minimum(boxes.clamp(min=0), frame.repeat(1, 2)[:, None].to(boxes))
+        return BoxFeatures(self.box_pooler(maps, boxes), maps, boxes, box_mask, cells, outputs)
+
+    def _feature_maps(self, tokens: torch.Tensor, clips: torch.Tensor) -> torch.Tensor:
+        """Average tokens over time, `(batch, c, h, w)`."""
+        height, width = (side // self.config.patch_size for side in clips.shape[3:])
+        return rearrange(tokens, "b (t h w) c -> b c t h w", h=height, w=width).mean(dim=2)
+
+
+class InternVideoMAEForVideoActionDetection(InternVideoMAEBoxModel):
     """The encoder with a head that scores the actions of people whose boxes are given.
 
     Give each clip the boxes of the people in its key frame, the middle one, from any person detector. Actions are
@@ -210,19 +294,11 @@ class InternVideoMAEForVideoActionDetection(InternVideoMAEPreTrainedModel):
 
     def __init__(self, config: InternVideoMAEConfig):
         super().__init__(config)
-        config.validate_architecture()  # once more: from_pretrained(..., detection_head=...) sets values unchecked
-        if config.use_mean_pooling:
-            raise ValueError(
-                "Action detection needs an encoder that normalizes its tokens: pass use_mean_pooling=False. With the "
-                "pooling of a classifier the final layer norm would silently be missing."
-            )
         if config.problem_type not in (None, "multi_label_classification"):
             raise ValueError(
                 f"problem_type: got {config.problem_type!r}, expected 'multi_label_classification': a person may do "
                 "several things at once."
             )
-        self.internvideo_mae = InternVideoMAEModel(config)
-        self.box_pooler = InternVideoMAEBoxPooler(config)
         if config.detection_head == "acar":
             self.classifier: nn.Module = InternVideoMAERelationClassifier(config)
         else:
@@ -258,41 +334,18 @@ class InternVideoMAEForVideoActionDetection(InternVideoMAEPreTrainedModel):
         Raises:
             ValueError: if the shapes do not fit the model or each other, or a real box is not finite.
         """
-        config = self.config
-        height, width = pixel_values_videos.shape[-2:]
-        seen = drop_remainder(pixel_values_videos, config.patch_size)
-        clips = as_clips(seen, config.num_channels, config.patch_size, config.tubelet_size)
-        batch = clips.shape[0]  # len() would make it a constant of an exported program
-        box_mask = check_boxes(boxes, box_mask, batch)
-        pixel_mask = None if config.attend_to_padding else pixel_mask
-        if pixel_mask is not None:
-            pixel_mask = drop_remainder(pixel_mask, config.patch_size)
-        outputs = self.internvideo_mae(clips, pixel_mask=pixel_mask, return_dict=True, **kwargs)
-        maps = self._feature_maps(outputs.last_hidden_state, clips)
-        frame, cells = boxes.new_tensor([[width, height]]), None
-        if pixel_mask is not None:
-            extent = measure_clips(pixel_mask, (batch, *clips.shape[3:]))
-            frame, cells = extent.flip(1), -(-extent // config.patch_size)
-            maps = repeat_edges(maps, cells.to(maps.device))
-        boxes = boxes.float().masked_fill(~box_mask[..., None], 0.0).to(maps.device)
-        boxes = torch.minimum(boxes.clamp(min=0), frame.repeat(1, 2)[:, None].to(boxes))
-        features = self.box_pooler(maps, boxes)
-        if config.detection_head == "acar":
-            logits = self.classifier(features, maps, box_mask, cells)
+        seen = self.look_at_boxes(pixel_values_videos, boxes, box_mask, pixel_mask, **kwargs)
+        if self.config.detection_head == "acar":
+            logits = self.classifier(seen.features, seen.feature_maps, seen.box_mask, seen.cells)
         else:
-            logits = self.classifier(features)
-        logits = logits.masked_fill(~box_mask[..., None].to(logits.device), 0.0)
+            logits = self.classifier(seen.features)
+        logits = logits.masked_fill(~seen.box_mask[..., None].to(logits.device), 0.0)
         return InternVideoMAEForVideoActionDetectionOutput(
-            loss=None if labels is None else detection_loss(logits, labels, box_mask),
+            loss=None if labels is None else detection_loss(logits, labels, seen.box_mask),
             logits=logits,
-            hidden_states=outputs.hidden_states,
-            attentions=outputs.attentions,
+            hidden_states=seen.encoded.hidden_states,
+            attentions=seen.encoded.attentions,
         )
-
-    def _feature_maps(self, tokens: torch.Tensor, clips: torch.Tensor) -> torch.Tensor:
-        """Average tokens over time, `(batch, c, h, w)`."""
-        height, width = (side // self.config.patch_size for side in clips.shape[3:])
-        return rearrange(tokens, "b (t h w) c -> b c t h w", h=height, w=width).mean(dim=2)
 
 
 def drop_remainder(pixels: torch.Tensor, patch_size: int) -> torch.Tensor:
