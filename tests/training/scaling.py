@@ -15,6 +15,7 @@ from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from data.settings import settings
 from models.actionformer import test_modeling_actionformer as actionformer
 from models.internvideo_mae import test_modeling_internvideo_mae as mae
+from models.internvideo_mae import test_modeling_internvideo_mae_anticipation as anticipation
 from models.internvideo_mae import test_modeling_internvideo_mae_detection as detection
 from models.internvideo_mae.test_modeling_internvideo_mae import FRAMES, SIDE, tiny_config
 from models.internvideo_mm import test_modeling_internvideo_mm as mm
@@ -285,6 +286,12 @@ def boxes(folder: Path) -> dict:
     return run.model.state_dict()
 
 
+def objects(folder: Path) -> dict:
+    run = anticipation.anticipation_trainer(folder, per_device_train_batch_size=2, gradient_accumulation_steps=2)
+    run.train()
+    return run.model.state_dict()
+
+
 def segments_trainer(folder: Path, **options) -> VideoTrainer:
     """Three steps of 8 videos, by plain descent, of a head whose loss is over the positive points of a step."""
     samples = []
@@ -328,6 +335,7 @@ CASES: dict[str, Callable[[Path], dict]] = {
         fsdp2_scalar,
         norms,
         boxes,
+        objects,
         segments,
     )
 }

@@ -6,6 +6,7 @@ import pytest
 import torch
 from data.settings import write_videos
 from forks import run_ranks
+from models.internvideo_mae.test_modeling_internvideo_mae_anticipation import anticipation_trainer
 from training.processes import CASES as FAMILIES
 from training.scaling import (
     CASES,
@@ -66,6 +67,14 @@ def test_a_loss_over_boxes_trains_two_processes_and_accumulated_batches_like_one
     one = boxes_trainer(tmp_path, batch_size=8)
     one.train()
     for part in pair[1]["boxes"]:
+        for name, tensor in one.model.state_dict().items():
+            torch.testing.assert_close(part[name], tensor, **CLOSE, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_losses_over_the_labels_of_boxes_train_two_processes_and_accumulated_batches_like_one(pair, tmp_path):
+    one = anticipation_trainer(tmp_path, per_device_train_batch_size=8)
+    one.train()
+    for part in pair[1]["objects"]:
         for name, tensor in one.model.state_dict().items():
             torch.testing.assert_close(part[name], tensor, **CLOSE, msg=lambda m, n=name: f"{n}: {m}")
 

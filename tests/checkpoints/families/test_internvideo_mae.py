@@ -22,6 +22,7 @@ from transformers import (
 from internvideo_hf import (
     CheckpointError,
     InternVideoMAEForPreTraining,
+    InternVideoMAEForShortTermAnticipation,
     InternVideoMAEForVideoActionDetection,
     InternVideoMAEForVideoClassification,
     auto,
@@ -196,6 +197,7 @@ SIZES = {
 SIZES |= {
     "videomae_s": (384, 12, 6, 192, 3, 16),
     "videomae_b": SIZES["vit_b"],
+    "videomae_l": SIZES["vit_l"],
     "videomae_h": SIZES["vit_h"],
     "videomae_g": SIZES["pretrain_giant"],
 }
@@ -227,7 +229,9 @@ def test_settings_and_classes_of_a_row_fit_its_manifest(row):
     processor = build_processor(model.config)
     assert processor.num_frames == row["config"].get("num_frames", 16)
     assert processor.size["shortest_edge"] == row["config"].get("image_size", 224)
-    if row["labels"] is None:
+    if row["name"].startswith("VideoMAE-L Ego4D"):  # whose classes no set of ours has
+        assert row["note"].startswith(f"a classifier of {manifest['num_classes']} ")
+    elif row["labels"] is None:
         assert "num_classes" not in manifest
     else:
         assert len(load_labels(row["labels"])) == manifest["num_classes"]
@@ -654,6 +658,7 @@ def test_every_row_of_the_family_is_there():
         *(f"VideoMAE-H HMDB51 split {split}" for split in (1, 2, 3)),
         "VideoMAE-B 800e",
         "VideoMAE-H AVA-Kinetics",
+        *(f"VideoMAE-L Ego4D {kind}" for kind in ("verbs", "nouns")),
         *(f"VideoMAE V2-{size} K710 distilled" for size in "SB"),
         *(f"VideoMAE V2-g{name}" for name in ("", " K710", " K400", " K400 from K710", " K600 from K710")),
         *(f"VideoMAE V2-g {name}" for name in ("SSv2", "UCF101", "HMDB51")),
@@ -787,6 +792,57 @@ def test_a_detector_has_the_tensors_of_its_manifest(name, width, heads):
     shapes = {key: tensor.shape for key, tensor in model.state_dict().items()}
     assert {key: tensor.shape for key, tensor in ours.items()} == shapes
     assert model.num_parameters() == read(name)["total_parameters"]
+
+
+def anticipation(verbs: int = 7) -> dict[str, torch.Tensor]:
+    """Return a file of short-term anticipation, which has a verb more than there are."""
+    tensors = {name: tensor for name, tensor in classifier(mean_pooling=False).items() if not name.startswith("head.")}
+    sizes = {"verb_projection": verbs + 1, "ttc_projection": 1}
+    heads = {f"ROIHEAD.{name}.weight": (size, WIDTH) for name, size in sizes.items()}
+    return tensors | tensors_of(heads | {f"ROIHEAD.{name}.bias": (size,) for name, size in sizes.items()})
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("verbs", [7, 79, 100, 399])  # 80, 101 and 400 rows are no set of classes of videos
+def test_a_model_of_short_term_anticipation_says_itself_what_it_is(verbs, convert, tmp_path):
+    source = anticipation(verbs)
+    report = convert({"module": source})
+    assert (report.left_out, report.head) == ({}, None)
+    model, info = InternVideoMAEForShortTermAnticipation.from_pretrained(tmp_path / "out", output_loading_info=True)
+    assert not any(info.values()) and model.config.num_labels == verbs + 1
+    assert torch.equal(model.classifier.weight, source["ROIHEAD.verb_projection.weight"])
+    assert torch.equal(model.regressor.bias, source["ROIHEAD.ttc_projection.bias"])
+    assert torch.equal(model.internvideo_mae.layernorm.weight, source["norm.weight"])
+    config = model.config
+    assert (config.roi_size, config.roi_sampling_ratio, config.roi_aligned) == (7, 0, True)
+    assert (config.verb_loss_weight, config.time_loss_weight) == (1, 15)
+    boxes = torch.tensor([[[0.0, 0, 10, 12]], [[3, 4, 9, 9]]])
+    assert model(video(), boxes).logits.shape == (2, 1, verbs + 1)
+    processor = AutoVideoProcessor.from_pretrained(tmp_path / "out")
+    assert (processor.size.shortest_edge, processor.do_center_crop) == (256, False)
+    assert processor.sampler_kwargs == {"sampling_rate": 2}
+    assert (list(processor.image_mean), list(processor.image_std)) == ([0.45] * 3, [0.225] * 3)
+    assert "as in the released test on Ego4D" in ModelCard.load(tmp_path / "out/README.md").text
+
+
+def test_a_model_of_short_term_anticipation_is_whole_or_refused(convert):
+    source = anticipation()
+    with pytest.raises(CheckpointError, match="no classification head"):
+        convert(source, head="k400")
+    with pytest.raises(CheckpointError, match=r"ROIHEAD\.box2ttc\.weight"):
+        convert(source | {"ROIHEAD.box2ttc.weight": torch.zeros(1, WIDTH)})
+    del source["ROIHEAD.ttc_projection.weight"]
+    with pytest.raises(CheckpointError, match=r"missing: ROIHEAD\.ttc_projection\.weight"):
+        convert(source)
+
+
+def test_the_start_of_short_term_anticipation_gives_its_encoder(convert, tmp_path):
+    convert(classifier(118), "ego4d_verb_pretrain_vitl_k700.pt")
+    assert "top-1 52.51 and top-5 86.05 on Ego4D verbs" in ModelCard.load(tmp_path / "out/README.md").text
+    model = InternVideoMAEForShortTermAnticipation.from_pretrained(
+        tmp_path / "out", num_labels=75, use_mean_pooling=False, ignore_mismatched_sizes=True
+    )
+    assert model.classifier.weight.shape == (75, WIDTH)
 
 
 @pytest.mark.parametrize("head", ["ssv1", "ssv2"])

@@ -103,14 +103,15 @@ class InternVideoMAEForShortTermAnticipation(InternVideoMAEBoxModel):
         codes = encode_boxes(seen.boxes, seen.features.shape[-1]).to(seen.features)
         times = nn.functional.softplus(project(self.regressor, seen.features + codes)[..., 0]).to(logits.device)
         padding = ~seen.box_mask.to(logits.device)
-        result = InternVideoMAEForShortTermAnticipationOutput(
-            logits=logits.masked_fill(padding[..., None], 0.0),
-            times=times.masked_fill(padding, 0.0),
+        logits, times = logits.masked_fill(padding[..., None], 0.0), times.masked_fill(padding, 0.0)
+        losses = self._losses((logits, times), seen.box_mask, verb_labels, time_labels, num_items)
+        return InternVideoMAEForShortTermAnticipationOutput(
+            *losses,
+            logits=logits,
+            times=times,
             hidden_states=seen.encoded.hidden_states,
             attentions=seen.encoded.attentions,
         )
-        self._add_losses(result, seen.box_mask, verb_labels, time_labels, num_items)
-        return result
 
     def count_loss_items(self, batch: Mapping[str, Any]) -> torch.Tensor:
         """Return the numbers of verbs and times of a batch, over which the losses are averaged, `(2,)`.
@@ -123,36 +124,36 @@ class InternVideoMAEForShortTermAnticipation(InternVideoMAEBoxModel):
         has_verb, has_time = _labeled(mask, verbs, times)
         return torch.stack([has_verb.sum(), has_time.sum()])
 
-    def _add_losses(
+    def _losses(
         self,
-        result: InternVideoMAEForShortTermAnticipationOutput,
+        answers: tuple[torch.Tensor, torch.Tensor],
         box_mask: torch.Tensor,
         verb_labels: torch.Tensor | None,
         time_labels: torch.Tensor | None,
         num_items: torch.Tensor | None,
-    ) -> None:
-        logits, times = known(result.logits), known(result.times)
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
+        """Return the weighted sum, and the loss of the verbs and of the times; None without labels."""
         for name, labels in (("verb_labels", verb_labels), ("time_labels", time_labels)):
             if labels is not None and labels.shape != box_mask.shape:
                 raise ValueError(
                     f"{name} has the shape {tuple(labels.shape)}, expected {tuple(box_mask.shape)}: one for each box."
                 )
+        (logits, times), config = answers, self.config
         of_verbs, of_times = (None, None) if num_items is None else num_items.unbind()
-        has_verb, has_time = _labeled(box_mask, verb_labels, time_labels)
+        has_verb, has_time = (has.to(logits.device) for has in _labeled(box_mask, verb_labels, time_labels))
+        verb_loss = time_loss = None
         losses = []
         if verb_labels is not None:
-            targets = verb_labels.masked_fill(~has_verb.to(verb_labels.device), IGNORED).flatten()
-            result.verb_loss = known_label_loss(logits.flatten(0, 1), targets, self.training, of_verbs)
-            losses.append(self.config.verb_loss_weight * result.verb_loss)
+            targets = verb_labels.to(logits.device).masked_fill(~has_verb, IGNORED).flatten()
+            verb_loss = known_label_loss(logits.flatten(0, 1), targets, self.training, of_verbs)
+            losses.append(config.verb_loss_weight * verb_loss)
         if time_labels is not None:
-            has_time = has_time.to(times.device)
-            targets = torch.where(has_time, time_labels.to(times.device).float(), 0.0)
+            targets = torch.where(has_time, time_labels.to(logits.device).float(), 0.0)
             errors = nn.functional.smooth_l1_loss(times.float(), targets, reduction="none")
             total = errors.masked_fill(~has_time, 0.0).sum()
-            result.time_loss = mean_of_items(total, has_time.sum(), self.training, of_times)
-            losses.append(self.config.time_loss_weight * result.time_loss)
-        if losses:
-            result.loss = torch.stack(losses).sum()
+            time_loss = mean_of_items(total, has_time.sum(), self.training, of_times)
+            losses.append(config.time_loss_weight * time_loss)
+        return torch.stack(losses).sum() if losses else None, verb_loss, time_loss
 
 
 def encode_boxes(boxes: torch.Tensor, width: int) -> torch.Tensor:
