@@ -171,8 +171,8 @@ OWN_CLASSES = (
     "AutoModelForHandPrediction",
     "AutoModelForNavigation",
     "AutoModelForOpenSetClassification",
-    "AutoModelForTemporalGrounding",
     "AutoModelForShortTermAnticipation",
+    "AutoModelForTemporalGrounding",
     "AutoModelForTemporalLocalization",
     "AutoModelForVideoActionDetection",
 )
