@@ -17,6 +17,7 @@ from internvideo_hf.cli.kinds import (
     DUAL_ENCODER,
     ENCODER,
     FEATURE_HEAD,
+    GROUNDER,
     NAVIGATOR,
     kind_of,
 )
@@ -42,7 +43,8 @@ def test_every_model_class_has_a_kind(family, tmp_path):
     for auto, name in FAMILIES[family].model_names.items():
         write_config(tmp_path, family, name)
         if FAMILIES[family].video_processor_name is None:
-            assert kind_of(tmp_path) == (NAVIGATOR if family.startswith("vln_") else FEATURE_HEAD, name)
+            heads = {"actionformer": FEATURE_HEAD, "tcanet": FEATURE_HEAD, "vslnet": GROUNDER}
+            assert kind_of(tmp_path) == (heads.get(family, NAVIGATOR), name)
             continue
         plain = DUAL_ENCODER if family in ("internvideo_mm", "viclip") else ENCODER
         assert kind_of(tmp_path) == (kinds.get(auto, plain), name)
@@ -58,6 +60,12 @@ def test_a_head_on_features_is_not_for_videos(tmp_path):
     write_config(tmp_path, "tcanet", "TCANetForTemporalLocalization")
     refused = run("classify", "x.mp4", "--model", tmp_path)
     assert_refused(refused, "holds a TCANetFor", "reads features that `internvideo extract` writes")
+
+
+def test_a_head_that_grounds_sentences_is_not_for_videos_alone(tmp_path):
+    write_config(tmp_path, "vslnet", "VSLNetForTemporalGrounding")
+    refused = run("classify", "x.mp4", "--model", tmp_path)
+    assert_refused(refused, "holds a VSLNetForTemporalGrounding", "`internvideo_hf.AutoModelForTemporalGrounding`")
 
 
 def test_a_planner_is_not_for_videos(tmp_path):

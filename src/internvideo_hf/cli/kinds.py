@@ -8,7 +8,7 @@ from pathlib import Path
 
 from internvideo_hf.utils.names import with_article
 
-CLASSIFIER, DUAL_ENCODER, CAPTIONER, ANSWERER, AUTOENCODER, ENCODER, FEATURE_HEAD, ACTION_DETECTOR, NAVIGATOR = (
+CLASSIFIER, DUAL_ENCODER, CAPTIONER, ANSWERER, AUTOENCODER, ENCODER, FEATURE_HEAD, ACTION_DETECTOR = (
     "a classifier",
     "a model of video and text",
     "a model of captions",
@@ -17,8 +17,13 @@ CLASSIFIER, DUAL_ENCODER, CAPTIONER, ANSWERER, AUTOENCODER, ENCODER, FEATURE_HEA
     "an encoder",
     "a head on features",
     "an action detector",
-    "a model of navigation",
 )
+GROUNDER, NAVIGATOR = "a head that grounds sentences in time", "a model of navigation"
+# Auto class -> the kind of the models that read no pixels.
+_WITHOUT_PIXELS = {
+    "AutoModelForTemporalLocalization": FEATURE_HEAD,
+    "AutoModelForTemporalGrounding": GROUNDER,
+}
 # Kind -> another kind whose commands take it too.
 _ALSO = {CAPTIONER: DUAL_ENCODER}
 # Task of a protocol -> the kind that it evaluates, where that is no model of video and text.
@@ -75,7 +80,8 @@ def kind_of(folder: Path) -> tuple[str, str] | None:
     if family is None or not name:
         return None
     if family.video_processor_name is None:
-        return (FEATURE_HEAD if "AutoModelForTemporalLocalization" in family.model_names else NAVIGATOR), name
+        kinds = [kind for auto, kind in _WITHOUT_PIXELS.items() if auto in family.model_names]
+        return (kinds or [NAVIGATOR])[0], name
     if name.endswith(("ForVideoClassification", "ForOpenSetClassification")):
         return CLASSIFIER, name
     if name.endswith("ForHandPrediction"):
@@ -127,6 +133,8 @@ def how_to_use(model: str, kind: str) -> str:
     """Return a sentence that names the commands for a kind of model."""
     if kind == NAVIGATOR:
         return f"{model} is used from Python, by `internvideo_hf.tasks.navigation.agent`."
+    if kind == GROUNDER:
+        return f"{model} is used from Python, by `internvideo_hf.AutoModelForTemporalGrounding`."
     if kind not in _COMMANDS:
         return (
             f"{model} reads features that `internvideo extract` writes. `internvideo localize VIDEO --model {model}` "
