@@ -95,6 +95,16 @@ FAMILIES = {
             "AutoModelForHandPrediction": "UniFormerV2ForHandPrediction",
         },
     ),
+    "uniformer": Family(
+        "uniformer",
+        "UniFormerConfig",
+        {
+            "AutoModel": "UniFormerModel",
+            "AutoModelForVideoClassification": "UniFormerForVideoClassification",
+            "AutoModelForOpenSetClassification": "UniFormerForOpenSetClassification",
+            "AutoModelForHandPrediction": "UniFormerForHandPrediction",
+        },
+    ),
     "internvideo_mae": Family(
         "internvideo_mae",
         "InternVideoMAEConfig",

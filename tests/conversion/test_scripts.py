@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from parity import actionformer, internvideo_mae, internvideo_mm, navigation, tcanet, uniformerv2, viclip
+from parity import actionformer, internvideo_mae, internvideo_mm, navigation, tcanet, uniformer, uniformerv2, viclip
 from parity.compare import load_config
 
 from internvideo_hf.checkpoints.convert import FAMILIES
@@ -58,6 +58,11 @@ CASES = {
     "internvideo_mm": ("mm_tiny_b/checkpoint.ckpt", internvideo_mm.overrides, "caption_decoder.visual_queries"),
     "internvideo_mae": ("vm_cls_mean/checkpoint.pth", internvideo_mae.overrides, "recognized as internvideo_mae"),
     "tcanet": ("tcanet_tiny/checkpoint.pth", tcanet.overrides, "recognized as tcanet"),
+    "uniformer": (
+        "ego4d_fhp_uniformer_tiny/checkpoint.pth",
+        uniformer.overrides,
+        "recognized as uniformer",
+    ),
     "uniformerv2": ("ufv2_local_global/checkpoint.pth", uniformerv2.overrides, "recognized as uniformerv2"),
     "vln_planner": (
         "vln_planner_tiny/checkpoint.pth",
