@@ -85,6 +85,7 @@ def test_every_folder_is_a_task_that_is_trained_or_evaluated_or_has_a_pipeline()
         "multi_label",
         "regression",
         "navigation",
+        "object_detection",
     }
     with pytest.raises(ValueError, match="Did you mean retrieval"):
         get_task("retreival")

@@ -21,6 +21,7 @@ EXTRAS = {
     "gradio": "demo",
     "onnx": "export",
     "onnxruntime": "export",
+    "pycocotools": "detection",
     "scipy": "open-set",
     "sklearn": "open-set",
     "sentence_transformers": "dev",

@@ -192,9 +192,22 @@ def find_footage(folder: str | Path, clip_uid: str | None, video_uid: str | None
     )
 
 
+def check_uid(uid: str) -> str:
+    """Return an id that is a file's name without a folder, so that no annotation names a file elsewhere.
+
+    Args:
+        uid: of a clip or a video.
+
+    Raises:
+        ValueError: if it is something else.
+    """
+    if not isinstance(uid, str) or not uid.strip(" .") or any(sign in uid for sign in "/\\\0"):
+        raise ValueError(f"{uid!r} is not an id of Ego4D: expected the name of a file without a folder.")
+    return uid
+
+
 def _paths(uid: str | None, folders: tuple[str, ...]) -> list[str]:
     if uid is None:
         return []
-    if not isinstance(uid, str) or not uid.strip(" .") or any(sign in uid for sign in "/\\\0"):
-        raise ValueError(f"{uid!r} is not an id of Ego4D: expected the name of a file without a folder.")
-    return ["/".join(part for part in (root, inner, f"{uid}.mp4") if part) for inner in folders for root in _ROOTS]
+    name = f"{check_uid(uid)}.mp4"
+    return ["/".join(part for part in (root, inner, name) if part) for inner in folders for root in _ROOTS]

@@ -55,6 +55,7 @@ TASKS: dict[str, Pipeline | None] = {
     "multi_label": None,
     "regression": None,
     "navigation": None,
+    "object_detection": None,
 }
 
 

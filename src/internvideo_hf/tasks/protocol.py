@@ -138,6 +138,31 @@ class BoxData:
 
 
 @dataclass(frozen=True)
+class FrameData:
+    """Annotated frames of videos (object detection).
+
+    Args:
+        folder: of the frames or the videos, below the data root: of Ego4D's downloader, or with images
+            `VIDEO/CLIP/FRAME.jpg` or `VIDEO/FRAME.jpg`, see `internvideo_hf.tasks.object_detection.frames`.
+        moments: of a clip, which of its frames count: "pre_frame", "pnr_frame" and "post_frame".
+        object_type: kind of the objects that count; hands and tools are annotated, too.
+        predictions: a file below the data root, in COCO's layout of results, to evaluate in place of a model.
+        shortest_edge: for training, least and largest length of a frame's shorter edge, pixels, of which one is drawn
+            for each frame; null for the size of the detector's processor.
+        longest_edge: the most of its longer edge then, pixels.
+        flip: for training, probability that a frame is mirrored, 0-1.
+    """
+
+    folder: str = "."
+    moments: builtins.list[str] = field(default_factory=lambda: ["pre_frame", "pnr_frame", "post_frame"])
+    object_type: str = "object_of_change"
+    predictions: str | None = None
+    shortest_edge: builtins.list[int] | None = None
+    longest_edge: int = 2000
+    flip: float = 0.5
+
+
+@dataclass(frozen=True)
 class DataSettings:
     """The data of an evaluation.
 
@@ -153,6 +178,7 @@ class DataSettings:
         calibration: a list of known videos, of which the threshold is fitted, below the data root (open set).
         features: features of the videos (temporal localization).
         boxes: videos with boxes in key frames (action detection).
+        frames: annotated frames (object detection).
         class_scores: JSON file of the scores that a classifier gave whole videos, below the data root, which name the
             segments of a model that knows one class (temporal localization); None for none.
         references: R2R-CE's list of episodes, below the data root, for reference paths that the recorded ones lack
@@ -169,6 +195,7 @@ class DataSettings:
     calibration: str | None = None
     features: FeatureData | None = None
     boxes: BoxData | None = None
+    frames: FrameData | None = None
     class_scores: str | None = None
     references: str | None = None
 

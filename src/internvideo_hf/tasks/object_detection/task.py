@@ -1,0 +1,233 @@
+"""Object detection in annotated frames, such as the objects whose state changes in Ego4D."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from internvideo_hf.data.records import ManifestError, list_path, read_json
+from internvideo_hf.data.samples import Row
+from internvideo_hf.inference.objects import ObjectDetector, Objects, detector_config
+from internvideo_hf.inference.runner import RunSettings, read_videos
+from internvideo_hf.recipes.reading import RecipeError
+from internvideo_hf.tasks.base import Task
+from internvideo_hf.tasks.object_detection.annotations import MOMENTS, Frame, read_frames
+from internvideo_hf.tasks.object_detection.answers import Answers
+from internvideo_hf.tasks.object_detection.frames import FrameFolder
+from internvideo_hf.tasks.object_detection.metrics import COLUMNS, MAX_BOXES, Floats, require_coco
+from internvideo_hf.tasks.protocol import Evaluation, FrameData, Outcome, Protocol, Run, Samples, model_facts
+from internvideo_hf.utils.fingerprints import json_sha256
+from internvideo_hf.utils.journal import Journal
+from internvideo_hf.utils.names import check_name
+
+_ABSENT = -1.0  # score of a row that is no box
+
+
+def _settings(protocol: Protocol) -> FrameData:
+    return protocol.data.frames or FrameData()
+
+
+def _needs_model(protocol: Protocol) -> bool:
+    return _settings(protocol).predictions is None
+
+
+def check_frames(data: FrameData) -> None:
+    """Refuse settings of frames that make no sense.
+
+    Args:
+        data: of a recipe or a protocol.
+
+    Raises:
+        RecipeError: naming the setting.
+    """
+    if not data.moments:
+        raise RecipeError(f"data.frames.moments is empty, expected some of {', '.join(MOMENTS)}.")
+    for moment in data.moments:
+        check_name(moment, MOMENTS, "data.frames.moments", RecipeError)
+    edges = data.shortest_edge
+    if edges is not None and not (len(edges) == 2 and 0 < edges[0] <= edges[1] <= data.longest_edge):
+        raise RecipeError(
+            f"data.frames.shortest_edge is {edges}, expected the least and the largest length in pixels, up to "
+            f"longest_edge={data.longest_edge}."
+        )
+    if not 0 <= data.flip <= 1:
+        raise RecipeError(f"data.frames.flip is {data.flip}, expected a probability from 0 to 1.")
+
+
+def _check(protocol: Protocol) -> None:
+    if protocol.data.layout is not None:
+        raise RecipeError("data.layout changes nothing in object_detection. Leave it out.")
+    check_frames(_settings(protocol))
+
+
+def _read(protocol: Protocol, data_root: Path, model: str) -> Samples:
+    require_coco()  # before the work begins
+    if _needs_model(protocol):
+        detector_config(model, "--model")
+    frames = read_frames(list_path(data_root, protocol.data.list), _settings(protocol))
+    return Samples([{"video": frame.name} for frame in frames], np.arange(len(frames)), source=(frames, data_root))
+
+
+def _run(protocol: Protocol, samples: Samples, run: Run) -> Outcome:
+    frames, data_root = samples.source
+    data = _settings(protocol)
+    causes: dict[int, str] = {}
+    if data.predictions is not None:
+        facts: dict[str, Any] = {"device": "none", "pixels": {}}
+        found = read_predictions(data_root / data.predictions, frames)
+    else:
+        detector = ObjectDetector(run.model, run.device, protocol.dtype, option="--model")
+        counted, classes = counted_classes(detector.model.config, data.object_type)
+        facts = {**model_facts(detector.model), "pixels": {}, "classes": classes}
+        journal = Journal(run.parts_of(detector.model, facts, json_sha256(list(map(asdict, frames))), asdict(data)))
+        _detect(detector, counted, frames, data_root / data.folder, (run.settings, journal))
+        table = journal.tensors()
+        found = {
+            frame.image: rows[rows[:, 4] > _ABSENT].numpy() for frame, rows in zip(frames, table["boxes"], strict=True)
+        }
+        causes = {int(number): cause for number, cause in journal.notes.items()}
+    annotated = [frame for frame in frames if frame.boxes is not None]
+    facts["frames"] = {"annotated": len(annotated), "objects": sum(len(frame.boxes or ()) for frame in annotated)}
+    answers = Answers(frames, found, data.object_type)
+    return Outcome(answers.scores(), causes, facts, answers)
+
+
+def counted_classes(config: Any, object_type: str) -> tuple[list[int] | None, str]:
+    """Return which classes of a detector count, and say so in words.
+
+    Args:
+        config: of the detector.
+        object_type: name of the objects.
+
+    Returns:
+        The class of this name; or None for all, of a detector that has no such class.
+    """
+    classes: Mapping[int, str] = config.id2label
+    wanted = [number for number, name in classes.items() if name.strip().casefold() == object_type.casefold()]
+    if wanted:
+        return wanted, f"the class {classes[wanted[0]]}"
+    return None, f"boxes of all {len(classes)} classes, none of which is {object_type}"
+
+
+def boxes_in_pixels(found: Objects, counted: Sequence[int] | None, width: float, height: float) -> torch.Tensor:
+    """Return the best boxes of a frame, cut to it: left, top, width, height in pixels and score, `(n, 5)` float32.
+
+    Args:
+        found: in the frame.
+        counted: numbers of the classes that count; None for all.
+        width: of the frame as annotated, pixels.
+        height: of the frame as annotated, pixels.
+    """
+    boxes, scores = found.boxes, found.scores
+    if counted is not None:
+        of_class = torch.isin(found.labels, torch.tensor(list(counted)))
+        boxes, scores = boxes[of_class], scores[of_class]
+    corners = boxes[:MAX_BOXES].clamp(0, 1) * torch.tensor([width, height, width, height])
+    return torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2], scores[:MAX_BOXES, None]], dim=1)
+
+
+def _detect(
+    detector: ObjectDetector,
+    counted: Sequence[int] | None,
+    frames: Sequence[Frame],
+    folder: Path,
+    progress: tuple[RunSettings, Journal],
+) -> None:
+    """Add the boxes of all frames to a journal, `(frames, MAX_BOXES, 5)`, which may have some already."""
+    settings, journal = progress
+    source = FrameFolder(folder)
+    rows: list[Row] = [{"video": frame.name, "frame": frame} for frame in frames]
+    read: Any = _Read(source)
+    batches = read_videos(
+        rows,
+        read,
+        settings,
+        at_once=settings.batch_size,
+        first=len(journal),
+        failed=len(journal.notes),
+        description="Frames",
+    )
+    for batch in batches:
+        readable: list[tuple[int, Any]] = [(number, pixels) for number, pixels in batch if not isinstance(pixels, str)]
+        notes = {str(number): cause for number, cause in batch if isinstance(cause, str)}
+        answers = detector.find([pixels for _, pixels in readable]) if readable else []
+        table = torch.full((len(batch), MAX_BOXES, 5), _ABSENT)
+        for (number, pixels), found in zip(readable, answers, strict=True):
+            frame, (height, width) = frames[number], pixels.shape[:2]
+            boxes = boxes_in_pixels(found, counted, frame.width or width, frame.height or height)
+            table[number - batch[0][0], : len(boxes)] = boxes
+        journal.append({"boxes": table}, notes)
+    journal.write()
+
+
+class _Read:
+    """Reads the frame of a row; the workers receive a copy."""
+
+    def __init__(self, source: FrameFolder):
+        self.source = source
+
+    def __call__(self, row: Row) -> Any:
+        return self.source.read(row["frame"])
+
+
+def read_predictions(path: Path, frames: Sequence[Frame]) -> dict[int, Floats]:
+    """Read boxes in COCO's layout of results.
+
+    Args:
+        path: JSON: a list of objects with image_id, bbox (left, top, width, height in pixels) and score; the images
+            are numbered as in the list of frames.
+        frames: of the list.
+
+    Returns:
+        Image -> `(n, 5)`, left, top, width, height and score, the best first, at most `MAX_BOXES`.
+
+    Raises:
+        ManifestError: if an entry is incomplete, or is of no frame of the list.
+    """
+    content = read_json(path)
+    if not isinstance(content, list):
+        raise ManifestError(str(path), None, f"it holds a {type(content).__name__}", "Expected a list of boxes.")
+    known = {frame.image for frame in frames}
+    found: dict[int, list[list[float]]] = {}
+    for number, row in enumerate(content, 1):
+        values = [*row["bbox"], row["score"]] if _is_result(row) else None
+        if values is None or not all(type(value) in (int, float) and np.isfinite(value) for value in values):
+            advice = "Expected image_id, bbox of four numbers, and score."
+            raise ManifestError(str(path), f"box {number}", f"it is {row!r:.80}", advice)
+        if row["image_id"] not in known:
+            cause = f"its image_id {row['image_id']} is none of the {len(known)} frames"
+            raise ManifestError(str(path), f"box {number}", cause, "Number images as the list of frames does.")
+        found.setdefault(row["image_id"], []).append(values)
+    tables = {image: np.array(rows, dtype=np.float64) for image, rows in found.items()}
+    return {image: rows[np.argsort(-rows[:, 4], kind="stable")][:MAX_BOXES] for image, rows in tables.items()}
+
+
+def _is_result(row: Any) -> bool:
+    if not isinstance(row, dict) or not {"image_id", "bbox", "score"} <= row.keys():
+        return False
+    return isinstance(row["bbox"], list) and len(row["bbox"]) == 4 and isinstance(row["image_id"], int)
+
+
+def _facts(result: Mapping[str, Any]) -> dict[str, str]:
+    data, about = result["settings"]["data"]["frames"] or asdict(FrameData()), result["model"]
+    counts = about["frames"]
+    facts = {"frames": f"{counts['objects']} objects in {counts['annotated']} annotated frames"}
+    return facts | {"boxes": f"of {data['predictions']}" if data["predictions"] is not None else about["classes"]}
+
+
+TASK = Task(
+    "object_detection",
+    evaluation=Evaluation(
+        read=_read,
+        run=_run,
+        columns=COLUMNS,
+        settings=("data.frames",),
+        check=_check,
+        facts=_facts,
+        has_details=True,
+        needs_model=_needs_model,
+    ),
+)
