@@ -60,14 +60,15 @@ def best_spans(
     return [_spans(*rows, k, iou_threshold) for rows in zip(start, end, is_real, strict=True)]
 
 
-def _spans(start: torch.Tensor, end: torch.Tensor, is_real: torch.Tensor, k: int, threshold: float) -> list[Span]:
+def _spans(start: torch.Tensor, end: torch.Tensor, is_real: torch.Tensor, k: int, iou_threshold: float) -> list[Span]:
     """Return the best spans of a video of `n` rows, given `(n,)` each."""
     if not is_real.any():
         return []
     start, end = (logits.masked_fill(~is_real, -torch.inf).log_softmax(dim=0) for logits in (start, end))
-    rows = torch.arange(len(start))
+    rows = torch.arange(len(start), dtype=torch.int32)
     first, last = rows[:, None], rows[None]
-    scores = (start[:, None] + end).masked_fill(last < first, -torch.inf)
+    # An hour of video has some thousand rows, and each matrix of all their pairs 100 MB or more: few of them at once.
+    scores = (start[:, None] + end).masked_fill_(last < first, -torch.inf)
     spans: list[Span] = []
     while len(spans) < k:
         i, j = divmod(int(scores.argmax()), len(rows))
@@ -75,9 +76,9 @@ def _spans(start: torch.Tensor, end: torch.Tensor, is_real: torch.Tensor, k: int
             break
         spans.append(Span(i, j, scores[i, j].exp().item()))
         # Counted in rows, of which both ends are part.
-        intersection = (last.clamp(max=j) - first.clamp(min=i) + 1).clamp(min=0)
-        union = (last - first + 1) + (j - i + 1) - intersection
-        scores = scores.masked_fill(intersection >= threshold * union, -torch.inf)
+        intersection = (last.clamp(max=j) - first.clamp(min=i)).add_(1).clamp_(min=0)
+        union = (last - first).add_(j - i + 2).sub_(intersection)
+        scores.masked_fill_(intersection >= union * iou_threshold, -torch.inf)
     return spans
 
 
