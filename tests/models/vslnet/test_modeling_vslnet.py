@@ -297,6 +297,19 @@ def test_the_loss_is_the_weighted_sum_of_its_parts():
         head()(**inputs_of(), labels=torch.tensor([[2, 11], [0, 8]]))
 
 
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_training_in_mixed_precision_has_the_loss_of_float32(dtype, attention):
+    model, inputs = head(), inputs_of((ROWS, 6)) | {"labels": torch.tensor([[2, 5], [0, 3]])}
+    model.set_attn_implementation(attention)
+    expected = model(**inputs).loss.item()
+    with torch.autocast("cpu", dtype):
+        loss = model(**inputs).loss
+    loss.backward()
+    assert loss.item() == pytest.approx(expected, rel=0.05)
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
 def test_gradients_of_processes_average_to_those_of_one_with_all_videos():
     inputs, labels = inputs_of((ROWS, 6)), torch.tensor([[2, 5], [0, 3]])
     model = head()

@@ -32,8 +32,8 @@ class VSLNetConfig(PreTrainedConfig):
         initializer_range: standard deviation of new positions.
         features: which features of videos the head was trained on; see `ActionFormerConfig.features`. None: unknown.
         text_encoder: Hub name or folder of the model whose text tower gave the features of words: the last hidden
-            states behind the final norm, one for each token, start and end included. None: unknown.
-        text_revision: its revision on the Hub; None for the newest.
+            state of each token, start and end included. None: unknown.
+        text_revision: its revision, of the kind that `features` has of the encoder. None: unknown.
 
     Raises:
         StrictDataclassClassValidationError: where two numbers do not fit each other.
