@@ -95,6 +95,19 @@ def test_videos_are_found_by_their_id(folder):
         FeatureFolder(folder, "x_")
 
 
+def test_channels_of_several_folders_stand_side_by_side(tmp_path):
+    for name, channels, rows in (("verb", 2, 3), ("noun", 1, 3), ("short", 1, 2)):
+        (tmp_path / name).mkdir()
+        np.save(tmp_path / name / "v_one.npy", np.full((rows, channels), len(name), np.float32))
+    np.save(tmp_path / "verb/v_two.npy", np.zeros((3, 2), np.float32))
+    found = FeatureFolder(tmp_path / "verb", "v_", [tmp_path / "noun"])
+    assert "one" in found and "two" not in found and found.path_of("one") == tmp_path / "verb/v_one.npy"
+    np.save(tmp_path / "noun/v_one.npy", np.full((3, 1), 7, np.float32))
+    assert found.read("one").tolist() == [[4, 4, 7]] * 3
+    with pytest.raises(ManifestError, match=r"short/v_one.npy: it has 2 rows, and .*verb/v_one.npy 3"):
+        FeatureFolder(tmp_path / "verb", "v_", [tmp_path / "short"]).read("one")
+
+
 def test_seconds_and_the_grid_are_each_others_inverse():
     grid = FeatureGrid(stride=4, num_frames=16, fps=30)
     segments = torch.tensor([[0.0, 2.0]])

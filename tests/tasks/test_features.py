@@ -35,6 +35,23 @@ def test_descriptions_give_the_rule_and_each_videos_rate_and_duration(root):
         open_folder(FeatureFiles(), root, ["one"], {**found.facts, "stride": 8})
 
 
+def test_features_of_two_encoders_have_the_same_windows_and_no_encoder(root):
+    (root / "nouns").mkdir()
+    np.save(root / "nouns/one.npy", np.ones((3, 1), np.float32))
+    (root / "features/one.json").write_text(json.dumps(SIDE))
+    (root / "nouns/one.json").write_text(json.dumps(SIDE | {"model": "other", "revision": "r2"}))
+    both = FeatureFiles(folder=["features", "nouns"])
+    found = open_folder(both, root, iter(["one", "two"]))
+    assert found.facts == {"encoder": None, "window": 16, "stride": 4, "fps": None} and found.rates == {"one": 25.0}
+    assert found.folder.read("one").tolist() == [[0, 0, 1]] * 3 and "two" not in found.folder
+    (root / "nouns/one.json").write_text(json.dumps(SIDE | {"stride": 8}))
+    with pytest.raises(RecipeError, match="have stride=8, and those that they stand beside stride=4"):
+        open_folder(both, root, ["one"])
+    for folder in ([], [3]):
+        with pytest.raises(RecipeError, match="data.features.folder is"):
+            open_folder(FeatureFiles(folder=folder), root, ["one"])
+
+
 def test_videos_without_features_are_named_unless_skipped(root, caplog):
     folder = open_folder(FeatureFiles(stride=4, fps=10), root, ["one"]).folder
     with pytest.raises(ManifestError, match="1 of 2 videos have no features, the first is gone"):

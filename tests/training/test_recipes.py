@@ -411,6 +411,7 @@ def test_moment_queries_have_the_numbers_of_actionformers_own_configuration():
     assert (features.crop_ratio, features.thresholds) == ([0.9, 1.0], [0.1, 0.2, 0.3, 0.4, 0.5])
     assert (training["learning_rate"], training["weight_decay"], found.batch_size) == (1e-4, 0.05, 2)
     assert training["num_train_epochs"] - training["warmup_epochs"] == 10 and training["max_grad_norm"] == 1
+    assert (len(features.folder), config.feature_size) == (2, 2 * 1024)
     assert (config.hidden_size, config.head_hidden_size, config.num_attention_heads) == (1024, 1024, 16)
     assert (config.num_embedding_layers, config.num_stem_layers, config.num_levels) == (2, 2, 7 + 1)
     assert config.attention_windows == [9] * 8 and config.max_sequence_length == 1024

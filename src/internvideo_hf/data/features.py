@@ -5,7 +5,7 @@ Two units of time: seconds, and steps of the feature grid. Row 0 of a video's fe
 """
 
 import csv
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -187,13 +187,15 @@ class FeatureFolder:
     Args:
         folder: of files that `read_features` reads, at any depth.
         prefix: of their names, before the id.
+        beside: folders of other features of the same rows, whose channels come behind, in this order.
 
     Raises:
-        ManifestError: if the folder holds no features.
+        ManifestError: if a folder holds no features.
     """
 
-    def __init__(self, folder: str | Path, prefix: str = ""):
+    def __init__(self, folder: str | Path, prefix: str = "", beside: Sequence[str | Path] = ()):
         self.folder, self.prefix = Path(folder), prefix
+        self.beside = [FeatureFolder(other, prefix) for other in beside]
         if not self._files:
             cause = f"it holds no features ({', '.join(_READERS)}) whose names begin with {prefix!r}"
             raise ManifestError(str(folder), None, cause, "Check the folder and the prefix.")
@@ -209,15 +211,28 @@ class FeatureFolder:
         return found
 
     def __contains__(self, video: object) -> bool:
-        return video in self._files
+        return video in self._files and all(video in other for other in self.beside)
 
     def path_of(self, video: str) -> Path:
-        """Return the file of a video's features."""
+        """Return the file of a video's features; of several kinds that of the first."""
         return self._files[video]
 
     def read(self, video: str) -> torch.Tensor:
-        """Return the features of a video, `(length, channels)` float32; see `read_features`."""
-        return read_features(self._files[video])
+        """Return the features of a video, `(length, channels)` float32; see `read_features`.
+
+        Args:
+            video: its id.
+
+        Raises:
+            ManifestError: if a file cannot be read, or several kinds of features have different rows.
+        """
+        features = read_features(self._files[video])
+        parts = [features, *(other.read(video) for other in self.beside)]
+        for part, other in zip(parts[1:], self.beside, strict=True):
+            if len(part) != len(features):
+                cause = f"it has {len(part)} rows, and {self._files[video]} {len(features)}"
+                raise ManifestError(str(other.path_of(video)), None, cause, "Extract both with the same windows.")
+        return torch.cat(parts, dim=1)
 
 
 _PICKLES = (".pkl", ".pickle")

@@ -54,16 +54,48 @@ def open_folder(
         ManifestError: if there are no features, or those of different settings.
         RecipeError: if nothing says how they lie in time, or they are not those that the model was trained on.
     """
-    folder = FeatureFolder(data_root / data.folder, data.prefix)
+    first, *beside = [data_root / name for name in folders_of(data)]
+    videos, folder = list(videos), FeatureFolder(first, data.prefix, beside)
     described = _descriptions(folder, videos)
     trained_on = feature_rule(trained_on)
-    facts = _facts(data, next(iter(described.values()), None), trained_on)
+    known = next(iter(described.values()), None)
+    for other in folder.beside:
+        _check_windows(known, next(iter(_descriptions(other, videos).values()), None), other.folder)
+    if known is not None and beside:
+        # No single encoder makes such features.
+        known = {**known, "model": None, **dict.fromkeys(("revision", "layer", "pooling"))}
+    facts = _facts(data, known, trained_on)
     _check_same(facts, trained_on, str(folder.folder))
     settings = replace(settings_of(facts), prefix=data.prefix)
     own_rate = data.stride is None
     rates = {name: facts["fps"] or known["rate"] for name, known in described.items()} if own_rate else {}
     durations = {name: known["duration"] for name, known in described.items() if known["duration"] is not None}
     return OpenedFeatures(folder, settings, facts, rates, durations)
+
+
+def folders_of(data: FeatureFiles) -> list[str]:
+    """Return the folders of features, one or several.
+
+    Args:
+        data: settings of a recipe or a protocol.
+
+    Raises:
+        RecipeError: if there is none, or a name is no text.
+    """
+    folders = [data.folder] if isinstance(data.folder, str) else data.folder
+    if not folders or not all(isinstance(name, str) for name in folders):
+        raise RecipeError(f"data.features.folder is {data.folder}, expected the name of a folder, or a list of names.")
+    return folders
+
+
+def _check_windows(known: Mapping[str, Any] | None, other: Mapping[str, Any] | None, folder: Path) -> None:
+    """Refuse features beside others whose rows stand for other frames, as far as both say it."""
+    for name in ("window", "stride", "fps"):
+        if known is not None and other is not None and known[name] != other[name]:
+            raise RecipeError(
+                f"The features of {folder} have {name}={_shown(other[name])}, and those that they stand beside "
+                f"{name}={_shown(known[name])}. Extract both with the same windows."
+            )
 
 
 def check_complete(missing: Sequence[str], found: Sized, folder: FeatureFolder, skip_missing: bool) -> None:

@@ -37,7 +37,8 @@ class FeatureFiles:
     in time; where they are missing, the model that is evaluated does.
 
     Args:
-        folder: of the features, below the data root; at any depth, named by the ids of the videos.
+        folder: of the features, below the data root; at any depth, named by the ids of the videos. A list of folders
+            puts the channels of several features of the same windows side by side, such as [verb, noun].
         prefix: of their names, before the id of the video.
         encoder: name of the model that the features came from, to be saved with the head that is trained on them.
         stride: frames from one row to the next; with `fixed_length`, before they are resized.
@@ -46,7 +47,7 @@ class FeatureFiles:
         fixed_length: rows to which all features are resized, spread over the duration of their video.
     """
 
-    folder: str = "features"
+    folder: str | builtins.list[str] = "features"
     prefix: str = ""
     encoder: str | None = None
     stride: float | None = None

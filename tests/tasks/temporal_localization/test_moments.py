@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from tasks.temporal_localization.drawn import FPS, STRIDE, TINY, WINDOW, write_features
 from tasks.temporal_localization.moments import clip, label, write_moments
@@ -80,6 +81,11 @@ def data(tmp_path_factory):
     """Return a folder with annotations of drawn features: 8 clips to train on, 4 for validation, 2 for the test."""
     root = tmp_path_factory.mktemp("moments")
     drawn = write_features(root, 12)
+    for file in sorted((root / "features").iterdir()):  # half of the channels each
+        for name, part in (("verb_features", slice(2)), ("noun_features", slice(2, 4))):
+            (root / name).mkdir(exist_ok=True)
+            np.save(root / name / file.name, np.load(file)[:, part])
+        file.unlink()
     by_split: dict[str, dict] = {"train": {}, "val": {}, "test": {}}
     for name, entry in drawn.items():
         rows = [label(*row["segment"], row["label"]) for row in entry["annotations"]]
@@ -148,6 +154,11 @@ def test_the_test_clips_are_answered_without_scores(data, head, tmp_path):
     assert result["scores"] == {} and "2 of annotations/moments_test_unannotated.json" in table(result)
     found = json.loads((tmp_path / "report/submission.json").read_text())["retrieve_results"]
     assert list(found) == ["video10", "video11"] and found["video10"][0]["label"] in ("jump", "run")
+
+
+def test_a_head_on_two_kinds_of_features_refuses_one(data, head):
+    with pytest.raises(ValueError, match=r"has the shape \(4, 48, 2\), expected \(batch, length, 4\)"):
+        _score(data, head, "data.features.folder=verb_features")
 
 
 def test_without_the_challenge_scores_are_as_of_other_data_sets(data, head):

@@ -261,6 +261,8 @@ def open_videos(
     Raises:
         ManifestError: if there are no videos.
     """
+    if not isinstance(data.folder, str):
+        raise RecipeError(f"data.features.folder is {data.folder}, expected the folder of the videos.")
     folder = data_root / data.folder
     if not folder.is_dir():
         raise ManifestError(str(folder), None, "there is no such folder", "Set data.features.folder to the videos'.")
