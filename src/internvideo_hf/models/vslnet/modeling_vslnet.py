@@ -85,13 +85,6 @@ def masked_softmax(scores: torch.Tensor, mask: torch.Tensor, dim: int) -> torch.
     return scores.float().masked_fill(~mask, hidden).softmax(dim=dim).to(scores.dtype)
 
 
-class VSLNetProjection(nn.Linear):
-    """Features in the width of the model; of any float type, as extractors write float16 or float32."""
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        return super().forward(features.to(self.weight.dtype))
-
-
 class VSLNetPositions(nn.Embedding):
     """Learned positions.
 
@@ -279,8 +272,8 @@ class VSLNetModel(VSLNetPreTrainedModel):
 
     def __init__(self, config: VSLNetConfig):
         super().__init__(config)
-        self.video_projection = VSLNetProjection(config.video_size, config.hidden_size)
-        self.text_projection = VSLNetProjection(config.text_size, config.hidden_size)
+        self.video_projection = nn.Linear(config.video_size, config.hidden_size)
+        self.text_projection = nn.Linear(config.text_size, config.hidden_size)
         self.dropout = nn.Dropout(config.hidden_dropout)
         self.encoder = VSLNetEncoder(config)
         self.fusion = VSLNetFusion(config)
@@ -319,9 +312,9 @@ class VSLNetModel(VSLNetPreTrainedModel):
                 f"There are {features.shape[0]} videos and {text_features.shape[0]} sentences. Give one sentence for "
                 "each video; repeat the video for several."
             )
-        # Padding may hold anything, which a product would not make 0.
-        video = self.video_projection(self.dropout(masked(features, mask)))
-        text = self.text_projection(self.dropout(masked(text_features, words_mask)))
+        # Padding may hold anything, which a product would not make 0. Extractors write float16 or float32.
+        video = self.video_projection(self.dropout(masked(features, mask).to(self.dtype)))
+        text = self.text_projection(self.dropout(masked(text_features, words_mask).to(self.dtype)))
         video = self.encoder(video, mask.to(video.device), **kwargs)
         text = self.encoder(text.to(video.device), words_mask.to(video.device), **kwargs)
         masks = mask.to(video.device), words_mask.to(video.device)
