@@ -16,6 +16,7 @@ from parity import (
     open_set_scores,
     retrieval,
     sampling,
+    short_term_anticipation,
     tcanet,
     temporal_localization,
     training,
@@ -27,6 +28,7 @@ from parity import (
 
 ADAPTERS = {
     "ego4d_fhp_metric": hand_prediction.ego4d_fhp_metric,
+    "ego4d_sta_metric": short_term_anticipation.ego4d_sta_metric,
     "ego4d_sta": internvideo_mae_anticipation.ego4d_sta,
     "actionformer": actionformer.actionformer,
     "tal_optimizer": actionformer.tal_optimizer,
