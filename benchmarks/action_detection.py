@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from internvideo_hf import InternVideoVideoProcessor, VideoReader
-from internvideo_hf.tasks.action_detection.keyframes import context_frames, frames_at, key_times, read_clips
+from internvideo_hf.tasks.key_frames import context_frames, frames_at, key_times, read_clips
 
 RATE, KEYFRAME_INTERVAL = 30, 250
 SIZES = ((360, 640), (720, 1280), (1080, 1920))

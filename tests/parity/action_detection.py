@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from internvideo_hf.tasks.action_detection import boxes
+from internvideo_hf.tasks import boxes
 from internvideo_hf.tasks.action_detection.annotations import (
     key_frame_name,
     read_annotations,
@@ -18,9 +18,9 @@ from internvideo_hf.tasks.action_detection.annotations import (
     read_predictions,
 )
 from internvideo_hf.tasks.action_detection.answers import Answers, write_predictions
-from internvideo_hf.tasks.action_detection.keyframes import context_frames
 from internvideo_hf.tasks.action_detection.metrics import MIN_OVERLAP, BoxTable
-from internvideo_hf.tasks.action_detection.transforms import Pixels, evaluation_view, pad_batch, training_view
+from internvideo_hf.tasks.box_views import Pixels, evaluation_view, pad_batch, training_view
+from internvideo_hf.tasks.key_frames import context_frames
 from parity.compare import Comparison, load_config, load_tensors
 
 

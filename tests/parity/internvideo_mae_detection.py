@@ -13,7 +13,7 @@ from internvideo_hf.models.internvideo_mae.modeling_internvideo_mae_detection im
     InternVideoMAEForVideoActionDetection,
     pad_boxes,
 )
-from internvideo_hf.tasks.action_detection import boxes
+from internvideo_hf.tasks import boxes
 from parity.compare import Comparison, checkpoint_of, load_config, load_tensors
 from parity.internvideo_mae import as_ours, keep_stages, overrides
 

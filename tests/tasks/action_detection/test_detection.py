@@ -11,9 +11,9 @@ from internvideo_hf import VideoReader
 from internvideo_hf.tasks.action_detection.data import ClipRule
 from internvideo_hf.tasks.action_detection.detection import ActionDetector
 from internvideo_hf.tasks.action_detection.detectors import People, PersonDetector, parse_boxes
-from internvideo_hf.tasks.action_detection.keyframes import context_frames
-from internvideo_hf.tasks.action_detection.transforms import evaluation_view
 from internvideo_hf.tasks.action_detection.videos import Movie
+from internvideo_hf.tasks.box_views import evaluation_view
+from internvideo_hf.tasks.key_frames import context_frames
 from internvideo_hf.tasks.protocol import BoxData
 from internvideo_hf.video.errors import VideoDecodeError
 

@@ -16,7 +16,7 @@ from internvideo_hf import (
     VideoActionDetectionPipeline,
     VideoReader,
 )
-from internvideo_hf.tasks.action_detection import boxes
+from internvideo_hf.tasks import boxes
 from internvideo_hf.tasks.action_detection.detectors import PersonDetector
 
 TASK = "video-action-detection"

@@ -7,30 +7,27 @@ from typing import Any
 
 import numpy as np
 import torch
-from einops import rearrange
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
-from internvideo_hf.data.failures import FailureLog, TooManyFailuresError, one_video
+from internvideo_hf.data.failures import FailureLog, one_video
 from internvideo_hf.data.samples import Row, sample_seed
-from internvideo_hf.models.internvideo_mae.modeling_internvideo_mae_detection import pad_boxes
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
 from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.action_detection.annotations import key_frame_name
-from internvideo_hf.tasks.action_detection.boxes import extend, from_fractions, is_nonempty, jitter
-from internvideo_hf.tasks.action_detection.keyframes import STRIDE
-from internvideo_hf.tasks.action_detection.transforms import (
+from internvideo_hf.tasks.action_detection.videos import Source, VideoFolder
+from internvideo_hf.tasks.box_views import (
     MULTIPLE,
     Geometry,
     Pixels,
     evaluation_view,
-    pad_batch,
     training_view,
 )
-from internvideo_hf.tasks.action_detection.videos import Source, VideoFolder
+from internvideo_hf.tasks.boxed_clips import FrameView, Sample, channels_first, collate_boxes
+from internvideo_hf.tasks.boxes import extend, from_fractions, is_nonempty, jitter
+from internvideo_hf.tasks.key_frames import STRIDE
 from internvideo_hf.tasks.protocol import BoxData
 from internvideo_hf.video.errors import VideoDecodeError
 
-Sample = dict[str, Any]
 Floats = tuple[float, ...]
 IGNORED = -100.0
 """Label of a row that is no box."""
@@ -125,7 +122,7 @@ class ClipRule:
             `(n, classes)`, 0 or 1.
         """
         randomness, generator = random.Random(seed), torch.Generator().manual_seed(seed)
-        pixels, geometry = training_view(_channels_first(frames), self.pixels, randomness)
+        pixels, geometry = training_view(channels_first(frames), self.pixels, randomness)
         given, labels = _boxes_of(row, geometry), self.targets(row)
         moved = geometry.follow(given, as_published=self.pixels.as_published)
         if not self.pixels.as_published:
@@ -159,27 +156,6 @@ class ClipRule:
         for box, labels in enumerate(row["labels"]):
             targets[box, labels] = 1
         return targets
-
-
-class FrameView:
-    """Makes the evaluation view of frames, one at a time, and keeps what it did.
-
-    Args:
-        rule: of the pixels.
-    """
-
-    def __init__(self, rule: Pixels):
-        self.rule = rule
-        self.geometry: Geometry | None = None
-
-    def __call__(self, frame: np.ndarray) -> torch.Tensor:
-        """Return the pixels of a frame, `(3, height, width)`.
-
-        Args:
-            frame: uint8, `(height, width, 3)`.
-        """
-        pixels, self.geometry = evaluation_view(_channels_first(frame[None]), self.rule)
-        return pixels[0]
 
 
 class KeyFrameDataset(Dataset[Sample]):
@@ -245,7 +221,7 @@ class KeyFrameDataset(Dataset[Sample]):
         frames = source.read(row["timestamp"], self.rule.num_frames, self.rule.stride)
         if self.training:
             return self.rule.training_sample(row, frames, sample_seed(self.seed, int(self._epoch), index))
-        pixels, geometry = evaluation_view(_channels_first(frames), self.rule.pixels)
+        pixels, geometry = evaluation_view(channels_first(frames), self.rule.pixels)
         boxes = self.rule.evaluation_boxes(row, geometry)
         return {"pixel_values_videos": pixels, "boxes": boxes, "labels": self.rule.targets(row)}
 
@@ -296,53 +272,16 @@ def missing_file(video: str) -> VideoDecodeError:
 
 
 def collate(samples: Sequence[Sample], *, fill_gaps: bool = False, multiple: int = MULTIPLE) -> dict[str, Any]:
-    """Make a batch of samples.
+    """Make a batch of samples, see `collate_boxes`; `labels` are -100 where there is no box.
 
     Args:
         samples: of one of the data sets.
-        fill_gaps: replace an unreadable sample by a blank clip without boxes, instead of making a smaller batch.
-        multiple: pixels of which height and width become multiples: the side of a patch.
-
-    Returns:
-        `pixel_values_videos`, `(batch, frames, 3, height, width)`, filled up with zeros to the largest clip;
-        `pixel_mask`, `(batch, height, width)`, where something was filled up; `boxes`,
-        `(batch, boxes, 4)`; `box_mask`, `(batch, boxes)`; and where samples have them `labels`,
-        `(batch, boxes, classes)`, -100 where there is no box, and `videos`, the names of the key frames.
-
-    Raises:
-        TooManyFailuresError: if no sample could be read.
+        fill_gaps: see `collate_boxes`.
+        multiple: see `collate_boxes`.
     """
-    read = [sample for sample in samples if "failure" not in sample]
-    if not read:
-        raise TooManyFailuresError(
-            f"None of the {len(samples)} key frames of a batch can be read; the last: {samples[-1]['failure']}"
-        )
-    if fill_gaps:
-        read = [_blank_like(read[0]) if "failure" in sample else sample for sample in samples]
-    pixels, pixel_mask = pad_batch([sample["pixel_values_videos"] for sample in read], multiple)
-    boxes, box_mask = pad_boxes([sample["boxes"] for sample in read])
-    batch: dict[str, Any] = {"pixel_values_videos": pixels, "boxes": boxes, "box_mask": box_mask}
-    if not pixel_mask.all():
-        batch["pixel_mask"] = pixel_mask
-    if "labels" in read[0]:
-        labels = torch.full((*box_mask.shape, read[0]["labels"].shape[1]), IGNORED)
-        for row, sample in zip(labels, read, strict=True):
-            row[: len(sample["labels"])] = sample["labels"]
-        batch["labels"] = labels
-    if "video" in read[0]:
-        batch["videos"] = [sample["video"] for sample in read]
-    return batch
-
-
-def _blank_like(sample: Sample) -> Sample:
-    blank = {"pixel_values_videos": torch.zeros_like(sample["pixel_values_videos"])}
-    return {**sample, **blank, **{name: sample[name][:0] for name in ("boxes", "labels") if name in sample}}
+    return collate_boxes(samples, {"labels": IGNORED}, fill_gaps=fill_gaps, multiple=multiple)
 
 
 def _boxes_of(row: Mapping[str, Any], geometry: Geometry) -> torch.Tensor:
     given = torch.tensor(row["boxes"], dtype=torch.float32).reshape(-1, 4)
     return from_fractions(given, geometry.size)
-
-
-def _channels_first(frames: np.ndarray) -> torch.Tensor:
-    return rearrange(torch.from_numpy(frames), "t h w c -> t c h w")

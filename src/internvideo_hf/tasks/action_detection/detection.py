@@ -17,9 +17,12 @@ from internvideo_hf.data.contents import content_hash
 from internvideo_hf.models.common.loading import classes_of, revision
 from internvideo_hf.models.internvideo_mae.modeling_internvideo_mae_detection import pad_boxes
 from internvideo_hf.tasks.action_detection.annotations import key_frame_name
-from internvideo_hf.tasks.action_detection.boxes import Size, extend, resize
 from internvideo_hf.tasks.action_detection.detectors import KeyBoxes, People, PersonDetector
-from internvideo_hf.tasks.action_detection.keyframes import (
+from internvideo_hf.tasks.action_detection.metrics import BoxTable
+from internvideo_hf.tasks.action_detection.tracks import link_boxes
+from internvideo_hf.tasks.box_views import pad_batch
+from internvideo_hf.tasks.boxes import Size, extend, resize
+from internvideo_hf.tasks.key_frames import (
     STRIDE,
     KeyClip,
     context_frames,
@@ -27,9 +30,6 @@ from internvideo_hf.tasks.action_detection.keyframes import (
     key_times,
     read_clips,
 )
-from internvideo_hf.tasks.action_detection.metrics import BoxTable
-from internvideo_hf.tasks.action_detection.tracks import link_boxes
-from internvideo_hf.tasks.action_detection.transforms import pad_batch
 from internvideo_hf.utils.fingerprints import json_sha256
 from internvideo_hf.utils.journal import Journal, delete_parts
 from internvideo_hf.utils.locks import lock_file

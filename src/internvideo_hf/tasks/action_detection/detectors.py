@@ -16,7 +16,7 @@ from internvideo_hf.data.finding import video_id
 from internvideo_hf.data.records import read_json
 from internvideo_hf.inference.objects import ObjectDetector, Objects, detector_config
 from internvideo_hf.tasks.action_detection.annotations import MOST_BOXES, MOST_OUTSIDE, read_boxes
-from internvideo_hf.tasks.action_detection.boxes import Size, clip, from_fractions, is_nonempty
+from internvideo_hf.tasks.boxes import Size, clip, from_fractions, is_nonempty
 from internvideo_hf.utils.names import did_you_mean, nearest
 
 THRESHOLD = 0.8

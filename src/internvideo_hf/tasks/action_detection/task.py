@@ -1,6 +1,6 @@
 """Action detection: who does what in the key frames of a video, and where."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -8,14 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
-from tqdm import tqdm
 from transformers import AutoConfig, AutoVideoProcessor, EvalPrediction
 from transformers.modeling_utils import PreTrainedModel
 
 from internvideo_hf.auto import auto_class
-from internvideo_hf.data.executors.processes import start_workers
-from internvideo_hf.data.failures import TooManyFailuresError
 from internvideo_hf.data.records import ManifestError, list_path
 from internvideo_hf.data.samples import Row
 from internvideo_hf.inference.runner import RunSettings, load_model
@@ -29,7 +25,6 @@ from internvideo_hf.tasks.action_detection.data import (
     ClipRule,
     KeyFrameDataset,
     KeyFrameStream,
-    Sample,
     collate,
 )
 from internvideo_hf.tasks.action_detection.lists import (
@@ -40,18 +35,17 @@ from internvideo_hf.tasks.action_detection.lists import (
     truth_of,
     with_files,
 )
-from internvideo_hf.tasks.action_detection.transforms import MULTIPLE
 from internvideo_hf.tasks.action_detection.videos import VideoFolder
 from internvideo_hf.tasks.base import Preparation, Prepared, Task, Training
+from internvideo_hf.tasks.box_views import MULTIPLE
+from internvideo_hf.tasks.boxed_clips import NO_BOX, Numbered, left_to_do, run_boxes
 from internvideo_hf.tasks.classifier_training import logits_of
 from internvideo_hf.tasks.protocol import BoxData, Evaluation, Outcome, Protocol, Run, Samples, model_facts
-from internvideo_hf.utils.devices import default_workers
 from internvideo_hf.utils.fingerprints import json_sha256
 from internvideo_hf.utils.journal import Journal
 from internvideo_hf.utils.pretrained import load_pretrained
 
 AUTO_CLASS = "AutoModelForVideoActionDetection"
-_NO_BOX = -1  # of a row that stands for a key frame that cannot be read
 
 
 # ---- training -------------------------------------------------------------------------------------------------------
@@ -194,7 +188,7 @@ def _run(protocol: Protocol, samples: Samples, run: Run) -> Outcome:
         videos = VideoFolder(data_root / boxes.folder, boxes.begin)
         _score(model, listed.rows, (videos, rule), run.settings, journal)
         table = {name: column.numpy() for name, column in journal.tensors().items()}
-        scored = table["box"] != _NO_BOX
+        scored = table["box"] != NO_BOX
         found = found_in(listed.rows, *(table[name][scored] for name in ("row", "box", "scores")))
         causes = _causes(samples.videos, listed.rows, journal.notes)
     facts["boxes"] = {"key_frames": len(listed.rows), "boxes": sum(len(row["boxes"]) for row in listed.rows)}
@@ -221,48 +215,14 @@ def _score(
     settings: RunSettings,
     journal: Journal,
 ) -> None:
-    """Add the scores of all boxes to a journal, which may have some already; its notes have the failures.
-
-    A batch has clips of one size, so that no clip is filled up to the size of another.
-    """
-    table = journal.tensors()
-    done = set(table["row"].tolist() if table else ())
-    chosen = [number for number in range(len(rows)) if number not in done]
-    waiting: dict[torch.Size, list[tuple[int, Sample]]] = {}
-    with tqdm(total=len(rows), initial=len(done), desc="Key frames", unit="frame", disable=settings.quiet) as bar:
-        for number, sample in _read_clips(KeyFrameStream(rows, chosen, *source), settings.workers):
-            bar.update()
-            if isinstance(sample, str):
-                mark = {"row": torch.tensor([number]), "box": torch.tensor([_NO_BOX])}
-                journal.append({**mark, "scores": torch.zeros(1, source[1].num_labels)}, {str(number): sample})
-                if len(journal.notes) > settings.max_damaged * len(rows):
-                    raise TooManyFailuresError(
-                        f"{len(journal.notes)} key frames are unreadable; of all {len(rows)} at most a fraction of "
-                        f"{settings.max_damaged:.4g} may be. The last one: {sample} Repair or remove these videos, or "
-                        "tolerate more by --max-damaged (in Python, max_damaged)."
-                    )
-                continue
-            batch = waiting.setdefault(sample["pixel_values_videos"].shape, [])
-            batch.append((number, sample))
-            if len(batch) == settings.batch_size:
-                journal.append(_of_batch(model, batch))
-                batch.clear()
-        for batch in filter(None, waiting.values()):
-            journal.append(_of_batch(model, batch))
-    journal.write()
-
-
-def _read_clips(stream: KeyFrameStream, workers: int | None) -> Iterator[tuple[int, Sample | str]]:
-    loader = DataLoader(stream, batch_size=None, num_workers=default_workers(workers), collate_fn=_as_it_is)
-    return start_workers(loader)
-
-
-def _as_it_is(item: Any) -> Any:
-    return item
+    """Add the scores of all boxes to a journal, see `run_boxes`."""
+    clips = KeyFrameStream(rows, left_to_do(journal, range(len(rows))), *source)
+    blank = {"scores": torch.zeros(1, source[1].num_labels)}
+    run_boxes(clips, partial(_of_batch, model), blank, len(rows), settings, journal)
 
 
 @torch.no_grad()
-def _of_batch(model: PreTrainedModel, batch: Sequence[tuple[int, Sample]]) -> dict[str, torch.Tensor]:
+def _of_batch(model: PreTrainedModel, batch: Sequence[Numbered]) -> dict[str, torch.Tensor]:
     inputs = collate([sample for _, sample in batch], multiple=model.config.patch_size)
     box_mask = inputs["box_mask"]
     pixels = inputs.pop("pixel_values_videos").to(model.device, model.dtype)

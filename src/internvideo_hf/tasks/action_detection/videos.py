@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from internvideo_hf.data.failures import failure_of, one_video
 from internvideo_hf.data.finding import list_folder
 from internvideo_hf.data.records import ManifestError
-from internvideo_hf.tasks.action_detection.keyframes import (
+from internvideo_hf.tasks.key_frames import (
     NUM_FRAMES,
     STRIDE,
     context_frames,

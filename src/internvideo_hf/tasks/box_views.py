@@ -1,4 +1,4 @@
-"""Pixels of action detection: views of a clip that return what they did, so that boxes can follow.
+"""Pixels of tasks on boxes: views of a clip that return what they did, so that boxes can follow.
 
 Frames are tensors of shape (frames, channels, height, width), RGB. Nothing is cropped for evaluation: the model takes
 any height and width.
@@ -6,14 +6,14 @@ any height and width.
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from internvideo_hf.tasks.action_detection import boxes
-from internvideo_hf.tasks.action_detection.boxes import Size
+from internvideo_hf.tasks import boxes
+from internvideo_hf.tasks.boxes import Size
 from internvideo_hf.video.augment import normalize
 from internvideo_hf.video.transforms import resize_exact, short_side_size
 
@@ -81,6 +81,8 @@ class Pixels:
         std: the same.
         as_published: repeat a mistake of the released code: a frame whose short side has its length already is
             squashed to its height in width and its width in height.
+        short_sides: least and largest short side that training draws in place of `short_side`, such that its inverse
+            is uniform; None draws none.
     """
 
     short_side: int = SHORT_SIDE
@@ -93,6 +95,7 @@ class Pixels:
     mean: Sequence[float] = MEAN
     std: Sequence[float] = STD
     as_published: bool = False
+    short_sides: tuple[int, int] | None = None
 
 
 def evaluation_view(frames: Tensor, rule: Pixels) -> tuple[Tensor, Geometry]:
@@ -112,8 +115,8 @@ def evaluation_view(frames: Tensor, rule: Pixels) -> tuple[Tensor, Geometry]:
 def training_view(frames: Tensor, rule: Pixels, randomness: random.Random) -> tuple[Tensor, Geometry]:
     """Make the input of a training: resize, cut out a square, change colors, mirror, and normalize.
 
-    Draws: column and row of the square; steps of hue, saturation and value, the same for all frames; whether to
-    mirror. A step that is switched off draws nothing.
+    Draws: the short side; column and row of the square; steps of hue, saturation and value, the same for all frames;
+    whether to mirror. A step that is switched off draws nothing.
 
     Args:
         frames: uint8, `(frames, 3, height, width)`.
@@ -126,6 +129,9 @@ def training_view(frames: Tensor, rule: Pixels, randomness: random.Random) -> tu
     Raises:
         ValueError: if the square is larger than the resized frames.
     """
+    if rule.short_sides is not None:
+        least, largest = rule.short_sides
+        rule = replace(rule, short_side=round(1 / randomness.uniform(1 / largest, 1 / least)))
     resized, geometry = _resize(frames, rule)
     height, width = geometry.resized
     corner, cut = None, geometry.resized

@@ -12,6 +12,8 @@ from internvideo_hf.video import VideoReader
 
 NUM_FRAMES, STRIDE = 16, 4
 """Frames that the released models take around a key frame, and from one to the next."""
+ANTICIPATION_STRIDE = 2
+"""Frames from one to the next that the released models of short-term anticipation take before a key frame."""
 _ROUNDING = 1e-6  # seconds; times of frames are sums of binary fractions
 
 
@@ -33,6 +35,19 @@ def context_frames(
     """
     first = key_frame - num_frames * stride // 2 + (stride - 1) // 2
     return np.clip(first + stride * np.arange(num_frames), 0, length - 1)
+
+
+def frames_until(key_frame: int, num_frames: int = NUM_FRAMES, stride: int = ANTICIPATION_STRIDE) -> NDArray[np.int64]:
+    """Return the frames of a clip that ends with the key frame, `(num_frames,)`, rising.
+
+    Before the beginning of the video its first frame is repeated.
+
+    Args:
+        key_frame: its number, from 0.
+        num_frames: to return.
+        stride: from one to the next.
+    """
+    return np.maximum(key_frame - stride * np.arange(num_frames)[::-1], 0)
 
 
 def key_times(duration: float, every: float) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from internvideo_hf.tasks.action_detection.transforms import (
+from internvideo_hf.tasks.box_views import (
     Geometry,
     Pixels,
     change_colors,
@@ -107,3 +107,19 @@ def test_batches_are_filled_up_to_multiples():
     assert [int(row.sum()) for row in mask] == [17 * 20, 32 * 16]
     assert torch.equal(batch[:, 0, 0] == 1, mask)
     assert pad_batch(clips[:1], 1)[0].shape[-2:] == (17, 20)
+
+
+def test_training_draws_the_short_side_and_boxes_follow():
+    rule = replace(PLAIN, short_sides=(48, 80), crop_size=None, flip=0)
+    sides = set()
+    for seed in range(40):
+        view, geometry = training_view(clip(), rule, random.Random(seed))
+        sides.add(min(view.shape[-2:]))
+        (left, top, right, bottom) = geometry.follow(BOX)[0].round().int().tolist()
+        assert view[..., top + 2 : bottom - 1, left + 2 : right - 1].min() == 1
+    assert min(sides) >= 48 and max(sides) <= 80 and len(sides) > 10
+    # Its inverse is uniform: half of the draws are below 60, the mean of both ends as inverses.
+    drawn = [training_view(clip(), rule, random.Random(seed))[0].shape[-2] for seed in range(200)]
+    assert 0.35 < np.mean(np.array(drawn) < 60) < 0.65
+    # Evaluation takes the one that is set.
+    assert evaluation_view(clip(), rule)[0].shape[-2] == 64

@@ -9,7 +9,7 @@ from tasks.temporal_localization.heads import write_holed
 from video.clips import moving_picture
 
 from internvideo_hf import VideoReader
-from internvideo_hf.tasks.action_detection.keyframes import context_frames, frames_at, key_times, read_clips
+from internvideo_hf.tasks.key_frames import context_frames, frames_at, frames_until, key_times, read_clips
 
 
 def test_context_is_that_of_the_released_test():
@@ -23,6 +23,12 @@ def test_the_edge_frame_is_repeated():
     assert context_frames(63, 64).tolist() == [32, 36, 40, 44, 48, 52, 56, 60] + [63] * 8
     short = context_frames(5, 10)
     assert short.tolist() == [0] * 7 + [2, 6] + [9] * 7
+
+
+def test_the_frames_until_a_key_frame_end_with_it_and_begin_with_the_video():
+    assert frames_until(100).tolist() == list(range(70, 101, 2))
+    assert frames_until(5, num_frames=4, stride=4).tolist() == [0, 0, 1, 5]
+    assert frames_until(0, num_frames=3).tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from internvideo_hf.tasks.action_detection import boxes
+from internvideo_hf.tasks import boxes
 
 FRAME = (40, 60)  # height, width
 PERSON = torch.tensor([[10.0, 4.0, 19.0, 23.0]])  # 10 pixels wide, 20 high
