@@ -17,6 +17,7 @@ from models.internvideo_mm import test_decoder_internvideo_mm as decoder
 from models.internvideo_mm import test_modeling_internvideo_mm as mm
 from models.model_checks import draw
 from models.tcanet import test_modeling_tcanet as tcanet
+from models.uniformer import test_modeling_uniformer as uniformer
 from models.uniformerv2 import test_modeling_uniformerv2 as uniformerv2
 from models.viclip import test_modeling_viclip as viclip
 from models.vln_planner import test_modeling_vln_planner as vln_planner
@@ -31,6 +32,7 @@ from internvideo_hf import (
     ActionFormerModel,
     InternVideoForOpenSetClassification,
     InternVideoForVideoClassification,
+    InternVideoMAEForHandPrediction,
     InternVideoMAEForOpenSetClassification,
     InternVideoMAEForPreTraining,
     InternVideoMAEForVideoActionDetection,
@@ -42,9 +44,15 @@ from internvideo_hf import (
     InternVideoModel,
     TCANetForTemporalLocalization,
     TCANetModel,
+    UniFormerForHandPrediction,
+    UniFormerForOpenSetClassification,
+    UniFormerForVideoClassification,
+    UniFormerModel,
+    UniFormerV2ForHandPrediction,
     UniFormerV2ForOpenSetClassification,
     UniFormerV2ForVideoClassification,
     UniFormerV2Model,
+    ViCLIPForHandPrediction,
     ViCLIPForOpenSetClassification,
     ViCLIPForVideoClassification,
     ViCLIPModel,
@@ -56,6 +64,7 @@ from internvideo_hf import (
     VSLNetModel,
 )
 from internvideo_hf.auto import FAMILIES
+from internvideo_hf.models.common.hand_prediction import HandPredictionHead
 from internvideo_hf.models.common.open_set import OpenSetHead
 
 pytestmark = pytest.mark.slow
@@ -96,6 +105,7 @@ class Common(common.ModelTesterMixin):
     test_can_init_all_missing_weights_before_2023 = True
     test_resize_embeddings = False  # patches have no vocabulary, and a text tower keeps CLIP's
     model_tester: ModelTester
+    common_properties: tuple[str, ...] | None = None
 
     def setUp(self) -> None:
         # Auto classes know registered classes, these tables only transformers' own.
@@ -107,10 +117,15 @@ class Common(common.ModelTesterMixin):
         inputs = super()._prepare_for_class(inputs, model_class, return_labels)
         if return_labels and issubclass(model_class, OpenSetHead):  # which no table of transformers' names
             inputs = inputs | {"labels": torch.zeros(self.model_tester.batch_size, dtype=torch.long)}
+        if return_labels and issubclass(model_class, HandPredictionHead):
+            points = self.model_tester.batch_size, self.model_tester.get_config().num_labels
+            inputs = inputs | {"labels": torch.zeros(points)}
         return inputs
 
     def test_config(self) -> None:
-        changes = {} if self._is_composite else {"initializer_range": 0.5}
+        changes: dict[str, Any] = {} if self._is_composite else {"initializer_range": 0.5}
+        if self.common_properties is not None:
+            changes["common_properties"] = list(self.common_properties)
         kind = type(self.model_tester.get_config())
         configurations.ConfigTester(self, kind, has_text_modality=False, **changes).run_common_tests()
 
@@ -131,6 +146,7 @@ class TestInternVideoMAE(Common, unittest.TestCase):
         InternVideoMAEModel,
         InternVideoMAEForVideoClassification,
         InternVideoMAEForOpenSetClassification,
+        InternVideoMAEForHandPrediction,
     )
     model_tester = ModelTester(
         lambda: mae.tiny_config(num_hidden_layers=2),
@@ -177,8 +193,32 @@ class TestInternVideoMAEForVideoActionDetection(Common, unittest.TestCase):
         return inputs | ({"labels": detection.labels_of()} if return_labels else {})
 
 
+class TestUniFormer(Common, unittest.TestCase):
+    all_model_classes = (
+        UniFormerModel,
+        UniFormerForVideoClassification,
+        UniFormerForOpenSetClassification,
+        UniFormerForHandPrediction,
+    )
+    # Each of the four stages has a size of its own, and two attend; `models/uniformer` has these checks.
+    test_hidden_states_output = test_attention_outputs = test_num_layers_is_small = None
+    common_properties = ("hidden_sizes", "depths")
+    model_tester = ModelTester(
+        lambda: uniformer.tiny_config(depths=(1, 1, 1, 1)),
+        lambda: {"pixel_values_videos": draw(2, 4, 3, 64, 64)},
+        batch_size=2,
+        num_hidden_layers=4,
+        hidden_size=uniformer.WIDTHS[-1],
+    )
+
+
 class TestUniFormerV2(Common, unittest.TestCase):
-    all_model_classes = (UniFormerV2Model, UniFormerV2ForVideoClassification, UniFormerV2ForOpenSetClassification)
+    all_model_classes = (
+        UniFormerV2Model,
+        UniFormerV2ForVideoClassification,
+        UniFormerV2ForOpenSetClassification,
+        UniFormerV2ForHandPrediction,
+    )
     model_tester = ModelTester(
         lambda: uniformerv2.tiny_config(num_hidden_layers=2, global_layers=[0, 1]),
         lambda: {"pixel_values_videos": draw(2, uniformerv2.FRAMES, 3, 32, 32)},
@@ -221,7 +261,7 @@ class TestViCLIPVisionModel(Common, unittest.TestCase):
 
 
 class TestViCLIPForVideoClassification(Common, unittest.TestCase):
-    all_model_classes = (ViCLIPForVideoClassification, ViCLIPForOpenSetClassification)
+    all_model_classes = (ViCLIPForVideoClassification, ViCLIPForOpenSetClassification, ViCLIPForHandPrediction)
     model_tester = ModelTester(
         lambda: viclip.tiny_config({"num_hidden_layers": 2}),
         TestViCLIPVisionModel.model_tester.inputs,

@@ -6,6 +6,7 @@ import torch
 from models.internvideo.test_modeling_internvideo import LABELS, MAE, UNIFORMERV2
 from models.internvideo.test_modeling_internvideo import tiny_config as fused_config
 from models.model_checks import move_from_start
+from models.uniformer.test_modeling_uniformer import tiny_config as uniformer_config
 from models.viclip.test_modeling_viclip import FRAMES
 from models.viclip.test_modeling_viclip import tiny_config as viclip_config
 
@@ -15,12 +16,13 @@ from internvideo_hf import (
     InternVideoMAEConfig,
     InternVideoMAEForVideoClassification,
     InternVideoVideoProcessor,
+    UniFormerForVideoClassification,
     UniFormerV2Config,
     UniFormerV2ForVideoClassification,
     ViCLIPForVideoClassification,
 )
 
-FAMILIES = ("internvideo_mae", "uniformerv2", "viclip", "internvideo")
+FAMILIES = ("internvideo_mae", "uniformer", "uniformerv2", "viclip", "internvideo")
 
 
 def processor(side: int, num_frames: int) -> InternVideoVideoProcessor:
@@ -35,6 +37,10 @@ def write_classifiers(folder: Path) -> Path:
     made = {
         "internvideo_mae": (
             InternVideoMAEForVideoClassification(InternVideoMAEConfig(**MAE, id2label=LABELS)),
+            processor(32, 4),
+        ),
+        "uniformer": (
+            UniFormerForVideoClassification(uniformer_config(num_labels=len(LABELS), id2label=LABELS)),
             processor(32, 4),
         ),
         "uniformerv2": (

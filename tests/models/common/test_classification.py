@@ -7,6 +7,7 @@ import pytest
 import torch
 from models.internvideo_mae import test_modeling_internvideo_mae as internvideo_mae
 from models.model_checks import draw
+from models.uniformer import test_modeling_uniformer as uniformer
 from models.uniformerv2 import test_modeling_uniformerv2 as uniformerv2
 from models.viclip import test_modeling_viclip as viclip
 from transformers import PreTrainedConfig
@@ -14,6 +15,7 @@ from transformers.loss.loss_utils import ForSequenceClassificationLoss
 
 from internvideo_hf import (
     InternVideoMAEForVideoClassification,
+    UniFormerForVideoClassification,
     UniFormerV2ForVideoClassification,
     ViCLIPForVideoClassification,
 )
@@ -21,6 +23,7 @@ from internvideo_hf.models.common.classification import VideoClassifier, classif
 
 CLASSIFIERS = {
     InternVideoMAEForVideoClassification: internvideo_mae,
+    UniFormerForVideoClassification: uniformer,
     UniFormerV2ForVideoClassification: uniformerv2,
     ViCLIPForVideoClassification: viclip,
 }

@@ -9,13 +9,19 @@ from transformers import AutoModelForVideoClassification, Trainer, TrainingArgum
 
 from internvideo_hf import (
     InternVideoMAEForHandPrediction,
+    UniFormerForHandPrediction,
     UniFormerV2ForHandPrediction,
     ViCLIPForHandPrediction,
 )
 from internvideo_hf.models.common.hand_prediction import HAND_LABELS, point_loss
 from internvideo_hf.training.trainer import VideoTrainer, VideoTrainingArguments
 
-KINDS = (InternVideoMAEForHandPrediction, UniFormerV2ForHandPrediction, ViCLIPForHandPrediction)
+KINDS = (
+    InternVideoMAEForHandPrediction,
+    UniFormerForHandPrediction,
+    UniFormerV2ForHandPrediction,
+    ViCLIPForHandPrediction,
+)
 CLIPS = draw(4, 4, 3, 32, 32)
 LABELS = torch.tensor([[3.0, 40.0], [0.0, 7.0], [0.0, 0.0], [-2.0, 0.0]])
 MASK = torch.tensor([[1, 1], [0, 1], [0, 0], [1, 0]])

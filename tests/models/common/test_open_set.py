@@ -12,13 +12,19 @@ from transformers import AutoModelForVideoClassification
 from internvideo_hf import (
     InternVideoMAEForOpenSetClassification,
     InternVideoMAEForVideoClassification,
+    UniFormerForOpenSetClassification,
     UniFormerV2ForOpenSetClassification,
     ViCLIPForOpenSetClassification,
 )
 from internvideo_hf.auto import FAMILIES, auto_class
 from internvideo_hf.models.common.open_set import OpenSetHead
 
-KINDS = (InternVideoMAEForOpenSetClassification, UniFormerV2ForOpenSetClassification, ViCLIPForOpenSetClassification)
+KINDS = (
+    InternVideoMAEForOpenSetClassification,
+    UniFormerForOpenSetClassification,
+    UniFormerV2ForOpenSetClassification,
+    ViCLIPForOpenSetClassification,
+)
 
 
 def tiny(kind=InternVideoMAEForOpenSetClassification, **changes):
