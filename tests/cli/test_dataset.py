@@ -7,6 +7,7 @@ import shlex
 import pytest
 import typer
 from program import assert_refused, run
+from video.clips import write_video
 
 from internvideo_hf.cli.app import app
 
@@ -74,3 +75,26 @@ def test_training_lists_leave_out_what_is_not_there(table, tmp_path):
     assert result.returncode == 0 and "Wrote 4 rows" in result.stdout
     first = json.loads((tmp_path / "train.jsonl").read_text().splitlines()[0])
     assert first == {"video": "00000000002.mp4", "caption": "clip 8", "start": 1.0, "end": 5.0}
+
+
+def test_build_says_what_came_of_each_stage(tmp_path):
+    (tmp_path / "videos").mkdir()
+    write_video(tmp_path / "videos/good.mp4", 90)
+    (tmp_path / "videos/bad.mp4").write_text("no video")
+    command = ("dataset", "build", tmp_path / "videos", "--out", tmp_path / "out", "--jobs", 1)
+    options = ("--detector", "fixed", "--window", 1, "--until", "clips", "--cut", "keyframe")
+    result = run(*command, *options)
+    assert result.returncode == 1 and "The plan: 2 here, 0 to download" in result.stdout
+    assert "  shots: 2 in, 1 out, 1 failed\n" in result.stdout and "is the data card. 3 clips, 0 with" in result.stdout
+    assert f"1 failed; see {tmp_path / 'out/failures'}" in result.stderr
+    (tmp_path / "videos/bad.mp4").unlink()
+    quiet = run(*command, *options, "-q")
+    assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
+    for words, cause in (
+        (("--detector", "contend"), "Did you mean content?"),
+        (("--summarizer", "m"), "--summarizer needs --captioner"),
+        (("--clip", "m"), "--clip and --aesthetic-head"),
+        (("--until", "never"), "until (--until)"),
+        (("--captioner", tmp_path / "none"), "none"),
+    ):
+        assert_refused(run(*command, "--detector", "fixed", *words), cause)

@@ -19,6 +19,7 @@ EXTRAS = {
     "deepspeed": "deepspeed",
     "faiss": "search",
     "gradio": "demo",
+    "scenedetect": "curation",
     "onnx": "export",
     "onnxruntime": "export",
     "pycocotools": "detection",

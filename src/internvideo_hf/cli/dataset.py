@@ -1,18 +1,34 @@
-"""Commands on records of InternVid: `dataset div`, `flt`, `aes`, `training-list`."""
+"""Commands on data sets of clips: `dataset build`, and `div`, `flt`, `aes`, `training-list` on records."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from internvideo_hf.cli.options import Quiet
-from internvideo_hf.cli.reporting import say
+from internvideo_hf.cli.kinds import DUAL_ENCODER
+from internvideo_hf.cli.options import (
+    AUTO,
+    DataRoot,
+    Device,
+    Dtype,
+    Jobs,
+    Quiet,
+    check_folder,
+    parse_device,
+    parse_dtype,
+    resolve_model,
+    worker_count,
+)
+from internvideo_hf.cli.reporting import PARTIAL, REFUSED, say, silence_transformers
 
 if TYPE_CHECKING:
+    from internvideo_hf.curation.build import BuildReport
     from internvideo_hf.data.subsets import ScoreCut, SubsetReport
 
-HELP = """Select and list clips with captions, as of InternVid.
+HELP = """Build and select data sets of clips and captions.
 
 Records are rows of a table (jsonl, json, csv, parquet) with YoutubeID, Start_timestamp, End_timestamp, Caption,
 Aesthetic_Score, UMT_Score, as the public tables of InternVid have them, or with video and caption. Columns may be
@@ -160,7 +176,105 @@ def training_list(
         say(f"Wrote {count:,} rows to {out}; train on it with data.train={out.name} data.layout=null.")
 
 
-COMMANDS: tuple[Callable[..., None], ...] = (div, flt, aes, training_list)
+def build(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="LIST...",
+            help="Tables of InternVid, other lists of videos, video files, folders of videos, or http(s) URLs.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the data set. Resumable: rerun the same command.")],
+    data_root: DataRoot = None,
+    until: Annotated[
+        str, typer.Option(help="Last step: plan, download, shots, clips, captions or scores.")
+    ] = "scores",
+    detector: Annotated[
+        str,
+        typer.Option(help="Shots: content, adaptive, histogram or hash of PySceneDetect, or fixed for equal parts."),
+    ] = "content",
+    threshold: Annotated[
+        float | None,
+        typer.Option(help="Of the detector (default: content 27, adaptive 3, histogram 0.2, hash 0.35)."),
+    ] = None,
+    window: Annotated[float, typer.Option(help="Seconds of a clip of --detector fixed.")] = 10.0,
+    min_seconds: MinSeconds = 1.0,
+    max_seconds: Annotated[float, typer.Option(help="Drop longer clips.")] = 120.0,
+    cut: Annotated[
+        str,
+        typer.Option(help="exact encodes the frames of a clip anew; keyframe copies them, from the keyframe before."),
+    ] = "exact",
+    short_side: Annotated[int, typer.Option(min=16, help="Pixels of the shorter side, of exact cuts.")] = 320,
+    captioner: Annotated[
+        str | None,
+        typer.Option(help="Model for clips without a caption: of image-text-to-text, or an InternVideo-MM."),
+    ] = None,
+    summarizer: Annotated[
+        str | None,
+        typer.Option(help="Model of text-generation: makes one text of the captions of --frames frames."),
+    ] = None,
+    frames: Annotated[int, typer.Option(min=2, help="Frames of a clip for --summarizer.")] = 8,
+    similarity: Annotated[
+        str | None, typer.Option(help="Model of video and text for the score Similarity: how well a caption fits.")
+    ] = None,
+    clip: Annotated[str | None, typer.Option(help="CLIP of transformers for --aesthetic-head.")] = None,
+    aesthetic_head: Annotated[
+        Path | None, typer.Option(help="LAION's aesthetic head for the score Aesthetic_Score (.pth, .safetensors).")
+    ] = None,
+    height: Annotated[int, typer.Option(min=1, help="Downloads: the most pixels from top to bottom.")] = 720,
+    downloads: Annotated[int, typer.Option(min=1, help="Downloads at a time; servers refuse those who hurry.")] = 1,
+    pause: Annotated[float, typer.Option(min=0, help="Seconds before each download.")] = 1.0,
+    retry: Annotated[bool, typer.Option("--retry", help="Try again what has failed before.")] = False,
+    jobs: Jobs = None,
+    dtype: Dtype = AUTO,
+    device: Device = None,
+    quiet: Quiet = False,
+) -> None:
+    """Build a data set: clips, captions, scores, a data card.
+
+    Videos are found below --data-root (by their YouTube id, for tables of InternVid) or downloaded, if yt-dlp is
+    installed; divided into shots, unless the table has times; cut; described, unless the table has captions; and
+    scored. What fails, such as a video that is gone, is a row in failures/, and costs nothing else.
+
+    --out then has records.jsonl (as InternVid's tables, for `dataset flt` and the others), train.jsonl (for `train`),
+    clips/, and README.md, the data card: counts of each stage, causes of failures, histograms. --until plan only says
+    what would be downloaded. Settings may change from call to call: what depends on them is done anew.
+
+    Example: internvideo dataset build videos --out mine --captioner Salesforce/blip2-opt-2.7b
+
+    Example: internvideo dataset build internvid.jsonl --out mine --data-root videos --until clips --cut keyframe
+    """
+    from internvideo_hf.curation.build import BuildSettings, build_dataset
+    from internvideo_hf.curation.captions import CaptionSettings
+    from internvideo_hf.curation.shots import ShotSettings
+    from internvideo_hf.data.transcoding import TranscodeSettings
+
+    if (clip is None) != (aesthetic_head is None):
+        raise ValueError("Give --clip and --aesthetic-head, or neither.")
+    if captioner is None and summarizer is not None:
+        raise ValueError("--summarizer needs --captioner, which describes the frames.")
+    check_folder(out)
+    silence_transformers()
+    settings = BuildSettings(
+        until=until,
+        height=height,
+        pause=pause,
+        downloads=downloads,
+        shots=ShotSettings(detector, threshold, window, min_seconds=min_seconds, max_seconds=max_seconds),
+        cut=cut,
+        encoding=TranscodeSettings(short_side),
+        captions=None if captioner is None else CaptionSettings(captioner, summarizer, frames),
+        similarity=None if similarity is None else resolve_model(similarity, DUAL_ENCODER),
+        aesthetics=None if clip is None or aesthetic_head is None else (clip, aesthetic_head),
+        device=parse_device(device),
+        dtype=parse_dtype(dtype),
+    )
+    workers = worker_count(jobs, os.cpu_count() or 1)
+    report = build_dataset(sources, out, settings, data_root=data_root, jobs=workers, retry=retry, bar=_bars(quiet))
+    _report_build(report, out, quiet)
+
+
+COMMANDS: tuple[Callable[..., None], ...] = (build, div, flt, aes, training_list)
 
 
 def _cut(records: list[Path], out: Path, cut: "ScoreCut", count: int | None, seed: int, quiet: bool) -> None:
@@ -170,6 +284,30 @@ def _cut(records: list[Path], out: Path, cut: "ScoreCut", count: int | None, see
         quiet, lambda on_record: score_subset(records, out, cut, count=count, seed=seed, on_record=on_record)
     )
     _report(report, out, quiet)
+
+
+def _bars(quiet: bool) -> "Callable[[str, int], AbstractContextManager[Callable[[int], object]]]":
+    from tqdm import tqdm
+
+    @contextmanager
+    def bar(name: str, total: int) -> Iterator[Callable[[int], object]]:
+        with tqdm(total=total, desc=name.capitalize(), unit=" rows", disable=quiet) as shown:
+            yield shown.update
+
+    return bar
+
+
+def _report_build(report: "BuildReport", out: Path, quiet: bool) -> None:
+    if not quiet:
+        say(f"The plan: {', '.join(f'{count:,} {name}' for name, count in report.plan.items())}.")
+        for stage in report.stages[1:]:
+            say(f"  {stage.name}: {stage.rows_in:,} in, {stage.rows_out:,} out, {stage.failures:,} failed")
+        written = "" if report.records is None else f" {report.records:,} clips, {report.trainable:,} with a caption."
+        say(f"{out / 'README.md'} is the data card.{written}")
+    failed = sum(stage.failures for stage in report.stages)
+    if failed:
+        say(f"{failed:,} failed; see {out / 'failures'}.", err=True)
+        raise typer.Exit(PARTIAL if report.stages[-1].rows_out else REFUSED)
 
 
 def _with_bar(quiet: bool, work: "Callable[[Callable[[], object]], SubsetReport]") -> "SubsetReport":

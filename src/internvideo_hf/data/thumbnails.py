@@ -34,6 +34,21 @@ def thumbnail(
     return picture
 
 
+def spread_pictures(video: str, count: int) -> list[Image.Image]:
+    """Return frames of a video in the middles of equal parts of it; the middle frame if there is one part.
+
+    Args:
+        video: path or address.
+        count: frames, at least 1; a shorter video repeats some.
+
+    Raises:
+        VideoDecodeError: if the video cannot be read.
+    """
+    with VideoReader(video) as reader:
+        numbers = [(2 * part + 1) * reader.num_frames // (2 * count) for part in range(count)]
+        return [Image.fromarray(frame) for frame in reader.read(numbers)]
+
+
 def tile(video: str, start: float | None = None, end: float | None = None) -> Image.Image:
     """Return the thumbnail of a clip, or a grey tile that says so if its video cannot be read any more."""
     try:
