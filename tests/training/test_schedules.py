@@ -6,6 +6,7 @@ from internvideo_hf.training.schedules import (
     SCHEDULES,
     cosine_then_step,
     linear_then_cosine,
+    one_drop,
     two_drops,
     warmup_cosine,
     warmup_cosine_floored,
@@ -70,3 +71,8 @@ def test_open_set_drops_behind_epochs_20_and_40_of_50():
     assert factors == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01, 0.01])
     assert two_drops(20 * per_epoch - 1, 50 * per_epoch) == 1
     assert two_drops(30, 50, peak=2) == pytest.approx(0.2)
+
+
+def test_dino_warms_up_from_a_thousandth_and_drops_in_the_last_of_twelve_epochs():
+    found = values(one_drop, (0, 250, 500, 10_999, 11_000, 12_000), 12_000, 500, start=1e-7, end=7, peak=1e-4)
+    assert found == pytest.approx([1e-7, 5.005e-5, 1e-4, 1e-4, 1e-5, 1e-5])

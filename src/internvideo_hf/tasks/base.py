@@ -72,6 +72,9 @@ class Training:
             of `section`, `Preparation`) -> `Prepared`. It may complete the model's configuration.
         problem_type: of the models, unless the recipe or `label_heads` say otherwise; None for transformers' own rule.
         of_config: (configuration of the model) -> the training to take its place; None for this one.
+        load: of a task whose models are those of transformers: (`model` of the recipe, classes of the training list,
+            folder or Hub's name of the start) -> the model and its processor. The recipe's `model.family` is
+            "transformers".
         details: (prediction of the Trainer, rows of the validation list, configuration) -> what the model answered.
     """
 
@@ -90,6 +93,7 @@ class Training:
     prepare: Callable[..., Prepared] | None = None
     problem_type: str | None = None
     of_config: Callable[..., "Training"] | None = None
+    load: Callable[..., tuple[Any, Any]] | None = None
     details: Callable[..., Details] | None = None
 
 

@@ -21,7 +21,7 @@ from internvideo_hf.models.common.overrides import check_overrides, configuratio
 from internvideo_hf.recipes.reading import RecipeError, RecipeRegistry, build, check_kind, check_known, fill_up
 from internvideo_hf.tasks import training_tasks
 from internvideo_hf.tasks.base import Training
-from internvideo_hf.tasks.protocol import BoxData, FeatureData
+from internvideo_hf.tasks.protocol import BoxData, FeatureData, FrameData
 from internvideo_hf.training.trainer import VideoTrainingArguments
 from internvideo_hf.utils.names import check_name, lookup
 from internvideo_hf.video.mixup import mix_batch
@@ -32,10 +32,11 @@ class ModelSettings:
     """The model and its initial weights.
 
     Args:
-        family: a name in `internvideo_hf.auto.FAMILIES`.
+        family: a name in `internvideo_hf.auto.FAMILIES`; "transformers" for a task that trains models of transformers.
         task: "pretraining" (masked), "classification", "open_set", "contrastive" (video and text), "captioning" (that
             and captions), "question_answering", "multi_label" (several labels of a video), "regression" (numbers
-            of a video), "temporal_localization" (features of videos) or "action_detection".
+            of a video), "temporal_localization" (features of videos), "action_detection" or "object_detection"
+            (annotated frames).
         size: the released size by name, such as "base", for families whose configuration has `from_size`.
         kind: variant within a size, such as "scene" or "motion", for families whose `from_size` takes one.
         config: further values of the configuration, nested as in config.json.
@@ -147,6 +148,7 @@ class DataSettings:
         images: images with captions to train on by turns; None for videos alone.
         features: features of the videos, for tasks on features.
         boxes: videos with boxes in key frames, for action detection.
+        frames: annotated frames, for object detection.
         trunk_cache: cache of the outputs of a frozen backbone: `folder`, below the data root, and `views`, the number
             of different clips of a video. None for no cache.
         missing: "skip" rows of lists whose video has no file, however many, or "raise".
@@ -169,6 +171,7 @@ class DataSettings:
     images: ImageSettings | None = None
     features: FeatureData | None = None
     boxes: BoxData | None = None
+    frames: FrameData | None = None
     trunk_cache: dict[str, Any] | None = None
     missing: str = "raise"
     on_error: str = "skip"
@@ -218,6 +221,8 @@ class Recipe:
     notes: list[str] = field(default_factory=list)
 
 
+TRANSFORMERS = "transformers"
+"""Family in recipes of tasks that train models of transformers."""
 REGISTRY = RecipeRegistry("", "internvideo recipes")
 
 
@@ -283,6 +288,11 @@ def parse_recipe(content: Mapping[str, Any], name: str = "recipe") -> Recipe:
                 "{verb: verbs.txt}, with a space behind the colon."
             )
     _check_kind_of_data(recipe, task, name)
+    if (task.load is not None) != (recipe.model.family == TRANSFORMERS):
+        expected = TRANSFORMERS if task.load is not None else "a family of this package"
+        raise RecipeError(
+            f"{name}: model.family is {recipe.model.family}, expected {expected} for the task {recipe.model.task}."
+        )
     if recipe.data.clip is not None:
         _check_inputs(recipe, recipe.data.clip, name)
     hints = _training_hints()
@@ -327,7 +337,7 @@ def _check_kind_of_data(recipe: Recipe, task: Training, name: str) -> None:
     data = recipe.data
     if getattr(data, task.section) is None:
         raise RecipeError(f"{name}: data.{task.section} must be given.")
-    others = [section for section in ("clip", "features", "boxes") if section != task.section]
+    others = [section for section in ("clip", "features", "boxes", "frames") if section != task.section]
     for key in (*others, *(() if task.section == "clip" else ("mixup", "images", "trunk_cache", "similar_batches"))):
         if getattr(data, key) is not None:
             raise RecipeError(f"{name}: data.{key} changes nothing in {recipe.model.task}. Leave it out.")
@@ -385,7 +395,10 @@ def find_model_class(settings: ModelSettings) -> type[PreTrainedModel]:
     Raises:
         RecipeError: if the family has no model for the task.
     """
-    family, task = lookup(FAMILIES, settings.family, "model.family"), training_task(settings.task)
+    task = training_task(settings.task)
+    if task.load is not None:
+        raise RecipeError(f"{settings.task} trains models of transformers, which start from a folder or the Hub.")
+    family = lookup(FAMILIES, settings.family, "model.family")
     model_class = family.models.get(auto_class(task.auto_class))
     if model_class is None or (task.needs_text and family.processor is None):
         raise RecipeError(f"{settings.family} has no model for {settings.task}.")

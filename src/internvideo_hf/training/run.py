@@ -271,6 +271,14 @@ def _inputs_and_model(
 ) -> tuple[TrainingData, PreTrainedModel, Processor | None]:
     """Read the lists, and make the model and its processor, which models of features do not have."""
     settings, source = recipe.model, None if start == RANDOM else start
+    if (load := training_task(settings.task).load) is not None:
+        if source is None:
+            raise RecipeError(
+                "This recipe trains a model of transformers. Give its folder, or its name on the Hub, by --start-from "
+                "(in Python, start)."
+            )
+        data = TrainingData.read(recipe.data, settings.task, data_root)
+        return data, *load(settings, data.classes, source)
     find_model_class(settings)  # fails before lists are read
     start_config = config_of_start(settings, start)
     data = TrainingData.read(recipe.data, settings.task, data_root)

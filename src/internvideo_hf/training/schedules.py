@@ -91,6 +91,19 @@ def two_drops(
     return peak * 0.1 ** sum(5 * step >= fifths * total_steps for fifths in (2, 4))
 
 
+def one_drop(
+    step: float, total_steps: float, warmup_steps: float = 0, start: float = 0, end: float = 0, *, peak: float = 1
+) -> float:
+    """Compute DINO's learning rate: a linear warm-up, then `peak`, and a tenth in the last twelfth of training.
+
+    That is the last of the original's twelve epochs. It ignores `end`. Source: mmdetection ("step" policy).
+    """
+    _check_steps(step, total_steps, warmup_steps)
+    if step < warmup_steps:
+        return start + step * (peak - start) / warmup_steps
+    return peak * (0.1 if 12 * step >= 11 * total_steps else 1)
+
+
 def cosine_then_step(
     step: float, total_steps: float, warmup_steps: float = 0, start: float = 0, end: float = 0, *, peak: float = 1
 ) -> float:
@@ -126,6 +139,7 @@ SCHEDULES: dict[str, Callable[[float, float, float, float, float], float]] = {
     "warmup_cosine_floored": warmup_cosine_floored,
     "warmup_cosine_of_all": warmup_cosine_of_all,
     "two_drops": two_drops,
+    "one_drop": one_drop,
     "cosine_then_step": cosine_then_step,
 }
 """Name in a recipe -> schedule; called with step, total_steps, warmup_steps, start and end."""

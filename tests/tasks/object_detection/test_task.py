@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-import torch
 from tasks.action_detection.small import write_detector, write_rt_detr
 from tasks.object_detection.state_changes import HEIGHT, WIDTH, clip, moment, write_drawn, write_scod
 
@@ -13,25 +12,11 @@ from internvideo_hf.data.records import ManifestError
 from internvideo_hf.evaluation.protocols import load_protocol
 from internvideo_hf.evaluation.report import table
 from internvideo_hf.evaluation.run import evaluate
-from internvideo_hf.inference.objects import Objects
-from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.object_detection.annotations import read_frames
-from internvideo_hf.tasks.object_detection.task import boxes_in_pixels, read_predictions
+from internvideo_hf.tasks.object_detection.task import read_predictions
 from internvideo_hf.tasks.protocol import FrameData
 
 NAME = "ego4d/state_change_detection"
-
-
-def test_boxes_of_the_class_are_cut_to_the_frame_as_it_was_annotated():
-    corners = torch.tensor([[0.5, 0.25, 1.5, 0.75], [0.0, 0.0, 0.5, 1.0], [-1.0, 0.0, 0.5, 0.5]])
-    found = Objects(corners, torch.tensor([0.9, 0.8, 0.7]), torch.tensor([1, 2, 1]))
-    assert boxes_in_pixels(found, [1], 200, 100).tolist() == [
-        pytest.approx([100, 25, 100, 50, 0.9]),
-        pytest.approx([0, 0, 100, 50, 0.7]),
-    ]
-    assert len(boxes_in_pixels(found, None, 200, 100)) == 3
-    many = Objects(corners[:1].expand(200, 4), torch.ones(200), torch.ones(200, dtype=torch.int64))
-    assert boxes_in_pixels(many, None, 200, 100).shape == (100, 5)
 
 
 @pytest.mark.parametrize(
@@ -124,21 +109,6 @@ def test_a_frame_that_is_missing_counts_as_one_without_boxes(data, tmp_path):
     assert [entry["video"] for entry in result["damaged"]] == [frames[4].name]
     found = {row["image_id"] for row in json.loads((tmp_path / "report/detections.json").read_text())}
     assert found == {frame.image for frame in frames} - {frames[4].image}
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        (["data.frames.moments=[]"], "moments is empty"),
-        (["data.frames.moments=[pre]"], "pre_frame"),
-        (["data.frames.shortest_edge=[800, 400]"], "the least and the largest"),
-        (["data.frames.flip=2"], "probability"),
-        (["data.layout=msrvtt"], "data.layout changes nothing"),
-    ],
-)
-def test_what_makes_no_sense_is_refused(changes, message):
-    with pytest.raises(RecipeError, match=message):
-        load_protocol(NAME, changes)
 
 
 def test_other_models_are_refused(data, tmp_path):

@@ -10,18 +10,19 @@ import torch
 
 from internvideo_hf.data.records import ManifestError, list_path, read_json
 from internvideo_hf.data.samples import Row
-from internvideo_hf.inference.objects import ObjectDetector, Objects, detector_config
+from internvideo_hf.inference.objects import ObjectDetector, detector_config
 from internvideo_hf.inference.runner import RunSettings, read_videos
 from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.base import Task
-from internvideo_hf.tasks.object_detection.annotations import MOMENTS, Frame, read_frames
+from internvideo_hf.tasks.object_detection.annotations import Frame, read_frames
 from internvideo_hf.tasks.object_detection.answers import Answers
 from internvideo_hf.tasks.object_detection.frames import FrameFolder
 from internvideo_hf.tasks.object_detection.metrics import COLUMNS, MAX_BOXES, Floats, require_coco
+from internvideo_hf.tasks.object_detection.settings import boxes_in_pixels, check_frames
+from internvideo_hf.tasks.object_detection.training import TASK_TRAINING
 from internvideo_hf.tasks.protocol import Evaluation, FrameData, Outcome, Protocol, Run, Samples, model_facts
 from internvideo_hf.utils.fingerprints import json_sha256
 from internvideo_hf.utils.journal import Journal
-from internvideo_hf.utils.names import check_name
 
 _ABSENT = -1.0  # score of a row that is no box
 
@@ -32,29 +33,6 @@ def _settings(protocol: Protocol) -> FrameData:
 
 def _needs_model(protocol: Protocol) -> bool:
     return _settings(protocol).predictions is None
-
-
-def check_frames(data: FrameData) -> None:
-    """Refuse settings of frames that make no sense.
-
-    Args:
-        data: of a recipe or a protocol.
-
-    Raises:
-        RecipeError: naming the setting.
-    """
-    if not data.moments:
-        raise RecipeError(f"data.frames.moments is empty, expected some of {', '.join(MOMENTS)}.")
-    for moment in data.moments:
-        check_name(moment, MOMENTS, "data.frames.moments", RecipeError)
-    edges = data.shortest_edge
-    if edges is not None and not (len(edges) == 2 and 0 < edges[0] <= edges[1] <= data.longest_edge):
-        raise RecipeError(
-            f"data.frames.shortest_edge is {edges}, expected the least and the largest length in pixels, up to "
-            f"longest_edge={data.longest_edge}."
-        )
-    if not 0 <= data.flip <= 1:
-        raise RecipeError(f"data.frames.flip is {data.flip}, expected a probability from 0 to 1.")
 
 
 def _check(protocol: Protocol) -> None:
@@ -110,23 +88,6 @@ def counted_classes(config: Any, object_type: str) -> tuple[list[int] | None, st
     if wanted:
         return wanted, f"the class {classes[wanted[0]]}"
     return None, f"boxes of all {len(classes)} classes, none of which is {object_type}"
-
-
-def boxes_in_pixels(found: Objects, counted: Sequence[int] | None, width: float, height: float) -> torch.Tensor:
-    """Return the best boxes of a frame, cut to it: left, top, width, height in pixels and score, `(n, 5)` float32.
-
-    Args:
-        found: in the frame.
-        counted: numbers of the classes that count; None for all.
-        width: of the frame as annotated, pixels.
-        height: of the frame as annotated, pixels.
-    """
-    boxes, scores = found.boxes, found.scores
-    if counted is not None:
-        of_class = torch.isin(found.labels, torch.tensor(list(counted)))
-        boxes, scores = boxes[of_class], scores[of_class]
-    corners = boxes[:MAX_BOXES].clamp(0, 1) * torch.tensor([width, height, width, height])
-    return torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2], scores[:MAX_BOXES, None]], dim=1)
 
 
 def _detect(
@@ -220,6 +181,7 @@ def _facts(result: Mapping[str, Any]) -> dict[str, str]:
 
 TASK = Task(
     "object_detection",
+    training=TASK_TRAINING,
     evaluation=Evaluation(
         read=_read,
         run=_run,
