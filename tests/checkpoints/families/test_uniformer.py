@@ -3,20 +3,24 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForVideoClassification
+from transformers import AutoConfig, AutoModel, AutoModelForVideoClassification, AutoVideoProcessor
 
 from internvideo_hf import (
     CheckpointError,
+    FeatureExtractor,
     UniFormerConfig,
     UniFormerForHandPrediction,
     UniFormerForVideoClassification,
+    VideoReader,
     convert_checkpoint,
 )
 from internvideo_hf.auto import auto_class
 from internvideo_hf.checkpoints import convert as conversion
 from internvideo_hf.checkpoints.families.uniformer import CONVERTER, config_from, recognizes, table_of
+from internvideo_hf.checkpoints.starting import start_from
 from internvideo_hf.checkpoints.table import check_complete, convert_state_dict
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
@@ -72,6 +76,33 @@ def test_hands_are_named_and_their_processor_is_that_of_the_test(content, tmp_pa
     weight = model.uniformer.layers[2].self_attn
     fused = torch.cat([weight.q_proj.weight, weight.k_proj.weight, weight.v_proj.weight])
     assert torch.equal(fused, content["blocks3.0.attn.qkv.weight"])
+
+
+def test_encoder_gives_features_of_the_result_and_of_every_layer(content, tmp_path):
+    convert_checkpoint(written(tmp_path, {"model": content}), tmp_path / "out", config_overrides=OVERRIDES)
+    frames = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
+    lengths = []
+    for layer in (None, 0, 1, 2, 3, 4, 5):
+        extractor = FeatureExtractor(tmp_path / "out", window=4, stride=4, layer=layer, device="cpu")
+        (rows,) = extractor.rows(VideoReader(frames, fps=25))
+        lengths.append(rows.shape[1])
+    assert lengths == [16, 8, 8, 8, 16, 16, 16] and len(rows) == 2
+    model = AutoModel.from_pretrained(tmp_path / "out")
+    pixels = AutoVideoProcessor.from_pretrained(tmp_path / "out")([frames[:4]], return_tensors="pt")
+    last = model(**pixels, output_hidden_states=True).hidden_states[-1]
+    torch.testing.assert_close(rows[0], last[0].mean(dim=0), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [UniFormerForHandPrediction, UniFormerForVideoClassification])
+def test_a_classifier_starts_models_with_other_outputs(kind, content, tmp_path):
+    verbs = content | {name: content[name][:7] for name in ("head.weight", "head.bias")}
+    convert_checkpoint(written(tmp_path, verbs), tmp_path / "out", config_overrides=OVERRIDES)
+    config = AutoConfig.from_pretrained(tmp_path / "out")
+    config.num_labels = 2
+    model = start_from(kind(config), tmp_path / "out")
+    assert torch.equal(model.uniformer.batch_norm.running_var, content["norm.running_var"])
+    assert torch.equal(model.uniformer.layers[0].position_conv.weight, content["blocks1.0.pos_embed.weight"])
+    assert model.classifier.weight.shape == (2, 16)
 
 
 def test_other_outputs_are_classes(content, tmp_path):

@@ -17,7 +17,7 @@ from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.processing_utils import Unpack
-from transformers.utils import TransformersKwargs
+from transformers.utils import TransformersKwargs, can_return_tuple
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
@@ -146,7 +146,7 @@ class UniFormerGlobalLayer(UniFormerLayer):
         self.mlp = MLP(width, int(width * config.mlp_ratio), config.hidden_act)
 
     def mix(self, volume: torch.Tensor, **kwargs: Any) -> torch.Tensor:
-        tokens = volume.flatten(2).transpose(1, 2)
+        tokens = as_tokens(volume)
         tokens = tokens + self.drop_path(self.self_attn(self.layer_norm1(tokens), **kwargs)[0])
         tokens = tokens + self.drop_path(self.mlp(self.layer_norm2(tokens)))
         return tokens.transpose(1, 2).reshape(volume.shape)
@@ -172,8 +172,10 @@ class UniFormerPreTrainedModel(VideoPreTrainedModel):
     layer_group_rules = {
         r"embeddings": "embeddings",
         r"layers\.(\d+)": "layers.{}",
-        r"batch_norm|classifier": "head",
+        r"batch_norm": "norm",
+        r"classifier": "head",
     }
+    backbone_groups = ("embeddings", "layers", "norm")
 
 
 class UniFormerModel(UniFormerPreTrainedModel):
@@ -200,11 +202,10 @@ class UniFormerModel(UniFormerPreTrainedModel):
         self.batch_norm = nn.BatchNorm1d(widths[-1])
         self.post_init()
 
-    @merge_with_config_defaults
-    @capture_outputs(tie_last_hidden_states=False)
+    @can_return_tuple
     def forward(
         self, pixel_values_videos: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
-    ) -> BaseModelOutputWithPooling:
+    ) -> tuple[Any, ...] | BaseModelOutputWithPooling:
         """Encode clips.
 
         Args:
@@ -216,20 +217,40 @@ class UniFormerModel(UniFormerPreTrainedModel):
             `last_hidden_state`: the cells of the last map, `(batch, frames / 2 * height / 32 * width / 32,
             hidden_sizes[-1])`, time slowest, then row, then column; half as many time steps as frames, rounded up.
             `pooler_output`: their mean, `(batch, hidden_sizes[-1])`.
-            `hidden_states`, where asked for: the map that enters the first layer and that of each layer,
-            `(batch, channels, time, height, width)` of its stage.
+            `hidden_states`, where asked for: the cells that enter the first layer and those of each layer,
+            `(batch, cells, channels)` with the numbers of its stage; a first layer also halves height and width.
             `attentions`: of the layers of the last two stages, `(batch, heads, cells, cells)`.
 
         Raises:
             ValueError: if the axes are not those above, or a side is not a multiple of 32.
         """
+        outputs = self._encode_clips(pixel_values_videos, return_dict=True, **kwargs)
+        if outputs.hidden_states is not None:
+            volumes = outputs.hidden_states  # None for layers that were not asked for
+            outputs.hidden_states = tuple(None if volume is None else as_tokens(volume) for volume in volumes)
+        return outputs
+
+    @merge_with_config_defaults
+    @capture_outputs(tie_last_hidden_states=False)
+    def _encode_clips(
+        self, pixel_values_videos: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
+    ) -> BaseModelOutputWithPooling:
         clips = as_clips(pixel_values_videos, self.config.num_channels, self.config.patch_size)
         volume = self.embeddings(rearrange(clips, "b t c h w -> b c t h w"))
         for layer in self.layers:
             volume = layer(volume, **kwargs)
-        rows = self.batch_norm(rearrange(volume, "b c t h w -> (b t h w) c"))
-        tokens = rearrange(rows, "(b n) c -> b n c", b=clips.shape[0])
+        tokens = as_tokens(volume)
+        tokens = self.batch_norm(tokens.flatten(0, 1)).reshape(tokens.shape)
         return BaseModelOutputWithPooling(last_hidden_state=tokens, pooler_output=tokens.mean(dim=1))
+
+
+def as_tokens(volume: torch.Tensor) -> torch.Tensor:
+    """Return the cells of a map one after the other, `(b, t * h * w, c)`.
+
+    Args:
+        volume: `(b, c, t, h, w)`.
+    """
+    return volume.flatten(2).transpose(1, 2)
 
 
 class UniFormerForVideoClassification(VideoClassifier, UniFormerPreTrainedModel):
