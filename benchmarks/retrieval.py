@@ -134,7 +134,7 @@ def fill(folder: Path, rows: int, dtype: str) -> None:
         places = torch.arange(count)
         videos = [Video(f"/videos/{first + i}.mp4", 1, 1, "0" * 32, 1) for i in range(count)]
         spans = torch.zeros(count, 2, dtype=torch.float64)
-        store.append(Segment(videos, block, spans, places, torch.zeros_like(places)))
+        store.upsert(Segment(videos, block, spans, places, torch.zeros_like(places)))
 
 
 def one_search(folder: Path, way: str) -> tuple[float, float, float, float]:

@@ -83,6 +83,22 @@ def test_search_speaks_json(made):
     }
 
 
+def test_an_index_in_a_store_is_made_and_searched_by_its_address(made, tmp_path):
+    pytest.importorskip("lancedb")
+    model = json.loads((made / "index/index.json").read_text())["model"]
+    address = f"lance:{tmp_path / 'index'}"
+    options = ("--model", model, "--window", "1s", "--jobs", 1)
+    result = run("index", made / "videos/red.mp4", "--store", address, *options)
+    assert result.returncode == 0 and f"{address}: 1 videos in 1 clips (1 new)" in result.stdout, result.stderr
+    assert "1 unchanged" in run("index", made / "videos/red.mp4", "--store", address, "--jobs", 1).stdout
+    found, expected = (
+        json.loads(run("search", where, "--video", made / "videos/red.mp4", "--top-k", 1, "--json").stdout)["hits"][0]
+        for where in (address, made / "index")
+    )
+    assert found["video"] == expected["video"] and found["similarity"] == pytest.approx(1, abs=1e-5)
+    assert_refused(run("index", made / "videos", "--store", address, "--window", "2s"), "--window 1.0", "--store")
+
+
 def save(path, color):
     Image.fromarray(picture(color)).save(path)
     return path
@@ -118,6 +134,9 @@ def test_montage_shows_the_hits(made, tmp_path):
         (("search", "{index}", "--image", "{videos}/red.mp4"), ("not an image file",)),
         (("search", "{index}", "text", "--top-k", "0"), ("top-k",)),
         (("index", "{videos}", "--out", "{videos}/../new"), ("--model",)),
+        (("index", "{videos}"), ("--out", "--store")),
+        (("index", "{videos}", "--out", "x", "--store", "lance:x"), ("--out", "--store")),
+        (("index", "{videos}", "--store", "mysql://me:s3cret@h"), ("mysql://me:***@h", "postgresql://")),
         (("index", "{videos}", "--out", "{index}", "--window", "2s"), ("--window 1.0", "new index")),
         (("index", "{videos}", "--out", "{index}", "--window", "long"), ("8s",)),
         (("index", "{videos}", "--out", "{index}", "--model", "{viclip}"), ("another model",)),

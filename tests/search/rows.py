@@ -17,3 +17,14 @@ def make_segments(rows: int, dim: int, sizes: list[int], dtype=torch.float32) ->
         first += size
     assert first == rows
     return segments
+
+
+def video_of(path: str, clips: int) -> Video:
+    return Video(path, len(path), 1, f"content of {path}", clips)
+
+
+def rows_of(path: str, numbers: list[int], clips: int) -> Segment:
+    """Rows of one video whose embeddings tell its clips apart."""
+    embeddings = normalize(torch.tensor([[1.0, number, len(path)] for number in numbers]), dim=-1)
+    spans = torch.tensor([[number, number + 1.0] for number in numbers], dtype=torch.float64)
+    return Segment([video_of(path, clips)], embeddings, spans, torch.zeros(len(numbers)).long(), torch.tensor(numbers))

@@ -19,7 +19,7 @@ def store():
     embeddings = normalize(torch.tensor([[1.0, i / 10] for i in range(10)] + [[1.0, 2.0]]), dim=-1)
     videos = [Video("/long", 1, 1, "", 10), Video("/short", 1, 1, "", 1)]
     spans = torch.tensor([[i, i + 1.0] for i in range(10)] + [[float("nan")] * 2], dtype=torch.float64)
-    store.append(Segment(videos, embeddings, spans, torch.tensor([0] * 10 + [1]), torch.tensor([*range(10), 0])))
+    store.upsert(Segment(videos, embeddings, spans, torch.tensor([0] * 10 + [1]), torch.tensor([*range(10), 0])))
     return store
 
 

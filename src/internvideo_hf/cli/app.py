@@ -31,6 +31,7 @@ from internvideo_hf.cli.checks import EXTRAS
 from internvideo_hf.cli.options import takes_addresses, takes_videos
 from internvideo_hf.cli.reporting import REFUSED, say
 from internvideo_hf.utils.names import without_number
+from internvideo_hf.utils.passwords import without_passwords
 
 app = typer.Typer(
     name="internvideo",
@@ -143,6 +144,7 @@ def main() -> None:
             message = str(error).strip().splitlines()[-1].partition(": ")[2] or message
         if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS:
             message = f"{error.name} is not installed: pip install 'internvideo-hf[{EXTRAS[error.name]}]'."
+        message = without_passwords(message)
         plain = isinstance(error, ValueError | OSError | ImportError)
         say(f"internvideo: {message if plain else f'{type(error).__name__}: {message}'}", err=True)
         sys.exit(REFUSED)

@@ -35,7 +35,7 @@ def demo(
         ),
     ] = None,
     index: Annotated[
-        Path | None,
+        str | None,
         typer.Option(help="Folder that `internvideo index` wrote: serve a page to search it, instead of the tour."),
     ] = None,
     host: Annotated[

@@ -31,14 +31,18 @@ from internvideo_hf.cli.reporting import (
     silence_transformers,
 )
 from internvideo_hf.utils.names import printable
+from internvideo_hf.utils.passwords import without_passwords
 
 if TYPE_CHECKING:
     from internvideo_hf.search.index import VideoIndex
 
+STORES = "lance:PATH, or postgresql://user@host/database#schema"
+
 
 def index(
     videos: Annotated[list[str], typer.Argument(help="Folders, video files, URLs, lists of videos.")],
-    out: Annotated[Path, typer.Option(help="Folder of the index; an existing index is updated.")],
+    out: Annotated[Path | None, typer.Option(help="Folder of the index; an existing index is updated.")] = None,
+    store: Annotated[str | None, typer.Option(help=f"Keep the index elsewhere: {STORES}. In place of --out.")] = None,
     model: Annotated[
         str | None,
         typer.Option(help=f"{MODEL_HELP[:-1]}; an existing index names its own."),
@@ -67,8 +71,15 @@ def index(
     without any video is refused, since its disk may not be mounted. An index keeps its window, its stride and its
     number types, also that of the model.
 
+    With --store, the index is in LanceDB (extra `lance`) or in PostgreSQL with pgvector (extra `postgres`); leave the
+    password of a server to PGPASSWORD or ~/.pgpass.
+
     Example: internvideo index holidays --model internvideo-mm-l14 --out holidays.index --window 8s
+
+    Example: internvideo index holidays --model internvideo-mm-l14 --store postgresql://me@host/videos#holidays
     """
+    if (out is None) == (store is None):
+        raise ValueError("Say where the index is: a folder by --out, or the address of a store by --store.")
     options = {
         "window": _parse_seconds("--window", window),
         "stride": _parse_seconds("--stride", stride),
@@ -85,10 +96,11 @@ def index(
     from internvideo_hf.data.folders import find_videos
     from internvideo_hf.search.stores.nearest import require_faiss
 
-    if approximate:
+    place = _place_of(out, store)
+    if approximate and store is None:
         require_faiss()
     attempts = len(find_videos(videos, on_left_out=remarks(quiet)))
-    gallery = _open_or_new_index(out, model, options, parse_device(device))
+    gallery = _open_or_new_index(place, model, options, parse_device(device))
     with tqdm(desc="Indexing", unit="video", disable=quiet) as bar:
         change = gallery.update(
             videos,
@@ -99,7 +111,7 @@ def index(
     if not quiet:
         counts = {name: len(value) for name, value in vars(change).items() if name != "failures" and value}
         summary = ", ".join(f"{count} {name}" for name, count in counts.items()) or "nothing to do"
-        say(f"{out}: {len(gallery.videos)} videos in {len(gallery)} clips ({summary}).")
+        say(f"{gallery.place or place}: {len(gallery.videos)} videos in {len(gallery)} clips ({summary}).")
     failures = [str(error) for error in change.failures]
     if approximate:
         try:
@@ -111,7 +123,7 @@ def index(
 
 
 def search(
-    index: Annotated[Path, typer.Argument(help="Folder that `internvideo index` wrote.")],
+    index: Annotated[str, typer.Argument(help=f"Folder that `internvideo index` wrote, or {STORES}.")],
     text: Annotated[str | None, typer.Argument(help="Description of the clips to find.")] = None,
     video: Annotated[str | None, typer.Option(help="Find clips similar to this video instead.")] = None,
     image: Annotated[str | None, typer.Option(help="Find clips similar to this image instead.")] = None,
@@ -174,22 +186,23 @@ def _remark_on_texts(named: str, model: str) -> None:
         say(f"{about} Its index can be searched by --video and --image, not by text.", err=True)
 
 
-def _check_texts(index: Path, model: str) -> None:
+def _check_texts(index: str, model: str) -> None:
     """Refuse a search by text in an index of a model without texts, before the model is loaded."""
     found = kind_of(Path(model))
     if found is not None and not serves(found[0], DUAL_ENCODER):
+        place = without_passwords(index)
         raise ValueError(
-            f"The model of {index}: {not_of_kind(model, found[1], DUAL_ENCODER)} Search by video, `internvideo search "
-            f"{index} --video FILE`, or by --image; or make an index for texts: `internvideo index FOLDER --model "
+            f"The model of {place}: {not_of_kind(model, found[1], DUAL_ENCODER)} Search by video, `internvideo search "
+            f"{place} --video FILE`, or by --image; or make an index for texts: `internvideo index FOLDER --model "
             "InternVideo-MM-L-14 --out INDEX`."
         )
 
 
-def open_index(folder: Path, model: str | None, device: str | None, dtype: str) -> "VideoIndex":
+def open_index(folder: str | Path, model: str | None, device: str | None, dtype: str) -> "VideoIndex":
     """Load an index and check that its model is there.
 
     Args:
-        folder: the folder of the index.
+        folder: the folder of the index, or the address of its store.
         model: where its model is now; None for where it was.
         device: the value of --device.
         dtype: the value of --dtype.
@@ -202,21 +215,35 @@ def open_index(folder: Path, model: str | None, device: str | None, dtype: str) 
     return gallery
 
 
-def _check_model_of(folder: Path, index: "VideoIndex") -> None:
+def _check_model_of(folder: str | Path, index: "VideoIndex") -> None:
     try:
         resolve_model(index.model)
     except ValueError as error:
-        raise ValueError(f"The model of {folder}: {error} If it was moved, give its new folder by --model.") from error
+        place = without_passwords(str(folder))
+        raise ValueError(f"The model of {place}: {error} If it was moved, give its new folder by --model.") from error
 
 
-def _open_or_new_index(folder: Path, model: str | None, options: dict[str, Any], device: Any) -> "VideoIndex":
-    """Load the index in a folder, if its settings agree with the options, or make a new one."""
+def _place_of(out: Path | None, store: str | None) -> str | Path:
+    """Return where an index is, of --out and --store, after checking the address."""
+    from internvideo_hf.search.stores.opening import is_store_address
+
+    if out is not None:
+        return out
+    if store is None or not is_store_address(store):
+        raise ValueError(f"--store {without_passwords(str(store))}: expected {STORES}. A folder is named by --out.")
+    return store
+
+
+def _open_or_new_index(folder: str | Path, model: str | None, options: dict[str, Any], device: Any) -> "VideoIndex":
+    """Load the index in a folder or store, if its settings agree with the options, or make a new one."""
     from internvideo_hf.search.index import VideoIndex
+    from internvideo_hf.search.stores.opening import holds_index
     from internvideo_hf.utils.settings import changed_settings
 
-    if not (folder / "index.json").exists():
+    place = without_passwords(str(folder))
+    if not holds_index(folder):
         if model is None:
-            raise ValueError(f"{folder} holds no index yet. Name the model to make one with, by --model.")
+            raise ValueError(f"{place} holds no index yet. Name the model to make one with, by --model.")
         windowing = {"window": options["window"], "stride": options["stride"]}
         dtypes = {"dtype": options["store-dtype"] or "float32", "model_dtype": options["dtype"]}
         return VideoIndex(model, folder=folder, device=device, **windowing, **dtypes)
@@ -230,8 +257,8 @@ def _open_or_new_index(folder: Path, model: str | None, options: dict[str, Any],
     asked = {f"--{name}": value for name, value in options.items() if value is not None}
     if changes := changed_settings({name: made[name] for name in asked}, asked):
         raise ValueError(
-            f"{folder} was made with other settings ({changes}). Leave these options out to add to it, or make a new "
-            "index by another --out."
+            f"{place} was made with other settings ({changes}). Leave these options out to add to it, or make a new "
+            "index elsewhere (--out, --store)."
         )
     if model is None:
         _check_model_of(folder, index)

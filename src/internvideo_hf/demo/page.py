@@ -129,7 +129,8 @@ def theme(gr: Any) -> Any:
 
 def heading(index: VideoIndex) -> str:
     """Return the head of the page: what it searches, with which model, and the limits of a toy model."""
-    name = "Videos in memory" if index.folder is None else Path(index.folder).resolve().name
+    place = index.folder.resolve().name if index.folder is not None else index.place
+    name = place or "Videos in memory"
     model = Path(index.model).name if os.path.isabs(index.model) else index.model
     facts = f"{name}: {len(index.videos)} videos in {len(index)} clips. Model: {model}"
     limits = note(LIMITS) if is_toy(index) else ""

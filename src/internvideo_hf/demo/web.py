@@ -60,7 +60,7 @@ _PLAYED = TranscodeSettings(short_side=480, keyframe_interval=25)
 def about(index: VideoIndex) -> str:
     """Describe the index and its model for a shell in one line, and in a second one the limits of a toy model."""
     clips = f"{len(index.videos)} videos in {len(index)} clips"
-    line = f"{index.folder or 'An index in memory'}: {clips}. Model: {index.model}"
+    line = f"{index.place or 'An index in memory'}: {clips}. Model: {index.model}"
     return f"{line}\n{LIMITS}" if is_toy(index) else line
 
 
@@ -153,7 +153,7 @@ def build_app(index: VideoIndex, folder: Path) -> Any:
     """
     gr = _gradio()
     if not len(index):
-        raise ValueError(f"{index.folder} holds no videos. Add some by `internvideo index`.")
+        raise ValueError(f"{index.place} holds no videos. Add some by `internvideo index`.")
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(3600, 86400)) as app:
         gr.HTML(heading(index), elem_id="heading", padding=False)
         with gr.Tab("Search"):

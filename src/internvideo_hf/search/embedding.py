@@ -122,7 +122,7 @@ class _Batches:
             torch.tensor([number for _, number, _ in self._done]),
         )
         self._done, self._rows = [], []
-        store.append(segment)
+        store.upsert(segment)
 
     def _embed_batch(self) -> None:
         batch, self._waiting = self._waiting[: self._batch_size], self._waiting[self._batch_size :]

@@ -15,9 +15,10 @@ from internvideo_hf.search.clips import Windowing
 from internvideo_hf.search.embedding import embed_videos
 from internvideo_hf.search.hits import Hits
 from internvideo_hf.search.ranking import rank
-from internvideo_hf.search.stores.base import Clip, Known
+from internvideo_hf.search.stores.base import Info, Known
 from internvideo_hf.search.stores.local import LocalStore
-from internvideo_hf.search.stores.segments import SEGMENT_ROWS
+from internvideo_hf.search.stores.opening import load_store, new_store
+from internvideo_hf.search.stores.segments import SEGMENT_ROWS, Clip
 from internvideo_hf.search.sync import Change, Todo, execute, plan, survey
 from internvideo_hf.utils import devices
 from internvideo_hf.utils.files import MIN_ROOM, check_output
@@ -52,7 +53,8 @@ class VideoIndex:
         stride: seconds from the start of one window to the start of the next; the window by default.
         dtype: number type of the embeddings, "float32" or "float16"; the latter takes half the space and changes
             cosines by some 1e-5.
-        folder: where the index is kept; must not hold one.
+        folder: where the index is kept; must not hold one. Also the address of a store: `lance:PATH` (LanceDB, extra
+            `lance`) or `postgresql://user@host/database#schema` (pgvector, extra `postgres`).
         device: where the model runs; the accelerator if there is one.
         model_dtype: number type in which the model runs, such as "bfloat16"; as saved if None. The index keeps it.
 
@@ -81,7 +83,7 @@ class VideoIndex:
         self._encoder: Embedder | None = None
         settings = {"model": self.model, "fingerprint": None, "window": window, "stride": stride, "dtype": dtype}
         settings |= {} if model_dtype is None else {"model_dtype": model_dtype}
-        self.store = LocalStore(settings, None if folder is None else Path(folder))
+        self.store = new_store(settings, folder)
 
     @classmethod
     def load(
@@ -95,7 +97,7 @@ class VideoIndex:
         """Open an index; its embeddings are mapped from disk, its model is loaded when needed.
 
         Args:
-            folder: of the index.
+            folder: of the index, or the address of its store.
             model: where its model is now, if it moved; another model is refused when it is loaded.
             device: where the model runs.
             model_dtype: number type in which the model runs; that of the index if None.
@@ -103,7 +105,7 @@ class VideoIndex:
         Raises:
             ValueError: if there is no index, or it is damaged.
         """
-        store = LocalStore.load(Path(folder))
+        store = load_store(folder)
         options = {name: store.settings[name] for name in ("window", "stride", "dtype")}
         options["model_dtype"] = model_dtype or store.settings.get("model_dtype")
         index = cls(store.settings["model"] if model is None else model, device=device, **options)
@@ -111,12 +113,20 @@ class VideoIndex:
         return index
 
     def save(self, folder: str | Path) -> None:
-        """Write the index to a new folder, where it is kept from then on.
+        """Write the index to a new folder, or to another store, where it is kept from then on.
+
+        Args:
+            folder: a new folder, or the address of a store.
 
         Raises:
             ValueError: if the folder is not empty.
         """
-        self.store.save(Path(folder))
+        there = new_store(self.store.settings, folder)
+        with there.writing():
+            for segment in self.store.rows():
+                there.upsert(segment)
+            there.compact()
+        self.store = there
 
     def __len__(self) -> int:
         """Return the number of clips."""
@@ -124,8 +134,18 @@ class VideoIndex:
 
     @property
     def folder(self) -> Path | None:
-        """Where the index is kept; None in memory."""
-        return self.store.folder
+        """Folder of the index; None in memory, and in a store with an address."""
+        return self.store.folder if isinstance(self.store, LocalStore) else None
+
+    @property
+    def info(self) -> Info:
+        """Numbers of videos and clips."""
+        return self.store.info()
+
+    @property
+    def place(self) -> str | None:
+        """Folder or address of the index, without a password; None in memory."""
+        return self.store.place
 
     @property
     def fingerprint(self) -> str | None:
@@ -141,12 +161,13 @@ class VideoIndex:
     @property
     def embeddings(self) -> torch.Tensor:
         """All embeddings, one row per clip, `(clips, dim)`; this reads the whole index."""
-        return self.store.embeddings()
+        found = [segment.embeddings for segment in self.store.rows()]
+        return torch.cat(found) if found else torch.empty(0, 0)
 
     @property
     def clips(self) -> list[Clip]:
         """Video, begin and end in seconds of each row of `embeddings`; None without times."""
-        return self.store.clips(range(len(self)))
+        return [clip for segment in self.store.rows() for clip in segment.clips()]
 
     @property
     def encoder(self) -> Embedder:
@@ -249,7 +270,7 @@ class VideoIndex:
                 if not below:
                     raise ValueError(f"{source} is not in the index, which holds {len(known)} videos.")
                 removed |= dict.fromkeys(below)
-            self.store.rewrite(removed=removed)
+            self.store.delete(removed)
             return list(removed)
 
     def search(
@@ -297,9 +318,9 @@ class VideoIndex:
     def nearest(
         self, queries: torch.Tensor, count: int, *, approximate: bool = False
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return cosines and numbers of the rows (of `embeddings` and `clips`) that are most similar to some queries.
+        """Return cosines and numbers of the rows that are most similar to some queries, see `VectorStore.nearest`.
 
-        See `VectorStore.nearest`.
+        In a folder or in memory, the numbers are places in `embeddings` and `clips`.
         """
         return self.store.nearest(queries, count, approximate=approximate)
 
@@ -335,7 +356,7 @@ class VideoIndex:
             return run(workers=jobs, batch_size=batch_size, on_done=on_done)
 
         change = execute(changes, self.store, embed)
-        if changes.embed and len(self) and self.folder is not None and self.encoder.text_problem is None:
+        if changes.embed and len(self) and self.place is not None and self.encoder.text_problem is None:
             self._null_embeddings()
         return change
 

@@ -7,7 +7,8 @@ import torch
 
 from internvideo_hf.search.calibration import LARGEST_CHANCE, calibrate
 from internvideo_hf.search.hits import Hit
-from internvideo_hf.search.stores.base import Clip, VectorStore
+from internvideo_hf.search.stores.base import VectorStore
+from internvideo_hf.search.stores.segments import Clip
 
 CANDIDATES = 1000  # the most similar clips, which share the probability
 

@@ -13,6 +13,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from internvideo_hf.utils.files import TEMPORARY_PREFIX, atomic_write_text, check_output, is_running, short_name
+from internvideo_hf.utils.passwords import without_passwords
 
 LOCK = ".internvideo.lock"
 _PATIENCE = 15.0  # seconds; the workers of a killed process hold its lock until they notice its death
@@ -93,7 +94,7 @@ def _lock(place: Path, target: Path, wait: bool = False) -> Iterator[None]:
     except Timeout:
         _wait_for_the_dead(lock, target, _read(holder))
     try:
-        command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])[:200]
+        command = without_passwords(" ".join([Path(sys.argv[0]).name, *sys.argv[1:]]))[:200]
         known = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time(), "command": command}
         # Not in the file of the lock, which some versions of filelock empty at each attempt.
         atomic_write_text(holder, json.dumps(known))

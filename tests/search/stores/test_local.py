@@ -8,26 +8,14 @@ import dying
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from search.rows import make_segments
+from search.rows import make_segments, rows_of, video_of
 from torch.nn.functional import normalize
 
 from internvideo_hf.search.stores import nearest
 from internvideo_hf.search.stores.local import LocalStore
-from internvideo_hf.search.stores.segments import Segment, Video
 from internvideo_hf.utils.locks import LockedError
 
 SETTINGS = {"model": "some/model", "fingerprint": "sha256:0", "window": None, "stride": None, "dtype": "float32"}
-
-
-def video_of(path: str, clips: int) -> Video:
-    return Video(path, len(path), 1, f"content of {path}", clips)
-
-
-def rows_of(path: str, numbers: list[int], clips: int) -> Segment:
-    """Rows of one video whose embeddings tell its clips apart."""
-    embeddings = normalize(torch.tensor([[1.0, number, len(path)] for number in numbers]), dim=-1)
-    spans = torch.tensor([[number, number + 1.0] for number in numbers], dtype=torch.float64)
-    return Segment([video_of(path, clips)], embeddings, spans, torch.zeros(len(numbers)).long(), torch.tensor(numbers))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
@@ -37,7 +25,7 @@ def test_mapped_search_equals_a_plain_product(tmp_path, monkeypatch, dtype):
     plain = torch.cat([segment.embeddings for segment in segments]).float()
     store = LocalStore(SETTINGS | {"dtype": str(dtype).removeprefix("torch.")}, tmp_path)
     for segment in segments:
-        store.append(segment)
+        store.upsert(segment)
     assert all(segment.file is not None for segment in store.segments)
     queries = normalize(torch.randn(7, 32), dim=-1)
     similar, rows = store.nearest(queries, 20)
@@ -52,7 +40,7 @@ def test_mapped_search_equals_a_plain_product(tmp_path, monkeypatch, dtype):
 def test_videos_are_removed_renamed_and_copied_in_one_change(tmp_path, on_disk):
     store = LocalStore(dict(SETTINGS), tmp_path / "index" if on_disk else None)
     for path, numbers, clips in (("/a", [0, 1], 2), ("/bb", [2, 0], 4), ("/ccc", [0], 1), ("/bb", [1], 4)):
-        store.append(rows_of(path, numbers, clips))
+        store.upsert(rows_of(path, numbers, clips))
     assert store.known().missing == {"/bb": (3,)}
     before = dict(zip(store.clips(range(6)), store.embeddings().tolist(), strict=True))
     moved, copy = replace(video_of("/a", 2), path="/moved"), replace(video_of("/bb", 4), path="/copy")
@@ -82,7 +70,7 @@ def test_cached_tensors_are_computed_once_and_again_if_damaged(tmp_path):
         return torch.ones(2)
 
     store = LocalStore(dict(SETTINGS), tmp_path / "index")
-    store.append(rows_of("/a", [0], 1))
+    store.upsert(rows_of("/a", [0], 1))
     assert torch.equal(store.cached("ones", compute), torch.ones(2)) and len(calls) == 1
     store = LocalStore.load(tmp_path / "index")
     store.cached("ones", compute), store.cached("ones", compute)
@@ -92,7 +80,7 @@ def test_cached_tensors_are_computed_once_and_again_if_damaged(tmp_path):
 
 
 def test_a_header_without_a_setting_is_refused(tmp_path):
-    LocalStore(dict(SETTINGS), tmp_path / "index").append(rows_of("/a", [0], 1))
+    LocalStore(dict(SETTINGS), tmp_path / "index").upsert(rows_of("/a", [0], 1))
     header = json.loads((tmp_path / "index/index.json").read_text())
     assert list(header) == ["format", *SETTINGS, "videos", "clips", "parts"]
     del header["stride"]
@@ -105,7 +93,7 @@ def test_an_approximate_index_is_that_of_the_present_rows(tmp_path):
     pytest.importorskip("faiss")
     store = LocalStore(dict(SETTINGS), tmp_path / "index")
     for segment in make_segments(2000, 8, [1500, 500]):
-        store.append(segment)
+        store.upsert(segment)
     query = store.embeddings()[:1]
     with pytest.raises(ValueError, match="no approximate index"):
         store.nearest(query, 1, approximate=True)
@@ -120,7 +108,7 @@ def test_an_approximate_index_is_that_of_the_present_rows(tmp_path):
 @pytest.fixture
 def folder(tmp_path):
     store = LocalStore(SETTINGS | {"window": 8.0, "stride": 4.0}, tmp_path / "index")
-    store.append(rows_of("a.mp4", [0, 1, 2], 3))
+    store.upsert(rows_of("a.mp4", [0, 1, 2], 3))
     return tmp_path / "index"
 
 
@@ -203,7 +191,7 @@ def append_in_a_process(folder, **death):
     def work():
         store = LocalStore.load(folder) if (folder / "index.json").exists() else LocalStore(dict(SETTINGS), folder)
         with store.writing():
-            store.append(rows_of("/new", list(range(1000)), 1000))
+            store.upsert(rows_of("/new", list(range(1000)), 1000))
 
     return dying.run(work, **death)
 
@@ -229,7 +217,7 @@ def test_an_index_that_was_never_finished_counts_as_empty(tmp_path, death, code)
 @pytest.mark.parametrize(("death", "code"), DEATHS)
 def test_a_change_that_was_never_finished_leaves_the_rows_before(tmp_path, death, code):
     with (store := LocalStore(dict(SETTINGS), tmp_path / "index")).writing():
-        store.append(rows_of("/a", [0, 1], 2))
+        store.upsert(rows_of("/a", [0, 1], 2))
     assert append_in_a_process(tmp_path / "index", **death) == code
     loaded = LocalStore.load(tmp_path / "index")
     assert list(loaded.known().videos) == ["/a"] and len(loaded) == 2
@@ -248,7 +236,7 @@ def test_a_store_sees_what_another_one_has_written(tmp_path):
     first, second = (LocalStore(dict(SETTINGS), tmp_path / "index") for _ in range(2))
     for store, path in ((first, "/a"), (second, "/bb"), (first, "/ccc")):
         with store.writing():
-            store.append(rows_of(path, [0], 1))
+            store.upsert(rows_of(path, [0], 1))
     assert list(LocalStore.load(tmp_path / "index").known().videos) == ["/a", "/bb", "/ccc"]
     with first.writing(), pytest.raises(LockedError, match="index is being written by process"), second.writing():
         pass

@@ -62,7 +62,7 @@ def test_a_scan_finds_what_the_full_product_finds(kind, scans, monkeypatch):
     store = LocalStore({"dtype": "float32"})
     for segment, part in zip(make_segments(3000, DIM, [1700, 300, 1000]), rows.split([1700, 300, 1000]), strict=True):
         segment.embeddings = part
-        store.append(segment)
+        store.upsert(segment)
     assert [segment.codes is not None for segment in store.segments] == [True, False, True]
     queries = torch.cat([normalize(torch.randn(2, DIM), dim=-1), torch.eye(DIM)[:2]])
     for count in (1, 10, 2000):
@@ -79,7 +79,7 @@ def test_of_equals_the_earlier_row_comes_first(scans, monkeypatch):
     segment = make_segments(10, DIM, [10])[0]
     segment.embeddings = torch.eye(DIM)[[1, 0, 0, 1, 0, 1, 1, 0, 1, 1]]
     store = LocalStore({"dtype": "float32"})
-    store.append(segment)
+    store.upsert(segment)
     assert store.nearest(torch.eye(DIM)[:1], 6)[1].tolist() == [[1, 2, 4, 7, 0, 3]]
 
 
@@ -87,13 +87,13 @@ def test_codes_are_stored_with_many_rows_and_added_to_older_files(tmp_path, monk
     segments = make_segments(600, DIM, [550, 50])
     settings = {"model": "m", "fingerprint": None, "window": None, "stride": None, "dtype": "float32"}
     store = LocalStore(settings, tmp_path / "index")
-    store.append(segments[0])
+    store.upsert(segments[0])
     assert store.segments[0].codes is None, "few rows need none"
     old = store.segments[0].file
     monkeypatch.setattr(local, "CODED_ROWS", 100)
     store = LocalStore.load(tmp_path / "index")
     assert store.segments[0].codes is None
-    store.append(segments[1])
+    store.upsert(segments[1])
     assert not (tmp_path / "index" / old).exists()
     loaded = LocalStore.load(tmp_path / "index")
     assert [segment.codes is not None for segment in loaded.segments] == [True, False]
@@ -110,7 +110,7 @@ def test_rows_that_are_no_numbers_are_refused(count, monkeypatch):
     segment = make_segments(100, DIM, [100])[0]
     segment.embeddings[50, 3] = torch.nan
     store = LocalStore({"dtype": "float32"})
-    store.append(segment)
+    store.upsert(segment)
     with pytest.raises(ValueError, match="not finite"):
         store.nearest(normalize(torch.randn(1, DIM), dim=-1), count)
 
@@ -137,6 +137,6 @@ def test_a_scan_that_would_compare_most_rows_reads_them_in_order(monkeypatch):
     )
     segment = make_segments(100, DIM, [100])[0]
     store = LocalStore({"dtype": "float32"})
-    store.append(segment)
+    store.upsert(segment)
     expected = nearest.exact([segment], segment.embeddings[:1], 3)
     assert all(torch.equal(*pair) for pair in zip(store.nearest(segment.embeddings[:1], 3), expected, strict=True))

@@ -1,15 +1,17 @@
 """The interface of stores: where an index keeps its rows, and finds the nearest of them."""
 
+import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
 import torch
 
-from internvideo_hf.search.stores.segments import Segment, Video
+from internvideo_hf.search.stores.segments import Clip, Segment, Video
+from internvideo_hf.utils.settings import changed_settings
 
-Clip = tuple[str, float | None, float | None]
-"""The path of a clip's video, and its begin and end in seconds; None without times."""
+SETTINGS = ("model", "fingerprint", "window", "stride", "dtype")
+OPTIONAL = ("model_dtype",)  # settings that a store may lack
 
 
 class Known(NamedTuple):
@@ -25,16 +27,36 @@ class Known(NamedTuple):
     missing: Mapping[str, tuple[int, ...]]
 
 
-class VectorStore(Protocol):
-    """Rows, one per clip, numbered from 0 in an order that only changes reorder.
+class Info(NamedTuple):
+    """What a store holds.
 
-    Each change is atomic, and durable when the call returns.
+    Attributes:
+        videos: their number.
+        clips: number of rows.
+    """
+
+    videos: int
+    clips: int
+
+
+class VectorStore(Protocol):
+    """Rows, one per clip. A row has a number, int64, which it keeps until the next change.
+
+    Changes are durable when the call returns; an interrupted one leaves nothing that the next update would not put
+    right.
 
     Attributes:
         settings: of the index: model, fingerprint, window, stride, dtype. Written with the next change.
     """
 
     settings: dict[str, Any]
+
+    @property
+    def place(self) -> str | None:
+        """Folder or address, without a password; None in memory."""
+
+    def info(self) -> Info:
+        """Return what the store holds, without reading embeddings."""
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -50,8 +72,26 @@ class VectorStore(Protocol):
     def known(self) -> Known:
         """Return the videos, without reading embeddings."""
 
-    def append(self, segment: Segment) -> None:
-        """Add rows, with embeddings in the store's number type."""
+    def rows(self, videos: Collection[str] | None = None) -> Iterator[Segment]:
+        """Yield the rows of some videos, or all, in an order that only changes reorder.
+
+        Args:
+            videos: paths.
+        """
+
+    def upsert(self, segment: Segment) -> None:
+        """Add rows, in place of those of the same video and number if there are such.
+
+        Args:
+            segment: its embeddings are converted to the store's number type.
+        """
+
+    def delete(self, videos: Collection[str]) -> None:
+        """Remove all rows of some videos.
+
+        Args:
+            videos: paths.
+        """
 
     def rewrite(
         self,
@@ -71,9 +111,6 @@ class VectorStore(Protocol):
 
     def compact(self) -> None:
         """Reorganize the rows after many appends; their order stays."""
-
-    def embeddings(self) -> torch.Tensor:
-        """Return all embeddings in the store's number type, `(rows, dim)`."""
 
     def gather(self, rows: Sequence[int] | torch.Tensor) -> torch.Tensor:
         """Return the embeddings of some rows in the order given, float32 `(rows, dim)`."""
@@ -109,3 +146,39 @@ class VectorStore(Protocol):
             name: of the tensor, one per content: what is kept is never replaced.
             compute: returns the tensor.
         """
+
+
+def check_agreement(place: str, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    """Refuse to change an index that another process has made meanwhile, with other settings.
+
+    Args:
+        place: of the index.
+        there: its settings.
+        here: those of the process that would change it.
+
+    Raises:
+        ValueError: if one differs; the name of the model may, and a fingerprint that is not known yet.
+    """
+    names = [name for name in (*SETTINGS[1:], *OPTIONAL) if name != "fingerprint" or here[name] is not None]
+    before, now = ({name: settings.get(name) for name in names} for settings in (there, here))
+    if changes := changed_settings(before, now):
+        raise ValueError(
+            f"Another process has written an index with other settings into {place} ({changes}). Name a new one."
+        )
+
+
+_ESCAPED = "\x01"  # no absolute path or address starts with it
+
+
+def to_text(path: str) -> str:
+    """Return a path as text that any database holds; bytes of file names that are no UTF-8 are escaped."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return _ESCAPED + json.dumps(path)
+    return path
+
+
+def from_text(text: str) -> str:
+    """Return the path that `to_text` was given."""
+    return json.loads(text[len(_ESCAPED) :]) if text.startswith(_ESCAPED) else text

@@ -15,22 +15,19 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from internvideo_hf.search.stores.base import Clip, Known
+from internvideo_hf.search.stores.base import OPTIONAL, SETTINGS, Info, Known, check_agreement
 from internvideo_hf.search.stores.nearest import Approximate, scan
 from internvideo_hf.search.stores.quantized import Codes
-from internvideo_hf.search.stores.segments import Segment, Video, compact, gather, locate, merge
+from internvideo_hf.search.stores.segments import Clip, Segment, Video, compact, gather, locate, merge
 from internvideo_hf.utils.devices import DTYPES
 from internvideo_hf.utils.files import atomic_write, atomic_write_text, remove_leftovers
 from internvideo_hf.utils.fingerprints import text_sha256
 from internvideo_hf.utils.locks import is_own_file, lock_folder
 from internvideo_hf.utils.names import reason_of
-from internvideo_hf.utils.settings import changed_settings
 
 FORMAT = 1
 HEADER = "index.json"
 _ROWS = r"rows-[0-9a-f]{12}\.safetensors"
-SETTINGS = ("model", "fingerprint", "window", "stride", "dtype")
-OPTIONAL = ("model_dtype",)  # settings that a header may lack
 _OWN_FILES = ("rows-*.safetensors", "approximate-*.faiss", "null-captions-*.safetensors")
 CODED_ROWS = 4096  # of a segment, from which on an 8-bit copy of it makes searches faster
 _CODES = "codes."  # begins the names of its tensors
@@ -103,16 +100,7 @@ class LocalStore:
     def _take_over(self) -> None:
         """Read what another process wrote since this store was opened."""
         assert self.folder is not None  # memory has no other process
-        there = LocalStore.load(self.folder)
-        names = [*SETTINGS[1:], *OPTIONAL]
-        if self.settings["fingerprint"] is None:
-            names.remove("fingerprint")
-        here, other = ({name: settings.get(name) for name in names} for settings in (self.settings, there.settings))
-        if changes := changed_settings(other, here):
-            raise ValueError(
-                f"Another process has written an index with other settings into {self.folder} ({changes}). Name a "
-                "new folder."
-            )
+        check_agreement(str(self.folder), LocalStore.load(self.folder).settings, self.settings)
         self._read(self.folder)
 
     def _read(self, folder: Path) -> None:
@@ -133,6 +121,16 @@ class LocalStore:
         """Return the number of rows."""
         return sum(map(len, self.segments))
 
+    def info(self) -> Info:
+        """Return what the store holds."""
+        videos = {video.path for segment in self.segments for video in segment.videos}
+        return Info(len(videos), len(self))
+
+    @property
+    def place(self) -> str | None:
+        """Where the rows are; None in memory."""
+        return None if self.folder is None else str(self.folder)
+
     def known(self) -> Known:
         """Return the videos, and the clips that they lack."""
         videos = {video.path: video for segment in self.segments for video in segment.videos}
@@ -148,10 +146,24 @@ class LocalStore:
                     missing[video.path] -= set(segment.number[segment.video == place].tolist())
         return Known(videos, {path: tuple(sorted(numbers)) for path, numbers in missing.items()})
 
-    def append(self, segment: Segment) -> None:
-        """Add rows."""
+    def rows(self, videos: Collection[str] | None = None) -> Iterator[Segment]:
+        """Yield the rows of some videos, or all, in the order of their numbers, which start from 0."""
+        for segment in self.segments:
+            others = () if videos is None else {video.path for video in segment.videos} - set(videos)
+            if len(kept := segment.without(others)):
+                yield kept
+
+    def upsert(self, segment: Segment) -> None:
+        """Add rows, in place of those of the same video and number."""
         embeddings = segment.embeddings.to(getattr(torch, self.settings["dtype"]))
-        self._replace([*self.segments, replace(segment, embeddings=embeddings)])
+        new = set(segment.keys())
+        paths = {video.path for video in segment.videos}
+        kept = [_without_rows(old, new) if paths & {v.path for v in old.videos} else old for old in self.segments]
+        self._replace([*kept, replace(segment, embeddings=embeddings, codes=None, file=None)])
+
+    def delete(self, videos: Collection[str]) -> None:
+        """Remove videos."""
+        self.rewrite(removed=videos)
 
     def rewrite(
         self,
@@ -181,10 +193,8 @@ class LocalStore:
         """Return the clips of some rows, their times rounded to milliseconds."""
         found: list[Clip] = [("", None, None)] * len(rows)
         for segment, places, inner in locate(self.segments, rows):
-            spans, owners = segment.spans[inner].tolist(), segment.video[inner].tolist()
-            for place, owner, span in zip(places.tolist(), owners, spans, strict=True):
-                start, end = (None if second != second else round(second, 3) for second in span)
-                found[place] = (segment.videos[owner].path, start, end)
+            for place, clip in zip(places.tolist(), segment.clips(inner), strict=True):
+                found[place] = clip
         return found
 
     def nearest(
@@ -229,8 +239,7 @@ class LocalStore:
         self.folder = folder
 
     def _copy(self, path: str, video: Video) -> Segment:
-        others = [segment.without({v.path for v in segment.videos if v.path != path}) for segment in self.segments]
-        return merge([segment for segment in others if len(segment)]).renamed({path: video})
+        return merge([*self.rows([path])]).renamed({path: video})
 
     def _replace(self, segments: Sequence[Segment]) -> None:
         self.segments = [_with_codes(segment) for segment in segments if len(segment)]
@@ -323,6 +332,11 @@ def _is_possible(name: str, value: Any) -> bool:
     if name == "model_dtype":
         return value in DTYPES
     return isinstance(value, str) or (name == "fingerprint" and value is None)
+
+
+def _without_rows(segment: Segment, keys: Collection[tuple[str, int]]) -> Segment:
+    kept = torch.tensor([key not in keys for key in segment.keys()])
+    return segment if kept.all() else segment.select(kept)
 
 
 def _with_codes(segment: Segment) -> Segment:

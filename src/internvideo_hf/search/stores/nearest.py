@@ -38,7 +38,7 @@ def exact(segments: Sequence[Segment], queries: torch.Tensor, count: int) -> tup
         similar = queries @ chunk.T
         top, at = similar.topk(min(count, similar.shape[1]), dim=1)
         best, rows = torch.cat([best, top], dim=1), torch.cat([rows, at + first], dim=1)
-        best, rows = _sorted(best, rows, count)
+        best, rows = best_of(best, rows, count)
     _check_finite(best)
     return best, rows
 
@@ -70,7 +70,7 @@ def _scan_for(segments: Sequence[Segment], query: torch.Tensor, count: int) -> t
         return exact(segments, query[None], count)
     similar = _products(segments, query, rows)
     _check_finite(similar)
-    return _sorted(similar[None], rows[None], count)
+    return best_of(similar[None], rows[None], count)
 
 
 def _products(segments: Sequence[Segment], query: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
@@ -107,7 +107,14 @@ def _check_finite(similar: torch.Tensor) -> None:
         raise ValueError("The index or the query holds embeddings that are not finite. Build the index again.")
 
 
-def _sorted(similar: torch.Tensor, rows: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+def best_of(similar: torch.Tensor, rows: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sort candidates, the best first; among equals, the lower number first.
+
+    Args:
+        similar: cosines, float32 `(queries, candidates)`.
+        rows: their numbers, int64 `(queries, candidates)`.
+        count: candidates to return, or fewer if there are fewer.
+    """
     by_row = rows.argsort(dim=1)
     similar, rows = similar.gather(1, by_row), rows.gather(1, by_row)
     order = similar.argsort(dim=1, descending=True, stable=True)[:, :count]
@@ -166,7 +173,7 @@ class Approximate:
         answers = []
         for query, found in zip(queries, candidates, strict=True):
             rows = torch.from_numpy(found[found >= 0].copy())[None]
-            answers.append(_sorted(query[None] @ gather(segments, rows[0]).T, rows, count))
+            answers.append(best_of(query[None] @ gather(segments, rows[0]).T, rows, count))
             _check_finite(answers[-1][0])
         fewest = min(rows.shape[1] for _, rows in answers)
         best = torch.cat([similar[:, :fewest] for similar, _ in answers])

@@ -8,6 +8,9 @@ import torch
 
 from internvideo_hf.search.stores.quantized import Codes
 
+Clip = tuple[str, float | None, float | None]
+"""The path of a clip's video, and its begin and end in seconds; None without times."""
+
 SEGMENT_ROWS = 65536  # segments are merged up to this size, so that a change rewrites little of a large index
 
 
@@ -55,16 +58,32 @@ class Segment:
     def __len__(self) -> int:
         return len(self.video)
 
+    def clips(self, rows: np.ndarray | slice = slice(None)) -> list[Clip]:
+        """Return the clips of some rows, or all, their times rounded to milliseconds."""
+        spans, owners = self.spans[rows].tolist(), self.video[rows].tolist()
+        times = [[None if second != second else round(second, 3) for second in span] for span in spans]
+        return [(self.videos[owner].path, *span) for owner, span in zip(owners, times, strict=True)]
+
+    def keys(self) -> list[tuple[str, int]]:
+        """Return the video's path and the number of each row's clip."""
+        owners, numbers = self.video.tolist(), self.number.tolist()
+        return [(self.videos[owner].path, number) for owner, number in zip(owners, numbers, strict=True)]
+
+    def select(self, rows: torch.Tensor) -> "Segment":
+        """Return some rows, without codes, and only the videos that they are of.
+
+        Args:
+            rows: bool `(len(self),)`.
+        """
+        used, owners = torch.unique(self.video[rows], return_inverse=True)
+        videos = [self.videos[place] for place in used.tolist()]
+        return Segment(videos, self.embeddings[rows], self.spans[rows], owners, self.number[rows])
+
     def without(self, paths: Collection[str]) -> "Segment":
         """Return the segment without some videos; itself if it has none of them."""
         if not any(video.path in paths for video in self.videos):
             return self
-        kept = [i for i, video in enumerate(self.videos) if video.path not in paths]
-        place = torch.full((len(self.videos),), -1)
-        place[kept] = torch.arange(len(kept))
-        rows = place[self.video] >= 0
-        videos = [self.videos[i] for i in kept]
-        return Segment(videos, self.embeddings[rows], self.spans[rows], place[self.video[rows]], self.number[rows])
+        return self.select(torch.tensor([video.path not in paths for video in self.videos])[self.video])
 
     def renamed(self, new: Mapping[str, Video]) -> "Segment":
         """Return the segment with some videos replaced, by their present path; itself if it has none of them."""

@@ -1,0 +1,368 @@
+"""An index in LanceDB (extra `lance`), in a folder or a bucket: columns that Ray, DuckDB and `datasets` read, too."""
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load, save
+
+from internvideo_hf.search.stores.base import Info, Known, check_agreement, from_text, to_text
+from internvideo_hf.search.stores.nearest import MIN_APPROXIMATE_ROWS, OVERSAMPLING, best_of
+from internvideo_hf.search.stores.segments import Clip, Segment, Video
+from internvideo_hf.utils.locks import is_own_file, lock_folder
+from internvideo_hf.utils.passwords import without_passwords
+from internvideo_hf.video.sources import is_url
+
+SCHEME = "lance:"
+FORMAT = 1
+CLIPS, STATE = "clips", "state"  # tables
+_VIDEO = ("path", "size", "mtime", "content", "clips")
+_CLIP = ("number", "start", "end", "vector")
+_PATHS_AT_ONCE = 500
+
+
+class LanceStore:
+    """A `VectorStore` in a LanceDB database of its own.
+
+    A row's key is its video and number, declared as Lance's primary key, so that writing a row again replaces it. In a
+    folder, one process at a time may change the store; in a bucket, see to it that only one does.
+
+    Args:
+        settings: of the index, see `base.SETTINGS`.
+        address: `lance:PATH`, a new or empty folder, or `lance:s3://bucket/path` and the like. The first rows create
+            it.
+
+    Raises:
+        ImportError: if lancedb is not installed (extra `lance`).
+        ValueError: if there is something already.
+    """
+
+    def __init__(self, settings: dict[str, Any], address: str):
+        self._open(address)
+        self.settings = settings
+        if self._has_index():
+            raise ValueError(f"{self.place} holds an index: open it with VideoIndex.load, or name a new folder.")
+        if self.folder is not None and self.folder.exists():
+            if not self.folder.is_dir() or not all(map(is_own_file, self.folder.iterdir())):
+                raise ValueError(f"{self.place} holds something else. Name a new folder for a new index.")
+
+    @classmethod
+    def load(cls, address: str) -> "LanceStore":
+        """Open an index.
+
+        Raises:
+            ImportError: if lancedb is not installed.
+            ValueError: if there is no index, or one of another format.
+        """
+        store = cls._at(address)
+        if not store._has_index():
+            raise ValueError(f"{store.place} holds no index. `internvideo index` makes one from a folder of videos.")
+        store.settings = store._read_settings()
+        return store
+
+    @classmethod
+    def exists(cls, address: str) -> bool:
+        """Return whether there is an index at an address."""
+        return cls._at(address)._has_index()
+
+    @classmethod
+    def _at(cls, address: str) -> "LanceStore":
+        store = cls.__new__(cls)
+        store._open(address)
+        return store
+
+    def _open(self, address: str) -> None:
+        require_lancedb()
+        self._uri = address.removeprefix(SCHEME)
+        self.place = without_passwords(address)
+        self.folder = None if is_url(self._uri) else Path(self._uri).absolute()
+        self._database: Any = None
+        self._cached: dict[str, torch.Tensor] = {}
+
+    def _connect(self) -> Any:
+        if self._database is None:
+            uri = self._uri if self.folder is None else str(self.folder)
+            # Each read sees what other processes have written before it.
+            self._database = require_lancedb().connect(uri, read_consistency_interval=timedelta(0))
+        return self._database
+
+    def _has_index(self) -> bool:
+        if self.folder is not None and not (self.folder / f"{CLIPS}.lance").is_dir():
+            return False  # connecting would create the folder
+        return {CLIPS, STATE} <= set(self._connect().list_tables().tables)
+
+    def _table(self, name: str = CLIPS) -> Any:
+        return self._connect().open_table(name)
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the right to change the folder."""
+        with contextlib.nullcontext() if self.folder is None else lock_folder(self.folder):
+            if self._has_index():
+                there = self._read_settings()
+                check_agreement(self.place, there, self.settings)
+                if self.settings["fingerprint"] is None:
+                    self.settings |= there
+            yield
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return int(self._table().count_rows()) if self._has_index() else 0
+
+    def info(self) -> Info:
+        """Return what the store holds."""
+        return Info(len(self.known().videos), len(self))
+
+    def known(self) -> Known:
+        """Return the videos, and the clips that they lack."""
+        if not self._has_index():
+            return Known({}, {})
+        rows = self._table().search().select([*_VIDEO, "number"]).to_arrow()
+        counted = rows.group_by("path", use_threads=False).aggregate(
+            [(name, "max") for name in _VIDEO[1:]] + [("number", "list")]
+        )
+        videos, missing = {}, {}
+        for entry in counted.to_pylist():
+            path = from_text(entry["path"])
+            videos[path] = Video(path, *(entry[f"{name}_max"] for name in _VIDEO[1:]))
+            if len(entry["number_list"]) < videos[path].clips:
+                missing[path] = tuple(sorted({*range(videos[path].clips)} - {*entry["number_list"]}))
+        return Known(videos, missing)
+
+    def rows(self, videos: Collection[str] | None = None) -> Iterator[Segment]:
+        """Yield the rows of some videos, or all."""
+        if not self._has_index():
+            return
+        table = self._table()
+        for among in [None] if videos is None else _in_pieces([*videos]):
+            query = table.search().select([*_VIDEO, *_CLIP])
+            query = query if among is None else query.where(_is_among(among))
+            for batch in query.to_batches():
+                if batch.num_rows:
+                    yield _segment(batch)
+
+    def upsert(self, segment: Segment) -> None:
+        """Add rows, in place of those of the same video and number."""
+        rows = _arrow(segment, getattr(torch, self.settings["dtype"]))
+        if not self._has_index():
+            database = self._connect()
+            # The clips come last: without them, the folder holds no index.
+            for name, schema in ((STATE, _state_schema()), (CLIPS, rows.schema)):
+                database.create_table(name, schema=schema, mode="overwrite")
+        self._put("settings", json.dumps({"format": FORMAT, **self.settings}).encode())
+        _merge(self._table(), "id", rows)
+
+    def delete(self, videos: Collection[str]) -> None:
+        """Remove videos."""
+        self.rewrite(removed=videos)
+
+    def rewrite(
+        self,
+        *,
+        removed: Collection[str] = (),
+        renamed: Mapping[str, Video] | None = None,
+        copied: Sequence[tuple[str, Video]] = (),
+    ) -> None:
+        """Remove, rename and copy videos: new rows first, so that an interruption loses none."""
+        if not self._has_index():
+            return
+        renamed = renamed or {}
+        for path, video in [*renamed.items(), *copied]:
+            for segment in [*self.rows([path])]:
+                self.upsert(segment.renamed({path: video}))
+        moved = {path for path, video in renamed.items() if video.path != path}
+        for among in _in_pieces([*{*removed, *moved}]):
+            self._table().delete(_is_among(among))
+        self._put("settings", json.dumps({"format": FORMAT, **self.settings}).encode())
+
+    def compact(self) -> None:
+        """Merge small files, and add new rows to the approximate index, if there is one."""
+        if self._has_index():
+            self._table().optimize()
+
+    def gather(self, rows: Sequence[int] | torch.Tensor) -> torch.Tensor:
+        """Return the embeddings of some rows."""
+        return _vectors(self._take(rows, ["vector"])["vector"]).float()
+
+    def clips(self, rows: Sequence[int] | torch.Tensor) -> list[Clip]:
+        """Return the clips of some rows, their times rounded to milliseconds."""
+        return _segment(self._take(rows, [*_VIDEO, "number", "start", "end"])).clips()
+
+    def nearest(
+        self, queries: torch.Tensor, count: int, *, approximate: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the rows that are most similar to some embeddings, by Lance's scan or by its index."""
+        if not len(self):
+            raise ValueError("The index is empty. Add videos to it first.")
+        table = self._table()
+        if approximate and not table.list_indices():
+            raise ValueError(
+                "There is no approximate index of these clips. Build it (`build_approximate`, or `internvideo index "
+                "... --approximate`), or search exactly."
+            )
+        # In float16, Lance rounds the query as well: float32 decides among more candidates.
+        many = count * OVERSAMPLING if approximate or self.settings["dtype"] == "float16" else count
+        answers = []
+        for query in queries:
+            search = table.search(query.numpy()).distance_type("dot").select(["vector", "_distance"]).with_row_id(True)
+            search = search if approximate else search.bypass_vector_index()
+            found = search.limit(many).to_arrow()
+            similar = _vectors(found["vector"]).float() @ query
+            rows = torch.from_numpy(found["_rowid"].to_numpy().astype(np.int64))
+            answers.append(best_of(similar[None], rows[None], count))
+        fewest = min(rows.shape[1] for _, rows in answers)
+        similar, rows = (torch.cat([part[:, :fewest] for part in parts]) for parts in zip(*answers, strict=True))
+        return similar, rows
+
+    def build_approximate(self) -> None:
+        """Build Lance's index of cells and graphs.
+
+        Raises:
+            ValueError: if there are too few rows.
+        """
+        if len(self) < MIN_APPROXIMATE_ROWS:
+            raise ValueError(
+                f"The index has {len(self)} clips; an approximate one pays from {MIN_APPROXIMATE_ROWS} on, really "
+                "from a million. The exact search is as fast here."
+            )
+        from lancedb.index import HnswSq
+
+        self._table().create_index("vector", config=HnswSq(distance_type="dot"), replace=True)
+
+    def cached(self, name: str, compute: Callable[[], torch.Tensor]) -> torch.Tensor:
+        """Return a tensor that is kept in the database, computing it the first time."""
+        if name not in self._cached:
+            stored = self._get(name) if self._has_index() else None
+            self._cached[name] = compute() if stored is None else load(stored)["tensor"]
+            if stored is None and self._has_index():
+                with contextlib.suppress(OSError, RuntimeError):  # of a reader without the right to write
+                    self._put(name, save({"tensor": self._cached[name]}))
+        return self._cached[name]
+
+    def _take(self, rows: Sequence[int] | torch.Tensor, columns: list[str]) -> Any:
+        """Return columns of some rows in the order given."""
+        wanted = [int(row) for row in rows]
+        found = self._table().take_row_ids(wanted).select(columns).with_row_id().to_arrow()
+        place = {row: i for i, row in enumerate(found["_rowid"].to_pylist())}
+        return found.take([place[row] for row in wanted])
+
+    def _read_settings(self) -> dict[str, Any]:
+        stored = self._get("settings")
+        settings: dict[str, Any] = {} if stored is None else json.loads(stored)
+        if settings.pop("format", None) != FORMAT:
+            raise ValueError(
+                f"{self.place} has another format than {FORMAT}, which this version reads. Build it again."
+            )
+        return settings
+
+    def _get(self, key: str) -> bytes | None:
+        from lancedb.expr import col, lit
+
+        found = self._table(STATE).search().where(col("key") == lit(key)).to_arrow()["value"].to_pylist()
+        return found[0] if found else None
+
+    def _put(self, key: str, value: bytes) -> None:
+        import pyarrow
+
+        if self._get(key) != value:
+            rows = pyarrow.Table.from_pylist([{"key": key, "value": value}], schema=_state_schema())
+            _merge(self._table(STATE), "key", rows)
+
+
+def require_lancedb() -> Any:
+    """Import and return the module lancedb.
+
+    Raises:
+        ImportError: if it is not installed (extra `lance`).
+    """
+    try:
+        import lancedb
+    except ImportError as error:
+        raise ImportError(
+            f"An index in LanceDB needs lancedb, which does not load ({error}): pip install 'internvideo-hf[lance]'."
+        ) from error
+    return lancedb
+
+
+def _merge(table: Any, key: str, rows: Any) -> None:
+    table.merge_insert(key).when_matched_update_all().when_not_matched_insert_all().execute(rows)
+
+
+def _is_among(paths: Sequence[str]) -> Any:
+    from lancedb.expr import col
+
+    return col("path").isin([to_text(path) for path in paths])
+
+
+def _in_pieces(paths: list[str]) -> Iterator[list[str]]:
+    for start in range(0, len(paths), _PATHS_AT_ONCE):
+        yield paths[start : start + _PATHS_AT_ONCE]
+
+
+def _key(name: str, kind: Any) -> Any:
+    """Return a field that Lance takes for the primary key; it does not enforce it, but merges by it."""
+    import pyarrow
+
+    return pyarrow.field(name, kind, nullable=False, metadata={"lance-schema:unenforced-primary-key": "true"})
+
+
+def _state_schema() -> Any:
+    import pyarrow
+
+    return pyarrow.schema([_key("key", pyarrow.string()), pyarrow.field("value", pyarrow.binary())])
+
+
+def _arrow(segment: Segment, dtype: torch.dtype) -> Any:
+    """Return rows as a table of Arrow."""
+    import pyarrow
+
+    owners = segment.video.tolist()
+    videos = [segment.videos[owner] for owner in owners]
+    vectors = segment.embeddings.to(dtype).numpy()
+    begin, end = (pyarrow.array(segment.spans[:, side].numpy(), from_pandas=True) for side in (0, 1))  # NaN: null
+    columns = {
+        "id": [_row_key(video.path, n) for video, n in zip(videos, segment.number.tolist(), strict=True)],
+        "path": [to_text(video.path) for video in videos],
+        **{name: [getattr(video, name) for video in videos] for name in _VIDEO[1:]},
+    }
+    kinds = {"size": pyarrow.int64(), "mtime": pyarrow.int64(), "clips": pyarrow.int64()}
+    arrays = {name: pyarrow.array(values, kinds.get(name, pyarrow.string())) for name, values in columns.items()}
+    arrays |= {"number": pyarrow.array(segment.number.numpy()), "start": begin, "end": end}
+    arrays["vector"] = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(vectors.ravel()), vectors.shape[1])
+    fields = [_key(name, a.type) if name == "id" else pyarrow.field(name, a.type) for name, a in arrays.items()]
+    return pyarrow.table([*arrays.values()], schema=pyarrow.schema(fields))
+
+
+def _row_key(path: str, number: int) -> str:
+    return f"{hashlib.sha256(to_text(path).encode()).hexdigest()[:32]}-{number}"
+
+
+def _segment(rows: Any) -> Segment:
+    """Return rows of Arrow, a table or a batch; without embeddings where there is no column of vectors."""
+    columns = {name: rows.column(name).to_pylist() for name in (*_VIDEO, "number", "start", "end")}
+    videos: dict[str, Video] = {}
+    for path, *entry in zip(*(columns[name] for name in _VIDEO), strict=True):
+        if path not in videos:
+            videos[path] = Video(from_text(path), *entry)
+    place = {path: i for i, path in enumerate(videos)}
+    spans = [[np.nan if second is None else second for second in columns[name]] for name in ("start", "end")]
+    has_vectors = "vector" in rows.schema.names
+    return Segment(
+        [*videos.values()],
+        _vectors(rows.column("vector")) if has_vectors else torch.empty(rows.num_rows, 0),
+        torch.tensor(spans, dtype=torch.float64).T.contiguous(),
+        torch.tensor([place[path] for path in columns["path"]]),
+        torch.tensor(columns["number"]),
+    )
+
+
+def _vectors(column: Any) -> torch.Tensor:
+    chunks = column.chunks if hasattr(column, "chunks") else [column]
+    found = [chunk.flatten().to_numpy(zero_copy_only=False).reshape(len(chunk), -1) for chunk in chunks if len(chunk)]
+    return torch.from_numpy(np.concatenate(found)) if found else torch.empty(0, 0)

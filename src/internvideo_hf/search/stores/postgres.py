@@ -1,0 +1,438 @@
+"""An index in PostgreSQL with pgvector (extra `postgres`): one server for many processes and machines."""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import socket
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, LiteralString
+
+import numpy as np
+import torch
+from safetensors.torch import load, save
+
+from internvideo_hf.search.stores.base import Info, Known, check_agreement, from_text, to_text
+from internvideo_hf.search.stores.nearest import OVERSAMPLING
+from internvideo_hf.search.stores.segments import Clip, Segment, Video
+from internvideo_hf.utils.locks import LockedError
+from internvideo_hf.utils.passwords import without_passwords
+
+SCHEMES = ("postgresql://", "postgres://")
+FORMAT = 1
+DEFAULT_SCHEMA = "internvideo"
+_LOCK_CLASS = 0x1D071DE0  # of our advisory locks, among those of other programs
+_ROWS_AT_ONCE = 4096
+_LARGEST_EF = 1000  # rows that pgvector's graph may keep in view
+
+# No bound parameter can stand for a type or its size: both are put in as literals of psycopg's.
+_TABLES = """
+CREATE TABLE state (key text PRIMARY KEY, value bytea NOT NULL);
+CREATE TABLE videos (
+    id bigserial PRIMARY KEY, path text NOT NULL UNIQUE,
+    size bigint NOT NULL, mtime bigint NOT NULL, content text NOT NULL, clips integer NOT NULL
+);
+CREATE TABLE clips (
+    id bigserial PRIMARY KEY, video bigint NOT NULL REFERENCES videos ON DELETE CASCADE, number integer NOT NULL,
+    start double precision, "end" double precision, embedding {type}({dim}) NOT NULL, UNIQUE (video, number)
+);
+"""
+
+
+class PostgresStore:
+    """A `VectorStore` in a schema of a PostgreSQL database, which holds nothing else.
+
+    Each change is a transaction. One process at a time may change a schema, by an advisory lock, which the server
+    frees when the process ends; any number may search.
+
+    Args:
+        settings: of the index, see `base.SETTINGS`.
+        address: `postgresql://user@host:port/database`, as libpq reads it; a schema other than `internvideo` follows
+            behind a `#`. Leave the password to `PGPASSWORD` or `~/.pgpass`: others on the machine see command lines.
+            The first rows create schema and tables.
+
+    Raises:
+        ImportError: if psycopg or pgvector is not installed (extra `postgres`).
+        ConnectionError: if the server cannot be reached, or refuses.
+        ValueError: if there is an index already, or the address is invalid.
+    """
+
+    def __init__(self, settings: dict[str, Any], address: str):
+        self._open(address)
+        self.settings = settings
+        if self._has_index():
+            raise ValueError(f"{self.place} holds an index: open it with VideoIndex.load, or name another schema.")
+
+    @classmethod
+    def load(cls, address: str) -> "PostgresStore":
+        """Open an index.
+
+        Raises:
+            ImportError: as the class.
+            ConnectionError: as the class.
+            ValueError: if there is no index, or one of another format.
+        """
+        store = cls._at(address)
+        if not store._has_index():
+            raise ValueError(f"{store.place} holds no index. `internvideo index` makes one from a folder of videos.")
+        store.settings = store._read_settings()
+        return store
+
+    @classmethod
+    def exists(cls, address: str) -> bool:
+        """Return whether there is an index at an address."""
+        return cls._at(address)._has_index()
+
+    @classmethod
+    def _at(cls, address: str) -> "PostgresStore":
+        store = cls.__new__(cls)
+        store._open(address)
+        return store
+
+    def _open(self, address: str) -> None:
+        conninfo, _, schema = address.partition("#")
+        self.schema = schema or DEFAULT_SCHEMA
+        self.place = without_passwords(address)
+        if not re.fullmatch(r"[a-z_][a-z0-9_]{0,39}", self.schema):
+            raise ValueError(
+                f"{self.place}: a schema has up to 40 lower-case letters, digits and _, got {self.schema!r}."
+            )
+        self._connection = _connect(conninfo, self.place)
+        self._cached: dict[str, torch.Tensor] = {}
+        self._vectors_known = False
+        self._use_schema()
+
+    def _use_schema(self) -> None:
+        """Look for names in our schema, and for pgvector's where it is installed."""
+        own = "SELECT extnamespace::regnamespace::text FROM pg_extension WHERE extname = 'vector'"
+        found = self._run(own).fetchone()
+        places = [self.schema, *(found or ()), "public"]
+        self._run("SELECT set_config('search_path', %s, false)", (", ".join(f'"{place}"' for place in places),))
+        if found and not self._vectors_known:
+            from pgvector.psycopg import register_vector
+
+            register_vector(self._connection)
+            self._vectors_known = True
+
+    def _run(self, query: LiteralString, values: Sequence[Any] = ()) -> Any:
+        return self._connection.execute(query, values)
+
+    def _has_index(self) -> bool:
+        query = "SELECT 1 FROM information_schema.tables WHERE table_schema = %s AND table_name = 'state'"
+        found = self._run(query, (self.schema,)).fetchone() is not None
+        if found and not self._vectors_known:  # another process has made the index since this one connected
+            self._use_schema()
+        return found
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the right to change the schema."""
+        key = (_LOCK_CLASS, int(hashlib.sha256(self.schema.encode()).hexdigest()[:7], 16))
+        if not self._run("SELECT pg_try_advisory_lock(%s::int, %s::int)", key).fetchone()[0]:
+            raise LockedError(
+                f"{self.place} is being written by {self._holder(key)}. Wait until it has finished, or stop it, and "
+                "run the same command again."
+            )
+        try:
+            if self._has_index():
+                there = self._read_settings()
+                check_agreement(self.place, there, self.settings)
+                if self.settings["fingerprint"] is None:
+                    self.settings |= there
+            yield
+        finally:
+            with contextlib.suppress(_psycopg().OperationalError):  # without a connection, there is no lock
+                self._run("SELECT pg_advisory_unlock(%s::int, %s::int)", key)
+
+    def _holder(self, key: tuple[int, int]) -> str:
+        holder = self._run(
+            "SELECT a.application_name, date_trunc('second', a.backend_start)::text FROM pg_locks l "
+            "JOIN pg_stat_activity a USING (pid) WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 "
+            "AND l.classid = %s::oid AND l.objid = %s::oid",
+            key,
+        ).fetchone()
+        return f"{holder[0]} since {holder[1]}" if holder else "another process"
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return int(self._run("SELECT count(*) FROM clips").fetchone()[0]) if self._has_index() else 0
+
+    def info(self) -> Info:
+        """Return what the store holds."""
+        videos = self._run("SELECT count(*) FROM videos").fetchone()[0] if self._has_index() else 0
+        return Info(int(videos), len(self))
+
+    def known(self) -> Known:
+        """Return the videos, and the clips that they lack."""
+        if not self._has_index():
+            return Known({}, {})
+        videos = {
+            from_text(path): Video(from_text(path), *entry)
+            for path, *entry in self._run("SELECT path, size, mtime, content, clips FROM videos ORDER BY id")
+        }
+        lacking = self._run(
+            "SELECT v.path, v.clips, array_agg(c.number) FROM videos v JOIN clips c ON c.video = v.id "
+            "GROUP BY v.id HAVING count(*) < v.clips"
+        )
+        return Known(videos, {from_text(path): tuple(sorted({*range(n)} - {*there})) for path, n, there in lacking})
+
+    def rows(self, videos: Collection[str] | None = None) -> Iterator[Segment]:
+        """Yield the rows of some videos, or all, in the order of their numbers."""
+        if not self._has_index():
+            return
+        last, paths = 0, None if videos is None else [to_text(path) for path in videos]
+        while True:
+            found = self._run(
+                "SELECT c.id, v.path, v.size, v.mtime, v.content, v.clips, c.number, c.start, c.end, c.embedding "
+                "FROM clips c JOIN videos v ON v.id = c.video "
+                "WHERE c.id > %s AND (%s::text[] IS NULL OR v.path = ANY(%s::text[])) ORDER BY c.id LIMIT %s",
+                (last, paths, paths, _ROWS_AT_ONCE),
+            ).fetchall()
+            if not found:
+                return
+            last = found[-1][0]
+            yield _segment([row[1:] for row in found], getattr(torch, self.settings["dtype"]))
+
+    def upsert(self, segment: Segment) -> None:
+        """Add rows, in place of those of the same video and number."""
+        with self._connection.transaction():
+            if not self._has_index():
+                self._create_tables(segment.embeddings.shape[1])
+            self._put_settings()
+            with self._connection.cursor() as cursor:
+                cursor.executemany(
+                    "INSERT INTO videos (path, size, mtime, content, clips) VALUES (%s, %s, %s, %s, %s) "
+                    "ON CONFLICT (path) DO UPDATE SET size = excluded.size, mtime = excluded.mtime, "
+                    "content = excluded.content, clips = excluded.clips",
+                    [(to_text(v.path), v.size, v.mtime, v.content, v.clips) for v in segment.videos],
+                )
+                cursor.execute(
+                    "CREATE TEMP TABLE incoming ON COMMIT DROP AS SELECT ''::text AS path, number, start, \"end\", "
+                    "embedding FROM clips WITH NO DATA"
+                )
+                self._copy(cursor, segment)
+                cursor.execute(
+                    'INSERT INTO clips (video, number, start, "end", embedding) '
+                    'SELECT v.id, i.number, i.start, i."end", i.embedding FROM incoming i JOIN videos v USING (path) '
+                    "ON CONFLICT (video, number) DO UPDATE SET start = excluded.start, "
+                    '"end" = excluded."end", embedding = excluded.embedding'
+                )
+
+    def _copy(self, cursor: Any, segment: Segment) -> None:
+        kind, vector = self._vector_kind()
+        embeddings = segment.embeddings.to(getattr(torch, self.settings["dtype"])).numpy()
+        spans = [[None if second != second else second for second in span] for span in segment.spans.tolist()]
+        with cursor.copy("COPY incoming FROM STDIN WITH (FORMAT BINARY)") as copy:
+            copy.set_types(["text", "int4", "float8", "float8", kind])
+            for (path, number), span, row in zip(segment.keys(), spans, embeddings, strict=True):
+                copy.write_row([to_text(path), number, *span, vector(row)])
+
+    def _vector_kind(self) -> tuple[str, Callable[[np.ndarray], Any]]:
+        """Return the type of the embeddings' column, and what makes its values."""
+        from pgvector import HalfVector, Vector
+
+        return ("halfvec", HalfVector) if self.settings["dtype"] == "float16" else ("vector", Vector)
+
+    def _create_tables(self, dim: int) -> None:
+        from psycopg import errors, sql
+
+        try:
+            self._run("CREATE EXTENSION IF NOT EXISTS vector")
+        except (errors.FeatureNotSupported, errors.UndefinedFile, errors.InsufficientPrivilege) as error:
+            raise ValueError(
+                f"{self.place} has no pgvector, and it cannot be switched on ({error.diag.message_primary}). Install "
+                "it on the server, and have an administrator run CREATE EXTENSION vector."
+            ) from error
+        self._run(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(self.schema)))
+        self._use_schema()
+        names = {"type": sql.Identifier(self._vector_kind()[0]), "dim": sql.Literal(dim)}
+        self._run(sql.SQL(_TABLES).format(**names))
+        self._put("format", str(FORMAT).encode())
+
+    def delete(self, videos: Collection[str]) -> None:
+        """Remove videos."""
+        self.rewrite(removed=videos)
+
+    def rewrite(
+        self,
+        *,
+        removed: Collection[str] = (),
+        renamed: Mapping[str, Video] | None = None,
+        copied: Sequence[tuple[str, Video]] = (),
+    ) -> None:
+        """Remove, rename and copy videos in one transaction."""
+        if not self._has_index():
+            return
+        with self._connection.transaction():
+            self._put_settings()
+            for path, video in copied:
+                self._run(
+                    "WITH copy AS (INSERT INTO videos (path, size, mtime, content, clips) VALUES (%s, %s, %s, %s, %s) "
+                    "RETURNING id) "
+                    'INSERT INTO clips (video, number, start, "end", embedding) '
+                    'SELECT copy.id, c.number, c.start, c."end", c.embedding FROM copy, clips c '
+                    "JOIN videos v ON v.id = c.video WHERE v.path = %s",
+                    (to_text(video.path), video.size, video.mtime, video.content, video.clips, to_text(path)),
+                )
+            self._run("DELETE FROM videos WHERE path = ANY(%s)", ([to_text(path) for path in removed],))
+            for path, video in (renamed or {}).items():
+                self._run(
+                    "UPDATE videos SET path = %s, size = %s, mtime = %s, content = %s, clips = %s WHERE path = %s",
+                    (to_text(video.path), video.size, video.mtime, video.content, video.clips, to_text(path)),
+                )
+
+    def compact(self) -> None:
+        """Do nothing: the server does it itself."""
+
+    def gather(self, rows: Sequence[int] | torch.Tensor) -> torch.Tensor:
+        """Return the embeddings of some rows."""
+        return torch.stack([_tensor(embedding) for (embedding,) in self._take("c.embedding", rows)]).float()
+
+    def clips(self, rows: Sequence[int] | torch.Tensor) -> list[Clip]:
+        """Return the clips of some rows, their times rounded to milliseconds."""
+        found = self._take("v.path, c.start, c.end", rows)
+        return [(from_text(path), _rounded(start), _rounded(end)) for path, start, end in found]
+
+    def _take(self, columns: LiteralString, rows: Sequence[int] | torch.Tensor) -> list[tuple[Any, ...]]:
+        """Return columns of some rows in the order given."""
+        query = "SELECT c.id, " + columns + " FROM clips c JOIN videos v ON v.id = c.video WHERE c.id = ANY(%s)"
+        wanted = [int(row) for row in rows]
+        found = {row: entry for row, *entry in self._run(query, (wanted,))}
+        return [tuple(found[row]) for row in wanted]
+
+    def nearest(
+        self, queries: torch.Tensor, count: int, *, approximate: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the rows that are most similar to some embeddings, by a scan of all rows or by pgvector's graph."""
+        if not len(self):
+            raise ValueError("The index is empty. Add videos to it first.")
+        if approximate and not self._run("SELECT to_regclass('clips_graph')").fetchone()[0]:
+            raise ValueError(
+                "There is no approximate index of these clips. Build it (`build_approximate`, or `internvideo index "
+                "... --approximate`), or search exactly."
+            )
+        answers = [self._nearest_to(query, count, approximate) for query in queries]
+        fewest = min(map(len, answers))
+        similar = torch.tensor([[-distance for _, distance in answer[:fewest]] for answer in answers])
+        return similar, torch.tensor([[row for row, _ in answer[:fewest]] for answer in answers])
+
+    def _nearest_to(self, query: torch.Tensor, count: int, approximate: bool) -> list[tuple[int, float]]:
+        from pgvector import Vector
+        from psycopg import sql
+
+        vector, dim = Vector(query.numpy()), sql.Literal(len(query))
+        candidates, values = sql.SQL("clips"), [vector, count]
+        with self._connection.transaction():
+            if approximate:
+                candidates = sql.SQL(
+                    "(SELECT * FROM clips ORDER BY embedding::halfvec({dim}) <#> %s::halfvec({dim}) LIMIT %s) AS near"
+                ).format(dim=dim)
+                values = [vector, vector, OVERSAMPLING * count, count]
+                ef = str(min(_LARGEST_EF, OVERSAMPLING * count))
+                self._run("SELECT set_config('hnsw.ef_search', %s, true)", (ef,))
+                self._run("SELECT set_config('hnsw.iterative_scan', 'strict_order', true)")
+            # The cast is for float16, whose product would round the query, too.
+            search = "SELECT id, embedding::vector({dim}) <#> %s AS distance FROM {} ORDER BY distance, id LIMIT %s"
+            found: list[tuple[int, float]] = self._run(sql.SQL(search).format(candidates, dim=dim), values).fetchall()
+        return found
+
+    def build_approximate(self) -> None:
+        """Build pgvector's graph (HNSW) over the embeddings in half precision; the server keeps it up to date."""
+        from psycopg import sql
+
+        if not len(self):
+            raise ValueError("The index is empty. Add videos to it first.")
+        dim = self._run("SELECT vector_dims(embedding) FROM clips LIMIT 1").fetchone()[0]
+        query = "CREATE INDEX IF NOT EXISTS clips_graph ON clips USING hnsw ((embedding::halfvec({})) halfvec_ip_ops)"
+        self._run(sql.SQL(query).format(sql.Literal(dim)))
+
+    def cached(self, name: str, compute: Callable[[], torch.Tensor]) -> torch.Tensor:
+        """Return a tensor that is kept in the database, computing it the first time."""
+        if name not in self._cached:
+            stored = self._get(name) if self._has_index() else None
+            self._cached[name] = compute() if stored is None else load(stored)["tensor"]
+            if stored is None and self._has_index():
+                from psycopg import errors
+
+                with contextlib.suppress(errors.InsufficientPrivilege, errors.ReadOnlySqlTransaction):
+                    self._put(name, save({"tensor": self._cached[name]}))
+        return self._cached[name]
+
+    def _read_settings(self) -> dict[str, Any]:
+        found = self._get("format")
+        if found != str(FORMAT).encode():
+            raise ValueError(
+                f"{self.place} has another format than {FORMAT}, which this version reads. Build it again."
+            )
+        settings: dict[str, Any] = json.loads(self._get("settings") or b"{}")
+        return settings
+
+    def _put_settings(self) -> None:
+        self._put("settings", json.dumps(self.settings).encode())
+
+    def _get(self, key: str) -> bytes | None:
+        found = self._run("SELECT value FROM state WHERE key = %s", (key,)).fetchone()
+        return None if found is None else bytes(found[0])
+
+    def _put(self, key: str, value: bytes) -> None:
+        query = "INSERT INTO state VALUES (%s, %s) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+        self._run(query, (key, value))
+
+
+def _psycopg() -> Any:
+    """Import and return the module psycopg.
+
+    Raises:
+        ImportError: if it or pgvector is not installed (extra `postgres`).
+    """
+    try:
+        import pgvector.psycopg  # noqa: F401
+        import psycopg
+    except ImportError as error:
+        raise ImportError(
+            f"An index in PostgreSQL needs psycopg and pgvector, which do not load ({error}): pip install "
+            "'internvideo-hf[postgres]'."
+        ) from error
+    return psycopg
+
+
+def _connect(conninfo: str, place: str) -> Any:
+    """Connect to a server; what the errors say holds no password."""
+    psycopg = _psycopg()
+    who = f"process {os.getpid()} on {socket.gethostname()}"[:63]  # what the server keeps of it
+    try:
+        return psycopg.connect(conninfo, autocommit=True, application_name=who)
+    except psycopg.OperationalError as error:
+        reason = " ".join(without_passwords(str(error)).split())
+        raise ConnectionError(f"{place} cannot be reached: {reason.rstrip('.')}.") from None
+    except psycopg.Error:  # its message quotes the address
+        raise ValueError(
+            f"{place} is not an address of PostgreSQL: expected postgresql://user@host:port/database, with %40 for @ "
+            "and the like in a password."
+        ) from None
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)
+
+
+def _tensor(embedding: Any) -> torch.Tensor:
+    """Return an embedding as pgvector gives it: an array, or its own types."""
+    return torch.from_numpy(np.array(embedding if isinstance(embedding, np.ndarray) else embedding.to_numpy()))
+
+
+def _segment(rows: Sequence[tuple[Any, ...]], dtype: torch.dtype) -> Segment:
+    """Return rows of path, size, mtime, content, clips, number, start, end and embedding."""
+    videos: dict[str, Video] = {}
+    for path, *entry in (row[:5] for row in rows):
+        if path not in videos:
+            videos[path] = Video(from_text(path), *entry)
+    place = {path: i for i, path in enumerate(videos)}
+    return Segment(
+        [*videos.values()],
+        torch.stack([_tensor(row[8]) for row in rows]).to(dtype),
+        torch.tensor([[torch.nan if t is None else t for t in row[6:8]] for row in rows], dtype=torch.float64),
+        torch.tensor([place[row[0]] for row in rows]),
+        torch.tensor([row[5] for row in rows]),
+    )

@@ -1,0 +1,22 @@
+"""Stores of each kind, empty."""
+
+import pytest
+
+from internvideo_hf.search.stores.opening import new_store
+
+SETTINGS = {"model": "some/model", "fingerprint": "sha256:0", "window": None, "stride": None, "dtype": "float32"}
+
+
+@pytest.fixture(params=["local", "lance"])
+def address(request, tmp_path):
+    """Return the address of a store that does not exist yet, of each kind; `test_postgres` has its own."""
+    if request.param == "local":
+        return str(tmp_path / "index")
+    pytest.importorskip("lancedb")
+    return f"lance:{tmp_path / 'index'}"
+
+
+@pytest.fixture
+def store(address):
+    """Return an empty store of each kind."""
+    return new_store(dict(SETTINGS), address)
