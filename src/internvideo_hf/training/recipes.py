@@ -422,7 +422,8 @@ def build_model(
     Raises:
         ValueError: if the configuration is invalid.
     """
-    family, model_class = FAMILIES[settings.family], find_model_class(settings)
+    model_class = find_model_class(settings)
+    family = FAMILIES[settings.family]
     check_overrides(settings.config, family.config, "model.config.")
     values = dict(settings.config)
     if isinstance(labels, int):
