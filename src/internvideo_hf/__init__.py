@@ -41,6 +41,8 @@ _EXPORTS = {
     "fuse_encoders": "internvideo_hf.checkpoints",
     "initialize_from_clip": "internvideo_hf.checkpoints",
     "load_ensemble": "internvideo_hf.evaluation.protocols",
+    "load_instructions": "internvideo_hf.data.instructions",
+    "load_internvid": "internvideo_hf.data.internvid",
     "load_manifest": "internvideo_hf.data.manifests",
     "load_protocol": "internvideo_hf.evaluation.protocols",
     "load_recipe": "internvideo_hf.training.recipes",

@@ -10,6 +10,8 @@ from program import assert_refused, run
 from video.clips import write_video
 
 from internvideo_hf.cli.app import app
+from internvideo_hf.training.inputs import TrainingData
+from internvideo_hf.training.recipes import load_recipe
 
 COMMANDS = typer.main.get_command(app).commands["dataset"].commands
 EXAMPLES = [line.strip() for command in COMMANDS.values() for line in re.findall(r"Example: (.+)", command.help)]
@@ -75,6 +77,13 @@ def test_training_lists_leave_out_what_is_not_there(table, tmp_path):
     assert result.returncode == 0 and "Wrote 4 rows" in result.stdout
     first = json.loads((tmp_path / "train.jsonl").read_text().splitlines()[0])
     assert first == {"video": "00000000002.mp4", "caption": "clip 8", "start": 1.0, "end": 5.0}
+    # The recipes take the list with the settings that the command names, and the table as they are.
+    list_settings = re.search(r"with (data.train=\S+) (data.layout=null)\.", result.stdout).groups()
+    table_settings = [f"data.train={table.name}", "data.missing=skip"]
+    for settings in (list_settings, table_settings):
+        recipe = load_recipe("viclip/stage1_base", settings)
+        rows = TrainingData.read(recipe.data, recipe.model.task, tmp_path).train
+        assert rows["caption"][:] == [f"clip {number}" for number in range(8, 12)] and rows[0]["end"] == 5.0
 
 
 def test_build_says_what_came_of_each_stage(tmp_path):

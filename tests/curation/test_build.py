@@ -1,12 +1,14 @@
 """Whole builds: from videos, and from a table of InternVid; what is written is what the subsets and training take."""
 
 import json
+import sys
 
 import dying
 import pytest
 import torch
 
 from internvideo_hf.checkpoints.model_names import demo_path
+from internvideo_hf.curation import sources
 from internvideo_hf.curation.build import BuildSettings, build_dataset, record_of
 from internvideo_hf.curation.captions import CaptionSettings
 from internvideo_hf.curation.scores import Aesthetics
@@ -137,3 +139,15 @@ def test_records_keep_what_a_table_said_and_times_are_rounded():
 def test_settings_out_of_range_are_refused(options):
     with pytest.raises(ValueError, match="Did you mean captions|expected at least 1, 0 and 1"):
         BuildSettings(**options)
+
+
+def test_downloads_are_cut_and_a_build_that_was_moved_is_done(shots, tmp_path, monkeypatch):
+    script = "import shutil, sys; shutil.copy(sys.argv[1], sys.argv[sys.argv.index('--output') + 1] % {'ext': 'mp4'})"
+    monkeypatch.setattr(sources, "downloader", lambda: [sys.executable, "-c", script, str(shots)])
+    url, settings = "https://www.youtube.com/watch?v=7q_1Lg3YqEE", BuildSettings(until="clips", shots=FIXED, pause=0)
+    report = build_dataset([url], tmp_path / "out", settings)
+    assert report.plan["to download"] == 1 and report.records == 3
+    (tmp_path / "out").rename(tmp_path / "moved")
+    monkeypatch.setattr(sources, "downloader", lambda: None)
+    monkeypatch.setattr("internvideo_hf.curation.cutting.cut_exact", None)
+    assert build_dataset([url], tmp_path / "moved", settings) == report

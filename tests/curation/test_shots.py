@@ -34,7 +34,7 @@ def test_fixed_parts_need_no_library(shots, monkeypatch):
 
 
 def test_lengths_are_left_out_and_counted_also_those_of_tables(shots, tmp_path):
-    stage = Shots(ShotSettings("fixed", seconds=2.5, min_seconds=1.5, max_seconds=3))
+    stage = Shots(tmp_path, ShotSettings("fixed", seconds=2.5, min_seconds=1.5, max_seconds=3))
     (tmp_path / "bad.mp4").write_text("no video")
     told = [{"start": 0, "end": 5}, {"start": 1, "end": 3}]
     rows = [{"video": str(shots), "segments": None}, {"video": "none.mp4", "segments": told}]

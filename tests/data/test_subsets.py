@@ -104,7 +104,7 @@ def test_flt_drops_by_length_and_keeps_the_best(tmp_path):
     cut = ScoreCut(None, UMT, fraction=0.4, min_seconds=1, max_seconds=120)
     report = score_subset([table(tmp_path, rows)], tmp_path / "o.jsonl", cut)
     assert numbers(tmp_path / "o.jsonl") == [4, 7]  # of 5 that are left, the best 2
-    assert report.dropped == {"no score": 1, "too short": 1, "too long": 1, "low score": 3}
+    assert report.dropped == {"no score": 1, "too short": 1, "too long": 1, "other language": 0, "low score": 3}
     assert (report.threshold, report.score, report.kept) == (0.4, "umt_score", 2)
     above = ScoreCut("UMT_Score", UMT, min_score=0.3)
     assert score_subset([tmp_path / "t.jsonl"], tmp_path / "o.jsonl", above).kept == 5
@@ -112,6 +112,10 @@ def test_flt_drops_by_length_and_keeps_the_best(tmp_path):
     left = [0, 1, 2, 4, 7]
     assert numbers(tmp_path / "o.jsonl") == [left[n] for n in div_sample(list("aabcd"), 3)]
     assert report.dropped["not drawn"] == 2
+    english = [row | {"Language": "en" if row["n"] % 2 else "de"} for row in rows]
+    in_english = ScoreCut(None, UMT, fraction=1, languages=("EN",))
+    report = score_subset([table(tmp_path, english, "l.jsonl")], tmp_path / "o.jsonl", in_english)
+    assert numbers(tmp_path / "o.jsonl") == [1, 5, 7] and report.dropped["other language"] == 4
     with pytest.raises(ValueError, match="none of 8 records is left; 1 no score, 7 low score"):
         score_subset([tmp_path / "t.jsonl"], tmp_path / "o.jsonl", ScoreCut(None, UMT, min_score=2))
     with pytest.raises(ManifestError, match="line 1: there is no Aesthetic_Score"):

@@ -92,6 +92,7 @@ def flt(
     score: Score = None,
     min_seconds: MinSeconds = 1.0,
     max_seconds: Annotated[float, typer.Option(help="Drop longer clips.")] = 120.0,
+    language: Languages = None,
     count: Count = None,
     seed: Seed = 42,
     quiet: Quiet = False,
@@ -112,7 +113,8 @@ def flt(
 
     if fraction is None and min_score is None:
         fraction = 0.3
-    cut = ScoreCut(score, ("umt_score", "similarity"), fraction, min_score, min_seconds, max_seconds)
+    languages = None if language is None else tuple(language)
+    cut = ScoreCut(score, ("umt_score", "similarity"), fraction, min_score, min_seconds, max_seconds, languages)
     _cut(records, out, cut, count, seed, quiet)
 
 
@@ -123,6 +125,7 @@ def aes(
     min_score: MinScore = None,
     score: Score = None,
     min_seconds: MinSeconds = 0.0,
+    language: Languages = None,
     count: Count = None,
     seed: Seed = 42,
     quiet: Quiet = False,
@@ -140,7 +143,9 @@ def aes(
     """
     from internvideo_hf.data.subsets import ScoreCut
 
-    _cut(records, out, ScoreCut(score, ("aesthetic_score",), fraction, min_score, min_seconds), count, seed, quiet)
+    languages = None if language is None else tuple(language)
+    cut = ScoreCut(score, ("aesthetic_score",), fraction, min_score, min_seconds, languages=languages)
+    _cut(records, out, cut, count, seed, quiet)
 
 
 def training_list(

@@ -77,8 +77,8 @@ class BuildSettings:
         """
         models = {"device": self.device, "dtype": self.dtype}
         stages: list[tuple[str, Stage]] = [
-            ("download", Download(folder / "sources", self.height, self.pause)),
-            ("shots", Shots(self.shots)),
+            ("download", Download(folder, self.height, self.pause)),
+            ("shots", Shots(folder, self.shots)),
             ("clips", Clips(folder, self.cut, self.encoding)),
         ]
         if self.captions is not None:

@@ -159,7 +159,7 @@ class Clips:
         remove_leftovers(folder)
         outcomes: list[Outcome] = []
         try:
-            with one_video(row["video"]), VideoReader(row["video"], backend="pyav") as reader:
+            with one_video(row["video"]), VideoReader(self.folder / row["video"], backend="pyav") as reader:
                 for segment in row["segments"]:
                     outcomes.append(self._outcome(row, segment, reader))
         except VideoDecodeError as error:
@@ -174,7 +174,7 @@ class Clips:
                 if self.cut == EXACT:
                     times = cut_exact(reader, self.folder / name, start, end, self.encoding)
                 else:
-                    times = cut_at_keyframes(row["video"], self.folder / name, start, end)
+                    times = cut_at_keyframes(self.folder / row["video"], self.folder / name, start, end)
         except VideoDecodeError as error:
             return error
         known = {"source": row["source"], "url": row["url"], "clip": name, "start": times[0], "end": times[1]}

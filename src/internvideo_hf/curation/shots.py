@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -135,9 +136,11 @@ class Shots:
     """The stage that finds the clips of videos, unless a table has named them.
 
     Args:
+        folder: of the build, from which downloads are named.
         shots: how.
     """
 
+    folder: Path
     shots: ShotSettings
     name: str = "shots"
     rows_per_shard: int = 4
@@ -164,7 +167,7 @@ class Shots:
             with one_video(row["video"]):
                 segments = row["segments"]
                 if segments is None:
-                    found = find_shots(row["video"], self.shots)
+                    found = find_shots(str(self.folder / row["video"]), self.shots)
                     segments = [{"start": start, "end": end, "caption": None, "about": {}} for start, end in found]
                 left_out: Counter[str] = Counter()
                 kept = [segment for segment in segments if not self._is_left_out(segment, left_out)]

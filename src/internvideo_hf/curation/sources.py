@@ -26,6 +26,7 @@ from internvideo_hf.video.sources import is_url
 _YOUTUBE = "https://www.youtube.com/watch?v="
 _YOUTUBE_ID = re.compile(r"(?:[?&]v=|youtu\.be/|/shorts/)([\w-]{11})(?![\w-])")
 _SAFE_ID = re.compile(r"[\w-]{1,64}", re.ASCII)
+_DOWNLOADS = "sources"  # folder
 _TIMEOUT = 3600  # seconds of one download
 _LONGEST = 300  # characters of a cause
 _NAME_KEPT = 40  # characters of a name in an id that is made of it
@@ -38,7 +39,7 @@ def write_plan(sources: Sequence[str | Path], path: Path, data_root: str | Path 
     `url`, `bytes` and `modified` of a file, and `segments`: clips with `start`, `end`, `caption` and the other columns
     of the table in `about`; None for whole videos, which are divided into shots.
 
-    Memory: the segments of all records, about 500 bytes each.
+    Memory: the segments of all records, about 700 bytes each.
 
     Args:
         sources: video files, folders of videos, addresses, tables of InternVid (whose videos are looked for below
@@ -131,7 +132,7 @@ class Download:
     """The stage that downloads what is not here, by yt-dlp, which is not part of this package.
 
     Args:
-        folder: for the files, `SOURCE.EXT`.
+        folder: of the build; files go to `sources/SOURCE.EXT` in it.
         height: the most pixels from top to bottom.
         pause: seconds before each download, so that the server does not refuse the next ones.
     """
@@ -152,21 +153,21 @@ class Download:
         """Load nothing."""
 
     def run(self, rows: Sequence[Row]) -> list[Outcome]:
-        """Return the rows with `video`; a video that is gone is a failure."""
+        """Return the rows with `video`, of downloads from the build's folder on; what is gone is a failure."""
         return [self._outcome(row) for row in rows]
 
     def files(self, row: Row) -> list[Path]:
         """Return the video."""
-        return [Path(row["video"])]
+        return [self.folder / row["video"]]
 
     def _outcome(self, row: Row) -> Outcome:
         try:
             with one_video(name_of(row)):
                 video = row["video"] or self._fetch(row)
-                if not os.path.isfile(video):
+                if not (self.folder / video).is_file():
                     raise VideoDecodeError(video, "there is no such file", "Check the path and --data-root.")
-                stat = os.stat(video)
-                # Of a download, neither the place nor the time: the table is the same on every machine.
+                stat = (self.folder / video).stat()
+                # Of a download not the time: the table is the same on every machine.
                 times = {"bytes": stat.st_size} | ({"modified": stat.st_mtime_ns} if row["video"] else {})
                 return {**row, "video": video, **times}
         except VideoDecodeError as error:
@@ -180,16 +181,18 @@ class Download:
             raise VideoDecodeError(
                 row["url"], "it is not here, and yt-dlp is not installed", "pip install yt-dlp, and --retry."
             )
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with lock_file(self.folder / row["source"], wait=True):
-            done = subprocess.run(
-                [*command, *self._options(row["source"]), "--", row["url"]],
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=_TIMEOUT,
-                check=False,
-            )
+        folder = self.folder / _DOWNLOADS
+        folder.mkdir(parents=True, exist_ok=True)
+        call = [*command, *self._options(row["source"]), "--", row["url"]]
+        try:
+            with lock_file(folder / row["source"], wait=True):
+                done = subprocess.run(
+                    call, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT, check=False
+                )
+        except subprocess.TimeoutExpired:
+            raise VideoDecodeError(
+                row["url"], f"yt-dlp took more than {_TIMEOUT} s", "Run the same command with --retry."
+            ) from None
         there = self._found(row["source"])
         if done.returncode or there is None:
             said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["it gave no file"]
@@ -198,16 +201,16 @@ class Download:
         return there
 
     def _options(self, source: str) -> list[str]:
-        limit = f"[height<={self.height}]"
+        limit, folder = f"[height<={self.height}]", str(self.folder / _DOWNLOADS).replace("%", "%%")
         return [
             *("--ignore-config", "--no-playlist", "--no-progress", "--no-overwrites", "--retries", "3"),
             *("--sleep-interval", str(self.pause), "--format", f"bv*{limit}+ba/b{limit}/bv*+ba/b"),
-            *("--merge-output-format", "mp4", "--output", str(self.folder / f"{source}.%(ext)s")),
+            *("--merge-output-format", "mp4", "--output", os.path.join(folder, f"{source}.%(ext)s")),
         ]
 
     def _found(self, source: str) -> str | None:
-        files = (self.folder / f"{source}{suffix}" for suffix in (".mp4", *VIDEO_SUFFIXES))
-        return next((str(file) for file in files if file.is_file()), None)
+        files = (f"{_DOWNLOADS}/{source}{suffix}" for suffix in (".mp4", *VIDEO_SUFFIXES))
+        return next((file for file in files if (self.folder / file).is_file()), None)
 
 
 def downloader() -> list[str] | None:

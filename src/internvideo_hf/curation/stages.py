@@ -2,7 +2,7 @@
 
 A stage's input is a table, a file with a JSON row a line. A unit of work is a shard of it, some lines; its key is a
 hash of the lines, the stage's settings and those of all stages before. Whoever does a shard writes its part,
-`parts/STAGE/KEY.jsonl`, atomically, with a row or a failure a line. So a resume is a listing, a shard that is done
+`parts/STAGE/KE/KEY.jsonl`, atomically, with a row or a failure a line. So a resume is a listing, a shard that is done
 twice does no harm, and neither does a worker that dies. One process commits: it joins the parts in the order of the
 shards to `stages/STAGE.jsonl` and `failures/STAGE.jsonl`. Nothing holds the rows of a table.
 """
@@ -24,6 +24,7 @@ from internvideo_hf.video.errors import VideoDecodeError
 Row = dict[str, Any]
 Outcome = Row | VideoDecodeError
 _KEY = 32  # hexadecimal digits
+_FOLDER = 2  # of them name a folder: none then holds millions of files
 
 
 class Stage(Protocol):
@@ -152,8 +153,8 @@ def run_stage(
         DiskFullError, ImportError: if the stage raises one, which concerns all rows.
     """
     parts, lineage = folder / "parts" / stage.name, json_sha256([table.lineage, stage.name, stage.settings])
-    parts.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(parts)
+    for place in parts.glob("??"):
+        remove_leftovers(place)
     shards = list(_shards(table.path, stage.rows_per_shard, lineage, parts))
     waiting = [shard for shard in shards if not _is_done(shard.part, stage, retry)]
     on_rows(sum(shard.rows for shard in shards) - sum(shard.rows for shard in waiting))
@@ -182,7 +183,7 @@ def _shards(table: Path, size: int, lineage: str, parts: Path) -> Iterator[_Shar
 def _shard(table: Path, begin: int, lines: list[bytes], lineage: str, parts: Path) -> _Shard:
     content = b"".join(lines)
     key = hashlib.sha256(lineage.encode() + content).hexdigest()[:_KEY]
-    return _Shard(table, begin, begin + len(content), len(lines), parts / f"{key}.jsonl")
+    return _Shard(table, begin, begin + len(content), len(lines), parts / key[:_FOLDER] / f"{key}.jsonl")
 
 
 def _is_done(part: Path, stage: Stage, retry: bool) -> bool:
@@ -213,6 +214,7 @@ def _run_one(item: tuple[int, Row], stage: Stage) -> list[Outcome]:
 
 
 def _write_part(part: Path, outcomes: Sequence[Outcome]) -> None:
+    part.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(part) as temporary, temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
         for outcome in outcomes:
             entry = {"failure": _failure(outcome)} if isinstance(outcome, VideoDecodeError) else {"row": outcome}

@@ -26,6 +26,7 @@ from internvideo_hf.data.internvid import (
     number_of,
     score_column,
     source_of,
+    speaks,
     value_of,
 )
 from internvideo_hf.data.layouts import BadRow, Record
@@ -82,10 +83,11 @@ class ScoreCut:
     Args:
         column: of the score; None for the first of `known` that the table has.
         known: columns to look for, see `internvid.SPELLINGS`.
-        fraction: of the clips with a score and an allowed length, those with the highest scores, in (0, 1]; rounded.
+        fraction: of the clips that are dropped for nothing else, those with the highest scores, in (0, 1]; rounded.
         min_score: the lowest score that stays, instead of a fraction.
         min_seconds: shorter clips are dropped.
         max_seconds: longer clips are dropped. Clips of unknown length stay.
+        languages: clips of others are dropped, see `internvid.speaks`; None for any.
 
     Raises:
         ValueError: if a number is out of range, or not one of `fraction` and `min_score` is given.
@@ -97,6 +99,7 @@ class ScoreCut:
     min_score: float | None = None
     min_seconds: float = 0.0
     max_seconds: float = np.inf
+    languages: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if (self.fraction is None) == (self.min_score is None):
@@ -230,7 +233,7 @@ def score_subset(
     return report
 
 
-_CAUSES = ("", "no score", "too short", "too long")
+_CAUSES = ("", "no score", "too short", "too long", "other language")
 
 
 def _judge(record: Record, column: str, cut: ScoreCut) -> tuple[float, int]:
@@ -242,6 +245,8 @@ def _judge(record: Record, column: str, cut: ScoreCut) -> tuple[float, int]:
         return score, _CAUSES.index("too short")
     if seconds is not None and seconds > cut.max_seconds:
         return score, _CAUSES.index("too long")
+    if not speaks(record, cut.languages):
+        return score, _CAUSES.index("other language")
     return score, 0
 
 
