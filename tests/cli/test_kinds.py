@@ -65,7 +65,7 @@ def test_a_head_on_features_is_not_for_videos(tmp_path):
 def test_a_head_that_grounds_sentences_is_not_for_videos_alone(tmp_path):
     write_config(tmp_path, "vslnet", "VSLNetForTemporalGrounding")
     refused = run("classify", "x.mp4", "--model", tmp_path)
-    assert_refused(refused, "holds a VSLNetForTemporalGrounding", "`internvideo_hf.AutoModelForTemporalGrounding`")
+    assert_refused(refused, "holds a VSLNetForTemporalGrounding", "`internvideo ground VIDEO")
 
 
 def test_a_planner_is_not_for_videos(tmp_path):

@@ -30,13 +30,14 @@ OWN_LISTS = (
     "classification/custom",
     "question_answering/custom",
     "captioning/captions",
+    "temporal_grounding/custom",
     "temporal_localization/custom",
     "action_detection/custom",
     "open_set/custom",
     "multi_label/custom",
     "regression/custom",
 )
-UNPUBLISHED = (*OWN_LISTS, "ego4d/moment_queries")
+UNPUBLISHED = (*OWN_LISTS, "ego4d/language_queries", "ego4d/moment_queries")
 
 
 @pytest.mark.parametrize("name", NAMES)

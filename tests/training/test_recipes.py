@@ -81,6 +81,7 @@ def test_every_released_family_has_recipes():
         "viclip",
         "retrieval",
         "temporal_localization",
+        "temporal_grounding",
         "open_set",
         "action_detection",
         "ego4d",
@@ -96,7 +97,8 @@ def test_recipe_says_what_it_is(name):
     rows = {row["name"]: row for row in released_rows()}
     start = found.model.start
     assert start in {None, "CLIP", *rows, *NAMES}
-    assert (start is None) == (found.model.task in ("pretraining", "temporal_localization", "object_detection"))
+    without_start = ("pretraining", "temporal_localization", "temporal_grounding", "object_detection")
+    assert (start is None) == (found.model.task in without_start)
     if start in rows:
         assert rows[start]["family"] == found.model.family
 
@@ -177,7 +179,8 @@ def test_recipe_trains(name, tmp_path):
     if arguments.max_steps > 0:
         steps = arguments.max_steps
     if arguments.schedule is None:  # one of transformers' own
-        assert arguments.lr_scheduler_type == "linear" and arguments.get_warmup_steps(steps) == steps / 10
+        warmup = 0 if found.model.task == "temporal_grounding" else steps / 10
+        assert arguments.lr_scheduler_type == "linear" and arguments.get_warmup_steps(steps) == warmup
         return
     assert arguments.schedule in SCHEDULES
     shares = [
@@ -302,6 +305,7 @@ CUSTOM = {
     *(f"videomae/{name}" for name in ("pretrain_small", "finetune_base")),
     *("uniformerv2/finetune_base", "viclip/finetune_base", "question_answering/custom"),
     *("temporal_localization/custom", "temporal_localization/thumos_end_to_end", "action_detection/custom"),
+    "temporal_grounding/custom",
 }
 
 # Run -> clips a step, GPUs, learning rate, layer decay, epochs, mAP
@@ -315,7 +319,7 @@ ACTION_DETECTION = {
 
 
 # Runs on Ego4D, of which each has a test of its own
-EGO4D = ("moment_queries", "state_change_detection")
+EGO4D = ("moment_queries", "language_queries", "state_change_detection")
 
 
 def of_table(name: str) -> str | None:
@@ -444,6 +448,19 @@ def test_moment_queries_have_the_numbers_of_actionformers_own_configuration():
         "class_wise": True,
     }
     assert config.suppression.items() >= suppression.items()
+
+
+def test_language_queries_have_the_numbers_of_ego4ds_baseline():
+    found, config = recipe("ego4d/language_queries"), build("ego4d/language_queries").config
+    # The options of its VSLNet: --max_pos_len 512 --epochs 200 of its read-me, the rest as by default.
+    assert (config.hidden_size, config.num_attention_heads, config.max_positions) == (128, 8, 512)
+    assert (config.hidden_dropout, config.highlight_loss_weight, config.highlight_extension) == (0.2, 5.0, 0.1)
+    training = found.training
+    assert (found.batch_size, training["learning_rate"], training["num_train_epochs"]) == (32, 1e-4, 200)
+    assert training["max_grad_norm"] == 1.0 and "schedule" not in training and "warmup_steps" not in training
+    # InternVideo-Ego4D's features, of a ViT-L; windows of the baseline's: 16 frames, 16 apart, at 30 a second.
+    data = found.data.queries
+    assert config.video_size == 1024 and (data.stride, data.num_frames, data.fps) == (16, 16, 30)
 
 
 @pytest.mark.parametrize("run", TEMPORAL_LOCALIZATION)

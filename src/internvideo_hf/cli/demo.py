@@ -6,7 +6,7 @@ from dataclasses import asdict
 from functools import partial
 from itertools import chain, count
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -185,13 +185,16 @@ def make_demo_data(
         int | None,
         typer.Option(
             min=1,
-            help="Training videos (default: 4000; --untrimmed: 200; --boxed: 2000); evaluation videos come on top.",
+            help="Training videos (default: 4000; --untrimmed: 200; --queries: 150; --boxed: 2000); more to test.",
             show_default=False,
         ),
     ] = None,
     untrimmed: Annotated[
         bool,
         typer.Option("--untrimmed", help="Long videos in which actions begin and end, annotated as ActivityNet is."),
+    ] = False,
+    queries: Annotated[
+        bool, typer.Option("--queries", help="Long videos of several shapes, with sentences and when each is true.")
     ] = False,
     boxed: Annotated[
         bool, typer.Option("--boxed", help="Videos of several shapes, with a box and an action of each, as in AVA.")
@@ -200,7 +203,7 @@ def make_demo_data(
     jobs: Jobs = None,
     quiet: Quiet = False,
 ) -> None:
-    """Make a small data set of drawn videos to try training with: labels and sentences, actions in time, or in boxes.
+    """Make a small data set of drawn videos to try training with: labels, sentences, actions in time or in boxes.
 
     Resumable: rerun the same command after an interruption. OUT/README.md describes the files.
 
@@ -208,17 +211,26 @@ def make_demo_data(
 
     Example: internvideo make-demo-data long-shapes --untrimmed
 
+    Example: internvideo make-demo-data asked-shapes --queries
+
     Example: internvideo make-demo-data many-shapes --boxed
     """
     from tqdm import tqdm
 
     from internvideo_hf.demo import boxed as videos_of_several
+    from internvideo_hf.demo import queried as asked_videos
     from internvideo_hf.demo import synthetic
     from internvideo_hf.demo import untrimmed as long_videos
 
-    if untrimmed and boxed:
-        raise typer.BadParameter("--untrimmed and --boxed make different data sets. Run the command once for each.")
-    kind = long_videos if untrimmed else videos_of_several if boxed else synthetic
+    asked = {
+        "--untrimmed": (untrimmed, long_videos),
+        "--queries": (queries, asked_videos),
+        "--boxed": (boxed, videos_of_several),
+    }
+    chosen = {option: kind for option, (is_chosen, kind) in asked.items() if is_chosen}
+    if len(chosen) > 1:
+        raise typer.BadParameter(f"{' and '.join(chosen)} make different data sets. Run the command once for each.")
+    kind: Any = next(iter(chosen.values()), synthetic)
     sizes = kind.split_sizes() if clips is None else kind.split_sizes(clips)
     total = sum(sizes.values())
     with tqdm(total=total, desc="Drawing", unit="video", disable=quiet) as bar:

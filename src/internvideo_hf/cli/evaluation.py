@@ -58,12 +58,14 @@ def evaluate(
     """Score a model with a published protocol, and show the published numbers next to its own.
 
     Classification, zero-shot classification, retrieval, multiple choice, question answering, temporal localization,
-    action detection and open-set recognition take one model. A classifier sees each video in the clips and crops of
-    its released test; num_clips=1 num_crops=1 changes them. classification/custom, the default, is your own list,
-    data.list=val.csv, or folder of clips by class, val/CLASS/clip.mp4; multi_label/custom is a list with several
-    labels of a video, run|jump, or for a model with heads one of each, cut|onion or a column for each head;
+    temporal grounding, action detection and open-set recognition take one model. A classifier sees each video in the
+    clips and crops of its released test; num_clips=1 num_crops=1 changes them. classification/custom, the default, is
+    your own list, data.list=val.csv, or folder of clips by class, val/CLASS/clip.mp4; multi_label/custom is a list
+    with several labels of a video, run|jump, or for a model with heads one of each, cut|onion or a column for each
+    head;
     regression/custom is a list of videos and numbers; question_answering/custom is your own list of video, question
     and answer; temporal_localization/custom is annotations.json, in ActivityNet's layout, beside a folder of features;
+    temporal_grounding/custom is val.csv, a list of video, query, start and end, beside a folder of features;
     action_detection/custom is val.csv, in AVA's format, beside a folder of videos, and data.boxes.predictions=FILE
     scores a file in that format without a model; open_set/custom is test.csv, unknown.csv with videos of no known
     class, and val.csv for the threshold, by open_set.method=..., see `internvideo calibrate --help`. Retrieval is

@@ -34,6 +34,7 @@ _OF_TASK = {
     "regression": CLASSIFIER,
     "captioning": CAPTIONER,
     "question_answering": ANSWERER,
+    "temporal_grounding": GROUNDER,
     "temporal_localization": FEATURE_HEAD,
     "action_detection": ACTION_DETECTOR,
 }
@@ -62,6 +63,10 @@ _COMMANDS = {
     ),
     AUTOENCODER: ("reconstruct VIDEO --model {model} --out grid.png",),
     ACTION_DETECTOR: ("detect-actions VIDEO --model {model} --detector PekingU/rtdetr_r50vd",),
+    GROUNDER: (
+        'ground VIDEO "a man opens the door" --model {model}',
+        "evaluate temporal_grounding/custom --model {model} --data-root FOLDER",
+    ),
     ENCODER: ("extract VIDEO --model {model} --out FOLDER",),
 }
 
@@ -133,8 +138,6 @@ def how_to_use(model: str, kind: str) -> str:
     """Return a sentence that names the commands for a kind of model."""
     if kind == NAVIGATOR:
         return f"{model} is used from Python, by `internvideo_hf.tasks.navigation.agent`."
-    if kind == GROUNDER:
-        return f"{model} is used from Python, by `internvideo_hf.AutoModelForTemporalGrounding`."
     if kind not in _COMMANDS:
         return (
             f"{model} reads features that `internvideo extract` writes. `internvideo localize VIDEO --model {model}` "

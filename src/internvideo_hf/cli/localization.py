@@ -122,7 +122,7 @@ def localize(
 
         named_encoder = None if encoder is None else resolve_model(encoder, any_family=True)
         extractor = extractor_for(config, named_encoder, model, batch_size=batch_size, **where)
-        read = partial(_extract, extractor, config, keep=keep_features, quiet=quiet)
+        read = partial(extract_video, extractor, config, keep=keep_features, quiet=quiet)
     answers = _Answers(top_k, min_score, as_json, writers)
     for (video, name), own in zip(named, _activitynet_ids(named), strict=True):
         answers.add(
@@ -187,10 +187,19 @@ def _check_features(
         raise ValueError(f"--features {features} is of one video, and there are {len(named)}. Name one.")
 
 
-def _extract(
+def extract_video(
     extractor: "FeatureExtractor", config: Any, video: str, name: str, *, keep: bool, quiet: bool
 ) -> "VideoFeatures":
-    """Extract the features of a video, in a file from which the next call goes on; delete it if it is not to stay."""
+    """Extract the features of a video for a head, in a file from which the next call goes on.
+
+    Args:
+        extractor: encoder and windows.
+        config: of the head.
+        video: path or address.
+        name: of the video, for the progress bar.
+        keep: leave the file beside the video; it is deleted otherwise.
+        quiet: show no progress bar.
+    """
     from tqdm import tqdm
 
     from internvideo_hf.inference.untrimmed import extract_features, features_file, resizing_of

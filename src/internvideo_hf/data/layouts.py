@@ -88,7 +88,7 @@ _NAMES_OF_COLUMNS = {
         "action",
         "target",
     ),
-    "caption": ("caption", "sentence", "text"),
+    "caption": ("caption", "sentence", "text", "query"),
     "start": ("start", "start_time", "time_start"),
     "end": ("end", "end_time", "time_end"),
     "num_frames": ("num_frames", "total_frames"),

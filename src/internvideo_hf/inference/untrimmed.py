@@ -119,6 +119,15 @@ def extractor_for(
     return extractor
 
 
+def channels_of(config: PreTrainedConfig) -> int:
+    """Return the channels of the features of videos that a head takes.
+
+    Args:
+        config: of the head.
+    """
+    return int(getattr(config, "feature_size", None) or config.video_size)
+
+
 def check_extractor(config: PreTrainedConfig, extractor: FeatureExtractor, head: str = "the model") -> None:
     """Refuse an encoder that is not the one of a head's training; its windows may be others.
 
@@ -138,10 +147,10 @@ def check_extractor(config: PreTrainedConfig, extractor: FeatureExtractor, head:
             "Give that encoder (feature_extractor, --encoder), or features with their stride and frames a second "
             "(--features, --stride, --fps)."
         )
-    if extractor.row_shape != (config.feature_size,):
+    if extractor.row_shape != (channels_of(config),):
         found = "x".join(map(str, extractor.row_shape))
         raise ValueError(
-            f"{head} takes features of {config.feature_size} channels, {name} gives {found}. Give the encoder that it "
+            f"{head} takes features of {channels_of(config)} channels, {name} gives {found}. Give the encoder that it "
             "was trained with (feature_extractor, --encoder)."
         )
 
@@ -297,9 +306,9 @@ def read_given(
     rule = feature_rule(getattr(config, "features", None))
     facts = read_description(path) or {}
     rows = read_features(path, gaps=bool(facts))
-    if rows.shape[1:] != (config.feature_size,):
+    if rows.shape[1:] != (channels_of(config),):
         raise ValueError(
-            f"The head takes features of {config.feature_size} channels, {path} gives {rows.shape[1]}. Extract them "
+            f"The head takes features of {channels_of(config)} channels, {path} gives {rows.shape[1]}. Extract them "
             "with the encoder that the head was trained with, or name it (--encoder) in place of --features."
         )
     given, fixed_length = stride is not None and fps is not None, rule.get("fixed_length")

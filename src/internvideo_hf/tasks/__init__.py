@@ -45,6 +45,9 @@ TASKS: dict[str, Pipeline | None] = {
     "question_answering": Pipeline(
         "video-question-answering", "VideoQuestionAnsweringPipeline", "AutoModelForVisualQuestionAnswering"
     ),
+    "temporal_grounding": Pipeline(
+        "video-temporal-grounding", "VideoTemporalGroundingPipeline", "AutoModelForTemporalGrounding"
+    ),
     "temporal_localization": Pipeline(
         "temporal-action-localization", "TemporalActionLocalizationPipeline", "AutoModelForTemporalLocalization"
     ),

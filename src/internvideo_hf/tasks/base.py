@@ -86,7 +86,7 @@ class Training:
     takes_grad_cache: bool = False
     column: str | None = None
     allow_duplicates: bool = False
-    read: Callable[..., tuple[Any, list[str] | dict[str, list[str]] | int]] | None = None
+    read: Callable[..., tuple[Any, list[str] | dict[str, list[str]] | int | None]] | None = None
     compute_metrics: Callable[..., dict[str, float]] | None = None
     preprocess_logits: Callable[..., Any] | None = None
     section: str = "clip"

@@ -97,6 +97,28 @@ class FeatureData(FeatureFiles):
 
 
 @dataclass(frozen=True)
+class QueryData(FeatureFiles):
+    """Sentences about untrimmed videos, and the features of both (temporal grounding).
+
+    Args:
+        folder, prefix, encoder, stride, num_frames, fps, fixed_length: see `FeatureFiles`.
+        text_encoder: folder or name of the model whose text tower makes features of words. None: the one that the
+            evaluated head was trained with; in training, the encoder of the features, if it reads text.
+        thresholds: overlaps in time (IoU) to exceed, 0-1.
+        ranks: numbers of answers to a query, of which one must overlap.
+        iou_threshold: overlap in rows, above 0 up to 1, from which on an answer is left out that overlaps a better
+            one; 1 leaves none out, as Ego4D's baseline.
+        predictions: a file of answers below the data root to evaluate in place of a model, as of Ego4D's challenge.
+    """
+
+    text_encoder: str | None = None
+    thresholds: builtins.list[float] = field(default_factory=lambda: [0.3, 0.5])
+    ranks: builtins.list[int] = field(default_factory=lambda: [1, 5])
+    iou_threshold: float = 1.0
+    predictions: str | None = None
+
+
+@dataclass(frozen=True)
 class BoxData:
     """Videos with boxes in key frames, and what becomes of their pixels (action detection).
 
@@ -178,6 +200,7 @@ class DataSettings:
         unknown: a list of videos of none of the classes, below the data root (open set).
         calibration: a list of known videos, of which the threshold is fitted, below the data root (open set).
         features: features of the videos (temporal localization).
+        queries: sentences about the videos, and the features of both (temporal grounding).
         boxes: videos with boxes in key frames (action detection).
         frames: annotated frames (object detection).
         class_scores: JSON file of the scores that a classifier gave whole videos, below the data root, which name the
@@ -195,6 +218,7 @@ class DataSettings:
     unknown: str | None = None
     calibration: str | None = None
     features: FeatureData | None = None
+    queries: QueryData | None = None
     boxes: BoxData | None = None
     frames: FrameData | None = None
     class_scores: str | None = None

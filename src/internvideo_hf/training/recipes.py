@@ -21,7 +21,7 @@ from internvideo_hf.models.common.overrides import check_overrides, configuratio
 from internvideo_hf.recipes.reading import RecipeError, RecipeRegistry, build, check_kind, check_known, fill_up
 from internvideo_hf.tasks import training_tasks
 from internvideo_hf.tasks.base import Training
-from internvideo_hf.tasks.protocol import BoxData, FeatureData, FrameData
+from internvideo_hf.tasks.protocol import BoxData, FeatureData, FrameData, QueryData
 from internvideo_hf.training.trainer import VideoTrainingArguments
 from internvideo_hf.utils.names import check_name, lookup
 from internvideo_hf.video.mixup import mix_batch
@@ -35,8 +35,8 @@ class ModelSettings:
         family: a name in `internvideo_hf.auto.FAMILIES`; "transformers" for a task that trains models of transformers.
         task: "pretraining" (masked), "classification", "open_set", "contrastive" (video and text), "captioning" (that
             and captions), "question_answering", "multi_label" (several labels of a video), "regression" (numbers
-            of a video), "temporal_localization" (features of videos), "action_detection" or "object_detection"
-            (annotated frames).
+            of a video), "temporal_localization" (features of videos), "temporal_grounding" (features of videos and
+            sentences), "action_detection" or "object_detection" (annotated frames).
         size: the released size by name, such as "base", for families whose configuration has `from_size`.
         kind: variant within a size, such as "scene" or "motion", for families whose `from_size` takes one.
         config: further values of the configuration, nested as in config.json.
@@ -124,7 +124,7 @@ class DataSettings:
     """The training and validation data.
 
     Args:
-        clip: sampling and augmentation of clips; None for tasks on features or boxes.
+        clip: sampling and augmentation of clips; None for tasks on features, sentences or boxes.
         train: list of videos, or a directory of tar shards, below the data root.
         validation: the same; None for no validation.
         train_videos: list of the ids of the videos to keep of `train`, below the data root, as caption data sets have
@@ -147,6 +147,7 @@ class DataSettings:
             `internvideo_hf.data.hard_negatives.HardNegativeBatchSampler`; None for random batches.
         images: images with captions to train on by turns; None for videos alone.
         features: features of the videos, for tasks on features.
+        queries: sentences about the videos, and the features of both, for temporal grounding.
         boxes: videos with boxes in key frames, for action detection.
         frames: annotated frames, for object detection.
         trunk_cache: cache of the outputs of a frozen backbone: `folder`, below the data root, and `views`, the number
@@ -170,6 +171,7 @@ class DataSettings:
     similar_batches: dict[str, Any] | None = None
     images: ImageSettings | None = None
     features: FeatureData | None = None
+    queries: QueryData | None = None
     boxes: BoxData | None = None
     frames: FrameData | None = None
     trunk_cache: dict[str, Any] | None = None
@@ -337,7 +339,7 @@ def _check_kind_of_data(recipe: Recipe, task: Training, name: str) -> None:
     data = recipe.data
     if getattr(data, task.section) is None:
         raise RecipeError(f"{name}: data.{task.section} must be given.")
-    others = [section for section in ("clip", "features", "boxes", "frames") if section != task.section]
+    others = [section for section in ("clip", "features", "queries", "boxes", "frames") if section != task.section]
     for key in (*others, *(() if task.section == "clip" else ("mixup", "images", "trunk_cache", "similar_batches"))):
         if getattr(data, key) is not None:
             raise RecipeError(f"{name}: data.{key} changes nothing in {recipe.model.task}. Leave it out.")
