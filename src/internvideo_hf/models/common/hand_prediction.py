@@ -31,8 +31,8 @@ class HandPredictionOutput(ModelOutput):
 
     Attributes:
         loss: smooth L1 loss, the mean over the known labels, float32, where labels were given.
-        logits: `(batch, num_labels)`, coordinates in pixels of the clip, one point after the other, x before y; for
-            Ego4D in the order of `HAND_LABELS`.
+        logits: `(batch, num_labels)`, coordinates in pixels, as the labels of its training, one point after the other,
+            x before y; for Ego4D in the order of `HAND_LABELS`.
         hidden_states, attentions: of the encoder, where asked for.
     """
 
@@ -70,8 +70,8 @@ class HandPredictionHead(VideoClassifier):
 
         Args:
             pixel_values_videos: normalized frames, `(batch, frames, channels, height, width)`.
-            labels: true coordinates in pixels of `pixel_values_videos`, `(batch, num_labels)`; what unknown ones hold
-                does not matter.
+            labels: true coordinates in pixels, best in those of `pixel_values_videos`, `(batch, num_labels)`; what
+                unknown ones hold does not matter.
             label_mask: `(batch, num_labels)`, True or 1 on known labels; None if all are.
             kwargs: for the encoder; and `num_items_in_batch`, known labels of all batches and processes of a step,
                 whose losses then add up to the mean over them. `VideoTrainer` counts them; transformers' `Trainer`

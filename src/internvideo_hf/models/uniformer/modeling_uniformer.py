@@ -277,7 +277,8 @@ class UniFormerForOpenSetClassification(OpenSetHead, UniFormerForVideoClassifica
 class UniFormerForHandPrediction(HandPredictionHead, UniFormerForVideoClassification):
     """The encoder with a linear head that predicts points in pixels; its tensors have the classifier's names.
 
-    Released: 20 numbers, Ego4D's two hands at five times, from 8 frames of 320 x 320 pixels.
+    Released: 20 numbers, Ego4D's two hands at five times, from 8 frames of 320 x 320 pixels. They are pixels of the
+    annotated video, not of the clip: the original resized and cropped frames, and left the annotations as they are.
     """
 
 
