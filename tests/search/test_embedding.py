@@ -28,13 +28,13 @@ class Encoder:
 
 
 class Executor:
-    """Yields prepared results, last item first; the numbers of clips show in their pixels."""
+    """Yields prepared results; the numbers of clips show in their pixels."""
 
     def __init__(self, **lengths):
         self.lengths = lengths
 
-    def map_unordered(self, task, items, workers, name_of=str):
-        for path, numbers in reversed(items):
+    def map_ordered(self, task, items, workers, name_of=str, *, timeout=None):
+        for path, numbers in items:
             length = self.lengths[path]
             if isinstance(length, Exception):
                 yield (path, numbers), length
@@ -72,7 +72,7 @@ def test_long_videos_come_in_pieces_and_batches_are_full_across_videos(store):
     rows = {clip: value for clip, (value,) in zip(store.clips(range(13)), store.embeddings().tolist(), strict=True)}
     assert rows == {(path, i, i + 1): i for path, count in (("a", 10), ("b", 3)) for i in range(count)}
     assert store.known().missing == {} and len(store.segments) == 1
-    assert done == [(1, 2), (1, 2), (1, 2), (2, 2)]
+    assert done == [(0, 2), (1, 2), (1, 2), (2, 2)]
 
 
 def test_errors_are_of_their_video_and_the_others_are_there(store):
@@ -101,4 +101,4 @@ def test_an_interrupted_run_keeps_what_is_embedded(store):
     encoder.embed_clips = until_killed
     with pytest.raises(KeyboardInterrupt):
         embed([("a",)], store, encoder, a=10)
-    assert store.known().missing == {"a": (4, 5, 6, 7)} and len(store) == 6
+    assert store.known().missing == {"a": (6, 7, 8, 9)} and len(store) == 6

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from internvideo_hf.cli.options import DataRoot, Jobs, Quiet, check_folder, worker_count
+from internvideo_hf.cli.options import DataRoot, Jobs, Quiet, VideoTimeout, check_folder, worker_count
 from internvideo_hf.cli.reporting import remarks, report_failures, say
 
 
@@ -17,6 +17,7 @@ def scan(
     ] = False,
     out: Annotated[Path | None, typer.Option(help="JSON file for the bad videos, such as bad.json.")] = None,
     jobs: Jobs = None,
+    video_timeout: VideoTimeout = None,
     quiet: Quiet = False,
 ) -> None:
     """Find missing and damaged videos before training.
@@ -35,7 +36,8 @@ def scan(
         check_output_file(out)
     found = find_videos(videos, data_root, on_left_out=remarks(quiet))
     with tqdm(total=len(found), desc="Scanning", unit="video", disable=quiet) as bar:
-        bad = verify_videos(found, jobs=worker_count(jobs, len(found)), whole=whole, on_done=bar.update)
+        jobs = worker_count(jobs, len(found))
+        bad = verify_videos(found, jobs=jobs, whole=whole, timeout=video_timeout, on_done=bar.update)
     if out is not None:
         write_report(out, len(found), bad)
     if not quiet:
@@ -51,6 +53,7 @@ def shrink(
     keyframe_interval: Annotated[int, typer.Option(min=1, help="Frames between keyframes.")] = 12,
     quality: Annotated[int, typer.Option(min=0, max=51, help="x264 rate factor; lower is better and larger.")] = 23,
     jobs: Jobs = None,
+    video_timeout: VideoTimeout = None,
     quiet: Quiet = False,
 ) -> None:
     """Re-encode videos for training: small, fast to seek in, without sound.
@@ -69,7 +72,7 @@ def shrink(
     targets = targets_of(find_videos(videos, data_root, on_left_out=remarks(quiet)), out, data_root)
     with tqdm(total=len(targets), desc="Shrinking", unit="video", disable=quiet) as bar:
         existing, failures = transcode_videos(
-            targets, settings, jobs=worker_count(jobs, len(targets)), on_done=bar.update
+            targets, settings, jobs=worker_count(jobs, len(targets)), timeout=video_timeout, on_done=bar.update
         )
     if not quiet:
         new = len(targets) - existing - len(failures)

@@ -48,6 +48,14 @@ ANSWERER_HELP = MODEL_HELP.replace("model", "question-answering model", 1)
 AUTO = "auto"
 """Value of --dtype: the number type in which a model is saved."""
 Jobs = Annotated[int | None, typer.Option(min=1, help="Worker processes (default: one per core).")]
+VideoTimeout = Annotated[
+    float | None,
+    typer.Option(
+        min=0.1,
+        help="Seconds after which a decoder counts as hung (default: 600, or 3600 for whole videos; none with one "
+        "worker process).",
+    ),
+]
 DataRoot = Annotated[Path | None, typer.Option(help="Folder that relative paths in lists start from.")]
 TopK = Annotated[int, typer.Option(min=1, help="Labels to show per video.")]
 

@@ -16,6 +16,7 @@ from internvideo_hf.cli.options import (
     Device,
     Dtype,
     Quiet,
+    VideoTimeout,
     parse_device,
     parse_dtype,
     resolve_model,
@@ -61,6 +62,7 @@ def index(
     batch_size: BatchSize = 8,
     dtype: Dtype = AUTO,
     jobs: Annotated[int | None, typer.Option(min=1, help="Decoding processes (default: one per core).")] = None,
+    video_timeout: VideoTimeout = None,
     device: Device = None,
     quiet: Quiet = False,
 ) -> None:
@@ -105,6 +107,7 @@ def index(
         change = gallery.update(
             videos,
             jobs=worker_count(jobs, attempts),
+            timeout=video_timeout,
             batch_size=batch_size,
             on_done=partial(show_progress, bar),
         )

@@ -14,7 +14,7 @@ import av.container
 import numpy as np
 from numpy.typing import NDArray
 
-from internvideo_hf.data.executors.processes import map_unordered
+from internvideo_hf.data.executors.processes import WHOLE_TIMEOUT, map_unordered, time_limit
 from internvideo_hf.utils.files import atomic_path, remove_leftovers
 from internvideo_hf.utils.locks import lock_file
 from internvideo_hf.utils.names import reason_of
@@ -267,6 +267,7 @@ def transcode_videos(
     settings: TranscodeSettings,
     *,
     jobs: int = 1,
+    timeout: float | None = None,
     on_done: Callable[[], object] = lambda: None,
 ) -> tuple[int, list[str]]:
     """Encode videos, except those that are done; the same call resumes an interrupted one.
@@ -275,6 +276,7 @@ def transcode_videos(
         targets: video -> the file to write, see `targets_of`.
         settings: the encoding.
         jobs: processes.
+        timeout: seconds after which the decoder of a video counts as hung; 3600 by default.
         on_done: called after each video.
 
     Returns:
@@ -287,7 +289,8 @@ def transcode_videos(
         remove_leftovers(folder)
     already, failures = 0, []
     task = partial(_transcode_pair, settings=settings)
-    for _, result in map_unordered(task, list(targets.items()), jobs, name_of=lambda pair: pair[0]):
+    timeout = time_limit(timeout, jobs, WHOLE_TIMEOUT)
+    for _, result in map_unordered(task, list(targets.items()), jobs, lambda pair: pair[0], timeout=timeout):
         if isinstance(result, VideoDecodeError):
             failures.append(str(result))
         already += result is False

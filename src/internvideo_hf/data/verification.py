@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from internvideo_hf.data.executors.processes import map_unordered
+from internvideo_hf.data.executors.processes import TIMEOUT, WHOLE_TIMEOUT, map_unordered, time_limit
 from internvideo_hf.data.failures import failure_of
 from internvideo_hf.utils.files import atomic_write_text, remove_leftovers_of
 from internvideo_hf.video.containers import open_container
@@ -58,14 +58,21 @@ def _promised_frames(video: str) -> int:
 
 
 def verify_videos(
-    videos: Sequence[str], *, jobs: int = 1, whole: bool = False, on_done: Callable[[], object] = lambda: None
+    videos: Sequence[str],
+    *,
+    jobs: int = 1,
+    whole: bool = False,
+    timeout: float | None = None,
+    on_done: Callable[[], object] = lambda: None,
 ) -> list[VideoDecodeError]:
     """Verify videos, and return the errors of the bad ones.
 
     Args:
         videos: files, folders of frames, addresses.
-        jobs: processes. With more than one, a file that crashes its decoder is one of the bad ones.
+        jobs: processes. With more than one, or with `timeout`, a file that crashes or hangs its decoder is one of the
+            bad ones.
         whole: decode every frame: slow, and finds damage anywhere that the codec notices.
+        timeout: seconds after which a decoder counts as hung; by default 600, or 3600 with `whole`.
         on_done: called after each video.
 
     Returns:
@@ -75,7 +82,8 @@ def verify_videos(
         ValueError: if `jobs` is below 1.
     """
     errors = {}
-    for video, result in map_unordered(partial(verify_video, whole=whole), videos, jobs):
+    timeout = time_limit(timeout, jobs, WHOLE_TIMEOUT if whole else TIMEOUT)
+    for video, result in map_unordered(partial(verify_video, whole=whole), videos, jobs, timeout=timeout):
         if isinstance(result, VideoDecodeError):
             errors[video] = failure_of(video, result)  # named as in the list
         on_done()

@@ -27,6 +27,7 @@ def embed_videos(
     *,
     executor: Executor = processes,
     workers: int = 1,
+    timeout: float | None = None,
     batch_size: int = 8,
     on_done: Callable[[int, int], object] = lambda done, total: None,
 ) -> list[VideoDecodeError]:
@@ -39,13 +40,14 @@ def embed_videos(
         windowing: how videos are divided into clips.
         executor: runs the decoders.
         workers: decoders at once.
+        timeout: seconds after which a decoder counts as hung; 600 by default, none with one worker in this process.
         batch_size: clips per forward pass.
         on_done: progress callback `(done, total)`, in videos.
 
     Returns:
         One error per video that could not be read, or not to the end.
     """
-    processor = encoder.video_processor
+    processor, timeout = encoder.video_processor, processes.time_limit(timeout, workers, processes.TIMEOUT)
     task = partial(read_clips, processor=processor, windowing=windowing)
     pieces: list[Task] = []
     for path, (numbers, _) in todo.items():
@@ -57,7 +59,7 @@ def embed_videos(
     try:
         while pieces:
             more: list[Task] = []  # of videos whose length was not known
-            for (path, numbers), result in executor.map_unordered(task, pieces, workers, _path_of):
+            for (path, numbers), result in executor.map_ordered(task, pieces, workers, _path_of, timeout=timeout):
                 if not isinstance(result, Clips):
                     failed.setdefault(path, failure_of(path, result))
                 elif contents.setdefault(path, result.content) != result.content:

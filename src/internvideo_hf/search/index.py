@@ -195,6 +195,7 @@ class VideoIndex:
         videos: Sequence[str | Path],
         *,
         jobs: int = 1,
+        timeout: float | None = None,
         batch_size: int = 8,
         on_done: Progress = lambda done, total: None,
     ) -> Change:
@@ -203,18 +204,21 @@ class VideoIndex:
         Args:
             videos: as in `update`.
             jobs: processes that decode.
+            timeout: as in `update`.
             batch_size: clips per forward pass.
             on_done: progress callback `(done, total)`, in videos.
         """
         _check_numbers(jobs=jobs, batch_size=batch_size)
         with self.store.writing():
-            return self._sync(self.store.known(), find_videos(_strings(videos)), (), jobs, batch_size, on_done)
+            embed = partial(self._embed, workers=jobs, timeout=timeout, batch_size=batch_size, on_done=on_done)
+            return self._sync(self.store.known(), find_videos(_strings(videos)), (), embed)
 
     def update(
         self,
         videos: Sequence[str | Path] | None = None,
         *,
         jobs: int = 1,
+        timeout: float | None = None,
         batch_size: int = 8,
         on_done: Progress = lambda done, total: None,
     ) -> Change:
@@ -227,7 +231,9 @@ class VideoIndex:
         Args:
             videos: files, addresses, folders (searched recursively) and manifests. Indexed videos below one of these
                 folders that are gone are removed; those elsewhere stay. By default all videos of the index.
-            jobs: processes that decode; 1 decodes in this process.
+            jobs: processes that decode; 1 decodes in this process, which a video may kill or hang, unless there is a
+                `timeout`.
+            timeout: seconds after which a decoder counts as hung, and its video as unreadable; 600 by default.
             batch_size: clips per forward pass.
             on_done: progress callback `(done, total)`, in videos.
 
@@ -248,7 +254,8 @@ class VideoIndex:
                 # it.
                 roots = [_absolute(source) for source in sources if os.path.isdir(source)]
                 prune = {path for path in known.videos if _is_below(path, roots)}
-            return self._sync(known, find_videos(sources), prune, jobs, batch_size, on_done)
+            embed = partial(self._embed, workers=jobs, timeout=timeout, batch_size=batch_size, on_done=on_done)
+            return self._sync(known, find_videos(sources), prune, embed)
 
     def remove(self, videos: Sequence[str | Path]) -> list[str]:
         """Remove videos from the index, or all below a folder; files stay.
@@ -341,24 +348,20 @@ class VideoIndex:
         known: Known,
         videos: Sequence[str],
         prune: Collection[str],
-        jobs: int,
-        batch_size: int,
-        on_done: Progress,
+        embed: Callable[[Mapping[str, Todo]], list[VideoDecodeError]],
     ) -> Change:
         changes = plan(known, survey(dict.fromkeys(map(_absolute, videos)), known), prune)
         if changes.embed or self.store.settings["model"] != self.model:
             _ = self.encoder  # refuses another model before anything is changed
         if changes.embed and self.folder is not None:
             check_output(self.folder, MIN_ROOM + _ROW_BYTES * (len(changes.embed) + min(len(self), SEGMENT_ROWS)))
-
-        def embed(todo: Mapping[str, Todo]) -> list[VideoDecodeError]:
-            run = partial(embed_videos, todo, self.store, self.encoder, self.windowing)
-            return run(workers=jobs, batch_size=batch_size, on_done=on_done)
-
         change = execute(changes, self.store, embed)
         if changes.embed and len(self) and self.place is not None and self.encoder.text_problem is None:
             self._null_embeddings()
         return change
+
+    def _embed(self, todo: Mapping[str, Todo], **options: Any) -> list[VideoDecodeError]:
+        return embed_videos(todo, self.store, self.encoder, self.windowing, **options)
 
     def _calibration(self) -> Calibration:
         return Calibration.of_model(getattr(self.encoder.processor, "null_captions", None))

@@ -8,11 +8,11 @@ import time
 
 import dying
 import pytest
-from data.crash import double
+from data.crash import die_once, double, double_or_hang, process_of, slow_first, verify
 
 from internvideo_hf.data.executors import processes
-from internvideo_hf.data.executors.processes import KILLED, map_unordered
-from internvideo_hf.utils.files import DiskFullError, atomic_path
+from internvideo_hf.data.executors.processes import KILLED, Processes, map_ordered, map_unordered, time_limit
+from internvideo_hf.utils.files import DiskFullError, atomic_path, is_running
 from internvideo_hf.video import VideoDecodeError
 
 
@@ -23,6 +23,81 @@ def test_an_item_that_kills_its_process_is_named_and_the_others_are_done():
     assert results == {0: 0, 1: 2, 2: 4, 4: 8, 6: 12, 7: 14}
     assert isinstance(killed, VideoDecodeError) and KILLED in str(killed) and str(killed).startswith("3")
     assert str(refused).startswith("5: five is refused")
+
+
+def test_an_item_that_hangs_is_named_and_the_others_are_done():
+    results = dict(map_unordered(double_or_hang, range(5), 2, timeout=0.5))
+    hung = results.pop(3)
+    assert results == {0: 0, 1: 2, 2: 4, 4: 8}
+    assert isinstance(hung, VideoDecodeError) and "3: the decoder did not finish within 0.5 seconds" in str(hung)
+
+
+def test_order_is_that_of_the_items_and_one_worker_with_a_timeout_is_a_process():
+    assert list(map_ordered(slow_first, range(9), 3, timeout=60)) == [(item, 2 * item) for item in range(9)]
+    ((_, killed),) = map_ordered(double, [3], 1, timeout=60)
+    assert KILLED in str(killed)
+
+
+def test_an_item_whose_process_died_once_is_run_again(tmp_path):
+    items = [(number, tmp_path / "mark") for number in range(5)]
+    assert [result for _, result in map_ordered(die_once, items, 2)] == [0, 2, 4, 6, 8]
+    assert (tmp_path / "mark").exists()
+
+
+@pytest.mark.slow
+def test_videos_that_kill_or_hang_their_decoder_are_failures(tmp_path, bikes):
+    videos = [str(tmp_path / name) for name in ("a.mp4", "kills.mp4", "b.mp4", "hangs.mp4", "c.mp4")]
+    for video in videos:
+        os.symlink(bikes, video)
+    # The first call imports torch, which the limit counts where a task imports late.
+    found = [result for _, result in map_ordered(verify, videos, 2, timeout=10)]
+    assert [found[0], found[2], found[4]] == [250, 250, 250]
+    assert found[1].source == videos[1] and found[1].cause == KILLED
+    assert found[3].source == videos[3] and "did not finish within 10 seconds" in found[3].cause
+
+
+def test_processes_stay_for_the_next_list_and_end_with_the_last():
+    executor = Processes()
+    assert list(executor.map_ordered(os.path.abspath, ["/a", "/b"], 2)) == [("/a", "/a"), ("/b", "/b")]
+    ((_, first),) = executor.map_ordered(process_of, [0], 1)
+    ((_, second),) = executor.map_ordered(process_of, [0], 1)
+    assert first == second != os.getpid() and is_running(first)
+    executor.close()
+    assert not is_running(first)
+
+
+def test_leaving_early_ends_the_processes():
+    results = map_unordered(double_or_hang, [0, 3, 3], 2, timeout=60)
+    assert next(results) == (0, 0)
+    begin = time.monotonic()
+    results.close()
+    assert time.monotonic() - begin < 30
+
+
+def test_a_task_that_cannot_be_loaded_ends_the_batch():
+    with pytest.raises(Exception, match=r"pickle|local object"):
+        list(map_unordered(lambda item: item, [1, 2], 2))
+
+
+@pytest.mark.slow
+def test_a_child_ends_with_its_parent(tmp_path):
+    program = (
+        "import os, sys, time; from internvideo_hf.data.executors.processes import Child\n"
+        "if __name__ == '__main__':\n"
+        "    child = Child(); child.run(os.path.abspath, '/', '')\n"
+        "    print(child._process.pid, flush=True); os.kill(os.getpid(), 9)"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    child = int(ran.stdout)
+    for _ in range(100):
+        if not is_running(child):
+            break
+        time.sleep(0.1)
+    assert not is_running(child)
+
+
+def test_only_processes_have_a_limit_by_default():
+    assert time_limit(None, 1, 600) is None and time_limit(None, 2, 600) == 600 and time_limit(5, 1, 600) == 5
 
 
 def test_one_job_stays_in_this_process():

@@ -1,13 +1,14 @@
-"""A process pool that survives crashing decoders."""
+"""Processes for decoding that survive videos which kill or hang their decoder."""
 
 import multiprocessing
 import os
+import queue
 import signal
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from internvideo_hf.data.executors.base import Item, Result
@@ -15,31 +16,203 @@ from internvideo_hf.data.failures import one_video
 from internvideo_hf.video.errors import VideoDecodeError
 
 KILLED = "the decoder killed its process, or memory ran out"
+HUNG = "the decoder did not finish within {:g} seconds (--video-timeout)"
+TIMEOUT = 600.0  # seconds for a few frames of a video; it may lie on a slow disk
+WHOLE_TIMEOUT = 3600.0  # seconds for all frames of a video; it may be a film
 _START = "spawn"  # a decoder's threads do not survive a fork
-_AHEAD = 4  # items for each process that are submitted ahead
+_AHEAD = 4  # items for each process that are in progress, or wait to be taken
+_ATTEMPTS = 2  # at an item that kills its process: memory may have run out for another's sake
+_STARTS = 3  # attempts at starting a process
+_GRACE = 3.0  # seconds in which a process may delete its unfinished files
 
 
 def map_unordered(
-    task: Callable[[Item], Result], items: Sequence[Item], workers: int, name_of: Callable[[Item], str] = str
+    task: Callable[[Item], Result],
+    items: Sequence[Item],
+    workers: int,
+    name_of: Callable[[Item], str] = str,
+    *,
+    timeout: float | None = None,
 ) -> Iterator[tuple[Item, Result | VideoDecodeError]]:
-    """Run a task for every item in spawned processes, or in this one with one worker; see `base.Executor`.
+    """Run a task for every item, and yield items with results as they complete; see `map_ordered`."""
+    return _map(task, items, workers, name_of, timeout, is_ordered=False)
 
-    Items that were in progress when a process died are run once more, one after the other. The result of one that
-    kills its process again is a `VideoDecodeError`.
+
+def map_ordered(
+    task: Callable[[Item], Result],
+    items: Sequence[Item],
+    workers: int,
+    name_of: Callable[[Item], str] = str,
+    *,
+    timeout: float | None = None,
+) -> Iterator[tuple[Item, Result | VideoDecodeError]]:
+    """Run a task for every item in spawned processes, or in this one; see `base.Executor`.
+
+    One worker without a timeout is this process, which a video can kill or hang. In a process of its own, an item that
+    kills it is run once more, and no other such item beside it. The result of one that kills its process again, or
+    does not finish in time, is a `VideoDecodeError`.
     """
-    if workers < 1:
-        raise ValueError(f"got {workers} workers, expected at least 1; this machine has {os.cpu_count()} cores")
-    if workers == 1:
-        yield from ((item, _outcome(task, item, name_of(item))) for item in items)
-        return
-    remaining = list(items)
-    while remaining:
-        suspects, remaining = yield from _in_pool(task, remaining, workers, _AHEAD * workers, name_of)
-        while suspects:
-            # One at a time: if the process dies again, the item is known.
-            killers, suspects = yield from _in_pool(task, suspects, 1, 1, name_of)
-            for item in killers:
-                yield item, VideoDecodeError(name_of(item), KILLED, "Leave the video out, or encode it again.")
+    return _map(task, items, workers, name_of, timeout, is_ordered=True)
+
+
+def time_limit(timeout: float | None, workers: int, default: float) -> float | None:
+    """Return the seconds that an item may take: those asked for, or the default where processes decode.
+
+    Args:
+        timeout: as asked for, or None.
+        workers: how many items are in progress at once.
+        default: seconds for more than one worker.
+    """
+    return default if timeout is None and workers > 1 else timeout
+
+
+class Child:
+    """A process that runs tasks, one at a time, and is replaced when it dies or hangs.
+
+    It ends when it is closed, or when this process ends, however that happens.
+
+    Args:
+        is_leaf: it starts no processes itself.
+    """
+
+    def __init__(self, is_leaf: bool = True) -> None:
+        self._is_leaf = is_leaf
+        self._process: Any = None
+        self._connection: Connection | None = None
+        self.is_stopped = False
+
+    def run(
+        self,
+        task: Callable[[Item], Result],
+        item: Item,
+        name: str,
+        timeout: float | None = None,
+        alone: AbstractContextManager[Any] | None = None,
+    ) -> Result | VideoDecodeError:
+        """Run a task for an item.
+
+        Args:
+            task: a function of an importable module, or a `partial` of one.
+            item: its argument.
+            name: of the item's video, for messages.
+            timeout: seconds after which the process counts as hung; None for no limit. To import what the task needs
+                does not count.
+            alone: held while an item runs again that killed its process.
+
+        Returns:
+            What `task` returned, or its failure.
+
+        Raises:
+            DiskFullError, ImportError: if `task` raises one, which concerns all items.
+            RuntimeError: if no process can be started.
+        """
+        for attempt in range(_ATTEMPTS):
+            with (alone if attempt else None) or nullcontext():
+                connection = self._start()
+                try:
+                    connection.send((task, item, name))
+                    connection.recv()  # it begins
+                    if not connection.poll(timeout):
+                        self._end()
+                        return VideoDecodeError(
+                            name, HUNG.format(timeout), "Leave the video out, encode it again, or allow more time."
+                        )
+                    kind, result = connection.recv()
+                except (EOFError, OSError):
+                    self._end()
+                    if self.is_stopped:
+                        raise _Stopped from None
+                    continue
+            if kind == "error":
+                raise result
+            return result  # type: ignore[no-any-return]
+        return VideoDecodeError(name, KILLED, "Leave the video out, or encode it again.")
+
+    def close(self) -> None:
+        """End the process, which is idle."""
+        self._end()
+
+    def stop(self) -> None:
+        """End the process now, from any thread; an item may take minutes, and its result is not needed."""
+        self.is_stopped = True
+        if (process := self._process) is not None:
+            process.terminate()
+
+    def _start(self) -> Connection:
+        """Return the connection to the process, which is started unless it runs."""
+        if self._connection is not None and self._process.is_alive():
+            return self._connection
+        self._end()
+        context = multiprocessing.get_context(_START)
+        for _ in range(_STARTS):
+            ours, theirs = context.Pipe()
+            process = context.Process(  # type: ignore[attr-defined]
+                target=_serve, args=(theirs,), daemon=self._is_leaf
+            )
+            with without_interrupts():
+                process.start()
+            theirs.close()
+            self._process, self._connection = process, ours
+            if self.is_stopped:
+                process.terminate()
+            with suppress(EOFError, OSError):
+                ours.recv()
+                return ours
+            self._end()
+            if self.is_stopped:
+                raise _Stopped
+        raise RuntimeError(
+            "The processes that decode end as soon as they start; their messages stand above. A script that starts "
+            'them needs `if __name__ == "__main__":` around its own work; with one job (--jobs 1) none is started.'
+        )
+
+    def _end(self) -> None:
+        """Make sure that the process is gone."""
+        process, connection = self._process, self._connection
+        self._process = self._connection = None
+        if connection is not None:
+            connection.close()
+        if process is not None:
+            if process.is_alive():
+                process.terminate()
+                process.join(_GRACE)
+            if process.is_alive():
+                process.kill()
+            process.join()
+
+
+class Processes:
+    """An `Executor` whose processes stay for the next list of items.
+
+    Args:
+        is_leaf: see `Child`.
+    """
+
+    def __init__(self, is_leaf: bool = True) -> None:
+        self._is_leaf = is_leaf
+        self._children: list[Child] = []
+
+    def map_ordered(
+        self,
+        task: Callable[[Item], Result],
+        items: Sequence[Item],
+        workers: int,
+        name_of: Callable[[Item], str] = str,
+        *,
+        timeout: float | None = None,
+    ) -> Iterator[tuple[Item, Result | VideoDecodeError]]:
+        """Run a task for every item in processes, also with one worker; see `map_ordered`."""
+        _check_workers(workers)
+        self._children = [child for child in self._children if not child.is_stopped]
+        self._children += [Child(self._is_leaf) for _ in range(min(workers, len(items)) - len(self._children))]
+        pool = _Pool(task, items, self._children[:workers], name_of, timeout)
+        return pool.collect(items, is_ordered=True)
+
+    def close(self) -> None:
+        """End the processes."""
+        for child in self._children:
+            child.close()
+        self._children = []
 
 
 class _Stopped(BaseException):
@@ -63,6 +236,43 @@ def _outcome(task: Callable[[Item], Result], item: Item, name: str) -> Result | 
         os._exit(1)  # unfinished files are deleted by now
     finally:
         _Worker.busy = False
+
+
+def _serve(connection: Connection) -> None:
+    """Run what comes over a connection, until it closes; the main function of a process."""
+    _prepare_worker()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        connection.send("ready")
+        while True:
+            try:
+                task, item, name = connection.recv()
+            except (EOFError, ConnectionResetError):
+                return
+            except Exception as error:  # the task cannot be imported
+                task, item, name = _fail, error, ""
+            connection.send("begins")
+            try:
+                answer = ("result", _outcome(task, item, name))
+            except Exception as error:
+                answer = ("error", error)
+            try:
+                connection.send(answer)
+            except (TypeError, AttributeError, ValueError) as error:  # of pickle; nothing has been sent
+                connection.send(("error", RuntimeError(f"{type(answer[1]).__name__} cannot be sent: {error}")))
+
+
+def _fail(error: Exception) -> None:
+    raise ImportError(f"A process that decodes cannot load its task ({error}).") from error
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGTERM)  # so that it deletes its unfinished files
+        time.sleep(_GRACE)
+        os._exit(1)
 
 
 def _stop_worker(number: int, frame: object) -> None:
@@ -105,35 +315,92 @@ def without_interrupts() -> Iterator[None]:
             signal.raise_signal(signal.SIGINT)
 
 
-def _in_pool(
-    task: Callable[[Item], Result], items: Sequence[Item], workers: int, ahead: int, name_of: Callable[[Item], str]
-) -> Generator[tuple[Item, Result | VideoDecodeError], None, tuple[list[Item], list[Item]]]:
-    """Yield as `map_unordered` until a process dies; return the items that were submitted then, and the rest.
+class _Pool:
+    """Processes, each with a thread that hands it items; results wait until they are taken.
 
-    At most `ahead` items are submitted at a time.
+    Args:
+        task: what to run.
+        items: its arguments.
+        children: the processes.
+        name_of: returns the name of an item's video.
+        timeout: seconds for an item.
     """
-    remaining = list(reversed(items))
-    submitted: dict[Future[Result | VideoDecodeError], Item] = {}
-    context = multiprocessing.get_context(_START)
-    pool = ProcessPoolExecutor(min(workers, len(items)), mp_context=context, initializer=_prepare_worker)
+
+    def __init__(
+        self,
+        task: Callable[[Item], Result],
+        items: Sequence[Item],
+        children: Sequence[Child],
+        name_of: Callable[[Item], str],
+        timeout: float | None,
+    ):
+        self._task, self._name_of, self._timeout, self._children = task, name_of, timeout, children
+        self._remaining, self._lock, self._alone = iter(enumerate(items)), threading.Lock(), threading.Lock()
+        self._permits = threading.Semaphore(_AHEAD * len(children))
+        self._results: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
+        self._is_stopped = False
+        self._threads = [threading.Thread(target=self._work, args=(child,), daemon=True) for child in children]
+
+    def _work(self, child: Child) -> None:
+        try:
+            while True:
+                self._permits.acquire()
+                with self._lock:
+                    following = None if self._is_stopped else next(self._remaining, None)
+                if following is None:
+                    return
+                number, item = following
+                result = child.run(self._task, item, self._name_of(item), self._timeout, self._alone)
+                self._results.put((number, result))
+        except BaseException as error:
+            self._results.put((-1, error))
+
+    def collect(self, items: Sequence[Item], is_ordered: bool) -> Iterator[tuple[Item, Any]]:
+        """Yield items with results, in order or as they complete; if this is left early, the processes end."""
+        waiting: dict[int, Any] = {}
+        for thread in self._threads:
+            thread.start()
+        try:
+            for turn in range(len(items)):
+                while not (turn in waiting if is_ordered else waiting):
+                    number, result = self._results.get()
+                    if number < 0:
+                        raise result
+                    waiting[number] = result
+                number = turn if is_ordered else next(iter(waiting))
+                self._permits.release()
+                yield items[number], waiting.pop(number)
+        except BaseException:
+            self._is_stopped = True
+            for child in self._children:
+                child.stop()
+            raise
+        finally:
+            self._permits.release(len(self._threads) + 1)
+            for thread in self._threads:
+                thread.join()
+
+
+def _map(
+    task: Callable[[Item], Result],
+    items: Sequence[Item],
+    workers: int,
+    name_of: Callable[[Item], str],
+    timeout: float | None,
+    is_ordered: bool,
+) -> Iterator[tuple[Item, Result | VideoDecodeError]]:
+    _check_workers(workers)
+    if workers == 1 and timeout is None:
+        yield from ((item, _outcome(task, item, name_of(item))) for item in items)
+        return
+    children = [Child() for _ in range(min(workers, len(items)))]
     try:
-        while remaining or submitted:
-            while remaining and len(submitted) < ahead:
-                item = remaining[-1]
-                with without_interrupts():
-                    submitted[pool.submit(_outcome, task, item, name_of(item))] = item
-                remaining.pop()
-            for future in wait(submitted, return_when=FIRST_COMPLETED).done:
-                result = future.result()
-                yield submitted.pop(future), result
-    except BrokenProcessPool:
-        pass
-    except BaseException:
-        # Ctrl-C, a full disk, or a closed generator: an item may take minutes, and its result is not needed.
-        processes: dict[int, Any] = dict(getattr(pool, "_processes", None) or {})
-        for process in processes.values():
-            process.terminate()
-        raise
+        yield from _Pool(task, items, children, name_of, timeout).collect(items, is_ordered)
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-    return list(submitted.values()), list(reversed(remaining))
+        for child in children:
+            child.close()
+
+
+def _check_workers(workers: int) -> None:
+    if workers < 1:
+        raise ValueError(f"got {workers} workers, expected at least 1; this machine has {os.cpu_count()} cores")
