@@ -319,7 +319,7 @@ ACTION_DETECTION = {
 
 
 # Runs on Ego4D, of which each has a test of its own
-EGO4D = ("moment_queries", "language_queries", "state_change_detection")
+EGO4D = ("verbs", "nouns", "verbs_and_nouns", "moment_queries", "language_queries", "state_change_detection")
 
 
 def of_table(name: str) -> str | None:
@@ -406,6 +406,23 @@ def test_action_detection_is_as_released(run):
         assert list(getattr(config, rule)) == expected and processor[rule] == expected
     assert processor["size"] == {"shortest_edge": 256} and processor["do_center_crop"] is False
     assert (config.num_frames, config.image_size, config.use_mean_pooling) == (16, 224, False)
+
+
+@pytest.mark.parametrize(("run", "labels", "value"), [("verbs", 118, 52.51), ("nouns", 582, 33.41)])
+def test_ego_pretraining_is_as_released(run, labels, value):
+    found, config = recipe(f"ego4d/{run}"), build(f"ego4d/{run}").config
+    training = found.training
+    assert (found.expected.value, config.num_labels, found.model.start) == (value, labels, "VideoMAE-L K700")
+    assert (config.num_frames, config.image_size, config.tubelet_size, config.drop_path_rate) == (16, 224, 2, 0.1)
+    assert (training["learning_rate"], training["weight_decay"], training["layer_decay"]) == (5e-4, 0.05, 0.75)
+    assert (training["num_train_epochs"], training["warmup_epochs"]) == (10, 1)
+    assert (training["adam_beta1"], training["adam_beta2"], training["per_device_train_batch_size"]) == (
+        0.9,
+        0.999,
+        16,
+    )
+    both = recipe("ego4d/verbs_and_nouns")
+    assert both.training == training and both.data.heads == {"verb": "verbs.txt", "noun": "nouns.txt"}
 
 
 def test_state_change_detection_trains_as_dino_was():
