@@ -102,6 +102,7 @@ class TestUniFormerForVideoClassification(UniFormerChecks):
             super().test_loss_of_a_trainer_step_does_not_depend_on_accumulation(tmp_path)
 
 
+@pytest.mark.slow  # a head that other families have in the default suite
 class TestUniFormerForOpenSetClassification(TestUniFormerForVideoClassification):
     model_class = UniFormerForOpenSetClassification
     in_float32 = OPEN_SET_IN_FLOAT32

@@ -134,6 +134,7 @@ class TestUniFormerV2ForOpenSetClassification(TestUniFormerV2ForVideoClassificat
         return config
 
 
+@pytest.mark.slow  # a head that other families have in the default suite
 class TestUniFormerV2ForHandPrediction(TestUniFormerV2ForVideoClassification):
     model_class = UniFormerV2ForHandPrediction
     auto_class = auto_class("AutoModelForHandPrediction")

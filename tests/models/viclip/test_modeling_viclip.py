@@ -143,6 +143,7 @@ class TestViCLIPForOpenSetClassification(TestViCLIPForVideoClassification):
         return config
 
 
+@pytest.mark.slow  # a head that other families have in the default suite
 class TestViCLIPForHandPrediction(TestViCLIPForVideoClassification):
     model_class = ViCLIPForHandPrediction
     auto_class = auto_class("AutoModelForHandPrediction")
