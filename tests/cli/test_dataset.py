@@ -95,6 +95,7 @@ def test_build_says_what_came_of_each_stage(tmp_path):
     result = run(*command, *options)
     assert result.returncode == 1 and "The plan: 2 here, 0 to download" in result.stdout
     assert "  shots: 2 in, 1 out, 1 failed\n" in result.stdout and "is the data card. 3 clips, 0 with" in result.stdout
+    assert not (tmp_path / "out/train.jsonl").exists()
     assert f"1 failed; see {tmp_path / 'out/failures'}" in result.stderr
     (tmp_path / "videos/bad.mp4").unlink()
     quiet = run(*command, *options, "-q")

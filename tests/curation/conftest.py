@@ -6,6 +6,9 @@ import av
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
 from transformers import (
     BertTokenizerFast,
     BlipConfig,
@@ -13,9 +16,15 @@ from transformers import (
     BlipImageProcessor,
     BlipProcessor,
     CLIPConfig,
+    CLIPImageProcessor,
     CLIPModel,
+    CLIPVisionConfig,
     LlamaConfig,
     LlamaForCausalLM,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+    PreTrainedTokenizerFast,
 )
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[ENC]", "[DEC]", "dog", "cat", "man", "runs", "sleeps"]
@@ -55,6 +64,32 @@ def llama(tmp_path_factory) -> Path:
     model = LlamaForCausalLM(LlamaConfig(**SIZES, **TOKENS))
     model.generation_config.suppress_tokens = NO_TOKENS
     model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def llava(tmp_path_factory) -> Path:
+    """Return a model that chats about pictures, and whose own settings draw its answers."""
+    folder = tmp_path_factory.mktemp("llava") / "model"
+    words = ["[PAD]", "[UNK]", "<s>", "</s>", "<image>", *WORDS[7:]]
+    model = Tokenizer(WordLevel({word: number for number, word in enumerate(words)}, "[UNK]"))
+    model.pre_tokenizer = Whitespace()
+    marks = {"unk_token": "[UNK]", "pad_token": "[PAD]", "bos_token": "<s>", "eos_token": "</s>"}
+    tokens = PreTrainedTokenizerFast(tokenizer_object=model, extra_special_tokens={"image_token": "<image>"}, **marks)
+    template = (
+        "{% for m in messages %}{% for c in m['content'] %}{{ '<image>' if c['type'] == 'image' else c['text'] }}"
+        "{% endfor %}{% endfor %}"
+    )
+    pictures = CLIPImageProcessor(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16})
+    processor = LlavaProcessor(pictures, tokens, 8, "default", chat_template=template, num_additional_image_tokens=1)
+    vision = CLIPVisionConfig(**SIZES, image_size=16, patch_size=8, projection_dim=16)
+    text = LlamaConfig(**{**SIZES, **TOKENS, "vocab_size": len(words)})
+    torch.manual_seed(0)
+    config = LlavaConfig(vision_config=vision, text_config=text, image_token_index=4, vision_feature_layer=-1)
+    llava = LlavaForConditionalGeneration(config)
+    llava.generation_config.update(suppress_tokens=[0, 1, 2, 3, 4], do_sample=True, temperature=2.0)
+    llava.save_pretrained(folder)
+    processor.save_pretrained(folder)
     return folder
 
 

@@ -53,6 +53,50 @@ Languages = Annotated[
     typer.Option("--language", help="Keep records of this language, by the column Language; may be repeated."),
 ]
 
+Sources = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="LIST...",
+        help="Tables of InternVid, other lists of videos, video files, folders of videos, or http(s) URLs.",
+    ),
+]
+Folder = Annotated[Path, typer.Option(help="Folder for the data set. Resumable: rerun the same command.")]
+Until = Annotated[str, typer.Option(help="Last step: plan, download, shots, clips, captions or scores.")]
+Detector = Annotated[
+    str,
+    typer.Option(help="Shots: content, adaptive, histogram or hash of PySceneDetect, or fixed for equal parts."),
+]
+Threshold = Annotated[
+    float | None,
+    typer.Option(help="Of the detector (default: content 27, adaptive 3, histogram 0.2, hash 0.35)."),
+]
+Window = Annotated[float, typer.Option(help="Seconds of a clip of --detector fixed.")]
+MaxSeconds = Annotated[float, typer.Option(help="Drop longer clips.")]
+Cut = Annotated[
+    str,
+    typer.Option(help="exact encodes the frames of a clip anew; keyframe copies them, from the keyframe before."),
+]
+ShortSide = Annotated[int, typer.Option(min=16, help="Pixels of the shorter side, of exact cuts.")]
+CaptionModel = Annotated[
+    str | None,
+    typer.Option(help="Model for clips without a caption: of image-text-to-text, or an InternVideo-MM."),
+]
+Summarizer = Annotated[
+    str | None,
+    typer.Option(help="Model of text-generation: makes one text of the captions of --frames frames."),
+]
+Frames = Annotated[int, typer.Option(min=2, help="Frames of a clip for --summarizer.")]
+SimilarityModel = Annotated[
+    str | None, typer.Option(help="Model of video and text for the score Similarity: how well a caption fits.")
+]
+Clip = Annotated[str | None, typer.Option(help="CLIP of transformers for --aesthetic-head.")]
+Head = Annotated[
+    Path | None, typer.Option(help="LAION's aesthetic head for the score Aesthetic_Score (.pth, .safetensors).")
+]
+Height = Annotated[int, typer.Option(min=1, help="Downloads: the most pixels from top to bottom.")]
+Downloads = Annotated[int, typer.Option(min=1, help="Downloads at a time; servers refuse those who hurry.")]
+Pause = Annotated[float, typer.Option(min=0, help="Seconds before each download.")]
+
 
 def div(
     records: Records,
@@ -91,7 +135,7 @@ def flt(
     min_score: MinScore = None,
     score: Score = None,
     min_seconds: MinSeconds = 1.0,
-    max_seconds: Annotated[float, typer.Option(help="Drop longer clips.")] = 120.0,
+    max_seconds: MaxSeconds = 120.0,
     language: Languages = None,
     count: Count = None,
     seed: Seed = 42,
@@ -182,53 +226,26 @@ def training_list(
 
 
 def build(
-    sources: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="LIST...",
-            help="Tables of InternVid, other lists of videos, video files, folders of videos, or http(s) URLs.",
-        ),
-    ],
-    out: Annotated[Path, typer.Option(help="Folder for the data set. Resumable: rerun the same command.")],
+    sources: Sources,
+    out: Folder,
     data_root: DataRoot = None,
-    until: Annotated[
-        str, typer.Option(help="Last step: plan, download, shots, clips, captions or scores.")
-    ] = "scores",
-    detector: Annotated[
-        str,
-        typer.Option(help="Shots: content, adaptive, histogram or hash of PySceneDetect, or fixed for equal parts."),
-    ] = "content",
-    threshold: Annotated[
-        float | None,
-        typer.Option(help="Of the detector (default: content 27, adaptive 3, histogram 0.2, hash 0.35)."),
-    ] = None,
-    window: Annotated[float, typer.Option(help="Seconds of a clip of --detector fixed.")] = 10.0,
+    until: Until = "scores",
+    detector: Detector = "content",
+    threshold: Threshold = None,
+    window: Window = 10.0,
     min_seconds: MinSeconds = 1.0,
-    max_seconds: Annotated[float, typer.Option(help="Drop longer clips.")] = 120.0,
-    cut: Annotated[
-        str,
-        typer.Option(help="exact encodes the frames of a clip anew; keyframe copies them, from the keyframe before."),
-    ] = "exact",
-    short_side: Annotated[int, typer.Option(min=16, help="Pixels of the shorter side, of exact cuts.")] = 320,
-    captioner: Annotated[
-        str | None,
-        typer.Option(help="Model for clips without a caption: of image-text-to-text, or an InternVideo-MM."),
-    ] = None,
-    summarizer: Annotated[
-        str | None,
-        typer.Option(help="Model of text-generation: makes one text of the captions of --frames frames."),
-    ] = None,
-    frames: Annotated[int, typer.Option(min=2, help="Frames of a clip for --summarizer.")] = 8,
-    similarity: Annotated[
-        str | None, typer.Option(help="Model of video and text for the score Similarity: how well a caption fits.")
-    ] = None,
-    clip: Annotated[str | None, typer.Option(help="CLIP of transformers for --aesthetic-head.")] = None,
-    aesthetic_head: Annotated[
-        Path | None, typer.Option(help="LAION's aesthetic head for the score Aesthetic_Score (.pth, .safetensors).")
-    ] = None,
-    height: Annotated[int, typer.Option(min=1, help="Downloads: the most pixels from top to bottom.")] = 720,
-    downloads: Annotated[int, typer.Option(min=1, help="Downloads at a time; servers refuse those who hurry.")] = 1,
-    pause: Annotated[float, typer.Option(min=0, help="Seconds before each download.")] = 1.0,
+    max_seconds: MaxSeconds = 120.0,
+    cut: Cut = "exact",
+    short_side: ShortSide = 320,
+    captioner: CaptionModel = None,
+    summarizer: Summarizer = None,
+    frames: Frames = 8,
+    similarity: SimilarityModel = None,
+    clip: Clip = None,
+    aesthetic_head: Head = None,
+    height: Height = 720,
+    downloads: Downloads = 1,
+    pause: Pause = 1.0,
     retry: Annotated[bool, typer.Option("--retry", help="Try again what has failed before.")] = False,
     jobs: Jobs = None,
     dtype: Dtype = AUTO,

@@ -164,8 +164,10 @@ def build_dataset(
 
 def _write_tables(table: Table, folder: Path) -> tuple[int, int]:
     records = write_records(folder / RECORDS, map(record_of, table))
-    trainable = write_records(folder / TRAINING_LIST, _training_rows(table))
-    return records, trainable
+    if any(row["caption"] is not None for row in table):
+        return records, write_records(folder / TRAINING_LIST, _training_rows(table))
+    (folder / TRAINING_LIST).unlink(missing_ok=True)  # of an earlier build with other settings
+    return records, 0
 
 
 def _training_rows(table: Table) -> Iterator[Row]:

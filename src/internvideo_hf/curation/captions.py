@@ -6,8 +6,9 @@ and any of "text-generation". A captioner of this package describes the clip as 
 """
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,6 +28,7 @@ from internvideo_hf.utils.pretrained import check_model_folder, load_pretrained
 from internvideo_hf.video.errors import VideoDecodeError
 
 _ENDS = 1 << 20  # bytes at each end of a file of weights that its fingerprint reads
+_THREADS = 4  # that decode
 _IS_PART = (".json", ".txt", ".model", ".jinja", ".safetensors", ".bin")
 
 
@@ -122,23 +124,27 @@ class PictureCaptioner:
 
     def describe(self, clips: Sequence[Path]) -> list[dict[str, str] | VideoDecodeError]:
         """Return `caption` of each clip; `coarse` and `fine` as well where frames are summarized."""
-        count = 1 if self._summarize is None else self.settings.frames
-        found: list[list[Image.Image] | VideoDecodeError] = [_pictures(clip, count) for clip in clips]
+        count = 0 if self._summarize is None else self.settings.frames
+        with ThreadPoolExecutor(_THREADS) as pool:
+            found = list(pool.map(partial(_pictures, count=count), clips))
         pictures = [picture for own in found if isinstance(own, list) for picture in own]
         texts = iter(self._captions(pictures))
         by_clip = [[next(texts) for _ in own] if isinstance(own, list) else own for own in found]
         if self._summarize is None:
             return [own if isinstance(own, VideoDecodeError) else {"caption": own[0]} for own in by_clip]
-        fine = iter(self._summaries([own for own in by_clip if isinstance(own, list)]))
+        fine = iter(self._summaries([own[1:] for own in by_clip if isinstance(own, list)]))
         return [
             own
             if isinstance(own, VideoDecodeError)
-            else {"caption": (text := next(fine)), "fine": text} | {"coarse": own[len(own) // 2]}
+            else {"caption": (text := next(fine)), "coarse": own[0], "fine": text}
             for own in by_clip
         ]
 
     def _captions(self, pictures: Sequence[Image.Image]) -> list[str]:
-        options = {"max_new_tokens": self.settings.max_new_tokens, "batch_size": self.batch_size}
+        options: dict[str, Any] = {"batch_size": self.batch_size, "max_new_tokens": self.settings.max_new_tokens}
+        options["generate_kwargs"] = {
+            "do_sample": False
+        }  # the same caption each time, whatever the model's own setting
         if not pictures:
             return []
         if getattr(self._describe.processor, "chat_template", None) is None:
@@ -260,9 +266,11 @@ def _described(row: Row, answer: dict[str, str] | VideoDecodeError) -> Outcome:
 
 
 def _pictures(clip: Path, count: int) -> list[Image.Image] | VideoDecodeError:
+    """Return the middle frame of a clip, and `count` frames that are spread over it."""
     try:
         with one_video(str(clip)):
-            return spread_pictures(str(clip), count)
+            middle, spread = spread_pictures(str(clip), 1), spread_pictures(str(clip), count) if count else []
+            return middle + spread
     except VideoDecodeError as error:
         return error
 

@@ -45,11 +45,14 @@ def write_card(
             if "clip" in row and (number := value(row)) is not None:
                 values[name].append(float(number))
     drawn = [name for name, numbers in values.items() if numbers and draw_histogram(name, numbers, folder)]
+    for name in _HISTOGRAMS.keys() - set(drawn):  # of an earlier build with other settings
+        (folder / f"{name}.png").unlink(missing_ok=True)
+    names = [report.name for report in reports]
     lines = ["# Data card", "", f"{table.rows:,} rows came out of the last stage, `{reports[-1].name}`.", ""]
     lines += [f"The plan: {', '.join(f'{count:,} {name}' for name, count in plan.items())}.", ""]
     lines += ["| stage | in | out | failures |", "|---|---|---|---|"]
     lines += [f"| {one.name} | {one.rows_in:,} | {one.rows_out:,} | {one.failures:,} |" for one in reports]
-    lines += ["", *_left_out(folder), *_failures(folder, reports)]
+    lines += ["", *(_left_out(folder) if "shots" in names else ()), *_failures(folder, reports)]
     for name in values:
         if values[name]:
             lines += _section(name, values[name], name in drawn)
