@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoTokenizer
 import internvideo_hf
 from internvideo_hf.checkpoints.errors import CheckpointError
 from internvideo_hf.checkpoints.starting import start_from
+from internvideo_hf.demo.queried import make_data_set as make_queried
 from internvideo_hf.demo.scores import ATTRIBUTES, demo_scores
 from internvideo_hf.demo.synthetic import make_data_set
 from internvideo_hf.demo.untrimmed import make_data_set as make_untrimmed
@@ -178,3 +179,16 @@ def test_actions_in_time_are_learned_from_features_of_the_demo_classifier(tmp_pa
     config = AutoConfig.from_pretrained(final)
     assert config.features["encoder"] == "demo-classifier" and config.features["stride"] == 2
     assert (final / "model.safetensors").stat().st_size < 3e6
+
+
+@pytest.mark.slow  # drawing, encoding, and a few steps
+def test_sentences_are_grounded_in_features_of_demo_mm(tmp_path):
+    videos, features = tmp_path / "videos", tmp_path / "features"
+    make_queried(tmp_path, 2)
+    extractor = FeatureExtractor("demo-mm", 8, 2, device="cpu", fps=4.0)
+    for video in sorted(videos.iterdir()):
+        extract_to_file(extractor, video, features / f"{video.name}.safetensors")
+    final = run("temporal_grounding", tmp_path, tmp_path)
+    config = AutoConfig.from_pretrained(final)
+    assert (config.features["encoder"], config.features["fps"], config.text_encoder) == ("demo-mm", 4, "demo-mm")
+    assert "queries of the list `training.csv`" in (final / "README.md").read_text()

@@ -54,7 +54,7 @@ class TextEncoder:
 
         Args:
             texts: any number of them. Those with more tokens than the tower takes are cut, with a warning.
-            progress: show a progress bar.
+            progress: show a progress bar, if it takes longer than two seconds.
 
         Raises:
             ValueError: if a text is empty.
@@ -64,7 +64,7 @@ class TextEncoder:
             raise ValueError("A text is empty. Describe what to look for.")
         new = list(dict.fromkeys(text for text in cleaned if text not in self._known))
         warn_of_foreign(new)
-        with tqdm(total=len(new), desc="Encoding texts", unit="text", disable=not progress) as bar:
+        with tqdm(total=len(new), desc="Encoding texts", unit="text", delay=2, disable=not progress) as bar:
             for start in range(0, len(new), CHUNK_SIZE):
                 chunk = new[start : start + CHUNK_SIZE]
                 self._known |= zip(chunk, self._states(chunk), strict=True)

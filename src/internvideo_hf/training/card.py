@@ -120,7 +120,7 @@ def _list(setting: str, path: Path, data: TrainingData, task: str | None) -> str
     per_class = f", {min(of_class)} to {max(of_class)} of a class" if of_class else ""
     kind = "folder" if path.is_dir() else "list"
     what = "clips" if "label" in rows.column_names else "key frames" if "timestamp" in rows.column_names else "videos"
-    what = "frames" if "moment" in rows.column_names else what
+    what = "frames" if "moment" in rows.column_names else "queries" if "text" in rows.column_names else what
     return (
         f"{label}: {len(rows)} {what} of the {kind} `{_code(path.resolve().name)}`{per_class} (SHA-256 "
         f"{'of the names of its files ' if path.is_dir() else ''}`{list_sha256(path)}`)"
