@@ -1,7 +1,11 @@
 """`evaluate`: lists and refused options; its results are tested in tests/evaluation."""
 
+import importlib.util
+
 import pytest
-from program import run
+from program import assert_refused, run
+from tasks.action_detection.small import write_rt_detr
+from tasks.object_detection.state_changes import write_drawn, write_scod
 
 
 @pytest.mark.parametrize(
@@ -51,3 +55,22 @@ def test_all_protocols_are_listed():
     listed = run("evaluate", "--list")
     assert listed.returncode == 0
     assert "retrieval/vatex_finetuned" in listed.stdout and "zero_shot/viclip_k700" in listed.stdout
+
+
+def test_a_detector_of_transformers_is_taken_and_another_model_refused(tmp_path):
+    write_rt_detr(tmp_path / "detector")
+    write_scod(tmp_path / "annotations/fho_scod_val.json", write_drawn(tmp_path, 1))
+    options = [
+        "ego4d/state_change_detection",
+        "data.frames.folder=frames",
+        "--data-root",
+        str(tmp_path),
+        "--device",
+        "cpu",
+    ]
+    result = run("evaluate", *options, "--model", str(tmp_path / "detector"), "--workers", "0", "--quiet")
+    if importlib.util.find_spec("pycocotools") is None:
+        assert_refused(result, "Metrics of boxes come with the extra [detection]")
+    else:
+        assert result.returncode == 0 and "3 objects in 3 annotated frames" in result.stdout
+    assert_refused(run("evaluate", *options, "--model", "demo-classifier"), "is not a detector of objects")

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from internvideo_hf.cli.kinds import CLASSIFIER, kind_for
+from internvideo_hf.cli.kinds import CLASSIFIER, OBJECT_DETECTOR, kind_for
 from internvideo_hf.cli.options import (
     AUTO,
     MODEL_HELP,
@@ -70,6 +70,9 @@ def evaluate(
     scores a file in that format without a model; open_set/custom is test.csv, unknown.csv with videos of no known
     class, and val.csv for the threshold, by open_set.method=..., see `internvideo calibrate --help`. Retrieval is
     scored with and without dual softmax. Damaged videos are listed last and never count as correct.
+
+    Object detection (ego4d/state_change_detection) takes any detector of transformers, DETR or RT-DETR, or a file of
+    boxes by data.frames.predictions=FILE, and frames as images or in videos.
 
     Navigation (navigation/r2r_ce) scores the paths that an agent recorded, paths.json, and takes no model.
 
@@ -143,7 +146,8 @@ def _evaluate_model(
     protocol, changes = _or_default(protocol, changes, "classification/custom")
     loaded = load_protocol(protocol, changes)
     if model is not None:
-        model = resolve_model(model, kind_for(loaded.task))
+        kind = kind_for(loaded.task)
+        model = resolve_model(model, kind, any_family=kind == OBJECT_DETECTOR)
     elif evaluation_tasks()[loaded.task].needs_model(loaded):
         raise ValueError(
             "Give --model, or members of an ensemble by --ensemble; `internvideo evaluate --list` shows the protocols."

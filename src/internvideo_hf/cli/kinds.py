@@ -19,6 +19,8 @@ CLASSIFIER, DUAL_ENCODER, CAPTIONER, ANSWERER, AUTOENCODER, ENCODER, FEATURE_HEA
     "an action detector",
 )
 GROUNDER, NAVIGATOR = "a head that grounds sentences in time", "a model of navigation"
+OBJECT_DETECTOR = "a detector of objects"
+"""A model of transformers, of no family of this package."""
 # Auto class -> the kind of the models that read no pixels.
 _WITHOUT_PIXELS = {
     "AutoModelForTemporalLocalization": FEATURE_HEAD,
@@ -37,6 +39,7 @@ _OF_TASK = {
     "temporal_grounding": GROUNDER,
     "temporal_localization": FEATURE_HEAD,
     "action_detection": ACTION_DETECTOR,
+    "object_detection": OBJECT_DETECTOR,
 }
 # Kind -> the part that makes a model one.
 _NEEDS = {
