@@ -99,6 +99,24 @@ def test_an_index_in_a_store_is_made_and_searched_by_its_address(made, tmp_path)
     assert_refused(run("index", made / "videos", "--store", address, "--window", "2s"), "--window 1.0", "--store")
 
 
+def test_columns_of_a_list_choose_the_clips_to_search(made, tmp_path):
+    model = json.loads((made / "index/index.json").read_text())["model"]
+    rows = ("video,camera", "red.mp4,door", "green.mp4,yard", "two.mp4,yard")
+    (tmp_path / "list.csv").write_text("\n".join(rows).replace("\n", f"\n{made / 'videos'}/") + "\n")
+    options = ("--out", tmp_path / "index", "--jobs", 1)
+    result = run("index", tmp_path / "list.csv", *options, "--model", model, "--window", "1s")
+    assert result.returncode == 0, result.stderr
+    search = ("search", tmp_path / "index", "something red", "--top-k", 9, "--json", "--where")
+    found = json.loads(run(*search, "camera = 'yard' and start >= 1").stdout)
+    assert found["clips"] == 3 and {hit["start"] for hit in found["hits"]} == {1, 2, 3}
+    assert json.loads(run(*search, "camera = 'attic'").stdout)["hits"] == []
+    assert "no clip for which this holds" in run(*search[:5], "--where", "start > 99").stdout
+    assert_refused(run(*search, "camra = 'yard'"), "--where", "character 1 ", "Did you mean camera")
+    (tmp_path / "list.csv").write_text((tmp_path / "list.csv").read_text().replace("door", "attic"))
+    assert "3 unchanged" in run("index", tmp_path / "list.csv", *options).stdout
+    assert json.loads(run(*search, "camera = 'attic'").stdout)["clips"] == 1
+
+
 def save(path, color):
     Image.fromarray(picture(color)).save(path)
     return path

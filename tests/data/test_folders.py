@@ -1,9 +1,12 @@
 """Videos found in files, folders, URLs and manifests."""
 
+import json
+
 import pytest
 from PIL import Image
 
-from internvideo_hf.data.folders import find_videos, name_videos, unique_videos
+from internvideo_hf.data.folders import find_videos, name_videos, read_metadata, unique_videos
+from internvideo_hf.data.records import ManifestError
 
 
 def test_videos_of_lists_folders_and_files_come_once(tmp_path):
@@ -63,3 +66,25 @@ def test_videos_of_one_name_get_names_of_their_own(tmp_path, monkeypatch):
         ("http://x.org/x.mp4", "x.org/x.mp4"),
     ]
     assert unique_videos([]) == []
+
+
+def test_the_other_columns_of_a_list_are_metadata(tmp_path):
+    (tmp_path / "list.csv").write_text(
+        "video,label,Camera Name,floor,night,start,end,note\n"
+        "a.mp4,run,door,1,true,0,5,\nb.mp4,run,yard,-2.5e1,False,0,5,7\na.mp4,sit,other,3,true,5,9,x\n"
+    )
+    metadata = {}
+    found = find_videos([str(tmp_path / "list.csv")], metadata=metadata)
+    assert found == [str(tmp_path / "a.mp4"), str(tmp_path / "b.mp4")]
+    assert metadata == {
+        found[0]: {"label": "run", "camera_name": "door", "floor": 1.0, "night": True},
+        found[1]: {"label": "run", "camera_name": "yard", "floor": -25.0, "night": False, "note": 7.0},
+    }
+    with pytest.raises(ManifestError, match="no column"):
+        find_videos([str(tmp_path / "list.csv")])
+    rows = [{"video": "a.mp4", "floor": 3, "tags": ["x"], "night": False}, {"video": "b.mp4", "floor": "2nd"}]
+    (tmp_path / "list.json").write_text(json.dumps(rows))
+    assert read_metadata(str(tmp_path / "list.json")) == {
+        found[0]: {"floor": "3.0", "night": False},
+        found[1]: {"floor": "2nd"},
+    }

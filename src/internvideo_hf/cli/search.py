@@ -73,6 +73,8 @@ def index(
     without any video is refused, since its disk may not be mounted. An index keeps its window, its stride and its
     number types, also that of the model.
 
+    Other columns of a list (csv, json, ...) go along with its videos, for `internvideo search --where`.
+
     With --store, the index is in LanceDB (extra `lance`) or in PostgreSQL with pgvector (extra `postgres`); leave the
     password of a server to PGPASSWORD or ~/.pgpass.
 
@@ -101,7 +103,7 @@ def index(
     place = _place_of(out, store)
     if approximate and store is None:
         require_faiss()
-    attempts = len(find_videos(videos, on_left_out=remarks(quiet)))
+    attempts = len(find_videos(videos, on_left_out=remarks(quiet), metadata={}))
     gallery = _open_or_new_index(place, model, options, parse_device(device))
     with tqdm(desc="Indexing", unit="video", disable=quiet) as bar:
         change = gallery.update(
@@ -132,6 +134,13 @@ def search(
     image: Annotated[str | None, typer.Option(help="Find clips similar to this image instead.")] = None,
     top_k: Annotated[int, typer.Option(min=1, help="Hits to show.")] = 5,
     per_video: Annotated[int | None, typer.Option(min=1, help="Maximum number of hits per video.")] = None,
+    where: Annotated[
+        str | None,
+        typer.Option(
+            help="Search only clips for which this holds, such as \"camera = 'door' and start > 60\": columns of the "
+            "list that was indexed, video, start, end (seconds); = != < <= > >=, in (...), is null, and, or, not."
+        ),
+    ] = None,
     montage: Annotated[Path | None, typer.Option(help="Image of the hits to write, such as hits.png.")] = None,
     approximate: Annotated[
         bool, typer.Option("--approximate", help="Use the approximate index built by `index --approximate`.")
@@ -157,16 +166,24 @@ def search(
         check_picture(montage)
     silence_transformers()
     from internvideo_hf.search import hits
+    from internvideo_hf.search.where import WhereError
 
     gallery = open_index(index, model, device, dtype)
     if text is not None:
         _check_texts(index, gallery.model)
         remark_on_scripts([text])
-    found = gallery.search(text, video=video, image=image, top_k=top_k, per_video=per_video, approximate=approximate)
-    if montage is not None:
+    options: dict[str, Any] = {"top_k": top_k, "per_video": per_video, "approximate": approximate, "where": where}
+    try:
+        found = gallery.search(text, video=video, image=image, **options)
+    except WhereError as error:
+        raise ValueError(f"--where {error}") from error
+    if montage is not None and found:
         save_picture(hits.montage(found, title=found.query), montage)
     if as_json:
         print_json(found.to_dict())
+        return
+    if not found:
+        say(f"There is no clip for which this holds: {where}")
         return
     if found.matches is False:
         say(found.verdict)

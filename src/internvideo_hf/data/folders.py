@@ -1,9 +1,12 @@
 """List the videos that files, folders, addresses and manifests name."""
 
+import math
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from internvideo_hf.data.finding import left_out_line, list_folder
 from internvideo_hf.data.manifests import read_manifest
@@ -12,12 +15,17 @@ from internvideo_hf.utils.names import distinct_names
 from internvideo_hf.video.sources import is_url
 from internvideo_hf.video.stills import is_image_file
 
+_ANY_ROWS = {"check_files": False, "check_labels": False, "allow_duplicates": True}
+_BOOLEANS = {"true": True, "false": False}
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,2})?")
+
 
 def find_videos(
     sources: Sequence[str],
     data_root: str | Path | None = None,
     *,
     on_left_out: Callable[[str], object] = lambda line: None,
+    metadata: dict[str, dict[str, Any]] | None = None,
 ) -> list[str]:
     """List the videos that some sources name, each once, in order.
 
@@ -26,12 +34,17 @@ def find_videos(
             of nothing but frame files (each one video), and manifests, recognized by their suffix.
         data_root: folder that relative paths of manifests start from.
         on_left_out: called with one line about the entries of folders that are no videos, if there are any.
+        metadata: takes the other columns of manifests, by video, see `read_metadata`; None refuses such columns.
 
     Raises:
         ManifestError: if a manifest is invalid. Paths need not exist.
         ValueError: if a folder holds no video.
     """
-    return list(dict(name_videos(sources, data_root, on_left_out=on_left_out)))
+    if metadata is not None:
+        for source in filter(_is_manifest, sources):
+            metadata.update(read_metadata(source, data_root))
+    found = name_videos(sources, data_root, on_left_out=on_left_out, extra_columns=metadata is not None)
+    return list(dict(found))
 
 
 def name_videos(
@@ -40,6 +53,7 @@ def name_videos(
     *,
     on_left_out: Callable[[str], object] = lambda line: None,
     keep_empty: bool = False,
+    extra_columns: bool = False,
 ) -> list[tuple[str, str]]:
     """List the videos that some sources name, as often as they do, with a name for each below its source.
 
@@ -48,6 +62,7 @@ def name_videos(
         data_root: as of `find_videos`.
         on_left_out: as of `find_videos`.
         keep_empty: take a folder without videos for one video that cannot be read, so that it fails alone.
+        extra_columns: let manifests have columns that mean nothing for videos.
 
     Returns:
         Each video, and its path below the folder that was named, or below the data root of the list; its file name
@@ -60,8 +75,8 @@ def name_videos(
     found: list[tuple[str, str]] = []
     left_out: Counter[str] = Counter()
     for source in sources:
-        if not is_url(source) and Path(source).suffix.lower() in MANIFEST_SUFFIXES:
-            rows = read_manifest(source, data_root, check_files=False, check_labels=False, allow_duplicates=True)
+        if _is_manifest(source):
+            rows = read_manifest(source, data_root, **_ANY_ROWS, keep_extra=extra_columns)
             root, videos = data_root or Path(source).parent, list(dict.fromkeys(row["video"] for row in rows))
         elif not is_url(source) and os.path.isdir(source):  # False for names that no folder can have
             root, videos = source, _videos_in(Path(source), left_out, keep_empty)
@@ -71,6 +86,61 @@ def name_videos(
     if line := left_out_line(left_out):
         on_left_out(line)
     return found
+
+
+def read_metadata(manifest: str, data_root: str | Path | None = None) -> dict[str, dict[str, Any]]:
+    """Return what a list of videos says of each besides the file: text, numbers, true and false.
+
+    Names of columns come out in small letters, with `_` for all but letters and digits. A column of text is one of
+    numbers if all of its entries are, or of true and false. Empty entries, lists and objects are left out. Of several
+    rows of a video, the first counts.
+
+    Args:
+        manifest: the list.
+        data_root: as of `find_videos`.
+
+    Returns:
+        Columns without a meaning for videos, by the video as `find_videos` names it.
+
+    Raises:
+        ManifestError: if the manifest is invalid.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for row in read_manifest(manifest, data_root, **_ANY_ROWS, keep_extra=True):
+        values = {re.sub(r"\W+", "_", name.strip().lower(), flags=re.ASCII): v for name, v in row["extra"].items()}
+        kept = {name: _plain(value) for name, value in values.items() if isinstance(value, str | int | float)}
+        found.setdefault(row["video"], {name: value for name, value in kept.items() if value not in (None, "")})
+    for column in {name for values in found.values() for name in values}:
+        _parse_column([values for values in found.values() if column in values], column)
+    return found
+
+
+def _plain(value: str | float) -> str | float | None:
+    if isinstance(value, str):  # what no database holds
+        return value.strip().replace("\0", "").encode(errors="replace").decode()
+    return value if isinstance(value, bool) else float(value) if math.isfinite(value) else None
+
+
+def _parse_column(rows: Sequence[dict[str, Any]], column: str) -> None:
+    """Turn text into numbers, or true and false, where the whole column is such text; mixed columns become text."""
+    texts = [row[column] for row in rows]
+    if all(isinstance(value, str) for value in texts):
+        if all(text.lower() in _BOOLEANS for text in texts):
+            parsed: list[Any] = [_BOOLEANS[text.lower()] for text in texts]
+        elif all(_NUMBER.fullmatch(text) for text in texts):
+            parsed = [float(text) for text in texts]
+        else:
+            return
+    elif len({type(value) for value in texts}) > 1:
+        parsed = [str(value) for value in texts]
+    else:
+        return
+    for row, value in zip(rows, parsed, strict=True):
+        row[column] = value
+
+
+def _is_manifest(source: str) -> bool:
+    return not is_url(source) and Path(source).suffix.lower() in MANIFEST_SUFFIXES
 
 
 def unique_videos(named: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:

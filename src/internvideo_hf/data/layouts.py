@@ -118,6 +118,25 @@ def _named(record: Record) -> Iterator[Record]:
         yield {**row, "caption": caption}
 
 
+def split_extra(record: Record) -> tuple[Record, Record]:
+    """Divide a record of a named list into what a layout reads, and all that is said of the video besides its frames.
+
+    Args:
+        record: as the list has it.
+
+    Returns:
+        The record without the columns that mean nothing for videos; and these, with `label`, `caption` and `split`.
+        Of lists without such names, the record and nothing.
+    """
+    layout = named_layout(record)
+    if layout is None or layout.rows is not _named:
+        return record, {}
+    meanings = {name: _MEANING_OF.get(name.strip().lower()) for name in record}
+    known = {n: v for n, v in record.items() if meanings[n] or n.strip().lower() in _WITHOUT_MEANING}
+    extra = {meanings[n] or n: v for n, v in record.items() if n not in known or meanings[n] in ("label", "caption")}
+    return known, extra | {n: v for n, v in record.items() if n.strip().lower() == "split"}
+
+
 def _class_folder(record: Record) -> Iterator[Record]:
     yield {"video": record["file"], "label": record["class_folder"]}
 

@@ -31,6 +31,7 @@ from internvideo_hf.data.layouts import (
     layout_of,
     missing_columns,
     seconds_of,
+    split_extra,
     whole_number,
 )
 from internvideo_hf.data.records import ManifestError, read_records, require_datasets
@@ -237,6 +238,8 @@ class ManifestOptions:
         skip_missing: whether such rows are left out, with a warning that counts them, instead.
         check_labels: whether labels are read. False leaves them empty, where only the files matter.
         allow_duplicates: whether a row may come twice. The published lists of captions have such rows anyway.
+        keep_extra: whether a named list may have columns without a meaning for videos; a row then has `extra`, these
+            columns, and label, caption and split as the list has them.
     """
 
     layout: str | None = None
@@ -253,6 +256,7 @@ class ManifestOptions:
     skip_missing: bool = False
     check_labels: bool = True
     allow_duplicates: bool = False
+    keep_extra: bool = False
 
 
 class _Checks:
@@ -306,6 +310,7 @@ class _Checks:
             "start": start,
             "end": end,
             "num_frames": count,
+            **({"extra": given["extra"]} if self.options.keep_extra else {}),
         }
 
     def _find(self, tree: VideoTree, record: Record, name: str) -> str:
@@ -393,11 +398,14 @@ def _given_rows(path: Path, options: ManifestOptions, selection: "_Selection") -
     layout = None if options.layout is None else lookup(LAYOUTS, options.layout, "layout")
     for place, record in read_records(path):
         record = {name: value for name, value in record.items() if name not in options.ignore}
+        extra: Record = {}
+        if options.keep_extra:
+            record, extra = split_extra(record)
         try:
             record = _with_labels_of(record, options.heads or ())
             layout = layout or layout_of(record)
             for given in selection.rows(record, layout):
-                yield place, layout, given
+                yield place, layout, {**given, "extra": extra} if options.keep_extra else given
         except BadRow as bad:
             raise _error(path, place, bad) from None
 

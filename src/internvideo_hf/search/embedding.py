@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,10 +51,10 @@ def embed_videos(
     processor, timeout = encoder.video_processor, processes.time_limit(timeout, workers, processes.TIMEOUT)
     task = partial(read_clips, processor=processor, windowing=windowing)
     pieces: list[Task] = []
-    for path, (numbers, _) in todo.items():
+    for path, (numbers, _, _) in todo.items():
         pieces += [(path, piece) for piece in ([None] if numbers is None else in_pieces(numbers, processor))]
     waiting = Counter(path for path, _ in pieces)
-    contents = {path: content for path, (_, content) in todo.items() if content is not None}
+    contents = {path: content for path, (_, content, _) in todo.items() if content is not None}
     failed: dict[str, VideoDecodeError] = {}
     batches, stopwatch, done = _Batches(encoder, batch_size), Stopwatch(), 0
     try:
@@ -66,7 +67,7 @@ def embed_videos(
                     cause = "its content changed while it was read"
                     failed.setdefault(path, VideoDecodeError(path, cause, "Run again when the file is complete."))
                 else:
-                    batches.add(path, result)
+                    batches.add(path, result, todo[path].metadata)
                     if numbers is None:
                         rest = in_pieces(range(len(result.numbers), len(result.spans)), processor)
                         more += [(path, piece) for piece in rest]
@@ -97,9 +98,9 @@ class _Batches:
         self._done: list[tuple[Video, int, np.ndarray]] = []
         self._rows: list[torch.Tensor] = []
 
-    def add(self, path: str, clips: Clips) -> None:
+    def add(self, path: str, clips: Clips, metadata: Mapping[str, Any]) -> None:
         """Take clips, and embed all full batches."""
-        video = Video(path, clips.size, clips.mtime, clips.content, len(clips.spans))
+        video = Video(path, clips.size, clips.mtime, clips.content, len(clips.spans), dict(metadata))
         for number, pixels in zip(clips.numbers, clips.pixels, strict=True):
             self._waiting.append((video, number, clips.spans[number], pixels))
         while len(self._waiting) >= self._batch_size:

@@ -20,6 +20,7 @@ from internvideo_hf.search.stores.local import LocalStore
 from internvideo_hf.search.stores.opening import load_store, new_store
 from internvideo_hf.search.stores.segments import SEGMENT_ROWS, Clip
 from internvideo_hf.search.sync import Change, Todo, execute, plan, survey
+from internvideo_hf.search.where import parse
 from internvideo_hf.utils import devices
 from internvideo_hf.utils.files import MIN_ROOM, check_output
 from internvideo_hf.utils.fingerprints import json_sha256
@@ -211,7 +212,9 @@ class VideoIndex:
         _check_numbers(jobs=jobs, batch_size=batch_size)
         with self.store.writing():
             embed = partial(self._embed, workers=jobs, timeout=timeout, batch_size=batch_size, on_done=on_done)
-            return self._sync(self.store.known(), find_videos(_strings(videos)), (), embed)
+            metadata: dict[str, Any] = {}
+            found = find_videos(_strings(videos), metadata=metadata)
+            return self._sync(self.store.known(), found, metadata, (), embed)
 
     def update(
         self,
@@ -229,7 +232,8 @@ class VideoIndex:
         Unreadable files are left out, and tried again by the next call.
 
         Args:
-            videos: files, addresses, folders (searched recursively) and manifests. Indexed videos below one of these
+            videos: files, addresses, folders (searched recursively) and manifests, whose other columns become
+                metadata of the videos, for `search(where=)`. Indexed videos below one of these
                 folders that are gone are removed; those elsewhere stay. By default all videos of the index.
             jobs: processes that decode; 1 decodes in this process, which a video may kill or hang, unless there is a
                 `timeout`.
@@ -255,7 +259,9 @@ class VideoIndex:
                 roots = [_absolute(source) for source in sources if os.path.isdir(source)]
                 prune = {path for path in known.videos if _is_below(path, roots)}
             embed = partial(self._embed, workers=jobs, timeout=timeout, batch_size=batch_size, on_done=on_done)
-            return self._sync(known, find_videos(sources), prune, embed)
+            metadata: dict[str, Any] = {}
+            found = find_videos(sources, metadata=metadata)
+            return self._sync(known, found, metadata, prune, embed)
 
     def remove(self, videos: Sequence[str | Path]) -> list[str]:
         """Remove videos from the index, or all below a folder; files stay.
@@ -289,6 +295,7 @@ class VideoIndex:
         top_k: int = 5,
         per_video: int | None = None,
         approximate: bool = False,
+        where: str | None = None,
     ) -> Hits:
         """Find the clips most similar to a text, to a video or to an image.
 
@@ -299,8 +306,10 @@ class VideoIndex:
             top_k: the number of hits.
             per_video: the most hits of one video; None for any number.
             approximate: compare a part of the rows only, see `build_approximate`.
+            where: condition on the clips to search in, such as `camera = 'door' and start > 60`, see `search.where`.
 
         Raises:
+            WhereError: if the condition cannot be read.
             ValueError: if not exactly one of text, video and image is given, a number is below 1, the index is empty,
                 or its model reads no text.
             VideoDecodeError: if the video or image cannot be read.
@@ -308,6 +317,7 @@ class VideoIndex:
         if sum(query is not None for query in (text, video, image)) != 1:
             raise ValueError("Give one of text, video and image to search by.")
         _check_numbers(top_k=top_k, per_video=per_video)
+        condition = None if where is None else parse(where, self.store.columns())
         if text is not None:
             query, name = self.encoder.embed_texts([text]), text
         elif video is not None:
@@ -316,11 +326,13 @@ class VideoIndex:
             query, name = self.encoder.embed_video(_as_image(image)), describe(image)
         search = partial(rank, self.store, query, self.encoder.logit_scale)
         options: dict[str, Any] = {"top_k": top_k, "per_video": per_video, "approximate": approximate}
+        options["where"] = condition
+        clips = self.store.count(condition)
         if text is None:
-            return Hits(name, search(**options), len(self))
+            return Hits(name, search(**options), clips)
         calibration = self._calibration()
         found = search(self._null_embeddings(), **options, least_cosine=calibration.cosine)
-        return Hits(name, found, len(self), calibration)
+        return Hits(name, found, clips, calibration)
 
     def nearest(
         self, queries: torch.Tensor, count: int, *, approximate: bool = False
@@ -347,10 +359,12 @@ class VideoIndex:
         self,
         known: Known,
         videos: Sequence[str],
+        metadata: Mapping[str, Mapping[str, Any]],
         prune: Collection[str],
         embed: Callable[[Mapping[str, Todo]], list[VideoDecodeError]],
     ) -> Change:
-        changes = plan(known, survey(dict.fromkeys(map(_absolute, videos)), known), prune)
+        found = survey(dict.fromkeys(map(_absolute, videos)), known)
+        changes = plan(known, found, prune, {_absolute(video): values for video, values in metadata.items()})
         if changes.embed or self.store.settings["model"] != self.model:
             _ = self.encoder  # refuses another model before anything is changed
         if changes.embed and self.folder is not None:

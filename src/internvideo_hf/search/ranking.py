@@ -9,6 +9,7 @@ from internvideo_hf.search.calibration import LARGEST_CHANCE, calibrate
 from internvideo_hf.search.hits import Hit
 from internvideo_hf.search.stores.base import VectorStore
 from internvideo_hf.search.stores.segments import Clip
+from internvideo_hf.search.where import Where
 
 CANDIDATES = 1000  # the most similar clips, which share the probability
 
@@ -23,6 +24,7 @@ def rank(
     per_video: int | None = None,
     approximate: bool = False,
     least_cosine: float | None = None,
+    where: Where | None = None,
 ) -> tuple[Hit, ...]:
     """Find the clips most similar to a query.
 
@@ -35,13 +37,14 @@ def rank(
         per_video: the most hits of one video; None for any number.
         approximate: compare a part of the rows only.
         least_cosine: the least cosine of a match; None for the rule of `LARGEST_CHANCE`.
+        where: clips to compare; None for all.
 
     Raises:
         ValueError: if the store is empty, or the approximate index was not built since the last change.
     """
     count = max(CANDIDATES, top_k)
     while True:
-        similar, rows = (found[0] for found in store.nearest(query, count, approximate=approximate))
+        similar, rows = (found[0] for found in store.nearest(query, count, approximate=approximate, where=where))
         clips = store.clips(rows)
         places = list(_chosen(clips, top_k, per_video))
         if len(places) == top_k or len(rows) < count:
@@ -50,8 +53,8 @@ def rank(
     logits = similar.double() * logit_scale
     probability = (logits - logits[:CANDIDATES].logsumexp(dim=0)).exp()
     hits = [Hit(*clips[i], similarity=similar[i].item(), probability=probability[i].item()) for i in places]
-    if null is not None:
-        scores = calibrate(similar[places], store.gather(rows[places]), null, len(store))
+    if null is not None and hits:
+        scores = calibrate(similar[places], store.gather(rows[places]), null, store.count(where))
         hits = [
             replace(hit, z=z, share=share, chance=chance, matches=_is_match(hit, chance, least_cosine))
             for hit, z, share, chance in zip(hits, *(score.tolist() for score in scores), strict=True)

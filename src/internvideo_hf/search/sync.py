@@ -3,7 +3,8 @@
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from internvideo_hf.data.contents import content_hash, stamp
 from internvideo_hf.data.failures import shown_name
@@ -72,10 +73,12 @@ class Todo(NamedTuple):
     Attributes:
         numbers: of the clips; None for all.
         content: hash of the file that the other clips in the index are from; None if there are none.
+        metadata: of the video.
     """
 
     numbers: tuple[int, ...] | None = None
     content: str | None = None
+    metadata: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass
@@ -119,7 +122,12 @@ def survey(paths: Iterable[str], known: Known) -> Found:
     return Found(files, away)
 
 
-def plan(known: Known, found: Found, prune: Collection[str] = ()) -> Plan:
+def plan(
+    known: Known,
+    found: Found,
+    prune: Collection[str] = (),
+    metadata: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+) -> Plan:
     """Decide what to embed, rename, copy and remove.
 
     A file is unchanged if its size and modification time are those in the index, or its size and content.
@@ -128,6 +136,7 @@ def plan(known: Known, found: Found, prune: Collection[str] = ()) -> Plan:
         known: the videos of the index.
         found: the files that it should hold.
         prune: indexed paths to remove if they were not found.
+        metadata: what lists say of the files now; that of the others stays.
     """
     result, twins = Plan(), _twins(known)
     change, embed, renamed = result.change, result.embed, result.renamed
@@ -139,10 +148,11 @@ def plan(known: Known, found: Found, prune: Collection[str] = ()) -> Plan:
 
     for file in found.files:
         path, before = file.path, known.videos.get(file.path)
+        said = metadata.get(path)
         if before is None and file.content in twins:
             # A video whose file is gone comes first: then the file was moved, not copied.
             twin = min(twins[file.content], key=lambda video: not is_free(video))
-            entry = replace(twin, path=path, mtime=file.mtime)
+            entry = replace(twin, path=path, mtime=file.mtime, metadata=twin.metadata if said is None else said)
             if is_free(twin):
                 change.moved.append(path)
                 renamed[twin.path] = entry
@@ -151,18 +161,19 @@ def plan(known: Known, found: Found, prune: Collection[str] = ()) -> Plan:
                 result.copies.append((twin.path, entry))
         elif before is None:
             change.new.append(path)
-            embed[path] = Todo()
+            embed[path] = Todo(metadata=said or {})
         elif file.error is not None:
             cause = f"it cannot be read ({file.error})"
             change.failures.append(VideoDecodeError(path, cause, "Its embeddings stay as they are."))
         elif before.size != file.size or (before.mtime != file.mtime and before.content != file.content):
             change.changed.append(path)
-            embed[path] = Todo()
+            embed[path] = Todo(metadata=before.metadata if said is None else said)
         else:
-            if before.mtime != file.mtime:
-                renamed[path] = replace(before, mtime=file.mtime)
+            entry = replace(before, mtime=file.mtime, metadata=before.metadata if said is None else said)
+            if entry != before:
+                renamed[path] = entry
             if path in known.missing:
-                embed[path] = Todo(known.missing[path], before.content)
+                embed[path] = Todo(known.missing[path], before.content, entry.metadata)
             (change.new if path in known.missing else change.unchanged).append(path)
     change.removed = [p for p in known.videos if p in prune and p not in paths and p not in renamed]
     return result

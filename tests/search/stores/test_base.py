@@ -10,6 +10,7 @@ import torch
 from search.gallery import Decodes, gallery, picture
 from search.rows import make_segments, rows_of, video_of
 from search.stores.conftest import SETTINGS
+from search.test_where import CASES, METADATA, segment_of
 from torch.nn.functional import normalize
 
 from internvideo_hf import VideoIndex
@@ -19,6 +20,7 @@ from internvideo_hf.search.stores.local import LocalStore
 from internvideo_hf.search.stores.nearest import exact
 from internvideo_hf.search.stores.opening import holds_index, load_store, new_store
 from internvideo_hf.search.stores.postgres import PostgresStore
+from internvideo_hf.search.where import columns_of, parse
 from internvideo_hf.utils.locks import LockedError
 
 METHODS = [name for name, value in vars(VectorStore).items() if inspect.isfunction(value) and name != "__init__"]
@@ -83,7 +85,7 @@ def test_rows_that_are_written_again_are_there_once(store):
     assert found["/a", 0][1] == rows_of("/a", [0], 3).embeddings[0].tolist()
 
 
-CLIPS = {"/a": 2, "/bb": 4, "/ccc": 1, "/d": 1}
+NUMBERS = {"/a": 2, "/bb": 4, "/ccc": 1, "/d": 1}
 
 
 def test_videos_are_removed_renamed_and_copied(store):
@@ -169,6 +171,46 @@ def test_a_second_writer_is_told_of_the_first_and_sees_its_rows(address):
 def test_paths_of_any_bytes_are_text_and_come_back(path):
     to_text(path).encode()
     assert from_text(to_text(path)) == path
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_condition_means_the_same_in_every_store(address, dtype):
+    store = new_store(SETTINGS | {"dtype": dtype}, address)
+    assert store.columns() == {} and store.count() == 0
+    segment = segment_of()
+    for path in ("/c", "/a", "/b"):  # the columns come one after the other
+        store.upsert(segment.without({video.path for video in segment.videos} - {path}))
+    assert store.columns() == columns_of(METADATA) and load_store(address).known().videos == {
+        video.path: video for video in segment.videos
+    }
+    query = normalize(torch.tensor([[4.0, 3.0, 2.0, 1.0]]), dim=-1)
+    clips = [clip[:2] for clip in segment.clips()]
+    for text, expected in CASES.items():
+        where = parse(text, store.columns())
+        wanted = [clip for clip, chosen in zip(clips, expected, strict=True) if chosen]
+        similar, rows = store.nearest(query, 3, where=where)
+        assert [clip[:2] for clip in store.clips(rows[0])] == wanted[:3], text
+        assert store.count(where) == len(wanted) and similar.shape == rows.shape == (1, min(3, len(wanted)))
+
+
+def test_an_approximate_search_keeps_to_a_condition(store):
+    pytest.importorskip("faiss")
+    segment = make_segments(1500, 8, [1500])[0]
+    segment.videos = [replace(video, metadata={"even": i % 2 == 0}) for i, video in enumerate(segment.videos)]
+    store.upsert(segment)
+    store.build_approximate()
+    even = parse("even = true", store.columns())
+    similar, rows = store.nearest(segment.embeddings[1:2], 5, approximate=True, where=even)
+    assert rows.shape == (1, 5) and (similar < 0.9999).all()
+    assert all(int(path[3:-4]) % 2 == 0 for path, *_ in store.clips(rows[0]))
+
+
+def test_metadata_changes_without_the_rows(store):
+    store.upsert(rows_of("/a", [0, 1], 2))
+    entry = replace(video_of("/a", 2), metadata={"camera": "door"})
+    before = content(store)
+    store.rewrite(renamed={"/a": entry})
+    assert store.known().videos == {"/a": entry} and store.columns() == {"camera": "text"} and content(store) == before
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,13 @@ from search.rows import make_segments, rows_of
 from search.stores.conftest import SETTINGS
 from search.stores.test_base import (  # noqa: F401
     local,
+    test_a_condition_means_the_same_in_every_store,
     test_a_second_writer_is_told_of_the_first_and_sees_its_rows,
     test_an_approximate_index_finds_most_and_needs_building,
+    test_an_approximate_search_keeps_to_a_condition,
     test_an_index_does_in_every_store_what_it_does_in_memory,
     test_cached_tensors_are_computed_once,
+    test_metadata_changes_without_the_rows,
     test_rows_that_are_written_again_are_there_once,
     test_the_nearest_rows_are_those_of_the_full_product,
     test_videos_are_removed_renamed_and_copied,

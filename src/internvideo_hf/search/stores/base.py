@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 
 from internvideo_hf.search.stores.segments import Clip, Segment, Video
+from internvideo_hf.search.where import Where
 from internvideo_hf.utils.settings import changed_settings
 
 SETTINGS = ("model", "fingerprint", "window", "stride", "dtype")
@@ -118,8 +119,14 @@ class VectorStore(Protocol):
     def clips(self, rows: Sequence[int] | torch.Tensor) -> list[Clip]:
         """Return the clips of some rows in the order given."""
 
+    def columns(self) -> dict[str, str]:
+        """Return the names of the videos' metadata, and their kinds: "text", "number" or "bool"."""
+
+    def count(self, where: Where | None = None) -> int:
+        """Return the number of rows that satisfy a condition."""
+
     def nearest(
-        self, queries: torch.Tensor, count: int, *, approximate: bool = False
+        self, queries: torch.Tensor, count: int, *, approximate: bool = False, where: Where | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the rows that are most similar to some embeddings.
 
@@ -127,6 +134,7 @@ class VectorStore(Protocol):
             queries: unit vectors, float32 `(queries, dim)`.
             count: rows to return, or fewer if the store holds fewer.
             approximate: compare a part of the rows only.
+            where: rows to compare; None for all.
 
         Returns:
             Cosines, float32, and numbers of rows, int64, both `(queries, rows)`, the best first; among equals, the

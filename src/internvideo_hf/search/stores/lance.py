@@ -15,6 +15,7 @@ from safetensors.torch import load, save
 from internvideo_hf.search.stores.base import Info, Known, check_agreement, from_text, to_text
 from internvideo_hf.search.stores.nearest import MIN_APPROXIMATE_ROWS, OVERSAMPLING, best_of
 from internvideo_hf.search.stores.segments import Clip, Segment, Video
+from internvideo_hf.search.where import All, Any_, Compare, IsNull, Not, Where, columns_of
 from internvideo_hf.utils.locks import is_own_file, lock_folder
 from internvideo_hf.utils.passwords import without_passwords
 from internvideo_hf.video.sources import is_url
@@ -25,6 +26,7 @@ CLIPS, STATE = "clips", "state"  # tables
 _VIDEO = ("path", "size", "mtime", "content", "clips")
 _CLIP = ("number", "start", "end", "vector")
 _PATHS_AT_ONCE = 500
+_META = "meta_"  # begins the names of the columns of metadata
 
 
 class LanceStore:
@@ -123,14 +125,16 @@ class LanceStore:
         """Return the videos, and the clips that they lack."""
         if not self._has_index():
             return Known({}, {})
-        rows = self._table().search().select([*_VIDEO, "number"]).to_arrow()
+        table = self._table()
+        columns = _video_columns(table)
+        rows = table.search().select([*columns, "number"]).to_arrow()
         counted = rows.group_by("path", use_threads=False).aggregate(
-            [(name, "max") for name in _VIDEO[1:]] + [("number", "list")]
+            [(name, "first") for name in columns[1:]] + [("number", "list")]
         )
         videos, missing = {}, {}
         for entry in counted.to_pylist():
-            path = from_text(entry["path"])
-            videos[path] = Video(path, *(entry[f"{name}_max"] for name in _VIDEO[1:]))
+            video = _video({name: entry[f"{name}_first"] for name in columns[1:]} | {"path": entry["path"]})
+            videos[path := video.path] = video
             if len(entry["number_list"]) < videos[path].clips:
                 missing[path] = tuple(sorted({*range(videos[path].clips)} - {*entry["number_list"]}))
         return Known(videos, missing)
@@ -141,7 +145,7 @@ class LanceStore:
             return
         table = self._table()
         for among in [None] if videos is None else _in_pieces([*videos]):
-            query = table.search().select([*_VIDEO, *_CLIP])
+            query = table.search().select([*_video_columns(table), *_CLIP])
             query = query if among is None else query.where(_is_among(among))
             for batch in query.to_batches():
                 if batch.num_rows:
@@ -149,7 +153,11 @@ class LanceStore:
 
     def upsert(self, segment: Segment) -> None:
         """Add rows, in place of those of the same video and number."""
-        rows = _arrow(segment, getattr(torch, self.settings["dtype"]))
+        new = columns_of([video.metadata for video in segment.videos])
+        if self._has_index():
+            self._add_columns(new)
+            new = _kinds(self._table().schema)
+        rows = _arrow(segment, getattr(torch, self.settings["dtype"]), new)
         if not self._has_index():
             database = self._connect()
             # The clips come last: without them, the folder holds no index.
@@ -157,6 +165,16 @@ class LanceStore:
                 database.create_table(name, schema=schema, mode="overwrite")
         self._put("settings", json.dumps({"format": FORMAT, **self.settings}).encode())
         _merge(self._table(), "id", rows)
+
+    def _add_columns(self, new: Mapping[str, str]) -> None:
+        import pyarrow
+
+        there, table = _kinds(self._table().schema), self._table()
+        for name, kind in new.items():
+            if there.get(name, kind) != kind:
+                raise ValueError(f"The column {name} of {self.place} is of {there[name]}, now of {kind}. Rename it.")
+        if fields := [pyarrow.field(_META + name, _type(kind)) for name, kind in new.items() if name not in there]:
+            table.add_columns(fields)
 
     def delete(self, videos: Collection[str]) -> None:
         """Remove videos."""
@@ -194,8 +212,18 @@ class LanceStore:
         """Return the clips of some rows, their times rounded to milliseconds."""
         return _segment(self._take(rows, [*_VIDEO, "number", "start", "end"])).clips()
 
+    def columns(self) -> dict[str, str]:
+        """Return the names and kinds of the videos' metadata."""
+        return _kinds(self._table().schema) if self._has_index() else {}
+
+    def count(self, where: Where | None = None) -> int:
+        """Return the number of rows that satisfy a condition."""
+        if where is None or not self._has_index():
+            return len(self)
+        return int(self._table().count_rows(_condition(where)))
+
     def nearest(
-        self, queries: torch.Tensor, count: int, *, approximate: bool = False
+        self, queries: torch.Tensor, count: int, *, approximate: bool = False, where: Where | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the rows that are most similar to some embeddings, by Lance's scan or by its index."""
         if not len(self):
@@ -212,6 +240,7 @@ class LanceStore:
         for query in queries:
             search = table.search(query.numpy()).distance_type("dot").select(["vector", "_distance"]).with_row_id(True)
             search = search if approximate else search.bypass_vector_index()
+            search = search if where is None else search.where(_condition(where), prefilter=True)
             found = search.limit(many).to_arrow()
             similar = _vectors(found["vector"]).float() @ query
             rows = torch.from_numpy(found["_rowid"].to_numpy().astype(np.int64))
@@ -247,10 +276,12 @@ class LanceStore:
 
     def _take(self, rows: Sequence[int] | torch.Tensor, columns: list[str]) -> Any:
         """Return columns of some rows in the order given."""
+        import pyarrow
+
         wanted = [int(row) for row in rows]
         found = self._table().take_row_ids(wanted).select(columns).with_row_id().to_arrow()
         place = {row: i for i, row in enumerate(found["_rowid"].to_pylist())}
-        return found.take([place[row] for row in wanted])
+        return found.take(pyarrow.array([place[row] for row in wanted], pyarrow.int64()))
 
     def _read_settings(self) -> dict[str, Any]:
         stored = self._get("settings")
@@ -318,8 +349,53 @@ def _state_schema() -> Any:
     return pyarrow.schema([_key("key", pyarrow.string()), pyarrow.field("value", pyarrow.binary())])
 
 
-def _arrow(segment: Segment, dtype: torch.dtype) -> Any:
-    """Return rows as a table of Arrow."""
+def _video_columns(table: Any) -> list[str]:
+    return [*_VIDEO, *(_META + name for name in _kinds(table.schema))]
+
+
+def _video(entry: Mapping[str, Any]) -> Video:
+    """Return a video from the values of its columns."""
+    values = {name.removeprefix(_META): v for name, v in entry.items() if name.startswith(_META) and v is not None}
+    size, mtime, content, clips = (entry[name] for name in _VIDEO[1:])
+    return Video(from_text(entry["path"]), size, mtime, content, clips, values)
+
+
+def _type(kind: str) -> Any:
+    import pyarrow
+
+    return {"text": pyarrow.string(), "number": pyarrow.float64(), "bool": pyarrow.bool_()}[kind]
+
+
+def _kinds(schema: Any) -> dict[str, str]:
+    """Return the names and kinds of the columns of metadata."""
+    names = {_type(kind): kind for kind in ("text", "number", "bool")}
+    return {field.name.removeprefix(_META): names[field.type] for field in schema if field.name.startswith(_META)}
+
+
+def _condition(where: Where) -> str:
+    """Return a condition for Lance, which binds no parameters: lancedb itself writes the values."""
+    from lancedb.expr import lit
+
+    match where:
+        case Not(part):
+            return f"(NOT {_condition(part)})"
+        case All(parts):
+            return f"({' AND '.join(map(_condition, parts))})"
+        case Any_(parts):
+            return f"({' OR '.join(map(_condition, parts))})"
+    # Names come from the schema, or are our own.
+    column = f"`{where.column.name if where.column.is_own else _META + where.column.name}`"
+    column = {"video": "`path`", "start": "round(`start`, 3)", "end": "round(`end`, 3)"}.get(where.column.name, column)
+    if isinstance(where, IsNull):
+        return f"({column} IS NULL)"
+    values = (where.value,) if isinstance(where, Compare) else where.values
+    shown = [lit(to_text(str(value)) if where.column.name == "video" else value).to_sql() for value in values]
+    test = f"{where.sign} {shown[0]}" if isinstance(where, Compare) else f"IN ({', '.join(shown)})"
+    return f"coalesce({column} {test}, false)"
+
+
+def _arrow(segment: Segment, dtype: torch.dtype, metadata: Mapping[str, str]) -> Any:
+    """Return rows as a table of Arrow, with the columns of metadata given by their kinds."""
     import pyarrow
 
     owners = segment.video.tolist()
@@ -335,6 +411,8 @@ def _arrow(segment: Segment, dtype: torch.dtype) -> Any:
     arrays = {name: pyarrow.array(values, kinds.get(name, pyarrow.string())) for name, values in columns.items()}
     arrays |= {"number": pyarrow.array(segment.number.numpy()), "start": begin, "end": end}
     arrays["vector"] = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(vectors.ravel()), vectors.shape[1])
+    for name, kind in metadata.items():
+        arrays[_META + name] = pyarrow.array([video.metadata.get(name) for video in videos], _type(kind))
     fields = [_key(name, a.type) if name == "id" else pyarrow.field(name, a.type) for name, a in arrays.items()]
     return pyarrow.table([*arrays.values()], schema=pyarrow.schema(fields))
 
@@ -345,11 +423,12 @@ def _row_key(path: str, number: int) -> str:
 
 def _segment(rows: Any) -> Segment:
     """Return rows of Arrow, a table or a batch; without embeddings where there is no column of vectors."""
-    columns = {name: rows.column(name).to_pylist() for name in (*_VIDEO, "number", "start", "end")}
+    columns = {name: rows.column(name).to_pylist() for name in rows.schema.names if name not in ("vector", "_rowid")}
+    of_video = [name for name in columns if name in _VIDEO or name.startswith(_META)]
     videos: dict[str, Video] = {}
-    for path, *entry in zip(*(columns[name] for name in _VIDEO), strict=True):
+    for i, path in enumerate(columns["path"]):
         if path not in videos:
-            videos[path] = Video(from_text(path), *entry)
+            videos[path] = _video({name: columns[name][i] for name in of_video})
     place = {path: i for i, path in enumerate(videos)}
     spans = [[np.nan if second is None else second for second in columns[name]] for name in ("start", "end")]
     has_vectors = "vector" in rows.schema.names
@@ -365,4 +444,4 @@ def _segment(rows: Any) -> Segment:
 def _vectors(column: Any) -> torch.Tensor:
     chunks = column.chunks if hasattr(column, "chunks") else [column]
     found = [chunk.flatten().to_numpy(zero_copy_only=False).reshape(len(chunk), -1) for chunk in chunks if len(chunk)]
-    return torch.from_numpy(np.concatenate(found)) if found else torch.empty(0, 0)
+    return torch.from_numpy(np.concatenate(found)) if found else torch.empty(0, column.type.list_size)

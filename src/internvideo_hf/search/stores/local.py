@@ -11,6 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -19,6 +20,7 @@ from internvideo_hf.search.stores.base import OPTIONAL, SETTINGS, Info, Known, c
 from internvideo_hf.search.stores.nearest import Approximate, scan
 from internvideo_hf.search.stores.quantized import Codes
 from internvideo_hf.search.stores.segments import Clip, Segment, Video, compact, gather, locate, merge
+from internvideo_hf.search.where import Where, columns_of, mask
 from internvideo_hf.utils.devices import DTYPES
 from internvideo_hf.utils.files import atomic_write, atomic_write_text, remove_leftovers
 from internvideo_hf.utils.fingerprints import text_sha256
@@ -197,15 +199,26 @@ class LocalStore:
                 found[place] = clip
         return found
 
+    def columns(self) -> dict[str, str]:
+        """Return the names and kinds of the videos' metadata."""
+        return columns_of([video.metadata for segment in self.segments for video in segment.videos])
+
+    def count(self, where: Where | None = None) -> int:
+        """Return the number of rows that satisfy a condition."""
+        return len(self) if where is None else sum(int(mask(where, segment).sum()) for segment in self.segments)
+
     def nearest(
-        self, queries: torch.Tensor, count: int, *, approximate: bool = False
+        self, queries: torch.Tensor, count: int, *, approximate: bool = False, where: Where | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the rows that are most similar to some embeddings, by a scan of all rows or by faiss."""
         if not self.segments:
             raise ValueError("The index is empty. Add videos to it first.")
+        allowed = None
+        if where is not None:
+            allowed = torch.from_numpy(np.concatenate([mask(where, segment) for segment in self.segments]))
         if approximate:
-            return self._load_approximate().search(self.segments, queries, count)
-        return scan(self.segments, queries, count)
+            return self._load_approximate().search(self.segments, queries, count, allowed)
+        return scan(self.segments, queries, count, allowed)
 
     def build_approximate(self) -> None:
         """Build the approximate index of faiss, and save it beside the rows.
@@ -349,7 +362,7 @@ def _with_codes(segment: Segment) -> Segment:
 def _save_segment(folder: Path, segment: Segment) -> None:
     """Write rows to a new file, and map their embeddings from there."""
     file = f"rows-{uuid.uuid4().hex[:12]}.safetensors"
-    videos = json.dumps([list(asdict(video).values()) for video in segment.videos]).encode()
+    videos = json.dumps([_entry(video) for video in segment.videos]).encode()
     tensors = {
         "embeddings": segment.embeddings.contiguous(),
         "spans": segment.spans.contiguous(),
@@ -362,6 +375,12 @@ def _save_segment(folder: Path, segment: Segment) -> None:
     atomic_write(folder / file, lambda path: save_file(tensors, path))
     mapped = load_file(folder / file)
     segment.embeddings, segment.codes, segment.file = mapped["embeddings"], _pop_codes(mapped), file
+
+
+def _entry(video: Video) -> list[Any]:
+    """Return the values of a video; its metadata, which files of older versions lack, only if it has any."""
+    values = list(asdict(video).values())
+    return values if video.metadata else values[:-1]
 
 
 def _pop_codes(tensors: dict[str, torch.Tensor]) -> Codes | None:
@@ -402,6 +421,10 @@ def _check_rows(segment: Segment) -> None:
             type(number) is not int for number in (video.size, video.mtime, video.clips)
         ):
             raise ValueError(f"the entry of a video is {video}")
+        if not isinstance(video.metadata, dict) or any(
+            not isinstance(value, str | int | float) for value in video.metadata.values()
+        ):
+            raise ValueError(f"the metadata of a video is {video.metadata}")
     if rows and not (0 <= segment.video.min() and segment.video.max() < len(videos)):
         raise ValueError("a row belongs to a video that is not there")
     clips = torch.tensor([video.clips for video in videos])[segment.video]

@@ -21,21 +21,28 @@ GATHERED_ROWS = 4096
 _LARGEST_FRACTION = 1 / 8  # of the rows as candidates; collecting more of them takes longer than reading all in order
 
 
-def exact(segments: Sequence[Segment], queries: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+def exact(
+    segments: Sequence[Segment], queries: torch.Tensor, count: int, allowed: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the most similar rows by the full product, in chunks, so that memory holds one chunk at a time.
 
     Args:
         segments: the rows.
         queries: unit vectors, float32 `(queries, dim)`.
         count: rows to return.
+        allowed: which rows may be returned, bool `(rows,)`; None for all.
 
     Returns:
-        Cosines, float32, and numbers of rows, int64, both `(queries, min(count, rows))`, the best first.
+        Cosines, float32, and numbers of rows, int64, both `(queries, min(count, allowed rows))`, the best first.
     """
+    if allowed is not None:
+        count = min(count, int(allowed.sum()))
     best = torch.empty(len(queries), 0)
     rows = torch.empty(len(queries), 0, dtype=torch.int64)
     for first, chunk in in_chunks(segments, CHUNK_ROWS):
         similar = queries @ chunk.T
+        if allowed is not None:
+            similar[:, ~allowed[first : first + len(chunk)]] = -torch.inf
         top, at = similar.topk(min(count, similar.shape[1]), dim=1)
         best, rows = torch.cat([best, top], dim=1), torch.cat([rows, at + first], dim=1)
         best, rows = best_of(best, rows, count)
@@ -43,31 +50,42 @@ def exact(segments: Sequence[Segment], queries: torch.Tensor, count: int) -> tup
     return best, rows
 
 
-def scan(segments: Sequence[Segment], queries: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+def scan(
+    segments: Sequence[Segment], queries: torch.Tensor, count: int, allowed: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the same rows as `exact`, for few queries by way of the 8-bit copy of the rows.
 
     Args:
         segments: the rows; those of segments without codes are compared in float32.
         queries: unit vectors, float32 `(queries, dim)`.
         count: rows to return.
+        allowed: as of `exact`.
 
     Returns:
         As `exact`.
     """
     has_codes = any(segment.codes is not None for segment in segments)
     if not (has_codes and len(queries) <= FEW_QUERIES and integer_product_pays(queries.shape[1])):
-        return exact(segments, queries, count)
-    similar, rows = zip(*(_scan_for(segments, query, count) for query in queries), strict=True)
+        return exact(segments, queries, count, allowed)
+    similar, rows = zip(*(_scan_for(segments, query, count, allowed) for query in queries), strict=True)
     return torch.cat(similar), torch.cat(rows)
 
 
-def _scan_for(segments: Sequence[Segment], query: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _scan_for(
+    segments: Sequence[Segment], query: torch.Tensor, count: int, allowed: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
     estimates, bounds = map(torch.cat, zip(*(_bounds(segment, query) for segment in segments), strict=True))
+    if allowed is not None:
+        count = min(count, int(allowed.sum()))
+        estimates[~allowed] = bounds[~allowed] = -torch.inf
+    if not count:
+        return torch.empty(1, 0), torch.empty(1, 0, dtype=torch.int64)
     some = estimates.topk(min(count, len(estimates))).indices
     least = _products(segments, query, some).min()
-    rows = (~(bounds < least)).nonzero()[:, 0]  # all of them if `least` is NaN
+    chosen = ~(bounds < least)  # all of them if `least` is NaN
+    rows = (chosen if allowed is None else chosen & allowed).nonzero()[:, 0]
     if len(rows) > max(count, _LARGEST_FRACTION * len(bounds)):
-        return exact(segments, query[None], count)
+        return exact(segments, query[None], count, allowed)
     similar = _products(segments, query, rows)
     _check_finite(similar)
     return best_of(similar[None], rows[None], count)
@@ -166,10 +184,16 @@ class Approximate:
         return cls(lists)
 
     def search(
-        self, segments: Sequence[Segment], queries: torch.Tensor, count: int
+        self, segments: Sequence[Segment], queries: torch.Tensor, count: int, allowed: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return rows as `exact`, but it may miss some; fewer than `count` if the cells hold no more."""
-        candidates = self._lists.search(queries.contiguous().numpy(), min(OVERSAMPLING * count, self._lists.ntotal))[1]
+        faiss, options = require_faiss(), {}
+        if allowed is not None:
+            selector = faiss.IDSelectorBatch(allowed.nonzero()[:, 0].numpy())
+            probes = faiss.extract_index_ivf(self._lists).nprobe
+            options["params"] = faiss.SearchParametersIVF(sel=selector, nprobe=probes)
+        most = min(OVERSAMPLING * count, self._lists.ntotal)
+        candidates = self._lists.search(queries.contiguous().numpy(), most, **options)[1]
         answers = []
         for query, found in zip(queries, candidates, strict=True):
             rows = torch.from_numpy(found[found >= 0].copy())[None]

@@ -16,6 +16,7 @@ from safetensors.torch import load, save
 from internvideo_hf.search.stores.base import Info, Known, check_agreement, from_text, to_text
 from internvideo_hf.search.stores.nearest import OVERSAMPLING
 from internvideo_hf.search.stores.segments import Clip, Segment, Video
+from internvideo_hf.search.where import All, Any_, Compare, IsNull, Not, Where
 from internvideo_hf.utils.locks import LockedError
 from internvideo_hf.utils.passwords import without_passwords
 
@@ -31,7 +32,7 @@ _TABLES = """
 CREATE TABLE state (key text PRIMARY KEY, value bytea NOT NULL);
 CREATE TABLE videos (
     id bigserial PRIMARY KEY, path text NOT NULL UNIQUE,
-    size bigint NOT NULL, mtime bigint NOT NULL, content text NOT NULL, clips integer NOT NULL
+    size bigint NOT NULL, mtime bigint NOT NULL, content text NOT NULL, clips integer NOT NULL, metadata jsonb NOT NULL
 );
 CREATE TABLE clips (
     id bigserial PRIMARY KEY, video bigint NOT NULL REFERENCES videos ON DELETE CASCADE, number integer NOT NULL,
@@ -169,7 +170,7 @@ class PostgresStore:
             return Known({}, {})
         videos = {
             from_text(path): Video(from_text(path), *entry)
-            for path, *entry in self._run("SELECT path, size, mtime, content, clips FROM videos ORDER BY id")
+            for path, *entry in self._run("SELECT path, size, mtime, content, clips, metadata FROM videos ORDER BY id")
         }
         lacking = self._run(
             "SELECT v.path, v.clips, array_agg(c.number) FROM videos v JOIN clips c ON c.video = v.id "
@@ -184,8 +185,8 @@ class PostgresStore:
         last, paths = 0, None if videos is None else [to_text(path) for path in videos]
         while True:
             found = self._run(
-                "SELECT c.id, v.path, v.size, v.mtime, v.content, v.clips, c.number, c.start, c.end, c.embedding "
-                "FROM clips c JOIN videos v ON v.id = c.video "
+                "SELECT c.id, v.path, v.size, v.mtime, v.content, v.clips, v.metadata, "
+                "c.number, c.start, c.end, c.embedding FROM clips c JOIN videos v ON v.id = c.video "
                 "WHERE c.id > %s AND (%s::text[] IS NULL OR v.path = ANY(%s::text[])) ORDER BY c.id LIMIT %s",
                 (last, paths, paths, _ROWS_AT_ONCE),
             ).fetchall()
@@ -202,10 +203,10 @@ class PostgresStore:
             self._put_settings()
             with self._connection.cursor() as cursor:
                 cursor.executemany(
-                    "INSERT INTO videos (path, size, mtime, content, clips) VALUES (%s, %s, %s, %s, %s) "
+                    "INSERT INTO videos (path, size, mtime, content, clips, metadata) VALUES (%s, %s, %s, %s, %s, %s) "
                     "ON CONFLICT (path) DO UPDATE SET size = excluded.size, mtime = excluded.mtime, "
-                    "content = excluded.content, clips = excluded.clips",
-                    [(to_text(v.path), v.size, v.mtime, v.content, v.clips) for v in segment.videos],
+                    "content = excluded.content, clips = excluded.clips, metadata = excluded.metadata",
+                    [_values(video) for video in segment.videos],
                 )
                 cursor.execute(
                     "CREATE TEMP TABLE incoming ON COMMIT DROP AS SELECT ''::text AS path, number, start, \"end\", "
@@ -268,18 +269,19 @@ class PostgresStore:
             self._put_settings()
             for path, video in copied:
                 self._run(
-                    "WITH copy AS (INSERT INTO videos (path, size, mtime, content, clips) VALUES (%s, %s, %s, %s, %s) "
-                    "RETURNING id) "
+                    "WITH copy AS (INSERT INTO videos (path, size, mtime, content, clips, metadata) "
+                    "VALUES (%s, %s, %s, %s, %s, %s) RETURNING id) "
                     'INSERT INTO clips (video, number, start, "end", embedding) '
                     'SELECT copy.id, c.number, c.start, c."end", c.embedding FROM copy, clips c '
                     "JOIN videos v ON v.id = c.video WHERE v.path = %s",
-                    (to_text(video.path), video.size, video.mtime, video.content, video.clips, to_text(path)),
+                    (*_values(video), to_text(path)),
                 )
             self._run("DELETE FROM videos WHERE path = ANY(%s)", ([to_text(path) for path in removed],))
             for path, video in (renamed or {}).items():
                 self._run(
-                    "UPDATE videos SET path = %s, size = %s, mtime = %s, content = %s, clips = %s WHERE path = %s",
-                    (to_text(video.path), video.size, video.mtime, video.content, video.clips, to_text(path)),
+                    "UPDATE videos SET path = %s, size = %s, mtime = %s, content = %s, clips = %s, metadata = %s "
+                    "WHERE path = %s",
+                    (*_values(video), to_text(path)),
                 )
 
     def compact(self) -> None:
@@ -301,8 +303,27 @@ class PostgresStore:
         found = {row: entry for row, *entry in self._run(query, (wanted,))}
         return [tuple(found[row]) for row in wanted]
 
+    def columns(self) -> dict[str, str]:
+        """Return the names and kinds of the videos' metadata; a column of several kinds is left out."""
+        if not self._has_index():
+            return {}
+        kinds = {"string": "text", "number": "number", "boolean": "bool"}
+        found = self._run(
+            "SELECT key, min(jsonb_typeof(value)) FROM videos, jsonb_each(metadata) GROUP BY key "
+            "HAVING count(DISTINCT jsonb_typeof(value)) = 1 ORDER BY key"
+        )
+        return {name: kinds[kind] for name, kind in found}
+
+    def count(self, where: Where | None = None) -> int:
+        """Return the number of rows that satisfy a condition."""
+        if where is None or not self._has_index():
+            return len(self)
+        condition, values = _condition(where)
+        query = _sql(f"SELECT count(*) FROM clips c JOIN videos v ON v.id = c.video WHERE {condition}")
+        return int(self._run(query, values).fetchone()[0])
+
     def nearest(
-        self, queries: torch.Tensor, count: int, *, approximate: bool = False
+        self, queries: torch.Tensor, count: int, *, approximate: bool = False, where: Where | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the rows that are most similar to some embeddings, by a scan of all rows or by pgvector's graph."""
         if not len(self):
@@ -312,29 +333,32 @@ class PostgresStore:
                 "There is no approximate index of these clips. Build it (`build_approximate`, or `internvideo index "
                 "... --approximate`), or search exactly."
             )
-        answers = [self._nearest_to(query, count, approximate) for query in queries]
+        answers = [self._nearest_to(query, count, approximate, where) for query in queries]
         fewest = min(map(len, answers))
         similar = torch.tensor([[-distance for _, distance in answer[:fewest]] for answer in answers])
-        return similar, torch.tensor([[row for row, _ in answer[:fewest]] for answer in answers])
+        rows = torch.tensor([[row for row, _ in answer[:fewest]] for answer in answers], dtype=torch.int64)
+        return similar, rows
 
-    def _nearest_to(self, query: torch.Tensor, count: int, approximate: bool) -> list[tuple[int, float]]:
+    def _nearest_to(
+        self, query: torch.Tensor, count: int, approximate: bool, where: Where | None
+    ) -> list[tuple[int, float]]:
         from pgvector import Vector
-        from psycopg import sql
 
-        vector, dim = Vector(query.numpy()), sql.Literal(len(query))
-        candidates, values = sql.SQL("clips"), [vector, count]
+        vector, dim = Vector(query.numpy()), len(query)
+        condition, bound = ("true", []) if where is None else _condition(where)
+        rows = f"SELECT c.id, c.embedding FROM clips c JOIN videos v ON v.id = c.video WHERE {condition}"
+        values: list[Any] = [vector, *bound]
         with self._connection.transaction():
             if approximate:
-                candidates = sql.SQL(
-                    "(SELECT * FROM clips ORDER BY embedding::halfvec({dim}) <#> %s::halfvec({dim}) LIMIT %s) AS near"
-                ).format(dim=dim)
-                values = [vector, vector, OVERSAMPLING * count, count]
+                rows += f" ORDER BY c.embedding::halfvec({dim}) <#> %s::halfvec({dim}) LIMIT %s"
+                values += [vector, OVERSAMPLING * count]
                 ef = str(min(_LARGEST_EF, OVERSAMPLING * count))
                 self._run("SELECT set_config('hnsw.ef_search', %s, true)", (ef,))
                 self._run("SELECT set_config('hnsw.iterative_scan', 'strict_order', true)")
             # The cast is for float16, whose product would round the query, too.
-            search = "SELECT id, embedding::vector({dim}) <#> %s AS distance FROM {} ORDER BY distance, id LIMIT %s"
-            found: list[tuple[int, float]] = self._run(sql.SQL(search).format(candidates, dim=dim), values).fetchall()
+            distance = f"embedding::vector({dim}) <#> %s AS distance"
+            search = f"SELECT id, {distance} FROM ({rows}) r ORDER BY distance, id LIMIT %s"
+            found: list[tuple[int, float]] = self._run(_sql(search), [*values, count]).fetchall()
         return found
 
     def build_approximate(self) -> None:
@@ -417,22 +441,72 @@ def _rounded(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 3)
 
 
+def _sql(query: str) -> Any:
+    """Mark a query as ours: it is made of constants and whole numbers, and all values are bound."""
+    from psycopg import sql
+
+    return sql.SQL(query)  # type: ignore[arg-type, unused-ignore]
+
+
+def _values(video: Video) -> tuple[Any, ...]:
+    """Return the values of a row of videos."""
+    from psycopg.types.json import Jsonb
+
+    return (to_text(video.path), video.size, video.mtime, video.content, video.clips, Jsonb(dict(video.metadata)))
+
+
+_OWN = {"video": "v.path", "start": "round(c.start::numeric, 3)::float8", "end": 'round(c."end"::numeric, 3)::float8'}
+_JSON = {"text": ("string", "text"), "number": ("number", "float8"), "bool": ("boolean", "boolean")}
+_TYPES = {kind: name for kind, (_, name) in _JSON.items()}
+
+
+def _condition(where: Where) -> tuple[str, list[Any]]:
+    """Return a condition, and the values to bind; names of columns are bound as well."""
+    match where:
+        case Not(part):
+            text, values = _condition(part)
+            return f"(NOT {text})", values
+        case All(parts) | Any_(parts):
+            texts, bound = zip(*map(_condition, parts), strict=True)
+            word = " AND " if isinstance(where, All) else " OR "
+            return f"({word.join(texts)})", [value for values in bound for value in values]
+    name, kind = where.column.name, where.column.kind
+    named: list[Any] = []
+    if where.column.is_own:
+        column = _OWN[name]
+    else:
+        json_kind, cast = _JSON[kind]
+        column = (
+            f"(CASE jsonb_typeof(v.metadata->%s::text) WHEN '{json_kind}' THEN (v.metadata->>%s::text)::{cast} END)"
+        )
+        named = [name, name]
+    if isinstance(where, IsNull):
+        return f"({column} IS NULL)", named
+    order = ' COLLATE "C"' if kind == "text" else ""  # by code points, as elsewhere
+    values = [where.value] if isinstance(where, Compare) else [*where.values]
+    values = [to_text(str(value)) if name == "video" else value for value in values]
+    if isinstance(where, Compare):
+        sign = {"!=": "<>"}.get(where.sign, where.sign)
+        return f"coalesce({column}{order} {sign} %s::{_TYPES[kind]}, false)", [*named, *values]
+    return f"coalesce({column}{order} = ANY(%s::{_TYPES[kind]}[]), false)", [*named, values]
+
+
 def _tensor(embedding: Any) -> torch.Tensor:
     """Return an embedding as pgvector gives it: an array, or its own types."""
     return torch.from_numpy(np.array(embedding if isinstance(embedding, np.ndarray) else embedding.to_numpy()))
 
 
 def _segment(rows: Sequence[tuple[Any, ...]], dtype: torch.dtype) -> Segment:
-    """Return rows of path, size, mtime, content, clips, number, start, end and embedding."""
+    """Return rows of path, size, mtime, content, clips, metadata, number, start, end and embedding."""
     videos: dict[str, Video] = {}
-    for path, *entry in (row[:5] for row in rows):
+    for path, *entry in (row[:6] for row in rows):
         if path not in videos:
             videos[path] = Video(from_text(path), *entry)
     place = {path: i for i, path in enumerate(videos)}
     return Segment(
         [*videos.values()],
-        torch.stack([_tensor(row[8]) for row in rows]).to(dtype),
-        torch.tensor([[torch.nan if t is None else t for t in row[6:8]] for row in rows], dtype=torch.float64),
+        torch.stack([_tensor(row[9]) for row in rows]).to(dtype),
+        torch.tensor([[torch.nan if t is None else t for t in row[7:9]] for row in rows], dtype=torch.float64),
         torch.tensor([place[row[0]] for row in rows]),
-        torch.tensor([row[5] for row in rows]),
+        torch.tensor([row[6] for row in rows]),
     )

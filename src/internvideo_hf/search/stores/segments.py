@@ -1,7 +1,8 @@
 """Rows of an index in memory or mapped from disk: segments, and operations on lists of them."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ class Video:
         mtime: modification time in nanoseconds.
         content: hash of the whole file.
         clips: number of clips.
+        metadata: what the list of videos says of it: texts, numbers, true and false, by names in small letters.
     """
 
     path: str
@@ -31,6 +33,7 @@ class Video:
     mtime: int
     content: str
     clips: int
+    metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass
