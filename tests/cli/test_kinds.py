@@ -11,6 +11,7 @@ from internvideo_hf.checkpoints.model_names import demo_path
 from internvideo_hf.cli.kinds import (
     ACTION_DETECTOR,
     ANSWERER,
+    ANTICIPATOR,
     AUTOENCODER,
     CAPTIONER,
     CLASSIFIER,
@@ -38,6 +39,7 @@ def test_every_model_class_has_a_kind(family, tmp_path):
         "AutoModelForMultimodalLM": CAPTIONER,
         "AutoModelForVisualQuestionAnswering": ANSWERER,
         "AutoModelForVideoActionDetection": ACTION_DETECTOR,
+        "AutoModelForShortTermAnticipation": ANTICIPATOR,
         "AutoModelForHandPrediction": ENCODER,
     }
     for auto, name in FAMILIES[family].model_names.items():
@@ -147,3 +149,16 @@ def test_texts_in_other_scripts_are_remarked_on_once(drawn, tmp_path, monkeypatc
     done = run("zero-shot", video, "--model", "demo-mm", "--labels", tmp_path / "labels.txt", "--json")
     assert done.returncode == 0 and done.stderr.count("Write the text in English.") == 1
     assert len(json.loads(done.stdout)[0]["results"]) == 3
+
+
+def test_a_model_of_anticipation_is_evaluated_and_does_not_classify(tmp_path):
+    write_config(tmp_path / "sta", "internvideo_mae", "InternVideoMAEForShortTermAnticipation")
+    (tmp_path / "sta/model.safetensors").write_bytes(b"")
+    name = "ego4d/short_term_anticipation"
+    words = f"it holds an InternVideoMAEForShortTermAnticipation. What takes it: `internvideo evaluate {name} --model"
+    assert_refused(run("classify", "v.mp4", "--model", tmp_path / "sta"), f"is not a classifier: {words}")
+    assert_refused(
+        run("evaluate", name, "--model", "demo-classifier"),
+        "demo-classifier is not a model of short-term anticipation: it holds a UniFormerV2ForVideoClassification, "
+        "which has no head that tells what will be done to objects",
+    )

@@ -72,6 +72,7 @@ def test_every_folder_is_a_task_that_is_trained_or_evaluated_or_has_a_pipeline()
     trained = {"pretraining", "classification", "contrastive", "captioning", "question_answering"}
     trained |= {"temporal_localization", "action_detection", "open_set", "multi_label", "regression"}
     trained |= {"object_detection"}
+    trained |= {"short_term_anticipation"}
     assert training_tasks().keys() == trained
     assert evaluation_tasks().keys() == {
         "classification",
@@ -82,6 +83,7 @@ def test_every_folder_is_a_task_that_is_trained_or_evaluated_or_has_a_pipeline()
         "question_answering",
         "temporal_localization",
         "action_detection",
+        "short_term_anticipation",
         "open_set",
         "multi_label",
         "regression",

@@ -319,7 +319,15 @@ ACTION_DETECTION = {
 
 
 # Runs on Ego4D, of which each has a test of its own
-EGO4D = ("verbs", "nouns", "verbs_and_nouns", "moment_queries", "language_queries", "state_change_detection")
+EGO4D = (
+    "verbs",
+    "nouns",
+    "verbs_and_nouns",
+    "moment_queries",
+    "short_term_anticipation",
+    "language_queries",
+    "state_change_detection",
+)
 
 
 def of_table(name: str) -> str | None:
@@ -439,6 +447,23 @@ def test_state_change_detection_trains_as_dino_was():
     assert frames.moments == ["pre_frame", "pnr_frame", "post_frame"] and frames.object_type == "object_of_change"
     with pytest.raises(RecipeError, match="object_detection trains models of transformers"):
         build_model(found.model)
+
+
+def test_short_term_anticipation_is_as_released():
+    found, config = recipe("ego4d/short_term_anticipation"), build("ego4d/short_term_anticipation").config
+    training, interactions, processor = found.training, found.data.interactions, found.model.processor
+    assert (found.batch_size, found.devices, training["per_device_train_batch_size"]) == (4 * 8, 8, 4)
+    assert (training["learning_rate"], training["base_batch_size"]) == (2.5e-4, 256)  # 3.125e-5 for a batch of 32
+    assert (training["weight_decay"], training["num_train_epochs"], training["warmup_epochs"]) == (0.05, 30, 0)
+    assert (training["layer_decay"], training["min_learning_rate"]) == (0.75, 1e-6)
+    assert (interactions.short_sides, interactions.crop_size, interactions.flip) == ([256, 320], 224, 0.5)
+    assert (interactions.label_overlap, interactions.min_score, interactions.with_truth) == (0.5, 0, True)
+    assert (config.hidden_size, config.num_frames, config.image_size) == (1024, 16, 224)
+    assert (config.drop_path_rate, config.verb_loss_weight, config.time_loss_weight) == (0.2, 1, 15)
+    assert (config.roi_size, config.roi_scale, config.roi_aligned, config.roi_sampling_ratio) == (7, None, True, 0)
+    assert processor["sampler_kwargs"] == {"sampling_rate": 2} and processor["size"] == {"shortest_edge": 256}
+    for name, value in (("image_mean", 0.45), ("image_std", 0.225)):
+        assert list(getattr(config, name)) == processor[name] == [value] * 3
 
 
 def test_moment_queries_have_the_numbers_of_actionformers_own_configuration():

@@ -19,6 +19,7 @@ CLASSIFIER, DUAL_ENCODER, CAPTIONER, ANSWERER, AUTOENCODER, ENCODER, FEATURE_HEA
     "an action detector",
 )
 GROUNDER, NAVIGATOR = "a head that grounds sentences in time", "a model of navigation"
+ANTICIPATOR = "a model of short-term anticipation"
 OBJECT_DETECTOR = "a detector of objects"
 """A model of transformers, of no family of this package."""
 # Auto class -> the kind of the models that read no pixels.
@@ -39,6 +40,7 @@ _OF_TASK = {
     "temporal_grounding": GROUNDER,
     "temporal_localization": FEATURE_HEAD,
     "action_detection": ACTION_DETECTOR,
+    "short_term_anticipation": ANTICIPATOR,
     "object_detection": OBJECT_DETECTOR,
 }
 # Kind -> the part that makes a model one.
@@ -47,6 +49,7 @@ _NEEDS = {
     CAPTIONER: "decoder to write captions with",
     ANSWERER: "head that scores answers",
     ACTION_DETECTOR: "head that scores the actions of people",
+    ANTICIPATOR: "head that tells what will be done to objects",
 }
 # Kind -> the commands that take it.
 _COMMANDS = {
@@ -70,6 +73,7 @@ _COMMANDS = {
         'ground VIDEO "a man opens the door" --model {model}',
         "evaluate temporal_grounding/custom --model {model} --data-root FOLDER",
     ),
+    ANTICIPATOR: ("evaluate ego4d/short_term_anticipation --model {model} --data-root FOLDER",),
     ENCODER: ("extract VIDEO --model {model} --out FOLDER",),
 }
 
@@ -94,6 +98,8 @@ def kind_of(folder: Path) -> tuple[str, str] | None:
         return CLASSIFIER, name
     if name.endswith("ForHandPrediction"):
         return ENCODER, name
+    if name.endswith("ForShortTermAnticipation"):
+        return ANTICIPATOR, name
     if name.endswith("ForVideoActionDetection"):
         return ACTION_DETECTOR, name
     if name.endswith("ForPreTraining"):

@@ -75,6 +75,15 @@ class VideoDataset(Dataset[Sample]):
         """Return the seed of a row's sample in this epoch; the row, the settings and it make the sample."""
         return sample_seed(self.seed, int(self._epoch), index)
 
+    def make(self, row: Row, seed: int) -> Sample:
+        """Make the sample of a row; a subclass may make another kind.
+
+        Args:
+            row: of the list.
+            seed: see `seed_of`.
+        """
+        return make_sample(row, self.settings, seed)
+
     def __getitem__(self, index: int) -> Sample:
         """Make the sample of a row; see `make_sample`.
 
@@ -88,7 +97,7 @@ class VideoDataset(Dataset[Sample]):
         index = int(index)
         try:
             with one_video(str(self.rows[index]["video"])):
-                return make_sample(self.rows[index], self.settings, self.seed_of(index))
+                return self.make(self.rows[index], self.seed_of(index))
         except VideoDecodeError as error:
             if self.failures is None:
                 raise

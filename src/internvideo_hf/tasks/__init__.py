@@ -54,6 +54,7 @@ TASKS: dict[str, Pipeline | None] = {
     "action_detection": Pipeline(
         "video-action-detection", "VideoActionDetectionPipeline", "AutoModelForVideoActionDetection"
     ),
+    "short_term_anticipation": None,
     "open_set": None,
     "multi_label": None,
     "regression": None,

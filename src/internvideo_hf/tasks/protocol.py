@@ -186,6 +186,39 @@ class FrameData:
 
 
 @dataclass(frozen=True)
+class InteractionData:
+    """Moments before objects are touched, and what becomes of their pixels (short-term anticipation).
+
+    Args:
+        folder: of the footage, below the data root, see `internvideo_hf.data.ego4d.find_footage`.
+        detections: objects that a detector found, a file below the data root; None takes the true boxes.
+        min_score: least score of a detected object, 0-1.
+        with_truth: train on the true boxes, too, beside detected ones.
+        predictions: a file of the challenge below the data root, to evaluate in place of a model.
+        label_overlap: overlap (IoU) with a true box from which training takes its verb and its time, 0-1.
+        short_sides: least and largest short side of a frame that training draws, pixels; null takes the processor's.
+        crop_size: side of the square that training cuts out of a frame, pixels; null for the whole frame.
+        flip: probability that training mirrors a clip, 0-1.
+        min_overlap: a right box overlaps more than this (IoU), 0-1.
+        time_tolerance: a right time is off by this many seconds at most.
+        top_k: answers for a true box, of which all but one may be wrong; null counts all of them.
+    """
+
+    folder: str = "."
+    detections: str | None = None
+    min_score: float = 0.0
+    with_truth: bool = True
+    predictions: str | None = None
+    label_overlap: float = 0.5
+    short_sides: builtins.list[int] | None = field(default_factory=lambda: [256, 320])
+    crop_size: int | None = 224
+    flip: float = 0.5
+    min_overlap: float = 0.5
+    time_tolerance: float = 0.25
+    top_k: int | None = 5
+
+
+@dataclass(frozen=True)
 class DataSettings:
     """The data of an evaluation.
 
@@ -202,6 +235,7 @@ class DataSettings:
         features: features of the videos (temporal localization).
         queries: sentences about the videos, and the features of both (temporal grounding).
         boxes: videos with boxes in key frames (action detection).
+        interactions: moments before objects are touched (short-term anticipation).
         frames: annotated frames (object detection).
         class_scores: JSON file of the scores that a classifier gave whole videos, below the data root, which name the
             segments of a model that knows one class (temporal localization); None for none.
@@ -220,6 +254,7 @@ class DataSettings:
     features: FeatureData | None = None
     queries: QueryData | None = None
     boxes: BoxData | None = None
+    interactions: InteractionData | None = None
     frames: FrameData | None = None
     class_scores: str | None = None
     references: str | None = None
@@ -292,8 +327,9 @@ class Protocol:
             `internvideo_hf.tasks.open_set.evaluation.OpenSetSettings`.
         fusion: how `data.class_scores` name segments (temporal localization), the fields of
             `internvideo_hf.tasks.temporal_localization.decoding.Fusion`.
-        as_published: repeat the mistakes of the released evaluator (temporal localization), see
-            `internvideo_hf.tasks.temporal_localization.metrics.average_precisions`.
+        as_published: repeat the mistakes of the released evaluator (temporal localization, see
+            `internvideo_hf.tasks.temporal_localization.metrics.average_precisions`; short-term anticipation: moments
+            without objects to answer for count as neither found nor missed).
         released: the data set's name in `released.json`, whose tests are published (classification).
         published: published results.
         notes: disagreements between sources, and other remarks.

@@ -119,7 +119,8 @@ def _list(setting: str, path: Path, data: TrainingData, task: str | None) -> str
     of_class = () if labels and isinstance(labels[0], list) else Counter(labels).values()
     per_class = f", {min(of_class)} to {max(of_class)} of a class" if of_class else ""
     kind = "folder" if path.is_dir() else "list"
-    what = "clips" if "label" in rows.column_names else "key frames" if "timestamp" in rows.column_names else "videos"
+    with_boxes = "timestamp" in rows.column_names or "true_boxes" in rows.column_names
+    what = "clips" if "label" in rows.column_names else "key frames" if with_boxes else "videos"
     what = "frames" if "moment" in rows.column_names else "queries" if "text" in rows.column_names else what
     return (
         f"{label}: {len(rows)} {what} of the {kind} `{_code(path.resolve().name)}`{per_class} (SHA-256 "

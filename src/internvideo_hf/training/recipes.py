@@ -21,7 +21,7 @@ from internvideo_hf.models.common.overrides import check_overrides, configuratio
 from internvideo_hf.recipes.reading import RecipeError, RecipeRegistry, build, check_kind, check_known, fill_up
 from internvideo_hf.tasks import training_tasks
 from internvideo_hf.tasks.base import Training
-from internvideo_hf.tasks.protocol import BoxData, FeatureData, FrameData, QueryData
+from internvideo_hf.tasks.protocol import BoxData, FeatureData, FrameData, InteractionData, QueryData
 from internvideo_hf.training.trainer import VideoTrainingArguments
 from internvideo_hf.utils.names import check_name, lookup
 from internvideo_hf.video.mixup import mix_batch
@@ -149,6 +149,7 @@ class DataSettings:
         features: features of the videos, for tasks on features.
         queries: sentences about the videos, and the features of both, for temporal grounding.
         boxes: videos with boxes in key frames, for action detection.
+        interactions: moments before objects are touched, for short-term anticipation.
         frames: annotated frames, for object detection.
         trunk_cache: cache of the outputs of a frozen backbone: `folder`, below the data root, and `views`, the number
             of different clips of a video. None for no cache.
@@ -173,6 +174,7 @@ class DataSettings:
     features: FeatureData | None = None
     queries: QueryData | None = None
     boxes: BoxData | None = None
+    interactions: InteractionData | None = None
     frames: FrameData | None = None
     trunk_cache: dict[str, Any] | None = None
     missing: str = "raise"
@@ -339,7 +341,8 @@ def _check_kind_of_data(recipe: Recipe, task: Training, name: str) -> None:
     data = recipe.data
     if getattr(data, task.section) is None:
         raise RecipeError(f"{name}: data.{task.section} must be given.")
-    others = [section for section in ("clip", "features", "queries", "boxes", "frames") if section != task.section]
+    sections = ("clip", "features", "queries", "boxes", "interactions", "frames")
+    others = [section for section in sections if section != task.section]
     for key in (*others, *(() if task.section == "clip" else ("mixup", "images", "trunk_cache", "similar_batches"))):
         if getattr(data, key) is not None:
             raise RecipeError(f"{name}: data.{key} changes nothing in {recipe.model.task}. Leave it out.")

@@ -55,12 +55,12 @@ def test_a_true_box_is_found_once_and_the_best_wrong_ones_of_a_frame_do_not_coun
     assert values(twice, truth, top_k=1)["ap_box"] == 100
 
 
-def test_a_frame_without_detections_counts_as_missed_unless_it_is_skipped():
+def test_a_frame_without_detections_counts_as_missed_unless_it_is_left_out():
     truth = [("a", BOX, 0, 0, 0), ("b", BOX, 0, 0, 0)]
-    found = [("a", BOX, 0, 0, 0, 0.9)]
-    assert values(found, truth)["ap_box"] == 50
-    assert values(found, truth, skip_empty=True)["ap_box"] == 100
-    assert values([("c", BOX, 0, 0, 0, 0.9)], truth, skip_empty=True) == dict.fromkeys(SCORES, 0.0)
+    found = table([("a", BOX, 0, 0, 0, 0.9)], scored=True)
+    assert score(found, table(truth)).values["ap_box"] == 50
+    assert score(found, table(truth).of_frames({"a"})).values["ap_box"] == 100
+    assert found.of_frames({"b"}).scores.shape == (0,) and len(found.of_frames({"a", "b"})) == 1
 
 
 def test_the_mean_is_over_the_nouns_of_the_ground_truth_or_of_all_detections():

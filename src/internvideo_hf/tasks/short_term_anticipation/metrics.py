@@ -8,7 +8,7 @@ touched next and are not annotated, the best `top_k - 1` wrong detections for ea
 A box includes its last column and row: it is `right - left + 1` pixels wide.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,6 +74,17 @@ class InteractionTable:
     def __len__(self) -> int:
         return len(self.frames)
 
+    def of_frames(self, names: Collection[str]) -> "InteractionTable":
+        """Return the rows of some frames.
+
+        Args:
+            names: of the frames.
+        """
+        rows = np.array([name in names for name in self.frames], dtype=bool)
+        scores = None if self.scores is None else self.scores[rows]
+        frames = np.asarray(self.frames)[rows]
+        return InteractionTable(frames, self.boxes[rows], self.nouns[rows], self.verbs[rows], self.times[rows], scores)
+
 
 @dataclass(frozen=True)
 class Scoring:
@@ -84,15 +95,12 @@ class Scoring:
         time_tolerance: a right time is off by this many seconds at most.
         top_k: answers for a true box; the others of `top_k - 1` may be wrong. None or 1 counts all detections.
         all_nouns: take the mean over the nouns of detections, too, not only over those of the ground truth.
-        skip_empty: leave out the true boxes of frames without detections, as the released evaluator does: they then
-            count as neither found nor missed.
     """
 
     min_overlap: float = 0.5
     time_tolerance: float = 0.25
     top_k: int | None = 5
     all_nouns: bool = False
-    skip_empty: bool = False
 
 
 @dataclass(frozen=True)
@@ -127,12 +135,10 @@ def score(found: InteractionTable, truth: InteractionTable, scoring: Scoring | N
     if not len(truth):
         raise ValueError("The ground truth holds no interaction. Check the annotations.")
     hits = np.zeros((len(found), len(_ASKED)))
-    counted = np.zeros(len(truth), dtype=bool)
     for rows, true_rows in _by_frame(found, truth):
         hits[rows] = _hits_of_frame(found, truth, rows, true_rows, scoring)
-        counted[true_rows] = len(rows) > 0 or not scoring.skip_empty
     order = _falling(found.scores)
-    hits, nouns, true_nouns = hits[order], found.nouns[order], truth.nouns[counted]
+    hits, nouns, true_nouns = hits[order], found.nouns[order], truth.nouns
     names = [name for name, _ in _ASKED]
     values = {f"ap_{name}": _precision(hits[:, place], len(true_nouns)) for place, name in enumerate(names)}
     asked = np.unique(np.concatenate([true_nouns, nouns]) if scoring.all_nouns else true_nouns)
@@ -220,9 +226,8 @@ def _hits_of_frame(
 
 
 def _mean(precisions: Floats) -> float:
-    """Return the mean over the nouns that have one."""
-    known = precisions[~np.isnan(precisions)]
-    return float(known.mean()) if len(known) else 0.0
+    """Return the mean over the nouns that have one; those of the ground truth do."""
+    return float(precisions[~np.isnan(precisions)].mean())
 
 
 def _precision(hits: Floats, positives: int) -> float:
