@@ -71,8 +71,7 @@ def test_every_folder_is_a_task_that_is_trained_or_evaluated_or_has_a_pipeline()
     assert set(TASKS) == training_tasks().keys() | evaluation_tasks().keys() | with_pipeline
     trained = {"pretraining", "classification", "contrastive", "captioning", "question_answering"}
     trained |= {"temporal_localization", "action_detection", "open_set", "multi_label", "regression"}
-    trained |= {"object_detection"}
-    trained |= {"short_term_anticipation"}
+    trained |= {"object_detection", "short_term_anticipation", "temporal_grounding"}
     assert training_tasks().keys() == trained
     assert evaluation_tasks().keys() == {
         "classification",
