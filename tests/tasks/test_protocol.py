@@ -81,6 +81,7 @@ def test_every_folder_is_a_task_that_is_trained_or_evaluated_or_has_a_pipeline()
         "captioning",
         "question_answering",
         "temporal_localization",
+        "temporal_grounding",
         "action_detection",
         "short_term_anticipation",
         "open_set",
