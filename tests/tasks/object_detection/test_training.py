@@ -1,11 +1,13 @@
 """Detectors of transformers train on drawn frames: inputs, learning rates, the saved model and its scores."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from tasks.action_detection.small import write_detector, write_rt_detr
 from tasks.object_detection.state_changes import HEIGHT, WIDTH, write_drawn, write_scod
 from transformers import AutoImageProcessor, AutoModelForObjectDetection, DetrImageProcessor
@@ -207,6 +209,21 @@ def test_a_trained_detector_is_one_of_transformers(detectors, tmp_path, name):
     assert "9 frames of the list `fho_scod_train.json`" in (final / "README.md").read_text()
     logged = [json.loads(line) for line in (root / "run/log.jsonl").read_text().splitlines()]
     assert any(key.endswith("_loss") for line in logged for key in line)
+
+
+@pytest.mark.parametrize("name", ["yolos", "rt_detr"])
+def test_a_stopped_training_ends_with_the_same_weights(detectors, tmp_path, name):
+    root = _data(tmp_path, 2)
+    changes = [*SHORT, "training.num_train_epochs=2", "data.validation=null", "training.save_total_limit=5"]
+    recipe, ends = load_recipe(NAME, changes), []
+    train(recipe, root, root / "whole", start=detectors / name, quiet=True)
+    left_out = shutil.ignore_patterns("final", "checkpoint-4")
+    shutil.copytree(root / "whole", root / "resumed", ignore=left_out)
+    assert [path.name for path in (root / "resumed").glob("checkpoint-*")] == ["checkpoint-2"]
+    for run in ("whole", "resumed"):
+        final = train(recipe, root, root / run, start=detectors / name, quiet=True)
+        ends.append(load_file(final / "model.safetensors"))
+    assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0])
 
 
 @pytest.mark.slow

@@ -73,6 +73,14 @@ class TrainedDetector(VideoPreTrainedModel):
     def _init_weights(self, module: torch.nn.Module) -> None:
         """Leave the detector as it is."""
 
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
+        """Save a checkpoint of the training; see transformers' `PreTrainedModel.save_pretrained`.
+
+        Tensors keep their names: transformers would give some detectors those of their releases, by which a resumed
+        training does not find them.
+        """
+        super().save_pretrained(*args, **{**kwargs, "save_original_format": False})
+
     def forward(
         self,
         pixel_values: torch.Tensor,
