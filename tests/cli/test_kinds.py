@@ -19,6 +19,7 @@ from internvideo_hf.cli.kinds import (
     ENCODER,
     FEATURE_HEAD,
     GROUNDER,
+    HAND_PREDICTOR,
     NAVIGATOR,
     kind_of,
 )
@@ -40,7 +41,7 @@ def test_every_model_class_has_a_kind(family, tmp_path):
         "AutoModelForVisualQuestionAnswering": ANSWERER,
         "AutoModelForVideoActionDetection": ACTION_DETECTOR,
         "AutoModelForShortTermAnticipation": ANTICIPATOR,
-        "AutoModelForHandPrediction": ENCODER,
+        "AutoModelForHandPrediction": HAND_PREDICTOR,
     }
     for auto, name in FAMILIES[family].model_names.items():
         write_config(tmp_path, family, name)

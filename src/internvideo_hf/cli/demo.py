@@ -185,7 +185,8 @@ def make_demo_data(
         int | None,
         typer.Option(
             min=1,
-            help="Training videos (default: 4000; --untrimmed: 200; --queries: 150; --boxed: 2000); more to test.",
+            help="Training videos (default: 4000; --untrimmed: 200; --queries: 150; --boxed: 2000; --future: 3000); more "
+            "to test.",
             show_default=False,
         ),
     ] = None,
@@ -199,11 +200,14 @@ def make_demo_data(
     boxed: Annotated[
         bool, typer.Option("--boxed", help="Videos of several shapes, with a box and an action of each, as in AVA.")
     ] = False,
+    future: Annotated[
+        bool, typer.Option("--future", help="Videos of a shape whose way can be foreseen, annotated as Ego4D's hands.")
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the videos.")] = 0,
     jobs: Jobs = None,
     quiet: Quiet = False,
 ) -> None:
-    """Make a small data set of drawn videos to try training with: labels, sentences, actions in time or in boxes.
+    """Make a small data set of drawn videos to try training with: labels, sentences, actions in time or in boxes, ways.
 
     Resumable: rerun the same command after an interruption. OUT/README.md describes the files.
 
@@ -214,10 +218,13 @@ def make_demo_data(
     Example: internvideo make-demo-data asked-shapes --queries
 
     Example: internvideo make-demo-data many-shapes --boxed
+
+    Example: internvideo make-demo-data foreseen --future
     """
     from tqdm import tqdm
 
     from internvideo_hf.demo import boxed as videos_of_several
+    from internvideo_hf.demo import future as foreseen_videos
     from internvideo_hf.demo import queried as asked_videos
     from internvideo_hf.demo import synthetic
     from internvideo_hf.demo import untrimmed as long_videos
@@ -226,6 +233,7 @@ def make_demo_data(
         "--untrimmed": (untrimmed, long_videos),
         "--queries": (queries, asked_videos),
         "--boxed": (boxed, videos_of_several),
+        "--future": (future, foreseen_videos),
     }
     chosen = {option: kind for option, (is_chosen, kind) in asked.items() if is_chosen}
     if len(chosen) > 1:

@@ -20,6 +20,7 @@ CLASSIFIER, DUAL_ENCODER, CAPTIONER, ANSWERER, AUTOENCODER, ENCODER, FEATURE_HEA
 )
 GROUNDER, NAVIGATOR = "a head that grounds sentences in time", "a model of navigation"
 ANTICIPATOR = "a model of short-term anticipation"
+HAND_PREDICTOR = "a predictor of hands"
 OBJECT_DETECTOR = "a detector of objects"
 """A model of transformers, of no family of this package."""
 # Auto class -> the kind of the models that read no pixels.
@@ -42,6 +43,7 @@ _OF_TASK = {
     "action_detection": ACTION_DETECTOR,
     "short_term_anticipation": ANTICIPATOR,
     "object_detection": OBJECT_DETECTOR,
+    "hand_prediction": HAND_PREDICTOR,
 }
 # Kind -> the part that makes a model one.
 _NEEDS = {
@@ -50,6 +52,7 @@ _NEEDS = {
     ANSWERER: "head that scores answers",
     ACTION_DETECTOR: "head that scores the actions of people",
     ANTICIPATOR: "head that tells what will be done to objects",
+    HAND_PREDICTOR: "head that predicts points",
 }
 # Kind -> the commands that take it.
 _COMMANDS = {
@@ -74,6 +77,7 @@ _COMMANDS = {
         "evaluate temporal_grounding/custom --model {model} --data-root FOLDER",
     ),
     ANTICIPATOR: ("evaluate ego4d/short_term_anticipation --model {model} --data-root FOLDER",),
+    HAND_PREDICTOR: ("evaluate ego4d/hand_prediction --model {model} --data-root FOLDER",),
     ENCODER: ("extract VIDEO --model {model} --out FOLDER",),
 }
 
@@ -97,7 +101,7 @@ def kind_of(folder: Path) -> tuple[str, str] | None:
     if name.endswith(("ForVideoClassification", "ForOpenSetClassification")):
         return CLASSIFIER, name
     if name.endswith("ForHandPrediction"):
-        return ENCODER, name
+        return HAND_PREDICTOR, name
     if name.endswith("ForShortTermAnticipation"):
         return ANTICIPATOR, name
     if name.endswith("ForVideoActionDetection"):

@@ -55,6 +55,7 @@ TASKS: dict[str, Pipeline | None] = {
         "video-action-detection", "VideoActionDetectionPipeline", "AutoModelForVideoActionDetection"
     ),
     "short_term_anticipation": None,
+    "hand_prediction": Pipeline("video-hand-prediction", "VideoHandPredictionPipeline", "AutoModelForHandPrediction"),
     "open_set": None,
     "multi_label": None,
     "regression": None,

@@ -219,6 +219,29 @@ class InteractionData:
 
 
 @dataclass(frozen=True)
+class HandData:
+    """Videos in which hands are annotated at moments to come, as in Ego4D, and what becomes of their pixels.
+
+    Args:
+        folder: of the footage, below the data root: that of the `ego4d` downloader, or one with its mp4 files, see
+            `internvideo_hf.data.ego4d.find_footage`; or with clips `CLIP_FRAME.mp4` that end before the moment, as
+            Ego4D's baseline cuts them.
+        crop_area: least and largest fraction of a frame that a training crop takes.
+        rand_augment: change colors and geometry of training clips by RandAugment.
+        erasing: probability that a rectangle of a training clip is erased, 0-1.
+        predictions: a file below the data root, in the layout of the challenge, to evaluate in place of a model.
+        predictions_views: views whose sum that file holds; 30 in files of Ego4D's baseline.
+    """
+
+    folder: str = "."
+    crop_area: builtins.list[float] = field(default_factory=lambda: [0.9, 1.0])
+    rand_augment: bool = True
+    erasing: float = 0.25
+    predictions: str | None = None
+    predictions_views: int = 1
+
+
+@dataclass(frozen=True)
 class DataSettings:
     """The data of an evaluation.
 
@@ -237,6 +260,7 @@ class DataSettings:
         boxes: videos with boxes in key frames (action detection).
         interactions: moments before objects are touched (short-term anticipation).
         frames: annotated frames (object detection).
+        hands: videos with hands at moments to come (hand prediction).
         class_scores: JSON file of the scores that a classifier gave whole videos, below the data root, which name the
             segments of a model that knows one class (temporal localization); None for none.
         references: R2R-CE's list of episodes, below the data root, for reference paths that the recorded ones lack
@@ -256,6 +280,7 @@ class DataSettings:
     boxes: BoxData | None = None
     interactions: InteractionData | None = None
     frames: FrameData | None = None
+    hands: HandData | None = None
     class_scores: str | None = None
     references: str | None = None
 

@@ -21,7 +21,7 @@ from internvideo_hf.models.common.overrides import check_overrides, configuratio
 from internvideo_hf.recipes.reading import RecipeError, RecipeRegistry, build, check_kind, check_known, fill_up
 from internvideo_hf.tasks import training_tasks
 from internvideo_hf.tasks.base import Training
-from internvideo_hf.tasks.protocol import BoxData, FeatureData, FrameData, InteractionData, QueryData
+from internvideo_hf.tasks.protocol import BoxData, FeatureData, FrameData, HandData, InteractionData, QueryData
 from internvideo_hf.training.trainer import VideoTrainingArguments
 from internvideo_hf.utils.names import check_name, lookup
 from internvideo_hf.video.mixup import mix_batch
@@ -124,7 +124,7 @@ class DataSettings:
     """The training and validation data.
 
     Args:
-        clip: sampling and augmentation of clips; None for tasks on features, sentences or boxes.
+        clip: sampling and augmentation of clips; None for tasks on features, sentences, boxes or hands.
         train: list of videos, or a directory of tar shards, below the data root.
         validation: the same; None for no validation.
         train_videos: list of the ids of the videos to keep of `train`, below the data root, as caption data sets have
@@ -151,6 +151,7 @@ class DataSettings:
         boxes: videos with boxes in key frames, for action detection.
         interactions: moments before objects are touched, for short-term anticipation.
         frames: annotated frames, for object detection.
+        hands: videos with hands at moments to come, for hand prediction.
         trunk_cache: cache of the outputs of a frozen backbone: `folder`, below the data root, and `views`, the number
             of different clips of a video. None for no cache.
         missing: "skip" rows of lists whose video has no file, however many, or "raise".
@@ -176,6 +177,7 @@ class DataSettings:
     boxes: BoxData | None = None
     interactions: InteractionData | None = None
     frames: FrameData | None = None
+    hands: HandData | None = None
     trunk_cache: dict[str, Any] | None = None
     missing: str = "raise"
     on_error: str = "skip"
@@ -341,7 +343,7 @@ def _check_kind_of_data(recipe: Recipe, task: Training, name: str) -> None:
     data = recipe.data
     if getattr(data, task.section) is None:
         raise RecipeError(f"{name}: data.{task.section} must be given.")
-    sections = ("clip", "features", "queries", "boxes", "interactions", "frames")
+    sections = ("clip", "features", "queries", "boxes", "interactions", "frames", "hands")
     others = [section for section in sections if section != task.section]
     for key in (*others, *(() if task.section == "clip" else ("mixup", "images", "trunk_cache", "similar_batches"))):
         if getattr(data, key) is not None:

@@ -307,7 +307,7 @@ class VideoTrainer(Trainer):
     ) -> Any:
         """Compute the loss, check that it is finite, and collect its parts for the log."""
         videos = inputs.pop("videos", [])
-        for name in ("video_ids", "grids", "edges"):  # for the metrics
+        for name in ("video_ids", "grids", "edges", "placements"):  # for the metrics
             inputs.pop(name, None)
         loss, outputs = super().compute_loss(model, inputs, True, *args, **kwargs)
         named = outputs.items() if isinstance(outputs, dict) else ()

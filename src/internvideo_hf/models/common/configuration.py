@@ -10,7 +10,7 @@ from transformers.configuration_utils import PreTrainedConfig
 from internvideo_hf.models.common.evidential import EvidentialSettings
 from internvideo_hf.utils.names import did_you_mean, nearest
 
-_OPTIONAL = ("label_heads", "evidential")
+_OPTIONAL = ("label_heads", "evidential", "points_of_video")
 
 
 @strict
@@ -23,6 +23,8 @@ class ClassifierConfig(PreTrainedConfig):
             by side, in this order, and `id2label` has names such as "verb: cut". None for one answer.
         evidential: fields of `internvideo_hf.models.common.evidential.EvidentialSettings`, of an open-set classifier;
             None for the published ones.
+        points_of_video: of a hand predictor, whether its numbers are pixels of the video as it was annotated, as of
+            the released one, whatever was cut off or resized; otherwise pixels of the clip that it sees.
 
     Raises:
         StrictDataclassClassValidationError: where two values do not fit each other.
@@ -30,6 +32,7 @@ class ClassifierConfig(PreTrainedConfig):
 
     label_heads: dict[str, list[str]] | None = None
     evidential: dict[str, Any] | None = None
+    points_of_video: bool | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         if self.label_heads is not None and self.id2label is None and kwargs.get("num_labels") is None:
