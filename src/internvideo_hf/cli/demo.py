@@ -185,8 +185,8 @@ def make_demo_data(
         int | None,
         typer.Option(
             min=1,
-            help="Training videos (default: 4000; --untrimmed: 200; --queries: 150; --boxed: 2000; --future: 3000); more "
-            "to test.",
+            help="Training videos (default: 4000; --untrimmed: 200; --queries: 150; --boxed: 2000; --future: 3000); "
+            "more to test.",
             show_default=False,
         ),
     ] = None,
@@ -207,7 +207,7 @@ def make_demo_data(
     jobs: Jobs = None,
     quiet: Quiet = False,
 ) -> None:
-    """Make a small data set of drawn videos to try training with: labels, sentences, actions in time or in boxes, ways.
+    """Make a small data set of drawn videos to try training with: labels, sentences, actions in time or boxes, ways.
 
     Resumable: rerun the same command after an interruption. OUT/README.md describes the files.
 

@@ -58,18 +58,21 @@ def evaluate(
     """Score a model with a published protocol, and show the published numbers next to its own.
 
     Classification, zero-shot classification, retrieval, multiple choice, question answering, temporal localization,
-    temporal grounding, action detection and open-set recognition take one model. A classifier sees each video in the
-    clips and crops of its released test; num_clips=1 num_crops=1 changes them. classification/custom, the default, is
-    your own list, data.list=val.csv, or folder of clips by class, val/CLASS/clip.mp4; multi_label/custom is a list
-    with several labels of a video, run|jump, or for a model with heads one of each, cut|onion or a column for each
-    head;
-    regression/custom is a list of videos and numbers; question_answering/custom is your own list of video, question
-    and answer; temporal_localization/custom is annotations.json, in ActivityNet's layout, beside a folder of features;
-    temporal_grounding/custom is val.csv, a list of video, query, start and end, beside a folder of features;
-    action_detection/custom is val.csv, in AVA's format, beside a folder of videos, and data.boxes.predictions=FILE
-    scores a file in that format without a model; open_set/custom is test.csv, unknown.csv with videos of no known
-    class, and val.csv for the threshold, by open_set.method=..., see `internvideo calibrate --help`. Retrieval is
-    scored with and without dual softmax. Damaged videos are listed last and never count as correct.
+    temporal grounding, action detection, hand prediction and open-set recognition take one model. A classifier sees
+    each video in the clips and crops of its released test; num_clips=1 num_crops=1 changes them.
+    classification/custom, the default, is your own list, data.list=val.csv, or folder of clips by class,
+    val/CLASS/clip.mp4; multi_label/custom is a list with several labels of a video, run|jump, or for a model with
+    heads one of each, cut|onion or a column for each head; regression/custom is a list of videos and numbers;
+    question_answering/custom is your own list of video, question and answer; temporal_localization/custom is
+    annotations.json, in ActivityNet's layout, beside a folder of features; temporal_grounding/custom is val.csv, a
+    list of video, query, start and end, beside a folder of features; action_detection/custom is val.csv, in AVA's
+    format, beside a folder of videos, and data.boxes.predictions=FILE scores a file in that format without a model;
+    open_set/custom is test.csv, unknown.csv with videos of no known class, and val.csv for the threshold, by
+    open_set.method=..., see `internvideo calibrate --help`. Retrieval is scored with and without dual softmax. Damaged
+    videos are listed last and never count as correct.
+
+    Future hand prediction (ego4d/hand_prediction) is a list of Ego4D beside its footage; data.hands.predictions=FILE
+    scores a file in the challenge's layout without a model, and --report writes one.
 
     Object detection (ego4d/state_change_detection) takes any detector of transformers, DETR or RT-DETR, or a file of
     boxes by data.frames.predictions=FILE, and frames as images or in videos.

@@ -40,8 +40,8 @@ def evaluate(
     """Evaluate a model by a protocol.
 
     Every video and every text goes through the model once. An unreadable video never counts as correct: in retrieval
-    no query finds it and it finds nothing; of several labels no class finds it; of numbers it is left out; otherwise
-    its class or answer counts as wrong.
+    no query finds it and it finds nothing; of several labels no class finds it; of numbers and of hands it is left
+    out; otherwise its class or answer counts as wrong.
 
     Args:
         protocol: from `load_protocol`.
@@ -63,7 +63,9 @@ def evaluate(
             layout. Action detection: scores of each class, and detections.csv, all boxes and actions in AVA's format.
             Object detection: a line for each frame, and all boxes in COCO's layout.
             Temporal grounding: a line for each answer, the scores of constant answers, and predictions.json, of
-            Ego4D's queries the file of their challenge. Open set: a line for each video, and a picture of the scores.
+            Ego4D's queries the file of their challenge. Hand prediction: a
+            line for each clip, displacement at each moment, and predictions.json, the challenge's file. Open set: a
+            line for each video, and a picture of the scores.
         quiet: no progress bars.
 
     Returns:

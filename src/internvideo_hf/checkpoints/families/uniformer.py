@@ -119,7 +119,9 @@ def config_from(tensors: Mapping[str, torch.Tensor], overrides: Mapping[str, Any
     }
     if _predicts_hands(tensors):
         del sizes["num_labels"]
-        sizes |= {"id2label": dict(enumerate(HAND_LABELS)), "num_frames": 8, "image_size": 320}
+        # The released loader moves no target with the picture.
+        hands = {"id2label": dict(enumerate(HAND_LABELS)), "points_of_video": True}
+        sizes |= {**hands, "num_frames": 8, "image_size": 320}
     return UniFormerConfig(**{**sizes, **overrides})
 
 

@@ -1,5 +1,7 @@
 """Processors of the released UniFormers."""
 
+from internvideo_hf.models.common.hand_prediction import HAND_LABELS
+from internvideo_hf.models.common.narrowing import known
 from internvideo_hf.models.uniformer.configuration_uniformer import UniFormerConfig
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
 from internvideo_hf.recipes.labels import load_labels
@@ -8,6 +10,7 @@ from internvideo_hf.recipes.labels import load_labels
 def build_processor(config: UniFormerConfig) -> InternVideoVideoProcessor:
     """Build the processor of Ego4D's released test: frames over the whole video, OpenCV's resize, the center crop.
 
+    Predictors of hands see the 2 seconds before the moments that they predict: the original cuts them beforehand.
     The classifiers of Kinetics see other pixels, resized after they are normalized, and frames at a stride of 4 (in
     their own test the last of 16 is the 64th frame, so that some steps have 5 frames).
     """
@@ -22,6 +25,8 @@ def build_processor(config: UniFormerConfig) -> InternVideoVideoProcessor:
         image_mean=[0.485, 0.456, 0.406],
         image_std=[0.229, 0.224, 0.225],
     )
+    if set(known(config.id2label).values()) <= set(HAND_LABELS):
+        processor.configure({"sampler": "ego4d_hands", "sampler_kwargs": {"seconds": 2.0}})
     if config.num_labels in (len(load_labels("k400")), len(load_labels("k600"))):
         processor.configure(
             {
