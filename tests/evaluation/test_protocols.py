@@ -39,9 +39,8 @@ OWN_LISTS = (
 )
 UNPUBLISHED = (
     *OWN_LISTS,
-    *("ego4d/language_queries", "ego4d/moment_queries", "ego4d/short_term_anticipation"),
+    *("ego4d/language_queries", "ego4d/moment_queries", "ego4d/short_term_anticipation", "ego4d/hand_prediction"),
 )
-UNPUBLISHED = (*OWN_LISTS, "ego4d/hand_prediction", "ego4d/language_queries", "ego4d/moment_queries")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -72,7 +72,7 @@ def test_every_folder_is_a_task_that_is_trained_or_evaluated_or_has_a_pipeline()
     trained = {"pretraining", "classification", "contrastive", "captioning", "question_answering"}
     trained |= {"temporal_localization", "action_detection", "open_set", "multi_label", "regression"}
     trained |= {"object_detection", "short_term_anticipation", "temporal_grounding"}
-    trained |= {"object_detection", "hand_prediction", "temporal_grounding"}
+    trained |= {"hand_prediction"}
     assert training_tasks().keys() == trained
     assert evaluation_tasks().keys() == {
         "classification",
@@ -80,7 +80,6 @@ def test_every_folder_is_a_task_that_is_trained_or_evaluated_or_has_a_pipeline()
         "retrieval",
         "multiple_choice",
         "hand_prediction",
-        "temporal_grounding",
         "captioning",
         "question_answering",
         "temporal_localization",
