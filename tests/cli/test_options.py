@@ -8,7 +8,7 @@ import typer
 from program import assert_refused, run
 from typer.testing import CliRunner
 
-from internvideo_hf.cli.options import Quiet, Videos, parse_device, read_json, takes_addresses
+from internvideo_hf.cli.options import Quiet, Videos, engine_of, parse_device, read_json, takes_addresses
 from internvideo_hf.video.downloads import DownloadSettings
 
 LABELS = "riding a bike, cooking pasta, playing chess"
@@ -60,3 +60,17 @@ def test_a_device_that_is_not_there_is_refused_in_one_line(mae_folder, bikes):
     assert_refused(result, "internvideo: --device cuda: ", "Leave it out for ")
     assert len(result.stderr.strip().splitlines()) == 1
     assert parse_device(None) is None and parse_device("cpu") == torch.device("cpu")
+
+
+def test_several_accelerators_need_to_be_there(monkeypatch):
+    assert engine_of(None, 4, "cpu") is engine_of(1, None, None) is None
+    with pytest.raises(ValueError, match="Give one of them"):
+        engine_of(2, None, "cuda:0")
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="--gpus 2: this machine has 0 accelerators"):
+        engine_of(2, None, None)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 3)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
+    engine = engine_of(2, 8, None)
+    assert engine.devices == ("cuda:0", "cuda:1") and (engine.workers, engine.decoders) == (2, 4)

@@ -16,6 +16,8 @@ from internvideo_hf.utils.names import check_name, unknown_name, with_article
 if TYPE_CHECKING:
     import torch
 
+    from internvideo_hf.data.executors.parts import Engine
+
 Videos = Annotated[
     list[str],
     typer.Argument(help="Video files, folders of videos or of frames, lists (csv, json, ...), or http(s) URLs."),
@@ -48,6 +50,10 @@ ANSWERER_HELP = MODEL_HELP.replace("model", "question-answering model", 1)
 AUTO = "auto"
 """Value of --dtype: the number type in which a model is saved."""
 Jobs = Annotated[int | None, typer.Option(min=1, help="Worker processes (default: one per core).")]
+Gpus = Annotated[
+    int | None,
+    typer.Option(min=1, help="Accelerators of this machine to use, each with a model of its own (default: 1)."),
+]
 VideoTimeout = Annotated[
     float | None,
     typer.Option(
@@ -201,6 +207,30 @@ def parse_dtype(name: str) -> str | None:
 def worker_count(jobs: int | None, tasks: int) -> int:
     """Return the number of processes: --jobs or one per core, but no more than there are tasks."""
     return max(1, min(jobs or os.cpu_count() or 1, tasks))
+
+
+def engine_of(gpus: int | None, jobs: int | None, device: str | None) -> "Engine | None":
+    """Return what runs several models at once; None where one model in this process is enough.
+
+    Args:
+        gpus: the value of --gpus.
+        jobs: the value of --jobs.
+        device: the value of --device.
+    """
+    if gpus is None or gpus == 1:
+        return None
+    import torch
+
+    from internvideo_hf.data.executors.local import LocalEngine
+
+    if device is not None:
+        raise ValueError("--device and --gpus both say where the models run. Give one of them.")
+    there = torch.accelerator.device_count() if torch.accelerator.is_available() else 0
+    if gpus > there:
+        raise ValueError(f"--gpus {gpus}: this machine has {there} accelerators. Leave the option out for one model.")
+    kind = torch.accelerator.current_accelerator()
+    assert kind is not None  # there are some
+    return LocalEngine([f"{kind.type}:{number}" for number in range(gpus)], jobs or os.cpu_count() or 1)
 
 
 def read_text(path: Path) -> str:

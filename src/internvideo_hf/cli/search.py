@@ -15,8 +15,10 @@ from internvideo_hf.cli.options import (
     BatchSize,
     Device,
     Dtype,
+    Gpus,
     Quiet,
     VideoTimeout,
+    engine_of,
     parse_device,
     parse_dtype,
     resolve_model,
@@ -62,6 +64,7 @@ def index(
     batch_size: BatchSize = 8,
     dtype: Dtype = AUTO,
     jobs: Annotated[int | None, typer.Option(min=1, help="Decoding processes (default: one per core).")] = None,
+    gpus: Gpus = None,
     video_timeout: VideoTimeout = None,
     device: Device = None,
     quiet: Quiet = False,
@@ -100,7 +103,7 @@ def index(
     from internvideo_hf.data.folders import find_videos
     from internvideo_hf.search.stores.nearest import require_faiss
 
-    place = _place_of(out, store)
+    place, engine = _place_of(out, store), engine_of(gpus, jobs, device)
     if approximate and store is None:
         require_faiss()
     attempts = len(find_videos(videos, on_left_out=remarks(quiet), metadata={}))
@@ -109,6 +112,7 @@ def index(
         change = gallery.update(
             videos,
             jobs=worker_count(jobs, attempts),
+            engine=engine,
             timeout=video_timeout,
             batch_size=batch_size,
             on_done=partial(show_progress, bar),

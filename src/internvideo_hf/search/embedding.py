@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,10 @@ import torch
 
 from internvideo_hf.data.executors import processes
 from internvideo_hf.data.executors.base import Executor
+from internvideo_hf.data.executors.parts import cut
 from internvideo_hf.data.failures import failure_of
 from internvideo_hf.inference.embedder import Embedder
+from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
 from internvideo_hf.search.clips import Clips, Task, Windowing, in_pieces, read_clips
 from internvideo_hf.search.stores.base import VectorStore
 from internvideo_hf.search.stores.segments import Segment, Video
@@ -48,49 +51,114 @@ def embed_videos(
     Returns:
         One error per video that could not be read, or not to the end.
     """
-    processor, timeout = encoder.video_processor, processes.time_limit(timeout, workers, processes.TIMEOUT)
-    task = partial(read_clips, processor=processor, windowing=windowing)
-    pieces: list[Task] = []
-    for path, (numbers, _, _) in todo.items():
-        pieces += [(path, piece) for piece in ([None] if numbers is None else in_pieces(numbers, processor))]
-    waiting = Counter(path for path, _ in pieces)
-    contents = {path: content for path, (_, content, _) in todo.items() if content is not None}
-    failed: dict[str, VideoDecodeError] = {}
-    batches, stopwatch, done = _Batches(encoder, batch_size), Stopwatch(), 0
+    timeout = processes.time_limit(timeout, workers, processes.TIMEOUT)
+    task = partial(read_clips, processor=encoder.video_processor, windowing=windowing)
+    account = Account(todo, encoder.video_processor, on_done)
+    batches, stopwatch = Batches(encoder, batch_size), Stopwatch()
     try:
-        while pieces:
-            more: list[Task] = []  # of videos whose length was not known
-            for (path, numbers), result in executor.map_ordered(task, pieces, workers, _path_of, timeout=timeout):
+        while pieces := account.next_pieces():
+            # Batches end where shards end, so that the rows have the same bits whoever computes them.
+            ends = set(accumulate(map(len, cut(pieces, name_of_piece))))
+            results = executor.map_ordered(task, pieces, workers, path_of, timeout=timeout)
+            for place, (piece, result) in enumerate(results, 1):
                 if not isinstance(result, Clips):
-                    failed.setdefault(path, failure_of(path, result))
-                elif contents.setdefault(path, result.content) != result.content:
-                    cause = "its content changed while it was read"
-                    failed.setdefault(path, VideoDecodeError(path, cause, "Run again when the file is complete."))
-                else:
-                    batches.add(path, result, todo[path].metadata)
-                    if numbers is None:
-                        rest = in_pieces(range(len(result.numbers), len(result.spans)), processor)
-                        more += [(path, piece) for piece in rest]
-                        waiting[path] += len(rest)
-                waiting[path] -= 1
-                done += waiting[path] == 0
-                on_done(done, len(waiting))
+                    account.take(piece, result)
+                elif account.take(piece, video_of(piece, result), len(result.numbers)):
+                    batches.add(piece[0], result, todo[piece[0]].metadata)
+                if place in ends:
+                    batches.finish()
                 if stopwatch.is_due():
                     batches.flush(store)
-            pieces = more
-        batches.finish()
     finally:
         batches.flush(store)
     store.compact()
-    return list(failed.values())
+    return list(account.failed.values())
 
 
-def _path_of(task: Task) -> str:
-    return task[0]
+def path_of(piece: Task) -> str:
+    """Return the path of a piece's video."""
+    return piece[0]
 
 
-class _Batches:
-    """Clips on their way from pixels to rows, across videos, so that batches are full."""
+def name_of_piece(piece: Task) -> str:
+    """Return what tells a piece from others: path and numbers."""
+    path, numbers = piece
+    return f"{path} {'' if numbers is None else numbers}"
+
+
+def video_of(piece: Task, clips: Clips, metadata: Mapping[str, Any] | None = None) -> Video:
+    """Return the entry of the video that clips were read from."""
+    return Video(piece[0], clips.size, clips.mtime, clips.content, len(clips.spans), dict(metadata or {}))
+
+
+class Account:
+    """The videos on their way into a store: which pieces are left, and which videos failed.
+
+    Args:
+        todo: clips by path.
+        processor: of the model.
+        on_done: progress callback `(done, total)`, in videos.
+
+    Attributes:
+        failed: an error per video that could not be read, or not to the end, by path.
+    """
+
+    def __init__(
+        self,
+        todo: Mapping[str, Todo],
+        processor: InternVideoVideoProcessor,
+        on_done: Callable[[int, int], object],
+    ):
+        self.failed: dict[str, VideoDecodeError] = {}
+        self._processor, self._on_done, self._done = processor, on_done, 0
+        self._pieces: list[Task] = []
+        for path, (numbers, _, _) in todo.items():
+            self._pieces += [(path, piece) for piece in ([None] if numbers is None else in_pieces(numbers, processor))]
+        self._waiting = Counter(path for path, _ in self._pieces)
+        self._contents = {path: content for path, (_, content, _) in todo.items() if content is not None}
+
+    def next_pieces(self) -> list[Task]:
+        """Return what is left: at first a piece of each video, then the others of those that turned out longer."""
+        pieces, self._pieces = self._pieces, []
+        return pieces
+
+    def take(self, piece: Task, outcome: Video | Exception, held: int = 0) -> bool:
+        """Count a piece that has been read, or why it could not be.
+
+        Args:
+            piece: as in `next_pieces`.
+            outcome: the video as it was read.
+            held: clips that were read.
+
+        Returns:
+            Whether its clips belong to the index.
+        """
+        path, numbers = piece
+        is_kept = False
+        if isinstance(outcome, Exception):
+            self.failed.setdefault(path, failure_of(path, outcome))
+        elif self._contents.setdefault(path, outcome.content) != outcome.content:
+            cause = "its content changed while it was read"
+            self.failed.setdefault(path, VideoDecodeError(path, cause, "Run again when the file is complete."))
+        else:
+            is_kept = True
+            if numbers is None:
+                rest = in_pieces(range(held, outcome.clips), self._processor)
+                self._pieces += [(path, piece) for piece in rest]
+                self._waiting[path] += len(rest)
+        self._waiting[path] -= 1
+        self._done += self._waiting[path] == 0
+        self._on_done(self._done, len(self._waiting))
+        return is_kept
+
+
+class Batches:
+    """Clips on their way from pixels to rows, across videos, so that batches are full.
+
+    Args:
+        encoder: the model.
+        batch_size: clips per forward pass.
+    """
 
     def __init__(self, encoder: Embedder, batch_size: int):
         self._encoder, self._batch_size = encoder, batch_size
@@ -100,7 +168,7 @@ class _Batches:
 
     def add(self, path: str, clips: Clips, metadata: Mapping[str, Any]) -> None:
         """Take clips, and embed all full batches."""
-        video = Video(path, clips.size, clips.mtime, clips.content, len(clips.spans), dict(metadata))
+        video = video_of((path, None), clips, metadata)
         for number, pixels in zip(clips.numbers, clips.pixels, strict=True):
             self._waiting.append((video, number, clips.spans[number], pixels))
         while len(self._waiting) >= self._batch_size:
@@ -113,8 +181,13 @@ class _Batches:
 
     def flush(self, store: VectorStore) -> None:
         """Move the embedded clips to a store."""
+        if (segment := self.take()) is not None:
+            store.upsert(segment)
+
+    def take(self) -> Segment | None:
+        """Return the embedded clips, and forget them; None if there are none."""
         if not self._rows:
-            return
+            return None
         videos = {video.path: video for video, _, _ in self._done}
         place = {path: i for i, path in enumerate(videos)}
         segment = Segment(
@@ -125,7 +198,7 @@ class _Batches:
             torch.tensor([number for _, number, _ in self._done]),
         )
         self._done, self._rows = [], []
-        store.upsert(segment)
+        return segment
 
     def _embed_batch(self) -> None:
         batch, self._waiting = self._waiting[: self._batch_size], self._waiting[self._batch_size :]

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from internvideo_hf.data.executors.parts import Engine, PartFolder
+from internvideo_hf.data.executors.processes import TIMEOUT
 from internvideo_hf.data.folders import find_videos
 from internvideo_hf.inference.embedder import Embedder
 from internvideo_hf.search.calibration import Calibration
@@ -15,6 +17,7 @@ from internvideo_hf.search.clips import Windowing
 from internvideo_hf.search.embedding import embed_videos
 from internvideo_hf.search.hits import Hits
 from internvideo_hf.search.ranking import rank
+from internvideo_hf.search.sharding import ShardSettings, embed_on_engine
 from internvideo_hf.search.stores.base import Info, Known
 from internvideo_hf.search.stores.local import LocalStore
 from internvideo_hf.search.stores.opening import load_store, new_store
@@ -23,7 +26,7 @@ from internvideo_hf.search.sync import Change, Todo, execute, plan, survey
 from internvideo_hf.search.where import parse
 from internvideo_hf.utils import devices
 from internvideo_hf.utils.files import MIN_ROOM, check_output
-from internvideo_hf.utils.fingerprints import json_sha256
+from internvideo_hf.utils.fingerprints import json_sha256, text_sha256
 from internvideo_hf.utils.names import lookup
 from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.sources import describe, is_url
@@ -196,6 +199,7 @@ class VideoIndex:
         videos: Sequence[str | Path],
         *,
         jobs: int = 1,
+        engine: Engine | None = None,
         timeout: float | None = None,
         batch_size: int = 8,
         on_done: Progress = lambda done, total: None,
@@ -205,13 +209,14 @@ class VideoIndex:
         Args:
             videos: as in `update`.
             jobs: processes that decode.
+            engine: as in `update`.
             timeout: as in `update`.
             batch_size: clips per forward pass.
             on_done: progress callback `(done, total)`, in videos.
         """
         _check_numbers(jobs=jobs, batch_size=batch_size)
         with self.store.writing():
-            embed = partial(self._embed, workers=jobs, timeout=timeout, batch_size=batch_size, on_done=on_done)
+            embed = self._embedding(engine, jobs, timeout, batch_size, on_done)
             metadata: dict[str, Any] = {}
             found = find_videos(_strings(videos), metadata=metadata)
             return self._sync(self.store.known(), found, metadata, (), embed)
@@ -221,6 +226,7 @@ class VideoIndex:
         videos: Sequence[str | Path] | None = None,
         *,
         jobs: int = 1,
+        engine: Engine | None = None,
         timeout: float | None = None,
         batch_size: int = 8,
         on_done: Progress = lambda done, total: None,
@@ -237,6 +243,7 @@ class VideoIndex:
                 folders that are gone are removed; those elsewhere stay. By default all videos of the index.
             jobs: processes that decode; 1 decodes in this process, which a video may kill or hang, unless there is a
                 `timeout`.
+            engine: runs models and decoders in place of this process and `jobs`; the index gets the same rows.
             timeout: seconds after which a decoder counts as hung, and its video as unreadable; 600 by default.
             batch_size: clips per forward pass.
             on_done: progress callback `(done, total)`, in videos.
@@ -258,7 +265,7 @@ class VideoIndex:
                 # it.
                 roots = [_absolute(source) for source in sources if os.path.isdir(source)]
                 prune = {path for path in known.videos if _is_below(path, roots)}
-            embed = partial(self._embed, workers=jobs, timeout=timeout, batch_size=batch_size, on_done=on_done)
+            embed = self._embedding(engine, jobs, timeout, batch_size, on_done)
             metadata: dict[str, Any] = {}
             found = find_videos(sources, metadata=metadata)
             return self._sync(known, found, metadata, prune, embed)
@@ -374,8 +381,31 @@ class VideoIndex:
             self._null_embeddings()
         return change
 
-    def _embed(self, todo: Mapping[str, Todo], **options: Any) -> list[VideoDecodeError]:
-        return embed_videos(todo, self.store, self.encoder, self.windowing, **options)
+    def _embedding(
+        self, engine: Engine | None, jobs: int, timeout: float | None, batch_size: int, on_done: Progress
+    ) -> Callable[[Mapping[str, Todo]], list[VideoDecodeError]]:
+        """Return what embeds clips into the store."""
+        if engine is not None and self.place is None:
+            raise ValueError("An index in memory has no place for what workers compute. Give it a folder.")
+
+        def embed(todo: Mapping[str, Todo]) -> list[VideoDecodeError]:
+            if engine is None:
+                options: dict[str, Any] = {"workers": jobs, "timeout": timeout, "batch_size": batch_size}
+                return embed_videos(todo, self.store, self.encoder, self.windowing, on_done=on_done, **options)
+            encoder, limit = self.encoder, TIMEOUT if timeout is None else timeout
+            settings = ShardSettings(
+                self.model, encoder.fingerprint, self.windowing, batch_size, self._model_dtype, limit
+            )
+            parts = PartFolder(self._parts_folder())
+            return embed_on_engine(todo, self.store, encoder, settings, engine=engine, parts=parts, on_done=on_done)
+
+        return embed
+
+    def _parts_folder(self) -> Path:
+        """Return where the rows of workers wait: beside the index, or in the working directory."""
+        if self.folder is not None:
+            return self.folder.parent / f".{self.folder.name}.parts"
+        return Path(f".internvideo-{text_sha256(str(self.place))[:12]}.parts").absolute()
 
     def _calibration(self) -> Calibration:
         return Calibration.of_model(getattr(self.encoder.processor, "null_captions", None))

@@ -73,10 +73,11 @@ class Child:
 
     Args:
         is_leaf: it starts no processes itself.
+        place: what `place` returns in it.
     """
 
-    def __init__(self, is_leaf: bool = True) -> None:
-        self._is_leaf = is_leaf
+    def __init__(self, is_leaf: bool = True, place: int = 0) -> None:
+        self._is_leaf, self._place = is_leaf, place
         self._process: Any = None
         self._connection: Connection | None = None
         self.is_stopped = False
@@ -147,7 +148,7 @@ class Child:
         for _ in range(_STARTS):
             ours, theirs = context.Pipe()
             process = context.Process(  # type: ignore[attr-defined]
-                target=_serve, args=(theirs,), daemon=self._is_leaf
+                target=_serve, args=(theirs, self._place), daemon=self._is_leaf
             )
             with without_interrupts():
                 process.start()
@@ -203,8 +204,10 @@ class Processes:
     ) -> Iterator[tuple[Item, Result | VideoDecodeError]]:
         """Run a task for every item in processes, also with one worker; see `map_ordered`."""
         _check_workers(workers)
-        self._children = [child for child in self._children if not child.is_stopped]
-        self._children += [Child(self._is_leaf) for _ in range(min(workers, len(items)) - len(self._children))]
+        if any(child.is_stopped for child in self._children):
+            self.close()
+        new = range(len(self._children), min(workers, len(items)))
+        self._children += [Child(self._is_leaf, place) for place in new]
         pool = _Pool(task, items, self._children[:workers], name_of, timeout)
         return pool.collect(items, is_ordered=True)
 
@@ -223,6 +226,12 @@ class _Worker:
     """What a worker process does, for its signal handler."""
 
     busy = False
+    place = 0
+
+
+def place() -> int:
+    """Return the place of this process among those that work on a list, from 0."""
+    return _Worker.place
 
 
 def _outcome(task: Callable[[Item], Result], item: Item, name: str) -> Result | VideoDecodeError:
@@ -238,9 +247,10 @@ def _outcome(task: Callable[[Item], Result], item: Item, name: str) -> Result | 
         _Worker.busy = False
 
 
-def _serve(connection: Connection) -> None:
+def _serve(connection: Connection, place: int) -> None:
     """Run what comes over a connection, until it closes; the main function of a process."""
     _prepare_worker()
+    _Worker.place = place
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         connection.send("ready")

@@ -5,7 +5,6 @@ import json
 import math
 import os
 import re
-import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -23,7 +22,7 @@ from internvideo_hf.search.stores.segments import Clip, Segment, Video, compact,
 from internvideo_hf.search.where import Where, columns_of, mask
 from internvideo_hf.utils.devices import DTYPES
 from internvideo_hf.utils.files import atomic_write, atomic_write_text, remove_leftovers
-from internvideo_hf.utils.fingerprints import text_sha256
+from internvideo_hf.utils.fingerprints import tensors_sha256, text_sha256
 from internvideo_hf.utils.locks import is_own_file, lock_folder
 from internvideo_hf.utils.names import reason_of
 
@@ -361,7 +360,6 @@ def _with_codes(segment: Segment) -> Segment:
 
 def _save_segment(folder: Path, segment: Segment) -> None:
     """Write rows to a new file, and map their embeddings from there."""
-    file = f"rows-{uuid.uuid4().hex[:12]}.safetensors"
     videos = json.dumps([_entry(video) for video in segment.videos]).encode()
     tensors = {
         "embeddings": segment.embeddings.contiguous(),
@@ -372,6 +370,7 @@ def _save_segment(folder: Path, segment: Segment) -> None:
     }
     if segment.codes is not None:
         tensors |= {f"{_CODES}{name}": tensor.contiguous() for name, tensor in vars(segment.codes).items()}
+    file = f"rows-{tensors_sha256(tensors)[:12]}.safetensors"  # the same rows make the same folder
     atomic_write(folder / file, lambda path: save_file(tensors, path))
     mapped = load_file(folder / file)
     segment.embeddings, segment.codes, segment.file = mapped["embeddings"], _pop_codes(mapped), file

@@ -1,0 +1,116 @@
+"""The index by several workers."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from search.gallery import gallery, write
+
+from internvideo_hf.data.executors import parts, processes
+from internvideo_hf.data.executors.local import LocalEngine
+from internvideo_hf.search import embedding, sharding
+from internvideo_hf.search.index import VideoIndex
+
+
+class Here:
+    """An engine in this process, which counts shards and can fail at one."""
+
+    workers = decoders = 1
+
+    def __init__(self, fail_at=None):
+        self.shards, self._fail_at = [], fail_at
+
+    def map_ordered(self, task, items, workers, name_of=str, *, timeout=None):
+        for item, result in processes.map_ordered(task, items, workers, name_of):
+            if len(self.shards) == self._fail_at:
+                raise KeyboardInterrupt
+            self.shards.append(item)
+            yield item, result
+
+    def device(self):
+        return "cpu"
+
+    def executor(self):
+        class InProcess:
+            def map_ordered(self, task, items, workers, name_of=str, *, timeout=None):
+                return processes.map_ordered(task, items, workers, name_of)
+
+        return InProcess()
+
+
+@pytest.fixture
+def small_shards(monkeypatch):
+    def cut(items, name_of):
+        return parts.cut(items, name_of, 2)
+
+    for module in (sharding, embedding):
+        monkeypatch.setattr(module, "cut", cut)
+
+
+@pytest.fixture
+def videos(tmp_path):
+    folder = gallery(tmp_path / "videos")
+    for number in range(8):
+        write(folder / f"{number}.mp4", ("red", 8 + number), ("blue", 3))
+    write(folder / "long.mp4", ("grey", 250), ("red", 250))
+    (folder / "broken.mp4").write_bytes(b"no video")
+    return folder
+
+
+def contents(folder):
+    """Return the files of an index by name; equal dictionaries are equal folders."""
+    return {file.name: file.read_bytes() for file in Path(folder).iterdir()}
+
+
+def build(model, folder, videos, **options):
+    index = VideoIndex(model, window=1.0, folder=folder, device="cpu")
+    return index.update([videos], batch_size=3, **options)
+
+
+def test_the_folder_is_equal_byte_for_byte(tmp_path, small_folder, videos, small_shards):
+    local = build(small_folder, tmp_path / "local", videos)
+    engine = Here()
+    change = build(small_folder, tmp_path / "engine", videos, engine=engine)
+    assert len(engine.shards) > 3 and contents(tmp_path / "engine") == contents(tmp_path / "local")
+    assert [str(error) for error in change.failures] == [str(error) for error in local.failures]
+    assert len(change.failures) == 1 and change.new == local.new
+    assert not list(tmp_path.glob(".*.parts"))
+
+
+def test_an_interrupted_run_continues_with_the_parts_that_are_there(tmp_path, small_folder, videos, small_shards):
+    build(small_folder, tmp_path / "whole", videos, engine=Here())
+    first = Here(fail_at=3)
+    with pytest.raises(KeyboardInterrupt):
+        build(small_folder, tmp_path / "index", videos, engine=first)
+    index, second = VideoIndex.load(tmp_path / "index", device="cpu"), Here()
+    index.update([videos], batch_size=3, engine=second)
+    assert not {shard.key for shard in first.shards} & {shard.key for shard in second.shards}
+    whole = VideoIndex.load(tmp_path / "whole", device="cpu")
+    assert index.clips == whole.clips and (index.embeddings == whole.embeddings).all()
+
+
+def test_a_changed_video_and_other_settings_are_computed_again(tmp_path, small_folder, videos):
+    engine = Here(fail_at=99)
+    index = VideoIndex(small_folder, folder=tmp_path / "index", device="cpu")
+    index.update([videos], engine=engine)
+    shutil.copy(videos / "0.mp4", videos / "7.mp4")
+    change = index.update([videos], engine=engine)
+    assert [Path(path).name for path in change.changed] == ["7.mp4"]
+
+
+def test_another_model_in_a_worker_is_refused(tmp_path, small_folder, videos, monkeypatch):
+    settings = sharding.ShardSettings(str(small_folder), "sha256:another", embedding.Windowing())
+    with pytest.raises(ValueError, match="Put the same model there on all machines"):
+        sharding.embed_shard([], settings, Here())
+
+
+def test_an_index_in_memory_is_refused(small_folder, videos):
+    with pytest.raises(ValueError, match="Give it a folder"):
+        VideoIndex(small_folder).update([videos], engine=Here())
+
+
+@pytest.mark.slow
+def test_two_workers_on_this_machine_make_the_same_folder(tmp_path, small_folder, videos, small_shards):
+    build(small_folder, tmp_path / "local", videos)
+    build(small_folder, tmp_path / "engine", videos, engine=LocalEngine(["cpu", "cpu"], jobs=2))
+    assert contents(tmp_path / "engine") == contents(tmp_path / "local")
