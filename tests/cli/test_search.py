@@ -117,6 +117,19 @@ def test_columns_of_a_list_choose_the_clips_to_search(made, tmp_path):
     assert json.loads(run(*search, "camera = 'attic'").stdout)["clips"] == 1
 
 
+def test_near_copies_are_listed(made, tmp_path):
+    model = json.loads((made / "index/index.json").read_text())["model"]
+    shutil.copytree(made / "videos", tmp_path / "videos", ignore=shutil.ignore_patterns("bad.mp4"))
+    shutil.copy(tmp_path / "videos/red.mp4", tmp_path / "videos/again.mp4")
+    assert run("index", tmp_path / "videos", "--out", tmp_path / "i", "--model", model, "--jobs", 1).returncode == 0
+    assert_refused(run("dedup", tmp_path / "i", "-q"), "5 videos", "--threshold")
+    copies = json.loads(run("dedup", tmp_path / "i", "--threshold", "0.99999", "--json", "-q").stdout)
+    names = {copy["video"] for copy in copies["groups"][0]}
+    assert {str(tmp_path / "videos/again.mp4"), str(tmp_path / "videos/red.mp4")} <= names
+    lines = run("dedup", tmp_path / "i", "--threshold", "0.99999").stdout.splitlines()
+    assert lines[0] == "1." and "0:00-0:01.2" in lines[1] and "among 5 clips: cosines of 1.000" in lines[-1]
+
+
 def save(path, color):
     Image.fromarray(picture(color)).save(path)
     return path

@@ -63,6 +63,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     takes_videos(data.shrink),
     takes_addresses(search.index),
     takes_addresses(search.search),
+    search.dedup,
     takes_addresses(demo.demo),
     demo.make_demo_data,
     takes_addresses(training.train),

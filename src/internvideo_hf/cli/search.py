@@ -202,6 +202,50 @@ def search(
     say(found.explanation)
 
 
+def dedup(
+    index: Annotated[str, typer.Argument(help=f"Folder that `internvideo index` wrote, or {STORES}.")],
+    threshold: Annotated[
+        float | None,
+        typer.Option(help="Least cosine of near-copies (default: above that of unrelated clips here)."),
+    ] = None,
+    approximate: Annotated[
+        bool, typer.Option("--approximate", help="Use the approximate index built by `index --approximate`.")
+    ] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """List clips of different videos that are near-copies of each other: re-encoded, resized, cut from one another.
+
+    All clips are compared with each other, without the model; of a hundred thousand clips this takes minutes. With
+    windows (`index --window`), parts of longer videos are found as well. No file is changed.
+
+    Example: internvideo dedup holidays.index
+    """
+    from dataclasses import asdict
+
+    from tqdm import tqdm
+
+    from internvideo_hf.search.duplicates import find_copies
+    from internvideo_hf.search.hits import time_span
+    from internvideo_hf.search.stores.opening import load_store
+
+    store = load_store(index)
+    with tqdm(desc="Comparing", unit="clip", disable=quiet) as bar:
+        progress = partial(show_progress, bar)
+        copies = find_copies(store, threshold=threshold, approximate=approximate, on_done=progress)
+    if as_json:
+        print_json(asdict(copies))
+        return
+    for number, group in enumerate(copies.groups, 1):
+        say(f"{number}.")
+        for copy in group:
+            say(f"  {copy.similarity:6.3f}  {time_span(copy.start, copy.end):>13}  {printable(copy.video)}")
+    say(
+        f"{len(copies.groups)} groups of near-copies among {copies.clips} clips: cosines of "
+        f"{copies.threshold:.3f} or more."
+    )
+
+
 def _remark_on_texts(named: str, model: str) -> None:
     """Say before videos are embedded that an index of them will not be found by text."""
     found = kind_of(Path(model))

@@ -52,7 +52,7 @@ class Hit:
     @property
     def time(self) -> str:
         """The span for display, such as `0:08-0:16`; empty without times."""
-        return "" if self.start is None or self.end is None else f"{_clock(self.start)}-{_clock(self.end)}"
+        return time_span(self.start, self.end)
 
     def thumbnail(self, size: tuple[int, int] = TILE) -> Image.Image:
         """Return the frame in the middle of the clip, scaled down to fit.
@@ -174,6 +174,16 @@ def scores_line(hit: Hit) -> str:
     if hit.z is None:
         return f"cosine {hit.similarity:.3f}"
     return f"cosine {hit.similarity:.3f}, z {hit.z:+.1f}, above {hit.share:.0%}{OF_CAPTIONS}"
+
+
+def time_span(start: float | None, end: float | None) -> str:
+    """Return a span for display, such as `0:08-0:16`; empty without times.
+
+    Args:
+        start: in seconds.
+        end: in seconds.
+    """
+    return "" if start is None or end is None else f"{_clock(start)}-{_clock(end)}"
 
 
 def _clock(seconds: float) -> str:
