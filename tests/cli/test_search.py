@@ -1,8 +1,10 @@
 """`internvideo index` and `search`: what they print and write, and their exit codes."""
 
 import json
+import os
 import re
 import shutil
+import socket
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from program import assert_refused, run
 from search.gallery import COLOURS, gallery, picture
 
 from internvideo_hf.search import index as index_module
+from internvideo_hf.utils.locks import lock_folder
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +131,16 @@ def test_near_copies_are_listed(made, tmp_path):
     assert {str(tmp_path / "videos/again.mp4"), str(tmp_path / "videos/red.mp4")} <= names
     lines = run("dedup", tmp_path / "i", "--threshold", "0.99999").stdout.splitlines()
     assert lines[0] == "1." and "0:00-0:01.2" in lines[1] and "among 5 clips: cosines of 1.000" in lines[-1]
+
+
+def test_a_second_writer_of_an_index_is_told_of_the_first(made):
+    before = {file.name: file.read_bytes() for file in (made / "index").iterdir()}
+    with lock_folder(made / "index"):
+        done = run("index", made / "videos", "--out", made / "index", "--jobs", 1)
+        assert run("search", made / "index", "green", "--json").returncode == 0, "any number may search"
+    who = f"is being written by process {os.getpid()} on {socket.gethostname()} since "
+    assert_refused(done, who, "run the same command again")
+    assert {file.name: file.read_bytes() for file in (made / "index").iterdir()} == before
 
 
 def save(path, color):

@@ -1,6 +1,8 @@
 """Locks: the second writer is told who the first is; the lock of a killed one is free."""
 
+import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -8,7 +10,7 @@ import time
 
 import pytest
 
-from internvideo_hf.utils.locks import LockedError, is_own_file, lock_file, lock_folder
+from internvideo_hf.utils.locks import LOCK, LockedError, is_own_file, lock_file, lock_folder
 
 HOLD = """
 import sys, time
@@ -44,6 +46,23 @@ def test_the_lock_of_a_killed_process_is_free(holder, tmp_path):
     with lock_folder(tmp_path / "out"):
         (tmp_path / "out/a").touch()
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("host", ["another", socket.gethostname()])
+def test_what_a_dead_writer_left_is_taken_over(tmp_path, host):
+    """Whatever it says: a lock that no process holds is stale."""
+    (tmp_path / LOCK).touch()
+    stale = {"pid": 2**22 + 1, "host": host, "since": 0.0, "command": "internvideo index"}
+    (tmp_path / f"{LOCK}.json").write_text(json.dumps(stale))
+    with lock_folder(tmp_path):
+        assert json.loads((tmp_path / f"{LOCK}.json").read_text())["pid"] == os.getpid()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_lock_keeps_no_password_of_an_address(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["internvideo", "index", "https://me:s3cret@host/v.mp4"])
+    with lock_folder(tmp_path):
+        assert json.loads((tmp_path / f"{LOCK}.json").read_text())["command"].endswith("https://me:***@host/v.mp4")
 
 
 def test_a_new_folder_that_stays_empty_goes_and_an_old_one_stays(tmp_path):
