@@ -14,6 +14,7 @@ _HUB_TAGS = {
     "video-to-text": "video-text-to-text",
     "video-question-answering": "visual-question-answering",
     "video-action-detection": None,
+    "video-short-term-anticipation": None,
 }
 # End of a class's name -> task of the pipeline that loads it.
 _TASKS = {
@@ -22,11 +23,12 @@ _TASKS = {
     "ForConditionalGeneration": "video-to-text",
     "ForQuestionAnswering": "video-question-answering",
     "ForVideoActionDetection": "video-action-detection",
+    "ForShortTermAnticipation": "video-short-term-anticipation",
 }
 DETECTOR = "PekingU/rtdetr_r50vd"
-"""A detector of people, in examples."""
+"""A detector of people and things, in examples."""
 # Task -> what its pipeline takes beside the model.
-_OPTIONS = {"video-action-detection": f', detector="{DETECTOR}"'}
+_OPTIONS = dict.fromkeys(("video-action-detection", "video-short-term-anticipation"), f', detector="{DETECTOR}"')
 # Task -> what a call of its pipeline takes beside the video.
 _ARGUMENTS = {
     "zero-shot-video-classification": ', candidate_labels=["a dog", "a cat"]',

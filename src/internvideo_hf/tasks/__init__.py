@@ -54,7 +54,9 @@ TASKS: dict[str, Pipeline | None] = {
     "action_detection": Pipeline(
         "video-action-detection", "VideoActionDetectionPipeline", "AutoModelForVideoActionDetection"
     ),
-    "short_term_anticipation": None,
+    "short_term_anticipation": Pipeline(
+        "video-short-term-anticipation", "VideoShortTermAnticipationPipeline", "AutoModelForShortTermAnticipation"
+    ),
     "hand_prediction": Pipeline("video-hand-prediction", "VideoHandPredictionPipeline", "AutoModelForHandPrediction"),
     "open_set": None,
     "multi_label": None,

@@ -18,6 +18,8 @@ from internvideo_hf.utils.names import printable
 
 _CLASSES = 100  # that the card names
 LICENSE = "Ask the owners of the data, and of the weights that training started from, what the model may be used for."
+# Tasks whose models have classes, which their cards name.
+_WITH_CLASSES = ("video-classification", "video-action-detection", "video-short-term-anticipation")
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def write_card(folder: Path, config: PreTrainedConfig, origin: Origin, progress:
     name = Path(name).name if name.endswith(".yaml") else name
     start = "random weights" if origin.start in (None, RANDOM) else Path(str(origin.start)).name
     outputs = "numbers" if config.problem_type == "regression" else "classes"
-    classes = origin.data.classes if task in ("video-classification", "video-action-detection") else None
+    classes = origin.data.classes if task in _WITH_CLASSES else None
     sections: dict[str, str | list[str]] = {}
     if classes is not None:
         sections[outputs.capitalize()] = _classes(config)
@@ -147,6 +149,8 @@ def _use(task: str) -> str:
         "video-question-answering": 'internvideo ask video.mp4 "what does the man do?" --model path/to/this/folder',
         "video-action-detection": "internvideo detect-actions video.mp4 --model path/to/this/folder --detector "
         f"{cards.DETECTOR}",
+        "video-short-term-anticipation": "internvideo evaluate ego4d/short_term_anticipation --model "
+        "path/to/this/folder --data-root FOLDER",
     }
     return f"{cards.pipeline_snippet(task)}\n\nFrom a shell: `{shell[task]}`."
 
