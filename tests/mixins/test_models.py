@@ -12,6 +12,7 @@ from mixins.source import load
 from models.actionformer import test_modeling_actionformer as actionformer
 from models.internvideo import test_modeling_internvideo as fused
 from models.internvideo_mae import test_modeling_internvideo_mae as mae
+from models.internvideo_mae import test_modeling_internvideo_mae_anticipation as anticipation
 from models.internvideo_mae import test_modeling_internvideo_mae_detection as detection
 from models.internvideo_mm import test_decoder_internvideo_mm as decoder
 from models.internvideo_mm import test_modeling_internvideo_mm as mm
@@ -35,6 +36,7 @@ from internvideo_hf import (
     InternVideoMAEForHandPrediction,
     InternVideoMAEForOpenSetClassification,
     InternVideoMAEForPreTraining,
+    InternVideoMAEForShortTermAnticipation,
     InternVideoMAEForVideoActionDetection,
     InternVideoMAEForVideoClassification,
     InternVideoMAEModel,
@@ -191,6 +193,25 @@ class TestInternVideoMAEForVideoActionDetection(Common, unittest.TestCase):
     def _prepare_for_class(self, inputs: dict[str, Any], model_class: type, return_labels: bool = False) -> dict:
         inputs = super()._prepare_for_class(inputs, model_class, return_labels)
         return inputs | ({"labels": detection.labels_of()} if return_labels else {})
+
+
+class TestInternVideoMAEForShortTermAnticipation(Common, unittest.TestCase):
+    all_model_classes = (InternVideoMAEForShortTermAnticipation,)
+    additional_model_inputs = ["boxes"]
+    model_tester = ModelTester(
+        lambda: anticipation.anticipation_config(num_hidden_layers=2),
+        lambda: {"pixel_values_videos": mae.clips(), "boxes": detection.BOXES},
+        batch_size=2,
+        num_hidden_layers=2,
+        num_attention_heads=mae.HEADS,
+        hidden_size=mae.WIDTH,
+        seq_length=mae.CUBES,
+    )
+
+    def _prepare_for_class(self, inputs: dict[str, Any], model_class: type, return_labels: bool = False) -> dict:
+        inputs = super()._prepare_for_class(inputs, model_class, return_labels)
+        labels = {"verb_labels": anticipation.VERBS, "time_labels": anticipation.TIMES}
+        return inputs | (labels if return_labels else {})
 
 
 class TestUniFormer(Common, unittest.TestCase):

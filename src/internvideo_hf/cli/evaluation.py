@@ -58,8 +58,9 @@ def evaluate(
     """Score a model with a published protocol, and show the published numbers next to its own.
 
     Classification, zero-shot classification, retrieval, multiple choice, question answering, temporal localization,
-    temporal grounding, action detection, hand prediction and open-set recognition take one model. A classifier sees
-    each video in the clips and crops of its released test; num_clips=1 num_crops=1 changes them.
+    temporal grounding, action detection, short-term anticipation, hand prediction and open-set recognition take one
+    model. A classifier sees each video in the clips and crops of its released test; num_clips=1 num_crops=1 changes
+    them.
     classification/custom, the default, is your own list, data.list=val.csv, or folder of clips by class,
     val/CLASS/clip.mp4; multi_label/custom is a list with several labels of a video, run|jump, or for a model with
     heads one of each, cut|onion or a column for each head; regression/custom is a list of videos and numbers;

@@ -61,6 +61,7 @@ def evaluate(
             answering: a line for each question, scores of each kind of question, the most frequent mistakes. Temporal
             localization: a line for each segment found, scores of each class, and detections.json in ActivityNet's
             layout. Action detection: scores of each class, and detections.csv, all boxes and actions in AVA's format.
+            Short-term anticipation: scores of each noun, and submission.json, the challenge's file.
             Object detection: a line for each frame, and all boxes in COCO's layout.
             Temporal grounding: a line for each answer, the scores of constant answers, and predictions.json, of
             Ego4D's queries the file of their challenge. Hand prediction: a

@@ -36,7 +36,8 @@ class ModelSettings:
         task: "pretraining" (masked), "classification", "open_set", "contrastive" (video and text), "captioning" (that
             and captions), "question_answering", "multi_label" (several labels of a video), "regression" (numbers
             of a video), "temporal_localization" (features of videos), "temporal_grounding" (features of videos and
-            sentences), "action_detection" or "object_detection" (annotated frames).
+            sentences), "action_detection", "short_term_anticipation" (objects that are touched next) or
+            "object_detection" (annotated frames).
         size: the released size by name, such as "base", for families whose configuration has `from_size`.
         kind: variant within a size, such as "scene" or "motion", for families whose `from_size` takes one.
         config: further values of the configuration, nested as in config.json.
