@@ -1,6 +1,7 @@
 """Values of shared options."""
 
 import os
+import sys
 
 import pytest
 import torch
@@ -62,15 +63,27 @@ def test_a_device_that_is_not_there_is_refused_in_one_line(mae_folder, bikes):
     assert parse_device(None) is None and parse_device("cpu") == torch.device("cpu")
 
 
+def test_options_of_a_cluster_belong_together(monkeypatch):
+    with pytest.raises(ValueError, match="Add --engine ray"):
+        engine_of("local", "auto", None, None, None)
+    with pytest.raises(ValueError, match="Leave it out"):
+        engine_of("ray", None, None, 4, None)
+    with pytest.raises(ValueError, match="--engine"):
+        engine_of("rye", None, None, None, None)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ImportError, match=r'pip install "internvideo-hf\[ray\]"'):
+        engine_of("ray", None, None, None, None)
+
+
 def test_several_accelerators_need_to_be_there(monkeypatch):
-    assert engine_of(None, 4, "cpu") is engine_of(1, None, None) is None
-    with pytest.raises(ValueError, match="Give one of them"):
-        engine_of(2, None, "cuda:0")
+    assert engine_of("local", None, None, 4, "cpu") is engine_of("local", None, 1, None, None) is None
+    with pytest.raises(ValueError, match="Give one"):
+        engine_of("local", None, 2, None, "cuda:0")
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     with pytest.raises(ValueError, match="--gpus 2: this machine has 0 accelerators"):
-        engine_of(2, None, None)
+        engine_of("local", None, 2, None, None)
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
     monkeypatch.setattr(torch.accelerator, "device_count", lambda: 3)
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
-    engine = engine_of(2, 8, None)
+    engine = engine_of("local", None, 2, 8, None)
     assert engine.devices == ("cuda:0", "cuda:1") and (engine.workers, engine.decoders) == (2, 4)

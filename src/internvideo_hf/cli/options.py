@@ -50,9 +50,22 @@ ANSWERER_HELP = MODEL_HELP.replace("model", "question-answering model", 1)
 AUTO = "auto"
 """Value of --dtype: the number type in which a model is saved."""
 Jobs = Annotated[int | None, typer.Option(min=1, help="Worker processes (default: one per core).")]
+EngineName = Annotated[
+    str,
+    typer.Option(
+        help='Where models and decoders run: "local", or "ray" for a cluster (extra `ray`), whose machines share the '
+        "disks of videos, model and output."
+    ),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(help='Address of the Ray cluster; "auto" for the one of this machine (default: a new one here).'),
+]
 Gpus = Annotated[
     int | None,
-    typer.Option(min=1, help="Accelerators of this machine to use, each with a model of its own (default: 1)."),
+    typer.Option(
+        min=1, help="Accelerators to use, each with a model of its own (default: 1; with --engine ray all of them)."
+    ),
 ]
 VideoTimeout = Annotated[
     float | None,
@@ -209,22 +222,37 @@ def worker_count(jobs: int | None, tasks: int) -> int:
     return max(1, min(jobs or os.cpu_count() or 1, tasks))
 
 
-def engine_of(gpus: int | None, jobs: int | None, device: str | None) -> "Engine | None":
+def engine_of(
+    name: str, address: str | None, gpus: int | None, jobs: int | None, device: str | None
+) -> "Engine | None":
     """Return what runs several models at once; None where one model in this process is enough.
 
     Args:
+        name: the value of --engine.
+        address: the value of --address.
         gpus: the value of --gpus.
         jobs: the value of --jobs.
         device: the value of --device.
     """
+    check_name(name, ("local", "ray"), "--engine")
+    if device is not None and (gpus is not None or name == "ray"):
+        raise ValueError("--device says where one model runs, --gpus and --engine ray where several do. Give one.")
+    if name == "ray":
+        from internvideo_hf.data.executors.cluster import RayEngine
+
+        if jobs is not None:
+            raise ValueError(
+                "--jobs is of this machine, and --engine ray decodes on all CPUs of the cluster. Leave it out."
+            )
+        return RayEngine(address, gpus)
+    if address is not None:
+        raise ValueError(f"--address {address} is of a Ray cluster. Add --engine ray.")
     if gpus is None or gpus == 1:
         return None
     import torch
 
     from internvideo_hf.data.executors.local import LocalEngine
 
-    if device is not None:
-        raise ValueError("--device and --gpus both say where the models run. Give one of them.")
     there = torch.accelerator.device_count() if torch.accelerator.is_available() else 0
     if gpus > there:
         raise ValueError(f"--gpus {gpus}: this machine has {there} accelerators. Leave the option out for one model.")

@@ -11,10 +11,12 @@ from internvideo_hf.cli.kinds import DUAL_ENCODER, kind_of, not_of_kind, serves
 from internvideo_hf.cli.options import (
     AUTO,
     MODEL_HELP,
+    Address,
     AsJson,
     BatchSize,
     Device,
     Dtype,
+    EngineName,
     Gpus,
     Quiet,
     VideoTimeout,
@@ -64,6 +66,8 @@ def index(
     batch_size: BatchSize = 8,
     dtype: Dtype = AUTO,
     jobs: Annotated[int | None, typer.Option(min=1, help="Decoding processes (default: one per core).")] = None,
+    engine: EngineName = "local",
+    address: Address = None,
     gpus: Gpus = None,
     video_timeout: VideoTimeout = None,
     device: Device = None,
@@ -77,6 +81,8 @@ def index(
     number types, also that of the model.
 
     Other columns of a list (csv, json, ...) go along with its videos, for `internvideo search --where`.
+
+    On a Ray cluster of several machines the same command takes --engine ray --address auto; the index is the same.
 
     With --store, the index is in LanceDB (extra `lance`) or in PostgreSQL with pgvector (extra `postgres`); leave the
     password of a server to PGPASSWORD or ~/.pgpass.
@@ -103,7 +109,7 @@ def index(
     from internvideo_hf.data.folders import find_videos
     from internvideo_hf.search.stores.nearest import require_faiss
 
-    place, engine = _place_of(out, store), engine_of(gpus, jobs, device)
+    place, workers = _place_of(out, store), engine_of(engine, address, gpus, jobs, device)
     if approximate and store is None:
         require_faiss()
     attempts = len(find_videos(videos, on_left_out=remarks(quiet), metadata={}))
@@ -112,7 +118,7 @@ def index(
         change = gallery.update(
             videos,
             jobs=worker_count(jobs, attempts),
-            engine=engine,
+            engine=workers,
             timeout=video_timeout,
             batch_size=batch_size,
             on_done=partial(show_progress, bar),

@@ -151,6 +151,6 @@ def test_a_stopped_worker_deletes_what_it_was_writing(tmp_path):
 
     def work():
         processes._prepare_worker()
-        processes._outcome(write_and_stop, tmp_path / "a.mp4", "a.mp4")
+        processes.outcome_of(write_and_stop, tmp_path / "a.mp4", "a.mp4")
 
     assert dying.run(work) == 1 and list(tmp_path.iterdir()) == []

@@ -234,7 +234,12 @@ def place() -> int:
     return _Worker.place
 
 
-def _outcome(task: Callable[[Item], Result], item: Item, name: str) -> Result | VideoDecodeError:
+def outcome_of(task: Callable[[Item], Result], item: Item, name: str) -> Result | VideoDecodeError:
+    """Run a task in this process, and return its result, or the failure of the item.
+
+    Raises:
+        DiskFullError, ImportError: if `task` raises one, which concerns all items.
+    """
     _Worker.busy = True
     try:
         with one_video(name):
@@ -263,7 +268,7 @@ def _serve(connection: Connection, place: int) -> None:
                 task, item, name = _fail, error, ""
             connection.send("begins")
             try:
-                answer = ("result", _outcome(task, item, name))
+                answer = ("result", outcome_of(task, item, name))
             except Exception as error:
                 answer = ("error", error)
             try:
@@ -401,7 +406,7 @@ def _map(
 ) -> Iterator[tuple[Item, Result | VideoDecodeError]]:
     _check_workers(workers)
     if workers == 1 and timeout is None:
-        yield from ((item, _outcome(task, item, name_of(item))) for item in items)
+        yield from ((item, outcome_of(task, item, name_of(item))) for item in items)
         return
     children = [Child() for _ in range(min(workers, len(items)))]
     try:

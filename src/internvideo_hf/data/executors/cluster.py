@@ -1,0 +1,223 @@
+"""Many machines, by Ray: models in actors, decoders in tasks, and nothing is tried without end."""
+
+import contextlib
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+from internvideo_hf.data.executors.base import Executor, Item, Result
+from internvideo_hf.data.executors.processes import KILLED, Child, outcome_of
+from internvideo_hf.video.errors import VideoDecodeError
+
+_ATTEMPTS = 3  # at a shard whose worker was lost, or at a decoder whose machine was
+_AHEAD = 2  # items for each decoder that are in progress, or wait to be taken; shards for each worker
+
+
+def require_ray() -> ModuleType:
+    """Import Ray.
+
+    Raises:
+        ImportError: with the command that installs it.
+    """
+    try:
+        import ray
+        import ray.exceptions
+    except ImportError as error:
+        raise ImportError('--engine ray needs Ray: pip install "internvideo-hf[ray]"') from error
+    return ray  # type: ignore[no-any-return]
+
+
+class RayEngine:
+    """An `Engine` on a Ray cluster, whose machines share the disk of the output, the model and the videos.
+
+    Models are in actors, one an accelerator; decoders are tasks, one a CPU. They ask for different resources, so
+    that they are never on the same worker. A video that kills or hangs its decoder does so in a child process of the
+    task, as on one machine. A lost actor or machine costs the shard that it had, which is tried three times.
+
+    Args:
+        address: of the cluster: "auto" for the one that this machine belongs to; None for a new one of this machine.
+        gpus: models at once; by default one for each accelerator of the cluster, or, without any, for each machine.
+
+    Raises:
+        ImportError: if Ray is not installed.
+        ConnectionError: if there is no cluster at the address.
+        ValueError: if the cluster has fewer accelerators.
+    """
+
+    def __init__(self, address: str | None = None, gpus: int | None = None):
+        ray = require_ray()
+        if not ray.is_initialized():
+            ray.init(address=address, log_to_driver=False, include_dashboard=False if address is None else None)
+        there = int(ray.cluster_resources().get("GPU", 0))
+        if gpus is not None and there and gpus > there:
+            raise ValueError(f"--gpus {gpus}: the cluster has {there} accelerators. Leave the option out to use all.")
+        self._has_gpus = there > 0
+        self._limit = gpus
+        self.workers = gpus or self._places()
+        self.decoders = max(1, int(ray.cluster_resources().get("CPU", 1)) // self.workers)
+
+    def _places(self) -> int:
+        """Return how many models the cluster has room for now."""
+        ray = require_ray()
+        if self._has_gpus:
+            return max(1, int(ray.cluster_resources().get("GPU", 0)))
+        return max(1, sum(bool(node["Alive"]) for node in ray.nodes()))
+
+    def map_ordered(
+        self,
+        task: Callable[[Item], Result],
+        items: Sequence[Item],
+        workers: int,
+        name_of: Callable[[Item], str] = str,
+        *,
+        timeout: float | None = None,
+    ) -> Iterator[tuple[Item, Result | VideoDecodeError]]:
+        """Run a task for every item in actors; see `base.Executor`.
+
+        Args:
+            task: as there.
+            items: as there.
+            workers: actors.
+            name_of: as there.
+            timeout: not supported here: a shard takes as long as it takes.
+        """
+        pool = _Actors(task, items, workers, name_of, self._has_gpus)
+        waiting: dict[int, Any] = {}
+        try:
+            for turn in range(len(items)):
+                while turn not in waiting:
+                    number, result = pool.next_result(turn)
+                    waiting[number] = result
+                yield items[turn], waiting.pop(turn)
+        finally:
+            pool.close()
+
+    def device(self) -> str | None:
+        """Return the device of this worker: the one that Ray shows to it."""
+        return None if self._has_gpus else "cpu"
+
+    def executor(self) -> Executor:
+        """Return tasks that decode anywhere on the cluster."""
+        return _Tasks()
+
+
+class _Actors:
+    """Workers that run items one at a time; a lost one is replaced.
+
+    An actor gets an item only when it has started, so that one for which no machine has room holds nothing up.
+    """
+
+    def __init__(
+        self,
+        task: Callable[[Item], Result],
+        items: Sequence[Item],
+        workers: int,
+        name_of: Callable[[Item], str],
+        has_gpus: bool,
+    ):
+        self._ray = ray = require_ray()
+        self._task, self._items, self._name_of = ray.put(task), items, name_of
+        resources = {"num_gpus": 1, "num_cpus": 0} if has_gpus else {"num_cpus": 0, "scheduling_strategy": "SPREAD"}
+        self._actor = ray.remote(max_restarts=0, max_task_retries=0, **resources)(_Runner)
+        self._queue = deque(range(len(items)))
+        self._attempts: Counter[int] = Counter()
+        self._busy: dict[Any, tuple[int, Any]] = {}  # what is awaited: the item, -1 for the start, and the actor
+        self._idle: list[Any] = []
+        self._window = _AHEAD * workers
+        for _ in range(min(workers, len(items))):
+            self._start()
+
+    def _start(self) -> None:
+        actor = self._actor.remote()
+        self._busy[actor.ready.remote()] = (-1, actor)
+
+    def next_result(self, turn: int) -> tuple[int, Any]:
+        """Return the number and the result of the next item that is done; none far ahead of `turn` is begun."""
+        while True:
+            while self._idle and self._queue and self._queue[0] < turn + self._window:
+                number, actor = self._queue.popleft(), self._idle.pop()
+                item = self._items[number]
+                self._busy[actor.run.remote(self._task, item, self._name_of(item))] = (number, actor)
+            (reference,), _ = self._ray.wait(list(self._busy), num_returns=1)
+            number, actor = self._busy.pop(reference)
+            try:
+                result = self._ray.get(reference)
+            except self._ray.exceptions.RayActorError as error:
+                result = error
+            else:
+                self._idle.append(actor)
+            if isinstance(result, self._ray.exceptions.RayActorError):
+                self._start()
+            if number < 0:
+                continue
+            errors = self._ray.exceptions
+            # RayTaskError holds an error of the task itself, which comes again.
+            if isinstance(result, errors.RayError) and not isinstance(result, errors.RayTaskError):
+                self._attempts[number] += 1
+                if self._attempts[number] < _ATTEMPTS:
+                    self._queue.appendleft(number)
+                    continue
+                name = self._name_of(self._items[number])
+                cause = f"its worker was lost {_ATTEMPTS} times ({type(result).__name__})"
+                result = VideoDecodeError(name, cause, "Look at Ray's messages, and run again.")
+            return number, result
+
+    def close(self) -> None:
+        """End the actors."""
+        for actor in [*self._idle, *(actor for _, actor in self._busy.values())]:
+            with contextlib.suppress(Exception):  # it is gone
+                self._ray.kill(actor)
+
+
+class _Runner:
+    """What an actor does."""
+
+    def ready(self) -> None:
+        """Return when the actor has started."""
+
+    def run(self, task: Callable[[Item], Result], item: Item, name: str) -> Result | VideoDecodeError:
+        """Run a task."""
+        return outcome_of(task, item, name)
+
+
+class _Tasks:
+    """An `Executor` of tasks on a cluster, for use inside one of its workers."""
+
+    def map_ordered(
+        self,
+        task: Callable[[Item], Result],
+        items: Sequence[Item],
+        workers: int,
+        name_of: Callable[[Item], str] = str,
+        *,
+        timeout: float | None = None,
+    ) -> Iterator[tuple[Item, Result | VideoDecodeError]]:
+        """Run a task for every item in child processes of Ray's; see `base.Executor`."""
+        ray = require_ray()
+        decode = ray.remote(num_cpus=1, max_retries=_ATTEMPTS - 1)(_run_in_child)
+        shared, remaining = ray.put(task), iter(items)
+        pending: deque[tuple[Item, Any]] = deque()
+        while True:
+            while len(pending) < _AHEAD * workers and (following := next(remaining, None)) is not None:
+                pending.append((following, decode.remote(shared, following, name_of(following), timeout)))
+            if not pending:
+                return
+            item, reference = pending.popleft()
+            try:
+                result = ray.get(reference)
+            except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError):
+                result = VideoDecodeError(name_of(item), KILLED, "Leave the video out, or encode it again.")
+            yield item, result
+
+
+def _run_in_child(
+    task: Callable[[Item], Result], item: Item, name: str, timeout: float | None
+) -> Result | VideoDecodeError:
+    return _child().run(task, item, name, timeout)
+
+
+@cache
+def _child() -> Child:
+    return Child()

@@ -1,0 +1,155 @@
+"""Two nodes of a Ray cluster on this machine: the index is that of one process, whatever is lost."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from search.gallery import write
+
+from internvideo_hf.data.executors import parts
+from internvideo_hf.data.executors.processes import KILLED
+from internvideo_hf.search import embedding, sharding
+from internvideo_hf.search.index import VideoIndex
+
+ray = pytest.importorskip("ray")
+from internvideo_hf.data.executors import cluster  # noqa: E402
+
+CLIPS = 60
+SHARD = 6
+NODE = {"num_cpus": 1, "object_store_memory": 80_000_000}
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def nodes():
+    """Start a cluster of two nodes with one CPU each."""
+    from ray.cluster_utils import Cluster
+
+    root = Path(__file__).parents[3]
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(root / "src"), str(root / "tests")])
+    os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
+    started = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
+    started.add_node(**NODE)
+    ray.init(address=started.address, log_to_driver=False)
+    yield started
+    ray.shutdown()
+    started.shutdown()
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("videos")
+    for number in range(CLIPS):
+        write(folder / f"{number:03}.mp4", ("red", 4 + number % 5), ("blue", 1 + number % 3), ("green", 3))
+    (folder / "broken.mp4").write_bytes(b"no video")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch):
+    for module in (sharding, embedding):
+        monkeypatch.setattr(module, "cut", lambda items, name_of: parts.cut(items, name_of, SHARD))
+
+
+@pytest.fixture(scope="module")
+def local(small_folder, videos, tmp_path_factory):
+    """Return the files of the index that one process makes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(embedding, "cut", lambda items, name_of: parts.cut(items, name_of, SHARD))
+        folder = tmp_path_factory.mktemp("local") / "index"
+        VideoIndex(small_folder, folder=folder, device="cpu").update([videos], batch_size=4)
+    return contents(folder)
+
+
+def contents(folder):
+    return {file.name: file.read_bytes() for file in Path(folder).iterdir()}
+
+
+def build(model, folder, videos, on_done=lambda done, total: None):
+    index = VideoIndex(model, folder=folder, device="cpu")
+    return index.update([videos], batch_size=4, engine=cluster.RayEngine(), on_done=on_done)
+
+
+def test_the_index_is_equal_byte_for_byte(nodes, small_folder, videos, local, tmp_path):
+    engine = cluster.RayEngine()
+    assert (engine.workers, engine.decoders) == (2, 1)
+    change = build(small_folder, tmp_path / "index", videos)
+    assert contents(tmp_path / "index") == local
+    assert len(change.new) == CLIPS and [Path(error.source).name for error in change.failures] == ["broken.mp4"]
+
+
+def test_a_killed_actor_costs_its_shard(nodes, small_folder, videos, local, tmp_path):
+    killed = []
+
+    def kill(done, total):
+        if done > 10 and not killed:
+            runner = next(p for p in psutil.process_iter(["cmdline"]) if "ray::_Runner" in " ".join(p.cmdline()))
+            killed.append(runner.pid)
+            runner.kill()
+
+    build(small_folder, tmp_path / "index", videos, kill)
+    assert killed and contents(tmp_path / "index") == local
+
+
+def test_a_removed_node_costs_its_shards(nodes, small_folder, videos, local, tmp_path):
+    extra, removed = nodes.add_node(**NODE), []
+
+    def remove(done, total):
+        if done > 10 and not removed:
+            removed.append(extra)
+            nodes.remove_node(extra, allow_graceful=False)
+
+    build(small_folder, tmp_path / "index", videos, remove)
+    assert removed and contents(tmp_path / "index") == local
+
+
+def test_a_killed_driver_continues_with_the_parts_that_are_there(nodes, small_folder, videos, local, tmp_path):
+    program = (
+        "import sys; from internvideo_hf.data.executors import parts, cluster; "
+        "from internvideo_hf.search import embedding, sharding; "
+        "from internvideo_hf.search.index import VideoIndex\n"
+        f"sharding.cut = lambda items, name_of: parts.cut(items, name_of, {SHARD})\n"
+        "engine = cluster.RayEngine(sys.argv[1])\n"
+        "VideoIndex(sys.argv[2], folder=sys.argv[3], device='cpu').update([sys.argv[4]], batch_size=4, engine=engine)"
+    )
+    folder, held = tmp_path / "index", tmp_path / ".index.parts"
+    command = [sys.executable, "-c", program, nodes.address, str(small_folder), str(folder), str(videos)]
+    driver = subprocess.Popen(command)
+    deadline = time.monotonic() + 200
+    while len(parts.PartFolder(held).keys()) < 3 and time.monotonic() < deadline and driver.poll() is None:
+        time.sleep(0.05)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    time.sleep(5)  # Ray ends its workers
+    before = {file: file.stat().st_mtime_ns for file in held.glob("*.safetensors")}
+    assert before
+    seen = {}
+
+    def look(done, total):
+        seen.update({file: file.stat().st_mtime_ns for file in before if file.exists()})
+
+    build(small_folder, folder, videos, look)
+    assert seen == before  # taken, not computed again
+    assert contents(folder) == local and not held.exists()
+
+
+def test_videos_that_kill_or_hang_their_decoder_are_failures(nodes, tmp_path, bikes):
+    from data.crash import verify
+
+    videos = [str(tmp_path / name) for name in ("a.mp4", "kills.mp4", "b.mp4", "hangs.mp4", "c.mp4")]
+    for video in videos:
+        os.symlink(bikes, video)
+    results = cluster._Tasks().map_ordered(verify, videos, 2, timeout=20)
+    found = [result for _, result in results]
+    assert [found[0], found[2], found[4]] == [250, 250, 250]
+    assert found[1].cause == KILLED and "did not finish within 20 seconds" in found[3].cause
+
+
+def test_more_accelerators_than_there_are_count_machines_without_any(nodes):
+    assert cluster.RayEngine(gpus=3).workers == 3
