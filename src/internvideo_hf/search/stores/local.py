@@ -36,7 +36,7 @@ _ATTEMPTS = 3  # at reading an index that another process changes meanwhile
 
 
 class LocalStore:
-    """A `VectorStore` in a folder, or in memory until `save`.
+    """A `VectorStore` in a folder, or in memory.
 
     Embeddings are mapped from disk. One process at a time may change a folder; any number may search in it. A folder
     without a header is empty: files of a process that was killed before it wrote the first one count as nothing.
@@ -74,17 +74,6 @@ class LocalStore:
         store = cls({})
         store._read(folder)
         return store
-
-    def save(self, folder: Path) -> None:
-        """Write everything to a new folder, where the store stays.
-
-        Raises:
-            ValueError: if the folder is not empty.
-        """
-        with lock_folder(folder):
-            self._settle_in(folder)
-            self.segments = [replace(segment, file=None) for segment in self.segments]
-            self._write()
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
