@@ -76,7 +76,7 @@ def list_in(document: Any, key: str, path: str | Path) -> list[Record]:
         ManifestError: if it is not an object with such a list.
     """
     tasks = " or ".join(f"{task}_train.json" for task, name in FILES.items() if name == key)
-    advice = f"Give a file of Ego4D such as {tasks}, as the ego4d downloader stores it."
+    advice = f"Give a file of Ego4D such as {tasks}, as the ego4d downloader stores it." if tasks else "Correct it."
     if not isinstance(document, dict):
         cause = f"it is {with_article(type(document).__name__)}, expected an object with the list {key!r}"
         raise ManifestError(str(path), None, cause, advice)

@@ -74,3 +74,26 @@ def test_coco_frames_keep_their_numbers(tmp_path):
     (tmp_path / "coco.json").write_text(json.dumps(content))
     with pytest.raises(ManifestError, match="annotation 1: it is .*Expected image_id and bbox"):
         read_frames(tmp_path / "coco.json", FrameData())
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        ({"images": {}}, "it has no list 'images'.*Correct it"),
+        ({"images": []}, "it has no image"),
+        (
+            {"images": [{"id": 1, "file_name": "a"}, {"id": 1, "file_name": "b"}]},
+            "image 2: its id 1 is that of image 1",
+        ),
+        ({"categories": ["cup"]}, "categories 1: it is a str, expected an object"),
+        ({"annotations": ["a"]}, "annotations 1: it is a str, expected an object"),
+        ({"annotations": [{"image_id": [1], "bbox": [1, 2, 3, 4]}]}, "annotation 1: it is .*Expected image_id"),
+        ({"annotations": [{"image_id": 1, "bbox": [1, 2, 3, float("nan")]}]}, "annotation 1: it is .*four finite"),
+        ({"annotations": [{"image_id": 9, "bbox": [1, 2, 3, 4]}]}, "its image_id 9 is none of the 1 images"),
+    ],
+)
+def test_what_is_wrong_in_a_coco_file_is_refused_with_its_place(tmp_path, broken, message):
+    content = {"images": [{"id": 1, "file_name": "v/1.jpg"}], "annotations": [], **broken}
+    (tmp_path / "coco.json").write_text(json.dumps(content))
+    with pytest.raises(ManifestError, match=message):
+        read_frames(tmp_path / "coco.json", FrameData())

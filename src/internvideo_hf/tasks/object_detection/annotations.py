@@ -1,6 +1,7 @@
 """Annotated frames: Ego4D's state-change object detection (fho_scod_*.json, v1 and v2), and COCO's layout."""
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,8 +67,9 @@ def read_frames(path: str | Path, data: FrameData) -> list[Frame]:
     is_coco = isinstance(document, dict) and "clips" not in document and "images" in document
     frames = list(_of_coco(document, path, data) if is_coco else _of_ego4d(document, path, data))
     if not frames:
-        cause = f"it has no frame of {', '.join(data.moments)}"
-        raise ManifestError(str(path), None, cause, "Check data.frames.moments.")
+        cause = "it has no image" if is_coco else f"it has no frame of {', '.join(data.moments)}"
+        advice = "Check that it is a file of state-change object detection, such as fho_scod_val.json."
+        raise ManifestError(str(path), None, cause, advice)
     return frames
 
 
@@ -132,34 +134,50 @@ def _boxes(entry: Record, object_type: str, where: Mapping[str, Any]) -> tuple[B
 
 
 def _of_coco(document: Record, path: str | Path, data: FrameData) -> Iterator[Frame]:
-    images = list_in(document, "images", path)
-    categories = {
-        row.get("id") for row in document.get("categories") or [] if row.get("name") in (None, data.object_type)
-    }
-    if document.get("categories") and not categories:
-        known = ", ".join(str(row.get("name")) for row in document["categories"][:10])
-        cause = f"it has no category {data.object_type!r}, but {known}"
-        raise ManifestError(str(path), None, cause, "Set data.frames.object_type.")
-    boxes: dict[Any, list[Box]] = {}
-    for number, row in enumerate(document.get("annotations") or [], 1):
-        place = f"annotation {number}"
-        box = row.get("bbox") if isinstance(row, dict) else None
-        is_box = isinstance(box, list) and len(box) == 4 and all(type(value) in (int, float) for value in box)
-        if not isinstance(row, dict) or not is_box or "image_id" not in row:
-            raise ManifestError(str(path), place, f"it is {row!r:.60}", "Expected image_id and bbox.")
-        if row.get("iscrowd"):
-            raise ManifestError(str(path), place, "it is a crowd (iscrowd)", "Expected single objects.")
-        if not categories or row.get("category_id") in categories:
-            boxes.setdefault(row["image_id"], []).append(tuple(map(float, box)))  # type: ignore[arg-type]
-    annotated = "annotations" in document
-    for number, entry in enumerate(images, 1):
+    images: dict[int, tuple[Record, dict[str, Any]]] = {}
+    for number, entry in enumerate(list_in(document, "images", path), 1):
         where: dict[str, Any] = {"file": path, "place": f"image {number}"}
-        image, file = frame_of(entry, "id", **where), text_of(entry, "file_name", **where)
-        yield Frame(
-            image,
-            file,
-            file=file,
-            width=_length(entry, "width", where),
-            height=_length(entry, "height", where),
-            boxes=tuple(boxes.get(entry["id"], ())) if annotated else None,
-        )
+        image = frame_of(entry, "id", **where)
+        if image in images:
+            cause = f"its id {image} is that of {images[image][1]['place']}, too"
+            raise ManifestError(str(path), where["place"], cause, "Number each image once.")
+        images[image] = entry, where
+    boxes = _boxes_of_coco(document, path, data.object_type, images)
+    for image, (entry, where) in images.items():
+        file = text_of(entry, "file_name", **where)
+        width, height = (_length(entry, name, where) for name in ("width", "height"))
+        own = None if boxes is None else tuple(boxes.get(image, ()))
+        yield Frame(image, file, file=file, width=width, height=height, boxes=own)
+
+
+def _boxes_of_coco(
+    document: Record, path: str | Path, object_type: str, images: Collection[int]
+) -> dict[int, list[Box]] | None:
+    """Return the boxes of the objects that count, by image; None where nothing is annotated."""
+    if document.get("annotations") is None:
+        return None
+    categories = list_in(document, "categories", path) if document.get("categories") else []
+    counted = [row.get("id") for row in categories if row.get("name") in (None, object_type)]
+    if categories and not counted:
+        known = ", ".join(str(row.get("name")) for row in categories[:10])
+        cause = f"it has no category {object_type!r}, but {known}"
+        raise ManifestError(str(path), None, cause, "Set data.frames.object_type.")
+    boxes: dict[int, list[Box]] = {}
+    for number, row in enumerate(list_in(document, "annotations", path), 1):
+        where: dict[str, Any] = {"file": path, "place": f"annotation {number}"}
+        image, box = row.get("image_id"), row.get("bbox")
+        if type(image) is not int or not isinstance(box, list) or len(box) != 4 or not all(map(_is_finite, box)):
+            advice = "Expected image_id and bbox, four finite numbers: left, top, width, height in pixels."
+            raise ManifestError(str(path), where["place"], f"it is {row!r:.90}", advice)
+        if image not in images:
+            cause = f"its image_id {image} is none of the {len(images)} images"
+            raise ManifestError(str(path), where["place"], cause, "Add the image, or delete the entry.")
+        if row.get("iscrowd"):
+            raise ManifestError(str(path), where["place"], "it is a crowd (iscrowd)", "Expected single objects.")
+        if not categories or row.get("category_id") in counted:
+            boxes.setdefault(image, []).append((float(box[0]), float(box[1]), float(box[2]), float(box[3])))
+    return boxes
+
+
+def _is_finite(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
