@@ -190,6 +190,16 @@ def test_a_start_must_be_given_and_fit_the_frames(detectors, tmp_path):
         train(load_recipe(NAME, changes), root, root / "run", start=detectors / "rt_detr", quiet=True)
 
 
+def test_validation_frames_have_a_size(detectors, tmp_path):
+    root = _data(tmp_path, 1)
+    path = root / "annotations/fho_scod_val.json"
+    content = json.loads(path.read_text())
+    del content["clips"][1]["pnr_frame"]["width"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(RecipeError, match=r"data\.validation: video001, frame 10 has no width and height"):
+        train(load_recipe(NAME, SHORT), root, root / "run", start=detectors / "yolos", quiet=True)
+
+
 @pytest.mark.parametrize("name", ["yolos", "rt_detr"])
 def test_a_trained_detector_is_one_of_transformers(detectors, tmp_path, name):
     root = _data(tmp_path, 3)

@@ -373,8 +373,13 @@ def _prepare(train: Any, validation: Any, model: Any, frames: FrameData, about: 
     trained = TrainedDetector(model, processor)
     if validation is None:
         return Prepared(samples, None, TASK_TRAINING, trained, _save)
-    require_coco()
     judge = _Judge(list(map(frame_of_row, validation)), frames.object_type)
+    if unsized := next((frame.name for frame in judge.frames if frame.width is None or frame.height is None), None):
+        raise RecipeError(
+            f"data.validation: {unsized} has no width and height, in whose pixels boxes are scored. Add them, or set "
+            "data.validation to null and use `internvideo evaluate`."
+        )
+    require_coco()
     held_out = FrameDataset(judge.frames, folder, processor, frames, training=False, failures=about.failures)
     training = replace(
         TASK_TRAINING,
@@ -402,7 +407,8 @@ class _Judge:
         for rows, number in zip(torch.from_numpy(detections).float(), numbers.tolist(), strict=True):
             frame, rows = self.frames[number], rows[rows[:, 4] > _ABSENT]
             objects = Objects(rows[:, :4], rows[:, 4], rows[:, 5].long())
-            found[frame.image] = boxes_in_pixels(objects, None, frame.width or 1, frame.height or 1).numpy()
+            assert frame.width is not None and frame.height is not None  # `_prepare` refuses others
+            found[frame.image] = boxes_in_pixels(objects, None, frame.width, frame.height).numpy()
         return Answers(self.frames, found, self.object_type)
 
     def scores(self, prediction: EvalPrediction) -> dict[str, float]:
