@@ -37,9 +37,10 @@ def test_a_clip_has_the_primary_labels_of_all_annotators(tmp_path, version):
 
 
 def test_clips_of_the_test_file_have_no_segments_and_stay(tmp_path):
-    path = write_moments(tmp_path / "moments_test_unannotated.json", "test", {"v": [clip("a", None), clip("b", None)]})
+    clips = {"v": [clip("a", None), clip("b", []), clip("c", [[]])]}
+    path = write_moments(tmp_path / "moments_test_unannotated.json", "test", clips)
     found = read_annotations(path, ["cut_dough"])
-    assert list(found.of_subset("test")) == ["a", "b"] and len(found.ground_truth("test").labels) == 0
+    assert list(found.of_subset("test")) == ["a", "b", "c"] and len(found.ground_truth("test").labels) == 0
 
 
 def test_a_clip_in_two_entries_is_one(tmp_path):

@@ -12,6 +12,8 @@ from internvideo_hf.data.records import ManifestError
 CHALLENGE = "ego4d_moment_queries"
 SUBMISSION = "submission.json"
 """Name of the challenge's file in a report."""
+UNANNOTATED = "test"
+"""Split whose clips are all asked for, though nothing is annotated in them."""
 _FPS = (10, 100)  # of clips whose frames and seconds fit each other
 
 # Of one clip: id; subset, duration, fps; and for each segment its ends, the name of its class, and no index.
@@ -28,7 +30,7 @@ def read_moments(content: Mapping[str, Any], path: str | Path) -> Iterator[Clip]
     """Read the clips of an annotation file, as Ego4D's own evaluation does.
 
     A clip is a video of its own, by its `clip_uid`, and has the primary labels of all annotators in seconds of the
-    clip. Annotated clips without any are left out.
+    clip. Annotated clips without any are left out, but for those of the split "test".
 
     Args:
         content: of the file.
@@ -45,7 +47,7 @@ def read_moments(content: Mapping[str, Any], path: str | Path) -> Iterator[Clip]
             name = text_of(clip, "clip_uid", **where)
             inner = {**where, "place": f"clip {name}"}
             rows = _rows(clip, inner)
-            if rows is None or rows or name in clips:
+            if rows or name in clips or rows is None or subset == UNANNOTATED:
                 clips.setdefault(name, (name, {"subset": subset, **_facts(clip, inner)}, []))[2].extend(rows or [])
     if not clips:
         advice = "Check that it is a file of moment queries; those of natural language queries have no labels."
