@@ -55,6 +55,15 @@ def test_a_true_box_is_found_once_and_the_best_wrong_ones_of_a_frame_do_not_coun
     assert values(twice, truth, top_k=1)["ap_box"] == 100
 
 
+def test_equal_scores_are_in_the_order_of_the_released_evaluator():
+    truth, far = [("a", BOX, 0, 0, 0)], [50, 50, 60, 60]
+    found = [("a", far, 0, 0, 0, 0.5), ("a", BOX, 0, 0, 0, 0.5)]
+    # Of equal scores the later comes first. Where wrong ones of a frame are left out, the frame is sorted before, and
+    # so the earlier comes first.
+    assert values(found, truth, top_k=1)["ap_box"] == 100
+    assert values([("a", far, 0, 0, 0, 0.9), *found], truth, top_k=2)["ap_box"] == 50
+
+
 def test_a_frame_without_detections_counts_as_missed_unless_it_is_left_out():
     truth = [("a", BOX, 0, 0, 0), ("b", BOX, 0, 0, 0)]
     found = table([("a", BOX, 0, 0, 0, 0.9)], scored=True)

@@ -134,10 +134,13 @@ def score(found: InteractionTable, truth: InteractionTable, scoring: Scoring | N
         raise ValueError("The detections have no scores.")
     if not len(truth):
         raise ValueError("The ground truth holds no interaction. Check the annotations.")
-    hits = np.zeros((len(found), len(_ASKED)))
+    hits, lined_up = np.zeros((len(found), len(_ASKED))), np.arange(len(found))
     for rows, true_rows in _by_frame(found, truth):
         hits[rows] = _hits_of_frame(found, truth, rows, true_rows, scoring)
-    order = _falling(found.scores)
+        # As in the released evaluator, which sorts twice: equal scores are back in the order of the detections.
+        if len(true_rows) and (scoring.top_k or 1) > 1:
+            lined_up[rows] = rows[_falling(found.scores[rows])]
+    order = lined_up[_falling(found.scores[lined_up])]
     hits, nouns, true_nouns = hits[order], found.nouns[order], truth.nouns
     names = [name for name, _ in _ASKED]
     values = {f"ap_{name}": _precision(hits[:, place], len(true_nouns)) for place, name in enumerate(names)}
