@@ -65,6 +65,7 @@ BAD = {
     "order": (ego4d(query("a"), video_end_sec=30.0), "clip c1: it goes from 30 to 30 s"),
     "half": (ego4d(query("a", clip_start_sec=1.0, start=None)), "annotation a1, query 0: .*clip_end_sec"),
     "list": ({"videos": {}}, "it has no list 'videos'"),
+    "other": ({"version": "1", "clips": []}, "it has no list 'videos', but 'version', 'clips'.*nlq_train.json"),
 }
 
 

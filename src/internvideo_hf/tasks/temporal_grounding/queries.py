@@ -68,7 +68,8 @@ def read_queries(path: str | Path) -> list[Query]:
         ManifestError: if it cannot be read, or lacks something.
     """
     path = Path(path)
-    if path.suffix.lower() == ".json" and isinstance(content := read_json(path), dict) and "videos" in content:
+    is_json = path.suffix.lower() == ".json"
+    if is_json and isinstance(content := read_json(path), dict) and not content.keys().isdisjoint(FILES.values()):
         return _read_ego4d(content, path)
     return _read_own(path)
 
