@@ -133,3 +133,10 @@ def test_rows_are_resized_linearly_between_their_centers():
 def test_settings_without_meaning_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         FeatureSettings(**settings)
+
+
+def test_a_folder_without_features_names_the_prefix_where_there_is_one(tmp_path):
+    with pytest.raises(ManifestError, match=r"\.pth\)\. Check the folder"):
+        FeatureFolder(tmp_path)
+    with pytest.raises(ManifestError, match="whose names begin with 'v_'"):
+        FeatureFolder(tmp_path, "v_")

@@ -197,7 +197,8 @@ class FeatureFolder:
         self.folder, self.prefix = Path(folder), prefix
         self.beside = [FeatureFolder(other, prefix) for other in beside]
         if not self._files:
-            cause = f"it holds no features ({', '.join(_READERS)}) whose names begin with {prefix!r}"
+            named = f" whose names begin with {prefix!r}" if prefix else ""
+            cause = f"it holds no features ({', '.join(_READERS)}){named}"
             raise ManifestError(str(folder), None, cause, "Check the folder and the prefix.")
 
     @cached_property
