@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,14 +15,19 @@ from internvideo_hf.cli.options import (
     AUTOENCODER_HELP,
     CLASSIFIER_HELP,
     MODEL_HELP,
+    Address,
     AsJson,
     BatchSize,
     Device,
     Dtype,
+    EngineName,
+    Gpus,
     Quiet,
     TopK,
     Videos,
     check_folder,
+    engine_of,
+    one_worker,
     parse_device,
     parse_dtype,
     read_text,
@@ -40,6 +45,10 @@ from internvideo_hf.cli.reporting import (
 )
 from internvideo_hf.utils.names import printable
 from internvideo_hf.utils.pretrained import MOST_VIEWS, load_pretrained
+
+if TYPE_CHECKING:
+    from internvideo_hf.data.executors.parts import Engine
+    from internvideo_hf.inference.extraction import Extraction
 
 
 def zero_shot(
@@ -336,6 +345,17 @@ def extract(
             "--overwrite", help="Replace features in OUT that are of other settings, or of another video of that name."
         ),
     ] = False,
+    engine: EngineName = "local",
+    address: Address = None,
+    gpus: Gpus = None,
+    video_timeout: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1,
+            help="Seconds after which a video counts as one that hangs its decoder, and fails; loading the model is "
+            "part of them (default: no limit).",
+        ),
+    ] = None,
     batch_size: BatchSize = 8,
     dtype: Dtype = AUTO,
     device: Device = None,
@@ -350,7 +370,8 @@ def extract(
 
     MODEL may also be a video encoder of transformers: VideoMAE, V-JEPA 2, VideoPrism, TimeSformer, ViViT, ...
 
-    Resumable: rerun the same command after an interruption.
+    Resumable: rerun the same command after an interruption. With --gpus, --engine ray or --video-timeout, models run
+    in processes of their own, and a video that kills one is a failure.
 
     Example: internvideo extract match.mp4 --model vit-h --window 16 --stride 4 --out features
 
@@ -358,20 +379,41 @@ def extract(
     """
     number_type, named = parse_dtype(dtype), unique_videos(videos, quiet)
     model = resolve_model(model, any_family=True)
+    if engine == "ray" and os.path.isdir(model):
+        model = os.path.abspath(model)
     check_folder(out)
     silence_transformers()
     from tqdm import tqdm
 
+    from internvideo_hf.inference.extraction import Extraction
     from internvideo_hf.inference.features import FeatureExtractor, FeatureOptions, extract_to_file
 
     options: FeatureOptions = {"fps": fps, "layer": layer, "pooling": pooling}
-    extractor = FeatureExtractor(
-        model, window, stride, batch_size, parse_device(device), max_memory, number_type, **options
-    )
+    workers = engine_of(engine, address, gpus, 1 if engine == "local" else None, device)
+    if workers is None and video_timeout is not None:
+        workers = one_worker(parse_device(device))
+    where = parse_device(device) if workers is None else "cpu"  # the models are elsewhere
+    extractor = FeatureExtractor(model, window, stride, batch_size, where, max_memory, number_type, **options)
     out.mkdir(parents=True, exist_ok=True)
     if not quiet and (remark := extractor.rounding(window, stride)):
         say(remark, err=True)
     failures: list[str] = []
+    if workers is not None:
+        known = {"window": window, "stride": stride, "batch_size": batch_size, "max_memory": max_memory}
+        _extract_on_engine(
+            named,
+            out,
+            Extraction(
+                {"model": model, **known, "dtype": number_type, **options},
+                extractor.settings.revision,
+                {"as_npy": npy, "as_parquet": parquet, "gaps": gaps, "overwrite": overwrite},
+            ),
+            workers,
+            timeout=video_timeout,
+            is_remote=engine == "ray",
+            quiet=quiet,
+        )
+        return
     for video, name in named:
         path = out / f"{name}.safetensors"
         with tqdm(desc=printable(name), unit="row", disable=quiet) as bar:
@@ -380,6 +422,36 @@ def extract(
         if new is not None and not quiet:
             say(printable(path) + ("" if new else " (already existed)"))
     report_failures(failures, len(named))
+
+
+def _extract_on_engine(
+    named: list[tuple[str, str]],
+    out: Path,
+    settings: "Extraction",
+    workers: "Engine",
+    *,
+    timeout: float | None,
+    is_remote: bool,
+    quiet: bool,
+) -> None:
+    """Extract features by several workers, those of other machines by absolute paths."""
+    from tqdm import tqdm
+
+    from internvideo_hf.inference.extraction import Target, extract_on_engine
+    from internvideo_hf.video.sources import is_url
+
+    folder = out.absolute() if is_remote else out
+    names = [os.path.abspath(video) if is_remote and not is_url(video) else video for video, _ in named]
+    targets = [Target(video, folder / f"{name}.safetensors") for video, (_, name) in zip(names, named, strict=True)]
+    failures: list[str] = []
+    with tqdm(total=len(targets), desc="Extracting", unit="video", disable=quiet) as bar:
+        for target, result in extract_on_engine(targets, settings, workers, timeout):
+            bar.update()
+            if isinstance(result, ValueError):
+                failures.append(str(result))
+            elif not quiet:
+                bar.write(printable(target.path) + ("" if result else " (already existed)"))
+    report_failures(failures, len(targets))
 
 
 def reconstruct(

@@ -261,6 +261,18 @@ def engine_of(
     return LocalEngine([f"{kind.type}:{number}" for number in range(gpus)], jobs or os.cpu_count() or 1)
 
 
+def one_worker(device: "torch.device | None") -> "Engine":
+    """Return what runs one model in a process of its own, which a video may kill or hang.
+
+    Args:
+        device: of the model; None for the default one.
+    """
+    from internvideo_hf.data.executors.local import LocalEngine
+    from internvideo_hf.utils.devices import default_device
+
+    return LocalEngine([str(default_device(device))])
+
+
 def read_text(path: Path) -> str:
     """Read a text file that a user wrote.
 

@@ -13,6 +13,8 @@ from search.gallery import write
 
 from internvideo_hf.data.executors import parts
 from internvideo_hf.data.executors.processes import KILLED
+from internvideo_hf.inference.extraction import Extraction, Target, extract_on_engine
+from internvideo_hf.inference.features import FeatureExtractor, extract_to_file
 from internvideo_hf.search import embedding, sharding
 from internvideo_hf.search.index import VideoIndex
 
@@ -149,6 +151,35 @@ def test_videos_that_kill_or_hang_their_decoder_are_failures(nodes, tmp_path, bi
     found = [result for _, result in results]
     assert [found[0], found[2], found[4]] == [250, 250, 250]
     assert found[1].cause == KILLED and "did not finish within 20 seconds" in found[3].cause
+
+
+def test_features_are_equal_byte_for_byte(nodes, small_folder, videos, tmp_path):
+    options = {"model": str(small_folder), "window": 8, "stride": 4}
+    extractor = FeatureExtractor(**options, device="cpu")
+    names = [f"{number:03}.mp4" for number in range(6)]
+    for name in names:
+        extract_to_file(extractor, str(videos / name), tmp_path / f"local/{name}.safetensors")
+    targets = [Target(str(videos / name), tmp_path / f"ray/{name}.safetensors") for name in [*names, "broken.mp4"]]
+    settings = Extraction(options, extractor.settings.revision)
+    results = [result for _, result in extract_on_engine(targets, settings, cluster.RayEngine(), timeout=200)]
+    assert results[:-1] == [True] * 6 and "broken.mp4" in str(results[-1])
+    assert contents(tmp_path / "ray") == contents(tmp_path / "local")
+
+
+def test_an_item_that_hangs_its_actor_is_a_failure(nodes):
+    from data.crash import double_or_hang
+
+    engine = cluster.RayEngine()
+    results = dict(engine.map_ordered(double_or_hang, range(5), 2, timeout=20))
+    assert "3: the decoder did not finish within 20 seconds" in str(results.pop(3))
+    assert results == {0: 0, 1: 2, 2: 4, 4: 8}
+
+
+def test_an_item_that_kills_its_actor_is_tried_three_times(nodes):
+    from data.crash import double
+
+    results = dict(cluster.RayEngine().map_ordered(double, [1, 3, 4], 2))
+    assert "its worker was lost 3 times" in str(results.pop(3)) and results == {1: 2, 4: 8}
 
 
 def test_more_accelerators_than_there_are_count_machines_without_any(nodes):

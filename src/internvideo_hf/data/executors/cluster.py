@@ -1,6 +1,7 @@
 """Many machines, by Ray: models in actors, decoders in tasks, and nothing is tried without end."""
 
 import contextlib
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
@@ -8,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from internvideo_hf.data.executors.base import Executor, Item, Result
-from internvideo_hf.data.executors.processes import KILLED, Child, outcome_of
+from internvideo_hf.data.executors.processes import HUNG, KILLED, Child, outcome_of
 from internvideo_hf.video.errors import VideoDecodeError
 
 _ATTEMPTS = 3  # at a shard whose worker was lost, or at a decoder whose machine was
@@ -74,16 +75,8 @@ class RayEngine:
         *,
         timeout: float | None = None,
     ) -> Iterator[tuple[Item, Result | VideoDecodeError]]:
-        """Run a task for every item in actors; see `base.Executor`.
-
-        Args:
-            task: as there.
-            items: as there.
-            workers: actors.
-            name_of: as there.
-            timeout: not supported here: a shard takes as long as it takes.
-        """
-        pool = _Actors(task, items, workers, name_of, self._has_gpus)
+        """Run a task for every item in actors; see `base.Executor`."""
+        pool = _Actors(task, items, workers, name_of, self._has_gpus, timeout)
         waiting: dict[int, Any] = {}
         try:
             for turn in range(len(items)):
@@ -116,6 +109,7 @@ class _Actors:
         workers: int,
         name_of: Callable[[Item], str],
         has_gpus: bool,
+        timeout: float | None,
     ):
         self._ray = ray = require_ray()
         self._task, self._items, self._name_of = ray.put(task), items, name_of
@@ -124,6 +118,8 @@ class _Actors:
         self._queue = deque(range(len(items)))
         self._attempts: Counter[int] = Counter()
         self._busy: dict[Any, tuple[int, Any]] = {}  # what is awaited: the item, -1 for the start, and the actor
+        self._timeout = timeout
+        self._begins: dict[Any, float] = {}  # when items began, by what is awaited
         self._idle: list[Any] = []
         self._window = _AHEAD * workers
         for _ in range(min(workers, len(items))):
@@ -139,9 +135,17 @@ class _Actors:
             while self._idle and self._queue and self._queue[0] < turn + self._window:
                 number, actor = self._queue.popleft(), self._idle.pop()
                 item = self._items[number]
-                self._busy[actor.run.remote(self._task, item, self._name_of(item))] = (number, actor)
-            (reference,), _ = self._ray.wait(list(self._busy), num_returns=1)
+                reference = actor.run.remote(self._task, item, self._name_of(item))
+                self._busy[reference], self._begins[reference] = (number, actor), time.monotonic()
+            done, _ = self._ray.wait(list(self._busy), num_returns=1, timeout=self._patience())
+            reference = done[0] if done else next(iter(self._begins))  # the oldest
             number, actor = self._busy.pop(reference)
+            self._begins.pop(reference, None)
+            if not done:
+                self._ray.kill(actor)
+                self._start()
+                cause, advice = HUNG.format(self._timeout), "Leave the video out, encode it again, or allow more time."
+                return number, VideoDecodeError(self._name_of(self._items[number]), cause, advice)
             try:
                 result = self._ray.get(reference)
             except self._ray.exceptions.RayActorError as error:
@@ -163,6 +167,12 @@ class _Actors:
                 cause = f"its worker was lost {_ATTEMPTS} times ({type(result).__name__})"
                 result = VideoDecodeError(name, cause, "Look at Ray's messages, and run again.")
             return number, result
+
+    def _patience(self) -> float | None:
+        """Return the seconds until the oldest item counts as hung; None for no limit."""
+        if self._timeout is None or not self._begins:
+            return None
+        return max(0.0, self._timeout + next(iter(self._begins.values())) - time.monotonic())
 
     def close(self) -> None:
         """End the actors."""

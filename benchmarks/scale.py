@@ -1,0 +1,145 @@
+"""Data at scale: efficiency of two workers, overhead of the engines, and the path of ten million clips to an index.
+
+python benchmarks/scale.py workers [--videos 200]
+python benchmarks/scale.py engines [--videos 1000]
+python benchmarks/scale.py commit [--clips 10000000]
+"""
+
+import argparse
+import resource
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from internvideo_hf.checkpoints.model_names import demo_path
+from internvideo_hf.data.executors.local import LocalEngine
+from internvideo_hf.data.executors.parts import PartFolder, cut, shard_key
+from internvideo_hf.data.executors.processes import Processes
+from internvideo_hf.data.verification import verify_video
+from internvideo_hf.demo.tour import draw_clips
+from internvideo_hf.search.index import VideoIndex
+from internvideo_hf.search.stores.local import LocalStore
+from internvideo_hf.search.stores.segments import SEGMENT_ROWS, Segment, Video
+
+WINDOWS = 10  # clips of a video in the simulation of commits
+DIM = 64
+SETTINGS = {"model": "m", "fingerprint": "f", "window": 8.0, "stride": None, "dtype": "float16"}
+
+
+@contextmanager
+def timed(what: str) -> Iterator[None]:
+    """Print the seconds of a block, and the most memory of this process so far."""
+    begin = time.monotonic()
+    yield
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"{what}: {time.monotonic() - begin:.1f} s, at most {memory:.2f} GB so far", flush=True)
+
+
+def workers(folder: Path, count: int) -> None:
+    """Decode whole videos by one process and by two, in turns."""
+    videos = [str(path) for path in sorted(draw(folder, count).glob("**/*.mp4"))]
+    seconds: dict[int, list[float]] = {1: [], 2: []}
+    for jobs in (1, 2, 1, 2, 1, 2):
+        executor = Processes()
+        list(executor.map_ordered(verify_video, videos[:jobs] * 4, jobs))  # the processes start
+        begin = time.monotonic()
+        for _ in executor.map_ordered(partial(verify_video, whole=True), videos, jobs):
+            pass
+        seconds[jobs].append(time.monotonic() - begin)
+        executor.close()
+    one, two = (sorted(values)[1] for values in seconds.values())
+    print(f"{len(videos)} videos: {one:.1f} s by one process, {two:.1f} s by two, efficiency {one / two / 2:.2f}")
+
+
+def engines(folder: Path, count: int) -> None:
+    """Index small clips by this process, by workers of this machine, and by Ray where it is installed."""
+    videos = draw(folder, count)
+    choices: dict[str, Callable[[], object]] = {
+        "this process": lambda: None,
+        "one worker of this machine": lambda: LocalEngine(["cpu"]),
+        "two workers of this machine": lambda: LocalEngine(["cpu", "cpu"], jobs=2),
+    }
+    try:
+        from internvideo_hf.data.executors.cluster import RayEngine, require_ray
+
+        require_ray()
+        choices["Ray, one worker"] = lambda: RayEngine(gpus=1)
+    except ImportError as error:
+        print(error)
+    for number, (name, make) in enumerate(choices.items()):
+        index = VideoIndex(demo_path("demo-mm"), folder=folder / f"index{number}", device="cpu")
+        with timed(f"{count} clips by {name}"):
+            index.update([videos], engine=make())
+            assert len(index) == count
+
+
+def draw(folder: Path, count: int) -> Path:
+    """Draw small clips."""
+    videos = folder / "videos"
+    videos.mkdir()
+    draw_clips(folder / "drawn", 16, 0)
+    sources = sorted((folder / "drawn/test").glob("*.mp4"))
+    for number in range(count):
+        shutil.copy(sources[number % len(sources)], videos / f"{number:05}.mp4")
+    return videos
+
+
+def commit(folder: Path, clips: int) -> None:
+    """Cut a list into shards, compute their keys, list their parts, and commit rows as the index does."""
+    names = (f"/data/{number // 1000:05}/{number:08}.mp4" for number in range(clips))
+    with timed(f"shards and keys of {clips:,} clips, each a video"):
+        keys = [shard_key(([name, 1, 1, None] for name in shard), SETTINGS) for shard in cut(names, str)]
+    parts = PartFolder(folder / "parts")
+    parts.folder.mkdir()
+    for key in keys:
+        (parts.folder / f"{key}.safetensors").touch()
+    with timed(f"a listing of {len(keys):,} parts"):
+        assert parts.keys() == set(keys)
+    with timed("deleting them"):
+        parts.delete(keys)
+    store, rows = LocalStore(dict(SETTINGS), folder / "index"), SEGMENT_ROWS // WINDOWS * WINDOWS
+    embeddings = torch.nn.functional.normalize(torch.randn(rows, DIM), dim=1).half()
+    with timed(f"{clips:,} clips of {clips // WINDOWS:,} videos to an index, {rows:,} at a time"), store.writing():
+        for start in range(0, clips, rows):
+            count = min(rows, clips - start) // WINDOWS
+            store.upsert(segment_of(start // WINDOWS, count, embeddings[: count * WINDOWS]))
+    with timed("opening it"):
+        store = LocalStore.load(folder / "index")
+    with timed("its videos, as an update reads them"):
+        assert len(store.known().videos) == clips // WINDOWS
+    print(f"header: {(folder / 'index/index.json').stat().st_size:,} bytes")
+
+
+def segment_of(first: int, count: int, embeddings: torch.Tensor) -> Segment:
+    """Return the rows of some videos."""
+    names = [f"/data/{number // 1000:05}/{number:08}.mp4" for number in range(first, first + count)]
+    videos = [Video(name, 1, 1, f"{number:032x}", WINDOWS) for number, name in enumerate(names, first)]
+    number = torch.arange(WINDOWS).repeat(count)
+    spans = torch.stack([8.0 * number, 8.0 * number + 8], dim=1).double()
+    return Segment(videos, embeddings, spans, torch.arange(count).repeat_interleave(WINDOWS), number)
+
+
+def main() -> None:
+    """Run one of the measurements."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("workers", "engines", "commit"))
+    parser.add_argument("--videos", type=int)
+    parser.add_argument("--clips", type=int, default=10_000_000)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        if arguments.what == "workers":
+            workers(Path(folder), arguments.videos or 200)
+        elif arguments.what == "engines":
+            engines(Path(folder), arguments.videos or 1000)
+        else:
+            commit(Path(folder), arguments.clips)
+
+
+if __name__ == "__main__":
+    main()
