@@ -1,8 +1,11 @@
 """Division of videos into clips."""
 
+import numpy as np
 import pytest
+import torch
+from transformers import AutoProcessor
 
-from internvideo_hf.search.clips import Windowing, windows
+from internvideo_hf.search.clips import Windowing, normalized, read_clips, windows
 
 
 @pytest.mark.parametrize(
@@ -20,3 +23,16 @@ from internvideo_hf.search.clips import Windowing, windows
 )
 def test_windows_cover_the_video(duration, window, stride, expected):
     assert windows(duration, Windowing(window, stride)) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "dtype"),
+    [({}, np.uint8), ({"num_clips": 2, "num_crops": 3}, np.uint8), ({"resize_method": "torch_bicubic"}, np.float32)],
+)
+def test_frames_come_small_and_become_what_the_processor_gives(small_folder, bikes, options, dtype):
+    processor = AutoProcessor.from_pretrained(small_folder).video_processor
+    processor.configure(options)
+    found = read_clips((str(bikes), None), processor, Windowing())
+    assert found.pixels.dtype == dtype
+    expected = processor(videos=[str(bikes)], return_tensors="pt")["pixel_values_videos"]
+    assert torch.equal(normalized(found.pixels, found.blank, processor)[0], expected)

@@ -76,9 +76,11 @@ class Clips:
         content: hash of the whole file.
         spans: begin and end of all clips of the video in seconds, `(clips, 2)`, float64; NaN without times.
         numbers: the clips that `pixels` holds.
-        pixels: float32 `(len(numbers), views, frames, channels, height, width)`.
+        pixels: `(len(numbers), views, frames, channels, height, width)`; uint8 before they are normalized, a quarter
+            of the size, or float32, which `normalized` leaves as they are.
         size: bytes of the file when it was read.
         mtime: its modification time then, in nanoseconds.
+        blank: the frames that stand for none, `(len(numbers), views, frames)`; None for none.
     """
 
     content: str
@@ -87,6 +89,7 @@ class Clips:
     pixels: np.ndarray
     size: int
     mtime: int
+    blank: np.ndarray | None = None
 
 
 def read_clips(task: Task, processor: InternVideoVideoProcessor, windowing: Windowing) -> Clips:
@@ -112,8 +115,24 @@ def read_clips(task: Task, processor: InternVideoVideoProcessor, windowing: Wind
         spans, bounds = _divide(reader, video, windowing)
         if numbers is None:
             numbers = tuple(range(min(len(spans), clips_at_once(processor))))
-        pixels = np.stack([_pixels(reader, processor, *bounds[number]) for number in numbers])
-    return Clips(content, spans, numbers, pixels, size, mtime)
+        pixels, blank = zip(*(_pixels(reader, processor, *bounds[number]) for number in numbers), strict=True)
+    return Clips(content, spans, numbers, np.stack(pixels), size, mtime, np.stack(blank))
+
+
+def normalized(pixels: np.ndarray, blank: np.ndarray, processor: InternVideoVideoProcessor) -> torch.Tensor:
+    """Return clips as the model takes them.
+
+    Args:
+        pixels: as in `Clips`.
+        blank: as in `Clips`.
+        processor: of the model.
+    """
+    clips = torch.from_numpy(pixels)
+    if clips.dtype == torch.uint8:
+        statistics = processor.do_normalize, processor.image_mean, processor.image_std
+        clips = processor.rescale_and_normalize(clips, processor.do_rescale, processor.rescale_factor, *statistics)
+    clips[torch.from_numpy(blank)] = 0  # as the released loaders pad, after normalization
+    return clips
 
 
 def clips_at_once(processor: InternVideoVideoProcessor) -> int:
@@ -142,13 +161,17 @@ def _divide(reader: VideoReader, video: str, windowing: Windowing) -> tuple[np.n
     return np.array([spans[i] for i in kept], dtype=np.float64), [frames[i] for i in kept]
 
 
-def _pixels(reader: VideoReader, processor: InternVideoVideoProcessor, first: int, last: int) -> np.ndarray:
-    """Process the frames `[first, last)` as if they were the whole video, `(views, frames, c, h, w)`."""
+def _pixels(
+    reader: VideoReader, processor: InternVideoVideoProcessor, first: int, last: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Process the frames `[first, last)` as if they were the whole video: a row of `pixels` and of `blank`."""
     metadata = VideoMetadata(total_num_frames=last - first, fps=reader.fps, duration=None)
     indices = processor.sample_frames(metadata) if processor.do_sample_frames else np.arange(last - first)
     frames = reader.read(first + np.where(indices == BLANK, 0, indices))
     options = {"do_sample_frames": False, "input_channel_order": "rgb", "return_tensors": "pt"}
-    pixels: torch.Tensor = processor(videos=[frames], **options)["pixel_values_videos"]
-    blank = (indices == BLANK).reshape(processor.num_clips, -1).repeat(processor.num_crops, axis=0)
-    pixels[torch.from_numpy(blank)] = 0  # as the released loaders pad, after normalization
-    return pixels.numpy()
+    raw = {"do_rescale": False, "do_normalize": False}
+    pixels: torch.Tensor = processor(videos=[frames], **options, **raw)["pixel_values_videos"]
+    if pixels.dtype != torch.uint8:  # resized between numbers
+        pixels = processor(videos=[frames], **options)["pixel_values_videos"]
+    blank = (indices == BLANK).reshape(processor.num_clips, -1)
+    return pixels.numpy(), blank.repeat(len(pixels) // len(blank), axis=0)

@@ -15,7 +15,7 @@ from internvideo_hf.data.executors.parts import cut
 from internvideo_hf.data.failures import failure_of
 from internvideo_hf.inference.embedder import Embedder
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
-from internvideo_hf.search.clips import Clips, Task, Windowing, in_pieces, read_clips
+from internvideo_hf.search.clips import Clips, Task, Windowing, in_pieces, normalized, read_clips
 from internvideo_hf.search.stores.base import VectorStore
 from internvideo_hf.search.stores.segments import Segment, Video
 from internvideo_hf.search.sync import Todo
@@ -162,15 +162,16 @@ class Batches:
 
     def __init__(self, encoder: Embedder, batch_size: int):
         self._encoder, self._batch_size = encoder, batch_size
-        self._waiting: list[tuple[Video, int, np.ndarray, np.ndarray]] = []
+        self._waiting: list[tuple[Video, int, np.ndarray, np.ndarray, np.ndarray]] = []
         self._done: list[tuple[Video, int, np.ndarray]] = []
         self._rows: list[torch.Tensor] = []
 
     def add(self, path: str, clips: Clips, metadata: Mapping[str, Any]) -> None:
         """Take clips, and embed all full batches."""
         video = video_of((path, None), clips, metadata)
-        for number, pixels in zip(clips.numbers, clips.pixels, strict=True):
-            self._waiting.append((video, number, clips.spans[number], pixels))
+        blank = np.zeros(clips.pixels.shape[:3], dtype=bool) if clips.blank is None else clips.blank
+        for number, pixels, blanks in zip(clips.numbers, clips.pixels, blank, strict=True):
+            self._waiting.append((video, number, clips.spans[number], pixels, blanks))
         while len(self._waiting) >= self._batch_size:
             self._embed_batch()
 
@@ -202,5 +203,7 @@ class Batches:
 
     def _embed_batch(self) -> None:
         batch, self._waiting = self._waiting[: self._batch_size], self._waiting[self._batch_size :]
-        self._rows.append(self._encoder.embed_clips(np.stack([pixels for _, _, _, pixels in batch])))
-        self._done += [(video, number, span) for video, number, span, _ in batch]
+        pixels = np.stack([pixels for _, _, _, pixels, _ in batch])
+        blank = np.stack([blank for _, _, _, _, blank in batch])
+        self._rows.append(self._encoder.embed_clips(normalized(pixels, blank, self._encoder.video_processor)))
+        self._done += [(video, number, span) for video, number, span, _, _ in batch]
