@@ -60,6 +60,7 @@ def test_version_1_names_the_video_otherwise_and_the_test_list_has_no_objects(tm
     found = read_interactions(write(tmp_path / "x.json", document))
     assert list(found.moments) == [Moment("a_0000030", "a", 30, None, None, (48, 64), None)]
     assert not found.is_annotated and not found.nouns and not len(found.table())
+    assert read_interactions(write(tmp_path / "x.json", changed(objects=None))).moments[0].interactions is None
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,11 @@ def test_moments_without_objects_count_as_missed_unless_as_published(data):
     half = "data.interactions.predictions=half.json"
     assert score(data, None, half)["scores"]["ap_box"] == 100
     assert score(data, None, half, "as_published=false")["scores"]["ap_box"] == pytest.approx(100 * 5 / 6)
+    (data / "none.json").write_text(json.dumps({"results": {uid: [] for uid in results}}))
+    with pytest.raises(RecipeError, match=r"nothing is scored\. Check none\.json, .* as_published=false"):
+        score(data, None, "data.interactions.predictions=none.json")
+    none = score(data, None, "data.interactions.predictions=none.json", "as_published=false")
+    assert none["scores"] == dict.fromkeys(SCORES, 0.0)
 
 
 def test_a_list_without_objects_is_answered_and_not_scored(model, data):

@@ -148,7 +148,7 @@ def _moment(entry: Mapping[str, Any], sizes: Mapping[str, Size], path: str | Pat
     clip = text_of(entry, "clip_uid", **where) if entry.get("clip_uid") is not None else None
     clip_frame = frame_of(entry, "clip_frame", **where) if entry.get("clip_frame") is not None else None
     interactions = None
-    if "objects" in entry:
+    if entry.get("objects") is not None:
         objects = list_of(entry, "objects", **where)
         interactions = tuple(_interaction(one, path, f"{place}, object {n}") for n, one in enumerate(objects, 1))
     uid, frame = text_of(entry, "uid", **where), frame_of(entry, "frame", **where)

@@ -177,6 +177,7 @@ def _read(protocol: Protocol, data_root: Path, model: str) -> Samples:
 
 def _run(protocol: Protocol, samples: Samples, run: Run) -> Outcome:
     annotations, found = samples.source
+    data = _settings(protocol)
     asked = None if found is None else set(found.frames)
     causes: dict[int, str] = {}
     facts: dict[str, Any] = {"device": "none", "pixels": {}}
@@ -185,7 +186,7 @@ def _run(protocol: Protocol, samples: Samples, run: Run) -> Outcome:
         processor = load_pretrained(AutoVideoProcessor, run.model)
         processor.configure(protocol.pixels)
         facts = {**model_facts(model), "pixels": {"": processor.to_dict()}}
-        rule, rows = ClipRule.of(processor, _settings(protocol)), samples.videos
+        rule, rows = ClipRule.of(processor, data), samples.videos
         journal = Journal(run.parts_of(model, facts, json_sha256([dict(row) for row in rows])))
         _answer(model, rows, rule, run.settings, journal)
         found = _table(rows, journal)
@@ -193,10 +194,16 @@ def _run(protocol: Protocol, samples: Samples, run: Run) -> Outcome:
         facts["objects"] = sum(len(row["boxes"]) for row in rows)
         asked = {row["uid"] for row in rows if row["boxes"]}
     truth = annotations.table() if annotations.is_annotated else None
-    if truth is not None and protocol.as_published:
+    if truth is not None and len(truth) and protocol.as_published:
         truth = truth.of_frames(asked or ())
+        if not len(truth):
+            raise RecipeError(
+                "No annotated moment has an answer, and moments without one are left out as published: nothing is "
+                f"scored. Check {data.predictions or data.detections or protocol.data.list}, or count them as missed "
+                "by as_published=false."
+            )
     uids = [moment.uid for moment in annotations.moments]
-    answers = Answers(found, truth, uids, annotations.nouns, _scoring(_settings(protocol)))
+    answers = Answers(found, truth, uids, annotations.nouns, _scoring(data))
     return Outcome(answers.scores(), causes, facts, answers)
 
 
