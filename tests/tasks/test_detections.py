@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from internvideo_hf.tasks.detections import best_and_worst, check_columns, interpolated_precision
+from internvideo_hf.tasks.detections import (
+    best_and_worst,
+    check_columns,
+    interpolated_precision,
+    overlap_in_time,
+    overlap_of_boxes,
+)
 
 
 def test_precision_is_interpolated_over_all_points():
@@ -31,3 +37,11 @@ def test_text_has_the_best_and_the_worst_classes():
     assert lines[1] == "class 0         0        0   90.00" and lines[11] == "class 15       15       30   75.00"
     assert lines[-1] == "The 10 best and the 10 worst of 25 classes."
     assert len(best_and_worst(rows[:20], "boxes", width=8).splitlines()) == 21
+
+
+def test_overlaps_are_intersections_over_unions():
+    assert overlap_in_time(np.array([0.0, 4.0]), np.array([[2.0, 6.0], [4.0, 5.0]])) == pytest.approx([2 / 6, 0])
+    assert overlap_in_time(np.array([5.0, 1.0]), np.array([[0.0, 3.0], [1.0, 1.0]])).tolist() == [0, 0]
+    boxes = np.array([[2.0, 2, 6, 6], [5, 0, 9, 4], [0, 0, 4, 4]])
+    assert overlap_of_boxes(np.array([0.0, 0, 4, 4]), boxes) == pytest.approx([4 / 28, 0, 1])
+    assert overlap_of_boxes(np.ones(4), np.ones(4)) == 0

@@ -37,8 +37,8 @@ from internvideo_hf.demo.untrimmed import RATE, Script, script_at, write_video
 from internvideo_hf.models.common.loading import load_strict
 from internvideo_hf.search.hits import Hits
 from internvideo_hf.search.index import VideoIndex
+from internvideo_hf.tasks.detections import overlap_in_time
 from internvideo_hf.tasks.temporal_localization.localization import Action, Localization
-from internvideo_hf.tasks.temporal_localization.metrics import overlap_in_time
 from internvideo_hf.utils.files import atomic_write_text, remove_leftovers
 from internvideo_hf.utils.locks import lock_folder
 from internvideo_hf.utils.names import distinct_names, printable

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+Floats = NDArray[np.floating[Any]]
 _LISTED = 10  # classes in the text
 
 
@@ -25,6 +26,34 @@ def check_columns(owner: str, rows: int, columns: Mapping[str, NDArray[Any]]) ->
             raise ValueError(f"{name} has {len(column)} rows, expected {rows}, one for each entry of {owner}.")
         if not np.isfinite(column).all():
             raise ValueError(f"{name} holds numbers that are not finite.")
+
+
+def overlap_in_time(first: Floats, second: Floats) -> Floats:
+    """Return the intersection over union of segments `(..., 2)`; 0 where both are empty.
+
+    Args:
+        first: start and end.
+        second: the same.
+    """
+    shared = (np.minimum(first[..., 1], second[..., 1]) - np.maximum(first[..., 0], second[..., 0])).clip(min=0)
+    union = (first[..., 1] - first[..., 0]) + (second[..., 1] - second[..., 0]) - shared
+    found: Floats = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    return found
+
+
+def overlap_of_boxes(first: Floats, second: Floats) -> Floats:
+    """Return the intersection over union of boxes `(..., 4)`; 0 where both are empty.
+
+    Args:
+        first: left, top, right, bottom; the right and bottom edges are where a box ends, not its last pixel.
+        second: the same.
+    """
+    size = np.minimum(first[..., 2:], second[..., 2:]) - np.maximum(first[..., :2], second[..., :2])
+    shared = size.clip(min=0).prod(axis=-1)
+    areas = [(boxes[..., 2:] - boxes[..., :2]).prod(axis=-1) for boxes in (first, second)]
+    union = areas[0] + areas[1] - shared
+    found: Floats = np.divide(shared, union, out=np.zeros_like(shared), where=union != 0)
+    return found
 
 
 def interpolated_precision(hits: NDArray[np.bool_], positives: int) -> float:

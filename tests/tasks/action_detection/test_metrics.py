@@ -5,7 +5,8 @@ import time
 import numpy as np
 import pytest
 
-from internvideo_hf.tasks.action_detection.metrics import BoxTable, average_precisions, overlap
+from internvideo_hf.tasks.action_detection.metrics import BoxTable, average_precisions
+from internvideo_hf.tasks.detections import overlap_of_boxes
 
 WHOLE, LEFT, RIGHT = [0.0, 0, 1, 1], [0.0, 0, 0.5, 1], [0.5, 0, 1, 1]
 TRUTH = BoxTable(["a,1", "a,1", "b,2"], [LEFT, RIGHT, WHOLE], [1, 1, 4])
@@ -17,7 +18,7 @@ def detections(*rows: tuple[str, list[float], int, float]) -> BoxTable:
 
 
 def test_overlap_is_a_ratio_of_areas():
-    found = overlap(np.array([LEFT, LEFT, LEFT, [0.3, 0.3, 0.3, 0.3]]), np.array([WHOLE, RIGHT, LEFT, LEFT]))
+    found = overlap_of_boxes(np.array([LEFT, LEFT, LEFT, [0.3, 0.3, 0.3, 0.3]]), np.array([WHOLE, RIGHT, LEFT, LEFT]))
     assert found.tolist() == [0.5, 0, 1, 0]
 
 
@@ -37,7 +38,7 @@ def test_precision_is_interpolated_over_recall():
 def test_a_box_is_taken_once_and_never_a_second_best():
     # The second looks at LEFT alone, which is taken, though it also covers half of RIGHT.
     wide = [0.0, 0, 0.99, 1]
-    assert overlap(np.array(wide), np.array(RIGHT)) < overlap(np.array(wide), np.array(LEFT))
+    assert overlap_of_boxes(np.array(wide), np.array(RIGHT)) < overlap_of_boxes(np.array(wide), np.array(LEFT))
     found = average_precisions(detections(("a,1", LEFT, 1, 0.9), ("a,1", wide, 1, 0.8)), TRUTH, [1])
     np.testing.assert_allclose(found, [0.5])
 
@@ -113,7 +114,7 @@ def test_random_tables_score_as_by_a_plain_reading_of_the_rules():
         rows = [row for row in range(len(found)) if found.labels[row] == label]
         for row in sorted(rows, key=lambda row: -found.scores[row]):
             here = [place for place in own if truth.key_frames[place] == found.key_frames[row]]
-            values = [float(overlap(found.boxes[row], truth.boxes[place])) for place in here]
+            values = [float(overlap_of_boxes(found.boxes[row], truth.boxes[place])) for place in here]
             best = here[values.index(max(values))] if here and max(values) >= 0.5 else None
             hits.append(best is not None and best not in taken)
             taken.add(best)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from internvideo_hf.tasks.object_detection.annotations import Frame
-from internvideo_hf.tasks.object_detection.answers import Answers, overlap
+from internvideo_hf.tasks.object_detection.answers import Answers
 
 FRAMES = [
     Frame(1, "v", "pre_frame", 7, boxes=((0.0, 0.0, 40.0, 40.0),), width=100, height=100),
@@ -15,11 +15,6 @@ FRAMES = [
     Frame(3, "v", "pnr_frame", 12, boxes=((0.0, 0.0, 40.0, 40.0),), width=100, height=100),
 ]
 FOUND = {1: np.array([[0, 0, 40, 20, 0.75]]), 3: np.array([[0, 0, 40, 40, 0.5], [9, 9, 9, 9, 0.25]])}
-
-
-def test_overlap_of_boxes():
-    assert overlap((0, 0, 4, 4), (2, 2, 4, 4)) == 4 / 28
-    assert overlap((0, 0, 4, 4), (5, 0, 4, 4)) == 0 == overlap((1, 1, 0, 0), (1, 1, 0, 0))
 
 
 def test_a_report_has_every_frame_and_what_coco_evaluates(tmp_path):

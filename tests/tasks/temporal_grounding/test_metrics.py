@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 
-from internvideo_hf.tasks.temporal_grounding.metrics import constant_stretch, overlaps, recalls
+from internvideo_hf.tasks.detections import overlap_in_time
+from internvideo_hf.tasks.temporal_grounding.metrics import constant_stretch, recalls
 
 
 def test_overlaps_by_hand():
     answers = np.array([[0.0, 4.0], [2.0, 4.0], [5.0, 6.0], [4.0, 2.0]])
-    assert overlaps(answers, np.array([0.0, 4.0])).tolist() == [1, 0.5, 0, 0]
-    assert overlaps(np.array([3.0, 3.0]), np.array([3.0, 3.0])) == 0
+    assert overlap_in_time(answers, np.array([0.0, 4.0])).tolist() == [1, 0.5, 0, 0]
+    assert overlap_in_time(np.array([3.0, 3.0]), np.array([3.0, 3.0])) == 0
 
 
 def test_recall_by_hand():

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
+from internvideo_hf.tasks.detections import overlap_in_time
 from internvideo_hf.tasks.temporal_localization.metrics import (
     ACTIVITYNET_THRESHOLDS,
     SegmentTable,
     average_precisions,
     mean_average_precision,
-    overlap_in_time,
     recall_by_instances,
 )
 

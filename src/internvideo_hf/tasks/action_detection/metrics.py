@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from internvideo_hf.tasks.detections import check_columns, interpolated_precision
+from internvideo_hf.tasks.detections import check_columns, interpolated_precision, overlap_of_boxes
 
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
@@ -113,21 +113,6 @@ def average_precisions(
     return found
 
 
-def overlap(first: Floats, second: Floats) -> Floats:
-    """Return the intersection over union of boxes `(..., 4)`; 0 where both are empty.
-
-    Args:
-        first: left, top, right, bottom; the right and bottom edges are where a box ends, not its last pixel.
-        second: the same.
-    """
-    size = np.minimum(first[..., 2:], second[..., 2:]) - np.maximum(first[..., :2], second[..., :2])
-    shared = size.clip(min=0).prod(axis=-1)
-    areas = [(boxes[..., 2:] - boxes[..., :2]).prod(axis=-1) for boxes in (first, second)]
-    union = areas[0] + areas[1] - shared
-    found: Floats = np.divide(shared, union, out=np.zeros_like(shared), where=union != 0)
-    return found
-
-
 def _match(detected: tuple[Ints, Floats], truth: tuple[Ints, Floats], min_overlap: float) -> NDArray[np.bool_]:
     """Return which detections, by falling score, take a true box, `(detections,)`."""
     (frames, boxes), (true_frames, true_boxes) = detected, truth
@@ -141,7 +126,7 @@ def _match(detected: tuple[Ints, Floats], truth: tuple[Ints, Floats], min_overla
     starts = counts.cumsum() - counts
     # All pairs of a detection and a true box of its key frame, those of a detection together.
     pairs = by_frame[np.arange(counts.sum()) - np.repeat(starts - begin[rows], counts)]
-    overlaps = overlap(np.repeat(boxes[rows], counts, axis=0), true_boxes[pairs])
+    overlaps = overlap_of_boxes(np.repeat(boxes[rows], counts, axis=0), true_boxes[pairs])
     best = np.maximum.reduceat(overlaps, starts)
     places = np.where(overlaps == np.repeat(best, counts), np.arange(len(pairs)), len(pairs))
     target = pairs[np.minimum.reduceat(places, starts)]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from internvideo_hf.tasks.detections import overlap_of_boxes
 from internvideo_hf.tasks.object_detection.annotations import Frame
 from internvideo_hf.tasks.object_detection.metrics import Floats, coco_document, coco_results, coco_scores
 from internvideo_hf.tasks.protocol import ANSWERS
@@ -88,7 +89,8 @@ class Answers:
             line |= {name: f"{value:.1f}" for name, value in zip(names, rows[0, :4], strict=True)}
             line["score"] = f"{rows[0, 4]:.6f}"
             if frame.boxes:
-                line["overlap"] = f"{max(overlap(rows[0, :4], box) for box in frame.boxes):.4f}"
+                best, true = (_corners(np.array(boxes, dtype=np.float64)) for boxes in (rows[0, :4], frame.boxes))
+                line["overlap"] = f"{overlap_of_boxes(best, true).max():.4f}"
         return line
 
     @cached_property
@@ -96,10 +98,6 @@ class Answers:
         return coco_scores(self.frames, self.found)
 
 
-def overlap(first: Sequence[float] | Floats, second: Sequence[float] | Floats) -> float:
-    """Return the intersection over union of two boxes, each left, top, width, height; 0 where both are empty."""
-    width = min(first[0] + first[2], second[0] + second[2]) - max(first[0], second[0])
-    height = min(first[1] + first[3], second[1] + second[3]) - max(first[1], second[1])
-    shared = max(0.0, float(width)) * max(0.0, float(height))
-    union = float(first[2] * first[3] + second[2] * second[3]) - shared
-    return shared / union if union > 0 else 0.0
+def _corners(boxes: Floats) -> Floats:
+    """Return left, top, right, bottom of boxes `(..., 4)` that are left, top, width, height."""
+    return np.concatenate([boxes[..., :2], boxes[..., :2] + boxes[..., 2:]], axis=-1)

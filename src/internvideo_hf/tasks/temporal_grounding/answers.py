@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from internvideo_hf.tasks.detections import overlap_in_time
 from internvideo_hf.tasks.protocol import ANSWERS
-from internvideo_hf.tasks.temporal_grounding.metrics import constant_stretch, overlaps, recalls
+from internvideo_hf.tasks.temporal_grounding.metrics import constant_stretch, recalls
 from internvideo_hf.tasks.temporal_grounding.predictions import PREDICTIONS, to_predictions
 from internvideo_hf.tasks.temporal_grounding.queries import Query
 from internvideo_hf.utils.files import atomic_directory, write_table
@@ -116,7 +117,7 @@ class Answers:
                 line |= {"rank": rank, "start": f"{start:.3f}", "end": f"{end:.3f}", "score": f"{score:.6f}"}
                 truth = dict.fromkeys(("true_start", "true_end", "overlap"), "")
                 if query.start is not None and query.end is not None:
-                    overlap = overlaps(np.array([start, end]), np.array([query.start, query.end]))
+                    overlap = overlap_in_time(np.array([start, end]), np.array([query.start, query.end]))
                     numbers = f"{query.start:.3f}", f"{query.end:.3f}", f"{overlap:.4f}"
                     truth = dict(zip(truth, numbers, strict=True))
                 lines.append({**line, **truth})

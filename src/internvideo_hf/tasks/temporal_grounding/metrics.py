@@ -6,26 +6,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from internvideo_hf.tasks.detections import overlap_in_time
+
 Floats = NDArray[np.floating[Any]]
 
 THRESHOLDS = (0.3, 0.5)
 RANKS = (1, 5)
 _PARTS = 20  # of a duration, among whose bounds the best constant stretch is sought
-
-
-def overlaps(answers: Floats, truth: Floats) -> Floats:
-    """Return the intersection over union of stretches in time with others, 0 where both are empty.
-
-    Args:
-        answers: `(..., 2)`, start and end in seconds.
-        truth: `(..., 2)`, broadcastable to them.
-    """
-    answers, truth = np.asarray(answers, dtype=np.float64), np.asarray(truth, dtype=np.float64)
-    shared = np.minimum(answers[..., 1], truth[..., 1]) - np.maximum(answers[..., 0], truth[..., 0])
-    shared = shared.clip(min=0)
-    union = (answers[..., 1] - answers[..., 0]) + (truth[..., 1] - truth[..., 0]) - shared
-    found: Floats = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
-    return found
 
 
 def recalls(
@@ -53,10 +40,10 @@ def recalls(
     """
     if not len(truth):
         raise ValueError("There are no queries with a true stretch. Check the list.")
-    found = np.zeros((len(truth), max(ranks)))
+    found, truth = np.zeros((len(truth), max(ranks))), np.asarray(truth, dtype=np.float64)
     for row, own, true in zip(found, answers, truth, strict=True):
         best = np.asarray(own, dtype=np.float64).reshape(-1, 2)[: len(row)]
-        row[: len(best)] = overlaps(best, true)
+        row[: len(best)] = overlap_in_time(best, true)
     scores = {
         f"R{rank}@{threshold:g}": 100 * float((found[:, :rank] > threshold).any(axis=1).mean())
         for rank in ranks
@@ -79,6 +66,6 @@ def constant_stretch(truth: Floats, durations: Floats, threshold: float = 0.5) -
     bounds = np.arange(_PARTS + 1) / _PARTS
     candidates = [(start, end) for start in bounds for end in bounds if start < end]
     relative = np.asarray(truth) / np.asarray(durations)[:, None]
-    found = [overlaps(np.array(candidate), relative) for candidate in candidates]
+    found = [overlap_in_time(np.array(candidate), relative) for candidate in candidates]
     best = max(range(len(found)), key=lambda number: (float((found[number] > threshold).mean()), found[number].mean()))
     return float(candidates[best][0]), float(candidates[best][1])

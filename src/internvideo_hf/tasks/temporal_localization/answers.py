@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from internvideo_hf.tasks.detections import best_and_worst
+from internvideo_hf.tasks.detections import best_and_worst, overlap_in_time
 from internvideo_hf.tasks.protocol import ANSWERS
 from internvideo_hf.tasks.temporal_localization.annotations import to_results
 from internvideo_hf.tasks.temporal_localization.metrics import (
@@ -17,7 +17,6 @@ from internvideo_hf.tasks.temporal_localization.metrics import (
     SegmentTable,
     average_precisions,
     mean_precisions,
-    overlap_in_time,
     recall_by_instances,
 )
 from internvideo_hf.tasks.temporal_localization.moments import SUBMISSION, to_submission

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from internvideo_hf.tasks.detections import check_columns, interpolated_precision
+from internvideo_hf.tasks.detections import check_columns, interpolated_precision, overlap_in_time
 
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
@@ -188,12 +188,3 @@ def _match(
             hits[at, own[row]] = True
             free[at, order[possible[at].argmax(axis=1)]] = False
     return hits
-
-
-def overlap_in_time(first: Floats, second: Floats) -> Floats:
-    """Return the intersection over union of segments `(..., 2)`; 0 where both are empty."""
-    shared = np.minimum(first[..., 1], second[..., 1]) - np.maximum(first[..., 0], second[..., 0])
-    shared = shared.clip(min=0)
-    union = (first[..., 1] - first[..., 0]) + (second[..., 1] - second[..., 0]) - shared
-    overlaps: Floats = np.divide(shared, union, out=np.zeros_like(shared), where=union != 0)
-    return overlaps
