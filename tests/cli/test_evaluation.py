@@ -44,6 +44,7 @@ def test_a_file_of_predictions_needs_no_model(tmp_path):
 
 def test_help_names_the_protocol_of_own_lists():
     words = " ".join(run("evaluate", "--help").stdout.split())
+    assert all(f"ego4d/{name}" in words for name in ("moment_queries", "language_queries", "short_term_anticipation"))
     assert "(default: classification/custom)" in words and "clips (views, windows) per forward pass" in words
 
 

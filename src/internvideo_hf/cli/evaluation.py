@@ -72,11 +72,11 @@ def evaluate(
     open_set.method=..., see `internvideo calibrate --help`. Retrieval is scored with and without dual softmax. Damaged
     videos are listed last and never count as correct.
 
-    Future hand prediction (ego4d/hand_prediction) is a list of Ego4D beside its footage; data.hands.predictions=FILE
-    scores a file in the challenge's layout without a model, and --report writes one.
-
-    Object detection (ego4d/state_change_detection) takes any detector of transformers, DETR or RT-DETR, or a file of
-    boxes by data.frames.predictions=FILE, and frames as images or in videos.
+    Ego4D's tasks read the annotations of its downloader, beside footage (ego4d/hand_prediction,
+    ego4d/short_term_anticipation, ego4d/state_change_detection) or features (ego4d/moment_queries,
+    ego4d/language_queries). --report writes the challenge's file. Without a model, data.hands.predictions=FILE,
+    data.interactions.predictions=FILE and data.queries.predictions=FILE score such a file, and
+    data.frames.predictions=FILE one of boxes. Object detection takes any detector of transformers, DETR or RT-DETR.
 
     Navigation (navigation/r2r_ce) scores the paths that an agent recorded, paths.json, and takes no model.
 
