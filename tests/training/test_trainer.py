@@ -217,7 +217,8 @@ def test_a_released_schedule_rises_from_the_start_to_the_rate_and_ends_low(name,
     run.train()
     rates = logged(run, "learning_rate")
     assert len(rates) == 8 * 6
-    assert rates[0] < 1e-3 and max(rates) == pytest.approx(1e-2, rel=0.1) and rates[-1] < 4e-4
+    assert rates[0] < 1e-3 and max(rates) == pytest.approx(1e-2, rel=0.1)
+    assert rates[-1] == pytest.approx(1e-3) if name == "one_drop" else rates[-1] < 4e-4
     assert 10 <= rates.index(max(rates)) <= 14  # two epochs of six steps
 
 
