@@ -2,6 +2,7 @@
 
 import os
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,7 +10,8 @@ import typer
 from program import assert_refused, run
 from typer.testing import CliRunner
 
-from internvideo_hf.cli.options import Quiet, Videos, engine_of, parse_device, read_json, takes_addresses
+from internvideo_hf.cli import options
+from internvideo_hf.cli.options import Quiet, Videos, decoders, engine_of, parse_device, read_json, takes_addresses
 from internvideo_hf.video.downloads import DownloadSettings
 
 LABELS = "riding a bike, cooking pasta, playing chess"
@@ -87,3 +89,10 @@ def test_several_accelerators_need_to_be_there(monkeypatch):
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
     engine = engine_of("local", None, 2, 8, None)
     assert engine.devices == ("cuda:0", "cuda:1") and (engine.workers, engine.decoders) == (2, 4)
+
+
+def test_decoders_are_processes_unless_there_is_a_cluster(monkeypatch):
+    assert decoders("local", None, 3, 2) == {"jobs": 2, "executor": None}
+    cluster = SimpleNamespace(workers=2, decoders=3, executor=lambda: "tasks")
+    monkeypatch.setattr(options, "engine_of", lambda *arguments: cluster)
+    assert decoders("ray", "auto", None, 2) == {"jobs": 6, "executor": "tasks"}

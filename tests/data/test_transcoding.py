@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from video.clips import decode_in_order, moving_picture, set_rotation, write_video
 
+from internvideo_hf.data.executors import processes
 from internvideo_hf.data.transcoding import (
     TranscodeSettings,
     cut_video,
@@ -182,3 +183,14 @@ def test_pictures_are_written_at_their_times(tmp_path):
         assert abs(reader.read(range(6)).astype(int).mean(axis=(1, 2)) - frames.mean(axis=(1, 2))).max() < 12
     with pytest.raises(OSError, match="cannot be written"):
         write_pictures([(0.0, frames[0])], tmp_path / "none/a.mp4", 10, TranscodeSettings())
+
+
+def test_another_executor_runs_the_encoders(bikes, tmp_path):
+    class Executor:
+        def map_ordered(self, task, items, workers, name_of=str, *, timeout=None):
+            assert (workers, timeout, [name_of(item) for item in items]) == (5, 3600, [str(bikes)])
+            return processes.map_ordered(task, items, 1, name_of)
+
+    targets = {str(bikes): tmp_path / "small.mp4"}
+    assert transcode_videos(targets, TranscodeSettings(64), jobs=5, executor=Executor()) == (0, [])
+    assert (tmp_path / "small.mp4").exists()

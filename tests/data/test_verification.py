@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 from video.clips import write_sound, write_video
 
+from internvideo_hf.data.executors import processes
 from internvideo_hf.data.verification import verify_video, verify_videos, write_report
 from internvideo_hf.video import VideoDecodeError
 
@@ -59,3 +60,18 @@ def test_the_report_is_in_the_order_of_the_list(folder, tmp_path):
     write_report(tmp_path / "new/bad.json", 3, bad)
     report = json.loads((tmp_path / "new/bad.json").read_text())
     assert report["checked"] == 3 and [entry["video"] for entry in report["bad"]] == [videos[0], videos[2]]
+
+
+def test_another_executor_runs_the_decoders(bikes, tmp_path):
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    videos, asked = [str(bikes), str(tmp_path / "broken.mp4")], []
+
+    class Executor:
+        def map_ordered(self, task, items, workers, name_of=str, *, timeout=None):
+            asked.append((workers, timeout))
+            return processes.map_ordered(task, items, 1, name_of)
+
+    bad = verify_videos(videos, jobs=7, executor=Executor())
+    assert [error.source for error in bad] == videos[1:]
+    verify_videos(videos[:1], jobs=1, timeout=3, executor=Executor())
+    assert asked == [(7, 600), (1, 3)]

@@ -114,3 +114,12 @@ def test_two_workers_on_this_machine_make_the_same_folder(tmp_path, small_folder
     build(small_folder, tmp_path / "local", videos)
     build(small_folder, tmp_path / "engine", videos, engine=LocalEngine(["cpu", "cpu"], jobs=2))
     assert contents(tmp_path / "engine") == contents(tmp_path / "local")
+
+
+def test_columns_of_a_list_travel_with_its_videos(tmp_path, small_folder, videos):
+    listed = tmp_path / "list.csv"
+    listed.write_text(f"video,camera\n{videos / 'red.mp4'},door\n{videos / 'green.mp4'},yard\n")
+    index = VideoIndex(small_folder, folder=tmp_path / "index", device="cpu")
+    index.update([listed], engine=Here())
+    found = {Path(path).name: dict(video.metadata) for path, video in index.store.known().videos.items()}
+    assert found == {"red.mp4": {"camera": "door"}, "green.mp4": {"camera": "yard"}}

@@ -1,11 +1,21 @@
 """Commands that prepare videos for training: `scan`, `shrink`."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from internvideo_hf.cli.options import DataRoot, Jobs, Quiet, VideoTimeout, check_folder, worker_count
+from internvideo_hf.cli.options import (
+    Address,
+    DataRoot,
+    EngineName,
+    Jobs,
+    Quiet,
+    VideoTimeout,
+    check_folder,
+    decoders,
+)
 from internvideo_hf.cli.reporting import remarks, report_failures, say
 
 
@@ -18,6 +28,8 @@ def scan(
     out: Annotated[Path | None, typer.Option(help="JSON file for the bad videos, such as bad.json.")] = None,
     jobs: Jobs = None,
     video_timeout: VideoTimeout = None,
+    engine: EngineName = "local",
+    address: Address = None,
     quiet: Quiet = False,
 ) -> None:
     """Find missing and damaged videos before training.
@@ -31,13 +43,16 @@ def scan(
     from internvideo_hf.data.folders import find_videos
     from internvideo_hf.data.verification import verify_videos, write_report
     from internvideo_hf.utils.files import check_output_file
+    from internvideo_hf.video.sources import is_url
 
     if out is not None:
         check_output_file(out)
     found = find_videos(videos, data_root, on_left_out=remarks(quiet))
+    workers = decoders(engine, address, jobs, len(found))
+    if engine == "ray":
+        found = [video if is_url(video) else os.path.abspath(video) for video in found]
     with tqdm(total=len(found), desc="Scanning", unit="video", disable=quiet) as bar:
-        jobs = worker_count(jobs, len(found))
-        bad = verify_videos(found, jobs=jobs, whole=whole, timeout=video_timeout, on_done=bar.update)
+        bad = verify_videos(found, whole=whole, timeout=video_timeout, on_done=bar.update, **workers)
     if out is not None:
         write_report(out, len(found), bad)
     if not quiet:
@@ -54,6 +69,8 @@ def shrink(
     quality: Annotated[int, typer.Option(min=0, max=51, help="x264 rate factor; lower is better and larger.")] = 23,
     jobs: Jobs = None,
     video_timeout: VideoTimeout = None,
+    engine: EngineName = "local",
+    address: Address = None,
     quiet: Quiet = False,
 ) -> None:
     """Re-encode videos for training: small, fast to seek in, without sound.
@@ -70,10 +87,11 @@ def shrink(
     settings = TranscodeSettings(short_side, keyframe_interval, quality)
     check_folder(out)
     targets = targets_of(find_videos(videos, data_root, on_left_out=remarks(quiet)), out, data_root)
+    workers = decoders(engine, address, jobs, len(targets))
+    if engine == "ray":
+        targets = {os.path.abspath(video): target.absolute() for video, target in targets.items()}
     with tqdm(total=len(targets), desc="Shrinking", unit="video", disable=quiet) as bar:
-        existing, failures = transcode_videos(
-            targets, settings, jobs=worker_count(jobs, len(targets)), timeout=video_timeout, on_done=bar.update
-        )
+        existing, failures = transcode_videos(targets, settings, timeout=video_timeout, on_done=bar.update, **workers)
     if not quiet:
         new = len(targets) - existing - len(failures)
         say(f"Wrote {new} videos to {out}; {existing} already existed.")

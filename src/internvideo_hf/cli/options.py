@@ -261,6 +261,21 @@ def engine_of(
     return LocalEngine([f"{kind.type}:{number}" for number in range(gpus)], jobs or os.cpu_count() or 1)
 
 
+def decoders(name: str, address: str | None, jobs: int | None, tasks: int) -> dict[str, Any]:
+    """Return how many decoders run at once, `jobs`, and where, `executor`; None is this machine.
+
+    Args:
+        name: the value of --engine.
+        address: the value of --address.
+        jobs: the value of --jobs.
+        tasks: number of videos.
+    """
+    engine = engine_of(name, address, None, jobs, None)
+    if engine is None:
+        return {"jobs": worker_count(jobs, tasks), "executor": None}
+    return {"jobs": engine.workers * engine.decoders, "executor": engine.executor()}
+
+
 def one_worker(device: "torch.device | None") -> "Engine":
     """Return what runs one model in a process of its own, which a video may kill or hang.
 

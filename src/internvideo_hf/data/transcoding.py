@@ -14,6 +14,7 @@ import av.container
 import numpy as np
 from numpy.typing import NDArray
 
+from internvideo_hf.data.executors.base import Executor
 from internvideo_hf.data.executors.processes import WHOLE_TIMEOUT, map_unordered, time_limit
 from internvideo_hf.utils.files import atomic_path, remove_leftovers
 from internvideo_hf.utils.locks import lock_file
@@ -268,6 +269,7 @@ def transcode_videos(
     *,
     jobs: int = 1,
     timeout: float | None = None,
+    executor: Executor | None = None,
     on_done: Callable[[], object] = lambda: None,
 ) -> tuple[int, list[str]]:
     """Encode videos, except those that are done; the same call resumes an interrupted one.
@@ -277,6 +279,7 @@ def transcode_videos(
         settings: the encoding.
         jobs: processes.
         timeout: seconds after which the decoder of a video counts as hung; 3600 by default.
+        executor: runs the encoders, `jobs` at once, in place of processes of this machine.
         on_done: called after each video.
 
     Returns:
@@ -289,13 +292,22 @@ def transcode_videos(
         remove_leftovers(folder)
     already, failures = 0, []
     task = partial(_transcode_pair, settings=settings)
-    timeout = time_limit(timeout, jobs, WHOLE_TIMEOUT)
-    for _, result in map_unordered(task, list(targets.items()), jobs, lambda pair: pair[0], timeout=timeout):
+    pairs = list(targets.items())
+    if executor is None:
+        limit = time_limit(timeout, jobs, WHOLE_TIMEOUT)
+        results = map_unordered(task, pairs, jobs, _source_of, timeout=limit)
+    else:
+        results = executor.map_ordered(task, pairs, jobs, _source_of, timeout=timeout or WHOLE_TIMEOUT)
+    for _, result in results:
         if isinstance(result, VideoDecodeError):
             failures.append(str(result))
         already += result is False
         on_done()
     return already, failures
+
+
+def _source_of(pair: tuple[str, Path]) -> str:
+    return pair[0]
 
 
 def _transcode_pair(pair: tuple[str, Path], settings: TranscodeSettings) -> bool:

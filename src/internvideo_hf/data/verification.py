@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from internvideo_hf.data.executors.base import Executor
 from internvideo_hf.data.executors.processes import TIMEOUT, WHOLE_TIMEOUT, map_unordered, time_limit
 from internvideo_hf.data.failures import failure_of
 from internvideo_hf.utils.files import atomic_write_text, remove_leftovers_of
@@ -63,6 +64,7 @@ def verify_videos(
     jobs: int = 1,
     whole: bool = False,
     timeout: float | None = None,
+    executor: Executor | None = None,
     on_done: Callable[[], object] = lambda: None,
 ) -> list[VideoDecodeError]:
     """Verify videos, and return the errors of the bad ones.
@@ -73,6 +75,7 @@ def verify_videos(
             bad ones.
         whole: decode every frame: slow, and finds damage anywhere that the codec notices.
         timeout: seconds after which a decoder counts as hung; by default 600, or 3600 with `whole`.
+        executor: runs the decoders, `jobs` at once, in place of processes of this machine.
         on_done: called after each video.
 
     Returns:
@@ -82,8 +85,12 @@ def verify_videos(
         ValueError: if `jobs` is below 1.
     """
     errors = {}
-    timeout = time_limit(timeout, jobs, WHOLE_TIMEOUT if whole else TIMEOUT)
-    for video, result in map_unordered(partial(verify_video, whole=whole), videos, jobs, timeout=timeout):
+    default, task = WHOLE_TIMEOUT if whole else TIMEOUT, partial(verify_video, whole=whole)
+    if executor is None:
+        results = map_unordered(task, videos, jobs, timeout=time_limit(timeout, jobs, default))
+    else:
+        results = executor.map_ordered(task, videos, jobs, timeout=timeout or default)
+    for video, result in results:
         if isinstance(result, VideoDecodeError):
             errors[video] = failure_of(video, result)  # named as in the list
         on_done()

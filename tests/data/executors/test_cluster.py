@@ -13,6 +13,8 @@ from search.gallery import write
 
 from internvideo_hf.data.executors import parts
 from internvideo_hf.data.executors.processes import KILLED
+from internvideo_hf.data.transcoding import TranscodeSettings, transcode_videos
+from internvideo_hf.data.verification import verify_videos
 from internvideo_hf.inference.extraction import Extraction, Target, extract_on_engine
 from internvideo_hf.inference.features import FeatureExtractor, extract_to_file
 from internvideo_hf.search import embedding, sharding
@@ -164,6 +166,17 @@ def test_features_are_equal_byte_for_byte(nodes, small_folder, videos, tmp_path)
     results = [result for _, result in extract_on_engine(targets, settings, cluster.RayEngine(), timeout=200)]
     assert results[:-1] == [True] * 6 and "broken.mp4" in str(results[-1])
     assert contents(tmp_path / "ray") == contents(tmp_path / "local")
+
+
+def test_scan_and_shrink_run_on_the_cluster(nodes, videos, tmp_path):
+    names = [str(videos / name) for name in ("000.mp4", "broken.mp4", "001.mp4")]
+    bad = verify_videos(names, jobs=2, executor=cluster.RayEngine().executor())
+    assert [error.source for error in bad] == names[1:2]
+    targets = {name: tmp_path / Path(name).name for name in names}
+    done, failures = transcode_videos(targets, TranscodeSettings(16), jobs=2, executor=cluster.RayEngine().executor())
+    assert (
+        done == 0 and len(failures) == 1 and sorted(file.name for file in tmp_path.iterdir()) == ["000.mp4", "001.mp4"]
+    )
 
 
 def test_an_item_that_hangs_its_actor_is_a_failure(nodes):
