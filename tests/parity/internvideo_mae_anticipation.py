@@ -47,7 +47,7 @@ def _settings(config: dict) -> dict:
         "position_image_size": config["img"],
         "num_frames": config["frames"],
         "position_num_frames": config["frames"],
-        "roi_size": config["roi"],
+        "roi_size": config.get("roi", 7),
     }
     names = {"verb": "verb_loss_weight", "ttc": "time_loss_weight"}
     return told | {ours: weights[name] for name, ours in names.items() if name in weights}
