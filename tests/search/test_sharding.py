@@ -123,3 +123,9 @@ def test_columns_of_a_list_travel_with_its_videos(tmp_path, small_folder, videos
     index.update([listed], engine=Here())
     found = {Path(path).name: dict(video.metadata) for path, video in index.store.known().videos.items()}
     assert found == {"red.mp4": {"camera": "door"}, "green.mp4": {"camera": "yard"}}
+
+
+def test_workers_in_another_directory_find_the_parts(tmp_path, small_folder, monkeypatch):
+    index = VideoIndex(small_folder, folder="index", device="cpu")
+    monkeypatch.chdir(tmp_path)
+    assert index._parts_folder() == tmp_path / ".index.parts"

@@ -402,9 +402,10 @@ class VideoIndex:
         return embed
 
     def _parts_folder(self) -> Path:
-        """Return where the rows of workers wait: beside the index, or in the working directory."""
+        """Return where the rows of workers wait, in any working directory: beside the index, or in this one."""
         if self.folder is not None:
-            return self.folder.parent / f".{self.folder.name}.parts"
+            folder = self.folder.absolute()
+            return folder.parent / f".{folder.name}.parts"
         return Path(f".internvideo-{text_sha256(str(self.place))[:12]}.parts").absolute()
 
     def _calibration(self) -> Calibration:
