@@ -50,7 +50,12 @@ class RayEngine:
     def __init__(self, address: str | None = None, gpus: int | None = None):
         ray = require_ray()
         if not ray.is_initialized():
-            ray.init(address=address, log_to_driver=False, include_dashboard=False if address is None else None)
+            ray.init(
+                address=address,
+                log_to_driver=False,
+                logging_level="warning",
+                include_dashboard=False if address is None else None,
+            )
         there = int(ray.cluster_resources().get("GPU", 0))
         if gpus is not None and there and gpus > there:
             raise ValueError(f"--gpus {gpus}: the cluster has {there} accelerators. Leave the option out to use all.")
