@@ -2,15 +2,15 @@
 
 It is the task of Ego4D's future hand prediction without hands. A model sees `OBSERVED` frames, and predicts the place
 of the shape at five moments: in the next frame, and then every quarter of a second, the last one a second later. The
-shapes and backgrounds are those of `internvideo_hf.demo.synthetic`, smaller; the whole way lies in the frame. Splits
-are made by composition: the sum of the positions of shape, color, background and motion in their lists is 0 modulo 6
-in `test` and 1 in `val`, so that no composition of theirs is in `train`. Videos depend only on the seed, their split
-and their number.
+shapes and backgrounds are those of `internvideo_hf.demo.synthetic`, smaller and weaker; the whole way lies in the
+frame. Splits are made by composition: the sum of the positions of shape, color, background and motion in their lists
+is 0 modulo 6 in `test` and 1 in `val`, so that no composition of theirs is in `train`. Videos depend only on the seed,
+their split and their number.
 """
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,14 +44,15 @@ SUBSETS = ("train", "val", "test")
 """Names of the splits, in the order of their files."""
 VIDEOS = 3000
 """Videos of `train`, by default."""
-RADII = (7, 12)
+RADII = (10, 16)
 """Least and greatest circumradius of a shape in pixels."""
 
-_CONSTRUCTION = 1  # version; increment it when videos look different or their ways change
+_CONSTRUCTION = 2  # version; increment it when videos look different or their ways change
 _NUM_FRAMES = max(MOMENTS.values()) + 1
 _TIMES = np.arange(_NUM_FRAMES) / RATE
 _HELD_OUT = 10  # training videos for one of each other split
 _VIDEO_BYTES = 90_000  # of a video's file, on average
+_CONTRAST = 0.35  # of a background, as a fraction of that in `synthetic`: places are learned late on stronger ones
 _SHAKE = 5  # pixels at the border that are left to camera shake: beyond them, a shape would enter on the other side
 _SCRIPT, _WAY, _SCENE = range(3)  # independent random streams of a video
 
@@ -214,6 +215,8 @@ def render(script: Script, seed: int = 0) -> Iterator[np.ndarray]:
     rng, pose = _generator(seed, script.subset, script.index, _SCENE), track(script, seed)
     shakes = tremble(rng, _NUM_FRAMES)
     scene = Scene.sample(rng, script.background, [(script.color, script.shape)])
+    mean = scene.texture.mean()
+    scene = replace(scene, texture=mean + np.float32(_CONTRAST) * (scene.texture - mean))
     for t, shake in enumerate(shakes):
         yield scene.draw(rng, [pose], t, shake, shake)
 
