@@ -56,6 +56,7 @@ NOT_OF_EMBEDDINGS = (
     "decoder_config",
     "evidential",
     "label_heads",
+    "points_of_video",
 )
 
 
