@@ -41,7 +41,7 @@ def test_splits_share_no_composition_and_motions_are_balanced():
     assert not seen["train"] & (seen["val"] | seen["test"]) and not seen["val"] & seen["test"]
     for subset in SUBSETS:
         motions = [script.motion for script in SCRIPTS if script.subset == subset]
-        assert {motions.count(motion) for motion in MOTIONS} == {10}
+        assert {motions.count(motion) for motion in MOTIONS} == {12}
     assert split_of("square", "red", "plain", "glides") == "test"
 
 
