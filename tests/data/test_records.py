@@ -2,7 +2,7 @@
 
 import pytest
 
-from internvideo_hf.data.records import ManifestError, list_path, read_json, read_records
+from internvideo_hf.data.records import ManifestError, are_numbers, list_path, read_json, read_records
 
 
 def test_places_and_records_of_each_kind(tmp_path):
@@ -43,3 +43,10 @@ def test_json_that_cannot_be_read_is_named(tmp_path, content, message):
         read_json(tmp_path / "none.json")
     file.write_text('\ufeff{"a": 1}', encoding="utf-8")
     assert read_json(file) == {"a": 1}
+
+
+def test_lists_of_finite_numbers():
+    assert are_numbers([1, 2.5]) and are_numbers((0.0,), 1) and are_numbers([])
+    for value in ([1, True], [1, "2"], [1, float("nan")], [1, None], 3, None, "12", {1: 2}):
+        assert not are_numbers(value)
+    assert not are_numbers([1, 2], 3)

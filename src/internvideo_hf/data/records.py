@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import pickle
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -65,6 +66,20 @@ def read_json(path: Path) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError) as error:  # also of a number of more than 4,300 digits
         raise ManifestError(str(path), None, f"it is not valid JSON ({error})", "Download it again.") from error
+
+
+def are_numbers(value: Any, count: int | None = None) -> bool:
+    """Return whether a value is a list or tuple of finite numbers; True and False are none.
+
+    Args:
+        value: from JSON.
+        count: how many there must be; None for any number, also none.
+    """
+    return (
+        isinstance(value, list | tuple)
+        and (count is None or len(value) == count)
+        and all(type(number) in (int, float) and math.isfinite(number) for number in value)
+    )
 
 
 _NAMES_OF_FORMATS = {

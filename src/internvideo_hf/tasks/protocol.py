@@ -228,6 +228,8 @@ class HandData:
             Ego4D's baseline cuts them.
         crop_area: least and largest fraction of a frame that a training crop takes.
         rand_augment: change colors and geometry of training clips by RandAugment.
+        flip: probability that a training clip is mirrored left to right, 0-1; 0 where both hands are predicted, which
+            would change sides.
         erasing: probability that a rectangle of a training clip is erased, 0-1.
         predictions: a file below the data root, in the layout of the challenge, to evaluate in place of a model.
         predictions_views: views whose sum that file holds; 30 in files of Ego4D's baseline.
@@ -236,6 +238,7 @@ class HandData:
     folder: str = "."
     crop_area: builtins.list[float] = field(default_factory=lambda: [0.9, 1.0])
     rand_augment: bool = True
+    flip: float = 0.0
     erasing: float = 0.25
     predictions: str | None = None
     predictions_views: int = 1

@@ -54,6 +54,9 @@ def test_the_original_leaves_out_moments_of_two_fields_and_this_does_not(tmp_pat
     assert len(action["pre_45"]) == 2
     (ours,), (theirs,) = read_hands(path), read_hands(path, as_published=True)
     assert ours.known.sum() == 8 and not theirs.known.any()
+    action["pre_30"] = 7
+    with pytest.raises(ManifestError, match="pre_30: expected an object"):
+        read_hands(write(tmp_path, document(clip(1, [action]))), as_published=True)
 
 
 def test_the_last_of_two_left_hands_counts(tmp_path):

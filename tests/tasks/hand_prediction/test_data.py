@@ -30,10 +30,12 @@ def data(tmp_path_factory) -> Path:
     return root
 
 
-def dataset(root: Path, *, training: bool, points_of_video: bool = False, columns=LEFT_COLUMNS, **options):
+def dataset(
+    root: Path, *, training: bool, points_of_video: bool = False, columns=LEFT_COLUMNS, flip: float = 0, **options
+):
     rows, _ = read_training_rows(root / "hands_train.json", root, hands=HandData())
     processor = InternVideoVideoProcessor(**PROCESSOR | options.pop("processor", {}))
-    view = TrainingView.of(processor, HandData(rand_augment=False, erasing=0)) if training else None
+    view = TrainingView.of(processor, HandData(rand_augment=False, flip=flip, erasing=0)) if training else None
     return HandDataset(rows, ClipReader(processor, 1, points_of_video), columns, view, **options)
 
 
@@ -150,3 +152,9 @@ def test_a_clip_that_was_cut_is_taken_whole(tmp_path):
     (row,) = rows_of(read_hands(tmp_path / "list.json"), tmp_path, tmp_path)
     views = ClipReader(InternVideoVideoProcessor(**PROCESSOR), 1, True)(row)
     assert views["about"].tolist() == [WIDTH, HEIGHT, 1.0]
+
+
+def test_clips_of_both_hands_are_not_mirrored(data):
+    assert dataset(data, training=True, flip=0.5)[0]["labels"].shape == (10,)
+    with pytest.raises(RecipeError, match="change sides in a mirror"):
+        dataset(data, training=True, flip=0.5, columns=range(20))

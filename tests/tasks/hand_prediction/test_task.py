@@ -6,14 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tasks.hand_prediction.drawn import TINY, way, write_predictor, write_videos
 
+from internvideo_hf.auto import auto_class
 from internvideo_hf.data.records import ManifestError
 from internvideo_hf.evaluation.protocols import load_protocol
 from internvideo_hf.evaluation.report import table
 from internvideo_hf.evaluation.run import evaluate
 from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.hand_prediction.prediction import labels_of_hands
+from internvideo_hf.tasks.hand_prediction.task import start_at_mean
 from internvideo_hf.training.recipes import load_recipe
 from internvideo_hf.training.run import train
 
@@ -59,6 +62,23 @@ def test_a_training_names_the_hands_and_scores_the_validation_list(run, data):
     )
     assert ours.keys() == theirs.keys() == {"4_1007", "5_1007"}
     assert ours["4_1007"] == pytest.approx(theirs["4_1007"], abs=1e-3)
+
+
+def test_a_new_head_begins_at_the_mean_of_the_known_labels(model):
+    predictor = auto_class("AutoModelForHandPrediction").from_pretrained(model)
+    samples = [
+        {"labels": torch.arange(10.0), "label_mask": torch.ones(10, dtype=torch.bool)},
+        {"failure": "it cannot be read"},
+        {"labels": torch.tensor([8.0] * 5 + [0.0] * 5), "label_mask": torch.tensor([True] * 5 + [False] * 5)},
+    ]
+    start_at_mean(predictor, samples)
+    assert predictor.classifier.bias.tolist() == list(range(1, 11))  # a trained head stays
+    with torch.no_grad():
+        predictor.classifier.bias.zero_()
+    start_at_mean(predictor, samples[1:2])
+    assert not predictor.classifier.bias.any()
+    start_at_mean(predictor, samples)
+    assert predictor.classifier.bias.tolist() == [4, 4.5, 5, 5.5, 6, 5, 6, 7, 8, 9]
 
 
 def test_scores_of_a_model_are_those_by_hand(model, data):

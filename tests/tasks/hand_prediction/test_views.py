@@ -57,15 +57,16 @@ def view(**changes) -> TrainingView:
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("moves", [False, True])
-def test_points_move_with_the_picture_in_training(seed, moves, monkeypatch):
+@pytest.mark.parametrize("flip", [0, 1])
+def test_points_move_with_the_picture_in_training(seed, moves, flip, monkeypatch):
     moving = {name: entry for name, entry in augment._OPERATIONS.items() if entry.source is not None}
     monkeypatch.setattr(augment, "_OPERATIONS", {"shear_x": moving["shear_x"], "rotate": moving["rotate"]})
-    pixels, points = view(rand_augment=moves)(
+    pixels, points = view(rand_augment=moves, flip=flip)(
         frames_with_square(80, 45), np.array([[80.0, 45.0], [0.0, 0.0]]), Randomness.seeded(seed)
     )
     assert pixels.shape == (2, 3, 60, 80) and pixels.dtype == torch.float32
     assert points[0] == pytest.approx(center_of(pixels), abs=0.4)
-    if not moves:
+    if not moves and not flip:
         assert (points[1] <= 0).all()  # the corner of the frame is not in a crop of 90 % or less, or at its corner
 
 
@@ -76,7 +77,7 @@ def test_the_draws_are_the_seeds_and_channels_are_reordered():
     assert torch.equal(first[0], second[0]) and (first[1] == second[1]).all()
     blue = frames.clone()
     blue[:, 0] = 0
-    swapped = TrainingView(ours.size, ours.mean, ours.std, "bgr", (1.0, 1.0), False, 0.0)
+    swapped = TrainingView(ours.size, ours.mean, ours.std, "bgr", (1.0, 1.0), False, 0.0, 0.0)
     found, _ = swapped(blue, points, Randomness.seeded(0))
     assert found[:, 2].max() < found[:, 0].min()  # the last of the model's channels is red
 
@@ -86,6 +87,8 @@ def test_settings_out_of_range_are_refused():
         view(crop_area=[0.9, 0.5])
     with pytest.raises(RecipeError, match="erasing is 2"):
         view(erasing=2)
+    with pytest.raises(RecipeError, match="flip is -1"):
+        view(flip=-1)
     with pytest.raises(RecipeError, match="keeps the shape of a video"):
         view_size(processor(size={"shortest_edge": 45}, do_center_crop=False))
     assert Placement().to_view(np.array([3.0, 4.0])).tolist() == [3, 4]

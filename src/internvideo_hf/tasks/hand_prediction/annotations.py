@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from internvideo_hf.data.ego4d import FILES, field_of, frame_of, list_of, read_annotations
-from internvideo_hf.data.records import ManifestError, read_json
+from internvideo_hf.data.records import ManifestError, are_numbers, read_json
 from internvideo_hf.models.common.hand_prediction import HAND_TIMES
 from internvideo_hf.tasks.hand_prediction.metrics import HANDS, POINTS_SHAPE
 from internvideo_hf.utils.files import atomic_write_text
@@ -96,7 +96,7 @@ def _points(
     points, known = np.zeros(POINTS_SHAPE), np.zeros(POINTS_SHAPE, bool)
     for time, name in enumerate(HAND_TIMES):
         moment = moments.get(name)
-        if moment is None or (as_published and len(moment) == 2):
+        if moment is None or (as_published and isinstance(moment, Mapping) and len(moment) == 2):
             continue
         boxes = moment.get("boxes", ()) if isinstance(moment, Mapping) else None
         if not isinstance(boxes, list | tuple) or not all(isinstance(box, Mapping) for box in boxes):
@@ -105,7 +105,7 @@ def _points(
             for hand, side in enumerate(HANDS):
                 if (point := box.get(f"{side}_hand")) is None:
                     continue
-                if not _are_numbers(point, 2):
+                if not are_numbers(point, 2):
                     cause = f"{side}_hand is {str(point)[:60]}, expected two finite numbers, x and y in pixels"
                     raise ManifestError(str(path), f"{place}, {name}", cause, _ADVICE)
                 points[time, hand], known[time, hand] = point, True
@@ -129,7 +129,7 @@ def read_predictions(path: str | Path, views: int = 1) -> dict[str, Floats]:
         cause = f"it is {with_article(type(content).__name__)}, expected an object of clips and their numbers"
         raise ManifestError(str(path), None, cause, advice)
     for name, numbers in content.items():
-        if not _are_numbers(numbers, NUM_COORDINATES):
+        if not are_numbers(numbers, NUM_COORDINATES):
             raise ManifestError(str(path), name, f"expected {NUM_COORDINATES} finite numbers", advice)
     return {name: np.array(numbers, np.float64) / views for name, numbers in content.items()}
 
@@ -145,11 +145,3 @@ def write_predictions(path: str | Path, names: Sequence[str], predictions: NDArr
     rows = np.asarray(predictions, np.float64)
     content = {name: row.tolist() for name, row in zip(names, rows, strict=True) if np.isfinite(row).all()}
     atomic_write_text(Path(path), f"{json.dumps(content)}\n")
-
-
-def _are_numbers(value: Any, count: int) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) == count
-        and all(type(number) in (int, float) and math.isfinite(number) for number in value)
-    )

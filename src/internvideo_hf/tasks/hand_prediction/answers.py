@@ -69,7 +69,8 @@ class Answers:
                 clips that could not be read; and summary.txt.
         """
         with atomic_directory(folder) as part:
-            write_table(part / ANSWERS, [self._answer(number) for number in range(len(self.names))])
+            means = self._means()
+            write_table(part / ANSWERS, [self._answer(number, means[number]) for number in range(len(self.names))])
             write_table(part / "by_moment.csv", self.by_moment())
             write_predictions(part / PREDICTIONS, self.names, self.predictions)
             (part / "summary.txt").write_text(f"{self.text()}\n", encoding="utf-8")
@@ -80,8 +81,8 @@ class Answers:
         known = ~np.isnan(found)
         return np.where(known.any(axis=1), np.where(known, found, 0).sum(axis=1) / known.sum(axis=1).clip(1), np.nan)
 
-    def _answer(self, number: int) -> dict[str, Any]:
-        mean, predicted, true = self._means()[number], self.predictions[number], self.labels[number]
+    def _answer(self, number: int, mean: float) -> dict[str, Any]:
+        predicted, true = self.predictions[number], self.labels[number]
         entry: dict[str, Any] = {"clip": self.names[number], "displacement": "" if np.isnan(mean) else f"{mean:.3f}"}
         is_known = np.repeat((true.reshape(-1, 2) != 0).any(axis=1), 2)
         for name, found, wanted, known in zip(HAND_LABELS, predicted, true, is_known, strict=True):

@@ -133,7 +133,8 @@ class HandDataset(VideoDataset):
         failures: the log of unreadable videos, which give `{"failure": ...}`; None raises.
 
     Raises:
-        RecipeError: if the processor samples frames by a rule that has none for training.
+        RecipeError: if the processor samples frames by a rule that has none for training, or the view mirrors clips of
+            both hands.
     """
 
     def __init__(
@@ -151,6 +152,11 @@ class HandDataset(VideoDataset):
             raise RecipeError(
                 f"model.processor.sampler is {reader.processor.sampler}, and hand_prediction trains on frames of the "
                 f"last seconds before a moment. Set model.processor.sampler={SAMPLER}."
+            )
+        if view is not None and view.flip and len({column // 2 % len(HANDS) for column in columns}) > 1:
+            raise RecipeError(
+                f"data.hands.flip is {view.flip}, and the model predicts both hands, which change sides in a mirror. "
+                "Set it to 0."
             )
         self.reader, self.columns, self.view = reader, list(columns), view
 

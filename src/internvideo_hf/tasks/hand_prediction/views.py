@@ -96,6 +96,7 @@ class TrainingView:
         channel_order: a name in `CHANNEL_ORDERS`.
         area: least and largest fraction of the frame's area that the crop takes.
         rand_augment: apply RandAugment.
+        flip: probability that the clip is mirrored left to right.
         erasing: probability that a rectangle is erased.
     """
 
@@ -105,6 +106,7 @@ class TrainingView:
     channel_order: str
     area: tuple[float, float]
     rand_augment: bool
+    flip: float
     erasing: float
 
     @classmethod
@@ -120,13 +122,13 @@ class TrainingView:
         """
         if len(data.crop_area) != 2 or not 0 < data.crop_area[0] <= data.crop_area[1] <= 1:
             raise RecipeError(f"data.hands.crop_area is {data.crop_area}, expected two fractions in (0, 1], rising.")
-        if not 0 <= data.erasing <= 1:
-            raise RecipeError(f"data.hands.erasing is {data.erasing}, expected a probability, 0 to 1.")
+        for name in ("flip", "erasing"):
+            if not 0 <= getattr(data, name) <= 1:
+                raise RecipeError(f"data.hands.{name} is {getattr(data, name)}, expected a probability, 0 to 1.")
         low, high = data.crop_area
         mean, std = tuple(processor.image_mean), tuple(processor.image_std)
-        return cls(
-            view_size(processor), mean, std, processor.channel_order, (low, high), data.rand_augment, data.erasing
-        )
+        chances = data.rand_augment, data.flip, data.erasing
+        return cls(view_size(processor), mean, std, processor.channel_order, (low, high), *chances)
 
     def __call__(self, frames: Tensor, points: Floats, randomness: Randomness) -> tuple[Tensor, Floats]:
         """Make the input; points move with the picture.
@@ -136,7 +138,8 @@ class TrainingView:
         Args:
             frames: uint8.
             points: `(..., 2)`, of the video.
-            randomness: of the draws: those of `rand_augment_tracked`, `draw_resized_crop`, `random_erasing`.
+            randomness: of the draws: those of `rand_augment_tracked`, `draw_resized_crop`, mirroring where it may
+                happen, `random_erasing`.
 
         Returns:
             float32 frames of the view's size; and the points, of the view.
@@ -150,5 +153,7 @@ class TrainingView:
         pixels = resize_exact(normalize(cut, mean=self.mean, std=self.std), self.size, method="torch_bilinear")
         scale_x, scale_y = self.size[1] / width, self.size[0] / height
         place = Placement(scale_x, scale_y, left * scale_x, top * scale_y)
-        pixels = random_erasing(pixels, probability=self.erasing, randomness=randomness)
-        return pixels, place.to_view(points @ moved[:2, :2].T + moved[:2, 2])
+        points = place.to_view(points @ moved[:2, :2].T + moved[:2, 2])
+        if self.flip and randomness.numpy.uniform() < self.flip:
+            pixels, points = pixels.flip(-1), points * (-1, 1) + (self.size[1], 0)
+        return random_erasing(pixels, probability=self.erasing, randomness=randomness), points

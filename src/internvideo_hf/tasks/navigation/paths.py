@@ -2,13 +2,12 @@
 
 import gzip
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from internvideo_hf.data.records import ManifestError
+from internvideo_hf.data.records import ManifestError, are_numbers
 from internvideo_hf.utils.files import atomic_write_text
 from internvideo_hf.utils.names import reason_of
 
@@ -143,22 +142,12 @@ def _recorded(file: str, place: str, entry: Any) -> RecordedPath:
     poses = len(entry["positions"])
     for name in ("distances", "headings"):
         numbers = entry.get(name)
-        check(
-            numbers is None or _are_numbers(numbers, poses), f"{name} must be {poses} finite numbers, one a position"
-        )
+        check(numbers is None or are_numbers(numbers, poses), f"{name} must be {poses} finite numbers, one a position")
     collisions = entry.get("collisions", ())
-    check(_are_numbers(collisions) and all(0 <= flag <= 1 for flag in collisions), "collisions must be 0 or 1 each")
+    check(are_numbers(collisions) and all(0 <= flag <= 1 for flag in collisions), "collisions must be 0 or 1 each")
     check(entry.get("reference") is None or _are_points(entry["reference"]), "reference must be points, one at least")
     return RecordedPath(**dict(entry) | {"episode": str(entry["episode"])})
 
 
-def _are_numbers(value: Any, count: int | None = None) -> bool:
-    return (
-        isinstance(value, list | tuple)
-        and (count is None or len(value) == count)
-        and all(type(number) in (int, float) and math.isfinite(number) for number in value)
-    )
-
-
 def _are_points(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(_are_numbers(point, 3) for point in value)
+    return isinstance(value, list) and bool(value) and all(are_numbers(point, 3) for point in value)

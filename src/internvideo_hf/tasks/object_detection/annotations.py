@@ -1,6 +1,5 @@
 """Annotated frames: Ego4D's state-change object detection (fho_scod_*.json, v1 and v2), and COCO's layout."""
 
-import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 from internvideo_hf.data.ego4d import frame_of, list_in, list_of, number_of, text_of
 from internvideo_hf.data.layouts import Record
-from internvideo_hf.data.records import ManifestError, read_json
+from internvideo_hf.data.records import ManifestError, are_numbers, read_json
 from internvideo_hf.tasks.protocol import FrameData
 
 Box = tuple[float, float, float, float]
@@ -166,7 +165,7 @@ def _boxes_of_coco(
     for number, row in enumerate(list_in(document, "annotations", path), 1):
         where: dict[str, Any] = {"file": path, "place": f"annotation {number}"}
         image, box = row.get("image_id"), row.get("bbox")
-        if type(image) is not int or not isinstance(box, list) or len(box) != 4 or not all(map(_is_finite, box)):
+        if type(image) is not int or not are_numbers(box, 4):
             advice = "Expected image_id and bbox, four finite numbers: left, top, width, height in pixels."
             raise ManifestError(str(path), where["place"], f"it is {row!r:.90}", advice)
         if image not in images:
@@ -177,7 +176,3 @@ def _boxes_of_coco(
         if not categories or row.get("category_id") in counted:
             boxes.setdefault(image, []).append((float(box[0]), float(box[1]), float(box[2]), float(box[3])))
     return boxes
-
-
-def _is_finite(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
