@@ -1,5 +1,6 @@
 """Processes that are killed at a chosen moment, or meet a full disk: forks, which need not import torch again."""
 
+import gc
 import os
 import resource
 import signal
@@ -39,6 +40,7 @@ def _work(work: Callable[[], object], kill_before: str | None, file_size: int | 
     from internvideo_hf.utils.files import DiskFullError
 
     torch.set_num_threads(1)  # the threads of the parent are not in its fork
+    gc.disable()  # an object of LanceDB waits for these threads when it is freed
     replace, rename = Path.replace, Path.rename
 
     def or_die(move: Callable[[Path, Path], Path]) -> Callable[[Path, Path], Path]:
