@@ -325,6 +325,7 @@ EGO4D = (
     "verbs_and_nouns",
     "moment_queries",
     "short_term_anticipation",
+    "hand_prediction",
     "language_queries",
     "state_change_detection",
 )
