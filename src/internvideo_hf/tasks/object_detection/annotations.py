@@ -164,7 +164,7 @@ def _boxes_of_coco(
     boxes: dict[int, list[Box]] = {}
     for number, row in enumerate(list_in(document, "annotations", path), 1):
         where: dict[str, Any] = {"file": path, "place": f"annotation {number}"}
-        image, box = row.get("image_id"), row.get("bbox")
+        image, box = row.get("image_id"), row.get("bbox", ())
         if type(image) is not int or not are_numbers(box, 4):
             advice = "Expected image_id and bbox, four finite numbers: left, top, width, height in pixels."
             raise ManifestError(str(path), where["place"], f"it is {row!r:.90}", advice)
