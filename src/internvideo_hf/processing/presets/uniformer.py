@@ -1,9 +1,7 @@
 """Processors of the released UniFormers."""
 
-from collections.abc import Mapping
-
 from internvideo_hf.models.common.hand_prediction import HAND_LABELS
-from internvideo_hf.models.common.narrowing import known
+from internvideo_hf.models.common.loading import classes_of
 from internvideo_hf.models.uniformer.configuration_uniformer import UniFormerConfig
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
 from internvideo_hf.recipes.labels import load_labels
@@ -27,8 +25,7 @@ def build_processor(config: UniFormerConfig) -> InternVideoVideoProcessor:
         image_mean=[0.485, 0.456, 0.406],
         image_std=[0.229, 0.224, 0.225],
     )
-    names: Mapping[int, str] = known(config.id2label)
-    if set(names.values()) <= set(HAND_LABELS):
+    if set(classes_of(config)) <= set(HAND_LABELS):
         processor.configure({"sampler": "ego4d_hands", "sampler_kwargs": {"seconds": 2.0}})
     if config.num_labels in (len(load_labels("k400")), len(load_labels("k600"))):
         processor.configure(
