@@ -7,7 +7,7 @@ import os
 import re
 import socket
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any, LiteralString
+from typing import TYPE_CHECKING, Any, LiteralString
 
 import numpy as np
 import torch
@@ -19,6 +19,9 @@ from internvideo_hf.search.stores.segments import Clip, Segment, Video
 from internvideo_hf.search.where import All, Any_, Compare, IsNull, Not, Where
 from internvideo_hf.utils.locks import LockedError
 from internvideo_hf.utils.passwords import without_passwords
+
+if TYPE_CHECKING:
+    from psycopg import sql
 
 SCHEMES = ("postgresql://", "postgres://")
 FORMAT = 1
@@ -116,7 +119,7 @@ class PostgresStore:
             register_vector(self._connection)
             self._vectors_known = True
 
-    def _run(self, query: LiteralString, values: Sequence[Any] = ()) -> Any:
+    def _run(self, query: "LiteralString | sql.Composed", values: Sequence[Any] = ()) -> Any:
         return self._connection.execute(query, values)
 
     def _has_index(self) -> bool:
