@@ -1,6 +1,8 @@
 """Many machines, by Ray: models in actors, decoders in tasks, and nothing is tried without end."""
 
 import contextlib
+import os
+import socket
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +16,9 @@ from internvideo_hf.video.errors import VideoDecodeError
 
 _ATTEMPTS = 3  # at a shard whose worker was lost, or at a decoder whose machine was
 _AHEAD = 2  # items for each decoder that are in progress, or wait to be taken; shards for each worker
+_ANSWER = 5.0  # seconds in which a cluster answers; Ray itself tries for minutes
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # of HTTP/2, with no settings
+_SETTINGS = 4  # the type of the frame with which a server of HTTP/2 answers, in its fourth byte
 
 
 def require_ray() -> ModuleType:
@@ -27,7 +32,7 @@ def require_ray() -> ModuleType:
         import ray.exceptions
     except ImportError as error:
         raise ImportError('--engine ray needs Ray: pip install "internvideo-hf[ray]"') from error
-    return ray  # type: ignore[no-any-return]
+    return ray
 
 
 class RayEngine:
@@ -50,8 +55,10 @@ class RayEngine:
     def __init__(self, address: str | None = None, gpus: int | None = None):
         ray = require_ray()
         if not ray.is_initialized():
+            if address is not None:
+                check_address(address)
             ray.init(
-                address=address,
+                address=address or "local",  # by default Ray takes any cluster that it finds
                 log_to_driver=False,
                 logging_level="warning",
                 include_dashboard=False if address is None else None,
@@ -99,6 +106,57 @@ class RayEngine:
     def executor(self) -> Executor:
         """Return tasks that decode anywhere on the cluster."""
         return _Tasks()
+
+
+def check_address(address: str) -> None:
+    """Check that a cluster answers, which takes seconds, before Ray tries to reach it.
+
+    Args:
+        address: `HOST:PORT`, `ray://HOST:PORT`, or "auto".
+
+    Raises:
+        ValueError: if it is none of these.
+        ConnectionError: if no cluster answers.
+    """
+    place = _find_cluster() if address == "auto" else address
+    host, _, port = place.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        raise ValueError(f'--address {address}: expected "auto" or HOST:PORT, such as 10.0.0.1:6379.')
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), _ANSWER) as connection:
+            if os.environ.get("RAY_USE_TLS", "0") != "0":
+                return
+            connection.settimeout(_ANSWER)
+            connection.sendall(_PREFACE)
+            answer = connection.recv(9)
+    except (OSError, OverflowError) as error:
+        cause = str(getattr(error, "strerror", None) or error) or type(error).__name__
+        raise ConnectionError(
+            f"--address {address}: no Ray cluster answers at {place} ({cause}). Is it running, `ray status` on its "
+            "head, and does the firewall let this machine through?"
+        ) from error
+    if answer[3:4] != bytes([_SETTINGS]):
+        raise ConnectionError(
+            f"--address {address}: what answers at {place} is no Ray cluster. Its port is 6379 unless `ray start "
+            "--head --port` named another; 8265 is that of the dashboard."
+        )
+
+
+def _find_cluster() -> str:
+    """Return the address of the cluster that this machine belongs to."""
+    require_ray()
+    from ray._private.services import canonicalize_bootstrap_address  # what `ray.init` does with "auto"
+
+    try:
+        found = canonicalize_bootstrap_address("auto")
+    except ConnectionError:
+        found = None
+    if found is None:
+        raise ConnectionError(
+            "--address auto: this machine belongs to no Ray cluster. Start one by `ray start --head`, or leave the "
+            "option out for one of this command alone."
+        )
+    return str(found)
 
 
 class _Actors:
