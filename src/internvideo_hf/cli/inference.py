@@ -352,8 +352,8 @@ def extract(
         float | None,
         typer.Option(
             min=0.1,
-            help="Seconds after which a video counts as one that hangs its decoder, and fails; loading the model is "
-            "part of them (default: no limit).",
+            help="Seconds after which a decoder counts as hung, and its video fails (default: 600; no limit with one "
+            "model in this process).",
         ),
     ] = None,
     batch_size: BatchSize = 8,
@@ -370,8 +370,8 @@ def extract(
 
     MODEL may also be a video encoder of transformers: VideoMAE, V-JEPA 2, VideoPrism, TimeSformer, ViViT, ...
 
-    Resumable: rerun the same command after an interruption. With --gpus, --engine ray or --video-timeout, models run
-    in processes of their own, and a video that kills one is a failure.
+    Resumable: rerun the same command after an interruption. With --gpus, --engine ray or --video-timeout, models and
+    decoders run in processes of their own, and a video that kills one is a failure.
 
     Example: internvideo extract match.mp4 --model vit-h --window 16 --stride 4 --out features
 
@@ -389,7 +389,7 @@ def extract(
     from internvideo_hf.inference.features import FeatureExtractor, FeatureOptions, extract_to_file
 
     options: FeatureOptions = {"fps": fps, "layer": layer, "pooling": pooling}
-    workers = engine_of(engine, address, gpus, 1 if engine == "local" else None, device)
+    workers = engine_of(engine, address, gpus, None, device)
     if workers is None and video_timeout is not None:
         workers = one_worker(parse_device(device))
     where = parse_device(device) if workers is None else "cpu"  # the models are elsewhere

@@ -1,5 +1,7 @@
 """Any video encoder with its processor: from frames to one feature of each clip, or to its tokens."""
 
+from collections.abc import Callable
+from functools import partial
 from inspect import signature
 from pathlib import Path
 from typing import Any, cast
@@ -104,13 +106,10 @@ class VideoEncoder:
         if fixed is not None and window != fixed:
             raise ValueError(f"window={window} must be {fixed}, the frames of this model's positions (--window).")
 
-    def process(self, frames: np.ndarray) -> torch.Tensor:
-        """Process frames, uint8 `(frames, height, width, 3)` RGB: pixels `(frames, channels, height, width)`."""
-        options: dict[str, Any] = {"do_sample_frames": False, "return_tensors": "pt"}
-        if self.is_ours:
-            options |= {"num_clips": 1, "num_crops": 1}
-        inputs = self.processor(videos=[frames], **options)
-        return cast(torch.Tensor, next(inputs[name] for name in _PIXELS if name in inputs)[0])
+    @property
+    def process(self) -> Callable[[np.ndarray], torch.Tensor]:
+        """What processes frames, also in another process; see `process_frames`."""
+        return partial(process_frames, processor=self.processor, is_ours=self.is_ours)
 
     @torch.no_grad()
     def encode(self, clips: torch.Tensor) -> torch.Tensor:
@@ -174,6 +173,24 @@ class VideoEncoder:
         if "skip_predictor" in parameters:  # of V-JEPA 2, which pretraining alone needs
             options["skip_predictor"] = True
         return run(**{pixels: clips.to(self.model.device, self.model.dtype)}, **options)
+
+
+def process_frames(frames: np.ndarray, processor: Any, is_ours: bool) -> torch.Tensor:
+    """Process frames one by one.
+
+    Args:
+        frames: uint8 `(frames, height, width, 3)`, RGB.
+        processor: of a model of videos.
+        is_ours: it is one of this package.
+
+    Returns:
+        Pixels, `(frames, channels, height, width)`.
+    """
+    options: dict[str, Any] = {"do_sample_frames": False, "return_tensors": "pt"}
+    if is_ours:
+        options |= {"num_clips": 1, "num_crops": 1}
+    inputs = processor(videos=[frames], **options)
+    return cast(torch.Tensor, next(inputs[name] for name in _PIXELS if name in inputs)[0])
 
 
 def _pools_by_attention(module: torch.nn.Module) -> bool:

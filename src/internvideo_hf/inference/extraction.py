@@ -1,14 +1,31 @@
 """Features of many videos by several workers, each with a model; the file of a video is its part."""
 
-from collections.abc import Iterator, Sequence
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+import torch
+
+from internvideo_hf.data.contents import stamp
+from internvideo_hf.data.executors import processes
 from internvideo_hf.data.executors.parts import Engine
-from internvideo_hf.inference.features import FeatureExtractor, extract_to_file
+from internvideo_hf.inference.features import (
+    BLOCK,
+    Block,
+    FeatureExtractor,
+    Outline,
+    extract_to_file,
+    processed_block,
+)
 from internvideo_hf.video.errors import VideoDecodeError
+from internvideo_hf.video.reader import VideoReader
+
+_PIECE_BYTES = 1 << 26  # of processed frames, which a decoder returns at once
 
 
 class Target(NamedTuple):
@@ -38,15 +55,14 @@ def extract_on_engine(
 ) -> Iterator[tuple[Target, bool | VideoDecodeError]]:
     """Extract features of videos by several workers, equal to those that one process extracts.
 
-    A worker decodes what its model reads. A video that kills its worker does so once more in a new one, and is then a
+    The decoders of a worker decode what its model reads, a piece of a video each. A video that kills or hangs one is a
     failure. An interrupted run continues with the files and rows that are there.
 
     Args:
         targets: videos and files.
         settings: of all videos.
         engine: runs the workers.
-        timeout: seconds after which a video counts as one that hangs its worker; none by default, for long videos take
-            long.
+        timeout: seconds after which a decoder counts as hung; 600 by default.
 
     Yields:
         A video, and whether it was extracted, as `extract_to_file` returns it, or why it was not.
@@ -55,8 +71,8 @@ def extract_on_engine(
         ValueError: if a worker finds another model.
         DiskFullError: if there is no room.
     """
-    task = partial(_extract, settings=settings, engine=engine)
-    for target, result in engine.map_ordered(task, targets, engine.workers, _video_of, timeout=timeout):
+    task = partial(_extract, settings=settings, engine=engine, timeout=timeout or processes.TIMEOUT)
+    for target, result in engine.map_ordered(task, targets, engine.workers, _video_of):
         if isinstance(result, _Refusal):
             raise ValueError(result.message)
         yield target, result
@@ -68,7 +84,7 @@ class _Refusal(NamedTuple):
     message: str
 
 
-def _extract(target: Target, settings: Extraction, engine: Engine) -> bool | _Refusal:
+def _extract(target: Target, settings: Extraction, engine: Engine, timeout: float) -> bool | _Refusal:
     facts = tuple(sorted(settings.extractor.items()))
     extractor = _extractor(facts, engine.device())
     if extractor.settings.revision != settings.revision:
@@ -76,7 +92,7 @@ def _extract(target: Target, settings: Extraction, engine: Engine) -> bool | _Re
             f"A worker finds another model at {extractor.name}: its revision is {extractor.settings.revision}, that "
             f"of the run {settings.revision}. Put the same model there on all machines."
         )
-    return extract_to_file(extractor, *target, **settings.output)
+    return extract_to_file(extractor, *target, **settings.output, decoding=_Pieces(engine, timeout))
 
 
 @lru_cache(maxsize=1)
@@ -84,5 +100,87 @@ def _extractor(facts: tuple[tuple[str, Any], ...], device: str | None) -> Featur
     return FeatureExtractor(**dict(facts), device=device)
 
 
-def _video_of(target: Target) -> str:
-    return target.video
+def _video_of(item: "Target | _Piece") -> str:
+    return item.video
+
+
+class _Facts(NamedTuple):
+    """An `Outline` that can be sent."""
+
+    name: str
+    num_frames: int
+    fps: float | None
+    duration: float | None
+    timeline: np.ndarray | None
+
+
+class _Piece(NamedTuple):
+    """Consecutive frames of a video, by their numbers; none of them for its outline."""
+
+    video: str
+    numbers: Sequence[int]
+
+
+class _Pieces:
+    """A `Decoding` by the decoders of a worker.
+
+    Args:
+        engine: whose worker this is.
+        timeout: seconds after which a decoder counts as hung.
+    """
+
+    def __init__(self, engine: Engine, timeout: float):
+        self._engine, self._timeout = engine, timeout
+
+    def outline(self, video: str) -> Outline:
+        """Return what is known of a video without its frames."""
+        (facts,) = self._run(_outline_of, [_Piece(video, ())])
+        return facts  # type: ignore[no-any-return]
+
+    def blocks(
+        self, video: str, extractor: FeatureExtractor, numbers: Sequence[int], *, gaps: bool
+    ) -> Iterator[Block]:
+        """Yield processed frames."""
+        process = extractor.encoder.process
+        size = max(BLOCK, _PIECE_BYTES // process(np.zeros((1, 480, 640, 3), np.uint8)).nbytes)
+        pieces = [_Piece(video, numbers[first : first + size]) for first in range(0, len(numbers), size)]
+        for piece, pixels in zip(pieces, self._run(partial(_read, process=process), pieces), strict=True):
+            if pixels is None:
+                # What is damaged depends on where decoding begins, which is here where one process begins.
+                with VideoReader(video, backend="pyav") as reader:
+                    yield from extractor.blocks(reader, numbers[pieces.index(piece) * size :], gaps=gaps)
+                return
+            yield torch.from_numpy(pixels), [True] * len(pixels)
+
+    def _run(self, task: Callable[[_Piece], Any], pieces: Sequence[_Piece]) -> Iterator[Any]:
+        run, count = self._engine.executor().map_ordered, self._engine.decoders
+        for _, result in run(task, pieces, count, _video_of, timeout=self._timeout):
+            if isinstance(result, VideoDecodeError):
+                raise result
+            yield result
+
+
+def _outline_of(piece: _Piece) -> _Facts:
+    reader = _reader(piece.video, stamp(piece.video))
+    return _Facts(reader.name, reader.num_frames, reader.fps, reader.duration, reader.timeline)
+
+
+def _read(piece: _Piece, process: Callable[[np.ndarray], torch.Tensor]) -> np.ndarray | None:
+    """Return processed frames; None if one of them is damaged."""
+    if multiprocessing.parent_process() is not None:
+        torch.set_num_threads(1)  # the processes share the cores
+    blocks: list[torch.Tensor] = []
+    unique, places = np.unique(piece.numbers, return_inverse=True)
+    try:
+        frames = _reader(piece.video, stamp(piece.video)).stretch(unique.tolist())
+        while block := list(islice(frames, BLOCK)):
+            blocks.append(processed_block(process, block)[0])
+    except VideoDecodeError:
+        return None
+    return torch.cat(blocks)[torch.from_numpy(places)].numpy()
+
+
+@lru_cache(maxsize=1)
+def _reader(video: str, mark: tuple[int, int]) -> VideoReader:
+    """Return a reader of a video, open for its next piece."""
+    return VideoReader(video, backend="pyav")

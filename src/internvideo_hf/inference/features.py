@@ -5,10 +5,11 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any, Protocol, TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -72,6 +73,46 @@ class FeatureOptions(TypedDict, total=False):
     fps: float | None
     layer: int | None
     pooling: str
+
+
+class Outline(Protocol):
+    """What features need to know of a video beside its frames; a `VideoReader` knows it."""
+
+    @property
+    def name(self) -> str:
+        """Name for messages."""
+
+    @property
+    def num_frames(self) -> int:
+        """Number of frames."""
+
+    @property
+    def fps(self) -> float | None:
+        """Mean frames a second."""
+
+    @property
+    def duration(self) -> float | None:
+        """Seconds from begin to end."""
+
+    @property
+    def timeline(self) -> np.ndarray | None:
+        """Begin of each frame and end of the last, see `VideoReader.timeline`."""
+
+
+Block = tuple[torch.Tensor, list[bool]]
+"""Processed frames, `(frames, channels, height, width)`, and whether each is whole; the others are black."""
+
+
+class Decoding(Protocol):
+    """What decodes videos elsewhere than in this process."""
+
+    def outline(self, video: str) -> Outline:
+        """Return what is known of a video without its frames."""
+
+    def blocks(
+        self, video: str, extractor: "FeatureExtractor", numbers: Sequence[int], *, gaps: bool
+    ) -> Iterator[Block]:
+        """Yield frames as `FeatureExtractor.blocks` does, divided in another way."""
 
 
 class FeatureExtractor:
@@ -150,7 +191,14 @@ class FeatureExtractor:
         blank = self._process(np.zeros((self.settings.window, 480, 640, 3), np.uint8))
         return tuple(self._embed(blank[None]).shape[1:])
 
-    def rows(self, reader: VideoReader, first_row: int = 0, *, gaps: bool = False) -> Iterator[torch.Tensor]:
+    def rows(
+        self,
+        reader: VideoReader | Outline,
+        first_row: int = 0,
+        *,
+        gaps: bool = False,
+        blocks: Callable[[Sequence[int]], Iterator[Block]] | None = None,
+    ) -> Iterator[torch.Tensor]:
         """Yield the features of a video from row `first_row` on, `(rows, dim)` float32 on the CPU, in batches.
 
         Every frame is decoded and resized once, although several windows contain it.
@@ -159,20 +207,24 @@ class FeatureExtractor:
             reader: of the video.
             first_row: the row to begin at.
             gaps: give NaN for windows with a damaged frame, instead of an error.
+            blocks: yields the frames of these numbers, in place of the reader.
 
         Raises:
             VideoDecodeError: if a frame is damaged, unless `gaps`.
         """
+        if blocks is None:
+            assert isinstance(reader, VideoReader)  # an outline has no frames
+            blocks = partial(self.blocks, reader, gaps=gaps)
         window, stride = self.settings.window, self.settings.stride
         numbers = self.frame_numbers(reader)
         last_start = max(len(numbers) - window, 0) // stride * stride
         start = begin = end = first_row * stride  # of the next window; of the processed frames
         frames: list[torch.Tensor] = []
         is_whole: list[bool] = []
-        for block in _blocks(reader, numbers[start:], gaps):
-            frames.append(self._process_whole(block))
-            is_whole += [frame is not None for frame in block]
-            end += len(block)
+        for pixels, whole in blocks(numbers[start:]):
+            frames.append(pixels)
+            is_whole += whole
+            end += len(whole)
             if end == len(numbers) < window:
                 frames.append(frames[-1][-1:].expand(window - end, -1, -1, -1))
                 is_whole += is_whole[-1:] * (window - end)
@@ -190,11 +242,22 @@ class FeatureExtractor:
                 spent = min(start, end) - begin
                 frames, is_whole, begin = [held[spent:]], is_whole[spent:], begin + spent
 
-    def num_rows(self, reader: VideoReader) -> int:
+    def blocks(self, reader: VideoReader, numbers: Sequence[int], *, gaps: bool = False) -> Iterator[Block]:
+        """Decode and process frames, some at a time.
+
+        Args:
+            reader: of the video.
+            numbers: of the frames, rising or equal.
+            gaps: yield damaged frames as black, instead of an error.
+        """
+        for block in _blocks(reader, numbers, gaps):
+            yield processed_block(self._process, block)
+
+    def num_rows(self, reader: Outline) -> int:
         """Return the number of windows of a video."""
         return max(len(self.frame_numbers(reader)) - self.settings.window, 0) // self.settings.stride + 1
 
-    def frame_numbers(self, reader: VideoReader) -> Sequence[int]:
+    def frame_numbers(self, reader: Outline) -> Sequence[int]:
         """Return the frames of the video in which windows count, rising; some repeat where `fps` is above its own.
 
         Args:
@@ -224,19 +287,6 @@ class FeatureExtractor:
     def _embed(self, clips: torch.Tensor) -> torch.Tensor:
         return self.encoder.encode(clips)
 
-    def _process_whole(self, block: list[np.ndarray | None]) -> torch.Tensor:
-        """Process a block of frames; black ones stand for those that are damaged."""
-        blank = np.zeros((480, 640, 3), np.uint8)
-        whole = [frame for frame in block if frame is not None] or [blank]
-        processed = self._process(np.stack(whole))
-        if all(frame is not None for frame in block):
-            return processed
-        pixels = processed.new_zeros(len(block), *processed.shape[1:])
-        is_whole = torch.tensor([frame is not None for frame in block])
-        if is_whole.any():
-            pixels[is_whole] = processed
-        return pixels
-
     def _embed_whole(self, clips: list[torch.Tensor], kept: list[bool]) -> torch.Tensor:
         """Embed the windows that are kept, and give NaN for the others."""
         if all(kept):
@@ -245,6 +295,24 @@ class FeatureExtractor:
         if clips:
             rows[torch.tensor(kept)] = self._embed(torch.stack(clips))
         return rows
+
+
+def processed_block(process: Callable[[np.ndarray], torch.Tensor], block: Sequence[np.ndarray | None]) -> Block:
+    """Process decoded frames.
+
+    Args:
+        process: of a `VideoEncoder`.
+        block: uint8 `(height, width, 3)` each, RGB; None for those that are damaged.
+    """
+    is_whole = [frame is not None for frame in block]
+    blank = np.zeros((480, 640, 3), np.uint8)
+    processed = process(np.stack([frame for frame in block if frame is not None] or [blank]))
+    if all(is_whole):
+        return processed, is_whole
+    pixels = processed.new_zeros(len(block), *processed.shape[1:])
+    if any(is_whole):
+        pixels[torch.tensor(is_whole)] = processed
+    return pixels, is_whole
 
 
 _SECONDS = re.compile(r"(\d+\.?\d*|\.\d+) ?s")
@@ -291,7 +359,7 @@ def _in_frames(
     return frames, steps, fps
 
 
-def sampled_frames(reader: VideoReader, fps: float | None) -> Sequence[int]:
+def sampled_frames(reader: Outline, fps: float | None) -> Sequence[int]:
     """Return the frames of a video that are shown at times 0, 1 / fps, 2 / fps, ...; all of them if `fps` is None.
 
     Args:
@@ -353,6 +421,7 @@ def extract_to_file(
     overwrite: bool = False,
     as_parquet: bool = False,
     gaps: bool = False,
+    decoding: Decoding | None = None,
 ) -> bool:
     """Write a video's features to `path` (.safetensors, tensor `features`) and a description to `path` with .json.
 
@@ -368,6 +437,7 @@ def extract_to_file(
         overwrite: replace features of another video, or of other settings; they stay until the new ones are ready.
         as_parquet: also write a table to `path` with .parquet: `start` and `end` of each row in seconds, `features`.
         gaps: give NaN for windows with a damaged frame, instead of an error.
+        decoding: decodes the video; None for this process.
 
     Returns:
         Whether features were extracted: False if `path` already holds them.
@@ -385,7 +455,7 @@ def extract_to_file(
             remove_leftovers_of(path.with_suffix(suffix))
         source = _Source.of(str(video))
         if is_new := not _is_done(extractor, source, path, overwrite, gaps):
-            _extract(extractor, source, path, copies, gaps, on_rows)
+            _extract(extractor, source, path, copies, gaps, on_rows, decoding)
         else:
             for suffix in copies:
                 if not path.with_suffix(suffix).exists():
@@ -469,11 +539,15 @@ def _extract(
     copies: Sequence[str],
     gaps: bool,
     on_rows: Callable[[int, int], None],
+    decoding: Decoding | None,
 ) -> None:
     settings = {**extractor.settings.facts(), "content": source.content()}
     parts = path.parent / f".{path.name}.{json_sha256(settings)[:12]}.parts"
-    options = {"gaps": True} if gaps else {}
-    with VideoReader(source.video, backend="pyav") as reader:
+    options: dict[str, Any] = {"gaps": True} if gaps else {}
+    if decoding is not None:
+        options["blocks"] = partial(decoding.blocks, source.video, extractor, gaps=gaps)
+    opened = None if decoding is None else nullcontext(decoding.outline(source.video))
+    with opened or VideoReader(source.video, backend="pyav") as reader:
         journal, total = Journal(parts), extractor.num_rows(reader)
         done = len(journal)
         on_rows(done, total)
@@ -596,7 +670,7 @@ _COPIES = {".npy": _save_npy, ".parquet": _save_parquet}
 """Suffix -> writes the features beside their file, whose description is there."""
 
 
-def row_times(settings: Settings, rows: int, reader: VideoReader) -> dict[str, Any]:
+def row_times(settings: Settings, rows: int, reader: Outline) -> dict[str, Any]:
     """Return how the rows of a video lie in time, as their description tells.
 
     Args:

@@ -133,6 +133,26 @@ class PyAVDecoder:
         for frame in self._rising(numbers, skip_damaged):
             yield None if frame is None else self._to_rgb(frame)
 
+    def stretch(self, numbers: np.ndarray) -> Iterator[np.ndarray]:
+        """Yield frames decoded from the keyframe before the first of them, as uint8 `(height, width, 3)`, RGB.
+
+        Args:
+            numbers: of the frames, rising.
+
+        Raises:
+            VideoDecodeError: if the file shows damage there, or other frames than its packets promise.
+        """
+        times = self.index.times
+        found = self._sought(numbers) if times is None or not self._by_group else self._group_by_group(times, numbers)
+        try:
+            for frame in found:
+                assert frame is not None  # damage is an error
+                yield self._to_rgb(frame)
+        except _DoubtError:
+            self.close()
+            cause = f"frames {numbers[0]} to {numbers[-1]} cannot be decoded from a keyframe without doubt"
+            raise VideoDecodeError(self._label, cause, "Decode them from the start.") from None
+
     def pictures(self, start: int = 0) -> Iterator[av.VideoFrame]:
         """Yield the frames from `start` on as the decoder gives them: not converted, scaled or turned.
 

@@ -282,6 +282,27 @@ class VideoReader:
             else:
                 yield frame
 
+    def stretch(self, numbers: Sequence[int]) -> Iterator[np.ndarray]:
+        """Iterate over some frames, decoded from the keyframe before the first of them.
+
+        For parts of a long video by several processes: each frame is that of `frames`, or there is an error.
+
+        Args:
+            numbers: of the frames, rising, in `[0, num_frames)`.
+
+        Yields:
+            uint8 `(height, width, 3)`, RGB.
+
+        Raises:
+            VideoDecodeError: if the frames cannot be decoded from there without doubt; `frames` may do so.
+        """
+        decoder = self._opened()
+        if isinstance(decoder, PyAVDecoder):
+            yield from decoder.stretch(np.asarray(numbers))
+            return
+        for number in numbers:
+            yield self.read([number])[0]
+
     def close(self) -> None:
         """Close the file and delete what was downloaded."""
         if self._decoder is not None:
