@@ -13,6 +13,7 @@ from internvideo_hf.curation.build import BuildSettings, build_dataset, record_o
 from internvideo_hf.curation.captions import CaptionSettings
 from internvideo_hf.curation.scores import Aesthetics
 from internvideo_hf.curation.shots import ShotSettings
+from internvideo_hf.data.executors.local import LocalEngine
 from internvideo_hf.data.internvid import load_internvid, training_rows
 from internvideo_hf.data.manifests import load_manifest
 from internvideo_hf.data.subsets import ScoreCut, score_subset
@@ -72,6 +73,33 @@ def test_videos_become_clips_with_captions_and_scores(shots, blip, clip, tmp_pat
     assert seen == ["download", "shots", "clips", "captions", "similarity", "aesthetics"]
 
 
+@pytest.mark.slow
+def test_workers_with_models_of_their_own_make_the_same_files(shots, blip, clip, tmp_path):
+    (tmp_path / "bad.mp4").write_text("no video")
+    torch.save({"weight": torch.ones(1, 8), "bias": torch.zeros(1)}, tmp_path / "head.pth")
+    settings = BuildSettings(
+        shots=FIXED,
+        captions=CaptionSettings(str(blip), max_new_tokens=2),
+        similarity=str(demo_path("demo-mm")),
+        aesthetics=(str(clip), tmp_path / "head.pth"),
+        device="cpu",
+    )
+    sources = [shots, tmp_path / "bad.mp4"]
+    engine = LocalEngine(["cpu", "cpu"], jobs=2)
+    reports = [
+        build_dataset(sources, tmp_path / "one", settings),
+        build_dataset(sources, tmp_path / "two", settings, jobs=2, engine=engine),
+    ]
+    assert reports[0] == reports[1] and files(tmp_path / "one") == files(tmp_path / "two")
+    with pytest.raises(ValueError, match="no image embeddings of 9 numbers"):
+        torch.save({"weight": torch.ones(1, 9), "bias": torch.zeros(1)}, tmp_path / "head.pth")
+        build_dataset(sources, tmp_path / "two", settings, engine=engine)
+
+
+def files(folder):
+    return {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
 class _Bar:
     def __enter__(self):
         return lambda count: None
@@ -102,16 +130,7 @@ def test_a_killed_build_goes_on_and_ends_the_same(shots, tmp_path):
     assert dying.run(work, kill_before="*_2.000_4.000.mp4") == dying.KILLED
     assert dying.run(work, kill_before="README.md") == dying.KILLED
     assert dying.run(work) == 0
-    whole, out = (
-        {
-            file.relative_to(folder): file.read_bytes()
-            for folder in [tmp_path / name]
-            for file in folder.rglob("*")
-            if file.is_file()
-        }
-        for name in ("whole", "out")
-    )
-    assert whole == out
+    assert files(tmp_path / "whole") == files(tmp_path / "out")
 
 
 def test_a_plan_alone_cuts_nothing_and_another_build_is_kept_out(shots, tmp_path):

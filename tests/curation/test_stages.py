@@ -9,6 +9,7 @@ import dying
 import pytest
 
 from internvideo_hf.curation.stages import StageReport, Table, name_of, read_lines, run_stage
+from internvideo_hf.data.executors.processes import map_unordered
 from internvideo_hf.data.record_files import write_records
 from internvideo_hf.utils.files import DiskFullError
 from internvideo_hf.video.errors import VideoDecodeError
@@ -28,6 +29,9 @@ class Double:
     @property
     def settings(self):
         return {"version": self.version}
+
+    def on_device(self, device):
+        return self
 
     def load(self):
         pass
@@ -111,6 +115,46 @@ def test_a_row_that_kills_its_worker_is_found_and_the_rest_is_the_same(table, tm
     two, report = run_stage(Double(tmp_path / "log", dies=True), table, tmp_path / "two", jobs=2)
     assert two.path.read_bytes() == one.path.read_bytes() and report.failures == 2
     assert "killed its process" in (tmp_path / "two/failures/double.jsonl").read_text()
+
+
+class Here:
+    """An engine in this process, which notes what it was asked to run."""
+
+    workers, decoders = 2, 3
+
+    def __init__(self):
+        self.asked = []
+
+    def map_ordered(self, task, items, workers, name_of=str, *, timeout=None):
+        self.asked.append((workers, len(items), timeout))
+        return map_unordered(task, items, 1, name_of)
+
+    def device(self):
+        return "cpu"
+
+    def executor(self):
+        return self
+
+
+@pytest.mark.parametrize(("runs_model", "workers"), [(False, 6), (True, 2)])
+def test_an_engine_makes_the_same_parts(table, tmp_path, runs_model, workers):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    stage, engine = Double(tmp_path / "log", runs_model=runs_model), Here()
+    run_stage(stage, table, tmp_path / "one")
+    run_stage(stage, table, tmp_path / "two", engine=engine, timeout=5)
+    one, two = (
+        {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*.jsonl")}
+        for folder in (tmp_path / "one", tmp_path / "two")
+    )
+    assert one == two and len(one) == 6
+    assert engine.asked == [(workers, 4, 15), (workers, 3, 5)]  # shards, then the rows of the one that raised
+
+
+def test_a_model_that_a_worker_cannot_load_ends_the_run(table, tmp_path, monkeypatch):
+    monkeypatch.setattr(Double, "load", lambda stage: open("/no/model"))
+    with pytest.raises(FileNotFoundError, match="/no/model"):
+        run_stage(Double(tmp_path / "log", runs_model=True), table, tmp_path, engine=Here())
 
 
 def test_a_killed_run_goes_on(table, tmp_path):

@@ -57,7 +57,8 @@ def test_files_are_equal_to_those_of_one_process_and_are_not_made_twice(mae_fold
     assert [result for _, result in extract_on_engine(targets[:2], settings, Here())] == [False, False]
 
 
-def test_pieces_of_a_video_have_the_bits_of_the_whole(mae_folder, bikes, tmp_path, monkeypatch):
+@pytest.mark.slow
+def test_pieces_of_a_video_have_the_bits_of_the_whole(small_folder, bikes, tmp_path, monkeypatch):
     monkeypatch.setattr(extraction, "_PIECE_BYTES", 1)  # 32 frames
     damaged = tmp_path / "damaged.mp4"
     damaged.write_bytes(hurt(Path(bikes).read_bytes()))
@@ -65,7 +66,7 @@ def test_pieces_of_a_video_have_the_bits_of_the_whole(mae_folder, bikes, tmp_pat
         Target(str(video), tmp_path / f"{name}/x.safetensors") for name, video in (("a", bikes), ("b", damaged))
     ]
     for fps in (None, 40.0):  # of which the second repeats frames
-        options = {"model": str(mae_folder), "window": 16, "stride": 16, "fps": fps}
+        options = {"model": str(small_folder), "window": 8, "stride": 8, "fps": fps}
         extractor = FeatureExtractor(**options, device="cpu")
         output = {"gaps": True, "overwrite": True}
         for target in targets:

@@ -4,19 +4,25 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from internvideo_hf.cli.kinds import DUAL_ENCODER
 from internvideo_hf.cli.options import (
     AUTO,
+    Address,
     DataRoot,
     Device,
     Dtype,
+    EngineName,
+    Gpus,
     Jobs,
     Quiet,
+    VideoTimeout,
     check_folder,
+    engine_of,
+    one_worker,
     parse_device,
     parse_dtype,
     resolve_model,
@@ -248,6 +254,10 @@ def build(
     pause: Pause = 1.0,
     retry: Annotated[bool, typer.Option("--retry", help="Try again what has failed before.")] = False,
     jobs: Jobs = None,
+    engine: EngineName = "local",
+    address: Address = None,
+    gpus: Gpus = None,
+    video_timeout: VideoTimeout = None,
     dtype: Dtype = AUTO,
     device: Device = None,
     quiet: Quiet = False,
@@ -261,6 +271,9 @@ def build(
     --out then has records.jsonl (as InternVid's tables, for `dataset flt` and the others), train.jsonl (for `train`),
     clips/, and README.md, the data card: counts of each stage, causes of failures, histograms. --until plan only says
     what would be downloaded. Settings may change from call to call: what depends on them is done anew.
+
+    With --gpus, --engine ray or --video-timeout, captions and scores are made by workers, each with a model; a cluster
+    also divides and cuts. The files are the same, byte for byte.
 
     Example: internvideo dataset build videos --out mine --captioner Salesforce/blip2-opt-2.7b
 
@@ -285,14 +298,26 @@ def build(
         shots=ShotSettings(detector, threshold, window, min_seconds=min_seconds, max_seconds=max_seconds),
         cut=cut,
         encoding=TranscodeSettings(short_side),
-        captions=None if captioner is None else CaptionSettings(captioner, summarizer, frames),
-        similarity=None if similarity is None else resolve_model(similarity, DUAL_ENCODER),
-        aesthetics=None if clip is None or aesthetic_head is None else (clip, aesthetic_head),
+        captions=None if captioner is None else CaptionSettings(_found(captioner), _found(summarizer), frames),
+        similarity=None if similarity is None else _found(resolve_model(similarity, DUAL_ENCODER)),
+        aesthetics=None if clip is None or aesthetic_head is None else (_found(clip), aesthetic_head.absolute()),
         device=parse_device(device),
         dtype=parse_dtype(dtype),
     )
-    workers = worker_count(jobs, os.cpu_count() or 1)
-    report = build_dataset(sources, out, settings, data_root=data_root, jobs=workers, retry=retry, bar=_bars(quiet))
+    where = engine_of(engine, address, gpus, jobs, device)
+    if where is None and video_timeout is not None:
+        where = one_worker(settings.device, jobs or os.cpu_count() or 1)
+    report = build_dataset(
+        sources,
+        out if where is None else out.absolute(),
+        settings,
+        data_root=data_root,
+        jobs=worker_count(jobs, os.cpu_count() or 1),
+        engine=where,
+        timeout=video_timeout,
+        retry=retry,
+        bar=_bars(quiet),
+    )
     _report_build(report, out, quiet)
 
 
@@ -306,6 +331,11 @@ def _cut(records: list[Path], out: Path, cut: "ScoreCut", count: int | None, see
         quiet, lambda on_record: score_subset(records, out, cut, count=count, seed=seed, on_record=on_record)
     )
     _report(report, out, quiet)
+
+
+def _found(model: str | None) -> Any:
+    """Return a model by its absolute path, if it is a folder: workers begin elsewhere."""
+    return os.path.abspath(model) if model is not None and os.path.isdir(model) else model
 
 
 def _bars(quiet: bool) -> "Callable[[str, int], AbstractContextManager[Callable[[int], object]]]":

@@ -276,16 +276,17 @@ def decoders(name: str, address: str | None, jobs: int | None, tasks: int) -> di
     return {"jobs": engine.workers * engine.decoders, "executor": engine.executor()}
 
 
-def one_worker(device: "torch.device | None") -> "Engine":
+def one_worker(device: "torch.device | None", jobs: int = 1) -> "Engine":
     """Return what runs one model in a process of its own, which a video may kill or hang.
 
     Args:
         device: of the model; None for the default one.
+        jobs: decoding processes.
     """
     from internvideo_hf.data.executors.local import LocalEngine
     from internvideo_hf.utils.devices import default_device
 
-    return LocalEngine([str(default_device(device))])
+    return LocalEngine([str(default_device(device))], jobs)
 
 
 def read_text(path: Path) -> str:

@@ -14,6 +14,7 @@ from internvideo_hf.curation.scores import Aesthetics, Similarity
 from internvideo_hf.curation.shots import Shots, ShotSettings
 from internvideo_hf.curation.sources import Download, count_plan, write_plan
 from internvideo_hf.curation.stages import Row, Stage, StageReport, Table, run_stage
+from internvideo_hf.data.executors.parts import Engine
 from internvideo_hf.data.internvid import SPELLINGS
 from internvideo_hf.data.record_files import write_records
 from internvideo_hf.data.transcoding import TranscodeSettings
@@ -119,6 +120,8 @@ def build_dataset(
     *,
     data_root: str | Path | None = None,
     jobs: int = 1,
+    engine: Engine | None = None,
+    timeout: float | None = None,
     retry: bool = False,
     bar: _Bar = _no_bar,
 ) -> BuildReport:
@@ -135,6 +138,9 @@ def build_dataset(
         settings: what is made, and how.
         data_root: folder of the videos of tables and lists.
         jobs: processes of stages that run no model.
+        engine: runs the models in its workers, and the other stages in their decoders; downloads stay in processes of
+            this machine. What is written is the same. Then folder, videos and models are named by absolute paths.
+        timeout: seconds after which a video or clip counts as one that hangs its decoder; 3600 by default.
         retry: try again what has failed in an earlier call.
         bar: called with a stage's name and its rows; gives what is called with rows that are done.
 
@@ -152,8 +158,10 @@ def build_dataset(
         plan, reports = count_plan(table), [StageReport("plan", table.rows, table.rows, 0)]
         for step, stage in settings.stages(folder):
             with bar(stage.name, table.rows) as on_rows:
-                workers = settings.downloads if step == "download" else jobs
-                table, report = run_stage(stage, table, folder, jobs=workers, retry=retry, on_rows=on_rows)
+                where: dict[str, Any] = {"jobs": jobs, "engine": engine, "timeout": timeout}
+                if step == "download":
+                    where = {"jobs": settings.downloads}
+                table, report = run_stage(stage, table, folder, **where, retry=retry, on_rows=on_rows)
             reports.append(report)
         known = json.loads(json.dumps(asdict(settings), default=str))
         atomic_write_text(folder / "build.json", json.dumps(known, indent=1, ensure_ascii=False))

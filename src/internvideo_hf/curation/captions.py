@@ -7,7 +7,7 @@ and any of "text-generation". A captioner of this package describes the clip as 
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -241,6 +241,10 @@ class Captions:
         if config.model_type in FAMILIES:
             return VideoCaptioner(self.captions, self.device, self.dtype)
         return PictureCaptioner(self.captions, self.device, self.dtype)
+
+    def on_device(self, device: Any) -> "Captions":
+        """Return the stage for a worker, with nothing loaded."""
+        return replace(self, device=device)
 
     def load(self) -> None:
         """Load the models, whose mistakes are none of a clip's."""

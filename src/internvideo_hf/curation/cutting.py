@@ -142,6 +142,10 @@ class Clips:
         """The way of cutting, and of exact cuts the encoding."""
         return {"cut": self.cut} | (asdict(self.encoding) if self.cut == EXACT else {})
 
+    def on_device(self, device: Any) -> "Clips":
+        """Return the stage, which runs no model."""
+        return self
+
     def load(self) -> None:
         """Load nothing."""
 

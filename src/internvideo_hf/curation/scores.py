@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,10 @@ class Similarity:
         if embedder.text_problem is not None:
             raise ValueError(f"{self.model}: {embedder.text_problem} Give another --similarity.")
         return embedder
+
+    def on_device(self, device: Any) -> "Similarity":
+        """Return the stage for a worker, with nothing loaded."""
+        return replace(self, device=device)
 
     def load(self) -> None:
         """Load the model, whose mistakes are none of a clip's."""
@@ -168,6 +172,10 @@ class Aesthetics:
         if not hasattr(model, "get_image_features") or model.config.projection_dim != head.dim:
             raise ValueError(f"{self.clip} has no image embeddings of {head.dim} numbers, as the head takes them.")
         return model, load_pretrained(AutoImageProcessor, name), head
+
+    def on_device(self, device: Any) -> "Aesthetics":
+        """Return the stage for a worker, with nothing loaded."""
+        return replace(self, device=device)
 
     def load(self) -> None:
         """Load the models, whose mistakes are none of a clip's."""

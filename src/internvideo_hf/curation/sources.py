@@ -27,7 +27,7 @@ _YOUTUBE = "https://www.youtube.com/watch?v="
 _YOUTUBE_ID = re.compile(r"(?:[?&]v=|youtu\.be/|/shorts/)([\w-]{11})(?![\w-])")
 _SAFE_ID = re.compile(r"[\w-]{1,64}", re.ASCII)
 _DOWNLOADS = "sources"  # folder
-_TIMEOUT = 3600  # seconds of one download
+_TIMEOUT = 3000  # seconds of one download; less than those of a row
 _LONGEST = 300  # characters of a cause
 _NAME_KEPT = 40  # characters of a name in an id that is made of it
 
@@ -148,6 +148,10 @@ class Download:
     def settings(self) -> Mapping[str, Any]:
         """The height; where the files lie and the pause change no row."""
         return {"height": self.height}
+
+    def on_device(self, device: Any) -> "Download":
+        """Return the stage, which runs no model."""
+        return self
 
     def load(self) -> None:
         """Load nothing."""

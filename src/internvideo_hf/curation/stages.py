@@ -11,11 +11,12 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
-from internvideo_hf.data.executors.processes import map_unordered
+from internvideo_hf.data.executors.parts import Engine
+from internvideo_hf.data.executors.processes import WHOLE_TIMEOUT, map_unordered, time_limit
 from internvideo_hf.data.record_files import json_line
 from internvideo_hf.utils.files import atomic_path, remove_leftovers
 from internvideo_hf.utils.fingerprints import json_sha256
@@ -23,6 +24,7 @@ from internvideo_hf.video.errors import VideoDecodeError
 
 Row = dict[str, Any]
 Outcome = Row | VideoDecodeError
+_Item = TypeVar("_Item")
 _KEY = 32  # hexadecimal digits
 _FOLDER = 2  # of them name a folder: none then holds millions of files
 
@@ -33,7 +35,8 @@ class Stage(Protocol):
     Attributes:
         name: also of its files.
         rows_per_shard: rows of a unit of work, at least 1.
-        runs_model: whether it runs in this process, on the accelerator, one shard at a time.
+        runs_model: whether it runs on an accelerator: in this process, one shard at a time, or in the workers of an
+            engine.
     """
 
     @property
@@ -51,6 +54,13 @@ class Stage(Protocol):
     @property
     def settings(self) -> Mapping[str, Any]:
         """Everything that its rows depend on, beside its input, as JSON: options, fingerprints of models."""
+
+    def on_device(self, device: Any) -> "Stage":
+        """Return the stage without what it has loaded, for a worker.
+
+        Args:
+            device: where its model runs; None for the default.
+        """
 
     def load(self) -> None:
         """Load the model, if it runs one, before the first shard: its mistakes are none of a row's."""
@@ -133,6 +143,8 @@ def run_stage(
     folder: Path,
     *,
     jobs: int = 1,
+    engine: Engine | None = None,
+    timeout: float | None = None,
     retry: bool = False,
     on_rows: Callable[[int], object] = lambda count: None,
 ) -> tuple[Table, StageReport]:
@@ -142,7 +154,10 @@ def run_stage(
         stage: what to do.
         table: its input.
         folder: of the build.
-        jobs: processes; 1 for stages that run a model.
+        jobs: processes of this machine for a stage without a model.
+        engine: runs a model in its workers, or a stage without one in their decoders; None for this machine.
+        timeout: seconds after which a row counts as one that hangs its decoder; by default 3600, and no limit in this
+            process.
         retry: do shards with failures anew.
         on_rows: called with the number of input rows that are done, at once for those of earlier runs.
 
@@ -151,6 +166,7 @@ def run_stage(
 
     Raises:
         DiskFullError, ImportError: if the stage raises one, which concerns all rows.
+        Exception: whatever the stage raises when it loads its model, here or in a worker.
     """
     parts, lineage = folder / "parts" / stage.name, json_sha256([table.lineage, stage.name, stage.settings])
     for place in parts.glob("??"):
@@ -158,14 +174,65 @@ def run_stage(
     shards = list(_shards(table.path, stage.rows_per_shard, lineage, parts))
     waiting = [shard for shard in shards if not _is_done(shard.part, stage, retry)]
     on_rows(sum(shard.rows for shard in shards) - sum(shard.rows for shard in waiting))
-    if waiting:
+    workers = _Workers(stage, jobs, engine, timeout)
+    if waiting and engine is None:
         stage.load()
-    workers = 1 if stage.runs_model else jobs
-    for shard, result in map_unordered(partial(_work, stage=stage), waiting, workers, lambda shard: shard.part.name):
+    for shard, result in workers.run(_work, waiting, lambda shard: shard.part.name, stage.rows_per_shard):
         if isinstance(result, VideoDecodeError):
-            _work_singly(shard, stage, workers)
+            _work_singly(shard, workers)
         on_rows(shard.rows)
     return _commit(stage, table, [shard.part for shard in shards], folder, lineage)
+
+
+class _Workers:
+    """Where a stage runs; see `run_stage`."""
+
+    def __init__(self, stage: Stage, jobs: int, engine: Engine | None, timeout: float | None):
+        self._stage, self._jobs, self._engine, self._timeout = stage, jobs, engine, timeout
+
+    def run(
+        self, work: Callable[..., Any], items: Sequence[_Item], name: Callable[[_Item], str], rows: int = 1
+    ) -> Iterator[tuple[_Item, Any]]:
+        """Run a part of the stage for items of some rows each, and yield them with results or failures."""
+        stage, engine = self._stage, self._engine
+        if engine is None:
+            count = 1 if stage.runs_model else self._jobs
+            limit = time_limit(self._timeout, count, WHOLE_TIMEOUT)
+            limit = None if limit is None or stage.runs_model else limit * rows
+            yield from map_unordered(partial(work, stage=stage), items, count, name, timeout=limit)
+            return
+        limit = (self._timeout or WHOLE_TIMEOUT) * rows
+        if not stage.runs_model:
+            task, count = partial(work, stage=stage), engine.workers * engine.decoders
+            yield from engine.executor().map_ordered(task, items, count, name, timeout=limit)
+            return
+        loaded = partial(_work_loaded, work=work, stage=stage.on_device(None), engine=engine)
+        for item, result in engine.map_ordered(loaded, items, engine.workers, name, timeout=limit):
+            if isinstance(result, _Refusal):
+                raise result.error
+            yield item, result
+
+
+@dataclass(frozen=True)
+class _Refusal:
+    """Why a worker has no model, which executors would take for the fault of a row."""
+
+    error: Exception
+
+
+def _work_loaded(item: Any, work: Callable[..., Any], stage: Any, engine: Engine) -> Any:
+    try:
+        loaded = _loaded(stage, engine.device())
+    except Exception as error:
+        return _Refusal(error)
+    return work(item, stage=loaded)
+
+
+@lru_cache(maxsize=1)
+def _loaded(stage: Any, device: Any) -> Stage:
+    loaded: Stage = stage.on_device(device)
+    loaded.load()
+    return loaded
 
 
 def _shards(table: Path, size: int, lineage: str, parts: Path) -> Iterator[_Shard]:
@@ -199,12 +266,11 @@ def _work(shard: _Shard, stage: Stage) -> None:
     _write_part(shard.part, stage.run(shard.read()))
 
 
-def _work_singly(shard: _Shard, stage: Stage, workers: int) -> None:
+def _work_singly(shard: _Shard, workers: _Workers) -> None:
     """Do a shard row by row, after its worker died or raised: then the row at fault is known."""
     outcomes: dict[int, list[Outcome]] = {}
     items = list(enumerate(shard.read()))
-    task = partial(_run_one, stage=stage)
-    for (number, _), result in map_unordered(task, items, workers, lambda item: name_of(item[1])):
+    for (number, _), result in workers.run(_run_one, items, lambda item: name_of(item[1])):
         outcomes[number] = [result] if isinstance(result, VideoDecodeError) else result
     _write_part(shard.part, [outcome for number in sorted(outcomes) for outcome in outcomes[number]])
 
