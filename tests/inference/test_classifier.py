@@ -9,7 +9,7 @@ from models.model_checks import move_from_start
 from video.clips import write_video
 
 from internvideo_hf import InternVideoMAEConfig, InternVideoMAEForVideoClassification, InternVideoVideoProcessor
-from internvideo_hf.inference.classifier import Classifier, video_name
+from internvideo_hf.inference.classifier import Classifier
 from internvideo_hf.inference.runner import RunSettings
 
 CLASSES = ["runs", "jumps", "sits"]
@@ -98,8 +98,3 @@ def test_damaged_weights_are_named(folder, rows):
     classifier.model.classifier.weight.data.fill_(float("nan"))
     with pytest.raises(ValueError, match="not finite"):
         classifier.classify(rows[:1], HERE)
-
-
-def test_a_clip_is_named_with_its_seconds():
-    assert video_name({"video": "a.mp4"}) == "a.mp4"
-    assert video_name({"video": "a.mp4", "start": 1.5, "end": 20.0}) == "a.mp4 1.5-20 s"

@@ -9,10 +9,15 @@ from internvideo_hf.cli.kinds import CLASSIFIER, OBJECT_DETECTOR, kind_for
 from internvideo_hf.cli.options import (
     AUTO,
     MODEL_HELP,
+    Address,
     BatchSize,
     Device,
     Dtype,
+    EngineName,
+    Gpus,
     Quiet,
+    VideoTimeout,
+    engine_of,
     parse_device,
     parse_dtype,
     resolve_model,
@@ -51,6 +56,10 @@ def evaluate(
         int | None, typer.Option(min=0, help="Decoding processes (default: one per core, at most 8).")
     ] = None,
     max_damaged: Annotated[float, typer.Option(min=0.0, max=0.99, help="Tolerated ratio of damaged videos.")] = 0.01,
+    engine: EngineName = "local",
+    address: Address = None,
+    gpus: Gpus = None,
+    video_timeout: VideoTimeout = None,
     device: Device = None,
     list_all: Annotated[bool, typer.Option("--list", help="List the protocols.")] = False,
     quiet: Quiet = False,
@@ -84,7 +93,14 @@ def evaluate(
     paper, or any, on data.list=..., with weights=[0.6,0.4], or weights=fitted data.validation=... The default protocol
     is "classifiers": your own list, val.csv.
 
+    With --gpus, --engine ray or --video-timeout, models run in processes of their own, each on a part of the list; the
+    result is that of one process, to the last digit. A video that kills or hangs its decoder is damaged, and a worker
+    that is lost costs its part alone. They need --out, or --scores of an ensemble, on a disk that all machines share.
+    Resumable: rerun the same command after an interruption.
+
     Example: internvideo evaluate classification/k400 --model vit-b-k400 --data-root k400 --out result.json
+
+    Example: internvideo evaluate zero_shot/k400 --model internvideo-mm-l14 --data-root k400 --out zero.json --gpus 8
 
     Example: internvideo evaluate classification/custom data.list=val.csv --model run/final --report report
 
@@ -106,6 +122,8 @@ def evaluate(
         "workers": workers,
         "max_damaged": max_damaged,
         "quiet": quiet,
+        "engine": engine_of(engine, address, gpus, workers or None, device, video_timeout, "--workers"),
+        "timeout": video_timeout,
     }
     if ensemble:
         if report is not None:

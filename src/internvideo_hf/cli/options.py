@@ -223,7 +223,13 @@ def worker_count(jobs: int | None, tasks: int) -> int:
 
 
 def engine_of(
-    name: str, address: str | None, gpus: int | None, jobs: int | None, device: str | None
+    name: str,
+    address: str | None,
+    gpus: int | None,
+    jobs: int | None,
+    device: str | None,
+    timeout: float | None = None,
+    jobs_option: str = "--jobs",
 ) -> "Engine | None":
     """Return what runs several models at once; None where one model in this process is enough.
 
@@ -233,6 +239,8 @@ def engine_of(
         gpus: the value of --gpus.
         jobs: the value of --jobs.
         device: the value of --device.
+        timeout: the value of --video-timeout, where it takes a model in a process of its own.
+        jobs_option: the command's name of --jobs.
     """
     check_name(name, ("local", "ray"), "--engine")
     if device is not None and (gpus is not None or name == "ray"):
@@ -242,13 +250,13 @@ def engine_of(
 
         if jobs is not None:
             raise ValueError(
-                "--jobs is of this machine, and --engine ray decodes on all CPUs of the cluster. Leave it out."
+                f"{jobs_option} is of this machine, and --engine ray decodes on all CPUs of the cluster. Leave it out."
             )
         return RayEngine(address, gpus)
     if address is not None:
         raise ValueError(f"--address {address} is of a Ray cluster. Add --engine ray.")
     if gpus is None or gpus == 1:
-        return None
+        return None if timeout is None else one_worker(parse_device(device), jobs or os.cpu_count() or 1)
     import torch
 
     from internvideo_hf.data.executors.local import LocalEngine

@@ -13,11 +13,13 @@ import torch
 import transformers
 
 from internvideo_hf.data.contents import list_sha256
+from internvideo_hf.data.executors.parts import Engine
 from internvideo_hf.data.records import list_path
 from internvideo_hf.evaluation.ensembles import Scores, fit_weights, merge_scores
 from internvideo_hf.evaluation.protocols import EnsembleProtocol, MemberSettings
 from internvideo_hf.evaluation.run import prepare_out, write_result
-from internvideo_hf.inference.classifier import Classifier, video_name
+from internvideo_hf.inference.classifier import Classifier
+from internvideo_hf.inference.rows import video_name
 from internvideo_hf.inference.runner import RunSettings
 from internvideo_hf.models.common.loading import revision
 from internvideo_hf.recipes.reading import RecipeError
@@ -44,6 +46,8 @@ def evaluate_ensemble(
     device: str | torch.device | None = None,
     max_damaged: float = 0.01,
     quiet: bool = False,
+    engine: Engine | None = None,
+    timeout: float | None = None,
 ) -> dict[str, Any]:
     """Evaluate classifiers of equal classes, and the weighted sum of their probabilities.
 
@@ -63,6 +67,9 @@ def evaluate_ensemble(
         device: where the models run; the accelerator if there is one.
         max_damaged: fraction of the videos that may be unreadable, in [0, 1).
         quiet: no progress bars.
+        engine: runs several copies of a member at once; None for one in this process. It needs `scores`, on a disk
+            that all workers share.
+        timeout: seconds after which a decoder of an engine counts as hung; 600 by default.
 
     Returns:
         The content of the file: `protocol`, `settings`, `members` (each with its own scores), `scores`, `published`,
@@ -74,8 +81,10 @@ def evaluate_ensemble(
         TooManyFailuresError: if more than `max_damaged` of the videos are unreadable.
         ValueError: if scores to merge are of other videos or classes.
     """
-    settings = RunSettings(batch_size, workers, max_damaged, quiet)
+    settings = RunSettings(batch_size, workers, max_damaged, quiet, engine, timeout)
     started, data_root = time.monotonic(), Path(data_root)
+    if engine is not None and scores is None:
+        raise RecipeError("Several workers leave their parts in the folder of the scores. Name it by --scores.")
     _check_members(protocol, members)
     if scores is not None:
         if Path(scores).exists() and not Path(scores).is_dir():

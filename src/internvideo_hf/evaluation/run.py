@@ -13,6 +13,7 @@ import transformers
 
 from internvideo_hf.checkpoints.model_names import resolve_model
 from internvideo_hf.data.contents import list_sha256
+from internvideo_hf.data.executors.parts import Engine
 from internvideo_hf.data.records import list_path
 from internvideo_hf.inference.runner import RunSettings
 from internvideo_hf.recipes.reading import RecipeError
@@ -36,6 +37,8 @@ def evaluate(
     max_damaged: float = 0.01,
     report: str | Path | None = None,
     quiet: bool = False,
+    engine: Engine | None = None,
+    timeout: float | None = None,
 ) -> dict[str, Any]:
     """Evaluate a model by a protocol.
 
@@ -48,8 +51,8 @@ def evaluate(
         model: a converted folder, or a name on the Hub. If the protocol averages with CLIP, `internvideo merge` makes
             the folder. None where the protocol names a file of answers, such as `data.boxes.predictions`.
         data_root: the folder that the protocol's lists start from, and that holds the videos, at any depth.
-        out: a JSON file for the result, written at the end. Classification, question answering and open set keep
-            finished parts in a folder beside it, so that the same call continues after an interruption.
+        out: a JSON file for the result, written at the end. Finished parts are in a folder beside it, so that the same
+            call continues after an interruption.
         name: the protocol's, for the result.
         batch_size: views per forward pass.
         workers: decoding processes; one for each core, at most 8, if None; 0 decodes in this process.
@@ -68,6 +71,9 @@ def evaluate(
             line for each clip, displacement at each moment, and predictions.json, the challenge's file. Open set: a
             line for each video, and a picture of the scores.
         quiet: no progress bars.
+        engine: runs several models at once, such as `LocalEngine` or `RayEngine`; None for one in this process. The
+            result is the same. It needs `out`, on a disk that all workers share.
+        timeout: seconds after which a decoder of an engine counts as hung; 600 by default.
 
     Returns:
         The content of the file: `protocol`, `settings`, `model`, `data`, `scores`, `published`, `damaged`, device and
@@ -79,13 +85,15 @@ def evaluate(
         TooManyFailuresError: if more than `max_damaged` of the videos are unreadable.
         LockedError: if another process evaluates into the same file.
     """
-    settings = RunSettings(batch_size, workers, max_damaged, quiet)
+    settings = RunSettings(batch_size, workers, max_damaged, quiet, engine, timeout)
     started, data_root = time.monotonic(), Path(data_root)
     needs_model = evaluation_tasks()[protocol.task].needs_model(protocol)
     if needs_model != (model is not None):
         raise RecipeError(
             "Give the model to evaluate." if needs_model else "The protocol names a file of answers. Give no model."
         )
+    if engine is not None:
+        _check_engine(protocol, out)
     model = "" if model is None else resolve_model(model)
     out = None if out is None else prepare_out(out)
     parts = None if out is None else out.with_name(f".{out.name}.parts")
@@ -126,6 +134,17 @@ def evaluate(
         outcome.details.write(report)
     delete_parts(parts)
     return result
+
+
+def _check_engine(protocol: Protocol, out: str | Path | None) -> None:
+    """Refuse several workers where they have nothing to do, or nowhere to leave it."""
+    task, options = evaluation_tasks()[protocol.task], "--gpus, --engine and --video-timeout (in Python, engine)"
+    if not task.needs_model(protocol):
+        raise RecipeError(f"The protocol names a file of answers, which one process scores. Leave out {options}.")
+    if not task.on_engines:
+        raise RecipeError(f"{protocol.task} is evaluated by one model in one process. Leave out {options}.")
+    if out is None:
+        raise RecipeError("Several workers leave their parts beside the file of the result. Name it by --out.")
 
 
 def prepare_out(out: str | Path) -> Path:

@@ -1,6 +1,6 @@
 """Classifiers with their processors and views: from videos to probabilities of the classes."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,19 +14,18 @@ from transformers.modeling_utils import PreTrainedModel
 from internvideo_hf.checkpoints.model_names import resolve_model
 from internvideo_hf.data.samples import Row
 from internvideo_hf.inference.merging import check_finite, class_scores
+from internvideo_hf.inference.rows import Loader, Work, of_views, run_rows, video_name
 from internvideo_hf.inference.runner import (
     RunSettings,
     VideoProcessor,
     Views,
+    cast_of,
     load_model,
     logits_of_views,
-    read_videos,
     read_views,
-    stack_views,
 )
 from internvideo_hf.models.common.configuration import head_slices
 from internvideo_hf.models.common.loading import check_classifier, classes_of
-from internvideo_hf.utils.journal import Journal
 from internvideo_hf.utils.pretrained import load_pretrained
 
 
@@ -129,76 +128,21 @@ class Classifier:
             ValueError: if a probability is not finite.
         """
 
-        def compute(views: Views) -> dict[str, torch.Tensor]:
-            scores = self.probabilities(views, settings.batch_size)
-            check_finite(scores, f"A score of {self.name}")
-            return {"probabilities": torch.from_numpy(scores)}
-
-        blank = torch.full((len(self.classes),), torch.nan, dtype=torch.float64)
-        found, causes = run_rows(
-            rows,
+        options = (("num_clips", self.num_clips), ("num_crops", self.num_crops), ("dtype", cast_of(self.model)))
+        work = Work(
             self.reader,
-            compute,
-            {"probabilities": blank},
-            settings,
-            views=self.num_clips * self.num_crops,
-            parts=parts,
-            description=f"Classifying by {Path(self.name).name}",
+            partial(of_views, compute=partial(_probabilities, batch_size=settings.batch_size)),
+            Loader(Classifier.load, self.name, options, "model"),
+            self.num_clips * self.num_crops,
         )
-        return found["probabilities"].numpy(), causes
+        found, causes = run_rows(
+            rows, self, work, settings, parts=parts, description=f"Classifying by {Path(self.name).name}"
+        )
+        scores = found.get("probabilities", torch.empty(0, len(self.classes), dtype=torch.float64))
+        return scores.numpy(), {video_name(rows[number]): cause for number, cause in causes.items()}
 
 
-def run_rows(
-    rows: Sequence[Row],
-    read: Callable[[Row], Views],
-    compute: Callable[[Views], Mapping[str, torch.Tensor]],
-    blanks: Mapping[str, torch.Tensor],
-    settings: RunSettings,
-    *,
-    views: int = 1,
-    parts: Path | None = None,
-    description: str = "Videos",
-) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Run a model over the videos of a list, and keep its answers.
-
-    Args:
-        rows: see `read_views`.
-        read: makes the views of a row; the workers receive a copy.
-        compute: returns the answers to the views of several videos, `(videos, ...)` by name, on the CPU.
-        blanks: the answers to an unreadable video, `(...)` by name.
-        settings: batches, workers, unreadable videos, progress bar.
-        views: of one video.
-        parts: a folder for finished parts, as of `Classifier.classify`.
-        description: of the progress bar.
-
-    Returns:
-        Answers, `(videos, ...)` by name; and the causes of unreadable videos by `video_name`.
-
-    Raises:
-        TooManyFailuresError: if more than `settings.max_damaged` of the videos are unreadable.
-    """
-    journal = Journal(parts)
-    batches = read_videos(
-        rows,
-        read,
-        settings,
-        at_once=settings.videos_at_once(views),
-        first=len(journal),
-        failed=len(journal.notes),
-        description=description,
-    )
-    for batch in batches:
-        found = {name: blank.repeat(len(batch), *[1] * blank.ndim) for name, blank in blanks.items()}
-        for places, inputs in stack_views(batch):
-            for name, answers in compute(inputs).items():
-                found[name][torch.tensor(places) - batch[0][0]] = answers
-        journal.append(found, {video_name(rows[row]): item for row, item in batch if isinstance(item, str)})
-    journal.write()
-    return journal.tensors(), dict(journal.notes)
-
-
-def video_name(row: Row) -> str:
-    """Return the name of a row's clip: its path, with its seconds if it is a part of a video."""
-    if row.get("start") is None:
-        return str(row["video"])
-    return f"{row['video']} {row['start']:g}-{row['end']:g} s"
+def _probabilities(classifier: Classifier, views: Views, batch_size: int) -> dict[str, torch.Tensor]:
+    scores = classifier.probabilities(views, batch_size)
+    check_finite(scores, f"A score of {classifier.name}")
+    return {"probabilities": torch.from_numpy(scores)}

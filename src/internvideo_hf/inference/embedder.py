@@ -17,17 +17,17 @@ from internvideo_hf.auto import FAMILIES
 from internvideo_hf.checkpoints.model_names import resolve_model
 from internvideo_hf.data.samples import Row
 from internvideo_hf.inference.merging import check_finite
+from internvideo_hf.inference.rows import Loader, Work, of_views, run_rows
 from internvideo_hf.inference.runner import (
     RunSettings,
     VideoProcessor,
+    Views,
     cast_of,
     cosine_scale,
     embed_views,
     load_model,
     merge_embeddings,
-    read_videos,
     read_views,
-    stack_views,
 )
 from internvideo_hf.models.common.dual_encoder import comparison_problem
 from internvideo_hf.models.common.loading import load_strict
@@ -180,7 +180,7 @@ class Embedder:
         return self.embed_clips(pixels[None])
 
     def embed_videos(
-        self, rows: Sequence[Row], settings: RunSettings, merge: bool = True
+        self, rows: Sequence[Row], settings: RunSettings, merge: bool = True, parts: Path | None = None
     ) -> tuple[torch.Tensor, dict[int, str]]:
         """Decode and embed the videos of a list.
 
@@ -188,6 +188,7 @@ class Embedder:
             rows: see `read_views`.
             settings: batches, workers, unreadable videos, progress bar.
             merge: merge the views of a video.
+            parts: a folder for finished parts, as of `run_rows`.
 
         Returns:
             Unit vectors, `(videos, dim)`, without `merge` `(videos, views, dim)`, NaN for an unreadable video; and the
@@ -197,15 +198,14 @@ class Embedder:
             TooManyFailuresError: if more than `settings.max_damaged` of the videos are unreadable.
         """
         views = self.video_processor.num_clips * self.video_processor.num_crops
-        at_once, read = settings.videos_at_once(views), partial(read_views, processor=self.video_processor)
-        embeds: dict[int, torch.Tensor] = {}
-        causes: dict[int, str] = {}
-        for batch in read_videos(rows, read, settings, at_once=at_once, description="Embedding videos"):
-            causes |= {row: item for row, item in batch if isinstance(item, str)}
-            for places, inputs in stack_views(batch):
-                embeds |= zip(places, self.embed_clips(inputs["pixel_values_videos"], merge), strict=True)
-        missing = torch.full_like(next(iter(embeds.values())), torch.nan)
-        return torch.stack([embeds.get(row, missing) for row in range(len(rows))]), causes
+        work = Work(
+            partial(read_views, processor=self.video_processor),
+            partial(of_views, compute=partial(_embeddings, merge=merge)),
+            Loader(Embedder, str(self.name), (("dtype", cast_of(self.model)),), "model"),
+            views,
+        )
+        found, causes = run_rows(rows, self, work, settings, parts=parts, description="Embedding videos")
+        return found["embeddings"], causes
 
     def embed_texts(
         self, texts: Sequence[str], max_length: int | None = None, truncation: bool = False, progress: bool = False
@@ -228,6 +228,10 @@ class Embedder:
         embeddings = embeddings.cpu()
         check_finite(embeddings.numpy(), f"An embedding of {self.name}")
         return embeddings
+
+
+def _embeddings(embedder: Embedder, views: Views, merge: bool) -> dict[str, torch.Tensor]:
+    return {"embeddings": embedder.embed_clips(views["pixel_values_videos"], merge)}
 
 
 def pixel_settings(processor: VideoProcessor) -> dict[str, dict[str, Any]]:

@@ -25,6 +25,8 @@ from tqdm import tqdm
 from transformers.modeling_utils import PreTrainedModel
 from transformers.models.auto.auto_factory import _BaseAutoModelClass
 
+from internvideo_hf.auto import auto_class as find_auto_class
+from internvideo_hf.data.executors.parts import Engine
 from internvideo_hf.data.executors.processes import start_workers
 from internvideo_hf.data.failures import TooManyFailuresError, one_video
 from internvideo_hf.data.samples import Row, clip_span, frame_rate
@@ -64,6 +66,8 @@ class RunSettings:
         workers: decoding processes; one for each core, at most 8, if None; 0 decodes in this process.
         max_damaged: fraction of the videos that may be unreadable, in [0, 1).
         quiet: no progress bars.
+        engine: runs several models at once, see `inference.rows`; None for one in this process.
+        timeout: seconds after which a decoder of an engine counts as hung; 600 by default.
 
     Raises:
         ValueError: if a number is out of range.
@@ -73,6 +77,8 @@ class RunSettings:
     workers: int | None = None
     max_damaged: float = 0.01
     quiet: bool = False
+    engine: Engine | None = None
+    timeout: float | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or (self.workers is not None and self.workers < 0) or not 0 <= self.max_damaged < 1:
@@ -110,6 +116,20 @@ def load_model(
     model.to(default_device(device))  # type: ignore[arg-type]  # transformers' wrapper hides the signature
     model.eval()
     return model
+
+
+def load_by_name(
+    name: str | Path, *, auto_class: str, device: str | torch.device | None = None, dtype: str | None = None
+) -> PreTrainedModel:
+    """Load a model to run, as workers do; see `load_model`.
+
+    Args:
+        name: a folder, or a name on the Hub.
+        auto_class: name of an Auto class, as of `internvideo_hf.auto.auto_class`.
+        device: where it runs.
+        dtype: number type of its weights.
+    """
+    return load_model(find_auto_class(auto_class), name, device, dtype)
 
 
 def cast_of(model: PreTrainedModel) -> str | None:
@@ -251,15 +271,30 @@ def read_videos(
         for start, batch in zip(range(first, len(rows), at_once), batches, strict=True):
             causes = [item for item in batch if isinstance(item, str)]
             failed += len(causes)
-            if causes and failed > settings.max_damaged * len(rows):
-                raise TooManyFailuresError(
-                    f"{failed} of the first {start + len(batch)} videos are unreadable; of all {len(rows)} at most a "
-                    f"fraction of {settings.max_damaged:.4g} may be. The last one: {causes[-1]} Repair or remove them "
-                    "(of videos, `internvideo scan` finds all), or tolerate more by --max-damaged (in Python, "
-                    "max_damaged)."
-                )
+            check_damaged(failed, start + len(batch), len(rows), causes[-1] if causes else None, settings)
             yield list(enumerate(batch, start))
             bar.update(len(batch))
+
+
+def check_damaged(failed: int, seen: int, total: int, last: str | None, settings: RunSettings) -> None:
+    """Refuse to go on when too many videos of a list are unreadable.
+
+    Args:
+        failed: unreadable videos so far.
+        seen: videos so far.
+        total: videos of the list.
+        last: why the last one is unreadable; None if all of the last batch are readable.
+        settings: with the tolerated fraction.
+
+    Raises:
+        TooManyFailuresError: if more are.
+    """
+    if last is not None and failed > settings.max_damaged * total:
+        raise TooManyFailuresError(
+            f"{failed} of the first {seen} videos are unreadable; of all {total} at most a fraction of "
+            f"{settings.max_damaged:.4g} may be. The last one: {last} Repair or remove them (of videos, `internvideo "
+            "scan` finds all), or tolerate more by --max-damaged (in Python, max_damaged)."
+        )
 
 
 def stack_views(batch: Sequence[tuple[int, Views | str]]) -> Iterator[tuple[list[int], Views]]:

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from transformers.configuration_utils import PreTrainedConfig
 
 from internvideo_hf.data.samples import Row
-from internvideo_hf.inference.classifier import Classifier, video_name
+from internvideo_hf.inference.classifier import Classifier
 from internvideo_hf.inference.embedder import pixel_settings
+from internvideo_hf.inference.rows import video_name
 from internvideo_hf.models.common.configuration import head_slices
 from internvideo_hf.models.common.loading import check_classifier
 from internvideo_hf.recipes.reading import RecipeError

@@ -87,15 +87,14 @@ class VideoEmbeddings:
                 f"text_length is {protocol.text_length}, but {run.model} reads at most {longest} tokens. Set "
                 f"text_length={longest} to cut longer texts."
             )
-        vectors, causes = embedder.embed_videos(samples.videos, run.settings, merge)
+        parts = run.parts_of(embedder.model, _facts_of(embedder), merge, [dict(row) for row in samples.videos])
+        vectors, causes = embedder.embed_videos(samples.videos, run.settings, merge, parts)
         return cls(protocol, embedder, vectors.nan_to_num(), causes, run.settings.quiet)
 
     @property
     def facts(self) -> dict[str, Any]:
         """Facts of the model and its views, for a result."""
-        videos = self.embedder.video_processor
-        views = [videos.num_clips, videos.num_crops]
-        return {**model_facts(self.embedder.model), "views": views, "pixels": pixel_settings(videos)}
+        return _facts_of(self.embedder)
 
     @property
     def factor(self) -> float:
@@ -117,3 +116,9 @@ class VideoEmbeddings:
         """Return scores `(rows, choices)`, float64, with NaN in the rows of unreadable videos."""
         failed = np.isin(samples.owners, list(self.causes))
         return np.where(failed[:, None], np.nan, scores.double().numpy())
+
+
+def _facts_of(embedder: Embedder) -> dict[str, Any]:
+    videos = embedder.video_processor
+    views = [videos.num_clips, videos.num_crops]
+    return {**model_facts(embedder.model), "views": views, "pixels": pixel_settings(videos)}

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from internvideo_hf.inference.classifier import video_name
+from internvideo_hf.inference.rows import video_name
 from internvideo_hf.recipes.labels import LABEL_SETS, read_classes
 from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.protocol import DataSettings, read_rows, require_column, unique_clips

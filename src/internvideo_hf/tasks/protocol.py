@@ -495,6 +495,7 @@ class Evaluation:
         facts: (result) -> additional lines about a result, by name.
         has_details: outcomes have `details`.
         needs_model: (protocol) -> whether there is a model to run; False where a file has its answers.
+        on_engines: several workers may run the model, for all goes through `inference.rows.run_rows`.
         lines: (result) -> rows of its table: name, scores, and the published entries below.
     """
 
@@ -507,6 +508,7 @@ class Evaluation:
     facts: Callable[[Mapping[str, Any]], dict[str, str]] = lambda result: {}
     has_details: bool = False
     needs_model: Callable[[Protocol], bool] = lambda protocol: True
+    on_engines: bool = False
     lines: Callable[[Mapping[str, Any]], list[tuple[str, Mapping[str, float], list[Mapping[str, Any]]]]] = (
         lambda result: [("this model", result["scores"], result["published"])]
     )

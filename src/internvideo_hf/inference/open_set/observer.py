@@ -1,5 +1,6 @@
 """Classifiers that answer what a method of open-set recognition reads: logits, features, random passes, members."""
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,11 +13,12 @@ from torch import Tensor, nn
 from transformers.modeling_utils import PreTrainedModel
 
 from internvideo_hf.data.samples import Row
-from internvideo_hf.inference.classifier import Classifier, run_rows, video_name
+from internvideo_hf.inference.classifier import Classifier
 from internvideo_hf.inference.merging import check_finite
-from internvideo_hf.inference.open_set.methods import Ensemble, Method, MonteCarloDropout
+from internvideo_hf.inference.open_set.methods import METHODS, Ensemble, Method, MonteCarloDropout, make_method
 from internvideo_hf.inference.open_set.observations import Observations
 from internvideo_hf.inference.open_set.scorer import OpenSetScorer, Subject
+from internvideo_hf.inference.rows import Loader, Work, of_views, run_rows, video_name
 from internvideo_hf.inference.runner import RunSettings, Views, cast_of, logits_of_views
 from internvideo_hf.models.common.configuration import evidential_settings
 from internvideo_hf.models.common.narrowing import of_type
@@ -171,18 +173,6 @@ class Observer:
             return logits.mean(dim=1)
         return logits.double().softmax(dim=-1).mean(dim=1).clamp(min=1e-38).log().to(logits.dtype)
 
-    @property
-    def _blanks(self) -> dict[str, Tensor]:
-        classes, views = len(self.classifier.classes), self._num_views
-        shapes: dict[str, tuple[int, ...]] = {"logits": (views, classes)}
-        if "features" in self._fields:
-            shapes["features"] = (views, feature_size(self.classifier.model))
-        if isinstance(self.method, MonteCarloDropout):
-            shapes["samples"] = (views, self.method.passes, classes)
-        if isinstance(self.method, Ensemble):
-            shapes["samples"] = (1, 1 + len(self.members), classes)
-        return {name: torch.full(shape, torch.nan) for name, shape in shapes.items()}
-
     def observe(
         self, rows: Sequence[Row], settings: RunSettings, parts: Path | None = None, description: str = "Classifying"
     ) -> tuple[Observations, list[int], dict[str, str]]:
@@ -205,28 +195,38 @@ class Observer:
         if not rows:
             raise ValueError("The list has no videos. Give videos of the model's classes.")
 
-        def compute(views: Views) -> dict[str, Tensor]:
-            found = self.answers(views, settings.batch_size)
-            for name, numbers in found.items():
-                check_finite(numbers.numpy(), f"A number of the {name} of {self.classifier.name}")
-            return found
-
         members = sum(member.num_clips * member.num_crops for member in self.members)
-        found, causes = run_rows(
-            rows,
+        work = Work(
             self.reader,
-            compute,
-            self._blanks,
-            settings,
-            views=self._num_views + members,
-            parts=parts,
-            description=description,
+            partial(of_views, compute=partial(_answers, batch_size=settings.batch_size)),
+            self._loader,
+            self._num_views + members,
         )
-        kept = [number for number, row in enumerate(rows) if video_name(row) not in causes]
+        found, causes = run_rows(rows, self, work, settings, parts=parts, description=description)
+        kept = [number for number in range(len(rows)) if number not in causes]
         tensors = {name: tensor[kept] for name, tensor in found.items()}
         if rows[0].get("label") is not None:
             tensors["labels"] = torch.tensor([rows[number]["label"] for number in kept], dtype=torch.int64)
-        return Observations(**tensors), kept, causes
+        return Observations(**tensors), kept, {video_name(rows[number]): cause for number, cause in causes.items()}
+
+    @property
+    def _loader(self) -> Loader:
+        own = self.classifier
+        options = {"num_clips": own.num_clips, "num_crops": own.num_crops, "dtype": cast_of(own.model)}
+        name = next(name for name, kind in METHODS.items() if kind is type(self.method))
+        options |= {"method": name, "options": json.dumps(self.method.options())}
+        return Loader(_load_observer, own.name, tuple(options.items()), "classifier.model")
+
+
+def _load_observer(name: str, *, method: str, options: str, **classifier: Any) -> Observer:
+    return Observer.of(Classifier.load(name, **classifier), make_method(method, **json.loads(options)))
+
+
+def _answers(observer: Observer, views: Views, batch_size: int) -> dict[str, Tensor]:
+    found = observer.answers(views, batch_size)
+    for name, numbers in found.items():
+        check_finite(numbers.numpy(), f"A number of the {name} of {observer.classifier.name}")
+    return found
 
 
 def scorer_for(
@@ -269,16 +269,6 @@ def logits_and_features(model: PreTrainedModel, views: Views, batch_size: int | 
     finally:
         hook.remove()
     return logits, torch.cat(seen)
-
-
-def feature_size(model: PreTrainedModel) -> int:
-    """Return the number of features that the `classifier` of a model reads.
-
-    Args:
-        model: a classifier.
-    """
-    head: Any = model.classifier
-    return int(head.in_features if isinstance(head, nn.Linear) else sum(head.widths))
 
 
 def _read(row: Row, readers: Sequence[Callable[[Row], Views]]) -> Views:

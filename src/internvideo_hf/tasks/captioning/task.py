@@ -10,7 +10,8 @@ import torch
 from transformers import AutoConfig, AutoModelForMultimodalLM, AutoProcessor
 
 from internvideo_hf.inference.embedder import pixel_settings
-from internvideo_hf.inference.runner import RunSettings, load_model, read_videos, read_views, stack_views
+from internvideo_hf.inference.rows import Loader, Work, of_views, run_rows
+from internvideo_hf.inference.runner import Views, load_by_name, load_model, read_views
 from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.base import Task
 from internvideo_hf.tasks.caption_training import training_on_captions
@@ -28,7 +29,6 @@ from internvideo_hf.tasks.protocol import (
     require_column,
     unique_clips,
 )
-from internvideo_hf.utils.journal import Journal
 from internvideo_hf.utils.names import check_name
 from internvideo_hf.utils.pretrained import load_pretrained
 
@@ -62,43 +62,30 @@ def _run(protocol: Protocol, samples: Samples, run: Run) -> Outcome:
     processor.video_processor.configure(protocol.pixels)
     facts = {**model_facts(model), "pixels": pixel_settings(processor.video_processor)}
     videos = [dict(row) for row in samples.videos]
+    work = Work(
+        partial(read_views, processor=processor.video_processor, num_clips=1, num_crops=1),
+        partial(of_views, compute=partial(_describe, options=protocol.generation)),
+        Loader(load_by_name, run.model, (("auto_class", "AutoModelForMultimodalLM"), ("dtype", protocol.dtype))),
+        blanks={"ids": model.config.text_config.eos_token_id},
+    )
     parts = run.parts_of(model, facts, protocol.generation, videos)
-    read = partial(read_views, processor=processor.video_processor, num_clips=1, num_crops=1)
-    journal = _describe(model, samples, read, protocol.generation, run.settings, Journal(parts))
-    captions = [processor.decode_text(ids) for ids in journal.tensors()["ids"]]
-    causes = {int(number): cause for number, cause in journal.notes.items()}
-    captions = ["" if number in causes else caption for number, caption in enumerate(captions)]
+    found, causes = run_rows(videos, model, work, run.settings, parts=parts, description="Describing")
+    captions = ["" if number in causes else processor.decode_text(ids) for number, ids in enumerate(found["ids"])]
     references: dict[int, list[str]] = defaultdict(list)
     for owner, text in zip(samples.owners.tolist(), samples.texts, strict=True):
         references[owner].append(text)
-    found = Captions([str(row["video"]) for row in samples.videos], captions, list(references.values()))
-    return Outcome(captioning_metrics(captions, found.references), causes, facts, found)
+    details = Captions([str(row["video"]) for row in samples.videos], captions, list(references.values()))
+    return Outcome(captioning_metrics(captions, details.references), causes, facts, details)
 
 
 @torch.no_grad()
-def _describe(
-    model: Any, samples: Samples, read: Any, options: Mapping[str, Any], settings: RunSettings, journal: Journal
-) -> Journal:
-    """Write the captions that a journal lacks, as ids padded with the end of the text."""
+def _describe(model: Any, views: Views, options: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """Write captions, as ids padded with the end of the text."""
     text = model.config.text_config
-    batches = read_videos(
-        samples.videos,
-        read,
-        settings,
-        at_once=settings.videos_at_once(1),
-        first=len(journal),
-        failed=len(journal.notes),
-        description="Describing",
-    )
-    for batch in batches:
-        ids = torch.full((len(batch), text.max_position_embeddings), text.eos_token_id)
-        for rows, views in stack_views(batch):
-            pixels = views["pixel_values_videos"][:, 0].to(model.device, model.dtype)
-            written = model.generate(pixels, **options).cpu()
-            ids[torch.tensor(rows) - batch[0][0], : written.shape[1]] = written
-        journal.append({"ids": ids}, {str(row): item for row, item in batch if isinstance(item, str)})
-    journal.write()
-    return journal
+    written = model.generate(views["pixel_values_videos"][:, 0].to(model.device, model.dtype), **options).cpu()
+    ids = torch.full((len(written), text.max_position_embeddings), text.eos_token_id)
+    ids[:, : written.shape[1]] = written
+    return {"ids": ids}
 
 
 def _facts(result: Mapping[str, Any]) -> dict[str, str]:
@@ -119,5 +106,6 @@ TASK = Task(
         check=_check,
         facts=_facts,
         has_details=True,
+        on_engines=True,
     ),
 )

@@ -71,5 +71,6 @@ TASK = Task(
         has_details=True,
         complete=with_published,
         facts=_facts,
+        on_engines=True,
     ),
 )

@@ -18,8 +18,8 @@ from transformers.utils import logging
 from internvideo_hf.auto import auto_class
 from internvideo_hf.data.records import ManifestError, list_path
 from internvideo_hf.data.samples import Row
-from internvideo_hf.inference.classifier import run_rows
-from internvideo_hf.inference.runner import Views, load_model
+from internvideo_hf.inference.rows import Loader, Work, of_views, run_rows
+from internvideo_hf.inference.runner import Views, load_by_name, load_model
 from internvideo_hf.models.common.hand_prediction import HAND_LABELS
 from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.base import Preparation, Prepared, Task, Training
@@ -189,23 +189,20 @@ def _run(protocol: Protocol, samples: Samples, run: Run) -> Outcome:
     num_clips = protocol.views.get("num_clips") or processor.views[0]
     facts = {**model_facts(model), "views": [num_clips, 1], "pixels": {"": processor.to_dict()}}
 
-    def compute(views: Views) -> dict[str, torch.Tensor]:
-        return {"points": torch.from_numpy(predict_points(model, views, run.settings.batch_size))}
-
-    blank = {"points": torch.full((len(HAND_LABELS),), torch.nan, dtype=torch.float64)}
-    table, notes = run_rows(
-        samples.videos,
+    work = Work(
         ClipReader(processor, num_clips, bool(model.config.points_of_video)),
-        compute,
-        blank,
-        run.settings,
-        views=num_clips,
-        parts=run.parts_of(model, facts, json_sha256([dict(row) for row in samples.videos])),
-        description="Clips",
+        partial(of_views, compute=partial(_points, batch_size=run.settings.batch_size)),
+        Loader(load_by_name, run.model, (("auto_class", AUTO_CLASS), ("dtype", protocol.dtype))),
+        num_clips,
     )
-    causes = {number: notes[row["video"]] for number, row in enumerate(samples.videos) if row["video"] in notes}
+    parts = run.parts_of(model, facts, json_sha256([dict(row) for row in samples.videos]))
+    table, causes = run_rows(samples.videos, model, work, run.settings, parts=parts, description="Clips")
     answers = Answers(names, table["points"].numpy(), labels)
     return Outcome(answers.scores(), causes, facts, answers)
+
+
+def _points(model: PreTrainedModel, views: Views, batch_size: int) -> dict[str, torch.Tensor]:
+    return {"points": torch.from_numpy(predict_points(model, views, batch_size))}
 
 
 def _of_file(path: Path, names: Sequence[str], views: int) -> NDArray[np.float64]:
@@ -243,5 +240,6 @@ TASK = Task(
         facts=_facts,
         has_details=True,
         needs_model=_needs_model,
+        on_engines=True,
     ),
 )

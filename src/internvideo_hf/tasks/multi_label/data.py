@@ -14,7 +14,7 @@ from internvideo_hf.data.collation import VideoCollator
 from internvideo_hf.data.manifests import load_manifest
 from internvideo_hf.data.records import ManifestError
 from internvideo_hf.data.samples import Row, Sample
-from internvideo_hf.inference.classifier import video_name
+from internvideo_hf.inference.rows import video_name
 from internvideo_hf.models.common.loading import classes_of
 from internvideo_hf.recipes.labels import read_classes
 from internvideo_hf.recipes.reading import RecipeError

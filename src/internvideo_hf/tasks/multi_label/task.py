@@ -116,5 +116,6 @@ TASK = Task(
         facts=_facts,
         has_details=True,
         lines=_lines,
+        on_engines=True,
     ),
 )

@@ -67,5 +67,6 @@ TASK = Task(
         settings=(*SETTINGS, "caption_rule", "data.leave_out"),
         check=_check,
         facts=_facts,
+        on_engines=True,
     ),
 )

@@ -1,7 +1,9 @@
 """Object detection in annotated frames, such as the objects whose state changes in Ego4D."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import torch
 from internvideo_hf.data.records import ManifestError, list_path, read_json
 from internvideo_hf.data.samples import Row
 from internvideo_hf.inference.objects import ObjectDetector, detector_config
-from internvideo_hf.inference.runner import RunSettings, read_videos
+from internvideo_hf.inference.rows import Loader, Read, Work, run_rows
 from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.base import Task
 from internvideo_hf.tasks.object_detection.annotations import Frame, read_frames
@@ -22,7 +24,6 @@ from internvideo_hf.tasks.object_detection.settings import boxes_in_pixels, chec
 from internvideo_hf.tasks.object_detection.training import TASK_TRAINING
 from internvideo_hf.tasks.protocol import Evaluation, FrameData, Outcome, Protocol, Run, Samples, model_facts
 from internvideo_hf.utils.fingerprints import json_sha256
-from internvideo_hf.utils.journal import Journal
 
 _ABSENT = -1.0  # score of a row that is no box
 
@@ -60,13 +61,19 @@ def _run(protocol: Protocol, samples: Samples, run: Run) -> Outcome:
         detector = ObjectDetector(run.model, run.device, protocol.dtype, option="--model")
         counted, classes = counted_classes(detector.model.config, data.object_type)
         facts = {**model_facts(detector.model), "pixels": {}, "classes": classes}
-        journal = Journal(run.parts_of(detector.model, facts, json_sha256(list(map(asdict, frames))), asdict(data)))
-        _detect(detector, counted, frames, data_root / data.folder, (run.settings, journal))
-        table = journal.tensors()
+        work = Work(
+            partial(_read_frame, folder=data_root / data.folder),
+            partial(_boxes, counted=counted),
+            Loader(ObjectDetector, run.model, (("dtype", protocol.dtype), ("option", "--model")), "model"),
+            blanks={"boxes": _ABSENT},
+        )
+        rows: list[Row] = [{"video": frame.name, "frame": frame} for frame in frames]
+        parts = run.parts_of(detector.model, facts, json_sha256(list(map(asdict, frames))), asdict(data))
+        table, causes = run_rows(rows, detector, work, run.settings, parts=parts, description="Frames")
         found = {
-            frame.image: rows[rows[:, 4] > _ABSENT].numpy() for frame, rows in zip(frames, table["boxes"], strict=True)
+            frame.image: boxes[boxes[:, 4] > _ABSENT].numpy()
+            for frame, boxes in zip(frames, table["boxes"], strict=True)
         }
-        causes = {int(number): cause for number, cause in journal.notes.items()}
     annotated = [frame for frame in frames if frame.boxes is not None]
     facts["frames"] = {"annotated": len(annotated), "objects": sum(len(frame.boxes or ()) for frame in annotated)}
     answers = Answers(frames, found, data.object_type)
@@ -90,48 +97,24 @@ def counted_classes(config: Any, object_type: str) -> tuple[list[int] | None, st
     return None, f"boxes of all {len(classes)} classes, none of which is {object_type}"
 
 
-def _detect(
-    detector: ObjectDetector,
-    counted: Sequence[int] | None,
-    frames: Sequence[Frame],
-    folder: Path,
-    progress: tuple[RunSettings, Journal],
-) -> None:
-    """Add the boxes of all frames to a journal, `(frames, MAX_BOXES, 5)`, which may have some already."""
-    settings, journal = progress
-    source = FrameFolder(folder)
-    rows: list[Row] = [{"video": frame.name, "frame": frame} for frame in frames]
-    read: Any = _Read(source)
-    batches = read_videos(
-        rows,
-        read,
-        settings,
-        at_once=settings.batch_size,
-        first=len(journal),
-        failed=len(journal.notes),
-        description="Frames",
-    )
-    for batch in batches:
-        readable: list[tuple[int, Any]] = [(number, pixels) for number, pixels in batch if not isinstance(pixels, str)]
-        notes = {str(number): cause for number, cause in batch if isinstance(cause, str)}
-        answers = detector.find([pixels for _, pixels in readable]) if readable else []
-        table = torch.full((len(batch), MAX_BOXES, 5), _ABSENT)
-        for (number, pixels), found in zip(readable, answers, strict=True):
-            frame, (height, width) = frames[number], pixels.shape[:2]
-            boxes = boxes_in_pixels(found, counted, frame.width or width, frame.height or height)
-            table[number - batch[0][0], : len(boxes)] = boxes
-        journal.append({"boxes": table}, notes)
-    journal.write()
+def _read_frame(row: Row, folder: Path) -> Any:
+    return _source(folder, os.getpid()).read(row["frame"])
 
 
-class _Read:
-    """Reads the frame of a row; the workers receive a copy."""
+@lru_cache(maxsize=1)
+def _source(folder: Path, process: int) -> FrameFolder:
+    """Return the frames as one process reads them, which keeps a video open from one frame to the next."""
+    return FrameFolder(folder)
 
-    def __init__(self, source: FrameFolder):
-        self.source = source
 
-    def __call__(self, row: Row) -> Any:
-        return self.source.read(row["frame"])
+def _boxes(detector: ObjectDetector, batch: Sequence[Read], counted: Sequence[int] | None) -> dict[str, torch.Tensor]:
+    """Return the boxes of frames, `(frames, MAX_BOXES, 5)`."""
+    table = torch.full((len(batch), MAX_BOXES, 5), _ABSENT)
+    for own, (row, pixels), found in zip(table, batch, detector.find([pixels for _, pixels in batch]), strict=True):
+        frame, (height, width) = row["frame"], pixels.shape[:2]
+        boxes = boxes_in_pixels(found, counted, frame.width or width, frame.height or height)
+        own[: len(boxes)] = boxes
+    return {"boxes": table}
 
 
 def read_predictions(path: Path, frames: Sequence[Frame]) -> dict[int, Floats]:
@@ -191,5 +174,6 @@ TASK = Task(
         facts=_facts,
         has_details=True,
         needs_model=_needs_model,
+        on_engines=True,
     ),
 )

@@ -7,11 +7,12 @@ import torch
 
 from internvideo_hf.data.contents import list_sha256
 from internvideo_hf.data.records import list_path
-from internvideo_hf.inference.classifier import Classifier, video_name
+from internvideo_hf.inference.classifier import Classifier
 from internvideo_hf.inference.embedder import pixel_settings
 from internvideo_hf.inference.merging import top_k_accuracies
 from internvideo_hf.inference.open_set.observer import scorer_for
 from internvideo_hf.inference.open_set.scorer import FOLDER, SETTINGS
+from internvideo_hf.inference.rows import video_name
 from internvideo_hf.inference.runner import RunSettings
 from internvideo_hf.tasks.labelled_clips import read_labelled_clips
 from internvideo_hf.tasks.protocol import DataSettings

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from internvideo_hf.data.manifests import TextLabelError, find_classes
 from internvideo_hf.data.records import list_path
-from internvideo_hf.inference.classifier import Classifier, video_name
+from internvideo_hf.inference.classifier import Classifier
 from internvideo_hf.inference.open_set.observations import Observations
 from internvideo_hf.inference.open_set.observer import Observer, scorer_for
 from internvideo_hf.inference.open_set.scorer import OpenSetScorer
+from internvideo_hf.inference.rows import video_name
 from internvideo_hf.models.common.loading import check_classifier, classes_of
 from internvideo_hf.recipes.reading import RecipeError, build
 from internvideo_hf.tasks.classifier_evaluation import facts_of, load_classifier, views_of
@@ -286,4 +287,5 @@ EVALUATION = Evaluation(
     check=_check,
     facts=_facts,
     has_details=True,
+    on_engines=True,
 )

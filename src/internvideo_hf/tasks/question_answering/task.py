@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from transformers import AutoConfig, AutoModelForVisualQuestionAnswering, AutoProcessor, EvalPrediction
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
@@ -18,7 +17,8 @@ from internvideo_hf.data.records import ManifestError, list_path
 from internvideo_hf.data.samples import Row
 from internvideo_hf.inference.embedder import pixel_settings
 from internvideo_hf.inference.merging import check_finite
-from internvideo_hf.inference.runner import RunSettings, load_model, read_videos, read_views
+from internvideo_hf.inference.rows import Loader, Read, Work, run_rows
+from internvideo_hf.inference.runner import load_by_name, load_model, read_views
 from internvideo_hf.models.common.loading import classes_of
 from internvideo_hf.models.common.losses import IGNORED
 from internvideo_hf.processing.processing import InternVideoProcessor
@@ -38,10 +38,10 @@ from internvideo_hf.tasks.protocol import (
 )
 from internvideo_hf.tasks.question_answering.answers import KEPT, OF_KNOWN, Answers, both_accuracies
 from internvideo_hf.tasks.question_answering.data import LAYOUTS, read_questions, read_training_rows
-from internvideo_hf.utils.journal import Journal
 from internvideo_hf.utils.names import check_name
 from internvideo_hf.utils.pretrained import load_pretrained
 
+_AUTO_CLASS = "AutoModelForVisualQuestionAnswering"
 _AT_ONCE = 256  # questions about a video in one forward pass
 
 
@@ -128,60 +128,59 @@ def _run(protocol: Protocol, samples: Samples, run: Run) -> Outcome:
     processor.video_processor.configure(protocol.pixels)
     facts = {**model_facts(model), "pixels": pixel_settings(processor.video_processor)}
     names = [str(row["video"]) for row in samples.videos]
-    questions_of = samples.owners.tolist(), samples.texts
-    parts = run.parts_of(model, facts, protocol.views, names, *questions_of)
-    journal = _answer(model, processor, samples, protocol.views.get("num_clips", 1), run.settings, Journal(parts))
-    found = {name: np.empty_like(tensor.numpy()) for name, tensor in journal.tensors().items()}
-    for name, tensor in journal.tensors().items():
-        found[name][_by_video(samples)] = tensor.numpy()
+    order, counts = np.argsort(samples.owners, kind="stable"), np.bincount(samples.owners, minlength=len(names))
+    asked = np.split(order, np.cumsum(counts)[:-1])
+    rows = [
+        {**row, "questions": [samples.texts[number] for number in own]}
+        for row, own in zip(samples.videos, asked, strict=True)
+    ]
+    work = Work(
+        partial(read_views, processor=processor.video_processor, num_clips=protocol.views.get("num_clips", 1)),
+        partial(_answer, processor=processor, most=int(counts.max())),
+        Loader(
+            load_by_name, run.model, (("auto_class", "AutoModelForVisualQuestionAnswering"), ("dtype", protocol.dtype))
+        ),
+        views=run.settings.batch_size,  # one video at a time, whose questions make the batch
+        blanks={"best": -1},
+    )
+    parts = run.parts_of(model, facts, protocol.views, names, samples.owners.tolist(), samples.texts)
+    table, causes = run_rows(rows, model, work, run.settings, parts=parts, description="Answering")
+    found = {name: np.empty((len(order), *tensor.shape[2:]), tensor.numpy().dtype) for name, tensor in table.items()}
+    for name, tensor in table.items():
+        for own, answers in zip(asked, tensor.numpy(), strict=True):
+            found[name][own] = answers[: len(own)]
     questions = [
         {"video": names[owner], "question": question, "answer": answer}
         for owner, question, answer in zip(samples.owners, samples.texts, samples.answers, strict=True)
     ]
     answers = Answers(questions, samples.labels, found["best"], found["scores"], samples.classes)
-    causes = {number: journal.notes[name] for number, name in enumerate(names) if name in journal.notes}
     listed = samples.labels != IGNORED
     facts |= {"known": float(listed.mean())}
     return Outcome(both_accuracies(answers.right, listed), causes, facts, answers)
 
 
-def _by_video(samples: Samples) -> NDArray[np.int64]:
-    """Return the numbers of the questions, those about the first video first."""
-    return np.argsort(samples.owners, kind="stable")
-
-
 @torch.no_grad()
 def _answer(
-    model: PreTrainedModel,
-    processor: InternVideoProcessor,
-    samples: Samples,
-    num_clips: int,
-    settings: RunSettings,
-    journal: Journal,
-) -> Journal:
-    """Answer the questions that a journal lacks; its rows are in the order of `_by_video`."""
-    order, ends = _by_video(samples), np.cumsum(np.bincount(samples.owners))
-    done = int(np.searchsorted(ends, len(journal), side="right"))
-    read = partial(read_views, processor=processor.video_processor, num_clips=num_clips)
-    failed, title = len(journal.notes), "Answering"
-    for ((video, views),) in read_videos(samples.videos, read, settings, first=done, failed=failed, description=title):
-        questions = [samples.texts[row] for row in order[len(journal) : ends[video]]]
-        if isinstance(views, str):
-            shape = len(questions), min(KEPT, len(samples.classes))
-            blank = {"best": torch.full(shape, -1), "scores": torch.full(shape, torch.nan, dtype=torch.float64)}
-            journal.append(blank, {str(samples.videos[video]["video"]): views})
-            continue
+    model: PreTrainedModel, batch: Sequence[Read], processor: InternVideoProcessor, most: int
+) -> dict[str, torch.Tensor]:
+    """Answer all questions about videos: the best answers and their probabilities, `(videos, most, answers)` each."""
+    tables = []
+    for row, views in batch:
         pixels = views["pixel_values_videos"].to(model.device, model.dtype)
         found = []
-        for start in range(0, len(questions), _AT_ONCE):
-            ids = processor.encode_questions(questions[start : start + _AT_ONCE])["input_ids"].to(model.device)
+        for start in range(0, len(row["questions"]), _AT_ONCE):
+            ids = processor.encode_questions(row["questions"][start : start + _AT_ONCE])["input_ids"].to(model.device)
             logits = torch.stack([model(clip[None], ids).logits for clip in pixels])
             found.append(logits.double().softmax(dim=-1).mean(dim=0).cpu())
         probabilities = torch.cat(found)
         check_finite(probabilities.numpy(), "A score")
-        journal.append(dict(zip(("best", "scores"), _best(probabilities), strict=True)))
-    journal.write()
-    return journal
+        tables.append([_padded(answers, most) for answers in _best(probabilities)])
+    best, scores = map(torch.stack, zip(*tables, strict=True))
+    return {"best": best, "scores": scores}
+
+
+def _padded(answers: torch.Tensor, rows: int) -> torch.Tensor:
+    return torch.cat([answers, answers.new_zeros(rows - len(answers), *answers.shape[1:])])
 
 
 def _facts(result: Mapping[str, Any]) -> dict[str, str]:
@@ -191,7 +190,7 @@ def _facts(result: Mapping[str, Any]) -> dict[str, str]:
 TASK = Task(
     "question_answering",
     training=Training(
-        auto_class="AutoModelForVisualQuestionAnswering",
+        auto_class=_AUTO_CLASS,
         make_collator=_make_collator,
         label_names=("labels", "video_ids"),
         needs_text=True,
@@ -208,5 +207,6 @@ TASK = Task(
         check=_check,
         facts=_facts,
         has_details=True,
+        on_engines=True,
     ),
 )

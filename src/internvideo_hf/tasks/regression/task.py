@@ -12,7 +12,7 @@ from transformers.configuration_utils import PreTrainedConfig
 from internvideo_hf.data.manifests import load_manifest
 from internvideo_hf.data.records import ManifestError
 from internvideo_hf.data.samples import Row
-from internvideo_hf.inference.classifier import video_name
+from internvideo_hf.inference.rows import video_name
 from internvideo_hf.models.common.loading import classes_of
 from internvideo_hf.models.common.losses import IGNORED
 from internvideo_hf.recipes.labels import read_classes
@@ -131,5 +131,6 @@ TASK = Task(
         check=_check,
         facts=_facts,
         has_details=True,
+        on_engines=True,
     ),
 )

@@ -76,5 +76,6 @@ TASK = Task(
         check=_check,
         facts=_facts,
         lines=_lines,
+        on_engines=True,
     ),
 )

@@ -84,5 +84,6 @@ TASK = Task(
         settings=(*SETTINGS, "prompts", "data.labels", "data.only"),
         check=_check,
         facts=_facts,
+        on_engines=True,
     ),
 )

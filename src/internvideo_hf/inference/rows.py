@@ -1,0 +1,360 @@
+"""Answers of a model to the rows of a list, by this process or by several workers.
+
+Batches are those of the list from its beginning, and shards are whole batches. So the answers have the same bits
+whoever computes them.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from internvideo_hf.data.contents import stamp
+from internvideo_hf.data.executors import processes
+from internvideo_hf.data.executors.parts import Engine, Part, PartFolder, Shard, run_shards, shard_key
+from internvideo_hf.data.samples import Row
+from internvideo_hf.inference.runner import RunSettings, Views, check_damaged, read_videos, stack_views
+from internvideo_hf.models.common.loading import revision
+from internvideo_hf.utils.journal import Journal
+from internvideo_hf.video.errors import VideoDecodeError
+
+SHARD_ROWS = 32  # at least, where a batch has no more: what a lost worker costs
+
+Subject = TypeVar("Subject")
+Read = tuple[Row, Any]
+"""A row, and its inputs as `Work.read` made them."""
+
+
+class Loader(NamedTuple):
+    """How a worker loads the model that this process has loaded.
+
+    Args:
+        function: of an importable module: (name, `device`, options) -> the subject.
+        name: folder or name of the model.
+        options: names and values of the others, which can be hashed.
+        attribute: of the subject that is the model, such as "classifier.model"; the subject itself if empty.
+    """
+
+    function: Callable[..., Any]
+    name: str
+    options: tuple[tuple[str, Any], ...] = ()
+    attribute: str = ""
+
+    def revision(self, subject: Any) -> str:
+        """Return what identifies the weights of a subject."""
+        return revision(self.name, attrgetter(self.attribute)(subject) if self.attribute else subject)
+
+
+@dataclass(frozen=True)
+class Work(Generic[Subject]):
+    """What a model does with the rows of a list; workers receive a copy.
+
+    Args:
+        read: makes the inputs of a row, such as `Views`; it holds no model.
+        answer: (subject, readable rows of a batch with their inputs) -> answers, `(rows, ...)` by name, on the CPU; a
+            `partial` of a function of an importable module.
+        loader: loads the subject in a worker.
+        views: of one row.
+        blanks: numbers that stand for the answers to an unreadable row, by name; NaN for those that are not here.
+    """
+
+    read: Callable[[Row], Any]
+    answer: Callable[[Subject, Sequence[Read]], Mapping[str, Tensor]]
+    loader: Loader
+    views: int = 1
+    blanks: Mapping[str, float] = field(default_factory=dict)
+
+
+def of_views(
+    subject: Subject, batch: Sequence[Read], compute: Callable[[Subject, Views], Mapping[str, Tensor]]
+) -> dict[str, Tensor]:
+    """Answer for rows whose inputs are views, those of one shape at once; a `partial` of this is `Work.answer`.
+
+    Args:
+        subject: as of `compute`.
+        batch: rows with their views.
+        compute: (subject, views of several rows, see `stack_views`) -> answers, `(rows, ...)` by name.
+    """
+    found: dict[str, Tensor] = {}
+    for places, views in stack_views([(place, views) for place, (_, views) in enumerate(batch)]):
+        for name, answers in compute(subject, views).items():
+            table = found.setdefault(name, answers.new_empty((len(batch), *answers.shape[1:])))
+            table[torch.tensor(places)] = answers
+    return found
+
+
+def video_name(row: Row) -> str:
+    """Return the name of a row's clip: its path, with its seconds if it is a part of a video."""
+    if row.get("start") is None:
+        return str(row["video"])
+    return f"{row['video']} {row['start']:g}-{row['end']:g} s"
+
+
+def run_rows(
+    rows: Sequence[Row],
+    subject: Subject,
+    work: Work[Subject],
+    settings: RunSettings,
+    *,
+    parts: Path | None = None,
+    description: str = "Videos",
+) -> tuple[dict[str, Tensor], dict[int, str]]:
+    """Run a model over the rows of a list, and keep its answers.
+
+    Args:
+        rows: see `read_views`.
+        subject: the loaded model, and what belongs to it.
+        work: what it does.
+        settings: batches, workers, unreadable videos, progress bar.
+        parts: a folder for finished parts, so that the same call continues after an interruption. The caller puts
+            everything that affects the result into its name, and deletes it afterwards. None keeps nothing.
+        description: of the progress bar.
+
+    Returns:
+        Answers, `(rows, ...)` by name; and the causes of unreadable rows by number.
+
+    Raises:
+        TooManyFailuresError: if more than `settings.max_damaged` of the rows are unreadable.
+        ValueError: if several workers have no folder for their parts.
+    """
+    if settings.engine is not None:
+        return _run_shards(rows, work, settings, work.loader.revision(subject), parts, description)
+    journal = Journal(None if parts is None else parts / "rows")
+    at_once = settings.videos_at_once(work.views)
+    batches = read_videos(
+        rows,
+        work.read,
+        settings,
+        at_once=at_once,
+        first=len(journal),
+        failed=len(journal.notes),
+        description=description,
+    )
+    held = _Held({name: tensor[:1] for name, tensor in journal.tensors().items()}, work.blanks)
+    for batch in batches:
+        readable = [number for number, item in batch if not isinstance(item, str)]
+        notes = {str(number): item for number, item in batch if isinstance(item, str)}
+        inputs = [(rows[number], item) for number, item in batch if not isinstance(item, str)]
+        answers = work.answer(subject, inputs) if inputs else {}
+        for table, causes in held.add(len(batch), [number - batch[0][0] for number in readable], answers, notes):
+            journal.append(table, causes)
+    journal.write()
+    return journal.tensors(), {int(number): cause for number, cause in journal.notes.items()}
+
+
+class _Held:
+    """Answers with blanks for unreadable rows; batches without any answer wait until their shape is known.
+
+    Args:
+        known: answers to some rows, `(rows, ...)` by name; empty if there are none yet.
+        blanks: as of `Work`.
+    """
+
+    def __init__(self, known: Mapping[str, Tensor], blanks: Mapping[str, float]):
+        self._known, self._blanks = known, blanks
+        self._waiting: list[tuple[int, Mapping[str, str]]] = []
+
+    def add(
+        self, count: int, places: Sequence[int], answers: Mapping[str, Tensor], notes: Mapping[str, str]
+    ) -> Iterator[tuple[dict[str, Tensor], Mapping[str, str]]]:
+        """Take the answers to the rows of a batch, and yield whole tables with their notes.
+
+        Args:
+            count: rows of the batch.
+            places: of the readable ones.
+            answers: to these, by name.
+            notes: why others are unreadable.
+        """
+        self._known = self._known or answers
+        if not self._known:
+            self._waiting.append((count, notes))
+            return
+        yield from ((self._table(earlier, [], {}), causes) for earlier, causes in self._waiting)
+        self._waiting = []
+        yield self._table(count, places, answers), notes
+
+    def _table(self, count: int, places: Sequence[int], answers: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        table = {
+            name: tensor.new_full((count, *tensor.shape[1:]), self._blanks.get(name, np.nan))
+            for name, tensor in self._known.items()
+        }
+        for name, tensor in answers.items():
+            table[name][torch.tensor(places, dtype=torch.int64)] = tensor
+        return table
+
+
+# ---- several workers ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Plan(Generic[Subject]):
+    """What a worker needs to know.
+
+    Args:
+        work: of the list.
+        engine: whose worker it is.
+        at_once: rows of a batch.
+        timeout: seconds after which a decoder counts as hung.
+        threads: of the process that runs the list; sums have other bits with others.
+        folder: from which relative paths start.
+        revision: of the model there; a worker that finds another one refuses.
+    """
+
+    work: Work[Subject]
+    engine: Engine
+    at_once: int
+    timeout: float
+    threads: int
+    folder: str
+    revision: str
+
+
+def _run_shards(
+    rows: Sequence[Row],
+    work: Work[Any],
+    settings: RunSettings,
+    found_revision: str,
+    parts: Path | None,
+    description: str,
+) -> tuple[dict[str, Tensor], dict[int, str]]:
+    engine = settings.engine
+    assert engine is not None
+    if parts is None:
+        raise ValueError("Several workers leave their parts in a folder beside the result. Name its file (--out).")
+    at_once = settings.videos_at_once(work.views)
+    timeout = processes.TIMEOUT if settings.timeout is None else settings.timeout
+    plan = _Plan(work, engine, at_once, timeout, torch.get_num_threads(), os.getcwd(), found_revision)
+    about = [found_revision, settings.batch_size, at_once]
+    shards = [Shard(shard_key(map(_facts, items), about), items) for items in _cut(rows, at_once)]
+    held = _Held({}, work.blanks)
+    causes: dict[int, str] = {}
+    tables: list[dict[str, Tensor]] = []
+    seen = 0
+    with tqdm(total=len(rows), desc=description, unit="video", disable=settings.quiet) as bar:
+        folder = PartFolder(Path(parts).absolute() / "shards")
+        for shard, part in run_shards(partial(answer_shard, plan=plan), shards, engine, folder):
+            if isinstance(part, VideoDecodeError):
+                part = _lost(shard)
+            found = {seen + int(place): cause for place, cause in part.notes.items()}
+            causes |= found
+            places = [place for place in range(len(shard.items)) if seen + place not in found]
+            tables += (table for table, _ in held.add(len(shard.items), places, part.tensors, {}))
+            seen += len(shard.items)
+            check_damaged(len(causes), seen, len(rows), next(reversed(found.values()), None), settings)
+            bar.update(len(shard.items))
+    names = tables[0] if tables else {}
+    return {name: torch.cat([table[name] for table in tables]) for name in names}, causes
+
+
+def _cut(rows: Sequence[Row], at_once: int) -> Iterator[tuple[Row, ...]]:
+    size = at_once * max(1, SHARD_ROWS // at_once)
+    return (tuple(rows[start : start + size]) for start in range(0, len(rows), size))
+
+
+def _facts(row: Row) -> list[Any]:
+    try:
+        state = stamp(str(row["video"]))
+    except OSError:  # the failure of the video is told by its reader
+        state = -1, -1
+    return [dict(row), *state]
+
+
+def _lost(shard: Shard[Row]) -> Part:
+    """Return the part of a shard whose workers died each time that it was tried."""
+    cause, advice = "the workers that had it and others to answer died", "Look at their messages, and run again."
+    return Part({}, {place: str(VideoDecodeError(_name(row), cause, advice)) for place, row in enumerate(shard.items)})
+
+
+def answer_shard(rows: Sequence[Row], plan: _Plan[Any]) -> Part:
+    """Read the rows of a shard and answer; workers run this.
+
+    Args:
+        rows: of the shard, in order.
+        plan: of the run.
+
+    Returns:
+        Answers to the readable rows, and as notes why others are unreadable, by their place.
+
+    Raises:
+        ValueError: if the model is not the one of the run.
+    """
+    work, device = plan.work, plan.engine.device()
+    _enter(plan.folder)
+    if device == "cpu":
+        torch.set_num_threads(plan.threads)
+    subject = _subject(work.loader, plan.revision, device)
+    read = partial(_read_arrays, read=work.read, folder=plan.folder)
+    results = plan.engine.executor().map_ordered(read, rows, plan.engine.decoders, _name, timeout=plan.timeout)
+    found: list[Mapping[str, Tensor]] = []
+    notes: dict[str, str] = {}
+    for first, batch in _batches(results, plan.at_once):
+        notes |= {
+            str(first + place): str(result)
+            for place, (_, result) in enumerate(batch)
+            if isinstance(result, VideoDecodeError)
+        }
+        inputs = [(row, _tensors(result)) for row, result in batch if not isinstance(result, VideoDecodeError)]
+        found += [work.answer(subject, inputs)] if inputs else []
+    return Part({name: torch.cat([part[name] for part in found]) for name in (found[0] if found else {})}, notes)
+
+
+@lru_cache(maxsize=1)
+def _subject(loader: Loader, expected: str, device: str | None) -> Any:
+    subject = loader.function(loader.name, device=device, **dict(loader.options))
+    if (found := loader.revision(subject)) != expected:
+        raise ValueError(
+            f"A worker finds another model at {loader.name}: its revision is {found}, that of the run {expected}. Put "
+            "the same model there on all machines."
+        )
+    return subject
+
+
+def _batches(results: Iterable[Any], size: int) -> Iterator[tuple[int, list[Any]]]:
+    """Yield what comes in batches, with the number of the first of each."""
+    first, batch = 0, []
+    for result in results:
+        batch.append(result)
+        if len(batch) == size:
+            yield first, batch
+            first, batch = first + size, []
+    if batch:
+        yield first, batch
+
+
+def _read_arrays(row: Row, read: Callable[[Row], Any], folder: str) -> Any:
+    """Read a row in a decoder; arrays, unlike tensors, outlive the process that made them."""
+    _enter(folder)
+    torch.set_num_threads(1)  # the processes share the cores
+    inputs = read(row)
+    if isinstance(inputs, dict):
+        return {name: value.numpy() if isinstance(value, Tensor) else value for name, value in inputs.items()}
+    return inputs
+
+
+def _tensors(inputs: Any) -> Any:
+    if isinstance(inputs, dict):
+        return {name: _tensor(value) if isinstance(value, np.ndarray) else value for name, value in inputs.items()}
+    return inputs
+
+
+def _tensor(array: np.ndarray[Any, Any]) -> Tensor:
+    return torch.from_numpy(array if array.flags.writeable else array.copy())  # a cluster's are shared
+
+
+def _enter(folder: str) -> None:
+    """Go where relative paths of the list start, which is elsewhere than where a cluster starts its workers."""
+    with suppress(OSError):  # a machine without it, where paths must be absolute
+        os.chdir(folder)
+
+
+def _name(row: Row) -> str:
+    return str(row["video"])

@@ -1,0 +1,82 @@
+"""A model that adds to numbers, importable by spawned processes."""
+
+import os
+import signal
+import time
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from internvideo_hf import InternVideoMAEConfig
+from internvideo_hf.data.executors import processes
+from internvideo_hf.data.executors.local import LocalEngine
+from internvideo_hf.inference.rows import Loader, Work, of_views
+
+
+class Adder:
+    """Adds a number; `model` is what a revision is told by."""
+
+    def __init__(self, name: str, device: Any = None, number: int = 0):
+        self.number, self.name = number, name
+        self.model = type("Model", (), {"config": InternVideoMAEConfig()})()
+
+
+def read_number(row: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """Return the views of a file that holds a number; 666 kills the process, and 777 never ends."""
+    number = int(Path(row["video"]).read_text())
+    if number == 666:
+        os.kill(os.getpid(), signal.SIGKILL)
+    while number == 777:
+        time.sleep(0.1)
+    if number < 0:
+        raise ValueError(f"{number} is negative. Take its absolute value.")
+    return {"pixel_values_videos": torch.full((1, 1 + number % 2), float(number))}  # of two shapes
+
+
+def add(adder: Adder, views: dict[str, torch.Tensor], mark: Path | None = None) -> dict[str, torch.Tensor]:
+    """Return the sums of numbers, and how many were added at once; the first 13 kills the worker."""
+    numbers = views["pixel_values_videos"][:, 0, 0]
+    if mark is not None and 13 in numbers and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"sum": numbers.double() + adder.number, "at_once": torch.full((len(numbers),), len(numbers))}
+
+
+def work(folder: Path, mark: Path | None = None) -> Work[Adder]:
+    """Return what the adder does."""
+    loader = Loader(Adder, str(folder), (("number", 100),), "model")
+    return Work(read_number, partial(of_views, compute=partial(add, mark=mark)), loader, blanks={"at_once": -1})
+
+
+class Here:
+    """An engine in this process, which counts shards and can be interrupted."""
+
+    workers, decoders = 1, 1
+
+    def __init__(self, stop_at: int | None = None):
+        self.shards, self._stop_at = 0, stop_at
+
+    def map_ordered(self, task, items, workers, name_of=str, *, timeout=None):
+        for item, result in processes.map_ordered(task, items, workers, name_of):
+            if self.shards == self._stop_at:
+                raise KeyboardInterrupt
+            self.shards += 1
+            yield item, result
+
+    def device(self):
+        return "cpu"
+
+    def executor(self):
+        class InProcess:
+            def map_ordered(self, task, items, workers, name_of=str, *, timeout=None):
+                return processes.map_ordered(task, items, workers, name_of)
+
+        return InProcess()
+
+
+def two_workers() -> LocalEngine:
+    """Two workers on this machine."""
+    return LocalEngine(("cpu", "cpu"), jobs=2)
