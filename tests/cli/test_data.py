@@ -20,6 +20,11 @@ def test_scan_lists_bad_files_last_and_writes_them(tmp_path):
     assert [bad["video"] for bad in json.loads((tmp_path / "bad.json").read_text())["bad"]] == [
         str(tmp_path / name) for name in ("empty.mp4", "none.mp4")
     ]
+    rows = [json.loads(line) for line in (tmp_path / "bad.json.failures.jsonl").read_text().splitlines()]
+    assert [(Path(row["video"]).name, row["stage"], row["attempts"]) for row in rows] == [
+        ("empty.mp4", "scan", 1),
+        ("none.mp4", "scan", 1),
+    ]
     quiet = run("scan", tmp_path / "good.mp4", "--whole", "-q")
     assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
     assert_refused(run("scan", tmp_path / "none.mp4"), "none.mp4")
@@ -38,6 +43,8 @@ def test_shrink_keeps_paths_and_does_nothing_twice(tmp_path):
     assert result.returncode == 1 and "Wrote 2 videos" in result.stdout
     assert "bad.mp4" in result.stderr.split("1 of 3 failed:")[1]
     assert (tmp_path / "out/a.mp4").is_file() and (tmp_path / "out/deep/b.mp4").is_file()
+    (row,) = map(json.loads, (tmp_path / "out/failures.jsonl").read_text().splitlines())
+    assert row["video"] == str(tmp_path / "in/bad.mp4") and row["stage"] == "shrink"
     again = run("shrink", tmp_path / "in/a.avi", *options)
     assert again.returncode == 0 and "1 already existed" in again.stdout
     assert_refused(
@@ -61,7 +68,7 @@ def test_names_of_any_bytes_are_reported(tmp_path):
     report = json.loads((tmp_path / "bad.json").read_bytes().decode())
     assert [bad["video"] for bad in report["bad"]] == paths[2:]
     shrunk = run("shrink", *paths[:3], "--out", tmp_path / "out", "--jobs", 1, "-q")
-    assert shrunk.returncode == 1 and sorted(os.listdir(tmp_path / "out")) == names[:2]
+    assert shrunk.returncode == 1 and sorted(os.listdir(tmp_path / "out")) == sorted([*names[:2], "failures.jsonl"])
     Path(paths[0]).write_text("no video")
     assert "caf" in run("scan", *paths[:2], "--jobs", 1, "--out", tmp_path / "bad.json").stderr
     assert json.loads((tmp_path / "bad.json").read_bytes().decode())["bad"][0]["video"] == paths[0]

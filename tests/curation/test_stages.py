@@ -75,9 +75,10 @@ def test_rows_and_failures_are_committed_in_order(table, tmp_path):
     out, report = run_stage(stage, table, tmp_path, on_rows=done.append)
     assert [row["n"] for row in out] == ALL and out.rows == 16
     assert report == StageReport("double", 10, 16, 2)
+    once = {"stage": "double", "attempts": 1}
     assert list(read_lines(tmp_path / "failures/double.jsonl")) == [
-        {"video": "4.mp4", "cause": "four", "advice": "Check the file, or leave it out."},
-        {"video": "7.mp4", "cause": "it is damaged", "advice": "Leave it out."},
+        {"video": "4.mp4", "cause": "four", "advice": "Check the file, or leave it out.", **once},
+        {"video": "7.mp4", "cause": "it is damaged", "advice": "Leave it out.", **once},
     ]
     # The shard that raised was done again row by row.
     assert calls(stage) == ["[0, 1, 2]", "[3, 4, 5]", "[3]", "[4]", "[5]", "[6, 7, 8]", "[9]"]
@@ -93,6 +94,7 @@ def test_what_is_done_is_not_done_again(table, tmp_path):
     # Those with failures on request, and those whose files are gone.
     run_stage(stage, table, tmp_path, retry=True)
     assert calls(stage) == ["[3, 4, 5]", "[3]", "[4]", "[5]", "[6, 7, 8]"]
+    assert [row["attempts"] for row in read_lines(tmp_path / "failures/double.jsonl")] == [2, 2]
     (tmp_path / "check").touch()
     run_stage(stage, table, tmp_path)
     assert calls(stage) == ["[9]"]

@@ -9,7 +9,8 @@ import torch
 from data.settings import batches, settings
 
 from internvideo_hf.data.dataset import VideoDataset
-from internvideo_hf.data.failures import FailureLog, TooManyFailuresError, failure_of, one_video
+from internvideo_hf.data.executors.processes import KILLED
+from internvideo_hf.data.failures import FailureLog, FailureTable, TooManyFailuresError, failure_of, one_video
 from internvideo_hf.utils.files import DiskFullError
 from internvideo_hf.video import VideoDecodeError
 
@@ -85,3 +86,45 @@ def test_a_full_disk_is_named_by_the_log(tmp_path):
     log = FailureLog(tmp_path / "failed.jsonl")
     error = VideoDecodeError("x.mp4", "it is broken", "Mend it.")
     assert dying.run(lambda: [log.add(index, error, 10**6) for index in range(100)], file_size=50) == dying.FULL
+
+
+def test_a_table_keeps_failures_until_the_videos_are_done(tmp_path):
+    for name in ("bad.mp4", "poison.mp4", "elsewhere.mp4"):
+        (tmp_path / name).write_text("x")
+    bad, poison, elsewhere = (str(tmp_path / name) for name in ("bad.mp4", "poison.mp4", "elsewhere.mp4"))
+    path = tmp_path / "out/failures.jsonl"
+    first = FailureTable(path, "index")
+    assert first.held_back([bad, poison]) == {} and list(first) == []
+    first.close([bad, poison])
+    assert not path.exists(), "no file without failures"
+    for video, cause in ((elsewhere, "it is empty"), (poison, KILLED), (bad, "it is damaged")):
+        first.add(VideoDecodeError(video, cause, "Leave it out."))
+    # The job is killed here; the next one knows all of it, and tries again what cost little.
+    second = FailureTable(path, "index")
+    held = second.held_back([bad, poison])
+    assert list(held) == [poison] and held[poison].cause == KILLED and "--retry" in held[poison].advice
+    second.add(VideoDecodeError(bad, "it is damaged", "Leave it out."))
+    second.close([bad, poison])
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    known = {"stage": "index", "size": 1, "advice": "Leave it out."}
+    assert [{**row, "mtime": 0} for row in rows] == [
+        {"video": bad, "cause": "it is damaged", "attempts": 2, "mtime": 0, **known},
+        {"video": elsewhere, "cause": "it is empty", "attempts": 1, "mtime": 0, **known},
+        {"video": poison, "cause": KILLED, "attempts": 1, "mtime": 0, **known},
+    ]
+    # A video that has changed, or that the user asks for, is tried again, and leaves the table when it is done.
+    third = FailureTable(path, "index")
+    assert third.held_back([poison], retry=True) == {}
+    (tmp_path / "poison.mp4").write_text("better")
+    assert third.held_back([bad, poison]) == {}
+    third.close([bad, poison])
+    assert [row["video"] for row in FailureTable(path, "index")] == [elsewhere]
+
+
+def test_a_line_that_is_cut_off_is_no_row_and_another_file_is_refused(tmp_path):
+    path = tmp_path / "failures.jsonl"
+    path.write_text('{"video": "a.mp4", "cause": "it is empty"}\n{"video": "b.m')
+    assert [row["video"] for row in FailureTable(path, "index")] == ["a.mp4"]
+    path.write_text("[1]\n")
+    with pytest.raises(ValueError, match="no table of failures"):
+        FailureTable(path, "index")

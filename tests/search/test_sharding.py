@@ -1,5 +1,6 @@
 """The index by several workers."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -8,8 +9,10 @@ from search.gallery import gallery, write
 
 from internvideo_hf.data.executors import parts, processes
 from internvideo_hf.data.executors.local import LocalEngine
+from internvideo_hf.data.executors.processes import KILLED
 from internvideo_hf.search import embedding, sharding
 from internvideo_hf.search.index import VideoIndex
+from internvideo_hf.video.errors import VideoDecodeError
 
 
 class Here:
@@ -128,4 +131,36 @@ def test_columns_of_a_list_travel_with_its_videos(tmp_path, small_folder, videos
 def test_workers_in_another_directory_find_the_parts(tmp_path, small_folder, monkeypatch):
     index = VideoIndex(small_folder, folder="index", device="cpu")
     monkeypatch.chdir(tmp_path)
-    assert index._parts_folder() == tmp_path / ".index.parts"
+    assert index._beside(".parts", is_hidden=True) == tmp_path / ".index.parts"
+
+
+class Killing(Here):
+    """An engine in this process, one of whose decoders is killed by a video."""
+
+    def __init__(self):
+        super().__init__()
+        self.tried = []
+
+    def executor(self):
+        tried = self.tried
+
+        class InProcess:
+            def map_ordered(self, task, items, workers, name_of=str, *, timeout=None):
+                for item, result in processes.map_ordered(task, items, workers, name_of):
+                    tried.append(Path(item[0]).name)
+                    yield item, VideoDecodeError(item[0], KILLED, "") if tried[-1] == "red.mp4" else result
+
+        return InProcess()
+
+
+def test_a_video_that_kills_its_decoder_is_not_tried_again_by_the_next_run(small_folder, tmp_path):
+    videos, engine, table = gallery(tmp_path / "videos"), Killing(), tmp_path / "index.failures.jsonl"
+    index = VideoIndex(small_folder, folder=tmp_path / "index", device="cpu")
+    for retry, count in ((False, 1), (False, 1), (True, 2)):
+        change = index.update([videos], engine=engine, retry=retry)
+        (row,) = map(json.loads, table.read_text().splitlines())
+        assert (row["cause"], row["stage"], row["attempts"]) == (KILLED, "index", count)
+        assert engine.tried.count("red.mp4") == count and not any(Path(p).name == "red.mp4" for p in change.new)
+        assert [Path(error.source).name for error in change.failures] == ["red.mp4"]
+    index.update([videos], retry=True)
+    assert not table.exists() and len(index.videos) == len(set(engine.tried)) > 1

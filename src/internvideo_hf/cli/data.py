@@ -12,6 +12,7 @@ from internvideo_hf.cli.options import (
     EngineName,
     Jobs,
     Quiet,
+    Retry,
     VideoTimeout,
     check_folder,
     decoders,
@@ -30,16 +31,19 @@ def scan(
     video_timeout: VideoTimeout = None,
     engine: EngineName = "local",
     address: Address = None,
+    retry: Retry = False,
     quiet: Quiet = False,
 ) -> None:
     """Find missing and damaged videos before training.
 
-    Exit code 1 if some are bad, 2 if all are.
+    Exit code 1 if some are bad, 2 if all are. Beside --out, OUT.failures.jsonl has a row for each, and the next scan
+    into the same file passes over those that kill or hang their decoder.
 
     Example: internvideo scan train.csv --data-root kinetics400 --out bad.json
     """
     from tqdm import tqdm
 
+    from internvideo_hf.data.failures import FailureTable
     from internvideo_hf.data.folders import find_videos
     from internvideo_hf.data.verification import verify_videos, write_report
     from internvideo_hf.utils.files import check_output_file
@@ -51,8 +55,14 @@ def scan(
     workers = decoders(engine, address, jobs, len(found))
     if engine == "ray":
         found = [video if is_url(video) else os.path.abspath(video) for video in found]
+    failures = FailureTable(None if out is None else out.with_name(f"{out.name}.failures.jsonl"), "scan")
+    held = failures.held_back(found, retry=retry)
     with tqdm(total=len(found), desc="Scanning", unit="video", disable=quiet) as bar:
-        bad = verify_videos(found, whole=whole, timeout=video_timeout, on_done=bar.update, **workers)
+        bar.update(len(held))
+        rest = [video for video in found if video not in held]
+        calls = {"on_done": bar.update, "on_failed": failures.add}
+        bad = [*held.values(), *verify_videos(rest, whole=whole, timeout=video_timeout, **calls, **workers)]
+    failures.close(found)
     if out is not None:
         write_report(out, len(found), bad)
     if not quiet:
@@ -71,16 +81,19 @@ def shrink(
     video_timeout: VideoTimeout = None,
     engine: EngineName = "local",
     address: Address = None,
+    retry: Retry = False,
     quiet: Quiet = False,
 ) -> None:
     """Re-encode videos for training: small, fast to seek in, without sound.
 
-    Resumable: rerun the same command after an interruption. All outputs end in .mp4 (H.264).
+    Resumable: rerun the same command after an interruption. All outputs end in .mp4 (H.264). Videos that fail are rows
+    of failures.jsonl in OUT.
 
     Example: internvideo shrink train.csv --data-root kinetics400 --out kinetics400-320
     """
     from tqdm import tqdm
 
+    from internvideo_hf.data.failures import FailureTable
     from internvideo_hf.data.folders import find_videos
     from internvideo_hf.data.transcoding import TranscodeSettings, targets_of, transcode_videos
 
@@ -90,9 +103,16 @@ def shrink(
     workers = decoders(engine, address, jobs, len(targets))
     if engine == "ray":
         targets = {os.path.abspath(video): target.absolute() for video, target in targets.items()}
+    failures = FailureTable(out / "failures.jsonl", "shrink")
+    held = failures.held_back(targets, retry=retry)
     with tqdm(total=len(targets), desc="Shrinking", unit="video", disable=quiet) as bar:
-        existing, failures = transcode_videos(targets, settings, timeout=video_timeout, on_done=bar.update, **workers)
+        bar.update(len(held))
+        rest = {video: target for video, target in targets.items() if video not in held}
+        calls = {"on_done": bar.update, "on_failed": failures.add}
+        existing, failed = transcode_videos(rest, settings, timeout=video_timeout, **calls, **workers)
+    failures.close(targets)
+    failed = [*map(str, held.values()), *failed]
     if not quiet:
-        new = len(targets) - existing - len(failures)
+        new = len(targets) - existing - len(failed)
         say(f"Wrote {new} videos to {out}; {existing} already existed.")
-    report_failures(failures, len(targets))
+    report_failures(failed, len(targets))

@@ -23,6 +23,7 @@ from internvideo_hf.cli.options import (
     EngineName,
     Gpus,
     Quiet,
+    Retry,
     TopK,
     Videos,
     check_folder,
@@ -356,6 +357,7 @@ def extract(
             "model in this process).",
         ),
     ] = None,
+    retry: Retry = False,
     batch_size: BatchSize = 8,
     dtype: Dtype = AUTO,
     device: Device = None,
@@ -371,7 +373,8 @@ def extract(
     MODEL may also be a video encoder of transformers: VideoMAE, V-JEPA 2, VideoPrism, TimeSformer, ViViT, ...
 
     Resumable: rerun the same command after an interruption. With --gpus, --engine ray or --video-timeout, models and
-    decoders run in processes of their own, and a video that kills one is a failure.
+    decoders run in processes of their own, and a video that kills one is a failure. Failures are rows of
+    failures.jsonl in OUT.
 
     Example: internvideo extract match.mp4 --model vit-h --window 16 --stride 4 --out features
 
@@ -385,6 +388,7 @@ def extract(
     silence_transformers()
     from tqdm import tqdm
 
+    from internvideo_hf.data.failures import FailureTable
     from internvideo_hf.inference.extraction import Extraction
     from internvideo_hf.inference.features import FeatureExtractor, FeatureOptions, extract_to_file
 
@@ -397,7 +401,6 @@ def extract(
     out.mkdir(parents=True, exist_ok=True)
     if not quiet and (remark := extractor.rounding(window, stride)):
         say(remark, err=True)
-    failures: list[str] = []
     if workers is not None:
         known = {"window": window, "stride": stride, "batch_size": batch_size, "max_memory": max_memory}
         _extract_on_engine(
@@ -411,16 +414,25 @@ def extract(
             workers,
             timeout=video_timeout,
             is_remote=engine == "ray",
+            retry=retry,
             quiet=quiet,
         )
         return
+    failures: list[str] = []
+    table = FailureTable(out / "failures.jsonl", "extract")
+    held = table.held_back((video for video, _ in named), retry=retry)
     for video, name in named:
+        if video in held:
+            failures.append(str(held[video]))
+            continue
         path = out / f"{name}.safetensors"
         with tqdm(desc=printable(name), unit="row", disable=quiet) as bar:
             run = partial(extract_to_file, extractor, path=path, as_npy=npy, on_rows=partial(show_progress, bar))
-            new = attempt(partial(run, overwrite=overwrite, as_parquet=parquet, gaps=gaps), video, failures)
+            run = partial(run, overwrite=overwrite, as_parquet=parquet, gaps=gaps)
+            new = attempt(run, video, failures, on_failed=table.add)
         if new is not None and not quiet:
             say(printable(path) + ("" if new else " (already existed)"))
+    table.close(video for video, _ in named)
     report_failures(failures, len(named))
 
 
@@ -432,25 +444,34 @@ def _extract_on_engine(
     *,
     timeout: float | None,
     is_remote: bool,
+    retry: bool,
     quiet: bool,
 ) -> None:
     """Extract features by several workers, those of other machines by absolute paths."""
     from tqdm import tqdm
 
+    from internvideo_hf.data.failures import FailureTable
     from internvideo_hf.inference.extraction import Target, extract_on_engine
+    from internvideo_hf.video.errors import VideoDecodeError
     from internvideo_hf.video.sources import is_url
 
     folder = out.absolute() if is_remote else out
     names = [os.path.abspath(video) if is_remote and not is_url(video) else video for video, _ in named]
     targets = [Target(video, folder / f"{name}.safetensors") for video, (_, name) in zip(names, named, strict=True)]
-    failures: list[str] = []
+    table = FailureTable(out / "failures.jsonl", "extract")
+    held = table.held_back((target.video for target in targets), retry=retry)
+    failures = [str(error) for error in held.values()]
+    rest = [target for target in targets if target.video not in held]
     with tqdm(total=len(targets), desc="Extracting", unit="video", disable=quiet) as bar:
-        for target, result in extract_on_engine(targets, settings, workers, timeout):
+        bar.update(len(held))
+        for target, result in extract_on_engine(rest, settings, workers, timeout):
             bar.update()
-            if isinstance(result, ValueError):
+            if isinstance(result, VideoDecodeError):
+                table.add(result, target.video)
                 failures.append(str(result))
             elif not quiet:
                 bar.write(printable(target.path) + ("" if result else " (already existed)"))
+    table.close(target.video for target in targets)
     report_failures(failures, len(targets))
 
 

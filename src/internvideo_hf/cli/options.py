@@ -75,6 +75,9 @@ VideoTimeout = Annotated[
         "worker process).",
     ),
 ]
+Retry = Annotated[
+    bool, typer.Option("--retry", help="Try again what has killed or hung its decoder in an earlier run.")
+]
 DataRoot = Annotated[Path | None, typer.Option(help="Folder that relative paths in lists start from.")]
 TopK = Annotated[int, typer.Option(min=1, help="Labels to show per video.")]
 

@@ -3,11 +3,14 @@
 import json
 import logging
 from collections.abc import Callable, Iterable
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import typer
 
 from internvideo_hf.utils.names import printable
+
+if TYPE_CHECKING:
+    from internvideo_hf.video.errors import VideoDecodeError
 
 PARTIAL, REFUSED = 1, 2
 """Exit codes."""
@@ -27,8 +30,13 @@ def say(text: object, err: bool = False) -> None:
     typer.echo(printable(text, keep="\n"), err=err)
 
 
-def attempt(answer: Callable[[str], T], video: str, failures: list[str]) -> T | None:
-    """Return the answer for a video, or None after adding the cause to `failures`.
+def attempt(
+    answer: Callable[[str], T],
+    video: str,
+    failures: list[str],
+    on_failed: "Callable[[VideoDecodeError, str], object]" = lambda error, video: None,
+) -> T | None:
+    """Return the answer for a video, or None after adding the cause to `failures`, and calling `on_failed`.
 
     One video must not cost the answers for the others, whatever it does to decoder or memory.
     """
@@ -40,6 +48,7 @@ def attempt(answer: Callable[[str], T], video: str, failures: list[str]) -> T | 
             return answer(video)
     except VideoDecodeError as error:
         failures.append(str(error))
+        on_failed(error, video)
     return None
 
 

@@ -19,6 +19,7 @@ from internvideo_hf.cli.options import (
     EngineName,
     Gpus,
     Quiet,
+    Retry,
     VideoTimeout,
     engine_of,
     parse_device,
@@ -70,6 +71,7 @@ def index(
     address: Address = None,
     gpus: Gpus = None,
     video_timeout: VideoTimeout = None,
+    retry: Retry = False,
     device: Device = None,
     quiet: Quiet = False,
 ) -> None:
@@ -78,7 +80,7 @@ def index(
     Incremental: rerun it after an interruption, or after files were added, changed, moved or deleted; only changes are
     embedded. Videos that were deleted below a named folder leave the index; videos elsewhere stay in it. A folder
     without any video is refused, since its disk may not be mounted. An index keeps its window, its stride and its
-    number types, also that of the model.
+    number types, also that of the model. Videos that fail are rows of OUT.failures.jsonl beside it.
 
     Other columns of a list (csv, json, ...) go along with its videos, for `internvideo search --where`.
 
@@ -121,6 +123,7 @@ def index(
             engine=workers,
             timeout=video_timeout,
             batch_size=batch_size,
+            retry=retry,
             on_done=partial(show_progress, bar),
         )
     if not quiet:

@@ -9,6 +9,7 @@ shards to `stages/STAGE.jsonl` and `failures/STAGE.jsonl`. Nothing holds the row
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -179,7 +180,7 @@ def run_stage(
         stage.load()
     for shard, result in workers.run(_work, waiting, lambda shard: shard.part.name, stage.rows_per_shard):
         if isinstance(result, VideoDecodeError):
-            _work_singly(shard, workers)
+            _work_singly(shard, stage, workers)
         on_rows(shard.rows)
     return _commit(stage, table, [shard.part for shard in shards], folder, lineage)
 
@@ -263,32 +264,34 @@ def _is_done(part: Path, stage: Stage, retry: bool) -> bool:
 
 
 def _work(shard: _Shard, stage: Stage) -> None:
-    _write_part(shard.part, stage.run(shard.read()))
+    _write_part(shard.part, stage.name, stage.run(shard.read()))
 
 
-def _work_singly(shard: _Shard, workers: _Workers) -> None:
+def _work_singly(shard: _Shard, stage: Stage, workers: _Workers) -> None:
     """Do a shard row by row, after its worker died or raised: then the row at fault is known."""
     outcomes: dict[int, list[Outcome]] = {}
     items = list(enumerate(shard.read()))
     for (number, _), result in workers.run(_run_one, items, lambda item: name_of(item[1])):
         outcomes[number] = [result] if isinstance(result, VideoDecodeError) else result
-    _write_part(shard.part, [outcome for number in sorted(outcomes) for outcome in outcomes[number]])
+    _write_part(shard.part, stage.name, [outcome for number in sorted(outcomes) for outcome in outcomes[number]])
 
 
 def _run_one(item: tuple[int, Row], stage: Stage) -> list[Outcome]:
     return stage.run([item[1]])
 
 
-def _write_part(part: Path, outcomes: Sequence[Outcome]) -> None:
+def _write_part(part: Path, stage: str, outcomes: Sequence[Outcome]) -> None:
     part.parent.mkdir(parents=True, exist_ok=True)
+    failures = (entry["failure"] for entry in read_lines(part) if "failure" in entry)
+    before = Counter({failure["video"]: failure.get("attempts", 1) for failure in failures})
     with atomic_path(part) as temporary, temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
         for outcome in outcomes:
-            entry = {"failure": _failure(outcome)} if isinstance(outcome, VideoDecodeError) else {"row": outcome}
+            entry: Row = {"row": outcome}
+            if isinstance(outcome, VideoDecodeError):
+                attempts = before[outcome.source] + 1
+                known = {"video": outcome.source, "cause": outcome.cause, "advice": outcome.advice}
+                entry = {"failure": {**known, "stage": stage, "attempts": attempts}}
             file.write(f"{json_line(entry)}\n")
-
-
-def _failure(error: VideoDecodeError) -> Row:
-    return {"video": error.source, "cause": error.cause, "advice": error.advice}
 
 
 def _commit(

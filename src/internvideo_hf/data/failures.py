@@ -6,19 +6,25 @@ the data is loaded, and the trainer needs to know nothing of it.
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import av
 
-from internvideo_hf.utils.files import DiskFullError, is_disk_full
+from internvideo_hf.data.contents import stamp
+from internvideo_hf.utils.files import DiskFullError, atomic_write_text, is_disk_full, remove_leftovers_of
 from internvideo_hf.utils.names import reason_of, without_number
 from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.sources import describe, is_url
 
 _LONGEST_CAUSE = 500  # characters
 _CHECK = "Check the file, or leave it out."
+KILLED = "the decoder killed its process, or memory ran out"
+HUNG = "the decoder did not finish within {:g} seconds (--video-timeout)"
+LOST = "its worker was lost {} times"
+_POISON = tuple(cause.partition("{")[0] for cause in (KILLED, HUNG, LOST))
 
 
 class TooManyFailuresError(RuntimeError):
@@ -123,17 +129,7 @@ class FailureLog:
         Raises:
             TooManyFailuresError: if more than that have failed now.
         """
-        line = json.dumps({"index": index, "video": error.source, "cause": error.cause}) + "\n"
-        # One write at the end of the file: lines of several processes do not mix.
-        file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        try:
-            os.write(file, line.encode())
-        except OSError as problem:
-            if is_disk_full(problem, self.path.parent):
-                raise DiskFullError.of(self.path) from problem
-            raise
-        finally:
-            os.close(file)
+        _append(self.path, {"index": index, "video": error.source, "cause": error.cause})
         failed, allowed = len(self.read()), max(self.min_failures, int(self.max_share * total))
         if failed > allowed:
             raise TooManyFailuresError(
@@ -152,3 +148,115 @@ class FailureLog:
 
     def __len__(self) -> int:
         return len(self.read())
+
+
+class FailureTable:
+    """The videos that a long job could not do, in a file beside its output: a JSON object a line.
+
+    A row has `video`, `cause`, `advice`, `stage`, `attempts`, and `size` and `mtime` of the file then. It appears when
+    the video fails, so that a job that is killed keeps it, and goes when the video is done. Of several rows of a
+    video, as a killed job leaves them, the last one counts. There is no file without failures.
+
+    What killed or hung its decoder would cost minutes in every run: it is not tried again until its file changes, or
+    the user asks for it (--retry). Other failures cost little, and are tried again.
+
+    Args:
+        path: the file; None keeps nothing.
+        stage: what failed, such as "index".
+
+    Raises:
+        ValueError: if the file is no such table.
+    """
+
+    def __init__(self, path: str | Path | None, stage: str):
+        self.path, self.stage = None if path is None else Path(path), stage
+        try:
+            self._rows = {} if self.path is None else {str(row["video"]): row for row in _lines(self.path)}
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is no table of failures ({reason_of(error)}). Delete it.") from error
+        self._failed: set[str] = set()
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Yield the rows, each video once."""
+        return iter(self._rows.values())
+
+    def held_back(self, videos: Iterable[str], *, retry: bool = False) -> dict[str, VideoDecodeError]:
+        """Return the videos that are not to be tried again, and why.
+
+        Args:
+            videos: paths or addresses.
+            retry: try all of them.
+        """
+        held: dict[str, VideoDecodeError] = {}
+        for video in videos if self._rows and not retry else ():
+            row = self._rows.get(shown_name(video))
+            if row is None or not str(row["cause"]).startswith(_POISON):
+                continue
+            if [row.get("size"), row.get("mtime")] == list(_stamp(video)):
+                self._failed.add(shown_name(video))
+                advice = "It was not tried again; --retry does."
+                held[video] = VideoDecodeError(shown_name(video), row["cause"], advice)
+        return held
+
+    def add(self, error: VideoDecodeError, video: str | None = None) -> None:
+        """Add a row.
+
+        Args:
+            error: why a video failed.
+            video: its path or address, if the error does not name it by that.
+
+        Raises:
+            DiskFullError: if there is no room.
+        """
+        name = shown_name(video or error.source)
+        size, mtime = _stamp(video or error.source)
+        attempts = int(self._rows.get(name, {}).get("attempts", 0)) + (name not in self._failed)
+        known = {"video": name, "cause": error.cause, "advice": error.advice, "stage": self.stage}
+        self._rows[name] = {**known, "attempts": attempts, "size": size, "mtime": mtime}
+        self._failed.add(name)
+        if self.path is not None:
+            _append(self.path, self._rows[name])
+
+    def close(self, videos: Iterable[str]) -> None:
+        """Write the table without the videos that did not fail this time.
+
+        Args:
+            videos: those of the job; rows of others stay.
+        """
+        done = {shown_name(video) for video in videos} - self._failed
+        self._rows = {name: self._rows[name] for name in sorted(self._rows) if name not in done}
+        if self.path is None or not self.path.exists():
+            return
+        if not self._rows:
+            self.path.unlink()
+            return
+        remove_leftovers_of(self.path)
+        lines = [f"{json.dumps(row)}\n" for row in self._rows.values()]
+        atomic_write_text(self.path, "".join(lines))
+
+
+def _stamp(video: str) -> tuple[int, int]:
+    with suppress(OSError, ValueError):
+        return stamp(video)
+    return -1, -1
+
+
+def _lines(path: Path) -> Iterator[Any]:
+    """Yield the objects of a file with one a line; the last may be cut off."""
+    if path.exists():
+        for line in path.read_bytes().split(b"\n")[:-1]:
+            yield json.loads(line)
+
+
+def _append(path: Path, row: dict[str, Any]) -> None:
+    """Add a line by one write at the end of the file: lines of several processes do not mix."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    try:
+        os.write(file, f"{json.dumps(row)}\n".encode())
+    except OSError as problem:
+        if is_disk_full(problem, path.parent):
+            raise DiskFullError.of(path) from problem
+        raise
+    finally:
+        os.close(file)

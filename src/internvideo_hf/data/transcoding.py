@@ -271,6 +271,7 @@ def transcode_videos(
     timeout: float | None = None,
     executor: Executor | None = None,
     on_done: Callable[[], object] = lambda: None,
+    on_failed: Callable[[VideoDecodeError, str], object] = lambda error, video: None,
 ) -> tuple[int, list[str]]:
     """Encode videos, except those that are done; the same call resumes an interrupted one.
 
@@ -281,6 +282,7 @@ def transcode_videos(
         timeout: seconds after which the decoder of a video counts as hung; 3600 by default.
         executor: runs the encoders, `jobs` at once, in place of processes of this machine.
         on_done: called after each video.
+        on_failed: called with each error, when it comes, and its video.
 
     Returns:
         The number of videos that were done before, and the messages of those that failed.
@@ -298,9 +300,10 @@ def transcode_videos(
         results = map_unordered(task, pairs, jobs, _source_of, timeout=limit)
     else:
         results = executor.map_ordered(task, pairs, jobs, _source_of, timeout=timeout or WHOLE_TIMEOUT)
-    for _, result in results:
+    for (video, _), result in results:
         if isinstance(result, VideoDecodeError):
             failures.append(str(result))
+            on_failed(result, video)
         already += result is False
         on_done()
     return already, failures

@@ -66,6 +66,7 @@ def verify_videos(
     timeout: float | None = None,
     executor: Executor | None = None,
     on_done: Callable[[], object] = lambda: None,
+    on_failed: Callable[[VideoDecodeError, str], object] = lambda error, video: None,
 ) -> list[VideoDecodeError]:
     """Verify videos, and return the errors of the bad ones.
 
@@ -77,6 +78,7 @@ def verify_videos(
         timeout: seconds after which a decoder counts as hung; by default 600, or 3600 with `whole`.
         executor: runs the decoders, `jobs` at once, in place of processes of this machine.
         on_done: called after each video.
+        on_failed: called with each error, when it comes, and its video.
 
     Returns:
         An error for each bad video, in the order of `videos`.
@@ -93,6 +95,7 @@ def verify_videos(
     for video, result in results:
         if isinstance(result, VideoDecodeError):
             errors[video] = failure_of(video, result)  # named as in the list
+            on_failed(errors[video], video)
         on_done()
     return [errors[video] for video in videos if video in errors]
 

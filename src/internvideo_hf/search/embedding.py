@@ -34,6 +34,7 @@ def embed_videos(
     timeout: float | None = None,
     batch_size: int = 8,
     on_done: Callable[[int, int], object] = lambda done, total: None,
+    on_failed: Callable[[VideoDecodeError, str], object] = lambda error, path: None,
 ) -> list[VideoDecodeError]:
     """Decode and embed clips, and append them to a store from time to time; also when interrupted.
 
@@ -47,13 +48,14 @@ def embed_videos(
         timeout: seconds after which a decoder counts as hung; 600 by default, none with one worker in this process.
         batch_size: clips per forward pass.
         on_done: progress callback `(done, total)`, in videos.
+        on_failed: called with each error, when it comes, and the path of its video.
 
     Returns:
         One error per video that could not be read, or not to the end.
     """
     timeout = processes.time_limit(timeout, workers, processes.TIMEOUT)
     task = partial(read_clips, processor=encoder.video_processor, windowing=windowing)
-    account = Account(todo, encoder.video_processor, on_done)
+    account = Account(todo, encoder.video_processor, on_done, on_failed)
     batches, stopwatch = Batches(encoder, batch_size), Stopwatch()
     try:
         while pieces := account.next_pieces():
@@ -98,6 +100,7 @@ class Account:
         todo: clips by path.
         processor: of the model.
         on_done: progress callback `(done, total)`, in videos.
+        on_failed: called with each error and the path of its video.
 
     Attributes:
         failed: an error per video that could not be read, or not to the end, by path.
@@ -108,8 +111,10 @@ class Account:
         todo: Mapping[str, Todo],
         processor: InternVideoVideoProcessor,
         on_done: Callable[[int, int], object],
+        on_failed: Callable[[VideoDecodeError, str], object] = lambda error, path: None,
     ):
         self.failed: dict[str, VideoDecodeError] = {}
+        self._on_failed = on_failed
         self._processor, self._on_done, self._done = processor, on_done, 0
         self._pieces: list[Task] = []
         for path, (numbers, _, _) in todo.items():
@@ -136,10 +141,10 @@ class Account:
         path, numbers = piece
         is_kept = False
         if isinstance(outcome, Exception):
-            self.failed.setdefault(path, failure_of(path, outcome))
+            self._fail(path, failure_of(path, outcome))
         elif self._contents.setdefault(path, outcome.content) != outcome.content:
             cause = "its content changed while it was read"
-            self.failed.setdefault(path, VideoDecodeError(path, cause, "Run again when the file is complete."))
+            self._fail(path, VideoDecodeError(path, cause, "Run again when the file is complete."))
         else:
             is_kept = True
             if numbers is None:
@@ -150,6 +155,11 @@ class Account:
         self._done += self._waiting[path] == 0
         self._on_done(self._done, len(self._waiting))
         return is_kept
+
+    def _fail(self, path: str, error: VideoDecodeError) -> None:
+        if path not in self.failed:
+            self.failed[path] = error
+            self._on_failed(error, path)
 
 
 class Batches:

@@ -10,6 +10,7 @@ import torch
 
 from internvideo_hf.data.executors.parts import Engine, PartFolder
 from internvideo_hf.data.executors.processes import TIMEOUT
+from internvideo_hf.data.failures import FailureTable
 from internvideo_hf.data.folders import find_videos
 from internvideo_hf.inference.embedder import Embedder
 from internvideo_hf.search.calibration import Calibration
@@ -229,13 +230,15 @@ class VideoIndex:
         engine: Engine | None = None,
         timeout: float | None = None,
         batch_size: int = 8,
+        retry: bool = False,
         on_done: Progress = lambda done, total: None,
     ) -> Change:
         """Bring the index up to date with files and folders, embedding only what changed.
 
         A file counts as unchanged if its size and modification time are the same. If only the time differs, or a file
         of the same size is new, the whole content decides: a file that was moved or touched keeps its embeddings.
-        Unreadable files are left out, and tried again by the next call.
+        Unreadable files are left out, and tried again by the next call, but for those that kill or hang their decoder.
+        All are rows of a file beside the index, see `failures.FailureTable`.
 
         Args:
             videos: files, addresses, folders (searched recursively) and manifests, whose other columns become
@@ -246,6 +249,7 @@ class VideoIndex:
             engine: runs models and decoders in place of this process and `jobs`; the index gets the same rows.
             timeout: seconds after which a decoder counts as hung, and its video as unreadable; 600 by default.
             batch_size: clips per forward pass.
+            retry: also try again what has killed or hung its decoder.
             on_done: progress callback `(done, total)`, in videos.
 
         Raises:
@@ -268,7 +272,7 @@ class VideoIndex:
             embed = self._embedding(engine, jobs, timeout, batch_size, on_done)
             metadata: dict[str, Any] = {}
             found = find_videos(sources, metadata=metadata)
-            return self._sync(known, found, metadata, prune, embed)
+            return self._sync(known, found, metadata, prune, embed, retry=retry)
 
     def remove(self, videos: Sequence[str | Path]) -> list[str]:
         """Remove videos from the index, or all below a folder; files stay.
@@ -368,45 +372,61 @@ class VideoIndex:
         videos: Sequence[str],
         metadata: Mapping[str, Mapping[str, Any]],
         prune: Collection[str],
-        embed: Callable[[Mapping[str, Todo]], list[VideoDecodeError]],
+        embed: Callable[[Mapping[str, Todo], FailureTable | None], list[VideoDecodeError]],
+        *,
+        retry: bool = False,
     ) -> Change:
         found = survey(dict.fromkeys(map(_absolute, videos)), known)
         changes = plan(known, found, prune, {_absolute(video): values for video, values in metadata.items()})
+        failures = None if self.place is None else FailureTable(self._beside(".failures.jsonl"), "index")
+        if failures is not None:
+            held = failures.held_back(changes.embed, retry=retry)
+            changes.change.failures += held.values()
+            changes.embed = {path: todo for path, todo in changes.embed.items() if path not in held}
         if changes.embed or self.store.settings["model"] != self.model:
             _ = self.encoder  # refuses another model before anything is changed
         if changes.embed and self.folder is not None:
             check_output(self.folder, MIN_ROOM + _ROW_BYTES * (len(changes.embed) + min(len(self), SEGMENT_ROWS)))
-        change = execute(changes, self.store, embed)
+        change = execute(changes, self.store, lambda todo: embed(todo, failures))
+        if failures is not None:
+            failures.close([*changes.embed, *change.removed])
         if changes.embed and len(self) and self.place is not None and self.encoder.text_problem is None:
             self._null_embeddings()
         return change
 
     def _embedding(
         self, engine: Engine | None, jobs: int, timeout: float | None, batch_size: int, on_done: Progress
-    ) -> Callable[[Mapping[str, Todo]], list[VideoDecodeError]]:
+    ) -> Callable[[Mapping[str, Todo], FailureTable | None], list[VideoDecodeError]]:
         """Return what embeds clips into the store."""
         if engine is not None and self.place is None:
             raise ValueError("An index in memory has no place for what workers compute. Give it a folder.")
 
-        def embed(todo: Mapping[str, Todo]) -> list[VideoDecodeError]:
+        def embed(todo: Mapping[str, Todo], failures: FailureTable | None) -> list[VideoDecodeError]:
+            calls: dict[str, Any] = {"on_done": on_done} | ({} if failures is None else {"on_failed": failures.add})
             if engine is None:
                 options: dict[str, Any] = {"workers": jobs, "timeout": timeout, "batch_size": batch_size}
-                return embed_videos(todo, self.store, self.encoder, self.windowing, on_done=on_done, **options)
+                return embed_videos(todo, self.store, self.encoder, self.windowing, **calls, **options)
             encoder, limit = self.encoder, TIMEOUT if timeout is None else timeout
             settings = ShardSettings(
                 self.model, encoder.fingerprint, self.windowing, batch_size, self._model_dtype, limit
             )
-            parts = PartFolder(self._parts_folder())
-            return embed_on_engine(todo, self.store, encoder, settings, engine=engine, parts=parts, on_done=on_done)
+            parts = PartFolder(self._beside(".parts", is_hidden=True))
+            return embed_on_engine(todo, self.store, encoder, settings, engine=engine, parts=parts, **calls)
 
         return embed
 
-    def _parts_folder(self) -> Path:
-        """Return where the rows of workers wait, in any working directory: beside the index, or in this one."""
+    def _beside(self, suffix: str, *, is_hidden: bool = False) -> Path:
+        """Return the path of what lies beside the index, in any working directory; of a store elsewhere, in this one.
+
+        Args:
+            suffix: behind the name of the index.
+            is_hidden: it is of no interest to users.
+        """
+        dot = "." if is_hidden else ""
         if self.folder is not None:
             folder = self.folder.absolute()
-            return folder.parent / f".{folder.name}.parts"
-        return Path(f".internvideo-{text_sha256(str(self.place))[:12]}.parts").absolute()
+            return folder.parent / f"{dot}{folder.name}{suffix}"
+        return Path(f"{dot}internvideo-{text_sha256(str(self.place))[:12]}{suffix}").absolute()
 
     def _calibration(self) -> Calibration:
         return Calibration.of_model(getattr(self.encoder.processor, "null_captions", None))

@@ -47,6 +47,7 @@ def embed_on_engine(
     engine: Engine,
     parts: PartFolder,
     on_done: Callable[[int, int], object] = lambda done, total: None,
+    on_failed: Callable[[VideoDecodeError, str], object] = lambda error, path: None,
 ) -> list[VideoDecodeError]:
     """Embed clips by several workers, and add them to a store in the order in which one process would.
 
@@ -60,11 +61,12 @@ def embed_on_engine(
         engine: runs the workers.
         parts: keeps the rows of shards until the store has them; deleted at the end.
         on_done: progress callback `(done, total)`, in videos.
+        on_failed: called with each error, when it comes, and the path of its video.
 
     Returns:
         One error per video that could not be read, or not to the end.
     """
-    account = Account(todo, encoder.video_processor, on_done)
+    account = Account(todo, encoder.video_processor, on_done, on_failed)
     committer = _Committer(store, parts)
     # A limit of time changes no row, nor does the folder in which the model lies.
     facts = {name: value for name, value in asdict(settings).items() if name not in ("timeout", "model")}

@@ -11,7 +11,8 @@ from types import ModuleType
 from typing import Any
 
 from internvideo_hf.data.executors.base import Executor, Item, Result
-from internvideo_hf.data.executors.processes import HUNG, KILLED, Child, outcome_of
+from internvideo_hf.data.executors.processes import Child, outcome_of
+from internvideo_hf.data.failures import HUNG, KILLED, LOST
 from internvideo_hf.video.errors import VideoDecodeError
 
 _ATTEMPTS = 3  # at a shard whose worker was lost, or at a decoder whose machine was
@@ -227,7 +228,7 @@ class _Actors:
                     self._queue.appendleft(number)
                     continue
                 name = self._name_of(self._items[number])
-                cause = f"its worker was lost {_ATTEMPTS} times ({type(result).__name__})"
+                cause = f"{LOST.format(_ATTEMPTS)} ({type(result).__name__})"
                 result = VideoDecodeError(name, cause, "Look at Ray's messages, and run again.")
             return number, result
 

@@ -12,11 +12,9 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from internvideo_hf.data.executors.base import Item, Result
-from internvideo_hf.data.failures import one_video
+from internvideo_hf.data.failures import HUNG, KILLED, one_video
 from internvideo_hf.video.errors import VideoDecodeError
 
-KILLED = "the decoder killed its process, or memory ran out"
-HUNG = "the decoder did not finish within {:g} seconds (--video-timeout)"
 TIMEOUT = 600.0  # seconds for a few frames of a video; it may lie on a slow disk
 WHOLE_TIMEOUT = 3600.0  # seconds for all frames of a video; it may be a film
 _START = "spawn"  # a decoder's threads do not survive a fork
