@@ -155,7 +155,8 @@ def test_extract_goes_on_after_a_damaged_file_and_does_nothing_twice(mae_folder,
     result = run("extract", tmp_path / "empty.mp4", bikes, *options)
     assert result.returncode == 1
     assert "empty.mp4" in result.stderr.split(" failed:")[1]
-    assert {path.name for path in out.iterdir()} == {f"bikes.mp4{end}" for end in (".json", ".npy", ".safetensors")}
+    files = {f"bikes.mp4{end}" for end in (".json", ".npy", ".safetensors")}
+    assert {path.name for path in out.iterdir()} == {*files, "failures.jsonl"}
     again = run("extract", bikes, *options)
     assert again.returncode == 0 and "already existed" in again.stdout
     assert_refused(run("extract", bikes, "--model", mae_folder, "--out", out, "--stride", 32), "other settings")
