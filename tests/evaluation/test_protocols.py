@@ -175,6 +175,7 @@ def test_changes_change_values():
         ("retrieval/msrvtt", "data.labels=k400", "data.labels changes nothing in retrieval. Leave it out."),
         ("multiple_choice/msrvtt", "data.only=ids.txt", "data.only changes nothing in multiple_choice"),
         ("classification/custom", "factor=one", "factor changes nothing in classification"),
+        ("navigation/r2r_ce", "data.layout=csv", "data.layout changes nothing in navigation. Leave it out."),
         ("classification/custom", "several=all", "several changes nothing"),
         ("classification/custom", "prompts=k400", "prompts changes nothing"),
         ("classification/custom", "text_length=5", "text_length changes nothing"),

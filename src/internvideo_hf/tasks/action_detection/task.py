@@ -128,8 +128,6 @@ def _needs_model(protocol: Protocol) -> bool:
 
 
 def _check(protocol: Protocol) -> None:
-    if protocol.data.layout is not None:
-        raise RecipeError("data.layout changes nothing in action_detection. Leave it out.")
     boxes = protocol.data.boxes or BoxData()
     if not 0 < boxes.min_overlap <= 1 or not 0 <= boxes.min_score <= 1:
         raise RecipeError(

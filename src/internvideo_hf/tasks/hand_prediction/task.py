@@ -138,8 +138,6 @@ def _needs_model(protocol: Protocol) -> bool:
 
 
 def _check(protocol: Protocol) -> None:
-    if protocol.data.layout is not None:
-        raise RecipeError("data.layout changes nothing in hand_prediction. Leave it out.")
     if protocol.views.get("num_crops", 1) != 1:
         raise RecipeError("num_crops must be 1 in hand_prediction: points of several crops are not averaged.")
     if _hands(protocol).predictions_views < 1:

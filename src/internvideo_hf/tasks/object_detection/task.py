@@ -14,7 +14,6 @@ from internvideo_hf.data.records import ManifestError, list_path, read_json
 from internvideo_hf.data.samples import Row
 from internvideo_hf.inference.objects import ObjectDetector, detector_config
 from internvideo_hf.inference.rows import Loader, Read, Work, run_rows
-from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.base import Task
 from internvideo_hf.tasks.object_detection.annotations import Frame, read_frames
 from internvideo_hf.tasks.object_detection.answers import Answers
@@ -37,8 +36,6 @@ def _needs_model(protocol: Protocol) -> bool:
 
 
 def _check(protocol: Protocol) -> None:
-    if protocol.data.layout is not None:
-        raise RecipeError("data.layout changes nothing in object_detection. Leave it out.")
     check_frames(_settings(protocol))
 
 

@@ -150,8 +150,6 @@ def _needs_model(protocol: Protocol) -> bool:
 
 
 def _check(protocol: Protocol) -> None:
-    if protocol.data.layout is not None:
-        raise RecipeError("data.layout changes nothing in short_term_anticipation. Leave it out.")
     check_settings(_settings(protocol))
 
 

@@ -203,8 +203,6 @@ def _check_settings(data: QueryData) -> None:
 
 
 def _check(protocol: Protocol) -> None:
-    if protocol.data.layout is not None:
-        raise RecipeError("data.layout changes nothing in temporal_grounding. Leave it out.")
     _check_settings(protocol.data.queries or QueryData())
 
 

@@ -331,8 +331,6 @@ class _Source:
 
 
 def _check(protocol: Protocol) -> None:
-    if protocol.data.layout is not None:
-        raise RecipeError("data.layout changes nothing in temporal_localization. Leave it out.")
     features = protocol.data.features or FeatureData()
     if not features.thresholds or not all(0 < threshold <= 1 for threshold in features.thresholds):
         raise RecipeError(f"data.features.thresholds is {features.thresholds}, expected overlaps above 0, up to 1.")
