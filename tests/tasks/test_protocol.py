@@ -1,5 +1,7 @@
 """Helpers of tasks for protocols: choices, lists, distinct clips."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from internvideo_hf.tasks.protocol import (
     DataSettings,
     Evaluation,
     Protocol,
+    config_of_kind,
     read_rows,
     require_column,
     unique_clips,
@@ -54,6 +57,18 @@ class TestRows:
         clips, owners = unique_clips(rows)
         assert [(clip["video"], clip["start"]) for clip in clips] == [("a", None), ("b", 0.0), ("b", 1.0)]
         assert owners.dtype == np.int64 and owners.tolist() == [0, 1, 0, 2, 1]
+
+
+def test_models_of_another_kind_or_family_are_refused(tmp_path):
+    saved = {"model_type": "internvideo_mae", "architectures": ["InternVideoMAEForVideoActionDetection"]}
+    (tmp_path / "config.json").write_text(json.dumps(saved))
+    ours, other = (Protocol("t", ["s"], "x", DataSettings("l"), family=name) for name in ("internvideo_mae", "viclip"))
+    kind = "ForVideoActionDetection"
+    assert config_of_kind(ours, str(tmp_path), kind, "").model_type == "internvideo_mae"
+    with pytest.raises(RecipeError, match=f"{tmp_path.name} writes no captions. Take another."):
+        config_of_kind(ours, str(tmp_path), "ForConditionalGeneration", "writes no captions. Take another.")
+    with pytest.raises(RecipeError, match="for viclip, and .* holds internvideo_mae"):
+        config_of_kind(other, str(tmp_path), kind, "")
 
 
 def test_an_evaluation_has_one_line_and_changes_nothing_by_default():

@@ -11,6 +11,8 @@ from typing import Protocol as Interface
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from transformers import AutoConfig
+from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 
 from internvideo_hf.data.layouts import LAYOUTS
@@ -24,6 +26,7 @@ from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.utils.files import check_output
 from internvideo_hf.utils.fingerprints import json_sha256
 from internvideo_hf.utils.names import check_name
+from internvideo_hf.utils.pretrained import load_pretrained
 
 VIEWS = ("num_clips", "num_crops")
 ANSWERS = "answers.csv"  # the file by which a folder is known as a report
@@ -524,6 +527,27 @@ def check_list(layout: str | None, labels: str | None = None) -> None:
         check_name(layout, LAYOUTS, "data.layout", RecipeError)
     if labels is not None:
         check_classes_name(labels)
+
+
+def config_of_kind(protocol: Protocol, model: str, kind: str, refusal: str) -> PreTrainedConfig:
+    """Return a model's configuration, before the model is loaded; refuse one of another kind or family.
+
+    Args:
+        protocol: to be run.
+        model: a folder, or a name on the Hub.
+        kind: end of the class's name, such as "ForQuestionAnswering".
+        refusal: what a model of another kind does not do, and a remedy; it continues a sentence that begins with the
+            model's name.
+
+    Raises:
+        RecipeError: if the model is of another kind, or of another family than the protocol's.
+    """
+    config: PreTrainedConfig = load_pretrained(AutoConfig, model)
+    if not (config.architectures or [""])[0].endswith(kind):
+        raise RecipeError(f"{model} {refusal}")
+    if protocol.family not in (None, config.model_type):
+        raise RecipeError(f"This protocol is for {protocol.family}, and {model} holds {config.model_type}.")
+    return config
 
 
 def check_report(folder: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoConfig, AutoVideoProcessor, EvalPrediction
+from transformers import AutoVideoProcessor, EvalPrediction
 from transformers.modeling_utils import PreTrainedModel
 
 from internvideo_hf.auto import auto_class
@@ -40,7 +40,16 @@ from internvideo_hf.tasks.base import Preparation, Prepared, Task, Training
 from internvideo_hf.tasks.box_views import MULTIPLE
 from internvideo_hf.tasks.boxed_clips import NO_BOX, Numbered, left_to_do, run_boxes
 from internvideo_hf.tasks.classifier_training import logits_of
-from internvideo_hf.tasks.protocol import BoxData, Evaluation, Outcome, Protocol, Run, Samples, model_facts
+from internvideo_hf.tasks.protocol import (
+    BoxData,
+    Evaluation,
+    Outcome,
+    Protocol,
+    Run,
+    Samples,
+    config_of_kind,
+    model_facts,
+)
 from internvideo_hf.utils.fingerprints import json_sha256
 from internvideo_hf.utils.journal import Journal
 from internvideo_hf.utils.pretrained import load_pretrained
@@ -141,11 +150,8 @@ def _classes(protocol: Protocol, data_root: Path, model: str) -> list[str] | Non
     wanted = None if protocol.data.labels is None else read_classes(protocol.data.labels, data_root)
     if not _needs_model(protocol):
         return wanted
-    config = load_pretrained(AutoConfig, model)
-    if not (config.architectures or [""])[0].endswith("ForVideoActionDetection"):
-        raise RecipeError(f"{model} detects no actions. Train a detector, such as by action_detection/custom.")
-    if protocol.family not in (None, config.model_type):
-        raise RecipeError(f"This protocol is for {protocol.family}, and {model} holds {config.model_type}.")
+    refusal = "detects no actions. Train a detector, such as by action_detection/custom."
+    config = config_of_kind(protocol, model, "ForVideoActionDetection", refusal)
     names = classes_of(config)
     unnamed = names == [f"LABEL_{number}" for number in range(len(names))]
     if wanted is not None and names != wanted and not (unnamed and len(names) == len(wanted)):

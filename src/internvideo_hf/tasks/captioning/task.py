@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForMultimodalLM, AutoProcessor
+from transformers import AutoModelForMultimodalLM, AutoProcessor
 
 from internvideo_hf.inference.embedder import pixel_settings
 from internvideo_hf.inference.rows import Loader, Work, of_views, run_rows
@@ -24,6 +24,7 @@ from internvideo_hf.tasks.protocol import (
     Run,
     Samples,
     check_list,
+    config_of_kind,
     model_facts,
     read_rows,
     require_column,
@@ -46,9 +47,8 @@ def _check(protocol: Protocol) -> None:
 
 
 def _read(protocol: Protocol, data_root: Path, model: str) -> Samples:
-    config = load_pretrained(AutoConfig, model)
-    if not (config.architectures or [""])[0].endswith("ForConditionalGeneration"):
-        raise RecipeError(f"{model} writes no captions: convert a checkpoint with a caption decoder.")
+    refusal = "writes no captions: convert a checkpoint with a caption decoder."
+    config_of_kind(protocol, model, "ForConditionalGeneration", refusal)
     check_installed()
     rows = read_rows(protocol.data, data_root, check_labels=False, allow_duplicates=True)
     require_column(rows, "caption", protocol.data.list)

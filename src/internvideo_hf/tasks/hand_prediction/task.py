@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import AutoConfig, AutoVideoProcessor, EvalPrediction
+from transformers import AutoVideoProcessor, EvalPrediction
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import logging
@@ -37,7 +37,16 @@ from internvideo_hf.tasks.hand_prediction.prediction import (
     predict_points,
 )
 from internvideo_hf.tasks.hand_prediction.views import TrainingView
-from internvideo_hf.tasks.protocol import Evaluation, HandData, Outcome, Protocol, Run, Samples, model_facts
+from internvideo_hf.tasks.protocol import (
+    Evaluation,
+    HandData,
+    Outcome,
+    Protocol,
+    Run,
+    Samples,
+    config_of_kind,
+    model_facts,
+)
 from internvideo_hf.utils.fingerprints import json_sha256
 from internvideo_hf.utils.pretrained import load_pretrained
 
@@ -153,11 +162,8 @@ def _read(protocol: Protocol, data_root: Path, model: str) -> Samples:
     if hands.predictions is not None:
         names: list[Row] = [{"video": clip.name} for clip in clips]
         return Samples(names, np.arange(len(clips)), source=(clips, data_root / hands.predictions))
-    config = load_pretrained(AutoConfig, model)
-    if not (config.architectures or [""])[0].endswith("ForHandPrediction"):
-        raise RecipeError(f"{model} predicts no hands. Train a model for it, such as by ego4d/hand_prediction.")
-    if protocol.family not in (None, config.model_type):
-        raise RecipeError(f"This protocol is for {protocol.family}, and {model} holds {config.model_type}.")
+    refusal = "predicts no hands. Train a model for it, such as by ego4d/hand_prediction."
+    config = config_of_kind(protocol, model, "ForHandPrediction", refusal)
     shown = np.array([clip.known for clip in clips]).reshape(-1, *POINTS_SHAPE).any(axis=(1, 3))
     for hand, count in zip(HANDS, shown.sum(axis=0), strict=True):
         if count and hand not in hands_of(columns_of(config)):

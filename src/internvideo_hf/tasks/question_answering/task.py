@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoConfig, AutoModelForVisualQuestionAnswering, AutoProcessor, EvalPrediction
+from transformers import AutoModelForVisualQuestionAnswering, AutoProcessor, EvalPrediction
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 
@@ -33,6 +33,7 @@ from internvideo_hf.tasks.protocol import (
     Protocol,
     Run,
     Samples,
+    config_of_kind,
     model_facts,
     unique_clips,
 )
@@ -105,9 +106,8 @@ def _classes(model: str, config: PreTrainedConfig, data: DataSettings, data_root
 
 
 def _read(protocol: Protocol, data_root: Path, model: str) -> Samples:
-    config, data = load_pretrained(AutoConfig, model), protocol.data
-    if not (config.architectures or [""])[0].endswith("ForQuestionAnswering"):
-        raise RecipeError(f"{model} answers no questions: convert a question-answering checkpoint.")
+    data, refusal = protocol.data, "answers no questions: convert a question-answering checkpoint."
+    config = config_of_kind(protocol, model, "ForQuestionAnswering", refusal)
     rows = list(read_questions(list_path(data_root, data.list), data_root, data.layout, check_files=False))
     classes = _classes(model, config, data, data_root)
     numbers = {answer: number for number, answer in enumerate(answers_of(classes))}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoVideoProcessor, EvalPrediction
+from transformers import AutoVideoProcessor, EvalPrediction
 from transformers.modeling_utils import PreTrainedModel
 
 from internvideo_hf.auto import auto_class
@@ -20,7 +20,16 @@ from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.base import Preparation, Prepared, Task, Training
 from internvideo_hf.tasks.box_views import MULTIPLE
 from internvideo_hf.tasks.boxed_clips import NO_BOX, Numbered, left_to_do, run_boxes
-from internvideo_hf.tasks.protocol import Evaluation, InteractionData, Outcome, Protocol, Run, Samples, model_facts
+from internvideo_hf.tasks.protocol import (
+    Evaluation,
+    InteractionData,
+    Outcome,
+    Protocol,
+    Run,
+    Samples,
+    config_of_kind,
+    model_facts,
+)
 from internvideo_hf.tasks.short_term_anticipation.annotations import read_interactions, read_predictions
 from internvideo_hf.tasks.short_term_anticipation.answers import Answers
 from internvideo_hf.tasks.short_term_anticipation.data import (
@@ -161,13 +170,8 @@ def _read(protocol: Protocol, data_root: Path, model: str) -> Samples:
         found = read_predictions(data_root / data.predictions, uids)
         names: list[Row] = [{"video": uid} for uid in uids]
         return Samples(names, np.arange(len(uids)), source=(annotations, found))
-    config = load_pretrained(AutoConfig, model)
-    if not (config.architectures or [""])[0].endswith("ForShortTermAnticipation"):
-        raise RecipeError(
-            f"{model} anticipates no interactions. Train a model for it, such as by ego4d/short_term_anticipation."
-        )
-    if protocol.family not in (None, config.model_type):
-        raise RecipeError(f"This protocol is for {protocol.family}, and {model} holds {config.model_type}.")
+    refusal = "anticipates no interactions. Train a model for it, such as by ego4d/short_term_anticipation."
+    config_of_kind(protocol, model, "ForShortTermAnticipation", refusal)
     detections = find_detections(annotations, data, data_root)
     rows: list[Row] = [*rows_of(annotations.moments, detections, path, data_root / data.folder)]
     return Samples(rows, np.arange(len(rows)), source=(annotations, None))

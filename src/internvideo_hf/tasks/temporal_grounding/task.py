@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import AutoConfig, EvalPrediction
+from transformers import EvalPrediction
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import logging
 
@@ -22,14 +22,22 @@ from internvideo_hf.models.vslnet.spans_vslnet import Span
 from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.base import Preparation, Prepared, Task, Training
 from internvideo_hf.tasks.features import check_complete
-from internvideo_hf.tasks.protocol import Evaluation, Outcome, Protocol, QueryData, Run, Samples, model_facts
+from internvideo_hf.tasks.protocol import (
+    Evaluation,
+    Outcome,
+    Protocol,
+    QueryData,
+    Run,
+    Samples,
+    config_of_kind,
+    model_facts,
+)
 from internvideo_hf.tasks.temporal_grounding.answers import Answers
 from internvideo_hf.tasks.temporal_grounding.data import QueryDataset, QueryFeatures, Sample, VideoRows, collate
 from internvideo_hf.tasks.temporal_grounding.grounding import best_answers, decode, text_encoder_of
 from internvideo_hf.tasks.temporal_grounding.metrics import RANKS, THRESHOLDS
 from internvideo_hf.tasks.temporal_grounding.predictions import read_predictions
 from internvideo_hf.tasks.temporal_grounding.queries import Query, read_queries
-from internvideo_hf.utils.pretrained import load_pretrained
 
 logger = logging.get_logger(__name__)
 AUTO_CLASS = "AutoModelForTemporalGrounding"
@@ -219,9 +227,8 @@ def _read(protocol: Protocol, data_root: Path, model: str) -> Samples:
     if data.predictions is not None:
         source = _Source(queries, None, read_predictions(data_root / data.predictions, queries))
     else:
-        config = load_pretrained(AutoConfig, model)
-        if not (config.architectures or [""])[0].endswith("ForTemporalGrounding"):
-            raise RecipeError(f"{model} finds no sentences. Train a head, such as by temporal_grounding/custom.")
+        refusal = "finds no sentences. Train a head, such as by temporal_grounding/custom."
+        config = config_of_kind(protocol, model, "ForTemporalGrounding", refusal)
         trained_on = getattr(config, "features", None)
         source = _Source(queries, QueryFeatures.open(data, data_root, queries, trained_on))
     rows: list[Row] = [{"video": video} for video in videos]

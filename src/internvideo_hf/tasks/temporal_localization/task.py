@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoConfig, EvalPrediction
+from transformers import EvalPrediction
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 
@@ -23,7 +23,16 @@ from internvideo_hf.models.common.loading import classes_of
 from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.base import Preparation, Prepared, Task, Training
 from internvideo_hf.tasks.features import check_complete
-from internvideo_hf.tasks.protocol import Evaluation, FeatureData, Outcome, Protocol, Run, Samples, model_facts
+from internvideo_hf.tasks.protocol import (
+    Evaluation,
+    FeatureData,
+    Outcome,
+    Protocol,
+    Run,
+    Samples,
+    config_of_kind,
+    model_facts,
+)
 from internvideo_hf.tasks.temporal_localization import end_to_end
 from internvideo_hf.tasks.temporal_localization.annotations import (
     ONE_CLASS,
@@ -58,7 +67,6 @@ from internvideo_hf.tasks.temporal_localization.sources import (
     read_training_rows,
 )
 from internvideo_hf.utils.names import check_name
-from internvideo_hf.utils.pretrained import load_pretrained
 
 AUTO_CLASS = "AutoModelForTemporalLocalization"
 _ABSENT = -100.0  # score of a row that is no segment; what the Trainer fills up with
@@ -360,13 +368,10 @@ def _check_head(config: PreTrainedConfig, model: str, features: FeatureData) -> 
 
 
 def _read(protocol: Protocol, data_root: Path, model: str) -> Samples:
-    config, data = load_pretrained(AutoConfig, model), protocol.data
-    if not (config.architectures or [""])[0].endswith("ForTemporalLocalization"):
-        raise RecipeError(f"{model} localizes no actions. Train a head, such as by temporal_localization/custom.")
+    data, refusal = protocol.data, "localizes no actions. Train a head, such as by temporal_localization/custom."
+    config = config_of_kind(protocol, model, "ForTemporalLocalization", refusal)
     features = data.features or FeatureData()
     _check_head(config, model, features)
-    if protocol.family not in (None, config.model_type):
-        raise RecipeError(f"This protocol is for {protocol.family}, and {model} holds {config.model_type}.")
     path = list_path(data_root, data.list)
     class_scores = None if data.class_scores is None else read_class_scores(data_root / data.class_scores)
     proposals = None if features.proposals is None else read_proposals(data_root / features.proposals)
