@@ -59,6 +59,7 @@ class LocalStore:
         self.segments: list[Segment] = []
         self.folder: Path | None = None
         self._approximate: Approximate | None = None
+        self._paths: set[str] | None = None  # of the videos of all segments, once they are needed
         self._cached: dict[str, torch.Tensor] = {}
         self._header = ""  # as this store last read or wrote it
         if folder is not None:
@@ -104,7 +105,7 @@ class LocalStore:
                 if attempt == _ATTEMPTS - 1 or _read_header(folder)[0] == text:
                     raise
         self.folder, self.segments, self._header = folder, segments, text
-        self._approximate = None
+        self._approximate = self._paths = None
         self.settings |= {name: header[name] for name in (*SETTINGS, *OPTIONAL) if name in header}
 
     def __len__(self) -> int:
@@ -113,8 +114,7 @@ class LocalStore:
 
     def info(self) -> Info:
         """Return what the store holds."""
-        videos = {video.path for segment in self.segments for video in segment.videos}
-        return Info(len(videos), len(self))
+        return Info(len(self._known_paths()), len(self))
 
     @property
     def place(self) -> str | None:
@@ -146,10 +146,12 @@ class LocalStore:
     def upsert(self, segment: Segment) -> None:
         """Add rows, in place of those of the same video and number."""
         embeddings = segment.embeddings.to(getattr(torch, self.settings["dtype"]))
-        new = set(segment.keys())
-        paths = {video.path for video in segment.videos}
-        kept = [_without_rows(old, new) if paths & {v.path for v in old.videos} else old for old in self.segments]
-        self._replace([*kept, replace(segment, embeddings=embeddings, codes=None, file=None)])
+        paths, known, kept = {video.path for video in segment.videos}, self._known_paths(), self.segments
+        if not paths.isdisjoint(known):
+            new = set(segment.keys())
+            kept = [_without_rows(old, new) if paths & {v.path for v in old.videos} else old for old in kept]
+        known |= paths  # rows that go give way to others of the same videos, so no path goes
+        self._replace([*kept, replace(segment, embeddings=embeddings, codes=None, file=None)], known)
 
     def delete(self, videos: Collection[str]) -> None:
         """Remove videos."""
@@ -242,9 +244,16 @@ class LocalStore:
     def _copy(self, path: str, video: Video) -> Segment:
         return merge([*self.rows([path])]).renamed({path: video})
 
-    def _replace(self, segments: Sequence[Segment]) -> None:
+    def _known_paths(self) -> set[str]:
+        """Return the paths of all videos; a commit does not look at all of them again."""
+        if self._paths is None:
+            self._paths = {video.path for segment in self.segments for video in segment.videos}
+        return self._paths
+
+    def _replace(self, segments: Sequence[Segment], paths: set[str] | None = None) -> None:
+        """Take other segments, whose videos have these paths, if they are known."""
         self.segments = [_with_codes(segment) for segment in segments if len(segment)]
-        self._approximate = None
+        self._approximate, self._paths = None, paths
         self._write()
 
     def _write(self) -> None:
@@ -257,9 +266,14 @@ class LocalStore:
         for segment in self.segments:
             if segment.file is None or not (folder / segment.file).exists():
                 _save_segment(folder, segment)
-        videos = {video.path for segment in self.segments for video in segment.videos}
         files = [segment.file for segment in self.segments]
-        header = {"format": FORMAT, **self.settings, "videos": len(videos), "clips": len(self), "parts": files}
+        header = {
+            "format": FORMAT,
+            **self.settings,
+            "videos": len(self._known_paths()),
+            "clips": len(self),
+            "parts": files,
+        }
         text = json.dumps(header, indent=1, ensure_ascii=False)
         atomic_write_text(folder / HEADER, text)
         self._header = text
