@@ -3,16 +3,16 @@
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load, save
 
-from internvideo_hf.search.stores.base import Info, Known, check_agreement, from_text, to_text
+from internvideo_hf.search.stores.base import Info, Known, from_text, to_text
+from internvideo_hf.search.stores.database import DatabaseStore
 from internvideo_hf.search.stores.nearest import MIN_APPROXIMATE_ROWS, OVERSAMPLING, best_of
 from internvideo_hf.search.stores.segments import Clip, Segment, Video
 from internvideo_hf.search.where import All, Any_, Compare, IsNull, Not, Where, columns_of
@@ -29,7 +29,7 @@ _PATHS_AT_ONCE = 500
 _META = "meta_"  # begins the names of the columns of metadata
 
 
-class LanceStore:
+class LanceStore(DatabaseStore):
     """A `VectorStore` in a LanceDB database of its own.
 
     A row's key is its video and number, declared as Lance's primary key, so that writing a row again replaces it. In a
@@ -53,31 +53,6 @@ class LanceStore:
         if self.folder is not None and self.folder.exists():
             if not self.folder.is_dir() or not all(map(is_own_file, self.folder.iterdir())):
                 raise ValueError(f"{self.place} holds something else. Name a new folder for a new index.")
-
-    @classmethod
-    def load(cls, address: str) -> "LanceStore":
-        """Open an index.
-
-        Raises:
-            ImportError: if lancedb is not installed.
-            ValueError: if there is no index, or one of another format.
-        """
-        store = cls._at(address)
-        if not store._has_index():
-            raise ValueError(f"{store.place} holds no index. `internvideo index` makes one from a folder of videos.")
-        store.settings = store._read_settings()
-        return store
-
-    @classmethod
-    def exists(cls, address: str) -> bool:
-        """Return whether there is an index at an address."""
-        return cls._at(address)._has_index()
-
-    @classmethod
-    def _at(cls, address: str) -> "LanceStore":
-        store = cls.__new__(cls)
-        store._open(address)
-        return store
 
     def _open(self, address: str) -> None:
         require_lancedb()
@@ -106,11 +81,7 @@ class LanceStore:
     def writing(self) -> Iterator[None]:
         """Hold the right to change the folder."""
         with contextlib.nullcontext() if self.folder is None else lock_folder(self.folder):
-            if self._has_index():
-                there = self._read_settings()
-                check_agreement(self.place, there, self.settings)
-                if self.settings["fingerprint"] is None:
-                    self.settings |= there
+            self._agree()
             yield
 
     def __len__(self) -> int:
@@ -176,10 +147,6 @@ class LanceStore:
         if fields := [pyarrow.field(_META + name, _type(kind)) for name, kind in new.items() if name not in there]:
             table.add_columns(fields)
 
-    def delete(self, videos: Collection[str]) -> None:
-        """Remove videos."""
-        self.rewrite(removed=videos)
-
     def rewrite(
         self,
         *,
@@ -216,24 +183,16 @@ class LanceStore:
         """Return the names and kinds of the videos' metadata."""
         return _kinds(self._table().schema) if self._has_index() else {}
 
-    def count(self, where: Where | None = None) -> int:
-        """Return the number of rows that satisfy a condition."""
-        if where is None or not self._has_index():
-            return len(self)
+    def _count(self, where: Where) -> int:
         return int(self._table().count_rows(_condition(where)))
 
-    def nearest(
-        self, queries: torch.Tensor, count: int, *, approximate: bool = False, where: Where | None = None
+    def _has_approximate(self) -> bool:
+        return bool(self._table().list_indices())
+
+    def _nearest(
+        self, queries: torch.Tensor, count: int, approximate: bool, where: Where | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the rows that are most similar to some embeddings, by Lance's scan or by its index."""
-        if not len(self):
-            raise ValueError("The index is empty. Add videos to it first.")
         table = self._table()
-        if approximate and not table.list_indices():
-            raise ValueError(
-                "There is no approximate index of these clips. Build it (`build_approximate`, or `internvideo index "
-                "... --approximate`), or search exactly."
-            )
         # In float16, Lance rounds the query as well: float32 decides among more candidates.
         many = count * OVERSAMPLING if approximate or self.settings["dtype"] == "float16" else count
         answers = []
@@ -264,16 +223,6 @@ class LanceStore:
 
         self._table().create_index("vector", config=HnswSq(distance_type="dot"), replace=True)
 
-    def cached(self, name: str, compute: Callable[[], torch.Tensor]) -> torch.Tensor:
-        """Return a tensor that is kept in the database, computing it the first time."""
-        if name not in self._cached:
-            stored = self._get(name) if self._has_index() else None
-            self._cached[name] = compute() if stored is None else load(stored)["tensor"]
-            if stored is None and self._has_index():
-                with contextlib.suppress(OSError, RuntimeError):  # of a reader without the right to write
-                    self._put(name, save({"tensor": self._cached[name]}))
-        return self._cached[name]
-
     def _take(self, rows: Sequence[int] | torch.Tensor, columns: list[str]) -> Any:
         """Return columns of some rows in the order given."""
         import pyarrow
@@ -282,6 +231,9 @@ class LanceStore:
         found = self._table().take_row_ids(wanted).select(columns).with_row_id().to_arrow()
         place = {row: i for i, row in enumerate(found["_rowid"].to_pylist())}
         return found.take(pyarrow.array([place[row] for row in wanted], pyarrow.int64()))
+
+    def _refusals(self) -> tuple[type[Exception], ...]:
+        return (OSError, RuntimeError)
 
     def _read_settings(self) -> dict[str, Any]:
         stored = self._get("settings")

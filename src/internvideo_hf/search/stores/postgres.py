@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, LiteralString
 
 import numpy as np
 import torch
-from safetensors.torch import load, save
 
-from internvideo_hf.search.stores.base import Info, Known, check_agreement, from_text, to_text
+from internvideo_hf.search.stores.base import Info, Known, from_text, to_text
+from internvideo_hf.search.stores.database import DatabaseStore
 from internvideo_hf.search.stores.nearest import OVERSAMPLING
 from internvideo_hf.search.stores.segments import Clip, Segment, Video
 from internvideo_hf.search.where import All, Any_, Compare, IsNull, Not, Where
@@ -44,7 +44,7 @@ CREATE TABLE clips (
 """
 
 
-class PostgresStore:
+class PostgresStore(DatabaseStore):
     """A `VectorStore` in a schema of a PostgreSQL database, which holds nothing else.
 
     Each change is a transaction. One process at a time may change a schema, by an advisory lock, which the server
@@ -67,32 +67,6 @@ class PostgresStore:
         self.settings = settings
         if self._has_index():
             raise ValueError(f"{self.place} holds an index: open it with VideoIndex.load, or name another schema.")
-
-    @classmethod
-    def load(cls, address: str) -> "PostgresStore":
-        """Open an index.
-
-        Raises:
-            ImportError: as the class.
-            ConnectionError: as the class.
-            ValueError: if there is no index, or one of another format.
-        """
-        store = cls._at(address)
-        if not store._has_index():
-            raise ValueError(f"{store.place} holds no index. `internvideo index` makes one from a folder of videos.")
-        store.settings = store._read_settings()
-        return store
-
-    @classmethod
-    def exists(cls, address: str) -> bool:
-        """Return whether there is an index at an address."""
-        return cls._at(address)._has_index()
-
-    @classmethod
-    def _at(cls, address: str) -> "PostgresStore":
-        store = cls.__new__(cls)
-        store._open(address)
-        return store
 
     def _open(self, address: str) -> None:
         conninfo, _, schema = address.partition("#")
@@ -139,11 +113,7 @@ class PostgresStore:
                 "run the same command again."
             )
         try:
-            if self._has_index():
-                there = self._read_settings()
-                check_agreement(self.place, there, self.settings)
-                if self.settings["fingerprint"] is None:
-                    self.settings |= there
+            self._agree()
             yield
         finally:
             with contextlib.suppress(_psycopg().OperationalError):  # without a connection, there is no lock
@@ -254,10 +224,6 @@ class PostgresStore:
         self._run(sql.SQL(_TABLES).format(**names))
         self._put("format", str(FORMAT).encode())
 
-    def delete(self, videos: Collection[str]) -> None:
-        """Remove videos."""
-        self.rewrite(removed=videos)
-
     def rewrite(
         self,
         *,
@@ -317,25 +283,17 @@ class PostgresStore:
         )
         return {name: kinds[kind] for name, kind in found}
 
-    def count(self, where: Where | None = None) -> int:
-        """Return the number of rows that satisfy a condition."""
-        if where is None or not self._has_index():
-            return len(self)
+    def _count(self, where: Where) -> int:
         condition, values = _condition(where)
         query = _sql(f"SELECT count(*) FROM clips c JOIN videos v ON v.id = c.video WHERE {condition}")
         return int(self._run(query, values).fetchone()[0])
 
-    def nearest(
-        self, queries: torch.Tensor, count: int, *, approximate: bool = False, where: Where | None = None
+    def _has_approximate(self) -> bool:
+        return self._run("SELECT to_regclass('clips_graph')").fetchone()[0] is not None
+
+    def _nearest(
+        self, queries: torch.Tensor, count: int, approximate: bool, where: Where | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the rows that are most similar to some embeddings, by a scan of all rows or by pgvector's graph."""
-        if not len(self):
-            raise ValueError("The index is empty. Add videos to it first.")
-        if approximate and not self._run("SELECT to_regclass('clips_graph')").fetchone()[0]:
-            raise ValueError(
-                "There is no approximate index of these clips. Build it (`build_approximate`, or `internvideo index "
-                "... --approximate`), or search exactly."
-            )
         answers = [self._nearest_to(query, count, approximate, where) for query in queries]
         fewest = min(map(len, answers))
         similar = torch.tensor([[-distance for _, distance in answer[:fewest]] for answer in answers])
@@ -374,17 +332,10 @@ class PostgresStore:
         query = "CREATE INDEX IF NOT EXISTS clips_graph ON clips USING hnsw ((embedding::halfvec({})) halfvec_ip_ops)"
         self._run(sql.SQL(query).format(sql.Literal(dim)))
 
-    def cached(self, name: str, compute: Callable[[], torch.Tensor]) -> torch.Tensor:
-        """Return a tensor that is kept in the database, computing it the first time."""
-        if name not in self._cached:
-            stored = self._get(name) if self._has_index() else None
-            self._cached[name] = compute() if stored is None else load(stored)["tensor"]
-            if stored is None and self._has_index():
-                from psycopg import errors
+    def _refusals(self) -> tuple[type[Exception], ...]:
+        from psycopg import errors
 
-                with contextlib.suppress(errors.InsufficientPrivilege, errors.ReadOnlySqlTransaction):
-                    self._put(name, save({"tensor": self._cached[name]}))
-        return self._cached[name]
+        return (errors.InsufficientPrivilege, errors.ReadOnlySqlTransaction)
 
     def _read_settings(self) -> dict[str, Any]:
         found = self._get("format")
