@@ -38,7 +38,7 @@ BASE = ["model.config.num_frames=8", "training.max_steps=1000", "training.save_s
 
 
 def write_lists(data: Path, out: Path) -> None:
-    """Write the lists of known clips, numbered anew, and of unknown ones."""
+    """Write the lists of known clips, renumbered, and of unknown ones."""
     lists: dict[str, list[dict]] = {"unknown": []}
     for split in ("train", "val", *HELD_OUT):
         rows = [json.loads(line) for line in (data / f"{split}.jsonl").read_text().splitlines()]

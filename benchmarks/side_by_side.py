@@ -62,7 +62,7 @@ def peak_memory(call: Callable[[], object]) -> int:
     """Return the peak memory of a call in bytes, minus the memory before it; use a fresh interpreter."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)  # memory that is held without use would hide what the call takes
-    Path("/proc/self/clear_refs").write_text("5")  # from here on VmHWM starts anew
+    Path("/proc/self/clear_refs").write_text("5")  # from here on VmHWM starts again
     before = _memory("VmRSS")
     call()
     return _memory("VmHWM") - before

@@ -80,7 +80,7 @@ def test_activations_are_those_that_the_meta_device_saves(checkpointed):
     layers, tokens = config.num_hidden_layers, 1568
     sizes = (tokens, config.hidden_size, config.intermediate_size)
     expected = activation_memory(*sizes, layers, 1, precision="float32", checkpointed=checkpointed)
-    if checkpointed:  # the layer that is computed anew comes in the backward pass
+    if checkpointed:  # the layer that is computed again comes in the backward pass
         expected -= activation_memory(*sizes, 1, 1, precision="float32", checkpointed=False)
     else:  # the meta device has no fused attention
         found -= 4 * tokens**2 * config.num_attention_heads * layers

@@ -151,7 +151,7 @@ def test_a_killed_call_is_taken_up_where_it_was(folder, call, tmp_path, monkeypa
     monkeypatch.setattr(ActionDetector, "_score", count)
     assert run(*command).returncode == 130 and len(list(cache.rglob("*.safetensors"))) == 3
     other = run(*command, "--every", 0.4)
-    assert other.returncode == 0 and len(calls) == 4 + 7, "other settings begin anew"
+    assert other.returncode == 0 and len(calls) == 4 + 7, "other settings begin again"
     again = run(*command)
     assert again.stdout == whole.stdout and len(calls) == 4 + 7 + 2
     assert not list(cache.rglob("*.*"))

@@ -60,7 +60,7 @@ def _read_line(line: str, place: str) -> View:
     try:
         logits = np.array([float(number) for number in match["logits"].split(",") if number.strip()])
     except ValueError as error:
-        raise ValueError(f"{place}: {error}, expected numbers with commas between; write the file anew") from error
+        raise ValueError(f"{place}: {error}, expected numbers with commas between; write the file again") from error
     return View(match["video"].strip(), logits=logits, **numbers)
 
 

@@ -47,7 +47,7 @@ class VideosAndImages(Dataset[Sample | list[Sample]]):
 class AlternatingSampler(Sampler[Index]):
     """Order an epoch's videos and images so that the even steps train on videos and the odd ones on images.
 
-    An epoch ends when either list has no full step left, and draws both lists anew, so that all rows occur over the
+    An epoch ends when either list has no full step left, and draws both lists again, so that all rows occur over the
     epochs. The order depends on `seed` and the epoch alone.
 
     Args:

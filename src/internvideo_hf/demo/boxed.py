@@ -55,7 +55,7 @@ _HELD_OUT = 10  # training videos for one of each other split
 _VIDEO_BYTES = 50_000  # of a video's file, on average
 _MOVES = 0.1  # of a box's width or height, by which a detector misplaces an edge
 _SHAKE = 5  # pixels at the border that are left to camera shake: beyond them, a shape would enter on the other side
-_TRIES = 200  # to place a shape, before all of a video are placed anew
+_TRIES = 200  # to place a shape, before all of a video are placed again
 _SCRIPT, _SCENE, _DETECTOR = range(3)  # independent random streams of a video
 
 

@@ -12,7 +12,7 @@ Scorer = Callable[[str, Sequence[Hit]], Sequence[float]]
 def rerank(
     hits: Hits, scorer: Any, *, top_k: int | None = None, document: Callable[[Hit], Any] = lambda hit: hit.video
 ) -> Hits:
-    """Order hits anew by scores of a slower and better judge. Search for more hits than are needed, such as 50.
+    """Reorder hits by scores of a slower and better judge. Search for more hits than are needed, such as 50.
 
     >>> best = rerank(index.search("a dog catches a frisbee", top_k=50), score, top_k=5)
 

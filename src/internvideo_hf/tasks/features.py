@@ -130,7 +130,9 @@ def _descriptions(folder: FeatureFolder, videos: Iterable[str]) -> dict[str, dic
             content = json.loads(file.read_text(encoding="utf-8"))
             known = {name: content[name] for name in ("model", "window", "stride")} | {"rate": content["fps"]}
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ManifestError(str(file), None, f"it cannot be read ({reason_of(error)})", "Extract anew.") from error
+            raise ManifestError(
+                str(file), None, f"it cannot be read ({reason_of(error)})", "Extract it again."
+            ) from error
         known |= {name: content.get(name) for name in _RULE} | {"fps": content.get("sampled_fps")}
         known["duration"] = content.get("duration")
         first = first or (video, known)

@@ -89,7 +89,7 @@ def test_classes_with_gaps_in_their_numbers_are_numbered_anew(tmp_path, caplog):
     (tmp_path / "a.json").write_text(json.dumps({"database": database}))
     found, classes = read_training_rows(tmp_path / "a.json", tmp_path, features=FeatureData())
     assert classes == ["a", "c"] and found["labels"] == [[1, 0]]
-    assert "2 classes are numbered anew" in caplog.text
+    assert "2 classes are renumbered" in caplog.text
 
 
 def test_rows_are_those_of_a_subset_with_its_classes(tmp_path):

@@ -167,7 +167,7 @@ def _read(protocol: Protocol, data_root: Path, model: str) -> Samples:
     shown = np.array([clip.known for clip in clips]).reshape(-1, *POINTS_SHAPE).any(axis=(1, 3))
     for hand, count in zip(HANDS, shown.sum(axis=0), strict=True):
         if count and hand not in hands_of(columns_of(config)):
-            raise RecipeError(f"{model} predicts no {hand} hand, which {count} clips of {path} show. Train it anew.")
+            raise RecipeError(f"{model} predicts no {hand} hand, which {count} clips of {path} show. Train it again.")
     rows: list[Row] = [*rows_of(clips, path, data_root / hands.folder)]
     return Samples(rows, np.arange(len(rows)), source=(clips, None))
 

@@ -64,7 +64,7 @@ def read_training_rows(
         annotations = read_annotations(path, classes)
         names = list(annotations.classes.values())
         if list(annotations.classes) != list(range(len(names))):
-            logger.warning(f"{path} leaves out numbers of classes; its {len(names)} classes are numbered anew.")
+            logger.warning(f"{path} leaves out numbers of classes; its {len(names)} classes are renumbered.")
             annotations = read_annotations(path, names)
     try:
         videos = annotations.of_subset(subset)
