@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from internvideo_hf.cli.kinds import AUTOENCODER, CLASSIFIER, DUAL_ENCODER
+from internvideo_hf.cli.lines import Lines, Workers, pipeline_question, write_list
 from internvideo_hf.cli.options import (
     AUTO,
     AUTOENCODER_HELP,
@@ -26,6 +27,7 @@ from internvideo_hf.cli.options import (
     Retry,
     TopK,
     Videos,
+    VideoTimeout,
     check_folder,
     engine_of,
     one_worker,
@@ -73,6 +75,11 @@ def zero_shot(
     ] = 1,
     batch_size: BatchSize = 8,
     dtype: Dtype = AUTO,
+    out: Lines = None,
+    engine: EngineName = "local",
+    address: Address = None,
+    gpus: Gpus = None,
+    video_timeout: VideoTimeout = None,
     device: Device = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -80,7 +87,11 @@ def zero_shot(
     """Classify videos with labels of your choice.
 
     Example: internvideo zero-shot clip.mp4 --model internvideo-mm-l14 --labels "a dog runs, a car stops"
+
+    Example: internvideo zero-shot clips --model internvideo-mm-l14 --labels labels.txt --out answers.jsonl --gpus 8
     """
+    workers = Workers(engine, address, gpus, video_timeout, device)
+    workers.check(out, {"--json": as_json})
     candidates = _labels(labels, labels_file)
     if template is not None and prompts is not None:
         raise ValueError("Give --template or --prompts, not both.")
@@ -88,18 +99,19 @@ def zero_shot(
     number_type = parse_dtype(dtype)
     named, model = named_videos(videos, quiet), resolve_model(model, DUAL_ENCODER)
     remark_on_scripts(candidates)
-    answer = load_pipeline(
-        "zero-shot-video-classification",
-        "AutoModel",
-        model,
-        device,
-        number_type,
-        candidate_labels=candidates,
-        top_k=top_k,
-        max_views=batch_size,
-        num_clips=num_clips,
-        **{name: value for name, value in options.items() if value is not None},
-    )
+    given: dict[str, Any] = {
+        "candidate_labels": candidates,
+        "top_k": top_k,
+        "max_views": batch_size,
+        "num_clips": num_clips,
+    }
+    given |= {name: value for name, value in options.items() if value is not None}
+    kind = ("zero-shot-video-classification", "AutoModel", model)
+    if out is not None:
+        asked = pipeline_question(*kind, number_type, given)
+        write_list(out, [video for video, _ in named], asked, workers, quiet=quiet, description="Classifying")
+        return
+    answer = load_pipeline(*kind, device, number_type, **given)
     answer.embed_labels()  # whose mistakes are none of a video's
     answer_each([video for video, _ in named], answer, as_json, quiet)
 
@@ -181,6 +193,11 @@ def classify(
     top_k: TopK = 5,
     batch_size: BatchSize = 8,
     dtype: Dtype = AUTO,
+    out: Lines = None,
+    engine: EngineName = "local",
+    address: Address = None,
+    gpus: Gpus = None,
+    video_timeout: VideoTimeout = None,
     device: Device = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -194,7 +211,11 @@ def classify(
     Example: internvideo classify clip.mp4 --model vit-b-k400 --views 5x3
 
     Example: internvideo classify clips --model run/final --open-set run/final --csv answers.csv
+
+    Example: internvideo classify videos.csv --model vit-b-k400 --out answers.jsonl --engine ray --address auto
     """
+    workers = Workers(engine, address, gpus, video_timeout, device)
+    workers.check(out, {"--json": as_json, "--csv": csv})
     clips_and_crops, number_type = parse_views(views), parse_dtype(dtype)
     if csv is not None:
         from internvideo_hf.utils.files import check_output_file
@@ -205,19 +226,22 @@ def classify(
     from internvideo_hf.models.common.loading import check_classifier
 
     check_classifier(model)
-    answer = load_pipeline(
-        "multi-view-video-classification",
-        "AutoModelForVideoClassification",
-        model,
-        device,
-        number_type,
-        processor="video_processor",
-        merge=merge,
-        max_views=batch_size,
-        top_k=top_k,
-        **clips_and_crops,
-        **({} if open_set is None else {"open_set": open_set}),
-    )
+    options: dict[str, Any] = {"merge": merge, "max_views": batch_size, "top_k": top_k, **clips_and_crops}
+    options |= {} if open_set is None else {"open_set": open_set}
+    kind = ("multi-view-video-classification", "AutoModelForVideoClassification", model)
+    if out is not None:
+        scorer = [] if open_set is None else [*Path(open_set).glob("open_set.*"), *Path(open_set).glob("*/open_set.*")]
+        asked = pipeline_question(
+            *kind,
+            number_type,
+            options,
+            processor="video_processor",
+            files=sorted(scorer),
+            decodes_apart=open_set is None,
+        )
+        write_list(out, [video for video, _ in named], asked, workers, quiet=quiet, description="Classifying")
+        return
+    answer = load_pipeline(*kind, device, number_type, processor="video_processor", **options)
     estimates = answer.model.config.problem_type == "regression"
     answer_each([video for video, _ in named], answer, as_json, quiet, csv=csv, estimates=estimates)
 

@@ -6,15 +6,20 @@ import typer
 
 from internvideo_hf.cli.inference import answer_each, load_pipeline, named_videos
 from internvideo_hf.cli.kinds import ANSWERER, CAPTIONER
+from internvideo_hf.cli.lines import Lines, Workers, pipeline_question, write_list
 from internvideo_hf.cli.options import (
     ANSWERER_HELP,
     AUTO,
     CAPTIONER_HELP,
+    Address,
     AsJson,
     Device,
     Dtype,
+    EngineName,
+    Gpus,
     Quiet,
     Videos,
+    VideoTimeout,
     parse_dtype,
     resolve_model,
 )
@@ -45,6 +50,11 @@ def caption(
     ] = False,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of --sample; every video starts from it.")] = 0,
     dtype: Dtype = AUTO,
+    out: Lines = None,
+    engine: EngineName = "local",
+    address: Address = None,
+    gpus: Gpus = None,
+    video_timeout: VideoTimeout = None,
     device: Device = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -57,7 +67,11 @@ def caption(
     Example: internvideo caption clip.mp4 --model internvideo-mm-l14
 
     Example: internvideo caption clips --model internvideo-mm-l14 --text "a photo of" --json
+
+    Example: internvideo caption clips --model internvideo-mm-l14 --out captions.jsonl --gpus 8
     """
+    workers = Workers(engine, address, gpus, video_timeout, device)
+    workers.check(out, {"--json": as_json})
     number_type = parse_dtype(dtype)
     named, model = named_videos(videos, quiet), resolve_model(model, CAPTIONER)
     options: dict[str, Any] = {"num_beams": beams or (1 if sample else 3), "do_sample": sample}
@@ -66,7 +80,12 @@ def caption(
         options["text"] = text
     if max_new_tokens is not None:
         options["max_new_tokens"] = max_new_tokens
-    pipe = load_pipeline("video-to-text", "AutoModelForMultimodalLM", model, device, number_type, **options)
+    kind = ("video-to-text", "AutoModelForMultimodalLM", model)
+    if out is not None:
+        asked = pipeline_question(*kind, number_type, options, seed=seed)
+        write_list(out, [video for video, _ in named], asked, workers, quiet=quiet, description="Describing")
+        return
+    pipe = load_pipeline(*kind, device, number_type, **options)
     from transformers import set_seed
 
     def describe(video: str) -> list[dict[str, Any]]:
@@ -83,6 +102,11 @@ def ask(
     model: Annotated[str, typer.Option(help=ANSWERER_HELP)],
     top_k: Annotated[int, typer.Option(min=1, help="Answers to show per question.")] = 5,
     dtype: Dtype = AUTO,
+    out: Lines = None,
+    engine: EngineName = "local",
+    address: Address = None,
+    gpus: Gpus = None,
+    video_timeout: VideoTimeout = None,
     device: Device = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -95,7 +119,11 @@ def ask(
     Example: internvideo ask clip.mp4 "what does the man do?" "who sings?" --model internvideo-mm-l14-msrvtt-qa
 
     Example: internvideo ask clips "what is it?" --model internvideo-mm-l14-msrvtt-qa --top-k 1 --json
+
+    Example: internvideo ask clips "what is it?" --model internvideo-mm-l14-msrvtt-qa --out answers.jsonl --gpus 8
     """
+    workers = Workers(engine, address, gpus, video_timeout, device)
+    workers.check(out, {"--json": as_json})
     from internvideo_hf.processing.processing import clean_text
 
     asked = [question for question in questions if clean_text(question)]
@@ -104,15 +132,15 @@ def ask(
     number_type = parse_dtype(dtype)
     named, model = named_videos([video], quiet), resolve_model(model, ANSWERER)
     remark_on_scripts(asked)
-    pipe = load_pipeline(
-        "video-question-answering",
-        "AutoModelForVisualQuestionAnswering",
-        model,
-        device,
-        number_type,
-        question=asked,
-        top_k=top_k,
-    )
+    kind = ("video-question-answering", "AutoModelForVisualQuestionAnswering", model)
+    options: dict[str, Any] = {"question": asked, "top_k": top_k}
+    empty = ["a question is empty; the others are answered"] * (len(questions) - len(asked))
+    if out is not None:
+        question = pipeline_question(*kind, number_type, options)
+        paths = [video for video, _ in named]
+        write_list(out, paths, question, workers, quiet=quiet, description="Answering", failed=empty)
+        return
+    pipe = load_pipeline(*kind, device, number_type, **options)
     from internvideo_hf.data.answers import numbered_answer
     from internvideo_hf.models.common.loading import classes_of
 
@@ -124,5 +152,4 @@ def ask(
             {"question": question, "answers": answers} for question, answers in zip(asked, pipe(video), strict=True)
         ]
 
-    empty = ["a question is empty; the others are answered"] * (len(questions) - len(asked))
     answer_each([video for video, _ in named], answer, as_json, quiet, "Answering", empty)

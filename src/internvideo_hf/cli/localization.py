@@ -10,15 +10,20 @@ import typer
 
 from internvideo_hf.cli.inference import Writer, unique_videos, writers_of
 from internvideo_hf.cli.kinds import CLASSIFIER, FEATURE_HEAD
+from internvideo_hf.cli.lines import Lines, Workers, write_list
 from internvideo_hf.cli.options import (
     AUTO,
     MODEL_HELP,
+    Address,
     AsJson,
     BatchSize,
     Device,
     Dtype,
+    EngineName,
+    Gpus,
     Quiet,
     Videos,
+    VideoTimeout,
     parse_device,
     parse_dtype,
     read_text,
@@ -28,6 +33,7 @@ from internvideo_hf.cli.reporting import DAMAGED, VideoReport, show_progress, si
 from internvideo_hf.utils.names import clock, printable, reason_of
 
 if TYPE_CHECKING:
+    from internvideo_hf.inference.answering import Question
     from internvideo_hf.inference.features import FeatureExtractor
     from internvideo_hf.inference.untrimmed import VideoFeatures
     from internvideo_hf.tasks.temporal_localization.localization import Localization
@@ -83,6 +89,11 @@ def localize(
     ] = False,
     batch_size: BatchSize = 8,
     dtype: Dtype = AUTO,
+    out: Lines = None,
+    engine: EngineName = "local",
+    address: Address = None,
+    gpus: Gpus = None,
+    video_timeout: VideoTimeout = None,
     device: Device = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -97,9 +108,22 @@ def localize(
     A head that refines segments, such as a TCANet, takes them from --proposals.
 
     Example: internvideo localize videos --model head --encoder vit-h-k710 --classifier vit-h-k400 --json
+
+    Example: internvideo localize videos --model head --out actions.jsonl --gpus 8 --video-timeout 3600
     """
+    workers = Workers(engine, address, gpus, video_timeout, device)
+    files = {"--timeline": timeline, "--vtt": vtt, "--ass": ass, "--activitynet": activitynet, "--features": features}
+    workers.check(out, {"--json": as_json, **files})
     number_type, named = parse_dtype(dtype), unique_videos(videos, quiet)
     head = resolve_model(model, FEATURE_HEAD)
+    if out is not None:
+        timing = {"--stride": stride, "--fps": fps, "--window": window}
+        _check_features(None, timing, encoder, named, keep_features)
+        how = {"top_k": top_k, "min_score": min_score, "batch_size": batch_size, "dtype": number_type}
+        how |= {"keep": keep_features, "title": model}
+        asked = _question(head, encoder, classifier, {"labels_file": labels_file, "proposals": proposals}, how)
+        write_list(out, [path for path, _ in named], asked, workers, quiet=quiet, description="Localizing")
+        return
     outputs = {"--timeline": (".png", timeline), "--vtt": (".vtt", vtt), "--ass": (".ass", ass)}
     writers = writers_of(videos, named, outputs)
     timing = {"--stride": stride, "--fps": fps, "--window": window}
@@ -131,6 +155,75 @@ def localize(
             lambda video: answers.write(localizer.localize(read(video, name), video), video),  # noqa: B023
         )
     answers.report(activitynet)
+
+
+def _question(
+    head: str, encoder: str | None, classifier: str | None, files: dict[str, Path | None], how: dict[str, Any]
+) -> "Question":
+    """Return what a worker asks about each video; see `_Localizer`."""
+    from transformers import AutoConfig
+
+    from internvideo_hf.inference.answering import Question
+    from internvideo_hf.inference.rows import Loader
+    from internvideo_hf.inference.untrimmed import encoder_of
+    from internvideo_hf.utils.pretrained import load_pretrained
+
+    makes = encoder if encoder is not None else encoder_of(load_pretrained(AutoConfig, head))
+    models = [head, *([] if makes is None else [resolve_model(str(makes), any_family=True)])]
+    read = [str(file) for file in files.values() if file is not None]
+    if classifier is not None and classifier.lower().endswith(".json"):
+        read.append(classifier)
+    elif classifier is not None:
+        models.append(resolve_model(classifier, CLASSIFIER))
+    how |= {"encoder": encoder, "classifier": classifier, **{name: file and str(file) for name, file in files.items()}}
+    return Question(Loader(_Localizer, head, tuple(how.items())), tuple(models), tuple(read), decodes_apart=False)
+
+
+class _Localizer:
+    """Finds the actions of each video in a worker; see `answering.Answerer`.
+
+    Args:
+        head: folder of the head.
+        device: of the worker.
+        encoder, classifier, labels_file, proposals, top_k, min_score, batch_size, dtype, keep: options of the command.
+        title: name of the head in messages.
+    """
+
+    def __init__(
+        self,
+        head: str,
+        *,
+        device: str | None,
+        encoder: str | None,
+        classifier: str | None,
+        labels_file: str | None,
+        proposals: str | None,
+        top_k: int,
+        min_score: float,
+        batch_size: int,
+        dtype: str | None,
+        keep: bool,
+        title: str,
+    ):
+        from internvideo_hf.inference.untrimmed import extractor_for
+
+        silence_transformers()
+        where = {"device": parse_device(device), "dtype": dtype}
+        labels, segments = (None if file is None else Path(file) for file in (labels_file, proposals))
+        self._localizer = _load(head, classifier, labels, segments, where)
+        config = self._localizer.model.config
+        named = None if encoder is None else resolve_model(encoder, any_family=True)
+        extractor = extractor_for(config, named, title, batch_size=batch_size, **where)
+        self._read = partial(extract_video, extractor, config, keep=keep, quiet=True)
+        self._best = top_k, min_score
+
+    def reader(self) -> None:
+        """Return none: windows are decoded where they are embedded."""
+
+    def answer(self, video: str, inputs: None) -> dict[str, Any]:
+        """Return the actions of a video."""
+        found: dict[str, Any] = self._localizer.localize(self._read(video, video), video).best(*self._best).to_dict()
+        return found
 
 
 def _load(

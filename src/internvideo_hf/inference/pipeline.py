@@ -1,7 +1,8 @@
 """Base classes of the pipelines: one video or many, batches of views."""
 
 import numbers
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -69,8 +70,20 @@ class VideoPipeline(Pipeline):
         return options
 
     def preprocess(self, video: Any, **options: Any) -> dict[str, torch.Tensor]:  # type: ignore[override]
-        views = self._process(videos=[video], return_tensors="pt", **options)
-        return {name: views[name] for name in self._process.model_input_names if name.endswith(PIXELS)}
+        return inputs_of(video, self._process, options)
+
+    def video_reader(self) -> Callable[[Any], dict[str, torch.Tensor]] | None:
+        """Return what makes the inputs of a video, in any process; None where this takes the model."""
+        return partial(inputs_of, processor=self._process, options=self._preprocess_params)
+
+    def answer(self, inputs: dict[str, torch.Tensor]) -> Any:
+        """Return the answer for one video, as a call does.
+
+        Args:
+            inputs: of `video_reader`.
+        """
+        outputs = PipelineIterator([_stack([inputs])], self.forward, self._forward_params, loader_batch_size=1)
+        return next(iter(PipelineIterator(outputs, self.postprocess, self._postprocess_params)))
 
     def get_iterator(
         self,
@@ -91,6 +104,18 @@ class VideoPipeline(Pipeline):
         )
         outputs = PipelineIterator(loader, self.forward, forward_params, loader_batch_size=batch_size)
         return PipelineIterator(outputs, self.postprocess, postprocess_params)
+
+
+def inputs_of(video: Any, processor: Any, options: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """Decode a video, and make the inputs of a model, `(views, frames, channels, height, width)` by name.
+
+    Args:
+        video: of every kind that `VideoReader` takes.
+        processor: of the model.
+        options: of the video processor.
+    """
+    views = processor(videos=[video], return_tensors="pt", **options)
+    return {name: views[name] for name in processor.model_input_names if name.endswith(PIXELS)}
 
 
 class WholeVideoPipeline(VideoPipeline):

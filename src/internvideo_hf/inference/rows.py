@@ -288,11 +288,11 @@ def answer_shard(rows: Sequence[Row], plan: _Plan[Any]) -> Part:
         ValueError: if the model is not the one of the run.
     """
     work, device = plan.work, plan.engine.device()
-    _enter(plan.folder)
+    enter_folder(plan.folder)
     if device == "cpu":
         torch.set_num_threads(plan.threads)
     subject = _subject(work.loader, plan.revision, device)
-    read = partial(_read_arrays, read=work.read, folder=plan.folder)
+    read = partial(read_arrays, read=work.read, folder=plan.folder)
     results = plan.engine.executor().map_ordered(read, rows, plan.engine.decoders, _name, timeout=plan.timeout)
     found: list[Mapping[str, Tensor]] = []
     notes: dict[str, str] = {}
@@ -302,7 +302,7 @@ def answer_shard(rows: Sequence[Row], plan: _Plan[Any]) -> Part:
             for place, (_, result) in enumerate(batch)
             if isinstance(result, VideoDecodeError)
         }
-        inputs = [(row, _tensors(result)) for row, result in batch if not isinstance(result, VideoDecodeError)]
+        inputs = [(row, to_tensors(result)) for row, result in batch if not isinstance(result, VideoDecodeError)]
         found += [work.answer(subject, inputs)] if inputs else []
     return Part({name: torch.cat([part[name] for part in found]) for name in (found[0] if found else {})}, notes)
 
@@ -330,9 +330,15 @@ def _batches(results: Iterable[Any], size: int) -> Iterator[tuple[int, list[Any]
         yield first, batch
 
 
-def _read_arrays(row: Row, read: Callable[[Row], Any], folder: str) -> Any:
-    """Read a row in a decoder; arrays, unlike tensors, outlive the process that made them."""
-    _enter(folder)
+def read_arrays(row: Any, read: Callable[[Any], Any], folder: str) -> Any:
+    """Read a row in a decoder; arrays, unlike tensors, outlive the process that made them.
+
+    Args:
+        row: what `read` takes.
+        read: makes the inputs of a row.
+        folder: from which relative paths start.
+    """
+    enter_folder(folder)
     torch.set_num_threads(1)  # the processes share the cores
     inputs = read(row)
     if isinstance(inputs, dict):
@@ -340,7 +346,8 @@ def _read_arrays(row: Row, read: Callable[[Row], Any], folder: str) -> Any:
     return inputs
 
 
-def _tensors(inputs: Any) -> Any:
+def to_tensors(inputs: Any) -> Any:
+    """Return inputs of `read_arrays` as they were read."""
     if isinstance(inputs, dict):
         return {name: _tensor(value) if isinstance(value, np.ndarray) else value for name, value in inputs.items()}
     return inputs
@@ -350,7 +357,7 @@ def _tensor(array: np.ndarray[Any, Any]) -> Tensor:
     return torch.from_numpy(array if array.flags.writeable else array.copy())  # a cluster's are shared
 
 
-def _enter(folder: str) -> None:
+def enter_folder(folder: str) -> None:
     """Go where relative paths of the list start, which is elsewhere than where a cluster starts its workers."""
     with suppress(OSError):  # a machine without it, where paths must be absolute
         os.chdir(folder)

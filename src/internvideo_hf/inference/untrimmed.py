@@ -98,7 +98,7 @@ def extractor_for(
             "by `internvideo convert --config` where it is converted; or give a `FeatureExtractor` (Python), or "
             "features with their stride and frames a second (--features, --stride, --fps)."
         )
-    name = encoder or _beside(config, rule.get("encoder"))
+    name = encoder or encoder_of(config)
     if name is None:
         raise ValueError(f"{head} does not name the encoder of its features. Give it (feature_extractor, --encoder).")
     if encoder is None:
@@ -117,6 +117,15 @@ def extractor_for(
     extractor = FeatureExtractor(name, int(window), int(stride), **how, **options)
     check_extractor(config, extractor, head)
     return extractor
+
+
+def encoder_of(config: PreTrainedConfig) -> str | Path | None:
+    """Return the name of the encoder that a head was trained with; None where it does not say.
+
+    Args:
+        config: of the head.
+    """
+    return _beside(config, feature_rule(getattr(config, "features", None)).get("encoder"))
 
 
 def channels_of(config: PreTrainedConfig) -> int:

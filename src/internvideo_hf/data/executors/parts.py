@@ -153,7 +153,12 @@ class PartFolder:
 
 
 def run_shards(
-    work: Callable[[Sequence[Item]], Part], shards: Sequence[Shard[Item]], engine: Engine, parts: PartFolder
+    work: Callable[[Sequence[Item]], Part],
+    shards: Sequence[Shard[Item]],
+    engine: Engine,
+    parts: PartFolder,
+    *,
+    timeout: float | None = None,
 ) -> Iterator[tuple[Shard[Item], Part | VideoDecodeError]]:
     """Compute the parts that are missing, and yield all of them in the order of the shards.
 
@@ -163,16 +168,17 @@ def run_shards(
         shards: of the list.
         engine: runs the work.
         parts: where the parts are; they stay there.
+        timeout: seconds after which a shard counts as hung; None for no limit.
 
     Yields:
-        A shard and its part, or why it has none: its workers died, each time that it was tried.
+        A shard and its part, or why it has none: its workers died, each time that it was tried, or it hung.
     """
     if parts.folder.is_dir():
         remove_leftovers(parts.folder)
     done = parts.keys()
     missing = [shard for shard in shards if shard.key not in done]
     task = partial(_make_part, work=work, parts=parts)
-    results = engine.map_ordered(task, missing, engine.workers, _name_of) if missing else iter(())
+    results = engine.map_ordered(task, missing, engine.workers, _name_of, timeout=timeout) if missing else iter(())
     for shard in shards:
         if shard.key not in done:
             _, outcome = next(results)

@@ -1,5 +1,6 @@
 """Classification by several clips and crops of each video, as in the published tests."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from internvideo_hf.inference.merging import FUNCTIONS, METHODS, check_finite, c
 from internvideo_hf.inference.open_set.observations import Observations
 from internvideo_hf.inference.open_set.observer import Observer
 from internvideo_hf.inference.open_set.scorer import UNKNOWN, OpenSetScorer
-from internvideo_hf.inference.pipeline import VideoPipeline, check_count
+from internvideo_hf.inference.pipeline import VideoPipeline, check_count, inputs_of
 from internvideo_hf.inference.runner import logits_of_views
 from internvideo_hf.models.common.configuration import head_slices
 from internvideo_hf.models.common.loading import classes_of
@@ -154,14 +155,24 @@ class MultiViewVideoClassificationPipeline(VideoPipeline):
     def preprocess(  # type: ignore[override]
         self, video: Any, open_set: "OpenSet | None" = None, **options: Any
     ) -> dict[str, torch.Tensor]:
-        clips, crops = self._process.views if open_set is None else known(open_set.observer.subject.views)
-        views = {"num_clips": clips, "num_crops": crops, **options}
+        views = self._views(open_set, options)
         found = super().preprocess(video, **views)
         if open_set is not None:
             asked = (views["num_clips"], views["num_crops"])
             open_set.scorer.check(replace(open_set.observer.subject, views=asked))
             found |= open_set.observer.read_members({"video": video})
         return found
+
+    def _views(self, open_set: "OpenSet | None", options: Mapping[str, Any]) -> dict[str, Any]:
+        clips, crops = self._process.views if open_set is None else known(open_set.observer.subject.views)
+        return {"num_clips": clips, "num_crops": crops, **options}
+
+    def video_reader(self) -> Callable[[Any], dict[str, torch.Tensor]] | None:
+        """Return what makes the inputs of a video, in any process; None for an open set, whose models read them."""
+        options = self._preprocess_params
+        if "open_set" in options:
+            return None
+        return partial(inputs_of, processor=self._process, options=self._views(None, options))
 
     def _forward(  # type: ignore[override]
         self, model_inputs: dict[str, torch.Tensor], max_views: int | None = None, observer: Observer | None = None

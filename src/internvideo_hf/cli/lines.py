@@ -1,0 +1,187 @@
+"""JSON lines of the answers to a list of videos, by one worker or several: the option --out of several commands."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from internvideo_hf.cli.options import engine_of, one_worker, parse_device
+from internvideo_hf.cli.reporting import report_failures, say
+
+if TYPE_CHECKING:
+    import torch
+
+    from internvideo_hf.inference.answering import Question
+
+Lines = Annotated[
+    Path | None,
+    typer.Option(
+        help="File for JSON lines, such as answers.jsonl: one line a video, in the order of the list, with `error` "
+        "where it failed. The models then run in processes of their own (--gpus, --engine), and the same command "
+        "continues after an interruption."
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Workers:
+    """The options that say where models run.
+
+    Args:
+        engine: value of --engine.
+        address: value of --address.
+        gpus: value of --gpus.
+        timeout: value of --video-timeout.
+        device: value of --device.
+    """
+
+    engine: str
+    address: str | None
+    gpus: int | None
+    timeout: float | None
+    device: str | None
+
+    def check(self, out: Path | None, others: dict[str, Any]) -> None:
+        """Refuse options that do not go with --out, or not without it, before anything is loaded.
+
+        Args:
+            out: value of --out.
+            others: names and values of the options that write answers elsewhere.
+        """
+        if out is None:
+            if self.engine != "local" or (self.address, self.gpus, self.timeout) != (None, None, None):
+                raise ValueError(
+                    "--engine, --address, --gpus and --video-timeout are for answers as JSON lines. Add --out "
+                    "FILE.jsonl."
+                )
+            return
+        for option, value in others.items():
+            if value:
+                raise ValueError(f"--out writes the answers as JSON lines. Leave out {option}, or --out.")
+        from internvideo_hf.utils.files import check_output_file
+
+        check_output_file(out)
+
+
+def write_list(
+    out: Path,
+    videos: Sequence[str],
+    question: "Question",
+    workers: Workers,
+    *,
+    quiet: bool,
+    description: str,
+    failed: Sequence[str] = (),
+) -> None:
+    """Write the answers to videos as JSON lines, list failures, and exit with their exit code.
+
+    Args:
+        out: value of --out.
+        videos: paths and addresses.
+        question: what is asked about each.
+        workers: where models run.
+        quiet: value of --quiet.
+        description: of the progress bar.
+        failed: messages about what failed before.
+    """
+    from internvideo_hf.cli.inference import check_no_source
+    from internvideo_hf.inference.answering import write_lines
+
+    check_no_source([out], list(videos), "--out")
+    engine = engine_of(workers.engine, workers.address, workers.gpus, None, workers.device)
+    engine = engine or one_worker(parse_device(workers.device), os.cpu_count() or 1)
+    failures = list(failed)
+    failures += write_lines(
+        out, videos, question, engine, timeout=workers.timeout, quiet=quiet, description=description
+    )
+    if not quiet:
+        say(f"Wrote {out}: {len(videos)} lines.")
+    report_failures(failures, len(videos) + len(failed))
+
+
+class PipelineAnswerer:
+    """Asks a pipeline about each video.
+
+    Args:
+        pipe: the pipeline.
+        seed: from which every video starts, of pipelines that draw; None for none.
+        questions: of which the pipeline answers each; None for pipelines without.
+    """
+
+    def __init__(self, pipe: Any, seed: int | None = None, questions: Sequence[str] | None = None):
+        self._pipe, self._seed, self._questions = pipe, seed, questions
+
+    def reader(self) -> Any:
+        """Return what decodes a video; see `answering.Answerer`."""
+        return self._pipe.video_reader()
+
+    def answer(self, video: str, inputs: Any) -> dict[str, Any]:
+        """Return the results for a video; see `answering.Answerer`."""
+        if self._seed is not None:
+            from transformers import set_seed
+
+            set_seed(self._seed)  # so that an answer does not depend on the videos before it
+        found = self._pipe(video) if inputs is None else self._pipe.answer(inputs)
+        if self._questions is not None:
+            pairs = zip(self._questions, found, strict=True)
+            found = [{"question": question, "answers": answers} for question, answers in pairs]
+        return {"results": found}
+
+
+def pipeline_question(
+    task: str,
+    auto_class: str,
+    model: str,
+    dtype: str | None,
+    options: Mapping[str, Any],
+    *,
+    processor: str = "processor",
+    seed: int | None = None,
+    files: Sequence[Path] = (),
+    decodes_apart: bool = True,
+) -> "Question":
+    """Return what asks a pipeline about each video.
+
+    Args:
+        task: as of `inference.load_pipeline`.
+        auto_class: the same.
+        model: the same.
+        dtype: the same.
+        options: of the pipeline, as JSON.
+        processor: the same.
+        seed: as of `PipelineAnswerer`.
+        files: others than the model's that answers depend on.
+        decodes_apart: as of `answering.Question`.
+    """
+    from internvideo_hf.inference.answering import Question
+    from internvideo_hf.inference.rows import Loader
+
+    facts: dict[str, str | int | None] = {"task": task, "auto_class": auto_class, "dtype": dtype, "seed": seed}
+    facts |= {"processor": processor, "options": json.dumps(options, sort_keys=True)}
+    loader = Loader(_load_pipeline, model, tuple(facts.items()))
+    return Question(loader, (model,), tuple(map(str, files)), decodes_apart)
+
+
+def _load_pipeline(
+    name: str,
+    *,
+    device: "torch.device | str | None",
+    task: str,
+    auto_class: str,
+    dtype: str | None,
+    processor: str,
+    seed: int | None,
+    options: str,
+) -> PipelineAnswerer:
+    from internvideo_hf.cli.inference import load_pipeline
+
+    given = json.loads(options)
+    where = None if device is None else str(device)
+    pipe = load_pipeline(task, auto_class, name, where, dtype, processor, **given)
+    if hasattr(pipe, "embed_labels"):
+        pipe.embed_labels()  # whose mistakes are none of a video's
+    return PipelineAnswerer(pipe, seed, given.get("question"))

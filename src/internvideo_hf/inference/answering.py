@@ -1,0 +1,212 @@
+"""Answers to the videos of a list as JSON lines, by workers that each load the model."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from os import getcwd
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Protocol
+
+import torch
+from tqdm import tqdm
+from transformers import AutoConfig
+
+from internvideo_hf.data.contents import stamp
+from internvideo_hf.data.executors import processes
+from internvideo_hf.data.executors.parts import Engine, Part, PartFolder, Shard, run_shards, shard_key
+from internvideo_hf.data.failures import one_video
+from internvideo_hf.inference.rows import Loader, enter_folder, read_arrays, to_tensors
+from internvideo_hf.models.common.loading import revision
+from internvideo_hf.utils.files import atomic_path, check_output_file
+from internvideo_hf.utils.fingerprints import file_sha256
+from internvideo_hf.utils.locks import lock_file
+from internvideo_hf.utils.pretrained import load_pretrained
+from internvideo_hf.video.errors import VideoDecodeError
+
+SHARD_VIDEOS = 32  # what a lost worker costs; one where the model decodes, which a video may kill
+
+
+class Answerer(Protocol):
+    """What a worker loads, and asks about each video."""
+
+    def reader(self) -> Callable[[Any], Any] | None:
+        """Return what makes the inputs of a video in a decoder; None where `answer` reads the video itself."""
+
+    def answer(self, video: str, inputs: Any) -> dict[str, Any]:
+        """Return the entries of a video's line, as JSON.
+
+        Args:
+            video: path or address.
+            inputs: of `reader`; None without one.
+        """
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked about each video of a list.
+
+    Args:
+        loader: loads the `Answerer` in a worker.
+        models: folders or names of all its models.
+        files: others that it reads.
+        decodes_apart: it has a `reader`, so that decoders beside the model read the videos.
+    """
+
+    loader: Loader
+    models: tuple[str, ...]
+    files: tuple[str, ...] = ()
+    decodes_apart: bool = True
+
+
+@dataclass(frozen=True)
+class _Plan:
+    question: Question
+    engine: Engine
+    revisions: tuple[str, ...]
+    timeout: float
+    threads: int
+    folder: str
+
+
+def write_lines(
+    out: Path,
+    videos: Sequence[str],
+    question: Question,
+    engine: Engine,
+    *,
+    timeout: float | None = None,
+    quiet: bool = False,
+    description: str = "Videos",
+) -> list[str]:
+    """Answer for the videos of a list, and write a JSON object a line, in the order of the list.
+
+    A line has `video` and the answer, or `error`. Parts that are done lie in a folder beside the file, with which the
+    same call continues after an interruption.
+
+    Args:
+        out: the file, on a disk that all workers share.
+        videos: paths and addresses.
+        question: what is asked.
+        engine: runs the workers.
+        timeout: seconds after which a decoder counts as hung, 600 by default; where the model decodes, a whole video,
+            without a limit by default.
+        quiet: no progress bar.
+        description: of the progress bar.
+
+    Returns:
+        The causes of failures.
+
+    Raises:
+        LockedError: if another process writes the file.
+        ValueError: if a worker finds another model.
+    """
+    check_output_file(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    failures: list[str] = []
+    parts = PartFolder((out.parent / f".{out.name}.parts").absolute())
+    with lock_file(out):
+        with atomic_path(out) as path, path.open("w", encoding="utf-8", errors="backslashreplace") as file:
+            entries = answer_videos(videos, question, engine, parts, timeout)
+            for video, entry in tqdm(entries, desc=description, unit="video", total=len(videos), disable=quiet):
+                failures += [entry["error"]] if "error" in entry else []
+                file.write(json.dumps({"video": video, **entry}, ensure_ascii=False, allow_nan=False) + "\n")
+        parts.clear()
+    return failures
+
+
+def answer_videos(
+    videos: Sequence[str], question: Question, engine: Engine, parts: PartFolder, timeout: float | None = None
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Answer for the videos of a list; see `write_lines`.
+
+    Args:
+        videos: as of `write_lines`.
+        question: as of `write_lines`.
+        engine: as of `write_lines`.
+        parts: keeps what is done.
+        timeout: as of `write_lines`.
+
+    Yields:
+        A video and its answer, or `error`.
+    """
+    size = SHARD_VIDEOS if question.decodes_apart else 1
+    plan = _Plan(
+        question,
+        engine,
+        tuple(map(_revision, question.models)),
+        processes.TIMEOUT if timeout is None else timeout,
+        torch.get_num_threads(),
+        getcwd(),
+    )
+    about = [question.loader.options, plan.revisions, [file_sha256(file) for file in question.files]]
+    groups = [tuple(videos[start : start + size]) for start in range(0, len(videos), size)]
+    shards = [Shard(shard_key(map(_facts, group), about), group) for group in groups]
+    whole = None if question.decodes_apart else timeout
+    for shard, part in run_shards(partial(answer_shard, plan=plan), shards, engine, parts, timeout=whole):
+        if isinstance(part, VideoDecodeError):
+            lost = [VideoDecodeError(video, part.cause, part.advice) for video in shard.items]
+            yield from ((error.source, {"error": str(error)}) for error in lost)
+        else:
+            yield from zip(shard.items, part.notes, strict=True)
+
+
+def _facts(video: str) -> list[Any]:
+    try:
+        return [video, *stamp(video)]
+    except OSError:  # the failure of the video is told by its reader
+        return [video, -1, -1]
+
+
+def _revision(model: str) -> str:
+    config: Any = load_pretrained(AutoConfig, model)
+    return revision(model, SimpleNamespace(config=config))  # type: ignore[arg-type]  # its files say the rest
+
+
+def answer_shard(videos: Sequence[str], plan: _Plan) -> Part:
+    """Answer for the videos of a shard; workers run this.
+
+    Args:
+        videos: of the shard, in order.
+        plan: of the run.
+
+    Returns:
+        As notes, the entries of each video's line.
+
+    Raises:
+        ValueError: if the models are not those of the run.
+    """
+    device = plan.engine.device()
+    enter_folder(plan.folder)
+    if device == "cpu":
+        torch.set_num_threads(plan.threads)
+    answerer = _answerer(plan.question, plan.revisions, device)
+    read = answerer.reader()
+    if read is None:
+        results: Any = ((video, None) for video in videos)
+    else:
+        task = partial(read_arrays, read=read, folder=plan.folder)
+        results = plan.engine.executor().map_ordered(task, videos, plan.engine.decoders, str, timeout=plan.timeout)
+    return Part({}, [_entry(answerer, video, inputs) for video, inputs in results])
+
+
+def _entry(answerer: Answerer, video: str, inputs: Any) -> dict[str, Any]:
+    if isinstance(inputs, VideoDecodeError):
+        return {"error": str(inputs)}
+    try:
+        with one_video(video):
+            return answerer.answer(video, to_tensors(inputs))
+    except VideoDecodeError as error:
+        return {"error": str(error)}
+
+
+@lru_cache(maxsize=1)
+def _answerer(question: Question, expected: tuple[str, ...], device: str | None) -> Any:
+    for model, wanted in zip(question.models, expected, strict=True):
+        if (found := _revision(model)) != wanted:
+            raise ValueError(
+                f"A worker finds another model at {model}: its revision is {found}, that of the run {wanted}. Put the "
+                "same model there on all machines."
+            )
+    return question.loader.function(question.loader.name, device=device, **dict(question.loader.options))
