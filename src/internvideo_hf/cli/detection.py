@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from internvideo_hf.cli.inference import Writer, check_no_source, unique_videos, writers_of
+from internvideo_hf.cli.inference import Writer, unique_videos, writers_of
 from internvideo_hf.cli.kinds import ACTION_DETECTOR
+from internvideo_hf.cli.lines import check_no_source
 from internvideo_hf.cli.options import (
     AUTO,
     MODEL_HELP,

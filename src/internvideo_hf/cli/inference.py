@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from internvideo_hf.cli.kinds import AUTOENCODER, CLASSIFIER, DUAL_ENCODER
-from internvideo_hf.cli.lines import Lines, Workers, pipeline_question, write_list
+from internvideo_hf.cli.lines import Lines, Workers, check_no_source, load_pipeline, pipeline_question, write_list
 from internvideo_hf.cli.options import (
     AUTO,
     AUTOENCODER_HELP,
@@ -47,7 +47,7 @@ from internvideo_hf.cli.reporting import (
     silence_transformers,
 )
 from internvideo_hf.utils.names import printable
-from internvideo_hf.utils.pretrained import MOST_VIEWS, load_pretrained
+from internvideo_hf.utils.pretrained import MOST_VIEWS
 
 if TYPE_CHECKING:
     from internvideo_hf.data.executors.parts import Engine
@@ -114,37 +114,6 @@ def zero_shot(
     answer = load_pipeline(*kind, device, number_type, **given)
     answer.embed_labels()  # whose mistakes are none of a video's
     answer_each([video for video, _ in named], answer, as_json, quiet)
-
-
-def load_pipeline(
-    task: str,
-    auto_class: str,
-    model: str,
-    device: str | None,
-    dtype: Any,
-    processor: str = "processor",
-    **options: Any,
-) -> Any:
-    """Load a model and its processor into a pipeline.
-
-    Args:
-        task: name of the pipeline.
-        auto_class: name of the Auto class that loads the model.
-        model: its folder, or its name on the Hub.
-        device: value of --device.
-        dtype: of `parse_dtype`.
-        processor: "processor", or "video_processor" of a model that reads no text.
-        options: of the pipeline.
-    """
-    silence_transformers()
-    import transformers
-
-    from internvideo_hf.inference.runner import load_model
-
-    loaded = load_model(getattr(transformers, auto_class), model, parse_device(device), dtype)
-    kind = {"processor": transformers.AutoProcessor, "video_processor": transformers.AutoVideoProcessor}[processor]
-    parts = {"model": loaded, "device": loaded.device, processor: load_pretrained(kind, model)}
-    return transformers.pipeline(task, **parts, **options)  # type: ignore[call-overload]  # its stub knows own tasks
 
 
 def named_videos(sources: list[str], quiet: bool) -> list[tuple[str, str]]:
@@ -601,17 +570,3 @@ def writers_of(
         for option, (suffix, out) in wanted.items()
         if out is not None
     ]
-
-
-def check_no_source(files: list[Path], sources: list[str], option: str) -> None:
-    """Refuse an output that would replace a file that is read.
-
-    Args:
-        files: to write.
-        sources: files to read, and addresses.
-        option: that names the output.
-    """
-    read = set(map(os.path.realpath, sources))
-    for file in files:
-        if os.path.realpath(file) in read:
-            raise ValueError(f"{option} would replace {file}, which is read. Name another place.")

@@ -4,9 +4,9 @@ from typing import Annotated, Any
 
 import typer
 
-from internvideo_hf.cli.inference import answer_each, load_pipeline, named_videos
+from internvideo_hf.cli.inference import answer_each, named_videos
 from internvideo_hf.cli.kinds import ANSWERER, CAPTIONER
-from internvideo_hf.cli.lines import Lines, Workers, pipeline_question, write_list
+from internvideo_hf.cli.lines import Lines, Workers, load_pipeline, pipeline_question, write_list
 from internvideo_hf.cli.options import (
     ANSWERER_HELP,
     AUTO,

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from internvideo_hf.cli.options import engine_of, one_worker, parse_device
-from internvideo_hf.cli.reporting import report_failures, say
+from internvideo_hf.cli.reporting import report_failures, say, silence_transformers
+from internvideo_hf.utils.pretrained import load_pretrained
 
 if TYPE_CHECKING:
     import torch
@@ -88,7 +89,6 @@ def write_list(
         description: of the progress bar.
         failed: messages about what failed before.
     """
-    from internvideo_hf.cli.inference import check_no_source
     from internvideo_hf.inference.answering import write_lines
 
     check_no_source([out], list(videos), "--out")
@@ -147,7 +147,7 @@ def pipeline_question(
     """Return what asks a pipeline about each video.
 
     Args:
-        task: as of `inference.load_pipeline`.
+        task: as of `load_pipeline`.
         auto_class: the same.
         model: the same.
         dtype: the same.
@@ -177,11 +177,54 @@ def _load_pipeline(
     seed: int | None,
     options: str,
 ) -> PipelineAnswerer:
-    from internvideo_hf.cli.inference import load_pipeline
-
     given = json.loads(options)
     where = None if device is None else str(device)
     pipe = load_pipeline(task, auto_class, name, where, dtype, processor, **given)
     if hasattr(pipe, "embed_labels"):
         pipe.embed_labels()  # whose mistakes are none of a video's
     return PipelineAnswerer(pipe, seed, given.get("question"))
+
+
+def load_pipeline(
+    task: str,
+    auto_class: str,
+    model: str,
+    device: str | None,
+    dtype: Any,
+    processor: str = "processor",
+    **options: Any,
+) -> Any:
+    """Load a model and its processor into a pipeline.
+
+    Args:
+        task: name of the pipeline.
+        auto_class: name of the Auto class that loads the model.
+        model: its folder, or its name on the Hub.
+        device: value of --device.
+        dtype: of `parse_dtype`.
+        processor: "processor", or "video_processor" of a model that reads no text.
+        options: of the pipeline.
+    """
+    silence_transformers()
+    import transformers
+
+    from internvideo_hf.inference.runner import load_model
+
+    loaded = load_model(getattr(transformers, auto_class), model, parse_device(device), dtype)
+    kind = {"processor": transformers.AutoProcessor, "video_processor": transformers.AutoVideoProcessor}[processor]
+    parts = {"model": loaded, "device": loaded.device, processor: load_pretrained(kind, model)}
+    return transformers.pipeline(task, **parts, **options)  # type: ignore[call-overload]  # its stub knows own tasks
+
+
+def check_no_source(files: list[Path], sources: list[str], option: str) -> None:
+    """Refuse an output that would replace a file that is read.
+
+    Args:
+        files: to write.
+        sources: files to read, and addresses.
+        option: that names the output.
+    """
+    read = set(map(os.path.realpath, sources))
+    for file in files:
+        if os.path.realpath(file) in read:
+            raise ValueError(f"{option} would replace {file}, which is read. Name another place.")

@@ -1,5 +1,6 @@
 """Two nodes of a Ray cluster on this machine: the index is that of one process, whatever is lost."""
 
+import json
 import os
 import signal
 import subprocess
@@ -10,11 +11,17 @@ from pathlib import Path
 import psutil
 import pytest
 from search.gallery import write
+from tasks.lists import write_lists
 
+from internvideo_hf.cli.lines import pipeline_question
 from internvideo_hf.data.executors import parts
+from internvideo_hf.data.executors.local import LocalEngine
 from internvideo_hf.data.executors.processes import KILLED
 from internvideo_hf.data.transcoding import TranscodeSettings, transcode_videos
 from internvideo_hf.data.verification import verify_videos
+from internvideo_hf.evaluation.protocols import load_protocol
+from internvideo_hf.evaluation.run import evaluate
+from internvideo_hf.inference import answering, rows
 from internvideo_hf.inference.extraction import Extraction, Target, extract_on_engine
 from internvideo_hf.inference.features import FeatureExtractor, extract_to_file
 from internvideo_hf.search import embedding, sharding
@@ -53,6 +60,12 @@ def videos(tmp_path_factory):
         write(folder / f"{number:03}.mp4", ("red", 4 + number % 5), ("blue", 1 + number % 3), ("green", 3))
     (folder / "broken.mp4").write_bytes(b"no video")
     return folder
+
+
+@pytest.fixture(scope="module")
+def lists(tmp_path_factory):
+    """Return a folder of short videos and lists."""
+    return write_lists(tmp_path_factory.mktemp("lists"))
 
 
 @pytest.fixture(autouse=True)
@@ -197,3 +210,50 @@ def test_an_item_that_kills_its_actor_is_tried_three_times(nodes):
 
 def test_more_accelerators_than_there_are_count_machines_without_any(nodes):
     assert cluster.RayEngine(gpus=3).workers == 3
+
+
+def kill_a_runner(killed):
+    """End the process of one actor."""
+    runner = next(p for p in psutil.process_iter(["cmdline"]) if "ray::_Runner" in " ".join(p.cmdline()))
+    killed.append(runner.pid)
+    runner.kill()
+
+
+def test_an_evaluation_is_equal_though_an_actor_is_killed(nodes, small_folder, lists, tmp_path, monkeypatch):
+    monkeypatch.setattr(rows, "SHARD_ROWS", 1)
+    protocol = load_protocol("retrieval/msrvtt", ["processor.num_frames=2"])
+    options = {"device": "cpu", "workers": 0, "batch_size": 1, "quiet": True}
+    evaluate(protocol, small_folder, lists, tmp_path / "one.json", **options)
+    killed, check = [], rows.check_damaged
+
+    def kill(*arguments):
+        if not killed:
+            kill_a_runner(killed)
+        check(*arguments)
+
+    monkeypatch.setattr(rows, "check_damaged", kill)
+    evaluate(protocol, small_folder, lists, tmp_path / "many.json", engine=cluster.RayEngine(), **options)
+    results = [json.loads((tmp_path / name).read_text()) for name in ("one.json", "many.json")]
+    for result in results:
+        result.pop("seconds")
+    assert killed and results[0] == results[1]
+
+
+def test_lines_are_equal_though_an_actor_is_killed(nodes, small_folder, videos, tmp_path, monkeypatch):
+    monkeypatch.setattr(answering, "SHARD_VIDEOS", 2)
+    names = [str(videos / name) for name in ("000.mp4", "broken.mp4", *(f"{number:03}.mp4" for number in range(1, 9)))]
+    kind = ("zero-shot-video-classification", "AutoModel", str(small_folder))
+    asked = pipeline_question(*kind, None, {"candidate_labels": ["red", "blue"], "max_views": 8})
+    answering.write_lines(tmp_path / "one.jsonl", names, asked, LocalEngine(("cpu",)), quiet=True)
+    killed, answer = [], answering.answer_videos
+
+    def kill(*arguments):
+        for found in answer(*arguments):
+            if not killed:
+                kill_a_runner(killed)
+            yield found
+
+    monkeypatch.setattr(answering, "answer_videos", kill)
+    failures = answering.write_lines(tmp_path / "many.jsonl", names, asked, cluster.RayEngine(), quiet=True)
+    assert killed and len(failures) == 1 and "broken.mp4" in failures[0]
+    assert (tmp_path / "many.jsonl").read_bytes() == (tmp_path / "one.jsonl").read_bytes()
