@@ -5,14 +5,13 @@ set. `FILES` names the list of each: videos with clips inside, clips, or annotat
 twice, relative to the exported clip and to the whole video, so that either file can be read (`find_footage`).
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from internvideo_hf.data.layouts import Record
-from internvideo_hf.data.records import ManifestError, read_json
+from internvideo_hf.data.records import ManifestError, is_finite, read_json
 from internvideo_hf.utils.names import with_article
 
 FILES = {
@@ -136,8 +135,8 @@ def text_of(entry: Mapping[str, Any], *names: str, file: str | Path, place: str)
 def number_of(entry: Mapping[str, Any], *names: str, file: str | Path, place: str) -> float:
     """Return a field that holds a finite number, as a float; see `field_of`."""
     value = field_of(entry, *names, file=file, place=place)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        cause = f"{names[0]} is {value!r}, expected a finite number"
+    if isinstance(value, bool) or not isinstance(value, int | float) or not is_finite(value):
+        cause = f"{names[0]} is {repr(value)[:60]}, expected a finite number"
         raise ManifestError(str(file), place, cause, "Download the file again.")
     return float(value)
 

@@ -2,8 +2,8 @@
 
 import csv
 import json
-import math
 import pickle
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,15 @@ def read_json(path: Path) -> Any:
         raise ManifestError(str(path), None, f"it is not valid JSON ({error})", "Download it again.") from error
 
 
+def is_finite(number: float) -> bool:
+    """Return whether a number of JSON is a finite float; whole ones there may be larger than any.
+
+    Args:
+        number: int or float.
+    """
+    return -sys.float_info.max <= number <= sys.float_info.max
+
+
 def are_numbers(value: Any, count: int | None = None) -> bool:
     """Return whether a value is a list or tuple of finite numbers; True and False are none.
 
@@ -78,7 +87,7 @@ def are_numbers(value: Any, count: int | None = None) -> bool:
     return (
         isinstance(value, list | tuple)
         and (count is None or len(value) == count)
-        and all(type(number) in (int, float) and math.isfinite(number) for number in value)
+        and all(type(number) in (int, float) and is_finite(number) for number in value)
     )
 
 

@@ -78,6 +78,7 @@ def broken(change) -> dict:
         (lambda action: action.pop("pre_45"), ["no 'pre_45'"]),
         (lambda action: action["pre_45"].pop("frame"), ["no 'frame'"]),
         (lambda action: action["pre_45"].update(frame=-1), ["frame is -1"]),
+        (lambda action: action["pre_45"].update(frame=10**400), ["frame is 1000", "expected a finite number"]),
         (lambda action: action.update(pre_45=3), ["pre_45 is 3"]),
         (lambda action: action.update(pre_30=3), ["pre_30", "list 'boxes'"]),
         (lambda action: action["pre_30"].update(boxes=[[1, 2]]), ["pre_30", "list 'boxes'"]),
@@ -102,6 +103,8 @@ def test_clips_without_frames_are_named(tmp_path):
         read_hands(write(tmp_path, document(early)))
     with pytest.raises(ManifestError, match="no clip has frames"):
         read_hands(write(tmp_path, document(clip(1, []))))
+    with pytest.raises(ManifestError, match=r"clips 1: clip_id is \[3\], expected a number or text"):
+        read_hands(write(tmp_path, document({**clip(1, []), "clip_id": [3]})))
     with pytest.raises(ManifestError, match="no list 'clips'"):
         read_hands(write(tmp_path, {"videos": []}))
 

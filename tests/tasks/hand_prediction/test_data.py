@@ -68,6 +68,10 @@ def test_footage_is_the_exported_clip_or_the_video_or_a_clip_that_was_cut(tmp_pa
     (tmp_path / "cut/3_36277.mp4").touch()
     (row,) = rows_of(read_hands(tmp_path / "list.json"), tmp_path, tmp_path / "cut")
     assert row["frame"] is None and row["file"].endswith("cut/3_36277.mp4")
+    elsewhere = json.dumps(document({**clip(3, [moments(36278, 519, both)]), "clip_id": "../cut/3"}))
+    (tmp_path / "list.json").write_text(elsewhere)
+    with pytest.raises(ManifestError, match="'../cut/3_36277' is not an id of Ego4D"):
+        rows_of(read_hands(tmp_path / "list.json"), tmp_path, tmp_path / "cut")
 
 
 def test_missing_footage_is_skipped_when_asked_and_clips_without_hands_are_left_out(data, tmp_path, caplog):

@@ -146,7 +146,10 @@ def test_an_unreadable_video_is_listed_and_left_out(model, data, tmp_path):
     (tmp_path / "clips/clip-5.mp4").write_bytes(b"no video")
     result = score(tmp_path, model, max_damaged=0.9)
     assert len(result["damaged"]) == 1 and "clip-5.mp4" in result["damaged"][0]["cause"]
-    assert result["scores"]["left M.Disp"] != score(data, model)["scores"]["left M.Disp"]
+    whole = score(data, model)
+    assert result["scores"]["left M.Disp"] != whole["scores"]["left M.Disp"]
+    assert (result["model"]["scored_clips"], whole["model"]["scored_clips"]) == (1, 2)
+    assert "of the 1 clips that could be read" in table(result) and "could be read" not in table(whole)
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,10 @@ def test_reference_paths_come_from_the_list_of_episodes(suffix, tmp_path):
         ({"stopped": 1}, "stopped is 1, expected true or false"),
         ({"reference": []}, "reference must be points"),
         ({"speed": 3}, "unknown fields speed"),
+        ({"episode": None}, "episode is None, expected a number or text"),
+        ({"episode": [1]}, r"episode is \[1\], expected a number or text"),
+        ({"distances": [10**400] * 5}, "distances must be 5 finite numbers"),
+        ({"distances": [1.0, -1.0, 1.0, 1.0, 1.0]}, "distances must be 0 or more"),
     ],
 )
 def test_wrong_entries_are_named(changes, message, tmp_path):
@@ -68,6 +72,28 @@ def test_other_files_are_named(text, message, tmp_path):
     with pytest.raises(ManifestError, match=message) as error:
         read_paths(tmp_path / "paths.json")
     assert str(tmp_path / "paths.json") in str(error.value)
+
+
+def test_a_damaged_archive_is_named(tmp_path):
+    archive = bytearray(gzip.compress(json.dumps({"episodes": list(range(100))}).encode()))
+    archive[20:40] = b"\xff" * 20
+    (tmp_path / "paths.json.gz").write_bytes(archive)
+    with pytest.raises(ManifestError, match="paths.json.gz: it cannot be read"):
+        read_paths(tmp_path / "paths.json.gz")
+
+
+@pytest.mark.parametrize("entry", [{}, {"episode_id": None}, {"episode_id": [1]}])
+def test_references_need_the_id_of_their_episode(entry, tmp_path):
+    write_paths(tmp_path / "paths.json", [STRAIGHT])
+    (tmp_path / "list.json").write_text(json.dumps({"episodes": [{**entry, "reference_path": STRAIGHT.reference}]}))
+    with pytest.raises(ManifestError, match="expected episode_id and reference_path"):
+        read_paths(tmp_path / "paths.json", tmp_path / "list.json")
+
+
+def test_a_goal_that_no_way_leads_to_is_not_written(tmp_path):
+    with pytest.raises(ValueError, match="Episode lost has a number that is not finite"):
+        write_paths(tmp_path / "paths.json", [STRAIGHT, replace(LOST, distances=[float("inf")] * 3)])
+    assert not (tmp_path / "paths.json").exists()
 
 
 def test_an_episode_counts_once(tmp_path):

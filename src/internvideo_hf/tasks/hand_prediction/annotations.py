@@ -74,6 +74,9 @@ def read_hands(path: str | Path, *, as_published: bool = False) -> list[HandClip
     for number, clip in enumerate(read_annotations(path, FILES["fho_hands"])[0], 1):
         about: dict[str, Any] = {"file": path, "place": f"clips {number}"}
         clip_id = field_of(clip, "clip_id", **about)
+        if type(clip_id) not in (int, str):
+            cause = f"clip_id is {str(clip_id)[:60]}, expected a number or text"
+            raise ManifestError(str(path), about["place"], cause, _ADVICE)
         for action, moments in enumerate(list_of(clip, "frames", **about), 1):
             about["place"] = place = f"clips {number} (clip_id {clip_id}), frames {action}"
             first = field_of(moments, HAND_TIMES[0], **about)

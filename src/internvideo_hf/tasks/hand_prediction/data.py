@@ -13,7 +13,7 @@ from transformers.utils import logging
 from transformers.video_utils import VideoMetadata
 
 from internvideo_hf.data.dataset import VideoDataset
-from internvideo_hf.data.ego4d import find_footage
+from internvideo_hf.data.ego4d import check_uid, find_footage
 from internvideo_hf.data.failures import FailureLog, TooManyFailuresError
 from internvideo_hf.data.records import ManifestError, require_datasets
 from internvideo_hf.data.samples import PIXELS, Row, Sample
@@ -114,7 +114,7 @@ def rows_of(clips: Sequence[HandClip], path: Path, folder: Path, skip_missing: b
 
 def _footage_of(clip: HandClip, folder: Path) -> tuple[Path, int | None]:
     """Return the file that shows a clip, and the frame of its first moment; None for the end of the file."""
-    cut = folder / f"{clip.name}.mp4"
+    cut = folder / f"{check_uid(clip.name)}.mp4"
     if cut.is_file():
         return cut, None
     footage = find_footage(folder, clip.clip if clip.clip_frame is not None else None, clip.video)

@@ -202,7 +202,8 @@ def _run(protocol: Protocol, samples: Samples, run: Run) -> Outcome:
     parts = run.parts_of(model, facts, json_sha256([dict(row) for row in samples.videos]))
     table, causes = run_rows(samples.videos, model, work, run.settings, parts=parts, description="Clips")
     answers = Answers(names, table["points"].numpy(), labels)
-    return Outcome(answers.scores(), causes, facts, answers)
+    read = int((~np.isnan(answers.predictions).any(axis=1)).sum())
+    return Outcome(answers.scores(), causes, {**facts, "scored_clips": read}, answers)
 
 
 def _points(model: PreTrainedModel, views: Views, batch_size: int) -> dict[str, torch.Tensor]:
@@ -226,6 +227,8 @@ def _facts(result: Mapping[str, Any]) -> dict[str, str]:
     else:
         found = {"views": f"{result['model']['views'][0]} clips, mean of their points"}
     unit = "mean displacement in pixels of the videos; smaller is better"
+    if result["damaged"]:
+        unit += f"; of the {result['model']['scored_clips']} clips that could be read: damaged ones are left out"
     return {
         **found,
         "scores": unit if result["scores"] else "none: no clip is annotated; --report has the predictions",

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -44,9 +45,20 @@ def write_paths(path: str | Path, paths: Iterable[RecordedPath]) -> None:
     Args:
         path: the file.
         paths: of episodes.
+
+    Raises:
+        ValueError: if a number is not finite, such as the distance to a goal that no way leads to.
     """
-    text = json.dumps({"episodes": [asdict(entry) for entry in paths]}, allow_nan=False)
-    atomic_write_text(Path(path), f"{text}\n")
+    texts = []
+    for entry in paths:
+        try:
+            texts.append(json.dumps(asdict(entry), allow_nan=False))
+        except ValueError as error:
+            raise ValueError(
+                f"Episode {entry.episode} has a number that is not finite. Leave it out, or set distances=None where "
+                "no way leads to the goal."
+            ) from error
+    atomic_write_text(Path(path), f'{{"episodes": [{", ".join(texts)}]}}\n')
 
 
 def read_paths(path: str | Path, references: str | Path | None = None) -> list[RecordedPath]:
@@ -107,7 +119,7 @@ def _episodes(path: Path) -> list[Any]:
     try:
         raw = path.read_bytes()
         content = json.loads(gzip.decompress(raw) if path.suffix == ".gz" else raw)
-    except (OSError, EOFError, ValueError, RecursionError) as error:
+    except (OSError, EOFError, ValueError, RecursionError, zlib.error) as error:
         raise ManifestError(str(path), None, f"it cannot be read ({reason_of(error)})", _ADVICE) from error
     if not isinstance(content, Mapping) or not isinstance(content.get("episodes"), list):
         raise ManifestError(str(path), None, 'expected an object with a list "episodes"', _ADVICE)
@@ -117,11 +129,12 @@ def _episodes(path: Path) -> list[Any]:
 def _references(path: Path) -> dict[str, Sequence[Point]]:
     found = {}
     for number, entry in enumerate(_episodes(path)):
-        if not isinstance(entry, Mapping) or not _are_points(entry.get("reference_path")):
+        is_right = isinstance(entry, Mapping) and _is_id(entry.get("episode_id"))
+        if not is_right or not _are_points(entry.get("reference_path")):
             raise ManifestError(
                 str(path), f"episodes[{number}]", "expected episode_id and reference_path", "Take R2R-CE's own list"
             )
-        found[str(entry.get("episode_id"))] = entry["reference_path"]
+        found[str(entry["episode_id"])] = entry["reference_path"]
     return found
 
 
@@ -137,16 +150,22 @@ def _recorded(file: str, place: str, entry: Any) -> RecordedPath:
     check(set(entry) <= fields, f"unknown fields {', '.join(sorted(set(entry) - fields))}")
     missing = {"episode", "positions", "stopped"} - set(entry)
     check(not missing, f"{', '.join(sorted(missing))} missing")
+    check(_is_id(entry["episode"]), f"episode is {repr(entry['episode'])[:60]}, expected a number or text")
     check(isinstance(entry["stopped"], bool), f"stopped is {entry['stopped']!r}, expected true or false")
     check(_are_points(entry["positions"]), "positions must be points of three finite numbers, one at least")
     poses = len(entry["positions"])
     for name in ("distances", "headings"):
         numbers = entry.get(name)
         check(numbers is None or are_numbers(numbers, poses), f"{name} must be {poses} finite numbers, one a position")
+    check(min(entry.get("distances") or [0]) >= 0, "distances must be 0 or more")
     collisions = entry.get("collisions", ())
     check(are_numbers(collisions) and all(0 <= flag <= 1 for flag in collisions), "collisions must be 0 or 1 each")
     check(entry.get("reference") is None or _are_points(entry["reference"]), "reference must be points, one at least")
     return RecordedPath(**dict(entry) | {"episode": str(entry["episode"])})
+
+
+def _is_id(value: Any) -> bool:
+    return type(value) is int or (isinstance(value, str) and bool(value))
 
 
 def _are_points(value: Any) -> bool:
