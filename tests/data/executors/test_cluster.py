@@ -13,7 +13,10 @@ import pytest
 from search.gallery import write
 from tasks.lists import write_lists
 
+from internvideo_hf.checkpoints.model_names import demo_path
 from internvideo_hf.cli.lines import pipeline_question
+from internvideo_hf.curation.build import BuildSettings, build_dataset
+from internvideo_hf.curation.shots import ShotSettings
 from internvideo_hf.data.executors import parts
 from internvideo_hf.data.executors.local import LocalEngine
 from internvideo_hf.data.executors.processes import KILLED
@@ -179,6 +182,25 @@ def test_features_are_equal_byte_for_byte(nodes, small_folder, videos, tmp_path)
     results = [result for _, result in extract_on_engine(targets, settings, cluster.RayEngine(), timeout=200)]
     assert results[:-1] == [True] * 6 and "broken.mp4" in str(results[-1])
     assert contents(tmp_path / "ray") == contents(tmp_path / "local")
+
+
+def test_a_data_set_is_equal_byte_for_byte(nodes, videos, tmp_path):
+    rows = [{"video": f"{number:03}.mp4", "start": 0.0, "end": 0.2, "caption": "a wall"} for number in range(12)]
+    rows.append({**rows[0], "video": "broken.mp4"})
+    (videos / "list.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    settings = BuildSettings(
+        shots=ShotSettings(min_seconds=0), encoding=TranscodeSettings(16), similarity=str(demo_path("demo-mm"))
+    )
+    reports = [
+        build_dataset([videos / "list.jsonl"], tmp_path / name, settings, data_root=videos, engine=engine)
+        for name, engine in (("local", None), ("ray", cluster.RayEngine()))
+    ]
+    assert reports[0] == reports[1] and reports[0].stages[-1].rows_out == 12
+    local, found = (
+        {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+        for folder in (tmp_path / "local", tmp_path / "ray")
+    )
+    assert local == found
 
 
 def test_scan_and_shrink_run_on_the_cluster(nodes, videos, tmp_path):
