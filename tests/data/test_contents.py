@@ -4,8 +4,9 @@ import hashlib
 import os
 
 import pytest
+from object_stores import new_memory, write
 
-from internvideo_hf.data.contents import content_hash, list_sha256, stamp
+from internvideo_hf.data.contents import content_hash, exists, list_sha256, stamp
 
 
 def test_a_file_is_told_by_all_of_its_bytes(tmp_path):
@@ -35,3 +36,18 @@ def test_a_list_is_told_by_its_bytes_and_a_folder_by_the_names_of_its_videos(tmp
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     assert list_sha256(tmp_path / "clips") == hashlib.sha256(b"run/a.mp4\nrun/b.mp4\n").hexdigest()
+
+
+def test_an_object_of_a_store_is_told_by_size_and_version_and_a_list_by_its_bytes():
+    folder = new_memory()
+    address = write(f"{folder}/v.mp4", b"a" * 10)
+    before = stamp(address)
+    # The memory of a process gives no entity tags.
+    assert before[0] == 10 and content_hash(address) == hashlib.sha256(b"a" * 10).hexdigest()[:32]
+    write(address, b"b" * 10)
+    assert stamp(address)[0] == 10 and stamp(address) != before
+    assert exists(address) and not exists(f"{folder}/none.mp4") and exists("https://x.org/v.mp4")
+    with pytest.raises(FileNotFoundError):
+        stamp(f"{folder}/none.mp4")
+    assert list_sha256(write(f"{folder}/a.csv", b"x.mp4,1\n")) == hashlib.sha256(b"x.mp4,1\n").hexdigest()
+    assert list_sha256(folder) == hashlib.sha256(b"a.csv\nv.mp4\n").hexdigest()

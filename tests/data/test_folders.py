@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from object_stores import new_memory, write
 from PIL import Image
 
 from internvideo_hf.data.folders import find_videos, name_videos, read_metadata, unique_videos
@@ -88,3 +89,42 @@ def test_the_other_columns_of_a_list_are_metadata(tmp_path):
         found[0]: {"floor": "3.0", "night": False},
         found[1]: {"floor": "2nd"},
     }
+
+
+def test_folders_and_lists_may_be_in_a_store(tmp_path):
+    root = new_memory()
+    for name in ("clips/run/1.mp4", "clips/walk/1.MOV", "clips/.trash/2.mp4", "clips/notes.md", "3.mp4"):
+        write(f"{root}/{name}", b"x")
+    write(f"{root}/lists/a.csv", b"video,camera\n../3.mp4,door\nrun/1.mp4,\n")
+    lines = []
+    found = name_videos([f"{root}/clips/", f"{root}/3.mp4"], on_left_out=lines.append)
+    assert dict(found) == {
+        f"{root}/clips/run/1.mp4": "run/1.mp4",
+        f"{root}/clips/walk/1.MOV": "walk/1.MOV",
+        f"{root}/3.mp4": "3.mp4",
+    }
+    assert lines == ["Left out 2 files and folders: 1 .md, 1 hidden."]
+    metadata = {}
+    data_root = f"{root}/clips"
+    assert find_videos([f"{root}/lists/a.csv"], data_root, metadata=metadata) == [
+        f"{root}/3.mp4",
+        f"{data_root}/run/1.mp4",
+    ]
+    assert metadata[f"{root}/3.mp4"] == {"camera": "door"}
+    # A name never leads out of the folder of outputs.
+    assert dict(name_videos([f"{root}/lists/a.csv"], data_root, extra_columns=True)) == {
+        f"{root}/3.mp4": "3.mp4",
+        f"{data_root}/run/1.mp4": "run/1.mp4",
+    }
+    (tmp_path / "local.csv").write_text(f"{root}/3.mp4\n{tmp_path}/own.mp4\n")
+    assert find_videos([str(tmp_path / "local.csv")], data_root) == [f"{root}/3.mp4", f"{tmp_path}/own.mp4"]
+    with pytest.raises(ValueError, match="lists holds no videos"):
+        find_videos([f"{root}/lists"])
+    with pytest.raises(ManifestError, match=r"none.csv: it cannot be opened \(there is no such object\)"):
+        find_videos([f"{root}/none.csv"])
+
+
+@pytest.mark.parametrize("address", ["ftp://x.org/a.mp4", "file:///etc/passwd", "github://o:r@/a.mp4"])
+def test_addresses_that_nothing_reads_are_refused(address):
+    with pytest.raises(ValueError, match=f"{address.partition(':')[0]} addresses are not read. Expected http"):
+        find_videos([address])

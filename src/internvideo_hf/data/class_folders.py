@@ -1,9 +1,11 @@
 """Folders of clips, one for each class, and the lists or folders of a data set's splits."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from internvideo_hf.data.finding import VIDEO_SUFFIXES, list_folder
+from internvideo_hf.utils.storage import AnyPath, StoragePath, as_path
 
 SPLITS = (
     ("train", "training"),
@@ -17,7 +19,7 @@ METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 _NAMED = 8  # entries of a folder that a message names
 
 
-def read_class_folders(folder: str | Path) -> Iterator[dict[str, str | None]]:
+def read_class_folders(folder: str | AnyPath) -> Iterator[dict[str, str | None]]:
     """List the videos of a folder with their classes: `CLASS/clip.mp4`, at any depth below the folder of the class.
 
     Args:
@@ -30,8 +32,10 @@ def read_class_folders(folder: str | Path) -> Iterator[dict[str, str | None]]:
     Raises:
         LookupError: if there are no videos, or the folder is that of several splits.
     """
-    folder = Path(folder)
-    files = [Path(file).relative_to(folder) for file in list_folder(folder).videos]
+    folder = as_path(folder)
+    root = f"{folder}/" if isinstance(folder, StoragePath) else ""
+    files = [Path(file.removeprefix(root)) for file in list_folder(folder).videos]
+    files = files if root else [file.relative_to(str(folder)) for file in files]
     if not files:
         raise LookupError(f"it holds no videos; there are {_entries(folder)}")
     first = sorted({file.parts[0] for file in files})
@@ -41,7 +45,7 @@ def read_class_folders(folder: str | Path) -> Iterator[dict[str, str | None]]:
         yield {"file": str(file), "class_folder": file.parts[0] if len(file.parts) > 1 else None}
 
 
-def find_list(data_root: str | Path, name: str, suffixes: tuple[str, ...]) -> Path:
+def find_list(data_root: str | AnyPath, name: str, suffixes: tuple[str, ...]) -> AnyPath:
     """Return the path of a list of videos, or of the list or folder that takes its place.
 
     Where `train.csv` is missing, another list or a folder of that split's name does, such as `train.txt` or
@@ -58,11 +62,12 @@ def find_list(data_root: str | Path, name: str, suffixes: tuple[str, ...]) -> Pa
     Raises:
         LookupError: if several could be meant, naming them.
     """
-    root, path = Path(data_root), Path(data_root) / name
+    root, path = as_path(data_root), as_path(os.path.join(data_root, name))
     names = next((names for names in SPLITS if path.stem.lower() in names), ())
     if path.exists() or not names or not path.parent.is_dir():
         return path
-    entries = [entry for entry in sorted(path.parent.iterdir()) if entry.stem.lower() in names]
+    every: list[AnyPath] = sorted(path.parent.iterdir(), key=str)
+    entries = [entry for entry in every if entry.stem.lower() in names]
     found = [entry for entry in entries if entry.suffix.lower() in suffixes and entry.is_file()]
     found = found or [entry for entry in entries if entry.name.lower() in names and entry.is_dir()]
     if len(found) > 1:
@@ -72,12 +77,12 @@ def find_list(data_root: str | Path, name: str, suffixes: tuple[str, ...]) -> Pa
     return found[0] if found else path
 
 
-def describe_folder(folder: Path) -> str:
+def describe_folder(folder: AnyPath) -> str:
     """Return one clause on what a folder holds, for a message about what it lacks."""
     return f"{folder} holds {_entries(folder)}" if folder.is_dir() else f"there is no folder {folder}"
 
 
-def _has_class_folders(folder: Path) -> bool:
+def _has_class_folders(folder: AnyPath) -> bool:
     """Return whether a folder has folders of videos, none of which is that of a split, and no videos beside them."""
     shown = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
     folders = [entry for entry in shown if entry.is_dir()]
@@ -88,7 +93,7 @@ def _has_class_folders(folder: Path) -> bool:
     return any(list_folder(entry).videos for entry in folders)
 
 
-def _entries(folder: Path) -> str:
+def _entries(folder: AnyPath) -> str:
     names = sorted(f"{entry.name}/" if entry.is_dir() else entry.name for entry in folder.iterdir())
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more if names else "nothing"

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from internvideo_hf.utils.names import reason_of
+from internvideo_hf.utils.storage import StoragePath, as_path
 
 VIDEO_SUFFIXES = (
     *(".264", ".265", ".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gif", ".h264", ".h265"),
@@ -34,15 +35,21 @@ class Listing:
     left_out: Counter[str] = field(default_factory=Counter)
 
 
-def list_folder(root: str | Path) -> Listing:
+def list_folder(root: str | Path | StoragePath) -> Listing:
     """List the videos of a folder and all folders below.
 
     Links to folders are followed, except those to a folder above. Each folder is entered once, under its own path
     rather than a link's. Hidden files and folders, such as trash and the `._*` of macOS, are left out.
 
     Args:
-        root: the folder.
+        root: the folder, also of an object store.
+
+    Raises:
+        OSError: if a store cannot be asked.
     """
+    stored = as_path(root)
+    if isinstance(stored, StoragePath):
+        return _list_stored(stored)
     listing, entered, waiting = Listing(), set(), [os.fspath(root)]
 
     def count_unreadable(error: OSError) -> None:
@@ -69,6 +76,19 @@ def list_folder(root: str | Path) -> Listing:
                     listing.left_out[suffix or "without suffix"] += 1
         waiting += sorted(links)
     listing.videos.sort()
+    return listing
+
+
+def _list_stored(root: StoragePath) -> Listing:
+    listing = Listing()
+    for path in root.files():
+        suffix = os.path.splitext(path)[1].lower()
+        if any(part.startswith(".") for part in path.split("/")):
+            listing.left_out["hidden"] += 1
+        elif suffix in VIDEO_SUFFIXES:
+            listing.videos.append(f"{root}/{path}")
+        else:
+            listing.left_out[suffix or "without suffix"] += 1
     return listing
 
 
@@ -107,8 +127,8 @@ class VideoTree:
         root: the folder.
     """
 
-    def __init__(self, root: str | Path):
-        self.root = Path(root)
+    def __init__(self, root: str | Path | StoragePath):
+        self.root = as_path(root)
 
     def find(self, names: Sequence[str]) -> str | None:
         """Return the path, from `root`, of the file of one of these names, with any suffix; None if there is none.
@@ -131,17 +151,18 @@ class VideoTree:
         found: dict[str, list[str]] = {}
         for path in list_folder(self.root).videos:
             stem = os.path.splitext(os.path.basename(path))[0]
-            found.setdefault(stem, []).append(os.path.relpath(path, self.root))
+            below = path.removeprefix(f"{self.root}/") if isinstance(self.root, StoragePath) else None
+            found.setdefault(stem, []).append(below or os.path.relpath(path, self.root))
         return found
 
 
-def read_ids(path: str | Path) -> list[str]:
+def read_ids(path: str | Path | StoragePath) -> list[str]:
     """Read a list of video ids, each once: text with one a line, json with a list, or csv with a column video_id.
 
     Raises:
         ValueError: if it cannot be read, or is none of these.
     """
-    path = Path(path)
+    path = as_path(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

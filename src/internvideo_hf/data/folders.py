@@ -2,17 +2,19 @@
 
 import math
 import os
+import posixpath
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from internvideo_hf.data.finding import left_out_line, list_folder
+from internvideo_hf.data.finding import VIDEO_SUFFIXES, left_out_line, list_folder
 from internvideo_hf.data.manifests import read_manifest
-from internvideo_hf.data.records import MANIFEST_SUFFIXES
+from internvideo_hf.data.records import MANIFEST_SUFFIXES, shards_of
 from internvideo_hf.utils.names import distinct_names
-from internvideo_hf.video.sources import is_url
+from internvideo_hf.utils.storage import NAMED_SCHEMES, AnyPath, as_path, check_address, is_stored
+from internvideo_hf.video.sources import describe, is_url
 from internvideo_hf.video.stills import is_image_file
 
 _ANY_ROWS = {"check_files": False, "check_labels": False, "allow_duplicates": True}
@@ -22,7 +24,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,2})?")
 
 def find_videos(
     sources: Sequence[str],
-    data_root: str | Path | None = None,
+    data_root: str | AnyPath | None = None,
     *,
     on_left_out: Callable[[str], object] = lambda line: None,
     metadata: dict[str, dict[str, Any]] | None = None,
@@ -31,14 +33,17 @@ def find_videos(
 
     Args:
         sources: video files, addresses, folders of videos (searched recursively, see `finding.list_folder`), folders
-            of nothing but frame files (each one video), and manifests, recognized by their suffix.
+            of nothing but frame files (each one video), and manifests, recognized by their suffix; also patterns of
+            manifests, and folders of shards of parquet. Folders and manifests may be in object stores.
         data_root: folder that relative paths of manifests start from.
         on_left_out: called with one line about the entries of folders that are no videos, if there are any.
         metadata: takes the other columns of manifests, by video, see `read_metadata`; None refuses such columns.
 
     Raises:
         ManifestError: if a manifest is invalid. Paths need not exist.
-        ValueError: if a folder holds no video.
+        ValueError: if a folder holds no video, or an address is of a scheme that is not read.
+        ImportError: if the package of an object store is missing.
+        OSError: if an object store cannot be asked for a folder.
     """
     if metadata is not None:
         for source in filter(_is_manifest, sources):
@@ -49,7 +54,7 @@ def find_videos(
 
 def name_videos(
     sources: Sequence[str],
-    data_root: str | Path | None = None,
+    data_root: str | AnyPath | None = None,
     *,
     on_left_out: Callable[[str], object] = lambda line: None,
     keep_empty: bool = False,
@@ -75,11 +80,14 @@ def name_videos(
     found: list[tuple[str, str]] = []
     left_out: Counter[str] = Counter()
     for source in sources:
+        _check_scheme(source)
         if _is_manifest(source):
-            rows = read_manifest(source, data_root, **_ANY_ROWS, keep_extra=extra_columns)
-            root, videos = data_root or Path(source).parent, list(dict.fromkeys(row["video"] for row in rows))
-        elif not is_url(source) and os.path.isdir(source):  # False for names that no folder can have
-            root, videos = source, _videos_in(Path(source), left_out, keep_empty)
+            rows = read_manifest(source, data_root, **_ANY_ROWS, drop_extra=extra_columns)
+            path = as_path(source)
+            root = data_root or (path if is_folder(source) else path.parent)
+            videos = list(dict.fromkeys(row["video"] for row in rows))
+        elif is_folder(source):
+            root, videos = source, _videos_in(as_path(source), left_out, keep_empty)
         else:
             root, videos = "", [source]
         found += [(video, _name_below(video, root)) for video in videos]
@@ -88,7 +96,7 @@ def name_videos(
     return found
 
 
-def read_metadata(manifest: str, data_root: str | Path | None = None) -> dict[str, dict[str, Any]]:
+def read_metadata(manifest: str, data_root: str | AnyPath | None = None) -> dict[str, dict[str, Any]]:
     """Return what a list of videos says of each besides the file: text, numbers, true and false.
 
     Names of columns come out in small letters, with `_` for all but letters and digits. A column of text is one of
@@ -139,8 +147,32 @@ def _parse_column(rows: Sequence[dict[str, Any]], column: str) -> None:
         row[column] = value
 
 
+def _check_scheme(source: str) -> None:
+    """Refuse a named address that nothing here reads, before the work begins."""
+    if is_stored(source):
+        check_address(source)
+    elif is_url(source) and not source.lower().startswith(("http://", "https://")):
+        scheme = source.partition("://")[0]
+        raise ValueError(f"{describe(source)}: {scheme} addresses are not read. Expected http(s)://, {NAMED_SCHEMES}.")
+
+
 def _is_manifest(source: str) -> bool:
-    return not is_url(source) and Path(source).suffix.lower() in MANIFEST_SUFFIXES
+    if is_url(source) and not is_stored(source):
+        return False
+    path = as_path(source)
+    return path.suffix.lower() in MANIFEST_SUFFIXES or (is_folder(source) and bool(shards_of(path)))
+
+
+def is_folder(source: str) -> bool:
+    """Return whether a source is a folder: of the disk if it exists, of a store if its name is none of a file.
+
+    Args:
+        source: as of `find_videos`.
+    """
+    if is_stored(source):
+        suffix = as_path(source).suffix.lower()
+        return source.endswith("/") or suffix not in (*VIDEO_SUFFIXES, *MANIFEST_SUFFIXES)
+    return not is_url(source) and os.path.isdir(source)  # False for names that no folder can have
 
 
 def unique_videos(named: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -156,15 +188,23 @@ def unique_videos(named: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     return list(zip(videos, distinct_names(videos, names), strict=True))
 
 
-def _name_below(video: str, root: str | Path) -> str:
-    below = "" if is_url(video) or not root else os.path.relpath(video, root)
+def _name_below(video: str, root: str | AnyPath) -> str:
+    if is_stored(video):
+        top = f"{str(as_path(root)).rstrip('/')}/" if root else ""
+        below = posixpath.normpath(video.removeprefix(top)) if top and video.startswith(top) else ""
+    else:
+        below = "" if is_url(video) or not root else os.path.relpath(video, root)
     return Path(video).name if below in ("", os.curdir) or below.startswith(os.pardir) else below
 
 
-def _videos_in(folder: Path, left_out: Counter[str], keep_empty: bool) -> list[str]:
+def _videos_in(folder: AnyPath, left_out: Counter[str], keep_empty: bool) -> list[str]:
     listing = list_folder(folder)
     # Pictures beside videos are covers and the like.
-    if not listing.videos and any(is_image_file(file) and file.name[0] != "." for file in folder.iterdir()):
+    if (
+        not listing.videos
+        and isinstance(folder, Path)
+        and any(is_image_file(file) and file.name[0] != "." for file in folder.iterdir())
+    ):
         return [str(folder)]
     if not listing.videos and keep_empty:
         return [str(folder)]

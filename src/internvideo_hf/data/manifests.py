@@ -5,13 +5,16 @@ A row is a dict of `COLUMNS`; unknown values are None. `read_manifest` yields ro
 with the file and the line.
 
 The FORMAT of a file is detected from its content, and its name must agree: text (a row a line), json (a list of
-objects, or a published document: MSR-VTT's, or one that has something for each id), jsonl, parquet, pickle (MSVD's
-captions; only lists, dicts and texts are unpickled). The LAYOUT says what its rows mean; `LAYOUTS` lists them. A
-folder of clips in folders by class is a list, too; so is a folder with the metadata.csv of `datasets`' "videofolder".
+objects, or a published document: MSR-VTT's, or one that has something for each id), jsonl, parquet (a file, a folder
+of shards, or a pattern such as `train-*.parquet`), pickle (MSVD's captions; only lists, dicts and texts are
+unpickled). The LAYOUT says what its rows mean; `LAYOUTS` lists them. A folder of clips in folders by class is a list,
+too; so is a folder with the metadata.csv of `datasets`' "videofolder". Lists and videos may be in object stores, see
+`utils.storage`.
 """
 
 import math
 import os
+import posixpath
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -34,8 +37,9 @@ from internvideo_hf.data.layouts import (
     split_extra,
     whole_number,
 )
-from internvideo_hf.data.records import ManifestError, read_records, require_datasets
+from internvideo_hf.data.records import MANIFEST_SUFFIXES, ManifestError, read_records, require_datasets, shards_of
 from internvideo_hf.utils.names import lookup, nearest
+from internvideo_hf.utils.storage import AnyPath, StoragePath, as_path
 from internvideo_hf.video.sources import is_url
 
 if TYPE_CHECKING:
@@ -197,13 +201,17 @@ def _file_named(record: Record, file_name: str) -> str:
         raise BadRow(f"no file name can be made by {file_name!r} ({error!r})", "Correct file_name.") from error
 
 
-def _address(video: Any, data_root: Path, check_files: bool) -> str:
+def _address(video: Any, data_root: AnyPath, check_files: bool) -> str:
     if not isinstance(video, str) or not video.strip():
         raise BadRow(f"the video is {video!r}, expected a path or an address", "Correct it.")
     video = video.strip()
     if is_url(video):
         return video
     path = os.path.join(data_root, os.path.expanduser(video))
+    if is_url(path):  # below a data root in a store, whose keys know no `..`
+        scheme, _, rest = path.partition("://")
+        bucket, _, key = rest.partition("/")
+        return f"{scheme}://{bucket}{posixpath.normpath(f'/{key}')}"
     if check_files and not os.path.exists(path):
         raise _NoFile(
             f"there is no {path}",
@@ -234,12 +242,13 @@ class ManifestOptions:
         only: a list of the ids of the videos to keep, such as MSRVTT_train.9k.csv or test_list.txt, for layouts whose
             videos have ids (`read_ids` says what it may look like). Every id must have a row.
         ignore: columns to leave out.
-        check_files: whether a path where nothing is, is an error. Addresses are not asked.
+        check_files: whether a path where nothing is, is an error. Addresses and stores are not asked.
         skip_missing: whether such rows are left out, with a warning that counts them, instead.
         check_labels: whether labels are read. False leaves them empty, where only the files matter.
         allow_duplicates: whether a row may come twice. The published lists of captions have such rows anyway.
         keep_extra: whether a named list may have columns without a meaning for videos; a row then has `extra`, these
             columns, and label, caption and split as the list has them.
+        drop_extra: whether such columns are left out; those of parquet are not read.
     """
 
     layout: str | None = None
@@ -250,19 +259,38 @@ class ManifestOptions:
     file_name: str | None = None
     split: str | None = None
     keep: Callable[[Record], bool] | None = None
-    only: str | Path | None = None
+    only: str | AnyPath | None = None
     ignore: Sequence[str] = ()
     check_files: bool = True
     skip_missing: bool = False
     check_labels: bool = True
     allow_duplicates: bool = False
     keep_extra: bool = False
+    drop_extra: bool = False
+
+    def columns(self, schema: Any) -> list[str]:
+        """Choose the columns of a parquet file that are read.
+
+        Args:
+            schema: its `pyarrow.Schema`.
+        """
+        from pyarrow import types
+
+        names = [name for name in schema.names if name not in self.ignore]
+        if not (self.keep_extra or self.drop_extra) or self.keep is not None:
+            return names
+        known, extra = split_extra(dict.fromkeys(names))
+        if self.drop_extra:
+            return [name for name in names if name in known]
+        # Only numbers and text say something of a video that is kept.
+        plain = {f.name for f in schema if not (types.is_nested(f.type) or types.is_binary(f.type))}
+        return [name for name in names if name in known or name in plain]
 
 
 class _Checks:
     """Turns what a layout gives into a row with `COLUMNS`."""
 
-    def __init__(self, layout: Layout, data_root: Path, options: ManifestOptions):
+    def __init__(self, layout: Layout, data_root: AnyPath, options: ManifestOptions):
         self.layout, self.data_root, self.options = layout, data_root, options
         self.labels: _Labels | _LabelLists | _Numbers = _Labels(options.labels, layout.has_names)
         if options.numbers:
@@ -290,7 +318,7 @@ class _Checks:
         video, start, end = given["video"], given.get("start"), given.get("end")
         if isinstance(video, Mapping):
             record, video = video, _file_named(video, self.file_name)
-            if self.tree is not None and not os.path.exists(self.data_root / video):
+            if self.tree is not None and not (isinstance(self.data_root, Path) and (self.data_root / video).exists()):
                 video = self._find(self.tree, record, video)
             if "{Start_timestamp" in self.file_name and "Start_timestamp" in record:
                 start = end = None  # such a file is the clip itself
@@ -326,7 +354,9 @@ class _Checks:
 # ---- whole lists ----------------------------------------------------------------------------------------------------
 
 
-def read_manifest(path: str | Path, data_root: str | Path | None = None, **options: Any) -> Iterator[dict[str, Any]]:
+def read_manifest(
+    path: str | AnyPath, data_root: str | AnyPath | None = None, **options: Any
+) -> Iterator[dict[str, Any]]:
     """Read a list of videos row by row.
 
     Args:
@@ -343,15 +373,16 @@ def read_manifest(path: str | Path, data_root: str | Path | None = None, **optio
             path that is none, a row twice, or no row at all; if a video of `only` has no row.
         ValueError: if the layout is unknown.
     """
-    return _read(Path(path).expanduser(), data_root, ManifestOptions(**options))
+    return _read(as_path(path).expanduser(), data_root, ManifestOptions(**options))
 
 
-def _read(path: Path, data_root: str | Path | None, options: ManifestOptions) -> Iterator[dict[str, Any]]:
-    root = path.parent if data_root is None else Path(data_root).expanduser()
-    if data_root is not None and not root.is_dir():
+def _read(path: AnyPath, data_root: str | AnyPath | None, options: ManifestOptions) -> Iterator[dict[str, Any]]:
+    root = path.parent if data_root is None else as_path(data_root).expanduser()
+    if data_root is not None and isinstance(root, Path) and not root.is_dir():
         raise ManifestError(str(path), None, f"the data root {data_root} is not a folder", "Check the path.")
-    if path.is_dir():  # of clips, which are named from there
-        root = path
+    is_list = isinstance(path, StoragePath) and path.suffix.lower() in MANIFEST_SUFFIXES
+    if not is_list and path.is_dir() and not (data_root is not None and shards_of(path)):
+        root = path  # of clips, which are named from there
     checks, count = None, 0
     selection = _Selection(path, options)
     seen: dict[int, str] = {}
@@ -388,18 +419,20 @@ def _read(path: Path, data_root: str | Path | None, options: ManifestOptions) ->
     selection.check_complete(count)
 
 
-def _error(path: Path, place: str, bad: BadRow) -> ManifestError:
+def _error(path: AnyPath, place: str, bad: BadRow) -> ManifestError:
     kind = TextLabelError if isinstance(bad, _TextLabel) else ManifestError
     return kind(str(path), place, *bad.args)
 
 
-def _given_rows(path: Path, options: ManifestOptions, selection: "_Selection") -> Iterator[tuple[str, Layout, Record]]:
+def _given_rows(
+    path: AnyPath, options: ManifestOptions, selection: "_Selection"
+) -> Iterator[tuple[str, Layout, Record]]:
     """Yield the place, the layout and what the list says of each video that is kept; nothing is checked yet."""
     layout = None if options.layout is None else lookup(LAYOUTS, options.layout, "layout")
-    for place, record in read_records(path):
+    for place, record in read_records(path, options.columns):
         record = {name: value for name, value in record.items() if name not in options.ignore}
         extra: Record = {}
-        if options.keep_extra:
+        if options.keep_extra or options.drop_extra:
             record, extra = split_extra(record)
         try:
             record = _with_labels_of(record, options.heads or ())
@@ -425,7 +458,7 @@ def _with_labels_of(record: Record, heads: Collection[str]) -> Record:
     return others | {"labels": [record[str(name)] for name in columns]}
 
 
-def find_classes(path: str | Path, **options: Any) -> list[str]:
+def find_classes(path: str | AnyPath, **options: Any) -> list[str]:
     """Return the names that the labels of a list are, each once, sorted.
 
     Args:
@@ -435,7 +468,7 @@ def find_classes(path: str | Path, **options: Any) -> list[str]:
     Raises:
         ManifestError: if the list cannot be read.
     """
-    path, settings = Path(path).expanduser(), ManifestOptions(**options)
+    path, settings = as_path(path).expanduser(), ManifestOptions(**options)
     rows = _given_rows(path, settings, _Selection(path, settings))
     labels = (_entries(row.get("label")) if settings.several else [row.get("label")] for _, _, row in rows)
     return sorted({_text_of(label) for entries in labels for label in entries or () if not is_missing(label)})
@@ -444,7 +477,7 @@ def find_classes(path: str | Path, **options: Any) -> list[str]:
 class _Selection:
     """Which rows of a list are kept, and what of the choice was met."""
 
-    def __init__(self, path: Path, options: ManifestOptions):
+    def __init__(self, path: AnyPath, options: ManifestOptions):
         self.path, self.options = path, options
         self.wanted = None if options.only is None else _ids(options.only)
         self.found: set[str] = set()
@@ -482,7 +515,7 @@ class _Selection:
             )
 
 
-def _ids(only: str | Path) -> dict[str, None]:
+def _ids(only: str | AnyPath) -> dict[str, None]:
     try:
         return dict.fromkeys(read_ids(only))
     except ValueError as error:
@@ -513,7 +546,7 @@ def _check_new(row: Record, place: str, seen: dict[int, str]) -> None:
 
 
 def load_manifest(
-    path: str | Path, data_root: str | Path | None = None, *, streaming: bool = False, **options: Any
+    path: str | AnyPath, data_root: str | AnyPath | None = None, *, streaming: bool = False, **options: Any
 ) -> "datasets.Dataset | datasets.IterableDataset":
     """Make a `datasets.Dataset` of a list of videos.
 
@@ -565,5 +598,7 @@ def _table(rows: Iterator[dict[str, Any]], schema: Any) -> Any:
     return datasets.table.InMemoryTable(pyarrow.concat_tables(tables))
 
 
-def _generate(path: str | Path, data_root: str | Path | None, options: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _generate(
+    path: str | AnyPath, data_root: str | AnyPath | None, options: dict[str, Any]
+) -> Iterator[dict[str, Any]]:
     yield from read_manifest(path, data_root, **options)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from internvideo_hf.data.layouts import Record
-from internvideo_hf.data.records import require_datasets
+from internvideo_hf.data.records import require_pyarrow
 from internvideo_hf.utils.files import atomic_path, check_output_file, remove_leftovers_of
 from internvideo_hf.utils.names import check_name
 
@@ -28,7 +28,7 @@ def check_record_file(path: str | Path) -> None:
         OSError: see `check_output_file`.
     """
     if check_name(Path(path).suffix.lower(), SUFFIXES, f"ending of {path}") == ".parquet":
-        require_datasets()
+        require_pyarrow()
     check_output_file(path)
 
 

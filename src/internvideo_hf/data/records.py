@@ -2,17 +2,24 @@
 
 import csv
 import json
+import os
 import pickle
+import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, cast
 
 from internvideo_hf.data.class_folders import METADATA, describe_folder, find_list, read_class_folders
+from internvideo_hf.data.finding import list_folder
 from internvideo_hf.data.layouts import READ_LISTS, Record, delimiter_of, named_layout
 from internvideo_hf.utils.names import reason_of, with_article
+from internvideo_hf.utils.storage import AnyPath, as_path
 
 _CHUNK = 20_000  # rows of parquet that are Python objects at a time
+_PATTERN = re.compile(r"[*?\[]")
+Columns: TypeAlias = Callable[[Any], Sequence[str]]
+"""Chooses columns of a `pyarrow.Schema`."""
 
 
 class ManifestError(ValueError):
@@ -35,7 +42,7 @@ class ManifestError(ValueError):
         return type(self), (self.file, self.place, self.cause, self.advice)
 
 
-def read_text(path: Path) -> str:
+def read_text(path: AnyPath) -> str:
     """Return a file of text in UTF-8, with or without a byte-order mark.
 
     Args:
@@ -52,7 +59,7 @@ def read_text(path: Path) -> str:
         raise ManifestError(str(path), None, f"it is not text in UTF-8 ({error.reason})", "Convert it.") from error
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: AnyPath) -> Any:
     """Return what a JSON file holds.
 
     Args:
@@ -106,7 +113,7 @@ MANIFEST_SUFFIXES = tuple(_NAMES_OF_FORMATS)
 """What the name of a list of videos ends in."""
 
 
-def _format_of(path: Path) -> str:
+def _format_of(path: AnyPath) -> str:
     suffix = path.suffix.lower()
     if suffix not in _NAMES_OF_FORMATS:
         raise ManifestError(
@@ -120,7 +127,7 @@ def _format_of(path: Path) -> str:
             start = file.read(1 << 16)
     except OSError as error:
         cause, advice = f"it cannot be opened ({reason_of(error)})", "Check the path and its rights."
-        if isinstance(error, FileNotFoundError):
+        if isinstance(error, FileNotFoundError) and isinstance(path, Path):
             cause, advice = f"{cause}; {describe_folder(path.parent)}", f"Check the path. {READ_LISTS}"
         raise ManifestError(str(path), None, cause, advice) from error
     if not start.removeprefix(b"\xef\xbb\xbf").strip():
@@ -153,7 +160,7 @@ def _format_of_content(start: bytes) -> str:
     return "json" if is_document and not rest.strip() else "jsonl"
 
 
-def _text_lines(path: Path) -> Iterator[tuple[int, str]]:
+def _text_lines(path: AnyPath) -> Iterator[tuple[int, str]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             for number, line in enumerate(file, 1):
@@ -165,7 +172,7 @@ def _text_lines(path: Path) -> Iterator[tuple[int, str]]:
         raise ManifestError(str(path), None, f"it is not text in UTF-8 ({error.reason})", "Convert it.") from error
 
 
-def _text_records(path: Path) -> Iterator[tuple[str, Record]]:
+def _text_records(path: AnyPath) -> Iterator[tuple[str, Record]]:
     _, first = next(_text_lines(path))
     delimiter = delimiter_of(first)
     header = [name.strip() for name in next(csv.reader([first], delimiter=delimiter))]
@@ -190,7 +197,7 @@ def _text_records(path: Path) -> Iterator[tuple[str, Record]]:
             ) from error
 
 
-def _json_records(path: Path) -> Iterator[tuple[str, Record]]:
+def _json_records(path: AnyPath) -> Iterator[tuple[str, Record]]:
     content = read_json(path)
     if isinstance(content, dict):
         content = _document(path, content)
@@ -198,14 +205,14 @@ def _json_records(path: Path) -> Iterator[tuple[str, Record]]:
         yield (place := f"record {number}"), _object(record, path, place, "Correct it.")
 
 
-def _object(record: Any, path: Path, place: str, advice: str) -> Record:
+def _object(record: Any, path: AnyPath, place: str, advice: str) -> Record:
     if not isinstance(record, dict):
         cause = f"it is {with_article(type(record).__name__)}, expected an object"
         raise ManifestError(str(path), place, cause, advice)
     return record
 
 
-def _document(path: Path, document: Mapping[str, Any]) -> list[Record]:
+def _document(path: AnyPath, document: Mapping[str, Any]) -> list[Record]:
     """Read MSR-VTT's sentences, which name their video, and videos, which name their split; or something by id."""
     if isinstance(document.get("sentences"), list):
         splits = {video.get("video_id"): video.get("split") for video in document.get("videos", [])}
@@ -223,7 +230,7 @@ def _document(path: Path, document: Mapping[str, Any]) -> list[Record]:
     )
 
 
-def _jsonl_records(path: Path) -> Iterator[tuple[str, Record]]:
+def _jsonl_records(path: AnyPath) -> Iterator[tuple[str, Record]]:
     for number, line in _text_lines(path):
         place, advice = f"line {number}", "Write an object a line."
         try:
@@ -233,17 +240,19 @@ def _jsonl_records(path: Path) -> Iterator[tuple[str, Record]]:
         yield place, _object(record, path, place, advice)
 
 
-def _parquet_records(path: Path) -> Iterator[tuple[str, Record]]:
-    require_datasets()
-    import pyarrow
-    import pyarrow.parquet
+def _parquet_records(path: AnyPath, columns: Columns | None = None) -> Iterator[tuple[str, Record]]:
+    pyarrow = require_pyarrow()
+    from pyarrow.parquet import ParquetFile
 
     try:
         number = 0
-        for batch in pyarrow.parquet.ParquetFile(path).iter_batches(_CHUNK):
-            for record in batch.to_pylist():
-                number += 1
-                yield f"row {number}", record
+        # A row group at a time, and of an object in a store only the bytes of these columns.
+        with path.open("rb") as file, ParquetFile(file) as parquet:
+            names = None if columns is None else columns(parquet.schema_arrow)
+            for batch in parquet.iter_batches(_CHUNK, columns=names or None):
+                for record in batch.to_pylist():
+                    number += 1
+                    yield f"row {number}", record
     except pyarrow.ArrowException as error:
         raise ManifestError(
             str(path), None, f"it is not valid parquet ({error})"[:300], "Download it again."
@@ -258,7 +267,7 @@ class _PlainUnpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(f"it wants {module}.{name}, and nothing but lists, dicts and texts is let in")
 
 
-def _pickle_records(path: Path) -> Iterator[tuple[str, Record]]:
+def _pickle_records(path: AnyPath) -> Iterator[tuple[str, Record]]:
     # MSVD's captions are published as a pickle, and who had to make a JSON of it first would unpickle it unguarded.
     try:
         with path.open("rb") as file:
@@ -275,20 +284,22 @@ def _pickle_records(path: Path) -> Iterator[tuple[str, Record]]:
         yield f"record {number}", record
 
 
-_FORMATS: dict[str, Callable[[Path], Iterator[tuple[str, Record]]]] = {
+_FORMATS: dict[str, Callable[[AnyPath], Iterator[tuple[str, Record]]]] = {
     "text": _text_records,
     "json": _json_records,
     "jsonl": _jsonl_records,
-    "parquet": _parquet_records,
     "pickle": _pickle_records,
 }
 
 
-def _folder_records(path: Path) -> Iterator[tuple[str, Record]]:
+def _folder_records(path: AnyPath, columns: Columns | None) -> Iterator[tuple[str, Record]]:
     for name in METADATA:
         if (path / name).is_file():
-            yield from read_records(path / name)
+            yield from read_records(path / name, columns)
             return
+    if shards := shards_of(path):
+        yield from _shard_records(shards, columns)
+        return
     try:
         for record in read_class_folders(path):
             yield str(record["file"]), record
@@ -296,8 +307,44 @@ def _folder_records(path: Path) -> Iterator[tuple[str, Record]]:
         raise ManifestError(str(path), None, str(error), READ_LISTS) from None
 
 
-def read_records(path: str | Path) -> Iterator[tuple[str, Record]]:
+def _shard_records(shards: list[AnyPath], columns: Columns | None) -> Iterator[tuple[str, Record]]:
+    for shard in shards:
+        for place, record in read_records(shard, columns):
+            yield f"{place} of {shard.name}", record
+
+
+def shards_of(path: AnyPath) -> list[AnyPath]:
+    """Return the shards of a list: the files that a pattern means, or those of a folder of parquet without videos.
+
+    Args:
+        path: a folder, or a path whose name is a pattern, such as `lists/train-*.parquet`.
+
+    Returns:
+        In the order of their names; none where the path is anything else.
+    """
+    if path.suffix.lower() in MANIFEST_SUFFIXES and _PATTERN.search(path.name):
+        if isinstance(path, Path) and path.exists():
+            return []
+        return _sorted(path.parent.glob(path.name))
+    if isinstance(path, Path) and not path.is_dir():
+        return []
+    files = _sorted(file for file in path.iterdir() if file.suffix.lower() == ".parquet")
+    return files if files and not list_folder(path).videos else []
+
+
+def _sorted(paths: Iterable[AnyPath]) -> list[AnyPath]:
+    return sorted(paths, key=str)
+
+
+def read_records(path: str | AnyPath, columns: Columns | None = None) -> Iterator[tuple[str, Record]]:
     """Read a list of any format record by record, unchanged; a line of text has "line" and "delimiter".
+
+    Lists in object stores are read as those of the disk. Parquet may be one file, a folder of shards or a pattern
+    (`train-*.parquet`), and is read a row group at a time.
+
+    Args:
+        path: the list, or a folder.
+        columns: returns those to read of the schema of a parquet file; the others are not fetched. All where None.
 
     Yields:
         The place of a record, such as "line 3", for messages; and the record.
@@ -305,11 +352,17 @@ def read_records(path: str | Path) -> Iterator[tuple[str, Record]]:
     Raises:
         ManifestError: if the list cannot be read.
     """
-    path = Path(path)
-    return _folder_records(path) if path.is_dir() else _FORMATS[_format_of(path)](path)
+    path = as_path(path)
+    if shards := shards_of(path) if _PATTERN.search(path.name) else []:
+        return _shard_records(shards, columns)
+    # A store is not asked whether an object with the name of a list is a folder.
+    if (isinstance(path, Path) or path.suffix.lower() not in MANIFEST_SUFFIXES) and path.is_dir():
+        return _folder_records(path, columns)
+    kind = _format_of(path)
+    return _parquet_records(path, columns) if kind == "parquet" else _FORMATS[kind](path)
 
 
-def list_path(data_root: str | Path, name: str) -> Path:
+def list_path(data_root: str | AnyPath, name: str) -> Path:
     """Return the path of a list that a recipe or a protocol names; see `class_folders.find_list`.
 
     Args:
@@ -320,9 +373,19 @@ def list_path(data_root: str | Path, name: str) -> Path:
         ManifestError: if there is none of this name, and several that could be meant.
     """
     try:
-        return find_list(data_root, name, MANIFEST_SUFFIXES)
+        # Readers of lists need what both kinds of paths have.
+        return cast(Path, find_list(data_root, name, MANIFEST_SUFFIXES))
     except LookupError as error:
-        raise ManifestError(str(Path(data_root) / name), None, str(error), READ_LISTS) from None
+        raise ManifestError(os.path.join(data_root, name), None, str(error), READ_LISTS) from None
+
+
+def require_pyarrow() -> Any:
+    """Return the library `pyarrow`, and say how to install it if it is missing."""
+    try:
+        import pyarrow
+    except ImportError as error:
+        raise ImportError("Lists in parquet need the library pyarrow: pip install pyarrow") from error
+    return pyarrow
 
 
 def require_datasets() -> Any:

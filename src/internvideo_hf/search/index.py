@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 
+from internvideo_hf.data.contents import exists
 from internvideo_hf.data.executors.parts import Engine, PartFolder
 from internvideo_hf.data.executors.processes import TIMEOUT
 from internvideo_hf.data.failures import FailureTable
-from internvideo_hf.data.folders import find_videos
+from internvideo_hf.data.folders import find_videos, is_folder
 from internvideo_hf.inference.embedder import Embedder
 from internvideo_hf.search.calibration import Calibration
 from internvideo_hf.search.clips import Windowing
@@ -262,12 +263,12 @@ class VideoIndex:
             known = self.store.known()
             prune: Collection[str] = known.videos
             if videos is None:
-                sources = [path for path in known.videos if is_url(path) or os.path.exists(path)]
+                sources = [path for path in known.videos if exists(path)]
             else:
                 sources = _strings(videos)
                 # A folder that does not exist is a mistake, or on a disk that is not mounted: nothing is removed for
                 # it.
-                roots = [_absolute(source) for source in sources if os.path.isdir(source)]
+                roots = [_absolute(source) for source in sources if is_folder(source)]
                 prune = {path for path in known.videos if _is_below(path, roots)}
             embed = self._embedding(engine, jobs, timeout, batch_size, on_done)
             metadata: dict[str, Any] = {}

@@ -1,12 +1,11 @@
 """Bringing an index up to date: survey the files, plan the changes, execute the plan."""
 
-import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from internvideo_hf.data.contents import content_hash, stamp
+from internvideo_hf.data.contents import content_hash, exists, stamp
 from internvideo_hf.data.failures import shown_name
 from internvideo_hf.search.stores.base import Known, VectorStore
 from internvideo_hf.search.stores.segments import Video
@@ -118,7 +117,7 @@ def survey(paths: Iterable[str], known: Known) -> Found:
             continue
         files.append(File(path, size, mtime, content))
         if before is None and content is not None:
-            away |= {video.path for video in twins.get(content, ()) if not os.path.exists(video.path)}
+            away |= {video.path for video in twins.get(content, ()) if not exists(video.path)}
     return Found(files, away)
 
 

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from internvideo_hf.utils.names import check_name
+from internvideo_hf.utils.storage import is_stored
 from internvideo_hf.video.animation import (
     AnimatedPicture,
     TimedFrames,
@@ -31,6 +32,7 @@ from internvideo_hf.video.backends import (
     decord_problem,
     torchcodec_problem,
 )
+from internvideo_hf.video.copies import StoredCopy
 from internvideo_hf.video.downloads import Download, DownloadOptions, DownloadSettings
 from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.index import FrameIndex
@@ -42,9 +44,9 @@ from internvideo_hf.video.stills import Frames, StillFrames, frame_files, frames
 _Decoder: TypeAlias = PyAVDecoder | DecordDecoder | TorchCodecDecoder | StillFrames | AnimatedPicture
 BACKENDS = ("auto", "pyav", "decord", "torchcodec")
 _KINDS = (
-    "a path, an http(s) URL, bytes, a file object opened in binary mode, a numpy or torch array of frames, "
-    "a PIL image, a list or a generator of PIL images or of arrays, a folder of frame files, or a row of "
-    "`datasets.Video`"
+    "a path, an http(s) URL, an object of a store (s3://, gs://, ...), bytes, a file object opened in binary mode, "
+    "a numpy or torch array of frames, a PIL image, a list or a generator of PIL images or of arrays, a folder of "
+    "frame files, or a row of `datasets.Video`"
 )
 
 
@@ -61,7 +63,8 @@ class VideoReader:
     first use. So does the first use after `close`.
 
     Args:
-        source: a path, an http(s) URL, bytes, a binary file object (read from its present place to its end), uint8
+        source: a path, an http(s) URL, an object of a store (`s3://bucket/a.mp4`, see `utils.storage`), which is
+            copied to a temporary file, bytes, a binary file object (read from its present place to its end), uint8
             frames `(frames, height, width, 3)` or `(frames, 3, height, width)` in RGB as an array or a tensor on any
             device, a PIL image, a list of PIL images or of arrays `(height, width, 3)`, a folder of frame files in the
             order of their numbers, or a row of `datasets.Video`. An iterator of images or arrays is read to its end;
@@ -328,7 +331,7 @@ class VideoReader:
 
     def _set_closed(self) -> None:
         self._decoder: _Decoder | None = None
-        self._download: Download | None = None
+        self._download: Download | StoredCopy | None = None
         self._index: FrameIndex | None = None  # of a video file
         self._known_size = None
 
@@ -356,7 +359,8 @@ class VideoReader:
         if not is_url(source):
             return check_path(source)
         if self._download is None or not self._download.path.exists():
-            self._download = Download(source, self._download_settings)
+            kind = StoredCopy if is_stored(source) else Download
+            self._download = kind(source, self._download_settings)
         return self._download.path
 
     def _open_file(self, file: Path | bytes) -> _Decoder:

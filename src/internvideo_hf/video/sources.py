@@ -99,7 +99,7 @@ def split_address(url: str) -> SplitResult:
     except ValueError as error:
         raise VideoDecodeError(label, f"it is not a valid address ({error})", CHECK_THE_ADDRESS) from error
     if parts.scheme not in ("http", "https"):
-        advice = "Pass an http(s) address or the path of a file."
+        advice = "Pass the path of a file, or an address that begins with http(s)://, s3://, gs://, az:// or hf://."
         raise VideoDecodeError(label, f"{parts.scheme!r} addresses are not supported", advice)
     if not parts.hostname:
         raise VideoDecodeError(label, "the address names no host", CHECK_THE_ADDRESS)
