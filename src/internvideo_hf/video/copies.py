@@ -27,7 +27,7 @@ class StoredCopy:
     """An object of a store in a temporary file.
 
     PyAV reads a video to its end for the index of its frames, and seeks in it: a copy is read once from the store, a
-    file object of ranges several times. The copy that a process closed last stays until it opens another video, or
+    file object of ranges 1.2 to 2 times, by several requests. All decoders read a copy. The copy that a process closed last stays until it opens another video, or
     ends: parts of a long video are asked for one after another.
 
     Args:
