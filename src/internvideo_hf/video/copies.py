@@ -27,8 +27,8 @@ class StoredCopy:
     """An object of a store in a temporary file.
 
     PyAV reads a video to its end for the index of its frames, and seeks in it: a copy is read once from the store, a
-    file object of ranges 1.2 to 2 times, by several requests. All decoders read a copy. The copy that a process closed last stays until it opens another video, or
-    ends: parts of a long video are asked for one after another.
+    file object of ranges 1.2 to 2 times, by many requests; and every decoder can read a copy. The one that a process
+    closed last stays until it opens another video, or ends: parts of a long video are asked for one after another.
 
     Args:
         address: of the object.
