@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -123,6 +124,14 @@ def test_a_full_disk_is_named_whatever_library_writes(tmp_path):
     result = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (result.returncode, result.stdout) == (0, ""), result.stderr + result.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("path", ["s3://bucket/result.json", Path("gs://bucket/folder")])
+def test_an_output_in_an_object_store_is_refused(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OSError, match=r"(s3|gs)://bucket/\w+(\.json)? is in an object store, .* and copy it"):
+        check_output(path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_output_that_cannot_be_written_is_refused_before_the_work(tmp_path, monkeypatch):

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from internvideo_hf.utils.storage import StoragePath, as_path
+
 MODE = 0o644  # of every written file; some writers, such as safetensors', would leave 0600
 TEMPORARY_PREFIX = ".unfinished-"
 MIN_ROOM = 1 << 20  # bytes that the smallest output needs, with its folder
@@ -76,8 +78,11 @@ def check_output(path: str | Path, needed: int = MIN_ROOM) -> None:
 
     Raises:
         DiskFullError: if there is less room.
-        OSError: if its folder, or the nearest one above that exists, is not writable, or the name is too long.
+        OSError: if its folder, or the nearest one above that exists, is not writable, or the name is too long; or if
+            it is in an object store.
     """
+    if isinstance(place := as_path(path), StoragePath):
+        raise OSError(f"{place} is in an object store, and outputs are written to a disk. Write there, and copy it.")
     path = Path(path)
     try:
         path.exists()  # refuses a name that is too long
