@@ -39,7 +39,8 @@ class NavigationTraining:
         decay_every: iterations after which the power is one more; the first is 1.
         imitation_weight: factor on the loss of imitation.
         discount: of later rewards, 0-1.
-        max_grad_norm: to which the gradient of the planner is cut.
+        max_grad_norm: to which the gradient of the planner is cut; the original cuts that of its module `vln_bert`
+            alone, with which agents of the small world did not learn by rewards.
         freeze_backbone: leave words, their layers and the history as they are; right for a planner that starts from
             weights, and wrong for a new one.
         seed: of the choices between teacher and agent, of sampled actions, and of dropout.
