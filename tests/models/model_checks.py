@@ -561,7 +561,8 @@ class ModelChecks:
         else:
             assert self.loss_over == "samples"
             whole, parts = (self._trained(tmp_path, size, 4 // size) for size in (4, 1))
-            assert_same(parts, whole, atol=1e-6, rtol=1e-5)
+            # Products of fewer rows are summed in another order: 1.6e-6 on some processors.
+            assert_same(parts, whole, atol=5e-6, rtol=1e-5)
             start = self.model().state_dict()
             assert any(not torch.equal(whole[name], start[name]) for name in start), "the step changed nothing"
 

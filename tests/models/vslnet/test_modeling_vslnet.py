@@ -161,7 +161,8 @@ def test_padding_changes_no_answer_whatever_it_holds(rows):
     inputs["features"][0, rows:], inputs["text_features"][0, WORDS:] = torch.nan, torch.nan
     outputs = model(**inputs)
     for name in ("start_logits", "end_logits", "highlight_scores"):
-        torch.testing.assert_close(outputs[name][:1, :rows], expected[name], atol=1e-6, rtol=1e-5)
+        # Products of more rows are summed in another order: 2.1e-6 on some processors.
+        torch.testing.assert_close(outputs[name][:1, :rows], expected[name], atol=1e-5, rtol=1e-5)
     assert (outputs.start_logits[0, rows:] == -torch.inf).all() and (outputs.end_logits[0, rows:] == -torch.inf).all()
     assert not outputs.highlight_scores[0, rows:].any()
     assert [spans[0].end < rows for spans in best_spans(outputs.start_logits, outputs.end_logits)][0]
