@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from inference.row_work import Here
+from data.executors.here import Here
 from program import assert_refused, run
 from video.clips import write_video
 

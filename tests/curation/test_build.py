@@ -26,16 +26,21 @@ def lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_videos_become_clips_with_captions_and_scores(shots, blip, clip, tmp_path):
-    (tmp_path / "bad.mp4").write_text("no video")
-    torch.save({"weight": torch.ones(1, 8), "bias": torch.zeros(1)}, tmp_path / "head.pth")
-    settings = BuildSettings(
+def with_all_stages(blip, clip, folder):
+    """Return settings of captions and both scores; `folder` gets the head."""
+    torch.save({"weight": torch.ones(1, 8), "bias": torch.zeros(1)}, folder / "head.pth")
+    return BuildSettings(
         shots=FIXED,
         captions=CaptionSettings(str(blip), max_new_tokens=2),
         similarity=str(demo_path("demo-mm")),
-        aesthetics=(str(clip), tmp_path / "head.pth"),
+        aesthetics=(str(clip), folder / "head.pth"),
         device="cpu",
     )
+
+
+def test_videos_become_clips_with_captions_and_scores(shots, blip, clip, tmp_path):
+    (tmp_path / "bad.mp4").write_text("no video")
+    settings = with_all_stages(blip, clip, tmp_path)
     out, seen = tmp_path / "out", []
     report = build_dataset([shots, tmp_path / "bad.mp4"], out, settings)
     assert [(stage.name, stage.rows_in, stage.rows_out, stage.failures) for stage in report.stages] == [
@@ -76,14 +81,7 @@ def test_videos_become_clips_with_captions_and_scores(shots, blip, clip, tmp_pat
 @pytest.mark.slow
 def test_workers_with_models_of_their_own_make_the_same_files(shots, blip, clip, tmp_path):
     (tmp_path / "bad.mp4").write_text("no video")
-    torch.save({"weight": torch.ones(1, 8), "bias": torch.zeros(1)}, tmp_path / "head.pth")
-    settings = BuildSettings(
-        shots=FIXED,
-        captions=CaptionSettings(str(blip), max_new_tokens=2),
-        similarity=str(demo_path("demo-mm")),
-        aesthetics=(str(clip), tmp_path / "head.pth"),
-        device="cpu",
-    )
+    settings = with_all_stages(blip, clip, tmp_path)
     sources = [shots, tmp_path / "bad.mp4"]
     engine = LocalEngine(["cpu", "cpu"], jobs=2)
     reports = [

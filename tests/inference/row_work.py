@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from internvideo_hf import InternVideoMAEConfig
-from internvideo_hf.data.executors import processes
 from internvideo_hf.data.executors.local import LocalEngine
 from internvideo_hf.inference.rows import Loader, Work, of_views
 
@@ -49,32 +48,6 @@ def work(folder: Path, mark: Path | None = None) -> Work[Adder]:
     """Return what the adder does."""
     loader = Loader(Adder, str(folder), (("number", 100),), "model")
     return Work(read_number, partial(of_views, compute=partial(add, mark=mark)), loader, blanks={"at_once": -1})
-
-
-class Here:
-    """An engine in this process, which counts shards and can be interrupted."""
-
-    workers, decoders = 1, 1
-
-    def __init__(self, stop_at: int | None = None):
-        self.shards, self._stop_at = 0, stop_at
-
-    def map_ordered(self, task, items, workers, name_of=str, *, timeout=None):
-        for item, result in processes.map_ordered(task, items, workers, name_of):
-            if self.shards == self._stop_at:
-                raise KeyboardInterrupt
-            self.shards += 1
-            yield item, result
-
-    def device(self):
-        return "cpu"
-
-    def executor(self):
-        class InProcess:
-            def map_ordered(self, task, items, workers, name_of=str, *, timeout=None):
-                return processes.map_ordered(task, items, workers, name_of)
-
-        return InProcess()
 
 
 def two_workers() -> LocalEngine:

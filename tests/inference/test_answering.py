@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+from data.executors.here import Here
 from inference.answer_work import question
-from inference.row_work import Here, two_workers
+from inference.row_work import two_workers
 
 from internvideo_hf.data.executors.processes import KILLED
 from internvideo_hf.inference import answering
@@ -36,7 +37,7 @@ def test_lines_are_in_the_order_of_the_list_with_what_failed(mae_folder, videos,
     assert [line["video"] for line in found] == videos
     assert [line.get("number") for line in found] == [10, 11, 12, None, 14, None]
     assert failures == [found[3]["error"], found[5]["error"]] and videos[3] in failures[0]
-    assert engine.shards == (3 if decodes_apart else 6) and list(out.parent.iterdir()) == [out]
+    assert len(engine.shards) == (3 if decodes_apart else 6) and list(out.parent.iterdir()) == [out]
 
 
 def test_an_interrupted_list_continues_with_its_parts(mae_folder, videos, tmp_path):
@@ -46,7 +47,7 @@ def test_an_interrupted_list_continues_with_its_parts(mae_folder, videos, tmp_pa
     assert not out.exists() and len(list(tmp_path.glob(".out.jsonl.parts/*"))) == 2
     again = Here()
     write_lines(out, videos, question(mae_folder), again, quiet=True)
-    assert again.shards == 1 and len(lines_of(out)) == 6 and not list(tmp_path.glob(".*.parts"))
+    assert len(again.shards) == 1 and len(lines_of(out)) == 6 and not list(tmp_path.glob(".*.parts"))
 
 
 def test_other_options_and_another_video_are_asked_again(mae_folder, videos, tmp_path):
@@ -56,12 +57,12 @@ def test_other_options_and_another_video_are_asked_again(mae_folder, videos, tmp
     Path(videos[0]).write_text("123")
     engine = Here()
     write_lines(out, videos, question(mae_folder), engine, quiet=True)
-    assert engine.shards == 1 and lines_of(out)[0]["number"] == 133
+    assert len(engine.shards) == 1 and lines_of(out)[0]["number"] == 133
     with pytest.raises(KeyboardInterrupt):
         write_lines(out, videos, question(mae_folder), Here(stop_at=2), quiet=True)
     other = Here()
     write_lines(out, videos, question(mae_folder, plus=20), other, quiet=True)
-    assert other.shards == 3 and lines_of(out)[1]["number"] == 21
+    assert len(other.shards) == 3 and lines_of(out)[1]["number"] == 21
 
 
 def test_another_model_in_a_worker_is_refused(mae_folder, videos, tmp_path):

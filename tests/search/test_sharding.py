@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from data.executors.here import Here
 from search.gallery import gallery, write
 
 from internvideo_hf.data.executors import parts, processes
@@ -13,32 +14,6 @@ from internvideo_hf.data.executors.processes import KILLED
 from internvideo_hf.search import embedding, sharding
 from internvideo_hf.search.index import VideoIndex
 from internvideo_hf.video.errors import VideoDecodeError
-
-
-class Here:
-    """An engine in this process, which counts shards and can fail at one."""
-
-    workers = decoders = 1
-
-    def __init__(self, fail_at=None):
-        self.shards, self._fail_at = [], fail_at
-
-    def map_ordered(self, task, items, workers, name_of=str, *, timeout=None):
-        for item, result in processes.map_ordered(task, items, workers, name_of):
-            if len(self.shards) == self._fail_at:
-                raise KeyboardInterrupt
-            self.shards.append(item)
-            yield item, result
-
-    def device(self):
-        return "cpu"
-
-    def executor(self):
-        class InProcess:
-            def map_ordered(self, task, items, workers, name_of=str, *, timeout=None):
-                return processes.map_ordered(task, items, workers, name_of)
-
-        return InProcess()
 
 
 @pytest.fixture
@@ -82,7 +57,7 @@ def test_the_folder_is_equal_byte_for_byte(tmp_path, small_folder, videos, small
 
 def test_an_interrupted_run_continues_with_the_parts_that_are_there(tmp_path, small_folder, videos, small_shards):
     build(small_folder, tmp_path / "whole", videos, engine=Here())
-    first = Here(fail_at=3)
+    first = Here(stop_at=3)
     with pytest.raises(KeyboardInterrupt):
         build(small_folder, tmp_path / "index", videos, engine=first)
     index, second = VideoIndex.load(tmp_path / "index", device="cpu"), Here()
@@ -93,7 +68,7 @@ def test_an_interrupted_run_continues_with_the_parts_that_are_there(tmp_path, sm
 
 
 def test_a_changed_video_and_other_settings_are_computed_again(tmp_path, small_folder, videos):
-    engine = Here(fail_at=99)
+    engine = Here(stop_at=99)
     index = VideoIndex(small_folder, folder=tmp_path / "index", device="cpu")
     index.update([videos], engine=engine)
     shutil.copy(videos / "0.mp4", videos / "7.mp4")
