@@ -22,7 +22,6 @@ from internvideo_hf.cli.options import (
     VideoTimeout,
     check_folder,
     engine_of,
-    one_worker,
     parse_device,
     parse_dtype,
     resolve_model,
@@ -304,9 +303,7 @@ def build(
         device=parse_device(device),
         dtype=parse_dtype(dtype),
     )
-    where = engine_of(engine, address, gpus, jobs, device)
-    if where is None and video_timeout is not None:
-        where = one_worker(settings.device, jobs or os.cpu_count() or 1)
+    where = engine_of(engine, address, gpus, jobs, device, apart=video_timeout is not None)
     report = build_dataset(
         sources,
         out if where is None else out.absolute(),

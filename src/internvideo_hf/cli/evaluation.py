@@ -122,7 +122,15 @@ def evaluate(
         "workers": workers,
         "max_damaged": max_damaged,
         "quiet": quiet,
-        "engine": engine_of(engine, address, gpus, workers or None, device, video_timeout, "--workers"),
+        "engine": engine_of(
+            engine,
+            address,
+            gpus,
+            workers or None,
+            device,
+            apart=video_timeout is not None,
+            jobs_option="--workers",
+        ),
         "timeout": video_timeout,
     }
     if ensemble:

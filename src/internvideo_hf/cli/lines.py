@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from internvideo_hf.cli.options import engine_of, one_worker, parse_device
+from internvideo_hf.cli.options import engine_of, parse_device
 from internvideo_hf.cli.reporting import report_failures, say, silence_transformers
 from internvideo_hf.utils.pretrained import load_pretrained
 
@@ -92,8 +92,8 @@ def write_list(
     from internvideo_hf.inference.answering import write_lines
 
     check_no_source([out], list(videos), "--out")
-    engine = engine_of(workers.engine, workers.address, workers.gpus, None, workers.device)
-    engine = engine or one_worker(parse_device(workers.device), os.cpu_count() or 1)
+    engine = engine_of(workers.engine, workers.address, workers.gpus, None, workers.device, apart=True)
+    assert engine is not None  # for one model, too
     failures = list(failed)
     failures += write_lines(
         out, videos, question, engine, timeout=workers.timeout, quiet=quiet, description=description

@@ -231,10 +231,11 @@ def engine_of(
     gpus: int | None,
     jobs: int | None,
     device: str | None,
-    timeout: float | None = None,
+    *,
+    apart: bool = False,
     jobs_option: str = "--jobs",
 ) -> "Engine | None":
-    """Return what runs several models at once; None where one model in this process is enough.
+    """Return what runs models in processes of their own; None where one model in this process is enough.
 
     Args:
         name: the value of --engine.
@@ -242,7 +243,7 @@ def engine_of(
         gpus: the value of --gpus.
         jobs: the value of --jobs.
         device: the value of --device.
-        timeout: the value of --video-timeout, where it takes a model in a process of its own.
+        apart: one model runs in a process of its own, too, which a video may kill or hang.
         jobs_option: the command's name of --jobs.
     """
     check_name(name, ("local", "ray"), "--engine")
@@ -259,7 +260,7 @@ def engine_of(
     if address is not None:
         raise ValueError(f"--address {address} is of a Ray cluster. Add --engine ray.")
     if gpus is None or gpus == 1:
-        return None if timeout is None else one_worker(parse_device(device), jobs or os.cpu_count() or 1)
+        return one_worker(parse_device(device), jobs or os.cpu_count() or 1) if apart else None
     import torch
 
     from internvideo_hf.data.executors.local import LocalEngine
