@@ -79,7 +79,7 @@ Window = Annotated[float, typer.Option(help="Seconds of a clip of --detector fix
 MaxSeconds = Annotated[float, typer.Option(help="Drop longer clips.")]
 Cut = Annotated[
     str,
-    typer.Option(help="exact encodes the frames of a clip anew; keyframe copies them, from the keyframe before."),
+    typer.Option(help="exact encodes the frames of a clip again; keyframe copies them, from the keyframe before."),
 ]
 ShortSide = Annotated[int, typer.Option(min=16, help="Pixels of the shorter side, of exact cuts.")]
 CaptionModel = Annotated[
@@ -269,7 +269,7 @@ def build(
 
     --out then has records.jsonl (as InternVid's tables, for `dataset flt` and the others), train.jsonl (for `train`),
     clips/, and README.md, the data card: counts of each stage, causes of failures, histograms. --until plan only says
-    what would be downloaded. Settings may change from call to call: what depends on them is done anew.
+    what would be downloaded. Settings may change from call to call: what depends on them is done again.
 
     With --gpus, --engine ray or --video-timeout, captions and scores are made by workers, each with a model; a cluster
     also divides and cuts. The files are the same, byte for byte.

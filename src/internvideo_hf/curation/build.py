@@ -125,7 +125,7 @@ def build_dataset(
     retry: bool = False,
     bar: _Bar = _no_bar,
 ) -> BuildReport:
-    """Build a data set; the same call resumes an interrupted one, and does what has changed anew.
+    """Build a data set; the same call resumes an interrupted one, and does what has changed again.
 
     The folder has, each atomic: `records.jsonl` (the layout of the public tables of InternVid, with `video`, the path
     of the clip), `train.jsonl` (video and caption, as training takes it), `README.md` (the data card) and histograms,

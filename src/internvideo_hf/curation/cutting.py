@@ -1,4 +1,4 @@
-"""Cut clips out of videos: encoded anew, exact to the frame, or copied from keyframe to keyframe."""
+"""Cut clips out of videos: encoded, exact to the frame, or copied from keyframe to keyframe."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass

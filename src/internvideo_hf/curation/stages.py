@@ -70,7 +70,7 @@ class Stage(Protocol):
         """Return the rows and the failures that come of some rows; of one of them any number, in their order."""
 
     def files(self, row: Row) -> list[Path]:
-        """Return the files that were written for a row that came out; a part whose files are gone is done anew."""
+        """Return the files that were written for a row that came out; a part whose files are gone is done again."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def run_stage(
         engine: runs a model in its workers, or a stage without one in their decoders; None for this machine.
         timeout: seconds after which a row counts as one that hangs its decoder; by default 3600, and no limit in this
             process.
-        retry: do shards with failures anew.
+        retry: do shards with failures again.
         on_rows: called with the number of input rows that are done, at once for those of earlier runs.
 
     Returns:
