@@ -1,6 +1,7 @@
 """Many machines, by Ray: models in actors, decoders in tasks, and nothing is tried without end."""
 
 import contextlib
+import importlib
 import os
 import socket
 import time
@@ -29,11 +30,10 @@ def require_ray() -> ModuleType:
         ImportError: with the command that installs it.
     """
     try:
-        import ray
-        import ray.exceptions
+        importlib.import_module("ray.exceptions")
+        return importlib.import_module("ray")
     except ImportError as error:
         raise ImportError('--engine ray needs Ray: pip install "internvideo-hf[ray]"') from error
-    return ray
 
 
 class RayEngine:
