@@ -11,7 +11,16 @@ from program import assert_refused, run
 from typer.testing import CliRunner
 
 from internvideo_hf.cli import options
-from internvideo_hf.cli.options import Quiet, Videos, decoders, engine_of, parse_device, read_json, takes_addresses
+from internvideo_hf.cli.options import (
+    Quiet,
+    Videos,
+    decoders,
+    engine_of,
+    engine_starter,
+    parse_device,
+    read_json,
+    takes_addresses,
+)
 from internvideo_hf.video.downloads import DownloadSettings
 
 LABELS = "riding a bike, cooking pasta, playing chess"
@@ -72,6 +81,8 @@ def test_options_of_a_cluster_belong_together(monkeypatch):
         engine_of("ray", None, None, 4, None)
     with pytest.raises(ValueError, match="--engine"):
         engine_of("rye", None, None, None, None)
+    with pytest.raises(ValueError, match='expected "auto" or HOST:PORT'):
+        engine_starter("ray", "nowhere", None, None, None)  # which starts nothing
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ImportError, match=r'pip install "internvideo-hf\[ray\]"'):
         engine_of("ray", None, None, None, None)

@@ -119,6 +119,27 @@ def test_what_several_workers_cannot_do_is_refused(protocol, model, words):
         evaluate(load_protocol(protocol[0], protocol[1:]), model, engine=Here())
 
 
+@pytest.mark.parametrize(
+    ("protocol", "options", "words"),
+    [
+        (["retrieval/msrvtt"], {}, "--out"),
+        (["retrieval/msrvtt", "data.list=nowhere.csv"], {"out": "out.json"}, "nowhere.csv"),
+        (["retrieval/msrvtt"], {"out": "out.json", "report": "report"}, "A report is of"),
+    ],
+)
+def test_what_is_refused_is_refused_before_workers_start(protocol, options, words, mm_folder, data, tmp_path):
+    def start():
+        pytest.fail("it has started")
+
+    paths = {name: tmp_path / file for name, file in options.items()}
+    with pytest.raises(ValueError, match=words):
+        evaluate(load_protocol(protocol[0], protocol[1:]), mm_folder, data, engine=start, **paths)
+    started = []
+    engine = lambda: started.append(Here()) or started[0]  # noqa: E731
+    evaluate(load_protocol("retrieval/msrvtt"), mm_folder, data, tmp_path / "out.json", engine=engine, **OPTIONS)
+    assert len(started[0].shards) == 2
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("model", "protocol"), PROTOCOLS[:2], ids=lambda value: str(value))
 def test_two_workers_on_this_machine_make_the_same_result(models, model, protocol, data, tmp_path):

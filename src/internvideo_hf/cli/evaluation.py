@@ -17,7 +17,7 @@ from internvideo_hf.cli.options import (
     Gpus,
     Quiet,
     VideoTimeout,
-    engine_of,
+    engine_starter,
     parse_device,
     parse_dtype,
     resolve_model,
@@ -122,7 +122,7 @@ def evaluate(
         "workers": workers,
         "max_damaged": max_damaged,
         "quiet": quiet,
-        "engine": engine_of(
+        "engine": engine_starter(
             engine,
             address,
             gpus,

@@ -4,7 +4,7 @@ import inspect
 import json
 import os
 from collections.abc import Callable, Mapping
-from functools import wraps
+from functools import partial, wraps
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -226,6 +226,23 @@ def worker_count(jobs: int | None, tasks: int) -> int:
 
 
 def engine_of(
+    name: str, address: str | None, gpus: int | None, jobs: int | None, device: str | None, *, apart: bool = False
+) -> "Engine | None":
+    """Return what runs models in processes of their own; None where one model in this process is enough.
+
+    Args:
+        name: as of `engine_starter`.
+        address: the same.
+        gpus: the same.
+        jobs: the same.
+        device: the same.
+        apart: the same.
+    """
+    start = engine_starter(name, address, gpus, jobs, device, apart=apart)
+    return None if start is None else start()
+
+
+def engine_starter(
     name: str,
     address: str | None,
     gpus: int | None,
@@ -234,8 +251,8 @@ def engine_of(
     *,
     apart: bool = False,
     jobs_option: str = "--jobs",
-) -> "Engine | None":
-    """Return what runs models in processes of their own; None where one model in this process is enough.
+) -> "Callable[[], Engine] | None":
+    """Check the options of `engine_of`, and return what starts its engine, which takes seconds; None without one.
 
     Args:
         name: the value of --engine.
@@ -250,17 +267,21 @@ def engine_of(
     if device is not None and (gpus is not None or name == "ray"):
         raise ValueError("--device says where one model runs, --gpus and --engine ray where several do. Give one.")
     if name == "ray":
-        from internvideo_hf.data.executors.cluster import RayEngine
+        from internvideo_hf.data.executors.cluster import RayEngine, check_address, require_ray
 
         if jobs is not None:
             raise ValueError(
                 f"{jobs_option} is of this machine, and --engine ray decodes on all CPUs of the cluster. Leave it out."
             )
-        return RayEngine(address, gpus)
+        require_ray()
+        if address is not None:
+            check_address(address)
+        return partial(RayEngine, address, gpus)
     if address is not None:
         raise ValueError(f"--address {address} is of a Ray cluster. Add --engine ray.")
     if gpus is None or gpus == 1:
-        return one_worker(parse_device(device), jobs or os.cpu_count() or 1) if apart else None
+        where = parse_device(device)
+        return partial(one_worker, where, jobs or os.cpu_count() or 1) if apart else None
     import torch
 
     from internvideo_hf.data.executors.local import LocalEngine
@@ -270,7 +291,8 @@ def engine_of(
         raise ValueError(f"--gpus {gpus}: this machine has {there} accelerators. Leave the option out for one model.")
     kind = torch.accelerator.current_accelerator()
     assert kind is not None  # there are some
-    return LocalEngine([f"{kind.type}:{number}" for number in range(gpus)], jobs or os.cpu_count() or 1)
+    devices = [f"{kind.type}:{number}" for number in range(gpus)]
+    return partial(LocalEngine, devices, jobs or os.cpu_count() or 1)
 
 
 def decoders(name: str, address: str | None, jobs: int | None, tasks: int) -> dict[str, Any]:

@@ -2,9 +2,9 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from internvideo_hf.data.executors.parts import Engine
 from internvideo_hf.data.records import list_path
 from internvideo_hf.evaluation.ensembles import Scores, fit_weights, merge_scores
 from internvideo_hf.evaluation.protocols import EnsembleProtocol, MemberSettings
-from internvideo_hf.evaluation.run import prepare_out, write_result
+from internvideo_hf.evaluation.run import prepare_out, started_engine, write_result
 from internvideo_hf.inference.classifier import Classifier
 from internvideo_hf.inference.rows import video_name
 from internvideo_hf.inference.runner import RunSettings
@@ -46,7 +46,7 @@ def evaluate_ensemble(
     device: str | torch.device | None = None,
     max_damaged: float = 0.01,
     quiet: bool = False,
-    engine: Engine | None = None,
+    engine: Engine | Callable[[], Engine] | None = None,
     timeout: float | None = None,
 ) -> dict[str, Any]:
     """Evaluate classifiers of equal classes, and the weighted sum of their probabilities.
@@ -67,8 +67,8 @@ def evaluate_ensemble(
         device: where the models run; the accelerator if there is one.
         max_damaged: fraction of the videos that may be unreadable, in [0, 1).
         quiet: no progress bars.
-        engine: runs several copies of a member at once; None for one in this process. It needs `scores`, on a disk
-            that all workers share.
+        engine: runs several copies of a member at once, or starts what does so, see `evaluate`; None for one in this
+            process. It needs `scores`, on a disk that all workers share.
         timeout: seconds after which a decoder of an engine counts as hung; 600 by default.
 
     Returns:
@@ -81,7 +81,7 @@ def evaluate_ensemble(
         TooManyFailuresError: if more than `max_damaged` of the videos are unreadable.
         ValueError: if scores to merge are of other videos or classes.
     """
-    settings = RunSettings(batch_size, workers, max_damaged, quiet, engine, timeout)
+    settings = RunSettings(batch_size, workers, max_damaged, quiet, timeout=timeout)
     started, data_root = time.monotonic(), Path(data_root)
     if engine is not None and scores is None:
         raise RecipeError("Several workers leave their parts in the folder of the scores. Name it by --scores.")
@@ -91,6 +91,7 @@ def evaluate_ensemble(
             raise FileExistsError(f"{scores} is a file. Pass a folder for the scores.")
         check_output(scores)
     out = None if out is None else prepare_out(out)
+    settings = replace(settings, engine=started_engine(engine))
     scorer = _Scorer(protocol, data_root, None if scores is None else Path(scores), settings, device)
     by_member: list[list[Scores]] = []
     for number, member in enumerate(members):

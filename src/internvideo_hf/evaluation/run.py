@@ -2,9 +2,9 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ def evaluate(
     max_damaged: float = 0.01,
     report: str | Path | None = None,
     quiet: bool = False,
-    engine: Engine | None = None,
+    engine: Engine | Callable[[], Engine] | None = None,
     timeout: float | None = None,
 ) -> dict[str, Any]:
     """Evaluate a model by a protocol.
@@ -71,8 +71,9 @@ def evaluate(
             line for each clip, displacement at each moment, and predictions.json, the challenge's file. Open set: a
             line for each video, and a picture of the scores.
         quiet: no progress bars.
-        engine: runs several models at once, such as `LocalEngine` or `RayEngine`; None for one in this process. The
-            result is the same. It needs `out`, on a disk that all workers share.
+        engine: runs several models at once, such as `LocalEngine` or `RayEngine`, or starts what does so, after all
+            else was checked; None for one in this process. The result is the same. It needs `out`, on a disk that all
+            workers share.
         timeout: seconds after which a decoder of an engine counts as hung; 600 by default.
 
     Returns:
@@ -85,7 +86,7 @@ def evaluate(
         TooManyFailuresError: if more than `max_damaged` of the videos are unreadable.
         LockedError: if another process evaluates into the same file.
     """
-    settings = RunSettings(batch_size, workers, max_damaged, quiet, engine, timeout)
+    settings = RunSettings(batch_size, workers, max_damaged, quiet, timeout=timeout)
     started, data_root = time.monotonic(), Path(data_root)
     needs_model = evaluation_tasks()[protocol.task].needs_model(protocol)
     if needs_model != (model is not None):
@@ -105,6 +106,7 @@ def evaluate(
         check_report(report)
     samples = task.read(protocol, data_root, str(model))
     with nullcontext() if out is None else lock_file(out):
+        settings = replace(settings, engine=started_engine(engine))
         outcome = task.run(protocol, samples, Run(str(model), device, settings, parts))
     result = {
         "protocol": name,
@@ -145,6 +147,15 @@ def _check_engine(protocol: Protocol, out: str | Path | None) -> None:
         raise RecipeError(f"{protocol.task} is evaluated by one model in one process. Leave out {options}.")
     if out is None:
         raise RecipeError("Several workers leave their parts beside the file of the result. Name it by --out.")
+
+
+def started_engine(engine: Engine | Callable[[], Engine] | None) -> Engine | None:
+    """Return an engine, which is started if it is not yet.
+
+    Args:
+        engine: as of `evaluate`.
+    """
+    return engine() if callable(engine) else engine
 
 
 def prepare_out(out: str | Path) -> Path:

@@ -34,6 +34,11 @@ Read = tuple[Row, Any]
 """A row, and its inputs as `Work.read` made them."""
 
 
+def video_of(row: Row) -> str:
+    """Return path or address of the video of a row."""
+    return str(row["video"])
+
+
 class Loader(NamedTuple):
     """How a worker loads the model that this process has loaded.
 
@@ -65,6 +70,7 @@ class Work(Generic[Subject]):
         loader: loads the subject in a worker.
         views: of one row.
         blanks: numbers that stand for the answers to an unreadable row, by name; NaN for those that are not here.
+        file: (row) -> path or address of what `read` reads, by whose size and time a changed one is seen.
     """
 
     read: Callable[[Row], Any]
@@ -72,6 +78,7 @@ class Work(Generic[Subject]):
     loader: Loader
     views: int = 1
     blanks: Mapping[str, float] = field(default_factory=dict)
+    file: Callable[[Row], str] = video_of
 
 
 def of_views(
@@ -234,7 +241,8 @@ def _run_shards(
     timeout = processes.TIMEOUT if settings.timeout is None else settings.timeout
     plan = _Plan(work, engine, at_once, timeout, torch.get_num_threads(), os.getcwd(), found_revision)
     about = [found_revision, settings.batch_size, at_once]
-    shards = [Shard(shard_key(map(_facts, items), about), items) for items in _cut(rows, at_once)]
+    facts = partial(_facts, file_of=work.file)
+    shards = [Shard(shard_key(map(facts, items), about), items) for items in _cut(rows, at_once)]
     held = _Held({}, work.blanks)
     causes: dict[int, str] = {}
     tables: list[dict[str, Tensor]] = []
@@ -260,10 +268,10 @@ def _cut(rows: Sequence[Row], at_once: int) -> Iterator[tuple[Row, ...]]:
     return (tuple(rows[start : start + size]) for start in range(0, len(rows), size))
 
 
-def _facts(row: Row) -> list[Any]:
+def _facts(row: Row, file_of: Callable[[Row], str]) -> list[Any]:
     try:
-        state = stamp(str(row["video"]))
-    except OSError:  # the failure of the video is told by its reader
+        state = stamp(file_of(row))
+    except (OSError, VideoDecodeError):  # the failure of the video is told by its reader
         state = -1, -1
     return [dict(row), *state]
 
@@ -271,7 +279,8 @@ def _facts(row: Row) -> list[Any]:
 def _lost(shard: Shard[Row]) -> Part:
     """Return the part of a shard whose workers died each time that it was tried."""
     cause, advice = "the workers that had it and others to answer died", "Look at their messages, and run again."
-    return Part({}, {place: str(VideoDecodeError(_name(row), cause, advice)) for place, row in enumerate(shard.items)})
+    failures = (VideoDecodeError(video_of(row), cause, advice) for row in shard.items)
+    return Part({}, {str(place): str(error) for place, error in enumerate(failures)})
 
 
 def answer_shard(rows: Sequence[Row], plan: _Plan[Any]) -> Part:
@@ -293,7 +302,7 @@ def answer_shard(rows: Sequence[Row], plan: _Plan[Any]) -> Part:
         torch.set_num_threads(plan.threads)
     subject = _subject(work.loader, plan.revision, device)
     read = partial(read_arrays, read=work.read, folder=plan.folder)
-    results = plan.engine.executor().map_ordered(read, rows, plan.engine.decoders, _name, timeout=plan.timeout)
+    results = plan.engine.executor().map_ordered(read, rows, plan.engine.decoders, video_of, timeout=plan.timeout)
     found: list[Mapping[str, Tensor]] = []
     notes: dict[str, str] = {}
     for first, batch in _batches(results, plan.at_once):
@@ -361,7 +370,3 @@ def enter_folder(folder: str) -> None:
     """Go where relative paths of the list start, which is elsewhere than where a cluster starts its workers."""
     with suppress(OSError):  # a machine without it, where paths must be absolute
         os.chdir(folder)
-
-
-def _name(row: Row) -> str:
-    return str(row["video"])

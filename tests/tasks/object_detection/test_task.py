@@ -1,9 +1,11 @@
 """State-change object detection end to end: any detector, or the boxes of another program, scored as COCO does."""
 
 import json
+import os
 
 import numpy as np
 import pytest
+from data.executors.here import Here
 from tasks.action_detection.small import write_detector, write_rt_detr
 from tasks.object_detection.state_changes import HEIGHT, WIDTH, clip, moment, write_drawn, write_scod
 
@@ -12,6 +14,7 @@ from internvideo_hf.data.records import ManifestError
 from internvideo_hf.evaluation.protocols import load_protocol
 from internvideo_hf.evaluation.report import table
 from internvideo_hf.evaluation.run import evaluate
+from internvideo_hf.inference import rows
 from internvideo_hf.tasks.object_detection.annotations import read_frames
 from internvideo_hf.tasks.object_detection.task import read_predictions
 from internvideo_hf.tasks.protocol import FrameData
@@ -80,6 +83,20 @@ def test_any_detector_is_scored(data, name, tmp_path):
     again = _score(data, None, "data.frames.predictions=own.json")
     assert again["scores"] == pytest.approx(result["scores"], abs=1e-3)
     assert "boxes   of own.json" in table(again)
+
+
+def test_workers_make_the_same_result_and_see_an_image_that_changed(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(rows, "SHARD_ROWS", 4)
+    one = _score(data, data / "yolos", out=tmp_path / "one.json", batch_size=2)
+    out = tmp_path / "many.json"
+    with pytest.raises(KeyboardInterrupt):
+        _score(data, data / "yolos", out=out, batch_size=2, engine=Here(stop_at=2))
+    frames = read_frames(data / "annotations/fho_scod_val.json", FrameData())
+    os.utime(data / "frames" / frames[4].video / str(frames[4].clip_id) / f"{frames[4].number}.png", ns=(1, 1))
+    again = Here()
+    many = _score(data, data / "yolos", out=out, batch_size=2, engine=again)
+    assert len(again.shards) == 1 and [row["frame"].image for row in again.shards[0].items][0] == frames[4].image
+    assert {**one, "seconds": 0} == {**many, "seconds": 0}
 
 
 def test_perfect_boxes_of_another_program_score_100(data):

@@ -41,30 +41,48 @@ class FrameFolder:
             VideoDecodeError: if there is no such file, or it cannot be read.
         """
         with one_video(frame.name):
-            image = self._image(frame)
-            if image is not None:
-                with Image.open(image) as content:
+            path, number = self._find(frame)
+            if number is None:
+                with Image.open(path) as content:
                     return np.array(content.convert("RGB"))
-            footage = find_footage(self.folder, frame.clip if frame.clip_number is not None else None, frame.video)
-            number = frame.clip_number if footage.is_clip else frame.number
-            assert number is not None  # a clip is looked for only where it is known
-            if self._reader is None or self._reader[0] != footage.path:
+            if self._reader is None or self._reader[0] != path:
                 self.close()
-                self._reader = footage.path, VideoReader(footage.path)
+                self._reader = path, VideoReader(path)
             reader = self._reader[1]
             if number >= reader.num_frames:
                 raise ValueError(
-                    f"frame {number} of {footage.path} is asked for, which has {reader.num_frames}. Check that the "
+                    f"frame {number} of {path} is asked for, which has {reader.num_frames}. Check that the "
                     "annotations and the videos are of one version"
                 )
             pixels: NDArray[np.uint8] = reader.read([number])[0]
             return pixels
+
+    def file_of(self, frame: Frame) -> Path:
+        """Return the file that shows a frame: an image or a video.
+
+        Args:
+            frame: an annotated frame.
+
+        Raises:
+            VideoDecodeError: if there is none.
+        """
+        with one_video(frame.name):
+            return self._find(frame)[0]
 
     def close(self) -> None:
         """Close the video that is open."""
         if self._reader is not None:
             self._reader[1].close()
             self._reader = None
+
+    def _find(self, frame: Frame) -> tuple[Path, int | None]:
+        """Return the file that shows a frame, and the number of the frame in it; None of an image."""
+        if (image := self._image(frame)) is not None:
+            return image, None
+        footage = find_footage(self.folder, frame.clip if frame.clip_number is not None else None, frame.video)
+        number = frame.clip_number if footage.is_clip else frame.number
+        assert number is not None  # a clip is looked for only where it is known
+        return footage.path, number
 
     def _image(self, frame: Frame) -> Path | None:
         """Return the image of a frame, if there is one."""

@@ -63,6 +63,7 @@ def _run(protocol: Protocol, samples: Samples, run: Run) -> Outcome:
             partial(_boxes, counted=counted),
             Loader(ObjectDetector, run.model, (("dtype", protocol.dtype), ("option", "--model")), "model"),
             blanks={"boxes": _ABSENT},
+            file=partial(_file_of, folder=data_root / data.folder),
         )
         rows: list[Row] = [{"video": frame.name, "frame": frame} for frame in frames]
         parts = run.parts_of(detector.model, facts, json_sha256(list(map(asdict, frames))), asdict(data))
@@ -96,6 +97,10 @@ def counted_classes(config: Any, object_type: str) -> tuple[list[int] | None, st
 
 def _read_frame(row: Row, folder: Path) -> Any:
     return _source(folder, os.getpid()).read(row["frame"])
+
+
+def _file_of(row: Row, folder: Path) -> str:
+    return str(_source(folder, os.getpid()).file_of(row["frame"]))
 
 
 @lru_cache(maxsize=1)
