@@ -102,6 +102,13 @@ def test_several_accelerators_need_to_be_there(monkeypatch):
     assert engine.devices == ("cuda:0", "cuda:1") and (engine.workers, engine.decoders) == (2, 4)
 
 
+def test_one_model_apart_has_a_decoder_for_each_core(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 5)
+    for jobs, expected in ((None, 5), (3, 3)):
+        engine = engine_of("local", None, None, jobs, "cpu", apart=True)
+        assert engine.devices == ("cpu",) and (engine.workers, engine.decoders) == (1, expected)
+
+
 def test_decoders_are_processes_unless_there_is_a_cluster(monkeypatch):
     assert decoders("local", None, 3, 2) == {"jobs": 2, "executor": None}
     cluster = SimpleNamespace(workers=2, decoders=3, executor=lambda: "tasks")

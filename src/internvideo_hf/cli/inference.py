@@ -30,7 +30,6 @@ from internvideo_hf.cli.options import (
     VideoTimeout,
     check_folder,
     engine_of,
-    one_worker,
     parse_device,
     parse_dtype,
     read_text,
@@ -386,9 +385,7 @@ def extract(
     from internvideo_hf.inference.features import FeatureExtractor, FeatureOptions, extract_to_file
 
     options: FeatureOptions = {"fps": fps, "layer": layer, "pooling": pooling}
-    workers = engine_of(engine, address, gpus, None, device)
-    if workers is None and video_timeout is not None:
-        workers = one_worker(parse_device(device))
+    workers = engine_of(engine, address, gpus, None, device, apart=video_timeout is not None)
     where = parse_device(device) if workers is None else "cpu"  # the models are elsewhere
     extractor = FeatureExtractor(model, window, stride, batch_size, where, max_memory, number_type, **options)
     out.mkdir(parents=True, exist_ok=True)

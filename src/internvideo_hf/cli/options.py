@@ -279,20 +279,22 @@ def engine_starter(
         return partial(RayEngine, address, gpus)
     if address is not None:
         raise ValueError(f"--address {address} is of a Ray cluster. Add --engine ray.")
-    if gpus is None or gpus == 1:
-        where = parse_device(device)
-        return partial(one_worker, where, jobs or os.cpu_count() or 1) if apart else None
+    count, jobs = gpus or 1, jobs or os.cpu_count() or 1
+    if count == 1 and not apart:
+        return None
     import torch
 
     from internvideo_hf.data.executors.local import LocalEngine
+    from internvideo_hf.utils.devices import default_device
 
+    if count == 1:
+        return partial(LocalEngine, [str(default_device(parse_device(device)))], jobs)
     there = torch.accelerator.device_count() if torch.accelerator.is_available() else 0
-    if gpus > there:
-        raise ValueError(f"--gpus {gpus}: this machine has {there} accelerators. Leave the option out for one model.")
+    if count > there:
+        raise ValueError(f"--gpus {count}: this machine has {there} accelerators. Leave the option out for one model.")
     kind = torch.accelerator.current_accelerator()
     assert kind is not None  # there are some
-    devices = [f"{kind.type}:{number}" for number in range(gpus)]
-    return partial(LocalEngine, devices, jobs or os.cpu_count() or 1)
+    return partial(LocalEngine, [f"{kind.type}:{number}" for number in range(count)], jobs)
 
 
 def decoders(name: str, address: str | None, jobs: int | None, tasks: int) -> dict[str, Any]:
@@ -308,19 +310,6 @@ def decoders(name: str, address: str | None, jobs: int | None, tasks: int) -> di
     if engine is None:
         return {"jobs": worker_count(jobs, tasks), "executor": None}
     return {"jobs": engine.workers * engine.decoders, "executor": engine.executor()}
-
-
-def one_worker(device: "torch.device | None", jobs: int = 1) -> "Engine":
-    """Return what runs one model in a process of its own, which a video may kill or hang.
-
-    Args:
-        device: of the model; None for the default one.
-        jobs: decoding processes.
-    """
-    from internvideo_hf.data.executors.local import LocalEngine
-    from internvideo_hf.utils.devices import default_device
-
-    return LocalEngine([str(default_device(device))], jobs)
 
 
 def read_text(path: Path) -> str:
