@@ -1,21 +1,26 @@
 """The cache of a frozen backbone's outputs: the fused model's, and those of a made-up model."""
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from data.executors.here import Here
 from data.settings import write_videos
 from PIL import Image
 from safetensors.torch import load_file
+from training.cache_work import Means
 
 from internvideo_hf import InternVideoConfig, InternVideoMAEConfig, InternVideoModel, UniFormerV2Config
 from internvideo_hf.data.collation import VideoCollator
 from internvideo_hf.data.dataset import VideoDataset
+from internvideo_hf.data.failures import FailureTable
 from internvideo_hf.data.samples import SampleSettings
 from internvideo_hf.processing.presets import build_processor
-from internvideo_hf.training.feature_cache import FeatureCache, FrozenBackbone
+from internvideo_hf.training.cache_filling import STAGE, FrozenBackbone, load_backbone
+from internvideo_hf.training.feature_cache import FeatureCache, fill_on_engine
 from internvideo_hf.training.inputs import sample_settings
 from internvideo_hf.training.recipes import ClipSettings
 from internvideo_hf.utils.fingerprints import json_sha256, tensors_sha256
@@ -90,7 +95,7 @@ def test_nothing_stale_is_taken(model, dataset, tmp_path):
 
 def test_a_full_disk_is_told_before_it_is_full(model, dataset, tmp_path, monkeypatch):
     free = shutil.disk_usage(tmp_path)._replace(free=1000)
-    monkeypatch.setattr("internvideo_hf.training.feature_cache.shutil.disk_usage", lambda path: free)
+    monkeypatch.setattr("internvideo_hf.training.cache_filling.shutil.disk_usage", lambda path: free)
     with pytest.raises(OSError, match="data.trunk_cache.folder"):
         FeatureCache(dataset, model, tmp_path / "kept").fill(1)
 
@@ -114,24 +119,6 @@ def test_files_of_earlier_versions_are_found(model, dataset, tmp_path):
     assert load_file(cache.path(0)).keys() == {"video_tokens", "class_token", "contexts.0", "contexts.1"}
 
 
-class Means(torch.nn.Module):
-    """A model of another family: the frozen part takes the mean of a clip, twelve times."""
-
-    frozen_argument = "means"
-    encoders_frozen = True
-    device = torch.device("cpu")
-
-    def frozen_state(self) -> dict[str, torch.Tensor]:
-        return {"weight": torch.ones(1)}
-
-    def frozen_facts(self) -> list:
-        return ["mean"]
-
-    def frozen_forward(self, pixel_values_videos) -> dict[str, torch.Tensor]:
-        mean = pixel_values_videos.mean(dim=(1, 2, 3, 4))
-        return {f"parts.{number}": mean * number for number in range(12)} | {"total": mean}
-
-
 def test_any_model_with_a_frozen_part_has_a_cache(tmp_path):
     options = {"size": 16, "mean": [0.5] * 3, "std": [0.25] * 3}
     settings = SampleSettings(4, "videomae_dense_train", "finetuning", {"sampling_rate": 2}, options)
@@ -142,3 +129,18 @@ def test_any_model_with_a_frozen_part_has_a_cache(tmp_path):
     mean, outputs = dataset[1]["pixel_values_videos"].mean(), cache[1]["means"]
     torch.testing.assert_close(outputs["total"], mean)
     torch.testing.assert_close(torch.stack(outputs["parts"]), mean * torch.arange(12))
+
+
+def contents(cache: FeatureCache) -> dict[str, bytes]:
+    """Return the files of a cache by name."""
+    return {file.name: file.read_bytes() for file in cache.folder.rglob("*.safetensors")}
+
+
+def test_an_engine_writes_the_files_of_one_process(model, dataset, tmp_path):
+    one = FeatureCache(dataset, model, tmp_path / "one", views=2)
+    one.fill(2, batch_size=2, quiet=True)
+    other = FeatureCache(dataset, model, tmp_path / "other", views=2)
+    load = partial(load_backbone, model_class=InternVideoModel, config=model.config, start=None, seed=0)
+    done = fill_on_engine([other], load, Here(), 2, table=FailureTable(None, STAGE), quiet=True)
+    assert (done.computed, done.total, done.videos, done.failures) == (6, 6, 3, {})
+    assert other.folder.name == one.folder.name and contents(other) == contents(one) and len(contents(one)) == 6

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from data.executors.here import Here
 from data.settings import write_videos
 from models.model_checks import move_from_start
-from program import run
+from program import assert_refused, run
 from safetensors.torch import load_file
 from training.recipes import write_data, write_recipe
 from transformers import AutoModelForVideoClassification, AutoVideoProcessor, pipeline
@@ -30,6 +31,7 @@ from internvideo_hf.training.inputs import sample_settings
 from internvideo_hf.training.parameter_groups import parameter_groups
 from internvideo_hf.training.recipes import RecipeError, build_model, load_recipe, parse_recipe
 from internvideo_hf.training.schedules import SCHEDULES
+from internvideo_hf.utils.locks import lock_folder
 
 FUSED = {
     "title": "A small fused model",
@@ -206,6 +208,37 @@ class TestRuns:
         assert again.returncode == 0, again.stderr
         assert [file.stat().st_mtime_ns for file in files] == times, "computed again"
         assert all(torch.equal(tensor, found[name]) for name, tensor in weights(tmp_path / "again").items())
+
+    def test_a_cache_that_was_filled_before_is_complete(self, fused, data, tmp_path, monkeypatch):
+        monkeypatch.setattr("internvideo_hf.cli.training.engine_of", lambda *arguments, **options: Here())
+        recipe, kept = write_recipe(tmp_path, FUSED), tmp_path / "kept"
+        changes = (f"data.trunk_cache={{folder: {kept}, views: 2}}", "training.max_steps=4")
+        options = ("--data-root", data, "--start-from", fused)
+        filled = run("cache", recipe, *changes, *options)
+        assert filled.returncode == 0 and "24 clips, of which 24 are new" in filled.stdout, filled.stderr
+        times = {file: file.stat().st_mtime_ns for file in kept.rglob("*.safetensors")}
+        monkeypatch.setattr("internvideo_hf.training.cache_filling._write", lambda *given: pytest.fail("computed"))
+        done = train(recipe, data, fused, tmp_path / "run", *changes)
+        assert done.returncode == 0, done.stderr
+        assert {file: file.stat().st_mtime_ns for file in kept.rglob("*.safetensors")} == times and len(times) == 24
+        again = run("cache", recipe, *changes, *options)
+        assert again.returncode == 0 and "24 clips, of which 0 are new" in again.stdout
+        assert not list(kept.glob("*.jsonl")) and not list(kept.glob(".*"))
+
+    def test_commands_that_cannot_fill_a_cache_are_refused(self, fused, data, tmp_path, monkeypatch):
+        monkeypatch.setattr("internvideo_hf.cli.training.engine_of", lambda *arguments, **options: Here())
+        recipe, options = write_recipe(tmp_path, FUSED), ("--data-root", data, "--start-from", fused)
+        assert_refused(run("cache", recipe, *options), "Add data.trunk_cache.folder=FOLDER")
+        change = f"data.trunk_cache={{folder: {tmp_path / 'kept'}}}"
+        trained = run("cache", recipe, change, "model.config.freeze_encoders=false", *options)
+        assert_refused(trained, "needs frozen encoders")
+        with lock_folder(tmp_path / "kept"):
+            assert_refused(run("cache", recipe, change, *options), "is being written by process")
+        (data / "broken.mp4").write_bytes(b"no video")
+        (data / "more.csv").write_text((data / "train.csv").read_text() + "broken.mp4,0\n")
+        done = run("cache", recipe, change, "data.train=more.csv", *options, "--quiet")
+        assert done.returncode == 1 and "1 of 9 failed" in done.stderr and "broken.mp4" in done.stderr
+        assert json.loads((tmp_path / "kept/failures.jsonl").read_text())["video"].endswith("broken.mp4")
 
     def test_several_views_are_kept_and_validation_has_one(self, fused, data, tmp_path):
         changes = ["data.trunk_cache={folder: " + str(tmp_path / "kept") + ", views: 2}", "training.max_steps=4"]

@@ -67,6 +67,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     takes_addresses(demo.demo),
     demo.make_demo_data,
     takes_addresses(training.train),
+    takes_addresses(training.cache),
     takes_addresses(evaluation.evaluate),
     training.recipes,
     doctor.doctor,

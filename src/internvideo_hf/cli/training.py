@@ -1,4 +1,4 @@
-"""Commands for training: `train`, `recipes`."""
+"""Commands for training: `train`, `cache`, `recipes`."""
 
 import os
 from pathlib import Path
@@ -6,29 +6,30 @@ from typing import Annotated
 
 import typer
 
-from internvideo_hf.cli.options import Quiet
-from internvideo_hf.cli.reporting import say
+from internvideo_hf.cli.options import Address, Device, EngineName, Gpus, Quiet, Retry, engine_of
+from internvideo_hf.cli.reporting import report_failures, say
+
+RecipeName = Annotated[str, typer.Argument(help="A name from `internvideo recipes`, or a .yaml file.")]
+Changes = Annotated[list[str] | None, typer.Argument(help="Settings to change, such as training.learning_rate=1e-4.")]
+ListsRoot = Annotated[Path, typer.Option(help="Folder that the recipe's lists, and the paths in them, start from.")]
+StartFrom = Annotated[  # torchrun takes --start-from for one of its own
+    str | None,
+    typer.Option(
+        help='Initial weights: a converted folder, a released name, a CLIP folder or file; "random" for none.'
+    ),
+]
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="A name from `internvideo recipes`, or a .yaml file.")],
-    changes: Annotated[
-        list[str] | None, typer.Argument(help="Settings to change, such as training.learning_rate=1e-4.")
-    ] = None,
-    data_root: Annotated[
-        Path, typer.Option(help="Folder that the recipe's lists, and the paths in them, start from.")
-    ] = Path("."),
+    recipe: RecipeName,
+    changes: Changes = None,
+    data_root: ListsRoot = Path("."),
     output_dir: Annotated[Path, typer.Option(help="Run directory.")] = Path("run"),
     grad_cache: Annotated[
         int | None,
         typer.Option(min=1, help="Pairs per forward pass of a dual encoder; the loss still compares the batch."),
     ] = None,
-    start_from: Annotated[  # torchrun takes --start-from for one of its own
-        str | None,
-        typer.Option(
-            help='Initial weights: a converted folder, a released name, a CLIP folder or file; "random" for none.'
-        ),
-    ] = None,
+    start_from: StartFrom = None,
     report_to: Annotated[str, typer.Option(help='Additional logger: "tensorboard", "wandb", ...')] = "none",
     quiet: Quiet = False,
 ) -> None:
@@ -44,13 +45,7 @@ def train(
 
     Example: internvideo train videomae/finetune_base --data-root videos --start-from vit-b-pretrained
     """
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()  # of every file that is read and written; the Trainer's own stays
-    if quiet:
-        import datasets
-
-        datasets.disable_progress_bars()
+    _hide_progress(quiet)
     from internvideo_hf.training.recipes import load_recipe
     from internvideo_hf.training.run import train
     from internvideo_hf.training.run_directory import ANSWERS
@@ -63,6 +58,59 @@ def train(
         answers = final.with_name(ANSWERS)
         more = f" Its answers to the validation list are in {answers}." if answers.is_dir() else ""
         say(f"The model is in {final}.{more}")
+
+
+def cache(
+    recipe: RecipeName,
+    changes: Changes = None,
+    data_root: ListsRoot = Path("."),
+    start_from: StartFrom = None,
+    engine: EngineName = "local",
+    address: Address = None,
+    gpus: Gpus = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Decoding processes (default: one per core).")] = None,
+    video_timeout: Annotated[
+        float | None, typer.Option(min=0.1, help="Seconds after which a decoder counts as hung (default: 600).")
+    ] = None,
+    retry: Retry = False,
+    device: Device = None,
+    quiet: Quiet = False,
+) -> None:
+    """Fill the cache of a recipe with frozen encoders before training, by several workers.
+
+    Give recipe, settings, --data-root and --start-from as to `train`, which then finds the outputs of the frozen
+    encoders in the folder of data.trunk_cache, and computes none. The devices must be of the same kind: with fp16 or
+    bf16 in the recipe, GPUs compute what a CPU does not.
+
+    Resumable: rerun the same command after an interruption. Models and decoders run in processes of their own, and a
+    video that kills one is a failure. Failures are rows of failures.jsonl in the folder of the cache.
+
+    Example: internvideo cache internvideo/cma_k400 data.trunk_cache.folder=kept --start-from fused --gpus 8
+    """
+    _hide_progress(quiet)
+    from internvideo_hf.training.recipes import load_recipe
+    from internvideo_hf.training.run import fill_cache
+
+    loaded = load_recipe(recipe, changes or [])
+    workers = engine_of(engine, address, gpus, jobs, device, apart=True)
+    assert workers is not None  # `apart`
+    done = fill_cache(
+        loaded, data_root, engine=workers, start=start_from, timeout=video_timeout, retry=retry, quiet=quiet
+    )
+    if not quiet:
+        say(f"The cache has {done.total} clips, of which {done.computed} are new.")
+    report_failures([str(error) for error in done.failures.values()], done.videos)
+
+
+def _hide_progress(quiet: bool) -> None:
+    """Hide progress bars of every file that is read and written; those of the work itself stay."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    if quiet:
+        import datasets
+
+        datasets.disable_progress_bars()
 
 
 def recipes(

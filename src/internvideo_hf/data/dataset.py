@@ -99,7 +99,20 @@ class VideoDataset(Dataset[Sample]):
             with one_video(str(self.rows[index]["video"])):
                 return self.make(self.rows[index], self.seed_of(index))
         except VideoDecodeError as error:
-            if self.failures is None:
-                raise
-            self.failures.add(index, error, len(self.rows))
-            return {"failure": str(error)}
+            return self.fail(index, error)
+
+    def fail(self, index: int, error: VideoDecodeError) -> Sample:
+        """Return what stands for a row whose video cannot be read.
+
+        Args:
+            index: of the row.
+            error: why it cannot.
+
+        Raises:
+            VideoDecodeError: the error, if the policy is "raise".
+            TooManyFailuresError: if the policy is "skip" and too many cannot be read.
+        """
+        if self.failures is None:
+            raise error
+        self.failures.add(index, error, len(self.rows))
+        return {"failure": str(error)}

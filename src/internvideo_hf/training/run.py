@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ from internvideo_hf.auto import FAMILIES
 from internvideo_hf.checkpoints.starting import start_from
 from internvideo_hf.data.alternating import VideosAndImages
 from internvideo_hf.data.dataset import VideoDataset
-from internvideo_hf.data.failures import FailureLog
+from internvideo_hf.data.executors.parts import Engine
+from internvideo_hf.data.failures import FailureLog, FailureTable
 from internvideo_hf.data.shards import ShardDataset
 from internvideo_hf.models.common.layer_groups import LayerGroups
 from internvideo_hf.processing.presets import build_processor
@@ -30,8 +32,9 @@ from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
 from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.base import Preparation, Prepared
 from internvideo_hf.tasks.protocol import Details
+from internvideo_hf.training.cache_filling import STAGE, FrozenBackbone, load_backbone
 from internvideo_hf.training.card import Origin, Progress, write_card
-from internvideo_hf.training.feature_cache import FeatureCache, FrozenBackbone
+from internvideo_hf.training.feature_cache import FAILURES, FeatureCache, Filled, fill_on_engine
 from internvideo_hf.training.inputs import (
     Processor,
     TrainingData,
@@ -128,6 +131,67 @@ def train(
                 raise
             raise DiskFullError.of(output_dir) from error
     return final
+
+
+def fill_cache(
+    recipe: Recipe,
+    data_root: str | Path = ".",
+    *,
+    engine: Engine,
+    start: str | Path | None = None,
+    timeout: float | None = None,
+    retry: bool = False,
+    quiet: bool = False,
+) -> Filled:
+    """Fill the cache of a recipe by several workers; `train` with the same recipe and start computes nothing of it.
+
+    The same call continues after an interruption. Failures are rows of failures.jsonl in the folder of the cache.
+
+    Args:
+        recipe: from `load_recipe`, with `data.trunk_cache`.
+        data_root: directory that the recipe's lists, and the paths in them, are relative to.
+        engine: runs the workers, such as `LocalEngine` or `RayEngine`; mixed precision is the recipe's if they have
+            accelerators, as in training.
+        start: as of `train`.
+        timeout: seconds after which a decoder counts as hung; 600 by default.
+        retry: try videos again that have killed or hung their decoder in an earlier run.
+        quiet: show no progress bar.
+
+    Returns:
+        What was done, and the failures.
+
+    Raises:
+        RecipeError: if the recipe has no cache, or recipe and data do not fit each other.
+        ManifestError: if a list of videos is invalid.
+        LockedError: if another call fills the folder.
+        ValueError: if a worker finds other frozen weights.
+        OSError: if the disk is too full.
+    """
+    if recipe.data.trunk_cache is None:
+        raise RecipeError("This recipe has no cache. Add data.trunk_cache.folder=FOLDER, here and in training.")
+    start, data_root = find_start(start, recipe.model.start), Path(data_root)
+    folder = data_root / recipe.data.trunk_cache["folder"]
+    args = _arguments(recipe, folder, "none", quiet)
+    with lock_folder(folder):
+        torch.manual_seed(args.seed)  # for the initial weights
+        data, model, processor = _inputs_and_model(recipe, data_root, start)
+        assert processor is not None  # a recipe with a cache is of videos
+        # Here an unreadable video is a row of the table, whatever training does with it.
+        datasets = _datasets(replace(recipe.data, on_error="raise"), data, processor, args)
+        options = recipe.training if engine.device() != "cpu" else {}
+        dtype = _autocast_dtype(options.get("bf16", False), options.get("fp16", False))
+        caches = _caches(recipe.data.trunk_cache, data_root, _adapted(recipe.model, model), args, datasets, dtype)
+        load = partial(
+            load_backbone,
+            model_class=type(model),
+            config=model.config,
+            start=None if start is None or start == RANDOM else Path(start).absolute(),
+            seed=args.seed,
+        )
+        table = FailureTable(folder / FAILURES, STAGE)
+        return fill_on_engine(
+            caches, load, engine, args.eval_batch_size, table=table, timeout=timeout, retry=retry, quiet=quiet
+        )
 
 
 def _train(
@@ -417,6 +481,37 @@ def _cached(
     quiet: bool,
 ) -> tuple[FeatureCache, FeatureCache | None]:
     """Return caches of both datasets, and compute what they lack."""
+    model.to(args.device)
+    caches = _caches(settings, data_root, model, args, datasets, _autocast_dtype(args.bf16, args.fp16))
+    failures = data_root / settings["folder"] / FAILURES
+    table = FailureTable(failures, STAGE)
+    for cache in caches:
+        cache.fill(
+            cache.views,
+            args.eval_batch_size,
+            args.dataloader_num_workers,
+            args.process_index,
+            args.world_size,
+            quiet,
+            table=table,
+        )
+    PartialState().wait_for_everyone()
+    if args.world_size == 1:  # of several processes, none knows which videos the others have read
+        table.close(video for cache in caches for video in cache.videos())
+    for cache in caches:
+        cache.hold_back(FailureTable(failures, STAGE))
+    return caches[0], caches[1] if len(caches) > 1 else None
+
+
+def _caches(
+    settings: dict[str, Any],
+    data_root: Path,
+    model: torch.nn.Module,
+    args: VideoTrainingArguments,
+    datasets: tuple[Samples, Samples | None],
+    dtype: torch.dtype | None,
+) -> list[FeatureCache]:
+    """Return the caches of the lists for training and, if there is one, for validation."""
     base: object = model.base_model if isinstance(model, PreTrainedModel) else None  # peft's wrapper is none
     if not isinstance(base, FrozenBackbone) or not base.encoders_frozen:
         raise RecipeError("data.trunk_cache needs frozen encoders and no LoRA: trained layers cannot be cached.")
@@ -426,17 +521,14 @@ def _cached(
     epochs = math.ceil(args.num_train_epochs)
     if args.max_steps > 0:
         epochs = math.ceil(args.max_steps * args.step_batch_size / len(train))
-    model.to(args.device)
     folder, views = data_root / settings["folder"], min(settings.get("views", 1), epochs)
-    dtype = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
     cache = FeatureCache(train, base, folder, views, dtype)
-    eval_cache = None if validation is None else FeatureCache(validation, base, folder, 1, dtype)
-    for part in [cache] if eval_cache is None else [cache, eval_cache]:
-        part.fill(
-            part.views, args.eval_batch_size, args.dataloader_num_workers, args.process_index, args.world_size, quiet
-        )
-    PartialState().wait_for_everyone()
-    return cache, eval_cache
+    return [cache] if validation is None else [cache, FeatureCache(validation, base, folder, 1, dtype)]
+
+
+def _autocast_dtype(bf16: bool, fp16: bool) -> torch.dtype | None:
+    """Return the type of mixed precision; None for no mixed precision."""
+    return torch.bfloat16 if bf16 else torch.float16 if fp16 else None
 
 
 def _save(

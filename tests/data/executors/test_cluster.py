@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -17,9 +18,11 @@ from internvideo_hf.checkpoints.model_names import demo_path
 from internvideo_hf.cli.lines import pipeline_question
 from internvideo_hf.curation.build import BuildSettings, build_dataset
 from internvideo_hf.curation.shots import ShotSettings
+from internvideo_hf.data.dataset import VideoDataset
 from internvideo_hf.data.executors import parts
 from internvideo_hf.data.executors.local import LocalEngine
 from internvideo_hf.data.executors.processes import KILLED
+from internvideo_hf.data.failures import FailureTable
 from internvideo_hf.data.transcoding import TranscodeSettings, transcode_videos
 from internvideo_hf.data.verification import verify_videos
 from internvideo_hf.evaluation.protocols import load_protocol
@@ -29,6 +32,8 @@ from internvideo_hf.inference.extraction import Extraction, Target, extract_on_e
 from internvideo_hf.inference.features import FeatureExtractor, extract_to_file
 from internvideo_hf.search import embedding, sharding
 from internvideo_hf.search.index import VideoIndex
+from internvideo_hf.training import cache_filling
+from internvideo_hf.training.feature_cache import FeatureCache, fill_on_engine
 
 ray = pytest.importorskip("ray")
 from internvideo_hf.data.executors import cluster  # noqa: E402
@@ -228,6 +233,27 @@ def test_an_item_that_kills_its_actor_is_tried_three_times(nodes):
 
     results = dict(cluster.RayEngine().map_ordered(double, [1, 3, 4], 2))
     assert "its worker was lost 3 times" in str(results.pop(3)) and results == {1: 2, 4: 8}
+
+
+def test_a_cache_is_equal_though_an_actor_is_killed(nodes, tmp_path, monkeypatch):
+    from training import cache_work
+
+    monkeypatch.setattr(cache_filling, "SHARD_CLIPS", 2)
+    (tmp_path / "clips").mkdir()
+    listed = cache_work.rows(tmp_path / "clips", [24] * 12 + [cache_work.KILLS])
+    cache = FeatureCache(VideoDataset(listed[:-1], cache_work.settings()), cache_work.Means(), tmp_path / "one")
+    assert cache.fill(1, 2, quiet=True) == 12
+    other = FeatureCache(VideoDataset(listed, cache_work.settings()), cache_work.Means(), tmp_path / "ray")
+    load, table = partial(cache_work.load, mark=tmp_path / "mark"), FailureTable(tmp_path / "failed.jsonl", "cache")
+    done = fill_on_engine([other], load, cluster.RayEngine(), 2, table=table, quiet=True)
+    assert (tmp_path / "mark").exists() and done.computed == 12
+    assert [error.cause for error in done.failures.values()] == [KILLED]
+    files = [{file.name: file.read_bytes() for file in kept.folder.rglob("*.safetensors")} for kept in (cache, other)]
+    assert files[0] == files[1] and len(files[0]) == 12
+    wrong = partial(cache_work.load, weight=2.0)
+    third = FeatureCache(other.dataset, cache_work.Means(), tmp_path / "third")
+    with pytest.raises(ValueError, match="Put the same model there on all machines"):
+        fill_on_engine([third], wrong, cluster.RayEngine(), 2, table=FailureTable(None, "cache"), quiet=True)
 
 
 def test_more_accelerators_than_there_are_count_machines_without_any(nodes):
