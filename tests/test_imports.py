@@ -1,7 +1,7 @@
 """Import rules, read from the source, and the effect of `import internvideo_hf` in a fresh interpreter.
 
     utils  <  recipes  <  video  <  models  <  data · processing  <  auto  <  checkpoints  <  inference  <  tasks
-    <  training · evaluation · search · curation  <  demo  <  cli
+    <  training · evaluation · search · curation  <  serving  <  demo  <  cli
 
 A module imports from lower layers and its own package. In addition: `models` never import `video`, `processing` or
 `data`; `video` never imports transformers; a family imports another only if `FAMILIES` allows it; a task never imports
@@ -36,6 +36,7 @@ LAYERS = (
     ("inference",),
     ("tasks",),
     ("training", "evaluation", "search", "curation"),
+    ("serving",),
     ("demo",),
     ("cli",),
     ("__main__",),
@@ -223,7 +224,7 @@ def nearest_module(name: str, known: dict[str, Path]) -> str | None:
 
 # Policy knows no family by name: it asks tables and processors.
 
-POLICY = ("training", "evaluation", "search", "curation", "cli", "inference")
+POLICY = ("training", "evaluation", "search", "curation", "serving", "cli", "inference")
 NAMES_OF_FAMILIES = set(families.FAMILIES) - {"internvideo"}  # which is the program's name as well
 KNOWS_FAMILIES = {
     ("training.parameter_groups", "uniformerv2"): "a rule of weight decay, named after the code that has it",

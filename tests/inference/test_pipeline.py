@@ -37,6 +37,19 @@ def test_one_video_gives_one_answer_and_several_a_list(classify):
     assert classify([]) == []
 
 
+def test_inputs_read_elsewhere_are_answered_together_as_alone(classify):
+    read = classify.video_reader()
+    inputs = [read(FRAMES), read(FRAMES[4:])]
+    together = classify.answer_batch(inputs, top_k=2)
+    for video, found in zip((FRAMES, FRAMES[4:]), together, strict=True):
+        for mine, theirs in zip(classify(video, top_k=2), found, strict=True):
+            assert mine["label"] == theirs["label"] and mine["score"] == pytest.approx(theirs["score"], abs=1e-5)
+    assert len(classify.answer(inputs[0])) == 5
+    classify.check_options(top_k=2)
+    with pytest.raises(ValueError, match="top_k=0"):
+        classify.check_options(top_k=0)
+
+
 def test_options_of_a_call_add_to_those_of_the_pipeline(mae_folder, classify):
     model = AutoModelForVideoClassification.from_pretrained(mae_folder)
     processor = AutoVideoProcessor.from_pretrained(mae_folder)

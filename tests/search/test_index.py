@@ -75,6 +75,16 @@ def test_video_and_image_find_what_looks_like_them(whole, videos, tmp_path):
         assert whole.search(image=image)[0].video == str(videos / "green.mp4")
 
 
+def test_an_embedding_finds_what_its_text_or_video_finds(whole, videos):
+    text, video = "something green", videos / "red.mp4"
+    by_text = whole.search_embedding(whole.encoder.embed_texts([text]), text, is_text=True, top_k=2)
+    by_video = whole.search_embedding(whole.encoder.embed_video(str(video)), str(video))
+    assert by_text == whole.search(text, top_k=2) and by_text.calibration is not None
+    assert by_video == whole.search(video=video) and by_video.calibration is None
+    with pytest.raises(ValueError, match="top_k=0"):
+        whole.search_embedding(whole.encoder.embed_texts([text]), text, top_k=0)
+
+
 def test_a_query_is_one_of_three(whole, videos, tmp_path):
     for query in ({}, {"text": "a", "video": videos / "red.mp4"}):
         with pytest.raises(ValueError, match="one of text, video and image"):

@@ -11,7 +11,7 @@ from servers import Quiet, serve
 from video.clips import decode_in_order, write_video
 
 from internvideo_hf.video import VideoReader
-from internvideo_hf.video.downloads import DownloadSettings, _is_private, open_address
+from internvideo_hf.video.downloads import Download, DownloadSettings, _is_private, open_address
 from internvideo_hf.video.errors import VideoDecodeError
 
 
@@ -97,10 +97,28 @@ def test_a_public_name_that_turns_private_is_refused(content, monkeypatch):
         *(("192.168.0.1", True), ("169.254.169.254", True), ("100.64.0.1", True), ("127.0.0.53", True)),
         *(("::1", True), ("fe80::1%eth0", True), ("fd00::1", True), ("::ffff:10.0.0.1", True), ("0.0.0.0", True)),
         *(("64:ff9b::7f00:1", True), ("64:ff9b::808:808", False), ("2002:7f00:1::", True), ("224.0.0.1", True)),
+        *(("::7f00:1", True), ("64:ff9b:1::1", True), ("fec0::1", True)),
     ],
 )
 def test_private_addresses_are_known(address, private):
     assert _is_private(address) is private
+
+
+def test_the_address_of_a_stranger_may_be_public_or_allowed(content, monkeypatch):
+    with _serve({"/a.mp4": content, "/away.mp4": _to("http://localhost:9/a.mp4")}) as (server, asked):
+        host, settings = server.removeprefix("http://"), DownloadSettings()
+        # A proxy would reach what this process must not.
+        monkeypatch.setenv("http_proxy", server)
+        for allowed in ((), ("localhost",), (f"127.0.0.1:{int(host.rpartition(':')[2]) + 1}",)):
+            with pytest.raises(VideoDecodeError, match=r"it leads to 127.0.0.1, an address of this machine"):
+                Download(f"{server}/a.mp4", settings, allowed=allowed)
+        assert not asked
+        for allowed in (("127.0.0.1",), (host,)):
+            download = Download(f"{server}/a.mp4", settings, allowed=allowed)
+            assert download.path.read_bytes() == content[2]
+            download.close()
+            with pytest.raises(VideoDecodeError, match="it leads to localhost, an address of this machine"):
+                Download(f"{server}/away.mp4", settings, allowed=allowed)
 
 
 def _drip(seconds: float, head: bytes):

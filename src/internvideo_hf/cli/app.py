@@ -26,6 +26,7 @@ from internvideo_hf.cli import (
     models,
     open_set,
     search,
+    serving,
     training,
 )
 from internvideo_hf.cli.checks import EXTRAS
@@ -64,6 +65,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     takes_addresses(search.index),
     takes_addresses(search.search),
     search.dedup,
+    takes_videos(serving.serve),
     takes_addresses(demo.demo),
     demo.make_demo_data,
     takes_addresses(training.train),

@@ -29,6 +29,10 @@ EXTRAS = {
     "scipy": "open-set",
     "sklearn": "open-set",
     "sentence_transformers": "dev",
+    "fastapi": "serve",
+    "python_multipart": "serve",
+    "prometheus_client": "serve",
+    "uvicorn": "serve",
 }
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from internvideo_hf.cli.kinds import DUAL_ENCODER
 from internvideo_hf.cli.options import (
     AUTO,
     Address,
@@ -28,6 +27,7 @@ from internvideo_hf.cli.options import (
     worker_count,
 )
 from internvideo_hf.cli.reporting import PARTIAL, REFUSED, say, silence_transformers
+from internvideo_hf.inference.kinds import DUAL_ENCODER
 
 if TYPE_CHECKING:
     from internvideo_hf.curation.build import BuildReport

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from internvideo_hf.cli.inference import Writer, unique_videos, writers_of
-from internvideo_hf.cli.kinds import ACTION_DETECTOR
 from internvideo_hf.cli.lines import check_no_source
 from internvideo_hf.cli.options import (
     AUTO,
@@ -27,6 +26,7 @@ from internvideo_hf.cli.options import (
     resolve_model,
 )
 from internvideo_hf.cli.reporting import DAMAGED, VideoReport, show_progress, silence_transformers
+from internvideo_hf.inference.kinds import ACTION_DETECTOR
 from internvideo_hf.utils.names import clock, printable
 
 if TYPE_CHECKING:

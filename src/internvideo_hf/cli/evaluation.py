@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from internvideo_hf.cli.kinds import CLASSIFIER, OBJECT_DETECTOR, kind_for
+from internvideo_hf.cli.kinds import kind_for
 from internvideo_hf.cli.options import (
     AUTO,
     MODEL_HELP,
@@ -23,6 +23,7 @@ from internvideo_hf.cli.options import (
     resolve_model,
 )
 from internvideo_hf.cli.reporting import report_failures, say, silence_transformers
+from internvideo_hf.inference.kinds import CLASSIFIER, OBJECT_DETECTOR
 
 
 def evaluate(

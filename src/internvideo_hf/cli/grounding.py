@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from internvideo_hf.cli.inference import unique_videos
-from internvideo_hf.cli.kinds import GROUNDER
 from internvideo_hf.cli.localization import extract_video
 from internvideo_hf.cli.options import (
     AUTO,
@@ -21,6 +20,7 @@ from internvideo_hf.cli.options import (
     resolve_model,
 )
 from internvideo_hf.cli.reporting import VideoReport, remark_on_scripts, silence_transformers
+from internvideo_hf.inference.kinds import GROUNDER
 from internvideo_hf.utils.names import clock
 
 if TYPE_CHECKING:

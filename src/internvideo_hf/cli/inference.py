@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from internvideo_hf.cli.kinds import AUTOENCODER, CLASSIFIER, DUAL_ENCODER
 from internvideo_hf.cli.lines import Lines, Workers, check_no_source, load_pipeline, pipeline_question, write_list
 from internvideo_hf.cli.options import (
     AUTO,
@@ -45,6 +44,7 @@ from internvideo_hf.cli.reporting import (
     show_progress,
     silence_transformers,
 )
+from internvideo_hf.inference.kinds import AUTOENCODER, CLASSIFIER, DUAL_ENCODER
 from internvideo_hf.utils.names import printable
 from internvideo_hf.utils.pretrained import MOST_VIEWS
 

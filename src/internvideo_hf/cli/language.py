@@ -5,7 +5,6 @@ from typing import Annotated, Any
 import typer
 
 from internvideo_hf.cli.inference import answer_each, named_videos
-from internvideo_hf.cli.kinds import ANSWERER, CAPTIONER
 from internvideo_hf.cli.lines import Lines, Workers, load_pipeline, pipeline_question, write_list
 from internvideo_hf.cli.options import (
     ANSWERER_HELP,
@@ -24,6 +23,7 @@ from internvideo_hf.cli.options import (
     resolve_model,
 )
 from internvideo_hf.cli.reporting import remark_on_scripts, say
+from internvideo_hf.inference.kinds import ANSWERER, CAPTIONER
 
 
 def caption(

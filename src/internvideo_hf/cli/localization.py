@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from internvideo_hf.cli.inference import Writer, unique_videos, writers_of
-from internvideo_hf.cli.kinds import CLASSIFIER, FEATURE_HEAD
 from internvideo_hf.cli.lines import Lines, Workers, write_list
 from internvideo_hf.cli.options import (
     AUTO,
@@ -30,6 +29,7 @@ from internvideo_hf.cli.options import (
     resolve_model,
 )
 from internvideo_hf.cli.reporting import DAMAGED, VideoReport, show_progress, silence_transformers
+from internvideo_hf.inference.kinds import CLASSIFIER, FEATURE_HEAD
 from internvideo_hf.utils.names import clock, printable, reason_of
 
 if TYPE_CHECKING:

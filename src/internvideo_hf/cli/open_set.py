@@ -7,7 +7,6 @@ from typing import Annotated, Any
 import typer
 
 from internvideo_hf.cli.inference import parse_views
-from internvideo_hf.cli.kinds import CLASSIFIER
 from internvideo_hf.cli.options import (
     AUTO,
     CLASSIFIER_HELP,
@@ -22,6 +21,7 @@ from internvideo_hf.cli.options import (
     resolve_model,
 )
 from internvideo_hf.cli.reporting import print_json, report_failures, say, silence_transformers
+from internvideo_hf.inference.kinds import CLASSIFIER
 
 
 def calibrate(

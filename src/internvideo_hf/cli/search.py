@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from internvideo_hf.cli.kinds import DUAL_ENCODER, kind_of, not_of_kind, serves
+from internvideo_hf.cli.kinds import not_of_kind
 from internvideo_hf.cli.options import (
     AUTO,
     MODEL_HELP,
@@ -36,6 +36,7 @@ from internvideo_hf.cli.reporting import (
     show_progress,
     silence_transformers,
 )
+from internvideo_hf.inference.kinds import DUAL_ENCODER, kind_of, serves
 from internvideo_hf.utils.names import printable
 from internvideo_hf.utils.passwords import without_passwords
 

@@ -82,8 +82,33 @@ class VideoPipeline(Pipeline):
         Args:
             inputs: of `video_reader`.
         """
-        outputs = PipelineIterator([_stack([inputs])], self.forward, self._forward_params, loader_batch_size=1)
-        return next(iter(PipelineIterator(outputs, self.postprocess, self._postprocess_params)))
+        return self.answer_batch([inputs])[0]
+
+    def answer_batch(self, batch: Sequence[dict[str, torch.Tensor]], **options: Any) -> list[Any]:
+        """Return the answers for several videos, from one forward pass.
+
+        Args:
+            batch: for each video what `video_reader` returns, of the same shapes.
+            options: of a call, but for those of the processor.
+        """
+        sanitize: Any = self._sanitize_parameters  # untyped in transformers
+        _, forward, postprocess = sanitize(**options)
+        stacked = [_stack(batch)]
+        outputs = PipelineIterator(stacked, self.forward, self._forward_params | forward, loader_batch_size=len(batch))
+        return list(PipelineIterator(outputs, self.postprocess, self._postprocess_params | postprocess))
+
+    def check_options(self, **options: Any) -> None:
+        """Refuse invalid options of a call, before there is a video.
+
+        Args:
+            options: of a call.
+
+        Raises:
+            ValueError: if one is invalid.
+            TypeError: if one is unknown.
+        """
+        sanitize: Any = self._sanitize_parameters
+        sanitize(**options)
 
     def get_iterator(
         self,
@@ -209,5 +234,5 @@ def check_count(name: str, count: int) -> int:
     return int(count)
 
 
-def _stack(items: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+def _stack(items: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     return {name: torch.stack([item[name] for item in items]) for name in items[0]}

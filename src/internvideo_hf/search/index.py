@@ -329,18 +329,46 @@ class VideoIndex:
         if sum(query is not None for query in (text, video, image)) != 1:
             raise ValueError("Give one of text, video and image to search by.")
         _check_numbers(top_k=top_k, per_video=per_video)
-        condition = None if where is None else parse(where, self.store.columns())
+        if where is not None:
+            parse(where, self.store.columns())  # refused before a model is loaded
         if text is not None:
             query, name = self.encoder.embed_texts([text]), text
         elif video is not None:
             query, name = self.encoder.embed_video(str(video) if isinstance(video, Path) else video), describe(video)
         else:
             query, name = self.encoder.embed_video(_as_image(image)), describe(image)
+        options: dict[str, Any] = {"top_k": top_k, "per_video": per_video, "approximate": approximate, "where": where}
+        return self.search_embedding(query, name, is_text=text is not None, **options)
+
+    def search_embedding(
+        self,
+        query: torch.Tensor,
+        name: str,
+        *,
+        is_text: bool = False,
+        top_k: int = 5,
+        per_video: int | None = None,
+        approximate: bool = False,
+        where: str | None = None,
+    ) -> Hits:
+        """Find the clips most similar to the embedding of a text or a video by the model of the index; see `search`.
+
+        Args:
+            query: unit vector, `(1, dim)`.
+            name: of the query, for `Hits.query`.
+            is_text: the query is a text, whose hits are compared with those of null captions.
+            top_k: as in `search`.
+            per_video: the same.
+            approximate: the same.
+            where: the same.
+        """
+        _check_numbers(top_k=top_k, per_video=per_video)
+        condition = None if where is None else parse(where, self.store.columns())
         search = partial(rank, self.store, query, self.encoder.logit_scale)
         options: dict[str, Any] = {"top_k": top_k, "per_video": per_video, "approximate": approximate}
         options["where"] = condition
         clips = self.store.count(condition)
-        if text is None:
+        if not is_text:
             return Hits(name, search(**options), clips)
         calibration = self._calibration()
         found = search(self._null_embeddings(), **options, least_cosine=calibration.cosine)

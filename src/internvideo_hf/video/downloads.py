@@ -12,7 +12,7 @@ import urllib.error
 import urllib.request
 import weakref
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -87,19 +87,22 @@ class Download:
     Args:
         url: an `http` or `https` address.
         settings: limits.
+        allowed: None where the user has chosen the address, which may be private. For one that a stranger has chosen,
+            the hosts, such as "files.local" or "localhost:9000", that may be asked beside public ones; it is then
+            fetched without the environment's proxies, which may reach more.
 
     Raises:
-        VideoDecodeError: if the address cannot be fetched within the limits.
+        VideoDecodeError: if the address cannot be fetched within the limits, or must not be.
     """
 
-    def __init__(self, url: str, settings: DownloadSettings):
+    def __init__(self, url: str, settings: DownloadSettings, *, allowed: Collection[str] | None = None):
         suffix = re.search(r"\.[A-Za-z0-9]{1,5}$", split_address(url).path)
         handle, name = scratch_file("download", suffix.group() if suffix else "")
         self.path = Path(name)
         self._remove = weakref.finalize(self, _remove_own_file, name, os.getpid())
         try:
-            with os.fdopen(handle, "w+b") as file, _Fetching(url, settings) as fetching:
-                fetching.fetch(url, file)
+            with os.fdopen(handle, "w+b") as file, _Fetching(url, settings, allowed) as fetching:
+                fetching.fetch(url, file, led=allowed is not None)
                 file.seek(0)
                 if is_playlist(file.read(64)):
                     fetching.fetch_playlist(url, file)
@@ -138,20 +141,22 @@ def open_address(url: str, settings: DownloadSettings | None = None) -> Iterator
 class _Fetching:
     """Requests that belong to one download, all within its limits.
 
-    The first address is the user's own choice. What it leads to (a redirect, an entry of a playlist) is the choice of
-    whoever serves it, and must not reach what only this machine can.
+    The first address is the user's own choice, unless there are `allowed` hosts. What it leads to (a redirect, an
+    entry of a playlist) is the choice of whoever serves it, and must not reach what only this machine can.
     """
 
-    def __init__(self, url: str, settings: DownloadSettings):
+    def __init__(self, url: str, settings: DownloadSettings, allowed: Collection[str] | None = None):
         self._settings = settings
+        self._allowed = {host.lower() for host in allowed or ()}
         self._label = describe(url)
         self._first = _origin(split_address(url))
         self._first_is_private: bool | None = None  # until it is connected
         self._clock = _Clock()
         self._ends = time.monotonic() + settings.deadline
         self._room = settings.max_bytes
+        proxies: dict[str, str] | None = None if allowed is None else {}
         self._opener = urllib.request.build_opener(
-            _Redirects(self), _Handler(self), _SecureHandler(self), urllib.request.ProxyHandler()
+            _Redirects(self), _Handler(self), _SecureHandler(self), urllib.request.ProxyHandler(proxies)
         )
 
     def __enter__(self) -> "_Fetching":
@@ -222,6 +227,8 @@ class _Fetching:
         """Return what `socket.getaddrinfo` finds for a host that was led to, without addresses that are not public."""
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         if self._settings.allow_private or (self._first_is_private and (host, port) == self._first[1:]):
+            return found
+        if {host.lower(), f"{host.lower()}:{port}"} & self._allowed:
             return found
         public = [entry for entry in found if not _is_private(str(entry[4][0]))]
         if not public:
@@ -413,6 +420,10 @@ def _is_private(address: str) -> bool:
         inner = ip.ipv4_mapped or ip.sixtofour or teredo
         if ip in ipaddress.ip_network("64:ff9b::/96"):  # IPv4 behind a translator
             inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+        if ip in ipaddress.ip_network("::/96"):  # IPv4 as of old
+            inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+        if ip.is_site_local or ip in ipaddress.ip_network("64:ff9b:1::/48"):
+            return True
         if inner is not None:
             ip = inner
     return not ip.is_global or ip.is_multicast or ip.is_reserved

@@ -38,6 +38,16 @@ def test_order_is_that_of_the_items_and_one_worker_with_a_timeout_is_a_process()
     assert KILLED in str(killed)
 
 
+def test_a_process_is_there_from_its_first_task_until_one_kills_it():
+    child = processes.Child(method="forkserver")
+    assert not child.is_running
+    assert child.run(double, 4, "4") == 8 and child.is_running
+    assert KILLED in str(child.run(double, 3, "3")) and not child.is_running
+    assert child.run(double, 4, "4") == 8
+    child.close()
+    assert not child.is_running
+
+
 def test_an_item_whose_process_died_once_is_run_again(tmp_path):
     items = [(number, tmp_path / "mark") for number in range(5)]
     assert [result for _, result in map_ordered(die_once, items, 2)] == [0, 2, 4, 6, 8]

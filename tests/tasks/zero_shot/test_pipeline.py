@@ -9,6 +9,7 @@ from transformers import AutoModel, AutoProcessor, pipeline
 from internvideo_hf import VideoDecodeError, ZeroShotVideoClassificationPipeline
 from internvideo_hf.recipes import load_prompts
 from internvideo_hf.recipes.captions import clean_caption
+from internvideo_hf.tasks.zero_shot import pipeline as pipeline_module
 
 LABELS = ["riding a bike", "cooking pasta", "playing chess"]
 
@@ -60,6 +61,27 @@ def test_prompts_average_probabilities_and_not_embeddings(classify, noise, mm_fo
     answers = classify(noise, candidate_labels=LABELS, prompts="kinetics")
     found = torch.tensor([next(a["score"] for a in answers if a["label"] == label) for label in LABELS])
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_labels_of_the_last_calls_are_embedded_once(classify, noise, monkeypatch):
+    asked = []
+    embed = pipeline_module.embed_texts
+
+    def embed_texts(model, processor, texts, **options):
+        asked.append(texts)
+        return embed(model, processor, texts, **options)
+
+    monkeypatch.setattr(pipeline_module, "embed_texts", embed_texts)
+    monkeypatch.setattr(pipeline_module, "KEPT_LABELS", 2)
+    expected = {}
+    for labels in ("a, b", "c, d", "a, b", "e, f", "a, b", "c, d"):
+        found = classify(noise, candidate_labels=labels, hypothesis_template="{}!")
+        assert expected.setdefault(labels, found) == found
+    assert asked == [["a!", "b!"], ["c!", "d!"], ["e!", "f!"], ["c!", "d!"]]
+    with torch.no_grad():
+        classify.model.text_projection.weight.mul_(-1)
+        assert classify(noise, candidate_labels="c, d", hypothesis_template="{}!") != found
+        classify.model.text_projection.weight.mul_(-1)
 
 
 def test_many_videos_of_several_kinds_equal_one_by_one_at_any_batch_size(classify, bikes, noise):

@@ -72,10 +72,11 @@ class Child:
     Args:
         is_leaf: it starts no processes itself.
         place: what `place` returns in it.
+        method: how it is started, of `multiprocessing`; "spawn" if None.
     """
 
-    def __init__(self, is_leaf: bool = True, place: int = 0) -> None:
-        self._is_leaf, self._place = is_leaf, place
+    def __init__(self, is_leaf: bool = True, place: int = 0, method: str | None = None) -> None:
+        self._is_leaf, self._place, self._method = is_leaf, place, method
         self._process: Any = None
         self._connection: Connection | None = None
         self.is_stopped = False
@@ -127,6 +128,11 @@ class Child:
             return result  # type: ignore[no-any-return]
         return VideoDecodeError(name, KILLED, "Leave the video out, or encode it again.")
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the process is there; it is not before its first task, and after one that killed or hung it."""
+        return self._process is not None and self._process.is_alive()
+
     def close(self) -> None:
         """End the process, which is idle."""
         self._end()
@@ -142,7 +148,7 @@ class Child:
         if self._connection is not None and self._process.is_alive():
             return self._connection
         self._end()
-        context = multiprocessing.get_context(_START)
+        context = multiprocessing.get_context(self._method or _START)
         for _ in range(_STARTS):
             ours, theirs = context.Pipe()
             process = context.Process(  # type: ignore[attr-defined]

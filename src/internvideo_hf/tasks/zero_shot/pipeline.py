@@ -15,6 +15,8 @@ from internvideo_hf.recipes import PromptSet, load_prompts
 from internvideo_hf.utils.names import lookup
 
 DEFAULT_PROMPTS = PromptSet(("A video of {}.",))
+KEPT_LABELS = 32
+"""Lists of labels whose embeddings a pipeline keeps."""
 
 
 class ZeroShotVideoClassificationPipeline(DualEncoderPipeline):
@@ -27,8 +29,10 @@ class ZeroShotVideoClassificationPipeline(DualEncoderPipeline):
     [{'label': ..., 'score': ..., 'similarity': ...}, ...]
     """
 
-    _text_key: tuple[Any, ...] | None = None
-    _text_embeds = torch.empty(0)
+    def __init__(self, model: Any, *args: Any, **kwargs: Any):
+        self._weights: tuple[Any, ...] = ()
+        self._embedded: dict[tuple[Any, ...], torch.Tensor] = {}  # the labels of the last calls, the latest last
+        super().__init__(model, *args, **kwargs)
 
     def __call__(  # type: ignore[override]
         self, inputs: Any, **kwargs: Any
@@ -129,15 +133,20 @@ class ZeroShotVideoClassificationPipeline(DualEncoderPipeline):
             self._embed_labels(labels, self._forward_params.get("prompts", DEFAULT_PROMPTS))
 
     def _embed_labels(self, labels: tuple[str, ...], prompts: PromptSet) -> torch.Tensor:
-        """Embed every label in every template, `(templates, labels, dim)`, and keep the result for the next video."""
-        # The key includes the weights, which a training step or `load_state_dict` may change.
+        """Embed every label in every template, `(templates, labels, dim)`, and keep the result for the next videos."""
+        # A training step or `load_state_dict` may change the weights.
         weights = tuple((weight.data_ptr(), weight._version) for weight in self.model.parameters())
-        if self._text_key != (labels, prompts, weights):
+        if weights != self._weights:
+            self._weights, self._embedded = weights, {}
+        embedded = self._embedded.pop((labels, prompts), None)
+        if embedded is None:
             texts = prompts.sentences(labels)
             embeds = embed_texts(self.model, self.processor, texts, progress=len(texts) > 3 * CHUNK_SIZE)
-            self._text_embeds = rearrange(embeds.to(self.model.device), "(p l) d -> p l d", p=len(prompts.templates))
-            self._text_key = (labels, prompts, weights)
-        return self._text_embeds
+            embedded = rearrange(embeds.to(self.model.device), "(p l) d -> p l d", p=len(prompts.templates))
+        self._embedded[labels, prompts] = embedded
+        if len(self._embedded) > KEPT_LABELS:
+            del self._embedded[next(iter(self._embedded))]
+        return embedded
 
 
 def _labels(labels: str | Sequence[str]) -> tuple[str, ...]:

@@ -1,0 +1,132 @@
+"""Processes that decode the videos of requests; a video that kills or hangs one costs its own request only."""
+
+import asyncio
+import multiprocessing
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from internvideo_hf.data.executors.processes import Child
+from internvideo_hf.video.errors import VideoDecodeError
+
+try:
+    import resource
+except ImportError:  # not on Windows
+    resource = None  # type: ignore[assignment]
+
+_PRELOAD = ["torch", "torchvision", "transformers.modeling_utils", "transformers.processing_utils"]
+
+
+class Pool:
+    """Processes that run tasks for requests, each with a thread of this process that waits for it.
+
+    A process that was lost is started again before it gets another task.
+
+    Args:
+        size: number of processes.
+        prepare: what each process runs first; its failure is one of `start`.
+    """
+
+    def __init__(self, size: int, prepare: Callable[[None], Any]):
+        # A copy of a process that has imported everything: a new interpreter would take seconds of a core.
+        method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+        if method == "forkserver":
+            multiprocessing.get_context(method).set_forkserver_preload(_PRELOAD)
+        self._children = [Child(place=place, method=method) for place in range(size)]
+        self._prepare, self._alone = prepare, threading.Lock()
+        self._threads = ThreadPoolExecutor(size, "decoder")
+        self._idle = list(self._children)
+        self._lock = threading.Lock()
+
+    async def start(self) -> None:
+        """Start the processes.
+
+        Raises:
+            ValueError: if one cannot be prepared.
+        """
+        await asyncio.gather(*(asyncio.wrap_future(self._threads.submit(self._ready, c)) for c in self._children))
+
+    async def run(self, task: Callable[[Any], Any], item: Any, name: str, timeout: float) -> Any:
+        """Run a task for an item in a process.
+
+        Args:
+            task: a function of an importable module, or a `partial` of one.
+            item: its argument.
+            name: of the item's video, for messages.
+            timeout: seconds after which the process counts as hung.
+
+        Raises:
+            VideoDecodeError: if the item fails, or kills or hangs the process.
+        """
+        future: Future[Any] = Future()
+        self._threads.submit(self._work, future, task, item, name, timeout)
+        result = await asyncio.wrap_future(future)  # a caller that gives up takes out what has not begun
+        if isinstance(result, VideoDecodeError):
+            raise result
+        return result
+
+    def stop(self) -> None:
+        """End the processes, whatever they do."""
+        for child in self._children:
+            child.stop()
+        self._threads.shutdown(cancel_futures=True)
+        for child in self._children:
+            child.close()
+
+    def _work(self, future: "Future[Any]", task: Callable[[Any], Any], item: Any, name: str, timeout: float) -> None:
+        if not future.set_running_or_notify_cancel():
+            return
+        with self._lock:
+            child = self._idle.pop()  # there are as many as threads
+        try:
+            future.set_result(child.run(task, item, name, timeout, self._alone))
+        except Exception as error:  # noqa: BLE001  # the caller's
+            future.set_exception(error)
+        except BaseException:  # noqa: BLE001  # it was stopped
+            future.set_exception(RuntimeError("The service stops."))
+        finally:
+            # After the answer: it takes time, and is none of this request's.
+            if not child.is_running and not child.is_stopped:
+                with suppress(Exception):
+                    self._ready(child)
+            with self._lock:
+                self._idle.append(child)
+
+    def _ready(self, child: Child) -> None:
+        result = child.run(self._prepare, None, "")
+        if isinstance(result, VideoDecodeError):
+            raise ValueError(f"{result.cause}. {result.advice}")
+
+
+def prepare_decoder(_: None, max_memory: int) -> None:
+    """Let the system end this process, and no other, for the memory that a video takes.
+
+    Args:
+        max_memory: bytes beyond what it has now.
+    """
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    with suppress(OSError, ValueError):
+        limit_memory(max_memory)
+
+
+def limit_memory(more: int) -> None:
+    """Limit the memory of this process, where the system can.
+
+    Args:
+        more: bytes beyond what it has now.
+
+    Raises:
+        OSError: if the system does not say what it has.
+        ValueError: if the limit cannot be set.
+    """
+    if resource is None:
+        return
+    lines = Path("/proc/self/status").read_text().splitlines()
+    has = next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmData"))
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    wanted = has + more
+    resource.setrlimit(resource.RLIMIT_DATA, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
