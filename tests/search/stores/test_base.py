@@ -100,12 +100,15 @@ def test_videos_are_removed_renamed_and_copied(store):
     before = content(store)
     moved, copy = replace(video_of("/a", 2), path="/moved"), replace(video_of("/bb", 4), path="/copy", mtime=5)
     touched = replace(video_of("/d", 1), mtime=7)
-    store.rewrite(removed=["/bb", "/ccc"], renamed={"/a": moved, "/d": touched}, copied=[("/bb", copy)])
-    assert store.known() == ({"/moved": moved, "/copy": copy, "/d": touched}, {"/copy": (3,)})
-    source = {"/copy": "/bb", "/moved": "/a", "/d": "/d"}
+    second = replace(copy, path="/second")
+    copies = [("/bb", copy), ("/bb", second)]
+    store.rewrite(removed=["/bb", "/ccc"], renamed={"/a": moved, "/d": touched}, copied=copies)
+    there = {"/moved": moved, "/copy": copy, "/second": second, "/d": touched}
+    assert store.known() == (there, {"/copy": (3,), "/second": (3,)})
+    source = {"/copy": "/bb", "/second": "/bb", "/moved": "/a", "/d": "/d"}
     after = content(store)
-    assert len(after) == 6 and all(row == before[source[path], number] for (path, number), row in after.items())
-    store.delete(["/moved", "/copy", "/none"])
+    assert len(after) == 9 and all(row == before[source[path], number] for (path, number), row in after.items())
+    store.delete(["/moved", "/copy", "/second", "/none"])
     assert list(content(store)) == [("/d", 0)]
 
 

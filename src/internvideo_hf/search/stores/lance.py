@@ -1,9 +1,13 @@
 """An index in LanceDB (extra `lance`), in a folder or a bucket: columns that Ray, DuckDB and `datasets` read, too."""
 
 import contextlib
+import gc
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import os
+import weakref
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -26,14 +30,21 @@ CLIPS, STATE = "clips", "state"  # tables
 _VIDEO = ("path", "size", "mtime", "content", "clips")
 _CLIP = ("number", "start", "end", "vector")
 _PATHS_AT_ONCE = 500
+_COMMITS_A_FILE = 64  # each commit writes a file, and a list of all files
 _META = "meta_"  # begins the names of the columns of metadata
+
+
+_FORKED = object()  # in place of the connection of a store
+_opened: "weakref.WeakSet[LanceStore]" = weakref.WeakSet()
+_left: list[Any] = []  # connections of the process that this one was forked from
 
 
 class LanceStore(DatabaseStore):
     """A `VectorStore` in a LanceDB database of its own.
 
     A row's key is its video and number, declared as Lance's primary key, so that writing a row again replaces it. In a
-    folder, one process at a time may change the store; in a bucket, see to it that only one does.
+    folder, one process at a time may change the store; in a bucket, see to it that only one does. A process that was
+    forked cannot use a store that was open before.
 
     Args:
         settings: of the index, see `base.SETTINGS`.
@@ -61,9 +72,17 @@ class LanceStore(DatabaseStore):
         self.folder = None if is_url(self._uri) else Path(self._uri).absolute()
         self._database: Any = None
         self._cached: dict[str, torch.Tensor] = {}
+        self._paths: tuple[int, set[str]] | None = None  # the version of the table, and the videos that it holds
+        self._commits = 0
 
     def _connect(self) -> Any:
+        if self._database is _FORKED:
+            raise RuntimeError(
+                f"{self.place} was opened before this process was forked, and the threads of LanceDB are not in it. "
+                'Start processes by "spawn", and open the index in them.'
+            )
         if self._database is None:
+            _opened.add(self)
             uri = self._uri if self.folder is None else str(self.folder)
             # Each read sees what other processes have written before it.
             self._database = require_lancedb().connect(uri, read_consistency_interval=timedelta(0))
@@ -135,7 +154,29 @@ class LanceStore(DatabaseStore):
             for name, schema in ((STATE, _state_schema()), (CLIPS, rows.schema)):
                 database.create_table(name, schema=schema, mode="overwrite")
         self._put("settings", json.dumps({"format": FORMAT, **self.settings}).encode())
-        _merge(self._table(), "id", rows)
+        self._commit(rows)
+
+    def _commit(self, rows: Any) -> None:
+        """Write rows of Arrow; those of new videos without a look at the others."""
+        table = self._table()
+        version, known = self._known_paths(table)
+        paths = set(rows["path"].to_pylist())
+        if paths.isdisjoint(known):
+            table.add(rows)
+        else:
+            _merge(table, "id", rows)
+        known |= paths
+        self._paths = (table.version, known) if table.version == version + 1 else None  # another process has written
+        self._commits += 1
+        if self._commits % _COMMITS_A_FILE == 0:
+            table.optimize()
+
+    def _known_paths(self, table: Any) -> tuple[int, set[str]]:
+        """Return the version of a table, and the paths of its videos, as text."""
+        if self._paths is None or self._paths[0] != table.version:
+            paths = table.search().select(["path"]).to_arrow()["path"].unique().to_pylist()
+            self._paths = table.version, set(paths)
+        return self._paths
 
     def _add_columns(self, new: Mapping[str, str]) -> None:
         import pyarrow
@@ -158,9 +199,9 @@ class LanceStore(DatabaseStore):
         if not self._has_index():
             return
         renamed = renamed or {}
-        for path, video in [*renamed.items(), *copied]:
-            for segment in [*self.rows([path])]:
-                self.upsert(segment.renamed({path: video}))
+        for entries in _rounds([*renamed.items(), *copied]):
+            for segment in self.rows(entries):
+                self.upsert(segment.renamed(entries))
         moved = {path for path, video in renamed.items() if video.path != path}
         for among in _in_pieces([*{*removed, *moved}]):
             self._table().delete(_is_among(among))
@@ -258,6 +299,19 @@ class LanceStore(DatabaseStore):
             _merge(self._table(STATE), "key", rows)
 
 
+def _close_in_fork() -> None:
+    """Refuse the stores that were open when this process was forked, and free nothing of them: that may hang."""
+    for store in _opened:
+        _left.append(store._database)
+        store._database = _FORKED
+    if _left:
+        gc.freeze()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_in_fork)
+
+
 def require_lancedb() -> Any:
     """Import and return the module lancedb.
 
@@ -286,6 +340,18 @@ def _is_among(paths: Sequence[str]) -> Any:
 def _in_pieces(paths: list[str]) -> Iterator[list[str]]:
     for start in range(0, len(paths), _PATHS_AT_ONCE):
         yield paths[start : start + _PATHS_AT_ONCE]
+
+
+def _rounds(entries: Iterable[tuple[str, Video]]) -> list[dict[str, Video]]:
+    """Divide new entries of videos, by their present path, of which a video may have several."""
+    rounds: list[dict[str, Video]] = []
+    given: Counter[str] = Counter()
+    for path, video in entries:
+        if given[path] == len(rounds):
+            rounds.append({})
+        rounds[given[path]][path] = video
+        given[path] += 1
+    return rounds
 
 
 def _key(name: str, kind: Any) -> Any:

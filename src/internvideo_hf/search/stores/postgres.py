@@ -175,32 +175,42 @@ class PostgresStore(DatabaseStore):
                 self._create_tables(segment.embeddings.shape[1])
             self._put_settings()
             with self._connection.cursor() as cursor:
-                cursor.executemany(
-                    "INSERT INTO videos (path, size, mtime, content, clips, metadata) VALUES (%s, %s, %s, %s, %s, %s) "
-                    "ON CONFLICT (path) DO UPDATE SET size = excluded.size, mtime = excluded.mtime, "
-                    "content = excluded.content, clips = excluded.clips, metadata = excluded.metadata",
-                    [_values(video) for video in segment.videos],
-                )
+                ids = self._put_videos(cursor, segment.videos)
                 cursor.execute(
-                    "CREATE TEMP TABLE incoming ON COMMIT DROP AS SELECT ''::text AS path, number, start, \"end\", "
-                    "embedding FROM clips WITH NO DATA"
+                    'CREATE TEMP TABLE incoming ON COMMIT DROP AS SELECT video, number, start, "end", embedding '
+                    "FROM clips WITH NO DATA"
                 )
-                self._copy(cursor, segment)
+                self._copy(cursor, segment, ids)
                 cursor.execute(
                     'INSERT INTO clips (video, number, start, "end", embedding) '
-                    'SELECT v.id, i.number, i.start, i."end", i.embedding FROM incoming i JOIN videos v USING (path) '
+                    'SELECT video, number, start, "end", embedding FROM incoming '
                     "ON CONFLICT (video, number) DO UPDATE SET start = excluded.start, "
                     '"end" = excluded."end", embedding = excluded.embedding'
                 )
 
-    def _copy(self, cursor: Any, segment: Segment) -> None:
+    def _put_videos(self, cursor: Any, videos: Sequence[Video]) -> list[int]:
+        """Write the entries of videos, and return their ids."""
+        cursor.executemany(
+            "INSERT INTO videos (path, size, mtime, content, clips, metadata) VALUES (%s, %s, %s, %s, %s, %s) "
+            "ON CONFLICT (path) DO UPDATE SET size = excluded.size, mtime = excluded.mtime, "
+            "content = excluded.content, clips = excluded.clips, metadata = excluded.metadata RETURNING id",
+            map(_values, videos),
+            returning=True,
+        )
+        ids = [cursor.fetchone()[0]]
+        while cursor.nextset():
+            ids.append(cursor.fetchone()[0])
+        return ids
+
+    def _copy(self, cursor: Any, segment: Segment, ids: Sequence[int]) -> None:
         kind, vector = self._vector_kind()
         embeddings = segment.embeddings.to(getattr(torch, self.settings["dtype"])).numpy()
         spans = [[None if second != second else second for second in span] for span in segment.spans.tolist()]
+        owners, numbers = segment.video.tolist(), segment.number.tolist()
         with cursor.copy("COPY incoming FROM STDIN WITH (FORMAT BINARY)") as copy:
-            copy.set_types(["text", "int4", "float8", "float8", kind])
-            for (path, number), span, row in zip(segment.keys(), spans, embeddings, strict=True):
-                copy.write_row([to_text(path), number, *span, vector(row)])
+            copy.set_types(["int8", "int4", "float8", "float8", kind])
+            for owner, number, span, row in zip(owners, numbers, spans, embeddings, strict=True):
+                copy.write_row([ids[owner], number, *span, vector(row)])
 
     def _vector_kind(self) -> tuple[str, Callable[[np.ndarray], Any]]:
         """Return the type of the embeddings' column, and what makes its values."""
