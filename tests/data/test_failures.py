@@ -7,11 +7,13 @@ import dying
 import pytest
 import torch
 from data.settings import batches, settings
+from object_stores import new_memory
 
 from internvideo_hf.data.dataset import VideoDataset
 from internvideo_hf.data.executors.processes import KILLED
 from internvideo_hf.data.failures import FailureLog, FailureTable, TooManyFailuresError, failure_of, one_video
 from internvideo_hf.utils.files import DiskFullError
+from internvideo_hf.utils.storage import StoragePath
 from internvideo_hf.video import VideoDecodeError
 
 
@@ -88,11 +90,13 @@ def test_a_full_disk_is_named_by_the_log(tmp_path):
     assert dying.run(lambda: [log.add(index, error, 10**6) for index in range(100)], file_size=50) == dying.FULL
 
 
-def test_a_table_keeps_failures_until_the_videos_are_done(tmp_path):
+@pytest.mark.parametrize("is_stored", [False, True])
+def test_a_table_keeps_failures_until_the_videos_are_done(tmp_path, is_stored, monkeypatch):
+    monkeypatch.setattr("internvideo_hf.utils.journal.CHECKPOINT_EVERY_SECONDS", 0.0)
     for name in ("bad.mp4", "poison.mp4", "elsewhere.mp4"):
         (tmp_path / name).write_text("x")
     bad, poison, elsewhere = (str(tmp_path / name) for name in ("bad.mp4", "poison.mp4", "elsewhere.mp4"))
-    path = tmp_path / "out/failures.jsonl"
+    path = (StoragePath(new_memory()) if is_stored else tmp_path / "out") / "failures.jsonl"
     first = FailureTable(path, "index")
     assert first.held_back([bad, poison]) == {} and list(first) == []
     first.close([bad, poison])

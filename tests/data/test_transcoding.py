@@ -8,6 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from object_stores import new_memory, write
 from video.clips import decode_in_order, moving_picture, set_rotation, write_video
 
 from internvideo_hf.data.executors import processes
@@ -17,8 +18,11 @@ from internvideo_hf.data.transcoding import (
     targets_of,
     transcode_video,
     transcode_videos,
+    videos_there,
     write_pictures,
 )
+from internvideo_hf.utils.storage import StoragePath
+from internvideo_hf.utils.transfers import fetched
 from internvideo_hf.video import VideoDecodeError, VideoReader
 
 SMALL = TranscodeSettings(short_side=32, keyframe_interval=5)
@@ -125,6 +129,42 @@ def test_places_are_kept_and_none_is_taken_twice(tmp_path):
     ]:
         with pytest.raises(ValueError, match=words):
             targets_of(videos, folder, "/d")
+
+
+def test_places_of_addresses_are_kept():
+    addresses = ["s3://bucket/in/a/x.webm", "s3://bucket/in/b/y.mp4"]
+    expected = [Path("out/a/x.mp4"), Path("out/b/y.mp4")]
+    assert list(targets_of(addresses, "out").values()) == expected
+    assert list(targets_of(addresses, "out", Path("s3://bucket/in")).values()) == expected
+    assert targets_of(["/d/x.mkv"], "s3://bucket/out") == {"/d/x.mkv": StoragePath("s3://bucket/out/x.mp4")}
+    for videos, folder, root, words in [
+        (["s3://bucket/x.mp4"], "s3://bucket", None, "replaced"),
+        (["s3://one/x.mp4", "s3://two/x.mp4"], "out", None, "no folder in common"),
+        (["s3://one/x.mp4"], "out", "s3://on", "not below"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            targets_of(videos, folder, root)
+
+
+def test_an_object_becomes_an_object_and_its_settings_are_known(tmp_path):
+    root = StoragePath(new_memory())
+    source = write(f"{root}/in/v.avi", write_video(tmp_path / "v.avi", 6).read_bytes())
+    targets = targets_of([source], root / "out")
+    assert videos_there(root / "out", targets.values(), SMALL) == set()
+    assert transcode_videos(targets, SMALL, jobs=1) == (0, [])
+    assert (root / "out").files() == ["shrink.json", "v.mp4"]
+    with fetched(root / "out/v.mp4") as file:
+        assert decode_in_order(file).shape[0] == 6
+    assert videos_there(root / "out", targets.values(), SMALL) == set(targets.values())
+    assert transcode_videos(targets, SMALL, jobs=1) == (1, []), "without a listing, too"
+    with pytest.raises(FileExistsError, match="short_side 32, now 48"):
+        videos_there(root / "out", targets.values(), TranscodeSettings(48, 5))
+    (root / "out/shrink.json").unlink()
+    with pytest.raises(FileExistsError, match=r"v\.mp4 was not made by `internvideo shrink`"):
+        videos_there(root / "out", targets.values(), SMALL)
+    bad = write(f"{root}/in/bad.mp4", b"none")
+    _, failures = transcode_videos(targets_of([bad], root / "out"), SMALL, jobs=1)
+    assert len(failures) == 1 and (root / "out").files() == ["v.mp4"]
 
 
 def test_a_cut_has_the_frames_asked_and_decodes_none_behind_them(tmp_path):

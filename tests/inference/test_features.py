@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from object_stores import new_memory
 from safetensors.torch import load_file, save_file
 from tasks.temporal_localization.heads import write_encoder, write_holed
 from transformers import AutoModel, AutoVideoProcessor
@@ -21,6 +22,8 @@ from video.clips import write_video
 from internvideo_hf import FeatureExtractor, VideoDecodeError, VideoReader
 from internvideo_hf.inference.features import Settings, extract_to_file
 from internvideo_hf.utils.locks import LockedError, lock_file
+from internvideo_hf.utils.storage import StoragePath
+from internvideo_hf.utils.transfers import fetched
 
 
 @pytest.fixture(scope="module")
@@ -115,18 +118,24 @@ def test_files_tell_what_their_rows_are(mae_folder, bikes, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bikes.mp4.json", "bikes.mp4.npy", "bikes.mp4.safetensors"]
 
 
-def test_a_finished_file_is_not_made_again_and_other_settings_do_not_replace_it(mae_folder, clip, tmp_path):
-    path = tmp_path / "features.safetensors"
+@pytest.mark.parametrize("is_stored", [False, True])
+def test_a_finished_file_is_not_made_again_and_other_settings_do_not_replace_it(mae_folder, clip, tmp_path, is_stored):
+    folder = StoragePath(new_memory()) if is_stored else tmp_path / "out"
+    path = folder / "features.safetensors"
     assert extract_to_file(make(mae_folder, 16, 8), clip, path)
-    assert not extract_to_file(make(mae_folder, 16, 8), clip, path)
+    assert not extract_to_file(make(mae_folder, 16, 8), clip, path, as_npy=True)
+    names = ["features.json", "features.npy", "features.safetensors"]
+    assert sorted(file.name for file in folder.iterdir()) == names
     with pytest.raises(FileExistsError, match="other settings"):
         extract_to_file(make(mae_folder, 16, 4), clip, path)
 
 
-def test_a_killed_run_is_taken_up_where_it_was(mae_folder, clip, tmp_path, monkeypatch):
+@pytest.mark.parametrize("is_stored", [False, True])
+def test_a_killed_run_is_taken_up_where_it_was(mae_folder, clip, tmp_path, monkeypatch, is_stored):
     monkeypatch.setattr("internvideo_hf.utils.journal.CHECKPOINT_EVERY_SECONDS", 0.0)
     extractor = make(mae_folder, window=8, stride=4, batch_size=1)
-    whole, path = tmp_path / "whole.safetensors", tmp_path / "killed.safetensors"
+    folder = StoragePath(new_memory()) if is_stored else tmp_path
+    whole, path = tmp_path / "whole.safetensors", folder / "killed.safetensors"
     extract_to_file(extractor, clip, whole)
 
     embed, calls = extractor._embed, []
@@ -145,7 +154,12 @@ def test_a_killed_run_is_taken_up_where_it_was(mae_folder, clip, tmp_path, monke
     calls.extend([1] * 10)
     assert extract_to_file(extractor, clip, path)
     assert len(calls) - 10 == 9 - 5  # five of the nine rows were on disk
-    torch.testing.assert_close(load_file(path)["features"], load_file(whole)["features"], atol=1e-5, rtol=1e-5)
+    with fetched(path) as file:
+        torch.testing.assert_close(load_file(file)["features"], load_file(whole)["features"], atol=1e-5, rtol=1e-5)
+    assert sorted(entry.name for entry in folder.iterdir() if "killed" in entry.name) == [
+        "killed.json",
+        "killed.safetensors",
+    ]
 
 
 def test_parts_of_another_video_are_not_taken_up(mae_folder, tmp_path, monkeypatch):

@@ -69,6 +69,26 @@ def test_objects_are_listed_read_and_written(tmp_path):
         (root / "a.txt").open("w")
 
 
+def test_objects_are_written_once_if_they_must_be_new_and_deleted():
+    root = StoragePath(new_memory())
+    path = root / "deep" / "a.txt"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"1", is_new=True)
+    with pytest.raises(FileExistsError, match="there is such an object"):
+        path.write_bytes(b"2", is_new=True)
+    assert path.read_bytes() == b"1" and path.modified().year >= 2020
+    path.write_bytes(b"2")
+    assert path.read_bytes() == b"2" and path.with_name("b.txt") == root / "deep/b.txt"
+    path.unlink()
+    path.unlink(missing_ok=True)
+    with pytest.raises(FileNotFoundError):
+        path.unlink()
+    path.write_bytes(b"3")
+    root.delete_all()
+    root.delete_all()
+    assert root.files() == []
+
+
 def test_a_version_changes_when_an_object_is_written_again():
     address = write(f"{new_memory()}/a.mp4", b"12345")
     before = state_of(address)
@@ -107,3 +127,11 @@ def test_s3_tells_objects_by_entity_tags_and_copies_of_them_are_the_same(tmp_pat
         assert (tmp_path / "copy").read_bytes() == b"w" * 3000
         with pytest.raises(FileNotFoundError):
             state_of(f"{bucket}/none.mp4")
+        path = StoragePath(f"{bucket}/lock")
+        path.write_bytes(b"1", is_new=True)
+        with pytest.raises(FileExistsError):
+            path.write_bytes(b"2", is_new=True)
+        assert path.read_bytes() == b"1" and path.modified().year >= 2020
+        path.unlink()
+        StoragePath(f"{bucket}/deep").delete_all()
+        assert StoragePath(bucket).files() == ["up.bin"]

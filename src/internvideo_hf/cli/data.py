@@ -18,6 +18,7 @@ from internvideo_hf.cli.options import (
     decoders,
 )
 from internvideo_hf.cli.reporting import remarks, report_failures, say
+from internvideo_hf.utils.storage import StoragePath, as_path
 
 
 def scan(
@@ -49,13 +50,14 @@ def scan(
     from internvideo_hf.utils.files import check_output_file
     from internvideo_hf.video.sources import is_url
 
-    if out is not None:
-        check_output_file(out)
+    place = None if out is None else as_path(out)
+    if place is not None:
+        check_output_file(place)
     found = find_videos(videos, data_root, on_left_out=remarks(quiet))
     workers = decoders(engine, address, jobs, len(found))
     if engine == "ray":
         found = [video if is_url(video) else os.path.abspath(video) for video in found]
-    failures = FailureTable(None if out is None else out.with_name(f"{out.name}.failures.jsonl"), "scan")
+    failures = FailureTable(None if place is None else place.with_name(f"{place.name}.failures.jsonl"), "scan")
     held = failures.held_back(found, retry=retry)
     with tqdm(total=len(found), desc="Scanning", unit="video", disable=quiet) as bar:
         bar.update(len(held))
@@ -63,8 +65,8 @@ def scan(
         calls = {"on_done": bar.update, "on_failed": failures.add}
         bad = [*held.values(), *verify_videos(rest, whole=whole, timeout=video_timeout, **calls, **workers)]
     failures.close(found)
-    if out is not None:
-        write_report(out, len(found), bad)
+    if place is not None:
+        write_report(place, len(found), bad)
     if not quiet:
         say(f"{len(found) - len(bad)} of {len(found)} videos are readable.")
     report_failures([str(error) for error in bad], len(found))
@@ -95,24 +97,29 @@ def shrink(
 
     from internvideo_hf.data.failures import FailureTable
     from internvideo_hf.data.folders import find_videos
-    from internvideo_hf.data.transcoding import TranscodeSettings, targets_of, transcode_videos
+    from internvideo_hf.data.transcoding import TranscodeSettings, targets_of, transcode_videos, videos_there
+    from internvideo_hf.video.sources import is_url
 
-    settings = TranscodeSettings(short_side, keyframe_interval, quality)
-    check_folder(out)
-    targets = targets_of(find_videos(videos, data_root, on_left_out=remarks(quiet)), out, data_root)
-    workers = decoders(engine, address, jobs, len(targets))
+    settings, folder = TranscodeSettings(short_side, keyframe_interval, quality), as_path(out)
+    check_folder(folder)
+    found = find_videos(videos, data_root, on_left_out=remarks(quiet))
+    workers = decoders(engine, address, jobs, len(found))
     if engine == "ray":
-        targets = {os.path.abspath(video): target.absolute() for video, target in targets.items()}
-    failures = FailureTable(out / "failures.jsonl", "shrink")
+        found = [video if is_url(video) else os.path.abspath(video) for video in found]
+        folder = folder.absolute()
+    targets = targets_of(found, folder, data_root)
+    there = videos_there(folder, targets.values(), settings) if isinstance(folder, StoragePath) else set()
+    failures = FailureTable(folder / "failures.jsonl", "shrink")
     held = failures.held_back(targets, retry=retry)
     with tqdm(total=len(targets), desc="Shrinking", unit="video", disable=quiet) as bar:
-        bar.update(len(held))
-        rest = {video: target for video, target in targets.items() if video not in held}
+        rest = {video: target for video, target in targets.items() if video not in held and target not in there}
+        bar.update(len(targets) - len(rest))
         calls = {"on_done": bar.update, "on_failed": failures.add}
         existing, failed = transcode_videos(rest, settings, timeout=video_timeout, **calls, **workers)
     failures.close(targets)
     failed = [*map(str, held.values()), *failed]
+    existing += len(there)
     if not quiet:
         new = len(targets) - existing - len(failed)
-        say(f"Wrote {new} videos to {out}; {existing} already existed.")
+        say(f"Wrote {new} videos to {folder}; {existing} already existed.")
     report_failures(failed, len(targets))

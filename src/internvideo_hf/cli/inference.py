@@ -47,10 +47,12 @@ from internvideo_hf.cli.reporting import (
 from internvideo_hf.inference.kinds import AUTOENCODER, CLASSIFIER, DUAL_ENCODER
 from internvideo_hf.utils.names import printable
 from internvideo_hf.utils.pretrained import MOST_VIEWS
+from internvideo_hf.utils.storage import as_path
 
 if TYPE_CHECKING:
     from internvideo_hf.data.executors.parts import Engine
     from internvideo_hf.inference.extraction import Extraction
+    from internvideo_hf.utils.storage import AnyPath
 
 
 def zero_shot(
@@ -376,7 +378,8 @@ def extract(
     model = resolve_model(model, any_family=True)
     if engine == "ray" and os.path.isdir(model):
         model = os.path.abspath(model)
-    check_folder(out)
+    folder = as_path(out)
+    check_folder(folder)
     silence_transformers()
     from tqdm import tqdm
 
@@ -388,14 +391,14 @@ def extract(
     workers = engine_of(engine, address, gpus, None, device, apart=video_timeout is not None)
     where = parse_device(device) if workers is None else "cpu"  # the models are elsewhere
     extractor = FeatureExtractor(model, window, stride, batch_size, where, max_memory, number_type, **options)
-    out.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     if not quiet and (remark := extractor.rounding(window, stride)):
         say(remark, err=True)
     if workers is not None:
         known = {"window": window, "stride": stride, "batch_size": batch_size, "max_memory": max_memory}
         _extract_on_engine(
             named,
-            out,
+            folder,
             Extraction(
                 {"model": model, **known, "dtype": number_type, **options},
                 extractor.settings.revision,
@@ -409,13 +412,13 @@ def extract(
         )
         return
     failures: list[str] = []
-    table = FailureTable(out / "failures.jsonl", "extract")
+    table = FailureTable(folder / "failures.jsonl", "extract")
     held = table.held_back((video for video, _ in named), retry=retry)
     for video, name in named:
         if video in held:
             failures.append(str(held[video]))
             continue
-        path = out / f"{name}.safetensors"
+        path = folder / f"{name}.safetensors"
         with tqdm(desc=printable(name), unit="row", disable=quiet) as bar:
             run = partial(extract_to_file, extractor, path=path, as_npy=npy, on_rows=partial(show_progress, bar))
             run = partial(run, overwrite=overwrite, as_parquet=parquet, gaps=gaps)
@@ -428,7 +431,7 @@ def extract(
 
 def _extract_on_engine(
     named: list[tuple[str, str]],
-    out: Path,
+    out: "AnyPath",
     settings: "Extraction",
     workers: "Engine",
     *,

@@ -12,6 +12,7 @@ import typer
 from internvideo_hf.cli.options import engine_of, parse_device
 from internvideo_hf.cli.reporting import report_failures, say, silence_transformers
 from internvideo_hf.utils.pretrained import load_pretrained
+from internvideo_hf.utils.storage import AnyPath, as_path
 
 if TYPE_CHECKING:
     import torch
@@ -65,7 +66,7 @@ class Workers:
                 raise ValueError(f"--out writes the answers as JSON lines. Leave out {option}, or --out.")
         from internvideo_hf.utils.files import check_output_file
 
-        check_output_file(out)
+        check_output_file(as_path(out))
 
 
 def write_list(
@@ -91,15 +92,16 @@ def write_list(
     """
     from internvideo_hf.inference.answering import write_lines
 
-    check_no_source([out], list(videos), "--out")
+    place = as_path(out)
+    check_no_source([place], list(videos), "--out")
     engine = engine_of(workers.engine, workers.address, workers.gpus, None, workers.device, apart=True)
     assert engine is not None  # for one model, too
     failures = list(failed)
     failures += write_lines(
-        out, videos, question, engine, timeout=workers.timeout, quiet=quiet, description=description
+        place, videos, question, engine, timeout=workers.timeout, quiet=quiet, description=description
     )
     if not quiet:
-        say(f"Wrote {out}: {len(videos)} lines.")
+        say(f"Wrote {place}: {len(videos)} lines.")
     report_failures(failures, len(videos) + len(failed))
 
 
@@ -216,7 +218,7 @@ def load_pipeline(
     return transformers.pipeline(task, **parts, **options)  # type: ignore[call-overload]  # its stub knows own tasks
 
 
-def check_no_source(files: list[Path], sources: list[str], option: str) -> None:
+def check_no_source(files: Sequence[AnyPath], sources: list[str], option: str) -> None:
     """Refuse an output that would replace a file that is read.
 
     Args:

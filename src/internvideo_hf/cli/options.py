@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
 
     from internvideo_hf.data.executors.parts import Engine
+    from internvideo_hf.utils.storage import AnyPath
 
 Videos = Annotated[
     list[str],
@@ -189,7 +190,7 @@ def _check_family(folder: Path) -> None:
         )
 
 
-def check_folder(out: Path, option: str = "--out") -> None:
+def check_folder(out: "AnyPath", option: str = "--out") -> None:
     """Refuse an output folder that cannot be written, before the work begins."""
     from internvideo_hf.utils.files import check_output
 

@@ -15,7 +15,9 @@ import av
 
 from internvideo_hf.data.contents import stamp
 from internvideo_hf.utils.files import DiskFullError, atomic_write_text, is_disk_full, remove_leftovers_of
+from internvideo_hf.utils.journal import Stopwatch
 from internvideo_hf.utils.names import reason_of, without_number
+from internvideo_hf.utils.storage import AnyPath, StoragePath, as_path
 from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.sources import describe, is_url
 
@@ -161,15 +163,17 @@ class FailureTable:
     the user asks for it (--retry). Other failures cost little, and are tried again.
 
     Args:
-        path: the file; None keeps nothing.
+        path: the file; None keeps nothing. Objects of stores cannot be added to: there, the table is written again,
+            at most every 20 seconds, and a killed job may lose the rows since.
         stage: what failed, such as "index".
 
     Raises:
         ValueError: if the file is no such table.
     """
 
-    def __init__(self, path: str | Path | None, stage: str):
-        self.path, self.stage = None if path is None else Path(path), stage
+    def __init__(self, path: str | AnyPath | None, stage: str):
+        self.path, self.stage = None if path is None else as_path(path), stage
+        self._stopwatch = Stopwatch()
         try:
             self._rows = {} if self.path is None else {str(row["video"]): row for row in _lines(self.path)}
         except (ValueError, KeyError, TypeError) as error:
@@ -214,7 +218,10 @@ class FailureTable:
         known = {"video": name, "cause": error.cause, "advice": error.advice, "stage": self.stage}
         self._rows[name] = {**known, "attempts": attempts, "size": size, "mtime": mtime}
         self._failed.add(name)
-        if self.path is not None:
+        if isinstance(self.path, StoragePath):
+            if self._stopwatch.is_due():
+                self._write(self.path)
+        elif self.path is not None:
             _append(self.path, self._rows[name])
 
     def close(self, videos: Iterable[str]) -> None:
@@ -225,14 +232,16 @@ class FailureTable:
         """
         done = {shown_name(video) for video in videos} - self._failed
         self._rows = {name: self._rows[name] for name in sorted(self._rows) if name not in done}
-        if self.path is None or not self.path.exists():
+        if self.path is None or not (self._failed or self.path.exists()):
             return
         if not self._rows:
-            self.path.unlink()
+            self.path.unlink(missing_ok=True)
             return
         remove_leftovers_of(self.path)
-        lines = [f"{json.dumps(row)}\n" for row in self._rows.values()]
-        atomic_write_text(self.path, "".join(lines))
+        self._write(self.path)
+
+    def _write(self, path: AnyPath) -> None:
+        atomic_write_text(path, "".join(f"{json.dumps(row)}\n" for row in self._rows.values()))
 
 
 def _stamp(video: str) -> tuple[int, int]:
@@ -241,7 +250,7 @@ def _stamp(video: str) -> tuple[int, int]:
     return -1, -1
 
 
-def _lines(path: Path) -> Iterator[Any]:
+def _lines(path: AnyPath) -> Iterator[Any]:
     """Yield the objects of a file with one a line; the last may be cut off."""
     if path.exists():
         for line in path.read_bytes().split(b"\n")[:-1]:

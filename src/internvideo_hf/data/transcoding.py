@@ -2,12 +2,12 @@
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import av
 import av.container
@@ -20,8 +20,12 @@ from internvideo_hf.utils.files import atomic_path, remove_leftovers
 from internvideo_hf.utils.locks import lock_file
 from internvideo_hf.utils.names import reason_of
 from internvideo_hf.utils.settings import changed_settings
+from internvideo_hf.utils.storage import AnyPath, StoragePath, as_path, is_stored
+from internvideo_hf.utils.transfers import fetched
 from internvideo_hf.video.backends import PyAVDecoder
 from internvideo_hf.video.containers import open_container
+from internvideo_hf.video.copies import StoredCopy
+from internvideo_hf.video.downloads import DownloadSettings
 from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.hdr import is_hdr
 from internvideo_hf.video.reader import VideoReader
@@ -30,6 +34,7 @@ from internvideo_hf.video.settings import ReadSettings
 from internvideo_hf.video.sources import check_path, is_url
 
 _MARK = "internvideo shrink "  # prefix of the settings in the comment of a file that we wrote
+_SETTINGS_FILE = "shrink.json"  # of a folder in a store
 _RATE = 25  # frames a second, where the file has no rate
 _CLOCK = Fraction(1, 90_000)  # seconds per tick of cuts
 
@@ -65,12 +70,12 @@ class TranscodeSettings:
         return even_height, even_width
 
 
-def transcode_video(source: str | Path, target: str | Path, settings: TranscodeSettings) -> bool:
+def transcode_video(source: str | Path, target: str | AnyPath, settings: TranscodeSettings) -> bool:
     """Encode a video with the same frames at the same times; the rotation that the file asks for is applied.
 
     Args:
-        source: a video file.
-        target: the file to write, atomically.
+        source: a video file, or an object of a store.
+        target: the file to write, atomically; also of an object store.
         settings: the encoding.
 
     Returns:
@@ -82,25 +87,35 @@ def transcode_video(source: str | Path, target: str | Path, settings: TranscodeS
         LockedError: if another process writes it.
         OSError: if it cannot be written; a DiskFullError if there is no room.
     """
-    target, comment = Path(target), _MARK + json.dumps(asdict(settings), sort_keys=True)
+    target, comment = as_path(target), _MARK + json.dumps(asdict(settings), sort_keys=True)
     if target.exists():
         there = _comment_of(target)
         if there == comment:
             return False
         raise FileExistsError(f"{target} {_difference(there, settings)}. Choose another folder, or delete it.")
-    if is_url(source):
-        raise VideoDecodeError(str(source), "it is an address", "Download it first.")
-    source = check_path(str(source))
-    if source.is_dir():
-        raise VideoDecodeError(str(source), "it is a folder", "Frame files can be read as fast as they are.")
     target.parent.mkdir(parents=True, exist_ok=True)
-    with lock_file(target), atomic_path(target) as temporary:
-        decoder = PyAVDecoder(source, str(source))
+    with lock_file(target), atomic_path(target) as temporary, _local_file(str(source)) as file:
+        decoder = PyAVDecoder(file, str(source))
         try:
             _encode(decoder, temporary, settings, comment)
         finally:
             decoder.close()
     return True
+
+
+@contextmanager
+def _local_file(source: str) -> Iterator[Path]:
+    """Yield the file of a video, or a copy of an object of a store."""
+    if is_stored(source):
+        with closing(StoredCopy(source, DownloadSettings.default())) as copy:
+            yield copy.path
+        return
+    if is_url(source):
+        raise VideoDecodeError(source, "it is an address", "Download it first.")
+    path = check_path(source)
+    if path.is_dir():
+        raise VideoDecodeError(source, "it is a folder", "Frame files can be read as fast as they are.")
+    yield path
 
 
 def cut_video(reader: VideoReader, target: str | Path, frames: range, settings: TranscodeSettings) -> None:
@@ -163,9 +178,9 @@ def write_pictures(
         raise OSError(f"{target} cannot be written ({reason_of(error)}).") from error
 
 
-def _comment_of(path: Path) -> str | None:
+def _comment_of(path: AnyPath) -> str | None:
     try:
-        with open_container(path.absolute()) as container:
+        with fetched(path) as file, open_container(file.absolute()) as container:
             return container.metadata.get("comment")
     except VideoDecodeError:
         return None
@@ -235,36 +250,72 @@ def _encoder(
     return encoder
 
 
-def targets_of(videos: Sequence[str], folder: str | Path, root: str | Path | None = None) -> dict[str, Path]:
+def targets_of(videos: Sequence[str], folder: str | AnyPath, root: str | AnyPath | None = None) -> dict[str, AnyPath]:
     """Name the target of each video: the same path below `folder` as below `root`, with the suffix .mp4.
 
     Args:
-        videos: files.
+        videos: files, or objects of stores.
         folder: directory of the small videos.
         root: a folder above all videos; their lowest common one where None.
 
     Raises:
         ValueError: if two videos would go to one file, one to its own place, or one is not below `root`.
     """
-    folder, paths = Path(folder), [os.path.abspath(video) for video in videos]
-    top = os.path.commonpath([os.path.dirname(path) for path in paths]) if root is None else os.path.abspath(root)
-    targets: dict[str, Path] = {}
-    taken: dict[Path, str] = {}
+    folder, paths = as_path(folder), [_absolute(video) for video in videos]
+    top = _common_folder(paths) if root is None else _absolute(str(as_path(root)))
+    targets: dict[str, AnyPath] = {}
+    taken: dict[AnyPath, str] = {}
     for video, path in zip(videos, paths, strict=True):
-        below = os.path.relpath(path, top)
-        if below.startswith(os.pardir):
+        if not path.startswith(f"{top.rstrip('/')}/"):
             raise ValueError(f"{video} is not below {top}, so it has no place in {folder}. Shrink it by itself.")
-        target = folder / Path(below).with_suffix(".mp4")
+        target = folder / PurePosixPath(path.removeprefix(top).lstrip("/")).with_suffix(".mp4")
         if target in taken:
             raise ValueError(f"{taken[target]} and {video} would both go to {target}: shrink them one by one.")
-        if os.path.abspath(target) == path:
+        if _absolute(str(target)) == path:
             raise ValueError(f"{video} would be replaced by its small copy. Name another folder.")
         targets[video], taken[target] = target, video
     return targets
 
 
+def _absolute(video: str) -> str:
+    """Return an address, or an absolute path, with slashes."""
+    return video if is_url(video) else Path(os.path.abspath(video)).as_posix()
+
+
+def _common_folder(paths: Sequence[str]) -> str:
+    folders = [path.split("/")[:-1] for path in paths]
+    common = os.path.commonprefix(folders)  # of lists, item by item
+    if folders and is_url(paths[0]) and len(common) < 3:  # scheme, nothing, bucket
+        other = next((path for path in paths if path.split("/")[:3] != paths[0].split("/")[:3]), paths[0])
+        raise ValueError(f"{paths[0]} and {other} have no folder in common: shrink them one by one.")
+    return "/".join(common) or "/"
+
+
+def videos_there(folder: StoragePath, targets: Collection[AnyPath], settings: TranscodeSettings) -> set[AnyPath]:
+    """Return the targets that an earlier run wrote, by a listing; its settings are in an object beside them.
+
+    Args:
+        folder: of the small videos, in a store.
+        targets: below it.
+        settings: of this run; written there if nothing is.
+
+    Raises:
+        FileExistsError: if one of them was made with other settings, or by something else.
+    """
+    mark, found = folder / _SETTINGS_FILE, {folder / name for name in folder.files()}
+    there = {target for target in targets if target in found}
+    if mark in found:
+        comment = _MARK + mark.read_text()
+        if there and comment != _MARK + json.dumps(asdict(settings), sort_keys=True):
+            raise FileExistsError(f"{folder} {_difference(comment, settings)}. Choose another folder, or delete it.")
+    elif there:
+        raise FileExistsError(f"{min(map(str, there))} {_difference(None, settings)}. Choose another folder.")
+    mark.write_bytes(json.dumps(asdict(settings), sort_keys=True).encode())
+    return there
+
+
 def transcode_videos(
-    targets: Mapping[str, Path],
+    targets: Mapping[str, AnyPath],
     settings: TranscodeSettings,
     *,
     jobs: int = 1,
@@ -309,9 +360,9 @@ def transcode_videos(
     return already, failures
 
 
-def _source_of(pair: tuple[str, Path]) -> str:
+def _source_of(pair: tuple[str, AnyPath]) -> str:
     return pair[0]
 
 
-def _transcode_pair(pair: tuple[str, Path], settings: TranscodeSettings) -> bool:
+def _transcode_pair(pair: tuple[str, AnyPath], settings: TranscodeSettings) -> bool:
     return transcode_video(*pair, settings)

@@ -10,6 +10,7 @@ from internvideo_hf.data.executors.base import Executor
 from internvideo_hf.data.executors.processes import TIMEOUT, WHOLE_TIMEOUT, map_unordered, time_limit
 from internvideo_hf.data.failures import failure_of
 from internvideo_hf.utils.files import atomic_write_text, remove_leftovers_of
+from internvideo_hf.utils.storage import AnyPath
 from internvideo_hf.video.containers import open_container
 from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.reader import VideoReader
@@ -100,7 +101,7 @@ def verify_videos(
     return [errors[video] for video in videos if video in errors]
 
 
-def write_report(path: str | Path, checked: int, bad: Sequence[VideoDecodeError]) -> None:
+def write_report(path: AnyPath, checked: int, bad: Sequence[VideoDecodeError]) -> None:
     """Write the result of a scan as JSON: `checked`, and of each bad video `video`, `cause` and `advice`.
 
     Args:
@@ -112,7 +113,6 @@ def write_report(path: str | Path, checked: int, bad: Sequence[VideoDecodeError]
         DiskFullError, OSError: if it cannot be written.
     """
     found = [{"video": error.source, "cause": error.cause, "advice": error.advice} for error in bad]
-    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers_of(path)
     atomic_write_text(path, json.dumps({"checked": checked, "bad": found}, indent=1, ensure_ascii=False))

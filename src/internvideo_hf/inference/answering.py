@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from os import getcwd
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Protocol
 
@@ -23,6 +22,7 @@ from internvideo_hf.utils.files import atomic_path, check_output_file
 from internvideo_hf.utils.fingerprints import file_sha256
 from internvideo_hf.utils.locks import lock_file
 from internvideo_hf.utils.pretrained import load_pretrained
+from internvideo_hf.utils.storage import AnyPath
 from internvideo_hf.video.errors import VideoDecodeError
 
 SHARD_VIDEOS = 32  # what a lost worker costs; one where the model decodes, which a video may kill
@@ -71,7 +71,7 @@ class _Plan:
 
 
 def write_lines(
-    out: Path,
+    out: AnyPath,
     videos: Sequence[str],
     question: Question,
     engine: Engine,
@@ -86,7 +86,7 @@ def write_lines(
     same call continues after an interruption.
 
     Args:
-        out: the file, on a disk that all workers share.
+        out: the file, on a disk that all workers share, or an object of a store.
         videos: paths and addresses.
         question: what is asked.
         engine: runs the workers.

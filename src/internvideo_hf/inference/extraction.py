@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from itertools import islice
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +21,7 @@ from internvideo_hf.inference.features import (
     extract_to_file,
     processed_block,
 )
+from internvideo_hf.utils.storage import AnyPath
 from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.reader import VideoReader
 
@@ -32,7 +32,7 @@ class Target(NamedTuple):
     """A video and the file of its features."""
 
     video: str
-    path: Path
+    path: AnyPath
 
 
 @dataclass(frozen=True)

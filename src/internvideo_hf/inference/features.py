@@ -24,6 +24,8 @@ from internvideo_hf.utils.journal import Journal, delete_parts
 from internvideo_hf.utils.locks import lock_file
 from internvideo_hf.utils.names import reason_of
 from internvideo_hf.utils.settings import changed_settings
+from internvideo_hf.utils.storage import AnyPath, StoragePath
+from internvideo_hf.utils.transfers import fetched
 from internvideo_hf.video import VideoReader
 from internvideo_hf.video.errors import VideoDecodeError
 
@@ -414,7 +416,7 @@ def _joined(frames: list[torch.Tensor]) -> torch.Tensor:
 def extract_to_file(
     extractor: FeatureExtractor,
     video: str | Path,
-    path: Path,
+    path: AnyPath,
     as_npy: bool = False,
     on_rows: Callable[[int, int], None] = lambda done, total: None,
     *,
@@ -431,7 +433,7 @@ def extract_to_file(
     Args:
         extractor: model, window and stride.
         video: a file, a folder of frames or an address.
-        path: the file to write.
+        path: the file to write, also of an object store.
         as_npy: also write the features to `path` with .npy.
         on_rows: progress callback `(rows done, all rows)`.
         overwrite: replace features of another video, or of other settings; they stay until the new ones are ready.
@@ -459,9 +461,11 @@ def extract_to_file(
         else:
             for suffix in copies:
                 if not path.with_suffix(suffix).exists():
-                    _COPIES[suffix](path, load_file(path)["features"])
-        for unfinished in path.parent.glob(f".{glob.escape(path.name)}.*.parts"):  # of any settings: `path` exists
-            delete_parts(unfinished)
+                    with fetched(path) as file:
+                        _COPIES[suffix](path, load_file(file)["features"])
+        if isinstance(path, Path):  # in a store, a listing for each video takes too long
+            for unfinished in path.parent.glob(f".{glob.escape(path.name)}.*.parts"):  # of any settings
+                delete_parts(unfinished)
         return is_new
 
 
@@ -484,30 +488,31 @@ class _Source:
         """Return the content key: of all bytes of the file."""
         return f"sha256:{content_hash(self.video)}" if self.size >= 0 else f"sha256:{text_sha256(self.video)[:16]}"
 
-    def has_content(self, known: dict[str, Any], written: float) -> bool:
+    def has_content(self, known: dict[str, Any], sidecar: AnyPath) -> bool:
         """Return whether the video has the content that a description names.
 
         Args:
             known: the description.
-            written: when it was written, in seconds.
+            sidecar: its file.
         """
         content = known.get("content")
         if self.size < 0 or "mtime" in known:
             same = self.size >= 0 and (known.get("size"), known.get("mtime")) == (self.size, self.mtime)
             return same or content == self.content()
         # Version 0.1 hashed the ends of a file. Of a change between them only its time tells.
-        is_whole = self.size <= 2 * ENDS
-        return content == _content_of_ends(self.video) and (is_whole or self.mtime < written * 1e9)
+        if content != _content_of_ends(self.video) or isinstance(sidecar, StoragePath):  # which it did not write to
+            return False
+        return self.size <= 2 * ENDS or self.mtime < sidecar.stat().st_mtime * 1e9
 
 
-def _is_done(extractor: FeatureExtractor, source: _Source, path: Path, overwrite: bool, gaps: bool) -> bool:
+def _is_done(extractor: FeatureExtractor, source: _Source, path: AnyPath, overwrite: bool, gaps: bool) -> bool:
     """Return whether a file holds the features of a video by these settings; refuse others unless `overwrite`."""
     sidecar = path.with_suffix(".json")
     if not path.exists() or not sidecar.exists():
         return False
     known = json.loads(sidecar.read_text(encoding="utf-8"))
     problem = ""
-    if not source.has_content(known, sidecar.stat().st_mtime):
+    if not source.has_content(known, sidecar):
         problem = f"another video, {known.get('video')}"
     elif changes := changed_settings(*_comparable(known, extractor)):
         problem = f"other settings ({changes})"
@@ -535,7 +540,7 @@ def _comparable(known: dict[str, Any], extractor: FeatureExtractor) -> tuple[dic
 def _extract(
     extractor: FeatureExtractor,
     source: _Source,
-    path: Path,
+    path: AnyPath,
     copies: Sequence[str],
     gaps: bool,
     on_rows: Callable[[int, int], None],
@@ -554,10 +559,12 @@ def _extract(
         for rows in extractor.rows(reader, done, **options) if done < total else ():
             if len(journal) == done:
                 # The parts, and the file that they become; once more for each copy.
-                check_output(path, MIN_ROOM + (2 + len(copies)) * total * rows[0].nbytes)
+                place = path.parent if isinstance(path, StoragePath) else path
+                check_output(place, MIN_ROOM + (2 + len(copies)) * total * rows[0].nbytes)
             journal.append({"features": rows})
             on_rows(len(journal), total)
-        journal.write()
+        if isinstance(path, Path):  # a store takes the file as quickly as the last part
+            journal.write()
         facts = {"video": source.video, **row_times(extractor.settings, total, reader)}
     features = journal.tensors()["features"]
     if found := gaps_of(features, facts["seconds"]):
@@ -570,6 +577,7 @@ def _extract(
     for suffix in copies:
         _COPIES[suffix](path, features)
     atomic_write(path, lambda file: save_file({"features": features}, file))
+    delete_parts(parts)
 
 
 def load_features(path: Path) -> tuple[torch.Tensor, dict[str, Any]]:
@@ -609,7 +617,7 @@ def is_of_video(path: Path, video: str) -> bool:
         video: a file, a folder of frames or an address.
     """
     sidecar = path.with_suffix(".json")
-    return _Source.of(video).has_content(json.loads(sidecar.read_text(encoding="utf-8")), sidecar.stat().st_mtime)
+    return _Source.of(video).has_content(json.loads(sidecar.read_text(encoding="utf-8")), sidecar)
 
 
 def gaps_of(features: torch.Tensor, seconds: Sequence[Sequence[float]] | None) -> list[list[float]]:
@@ -646,11 +654,11 @@ def _content_of_ends(video: str) -> str:
     return f"sha256:{digest[:16]}"
 
 
-def _save_npy(path: Path, features: torch.Tensor) -> None:
+def _save_npy(path: AnyPath, features: torch.Tensor) -> None:
     atomic_write(path.with_suffix(".npy"), lambda file: np.save(file, features.numpy()))
 
 
-def _save_parquet(path: Path, features: torch.Tensor) -> None:
+def _save_parquet(path: AnyPath, features: torch.Tensor) -> None:
     from datasets import Dataset  # which takes seconds
     from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 

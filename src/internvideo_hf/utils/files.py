@@ -7,14 +7,14 @@ import hashlib
 import os
 import re
 import shutil
-import socket
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from internvideo_hf.utils.storage import StoragePath, as_path
+from internvideo_hf.utils.processes import may_run, process_mark
+from internvideo_hf.utils.storage import AnyPath, StoragePath, as_path
+from internvideo_hf.utils.transfers import check_writable, uploaded_file, uploaded_folder
 
 MODE = 0o644  # of every written file; some writers, such as safetensors', would leave 0600
 TEMPORARY_PREFIX = ".unfinished-"
@@ -23,7 +23,6 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NUMPY_FAILED = re.compile(r"\d+ requested and \d+ written")  # what is left of the system's error
 _FULL = 1 << 16  # bytes; a disk with less is full, whatever a library says
 _NAME_KEPT = 40  # characters of a file's name in its temporary name, which must not exceed the system's 255 bytes
-_FOREIGN_AGE = 86400.0  # seconds after which a temporary file of another machine counts as left over
 
 
 class DiskFullError(OSError):
@@ -69,20 +68,24 @@ def is_disk_full(error: BaseException, folder: Path) -> bool:
     return shutil.disk_usage(folder).free < _FULL
 
 
-def check_output(path: str | Path, needed: int = MIN_ROOM) -> None:
+def check_output(path: str | AnyPath, needed: int = MIN_ROOM) -> None:
     """Refuse an output that cannot be written, before the work for it begins.
 
     Args:
-        path: the file or folder; it and its parents may be missing, and nothing is created.
+        path: the file or folder; it and its parents may be missing, and nothing is created. Of a store, the folder:
+            an object is written there and deleted, and the disk of temporary files must have the room.
         needed: bytes that it will have, as far as known.
 
     Raises:
         DiskFullError: if there is less room.
         OSError: if its folder, or the nearest one above that exists, is not writable, or the name is too long; or if
-            it is in an object store.
+            it is the address of a store, and not a `StoragePath`, which is for writers that can do this.
     """
-    if isinstance(place := as_path(path), StoragePath):
-        raise OSError(f"{place} is in an object store, and outputs are written to a disk. Write there, and copy it.")
+    if isinstance(path, StoragePath):
+        check_writable(path)
+        path = tempfile.gettempdir()
+    elif isinstance(place := as_path(path), StoragePath):
+        raise OSError(f"{place} is in an object store, and this is written to a disk. Write there, and copy it.")
     path = Path(path)
     try:
         path.exists()  # refuses a name that is too long
@@ -98,7 +101,7 @@ def check_output(path: str | Path, needed: int = MIN_ROOM) -> None:
         raise DiskFullError.of(path, needed)
 
 
-def check_output_file(path: str | Path) -> None:
+def check_output_file(path: str | AnyPath) -> None:
     """Refuse a file that cannot be written, before the work for it begins.
 
     Args:
@@ -108,10 +111,10 @@ def check_output_file(path: str | Path) -> None:
         FileExistsError: if it is a folder.
         OSError: see `check_output`.
     """
-    path = Path(path)
+    path = path if isinstance(path, StoragePath) else Path(path)
     if path.is_dir():
         raise FileExistsError(f"{path} is a folder. Give the name of a file, such as {path / 'result'}{path.suffix}.")
-    check_output(path)
+    check_output(path.parent if isinstance(path, StoragePath) else path)
 
 
 def _existing(path: Path) -> Path:
@@ -119,14 +122,14 @@ def _existing(path: Path) -> Path:
     return next((parent for parent in (path, *path.absolute().parents) if parent.exists()), Path("/"))
 
 
-def atomic_write(path: str | Path, write: Callable[[Path], object]) -> None:
+def atomic_write(path: str | AnyPath, write: Callable[[Path], object]) -> None:
     """Write a file under a temporary name, then rename it.
 
     Readers see the old content or the new one. Several processes may write the same file: the last one wins. If
     `write` fails, the temporary file is deleted and `path` is left as it was.
 
     Args:
-        path: the file; its directory must exist.
+        path: the file, whose directory must exist, or an object of a store.
         write: writes the file at the temporary path that it is called with, which has the suffix of `path`.
 
     Raises:
@@ -137,26 +140,38 @@ def atomic_write(path: str | Path, write: Callable[[Path], object]) -> None:
 
 
 @contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
+def atomic_path(path: str | AnyPath) -> Iterator[Path]:
     """Yield a temporary path in the directory of `path`; rename it to `path` at the end of the block.
 
-    The same rules as `atomic_write`, for writers that need several calls.
+    The same rules as `atomic_write`, for writers that need several calls. What becomes an object of a store is written
+    to a temporary file of this machine, and copied at the end.
     """
+    if isinstance(path, StoragePath):
+        with uploaded_file(path) as temporary, _naming_full_disks(temporary):
+            yield temporary
+        return
     path = Path(path)
     temporary = path.with_name(_temporary_name(path.name))
     try:
-        yield temporary
-        temporary.chmod(MODE)
-        temporary.replace(path)
-    except Exception as error:
-        if not isinstance(error, DiskFullError) and path.parent.is_dir() and is_disk_full(error, path.parent):
-            raise DiskFullError.of(path) from error
-        raise
+        with _naming_full_disks(path):
+            yield temporary
+            temporary.chmod(MODE)
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def atomic_write_text(path: str | Path, text: str) -> None:
+@contextmanager
+def _naming_full_disks(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, DiskFullError) and path.parent.is_dir() and is_disk_full(error, path.parent):
+            raise DiskFullError.of(path) from error
+        raise
+
+
+def atomic_write_text(path: str | AnyPath, text: str) -> None:
     r"""Write text in UTF-8; see `atomic_write`.
 
     Names of files that are not UTF-8 hold lone surrogates. They are written as `\udce9`, which JSON reads as the same.
@@ -179,26 +194,27 @@ def write_table(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
 
 
 @contextmanager
-def atomic_directory(path: str | Path) -> Iterator[Path]:
+def atomic_directory(path: str | AnyPath) -> Iterator[Path]:
     """Yield an empty directory to fill; it takes the place of `path` at the end of the block.
 
-    A directory that exists at `path` stays until then. If the block or the exchange fails, it stays for good.
+    A directory that exists at `path` stays until then. If the block or the exchange fails, it stays for good. In a
+    store, which cannot exchange folders, the files appear one after the other, each whole.
 
     Args:
         path: the directory; its parents are created.
     """
+    if isinstance(path, StoragePath):
+        with uploaded_folder(path) as new, _naming_full_disks(new):
+            yield new
+        return
     path = Path(path).resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     _clear_scratch(path)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.{_process()}.", dir=path.parent) as scratch:
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.{process_mark()}.", dir=path.parent) as scratch:
         new, old = Path(scratch, "new"), Path(scratch, "old")
         new.mkdir()
-        try:
+        with _naming_full_disks(path):
             yield new
-        except Exception as error:
-            if not isinstance(error, DiskFullError) and is_disk_full(error, path.parent):
-                raise DiskFullError.of(path) from error
-            raise
         for file in new.rglob("*"):
             if file.is_file():
                 file.chmod(MODE)
@@ -221,46 +237,51 @@ def _clear_scratch(path: Path) -> None:
     """Delete what killed calls of `atomic_directory` left; one killed between its two renames loses nothing."""
     for scratch in path.parent.glob(f".{glob.escape(path.name)}.*"):
         match = re.fullmatch(r"(\d+(@[0-9a-f]{6})?)\.\w{8}", scratch.name.removeprefix(f".{path.name}."))
-        if match is None or _may_run(match[1], scratch):
+        if match is None or may_run(match[1], scratch):
             continue
         if (scratch / "old").exists() and not path.exists():
             (scratch / "old").rename(path)
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def is_temporary_of(path: Path, file: Path) -> bool:
+def is_temporary_of(path: AnyPath, file: AnyPath) -> bool:
     """Return whether a file in the directory of `path` is a temporary one of a write of `path`."""
     return file.name.startswith(TEMPORARY_PREFIX) and file.name.endswith(path.name[-_NAME_KEPT:])
 
 
-def remove_leftovers(directory: str | Path) -> None:
+def remove_leftovers(directory: str | AnyPath) -> None:
     """Delete temporary files that killed processes left in a directory.
 
     Args:
         directory: one that is known to be this package's, such as an index; not searched below. Files of running
-            processes stay, and for a day those of other machines, whose processes are not seen from here.
+            processes stay, and for a day those of other machines, whose processes are not seen from here. A store has
+            none: its objects appear whole.
     """
+    if isinstance(directory, StoragePath):
+        return
     for file in Path(directory).glob(f"{TEMPORARY_PREFIX}*"):
         process = file.name.removeprefix(TEMPORARY_PREFIX).partition("-")[0]
         # Version 0.1 wrote some names without a process.
-        if file.is_file() and not _may_run(process, file):
+        if file.is_file() and not may_run(process, file):
             file.unlink(missing_ok=True)
 
 
-def remove_leftovers_of(path: Path) -> None:
-    """Delete temporary files of killed writes of one file, in a directory that may be anyone's.
+def remove_leftovers_of(path: AnyPath) -> None:
+    """Delete temporary files of killed writes of one file, in a directory that may be anyone's; a store has none.
 
     Args:
         path: the file.
     """
+    if isinstance(path, StoragePath):
+        return
     for file in path.parent.glob(f"{TEMPORARY_PREFIX}*"):
         process, _, name = file.name.removeprefix(TEMPORARY_PREFIX).partition("-")
-        if process and name == short_name(path.name) and not _may_run(process, file):
+        if process and name == short_name(path.name) and not may_run(process, file):
             file.unlink(missing_ok=True)
 
 
 def _temporary_name(name: str) -> str:
-    return f"{TEMPORARY_PREFIX}{_process()}-{short_name(name)}"
+    return f"{TEMPORARY_PREFIX}{process_mark()}-{short_name(name)}"
 
 
 def short_name(name: str) -> str:
@@ -272,42 +293,3 @@ def short_name(name: str) -> str:
     if len(os.fsencode(name)) <= 4 * _NAME_KEPT:
         return name
     return f"{hashlib.sha256(os.fsencode(name)).hexdigest()[:12]}-{name[-_NAME_KEPT:]}"
-
-
-def _process() -> str:
-    """Return this process and a mark of its machine, such as `4711@0a1b2c`."""
-    return f"{os.getpid()}@{_machine()}"
-
-
-def _machine() -> str:
-    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:6]
-
-
-def _may_run(process: str, file: Path) -> bool:
-    """Return whether the process that wrote a temporary file may be running.
-
-    Args:
-        process: from `_process`; without a machine in names that version 0.1 wrote.
-        file: what it wrote.
-    """
-    number, _, machine = process.partition("@")
-    if not number.isdecimal():
-        return False
-    if machine and machine != _machine():
-        return time.time() - file.stat().st_mtime < _FOREIGN_AGE
-    return is_running(int(number))
-
-
-def is_running(process: int) -> bool:
-    """Return whether a process of this machine is running.
-
-    Args:
-        process: its number.
-    """
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        pass  # it runs, as another user
-    return True

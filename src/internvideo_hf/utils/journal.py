@@ -1,15 +1,15 @@
 """Long computations whose rows are kept in part files, so that a restarted run continues where it stopped."""
 
 import json
-import shutil
 import time
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 
 from internvideo_hf.utils.files import atomic_write, atomic_write_text, remove_leftovers
+from internvideo_hf.utils.storage import AnyPath
+from internvideo_hf.utils.transfers import fetched, remove_folder
 
 CHECKPOINT_EVERY_SECONDS = 20.0
 
@@ -49,7 +49,7 @@ class Journal:
         notes: texts by key, of all rows so far, such as why a video failed.
     """
 
-    def __init__(self, directory: Path | None, seconds: float | None = None):
+    def __init__(self, directory: AnyPath | None, seconds: float | None = None):
         self.directory = directory
         self.notes: dict[str, str] = {}
         self._parts: list[dict[str, torch.Tensor]] = []
@@ -59,10 +59,15 @@ class Journal:
         if directory is not None:
             directory.mkdir(parents=True, exist_ok=True)
             remove_leftovers(directory)
-            self._parts = [load_file(part) for part in sorted(directory.glob("[0-9]*.safetensors"))]
-            for file in sorted(directory.glob("[0-9]*.json")):
-                if file.with_suffix(".safetensors").exists():  # else a kill came between the two
-                    self.notes |= json.loads(file.read_text(encoding="utf-8"))
+            files: list[AnyPath] = [*directory.glob("[0-9]*.*")]
+            files.sort(key=str)
+            parts = {part.stem: part for part in files if part.suffix == ".safetensors"}
+            for part in parts.values():
+                with fetched(part) as file:
+                    self._parts.append(load_file(file))
+            for notes in files:
+                if notes.suffix == ".json" and notes.stem in parts:  # else a kill came between the two
+                    self.notes |= json.loads(notes.read_text(encoding="utf-8"))
         self._written = sum(map(_rows, self._parts))
 
     def __len__(self) -> int:
@@ -99,14 +104,14 @@ class Journal:
         return _concatenate([*self._parts, *self._waiting])
 
 
-def delete_parts(directory: Path | None) -> None:
+def delete_parts(directory: AnyPath | None) -> None:
     """Delete the parts of a journal, or of several: the result stands elsewhere.
 
     Args:
         directory: the journal's, or one above; None where nothing was kept.
     """
     if directory is not None:
-        shutil.rmtree(directory, ignore_errors=True)
+        remove_folder(directory)
 
 
 def _rows(part: Mapping[str, torch.Tensor]) -> int:

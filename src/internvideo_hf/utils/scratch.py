@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from internvideo_hf.utils.files import is_running
 from internvideo_hf.utils.locks import LOCK, lock_folder
+from internvideo_hf.utils.processes import is_running
 
 _OLD = 86400.0  # seconds; a process of another container has numbers that mean nothing here
 

@@ -45,7 +45,9 @@ def is_stored(path: object) -> TypeGuard[str]:
 
 
 class StoragePath:
-    """A file or folder of an object store, with the methods of `pathlib.Path` that reading needs.
+    """A file or folder of an object store, with the methods of `pathlib.Path` that this package needs.
+
+    A store has no folders: there is one while there are objects below it.
 
     Args:
         address: such as `s3://bucket/lists/train.csv`.
@@ -97,6 +99,10 @@ class StoragePath:
         """The folder."""
         return self._at(self._pure.parent)
 
+    def with_name(self, name: str) -> "StoragePath":
+        """Return the address with another last part."""
+        return self._at(self._pure.with_name(name))
+
     def with_suffix(self, suffix: str) -> "StoragePath":
         """Return the address with another ending of the name."""
         return self._at(self._pure.with_suffix(suffix))
@@ -141,7 +147,10 @@ class StoragePath:
         with _errors(self._address):
             files, path = _opened(self._address)
             files.invalidate_cache()  # of listings: what came since the last one counts
-            found = files.find(path)
+            try:
+                found = files.find(path)
+            except FileNotFoundError:
+                found = []
         root = path.rstrip("/")
         return sorted(str(file).removeprefix(root).lstrip("/") for file in found)
 
@@ -175,6 +184,59 @@ class StoragePath:
         """Return the object as text."""
         with self.open("r", encoding=encoding) as file:
             return str(file.read())
+
+    def read_bytes(self) -> bytes:
+        """Return the content of the object."""
+        with _errors(self._address):
+            files, path = _opened(self._address)
+            return bytes(files.cat_file(path))
+
+    def write_bytes(self, content: bytes, *, is_new: bool = False) -> None:
+        """Write the object, whole or not at all.
+
+        Args:
+            content: of the object.
+            is_new: refuse to replace one, by a condition that the store checks as it writes.
+
+        Raises:
+            FileExistsError: if `is_new`, and there is such an object.
+            OSError: if it cannot be written.
+        """
+        with _errors(self._address, "written"):
+            files, path = _opened(self._address)
+            try:
+                files.pipe_file(path, content, mode="create" if is_new else "overwrite")
+            except FileExistsError as error:
+                raise FileExistsError(errno.EEXIST, "there is such an object", self._address) from error
+
+    def unlink(self, missing_ok: bool = False) -> None:
+        """Delete the object."""
+        with _errors(self._address, "written"):
+            files, path = _opened(self._address)
+            try:
+                files.rm_file(path)
+            except FileNotFoundError:
+                if not missing_ok:
+                    raise
+
+    def delete_all(self) -> None:
+        """Delete all objects below."""
+        with _errors(self._address, "written"):
+            files, path = _opened(self._address)
+            files.invalidate_cache(path)
+            if files.isdir(path):
+                files.rm(path, recursive=True)
+
+    def modified(self) -> datetime:
+        """Return when the object was last written, by the clock of the store."""
+        with _errors(self._address):
+            files, path = _opened(self._address)
+            files.invalidate_cache(path)
+            written: datetime = files.modified(path)
+            return written
+
+    def mkdir(self, parents: bool = False, exist_ok: bool = False) -> None:
+        """Do nothing: objects need no folder."""
 
     def _at(self, pure: PurePosixPath) -> "StoragePath":
         return StoragePath(f"{self._address.partition('://')[0]}://{pure}")
@@ -273,7 +335,7 @@ def upload(file: Path, address: str) -> None:
     Raises:
         OSError: if it cannot be written.
     """
-    with _errors(address):
+    with _errors(address, "written"):
         files, path = _opened(address)
         # Stores make an object visible when all of it, or its last part, has come.
         files.put_file(str(file), path)
@@ -308,7 +370,7 @@ def _opened(address: str) -> tuple[Any, str]:
 
 
 @contextmanager
-def _errors(address: str) -> Iterator[None]:
+def _errors(address: str, done: str = "read") -> Iterator[None]:
     """Raise whatever a store's package raises as an OSError that says in one line what is wrong."""
     try:
         yield
@@ -326,4 +388,4 @@ def _errors(address: str) -> Iterator[None]:
         if _LACKS_CREDENTIALS.search(f"{type(error).__name__} {error}"):
             said = f"the store wants credentials ({reason_of(error)})"
             raise PermissionError(errno.EACCES, said, address) from error
-        raise OSError(errno.EIO, f"the store cannot be read ({reason_of(error)})", address) from error
+        raise OSError(errno.EIO, f"the store cannot be {done} ({reason_of(error)})", address) from error

@@ -1,25 +1,23 @@
 """Local copies of videos in object stores, made by the process that decodes them."""
 
 import atexit
-import hashlib
 import os
 import re
-import socket
 import tempfile
 import threading
 import time
 from contextlib import suppress
 from pathlib import Path
 
-from internvideo_hf.utils.files import is_running
 from internvideo_hf.utils.names import reason_of
+from internvideo_hf.utils.processes import is_running, machine_mark
 from internvideo_hf.utils.storage import State, download, state_of
 from internvideo_hf.video.downloads import DownloadSettings
 from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.sources import describe
 
 _CHECK = "Check the address, and the credentials and rights of the store."
-_MACHINE = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:6]
+_MACHINE = machine_mark()
 _PREFIX = "internvideo-copy-"
 
 

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from data.shard_work import double_all, kill_on_thirteen
+from object_stores import new_memory
 
 from internvideo_hf.data.executors import processes
 from internvideo_hf.data.executors.local import LocalEngine
 from internvideo_hf.data.executors.parts import Part, PartFolder, Shard, cut, run_shards, shard_key
+from internvideo_hf.utils.storage import StoragePath
 from internvideo_hf.video.errors import VideoDecodeError
 
 
@@ -49,8 +51,10 @@ def test_keys_tell_items_order_and_settings_apart():
     assert len(keys) == 8 and all(len(key) == 32 for key in keys)
 
 
-def test_a_part_comes_back_as_it_was(tmp_path):
-    parts = PartFolder(tmp_path / "parts")
+@pytest.mark.parametrize("is_stored", [False, True])
+def test_a_part_comes_back_as_it_was(tmp_path, is_stored):
+    folder = StoragePath(new_memory()) if is_stored else tmp_path / "parts"
+    parts = PartFolder(folder)
     assert parts.keys() == set()
     parts.write("k", Part({"x": torch.arange(6).reshape(2, 3).T}, {"names": ["ä", None]}))
     parts.write("empty", Part({}, []))
@@ -60,11 +64,13 @@ def test_a_part_comes_back_as_it_was(tmp_path):
     parts.delete(["k"])
     assert parts.keys() == {"empty"}
     parts.clear()
-    assert list(tmp_path.iterdir()) == []
+    assert parts.keys() == set() and not folder.exists()
 
 
-def test_parts_that_are_there_are_not_computed_again(tmp_path):
-    parts, engine, shards = PartFolder(tmp_path), Here(), shards_of(range(40))
+@pytest.mark.parametrize("is_stored", [False, True])
+def test_parts_that_are_there_are_not_computed_again(tmp_path, is_stored):
+    parts = PartFolder(StoragePath(new_memory()) if is_stored else tmp_path)
+    engine, shards = Here(), shards_of(range(40))
     for _, part in zip(shards[:2], run_shards(double_all, shards, engine, parts), strict=False):
         assert isinstance(part[1], Part)
     done = parts.keys()

@@ -12,7 +12,8 @@ from data.crash import die_once, double, double_or_hang, process_of, slow_first,
 
 from internvideo_hf.data.executors import processes
 from internvideo_hf.data.executors.processes import KILLED, Processes, map_ordered, map_unordered, time_limit
-from internvideo_hf.utils.files import DiskFullError, atomic_path, is_running
+from internvideo_hf.utils.files import DiskFullError, atomic_path
+from internvideo_hf.utils.processes import is_running
 from internvideo_hf.video import VideoDecodeError
 
 

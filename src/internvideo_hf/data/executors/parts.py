@@ -8,10 +8,8 @@ from the names in the folder.
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, Generic, NamedTuple, Protocol
 
 import torch
@@ -21,6 +19,8 @@ from safetensors.torch import save_file
 from internvideo_hf.data.executors.base import Executor, Item
 from internvideo_hf.utils.files import atomic_write, remove_leftovers
 from internvideo_hf.utils.fingerprints import json_sha256
+from internvideo_hf.utils.storage import AnyPath, StoragePath
+from internvideo_hf.utils.transfers import fetched, remove_folder
 from internvideo_hf.video.errors import VideoDecodeError
 
 SHARD_ITEMS = 128  # of a shard on average: what a lost worker costs
@@ -109,14 +109,16 @@ class PartFolder:
     """A folder of parts, which several processes may write at once.
 
     Args:
-        folder: created when the first part is written; on a disk that all workers share.
+        folder: created when the first part is written; on a disk that all workers share, or in an object store.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: AnyPath):
         self.folder = folder
 
     def keys(self) -> set[str]:
         """Return the keys of all parts."""
+        if isinstance(self.folder, StoragePath):
+            return {name.removesuffix(_SUFFIX) for name in self.folder.files() if name.endswith(_SUFFIX)}
         if not self.folder.is_dir():
             return set()
         with os.scandir(self.folder) as entries:
@@ -135,7 +137,7 @@ class PartFolder:
         Raises:
             OSError: if it is not there.
         """
-        with safe_open(self._file(key), "pt") as file:
+        with fetched(self._file(key)) as path, safe_open(path, "pt") as file:
             notes = json.loads(file.metadata()[_NOTES])
             return Part({name: file.get_tensor(name) for name in file.keys()}, notes)  # noqa: SIM118  # no mapping
 
@@ -146,9 +148,9 @@ class PartFolder:
 
     def clear(self) -> None:
         """Delete the folder with all parts, also those of other settings and of lists that changed."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        remove_folder(self.folder)
 
-    def _file(self, key: str) -> Path:
+    def _file(self, key: str) -> AnyPath:
         return self.folder / f"{key}{_SUFFIX}"
 
 

@@ -1,0 +1,103 @@
+"""Commands whose inputs and outputs are in an object store: S3 as served by moto."""
+
+import json
+
+import numpy as np
+import pytest
+from object_stores import s3, write
+from program import assert_refused, run
+from safetensors.torch import load as load_tensors
+from safetensors.torch import load_file
+from video.clips import video_bytes, write_video
+
+from internvideo_hf.checkpoints.model_names import demo_path
+from internvideo_hf.utils.storage import StoragePath
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def videos():
+    return {"a.mp4": video_bytes(24), "deep/b.mp4": video_bytes(30), "bad.mp4": b"no video"}
+
+
+@pytest.fixture(scope="module")
+def bucket(videos):
+    with s3() as address:
+        for name, content in videos.items():
+            write(f"{address}/in/{name}", content)
+        yield StoragePath(address)
+
+
+@pytest.fixture
+def disk(tmp_path, videos):
+    """Return a folder of the disk with the videos of the bucket."""
+    for name, content in videos.items():
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).write_bytes(content)
+    return tmp_path
+
+
+def lines_of(text: str) -> list[dict]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_scan_writes_its_report_and_its_failures(bucket):
+    result = run("scan", bucket / "in", "--jobs", 2, "--out", bucket / "scan/bad.json", "-q")
+    assert result.returncode == 1
+    assert [entry["video"] for entry in json.loads((bucket / "scan/bad.json").read_text())["bad"]] == [
+        f"{bucket}/in/bad.mp4"
+    ]
+    (row,) = lines_of((bucket / "scan/bad.json.failures.jsonl").read_text())
+    assert (row["video"], row["attempts"]) == (f"{bucket}/in/bad.mp4", 1)
+    assert (bucket / "scan").files() == ["bad.json", "bad.json.failures.jsonl"]
+
+
+def test_shrink_reads_and_writes_objects_and_resumes_by_a_listing(bucket):
+    command = ("shrink", bucket / "in", "--out", bucket / "small", "--short-side", 32, "--jobs", 2)
+    result = run(*command)
+    assert result.returncode == 1 and f"Wrote 2 videos to {bucket}/small; 0 already existed" in result.stdout
+    assert (bucket / "small").files() == ["a.mp4", "deep/b.mp4", "failures.jsonl", "shrink.json"]
+    before = (bucket / "small/a.mp4").modified()
+    assert "Wrote 0 videos to s3://clips/small; 2 already existed" in run(*command).stdout
+    assert (bucket / "small/a.mp4").modified() == before
+    assert_refused(run(*command, "--quality", 30), "quality 23, now 30")
+    assert_refused(run("shrink", bucket / "in/a.mp4", "--out", bucket / "in"), "small copy")
+
+
+def test_extract_writes_what_it_writes_to_a_disk(bucket, disk):
+    options = ("--model", demo_path("demo-classifier"), "--window", 8, "--stride", 8, "--device", "cpu", "-q", "--npy")
+    for root in (bucket, disk):
+        assert run("extract", root / "in", "--out", root / "features", *options).returncode == 1
+    names = sorted(str(file.relative_to(disk / "features")) for file in disk.glob("features/**/*") if file.is_file())
+    assert (bucket / "features").files() == names and "deep/b.mp4.npy" in names
+    here = load_file(disk / "features/a.mp4.safetensors")["features"]
+    there = load_tensors((bucket / "features/a.mp4.safetensors").read_bytes())["features"]
+    np.testing.assert_array_equal(there, here)
+    again = run("extract", bucket / "in", "--out", bucket / "features", *options[:-2])
+    assert again.stdout.count("(already existed)") == 2
+    assert_refused(
+        run("extract", bucket / "in/a.mp4", "--out", bucket / "features", "--stride", 4, *options[:4], *options[6:]),
+        "other settings (stride 8, now 4)",
+    )
+
+
+def test_lists_become_the_lines_of_a_disk(bucket, disk):
+    options = ("--model", demo_path("demo-classifier"), "--device", "cpu", "-q")
+    for root in (bucket, disk):
+        assert run("classify", root / "in", "--out", root / "out/answers.jsonl", *options).returncode == 1
+    assert (bucket / "out").files() == ["answers.jsonl"]
+    there = (bucket / "out/answers.jsonl").read_text().replace(str(bucket), str(disk))
+    found, expected = lines_of(there), lines_of((disk / "out/answers.jsonl").read_text())
+    assert [entry["video"] for entry in found] == [entry["video"] for entry in expected]
+    assert [entry.get("results") for entry in found] == [entry.get("results") for entry in expected]
+    assert "error" in found[1]
+
+
+def test_a_store_that_refuses_is_named_before_the_work(bucket, tmp_path):
+    write_video(tmp_path / "v.mp4", 8)
+    place = "s3://no-such-bucket/out.json"
+    assert_refused(run("scan", tmp_path / "v.mp4", "--out", place), "no-such-bucket")
+    assert_refused(run("scan", tmp_path / "v.mp4", "--out", bucket / "in"), "is a folder")
+    assert_refused(run("scan", tmp_path / "v.mp4", "--out", "hf://datasets/o/n/bad.json"), "hf:// is only read")
+    assert_refused(run("shrink", tmp_path / "v.mp4", "--out", bucket / "in/a.mp4"), "is a file")
