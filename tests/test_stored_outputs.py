@@ -1,6 +1,7 @@
 """Commands whose inputs and outputs are in an object store: S3 as served by moto."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -92,6 +93,29 @@ def test_lists_become_the_lines_of_a_disk(bucket, disk):
     assert [entry["video"] for entry in found] == [entry["video"] for entry in expected]
     assert [entry.get("results") for entry in found] == [entry.get("results") for entry in expected]
     assert "error" in found[1]
+
+
+def test_an_index_is_that_of_a_disk_and_is_read_from_copies(bucket, disk, monkeypatch):
+    monkeypatch.setenv("INTERNVIDEO_CACHE", str(disk / "cache"))
+    model, options = ("--model", demo_path("demo-mm")), ("--jobs", 1, "-q")
+    for root in (bucket, disk):
+        assert run("index", root / "in", *model, "--out", root / "videos.index", *options).returncode == 1
+    names = sorted(file.name for file in (disk / "videos.index").iterdir())
+    assert len(names) == 3 and [name[:5] for name in (bucket / "videos.index").files()] == [name[:5] for name in names]
+    (row,) = lines_of((bucket / "videos.index.failures.jsonl").read_text())
+    assert row["video"] == f"{bucket}/in/bad.mp4"
+    query = ("a red circle", "--json", "--device", "cpu")
+    expected = json.loads(run("search", disk / "videos.index", *query).stdout)
+    for _ in range(2):
+        found = json.loads(run("search", bucket / "videos.index", *query).stdout)
+        assert [hit["video"].removeprefix(f"{bucket}/") for hit in found["hits"]] == [
+            hit["video"].removeprefix(f"{disk}/") for hit in expected["hits"]
+        ]
+        assert [hit["similarity"] for hit in found["hits"]] == [hit["similarity"] for hit in expected["hits"]]
+        shutil.rmtree(disk / "cache")
+    assert "(1 unchanged)" in run("index", bucket / "in/a.mp4", "--out", bucket / "videos.index").stdout
+    assert_refused(run("index", bucket / "in", "--out", bucket / "none.index"), "holds no index yet")
+    assert_refused(run("search", bucket / "none.index", "x"), "holds no index")
 
 
 def test_a_store_that_refuses_is_named_before_the_work(bucket, tmp_path):

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from internvideo_hf.utils.names import check_name, unknown_name, with_article
+from internvideo_hf.utils.storage import AnyPath, StoragePath
 
 if TYPE_CHECKING:
     import torch
 
     from internvideo_hf.data.executors.parts import Engine
-    from internvideo_hf.utils.storage import AnyPath
 
 Videos = Annotated[
     list[str],
@@ -190,13 +190,16 @@ def _check_family(folder: Path) -> None:
         )
 
 
-def check_folder(out: "AnyPath", option: str = "--out") -> None:
+def check_folder(out: AnyPath, option: str = "--out") -> None:
     """Refuse an output folder that cannot be written, before the work begins."""
     from internvideo_hf.utils.files import check_output
 
+    if isinstance(out, StoragePath):
+        check_output(out)
     if out.exists() and not out.is_dir():
         raise ValueError(f"{option} {out} is a file. Give the name of a folder.")
-    check_output(out)
+    if isinstance(out, Path):
+        check_output(out)
 
 
 def parse_device(name: str | None) -> "torch.device | None":

@@ -39,6 +39,7 @@ from internvideo_hf.cli.reporting import (
 from internvideo_hf.inference.kinds import DUAL_ENCODER, kind_of, serves
 from internvideo_hf.utils.names import printable
 from internvideo_hf.utils.passwords import without_passwords
+from internvideo_hf.utils.storage import StoragePath, as_path
 
 if TYPE_CHECKING:
     from internvideo_hf.search.index import VideoIndex
@@ -306,7 +307,7 @@ def _place_of(out: Path | None, store: str | None) -> str | Path:
     from internvideo_hf.search.stores.opening import is_store_address
 
     if out is not None:
-        return out
+        return str(stored) if isinstance(stored := as_path(out), StoragePath) else out
     if store is None or not is_store_address(store):
         raise ValueError(f"--store {without_passwords(str(store))}: expected {STORES}. A folder is named by --out.")
     return store

@@ -30,6 +30,7 @@ from internvideo_hf.utils import devices
 from internvideo_hf.utils.files import MIN_ROOM, check_output
 from internvideo_hf.utils.fingerprints import json_sha256, text_sha256
 from internvideo_hf.utils.names import lookup
+from internvideo_hf.utils.storage import AnyPath
 from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.sources import describe, is_url
 from internvideo_hf.video.stills import is_image_file
@@ -59,8 +60,9 @@ class VideoIndex:
         stride: seconds from the start of one window to the start of the next; the window by default.
         dtype: number type of the embeddings, "float32" or "float16"; the latter takes half the space and changes
             cosines by some 1e-5.
-        folder: where the index is kept; must not hold one. Also the address of a store: `lance:PATH` (LanceDB, extra
-            `lance`) or `postgresql://user@host/database#schema` (pgvector, extra `postgres`).
+        folder: where the index is kept, also in an object store (`s3://bucket/holidays.index`); must not hold one. Or
+            `lance:PATH` (LanceDB, extra `lance`), or `postgresql://user@host/database#schema` (pgvector, extra
+            `postgres`).
         device: where the model runs; the accelerator if there is one.
         model_dtype: number type in which the model runs, such as "bfloat16"; as saved if None. The index keeps it.
 
@@ -139,8 +141,8 @@ class VideoIndex:
         return len(self.store)
 
     @property
-    def folder(self) -> Path | None:
-        """Folder of the index; None in memory, and in a store with an address."""
+    def folder(self) -> AnyPath | None:
+        """Folder of the index; None in memory, in LanceDB and in a database."""
         return self.store.folder if isinstance(self.store, LocalStore) else None
 
     @property
@@ -444,8 +446,8 @@ class VideoIndex:
 
         return embed
 
-    def _beside(self, suffix: str, *, is_hidden: bool = False) -> Path:
-        """Return the path of what lies beside the index, in any working directory; of a store elsewhere, in this one.
+    def _beside(self, suffix: str, *, is_hidden: bool = False) -> AnyPath:
+        """Return the path of what lies beside the index, in any working directory; of a database, in this one.
 
         Args:
             suffix: behind the name of the index.

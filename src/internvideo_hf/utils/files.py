@@ -112,9 +112,12 @@ def check_output_file(path: str | AnyPath) -> None:
         OSError: see `check_output`.
     """
     path = path if isinstance(path, StoragePath) else Path(path)
+    if isinstance(path, StoragePath):
+        check_output(path.parent)
     if path.is_dir():
         raise FileExistsError(f"{path} is a folder. Give the name of a file, such as {path / 'result'}{path.suffix}.")
-    check_output(path.parent if isinstance(path, StoragePath) else path)
+    if isinstance(path, Path):
+        check_output(path)
 
 
 def _existing(path: Path) -> Path:

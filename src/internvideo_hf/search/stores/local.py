@@ -1,4 +1,4 @@
-"""An index in a folder of this machine: files of rows, and a header that names those that count."""
+"""An index in a folder of a disk or of an object store: files of rows, and a header that names those that count."""
 
 import contextlib
 import json
@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from internvideo_hf.search.stores.base import OPTIONAL, SETTINGS, Info, Known, check_agreement
+from internvideo_hf.search.stores.copies import Copies
 from internvideo_hf.search.stores.nearest import Approximate, scan
 from internvideo_hf.search.stores.quantized import Codes
 from internvideo_hf.search.stores.segments import Clip, Segment, Video, compact, gather, locate, merge
 from internvideo_hf.search.where import Where, columns_of, mask
 from internvideo_hf.utils.devices import DTYPES
-from internvideo_hf.utils.files import atomic_write, atomic_write_text, remove_leftovers
+from internvideo_hf.utils.files import atomic_write_text, remove_leftovers
 from internvideo_hf.utils.fingerprints import tensors_sha256, text_sha256
 from internvideo_hf.utils.locks import is_own_file, lock_folder
 from internvideo_hf.utils.names import reason_of
+from internvideo_hf.utils.storage import AnyPath
 
 FORMAT = 1
 HEADER = "index.json"
@@ -38,12 +41,13 @@ _ATTEMPTS = 3  # at reading an index that another process changes meanwhile
 class LocalStore:
     """A `VectorStore` in a folder, or in memory.
 
-    Embeddings are mapped from disk. One process at a time may change a folder; any number may search in it. A folder
-    without a header is empty: files of a process that was killed before it wrote the first one count as nothing.
+    Embeddings are mapped from disk; those in an object store from copies in the cache of models. One process at a time
+    may change a folder; any number may search in it. A folder without a header is empty: files of a process that was
+    killed before it wrote the first one count as nothing.
 
     Args:
         settings: of the index, see `SETTINGS`.
-        folder: a new or empty one; None keeps the rows in memory. The first rows create it.
+        folder: a new or empty one, also of an object store; None keeps the rows in memory. The first rows create it.
 
     Attributes:
         settings: as given; written with the next change.
@@ -54,10 +58,11 @@ class LocalStore:
         ValueError: if `folder` is not empty.
     """
 
-    def __init__(self, settings: dict[str, Any], folder: Path | None = None):
+    def __init__(self, settings: dict[str, Any], folder: AnyPath | None = None):
         self.settings = settings
         self.segments: list[Segment] = []
-        self.folder: Path | None = None
+        self.folder: AnyPath | None = None
+        self._copies: Copies | None = None
         self._approximate: Approximate | None = None
         self._paths: set[str] | None = None  # of the videos of all segments, once they are needed
         self._cached: dict[str, torch.Tensor] = {}
@@ -66,7 +71,7 @@ class LocalStore:
             self._settle_in(folder)
 
     @classmethod
-    def load(cls, folder: Path) -> "LocalStore":
+    def load(cls, folder: AnyPath) -> "LocalStore":
         """Open a folder, and map its rows.
 
         Raises:
@@ -83,9 +88,9 @@ class LocalStore:
             yield
             return
         with lock_folder(self.folder):
-            header = self.folder / HEADER
-            if header.exists() and header.read_text(encoding="utf-8") != self._header:
-                self._take_over()
+            with contextlib.suppress(FileNotFoundError):
+                if (self.folder / HEADER).read_text(encoding="utf-8") != self._header:
+                    self._take_over()
             yield
 
     def _take_over(self) -> None:
@@ -94,17 +99,19 @@ class LocalStore:
         check_agreement(str(self.folder), LocalStore.load(self.folder).settings, self.settings)
         self._read(self.folder)
 
-    def _read(self, folder: Path) -> None:
+    def _read(self, folder: AnyPath) -> None:
+        copies = Copies(folder)
         for attempt in range(_ATTEMPTS):
             text, header = _read_header(folder)
             try:
-                segments = [_load_segment(folder, file) for file in header["parts"]]
+                segments = [_load_segment(folder, file, copies) for file in header["parts"]]
                 break
             except ValueError:
                 # Another process may have replaced the rows between the two reads.
                 if attempt == _ATTEMPTS - 1 or _read_header(folder)[0] == text:
                     raise
-        self.folder, self.segments, self._header = folder, segments, text
+        copies.keep(header["parts"])
+        self.folder, self.segments, self._header, self._copies = folder, segments, text, copies
         self._approximate = self._paths = None
         self.settings |= {name: header[name] for name in (*SETTINGS, *OPTIONAL) if name in header}
 
@@ -218,28 +225,30 @@ class LocalStore:
             ValueError: if there are too few rows.
         """
         self._approximate = Approximate.build(self.segments)
-        if self.folder is not None:
-            self._approximate.save(self._approximate_file(self.folder))
+        if self._copies is not None:
+            self._copies.put(self._approximate_name(), self._approximate.write)
 
     def cached(self, name: str, compute: Callable[[], torch.Tensor]) -> torch.Tensor:
         """Return a tensor that is kept in a file of this name, computing it the first time."""
         if name not in self._cached:
-            file = None if self.folder is None else self.folder / f"{name}.safetensors"
-            if file is not None and file.exists():
+            if self._copies is not None:
                 with contextlib.suppress(OSError, SafetensorError, KeyError):  # a damaged file is computed again
-                    self._cached[name] = load_file(file)["embeddings"]
+                    self._cached[name] = load_file(self._copies.get(f"{name}.safetensors"))["embeddings"]
         if name not in self._cached:
             tensor = self._cached[name] = compute()
-            if file is not None and os.access(file.parent, os.W_OK):
-                atomic_write(file, lambda path: save_file({"embeddings": tensor}, path))
+            # A store says that it may only be read when it is written to.
+            may_write = not isinstance(self.folder, Path) or os.access(self.folder, os.W_OK)
+            if self._copies is not None and may_write:
+                with contextlib.suppress(PermissionError):
+                    self._copies.put(f"{name}.safetensors", lambda path: save_file({"embeddings": tensor}, path))
         return self._cached[name]
 
-    def _settle_in(self, folder: Path) -> None:
+    def _settle_in(self, folder: AnyPath) -> None:
         if (folder / HEADER).exists():
             raise ValueError(f"{folder} holds an index: open it with VideoIndex.load, or name a new folder.")
         if folder.exists() and (not folder.is_dir() or not all(map(_is_unfinished, folder.iterdir()))):
             raise ValueError(f"{folder} holds something else. Name a new folder for a new index.")
-        self.folder = folder
+        self.folder, self._copies = folder, Copies(folder)
 
     def _copy(self, path: str, video: Video) -> Segment:
         return merge([*self.rows([path])]).renamed({path: video})
@@ -258,15 +267,16 @@ class LocalStore:
 
     def _write(self) -> None:
         """Write new segments, then the header that names them, then delete the old ones."""
-        folder = self.folder
+        folder, copies = self.folder, self._copies
         # An index that never held anything leaves no folder.
-        if folder is None or not (self.segments or (folder / HEADER).exists()):
+        if folder is None or copies is None or not (self.segments or (folder / HEADER).exists()):
             return
         folder.mkdir(parents=True, exist_ok=True)
         for segment in self.segments:
-            if segment.file is None or not (folder / segment.file).exists():
-                _save_segment(folder, segment)
-        files = [segment.file for segment in self.segments]
+            # A store would be asked about each file with each commit.
+            if segment.file is None or (isinstance(folder, Path) and not (folder / segment.file).exists()):
+                _save_segment(copies, segment)
+        files = [segment.file for segment in self.segments if segment.file is not None]
         header = {
             "format": FORMAT,
             **self.settings,
@@ -277,7 +287,8 @@ class LocalStore:
         text = json.dumps(header, indent=1, ensure_ascii=False)
         atomic_write_text(folder / HEADER, text)
         self._header = text
-        current = {*files, self._approximate_file(folder).name}
+        copies.keep(files)
+        current = {*files, self._approximate_name()}
         for pattern in _OWN_FILES[:2]:
             for file in folder.glob(pattern):
                 if file.name not in current:
@@ -285,8 +296,9 @@ class LocalStore:
         remove_leftovers(folder)
 
     def _load_approximate(self) -> Approximate:
-        if self._approximate is None and self.folder is not None and self._approximate_file(self.folder).exists():
-            self._approximate = Approximate.load(self._approximate_file(self.folder))
+        if self._approximate is None and self._copies is not None:
+            with contextlib.suppress(FileNotFoundError):
+                self._approximate = Approximate.load(self._copies.get(self._approximate_name()))
         if self._approximate is None:
             raise ValueError(
                 "There is no approximate index of these clips, or they changed since. Build it (`build_approximate`, "
@@ -294,18 +306,18 @@ class LocalStore:
             )
         return self._approximate
 
-    def _approximate_file(self, folder: Path) -> Path:
-        """Return the file of the approximate index of exactly these segments."""
+    def _approximate_name(self) -> str:
+        """Return the name of the file of the approximate index of exactly these segments."""
         state = text_sha256(" ".join(str(segment.file) for segment in self.segments))[:12]
-        return folder / f"approximate-{state}.faiss"
+        return f"approximate-{state}.faiss"
 
 
-def _is_unfinished(file: Path) -> bool:
+def _is_unfinished(file: AnyPath) -> bool:
     """Return whether a file is what a process leaves that is killed before it writes the first header."""
-    return is_own_file(file) or any(file.match(pattern) for pattern in _OWN_FILES)
+    return is_own_file(file) or any(fnmatch(file.name, pattern) for pattern in _OWN_FILES)
 
 
-def _read_header(folder: Path) -> tuple[str, dict[str, Any]]:
+def _read_header(folder: AnyPath) -> tuple[str, dict[str, Any]]:
     """Return the header as text and as values."""
     try:
         text = (folder / HEADER).read_text(encoding="utf-8")
@@ -361,7 +373,7 @@ def _with_codes(segment: Segment) -> Segment:
     return replace(segment, codes=Codes.of_rows(segment.embeddings), file=None)
 
 
-def _save_segment(folder: Path, segment: Segment) -> None:
+def _save_segment(copies: Copies, segment: Segment) -> None:
     """Write rows to a new file, and map their embeddings from there."""
     videos = json.dumps([_entry(video) for video in segment.videos]).encode()
     tensors = {
@@ -374,8 +386,7 @@ def _save_segment(folder: Path, segment: Segment) -> None:
     if segment.codes is not None:
         tensors |= {f"{_CODES}{name}": tensor.contiguous() for name, tensor in vars(segment.codes).items()}
     file = f"rows-{tensors_sha256(tensors)[:12]}.safetensors"  # the same rows make the same folder
-    atomic_write(folder / file, lambda path: save_file(tensors, path))
-    mapped = load_file(folder / file)
+    mapped = load_file(copies.put(file, lambda path: save_file(tensors, path)))
     segment.embeddings, segment.codes, segment.file = mapped["embeddings"], _pop_codes(mapped), file
 
 
@@ -391,9 +402,9 @@ def _pop_codes(tensors: dict[str, torch.Tensor]) -> Codes | None:
     return Codes(**found) if found else None
 
 
-def _load_segment(folder: Path, file: str) -> Segment:
+def _load_segment(folder: AnyPath, file: str, copies: Copies) -> Segment:
     try:
-        tensors = load_file(folder / file)
+        tensors = load_file(copies.get(file))
         videos = [Video(*values) for values in json.loads(tensors.pop("videos").numpy().tobytes())]
         codes = _pop_codes(tensors)
         segment = Segment(videos, file=file, codes=codes, **tensors)

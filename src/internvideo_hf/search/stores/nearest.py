@@ -10,7 +10,6 @@ import torch
 
 from internvideo_hf.search.stores.quantized import integer_product_pays, rounding
 from internvideo_hf.search.stores.segments import Segment, gather, in_chunks, locate
-from internvideo_hf.utils.files import atomic_write
 
 CHUNK_ROWS = 16384  # of 768 numbers in float32: 50 MB
 TRAINING_ROWS = 64  # per cell of the approximate index
@@ -203,17 +202,20 @@ class Approximate:
         best = torch.cat([similar[:, :fewest] for similar, _ in answers])
         return best, torch.cat([rows[:, :fewest] for _, rows in answers])
 
-    def save(self, path: Path) -> None:
-        """Write the index atomically."""
-        atomic_write(path, lambda file: require_faiss().write_index(self._lists, str(file)))
+    def write(self, path: Path) -> None:
+        """Write the index to a file."""
+        require_faiss().write_index(self._lists, str(path))
 
     @classmethod
     def load(cls, path: Path) -> "Approximate":
         """Read the index.
 
         Raises:
+            FileNotFoundError: if there is no such file.
             ImportError: if faiss is not installed.
         """
+        if not path.exists():
+            raise FileNotFoundError(path)
         return cls(require_faiss().read_index(str(path)))
 
 
