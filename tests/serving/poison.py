@@ -11,13 +11,13 @@ from internvideo_hf.serving.models import Reading
 class PoisonReading(Reading):
     """A file that begins with KILL kills the process, one that begins with HANG never ends."""
 
-    def __call__(self, source, limits, access):
-        head = Path(source.address).read_bytes()[:4] if source.address.startswith("/") else b""
+    def __call__(self, source, limits):
+        head = Path(source.address).read_bytes()[:4]
         if head == b"KILL":
             os.kill(os.getpid(), signal.SIGKILL)
         while head == b"HANG":
             time.sleep(0.1)
-        return super().__call__(source, limits, access)
+        return super().__call__(source, limits)
 
 
 def poisoned(reading):

@@ -9,13 +9,13 @@ from transformers import AutoModel, AutoProcessor, pipeline
 
 from internvideo_hf.checkpoints.model_names import demo_path
 from internvideo_hf.inference.rows import to_tensors
-from internvideo_hf.serving.limits import Access, Limits
+from internvideo_hf.serving.limits import Limits
 from internvideo_hf.serving.models import ServedModel, same_shapes
 from internvideo_hf.serving.sources import Source
 
 
 def read(served: ServedModel, ability: str, video: object) -> dict:
-    return to_tensors(served.reading(ability)(Source(str(video), "input", "/nowhere"), Limits(), Access()))
+    return to_tensors(served.reading(ability)(Source(str(video), "input", "/nowhere"), Limits()))
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_actions_are_those_of_the_pipeline(tmp_path):
     draw_long_video(tmp_path, 1)
     served = ServedModel.load("demo-actionformer", device="cpu")
     source = Source(str(tmp_path / LONG), "input", str(tmp_path / "request"))
-    found = served.localizing(source, Limits(), Access()).best(3).to_dict()
+    found = served.localizing(source, Limits()).best(3).to_dict()
     expected = pipeline("temporal-action-localization", model=demo_path("demo-actionformer"), device="cpu")
     assert found == expected(str(tmp_path / LONG), top_k=3) and len(found["segments"]) == 3
 

@@ -11,7 +11,7 @@ from video.clips import write_video
 
 from internvideo_hf.serving.errors import RequestError
 from internvideo_hf.serving.limits import Access, Limits
-from internvideo_hf.serving.sources import Source, opened, own_file, source_of
+from internvideo_hf.serving.sources import Source, fetch, is_remote, opened, own_file, source_of
 from internvideo_hf.video import VideoDecodeError
 
 
@@ -102,7 +102,7 @@ def test_files_of_allowed_folders_are_taken_and_no_way_leads_out(video, tmp_path
 
 def test_a_video_is_opened_within_the_limits(video, tmp_path):
     source = Source(str(video), "input", str(tmp_path / "request"))
-    with opened(source, "auto", Limits(), Access()) as reader:
+    with opened(source, "auto", Limits()) as reader:
         assert reader.num_frames == 30
     assert tempfile.gettempdir() == source.folder
     for limit, words in (
@@ -110,7 +110,7 @@ def test_a_video_is_opened_within_the_limits(video, tmp_path):
         ({"max_seconds": 0.9}, "it has 1.0 seconds, and at most 0.9 are taken"),
         ({"max_bytes": 100}, f"it has {video.stat().st_size} bytes, and at most 100"),
     ):
-        with pytest.raises(VideoDecodeError, match=words), opened(source, "auto", Limits(**limit), Access()):
+        with pytest.raises(VideoDecodeError, match=words), opened(source, "auto", Limits(**limit)):
             pytest.fail("it was opened")
 
 
@@ -118,7 +118,7 @@ def test_a_video_is_opened_within_the_limits(video, tmp_path):
 def test_uploaded_images_are_known_by_their_content(kind, tmp_path):
     path = own_file(tmp_path)
     Image.new("RGB", (20, 10), (200, 0, 0)).save(path, kind)
-    with opened(Source(str(path), "input", str(tmp_path)), "auto", Limits(), Access()) as reader:
+    with opened(Source(str(path), "input", str(tmp_path)), "auto", Limits()) as reader:
         assert reader.read([0]).shape == (1, 10, 20, 3)
 
 
@@ -130,22 +130,25 @@ def test_an_uploaded_list_of_files_opens_none_of_them(content, video, tmp_path):
     path = own_file(tmp_path)
     path.write_bytes(content.replace(b"{}", str(video).encode()))
     source = Source(str(path), "input", str(tmp_path))
-    with pytest.raises(VideoDecodeError), opened(source, "auto", Limits(), Access()):
+    with pytest.raises(VideoDecodeError), opened(source, "auto", Limits()):
         pytest.fail("it was opened")
 
 
-def test_a_download_lies_in_the_folder_of_the_request(video, tmp_path):
+def test_a_video_is_fetched_into_the_folder_of_the_request(video, tmp_path):
     folder = tmp_path / "request"
     folder.mkdir()
     with serve_folder(video.parent) as address:
         host = address.removeprefix("http://")
-        source = Source(f"{address}/a%20b.mp4", "input", str(folder))
-        with pytest.raises(VideoDecodeError, match="an address of this machine or of its network, which is refused"):
-            with opened(source, "auto", Limits(), Access()):
-                pytest.fail("it was opened")
+        source = Source(f"{address}/a%20b.mp4", "input (it)", str(folder))
+        assert is_remote(source)
+        with pytest.raises(
+            VideoDecodeError, match=r"^input \(it\): it leads to 127.0.0.1, an address of this machine"
+        ):
+            fetch(source, Access(), Limits())
         with pytest.raises(VideoDecodeError, match="larger than 100 bytes"):
-            with opened(source, "auto", Limits(max_bytes=100), Access((host,))):
-                pytest.fail("it was opened")
+            fetch(source, Access((host,)), Limits(max_bytes=100))
         assert not list(folder.iterdir())
-        with opened(source, "auto", Limits(), Access((host,))) as reader:
-            assert reader.num_frames == 30 and len(list(folder.iterdir())) == 1
+        found = fetch(source, Access((host,)), Limits())
+    assert not is_remote(found) and [Path(found.address)] == list(folder.iterdir()) and found.name == source.name
+    with opened(found, "auto", Limits()) as reader:
+        assert reader.num_frames == 30

@@ -339,7 +339,7 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(VideoDecodeError)
     async def unreadable(request: Request, error: VideoDecodeError) -> JSONResponse:
         # Its advice is about options of commands and of Python.
-        text = printable(f"{error.source}: {error.cause}.")
+        text = printable(error.source if error.cause is None else f"{error.source}: {error.cause}.")
         return respond(text, 422, "unreadable_video", error.source.partition(" ")[0])
 
     @app.exception_handler(ValueError)

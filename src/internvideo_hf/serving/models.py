@@ -35,7 +35,7 @@ from internvideo_hf.inference.runner import load_model
 from internvideo_hf.inference.untrimmed import encoder_of, extract_features, extractor_for, resizing_of
 from internvideo_hf.models.common.loading import check_classifier
 from internvideo_hf.search.index import VideoIndex
-from internvideo_hf.serving.limits import Access, Limits
+from internvideo_hf.serving.limits import Limits
 from internvideo_hf.serving.pool import limit_memory
 from internvideo_hf.serving.sources import Source, opened
 from internvideo_hf.tasks.captioning.pipeline import ONE_VIEW, VideoToTextPipeline
@@ -67,7 +67,7 @@ class Reading:
     processor: Any
     options: dict[str, Any] = field(default_factory=dict)
 
-    def __call__(self, source: Source, limits: Limits, access: Access) -> dict[str, Any]:
+    def __call__(self, source: Source, limits: Limits) -> dict[str, Any]:
         """Return the model's inputs by name, as arrays, which outlive the process that made them.
 
         Raises:
@@ -75,7 +75,7 @@ class Reading:
         """
         torch.set_num_threads(1)  # the processes share the cores
         decoder = next(iter(self.processor.branches.values())).decoder
-        with opened(source, decoder, limits, access) as reader:
+        with opened(source, decoder, limits) as reader:
             inputs = inputs_of(reader, self.processor, self.options)
         return {name: pixels.numpy() for name, pixels in inputs.items()}
 
@@ -106,14 +106,14 @@ class Localizing:
         if pipe.device.type == "cpu":  # drivers of accelerators take memory as they like
             limit_memory(max_memory)
 
-    def __call__(self, source: Source, limits: Limits, access: Access) -> Any:
+    def __call__(self, source: Source, limits: Limits) -> Any:
         """Return the `Localization` of a video.
 
         Raises:
             VideoDecodeError: if the video cannot be read, or is beyond a limit, or shorter than a window.
         """
         pipe = _localizer(self)
-        with opened(source, "auto", limits, access) as reader:
+        with opened(source, "auto", limits) as reader:
             features = extract_features(pipe.extractor, reader, **resizing_of(pipe.model.config))
         return pipe.localizer.localize(features, source.name)
 

@@ -18,9 +18,12 @@ from internvideo_hf.serving.limits import Access, Limits
 from internvideo_hf.serving.metrics import Metrics
 from internvideo_hf.serving.models import CAPTION, CLASSIFY, EMBEDDINGS, SEARCH, ServedModel, same_shapes
 from internvideo_hf.serving.pool import Pool, prepare_decoder
-from internvideo_hf.serving.sources import Source
+from internvideo_hf.serving.sources import Source, fetch, is_remote
 from internvideo_hf.utils.devices import default_workers
 from internvideo_hf.video.errors import VideoDecodeError
+
+FETCHES = 64
+"""Videos that are fetched at once."""
 
 
 class Service:
@@ -52,6 +55,7 @@ class Service:
             self._pool = Pool(count, partial(prepare_decoder, max_memory=limits.max_memory))
         self._batcher = Batcher(batch_size, metrics.batches.observe)
         self._searching = ThreadPoolExecutor(1, "search")
+        self._fetching = ThreadPoolExecutor(FETCHES, "fetch")
 
     async def start(self) -> None:
         """Start the decoders, and compute what the first search would wait for.
@@ -68,6 +72,7 @@ class Service:
         self._pool.stop()
         self._batcher.stop()
         self._searching.shutdown()
+        self._fetching.shutdown(wait=False, cancel_futures=True)
 
     def require(self, ability: str) -> None:
         """Refuse a request for what the model cannot do.
@@ -209,11 +214,14 @@ class Service:
         return await self._batcher.run((*key, same_shapes(inputs)), work, inputs)
 
     async def _read(self, reading: Any, source: Source) -> Any:
-        task = partial(reading, limits=self.limits, access=self.access)
+        task = partial(reading, limits=self.limits)
         # What decodes a whole video takes as long as the request may.
         timeout = self.limits.timeout if self.model.localizing is not None else self.limits.video_timeout
         begin = time.perf_counter()
         try:
+            if is_remote(source):
+                fetching = partial(fetch, source, self.access, self.limits)
+                source = await asyncio.get_running_loop().run_in_executor(self._fetching, fetching)
             found = await self._pool.run(task, source, source.name, timeout)
         except VideoDecodeError:
             self.metrics.videos.labels("unreadable").inc()

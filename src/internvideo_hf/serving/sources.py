@@ -5,7 +5,7 @@ import binascii
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -72,32 +72,57 @@ def own_file(folder: Path) -> Path:
     return Path(path)
 
 
-@contextmanager
-def opened(source: Source, backend: str, limits: Limits, access: Access) -> Iterator[VideoReader]:
-    """Open a video in a decoder, fetching it first.
+def is_remote(source: Source) -> bool:
+    """Return whether a video is to be fetched before a decoder can open it."""
+    return source.address.partition(":")[0].lower() in ("http", "https")
+
+
+def fetch(source: Source, access: Access, limits: Limits) -> Source:
+    """Fetch a video into the folder of its request.
+
+    A server that is slow must keep no decoder waiting, and to fetch parses nothing: so it is done where requests are
+    answered.
 
     Args:
-        source: the video.
+        source: of an http(s) address.
+        access: hosts that may have private addresses.
+        limits: of size and time.
+
+    Raises:
+        VideoDecodeError: if it cannot be fetched, or must not be.
+    """
+    settings = DownloadSettings(
+        timeout=min(30.0, limits.video_timeout), deadline=limits.video_timeout, max_bytes=limits.max_bytes
+    )
+    folder = Path(source.folder)
+    try:
+        download = Download(source.address, settings, allowed=access.hosts, folder=folder)
+        path = download.path.rename(own_file(folder))
+    except VideoDecodeError as error:
+        raise VideoDecodeError(source.name, error.cause, error.advice) from error
+    return Source(str(path), source.name, source.folder)
+
+
+@contextmanager
+def opened(source: Source, backend: str, limits: Limits) -> Iterator[VideoReader]:
+    """Open a video in a decoder.
+
+    Args:
+        source: the video, a file.
         backend: decoder, see `VideoReader`.
-        limits: of sizes and times.
-        access: hosts that may be private.
+        limits: of sizes.
 
     Raises:
         VideoDecodeError: if it cannot be read, or is larger or longer than a limit.
     """
     tempfile.tempdir = source.folder  # a decoder that is killed leaves nothing elsewhere
-    with ExitStack() as stack:
-        path = Path(source.address)
-        if source.address.partition(":")[0].lower() in ("http", "https"):
-            timeout = min(30.0, limits.video_timeout)
-            settings = DownloadSettings(timeout=timeout, deadline=limits.video_timeout, max_bytes=limits.max_bytes)
-            path = stack.enter_context(closing(Download(source.address, settings, allowed=access.hosts))).path
-        if path.parent == Path(source.folder):
-            path = path.rename(path.with_suffix(_image_suffix(path)))
-        elif path.stat().st_size > limits.max_bytes:
-            cause = f"it has {path.stat().st_size} bytes, and at most {limits.max_bytes} are taken"
-            raise VideoDecodeError(source.name, cause, "Send a smaller file.")
-        reader = stack.enter_context(VideoReader(path, backend=backend))
+    path = Path(source.address)
+    if path.parent == Path(source.folder):
+        path = path.rename(path.with_suffix(_image_suffix(path)))
+    elif path.stat().st_size > limits.max_bytes:
+        cause = f"it has {path.stat().st_size} bytes, and at most {limits.max_bytes} are taken"
+        raise VideoDecodeError(source.name, cause, "Send a smaller file.")
+    with VideoReader(path, backend=backend) as reader:
         _check(reader, source.name, limits)
         yield reader
 

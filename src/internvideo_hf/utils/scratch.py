@@ -35,12 +35,13 @@ def scratch_directory(kind: str) -> Iterator[Path]:
         yield Path(name)
 
 
-def scratch_file(kind: str, suffix: str) -> tuple[int, str]:
+def scratch_file(kind: str, suffix: str, folder: Path | None = None) -> tuple[int, str]:
     """Create a temporary file that the caller deletes, and delete old ones of processes that no longer run.
 
     Args:
         kind: what it is for, a part of its name.
         suffix: the end of its name.
+        folder: where it is made; that of temporary files if None.
 
     Returns:
         Its open handle and its path.
@@ -51,7 +52,7 @@ def scratch_file(kind: str, suffix: str) -> tuple[int, str]:
             is_old = time.time() - file.stat().st_mtime > _OLD
             if is_old and process.isdecimal() and not is_running(int(process)):
                 file.unlink()
-    return tempfile.mkstemp(prefix=f"internvideo-{kind}-{os.getpid()}-", suffix=suffix)
+    return tempfile.mkstemp(prefix=f"internvideo-{kind}-{os.getpid()}-", suffix=suffix, dir=folder)
 
 
 def _own(pattern: str, is_kind: Callable[[int], bool]) -> Iterator[Path]:

@@ -90,14 +90,22 @@ class Download:
         allowed: None where the user has chosen the address, which may be private. For one that a stranger has chosen,
             the hosts, such as "files.local" or "localhost:9000", that may be asked beside public ones; it is then
             fetched without the environment's proxies, which may reach more.
+        folder: where the file is made; that of temporary files if None.
 
     Raises:
         VideoDecodeError: if the address cannot be fetched within the limits, or must not be.
     """
 
-    def __init__(self, url: str, settings: DownloadSettings, *, allowed: Collection[str] | None = None):
+    def __init__(
+        self,
+        url: str,
+        settings: DownloadSettings,
+        *,
+        allowed: Collection[str] | None = None,
+        folder: Path | None = None,
+    ):
         suffix = re.search(r"\.[A-Za-z0-9]{1,5}$", split_address(url).path)
-        handle, name = scratch_file("download", suffix.group() if suffix else "")
+        handle, name = scratch_file("download", suffix.group() if suffix else "", folder)
         self.path = Path(name)
         self._remove = weakref.finalize(self, _remove_own_file, name, os.getpid())
         try:

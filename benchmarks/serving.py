@@ -1,0 +1,261 @@
+"""Load on `internvideo serve`: many clients, good and bad requests, memory, and what batches are worth.
+
+python benchmarks/serving.py soak [--minutes 3] [--clients 64]
+python benchmarks/serving.py batching [--seconds 20] [--rounds 3] [--model demo-mm]
+
+soak: each client sends one request after the other, most with videos, one in six bad in some way, and each has the one
+status that it deserves. Every ten seconds a decoder is killed, as a video may do. Memory is that of all processes.
+batching: the same good requests by one client and by many, to services with batches of 8 and of 1, in turns.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import itertools
+import json
+import random
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from internvideo_hf.demo.tour import draw_clips
+
+MAX_MB = 2
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of request.
+
+    Args:
+        weight: how often it comes.
+        status: that it deserves.
+        build: returns path and content of one, for a random number generator.
+    """
+
+    weight: int
+    status: int
+    build: Callable[[random.Random], tuple[str, dict[str, Any]]]
+
+
+def upload(content: bytes, **request: Any) -> dict[str, Any]:
+    """Return the content of a request with a file."""
+    return {"files": {"file": ("clip.mp4", content)}, "data": {"request": json.dumps(request)}}
+
+
+def part(url: str) -> dict[str, Any]:
+    """Return a content part."""
+    return {"type": "video_url", "video_url": {"url": url}}
+
+
+def kinds_of(clips: list[bytes]) -> dict[str, Kind]:
+    """Return the kinds of requests by name."""
+    labels = ["a red heart", "a green cross", "a blue circle"]
+    damaged = [clip[:100] + bytes(len(clip) - 100) for clip in clips]
+
+    def bad(path: str, status: int, content: Callable[[random.Random], dict[str, Any]]) -> Kind:
+        return Kind(2, status, lambda draw: (path, content(draw)))
+
+    return {
+        "video": Kind(24, 200, lambda draw: ("embeddings", upload(draw.choice(clips)))),
+        "labels": Kind(24, 200, lambda draw: ("classify", upload(draw.choice(clips), labels=labels))),
+        "text": Kind(12, 200, lambda draw: ("embeddings", {"json": {"input": f"a clip of {draw.random()}"}})),
+        "damaged video": bad("embeddings", 422, lambda draw: upload(draw.choice(damaged))),
+        "no video": bad("classify", 422, lambda draw: upload(draw.randbytes(5000), labels=labels)),
+        "own network": bad("embeddings", 422, lambda draw: {"json": {"input": part("http://127.0.0.1:9/a.mp4")}}),
+        "file of the server": bad("embeddings", 400, lambda draw: {"json": {"input": part("file:///etc/passwd")}}),
+        "too large": bad("embeddings", 413, lambda draw: upload(bytes(MAX_MB * 1_200_000))),
+        "unknown field": bad("classify", 400, lambda draw: upload(draw.choice(clips), lables=labels)),
+    }
+
+
+@contextlib.contextmanager
+def service(model: str, *options: str) -> Iterator[tuple[str, psutil.Process]]:
+    """Run the command, and give its address and process."""
+    command = [
+        sys.executable,
+        "-m",
+        "internvideo_hf",
+        "serve",
+        model,
+        "--port",
+        "0",
+        "--max-mb",
+        str(MAX_MB),
+        *options,
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        found = re.search(r"http://[\w.]+:\d+", line)
+        assert found, f"it does not serve: {line}"
+        yield found[0], psutil.Process(process.pid)
+    finally:
+        process.terminate()
+        assert process.wait(120) == 0, "it did not end well"
+
+
+@dataclass
+class Load:
+    """What clients have seen.
+
+    Args:
+        seconds: times of good requests.
+        statuses: counts by kind and status.
+        wall: seconds in all.
+    """
+
+    seconds: list[float]
+    statuses: Counter[tuple[str, int]]
+    wall: float
+
+    @property
+    def rate(self) -> float:
+        """Good requests a second."""
+        return len(self.seconds) / self.wall
+
+
+async def load(address: str, kinds: dict[str, Kind], clients: int, duration: float, seed: int = 0) -> Load:
+    """Send requests from many clients for some time."""
+    names, weights = list(kinds), [kind.weight for kind in kinds.values()]
+    limits = httpx.Limits(max_connections=clients, max_keepalive_connections=clients)
+    # One object for all: each would read the certificates of the system again.
+    async with httpx.AsyncClient(base_url=address, timeout=120, limits=limits, verify=False) as web:
+        result, begin = Load([], Counter(), 0), time.perf_counter()
+
+        async def client(number: int) -> None:
+            draw = random.Random(seed * 1000 + number)
+            while time.perf_counter() < begin + duration:
+                name = draw.choices(names, weights)[0]
+                path, content = kinds[name].build(draw)
+                sent = time.perf_counter()
+                try:
+                    status = (await web.post(f"/v1/{path}", **content)).status_code
+                except httpx.TransportError:
+                    status = 413 if kinds[name].status == 413 else 0  # refused before it was all sent
+                result.statuses[name, status] += 1
+                if status == 200:
+                    result.seconds.append(time.perf_counter() - sent)
+
+        await asyncio.gather(*map(client, range(clients)))
+        result.wall = time.perf_counter() - begin
+    return result
+
+
+def memory(process: psutil.Process) -> dict[str, float]:
+    """Return the memory of a service's own process and of all its processes, in MB."""
+    children = process.children(recursive=True)
+    of_children = 0
+    for child in children:
+        with contextlib.suppress(psutil.Error):
+            of_children += child.memory_info().rss
+    own = process.memory_info().rss
+    return {"own": own / 1e6, "all": (own + of_children) / 1e6, "files": process.num_fds()}
+
+
+async def watch(process: psutil.Process, seconds: float, found: list[dict[str, float]]) -> None:
+    """Note the memory every two seconds, and kill a decoder every ten."""
+    begin = time.perf_counter()
+    for turn in itertools.count(1):
+        await asyncio.sleep(2)
+        if time.perf_counter() - begin > seconds:
+            return
+        found.append(memory(process))
+        decoders = [child for child in process.children(recursive=True) if not child.children()]
+        if turn % 5 == 0 and decoders:
+            with contextlib.suppress(psutil.Error):
+                random.choice(decoders[-2:]).kill()
+
+
+def soak(clips: list[bytes], minutes: float, clients: int, model: str) -> None:
+    """Print what a mixed load sees, and what it takes."""
+    kinds, seconds, found = kinds_of(clips), minutes * 60, []
+    with service(model) as (address, process):
+
+        async def go() -> Load:
+            await load(address, kinds, clients, min(20.0, seconds), seed=1)  # the first ones, not counted
+            result, _ = await asyncio.gather(load(address, kinds, clients, seconds), watch(process, seconds, found))
+            return result
+
+        result = asyncio.run(go())
+    good, bad = len(result.seconds), sum(result.statuses.values()) - len(result.seconds)
+    print(f"{good} good and {bad} bad requests in {result.wall:.0f} s by {clients} clients: {result.rate:.0f} good/s")
+    print("\n| request | deserves | got it | got others |\n|---|---:|---:|---|")
+    for name, kind in kinds.items():
+        got = {status: count for (own, status), count in result.statuses.items() if own == name}
+        right = got.pop(kind.status, 0)
+        print(f"| {name} | {kind.status} | {right} | {got or 'none'} |")
+    ordered = sorted(result.seconds)
+    print(f"\ngood requests: p50 {statistics.median(ordered):.3f} s, p95 {ordered[int(0.95 * good)]:.3f} s")
+    print("\n| part of the time | own process, MB | all processes, MB | open files |\n|---|---:|---:|---:|")
+    for fraction in range(4):
+        quarter = found[len(found) * fraction // 4 : len(found) * (fraction + 1) // 4]
+        middle = {name: statistics.median(entry[name] for entry in quarter) for name in ("own", "all", "files")}
+        print(f"| quarter {fraction + 1} | {middle['own']:.0f} | {middle['all']:.0f} | {middle['files']:.0f} |")
+
+
+def batching(clips: list[bytes], seconds: float, rounds: int, clients: int, model: str) -> None:
+    """Print what batches are worth, for good requests of each kind."""
+    kinds = {name: kind for name, kind in kinds_of(clips).items() if kind.status == 200}
+    if model == "demo-classifier":
+        kinds = {"own labels": Kind(1, 200, lambda draw: ("classify", upload(draw.choice(clips))))}
+    rates: dict[tuple[str, str], list[float]] = {}
+    times: dict[tuple[str, str], list[float]] = {}
+    with service(model, "--batch-size", "8") as (together, _), service(model, "--batch-size", "1") as (alone, _):
+        ways = {"one client": (together, 1), f"{clients} clients, batches of 1": (alone, clients)}
+        ways[f"{clients} clients, batches of 8"] = (together, clients)
+        for number in range(rounds + 1):  # the first round is not counted
+            for (name, kind), (way, (address, count)) in itertools.product(kinds.items(), ways.items()):
+                result = asyncio.run(load(address, {name: kind}, count, seconds if number else 5, seed=number))
+                assert set(result.statuses) == {(name, 200)}, result.statuses
+                if number:
+                    rates.setdefault((name, way), []).append(result.rate)
+                    times.setdefault((name, way), []).extend(result.seconds)
+        text = httpx.get(f"{together}/metrics").text
+    print("| request | way | requests/s, each round | p50, s | p95, s | to one client | to batches of 1 |")
+    print("|---|---|---|---:|---:|---:|---:|")
+    for (name, way), own in rates.items():
+        names = list(ways)
+        to_one, to_alone = (
+            statistics.median(a / b for a, b in zip(own, rates[name, other], strict=True)) for other in names[:2]
+        )
+        ordered = sorted(times[name, way])
+        shown = ", ".join(f"{rate:.0f}" for rate in own)
+        p50, p95 = statistics.median(ordered), ordered[int(0.95 * len(ordered))]
+        print(f"| {name} | {way} | {shown} | {p50:.3f} | {p95:.3f} | {to_one:.2f} | {to_alone:.2f} |")
+    calls, items = (float(re.search(rf"batch_items_{word} (\S+)", text)[1]) for word in ("count", "sum"))  # type: ignore[index]
+    print(f"\nmean batch of the service with batches of 8, all ways together: {items / calls:.1f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("soak", "batching"))
+    parser.add_argument("--minutes", type=float, default=3)
+    parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--clients", type=int, default=64)
+    parser.add_argument("--model", default="demo-mm")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        drawn = draw_clips(Path(folder), 24, seed=1)
+        clips = [(Path(folder) / clip.video).read_bytes() for clip in drawn]
+    if arguments.what == "soak":
+        soak(clips, arguments.minutes, arguments.clients, arguments.model)
+    else:
+        batching(clips, arguments.seconds, arguments.rounds, arguments.clients, arguments.model)
+
+
+if __name__ == "__main__":
+    main()
