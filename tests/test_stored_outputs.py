@@ -118,6 +118,25 @@ def test_an_index_is_that_of_a_disk_and_is_read_from_copies(bucket, disk, monkey
     assert_refused(run("search", bucket / "none.index", "x"), "holds no index")
 
 
+def test_videos_lists_results_and_reports_of_an_evaluation_may_be_stored(bucket, disk):
+    write(f"{bucket}/in/val.csv", b"a.mp4,0\ndeep/b.mp4,1\nbad.mp4,2\n")
+    (disk / "in/val.csv").write_bytes((bucket / "in/val.csv").read_bytes())
+    options = ("data.list=val.csv", "--model", demo_path("demo-classifier"), "--max-damaged", 0.5, "--device", "cpu")
+    options += ("--workers", 0, "-q")
+    for root in (bucket, disk):
+        outputs = ("--out", root / "out/result.json", "--report", root / "report")
+        done = run("evaluate", *options, "--data-root", root / "in", *outputs)
+        assert done.returncode == 1, done.stderr
+    found, expected = (json.loads((root / "out/result.json").read_text()) for root in (bucket, disk))
+    assert found["scores"] == expected["scores"] and found["data"] == expected["data"]
+    assert found["damaged"][0]["video"].endswith("in/bad.mp4") and (bucket / "out/result.json").exists()
+    names = sorted(str(file.relative_to(disk / "report")) for file in disk.glob("report/**/*") if file.is_file())
+    assert (bucket / "report").files() == names and "summary.txt" in names
+    assert [name for name in (bucket / "out").files() if "result" in name] == ["result.json"]
+    again = run("evaluate", *options, "--data-root", bucket / "in", "--report", bucket / "in")
+    assert_refused(again, "holds other files than a report")
+
+
 def test_a_store_that_refuses_is_named_before_the_work(bucket, tmp_path):
     write_video(tmp_path / "v.mp4", 8)
     place = "s3://no-such-bucket/out.json"

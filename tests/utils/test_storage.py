@@ -1,5 +1,6 @@
 """Files of object stores by their addresses."""
 
+import contextlib
 import sys
 from pathlib import Path
 
@@ -38,6 +39,30 @@ def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "gcsfs", None)
     with pytest.raises(ImportError, match=r"^gs:// needs the package gcsfs: pip install gcsfs$"):
         check_address("gs://bucket/a.mp4")
+
+
+@pytest.mark.parametrize(
+    ("allowed", "is_open"),
+    [
+        ("memory", True),
+        ("s3, memory://stores/public/", True),
+        ("memory://stores/public/a", True),
+        ("memory://stores/pub", False),
+        ("memory://stores/public/a.mp4", False),
+        ("s3,gs", False),
+        ("none", False),
+        ("", False),
+    ],
+)
+def test_an_operator_limits_what_is_opened(monkeypatch, allowed, is_open):
+    address = write("memory://stores/public/a/b.mp4", b"1")
+    monkeypatch.setenv("INTERNVIDEO_STORES", allowed)
+    for ask in (check_address, state_of, lambda address: StoragePath(address).read_bytes()):
+        with contextlib.nullcontext() if is_open else pytest.raises(PermissionError, match="limited by INTERNVIDEO"):
+            ask(address)
+    monkeypatch.setenv("INTERNVIDEO_STORES", "memory://stores/public")
+    with pytest.raises(PermissionError):
+        check_address("memory://stores/public/../private/a.mp4")
 
 
 def test_parts_of_an_address_are_those_of_a_path():

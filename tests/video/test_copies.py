@@ -105,3 +105,11 @@ def test_a_store_without_its_package_is_a_failure_that_names_it(scratch, monkeyp
     monkeypatch.setitem(sys.modules, "gcsfs", None)
     with pytest.raises(VideoDecodeError, match=r"gs:// needs the package gcsfs: pip install gcsfs"):
         VideoReader("gs://bucket/a.mp4")
+
+
+def test_a_service_reads_no_store_with_its_credentials(scratch, monkeypatch):
+    address = write(f"{new_memory()}/a.mp4", video_bytes(4))
+    monkeypatch.setenv("INTERNVIDEO_STORES", "none")
+    with pytest.raises(VideoDecodeError, match="object stores are limited by INTERNVIDEO_STORES=none"):
+        VideoReader(address)
+    assert list(scratch.iterdir()) == []

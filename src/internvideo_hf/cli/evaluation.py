@@ -24,6 +24,7 @@ from internvideo_hf.cli.options import (
 )
 from internvideo_hf.cli.reporting import report_failures, say, silence_transformers
 from internvideo_hf.inference.kinds import CLASSIFIER, OBJECT_DETECTOR
+from internvideo_hf.utils.storage import as_path
 
 
 def evaluate(
@@ -191,7 +192,8 @@ def _evaluate_model(
     result = evaluate(loaded, model, name=name, device=parse_device(device), report=report, **options)
     say(table(result))
     if report is not None:
-        say(f"\n{(report / 'summary.txt').read_text(encoding='utf-8')}\nThe report is in {report}.")
+        place = as_path(report)
+        say(f"\n{(place / 'summary.txt').read_text(encoding='utf-8')}\nThe report is in {place}.")
     return result
 
 

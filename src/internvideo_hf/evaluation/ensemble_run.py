@@ -31,13 +31,14 @@ from internvideo_hf.utils.fingerprints import json_sha256
 from internvideo_hf.utils.journal import delete_parts
 from internvideo_hf.utils.locks import lock_file
 from internvideo_hf.utils.settings import changed_settings
+from internvideo_hf.utils.storage import AnyPath
 
 
 def evaluate_ensemble(
     protocol: EnsembleProtocol,
     members: Sequence[str | Path],
     data_root: str | Path = ".",
-    out: str | Path | None = None,
+    out: str | AnyPath | None = None,
     *,
     scores: str | Path | None = None,
     name: str = "protocol",

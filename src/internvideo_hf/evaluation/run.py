@@ -19,23 +19,24 @@ from internvideo_hf.inference.runner import RunSettings
 from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks import evaluation_tasks
 from internvideo_hf.tasks.protocol import Protocol, Run, check_report
-from internvideo_hf.utils.files import atomic_write_text, check_output_file, remove_leftovers_of
+from internvideo_hf.utils.files import atomic_directory, atomic_write_text, check_output_file, remove_leftovers_of
 from internvideo_hf.utils.journal import delete_parts
 from internvideo_hf.utils.locks import lock_file
+from internvideo_hf.utils.storage import AnyPath, as_path
 
 
 def evaluate(
     protocol: Protocol,
     model: str | Path | None,
     data_root: str | Path = ".",
-    out: str | Path | None = None,
+    out: str | AnyPath | None = None,
     *,
     name: str = "protocol",
     batch_size: int = 8,
     workers: int | None = None,
     device: str | torch.device | None = None,
     max_damaged: float = 0.01,
-    report: str | Path | None = None,
+    report: str | AnyPath | None = None,
     quiet: bool = False,
     engine: Engine | Callable[[], Engine] | None = None,
     timeout: float | None = None,
@@ -51,8 +52,8 @@ def evaluate(
         model: a converted folder, or a name on the Hub. If the protocol averages with CLIP, `internvideo merge` makes
             the folder. None where the protocol names a file of answers, such as `data.boxes.predictions`.
         data_root: the folder that the protocol's lists start from, and that holds the videos, at any depth.
-        out: a JSON file for the result, written at the end. Finished parts are in a folder beside it, so that the same
-            call continues after an interruption.
+        out: a JSON file for the result, written at the end, or an object of a store. Finished parts are in a folder
+            beside it, so that the same call continues after an interruption.
         name: the protocol's, for the result.
         batch_size: views per forward pass.
         workers: decoding processes; one for each core, at most 8, if None; 0 decodes in this process.
@@ -98,7 +99,7 @@ def evaluate(
     model = "" if model is None else resolve_model(model)
     out = None if out is None else prepare_out(out)
     parts = None if out is None else out.with_name(f".{out.name}.parts")
-    task, report = evaluation_tasks()[protocol.task], None if report is None else Path(report)
+    task, report = evaluation_tasks()[protocol.task], None if report is None else as_path(report)
     if report is not None:
         if not task.has_details:
             tasks = " or ".join(name for name, task in evaluation_tasks().items() if task.has_details)
@@ -133,12 +134,13 @@ def evaluate(
     if out is not None:
         write_result(result, out)
     if report is not None and outcome.details is not None:
-        outcome.details.write(report)
+        with nullcontext(report) if isinstance(report, Path) else atomic_directory(report) as folder:
+            outcome.details.write(folder)
     delete_parts(parts)
     return result
 
 
-def _check_engine(protocol: Protocol, out: str | Path | None) -> None:
+def _check_engine(protocol: Protocol, out: str | AnyPath | None) -> None:
     """Refuse several workers where they have nothing to do, or nowhere to leave it."""
     task, options = evaluation_tasks()[protocol.task], "--gpus, --engine and --video-timeout (in Python, engine)"
     if not task.needs_model(protocol):
@@ -158,20 +160,20 @@ def started_engine(engine: Engine | Callable[[], Engine] | None) -> Engine | Non
     return engine() if callable(engine) else engine
 
 
-def prepare_out(out: str | Path) -> Path:
+def prepare_out(out: str | AnyPath) -> AnyPath:
     """Create the folder of a result's file, before the work begins.
 
     Raises:
         FileExistsError: if the file is a folder.
         OSError: if it cannot be written; a DiskFullError if there is no room.
     """
-    out = Path(out)
+    out = as_path(out)
     check_output_file(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers_of(out)
     return out
 
 
-def write_result(result: Mapping[str, Any], out: Path) -> None:
+def write_result(result: Mapping[str, Any], out: AnyPath) -> None:
     """Write a result as JSON, atomically."""
     atomic_write_text(out, json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False))

@@ -27,6 +27,7 @@ from internvideo_hf.inference.runner import (
 from internvideo_hf.models.common.configuration import head_slices
 from internvideo_hf.models.common.loading import check_classifier, classes_of
 from internvideo_hf.utils.pretrained import load_pretrained
+from internvideo_hf.utils.storage import AnyPath
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ class Classifier:
         return np.asarray(probabilities.mean(axis=1))
 
     def classify(
-        self, rows: Sequence[Row], settings: RunSettings, parts: Path | None = None
+        self, rows: Sequence[Row], settings: RunSettings, parts: AnyPath | None = None
     ) -> tuple[np.ndarray[Any, np.dtype[np.float64]], dict[str, str]]:
         """Classify the videos of a list.
 

@@ -36,6 +36,7 @@ from internvideo_hf.processing.scripts import warn_of_foreign
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
 from internvideo_hf.utils.fingerprints import tensors_sha256
 from internvideo_hf.utils.pretrained import load_pretrained
+from internvideo_hf.utils.storage import AnyPath
 
 CHUNK_SIZE = 256  # texts
 # Settings of a video processor that affect pixels. A fixed list: new versions of transformers add settings.
@@ -180,7 +181,7 @@ class Embedder:
         return self.embed_clips(pixels[None])
 
     def embed_videos(
-        self, rows: Sequence[Row], settings: RunSettings, merge: bool = True, parts: Path | None = None
+        self, rows: Sequence[Row], settings: RunSettings, merge: bool = True, parts: AnyPath | None = None
     ) -> tuple[torch.Tensor, dict[int, str]]:
         """Decode and embed the videos of a list.
 

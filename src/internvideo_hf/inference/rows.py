@@ -10,7 +10,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from operator import attrgetter
-from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -25,6 +24,7 @@ from internvideo_hf.data.samples import Row
 from internvideo_hf.inference.runner import RunSettings, Views, check_damaged, read_videos, stack_views
 from internvideo_hf.models.common.loading import revision
 from internvideo_hf.utils.journal import Journal
+from internvideo_hf.utils.storage import AnyPath
 from internvideo_hf.video.errors import VideoDecodeError
 
 SHARD_ROWS = 32  # at least, where a batch has no more: what a lost worker costs
@@ -112,7 +112,7 @@ def run_rows(
     work: Work[Subject],
     settings: RunSettings,
     *,
-    parts: Path | None = None,
+    parts: AnyPath | None = None,
     description: str = "Videos",
 ) -> tuple[dict[str, Tensor], dict[int, str]]:
     """Run a model over the rows of a list, and keep its answers.
@@ -230,7 +230,7 @@ def _run_shards(
     work: Work[Any],
     settings: RunSettings,
     found_revision: str,
-    parts: Path | None,
+    parts: AnyPath | None,
     description: str,
 ) -> tuple[dict[str, Tensor], dict[int, str]]:
     engine = settings.engine
@@ -248,7 +248,7 @@ def _run_shards(
     tables: list[dict[str, Tensor]] = []
     seen = 0
     with tqdm(total=len(rows), desc=description, unit="video", disable=settings.quiet) as bar:
-        folder = PartFolder(Path(parts).absolute() / "shards")
+        folder = PartFolder(parts.absolute() / "shards")
         for shard, part in run_shards(partial(answer_shard, plan=plan), shards, engine, folder):
             if isinstance(part, VideoDecodeError):
                 part = _lost(shard)

@@ -27,6 +27,7 @@ from internvideo_hf.utils.files import check_output
 from internvideo_hf.utils.fingerprints import json_sha256
 from internvideo_hf.utils.names import check_name
 from internvideo_hf.utils.pretrained import load_pretrained
+from internvideo_hf.utils.storage import AnyPath, StoragePath
 
 VIEWS = ("num_clips", "num_crops")
 ANSWERS = "answers.csv"  # the file by which a folder is known as a report
@@ -441,9 +442,9 @@ class Run:
     model: str
     device: str | torch.device | None
     settings: RunSettings
-    parts: Path | None = None
+    parts: AnyPath | None = None
 
-    def parts_of(self, model: PreTrainedModel, facts: Mapping[str, Any], *about: Any) -> Path | None:
+    def parts_of(self, model: PreTrainedModel, facts: Mapping[str, Any], *about: Any) -> AnyPath | None:
         """Return the folder for finished parts of this work alone; None keeps nothing.
 
         Args:
@@ -550,7 +551,7 @@ def config_of_kind(protocol: Protocol, model: str, kind: str, refusal: str) -> P
     return config
 
 
-def check_report(folder: Path) -> None:
+def check_report(folder: AnyPath) -> None:
     """Refuse a folder that a report must not replace, before the work begins.
 
     Raises:
@@ -558,11 +559,14 @@ def check_report(folder: Path) -> None:
         OSError: if it cannot be written.
         ImportError: if matplotlib, which draws the report, is not installed.
     """
+    if isinstance(folder, StoragePath):
+        check_output(folder)
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"{folder} is a file. Give the name of a folder.")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / ANSWERS).is_file():
         raise FileExistsError(f"{folder} holds other files than a report. Choose another folder.")
-    check_output(folder)
+    if isinstance(folder, Path):
+        check_output(folder)
     if importlib.util.find_spec("matplotlib") is None:
         raise ImportError("A report is drawn by matplotlib: pip install 'internvideo-hf[train]'.")
 

@@ -2,12 +2,17 @@
 
 Only the schemes of `SCHEMES` are opened, and only what is named: fsspec's chains (`a::b`) and its other schemes are
 refused. Credentials are found by the package of the store, as by its own tools; none is read or kept here.
+
+So whoever chooses an address reads with the credentials of the process. A service that passes on addresses of others
+sets `INTERNVIDEO_STORES`: to `none`, or to what may be opened, separated by commas: schemes, such as `gs`, or folders,
+such as `s3://public/videos`.
 """
 
 import errno
 import hashlib
 import io
 import os
+import posixpath
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,6 +33,8 @@ SCHEMES = {
     "memory": "fsspec",
 }
 """Scheme of addresses -> the package that opens them; `memory` is of the process, for tests."""
+ALLOWED = "INTERNVIDEO_STORES"
+"""Environment variable that limits the stores; all are opened without it."""
 NAMED_SCHEMES = "s3://, gs://, az:// or hf://"
 """The schemes for messages."""
 _ADDRESS = re.compile(rf"({'|'.join(SCHEMES)})://", re.IGNORECASE)
@@ -349,9 +356,29 @@ def check_address(address: str) -> None:
 
     Raises:
         ImportError: naming the package.
+        PermissionError: if the operator has not allowed it.
         ValueError: if it is a chain of addresses, or names nothing.
     """
     _opened(address)
+
+
+def _check_allowed(address: str) -> None:
+    """Refuse an address that the operator of this process has not allowed.
+
+    Raises:
+        PermissionError: if `ALLOWED` names others only.
+    """
+    if (allowed := os.environ.get(ALLOWED)) is None:
+        return
+    scheme, _, rest = address.partition("://")
+    normal = f"{scheme.lower()}://{posixpath.normpath(rest)}/"
+    for entry in filter(None, map(str.strip, allowed.split(","))):
+        kind, _, begin = entry.partition("://")
+        if kind.lower() == scheme.lower() and normal.startswith(
+            f"{kind.lower()}://{begin.strip('/')}/" if begin else ""
+        ):
+            return
+    raise PermissionError(errno.EACCES, f"object stores are limited by {ALLOWED}={allowed}", address)
 
 
 def _opened(address: str) -> tuple[Any, str]:
@@ -361,6 +388,7 @@ def _opened(address: str) -> tuple[Any, str]:
     scheme, _, rest = address.partition("://")
     if "::" in address or not rest.strip("/"):
         raise ValueError(f"{address} names no file or folder: expected such as {scheme}://bucket/folder/file.")
+    _check_allowed(address)
     try:
         files, path = fsspec.url_to_fs(f"{scheme.lower()}://{rest}")
     except ImportError as error:
@@ -377,8 +405,11 @@ def _errors(address: str, done: str = "read") -> Iterator[None]:
     except ImportError:
         raise
     except FileNotFoundError as error:
-        raise FileNotFoundError(errno.ENOENT, "there is no such object", address) from error
+        said = "there is no such object" if done == "read" else "there is no such object or bucket"
+        raise FileNotFoundError(errno.ENOENT, said, address) from error
     except PermissionError as error:
+        if error.filename == address:  # `_check_allowed`
+            raise
         said = f"the store refuses access ({reason_of(error)})"
         raise PermissionError(errno.EACCES, said, address) from error
     except Exception as error:

@@ -63,12 +63,13 @@ class VideoReader:
     first use. So does the first use after `close`.
 
     Args:
-        source: a path, an http(s) URL, an object of a store (`s3://bucket/a.mp4`, see `utils.storage`), which is
-            copied to a temporary file, bytes, a binary file object (read from its present place to its end), uint8
-            frames `(frames, height, width, 3)` or `(frames, 3, height, width)` in RGB as an array or a tensor on any
-            device, a PIL image, a list of PIL images or of arrays `(height, width, 3)`, a folder of frame files in the
-            order of their numbers, or a row of `datasets.Video`. An iterator of images or arrays is read to its end;
-            `stream_windows` answers before it.
+        source: a path, an http(s) URL, an object of a store (`s3://bucket/a.mp4`), which is copied to a temporary file
+            with the credentials of this process (`INTERNVIDEO_STORES=none` refuses them, see `utils.storage`), bytes,
+            a binary file object (read from its present place to its end), uint8 frames `(frames, height, width, 3)` or
+            `(frames, 3, height, width)` in RGB as an array or a tensor on any device, a PIL image, a list of PIL
+            images or of arrays `(height, width, 3)`, a folder of frame files in the order of their numbers, or a row
+            of `datasets.Video`. An iterator of images or arrays is read to its end; `stream_windows` answers before
+            it.
         backend: `"pyav"` (`"auto"` is the same), `"decord"` or `"torchcodec"`, both of which PyAV checks: they decode
             files without damage only. Sources that are frames need none.
         fps: frames per second of a source that is frames, `None` if unknown. Video files have their own.

@@ -23,6 +23,7 @@ from internvideo_hf.inference.runner import RunSettings, Views, cast_of, logits_
 from internvideo_hf.models.common.configuration import evidential_settings
 from internvideo_hf.models.common.narrowing import of_type
 from internvideo_hf.utils.fingerprints import json_sha256
+from internvideo_hf.utils.storage import AnyPath
 
 _MEMBER = "/"  # between the number of a member and the name of its input
 
@@ -174,7 +175,11 @@ class Observer:
         return logits.double().softmax(dim=-1).mean(dim=1).clamp(min=1e-38).log().to(logits.dtype)
 
     def observe(
-        self, rows: Sequence[Row], settings: RunSettings, parts: Path | None = None, description: str = "Classifying"
+        self,
+        rows: Sequence[Row],
+        settings: RunSettings,
+        parts: AnyPath | None = None,
+        description: str = "Classifying",
     ) -> tuple[Observations, list[int], dict[str, str]]:
         """Answer for the videos of a list.
 

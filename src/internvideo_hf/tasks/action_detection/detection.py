@@ -33,6 +33,7 @@ from internvideo_hf.tasks.key_frames import (
 from internvideo_hf.utils.fingerprints import json_sha256
 from internvideo_hf.utils.journal import Journal, delete_parts
 from internvideo_hf.utils.locks import lock_file
+from internvideo_hf.utils.storage import AnyPath
 from internvideo_hf.video import VideoReader
 from internvideo_hf.video.errors import VideoDecodeError
 
@@ -250,7 +251,7 @@ class ActionDetector:
         self,
         video: Any,
         given: Sequence[KeyBoxes] | None = None,
-        parts: Path | None = None,
+        parts: AnyPath | None = None,
         on_key_frames: Callable[[int, int], None] = lambda done, total: None,
     ) -> Detections:
         """Find the people of a video and their actions.
