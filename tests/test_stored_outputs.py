@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,9 +10,12 @@ from object_stores import s3, write
 from program import assert_refused, run
 from safetensors.torch import load as load_tensors
 from safetensors.torch import load_file
+from training.recipes import write_data, write_recipe
 from video.clips import video_bytes, write_video
 
 from internvideo_hf.checkpoints.model_names import demo_path
+from internvideo_hf.recipes.reading import RecipeError
+from internvideo_hf.training.run import _cache_folder
 from internvideo_hf.utils.storage import StoragePath
 
 pytestmark = pytest.mark.slow
@@ -135,6 +139,30 @@ def test_videos_lists_results_and_reports_of_an_evaluation_may_be_stored(bucket,
     assert [name for name in (bucket / "out").files() if "result" in name] == ["result.json"]
     again = run("evaluate", *options, "--data-root", bucket / "in", "--report", bucket / "in")
     assert_refused(again, "holds other files than a report")
+
+
+def test_training_reads_lists_and_videos_of_a_store(bucket, tmp_path):
+    data = write_data(tmp_path / "data")
+    for file in data.iterdir():
+        write(f"{bucket}/training/{file.name}", file.read_bytes())
+    recipe = write_recipe(tmp_path)
+    options = ("training.max_steps=2", "training.use_cpu=true", "-q")
+    losses = {}
+    for name, root, more in (
+        ("disk", data, ()),
+        ("root", bucket / "training", ()),
+        # A list in a store, and videos on a disk.
+        ("list", data, (f"data.train={bucket}/training/train.csv", f"data.validation={bucket}/training/train.csv")),
+    ):
+        done = run("train", recipe, *options, *more, "--data-root", root, "--output-dir", tmp_path / name)
+        assert done.returncode == 0, done.stderr
+        assert "There is no" not in done.stderr
+        states = sorted((tmp_path / name).glob("**/trainer_state.json"))
+        losses[name] = [entry.get("loss") for entry in json.loads(states[-1].read_text())["log_history"]]
+    assert losses["root"] == losses["list"] == losses["disk"]
+    with pytest.raises(RecipeError, match=r"s3://clips/training/cache, in an object store"):
+        _cache_folder({"folder": "cache"}, Path(f"{bucket}/training"))
+    assert _cache_folder({"folder": str(tmp_path)}, Path(f"{bucket}/training")) == tmp_path
 
 
 def test_a_store_that_refuses_is_named_before_the_work(bucket, tmp_path):

@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 
 from internvideo_hf.cli.options import (
+    OR_STORED,
+    OR_STORED_OUTPUT,
     Address,
     DataRoot,
     EngineName,
@@ -22,12 +24,16 @@ from internvideo_hf.utils.storage import StoragePath, as_path
 
 
 def scan(
-    videos: Annotated[list[str], typer.Argument(help="Lists of videos (csv, json, ...), files, folders, URLs.")],
+    videos: Annotated[
+        list[str], typer.Argument(help=f"Lists of videos (csv, json, ...), files, folders, URLs; {OR_STORED}.")
+    ],
     data_root: DataRoot = None,
     whole: Annotated[
         bool, typer.Option("--whole", help="Decode every frame, not only the first, middle and last.")
     ] = False,
-    out: Annotated[Path | None, typer.Option(help="JSON file for the bad videos, such as bad.json.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help=f"JSON file for the bad videos, such as bad.json; {OR_STORED_OUTPUT}.")
+    ] = None,
     jobs: Jobs = None,
     video_timeout: VideoTimeout = None,
     engine: EngineName = "local",
@@ -73,8 +79,12 @@ def scan(
 
 
 def shrink(
-    videos: Annotated[list[str], typer.Argument(help="Lists of videos (csv, json, ...), files, folders.")],
-    out: Annotated[Path, typer.Option(help="Folder for the small videos; relative paths stay the same.")],
+    videos: Annotated[
+        list[str], typer.Argument(help=f"Lists of videos (csv, json, ...), files, folders; {OR_STORED}.")
+    ],
+    out: Annotated[
+        Path, typer.Option(help=f"Folder for the small videos, {OR_STORED_OUTPUT}; relative paths stay the same.")
+    ],
     data_root: DataRoot = None,
     short_side: Annotated[int, typer.Option(min=16, help="Pixels of the shorter side; nothing is enlarged.")] = 320,
     keyframe_interval: Annotated[int, typer.Option(min=1, help="Frames between keyframes.")] = 12,

@@ -9,6 +9,8 @@ from internvideo_hf.cli.kinds import kind_for
 from internvideo_hf.cli.options import (
     AUTO,
     MODEL_HELP,
+    OR_STORED,
+    OR_STORED_OUTPUT,
     Address,
     BatchSize,
     Device,
@@ -43,13 +45,17 @@ def evaluate(
         Path | None, typer.Option(help="Folder that keeps each member's scores for the next evaluation.")
     ] = None,
     data_root: Annotated[
-        Path, typer.Option(help="Folder that the protocol's lists start from, and that holds the videos.")
+        Path,
+        typer.Option(help=f"Folder that the protocol's lists start from, and that holds the videos; {OR_STORED}."),
     ] = Path("."),
-    out: Annotated[Path | None, typer.Option(help="JSON file for the result, such as result.json.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help=f"JSON file for the result, such as result.json; {OR_STORED_OUTPUT}.")
+    ] = None,
     report: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for the model's answers: of each video, and by class (classes, questions, times, boxes)."
+            help="Folder for the model's answers: of each video, and by class (classes, questions, times, boxes); "
+            f"{OR_STORED_OUTPUT}."
         ),
     ] = None,
     batch_size: BatchSize = 8,

@@ -15,6 +15,7 @@ from internvideo_hf.cli.options import (
     AUTOENCODER_HELP,
     CLASSIFIER_HELP,
     MODEL_HELP,
+    OR_STORED_OUTPUT,
     Address,
     AsJson,
     BatchSize,
@@ -303,7 +304,9 @@ def _lines(result: dict[str, Any], estimates: bool = False) -> list[str]:
 def extract(
     videos: Videos,
     model: Annotated[str, typer.Option(help=MODEL_HELP)],
-    out: Annotated[Path, typer.Option(help="Folder for NAME.safetensors and NAME.json of each video.")],
+    out: Annotated[
+        Path, typer.Option(help=f"Folder for NAME.safetensors and NAME.json of each video; {OR_STORED_OUTPUT}.")
+    ],
     window: Annotated[str, typer.Option(help='Length of a window: frames, or seconds such as "2s".')] = "16",
     stride: Annotated[str, typer.Option(help="From one window's start to the next: frames, or seconds.")] = "4",
     fps: Annotated[

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from internvideo_hf.cli.options import engine_of, parse_device
+from internvideo_hf.cli.options import OR_STORED_OUTPUT, engine_of, parse_device
 from internvideo_hf.cli.reporting import report_failures, say, silence_transformers
 from internvideo_hf.utils.pretrained import load_pretrained
 from internvideo_hf.utils.storage import AnyPath, as_path
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 Lines = Annotated[
     Path | None,
     typer.Option(
-        help="File for JSON lines, such as answers.jsonl: one line a video, in the order of the list, with `error` "
-        "where it failed. The models then run in processes of their own (--gpus, --engine), and the same command "
-        "continues after an interruption."
+        help=f"File for JSON lines, such as answers.jsonl ({OR_STORED_OUTPUT}): one line a video, in the order of the "
+        "list, `error` where it failed. The models then run in processes of their own (--gpus, --engine), and the "
+        "same command continues after an interruption."
     ),
 ]
 

@@ -19,9 +19,14 @@ if TYPE_CHECKING:
 
     from internvideo_hf.data.executors.parts import Engine
 
+OR_STORED = "also in object stores: s3://, gs://, az://, hf://"
+"""What help says of arguments that are read; hf:// is not written to."""
+OR_STORED_OUTPUT = "also in an object store: s3://, gs://, az://"
 Videos = Annotated[
     list[str],
-    typer.Argument(help="Video files, folders of videos or of frames, lists (csv, json, ...), or http(s) URLs."),
+    typer.Argument(
+        help=f"Video files, folders of videos or of frames, lists (csv, json, ...), or http(s) URLs; {OR_STORED}."
+    ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Hide progress bars and status messages.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
@@ -79,7 +84,7 @@ VideoTimeout = Annotated[
 Retry = Annotated[
     bool, typer.Option("--retry", help="Try again what has killed or hung its decoder in an earlier run.")
 ]
-DataRoot = Annotated[Path | None, typer.Option(help="Folder that relative paths in lists start from.")]
+DataRoot = Annotated[Path | None, typer.Option(help=f"Folder that relative paths in lists start from; {OR_STORED}.")]
 TopK = Annotated[int, typer.Option(min=1, help="Labels to show per video.")]
 
 # Field of `ReadSettings` -> the option of commands that read videos.

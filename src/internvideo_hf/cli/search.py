@@ -11,6 +11,8 @@ from internvideo_hf.cli.kinds import not_of_kind
 from internvideo_hf.cli.options import (
     AUTO,
     MODEL_HELP,
+    OR_STORED,
+    OR_STORED_OUTPUT,
     Address,
     AsJson,
     BatchSize,
@@ -48,8 +50,10 @@ STORES = "lance:PATH, or postgresql://user@host/database#schema"
 
 
 def index(
-    videos: Annotated[list[str], typer.Argument(help="Folders, video files, URLs, lists of videos.")],
-    out: Annotated[Path | None, typer.Option(help="Folder of the index; an existing index is updated.")] = None,
+    videos: Annotated[list[str], typer.Argument(help=f"Folders, video files, URLs, lists of videos; {OR_STORED}.")],
+    out: Annotated[
+        Path | None, typer.Option(help=f"Folder of the index, {OR_STORED_OUTPUT}; an existing index is updated.")
+    ] = None,
     store: Annotated[str | None, typer.Option(help=f"Keep the index elsewhere: {STORES}. In place of --out.")] = None,
     model: Annotated[
         str | None,
@@ -143,7 +147,9 @@ def index(
 
 
 def search(
-    index: Annotated[str, typer.Argument(help=f"Folder that `internvideo index` wrote, or {STORES}.")],
+    index: Annotated[
+        str, typer.Argument(help=f"Folder that `internvideo index` wrote ({OR_STORED_OUTPUT}), or {STORES}.")
+    ],
     text: Annotated[str | None, typer.Argument(help="Description of the clips to find.")] = None,
     video: Annotated[str | None, typer.Option(help="Find clips similar to this video instead.")] = None,
     image: Annotated[str | None, typer.Option(help="Find clips similar to this image instead.")] = None,
@@ -214,7 +220,9 @@ def search(
 
 
 def dedup(
-    index: Annotated[str, typer.Argument(help=f"Folder that `internvideo index` wrote, or {STORES}.")],
+    index: Annotated[
+        str, typer.Argument(help=f"Folder that `internvideo index` wrote ({OR_STORED_OUTPUT}), or {STORES}.")
+    ],
     threshold: Annotated[
         float | None,
         typer.Option(help="Least cosine of near-copies (default: above that of unrelated clips here)."),

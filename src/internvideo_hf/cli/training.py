@@ -6,12 +6,14 @@ from typing import Annotated
 
 import typer
 
-from internvideo_hf.cli.options import Address, Device, EngineName, Gpus, Quiet, Retry, engine_of
+from internvideo_hf.cli.options import OR_STORED, Address, Device, EngineName, Gpus, Quiet, Retry, engine_of
 from internvideo_hf.cli.reporting import report_failures, say
 
 RecipeName = Annotated[str, typer.Argument(help="A name from `internvideo recipes`, or a .yaml file.")]
 Changes = Annotated[list[str] | None, typer.Argument(help="Settings to change, such as training.learning_rate=1e-4.")]
-ListsRoot = Annotated[Path, typer.Option(help="Folder that the recipe's lists, and the paths in them, start from.")]
+ListsRoot = Annotated[
+    Path, typer.Option(help=f"Folder that the recipe's lists, and the paths in them, start from; {OR_STORED}.")
+]
 StartFrom = Annotated[  # torchrun takes --start-from for one of its own
     str | None,
     typer.Option(

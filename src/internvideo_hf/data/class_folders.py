@@ -1,11 +1,10 @@
 """Folders of clips, one for each class, and the lists or folders of a data set's splits."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from internvideo_hf.data.finding import VIDEO_SUFFIXES, list_folder
-from internvideo_hf.utils.storage import AnyPath, StoragePath, as_path
+from internvideo_hf.utils.storage import AnyPath, StoragePath, as_path, below
 
 SPLITS = (
     ("train", "training"),
@@ -53,7 +52,7 @@ def find_list(data_root: str | AnyPath, name: str, suffixes: tuple[str, ...]) ->
 
     Args:
         data_root: folder that the name is relative to.
-        name: of the list, such as "train.csv".
+        name: of the list, such as "train.csv"; or its address in an object store.
         suffixes: of lists.
 
     Returns:
@@ -62,7 +61,7 @@ def find_list(data_root: str | AnyPath, name: str, suffixes: tuple[str, ...]) ->
     Raises:
         LookupError: if several could be meant, naming them.
     """
-    root, path = as_path(data_root), as_path(os.path.join(data_root, name))
+    root, path = as_path(data_root), below(data_root, name)
     names = next((names for names in SPLITS if path.stem.lower() in names), ())
     if path.exists() or not names or not path.parent.is_dir():
         return path

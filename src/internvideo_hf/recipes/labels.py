@@ -10,6 +10,7 @@ from pathlib import Path
 
 from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.utils.names import check_name, lookup, reason_of, unknown_name
+from internvideo_hf.utils.storage import below
 
 # Label set -> file of its class names.
 LABEL_SETS = {
@@ -64,7 +65,7 @@ def read_classes(name: str, data_root: str | Path) -> list[str]:
     """
     if name in LABEL_SETS:
         return load_labels(name)
-    path = Path(data_root) / name
+    path = below(data_root, name)
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

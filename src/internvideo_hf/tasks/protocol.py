@@ -27,7 +27,7 @@ from internvideo_hf.utils.files import check_output
 from internvideo_hf.utils.fingerprints import json_sha256
 from internvideo_hf.utils.names import check_name
 from internvideo_hf.utils.pretrained import load_pretrained
-from internvideo_hf.utils.storage import AnyPath, StoragePath
+from internvideo_hf.utils.storage import AnyPath, StoragePath, below
 
 VIEWS = ("num_clips", "num_crops")
 ANSWERS = "answers.csv"  # the file by which a folder is known as a report
@@ -592,7 +592,7 @@ def read_rows(data: DataSettings, data_root: Path, **options: Any) -> list[dict[
     Raises:
         ManifestError: if the list is invalid.
     """
-    only = None if data.only is None else data_root / data.only
+    only = None if data.only is None else below(data_root, data.only)
     options |= {"layout": data.layout, "only": only, "check_files": False}
     return list(read_manifest(list_path(data_root, data.list), data_root, **options))
 

@@ -35,6 +35,7 @@ from internvideo_hf.tasks.base import Training
 from internvideo_hf.training.recipes import ClipSettings, DataSettings, ImageSettings, training_task
 from internvideo_hf.utils.names import lookup
 from internvideo_hf.utils.pretrained import load_pretrained
+from internvideo_hf.utils.storage import below
 
 if TYPE_CHECKING:
     import datasets
@@ -221,8 +222,8 @@ _NO_VALIDATION = (
 
 def _path_of(data_root: Path, name: str) -> Path:
     path = list_path(data_root, name)
-    if path != data_root / name:
-        logger.warning(f"There is no {data_root / name}; {path} is read.")
+    if path != (named := below(data_root, name)):
+        logger.warning(f"There is no {named}; {path} is read.")
     return path
 
 
@@ -239,7 +240,7 @@ def _read_list(
     task = training_task(task_name)
     if path.is_dir() and any(path.glob("*.tar")):
         return path
-    only = None if videos is None else data_root / videos
+    only = None if videos is None else below(data_root, videos)
     rows = load_manifest(
         path,
         data_root,

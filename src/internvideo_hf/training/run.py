@@ -70,6 +70,7 @@ from internvideo_hf.utils.devices import default_workers
 from internvideo_hf.utils.files import DiskFullError, atomic_directory, is_disk_full
 from internvideo_hf.utils.locks import lock_folder
 from internvideo_hf.utils.pretrained import load_pretrained
+from internvideo_hf.utils.storage import StoragePath, below
 
 logger = logging.get_logger(__name__)
 
@@ -170,7 +171,7 @@ def fill_cache(
     if recipe.data.trunk_cache is None:
         raise RecipeError("This recipe has no cache. Add data.trunk_cache.folder=FOLDER, here and in training.")
     start, data_root = find_start(start, recipe.model.start), Path(data_root)
-    folder = data_root / recipe.data.trunk_cache["folder"]
+    folder = _cache_folder(recipe.data.trunk_cache, data_root)
     args = _arguments(recipe, folder, "none", quiet)
     with lock_folder(folder):
         torch.manual_seed(args.seed)  # for the initial weights
@@ -483,7 +484,7 @@ def _cached(
     """Return caches of both datasets, and compute what they lack."""
     model.to(args.device)
     caches = _caches(settings, data_root, model, args, datasets, _autocast_dtype(args.bf16, args.fp16))
-    failures = data_root / settings["folder"] / FAILURES
+    failures = _cache_folder(settings, data_root) / FAILURES
     table = FailureTable(failures, STAGE)
     for cache in caches:
         cache.fill(
@@ -501,6 +502,16 @@ def _cached(
     for cache in caches:
         cache.hold_back(FailureTable(failures, STAGE))
     return caches[0], caches[1] if len(caches) > 1 else None
+
+
+def _cache_folder(settings: dict[str, Any], data_root: Path) -> Path:
+    folder = below(data_root, settings["folder"])
+    if isinstance(folder, StoragePath):
+        raise RecipeError(
+            f"data.trunk_cache.folder is {folder}, in an object store, and features are mapped from a disk. Give the "
+            "absolute path of a folder."
+        )
+    return folder
 
 
 def _caches(
@@ -521,7 +532,7 @@ def _caches(
     epochs = math.ceil(args.num_train_epochs)
     if args.max_steps > 0:
         epochs = math.ceil(args.max_steps * args.step_batch_size / len(train))
-    folder, views = data_root / settings["folder"], min(settings.get("views", 1), epochs)
+    folder, views = _cache_folder(settings, data_root), min(settings.get("views", 1), epochs)
     cache = FeatureCache(train, base, folder, views, dtype)
     return [cache] if validation is None else [cache, FeatureCache(validation, base, folder, 1, dtype)]
 

@@ -84,7 +84,8 @@ class StoragePath:
         return self._address < other._address
 
     def __truediv__(self, name: str | os.PathLike[str]) -> "StoragePath":
-        return StoragePath(os.fspath(name)) if is_stored(os.fspath(name)) else self._at(self._pure / name)
+        text = os.fspath(name)
+        return StoragePath(text) if is_stored(text) else self._at(self._pure / text)
 
     @property
     def name(self) -> str:
@@ -264,6 +265,19 @@ def as_path(path: str | os.PathLike[str]) -> AnyPath:
     if isinstance(path, Path) and (match := _COLLAPSED.match(path.as_posix())):
         return StoragePath(f"{match[1]}://{path.as_posix()[match.end() :]}")
     return Path(text)
+
+
+def below(root: str | AnyPath, name: str | os.PathLike[str]) -> AnyPath:
+    """Return the path of a name below a folder; an absolute path or an address stays what it is.
+
+    Args:
+        root: a folder, also of an object store.
+        name: relative to it.
+    """
+    text = os.fspath(name)
+    if is_stored(text):
+        return StoragePath(text)
+    return Path(text) if os.path.isabs(text) else as_path(root) / text
 
 
 class State(NamedTuple):
