@@ -40,6 +40,17 @@ def test_both_inputs_are_those_of_the_encoders_own_processors(video):
         assert torch.equal(made[name], own([video, video], **views)["pixel_values_videos"]), name
 
 
+def test_raw_inputs_normalize_to_those_of_a_call(video):
+    processor = fused()
+    processor.uniformerv2.resize_method = "torch_bilinear"
+    options = {"num_clips": 2, "num_crops": 3, "uniformerv2": {"num_frames": 5}}
+    expected, raw = processor(video, return_tensors="pt", **options), processor.raw_inputs(video, **options)
+    assert torch.equal(raw["pixel_values_videos"].normalized(), expected["pixel_values_videos"])
+    assert torch.equal(raw["uniformerv2_pixel_values_videos"], expected["uniformerv2_pixel_values_videos"])
+    with pytest.raises(ValueError, match="per-encoder option"):
+        processor.raw_inputs(video, size=3)
+
+
 def test_a_video_is_decoded_once_for_both(video, monkeypatch):
     opened, asked = [], []
 

@@ -1,6 +1,7 @@
 """The video processor: frames, pixels and views from every kind of input, saved and loaded."""
 
 import io
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,12 @@ from PIL import Image
 from transformers import AutoVideoProcessor
 
 from internvideo_hf import InternVideoVideoProcessor, VideoDecodeError, VideoReader
-from internvideo_hf.processing.video_processing import list_videos
+from internvideo_hf.auto import FAMILIES
+from internvideo_hf.processing import presets
+from internvideo_hf.processing.presets import build_processor
+from internvideo_hf.processing.presets.viclip import PROCESSORS
+from internvideo_hf.processing.video_processing import RawPixels, list_videos
+from internvideo_hf.video import RESIZE_METHODS
 
 
 @pytest.fixture
@@ -279,3 +285,50 @@ def test_whole_frames_have_the_pixels_of_a_call_without_crops(frames, options, t
     for processor in (InternVideoVideoProcessor(**options), AutoVideoProcessor.from_pretrained(tmp_path)):
         called = processor([frames], do_sample_frames=False, do_center_crop=False, return_tensors="pt")
         assert torch.equal(processor.process_whole(np.asarray(frames)), called["pixel_values_videos"][0])
+
+
+RAW_OPTIONS = [
+    {"num_clips": 2, "num_crops": 3},
+    {"do_normalize": False},
+    {"do_rescale": False, "image_mean": [100.0, 90.0, 80.0], "image_std": 50.0},
+    {"do_resize": False, "channel_order": "bgr"},
+    {"size": {"height": 24, "width": 40}, "do_center_crop": False},
+    {"sampler": "retrieval_fps", "video_metadata": [{"fps": 10.0, "total_num_frames": 20}], "num_clips": 1},
+]
+
+
+@pytest.mark.parametrize("options", RAW_OPTIONS)
+@pytest.mark.parametrize("method", RESIZE_METHODS)
+def test_raw_pixels_normalize_to_the_bits_of_a_call(frames, method, options):
+    processor = small(resize_method=method)
+    expected = pixels(processor, frames, **options)
+    (raw,) = pickle.loads(pickle.dumps(processor.raw_inputs(frames, **options))).values()
+    if method.startswith("torch_") and options.get("do_resize", True):
+        assert torch.equal(raw, expected) and raw.dtype == torch.float32
+        return
+    assert raw.pixels.dtype == np.uint8 and raw.pixels.shape == expected.shape
+    raw.pixels.flags.writeable = False  # as in the memory that a cluster shares
+    made = raw.normalized()
+    assert made.dtype == expected.dtype and torch.equal(made, expected)
+    assert torch.equal(raw.normalized("cpu"), expected)  # again: nothing has been written
+
+
+def with_pixels() -> list[tuple[str, str | None]]:
+    """Return the families with processors of their own, each with the names of these."""
+    named = {"viclip": [None, *PROCESSORS]}
+    return [(family, name) for family in presets._presets() for name in named.get(family, [None])]
+
+
+@pytest.mark.parametrize(("family", "name"), with_pixels())
+def test_decoders_send_bytes_for_every_family_but_uniformerv2(frames, family, name):
+    processor = build_processor(FAMILIES[family].config(), name)
+    videos = getattr(processor, "video_processor", processor)
+    expected = videos(frames, return_tensors="pt")
+    raw = videos.raw_inputs(frames)
+    assert list(raw) == list(videos.branches)
+    for key, made in raw.items():
+        is_raw = isinstance(made, RawPixels)
+        assert is_raw == (videos.branches[key].resize_method != "torch_bilinear")
+        assert torch.equal(made.normalized() if is_raw else made, expected[key])
+        if is_raw:
+            assert made.pixels.nbytes * 4 == expected[key].nbytes

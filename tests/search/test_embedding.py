@@ -20,7 +20,7 @@ class Encoder:
 
     def __init__(self):
         self.video_processor = SimpleNamespace(num_clips=1, num_crops=1, num_frames=CHUNK_FRAMES // PIECE)
-        self.batches = []
+        self.batches, self.device = [], torch.device("cpu")
 
     def embed_clips(self, pixels):
         self.batches.append(len(pixels))

@@ -18,6 +18,7 @@ from internvideo_hf.data.executors.parts import Engine, Part, PartFolder, Shard,
 from internvideo_hf.data.failures import one_video
 from internvideo_hf.inference.rows import Loader, enter_folder, read_arrays, to_tensors
 from internvideo_hf.models.common.loading import revision
+from internvideo_hf.utils.devices import default_device
 from internvideo_hf.utils.files import atomic_path, check_output_file
 from internvideo_hf.utils.fingerprints import file_sha256
 from internvideo_hf.utils.locks import lock_file
@@ -188,15 +189,15 @@ def answer_shard(videos: Sequence[str], plan: _Plan) -> Part:
     else:
         task = partial(read_arrays, read=read, folder=plan.folder)
         results = plan.engine.executor().map_ordered(task, videos, plan.engine.decoders, str, timeout=plan.timeout)
-    return Part({}, [_entry(answerer, video, inputs) for video, inputs in results])
+    return Part({}, [_entry(answerer, video, inputs, device) for video, inputs in results])
 
 
-def _entry(answerer: Answerer, video: str, inputs: Any) -> dict[str, Any]:
+def _entry(answerer: Answerer, video: str, inputs: Any, device: str | None) -> dict[str, Any]:
     if isinstance(inputs, VideoDecodeError):
         return {"error": str(inputs)}
     try:
         with one_video(video):
-            return answerer.answer(video, to_tensors(inputs))
+            return answerer.answer(video, to_tensors(inputs, default_device(device)))
     except VideoDecodeError as error:
         return {"error": str(error)}
 

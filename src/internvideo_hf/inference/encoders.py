@@ -10,11 +10,13 @@ import numpy as np
 import torch
 from transformers import AutoConfig, AutoModel, AutoModelForVideoClassification, AutoVideoProcessor
 from transformers.models.auto.modeling_auto import MODEL_FOR_VIDEO_CLASSIFICATION_MAPPING_NAMES
+from transformers.video_utils import VideoMetadata
 
 from internvideo_hf.auto import FAMILIES
 from internvideo_hf.checkpoints.model_names import resolve_model
 from internvideo_hf.inference.runner import load_model, video_features
 from internvideo_hf.models.common.loading import revision
+from internvideo_hf.processing.video_processing import RawPixels
 from internvideo_hf.utils.names import check_name, with_article
 from internvideo_hf.utils.pretrained import load_pretrained
 
@@ -111,6 +113,11 @@ class VideoEncoder:
         """What processes frames, also in another process; see `process_frames`."""
         return partial(process_frames, processor=self.processor, is_ours=self.is_ours)
 
+    @property
+    def process_raw(self) -> Callable[[np.ndarray], RawPixels | torch.Tensor]:
+        """What processes frames for another process; see `raw_frames`."""
+        return partial(raw_frames, processor=self.processor, is_ours=self.is_ours)
+
     @torch.no_grad()
     def encode(self, clips: torch.Tensor) -> torch.Tensor:
         """Encode processed clips.
@@ -173,6 +180,24 @@ class VideoEncoder:
         if "skip_predictor" in parameters:  # of V-JEPA 2, which pretraining alone needs
             options["skip_predictor"] = True
         return run(**{pixels: clips.to(self.model.device, self.model.dtype)}, **options)
+
+
+def raw_frames(frames: np.ndarray, processor: Any, is_ours: bool) -> RawPixels | torch.Tensor:
+    """Process frames one by one, but leave the last step to the process that takes them.
+
+    Args:
+        frames: as of `process_frames`.
+        processor: as of `process_frames`.
+        is_ours: as of `process_frames`.
+
+    Returns:
+        Pixels of one view; processed ones, as of `process_frames`, where there are no others.
+    """
+    if is_ours:
+        metadata = VideoMetadata(total_num_frames=len(frames), frames_indices=list(range(len(frames))))
+        made = processor.raw_frames(frames, metadata, do_sample_frames=False, num_clips=1, num_crops=1)
+        return made if isinstance(made, RawPixels) else cast(torch.Tensor, made[0])
+    return process_frames(frames, processor, is_ours)
 
 
 def process_frames(frames: np.ndarray, processor: Any, is_ours: bool) -> torch.Tensor:

@@ -19,8 +19,8 @@ from internvideo_hf.inference.features import (
     FeatureExtractor,
     Outline,
     extract_to_file,
-    processed_block,
 )
+from internvideo_hf.processing.video_processing import RawPixels
 from internvideo_hf.utils.storage import AnyPath
 from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.reader import VideoReader
@@ -144,13 +144,16 @@ class _Pieces:
         process = extractor.encoder.process
         size = max(BLOCK, _PIECE_BYTES // process(np.zeros((1, 480, 640, 3), np.uint8)).nbytes)
         pieces = [_Piece(video, numbers[first : first + size]) for first in range(0, len(numbers), size)]
-        for piece, pixels in zip(pieces, self._run(partial(_read, process=process), pieces), strict=True):
+        read = partial(_read, process=extractor.encoder.process_raw)
+        for piece, pixels in zip(pieces, self._run(read, pieces), strict=True):
             if pixels is None:
                 # What is damaged depends on where decoding begins, which is here where one process begins.
                 with VideoReader(video, backend="pyav") as reader:
                     yield from extractor.blocks(reader, numbers[pieces.index(piece) * size :], gaps=gaps)
                 return
-            yield torch.from_numpy(pixels), [True] * len(pixels)
+            # On the CPU: the extractor holds many frames, for windows that share them.
+            frames = pixels.normalized()[0] if isinstance(pixels, RawPixels) else torch.from_numpy(pixels)
+            yield frames, [True] * len(frames)
 
     def _run(self, task: Callable[[_Piece], Any], pieces: Sequence[_Piece]) -> Iterator[Any]:
         run, count = self._engine.executor().map_ordered, self._engine.decoders
@@ -165,19 +168,26 @@ def _outline_of(piece: _Piece) -> _Facts:
     return _Facts(reader.name, reader.num_frames, reader.fps, reader.duration, reader.timeline)
 
 
-def _read(piece: _Piece, process: Callable[[np.ndarray], torch.Tensor]) -> np.ndarray | None:
-    """Return processed frames; None if one of them is damaged."""
+def _read(piece: _Piece, process: Callable[[np.ndarray], RawPixels | torch.Tensor]) -> RawPixels | np.ndarray | None:
+    """Return processed frames, or those before they are normalized; None if one of them is damaged."""
     if multiprocessing.parent_process() is not None:
         torch.set_num_threads(1)  # the processes share the cores
-    blocks: list[torch.Tensor] = []
+    blocks: list[RawPixels | torch.Tensor] = []
     unique, places = np.unique(piece.numbers, return_inverse=True)
     try:
         frames = _reader(piece.video, stamp(piece.video)).stretch(unique.tolist())
         while block := list(islice(frames, BLOCK)):
-            blocks.append(processed_block(process, block)[0])
+            blocks.append(process(np.stack(block)))
     except VideoDecodeError:
         return None
-    return torch.cat(blocks)[torch.from_numpy(places)].numpy()
+    raw = [block for block in blocks if isinstance(block, RawPixels)]
+    if not raw:
+        return torch.cat([block for block in blocks if isinstance(block, torch.Tensor)])[
+            torch.from_numpy(places)
+        ].numpy()
+    pixels = np.concatenate([block.pixels for block in raw], axis=1)[:, places]
+    blank = np.concatenate([block.blank for block in raw], axis=1)[:, places]
+    return RawPixels(pixels, blank, raw[0].statistics)
 
 
 @lru_cache(maxsize=1)

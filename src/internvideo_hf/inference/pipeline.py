@@ -131,14 +131,18 @@ class VideoPipeline(Pipeline):
         return PipelineIterator(outputs, self.postprocess, postprocess_params)
 
 
-def inputs_of(video: Any, processor: Any, options: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+def inputs_of(video: Any, processor: Any, options: Mapping[str, Any], *, raw: bool = False) -> dict[str, Any]:
     """Decode a video, and make the inputs of a model, `(views, frames, channels, height, width)` by name.
 
     Args:
         video: of every kind that `VideoReader` takes.
         processor: of the model.
         options: of the video processor.
+        raw: leave normalization to the process that takes them, where the processor can.
     """
+    if raw:
+        views_of: Callable[..., dict[str, Any]] = getattr(processor, "video_processor", processor).raw_inputs
+        return views_of(video, **options)
     views = processor(videos=[video], return_tensors="pt", **options)
     return {name: views[name] for name in processor.model_input_names if name.endswith(PIXELS)}
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
+from inspect import signature
 from operator import attrgetter
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -23,6 +24,8 @@ from internvideo_hf.data.executors.parts import Engine, Part, PartFolder, Shard,
 from internvideo_hf.data.samples import Row
 from internvideo_hf.inference.runner import RunSettings, Views, check_damaged, read_videos, stack_views
 from internvideo_hf.models.common.loading import revision
+from internvideo_hf.processing.video_processing import RawPixels
+from internvideo_hf.utils.devices import default_device
 from internvideo_hf.utils.journal import Journal
 from internvideo_hf.utils.storage import AnyPath
 from internvideo_hf.video.errors import VideoDecodeError
@@ -311,7 +314,11 @@ def answer_shard(rows: Sequence[Row], plan: _Plan[Any]) -> Part:
             for place, (_, result) in enumerate(batch)
             if isinstance(result, VideoDecodeError)
         }
-        inputs = [(row, to_tensors(result)) for row, result in batch if not isinstance(result, VideoDecodeError)]
+        inputs = [
+            (row, to_tensors(result, default_device(device)))
+            for row, result in batch
+            if not isinstance(result, VideoDecodeError)
+        ]
         found += [work.answer(subject, inputs)] if inputs else []
     return Part({name: torch.cat([part[name] for part in found]) for name in (found[0] if found else {})}, notes)
 
@@ -339,27 +346,38 @@ def _batches(results: Iterable[Any], size: int) -> Iterator[tuple[int, list[Any]
         yield first, batch
 
 
-def read_arrays(row: Any, read: Callable[[Any], Any], folder: str) -> Any:
+def read_arrays(row: Any, read: Callable[..., Any], folder: str) -> Any:
     """Read a row in a decoder; arrays, unlike tensors, outlive the process that made them.
 
     Args:
         row: what `read` takes.
-        read: makes the inputs of a row.
+        read: makes the inputs of a row; with an argument `raw`, before they are normalized.
         folder: from which relative paths start.
     """
     enter_folder(folder)
     torch.set_num_threads(1)  # the processes share the cores
-    inputs = read(row)
+    inputs = read(row, raw=True) if "raw" in signature(read).parameters else read(row)
     if isinstance(inputs, dict):
         return {name: value.numpy() if isinstance(value, Tensor) else value for name, value in inputs.items()}
     return inputs
 
 
-def to_tensors(inputs: Any) -> Any:
-    """Return inputs of `read_arrays` as they were read."""
+def to_tensors(inputs: Any, device: str | torch.device | None = None) -> Any:
+    """Return inputs of `read_arrays` as the model takes them.
+
+    Args:
+        inputs: of a row.
+        device: normalizes pixels; the CPU by default.
+    """
     if isinstance(inputs, dict):
-        return {name: _tensor(value) if isinstance(value, np.ndarray) else value for name, value in inputs.items()}
+        return {name: _as_tensor(value, device) for name, value in inputs.items()}
     return inputs
+
+
+def _as_tensor(value: Any, device: str | torch.device | None) -> Any:
+    if isinstance(value, RawPixels):
+        return value.normalized(device)
+    return _tensor(value) if isinstance(value, np.ndarray) else value
 
 
 def _tensor(array: np.ndarray[Any, Any]) -> Tensor:

@@ -196,8 +196,13 @@ def merge_embeddings(views: Tensor) -> Tensor:
 
 
 def read_views(
-    row: Row, processor: VideoProcessor, num_clips: int | None = None, num_crops: int | None = None
-) -> Views:
+    row: Row,
+    processor: VideoProcessor,
+    num_clips: int | None = None,
+    num_crops: int | None = None,
+    *,
+    raw: bool = False,
+) -> dict[str, Any]:
     """Decode a video once, and make all its views.
 
     Args:
@@ -206,6 +211,10 @@ def read_views(
         processor: frames and pixels.
         num_clips: clips in time; as the processor is configured if None.
         num_crops: crops in space; as the processor is configured if None.
+        raw: leave normalization to the process that takes the views.
+
+    Returns:
+        `Views`; where `raw`, with `RawPixels` where the processor has them.
 
     Raises:
         VideoDecodeError: if the video cannot be read.
@@ -221,7 +230,9 @@ def read_views(
     span = partial(_span, row=row, samplers=samplers)
     read = read_selected(row["video"], rules, first.decoder, first.input_channel_order, span)
     return {
-        name: branch.process_frames([frames], [metadata], **options, return_tensors="pt")["pixel_values_videos"]
+        name: branch.raw_frames(frames, metadata, **options)
+        if raw
+        else branch.process_frames([frames], [metadata], **options, return_tensors="pt")["pixel_values_videos"]
         for (name, branch), (frames, metadata) in zip(branches.items(), read, strict=True)
     }
 

@@ -4,12 +4,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import AutoVideoProcessor
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import VideosKwargs
 from transformers.video_processing_utils import BaseVideoProcessor
 
-from internvideo_hf.processing.video_processing import InternVideoVideoProcessor, preprocess_together
+from internvideo_hf.processing.video_processing import (
+    InternVideoVideoProcessor,
+    RawPixels,
+    preprocess_together,
+    raw_together,
+)
 from internvideo_hf.utils.names import did_you_mean, nearest
 from internvideo_hf.utils.pretrained import load_pretrained
 
@@ -109,6 +115,27 @@ class InternVideoFusedVideoProcessor(BaseVideoProcessor):
 
     def preprocess(self, videos: Any, **kwargs: Any) -> BatchFeature:
         """Process videos; the same as calling the processor."""
+        features = preprocess_together(list(self.branches.values()), videos, self._options(kwargs))
+        result = {name: made["pixel_values_videos"] for name, made in zip(self.branches, features, strict=True)}
+        if "video_metadata" in features[0]:
+            result["video_metadata"] = features[0]["video_metadata"]
+        return BatchFeature(result)
+
+    def raw_inputs(self, video: Any, **kwargs: Any) -> dict[str, RawPixels | torch.Tensor]:
+        """Process one video, but leave the last step to the process that takes it.
+
+        Args:
+            video: of any kind that a call takes.
+            kwargs: options of a call.
+
+        Returns:
+            The views by name of the model's input; see `InternVideoVideoProcessor.raw_frames`.
+        """
+        made = raw_together(list(self.branches.values()), video, self._options(kwargs))
+        return dict(zip(self.branches, made, strict=True))
+
+    def _options(self, kwargs: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return the options of a call for each encoder."""
         own = [dict(kwargs.pop(encoder, None) or {}) for encoder in INPUTS]
         if (num_frames := kwargs.pop("num_frames", None)) is not None:
             own[0].setdefault("num_frames", num_frames)
@@ -117,11 +144,7 @@ class InternVideoFusedVideoProcessor(BaseVideoProcessor):
                 _check_shared(name)
         options = [kwargs | given for given in own]
         self._check_options(options)
-        features = preprocess_together(list(self.branches.values()), videos, options)
-        result = {name: made["pixel_values_videos"] for name, made in zip(self.branches, features, strict=True)}
-        if "video_metadata" in features[0]:
-            result["video_metadata"] = features[0]["video_metadata"]
-        return BatchFeature(result)
+        return options
 
     def _check_options(self, options: list[dict[str, Any]]) -> None:
         """Refuse unknown options of the encoders, and different values of shared ones."""

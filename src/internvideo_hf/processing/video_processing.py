@@ -3,8 +3,9 @@
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from functools import partial
-from typing import Any, Unpack
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any, NamedTuple, Unpack
 
 import numpy as np
 import torch
@@ -70,6 +71,65 @@ class InternVideoVideoProcessorKwargs(VideosKwargs, total=False):
     channel_order: str | None
     input_channel_order: str | None
     decoder: str | None
+
+
+class Statistics(NamedTuple):
+    """How pixels become a model's input, as of transformers' options of these names."""
+
+    do_rescale: bool
+    rescale_factor: float
+    do_normalize: bool
+    image_mean: Any
+    image_std: Any
+
+
+@dataclass(frozen=True)
+class RawPixels:
+    """Views of a video before they are rescaled and normalized: a quarter of the bytes, for another process.
+
+    Attributes:
+        pixels: uint8, `(views, frames, 3, height, width)`.
+        blank: the frames that stand for none, `(views, frames)`.
+        statistics: for `normalize`.
+    """
+
+    pixels: np.ndarray
+    blank: np.ndarray
+    statistics: Statistics
+
+    def normalized(self, device: torch.device | str | None = None) -> torch.Tensor:
+        """Return the model's input, with the bits of `process_frames`.
+
+        Args:
+            device: that computes it and holds it; the CPU by default.
+        """
+        return normalize(self.pixels, self.blank, self.statistics, device)
+
+
+def normalize(
+    pixels: np.ndarray, blank: np.ndarray, statistics: Statistics, device: torch.device | str | None = None
+) -> torch.Tensor:
+    """Rescale and normalize pixels.
+
+    Args:
+        pixels: uint8, `(..., frames, 3, height, width)`.
+        blank: the frames that stand for none, `(..., frames)`.
+        statistics: of the processor that made them.
+        device: that computes it and holds it; the CPU by default.
+    """
+    # A cluster's arrays are shared with other processes, and cannot be written.
+    frames = torch.from_numpy(pixels if pixels.flags.writeable else pixels.copy()).to(device)
+    normalized: torch.Tensor = _normalizer().rescale_and_normalize(frames, *statistics)
+    if blank.any():
+        normalized[torch.from_numpy(np.array(blank)).to(device)] = (
+            0  # as the released loaders pad, after normalization
+        )
+    return normalized
+
+
+@cache
+def _normalizer() -> "InternVideoVideoProcessor":
+    return InternVideoVideoProcessor()
 
 
 class InternVideoVideoProcessor(BaseVideoProcessor):
@@ -246,6 +306,55 @@ class InternVideoVideoProcessor(BaseVideoProcessor):
             features["video_metadata"] = metadata
         return features
 
+    def raw_frames(self, frames: np.ndarray, metadata: VideoMetadata, **kwargs: Any) -> RawPixels | torch.Tensor:
+        """Process the frames of one video, but leave the last step to the process that takes them.
+
+        Args:
+            frames: as of `process_frames`.
+            metadata: of the video, with `frames_indices`.
+            kwargs: options of a call.
+
+        Returns:
+            The views before they are normalized; normalized ones, float32, where they are resized between whole
+            numbers.
+        """
+        option = self.options(**kwargs)
+        # UniFormerV2's methods resize between whole numbers: what they make is float32 already, and stays.
+        if not option["do_resize"] or option["resize_method"] not in FLOAT_RESIZE_METHODS:
+            raw = kwargs | {"do_rescale": False, "do_normalize": False, "return_tensors": "pt"}
+            pixels: torch.Tensor = self.process_frames([frames], [metadata], **raw)["pixel_values_videos"]
+            if pixels.dtype == torch.uint8:
+                blank = (np.asarray(metadata.frames_indices) == BLANK).reshape(option["num_clips"], -1)
+                blank = blank.repeat(len(pixels) // len(blank), axis=0)
+                return RawPixels(pixels.numpy(), blank, self.statistics(**kwargs))
+        made = self.process_frames([frames], [metadata], **kwargs | {"return_tensors": "pt"})
+        return made["pixel_values_videos"]  # type: ignore[no-any-return]
+
+    def statistics(self, **kwargs: Any) -> Statistics:
+        """Return how pixels are rescaled and normalized.
+
+        Args:
+            kwargs: options of a call.
+        """
+        option = self.options(**kwargs)
+        # Where transformers keeps what it has computed of them, lists cannot stand.
+        mean, std = (
+            tuple(value) if isinstance(value, list) else value for value in (option["image_mean"], option["image_std"])
+        )
+        return Statistics(option["do_rescale"], option["rescale_factor"], option["do_normalize"], mean, std)
+
+    def raw_inputs(self, video: Any, **kwargs: Any) -> dict[str, RawPixels | torch.Tensor]:
+        """Process one video as a call does, but leave the last step to the process that takes it; see `raw_frames`.
+
+        Args:
+            video: of any kind that a call takes.
+            kwargs: options of a call.
+
+        Returns:
+            The views by name of the model's input.
+        """
+        return {"pixel_values_videos": raw_together([self], video, [kwargs])[0]}
+
     def process_whole(self, frames: np.ndarray) -> torch.Tensor:
         """Resize and normalize whole frames as configured, without crops: what a call gives, in half the time.
 
@@ -325,6 +434,34 @@ def preprocess_together(
     Returns:
         The result of each.
     """
+    features = []
+    for processor, given, read in zip(processors, kwargs, _read_together(processors, videos, kwargs), strict=True):
+        frames, metadata = zip(*read, strict=True)
+        features.append(processor.process_frames(list(frames), list(metadata), **given))
+    return features
+
+
+def raw_together(
+    processors: Sequence[InternVideoVideoProcessor], video: Any, kwargs: Sequence[Mapping[str, Any]]
+) -> list[RawPixels | torch.Tensor]:
+    """Call several processors with the same video, decoding it once; see `InternVideoVideoProcessor.raw_frames`.
+
+    Args:
+        processors: one or more.
+        video: as of calling one.
+        kwargs: options for each.
+    """
+    read = _read_together(processors, [video], kwargs)
+    return [
+        processor.raw_frames(*frames[0], **given)
+        for processor, given, frames in zip(processors, kwargs, read, strict=True)
+    ]
+
+
+def _read_together(
+    processors: Sequence[InternVideoVideoProcessor], videos: Any, kwargs: Sequence[Mapping[str, Any]]
+) -> list[list[tuple[np.ndarray, VideoMetadata]]]:
+    """Return frames and metadata of each video, for each processor."""
     options = [processor.options(**given) for processor, given in zip(processors, kwargs, strict=True)]
     videos, _ = list_videos(videos)
     if not videos:
@@ -341,11 +478,7 @@ def preprocess_together(
             for rule, option in zip(rules, options, strict=True)
         ]
         read.append(read_selected(video, samples, options[0]["decoder"], options[0]["input_channel_order"]))
-    features = []
-    for number, (processor, given) in enumerate(zip(processors, kwargs, strict=True)):
-        frames, metadata = zip(*[one[number] for one in read], strict=True)
-        features.append(processor.process_frames(list(frames), list(metadata), **given))
-    return features
+    return [[one[number] for one in read] for number in range(len(processors))]
 
 
 def read_selected(

@@ -9,7 +9,7 @@ import torch
 from transformers.video_utils import VideoMetadata
 
 from internvideo_hf.data.contents import content_hash, stamp
-from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
+from internvideo_hf.processing.video_processing import InternVideoVideoProcessor, RawPixels, normalize
 from internvideo_hf.video import BLANK, VideoReader
 from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.sources import check_path, is_url
@@ -80,7 +80,7 @@ class Clips:
             of the size, or float32, which `normalized` leaves as they are.
         size: bytes of the file when it was read.
         mtime: its modification time then, in nanoseconds.
-        blank: the frames that stand for none, `(len(numbers), views, frames)`; None for none.
+        blank: the frames that stand for none, `(len(numbers), views, frames)`, of uint8; None for none.
     """
 
     content: str
@@ -119,20 +119,20 @@ def read_clips(task: Task, processor: InternVideoVideoProcessor, windowing: Wind
     return Clips(content, spans, numbers, np.stack(pixels), size, mtime, np.stack(blank))
 
 
-def normalized(pixels: np.ndarray, blank: np.ndarray, processor: InternVideoVideoProcessor) -> torch.Tensor:
+def normalized(
+    pixels: np.ndarray, blank: np.ndarray, processor: InternVideoVideoProcessor, device: torch.device | None = None
+) -> torch.Tensor:
     """Return clips as the model takes them.
 
     Args:
         pixels: as in `Clips`.
         blank: as in `Clips`.
         processor: of the model.
+        device: normalizes them; the CPU by default.
     """
-    clips = torch.from_numpy(pixels)
-    if clips.dtype == torch.uint8:
-        statistics = processor.do_normalize, processor.image_mean, processor.image_std
-        clips = processor.rescale_and_normalize(clips, processor.do_rescale, processor.rescale_factor, *statistics)
-    clips[torch.from_numpy(blank)] = 0  # as the released loaders pad, after normalization
-    return clips
+    if pixels.dtype == np.uint8:
+        return normalize(pixels, blank, processor.statistics(), device)
+    return torch.from_numpy(pixels)
 
 
 def clips_at_once(processor: InternVideoVideoProcessor) -> int:
@@ -167,11 +167,9 @@ def _pixels(
     """Process the frames `[first, last)` as if they were the whole video: a row of `pixels` and of `blank`."""
     metadata = VideoMetadata(total_num_frames=last - first, fps=reader.fps, duration=None)
     indices = processor.sample_frames(metadata) if processor.do_sample_frames else np.arange(last - first)
+    metadata.frames_indices = indices  # type: ignore[assignment]  # an array serves as the list
     frames = reader.read(first + np.where(indices == BLANK, 0, indices))
-    options = {"do_sample_frames": False, "input_channel_order": "rgb", "return_tensors": "pt"}
-    raw = {"do_rescale": False, "do_normalize": False}
-    pixels: torch.Tensor = processor(videos=[frames], **options, **raw)["pixel_values_videos"]
-    if pixels.dtype != torch.uint8:  # resized between numbers
-        pixels = processor(videos=[frames], **options)["pixel_values_videos"]
-    blank = (indices == BLANK).reshape(processor.num_clips, -1)
-    return pixels.numpy(), blank.repeat(len(pixels) // len(blank), axis=0)
+    made = processor.raw_frames(frames, metadata)
+    if isinstance(made, RawPixels):
+        return made.pixels, made.blank
+    return made.numpy(), np.zeros(made.shape[:2], dtype=bool)

@@ -215,5 +215,6 @@ class Batches:
         batch, self._waiting = self._waiting[: self._batch_size], self._waiting[self._batch_size :]
         pixels = np.stack([pixels for _, _, _, pixels, _ in batch])
         blank = np.stack([blank for _, _, _, _, blank in batch])
-        self._rows.append(self._encoder.embed_clips(normalized(pixels, blank, self._encoder.video_processor)))
+        encoder = self._encoder
+        self._rows.append(encoder.embed_clips(normalized(pixels, blank, encoder.video_processor, encoder.device)))
         self._done += [(video, number, span) for video, number, span, _, _ in batch]

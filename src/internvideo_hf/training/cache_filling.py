@@ -320,7 +320,8 @@ def _write(
 ) -> None:
     """Run the frozen part on a batch, and write those of its files that are missing."""
     batch = VideoCollator(targets=())([pixels for _, pixels in inputs])
-    moved = {name: pixels.to(backbone.device) for name, pixels in batch.items()}
+    # Pixels that came from another process lie in memory otherwise, and sums over them would have other bits.
+    moved = {name: pixels.contiguous().to(backbone.device) for name, pixels in batch.items()}
     with nullcontext() if dtype is None else torch.autocast(backbone.device.type, dtype):
         outputs = backbone.frozen_forward(**moved)
     is_checked = False
