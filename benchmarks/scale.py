@@ -1,6 +1,7 @@
-"""Data at scale: efficiency of two workers, overhead of the engines, and the path of ten million clips to an index.
+"""Data at scale: two workers, frames on their way to a model, the engines, and the path of ten million clips.
 
 python benchmarks/scale.py workers [--videos 200]
+python benchmarks/scale.py frames [--videos 200]
 python benchmarks/scale.py engines [--videos 1000]
 python benchmarks/scale.py commit [--clips 10000000]
 python benchmarks/scale.py stores [--clips 100000]
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -25,6 +27,9 @@ from internvideo_hf.data.executors.parts import PartFolder, cut, shard_key
 from internvideo_hf.data.executors.processes import Processes
 from internvideo_hf.data.verification import verify_video
 from internvideo_hf.demo.tour import draw_clips
+from internvideo_hf.inference.rows import read_arrays, to_tensors
+from internvideo_hf.inference.runner import read_views
+from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
 from internvideo_hf.search.index import VideoIndex
 from internvideo_hf.search.stores.base import VectorStore
 from internvideo_hf.search.stores.local import LocalStore
@@ -61,6 +66,32 @@ def workers(folder: Path, count: int) -> None:
         executor.close()
     one, two = (sorted(values)[1] for values in seconds.values())
     print(f"{len(videos)} videos: {one:.1f} s by one process, {two:.1f} s by two, efficiency {one / two / 2:.2f}")
+
+
+def frames(folder: Path, count: int) -> None:
+    """Send clips from a decoder to this process as float32 and as uint8 of the model's size, in turns."""
+    rows = [{"video": str(path)} for path in sorted(draw(folder, count).glob("**/*.mp4"))]
+    processor, executor = InternVideoVideoProcessor(), Processes()
+    reads = {"float32": read_normalized, "uint8": read_views}
+    seconds: dict[str, list[float]] = {kind: [] for kind in reads}
+    sizes: dict[str, int] = {}
+    for kind in ("float32", "uint8") * 3:
+        task = partial(read_arrays, read=partial(reads[kind], processor=processor), folder=".")
+        list(executor.map_ordered(task, rows[:4], 1))  # the process starts
+        begin = time.monotonic()
+        for _, result in executor.map_ordered(task, rows, 1):
+            (sent,) = result.values()
+            sizes[kind] = (sent.pixels if kind == "uint8" else sent).nbytes
+            assert to_tensors(result)["pixel_values_videos"].dtype == torch.float32
+        seconds[kind].append(time.monotonic() - begin)
+    executor.close()
+    for kind, values in seconds.items():
+        print(f"{kind}: {sizes[kind]:,} bytes a clip, {len(rows) / sorted(values)[1]:.1f} clips a second")
+
+
+def read_normalized(row: dict[str, Any], processor: InternVideoVideoProcessor) -> dict[str, torch.Tensor]:
+    """Decode a clip and normalize it in the decoder, as all did before."""
+    return read_views(row, processor)
 
 
 def engines(folder: Path, count: int) -> None:
@@ -188,13 +219,15 @@ def segment_of(first: int, count: int, embeddings: torch.Tensor) -> Segment:
 def main() -> None:
     """Run one of the measurements."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("workers", "engines", "commit", "stores"))
+    parser.add_argument("what", choices=("workers", "frames", "engines", "commit", "stores"))
     parser.add_argument("--videos", type=int)
     parser.add_argument("--clips", type=int)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if arguments.what == "workers":
             workers(Path(folder), arguments.videos or 200)
+        elif arguments.what == "frames":
+            frames(Path(folder), arguments.videos or 200)
         elif arguments.what == "engines":
             engines(Path(folder), arguments.videos or 1000)
         elif arguments.what == "commit":

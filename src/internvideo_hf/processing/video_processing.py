@@ -336,12 +336,13 @@ class InternVideoVideoProcessor(BaseVideoProcessor):
         Args:
             kwargs: options of a call.
         """
-        option = self.options(**kwargs)
-        # Where transformers keeps what it has computed of them, lists cannot stand.
-        mean, std = (
-            tuple(value) if isinstance(value, list) else value for value in (option["image_mean"], option["image_std"])
-        )
-        return Statistics(option["do_rescale"], option["rescale_factor"], option["do_normalize"], mean, std)
+        option = {
+            name: getattr(self, name) if kwargs.get(name) is None else kwargs[name] for name in Statistics._fields
+        }
+        for name in ("image_mean", "image_std"):
+            if isinstance(option[name], list):  # which transformers cannot keep what it has computed by
+                option[name] = tuple(option[name])
+        return Statistics(**option)
 
     def raw_inputs(self, video: Any, **kwargs: Any) -> dict[str, RawPixels | torch.Tensor]:
         """Process one video as a call does, but leave the last step to the process that takes it; see `raw_frames`.

@@ -169,7 +169,7 @@ def _pixels(
     indices = processor.sample_frames(metadata) if processor.do_sample_frames else np.arange(last - first)
     metadata.frames_indices = indices  # type: ignore[assignment]  # an array serves as the list
     frames = reader.read(first + np.where(indices == BLANK, 0, indices))
-    made = processor.raw_frames(frames, metadata)
+    made = processor.raw_frames(frames, metadata, do_sample_frames=False)
     if isinstance(made, RawPixels):
         return made.pixels, made.blank
     return made.numpy(), np.zeros(made.shape[:2], dtype=bool)
