@@ -215,14 +215,14 @@ class TestRuns:
         changes = (f"data.trunk_cache={{folder: {kept}, views: 2}}", "training.max_steps=4")
         options = ("--data-root", data, "--start-from", fused)
         filled = run("cache", recipe, *changes, *options)
-        assert filled.returncode == 0 and "24 clips, of which 24 are new" in filled.stdout, filled.stderr
+        assert filled.returncode == 0 and "Of 24 clips, 24 are new" in filled.stdout, filled.stderr
         times = {file: file.stat().st_mtime_ns for file in kept.rglob("*.safetensors")}
         monkeypatch.setattr("internvideo_hf.training.cache_filling._write", lambda *given: pytest.fail("computed"))
         done = train(recipe, data, fused, tmp_path / "run", *changes)
         assert done.returncode == 0, done.stderr
         assert {file: file.stat().st_mtime_ns for file in kept.rglob("*.safetensors")} == times and len(times) == 24
         again = run("cache", recipe, *changes, *options)
-        assert again.returncode == 0 and "24 clips, of which 0 are new" in again.stdout
+        assert again.returncode == 0 and "Of 24 clips, 0 are new" in again.stdout
         assert not list(kept.glob("*.jsonl")) and not list(kept.glob(".*"))
 
     def test_commands_that_cannot_fill_a_cache_are_refused(self, fused, data, tmp_path, monkeypatch):

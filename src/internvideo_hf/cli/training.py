@@ -100,7 +100,7 @@ def cache(
         loaded, data_root, engine=workers, start=start_from, timeout=video_timeout, retry=retry, quiet=quiet
     )
     if not quiet:
-        say(f"The cache has {done.total} clips, of which {done.computed} are new.")
+        say(f"Of {done.total} clips, {done.computed} are new.")
     report_failures([str(error) for error in done.failures.values()], done.videos)
 
 
