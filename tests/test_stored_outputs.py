@@ -165,6 +165,27 @@ def test_training_reads_lists_and_videos_of_a_store(bucket, tmp_path):
     assert _cache_folder({"folder": str(tmp_path)}, Path(f"{bucket}/training")) == tmp_path
 
 
+def test_a_data_set_of_stored_videos_is_built_in_a_store(bucket, disk, monkeypatch):
+    options = ("--until", "clips", "--detector", "fixed", "--window", 0.5, "--min-seconds", 0.1, "--jobs", 1)
+    states: list[dict] = []
+    for cache in ("one", "two"):  # the second machine knows nothing of the first, and does nothing again
+        monkeypatch.setenv("INTERNVIDEO_CACHE", str(disk / cache))
+        done = run("dataset", "build", bucket / "in", "--out", bucket / "set", *options)
+        assert done.returncode == 1 and f"{bucket}/set/README.md is the data card" in done.stdout, done.stderr
+        files = (bucket / "set").files()
+        records = lines_of((bucket / "set/records.jsonl").read_text())
+        assert len(records) == 4 and {record["video"] for record in records} <= set(files)
+        clips = (bucket / "set/clips").states()
+        assert clips and clips == (states or [clips])[0]
+        states.append(clips)
+    (failure,) = lines_of((bucket / "set/failures/shots.jsonl").read_text())
+    assert "bad" in failure["video"] and not [name for name in files if name.rpartition("/")[2].startswith(".")]
+    assert_refused(
+        run("dataset", "build", bucket / "in", "--out", bucket / "set", *options[:-2], "--engine", "ray"),
+        "a cluster builds on a disk",
+    )
+
+
 def test_a_store_that_refuses_is_named_before_the_work(bucket, tmp_path):
     write_video(tmp_path / "v.mp4", 8)
     place = "s3://no-such-bucket/out.json"

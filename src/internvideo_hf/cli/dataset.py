@@ -10,6 +10,8 @@ import typer
 
 from internvideo_hf.cli.options import (
     AUTO,
+    OR_STORED,
+    OR_STORED_OUTPUT,
     Address,
     DataRoot,
     Device,
@@ -28,6 +30,7 @@ from internvideo_hf.cli.options import (
 )
 from internvideo_hf.cli.reporting import PARTIAL, REFUSED, say, silence_transformers
 from internvideo_hf.inference.kinds import DUAL_ENCODER
+from internvideo_hf.utils.storage import AnyPath, StoragePath, as_path
 
 if TYPE_CHECKING:
     from internvideo_hf.curation.build import BuildReport
@@ -62,10 +65,13 @@ Sources = Annotated[
     list[str],
     typer.Argument(
         metavar="LIST...",
-        help="Tables of InternVid, other lists of videos, video files, folders of videos, or http(s) URLs.",
+        help="Tables of InternVid, other lists of videos, video files, folders of videos, or http(s) URLs; "
+        f"{OR_STORED}.",
     ),
 ]
-Folder = Annotated[Path, typer.Option(help="Folder for the data set. Resumable: rerun the same command.")]
+Folder = Annotated[
+    Path, typer.Option(help=f"Folder for the data set, {OR_STORED_OUTPUT}. Resumable: rerun the same command.")
+]
 Until = Annotated[str, typer.Option(help="Last step: plan, download, shots, clips, captions or scores.")]
 Detector = Annotated[
     str,
@@ -287,7 +293,12 @@ def build(
         raise ValueError("Give --clip and --aesthetic-head, or neither.")
     if captioner is None and summarizer is not None:
         raise ValueError("--summarizer needs --captioner, which describes the frames.")
-    check_folder(out)
+    place = as_path(out)
+    if isinstance(place, StoragePath) and engine == "ray":
+        raise ValueError(
+            f"--out {place}: a cluster builds on a disk that its machines share. Build there, and copy it."
+        )
+    check_folder(place)
     silence_transformers()
     settings = BuildSettings(
         until=until,
@@ -306,7 +317,7 @@ def build(
     where = engine_of(engine, address, gpus, jobs, device, apart=video_timeout is not None)
     report = build_dataset(
         sources,
-        out if where is None else out.absolute(),
+        place if where is None else place.absolute(),
         settings,
         data_root=data_root,
         jobs=worker_count(jobs, os.cpu_count() or 1),
@@ -315,7 +326,7 @@ def build(
         retry=retry,
         bar=_bars(quiet),
     )
-    _report_build(report, out, quiet)
+    _report_build(report, place, quiet)
 
 
 COMMANDS: tuple[Callable[..., None], ...] = (build, div, flt, aes, training_list)
@@ -346,7 +357,7 @@ def _bars(quiet: bool) -> "Callable[[str, int], AbstractContextManager[Callable[
     return bar
 
 
-def _report_build(report: "BuildReport", out: Path, quiet: bool) -> None:
+def _report_build(report: "BuildReport", out: AnyPath, quiet: bool) -> None:
     if not quiet:
         say(f"The plan: {', '.join(f'{count:,} {name}' for name, count in report.plan.items())}.")
         for stage in report.stages[1:]:

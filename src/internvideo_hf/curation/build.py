@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from internvideo_hf.checkpoints.model_names import cache_folder
 from internvideo_hf.curation.captions import Captions, CaptionSettings
 from internvideo_hf.curation.card import write_card
 from internvideo_hf.curation.cutting import EXACT, Clips
@@ -20,7 +21,9 @@ from internvideo_hf.data.record_files import write_records
 from internvideo_hf.data.transcoding import TranscodeSettings
 from internvideo_hf.utils.files import atomic_write_text, remove_leftovers
 from internvideo_hf.utils.locks import lock_folder
+from internvideo_hf.utils.mirrors import mirrored
 from internvideo_hf.utils.names import check_name
+from internvideo_hf.utils.storage import AnyPath, StoragePath, as_path
 
 STEPS = ("plan", "download", "shots", "clips", "captions", "scores")
 """Steps at which a build may end."""
@@ -115,10 +118,10 @@ def _no_bar(name: str, total: int) -> AbstractContextManager[Callable[[int], obj
 
 def build_dataset(
     sources: Sequence[str | Path],
-    folder: str | Path,
+    folder: str | AnyPath,
     settings: BuildSettings,
     *,
-    data_root: str | Path | None = None,
+    data_root: str | AnyPath | None = None,
     jobs: int = 1,
     engine: Engine | None = None,
     timeout: float | None = None,
@@ -134,9 +137,10 @@ def build_dataset(
 
     Args:
         sources: see `sources.write_plan`.
-        folder: for all of it.
+        folder: for all of it. Of an object store: a copy in the cache of models is worked on, which has to have the
+            room, and is pushed to the store after each stage. No workers of other machines then.
         settings: what is made, and how.
-        data_root: folder of the videos of tables and lists.
+        data_root: folder of the videos of tables and lists; also of an object store, as are the sources.
         jobs: processes of stages that run no model.
         engine: runs the models in its workers, and the other stages in their decoders; downloads stay in processes of
             this machine. What is written is the same. Then folder, videos and models are named by absolute paths.
@@ -151,22 +155,44 @@ def build_dataset(
         DiskFullError: if there is no room.
         ImportError: if a library is missing that a stage needs.
     """
-    folder = Path(folder)
-    with lock_folder(folder):
-        remove_leftovers(folder)
-        table = write_plan(sources, folder / "stages" / "plan.jsonl", data_root)
-        plan, reports = count_plan(table), [StageReport("plan", table.rows, table.rows, 0)]
-        for step, stage in settings.stages(folder):
-            with bar(stage.name, table.rows) as on_rows:
-                where: dict[str, Any] = {"jobs": jobs, "engine": engine, "timeout": timeout}
-                if step == "download":
-                    where = {"jobs": settings.downloads}
-                table, report = run_stage(stage, table, folder, **where, retry=retry, on_rows=on_rows)
-            reports.append(report)
-        known = json.loads(json.dumps(asdict(settings), default=str))
-        atomic_write_text(folder / "build.json", json.dumps(known, indent=1, ensure_ascii=False))
-        records, trainable = _write_tables(table, folder) if any(r.name == "clips" for r in reports) else (None, 0)
-        write_card(folder, table, reports, known, plan)
+    options: dict[str, Any] = {"data_root": data_root, "jobs": jobs, "engine": engine, "timeout": timeout}
+    options |= {"retry": retry, "bar": bar}
+    if isinstance(place := as_path(folder), StoragePath):
+        with mirrored(place, cache_folder() / "builds") as mirror:
+            return _build(sources, mirror.folder, settings, **options, on_stage=mirror.push)
+    with lock_folder(place):
+        return _build(sources, place, settings, **options)
+
+
+def _build(
+    sources: Sequence[str | Path],
+    folder: Path,
+    settings: BuildSettings,
+    *,
+    data_root: str | AnyPath | None,
+    jobs: int,
+    engine: Engine | None,
+    timeout: float | None,
+    retry: bool,
+    bar: _Bar,
+    on_stage: Callable[[], object] = lambda: None,
+) -> BuildReport:
+    """Build a data set in a folder whose lock this process holds; see `build_dataset`."""
+    remove_leftovers(folder)
+    table = write_plan(sources, folder / "stages" / "plan.jsonl", data_root)
+    plan, reports = count_plan(table), [StageReport("plan", table.rows, table.rows, 0)]
+    for step, stage in settings.stages(folder):
+        with bar(stage.name, table.rows) as on_rows:
+            where: dict[str, Any] = {"jobs": jobs, "engine": engine, "timeout": timeout}
+            if step == "download":
+                where = {"jobs": settings.downloads}
+            table, report = run_stage(stage, table, folder, **where, retry=retry, on_rows=on_rows)
+        reports.append(report)
+        on_stage()
+    known = json.loads(json.dumps(asdict(settings), default=str))
+    atomic_write_text(folder / "build.json", json.dumps(known, indent=1, ensure_ascii=False))
+    records, trainable = _write_tables(table, folder) if any(r.name == "clips" for r in reports) else (None, 0)
+    write_card(folder, table, reports, known, plan)
     return BuildReport(plan, reports, records, trainable)
 
 

@@ -14,12 +14,15 @@ from typing import Any
 from internvideo_hf.curation.stages import Outcome, Row, Table, name_of
 from internvideo_hf.data.failures import one_video
 from internvideo_hf.data.finding import VIDEO_SUFFIXES, VideoTree, list_folder, video_id
+from internvideo_hf.data.folders import is_folder
 from internvideo_hf.data.internvid import read_internvid
 from internvideo_hf.data.manifests import read_manifest
 from internvideo_hf.data.record_files import write_records
 from internvideo_hf.data.records import MANIFEST_SUFFIXES, ManifestError, read_records
+from internvideo_hf.utils.files import atomic_path
 from internvideo_hf.utils.fingerprints import text_sha256
 from internvideo_hf.utils.locks import lock_file
+from internvideo_hf.utils.storage import AnyPath, as_path, download, is_stored
 from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.sources import is_url
 
@@ -32,7 +35,7 @@ _LONGEST = 300  # characters of a cause
 _NAME_KEPT = 40  # characters of a name in an id that is made of it
 
 
-def write_plan(sources: Sequence[str | Path], path: Path, data_root: str | Path | None = None) -> Table:
+def write_plan(sources: Sequence[str | Path], path: Path, data_root: str | AnyPath | None = None) -> Table:
     """Write the plan: a row for each source video, with the clips that a table wants of it.
 
     A row has `source` (an id that is fit for file names), `video` (path of the file, None if it is to be downloaded),
@@ -72,34 +75,40 @@ def _place(row: Row) -> str:
     return str(row["video"] or row["url"])
 
 
-def _rows_of(source: str | Path, data_root: str | Path | None) -> Iterator[Row]:
-    if is_url(str(source)):
+def _rows_of(source: str | Path, data_root: str | AnyPath | None) -> Iterator[Row]:
+    place = as_path(source)
+    if is_url(str(source)) and not is_stored(str(source)):
         yield _row(None, str(source), None)
-    elif Path(source).is_dir():
-        yield from (_row(video, None, None) for video in list_folder(source).videos)
-    elif Path(source).suffix.lower() not in MANIFEST_SUFFIXES:
-        yield _row(str(source), None, None)
-    elif "YoutubeID" in next(read_records(source))[1]:
-        yield from _rows_of_table(Path(source), data_root)
+    elif is_folder(str(place)):
+        yield from (_row_of(video, None) for video in list_folder(place).videos)
+    elif place.suffix.lower() not in MANIFEST_SUFFIXES:
+        yield _row_of(str(place), None)
+    elif "YoutubeID" in next(read_records(place))[1]:
+        yield from _rows_of_table(place, data_root)
     else:
         for row in read_manifest(source, data_root, check_files=False, check_labels=False, allow_duplicates=True):
             times = row["start"] is not None
             segments = [_segment(row, {})] if times else None
-            is_remote = is_url(row["video"])
-            yield _row(None if is_remote else row["video"], row["video"] if is_remote else None, segments)
+            yield _row_of(row["video"], segments)
 
 
-def _rows_of_table(path: Path, data_root: str | Path | None) -> Iterator[Row]:
+def _row_of(video: str, segments: list[Row] | None) -> Row:
+    """Return the row of a file, or of an address, which is downloaded."""
+    return _row(None, video, segments) if is_url(video) else _row(video, None, segments)
+
+
+def _rows_of_table(path: AnyPath, data_root: str | AnyPath | None) -> Iterator[Row]:
     tree = VideoTree(data_root) if data_root is not None else None
-    for number, row in enumerate(read_internvid(path), 1):
+    for number, row in enumerate(read_internvid(str(path)), 1):
         name = str(row.get("youtube_id"))
         if not _SAFE_ID.fullmatch(name):
             raise ManifestError(str(path), f"record {number}", f"the YoutubeID is {name!r}", "Correct it.")
         below = None if tree is None else tree.find([name])
         about = {key: value for key, value in row.items() if key not in ("youtube_id", "start", "end", "caption")}
         segments = None if row.get("start") is None or row.get("end") is None else [_segment(row, about)]
-        video = None if below is None else os.path.join(str(data_root), below)
-        yield _row(video, None if video else f"{_YOUTUBE}{name}", segments, name)
+        video = None if below is None or data_root is None else str(as_path(data_root) / below)
+        is_here = video is not None and not is_url(video)
+        yield _row(video if is_here else None, None if is_here else video or f"{_YOUTUBE}{name}", segments, name)
 
 
 def _segment(row: Mapping[str, Any], about: Row) -> Row:
@@ -129,7 +138,7 @@ def _id_of(video: str | None, url: str | None) -> str:
 
 @dataclass(frozen=True)
 class Download:
-    """The stage that downloads what is not here, by yt-dlp, which is not part of this package.
+    """The stage that downloads what is not here: objects of stores, and the rest by yt-dlp, which is no part of this.
 
     Args:
         folder: of the build; files go to `sources/SOURCE.EXT` in it.
@@ -180,6 +189,8 @@ class Download:
     def _fetch(self, row: Row) -> str:
         if (there := self._found(row["source"])) is not None:
             return there
+        if is_stored(row["url"]):
+            return self._copy(row)
         command = downloader()
         if command is None:
             raise VideoDecodeError(
@@ -203,6 +214,15 @@ class Download:
             cause = f"yt-dlp: {said[-1].removeprefix('ERROR: ')[:_LONGEST]}".rstrip(".")
             raise VideoDecodeError(row["url"], cause, "If it is not gone, run the same command with --retry.")
         return there
+
+    def _copy(self, row: Row) -> str:
+        """Copy an object of a store, and return the name of the file."""
+        suffix = as_path(row["url"]).suffix.lower()
+        name = f"{_DOWNLOADS}/{row['source']}{suffix if suffix in VIDEO_SUFFIXES else '.mp4'}"
+        (self.folder / _DOWNLOADS).mkdir(parents=True, exist_ok=True)
+        with lock_file(self.folder / _DOWNLOADS / row["source"], wait=True), atomic_path(self.folder / name) as file:
+            download(row["url"], file)
+        return name
 
     def _options(self, source: str) -> list[str]:
         limit, folder = f"[height<={self.height}]", str(self.folder / _DOWNLOADS).replace("%", "%%")

@@ -14,7 +14,7 @@ import io
 import os
 import posixpath
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path, PurePosixPath
@@ -152,15 +152,26 @@ class StoragePath:
         Raises:
             OSError: if the store cannot be asked.
         """
+        return sorted(self._find())
+
+    def states(self) -> "dict[str, State]":
+        """Return what the store says of all files below, by their paths relative to the folder.
+
+        Raises:
+            OSError: if the store cannot be asked.
+        """
+        return {name: _state(about) for name, about in self._find().items()}
+
+    def _find(self) -> dict[str, Any]:
         with _errors(self._address):
             files, path = _opened(self._address)
             files.invalidate_cache()  # of listings: what came since the last one counts
             try:
-                found = files.find(path)
+                found = files.find(path, detail=True)
             except FileNotFoundError:
-                found = []
+                found = {}
         root = path.rstrip("/")
-        return sorted(str(file).removeprefix(root).lstrip("/") for file in found)
+        return {str(file).removeprefix(root).lstrip("/"): about for file, about in found.items()}
 
     def glob(self, pattern: str) -> list["StoragePath"]:
         """Return the files whose names match; sorted.
@@ -309,6 +320,10 @@ def state_of(address: str) -> State:
         about = files.info(path)
     if about.get("type") == "directory":
         raise IsADirectoryError(errno.EISDIR, "it is a folder", address)
+    return _state(about)
+
+
+def _state(about: Mapping[str, Any]) -> State:
     size = int(about.get("size") or 0)
     tag = next((str(about[name]).strip('"') for name in _TAGS if about.get(name)), None)
     if tag is not None:
