@@ -195,6 +195,9 @@ def _lock_stored(place: StoragePath, target: StoragePath, wait: bool = False) ->
 
 
 def _create(place: StoragePath, content: bytes) -> bool:
+    with suppress(FileNotFoundError):
+        place.read_bytes()  # some stand-ins for a store replace it, whatever the condition
+        return False
     with suppress(FileExistsError):
         place.write_bytes(content, is_new=True)
         return True
