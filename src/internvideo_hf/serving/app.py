@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -37,6 +38,7 @@ from internvideo_hf.utils.scratch import scratch_directory
 from internvideo_hf.video.errors import VideoDecodeError
 
 Body = TypeVar("Body", bound=BaseModel)
+_SMALL = 1 << 17  # bytes
 
 _REQUESTS: dict[str, type[BaseModel]] = {
     EMBEDDINGS: schemas.EmbeddingsRequest,
@@ -70,16 +72,16 @@ class Call(Generic[Body]):
     Args:
         body: its fields.
         uploads: the files that came with it.
-        folder: for its files; deleted when it is answered.
+        folder: for its files, deleted when it is answered.
         service: what answers it.
     """
 
     body: Body
     uploads: list[Source]
-    folder: Path
+    folder: "_Folder"
     service: Service
 
-    def sources(self, elements: Sequence[tuple[str, Any]]) -> list[Source]:
+    async def sources(self, elements: Sequence[tuple[str, Any]]) -> list[Source]:
         """Return the videos of content parts, or those that were uploaded.
 
         Args:
@@ -93,10 +95,13 @@ class Call(Generic[Body]):
         limits, access = self.service.limits, self.service.access
         if max(len(elements), len(self.uploads)) > limits.max_videos:
             raise RequestError(f"At most {limits.max_videos} videos are taken in a request.", param="input")
-        found = [source_of(_url_of(part), name, self.folder, access, limits) for name, part in elements]
-        if not found and not self.uploads:
+        if not elements and not self.uploads:
             raise RequestError("There is no video. Give input, or upload a file.", param="input")
-        return found or self.uploads
+        if not elements:
+            return self.uploads
+        urls = [(name, _url_of(part)) for name, part in elements]
+        take = partial(source_of, folder=self.folder.path, access=access, limits=limits)
+        return [await _apart(len(url), take, url, name) for name, url in urls]
 
 
 def create_app(
@@ -148,21 +153,48 @@ def _call_of(ability: str) -> Callable[..., Any]:
     async def read(request: Request) -> AsyncIterator[Call[Any]]:
         service: Service = request.app.state.service
         service.require(ability)
-        folder = Path(tempfile.mkdtemp(dir=request.app.state.folder))
+        folder = _Folder(request.app.state.folder)
         try:
             text, uploads = await _content(request, folder, service.limits)
-            body = await asyncio.to_thread(_parse, kind, text)
+            body = await _apart(len(text), _parse, kind, text)
             if body.model not in (None, service.model.name):
                 message = f"There is no model {printable(body.model)!r} here, only {service.model.name}."
                 raise RequestError(message, 404, "model_not_found", "model")
             yield Call(body, uploads, folder, service)
         finally:
-            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+            folder.remove()
 
     return read
 
 
-async def _content(request: Request, folder: Path, limits: Limits) -> tuple[bytes, list[Source]]:
+class _Folder:
+    """The folder of a request, made when it is needed.
+
+    Args:
+        parent: where it is made.
+    """
+
+    def __init__(self, parent: Path):
+        self._parent = parent
+        self._made: Path | None = None
+
+    @property
+    def path(self) -> Path:
+        if self._made is None:
+            self._made = Path(tempfile.mkdtemp(dir=self._parent))
+        return self._made
+
+    def remove(self) -> None:
+        if self._made is not None:
+            shutil.rmtree(self._made, ignore_errors=True)
+
+
+async def _apart(size: int, work: Callable[..., Any], *arguments: Any) -> Any:
+    """Do some work, in a thread if it is large: other requests would wait for it, and a small one for the thread."""
+    return work(*arguments) if size < _SMALL else await asyncio.to_thread(work, *arguments)
+
+
+async def _content(request: Request, folder: _Folder, limits: Limits) -> tuple[bytes, list[Source]]:
     """Return the JSON of a request, and the files that came with it."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/json":
@@ -176,13 +208,13 @@ async def _content(request: Request, folder: Path, limits: Limits) -> tuple[byte
             if name == "request" and isinstance(value, str):
                 text = value
             elif name == "file" and isinstance(value, UploadFile):
-                path = own_file(folder)
+                path = own_file(folder.path)
                 label = f"file[{len(uploads)}] ({printable(Path(value.filename or '').name[:100])})"
-                size = await asyncio.to_thread(_save, value, path)
+                size = await _apart(value.size or 0, _save, value, path)
                 if size > limits.max_bytes:
                     message = f"{label}: it has {size} bytes, and at most {limits.max_bytes} are taken."
                     raise RequestError(message, 413, "too_large", "file")
-                uploads.append(Source(str(path), label, str(folder)))
+                uploads.append(Source(str(path), label, str(folder.path)))
             else:
                 message = f"The field {printable(name)!r} is unknown. Give file, once or more, and request."
                 raise RequestError(message, param=printable(name))
@@ -234,7 +266,7 @@ def _add_routes(app: FastAPI) -> None:
         texts = {place: _text_of(part) for place, (_, part) in enumerate(parts) if _text_of(part) is not None}
         visual = [(name, part) for place, (name, part) in enumerate(parts) if place not in texts]
         if visual or not texts or call.uploads:
-            sources = await asyncio.to_thread(call.sources, visual)
+            sources = await call.sources(visual)
         else:
             sources = []
         words = [str(text) for text in texts.values()]
@@ -260,7 +292,7 @@ def _add_routes(app: FastAPI) -> None:
         """Classify videos, by the model's own classes or by given labels."""
         body, service = call.body, call.service
         options = service.check_classify(body.labels, body.template, body.top_k)
-        sources = await asyncio.to_thread(call.sources, schemas.listed("input", body.input))
+        sources = await call.sources(schemas.listed("input", body.input))
         found = await service.classify(sources, options)
         data = [{"index": place, "labels": labels} for place, labels in enumerate(found)]
         return {"data": data, "model": service.model.name}
@@ -273,7 +305,7 @@ def _add_routes(app: FastAPI) -> None:
         source = None
         if text is None or call.uploads:
             parts = [] if body.query is None else [("query", body.query)]
-            (source,) = await asyncio.to_thread(call.sources, parts)
+            (source,) = await call.sources(parts)
         options = {"top_k": body.top_k, "per_video": body.per_video, "where": body.where}
         hits = (await service.search(text, source, options)).to_dict()
         return {"data": hits["hits"], "clips": hits["clips"], "matches": hits["matches"], "model": service.model.name}
@@ -285,7 +317,7 @@ def _add_routes(app: FastAPI) -> None:
         options: dict[str, Any] = {"num_beams": body.beams}
         options |= {} if body.text is None else {"text": body.text}
         options |= {} if body.max_new_tokens is None else {"max_new_tokens": body.max_new_tokens}
-        sources = await asyncio.to_thread(call.sources, schemas.listed("input", body.input))
+        sources = await call.sources(schemas.listed("input", body.input))
         found = await service.caption(sources, options)
         data = [{"index": place, "text": answers[0]["generated_text"]} for place, answers in enumerate(found)]
         return {"data": data, "model": service.model.name}
@@ -294,7 +326,7 @@ def _add_routes(app: FastAPI) -> None:
     async def localize(call: Annotated[Call[schemas.LocalizeRequest], Depends(_call_of(LOCALIZE))]) -> Any:
         """Find the actions in videos, with their begin and end."""
         body, service = call.body, call.service
-        sources = await asyncio.to_thread(call.sources, schemas.listed("input", body.input))
+        sources = await call.sources(schemas.listed("input", body.input))
         found = await service.localize(sources, body.top_k, body.threshold)
         return {"data": [{"index": place, **one} for place, one in enumerate(found)], "model": service.model.name}
 

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from internvideo_hf.utils.names import reason_of
 
 KEY_VARIABLE = "INTERNVIDEO_API_KEY"
 _LOCAL = ("127.0.0.1", "::1", "localhost")
+_SWITCH = 5e-4  # seconds; requests and the model take turns, and by default each would wait 5 ms for its own
 _KEEP_ALIVE = 15  # seconds that an idle connection stays
 
 
@@ -113,9 +115,12 @@ def run(app: FastAPI, sockets: socket.socket, on_start: Callable[[], None], pati
     server = _Server(config, on_start)
     # uvicorn raises the signal that ended it once more; a service that has ended well has succeeded.
     before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
+    switching = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH)
     try:
         asyncio.run(server.serve([sockets]))
     finally:
+        sys.setswitchinterval(switching)
         for number, handler in before.items():
             signal.signal(number, handler)
     if not server.has_started:
