@@ -3,6 +3,8 @@
 import re
 import runpy
 import shlex
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -42,6 +44,19 @@ def test_example_runs(name, tmp_path, monkeypatch, capsys):
         truth, best = printed.splitlines()[:2]
         assert truth == f"The clip: {clip}" and re.fullmatch(rf" *\d+\.\d%  {answer}", best)
     assert len((ROOT / "examples" / name).read_text().splitlines()) <= 60
+
+
+@pytest.mark.slow
+def test_the_service_runs_on_ray():
+    pytest.importorskip("ray", reason="the extra ray is not installed")
+    start = "import ray, runpy, sys; ray.init('local', num_cpus=2, include_dashboard=False)"
+    code = f"{start}; from ray import serve; runpy.run_path(sys.argv[1], run_name='__main__'); ray.shutdown()"
+    command = [sys.executable, "-c", code, str(ROOT / "examples/serve_ray.py")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
+    if 'pip install "ray[serve]"' in done.stderr:
+        pytest.skip("ray[serve] is not installed")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^ *\d+\.\d%  a red square\n *\d+\.\d%  a blue circle$", done.stdout, re.M)
 
 
 def snippets(language: str) -> list[str]:

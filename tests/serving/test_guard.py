@@ -90,11 +90,12 @@ def test_sizes_are_told_and_limited():
     found = run(
         ask(guard, length=False),
         ask(guard, length=False, content_length="-1"),
+        ask(guard, length=False, content_length="1" * 5000),
         ask(guard, length=False, content_length="1", transfer_encoding="chunked"),
         ask(guard, length=False, content_length=str(largest + 1)),
         ask(guard, length=False, content_length=str(largest)),
     )
-    assert [status for status, _ in found] == [411, 411, 411, 413, 200]
+    assert [status for status, _ in found] == [411, 411, 411, 411, 413, 200]
 
 
 def test_more_requests_than_the_queue_takes_are_told_to_come_again():

@@ -1,5 +1,6 @@
 """What each kind of model can do, and its answers, which are those of the pipelines."""
 
+import json
 import shutil
 
 import numpy as np
@@ -97,6 +98,16 @@ def test_actions_are_those_of_the_pipeline(tmp_path):
     found = served.localizing(source, Limits()).best(3).to_dict()
     expected = pipeline("temporal-action-localization", model=demo_path("demo-actionformer"), device="cpu")
     assert found == expected(str(tmp_path / LONG), top_k=3) and len(found["segments"]) == 3
+
+
+def test_a_head_whose_encoder_is_not_there_is_refused(tmp_path):
+    shutil.copytree(demo_path("demo-actionformer"), tmp_path / "head")
+    config = json.loads((tmp_path / "head/config.json").read_text())
+    for encoder, words in (("gone", "was gone, which is not there"), (None, "does not name the encoder")):
+        config["features"]["encoder"] = encoder
+        (tmp_path / "head/config.json").write_text(json.dumps(config))
+        with pytest.raises(ValueError, match=words):
+            ServedModel.load(tmp_path / "head")
 
 
 def test_what_cannot_be_served_is_refused(answerer, tmp_path):

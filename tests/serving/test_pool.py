@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 from data.crash import double, double_or_hang
-from serving.poison import allocate, refuse, remember, was_prepared
+from serving.poison import allocate, die_once, refuse, remember, was_prepared
 
 from internvideo_hf.data.executors.processes import KILLED
 from internvideo_hf.serving.pool import Pool, prepare_decoder
@@ -15,9 +15,10 @@ def outcome(found) -> object:
     return found.cause if isinstance(found, VideoDecodeError) else found
 
 
-def test_what_kills_or_hangs_a_process_costs_nobody_else():
+def test_what_kills_or_hangs_a_process_costs_nobody_else(tmp_path):
     async def go():
         await pool.start()
+        assert await pool.run(die_once, tmp_path / "mark", "", 30) == "1"
         items = [0, 1, 3, 5, 2, 3, 4]
         found = await asyncio.gather(
             *(pool.run(double, item, str(item), 30) for item in items), return_exceptions=True

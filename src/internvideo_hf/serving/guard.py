@@ -109,7 +109,7 @@ class Guard:
     def _check_size(self, headers: dict[str, str]) -> int:
         """Return the bytes of a body; refuse what is too large, and what comes when there is too much already."""
         length = headers.get("content-length", "")
-        if "transfer-encoding" in headers or not (length.isascii() and length.isdecimal()):
+        if "transfer-encoding" in headers or not (length.isascii() and length.isdecimal() and len(length) < 16):
             raise RequestError("A request must say its length (Content-Length).", 411, "length_required")
         size, limits = int(length), self._limits
         if size > limits.max_body:

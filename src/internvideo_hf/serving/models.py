@@ -181,8 +181,13 @@ class ServedModel:
         if kind == FEATURE_HEAD:
             if index is not None:
                 raise ValueError(f"{model} is {kind}, and has no index. Leave out --index.")
-            if encoder_of(load_pretrained(AutoConfig, folder)) is None:
+            if (encoder := encoder_of(load_pretrained(AutoConfig, folder))) is None:
                 raise ValueError(f"{model} does not name the encoder of its features, which `serve` needs.")
+            try:
+                resolve_model(encoder)  # here, where it is said in one line
+            except ValueError as error:
+                message = f"The encoder of {model} was {encoder}, which is not there. Put its folder where it was"
+                raise ValueError(f"{message}, or beside {model}, and name it in config.json.") from error
             where = None if device is None else str(device)
             return cls(**about, localizing=Localizing(folder, where, dtype, batch_size))
         if kind not in (*_ENCODERS, CLASSIFIER):

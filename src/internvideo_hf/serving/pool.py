@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,9 @@ class Pool:
         with self._lock:
             child = self._idle.pop()  # there are as many as threads
         try:
-            future.set_result(child.run(task, item, name, timeout, self._alone))
+            # A task that kills its process runs once more in a new one, which is to be prepared, too.
+            prepared = partial(_prepared, prepare=self._prepare, task=task)
+            future.set_result(child.run(prepared, item, name, timeout, self._alone))
         except Exception as error:  # noqa: BLE001  # the caller's
             future.set_exception(error)
         except BaseException:  # noqa: BLE001  # it was stopped
@@ -96,9 +99,27 @@ class Pool:
                 self._idle.append(child)
 
     def _ready(self, child: Child) -> None:
-        result = child.run(self._prepare, None, "")
+        result = child.run(partial(_prepared, prepare=self._prepare, task=_nothing), None, "")
         if isinstance(result, VideoDecodeError):
             raise ValueError(f"{result.cause}. {result.advice}")
+
+
+class _Process:
+    """What a process knows of itself."""
+
+    is_prepared = False
+
+
+def _prepared(item: Any, prepare: Callable[[None], Any], task: Callable[[Any], Any]) -> Any:
+    """Run a task in a process that has been prepared."""
+    if not _Process.is_prepared:
+        prepare(None)
+        _Process.is_prepared = True
+    return task(item)
+
+
+def _nothing(_: None) -> None:
+    """Do nothing."""
 
 
 def prepare_decoder(_: None, max_memory: int) -> None:
