@@ -158,7 +158,7 @@ def evaluate(protocol, samples, run):
     read_one = partial(read_views, processor=AutoVideoProcessor.from_pretrained(run.model))
     scores, causes = np.full(len(samples.videos), np.nan), {}
     for batch in read_videos(samples.videos, read_one, run.settings, at_once=2):
-        causes |= {row: item for row, item in batch if isinstance(item, str)}
+        causes |= {row: str(item) for row, item in batch if not isinstance(item, dict)}
         for rows, views in stack_views(batch):
             scores[rows] = model(views["pixel_values_videos"][:, 0]).logits[:, 0].detach().numpy()
     error = float(np.abs(scores[samples.owners] - samples.labels).mean())

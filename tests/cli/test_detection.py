@@ -5,6 +5,7 @@ import json
 import re
 
 import pytest
+from data.executors.here import Here
 from PIL import Image
 from program import assert_refused, run
 from tasks.action_detection.small import write_detector, write_model
@@ -13,6 +14,8 @@ from transformers import pipeline
 from video.clips import write_video
 
 from internvideo_hf import VideoReader
+from internvideo_hf.cli import detection
+from internvideo_hf.inference.answering import write_lines
 from internvideo_hf.tasks.action_detection.annotations import read_predictions
 from internvideo_hf.tasks.action_detection.detection import ActionDetector
 
@@ -224,3 +227,36 @@ def test_a_mistake_is_refused_in_one_line(folder, tmp_path, arguments, words):
 def test_another_command_names_this_one(folder):
     refused = run("classify", folder / "videos/clip.mp4", "--model", folder / "model")
     assert_refused(refused, "is not a classifier", "internvideo detect-actions VIDEO --model")
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_lines_are_what_json_holds(folder, call, tmp_path, given):
+    videos = [str(folder / "videos" / name) for name in ("clip.mp4", "holed.mkv")]
+    (tmp_path / "people.csv").write_text("clip,1,0.25,0,0.75,0.5,,0.9\nholed,2,0.25,0,0.75,0.5,,0.9\n")
+    how = {"every": 0.5, "batch_size": 8, "dtype": None, "person_class": None, "threshold": 0.3}
+    how |= {"detector": str(folder / "detector"), "boxes": None, "top_k": 3, "min_score": 0.0}
+    options = call
+    if given:
+        boxes = str(tmp_path / "people.csv"), tuple(zip(videos, ("clip", "holed"), strict=True))
+        how |= {"detector": None, "boxes": boxes, "threshold": None, "every": 1.0}
+        options = ("--model", folder / "model", "--boxes", tmp_path / "people.csv")
+    question = detection._question(str(folder / "model"), how)
+    assert (len(question.models), len(question.files)) == ((1, 1) if given else (2, 0))
+    write_lines(tmp_path / "out.jsonl", videos, question, Here(), quiet=True)
+    done = run("detect-actions", *videos, *options, "--min-score", 0, "--device", "cpu", "--json", "-q")
+    assert [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()] == json.loads(done.stdout)
+
+
+def test_json_lines_stand_alone(folder, call, tmp_path):
+    arguments = ("detect-actions", folder / "videos", *call)
+    assert_refused(run(*arguments, "--out", tmp_path / "x.jsonl", "--csv", tmp_path / "x.csv"), "Leave out --csv")
+    assert_refused(run(*arguments, "--gpus", 2), "Add --out FILE.jsonl")
+
+
+@pytest.mark.slow
+def test_a_list_has_a_line_for_each_video(folder, call, tmp_path):
+    out = tmp_path / "out.jsonl"
+    done = run("detect-actions", folder / "videos", *call, "--device", "cpu", "--out", out)
+    assert done.returncode == 0 and "2 lines" in done.stdout, done.stderr
+    printed = json.loads(run("detect-actions", folder / "videos", *call, "--device", "cpu", "--json", "-q").stdout)
+    assert [json.loads(line) for line in out.read_text().splitlines()] == printed

@@ -3,9 +3,13 @@
 import json
 
 import pytest
+from data.executors.here import Here
 from program import assert_refused, run
 from tasks.temporal_grounding.heads import write_drawn, write_head
 from transformers import pipeline
+
+from internvideo_hf.cli import grounding
+from internvideo_hf.inference.answering import write_lines
 
 
 @pytest.fixture(scope="module")
@@ -50,3 +54,27 @@ def test_refusals_name_the_way_on(folder):
     )
     refused = run("ground", video, "a", "--model", folder / "head", "--text-encoder", "demo-classifier")
     assert_refused(refused, "reads no text")
+
+
+def test_lines_are_what_json_holds(folder, tmp_path):
+    videos = [str(folder / "videos" / name) for name in ("clip.mp4", "text.mp4")]
+    asked = ("a red moon moves up", "the moon")
+    how = {"encoder": None, "text_encoder": None, "batch_size": 8, "dtype": None, "keep": False, "title": "head"}
+    question = grounding._question(str(folder / "head"), {**how, "queries": asked, "top_k": 2})
+    assert len(question.models) == 3, "the head, and its encoders of videos and words"
+    write_lines(tmp_path / "out.jsonl", videos, question, Here(), quiet=True)
+    options = ("--model", folder / "head", "--top-k", 2, "--device", "cpu", "--json", "-q")
+    printed = json.loads(run("ground", folder / "videos", *asked, *options).stdout)
+    assert [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()] == printed
+    assert_refused(run("ground", videos[0], "a", *options, "--out", tmp_path / "x.jsonl"), "Leave out --json")
+
+
+@pytest.mark.slow
+def test_a_list_has_a_line_for_each_video(folder, tmp_path):
+    out = tmp_path / "out.jsonl"
+    options = ("--model", folder / "head", "--device", "cpu")
+    done = run("ground", folder / "videos", "the moon", *options, "--out", out)
+    assert done.returncode == 1 and "1 of 2 failed" in done.stderr and "2 lines" in done.stdout
+    printed = json.loads(run("ground", folder / "videos", "the moon", *options, "--json", "-q").stdout)
+    assert [json.loads(line) for line in out.read_text().splitlines()] == printed
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["out.jsonl", "out.jsonl.failures.jsonl"]

@@ -97,18 +97,17 @@ def test_a_table_keeps_failures_until_the_videos_are_done(tmp_path, is_stored, m
         (tmp_path / name).write_text("x")
     bad, poison, elsewhere = (str(tmp_path / name) for name in ("bad.mp4", "poison.mp4", "elsewhere.mp4"))
     path = (StoragePath(new_memory()) if is_stored else tmp_path / "out") / "failures.jsonl"
-    first = FailureTable(path, "index")
-    assert first.held_back([bad, poison]) == {} and list(first) == []
-    first.close([bad, poison])
+    with FailureTable(path, "index") as first:
+        assert first.divide([bad, poison]) == ([bad, poison], {}) and list(first) == []
     assert not path.exists(), "no file without failures"
     for video, cause in ((elsewhere, "it is empty"), (poison, KILLED), (bad, "it is damaged")):
         first.add(VideoDecodeError(video, cause, "Leave it out."))
     # The job is killed here; the next one knows all of it, and tries again what cost little.
-    second = FailureTable(path, "index")
-    held = second.held_back([bad, poison])
-    assert list(held) == [poison] and held[poison].cause == KILLED and "--retry" in held[poison].advice
-    second.add(VideoDecodeError(bad, "it is damaged", "Leave it out."))
-    second.close([bad, poison])
+    with FailureTable(path, "index") as second:
+        rest, held = second.divide([bad, poison])
+        assert rest == [bad] and list(held) == [poison]
+        assert held[poison].cause == KILLED and "--retry" in held[poison].advice
+        second.add(VideoDecodeError(bad, "it is damaged", "Leave it out."))
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     known = {"stage": "index", "size": 1, "advice": "Leave it out."}
     assert [{**row, "mtime": 0} for row in rows] == [
@@ -117,11 +116,15 @@ def test_a_table_keeps_failures_until_the_videos_are_done(tmp_path, is_stored, m
         {"video": poison, "cause": KILLED, "attempts": 1, "mtime": 0, **known},
     ]
     # A video that has changed, or that the user asks for, is tried again, and leaves the table when it is done.
-    third = FailureTable(path, "index")
-    assert third.held_back([poison], retry=True) == {}
+    assert FailureTable(path, "index", retry=True).divide([poison]) == ([poison], {})
     (tmp_path / "poison.mp4").write_text("better")
-    assert third.held_back([bad, poison]) == {}
-    third.close([bad, poison])
+    with pytest.raises(KeyboardInterrupt), FailureTable(path, "index") as third:
+        third.divide([bad, poison])
+        raise KeyboardInterrupt
+    assert len(list(FailureTable(path, "index"))) == 3, "nothing is known to be done"
+    with FailureTable(path, "index") as third:
+        assert third.divide([bad]) == ([bad], {})
+        third.forget([poison])
     assert [row["video"] for row in FailureTable(path, "index")] == [elsewhere]
 
 

@@ -1,6 +1,7 @@
 """Evaluation by several workers: results are those of one process, to the last digit."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,14 @@ from inference.row_work import two_workers
 from tasks.lists import CLASSES, write_lists
 
 from internvideo_hf.data.failures import TooManyFailuresError
+from internvideo_hf.evaluation import run as evaluation_run
 from internvideo_hf.evaluation.ensemble_run import evaluate_ensemble
 from internvideo_hf.evaluation.ensembles import Scores
 from internvideo_hf.evaluation.protocols import load_ensemble, load_protocol
 from internvideo_hf.evaluation.run import evaluate
 from internvideo_hf.inference import rows
 from internvideo_hf.recipes.reading import RecipeError
+from internvideo_hf.tasks import evaluation_tasks
 
 OPTIONS = {"device": "cpu", "workers": 0, "batch_size": 2, "max_damaged": 0.5, "quiet": True}
 
@@ -40,8 +43,9 @@ def models(mm_folder, classifiers, answerer, captioner):
 
 def run(protocol, model, root, out, **options):
     result = evaluate(load_protocol(protocol[0], protocol[1:]), model, root, out, **OPTIONS | options)
-    assert sorted(out.parent.iterdir()) == [out]  # no parts are left
     content = json.loads(out.read_text())
+    table = out.with_name(f"{out.name}.failures.jsonl")
+    assert sorted(out.parent.iterdir()) == [out, *([table] if content["damaged"] else [])]  # no parts are left
     assert content == json.loads(json.dumps(result))
     return {name: value for name, value in content.items() if name != "seconds"}
 
@@ -108,7 +112,6 @@ def test_too_many_damaged_videos_end_it(mm_folder, data, tmp_path):
 @pytest.mark.parametrize(
     ("protocol", "model", "words"),
     [
-        (["temporal_localization/custom"], "x", "temporal_localization is evaluated by one model in one process"),
         (["navigation/r2r_ce"], None, "names a file of answers, which one process scores"),
         (["action_detection/custom", "data.boxes.predictions=x.csv"], None, "which one process scores"),
         (["retrieval/msrvtt"], "x", "Name it by --out"),
@@ -117,6 +120,13 @@ def test_too_many_damaged_videos_end_it(mm_folder, data, tmp_path):
 def test_what_several_workers_cannot_do_is_refused(protocol, model, words):
     with pytest.raises(RecipeError, match=words):
         evaluate(load_protocol(protocol[0], protocol[1:]), model, engine=Here())
+
+
+def test_a_task_that_does_without_rows_is_refused(monkeypatch):
+    tasks = {"retrieval": replace(evaluation_tasks()["retrieval"], on_engines=False)}
+    monkeypatch.setattr(evaluation_run, "evaluation_tasks", lambda: tasks)
+    with pytest.raises(RecipeError, match="retrieval is evaluated by one model in one process"):
+        evaluate(load_protocol("retrieval/msrvtt"), "x", engine=Here())
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import torch
 from internvideo_hf import InternVideoMAEConfig
 from internvideo_hf.data.executors.local import LocalEngine
 from internvideo_hf.inference.rows import Loader, Work, of_views
+from internvideo_hf.video.errors import VideoDecodeError
 
 
 class Adder:
@@ -53,3 +54,30 @@ def work(folder: Path, mark: Path | None = None) -> Work[Adder]:
 def two_workers() -> LocalEngine:
     """Two workers on this machine."""
     return LocalEngine(("cpu", "cpu"), jobs=2)
+
+
+def read_several(rows: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """Return the number of the file of rows, and how many are read; of several rows of 2, the first fails."""
+    number = float(Path(rows[0]["video"]).read_text())
+    found: list[Any] = [{"number": torch.tensor(number), "reads": torch.tensor(len(rows))} for _ in rows]
+    if number == 2 and len(rows) == 2:
+        found[0] = VideoDecodeError(rows[0]["video"], "it is the first of several", "Read it alone.")
+    return found
+
+
+def add_each(adder: Adder, batch: Sequence[tuple[Mapping[str, Any], Any]]) -> dict[str, torch.Tensor]:
+    """Return the sums of each row, and how many rows were read with it."""
+    sums = [own["number"] + torch.tensor(row["add"]) for row, own in batch]
+    reads = [own["reads"].repeat(len(row["add"])) for row, own in batch]
+    return {"sum": torch.cat(sums), "reads": torch.cat(reads)}
+
+
+def count(row: Mapping[str, Any]) -> int:
+    """Return how many numbers are added to that of the file."""
+    return len(row["add"])
+
+
+def several(folder: Path) -> Work[Adder]:
+    """Return what adds several numbers to that of a file, whose rows are read together."""
+    loader = Loader(Adder, str(folder), (), "model")
+    return Work(read_several, add_each, loader, blanks={"reads": 0}, entries=count, together=True)

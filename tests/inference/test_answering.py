@@ -9,8 +9,10 @@ from inference.answer_work import question
 from inference.row_work import two_workers
 
 from internvideo_hf.data.executors.processes import KILLED
+from internvideo_hf.data.failures import FailureTable
 from internvideo_hf.inference import answering
 from internvideo_hf.inference.answering import write_lines
+from internvideo_hf.video.errors import VideoDecodeError
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +39,34 @@ def test_lines_are_in_the_order_of_the_list_with_what_failed(mae_folder, videos,
     assert [line["video"] for line in found] == videos
     assert [line.get("number") for line in found] == [10, 11, 12, None, 14, None]
     assert failures == [found[3]["error"], found[5]["error"]] and videos[3] in failures[0]
-    assert len(engine.shards) == (3 if decodes_apart else 6) and list(out.parent.iterdir()) == [out]
+    table = out.with_name("out.jsonl.failures.jsonl")
+    assert len(engine.shards) == (3 if decodes_apart else 6) and sorted(out.parent.iterdir()) == [out, table]
+    assert [json.loads(row)["video"] for row in table.read_text().splitlines()] == [videos[3], videos[5]]
+
+
+@pytest.mark.parametrize("decodes_apart", [True, False])
+def test_what_kills_its_decoder_is_not_tried_again(mae_folder, videos, tmp_path, decodes_apart):
+    out, asked = tmp_path / "out.jsonl", question(mae_folder, decodes_apart)
+    with FailureTable.beside(out, "answer") as table:
+        table.add(VideoDecodeError(videos[1], KILLED, "Leave it out."))
+    engine = Here()
+    failures = write_lines(out, videos, asked, engine, quiet=True)
+    found = lines_of(out)
+    assert [line.get("number") for line in found] == [10, None, 12, None, 14, None] and len(failures) == 3
+    assert KILLED in found[1]["error"] and "--retry" in found[1]["error"]
+    assert len(engine.shards) == (3 if decodes_apart else 5)
+    write_lines(out, videos, asked, Here(), quiet=True, retry=True)
+    assert lines_of(out)[1]["number"] == 11
+    assert [row["video"] for row in FailureTable.beside(out, "answer")] == [videos[3], videos[5]]
+
+
+def test_retry_asks_the_shards_that_have_failures_again(mae_folder, videos, tmp_path):
+    out = tmp_path / "out.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        write_lines(out, videos, question(mae_folder), Here(stop_at=2), quiet=True)
+    again = Here()
+    write_lines(out, videos, question(mae_folder), again, quiet=True, retry=True)
+    assert [shard.items for shard in again.shards] == [tuple(videos[2:4]), tuple(videos[4:])]
 
 
 def test_an_interrupted_list_continues_with_its_parts(mae_folder, videos, tmp_path):

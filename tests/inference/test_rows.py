@@ -5,13 +5,14 @@ import dataclasses
 import pytest
 import torch
 from data.executors.here import Here
-from inference.row_work import Adder, two_workers, work
+from inference.row_work import Adder, several, two_workers, work
 
 from internvideo_hf.data.executors.processes import KILLED
-from internvideo_hf.data.failures import TooManyFailuresError
+from internvideo_hf.data.failures import FailureTable, TooManyFailuresError
 from internvideo_hf.inference import rows as module
 from internvideo_hf.inference.rows import run_rows, video_name
 from internvideo_hf.inference.runner import RunSettings
+from internvideo_hf.video.errors import VideoDecodeError
 
 HERE = RunSettings(batch_size=3, workers=0, max_damaged=0.5, quiet=True)
 
@@ -79,6 +80,39 @@ def test_an_interrupted_engine_continues_and_a_changed_video_is_read_again(tmp_p
     third = Here()
     found, _ = run(rows, folder, tmp_path / "parts", engine=third)
     assert len(third.shards) == 1 and found["sum"][15] == 1334
+
+
+@pytest.mark.parametrize("engine", [None, Here()])
+def test_what_kills_its_decoder_is_not_tried_again(tmp_path, folder, engine):
+    rows = rows_of(tmp_path, NUMBERS)
+    expected = run(rows, folder)
+    with FailureTable(tmp_path / "failures.jsonl", "evaluate") as table:
+        table.add(VideoDecodeError(rows[4]["video"], KILLED, "Leave it out."))
+    with FailureTable(tmp_path / "failures.jsonl", "evaluate") as table:
+        found, causes = run(rows, folder, tmp_path / "parts", engine=engine, failures=table)
+    assert KILLED in causes[4] and "--retry" in causes[4] and sorted(causes) == [0, 1, 2, 4, 9]
+    assert found["sum"][4].isnan() and found["sum"][5:9].tolist() == expected[0]["sum"][5:9].tolist()
+    listed = list(FailureTable(tmp_path / "failures.jsonl", "evaluate"))
+    assert [row["video"] for row in listed] == sorted(rows[number]["video"] for number in causes)
+    assert all(row["attempts"] == 1 for row in listed)
+    with FailureTable(tmp_path / "failures.jsonl", "evaluate", retry=True) as table:
+        equal(run(rows, folder, tmp_path / "parts", engine=engine, failures=table), expected)
+    assert len(list(FailureTable(tmp_path / "failures.jsonl", "evaluate"))) == 4
+
+
+@pytest.mark.parametrize("engine", [None, Here()])
+def test_rows_of_one_file_are_read_together_and_have_several_answers(tmp_path, folder, engine):
+    rows = rows_of(tmp_path, [1, 2, 3])
+    listed = [{**rows[place], "add": [*range(place + number)]} for place in range(3) for number in (1, 2, 3, 2)]
+    together = several(folder)
+    found, causes = run_rows(
+        listed, Adder(str(folder)), together, dataclasses.replace(HERE, engine=engine), parts=tmp_path / "parts"
+    )
+    # Batches are of three rows: the first file is read with the first three, and once more with the fourth.
+    assert found["sum"][:8].tolist() == [1, 1, 2, 1, 2, 3, 1, 2]
+    assert found["reads"][:8].tolist() == [3, 3, 3, 3, 3, 3, 1, 1]
+    assert sorted(causes) == [4, 6] and "the first of several" in causes[4]
+    assert found["sum"][8:10].isnan().all() and found["sum"][10:13].tolist() == [2, 3, 4]
 
 
 def test_too_many_unreadable_rows_end_the_run_of_an_engine(tmp_path, folder):

@@ -93,7 +93,7 @@ ROWS = [{"video": number} for number in range(1, 11)]
 
 def collect(settings: RunSettings, **options) -> list[list[tuple[int, float | str]]]:
     return [
-        [(row, views if isinstance(views, str) else views["pixels"][0, 0].item()) for row, views in batch]
+        [(row, views["pixels"][0, 0].item() if isinstance(views, dict) else str(views)) for row, views in batch]
         for batch in read_videos(ROWS, read_number, settings, **options)
     ]
 
@@ -128,7 +128,12 @@ class TestReadVideos:
 
 def test_views_of_equal_shape_are_stacked():
     small, large = {"a": torch.zeros(1, 2), "b": torch.zeros(1, 3)}, {"a": torch.ones(1, 4), "b": torch.zeros(1, 3)}
-    batch = [(5, small), (6, "it is damaged"), (7, large), (8, {name: view + 1 for name, view in small.items()})]
+    batch = [
+        (5, small),
+        (6, VideoDecodeError("a.mp4", "it is damaged", "Leave it out.")),
+        (7, large),
+        (8, {name: view + 1 for name, view in small.items()}),
+    ]
     stacked = list(stack_views(batch))
     assert [rows for rows, _ in stacked] == [[5, 8], [7]]
     assert {name: view.shape for name, view in stacked[0][1].items()} == {"a": (2, 1, 2), "b": (2, 1, 3)}

@@ -1,12 +1,15 @@
-"""Batches of clips with boxes, and runs over lists of them: what is filled up, what is resumed, what is unreadable."""
+"""Batches of clips with boxes, and runs over lists of them: what is filled up, the order, what is unreadable."""
 
 import pytest
 import torch
+from data.executors.here import Here
+from inference.row_work import Adder
 
 from internvideo_hf.data.failures import TooManyFailuresError
+from internvideo_hf.inference.rows import Loader
 from internvideo_hf.inference.runner import RunSettings
-from internvideo_hf.tasks.boxed_clips import NO_BOX, collate_boxes, left_to_do, run_boxes
-from internvideo_hf.utils.journal import Journal
+from internvideo_hf.tasks.boxed_clips import box_work, collate_boxes, run_boxes
+from internvideo_hf.video.errors import VideoDecodeError
 
 QUIET = {"quiet": True, "workers": 0}
 
@@ -36,42 +39,51 @@ def test_unreadable_samples_leave_or_become_blank():
         collate_boxes([bad], {})
 
 
-def compute(batch):
-    counts = torch.tensor([len(one["boxes"]) for _, one in batch])
-    numbers = torch.tensor([number for number, _ in batch]).repeat_interleave(counts)
-    places = torch.cat([torch.arange(count) for count in counts])
-    return {"row": numbers, "box": places, "score": numbers * 10 + places}
+def add_number(adder, samples) -> dict[str, torch.Tensor]:
+    """Return for each box its own number, and how many samples there are."""
+    numbers = torch.cat([one["boxes"][:, 0] for one in samples])
+    return {"number": numbers.long() + adder.number, "samples": torch.full((len(numbers),), len(samples))}
 
 
-def run(clips: list, folder=None, total: int = 4, **options) -> Journal:
-    journal = Journal(folder)
-    left = left_to_do(journal, range(total))
-    chosen = [clip for clip in clips if clip[0] in left]
-    blank = {"score": torch.zeros(1, dtype=torch.int64)}
-    run_boxes(chosen, compute, blank, total, RunSettings(**QUIET | options), journal)
-    return journal
+def read_rows(rows) -> list:
+    """Return samples of rows of one file; those of an odd second are unreadable, and those of c.mp4 large."""
+    found = []
+    for row in rows:
+        boxes = torch.tensor(row["boxes"], dtype=torch.float32).reshape(-1, 1).repeat(1, 4)
+        one = sample(len(boxes), 16 if row["file"] == "c.mp4" else 8) | {"boxes": boxes}
+        damaged = VideoDecodeError(row["file"], f"it is damaged with {len(rows)} rows", "Get it again.")
+        found.append(damaged if row["second"] % 2 else one)
+    return found
 
 
-def test_a_run_answers_for_every_box_once_and_goes_on_where_it_stopped(tmp_path):
-    clips = [(0, sample(2)), (1, sample(1, 16)), (2, sample(1)), (3, sample(3))]
-    sizes = []
+@pytest.mark.parametrize("engine", [None, Here()])
+def test_answers_are_in_the_order_of_the_list_and_those_of_one_file_are_read_together(mae_folder, tmp_path, engine):
+    rows = [
+        {"video": f"{file} at {second}", "file": file, "second": second, "boxes": boxes}
+        for file, second, boxes in [
+            ("b.mp4", 8, [1, 2]),
+            ("c.mp4", 2, [3]),
+            ("b.mp4", 4, []),
+            ("a.mp4", 3, [4, 5]),
+            ("b.mp4", 2, [6]),
+            ("a.mp4", 2, [7, 8, 9]),
+        ]
+    ]
+    loader = Loader(Adder, str(mae_folder), (("number", 100),), "model")
+    work = box_work(read_rows, add_number, loader, {"number": 0, "samples": 0})
+    settings = RunSettings(batch_size=3, max_damaged=0.5, engine=engine, **QUIET)
+    found = run_boxes(rows, Adder(str(mae_folder), number=100), work, settings, tmp_path / "parts", "second")
+    assert found.rows.tolist() == [0, 0, 1, 4, 5, 5, 5] and found.places.tolist() == [0, 1, 0, 0, 0, 1, 2]
+    assert found.answers["number"].tolist() == [101, 102, 103, 106, 107, 108, 109]
+    # Batches of three key frames: a.mp4 at 2 and 3 s with b.mp4 at 2 s, and b.mp4 at 8 s with c.mp4 of another size.
+    assert found.answers["samples"].tolist() == [1, 1, 1, 2, 2, 2, 2]
+    assert list(found.causes) == [3] and "it is damaged with 2 rows" in found.causes[3]
 
-    def watched(batch):
-        sizes.append({one["pixel_values_videos"].shape for _, one in batch})
-        return compute(batch)
 
-    journal = Journal(tmp_path)
-    run_boxes(clips[:2], watched, {}, 4, RunSettings(batch_size=2, **QUIET), journal)
-    assert all(len(shapes) == 1 for shapes in sizes)
-    assert left_to_do(Journal(tmp_path), range(4)) == [2, 3]
-    table = run(clips, tmp_path).tensors()
-    assert sorted(table["score"].tolist()) == [0, 1, 10, 20, 30, 31, 32]
-
-
-def test_unreadable_key_frames_are_noted_up_to_a_limit():
-    clips = [(0, sample(1)), (1, "b.mp4: damaged"), (2, sample(1)), (3, sample(1))]
-    journal = run(clips, max_damaged=0.3)
-    table = journal.tensors()
-    assert table["row"][table["box"] == NO_BOX].tolist() == [1] and journal.notes == {"1": "b.mp4: damaged"}
-    with pytest.raises(TooManyFailuresError, match="1 key frames are unreadable; of all 4.*b.mp4: damaged"):
-        run(clips, max_damaged=0.1)
+def test_too_many_unreadable_key_frames_end_the_run_and_no_boxes_are_no_work(mae_folder):
+    rows = [{"video": "a", "file": "a.mp4", "second": second, "boxes": [1]} for second in range(4)]
+    work = box_work(read_rows, add_number, Loader(Adder, str(mae_folder)), {})
+    with pytest.raises(TooManyFailuresError, match="2 of the first 4 key frames are unreadable.*a.mp4: it is damaged"):
+        run_boxes(rows, Adder(""), work, RunSettings(batch_size=4, max_damaged=0.4, **QUIET), None, "second")
+    empty = [{**row, "boxes": []} for row in rows]
+    assert run_boxes(empty, Adder(""), work, RunSettings(**QUIET), None, "second").rows.tolist() == []

@@ -63,14 +63,14 @@ def scan(
     workers = decoders(engine, address, jobs, len(found))
     if engine == "ray":
         found = [video if is_url(video) else os.path.abspath(video) for video in found]
-    failures = FailureTable(None if place is None else place.with_name(f"{place.name}.failures.jsonl"), "scan")
-    held = failures.held_back(found, retry=retry)
-    with tqdm(total=len(found), desc="Scanning", unit="video", disable=quiet) as bar:
+    with (
+        FailureTable.beside(place, "scan", retry=retry) as failures,
+        tqdm(total=len(found), desc="Scanning", unit="video", disable=quiet) as bar,
+    ):
+        rest, held = failures.divide(found)
         bar.update(len(held))
-        rest = [video for video in found if video not in held]
         calls = {"on_done": bar.update, "on_failed": failures.add}
         bad = [*held.values(), *verify_videos(rest, whole=whole, timeout=video_timeout, **calls, **workers)]
-    failures.close(found)
     if place is not None:
         write_report(place, len(found), bad)
     if not quiet:
@@ -119,14 +119,15 @@ def shrink(
         folder = folder.absolute()
     targets = targets_of(found, folder, data_root)
     there = videos_there(folder, targets.values(), settings) if isinstance(folder, StoragePath) else set()
-    failures = FailureTable(folder / "failures.jsonl", "shrink")
-    held = failures.held_back(targets, retry=retry)
-    with tqdm(total=len(targets), desc="Shrinking", unit="video", disable=quiet) as bar:
-        rest = {video: target for video, target in targets.items() if video not in held and target not in there}
-        bar.update(len(targets) - len(rest))
+    with (
+        FailureTable(folder / "failures.jsonl", "shrink", retry=retry) as failures,
+        tqdm(total=len(targets), desc="Shrinking", unit="video", disable=quiet) as bar,
+    ):
+        rest, held = failures.divide(targets)
+        some = {video: targets[video] for video in rest if targets[video] not in there}
+        bar.update(len(targets) - len(some))
         calls = {"on_done": bar.update, "on_failed": failures.add}
-        existing, failed = transcode_videos(rest, settings, timeout=video_timeout, **calls, **workers)
-    failures.close(targets)
+        existing, failed = transcode_videos(some, settings, timeout=video_timeout, **calls, **workers)
     failed = [*map(str, held.values()), *failed]
     existing += len(there)
     if not quiet:

@@ -1,8 +1,8 @@
 """The command that finds who does what, and where: `detect-actions`."""
 
 import re
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,16 +11,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from internvideo_hf.cli.inference import Writer, unique_videos, writers_of
-from internvideo_hf.cli.lines import check_no_source
+from internvideo_hf.cli.lines import Lines, Workers, check_no_source, write_list
 from internvideo_hf.cli.options import (
     AUTO,
     MODEL_HELP,
+    Address,
     AsJson,
     BatchSize,
     Device,
     Dtype,
+    EngineName,
+    Gpus,
     Quiet,
+    Retry,
     Videos,
+    VideoTimeout,
     parse_device,
     parse_dtype,
     resolve_model,
@@ -30,6 +35,7 @@ from internvideo_hf.inference.kinds import ACTION_DETECTOR
 from internvideo_hf.utils.names import clock, printable
 
 if TYPE_CHECKING:
+    from internvideo_hf.inference.answering import Question
     from internvideo_hf.tasks.action_detection.detection import ActionDetector, Detections, Person
     from internvideo_hf.tasks.action_detection.detectors import GivenBoxes
 
@@ -83,6 +89,12 @@ def detect_actions(
     ] = None,
     batch_size: BatchSize = 8,
     dtype: Dtype = AUTO,
+    out: Lines = None,
+    engine: EngineName = "local",
+    address: Address = None,
+    gpus: Gpus = None,
+    video_timeout: VideoTimeout = None,
+    retry: Retry = False,
     device: Device = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -97,7 +109,11 @@ def detect_actions(
     Example: internvideo detect-actions office.mp4 --model ava --detector PekingU/rtdetr_r50vd --video office-boxes.mp4
 
     Example: internvideo detect-actions videos --model ava --boxes people.csv --csv actions.csv --json
+
+    Example: internvideo detect-actions videos --model ava --detector hustvl/yolos-tiny --out actions.jsonl --gpus 8
     """
+    workers = Workers(engine, address, gpus, video_timeout, device, retry)
+    workers.check(out, {"--json": as_json, "--csv": csv, "--video": video, "--montage": montage})
     number_type, named = parse_dtype(dtype), unique_videos(videos, quiet)
     seconds = 1.0 if every is None else _parse_every(every)
     of_detector = {"--every": every, "--person-class": person_class, "--min-person-score": min_person_score}
@@ -113,20 +129,98 @@ def detect_actions(
     from internvideo_hf.data.finding import distinct_ids
 
     folder = resolve_model(model, ACTION_DETECTOR)
-    silence_transformers()
-    how = {"threshold": min_person_score, "person_class": person_class}
-    loaded = _load(folder, detector, how, parse_device(device), number_type)
-    loaded.every, loaded.batch_size = seconds, batch_size
-    answers = _Answers(loaded, given, writers, top_k, min_score, as_json, quiet)
-    for (path, name), own in zip(named, distinct_ids([name for _, name in named]), strict=True):
+    how: dict[str, Any] = {"detector": detector, "every": seconds, "batch_size": batch_size, "dtype": number_type}
+    how |= {"person_class": person_class, "threshold": min_person_score}
+    ids = distinct_ids([name for _, name in named])
+    if out is not None:
+        paths = [path for path, _ in named]
+        known = None if boxes is None else (str(boxes), tuple(zip(paths, ids, strict=True)))
+        asked = _question(folder, {**how, "boxes": known, "top_k": top_k, "min_score": min_score})
+        write_list(out, paths, asked, workers, quiet=quiet, description="Detecting")
+        return
+    answers = _Answers(_load(folder, parse_device(device), **how), given, writers, top_k, min_score, as_json, quiet)
+    for (path, name), own in zip(named, ids, strict=True):
         answers.add(path, own, partial(answers.answer, name, own))
     answers.report(csv)
 
 
+def _question(folder: str, how: dict[str, Any]) -> "Question":
+    """Return what a worker asks about each video; see `_Detector`."""
+    from internvideo_hf.inference.answering import Question
+    from internvideo_hf.inference.rows import Loader
+
+    models = (folder, *([] if how["detector"] is None else [how["detector"]]))
+    files = () if how["boxes"] is None else (how["boxes"][0],)
+    return Question(Loader(_Detector, folder, tuple(how.items())), models, files, decodes_apart=False)
+
+
+class _Detector:
+    """Finds the people of each video in a worker; see `answering.Answerer`.
+
+    Args:
+        folder: of the model.
+        device: of the worker.
+        boxes: value of --boxes, and the id of each video in it; None for a detector.
+        top_k: value of --top-k.
+        min_score: value of --min-score.
+        how: other options of the command, see `_load`.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        *,
+        device: str | None,
+        boxes: tuple[str, tuple[tuple[str, str], ...]] | None,
+        top_k: int,
+        min_score: float,
+        **how: Any,
+    ):
+        from internvideo_hf.tasks.action_detection.detectors import GivenBoxes
+
+        self._detector, self._best = _load(folder, parse_device(device), **how), (top_k, min_score)
+        self._given = None if boxes is None else GivenBoxes(Path(boxes[0]))
+        self._ids = {} if boxes is None else dict(boxes[1])
+
+    def reader(self) -> None:
+        """Return none: frames are decoded where people are found in them."""
+
+    def answer(self, video: str, inputs: None) -> dict[str, Any]:
+        """Return the people of a video."""
+        with _people_of(self._detector, self._given, video, self._ids.get(video, "")) as found:
+            return found.to_dict(*self._best)
+
+
+@contextmanager
+def _people_of(
+    detector: "ActionDetector",
+    given: "GivenBoxes | None",
+    video: str,
+    own_id: str,
+    on_key_frames: Callable[[int, int], None] = lambda done, total: None,
+) -> "Iterator[Detections]":
+    """Yield the people of a video; a block that fails leaves what has been done, with which the next call goes on."""
+    from internvideo_hf.tasks.action_detection.detection import unfinished_parts
+    from internvideo_hf.video import VideoReader
+
+    with VideoReader(video, backend="pyav") as reader:  # first: it says what is wrong with a file
+        boxes = None if given is None else given.of(video, own_id)
+        with unfinished_parts(detector, video, boxes) as parts:
+            yield detector.detect(reader, boxes, parts, on_key_frames)
+
+
 def _load(
-    folder: str, detector: str | None, how: dict[str, Any], device: Any, number_type: str | None
+    folder: str,
+    device: Any,
+    *,
+    detector: str | None,
+    every: float,
+    batch_size: int,
+    dtype: str | None,
+    **people: float | str | None,
 ) -> "ActionDetector":
     """Load the model, and before it what finds the people: a detector without people is refused at once."""
+    silence_transformers()
     from transformers import AutoVideoProcessor
 
     from internvideo_hf.auto import auto_class
@@ -137,10 +231,10 @@ def _load(
 
     finder = None
     if detector is not None:
-        given = {name: value for name, value in how.items() if value is not None}
+        given: dict[str, Any] = {name: value for name, value in people.items() if value is not None}
         finder = PersonDetector(detector, device=device, **given)
-    model = load_model(auto_class("AutoModelForVideoActionDetection"), folder, device, number_type)
-    return ActionDetector(model, load_pretrained(AutoVideoProcessor, folder), finder)
+    model = load_model(auto_class("AutoModelForVideoActionDetection"), folder, device, dtype)
+    return ActionDetector(model, load_pretrained(AutoVideoProcessor, folder), finder, every, batch_size)
 
 
 def _parse_every(text: str) -> float:
@@ -197,19 +291,13 @@ class _Answers(VideoReport["Detections"]):
         """Return the people of a video after its files are written, whose failure is the video's."""
         from tqdm import tqdm
 
-        from internvideo_hf.tasks.action_detection.detection import unfinished_parts
         from internvideo_hf.tasks.action_detection.drawing import draw_montage, draw_video
         from internvideo_hf.utils.pictures import save_picture
-        from internvideo_hf.video import VideoReader
 
-        with ExitStack() as stack:
-            reader = stack.enter_context(
-                VideoReader(video, backend="pyav")
-            )  # first: it says what is wrong with a file
-            given = None if self._given is None else self._given.of(video, own_id)
-            parts = stack.enter_context(unfinished_parts(self._detector, video, given))
-            bar = stack.enter_context(tqdm(desc=printable(name), unit=" key frames", disable=self._quiet))
-            found = self._detector.detect(reader, given, parts, partial(show_progress, bar))
+        with (
+            tqdm(desc=printable(name), unit=" key frames", disable=self._quiet) as bar,
+            _people_of(self._detector, self._given, video, own_id, partial(show_progress, bar)) as found,
+        ):
             for suffix, files in self._writers:
                 if suffix == ".png":
                     save_picture(draw_montage(video, found, self._top_k, self._min_score), files[video])
@@ -217,7 +305,7 @@ class _Answers(VideoReport["Detections"]):
                     with tqdm(desc="Drawing", unit="frame", disable=self._quiet) as frames:
                         progress = partial(show_progress, frames)
                         draw_video(video, found, files[video], self._top_k, self._min_score, progress)
-        return found
+            return found
 
     def report(self, csv: Path | None) -> None:
         """Write what concerns all videos, and end."""

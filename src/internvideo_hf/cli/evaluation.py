@@ -18,6 +18,7 @@ from internvideo_hf.cli.options import (
     EngineName,
     Gpus,
     Quiet,
+    Retry,
     VideoTimeout,
     engine_starter,
     parse_device,
@@ -68,6 +69,7 @@ def evaluate(
     address: Address = None,
     gpus: Gpus = None,
     video_timeout: VideoTimeout = None,
+    retry: Retry = False,
     device: Device = None,
     list_all: Annotated[bool, typer.Option("--list", help="List the protocols.")] = False,
     quiet: Quiet = False,
@@ -104,7 +106,9 @@ def evaluate(
     With --gpus, --engine ray or --video-timeout, models run in processes of their own, each on a part of the list; the
     result is that of one process, to the last digit. A video that kills or hangs its decoder is damaged, and a worker
     that is lost costs its part alone. They need --out, or --scores of an ensemble, on a disk that all machines share.
-    Resumable: rerun the same command after an interruption.
+    Resumable: rerun the same command after an interruption. Beside --out, OUT.failures.jsonl (in --scores,
+    failures.jsonl) has a row for each damaged video, and the next evaluation passes over those that kill or hang their
+    decoder.
 
     Example: internvideo evaluate classification/k400 --model vit-b-k400 --data-root k400 --out result.json
 
@@ -140,7 +144,10 @@ def evaluate(
             jobs_option="--workers",
         ),
         "timeout": video_timeout,
+        "retry": retry,
     }
+    if retry and out is None and scores is None:
+        raise ValueError("--retry is of the failures that are kept beside --out, or in --scores. Add one of them.")
     if ensemble:
         if report is not None:
             raise ValueError("--report is for a single model: name it by --model.")

@@ -82,6 +82,7 @@ def zero_shot(
     address: Address = None,
     gpus: Gpus = None,
     video_timeout: VideoTimeout = None,
+    retry: Retry = False,
     device: Device = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -92,7 +93,7 @@ def zero_shot(
 
     Example: internvideo zero-shot clips --model internvideo-mm-l14 --labels labels.txt --out answers.jsonl --gpus 8
     """
-    workers = Workers(engine, address, gpus, video_timeout, device)
+    workers = Workers(engine, address, gpus, video_timeout, device, retry)
     workers.check(out, {"--json": as_json})
     candidates = _labels(labels, labels_file)
     if template is not None and prompts is not None:
@@ -169,6 +170,7 @@ def classify(
     address: Address = None,
     gpus: Gpus = None,
     video_timeout: VideoTimeout = None,
+    retry: Retry = False,
     device: Device = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -185,7 +187,7 @@ def classify(
 
     Example: internvideo classify videos.csv --model vit-b-k400 --out answers.jsonl --engine ray --address auto
     """
-    workers = Workers(engine, address, gpus, video_timeout, device)
+    workers = Workers(engine, address, gpus, video_timeout, device, retry)
     workers.check(out, {"--json": as_json, "--csv": csv})
     clips_and_crops, number_type = parse_views(views), parse_dtype(dtype)
     if csv is not None:
@@ -414,21 +416,17 @@ def extract(
             quiet=quiet,
         )
         return
-    failures: list[str] = []
-    table = FailureTable(folder / "failures.jsonl", "extract")
-    held = table.held_back((video for video, _ in named), retry=retry)
-    for video, name in named:
-        if video in held:
-            failures.append(str(held[video]))
-            continue
-        path = folder / f"{name}.safetensors"
-        with tqdm(desc=printable(name), unit="row", disable=quiet) as bar:
-            run = partial(extract_to_file, extractor, path=path, as_npy=npy, on_rows=partial(show_progress, bar))
-            run = partial(run, overwrite=overwrite, as_parquet=parquet, gaps=gaps)
-            new = attempt(run, video, failures, on_failed=table.add)
-        if new is not None and not quiet:
-            say(printable(path) + ("" if new else " (already existed)"))
-    table.close(video for video, _ in named)
+    with FailureTable(folder / "failures.jsonl", "extract", retry=retry) as table:
+        rest, held = table.divide(video for video, _ in named)
+        failures, names = list(map(str, held.values())), dict(named)
+        for video in rest:
+            path = folder / f"{names[video]}.safetensors"
+            with tqdm(desc=printable(names[video]), unit="row", disable=quiet) as bar:
+                run = partial(extract_to_file, extractor, path=path, as_npy=npy, on_rows=partial(show_progress, bar))
+                run = partial(run, overwrite=overwrite, as_parquet=parquet, gaps=gaps)
+                new = attempt(run, video, failures, on_failed=table.add)
+            if new is not None and not quiet:
+                say(printable(path) + ("" if new else " (already existed)"))
     report_failures(failures, len(named))
 
 
@@ -453,22 +451,23 @@ def _extract_on_engine(
 
     folder = out.absolute() if is_remote else out
     names = [os.path.abspath(video) if is_remote and not is_url(video) else video for video, _ in named]
-    targets = [Target(video, folder / f"{name}.safetensors") for video, (_, name) in zip(names, named, strict=True)]
-    table = FailureTable(out / "failures.jsonl", "extract")
-    held = table.held_back((target.video for target in targets), retry=retry)
-    failures = [str(error) for error in held.values()]
-    rest = [target for target in targets if target.video not in held]
-    with tqdm(total=len(targets), desc="Extracting", unit="video", disable=quiet) as bar:
+    paths = {video: folder / f"{name}.safetensors" for video, (_, name) in zip(names, named, strict=True)}
+    with (
+        FailureTable(out / "failures.jsonl", "extract", retry=retry) as table,
+        tqdm(total=len(paths), desc="Extracting", unit="video", disable=quiet) as bar,
+    ):
+        rest, held = table.divide(paths)
+        failures = list(map(str, held.values()))
         bar.update(len(held))
-        for target, result in extract_on_engine(rest, settings, workers, timeout):
+        targets = [Target(video, paths[video]) for video in rest]
+        for target, result in extract_on_engine(targets, settings, workers, timeout):
             bar.update()
             if isinstance(result, VideoDecodeError):
                 table.add(result, target.video)
                 failures.append(str(result))
             elif not quiet:
                 bar.write(printable(target.path) + ("" if result else " (already existed)"))
-    table.close(target.video for target in targets)
-    report_failures(failures, len(targets))
+    report_failures(failures, len(paths))
 
 
 def reconstruct(

@@ -17,6 +17,7 @@ from internvideo_hf.cli.options import (
     EngineName,
     Gpus,
     Quiet,
+    Retry,
     Videos,
     VideoTimeout,
     parse_dtype,
@@ -55,6 +56,7 @@ def caption(
     address: Address = None,
     gpus: Gpus = None,
     video_timeout: VideoTimeout = None,
+    retry: Retry = False,
     device: Device = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -70,7 +72,7 @@ def caption(
 
     Example: internvideo caption clips --model internvideo-mm-l14 --out captions.jsonl --gpus 8
     """
-    workers = Workers(engine, address, gpus, video_timeout, device)
+    workers = Workers(engine, address, gpus, video_timeout, device, retry)
     workers.check(out, {"--json": as_json})
     number_type = parse_dtype(dtype)
     named, model = named_videos(videos, quiet), resolve_model(model, CAPTIONER)
@@ -107,6 +109,7 @@ def ask(
     address: Address = None,
     gpus: Gpus = None,
     video_timeout: VideoTimeout = None,
+    retry: Retry = False,
     device: Device = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -122,7 +125,7 @@ def ask(
 
     Example: internvideo ask clips "what is it?" --model internvideo-mm-l14-msrvtt-qa --out answers.jsonl --gpus 8
     """
-    workers = Workers(engine, address, gpus, video_timeout, device)
+    workers = Workers(engine, address, gpus, video_timeout, device, retry)
     workers.check(out, {"--json": as_json})
     from internvideo_hf.processing.processing import clean_text
 

@@ -24,7 +24,7 @@ Lines = Annotated[
     typer.Option(
         help=f"File for JSON lines, such as answers.jsonl ({OR_STORED_OUTPUT}): one line a video, in the order of the "
         "list, `error` where it failed. The models then run in processes of their own (--gpus, --engine), and the "
-        "same command continues after an interruption."
+        "same command continues after an interruption. Failures are also rows of FILE.failures.jsonl."
     ),
 ]
 
@@ -39,6 +39,7 @@ class Workers:
         gpus: value of --gpus.
         timeout: value of --video-timeout.
         device: value of --device.
+        retry: value of --retry.
     """
 
     engine: str
@@ -46,6 +47,7 @@ class Workers:
     gpus: int | None
     timeout: float | None
     device: str | None
+    retry: bool = False
 
     def check(self, out: Path | None, others: dict[str, Any]) -> None:
         """Refuse options that do not go with --out, or not without it, before anything is loaded.
@@ -55,10 +57,10 @@ class Workers:
             others: names and values of the options that write answers elsewhere.
         """
         if out is None:
-            if self.engine != "local" or (self.address, self.gpus, self.timeout) != (None, None, None):
+            if self.engine != "local" or self.retry or (self.address, self.gpus, self.timeout) != (None, None, None):
                 raise ValueError(
-                    "--engine, --address, --gpus and --video-timeout are for answers as JSON lines. Add --out "
-                    "FILE.jsonl."
+                    "--engine, --address, --gpus, --video-timeout and --retry are for answers as JSON lines. Add "
+                    "--out FILE.jsonl."
                 )
             return
         for option, value in others.items():
@@ -97,9 +99,8 @@ def write_list(
     engine = engine_of(workers.engine, workers.address, workers.gpus, None, workers.device, apart=True)
     assert engine is not None  # for one model, too
     failures = list(failed)
-    failures += write_lines(
-        place, videos, question, engine, timeout=workers.timeout, quiet=quiet, description=description
-    )
+    how: dict[str, Any] = {"timeout": workers.timeout, "retry": workers.retry, "quiet": quiet}
+    failures += write_lines(place, videos, question, engine, **how, description=description)
     if not quiet:
         say(f"Wrote {place}: {len(videos)} lines.")
     report_failures(failures, len(videos) + len(failed))

@@ -21,6 +21,7 @@ from internvideo_hf.cli.options import (
     EngineName,
     Gpus,
     Quiet,
+    Retry,
     Videos,
     VideoTimeout,
     parse_device,
@@ -94,6 +95,7 @@ def localize(
     address: Address = None,
     gpus: Gpus = None,
     video_timeout: VideoTimeout = None,
+    retry: Retry = False,
     device: Device = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -111,7 +113,7 @@ def localize(
 
     Example: internvideo localize videos --model head --out actions.jsonl --gpus 8 --video-timeout 3600
     """
-    workers = Workers(engine, address, gpus, video_timeout, device)
+    workers = Workers(engine, address, gpus, video_timeout, device, retry)
     files = {"--timeline": timeline, "--vtt": vtt, "--ass": ass, "--activitynet": activitynet, "--features": features}
     workers.check(out, {"--json": as_json, **files})
     number_type, named = parse_dtype(dtype), unique_videos(videos, quiet)

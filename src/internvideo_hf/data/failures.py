@@ -152,6 +152,11 @@ class FailureLog:
         return len(self.read())
 
 
+def is_poison(cause: str | None) -> bool:
+    """Return whether a video fails for a cause that costs minutes, since it kills or hangs its decoder."""
+    return str(cause).startswith(_POISON)
+
+
 class FailureTable:
     """The videos that a long job could not do, in a file beside its output: a JSON object a line.
 
@@ -162,48 +167,85 @@ class FailureTable:
     What killed or hung its decoder would cost minutes in every run: it is not tried again until its file changes, or
     the user asks for it (--retry). Other failures cost little, and are tried again.
 
+    A job asks which of its videos to try (`divide`) and adds those that fail, in a `with` block; when the block ends
+    without an error, the videos that were asked for and did not fail leave the table.
+
     Args:
         path: the file; None keeps nothing. Objects of stores cannot be added to: there, the table is written again,
             at most every 20 seconds, and a killed job may lose the rows since.
         stage: what failed, such as "index".
+        retry: try all videos again.
 
     Raises:
         ValueError: if the file is no such table.
     """
 
-    def __init__(self, path: str | AnyPath | None, stage: str):
-        self.path, self.stage = None if path is None else as_path(path), stage
+    def __init__(self, path: str | AnyPath | None, stage: str, *, retry: bool = False):
+        self.path, self.stage, self.retry = None if path is None else as_path(path), stage, retry
         self._stopwatch = Stopwatch()
         try:
             self._rows = {} if self.path is None else {str(row["video"]): row for row in _lines(self.path)}
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is no table of failures ({reason_of(error)}). Delete it.") from error
         self._failed: set[str] = set()
+        self._asked: set[str] = set()
+        self._held: set[str] = set()
+
+    @classmethod
+    def beside(cls, out: str | AnyPath | None, stage: str, *, retry: bool = False) -> "FailureTable":
+        """Return the table beside an output file, `OUT.failures.jsonl`.
+
+        Args:
+            out: the file; None keeps nothing.
+            stage: what failed.
+            retry: try all videos again.
+        """
+        if out is None:
+            return cls(None, stage, retry=retry)
+        path = as_path(out)
+        return cls(path.with_name(f"{path.name}.failures.jsonl"), stage, retry=retry)
+
+    def __enter__(self) -> "FailureTable":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._close()
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Yield the rows, each video once."""
         return iter(self._rows.values())
 
-    def held_back(self, videos: Iterable[str], *, retry: bool = False) -> dict[str, VideoDecodeError]:
-        """Return the videos that are not to be tried again, and why.
+    def divide(self, videos: Iterable[str]) -> tuple[list[str], dict[str, VideoDecodeError]]:
+        """Return the videos of the job that are to be tried, and those that are not, with their failures.
 
         Args:
             videos: paths or addresses.
-            retry: try all of them.
         """
+        rest: list[str] = []
         held: dict[str, VideoDecodeError] = {}
-        for video in videos if self._rows and not retry else ():
-            row = self._rows.get(shown_name(video))
-            if row is None or not str(row["cause"]).startswith(_POISON):
-                continue
-            if [row.get("size"), row.get("mtime")] == list(_stamp(video)):
-                self._failed.add(shown_name(video))
-                advice = "It was not tried again; --retry does."
-                held[video] = VideoDecodeError(shown_name(video), row["cause"], advice)
-        return held
+        for video in videos:
+            name = shown_name(video)
+            self._asked.add(name)
+            row = None if self.retry else self._rows.get(name)
+            if row is not None and is_poison(row["cause"]) and [row.get("size"), row.get("mtime")] == [*_stamp(video)]:
+                self._failed.add(name)
+                self._held.add(name)
+                held[video] = VideoDecodeError(name, row["cause"], "It was not tried again; --retry does.")
+            else:
+                rest.append(video)
+        return rest, held
+
+    def forget(self, videos: Iterable[str]) -> None:
+        """Remove videos that are gone.
+
+        Args:
+            videos: paths or addresses.
+        """
+        self._asked.update(map(shown_name, videos))
 
     def add(self, error: VideoDecodeError, video: str | None = None) -> None:
-        """Add a row.
+        """Add a row, unless `divide` has held the video back, whose row stays.
 
         Args:
             error: why a video failed.
@@ -213,6 +255,8 @@ class FailureTable:
             DiskFullError: if there is no room.
         """
         name = shown_name(video or error.source)
+        if name in self._held:
+            return
         size, mtime = _stamp(video or error.source)
         attempts = int(self._rows.get(name, {}).get("attempts", 0)) + (name not in self._failed)
         known = {"video": name, "cause": error.cause, "advice": error.advice, "stage": self.stage}
@@ -224,13 +268,9 @@ class FailureTable:
         elif self.path is not None:
             _append(self.path, self._rows[name])
 
-    def close(self, videos: Iterable[str]) -> None:
-        """Write the table without the videos that did not fail this time.
-
-        Args:
-            videos: those of the job; rows of others stay.
-        """
-        done = {shown_name(video) for video in videos} - self._failed
+    def _close(self) -> None:
+        """Write the table without the videos of the job that did not fail; rows of others stay."""
+        done = self._asked - self._failed
         self._rows = {name: self._rows[name] for name in sorted(self._rows) if name not in done}
         if self.path is None or not (self._failed or self.path.exists()):
             return

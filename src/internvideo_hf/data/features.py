@@ -6,6 +6,7 @@ Two units of time: seconds, and steps of the feature grid. Row 0 of a video's fe
 
 import csv
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -213,6 +214,12 @@ class FeatureFolder:
 
     def __contains__(self, video: object) -> bool:
         return video in self._files and all(video in other for other in self.beside)
+
+    def only(self, video: str) -> "FeatureFolder":
+        """Return the folder as if it held the features of one video alone, which is quickly sent to a worker."""
+        found = copy(self)
+        vars(found).update(_files={video: self._files[video]}, beside=[other.only(video) for other in self.beside])
+        return found
 
     def path_of(self, video: str) -> Path:
         """Return the file of a video's features; of several kinds that of the first."""

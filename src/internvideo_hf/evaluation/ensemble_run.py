@@ -14,6 +14,7 @@ import transformers
 
 from internvideo_hf.data.contents import list_sha256
 from internvideo_hf.data.executors.parts import Engine
+from internvideo_hf.data.failures import FailureTable
 from internvideo_hf.data.records import list_path
 from internvideo_hf.evaluation.ensembles import Scores, fit_weights, merge_scores
 from internvideo_hf.evaluation.protocols import EnsembleProtocol, MemberSettings
@@ -49,6 +50,7 @@ def evaluate_ensemble(
     quiet: bool = False,
     engine: Engine | Callable[[], Engine] | None = None,
     timeout: float | None = None,
+    retry: bool = False,
 ) -> dict[str, Any]:
     """Evaluate classifiers of equal classes, and the weighted sum of their probabilities.
 
@@ -71,6 +73,8 @@ def evaluate_ensemble(
         engine: runs several copies of a member at once, or starts what does so, see `evaluate`; None for one in this
             process. It needs `scores`, on a disk that all workers share.
         timeout: seconds after which a decoder of an engine counts as hung; 600 by default.
+        retry: also try again what killed or hung its decoder in an earlier evaluation, as `failures.jsonl` in the
+            folder of the scores tells.
 
     Returns:
         The content of the file: `protocol`, `settings`, `members` (each with its own scores), `scores`, `published`,
@@ -92,12 +96,13 @@ def evaluate_ensemble(
             raise FileExistsError(f"{scores} is a file. Pass a folder for the scores.")
         check_output(scores)
     out = None if out is None else prepare_out(out)
-    settings = replace(settings, engine=started_engine(engine))
-    scorer = _Scorer(protocol, data_root, None if scores is None else Path(scores), settings, device)
-    by_member: list[list[Scores]] = []
-    for number, member in enumerate(members):
-        by_member.append(scorer.scores(member, protocol.members[number] if protocol.members else None))
-        _check_disjoint(protocol, by_member[0])  # before hours of work on the next member
+    with FailureTable(None if scores is None else Path(scores) / "failures.jsonl", "evaluate", retry=retry) as table:
+        settings = replace(settings, engine=started_engine(engine), failures=None if scores is None else table)
+        scorer = _Scorer(protocol, data_root, None if scores is None else Path(scores), settings, device)
+        by_member: list[list[Scores]] = []
+        for number, member in enumerate(members):
+            by_member.append(scorer.scores(member, protocol.members[number] if protocol.members else None))
+            _check_disjoint(protocol, by_member[0])  # before hours of work on the next member
     tested = [lists[0] for lists in by_member]
     merged = merge_scores(tested, _weights(protocol, by_member))
     labels = protocol.data.labels

@@ -14,6 +14,7 @@ import transformers
 from internvideo_hf.checkpoints.model_names import resolve_model
 from internvideo_hf.data.contents import list_sha256
 from internvideo_hf.data.executors.parts import Engine
+from internvideo_hf.data.failures import FailureTable
 from internvideo_hf.data.records import list_path
 from internvideo_hf.inference.runner import RunSettings
 from internvideo_hf.recipes.reading import RecipeError
@@ -40,6 +41,7 @@ def evaluate(
     quiet: bool = False,
     engine: Engine | Callable[[], Engine] | None = None,
     timeout: float | None = None,
+    retry: bool = False,
 ) -> dict[str, Any]:
     """Evaluate a model by a protocol.
 
@@ -53,7 +55,8 @@ def evaluate(
             the folder. None where the protocol names a file of answers, such as `data.boxes.predictions`.
         data_root: the folder that the protocol's lists start from, and that holds the videos, at any depth.
         out: a JSON file for the result, written at the end, or an object of a store. Finished parts are in a folder
-            beside it, so that the same call continues after an interruption.
+            beside it, so that the same call continues after an interruption, and unreadable videos in
+            `OUT.failures.jsonl`, see `FailureTable`.
         name: the protocol's, for the result.
         batch_size: views per forward pass.
         workers: decoding processes; one for each core, at most 8, if None; 0 decodes in this process.
@@ -76,6 +79,7 @@ def evaluate(
             else was checked; None for one in this process. The result is the same. It needs `out`, on a disk that all
             workers share.
         timeout: seconds after which a decoder of an engine counts as hung; 600 by default.
+        retry: also try again what killed or hung its decoder in an earlier evaluation into the same file.
 
     Returns:
         The content of the file: `protocol`, `settings`, `model`, `data`, `scores`, `published`, `damaged`, device and
@@ -106,8 +110,11 @@ def evaluate(
             raise RecipeError(f"A report is of {tasks}, and this is {protocol.task}. Leave it out.")
         check_report(report)
     samples = task.read(protocol, data_root, str(model))
-    with nullcontext() if out is None else lock_file(out):
-        settings = replace(settings, engine=started_engine(engine))
+    with (
+        nullcontext() if out is None else lock_file(out),
+        FailureTable.beside(out, "evaluate", retry=retry) as failures,
+    ):
+        settings = replace(settings, engine=started_engine(engine), failures=None if out is None else failures)
         outcome = task.run(protocol, samples, Run(str(model), device, settings, parts))
     result = {
         "protocol": name,

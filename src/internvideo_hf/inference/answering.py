@@ -1,8 +1,8 @@
 """Answers to the videos of a list as JSON lines, by workers that each load the model."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from os import getcwd
 from types import SimpleNamespace
@@ -15,7 +15,7 @@ from transformers import AutoConfig
 from internvideo_hf.data.contents import stamp
 from internvideo_hf.data.executors import processes
 from internvideo_hf.data.executors.parts import Engine, Part, PartFolder, Shard, run_shards, shard_key
-from internvideo_hf.data.failures import one_video
+from internvideo_hf.data.failures import FailureTable, one_video
 from internvideo_hf.inference.rows import Loader, enter_folder, read_arrays, to_tensors
 from internvideo_hf.models.common.loading import revision
 from internvideo_hf.utils.devices import default_device
@@ -69,6 +69,7 @@ class _Plan:
     timeout: float
     threads: int
     folder: str
+    held: Mapping[str, VideoDecodeError] = field(default_factory=dict)
 
 
 def write_lines(
@@ -78,13 +79,15 @@ def write_lines(
     engine: Engine,
     *,
     timeout: float | None = None,
+    retry: bool = False,
     quiet: bool = False,
     description: str = "Videos",
 ) -> list[str]:
     """Answer for the videos of a list, and write a JSON object a line, in the order of the list.
 
     A line has `video` and the answer, or `error`. Parts that are done lie in a folder beside the file, with which the
-    same call continues after an interruption.
+    same call continues after an interruption. Failures are rows of `OUT.failures.jsonl`, see `FailureTable`: what has
+    killed or hung its decoder fails again without being tried.
 
     Args:
         out: the file, on a disk that all workers share, or an object of a store.
@@ -93,6 +96,7 @@ def write_lines(
         engine: runs the workers.
         timeout: seconds after which a decoder counts as hung, 600 by default; where the model decodes, a whole video,
             without a limit by default.
+        retry: try again what has killed or hung its decoder.
         quiet: no progress bar.
         description: of the progress bar.
 
@@ -108,8 +112,12 @@ def write_lines(
     failures: list[str] = []
     parts = PartFolder((out.parent / f".{out.name}.parts").absolute())
     with lock_file(out):
-        with atomic_path(out) as path, path.open("w", encoding="utf-8", errors="backslashreplace") as file:
-            entries = answer_videos(videos, question, engine, parts, timeout)
+        with (
+            FailureTable.beside(out, "answer", retry=retry) as table,
+            atomic_path(out) as path,
+            path.open("w", encoding="utf-8", errors="backslashreplace") as file,
+        ):
+            entries = answer_videos(videos, question, engine, parts, table, timeout)
             for video, entry in tqdm(entries, desc=description, unit="video", total=len(videos), disable=quiet):
                 failures += [entry["error"]] if "error" in entry else []
                 file.write(json.dumps({"video": video, **entry}, ensure_ascii=False, allow_nan=False) + "\n")
@@ -118,7 +126,12 @@ def write_lines(
 
 
 def answer_videos(
-    videos: Sequence[str], question: Question, engine: Engine, parts: PartFolder, timeout: float | None = None
+    videos: Sequence[str],
+    question: Question,
+    engine: Engine,
+    parts: PartFolder,
+    table: FailureTable,
+    timeout: float | None = None,
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Answer for the videos of a list; see `write_lines`.
 
@@ -127,12 +140,16 @@ def answer_videos(
         question: as of `write_lines`.
         engine: as of `write_lines`.
         parts: keeps what is done.
+        table: says which videos are not tried, and takes those that fail.
         timeout: as of `write_lines`.
 
     Yields:
         A video and its answer, or `error`.
     """
     size = SHARD_VIDEOS if question.decodes_apart else 1
+    _, held = table.divide(dict.fromkeys(videos))
+    if table.retry:
+        parts.delete_if(lambda part: any("failure" in entry for entry in part.notes))
     plan = _Plan(
         question,
         engine,
@@ -140,17 +157,40 @@ def answer_videos(
         processes.TIMEOUT if timeout is None else timeout,
         torch.get_num_threads(),
         getcwd(),
+        held,
     )
     about = [question.loader.options, plan.revisions, [file_sha256(file) for file in question.files]]
     groups = [tuple(videos[start : start + size]) for start in range(0, len(videos), size)]
     shards = [Shard(shard_key(map(_facts, group), about), group) for group in groups]
     whole = None if question.decodes_apart else timeout
-    for shard, part in run_shards(partial(answer_shard, plan=plan), shards, engine, parts, timeout=whole):
-        if isinstance(part, VideoDecodeError):
-            lost = [VideoDecodeError(video, part.cause, part.advice) for video in shard.items]
-            yield from ((error.source, {"error": str(error)}) for error in lost)
+    todo = [shard for shard in shards if any(video not in held for video in shard.items)]
+    answered = run_shards(partial(answer_shard, plan=plan), todo, engine, parts, timeout=whole)
+    for shard in shards:
+        if all(video in held for video in shard.items):
+            entries = [_failed(held[video]) for video in shard.items]
         else:
-            yield from zip(shard.items, part.notes, strict=True)
+            _, part = next(answered)
+            entries = _lost(shard, part) if isinstance(part, VideoDecodeError) else part.notes
+        for video, entry in zip(shard.items, entries, strict=True):
+            if "failure" in entry:
+                error = VideoDecodeError(*entry["failure"])
+                table.add(error, video)
+                yield video, {"error": str(held.get(video, error))}
+            else:
+                yield video, entry
+
+
+def _failed(error: VideoDecodeError) -> dict[str, Any]:
+    """Return what stands for the entries of a video that failed."""
+    return {"failure": [error.source, error.cause, error.advice]}
+
+
+def _lost(shard: Shard[str], error: VideoDecodeError) -> list[dict[str, Any]]:
+    """Return the failures of a shard that has no part; of several videos, nothing is known of any one."""
+    cause, advice = error.cause, error.advice
+    if len(shard.items) > 1:
+        cause, advice = "the workers that had it and others to answer died", "Look at their messages, and run again."
+    return [_failed(VideoDecodeError(video, cause, advice)) for video in shard.items]
 
 
 def _facts(video: str) -> list[Any]:
@@ -183,23 +223,24 @@ def answer_shard(videos: Sequence[str], plan: _Plan) -> Part:
     if device == "cpu":
         torch.set_num_threads(plan.threads)
     answerer = _answerer(plan.question, plan.revisions, device)
-    read = answerer.reader()
+    read, rest = answerer.reader(), [video for video in videos if video not in plan.held]
     if read is None:
-        results: Any = ((video, None) for video in videos)
+        results: Any = ((video, None) for video in rest)
     else:
         task = partial(read_arrays, read=read, folder=plan.folder)
-        results = plan.engine.executor().map_ordered(task, videos, plan.engine.decoders, str, timeout=plan.timeout)
-    return Part({}, [_entry(answerer, video, inputs, device) for video, inputs in results])
+        results = plan.engine.executor().map_ordered(task, rest, plan.engine.decoders, str, timeout=plan.timeout)
+    inputs = (plan.held[video] if video in plan.held else next(results)[1] for video in videos)
+    return Part({}, [_entry(answerer, video, own, device) for video, own in zip(videos, inputs, strict=True)])
 
 
 def _entry(answerer: Answerer, video: str, inputs: Any, device: str | None) -> dict[str, Any]:
     if isinstance(inputs, VideoDecodeError):
-        return {"error": str(inputs)}
+        return _failed(inputs)
     try:
         with one_video(video):
             return answerer.answer(video, to_tensors(inputs, default_device(device)))
     except VideoDecodeError as error:
-        return {"error": str(error)}
+        return _failed(error)
 
 
 @lru_cache(maxsize=1)

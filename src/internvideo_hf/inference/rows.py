@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from inspect import signature
+from itertools import groupby
 from operator import attrgetter
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -21,15 +22,17 @@ from tqdm import tqdm
 from internvideo_hf.data.contents import stamp
 from internvideo_hf.data.executors import processes
 from internvideo_hf.data.executors.parts import Engine, Part, PartFolder, Shard, run_shards, shard_key
+from internvideo_hf.data.failures import one_video
 from internvideo_hf.data.samples import Row
 from internvideo_hf.inference.runner import RunSettings, Views, check_damaged, read_videos, stack_views
 from internvideo_hf.models.common.loading import revision
 from internvideo_hf.processing.video_processing import RawPixels
 from internvideo_hf.utils.devices import default_device
-from internvideo_hf.utils.journal import Journal
+from internvideo_hf.utils.journal import Journal, delete_parts
 from internvideo_hf.utils.storage import AnyPath
 from internvideo_hf.video.errors import VideoDecodeError
 
+_LAYOUT = 2  # of the parts
 SHARD_ROWS = 32  # at least, where a batch has no more: what a lost worker costs
 
 Subject = TypeVar("Subject")
@@ -68,20 +71,30 @@ class Work(Generic[Subject]):
 
     Args:
         read: makes the inputs of a row, such as `Views`; it holds no model.
-        answer: (subject, readable rows of a batch with their inputs) -> answers, `(rows, ...)` by name, on the CPU; a
-            `partial` of a function of an importable module.
+        answer: (subject, readable rows of a batch with their inputs) -> answers, `(entries, ...)` by name, on the CPU;
+            a `partial` of a function of an importable module.
         loader: loads the subject in a worker.
         views: of one row.
         blanks: numbers that stand for the answers to an unreadable row, by name; NaN for those that are not here.
-        file: (row) -> path or address of what `read` reads, by whose size and time a changed one is seen.
+        file: (row) -> path or address of what `read` reads, by whose size and time a changed one is seen. What else
+            reads it may be the row's `source`; a row with a `failure` is unreadable.
+        entries: (row) -> answers to it, such as its boxes; 1 without.
+        together: `read` takes rows of one file that follow each other in a batch, and returns as many inputs or
+            `VideoDecodeError`s, so that frames between them are decoded once.
     """
 
-    read: Callable[[Row], Any]
+    read: Callable[..., Any]
     answer: Callable[[Subject, Sequence[Read]], Mapping[str, Tensor]]
     loader: Loader
     views: int = 1
     blanks: Mapping[str, float] = field(default_factory=dict)
     file: Callable[[Row], str] = video_of
+    entries: Callable[[Row], int] | None = None
+    together: bool = False
+
+    def counts(self, rows: Sequence[Row]) -> list[int]:
+        """Return the number of answers to each row."""
+        return [1] * len(rows) if self.entries is None else list(map(self.entries, rows))
 
 
 def of_views(
@@ -117,6 +130,7 @@ def run_rows(
     *,
     parts: AnyPath | None = None,
     description: str = "Videos",
+    noun: str = "videos",
 ) -> tuple[dict[str, Tensor], dict[int, str]]:
     """Run a model over the rows of a list, and keep its answers.
 
@@ -128,78 +142,171 @@ def run_rows(
         parts: a folder for finished parts, so that the same call continues after an interruption. The caller puts
             everything that affects the result into its name, and deletes it afterwards. None keeps nothing.
         description: of the progress bar.
+        noun: what rows are, in messages.
 
     Returns:
-        Answers, `(rows, ...)` by name; and the causes of unreadable rows by number.
+        Answers, `(entries, ...)` by name; and the causes of unreadable rows by number.
 
     Raises:
         TooManyFailuresError: if more than `settings.max_damaged` of the rows are unreadable.
         ValueError: if several workers have no folder for their parts.
     """
+    if not rows:
+        return {}, {}
+    rows = _marked(rows, work, settings)
     if settings.engine is not None:
-        return _run_shards(rows, work, settings, work.loader.revision(subject), parts, description)
-    journal = Journal(None if parts is None else parts / "rows")
-    at_once = settings.videos_at_once(work.views)
+        return _run_shards(rows, work, settings, work.loader.revision(subject), parts, description, noun)
+    journal = Journal(None if parts is None else parts / "answers")
+    if settings.failures is not None and settings.failures.retry and journal.notes:
+        delete_parts(journal.directory)
+        journal = Journal(journal.directory)
+    ends = np.cumsum(work.counts(rows))
+    for key, note in journal.notes.items():
+        _report(rows[int(key)], VideoDecodeError(*note), work, settings)
     batches = read_videos(
         rows,
         work.read,
         settings,
-        at_once=at_once,
-        first=len(journal),
+        at_once=settings.videos_at_once(work.views),
+        first=int(np.searchsorted(ends, len(journal), side="right")),
         failed=len(journal.notes),
         description=description,
+        noun=noun,
+        read_several=partial(_read_rows, work=work),
     )
     held = _Held({name: tensor[:1] for name, tensor in journal.tensors().items()}, work.blanks)
     for batch in batches:
-        readable = [number for number, item in batch if not isinstance(item, str)]
-        notes = {str(number): item for number, item in batch if isinstance(item, str)}
-        inputs = [(rows[number], item) for number, item in batch if not isinstance(item, str)]
+        notes = {number: item for number, item in batch if isinstance(item, VideoDecodeError)}
+        for number, error in notes.items():
+            _report(rows[number], error, work, settings)
+        inputs = [(rows[number], item) for number, item in batch if number not in notes]
         answers = work.answer(subject, inputs) if inputs else {}
-        for table, causes in held.add(len(batch), [number - batch[0][0] for number in readable], answers, notes):
+        readable = [number not in notes for number, _ in batch]
+        counts = work.counts([rows[number] for number, _ in batch])
+        reasons = {str(number): _note(error) for number, error in notes.items()}
+        for table, causes in held.add(counts, readable, answers, reasons):
             journal.append(table, causes)
     journal.write()
-    return journal.tensors(), {int(number): cause for number, cause in journal.notes.items()}
+    return journal.tensors(), {int(number): _cause(note) for number, note in journal.notes.items()}
+
+
+Note = Sequence[str | None]
+"""Source, cause and advice of a `VideoDecodeError`."""
+
+
+def _note(error: VideoDecodeError) -> list[str | None]:
+    return [error.source, error.cause, error.advice]
+
+
+def _cause(note: Note) -> str:
+    return str(VideoDecodeError(*note))  # type: ignore[arg-type]  # the source is a text
+
+
+def _marked(rows: Sequence[Row], work: Work[Any], settings: RunSettings) -> Sequence[Row]:
+    """Return the rows; those whose file is not to be tried again have why as `failure`."""
+    if settings.failures is None:
+        return rows
+    files = [_file_of(row, work) for row in rows]
+    _, held = settings.failures.divide(dict.fromkeys(files))
+    if not held:
+        return rows
+    return [{**row, "failure": held[file]} if file in held else row for row, file in zip(rows, files, strict=True)]
+
+
+def _file_of(row: Row, work: Work[Any]) -> str:
+    try:
+        return work.file(row)
+    except VideoDecodeError:  # there is none, as its reader will say
+        return video_of(row)
+
+
+def _report(row: Row, error: VideoDecodeError, work: Work[Any], settings: RunSettings) -> None:
+    """Add a failure to the table of failures."""
+    if settings.failures is not None:
+        settings.failures.add(error, _file_of(row, work))
 
 
 class _Held:
     """Answers with blanks for unreadable rows; batches without any answer wait until their shape is known.
 
     Args:
-        known: answers to some rows, `(rows, ...)` by name; empty if there are none yet.
+        known: answers to some rows, `(entries, ...)` by name; empty if there are none yet.
         blanks: as of `Work`.
     """
 
     def __init__(self, known: Mapping[str, Tensor], blanks: Mapping[str, float]):
         self._known, self._blanks = known, blanks
-        self._waiting: list[tuple[int, Mapping[str, str]]] = []
+        self._waiting: list[tuple[int, Mapping[str, Note]]] = []
 
     def add(
-        self, count: int, places: Sequence[int], answers: Mapping[str, Tensor], notes: Mapping[str, str]
-    ) -> Iterator[tuple[dict[str, Tensor], Mapping[str, str]]]:
+        self,
+        counts: Sequence[int],
+        readable: Sequence[bool],
+        answers: Mapping[str, Tensor],
+        notes: Mapping[str, Note],
+    ) -> Iterator[tuple[dict[str, Tensor], Mapping[str, Note]]]:
         """Take the answers to the rows of a batch, and yield whole tables with their notes.
 
         Args:
-            count: rows of the batch.
-            places: of the readable ones.
-            answers: to these, by name.
+            counts: entries of each row.
+            readable: whether it could be read.
+            answers: to those that could, `(entries, ...)` by name.
             notes: why others are unreadable.
         """
         self._known = self._known or answers
         if not self._known:
-            self._waiting.append((count, notes))
+            self._waiting.append((sum(counts), notes))
             return
-        yield from ((self._table(earlier, [], {}), causes) for earlier, causes in self._waiting)
+        none = torch.zeros(0, dtype=torch.bool)
+        yield from ((self._table(none.new_zeros(count), {}), causes) for count, causes in self._waiting)
         self._waiting = []
-        yield self._table(count, places, answers), notes
+        yield self._table(torch.tensor(readable).repeat_interleave(torch.tensor(counts)), answers), notes
 
-    def _table(self, count: int, places: Sequence[int], answers: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def _table(self, places: Tensor, answers: Mapping[str, Tensor]) -> dict[str, Tensor]:
         table = {
-            name: tensor.new_full((count, *tensor.shape[1:]), self._blanks.get(name, np.nan))
+            name: tensor.new_full((len(places), *tensor.shape[1:]), self._blanks.get(name, np.nan))
             for name, tensor in self._known.items()
         }
         for name, tensor in answers.items():
-            table[name][torch.tensor(places, dtype=torch.int64)] = tensor
+            table[name][places] = tensor
         return table
+
+
+# ---- reading --------------------------------------------------------------------------------------------------------
+
+
+def _units(rows: Sequence[Row], work: Work[Any]) -> list[tuple[Row, ...]]:
+    """Return rows as they are read: one by one, or those of one file together."""
+    if not work.together:
+        return [(row,) for row in rows]
+    groups = groupby(rows, lambda row: (_file_of(row, work), "failure" in row))
+    return [tuple(group) for _, group in groups]
+
+
+def _read_rows(rows: Sequence[Row], work: Work[Any]) -> list[Any]:
+    """Return the inputs of the rows of a batch, or why they cannot be read."""
+    return [item for unit in _units(rows, work) for item in _read_unit(unit, work.read, work.together)]
+
+
+def _read_unit(rows: Sequence[Row], read: Callable[..., Any], together: bool) -> list[Any]:
+    try:
+        with one_video(video_of(rows[0])):
+            if (failure := rows[0].get("failure")) is not None:
+                raise failure
+            return list(read(rows)) if together else [read(rows[0])]
+    except VideoDecodeError as error:
+        return _failures(rows, error)
+
+
+def _failures(rows: Sequence[Row], error: VideoDecodeError) -> list[VideoDecodeError]:
+    """Return the failure of each of several rows that were read together."""
+    return [error, *(VideoDecodeError(video_of(row), error.cause, error.advice) for row in rows[1:])]
+
+
+def _read_arrays(rows: Sequence[Row], read: Callable[..., Any], together: bool, folder: str) -> list[Any]:
+    """Read rows in a decoder; see `read_arrays`."""
+    _enter_decoder(folder)
+    return [_to_arrays(inputs) for inputs in _read_unit(rows, _raw(read), together)]
 
 
 # ---- several workers ------------------------------------------------------------------------------------------------
@@ -235,6 +342,7 @@ def _run_shards(
     found_revision: str,
     parts: AnyPath | None,
     description: str,
+    noun: str,
 ) -> tuple[dict[str, Tensor], dict[int, str]]:
     engine = settings.engine
     assert engine is not None
@@ -243,8 +351,8 @@ def _run_shards(
     at_once = settings.videos_at_once(work.views)
     timeout = processes.TIMEOUT if settings.timeout is None else settings.timeout
     plan = _Plan(work, engine, at_once, timeout, torch.get_num_threads(), os.getcwd(), found_revision)
-    about = [found_revision, settings.batch_size, at_once]
-    facts = partial(_facts, file_of=work.file)
+    about = [_LAYOUT, found_revision, settings.batch_size, at_once]
+    facts = partial(_facts, work=work, states={})
     shards = [Shard(shard_key(map(facts, items), about), items) for items in _cut(rows, at_once)]
     held = _Held({}, work.blanks)
     causes: dict[int, str] = {}
@@ -252,15 +360,19 @@ def _run_shards(
     seen = 0
     with tqdm(total=len(rows), desc=description, unit="video", disable=settings.quiet) as bar:
         folder = PartFolder(parts.absolute() / "shards")
+        if settings.failures is not None and settings.failures.retry:
+            folder.delete_if(lambda part: bool(part.notes))
         for shard, part in run_shards(partial(answer_shard, plan=plan), shards, engine, folder):
             if isinstance(part, VideoDecodeError):
                 part = _lost(shard)
-            found = {seen + int(place): cause for place, cause in part.notes.items()}
+            for place, note in part.notes.items():
+                _report(shard.items[int(place)], VideoDecodeError(*note), work, settings)
+            found = {seen + int(place): _cause(note) for place, note in part.notes.items()}
             causes |= found
-            places = [place for place in range(len(shard.items)) if seen + place not in found]
-            tables += (table for table, _ in held.add(len(shard.items), places, part.tensors, {}))
+            readable = [seen + place not in found for place in range(len(shard.items))]
+            tables += (table for table, _ in held.add(work.counts(shard.items), readable, part.tensors, {}))
             seen += len(shard.items)
-            check_damaged(len(causes), seen, len(rows), next(reversed(found.values()), None), settings)
+            check_damaged(len(causes), seen, len(rows), next(reversed(found.values()), None), settings, noun)
             bar.update(len(shard.items))
     names = tables[0] if tables else {}
     return {name: torch.cat([table[name] for table in tables]) for name in names}, causes
@@ -271,19 +383,28 @@ def _cut(rows: Sequence[Row], at_once: int) -> Iterator[tuple[Row, ...]]:
     return (tuple(rows[start : start + size]) for start in range(0, len(rows), size))
 
 
-def _facts(row: Row, file_of: Callable[[Row], str]) -> list[Any]:
-    try:
-        state = stamp(file_of(row))
-    except (OSError, VideoDecodeError):  # the failure of the video is told by its reader
-        state = -1, -1
-    return [dict(row), *state]
+def _facts(row: Row, work: Work[Any], states: dict[str, tuple[int, int]]) -> list[Any]:
+    """Return what the answers to a row depend on.
+
+    Args:
+        row: of the list; its `source` only reads what the other values name.
+        work: of the list.
+        states: size and time of files that have been looked at.
+    """
+    file = _file_of(row, work)
+    if file not in states:
+        try:
+            states[file] = stamp(file)
+        except OSError:  # the failure of the video is told by its reader
+            states[file] = -1, -1
+    return [{name: value for name, value in row.items() if name not in ("source", "failure")}, *states[file]]
 
 
 def _lost(shard: Shard[Row]) -> Part:
     """Return the part of a shard whose workers died each time that it was tried."""
     cause, advice = "the workers that had it and others to answer died", "Look at their messages, and run again."
     failures = (VideoDecodeError(video_of(row), cause, advice) for row in shard.items)
-    return Part({}, {str(place): str(error) for place, error in enumerate(failures)})
+    return Part({}, {str(place): _note(error) for place, error in enumerate(failures)})
 
 
 def answer_shard(rows: Sequence[Row], plan: _Plan[Any]) -> Part:
@@ -304,13 +425,20 @@ def answer_shard(rows: Sequence[Row], plan: _Plan[Any]) -> Part:
     if device == "cpu":
         torch.set_num_threads(plan.threads)
     subject = _subject(work.loader, plan.revision, device)
-    read = partial(read_arrays, read=work.read, folder=plan.folder)
-    results = plan.engine.executor().map_ordered(read, rows, plan.engine.decoders, video_of, timeout=plan.timeout)
+    batches = (rows[first : first + plan.at_once] for first in range(0, len(rows), plan.at_once))
+    units = [unit for batch in batches for unit in _units(batch, work)]
+    read = partial(_read_arrays, read=work.read, together=work.together, folder=plan.folder)
+    results = plan.engine.executor().map_ordered(read, units, plan.engine.decoders, _unit_name, timeout=plan.timeout)
+    read_rows = (
+        pair
+        for unit, items in results
+        for pair in zip(unit, _failures(unit, items) if isinstance(items, VideoDecodeError) else items, strict=True)
+    )
     found: list[Mapping[str, Tensor]] = []
-    notes: dict[str, str] = {}
-    for first, batch in _batches(results, plan.at_once):
+    notes: dict[str, Note] = {}
+    for first, batch in _batches(read_rows, plan.at_once):
         notes |= {
-            str(first + place): str(result)
+            str(first + place): _note(result)
             for place, (_, result) in enumerate(batch)
             if isinstance(result, VideoDecodeError)
         }
@@ -321,6 +449,10 @@ def answer_shard(rows: Sequence[Row], plan: _Plan[Any]) -> Part:
         ]
         found += [work.answer(subject, inputs)] if inputs else []
     return Part({name: torch.cat([part[name] for part in found]) for name in (found[0] if found else {})}, notes)
+
+
+def _unit_name(rows: Sequence[Row]) -> str:
+    return video_of(rows[0])
 
 
 @lru_cache(maxsize=1)
@@ -354,9 +486,21 @@ def read_arrays(row: Any, read: Callable[..., Any], folder: str) -> Any:
         read: makes the inputs of a row; with an argument `raw`, before they are normalized.
         folder: from which relative paths start.
     """
+    _enter_decoder(folder)
+    return _to_arrays(_raw(read)(row))
+
+
+def _raw(read: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what makes inputs before they are normalized, if it can."""
+    return partial(read, raw=True) if "raw" in signature(read).parameters else read
+
+
+def _enter_decoder(folder: str) -> None:
     enter_folder(folder)
     torch.set_num_threads(1)  # the processes share the cores
-    inputs = read(row, raw=True) if "raw" in signature(read).parameters else read(row)
+
+
+def _to_arrays(inputs: Any) -> Any:
     if isinstance(inputs, dict):
         return {name: value.numpy() if isinstance(value, Tensor) else value for name, value in inputs.items()}
     return inputs

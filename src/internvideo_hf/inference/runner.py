@@ -28,7 +28,7 @@ from transformers.models.auto.auto_factory import _BaseAutoModelClass
 from internvideo_hf.auto import auto_class as find_auto_class
 from internvideo_hf.data.executors.parts import Engine
 from internvideo_hf.data.executors.processes import start_workers
-from internvideo_hf.data.failures import TooManyFailuresError, one_video
+from internvideo_hf.data.failures import FailureTable, TooManyFailuresError, one_video
 from internvideo_hf.data.samples import Row, clip_span, frame_rate
 from internvideo_hf.models.common.loading import load_strict
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor, read_selected
@@ -68,6 +68,7 @@ class RunSettings:
         quiet: no progress bars.
         engine: runs several models at once, see `inference.rows`; None for one in this process.
         timeout: seconds after which a decoder of an engine counts as hung; 600 by default.
+        failures: says which videos are not tried again, and takes those that fail; None for neither.
 
     Raises:
         ValueError: if a number is out of range.
@@ -79,6 +80,7 @@ class RunSettings:
     quiet: bool = False
     engine: Engine | None = None
     timeout: float | None = None
+    failures: FailureTable | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or (self.workers is not None and self.workers < 0) or not 0 <= self.max_damaged < 1:
@@ -252,7 +254,9 @@ def read_videos(
     first: int = 0,
     failed: int = 0,
     description: str = "Videos",
-) -> Iterator[list[tuple[int, Views | str]]]:
+    noun: str = "videos",
+    read_several: Callable[[Sequence[Row]], list[Views | VideoDecodeError]] | None = None,
+) -> Iterator[list[tuple[int, Views | VideoDecodeError]]]:
     """Decode videos in worker processes, in order, with a progress bar.
 
     Args:
@@ -263,15 +267,17 @@ def read_videos(
         first: the row to start at.
         failed: unreadable videos before that row.
         description: of the progress bar.
+        noun: what rows are, in messages.
+        read_several: makes the views of the rows of a batch, or their failures; in place of `read`.
 
     Yields:
-        Batches of (row number, views), or of (row number, cause) for an unreadable video.
+        Batches of (row number, views), or of (row number, why it is unreadable).
 
     Raises:
         TooManyFailuresError: if more than `settings.max_damaged` of all videos are unreadable.
     """
     loader = DataLoader(
-        _Videos(rows, read, first),
+        _Videos(rows, read, first, read_several),
         batch_size=at_once,
         num_workers=default_workers(settings.workers),
         collate_fn=list,
@@ -280,14 +286,16 @@ def read_videos(
     batches = start_workers(loader)
     with tqdm(total=len(rows), initial=first, desc=description, unit="video", disable=settings.quiet) as bar:
         for start, batch in zip(range(first, len(rows), at_once), batches, strict=True):
-            causes = [item for item in batch if isinstance(item, str)]
+            causes = [str(item) for item in batch if isinstance(item, VideoDecodeError)]
             failed += len(causes)
-            check_damaged(failed, start + len(batch), len(rows), causes[-1] if causes else None, settings)
+            check_damaged(failed, start + len(batch), len(rows), causes[-1] if causes else None, settings, noun)
             yield list(enumerate(batch, start))
             bar.update(len(batch))
 
 
-def check_damaged(failed: int, seen: int, total: int, last: str | None, settings: RunSettings) -> None:
+def check_damaged(
+    failed: int, seen: int, total: int, last: str | None, settings: RunSettings, noun: str = "videos"
+) -> None:
     """Refuse to go on when too many videos of a list are unreadable.
 
     Args:
@@ -296,19 +304,20 @@ def check_damaged(failed: int, seen: int, total: int, last: str | None, settings
         total: videos of the list.
         last: why the last one is unreadable; None if all of the last batch are readable.
         settings: with the tolerated fraction.
+        noun: what they are.
 
     Raises:
         TooManyFailuresError: if more are.
     """
     if last is not None and failed > settings.max_damaged * total:
         raise TooManyFailuresError(
-            f"{failed} of the first {seen} videos are unreadable; of all {total} at most a fraction of "
+            f"{failed} of the first {seen} {noun} are unreadable; of all {total} at most a fraction of "
             f"{settings.max_damaged:.4g} may be. The last one: {last} Repair or remove them (of videos, `internvideo "
             "scan` finds all), or tolerate more by --max-damaged (in Python, max_damaged)."
         )
 
 
-def stack_views(batch: Sequence[tuple[int, Views | str]]) -> Iterator[tuple[list[int], Views]]:
+def stack_views(batch: Sequence[tuple[int, Views | VideoDecodeError]]) -> Iterator[tuple[list[int], Views]]:
     """Stack the views of the readable videos of a batch, grouped by shape.
 
     Yields:
@@ -316,7 +325,7 @@ def stack_views(batch: Sequence[tuple[int, Views | str]]) -> Iterator[tuple[list
     """
     groups: dict[tuple[torch.Size, ...], list[tuple[int, Views]]] = {}
     for row, views in batch:
-        if not isinstance(views, str):  # shapes differ where a processor does not crop
+        if not isinstance(views, VideoDecodeError):  # shapes differ where a processor does not crop
             groups.setdefault(tuple(pixels.shape for pixels in views.values()), []).append((row, views))
     for group in groups.values():
         rows, stacked = zip(*group, strict=True)
@@ -324,16 +333,28 @@ def stack_views(batch: Sequence[tuple[int, Views | str]]) -> Iterator[tuple[list
 
 
 class _Videos(Dataset[Any]):
-    def __init__(self, rows: Sequence[Row], read: Callable[[Row], Views], first: int):
+    def __init__(
+        self,
+        rows: Sequence[Row],
+        read: Callable[[Row], Views],
+        first: int,
+        read_several: Callable[[Sequence[Row]], list[Views | VideoDecodeError]] | None,
+    ):
         self.rows, self.read, self.first = rows, read, first
+        self.read_several = read_several or self._read_each
 
     def __len__(self) -> int:
         return len(self.rows) - self.first
 
-    def __getitem__(self, index: int) -> Views | str:
-        row = self.rows[self.first + index]
+    def __getitems__(self, indices: Sequence[int]) -> list[Views | VideoDecodeError]:
+        return self.read_several([self.rows[self.first + index] for index in indices])
+
+    def _read_each(self, rows: Sequence[Row]) -> list[Views | VideoDecodeError]:
+        return list(map(self._read_one, rows))
+
+    def _read_one(self, row: Row) -> Views | VideoDecodeError:
         try:
             with one_video(str(row["video"])):
                 return self.read(row)
         except VideoDecodeError as error:
-            return str(error)
+            return error

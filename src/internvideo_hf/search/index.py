@@ -403,37 +403,36 @@ class VideoIndex:
         videos: Sequence[str],
         metadata: Mapping[str, Mapping[str, Any]],
         prune: Collection[str],
-        embed: Callable[[Mapping[str, Todo], FailureTable | None], list[VideoDecodeError]],
+        embed: Callable[[Mapping[str, Todo], FailureTable], list[VideoDecodeError]],
         *,
         retry: bool = False,
     ) -> Change:
         found = survey(dict.fromkeys(map(_absolute, videos)), known)
         changes = plan(known, found, prune, {_absolute(video): values for video, values in metadata.items()})
-        failures = None if self.place is None else FailureTable(self._beside(".failures.jsonl"), "index")
-        if failures is not None:
-            held = failures.held_back(changes.embed, retry=retry)
+        place = None if self.place is None else self._beside(".failures.jsonl")
+        with FailureTable(place, "index", retry=retry) as failures:
+            rest, held = failures.divide(changes.embed)
             changes.change.failures += held.values()
-            changes.embed = {path: todo for path, todo in changes.embed.items() if path not in held}
-        if changes.embed or self.store.settings["model"] != self.model:
-            _ = self.encoder  # refuses another model before anything is changed
-        if changes.embed and self.folder is not None:
-            check_output(self.folder, MIN_ROOM + _ROW_BYTES * (len(changes.embed) + min(len(self), SEGMENT_ROWS)))
-        change = execute(changes, self.store, lambda todo: embed(todo, failures))
-        if failures is not None:
-            failures.close([*changes.embed, *change.removed])
+            changes.embed = {path: changes.embed[path] for path in rest}
+            if changes.embed or self.store.settings["model"] != self.model:
+                _ = self.encoder  # refuses another model before anything is changed
+            if changes.embed and self.folder is not None:
+                check_output(self.folder, MIN_ROOM + _ROW_BYTES * (len(changes.embed) + min(len(self), SEGMENT_ROWS)))
+            change = execute(changes, self.store, lambda todo: embed(todo, failures))
+            failures.forget(change.removed)
         if changes.embed and len(self) and self.place is not None and self.encoder.text_problem is None:
             self._null_embeddings()
         return change
 
     def _embedding(
         self, engine: Engine | None, jobs: int, timeout: float | None, batch_size: int, on_done: Progress
-    ) -> Callable[[Mapping[str, Todo], FailureTable | None], list[VideoDecodeError]]:
+    ) -> Callable[[Mapping[str, Todo], FailureTable], list[VideoDecodeError]]:
         """Return what embeds clips into the store."""
         if engine is not None and self.place is None:
             raise ValueError("An index in memory has no place for what workers compute. Give it a folder.")
 
-        def embed(todo: Mapping[str, Todo], failures: FailureTable | None) -> list[VideoDecodeError]:
-            calls: dict[str, Any] = {"on_done": on_done} | ({} if failures is None else {"on_failed": failures.add})
+        def embed(todo: Mapping[str, Todo], failures: FailureTable) -> list[VideoDecodeError]:
+            calls: dict[str, Any] = {"on_done": on_done, "on_failed": failures.add}
             if engine is None:
                 options: dict[str, Any] = {"workers": jobs, "timeout": timeout, "batch_size": batch_size}
                 return embed_videos(todo, self.store, self.encoder, self.windowing, **calls, **options)

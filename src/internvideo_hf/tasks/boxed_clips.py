@@ -1,27 +1,26 @@
 """Clips with boxes in their key frames, as the tasks that look at boxes share them: batches, and a run over a list."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from einops import rearrange
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
-from tqdm import tqdm
+from transformers.modeling_utils import PreTrainedModel
 
-from internvideo_hf.data.executors.processes import start_workers
 from internvideo_hf.data.failures import TooManyFailuresError
+from internvideo_hf.data.samples import Row
+from internvideo_hf.inference.rows import Loader, Read, Work, run_rows
 from internvideo_hf.inference.runner import RunSettings
 from internvideo_hf.models.internvideo_mae.modeling_internvideo_mae_detection import pad_boxes
 from internvideo_hf.tasks.box_views import MULTIPLE, Geometry, Pixels, evaluation_view, pad_batch
-from internvideo_hf.utils.devices import default_workers
-from internvideo_hf.utils.journal import Journal
+from internvideo_hf.video.errors import VideoDecodeError
 
 Sample = dict[str, Any]
-Numbered = tuple[int, Sample]
-NO_BOX = -1
-"""Place of the box in a row that stands for a key frame that cannot be read."""
 
 
 class FrameView:
@@ -95,71 +94,109 @@ def collate_boxes(
     return batch
 
 
-def run_boxes(
-    clips: IterableDataset[tuple[int, Sample | str]],
-    compute: Callable[[Sequence[Numbered]], dict[str, Tensor]],
-    blank: Mapping[str, Tensor],
-    total: int,
-    settings: RunSettings,
-    journal: Journal,
-) -> None:
-    """Add the answers for all boxes to a journal, which may have some already; its notes have the failures.
+# ---- evaluation -----------------------------------------------------------------------------------------------------
 
-    A batch has clips of one size, so that no clip is filled up to the size of another.
+
+class BoxAnswers(NamedTuple):
+    """A model's answers for the boxes of a list, in its order; without those of key frames that cannot be read.
 
     Args:
-        clips: number of a key frame, and its pixels and boxes, or why it cannot be read.
-        compute: batch of these -> columns of a row for each box: `row`, the number; `box`, its place; and answers.
-        blank: columns of answers of one row, for a key frame that cannot be read.
-        total: key frames of the list.
-        settings: batches, workers, unreadable videos, progress bars.
-        journal: of the run.
+        rows: the row of each box, `(n,)`.
+        places: its place in the row, `(n,)`.
+        answers: `(n, ...)` by name.
+        causes: why others cannot be read, by their row.
+    """
+
+    rows: NDArray[np.int64]
+    places: NDArray[np.int64]
+    answers: dict[str, Tensor]
+    causes: dict[int, str]
+
+
+def run_boxes(
+    rows: Sequence[Row],
+    model: PreTrainedModel,
+    work: Work[PreTrainedModel],
+    settings: RunSettings,
+    parts: Path | None,
+    moment: str,
+) -> BoxAnswers:
+    """Run a model over the boxes of key frames; those of one file follow each other, so that it is decoded once.
+
+    Args:
+        rows: of the list, with `boxes`, `file` and the time of the key frame in it.
+        model: looks at boxes.
+        work: of `box_work`.
+        settings: see `run_rows`.
+        parts: see `run_rows`.
+        moment: name of the time.
 
     Raises:
         TooManyFailuresError: if too many key frames cannot be read.
     """
-    table = journal.tensors()
-    done = len(set(table["row"].tolist())) if table else 0
-    waiting: dict[torch.Size, list[Numbered]] = {}
-    with tqdm(total=total, initial=done, desc="Key frames", unit="frame", disable=settings.quiet) as bar:
-        for number, sample in _read(clips, settings.workers):
-            bar.update()
-            if isinstance(sample, str):
-                mark = {"row": torch.tensor([number]), "box": torch.tensor([NO_BOX])}
-                journal.append(mark | dict(blank), {str(number): sample})
-                if len(journal.notes) > settings.max_damaged * total:
-                    raise TooManyFailuresError(
-                        f"{len(journal.notes)} key frames are unreadable; of all {total} at most a fraction of "
-                        f"{settings.max_damaged:.4g} may be. The last one: {sample} Repair or remove these videos, or "
-                        "tolerate more by --max-damaged (in Python, max_damaged)."
-                    )
-                continue
-            batch = waiting.setdefault(sample["pixel_values_videos"].shape, [])
-            batch.append((number, sample))
-            if len(batch) == settings.batch_size:
-                journal.append(compute(batch))
-                batch.clear()
-        for batch in filter(None, waiting.values()):
-            journal.append(compute(batch))
-    journal.write()
+    busy = [number for number, row in enumerate(rows) if row["boxes"]]
+    numbers = sorted(busy, key=lambda number: (rows[number]["file"], rows[number][moment]))
+    ordered = [rows[number] for number in numbers]
+    table, causes = run_rows(ordered, model, work, settings, parts=parts, description="Key frames", noun="key frames")
+    counts = list(map(count_boxes, ordered))
+    owners = np.repeat(np.array(numbers, dtype=np.int64), counts)
+    places = np.concatenate([np.zeros(0, np.int64), *map(np.arange, counts)])
+    is_read = np.repeat([place not in causes for place in range(len(ordered))], counts)
+    order = np.lexsort((places, owners))
+    order = order[is_read[order]] if len(order) else order
+    answers = {name: column[torch.from_numpy(order)] for name, column in table.items()}
+    return BoxAnswers(
+        owners[order], places[order], answers, {numbers[place]: cause for place, cause in causes.items()}
+    )
 
 
-def left_to_do(journal: Journal, numbers: Sequence[int]) -> list[int]:
-    """Return the numbers of key frames that a journal has no rows of.
+def box_work(
+    read: Callable[[Sequence[Row]], Sequence[Sample | VideoDecodeError]],
+    compute: Callable[[PreTrainedModel, Sequence[Sample]], Mapping[str, Tensor]],
+    loader: Loader,
+    blanks: Mapping[str, float],
+) -> Work[PreTrainedModel]:
+    """Return what a model does with key frames.
 
     Args:
-        journal: of `run_boxes`.
-        numbers: of all.
+        read: (rows of one file) -> pixels and boxes of each, see `collate_boxes`, or why it cannot be read.
+        compute: (model, samples of one size) -> answers for their boxes, `(boxes, ...)` by name.
+        loader: of the model.
+        blanks: see `Work`.
     """
-    table = journal.tensors()
-    done = set(table["row"].tolist() if table else ())
-    return [number for number in numbers if number not in done]
+    answer = partial(answer_boxes, compute=compute)
+    return Work(read, answer, loader, blanks=blanks, file=_file_of, entries=count_boxes, together=True)
 
 
-def _read(clips: IterableDataset[tuple[int, Sample | str]], workers: int | None) -> Iterator[tuple[int, Sample | str]]:
-    loader = DataLoader(clips, batch_size=None, num_workers=default_workers(workers), collate_fn=_as_it_is)
-    return start_workers(loader)
+def answer_boxes(
+    model: PreTrainedModel,
+    batch: Sequence[Read],
+    compute: Callable[[PreTrainedModel, Sequence[Sample]], Mapping[str, Tensor]],
+) -> dict[str, Tensor]:
+    """Answer for the boxes of key frames, those of one size at once: none is filled up to the size of another.
+
+    Args:
+        model: as of `compute`.
+        batch: rows with their samples.
+        compute: see `box_work`.
+    """
+    groups: dict[torch.Size, list[int]] = {}
+    for place, (_, sample) in enumerate(batch):
+        groups.setdefault(sample["pixel_values_videos"].shape, []).append(place)
+    ends = np.cumsum([0, *(len(sample["boxes"]) for _, sample in batch)]).tolist()
+    found: dict[str, Tensor] = {}
+    for places in groups.values():
+        boxes = torch.cat([torch.arange(ends[place], ends[place + 1]) for place in places])
+        for name, answers in compute(model, [batch[place][1] for place in places]).items():
+            table = found.setdefault(name, answers.new_empty((ends[-1], *answers.shape[1:])))
+            table[boxes] = answers
+    return found
 
 
-def _as_it_is(item: Any) -> Any:
-    return item
+def count_boxes(row: Row) -> int:
+    """Return the number of boxes of a row."""
+    return len(row["boxes"])
+
+
+def _file_of(row: Row) -> str:
+    return str(row["file"])

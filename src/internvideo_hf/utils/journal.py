@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -46,15 +47,15 @@ class Journal:
         seconds: between writes; `CHECKPOINT_EVERY_SECONDS` if None.
 
     Attributes:
-        notes: texts by key, of all rows so far, such as why a video failed.
+        notes: JSON values by key, of all rows so far, such as why a video failed.
     """
 
     def __init__(self, directory: AnyPath | None, seconds: float | None = None):
         self.directory = directory
-        self.notes: dict[str, str] = {}
+        self.notes: dict[str, Any] = {}
         self._parts: list[dict[str, torch.Tensor]] = []
         self._waiting: list[dict[str, torch.Tensor]] = []
-        self._new_notes: dict[str, str] = {}
+        self._new_notes: dict[str, Any] = {}
         self._stopwatch = Stopwatch(seconds)
         if directory is not None:
             directory.mkdir(parents=True, exist_ok=True)
@@ -74,12 +75,12 @@ class Journal:
         """Return the number of rows so far, those in memory included."""
         return self._written + sum(map(_rows, self._waiting))
 
-    def append(self, rows: Mapping[str, torch.Tensor], notes: Mapping[str, str] | None = None) -> None:
+    def append(self, rows: Mapping[str, torch.Tensor], notes: Mapping[str, Any] | None = None) -> None:
         """Add rows, and write a part if the interval is over.
 
         Args:
             rows: tensors by name, `(rows, ...)` each, on the CPU.
-            notes: texts by key.
+            notes: JSON values by key.
         """
         self._waiting.append(dict(rows))
         self._new_notes |= notes or {}

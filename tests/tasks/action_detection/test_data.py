@@ -10,7 +10,13 @@ from tasks.action_detection.drawn import CLASSES, PROCESSOR, write_videos
 from internvideo_hf import InternVideoVideoProcessor
 from internvideo_hf.data.failures import FailureLog, TooManyFailuresError
 from internvideo_hf.recipes.reading import RecipeError
-from internvideo_hf.tasks.action_detection.data import ClipRule, KeyFrameDataset, KeyFrameStream, collate
+from internvideo_hf.tasks.action_detection.data import (
+    ClipRule,
+    KeyFrameDataset,
+    collate,
+    read_key_frames,
+    with_sources,
+)
 from internvideo_hf.tasks.action_detection.lists import read_training_rows
 from internvideo_hf.tasks.action_detection.videos import VideoFolder
 from internvideo_hf.tasks.protocol import BoxData
@@ -149,31 +155,36 @@ def test_unreadable_videos_are_logged_and_left_out_or_blank(root, rows, tmp_path
         collate([samples[0]])
 
 
-def test_a_stream_gives_the_samples_of_the_data_set(videos, rows):
+def by_file(rows, videos) -> list[list[dict]]:
+    found = with_sources(list(rows), videos)
+    return [[row for row in found if row["file"] == file] for file in dict.fromkeys(row["file"] for row in found)]
+
+
+def test_clips_of_an_evaluation_are_those_of_the_data_set(videos, rows):
     samples = KeyFrameDataset(rows, videos, rule(), training=False)
-    found = dict(KeyFrameStream(list(rows), range(len(rows)), videos, rule()))
-    assert sorted(found) == list(range(len(rows)))
-    for index, sample in found.items():
+    found = [one for group in by_file(rows, videos) for one in read_key_frames(group, rule())]
+    assert len(found) == len(rows)  # which are in the order of files
+    for index, sample in enumerate(found):
         for name in ("pixel_values_videos", "boxes"):
             torch.testing.assert_close(sample[name], samples[index][name])
-    assert sorted(number for number, _ in KeyFrameStream(list(rows), [1, 4], videos, rule())) == [1, 4]
 
 
 def test_samples_are_the_same_in_a_process_that_is_spawned(videos, rows):
     samples = KeyFrameDataset(rows, videos, rule(), training=True)
     copied = pickle.loads(pickle.dumps(samples))
     assert torch.equal(copied[3]["pixel_values_videos"], samples[3]["pixel_values_videos"])
-    stream = KeyFrameStream(list(rows), range(3), videos, rule())
-    assert [number for number, _ in pickle.loads(pickle.dumps(stream))] == [number for number, _ in stream]
+    group = by_file(rows, videos)[0]
+    first, second = (read_key_frames(own, rule()) for own in (group, pickle.loads(pickle.dumps(group))))
+    assert torch.equal(first[0]["pixel_values_videos"], second[0]["pixel_values_videos"])
 
 
-def test_a_stream_goes_on_after_videos_that_cannot_be_read(rows, root, tmp_path):
+def test_videos_that_cannot_be_read_have_causes(rows, root, tmp_path):
     (tmp_path / "video0.mp4").write_bytes(b"nothing")
     (tmp_path / "video1.mp4").symlink_to(root / "videos/video1.mp4")
-    found = dict(KeyFrameStream(list(rows), range(len(rows)), VideoFolder(tmp_path), rule()))
-    causes = {rows[index]["video"]: sample for index, sample in found.items() if isinstance(sample, str)}
-    assert len(found) == len(rows) and set(causes) == {"video0", "video2", "video3"}
-    assert "no file of its name" in causes["video3"]
+    groups = by_file(rows, VideoFolder(tmp_path))
+    causes = {group[0]["video"]: read_key_frames(group, rule())[0] for group in groups}
+    assert "no file of its name" in str(causes["video3"]) and "no file of its name" in str(causes["video2"])
+    assert "FFmpeg" in str(causes["video0"]) and isinstance(causes["video1"], dict)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from demo.ports import free_port
 from safetensors.torch import load_file
 from tasks.action_detection.drawn import CLASSES, HEIGHT, TINY, WIDTH, write_detector, write_videos
+from tasks.workers import assert_equal_results
 
 from internvideo_hf.data.failures import TooManyFailuresError
 from internvideo_hf.data.records import ManifestError
@@ -247,3 +249,8 @@ def test_drawn_squares_lie_within_their_frames(data):
         left, top, right, bottom = map(float, line.split(",")[2:6])
         assert 0 <= left < right <= 1 and 0 <= top < bottom <= 1
         assert ((right - left) * WIDTH, (bottom - top) * HEIGHT) == pytest.approx((12, 12))
+
+
+def test_workers_make_the_same_result(model, data, tmp_path, engine):
+    result = assert_equal_results(partial(score, data, model), tmp_path, engine)
+    assert result["model"]["boxes"]["key_frames"] == 6

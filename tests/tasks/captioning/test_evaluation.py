@@ -1,10 +1,12 @@
 """Captions by a protocol: the pipeline's captions are scored, failures, resumption; see also `test_metrics.py`."""
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 from tasks.lists import videos_of
+from tasks.workers import assert_equal_results
 from transformers import pipeline
 
 import internvideo_hf  # noqa: F401
@@ -87,3 +89,10 @@ def test_what_does_not_fit_is_refused(root, captioner, answerer, monkeypatch):
         load_protocol("captioning/captions", ["generation.do_sample=true"])
     with pytest.raises(RecipeError, match="generation changes nothing in retrieval"):
         load_protocol("retrieval/msrvtt", ["generation={num_beams: 3}"])
+
+
+def test_workers_make_the_same_result(root, captioner, scored, tmp_path, engine):
+    protocol = load_protocol("captioning/captions", [SHORT])
+    options = {"device": "cpu", "workers": 0, "quiet": True}
+    assert_equal_results(partial(evaluate, protocol, captioner, root, **options), tmp_path, engine, has_report=False)
+    assert scored[0] == scored[1] and len(scored) == 2

@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from tasks.hand_prediction.drawn import TINY, way, write_predictor, write_videos
+from tasks.workers import assert_equal_results
 
 from internvideo_hf.auto import auto_class
 from internvideo_hf.data.records import ManifestError
@@ -183,3 +185,7 @@ def test_the_recipe_has_the_published_numbers():
     assert (training["learning_rate"], training["weight_decay"], training["layer_decay"]) == (1e-3, 0.05, 1)
     assert (training["num_train_epochs"], training["warmup_epochs"], recipe.batch_size) == (30, 5, 16)
     assert (hands.crop_area, hands.rand_augment, hands.erasing) == ([0.9, 1.0], True, 0.25)
+
+
+def test_workers_make_the_same_result(model, data, tmp_path, engine):
+    assert_equal_results(partial(score, data, model, "num_clips=2"), tmp_path, engine)

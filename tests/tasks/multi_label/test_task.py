@@ -3,6 +3,7 @@
 import csv
 import json
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,12 @@ from data.settings import write_videos
 from program import run
 from sklearn.metrics import average_precision_score
 from tasks.small_classifiers import logits_of, write_classifier
+from tasks.workers import assert_equal_results
 from training.recipes import CLASSIFICATION, write_recipe
 from transformers import AutoModelForVideoClassification, pipeline
 
+from internvideo_hf.evaluation.protocols import load_protocol
+from internvideo_hf.evaluation.run import evaluate
 from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.multi_label.task import TASK
 from internvideo_hf.training.recipes import load_recipe
@@ -181,3 +185,10 @@ def test_heads_are_for_this_task_alone(tmp_path):
         recipe(tmp_path, "model.task=classification", heads={"verb": "verbs.txt"})
     with pytest.raises(RecipeError, match="data.heads has verb:verbs.txt: None, expected a head and the file"):
         recipe(tmp_path, "model.task=multi_label", heads={"verb:verbs.txt": None})
+
+
+def test_workers_make_the_same_result(data, tmp_path, engine):
+    model = write_classifier(tmp_path / "model", label_heads={"verb": VERBS, "noun": NOUNS}, views=(1, 3))
+    protocol = load_protocol("multi_label/custom", ["data.list=heads.csv"])
+    options = {"device": "cpu", "workers": 0, "quiet": True}
+    assert_equal_results(partial(evaluate, protocol, model, data, **options), tmp_path, engine)

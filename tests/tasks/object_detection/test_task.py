@@ -2,12 +2,14 @@
 
 import json
 import os
+from functools import partial
 
 import numpy as np
 import pytest
 from data.executors.here import Here
 from tasks.action_detection.small import write_detector, write_rt_detr
 from tasks.object_detection.state_changes import HEIGHT, WIDTH, clip, moment, write_drawn, write_scod
+from tasks.workers import assert_equal_results
 
 from internvideo_hf.data.failures import TooManyFailuresError
 from internvideo_hf.data.records import ManifestError
@@ -139,3 +141,8 @@ def test_a_detector_that_knows_the_object_counts_with_it_alone(data, tmp_path):
     result = _score(data, write_detector(tmp_path / "own", {0: "hand", 1: "Object_of_change", 2: "tool"}))
     assert "the class Object_of_change" in table(result)
     assert np.isfinite(result["scores"]["AP"])
+
+
+@pytest.mark.slow
+def test_two_workers_make_the_same_result(data, tmp_path, engine):
+    assert_equal_results(partial(_score, data, data / "yolos"), tmp_path, engine)

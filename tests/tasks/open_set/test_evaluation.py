@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from program import run
 from tasks.open_set.drawn import HERE
 from tasks.open_set.test_calibration import energies
+from tasks.workers import assert_equal_results
 
 from internvideo_hf.evaluation.protocols import load_protocol, protocol_names
 from internvideo_hf.evaluation.report import table
@@ -170,3 +172,9 @@ def test_unknown_videos_need_no_labels(known_model, known_data, tmp_path):
     (tmp_path / "unknown.csv").write_text(f"video\n{known_data}/clip09.mp4\n{known_data}/clip10.mp4\n")
     result = evaluate(load_protocol(CUSTOM), known_model, tmp_path, **HERE)
     assert np.isfinite(list(result["scores"].values())).all() and torch.is_grad_enabled()
+
+
+def test_workers_make_the_same_result(known_model, known_data, tmp_path, engine):
+    protocol = load_protocol(CUSTOM, ["open_set.method=energy"])
+    options = {name: value for name, value in HERE.items() if name != "batch_size"}
+    assert_equal_results(partial(evaluate, protocol, known_model, known_data, **options), tmp_path, engine)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from tasks.lists import evaluate, videos_of
+from tasks.workers import assert_equal_results
 from transformers import AutoConfig, AutoModelForVisualQuestionAnswering, AutoProcessor, EvalPrediction
 
 from internvideo_hf.evaluation.protocols import load_protocol
@@ -163,3 +165,10 @@ def test_answers_outside_the_list_are_wrong_and_unreadable_videos_count_for_noth
     videos = np.array([5, 6, 7, 8, -100])
     found = accuracies(EvalPrediction(logits, (labels, videos)))
     assert found == {"top-1": 50.0, "top-1 of known answers": pytest.approx(200 / 3)}
+
+
+def test_workers_make_the_same_result(msrvtt, answerer, tmp_path, engine):
+    protocol = load_protocol("question_answering/msrvtt")
+    options = {"device": "cpu", "workers": 0, "quiet": True}
+    result = assert_equal_results(partial(evaluate_model, protocol, answerer, msrvtt, **options), tmp_path, engine)
+    assert result["scores"]["top-1"] == 37.5

@@ -3,6 +3,7 @@
 import csv
 import json
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,13 @@ import torch
 from data.settings import write_videos
 from program import run
 from tasks.small_classifiers import logits_of, write_classifier
+from tasks.workers import assert_equal_results
 from training.recipes import CLASSIFICATION, write_recipe
 from transformers import AutoModelForVideoClassification, pipeline
 
 from internvideo_hf import ManifestError
+from internvideo_hf.evaluation.protocols import load_protocol
+from internvideo_hf.evaluation.run import evaluate
 from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.regression.task import TASK, read
 from internvideo_hf.training.recipes import load_recipe
@@ -135,3 +139,10 @@ def test_estimates_are_evaluated_as_by_hand(data, tmp_path):
 def test_mixup_is_refused():
     with pytest.raises(RecipeError, match="data.mixup is for one label"):
         TASK.training.make_collator(training=True, num_labels=2, mixup={"mixup_alpha": 0.8})
+
+
+def test_workers_make_the_same_result(data, tmp_path, engine):
+    model = write_classifier(tmp_path / "model", problem_type="regression", id2label={0: "speed", 1: "height"})
+    protocol = load_protocol("regression/custom")
+    options = {"device": "cpu", "workers": 0, "quiet": True}
+    assert_equal_results(partial(evaluate, protocol, model, data, **options), tmp_path, engine)

@@ -1,11 +1,13 @@
 """A model learns from drawn hands, and is evaluated as by hand: on a detector's boxes, true ones, and from a file."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 from program import run as run_command
 from tasks.short_term_anticipation.drawn import CONTACT, MOMENTS, NOUNS, RATE, TINY, write_ego4d, write_model
+from tasks.workers import assert_equal_results
 
 from internvideo_hf.data.failures import TooManyFailuresError
 from internvideo_hf.data.records import ManifestError
@@ -176,7 +178,7 @@ def test_an_evaluation_goes_on_where_it_was_stopped(model, data, tmp_path, monke
 def test_footage_that_is_damaged_missing_or_short_is_named(model, tmp_path):
     write_ego4d(tmp_path, videos=6)
     (tmp_path / "full_scale/video-5.mp4").write_bytes(b"nothing")
-    with pytest.raises(TooManyFailuresError, match="1 key frames are unreadable"):
+    with pytest.raises(TooManyFailuresError, match="of the first 4 key frames are unreadable"):
         score(tmp_path, model)
     # What cannot be read is missed, also as published: half of the nouns.
     damaged = score(tmp_path, model, max_damaged=0.5)
@@ -224,3 +226,7 @@ def test_commands_train_and_evaluate(data, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "map_box_noun_verb_ttc" in done.stdout and "12, of object_detections.json" in done.stdout
+
+
+def test_workers_make_the_same_result(model, data, tmp_path, engine):
+    assert_equal_results(partial(score, data, model), tmp_path, engine)

@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from demo.ports import free_port
 from tasks.temporal_grounding.asked import TINY, write_asked
 from tasks.temporal_grounding.test_queries import ego4d, query
+from tasks.workers import assert_equal_results
 
 from internvideo_hf import VSLNetForTemporalGrounding, demo_path
 from internvideo_hf.evaluation.protocols import load_protocol
@@ -172,3 +174,8 @@ def test_other_models_and_recipes_are_refused(run, data, tmp_path):
     with pytest.raises(RecipeError, match="data.labels and data.layout change nothing"):
         train(load_recipe(CUSTOM, [*SHORT, "data.labels=k400"]), data, tmp_path / "d", quiet=True)
     assert VSLNetForTemporalGrounding.from_pretrained(run / "final").config.text_size == 96
+
+
+def test_workers_make_the_same_result(run, data, tmp_path, engine):
+    result = assert_equal_results(partial(score, data, run / "final"), tmp_path, engine)
+    assert result["scores"]["mIoU"] > 0

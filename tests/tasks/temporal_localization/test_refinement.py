@@ -1,6 +1,7 @@
 """Refinement of proposals: as the model alone refines them; it learns; from raw videos and in evaluation."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from program import assert_refused, run
 from tasks.temporal_localization.drawn import FPS, STRIDE, WINDOW, write_features
 from tasks.temporal_localization.heads import CHANNELS, write_encoder
+from tasks.workers import assert_equal_results
 from transformers import pipeline
 from video.clips import write_video
 
@@ -310,3 +312,7 @@ def test_localize_takes_proposals(folder, tmp_path, monkeypatch):
     (tmp_path / "empty.json").write_text('{"other": []}')
     missing = run(*call, "--proposals", tmp_path / "empty.json")
     assert missing.returncode == 2 and "it has no proposals" in missing.stderr
+
+
+def test_workers_make_the_same_result(data, trained, tmp_path, engine):
+    assert_equal_results(partial(scores, data, trained, *AGNOSTIC), tmp_path, engine)

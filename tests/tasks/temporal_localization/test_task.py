@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from demo.ports import free_port
 from safetensors.torch import load_file
 from tasks.temporal_localization.drawn import TINY, write_features
+from tasks.workers import assert_equal_results
 
 from internvideo_hf.auto import auto_class
 from internvideo_hf.data.features import FeatureGrid
@@ -181,3 +183,17 @@ def test_recipes_have_features_or_clips(data):
         train(load_recipe(CUSTOM, [*SHORT, "model.config.feature_size=5"]), data, data / "bad", quiet=True)
     with pytest.raises(RecipeError, match="reads features, no pixels"):
         train(load_recipe(CUSTOM, [*SHORT, "model.processor={num_frames: 4}"]), data, data / "worse", quiet=True)
+
+
+def test_workers_make_the_same_result(run, data, tmp_path, engine):
+    result = assert_equal_results(partial(score, data, run / "final"), tmp_path, engine)
+    assert result["scores"]["mAP"] > 0
+
+
+def test_workers_name_videos_without_features(run, data, tmp_path, engine):
+    shutil.copytree(data, tmp_path / "data", ignore=shutil.ignore_patterns("run"))
+    gone = next(iter(TASK.evaluation.read(load_protocol(CUSTOM), data, str(run / "final")).videos))["video"]
+    next((tmp_path / "data/features").rglob(f"*{gone}*.npy")).unlink()
+    again = partial(score, tmp_path / "data", run / "final", max_damaged=0.5)
+    result = assert_equal_results(again, tmp_path, engine)
+    assert [entry["video"] for entry in result["damaged"]] == [gone] and "no features" in result["damaged"][0]["cause"]

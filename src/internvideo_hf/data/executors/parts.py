@@ -146,6 +146,14 @@ class PartFolder:
         for key in keys:
             self._file(key).unlink(missing_ok=True)
 
+    def delete_if(self, is_stale: Callable[[Part], bool]) -> None:
+        """Delete the parts that are to be computed again.
+
+        Args:
+            is_stale: whether a part is one of them.
+        """
+        self.delete([key for key in self.keys() if is_stale(self.read(key))])
+
     def clear(self) -> None:
         """Delete the folder with all parts, also those of other settings and of lists that changed."""
         remove_folder(self.folder)

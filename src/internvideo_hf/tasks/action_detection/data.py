@@ -1,13 +1,13 @@
 """Clips around key frames with the boxes of their people, as samples of action detection."""
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, IterableDataset, get_worker_info
+from torch.utils.data import Dataset
 
 from internvideo_hf.data.failures import FailureLog, one_video
 from internvideo_hf.data.samples import Row, sample_seed
@@ -226,44 +226,42 @@ class KeyFrameDataset(Dataset[Sample]):
         return {"pixel_values_videos": pixels, "boxes": boxes, "labels": self.rule.targets(row)}
 
 
-class KeyFrameStream(IterableDataset[tuple[int, Sample | str]]):
-    """Clips of key frames for an evaluation; each file is decoded once, in one worker.
+def with_sources(rows: Sequence[Row], videos: VideoFolder) -> list[Row]:
+    """Return rows for an evaluation, with `source`, their files, and `file`, the name of these.
 
     Args:
-        rows: `video`, `timestamp` and `boxes` of each key frame.
-        chosen: numbers of the rows to read.
+        rows: `video` and `timestamp` of each key frame.
         videos: the files.
-        rule: how a key frame becomes an input.
     """
+    found = [videos.find(row["video"], row["timestamp"]) for row in rows]
+    return [
+        {**row, "source": source, "file": row["video"] if source is None else source.name}
+        for row, source in zip(rows, found, strict=True)
+    ]
 
-    def __init__(self, rows: Sequence[Row], chosen: Sequence[int], videos: VideoFolder, rule: ClipRule):
-        self.rows, self.rule = rows, rule
-        groups: dict[str, tuple[Source | None, list[int]]] = {}
-        for number in chosen:
-            source = videos.find(rows[number]["video"], rows[number]["timestamp"])
-            key = f"no file of {rows[number]['video']}" if source is None else source.name
-            groups.setdefault(key, (source, []))[1].append(number)
-        # The longest first, so that no worker ends long after the others.
-        self.groups = sorted(groups.values(), key=lambda group: -len(group[1]))
 
-    def __iter__(self) -> Iterator[tuple[int, Sample | str]]:
-        """Yield the number of a row, and its pixels and boxes, or why it cannot be read."""
-        worker = get_worker_info()
-        first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
-        for source, numbers in self.groups[first::step]:
-            numbers = sorted(numbers, key=lambda number: self.rows[number]["timestamp"])
-            if source is None:
-                yield from ((number, str(missing_file(self.rows[number]["video"]))) for number in numbers)
-                continue
-            view = FrameView(self.rule.pixels)
-            times = [self.rows[number]["timestamp"] for number in numbers]
-            clips = source.stream(times, view, self.rule.num_frames, self.rule.stride)
-            for number, pixels in zip(numbers, clips, strict=True):
-                if isinstance(pixels, VideoDecodeError) or view.geometry is None:
-                    yield number, str(pixels)
-                    continue
-                boxes = self.rule.evaluation_boxes(self.rows[number], view.geometry)
-                yield number, {"pixel_values_videos": pixels, "boxes": boxes}
+def read_key_frames(rows: Sequence[Row], rule: ClipRule) -> list[Sample | VideoDecodeError]:
+    """Read the clips of key frames for an evaluation; each frame of the file is decoded once.
+
+    Args:
+        rows: of `with_sources`, with `boxes`, all of one file, by time.
+        rule: how a key frame becomes an input.
+
+    Returns:
+        Pixels and boxes of each, or why it cannot be read.
+    """
+    source: Source | None = rows[0]["source"]
+    if source is None:
+        return [missing_file(row["video"]) for row in rows]
+    view, found = FrameView(rule.pixels), list[Sample | VideoDecodeError]()
+    clips = source.stream([row["timestamp"] for row in rows], view, rule.num_frames, rule.stride)
+    for row, pixels in zip(rows, clips, strict=True):
+        if isinstance(pixels, VideoDecodeError):
+            found.append(pixels)
+        else:
+            assert view.geometry is not None  # of a frame of the clip
+            found.append({"pixel_values_videos": pixels, "boxes": rule.evaluation_boxes(row, view.geometry)})
+    return found
 
 
 def missing_file(video: str) -> VideoDecodeError:

@@ -14,7 +14,8 @@ from transformers.modeling_utils import PreTrainedModel
 from internvideo_hf.auto import auto_class
 from internvideo_hf.data.records import ManifestError, list_path
 from internvideo_hf.data.samples import Row
-from internvideo_hf.inference.runner import RunSettings, load_model
+from internvideo_hf.inference.rows import Loader
+from internvideo_hf.inference.runner import load_by_name, load_model
 from internvideo_hf.models.common.loading import classes_of
 from internvideo_hf.recipes.labels import read_classes
 from internvideo_hf.recipes.reading import RecipeError
@@ -24,8 +25,9 @@ from internvideo_hf.tasks.action_detection.data import (
     IGNORED,
     ClipRule,
     KeyFrameDataset,
-    KeyFrameStream,
     collate,
+    read_key_frames,
+    with_sources,
 )
 from internvideo_hf.tasks.action_detection.lists import (
     found_in,
@@ -38,7 +40,7 @@ from internvideo_hf.tasks.action_detection.lists import (
 from internvideo_hf.tasks.action_detection.videos import VideoFolder
 from internvideo_hf.tasks.base import Preparation, Prepared, Task, Training
 from internvideo_hf.tasks.box_views import MULTIPLE
-from internvideo_hf.tasks.boxed_clips import NO_BOX, Numbered, left_to_do, run_boxes
+from internvideo_hf.tasks.boxed_clips import Sample, box_work, run_boxes
 from internvideo_hf.tasks.classifier_training import logits_of
 from internvideo_hf.tasks.protocol import (
     BoxData,
@@ -51,7 +53,6 @@ from internvideo_hf.tasks.protocol import (
     model_facts,
 )
 from internvideo_hf.utils.fingerprints import json_sha256
-from internvideo_hf.utils.journal import Journal
 from internvideo_hf.utils.pretrained import load_pretrained
 
 AUTO_CLASS = "AutoModelForVideoActionDetection"
@@ -188,23 +189,24 @@ def _run(protocol: Protocol, samples: Samples, run: Run) -> Outcome:
         processor.configure(protocol.pixels)
         facts = {**model_facts(model), "pixels": {"": processor.to_dict()}}
         rule = ClipRule.of(processor, boxes, len(listed.classes))
-        journal = Journal(run.parts_of(model, facts, json_sha256(listed.rows), asdict(boxes)))
-        videos = VideoFolder(data_root / boxes.folder, boxes.begin)
-        _score(model, listed.rows, (videos, rule), run.settings, journal)
-        table = {name: column.numpy() for name, column in journal.tensors().items()}
-        scored = table["box"] != NO_BOX
-        found = found_in(listed.rows, *(table[name][scored] for name in ("row", "box", "scores")))
-        causes = _causes(samples.videos, listed.rows, journal.notes)
+        loader = Loader(load_by_name, run.model, (("auto_class", AUTO_CLASS), ("dtype", protocol.dtype)))
+        work = box_work(partial(read_key_frames, rule=rule), _of_batch, loader, {})
+        rows = with_sources(listed.rows, VideoFolder(data_root / boxes.folder, boxes.begin))
+        parts = run.parts_of(model, facts, json_sha256(listed.rows), asdict(boxes))
+        answered = run_boxes(rows, model, work, run.settings, parts, "timestamp")
+        scores = answered.answers["scores"].numpy()
+        found = found_in(listed.rows, answered.rows, answered.places, scores)
+        causes = _causes(samples.videos, listed.rows, answered.causes)
     facts["boxes"] = {"key_frames": len(listed.rows), "boxes": sum(len(row["boxes"]) for row in listed.rows)}
     answers = Answers(found, listed.truth, listed.classes, listed.scored, boxes.min_overlap)
     return Outcome(answers.scores(), causes, facts, answers)
 
 
-def _causes(videos: Sequence[Row], rows: Sequence[Row], notes: Mapping[str, str]) -> dict[int, str]:
+def _causes(videos: Sequence[Row], rows: Sequence[Row], key_frames: Mapping[int, str]) -> dict[int, str]:
     """Return why key frames of a video could not be read, by the number of the video."""
     failed: dict[str, list[str]] = {}
-    for number, cause in notes.items():
-        failed.setdefault(rows[int(number)]["video"], []).append(cause)
+    for number, cause in key_frames.items():
+        failed.setdefault(rows[number]["video"], []).append(cause)
     return {
         number: causes[0] if len(causes) == 1 else f"{len(causes)} key frames; {causes[0]}"
         for number, row in enumerate(videos)
@@ -212,28 +214,14 @@ def _causes(videos: Sequence[Row], rows: Sequence[Row], notes: Mapping[str, str]
     }
 
 
-def _score(
-    model: PreTrainedModel,
-    rows: Sequence[Row],
-    source: tuple[VideoFolder, ClipRule],
-    settings: RunSettings,
-    journal: Journal,
-) -> None:
-    """Add the scores of all boxes to a journal, see `run_boxes`."""
-    clips = KeyFrameStream(rows, left_to_do(journal, range(len(rows))), *source)
-    blank = {"scores": torch.zeros(1, source[1].num_labels)}
-    run_boxes(clips, partial(_of_batch, model), blank, len(rows), settings, journal)
-
-
 @torch.no_grad()
-def _of_batch(model: PreTrainedModel, batch: Sequence[Numbered]) -> dict[str, torch.Tensor]:
-    inputs = collate([sample for _, sample in batch], multiple=model.config.patch_size)
+def _of_batch(model: PreTrainedModel, samples: Sequence[Sample]) -> dict[str, torch.Tensor]:
+    """Return the scores of all boxes, see `box_work`."""
+    inputs = collate(samples, multiple=model.config.patch_size)
     box_mask = inputs["box_mask"]
     pixels = inputs.pop("pixel_values_videos").to(model.device, model.dtype)
     logits = model(pixels, **{name: value.to(model.device) for name, value in inputs.items()}).logits
-    clips, places = box_mask.nonzero(as_tuple=True)
-    numbers = torch.tensor([number for number, _ in batch])
-    return {"row": numbers[clips], "box": places, "scores": logits.float().sigmoid().cpu()[box_mask]}
+    return {"scores": logits.float().sigmoid().cpu()[box_mask]}
 
 
 def _facts(result: Mapping[str, Any]) -> dict[str, str]:
@@ -259,5 +247,6 @@ TASK = Task(
         facts=_facts,
         has_details=True,
         needs_model=_needs_model,
+        on_engines=True,
     ),
 )

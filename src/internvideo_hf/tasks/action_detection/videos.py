@@ -153,6 +153,7 @@ class SecondFiles:
                     yield torch.stack([process(frame) for frame in self.read(timestamp, num_frames, stride)])
             except VideoDecodeError as error:
                 yield error
+        self._held.clear()
 
     def _side(self, second: int, step: int, reach: int) -> list[Frames]:
         """Return the frames of the files from a second on, or before it, until they suffice."""

@@ -1,14 +1,13 @@
 """Clips that end before objects are touched, with the boxes of objects, as samples of short-term anticipation."""
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch.utils.data import IterableDataset, get_worker_info
 from transformers.utils import logging
 
 from internvideo_hf.data.dataset import VideoDataset
@@ -392,54 +391,36 @@ class MomentDataset(VideoDataset):
         return {**self.rule.sample(row, frames, seed if self.training else None), "video": row["video"]}
 
 
-class MomentStream(IterableDataset[tuple[int, Sample | str]]):
-    """Clips of moments for an evaluation; each frame of a file is decoded once, in one worker.
+def read_moments(rows: Sequence[Row], rule: ClipRule) -> list[Sample | VideoDecodeError]:
+    """Read the clips of moments for an evaluation; each frame of the file is decoded once.
 
     Args:
-        rows: of `rows_of`.
-        chosen: numbers of the rows to read.
+        rows: of `rows_of`, all of one file, by time.
         rule: how a moment becomes an input.
+
+    Returns:
+        Pixels and boxes of each, or why it cannot be read.
     """
-
-    def __init__(self, rows: Sequence[Row], chosen: Sequence[int], rule: ClipRule):
-        self.rows, self.rule = rows, rule
-        groups: dict[str, list[int]] = {}
-        for number in chosen:
-            groups.setdefault(rows[number]["file"], []).append(number)
-        # The longest first, so that no worker ends long after the others.
-        self.groups = sorted(groups.items(), key=lambda group: -len(group[1]))
-
-    def __iter__(self) -> Iterator[tuple[int, Sample | str]]:
-        """Yield the number of a row, and its pixels and boxes, or why it cannot be read."""
-        worker = get_worker_info()
-        first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
-        for file, numbers in self.groups[first::step]:
-            yield from self._of_file(file, sorted(numbers, key=lambda number: self.rows[number]["frame"]))
-
-    def _of_file(self, file: str, numbers: Sequence[int]) -> Iterator[tuple[int, Sample | str]]:
-        damaged = VideoDecodeError(file, "a frame before the moment is damaged", "Get the file again.")
-        done = 0
-        try:
-            with one_video(file), VideoReader(file) as reader:
-                view, frames = FrameView(self.rule.pixels), [self.rows[number]["frame"] for number in numbers]
-                whole = [frame for frame in frames if frame < reader.num_frames]
-                clips = read_clips(reader, whole, [self.rule.indices(frame) for frame in whole], view)
-                for number, frame in zip(numbers, frames, strict=True):
-                    if frame < reader.num_frames:
-                        yield number, self._answer(next(clips).pixels, number, view, damaged)
-                    else:
-                        yield number, str(_too_short(reader, frame))
-                    done += 1
-        except VideoDecodeError as error:
-            yield from ((number, str(error)) for number in numbers[done:])
-
-    def _answer(
-        self, pixels: torch.Tensor | None, number: int, view: FrameView, damaged: VideoDecodeError
-    ) -> Sample | str:
-        if pixels is None or view.geometry is None:
-            return str(damaged)
-        row = self.rows[number]
-        return {"pixel_values_videos": pixels, "boxes": self.rule.boxes(row["boxes"], row, view.geometry)}
+    file, frames = rows[0]["file"], [row["frame"] for row in rows]
+    damaged = VideoDecodeError(file, "a frame before the moment is damaged", "Get the file again.")
+    found: list[Sample | VideoDecodeError] = []
+    try:
+        with one_video(file), VideoReader(file) as reader:
+            view, whole = FrameView(rule.pixels), [frame for frame in frames if frame < reader.num_frames]
+            clips = read_clips(reader, whole, [rule.indices(frame) for frame in whole], view)
+            for row, frame in zip(rows, frames, strict=True):
+                if frame >= reader.num_frames:
+                    found.append(_too_short(reader, frame))
+                    continue
+                pixels = next(clips).pixels
+                if pixels is None or view.geometry is None:
+                    found.append(damaged)
+                else:
+                    boxes = rule.boxes(row["boxes"], row, view.geometry)
+                    found.append({"pixel_values_videos": pixels, "boxes": boxes})
+    except VideoDecodeError as error:
+        found += [error] * (len(rows) - len(found))
+    return found
 
 
 def check_frame(reader: VideoReader, frame: int) -> None:

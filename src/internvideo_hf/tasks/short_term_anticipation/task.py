@@ -15,11 +15,12 @@ from transformers.modeling_utils import PreTrainedModel
 from internvideo_hf.auto import auto_class
 from internvideo_hf.data.records import list_path
 from internvideo_hf.data.samples import Row
-from internvideo_hf.inference.runner import RunSettings, load_model
+from internvideo_hf.inference.rows import Loader
+from internvideo_hf.inference.runner import load_by_name, load_model
 from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.base import Preparation, Prepared, Task, Training
 from internvideo_hf.tasks.box_views import MULTIPLE
-from internvideo_hf.tasks.boxed_clips import NO_BOX, Numbered, left_to_do, run_boxes
+from internvideo_hf.tasks.boxed_clips import Sample, box_work, run_boxes
 from internvideo_hf.tasks.protocol import (
     Evaluation,
     InteractionData,
@@ -35,16 +36,15 @@ from internvideo_hf.tasks.short_term_anticipation.answers import Answers
 from internvideo_hf.tasks.short_term_anticipation.data import (
     ClipRule,
     MomentDataset,
-    MomentStream,
     check_settings,
     collate,
     find_detections,
+    read_moments,
     read_training_rows,
     rows_of,
 )
 from internvideo_hf.tasks.short_term_anticipation.metrics import SCORES, InteractionTable, Scoring
 from internvideo_hf.utils.fingerprints import json_sha256
-from internvideo_hf.utils.journal import Journal
 from internvideo_hf.utils.pretrained import load_pretrained
 
 AUTO_CLASS = "AutoModelForShortTermAnticipation"
@@ -189,10 +189,13 @@ def _run(protocol: Protocol, samples: Samples, run: Run) -> Outcome:
         processor.configure(protocol.pixels)
         facts = {**model_facts(model), "pixels": {"": processor.to_dict()}}
         rule, rows = ClipRule.of(processor, data), samples.videos
-        journal = Journal(run.parts_of(model, facts, json_sha256([dict(row) for row in rows])))
-        _answer(model, rows, rule, run.settings, journal)
-        found = _table(rows, journal)
-        causes = {int(number): cause for number, cause in journal.notes.items()}
+        loader = Loader(load_by_name, run.model, (("auto_class", AUTO_CLASS), ("dtype", protocol.dtype)))
+        work = box_work(partial(read_moments, rule=rule), _of_batch, loader, {"verb": -1})
+        parts = run.parts_of(model, facts, json_sha256([dict(row) for row in rows]))
+        answered = run_boxes(rows, model, work, run.settings, parts, "frame")
+        columns = [answered.answers[name].tolist() if answered.answers else [] for name in ("verb", "time")]
+        found = interactions_in(rows, answered.rows.tolist(), answered.places.tolist(), *columns)
+        causes = answered.causes
         facts["objects"] = sum(len(row["boxes"]) for row in rows)
         asked = {row["uid"] for row in rows if row["boxes"]}
     truth = annotations.table() if annotations.is_annotated else None
@@ -209,37 +212,17 @@ def _run(protocol: Protocol, samples: Samples, run: Run) -> Outcome:
     return Outcome(answers.scores(), causes, facts, answers)
 
 
-def _answer(
-    model: PreTrainedModel, rows: Sequence[Row], rule: ClipRule, settings: RunSettings, journal: Journal
-) -> None:
-    """Add the verb and the time of all objects to a journal, see `run_boxes`."""
-    busy = [number for number, row in enumerate(rows) if row["boxes"]]
-    clips = MomentStream(rows, left_to_do(journal, busy), rule)
-    blank = {"verb": torch.tensor([NO_BOX]), "time": torch.zeros(1)}
-    run_boxes(clips, partial(_of_batch, model), blank, len(busy), settings, journal)
-
-
 @torch.no_grad()
-def _of_batch(model: PreTrainedModel, batch: Sequence[Numbered]) -> dict[str, Tensor]:
-    inputs = collate([sample for _, sample in batch], multiple=model.config.patch_size)
+def _of_batch(model: PreTrainedModel, samples: Sequence[Sample]) -> dict[str, Tensor]:
+    """Return the verb and the time of all objects, see `box_work`."""
+    inputs = collate(samples, multiple=model.config.patch_size)
     box_mask = inputs["box_mask"].bool()
     pixels = inputs.pop("pixel_values_videos").to(model.device, model.dtype)
     outputs = model(pixels, **{name: value.to(model.device) for name, value in inputs.items()})
-    verbs, times = outputs.logits.argmax(dim=-1).cpu()[box_mask], outputs.times.float().cpu()[box_mask]
-    clips, places = box_mask.nonzero(as_tuple=True)
-    numbers = torch.tensor([number for number, _ in batch])
-    return {"row": numbers[clips], "box": places, "verb": verbs, "time": times}
-
-
-def _table(rows: Sequence[Row], journal: Journal) -> InteractionTable:
-    """Return the answers of a journal in the order of the rows and of their boxes."""
-    table = {name: column.numpy() for name, column in journal.tensors().items()}
-    if not table:
-        return interactions_in(rows, [], [], [], [])
-    order = np.lexsort((table["box"], table["row"]))
-    order = order[table["box"][order] != NO_BOX]
-    columns = [table[name][order].tolist() for name in ("row", "box", "verb", "time")]
-    return interactions_in(rows, *columns)
+    return {
+        "verb": outputs.logits.argmax(dim=-1).cpu()[box_mask],
+        "time": outputs.times.float().cpu()[box_mask],
+    }
 
 
 def _facts(result: Mapping[str, Any]) -> dict[str, str]:
@@ -269,5 +252,6 @@ TASK = Task(
         facts=_facts,
         has_details=True,
         needs_model=_needs_model,
+        on_engines=True,
     ),
 )

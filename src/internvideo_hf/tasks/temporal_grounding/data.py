@@ -1,6 +1,7 @@
 """Sentences about features of untrimmed videos, as samples of temporal grounding."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -97,6 +98,39 @@ class QueryFeatures:
         names = (query.video, query.source)
         return next((name for name in names if name is not None and name in self.folder), None)
 
+    def path_of(self, video: str) -> Path:
+        """Return the file of a video's features.
+
+        Args:
+            video: id, as the sentences have it.
+
+        Raises:
+            ManifestError: if there is none.
+        """
+        return self.folder.path_of(self._name(video))
+
+    def only(self, video: str) -> "QueryFeatures":
+        """Return the features of one video alone, which are quickly sent to a worker.
+
+        Args:
+            video: id, as the sentences have it.
+
+        Raises:
+            ManifestError: if there are none.
+        """
+        name, found = self._name(video), self._found
+        rates, durations = (
+            {key: value for key, value in known.items() if key == name} for known in (found.rates, found.durations)
+        )
+        return QueryFeatures(
+            replace(found, folder=found.folder.only(name), rates=rates, durations=durations), [self._about[video]]
+        )
+
+    def _name(self, video: str) -> str:
+        if (name := self._file(self._about[video])) is None:
+            raise ManifestError(str(self.folder.folder), video, "it has no features", "Extract them.")
+        return name
+
     def load(self, video: str) -> VideoRows:
         """Return the features of a video, or of the clip of one.
 
@@ -106,9 +140,7 @@ class QueryFeatures:
         Raises:
             ManifestError: if there are none, they cannot be read, or their times are unknown.
         """
-        query = self._about[video]
-        if (name := self._file(query)) is None:
-            raise ManifestError(str(self.folder.folder), video, "it has no features", "Extract them.")
+        query, name = self._about[video], self._name(video)
         features, duration = self.folder.read(name), self._found.durations.get(name)
         is_part = name != query.video
         if query.source_start is not None and query.source_end is not None and not is_part:

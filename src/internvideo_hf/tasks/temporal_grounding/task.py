@@ -1,6 +1,6 @@
 """Temporal grounding: the stretch of an untrimmed video that a sentence asks for."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,9 +14,11 @@ from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import logging
 
 from internvideo_hf.auto import auto_class
+from internvideo_hf.data.failures import one_video
 from internvideo_hf.data.records import list_path, require_datasets
 from internvideo_hf.data.samples import Row
-from internvideo_hf.inference.runner import RunSettings, load_model, read_videos
+from internvideo_hf.inference.rows import Loader, Read, Work, run_rows
+from internvideo_hf.inference.runner import load_by_name, load_model
 from internvideo_hf.inference.texts import TextEncoder
 from internvideo_hf.models.vslnet.spans_vslnet import Span
 from internvideo_hf.recipes.reading import RecipeError
@@ -38,6 +40,8 @@ from internvideo_hf.tasks.temporal_grounding.grounding import best_answers, deco
 from internvideo_hf.tasks.temporal_grounding.metrics import RANKS, THRESHOLDS
 from internvideo_hf.tasks.temporal_grounding.predictions import read_predictions
 from internvideo_hf.tasks.temporal_grounding.queries import Query, read_queries
+from internvideo_hf.utils.fingerprints import json_sha256
+from internvideo_hf.video.errors import VideoDecodeError
 
 logger = logging.get_logger(__name__)
 AUTO_CLASS = "AutoModelForTemporalGrounding"
@@ -196,9 +200,45 @@ class _Source:
     features: QueryFeatures | None
     answers: Sequence[NDArray[np.float64] | None] | None = None
 
-    def load(self, row: Row) -> VideoRows:
+    def rows(self, samples: Samples, words: Mapping[str, torch.Tensor]) -> list[Row]:
+        """Return a row for each video, with what reads it and its sentences, or why it cannot be read."""
+        places: dict[int, list[int]] = {}
+        for place, owner in enumerate(samples.owners.tolist()):
+            places.setdefault(owner, []).append(place)
+        videos = (str(row["video"]) for row in samples.videos)
+        return [self._row(video, places.get(number, []), words) for number, video in enumerate(videos)]
+
+    def _row(self, video: str, places: Sequence[int], words: Mapping[str, torch.Tensor]) -> Row:
         assert self.features is not None
-        return self.features.load(str(row["video"]))
+        queries = [self.queries[place] for place in places]
+        row = {"video": video, "file": video, "places": places, "queries": [asdict(query) for query in queries]}
+        try:
+            with one_video(video):
+                features, file = self.features.only(video), self.features.path_of(video)
+        except VideoDecodeError as error:
+            return {**row, "failure": error}
+        source = _VideoSource(features, queries, [words[query.text].numpy() for query in queries])
+        return {**row, "file": str(file), "source": source}
+
+
+@dataclass(frozen=True)
+class _VideoSource:
+    """What reads one video in any process, and the sentences about it.
+
+    Args:
+        features: of the video.
+        queries: the sentences.
+        words: features of each, `(words, channels)` float32.
+    """
+
+    features: QueryFeatures
+    queries: Sequence[Query]
+    words: Sequence[NDArray[np.float32]]
+
+    def samples(self, rows: VideoRows) -> list[Sample]:
+        """Return a sample for each sentence."""
+        pairs = zip(self.queries, self.words, strict=True)
+        return [Sample(query, rows, torch.from_numpy(words)) for query, words in pairs]
 
 
 def _check_settings(data: QueryData) -> None:
@@ -245,15 +285,29 @@ def _run(protocol: Protocol, samples: Samples, run: Run) -> Outcome:
     encoder = text_encoder_of(model.config, data.text_encoder, run.model, device=model.device)
     texts = _texts(source.queries)
     words = dict(zip(texts, encoder.encode(texts, progress=not run.settings.quiet), strict=True))
-    causes: dict[int, str] = {}
+    about = {"features": dict(source.features.facts), "words": encoder.name, "pixels": {}}
+    facts = {**model_facts(model), **about}
+    work = Work(
+        _read_rows,
+        partial(_answer, data=data, batch_size=run.settings.batch_size),
+        Loader(load_by_name, run.model, (("auto_class", AUTO_CLASS), ("dtype", protocol.dtype))),
+        file=_file_of,
+        entries=_count_queries,
+    )
+    rows = source.rows(samples, words)
+    known = [{name: value for name, value in row.items() if name != "source"} for row in rows]
+    parts = run.parts_of(model, facts, json_sha256(known), asdict(data), encoder.revision)
+    table, causes = run_rows(rows, model, work, run.settings, parts=parts)
     found: list[NDArray[np.float64] | None] = [None] * len(source.queries)
     durations = [float("nan")] * len(source.queries)
-    for places, batch in _batches(samples, words, run.settings, causes):
-        for place, sample, own in zip(places, batch, _answer(model, batch, data), strict=True):
-            found[place], durations[place] = own, float(sample.rows.edges[-1])
+    owners = [number for number, row in enumerate(rows) for _ in row["places"]]
+    places = [place for row in rows for place in row["places"]]
+    for entry, (number, place) in enumerate(zip(owners, places, strict=True)):
+        if number not in causes:
+            own = table["answers"][entry].numpy()
+            found[place], durations[place] = own[~np.isnan(own[:, 0])], float(table["duration"][entry])
     answers = Answers(source.queries, found, durations=durations, **rule)
-    about = {"features": dict(source.features.facts), "words": encoder.name, "pixels": {}}
-    return Outcome(answers.scores(), causes, {**model_facts(model), **about}, answers)
+    return Outcome(answers.scores(), causes, facts, answers)
 
 
 def _clip_durations(queries: Sequence[Query]) -> list[float]:
@@ -261,32 +315,42 @@ def _clip_durations(queries: Sequence[Query]) -> list[float]:
     return [float("nan") if start is None or end is None else end - start for start, end in bounds]
 
 
-def _batches(
-    samples: Samples, words: Mapping[str, torch.Tensor], settings: RunSettings, causes: dict[int, str]
-) -> Iterator[tuple[list[int], list[Sample]]]:
-    """Yield the places of queries and their samples, each video read once; note why others are unreadable."""
-    queries, waiting = samples.source.queries, []
-    read: Any = samples.source.load  # gives rows, not views
-    for ((number, rows),) in read_videos(samples.videos, read, settings, description="Grounding"):
-        if isinstance(rows, str):
-            causes[number] = rows
-            continue
-        loaded: Any = rows
-        for place in np.flatnonzero(samples.owners == number).tolist():
-            waiting.append((place, Sample(queries[place], loaded, words[queries[place].text])))
-            if len(waiting) == settings.batch_size:
-                yield [place for place, _ in waiting], [sample for _, sample in waiting]
-                waiting = []
-    if waiting:
-        yield [place for place, _ in waiting], [sample for _, sample in waiting]
+def _file_of(row: Row) -> str:
+    return str(row["file"])
+
+
+def _count_queries(row: Row) -> int:
+    return len(row["places"])
+
+
+def _read_rows(row: Row) -> dict[str, torch.Tensor]:
+    """Return the features of a video, and their times; see `Work.read`."""
+    rows = row["source"].features.load(row["video"])
+    return {"features": rows.features, "edges": torch.from_numpy(rows.edges)}
 
 
 @torch.no_grad()
-def _answer(model: PreTrainedModel, batch: Sequence[Sample], data: QueryData) -> list[NDArray[np.float64]]:
-    inputs = {name: value for name, value in collate(batch).items() if name not in ("videos", "labels")}
-    outputs = model(**{name: tensor.to(model.device) for name, tensor in inputs.items()})
-    spans = decode(outputs.start_logits, outputs.end_logits, max(data.ranks), data.iou_threshold)
-    return [best_answers(own, sample.rows.edges) for own, sample in zip(spans, batch, strict=True)]
+def _answer(
+    model: PreTrainedModel, batch: Sequence[Read], data: QueryData, batch_size: int
+) -> dict[str, torch.Tensor]:
+    """Return start, end and score of the answers to each sentence, NaN where none is, and the video's duration."""
+    samples = [
+        sample
+        for row, inputs in batch
+        for sample in row["source"].samples(VideoRows(inputs["features"], inputs["edges"].numpy()))
+    ]
+    most = max(data.ranks)
+    answers = torch.full((len(samples), most, 3), torch.nan, dtype=torch.float64)
+    for first in range(0, len(samples), batch_size):
+        some = samples[first : first + batch_size]
+        inputs = {name: value for name, value in collate(some).items() if name not in ("videos", "labels")}
+        outputs = model(**{name: tensor.to(model.device) for name, tensor in inputs.items()})
+        spans = decode(outputs.start_logits, outputs.end_logits, most, data.iou_threshold)
+        for place, (own, sample) in enumerate(zip(spans, some, strict=True), first):
+            found = best_answers(own, sample.rows.edges)
+            answers[place, : len(found)] = torch.from_numpy(found)
+    durations = torch.tensor([float(sample.rows.edges[-1]) for sample in samples], dtype=torch.float64)
+    return {"answers": answers, "duration": durations}
 
 
 def _facts(result: Mapping[str, Any]) -> dict[str, str]:
@@ -312,5 +376,6 @@ TASK = Task(
         facts=_facts,
         has_details=True,
         needs_model=_needs_model,
+        on_engines=True,
     ),
 )

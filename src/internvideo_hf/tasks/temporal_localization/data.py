@@ -94,6 +94,53 @@ def crop(sample: Sample, settings: Cropping, generator: random.Random) -> Sample
     return sample._replace(features=features, segments=cut[kept] - start, labels=sample.labels[kept])
 
 
+@dataclass(frozen=True)
+class FeatureSource:
+    """The features of a video on disk, and how they become a sample; see `FeatureDataset`.
+
+    Args:
+        video: its id.
+        annotation: its segments, duration and frame rate.
+        features: the files.
+        settings: how they lie in time.
+        reference: features whose number of rows counts; None for their own.
+        tidy: drop and cut segments as for training.
+        class_agnostic: give every segment the class 0.
+    """
+
+    video: str
+    annotation: VideoAnnotation
+    features: FeatureFolder
+    settings: FeatureSettings
+    reference: FeatureFolder | None = None
+    tidy: bool = False
+    class_agnostic: bool = False
+
+    def load(self) -> Sample:
+        """Return the video with all of its features.
+
+        Raises:
+            ManifestError: if its features cannot be read, or their times are unknown.
+        """
+        video, annotation, features = self.video, self.annotation, self.features.read(self.video)
+        if self.reference is not None:
+            features = resize_rows(features, len(self.reference.read(video)))
+        if self.settings.fixed_length is not None:
+            features = resize_rows(features, self.settings.fixed_length)
+        try:
+            grid = self.settings.grid(len(features), annotation.fps, annotation.duration)
+        except ValueError as error:
+            raise ManifestError(video, None, str(error), "Add it to the annotations.") from None
+        seconds, labels = annotation.segments, annotation.labels
+        if self.tidy:
+            seconds, labels = without_duplicates(seconds, labels)
+        if self.class_agnostic:
+            labels = np.zeros_like(labels)
+        segments = grid.from_seconds(torch.from_numpy(seconds))
+        sample = Sample(video, features, segments, torch.from_numpy(labels), grid, annotation.duration)
+        return _tidy(sample) if self.tidy else sample
+
+
 class FeatureDataset(Dataset[Sample]):
     """The videos of a data set whose features are on disk.
 
@@ -170,23 +217,20 @@ class FeatureDataset(Dataset[Sample]):
         Raises:
             ManifestError: if its features cannot be read, or their times are unknown.
         """
-        annotation, features = self.annotations[video], self.features.read(video)
-        if self.reference is not None:
-            features = resize_rows(features, len(self.reference.read(video)))
-        if self.settings.fixed_length is not None:
-            features = resize_rows(features, self.settings.fixed_length)
-        try:
-            grid = self.settings.grid(len(features), annotation.fps, annotation.duration)
-        except ValueError as error:
-            raise ManifestError(video, None, str(error), "Add it to the annotations.") from None
-        seconds, labels = annotation.segments, annotation.labels
-        if self.tidy:
-            seconds, labels = without_duplicates(seconds, labels)
-        if self.class_agnostic:
-            labels = np.zeros_like(labels)
-        segments = grid.from_seconds(torch.from_numpy(seconds))
-        sample = Sample(video, features, segments, torch.from_numpy(labels), grid, annotation.duration)
-        return _tidy(sample) if self.tidy else sample
+        return self._source(video, self.features, self.reference).load()
+
+    def source_of(self, video: str) -> FeatureSource:
+        """Return what loads a video, and knows of no other.
+
+        Args:
+            video: its id, one of `videos`.
+        """
+        reference = None if self.reference is None else self.reference.only(video)
+        return self._source(video, self.features.only(video), reference)
+
+    def _source(self, video: str, features: FeatureFolder, reference: FeatureFolder | None) -> FeatureSource:
+        annotation = self.annotations[video]
+        return FeatureSource(video, annotation, features, self.settings, reference, self.tidy, self.class_agnostic)
 
 
 def _tidy(sample: Sample) -> Sample:

@@ -44,13 +44,24 @@ class Proposals:
         Raises:
             ManifestError: if there are none, or they cannot be read.
         """
+        found = self.entry(video)
+        found = _read_csv(found, duration) if isinstance(found, Path) else found
+        order = found.scores.argsort(descending=True, stable=True)
+        return Detections(*(tensor[order] for tensor in found))
+
+    def entry(self, video: str) -> Detections | Path:
+        """Return the segments of a video in seconds, in any order, or the .csv file that has them.
+
+        Args:
+            video: see `of`.
+
+        Raises:
+            ManifestError: if there are none.
+        """
         name = video_id(video)
         for key in (video, Path(video).name, name, f"v_{name}", name.removeprefix("v_")):
             if key in self.videos:
-                found = self.videos[key]
-                found = _read_csv(found, duration) if isinstance(found, Path) else found
-                order = found.scores.argsort(descending=True, stable=True)
-                return Detections(*(tensor[order] for tensor in found))
+                return self.videos[key]
         raise ManifestError(self.source, name, "it has no proposals", "Localize it by the other model too.")
 
     def numbered(self, classes: Mapping[int, str]) -> "Proposals":

@@ -1,24 +1,28 @@
 """Temporal localization: which actions an untrimmed video shows, and when each begins and ends."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn.utils.rnn import pad_sequence
 from transformers import EvalPrediction
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 
 from internvideo_hf.auto import auto_class
+from internvideo_hf.data.contents import stamp
+from internvideo_hf.data.failures import one_video
 from internvideo_hf.data.features import FeatureGrid
 from internvideo_hf.data.records import ManifestError, list_path
 from internvideo_hf.data.samples import Row
-from internvideo_hf.inference.runner import RunSettings, load_model, read_videos
+from internvideo_hf.inference.rows import Loader, Read, Work, run_rows
+from internvideo_hf.inference.runner import load_by_name, load_model
 from internvideo_hf.models.common.loading import classes_of
 from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.base import Preparation, Prepared, Task, Training
@@ -41,7 +45,7 @@ from internvideo_hf.tasks.temporal_localization.annotations import (
     read_class_scores,
 )
 from internvideo_hf.tasks.temporal_localization.answers import Answers
-from internvideo_hf.tasks.temporal_localization.data import Cropping, FeatureDataset, Sample
+from internvideo_hf.tasks.temporal_localization.data import Cropping, FeatureDataset, FeatureSource, Sample
 from internvideo_hf.tasks.temporal_localization.decoding import (
     Detections,
     Fusion,
@@ -66,7 +70,9 @@ from internvideo_hf.tasks.temporal_localization.sources import (
     open_features,
     read_training_rows,
 )
+from internvideo_hf.utils.fingerprints import json_sha256
 from internvideo_hf.utils.names import check_name
+from internvideo_hf.video.errors import VideoDecodeError
 
 AUTO_CLASS = "AutoModelForTemporalLocalization"
 _ABSENT = -100.0  # score of a row that is no segment; what the Trainer fills up with
@@ -321,7 +327,7 @@ TASK_TRAINING = Training(
 
 @dataclass(frozen=True)
 class _Source:
-    """What an evaluation reads: features, ground truth, scores of a classifier."""
+    """What an evaluation reads: features, ground truth, scores of a classifier, proposals and their `state`."""
 
     dataset: FeatureDataset
     truth: SegmentTable
@@ -329,13 +335,75 @@ class _Source:
     features: Mapping[str, Any]
     class_scores: Mapping[str, Any] | None
     proposals: Proposals | None = None
+    state: Sequence[Any] = ()
 
-    def load(self, row: Row) -> Sample:
-        video = str(row["video"])
-        if video not in self.dataset.features:
-            raise ManifestError(str(self.dataset.features.folder), video, "it has no features", "Extract them.")
-        sample = self.dataset.load(video)
-        return sample if self.proposals is None else with_proposals(sample, self.proposals)
+    @cached_property
+    def with_features(self) -> set[str]:
+        """Ids of the videos that have features."""
+        return set(self.dataset.videos)
+
+    def rows(self, videos: Sequence[str]) -> list[Row]:
+        """Return a row for each video, with what reads it, or why it cannot be read."""
+        return [self._row(video) for video in videos]
+
+    def _row(self, video: str) -> Row:
+        try:
+            with one_video(video):
+                if video not in self.with_features:
+                    raise ManifestError(
+                        str(self.dataset.features.folder), video, "it has no features", "Extract them."
+                    )
+                segments = None if self.proposals is None else self.proposals.entry(video)
+        except VideoDecodeError as error:
+            return {"video": video, "file": video, "failure": error}
+        given = segments if segments is None or isinstance(segments, Path) else _columns(segments)
+        source = _VideoSource(self.dataset.source_of(video), given)
+        annotation, file = source.features.annotation, self.dataset.features.path_of(video)
+        return {
+            "video": video,
+            "file": str(file),
+            "fps": annotation.fps,
+            "duration": annotation.duration,
+            "source": source,
+        }
+
+
+@dataclass(frozen=True)
+class _VideoSource:
+    """What reads one video in any process.
+
+    Args:
+        features: of the video.
+        proposals: start, end, score and label of each, `(n, 4)` float32, or their .csv file; None for a head that
+            localizes by itself.
+    """
+
+    features: FeatureSource
+    proposals: NDArray[np.float32] | Path | None
+
+    def most(self) -> int:
+        """Return how many proposals there are at most."""
+        if isinstance(self.proposals, Path):
+            with self.proposals.open("rb") as lines:
+                return sum(1 for _ in lines)
+        return 0 if self.proposals is None else len(self.proposals)
+
+    def load(self) -> Sample:
+        """Return the features, with the proposals."""
+        sample, given = self.features.load(), self.proposals
+        if given is None:
+            return sample
+        if not isinstance(given, Path):
+            table = torch.from_numpy(given)
+            return with_proposals(
+                sample, Proposals("", {sample.video: Detections(table[:, :2], table[:, 2], table[:, 3].long())})
+            )
+        return with_proposals(sample, Proposals(str(given.parent), {sample.video: given}))
+
+
+def _columns(segments: Detections) -> NDArray[np.float32]:
+    columns: NDArray[np.float32] = torch.column_stack(tuple(segments)).numpy().astype(np.float32)
+    return columns
 
 
 def _check(protocol: Protocol) -> None:
@@ -401,79 +469,106 @@ def _read(protocol: Protocol, data_root: Path, model: str) -> Samples:
             check_step(config, facts)
         except ValueError as error:
             raise RecipeError(f"{features.folder}: {error} Extract features as for its training.") from error
-    source = _Source(dataset, truth, classes, facts, class_scores, proposals)
+    state = [] if features.proposals is None else [features.proposals, *stamp(str(data_root / features.proposals))]
+    source = _Source(dataset, truth, classes, facts, class_scores, proposals, state)
     return Samples([{"video": name} for name in videos], np.arange(len(videos)), source=source)
 
 
 def _run(protocol: Protocol, samples: Samples, run: Run) -> Outcome:
     source: _Source = samples.source
+    names = [str(row["video"]) for row in samples.videos]
+    rows = source.rows(names)
+    if source.class_scores is not None:
+        for row in rows:
+            if "failure" not in row and row["video"] not in source.class_scores:
+                cause = "it has no scores"
+                raise ManifestError(str(protocol.data.class_scores), row["video"], cause, "Classify the video.")
     model = load_model(auto_class(AUTO_CLASS), run.model, run.device, protocol.dtype)
-    causes: dict[int, str] = {}
-    names, found = [], []
-    localize = _localize if source.proposals is None else _refine
-    fusion = {**(getattr(model.config, "fusion", None) or {}), **protocol.fusion}
-    for number, sample, detections in localize(model, samples, run.settings, causes):
-        name = str(samples.videos[number]["video"])
-        detections = in_seconds(detections, sample.grid, sample.duration)
-        if source.class_scores is not None:
-            if name not in source.class_scores:
-                raise ManifestError(str(protocol.data.class_scores), name, "it has no scores", "Classify the video.")
-            detections = fuse_class_scores(detections, source.class_scores[name], Fusion(**fusion))
-        names.append(name)
-        found.append(detections)
     asked = protocol.data.features or FeatureData()
-    clips = None if asked.challenge is None else [str(row["video"]) for row in samples.videos]
-    table = table_of(names, found)
-    answers = Answers(table, source.truth, source.classes, asked.thresholds, protocol.as_published, clips)
     facts = {**model_facts(model), "features": dict(source.features), "pixels": {}}
+    compute = _localize if source.proposals is None else _refine
+    work = Work(
+        _read_sample,
+        partial(compute, most=_most_segments(model.config, rows)),
+        Loader(load_by_name, run.model, (("auto_class", AUTO_CLASS), ("dtype", protocol.dtype))),
+        file=_file_of,
+    )
+    known = [{name: value for name, value in row.items() if name != "source"} for row in rows]
+    parts = run.parts_of(model, facts, json_sha256(known), asdict(asked), source.state)
+    table, causes = run_rows(rows, model, work, run.settings, parts=parts)
+    fusion = Fusion(**{**(getattr(model.config, "fusion", None) or {}), **protocol.fusion})
+    read = [number for number in range(len(rows)) if number not in causes]
+    found = []
+    for number in read:
+        columns = table["segments"][number]
+        columns = columns[~columns[:, 2].isnan()]
+        detections = Detections(columns[:, :2], columns[:, 2], columns[:, 3].long())
+        if source.class_scores is not None:
+            detections = fuse_class_scores(detections, source.class_scores[names[number]], fusion)
+        found.append(detections)
+    clips = None if asked.challenge is None else names
+    segments = table_of([names[number] for number in read], found)
+    answers = Answers(segments, source.truth, source.classes, asked.thresholds, protocol.as_published, clips)
     return Outcome(answers.scores(), causes, facts, answers)
 
 
-def _refine(
-    model: PreTrainedModel, samples: Samples, settings: RunSettings, causes: dict[int, str]
-) -> Iterator[tuple[int, Sample, Detections]]:
-    """Yield the number of each readable video, its features and its refined proposals; note the other causes."""
-    read: Any = samples.source.load
-    for ((number, sample),) in read_videos(samples.videos, read, settings, description="Refining"):
-        if isinstance(sample, str):
-            causes[number] = sample
-            continue
-        loaded: Any = sample
-        yield number, loaded, refine_proposals(model, loaded.features, loaded.proposals)
+def _most_segments(config: PreTrainedConfig, rows: Sequence[Row]) -> int:
+    """Return the most segments that a head gives for a video."""
+    selection, suppression = decoding_of(config)
+    if suppression.max_segments is not None:
+        return suppression.max_segments
+    if not refines(config):
+        return selection.max_candidates * len(config.strides)
+    return max((row["source"].most() for row in rows if "failure" not in row), default=0)
 
 
-def _localize(
-    model: PreTrainedModel, samples: Samples, settings: RunSettings, causes: dict[int, str]
-) -> Iterator[tuple[int, Sample, Detections]]:
-    """Yield the number of each readable video, its features and its segments; note the causes of the others."""
-    waiting: list[tuple[int, Sample]] = []
-    length = model.config.padded_length
-    read: Any = samples.source.load  # gives samples, not views
-    for ((number, sample),) in read_videos(samples.videos, read, settings, description="Localizing"):
-        if isinstance(sample, str):
-            causes[number] = sample
-            continue
-        loaded: Any = sample
-        # Videos of one batch have the same padded length, which is part of the answer.
-        if waiting and length(len(loaded.features)) != length(len(waiting[0][1].features)):
-            yield from _of_batch(model, waiting)
-            waiting = []
-        waiting.append((number, loaded))
-        if len(waiting) == settings.batch_size:
-            yield from _of_batch(model, waiting)
-            waiting = []
-    if waiting:
-        yield from _of_batch(model, waiting)
+def _file_of(row: Row) -> str:
+    return str(row["file"])
+
+
+def _read_sample(row: Row) -> dict[str, Any]:
+    """Return the features of a video, and what says where they lie in time; see `Work.read`."""
+    sample: Sample = row["source"].load()
+    found = {"features": sample.features, "grid": sample.grid, "duration": sample.duration}
+    if sample.proposals is None:
+        return found
+    return found | {f"proposal_{name}": column for name, column in sample.proposals._asdict().items()}
+
+
+def _refine(model: PreTrainedModel, batch: Sequence[Read], most: int) -> dict[str, torch.Tensor]:
+    """Return the refined proposals of videos, see `_table`."""
+    found = []
+    for _, sample in batch:
+        proposals = Detections(*(sample[f"proposal_{name}"] for name in Detections._fields))
+        found.append(refine_proposals(model, sample["features"], proposals))
+    return _table(batch, found, most)
 
 
 @torch.no_grad()
-def _of_batch(model: PreTrainedModel, batch: Sequence[tuple[int, Sample]]) -> Iterator[tuple[int, Sample, Detections]]:
-    inputs = collate([sample for _, sample in batch])
-    features = inputs["features"].to(model.device, model.dtype)
-    outputs = model(features, inputs["attention_mask"].to(model.device))
-    found = detect(outputs.logits, outputs.offsets, outputs.masks, model.config)
-    for (number, sample), detections in zip(batch, found, strict=True):
-        yield number, sample, detections
+def _localize(model: PreTrainedModel, batch: Sequence[Read], most: int) -> dict[str, torch.Tensor]:
+    """Return the segments of videos, see `_table`; those of one padded length at once, as it is part of the answer."""
+    groups: dict[int, list[int]] = {}
+    for place, (_, sample) in enumerate(batch):
+        groups.setdefault(model.config.padded_length(len(sample["features"])), []).append(place)
+    found: dict[int, Detections] = {}
+    for places in groups.values():
+        own = [batch[place][1]["features"] for place in places]
+        lengths = torch.tensor(list(map(len, own)))
+        mask = torch.arange(int(lengths.max())) < lengths[:, None]
+        features = pad_sequence(own, batch_first=True).to(model.device, model.dtype)
+        outputs = model(features, mask.to(model.device))
+        found |= dict(zip(places, detect(outputs.logits, outputs.offsets, outputs.masks, model.config), strict=True))
+    return _table(batch, [found[place] for place in range(len(batch))], most)
+
+
+def _table(batch: Sequence[Read], found: Sequence[Detections], most: int) -> dict[str, torch.Tensor]:
+    """Return start and end in seconds, score and label of each segment, `(videos, most, 4)`, NaN where none is."""
+    table = torch.full((len(batch), most, 4), torch.nan)
+    for row, (_, sample), detections in zip(table, batch, found, strict=True):
+        detections = in_seconds(detections, sample["grid"], sample["duration"])
+        columns = torch.column_stack((detections.segments, detections.scores, detections.labels))
+        row[: len(columns)] = columns
+    return {"segments": table}
 
 
 def _facts(result: Mapping[str, Any]) -> dict[str, str]:
@@ -495,5 +590,6 @@ TASK = Task(
         check=_check,
         facts=_facts,
         has_details=True,
+        on_engines=True,
     ),
 )
