@@ -47,8 +47,8 @@ def means(rows, folder, views=1, **options) -> FeatureCache:
 
 
 def fill(*caches, engine=None, load=cache_work.load, table=None, **options):
-    table = FailureTable(None, STAGE) if table is None else table
-    return fill_on_engine(caches, load, engine or Here(), 3, table=table, quiet=True, **options)
+    with FailureTable(None, STAGE) if table is None else table as rows:
+        return fill_on_engine(caches, load, engine or Here(), 3, table=rows, quiet=True, **options)
 
 
 def test_batches_are_those_of_the_list_in_however_many_runs_and_processes(clips, tmp_path, small_shards):
@@ -102,7 +102,8 @@ def test_failures_are_rows_and_what_has_killed_a_decoder_is_not_tried_again(clip
     path.write_text(json.dumps({**json.loads(path.read_text()), "cause": KILLED}) + "\n")
     held = fill(cache, engine=(engine := Here()), table=FailureTable(path, STAGE))
     assert not engine.shards and KILLED in str(held.failures[clips[4]["video"]])
-    assert fill(cache, engine=engine, table=FailureTable(path, STAGE), retry=True).failures and len(engine.shards) == 1
+    again = fill(cache, engine=engine, table=FailureTable(path, STAGE, retry=True))
+    assert again.failures and len(engine.shards) == 1
 
     write = cache_work.rows(tmp_path / "clips", [24] * 5)
     assert write[4] == clips[4]

@@ -123,7 +123,7 @@ class FeatureCache(Dataset[Sample]):
         Args:
             table: as it is on the disk.
         """
-        self._held = table.held_back(self.videos())
+        _, self._held = table.divide(self.videos())
 
     def videos(self) -> list[str]:
         """Return the path or address of each row's video."""
@@ -272,7 +272,6 @@ def fill_on_engine(
     *,
     table: FailureTable,
     timeout: float | None = None,
-    retry: bool = False,
     quiet: bool = False,
 ) -> Filled:
     """Compute the missing files of caches by several workers, equal to those that one process computes.
@@ -287,7 +286,6 @@ def fill_on_engine(
         batch_size: clips of a forward pass; with another one, the last bits of a file may differ.
         table: gets the failures; what has killed or hung a decoder by its rows is not tried again.
         timeout: seconds after which a decoder counts as hung; 600 by default.
-        retry: try all videos again.
         quiet: show no progress bar.
 
     Raises:
@@ -295,7 +293,7 @@ def fill_on_engine(
         OSError: if there is too little disk space; finished files stay.
     """
     videos = sorted({video for cache in caches for video in cache.videos()})
-    held = table.held_back(videos, retry=retry)
+    _, held = table.divide(videos)
     done = Filled(0, sum(cache.views * len(cache) for cache in caches), len(videos))
     first = caches[0]
     filling = Filling(
@@ -327,7 +325,6 @@ def fill_on_engine(
                         done.failures[video_of(clip)] = error
             done.computed += _missing_of(shard) - len(failed)
             bar.update(_missing_of(shard))
-    table.close(videos)
     return done
 
 

@@ -189,10 +189,10 @@ def fill_cache(
             start=None if start is None or start == RANDOM else Path(start).absolute(),
             seed=args.seed,
         )
-        table = FailureTable(folder / FAILURES, STAGE)
-        return fill_on_engine(
-            caches, load, engine, args.eval_batch_size, table=table, timeout=timeout, retry=retry, quiet=quiet
-        )
+        with FailureTable(folder / FAILURES, STAGE, retry=retry) as table:
+            return fill_on_engine(
+                caches, load, engine, args.eval_batch_size, table=table, timeout=timeout, quiet=quiet
+            )
 
 
 def _train(
@@ -486,19 +486,19 @@ def _cached(
     caches = _caches(settings, data_root, model, args, datasets, _autocast_dtype(args.bf16, args.fp16))
     failures = _cache_folder(settings, data_root) / FAILURES
     table = FailureTable(failures, STAGE)
-    for cache in caches:
-        cache.fill(
-            cache.views,
-            args.eval_batch_size,
-            args.dataloader_num_workers,
-            args.process_index,
-            args.world_size,
-            quiet,
-            table=table,
-        )
+    # Of several processes, none knows which videos the others have read: all rows stay.
+    with table if args.world_size == 1 else nullcontext():
+        for cache in caches:
+            cache.fill(
+                cache.views,
+                args.eval_batch_size,
+                args.dataloader_num_workers,
+                args.process_index,
+                args.world_size,
+                quiet,
+                table=table,
+            )
     PartialState().wait_for_everyone()
-    if args.world_size == 1:  # of several processes, none knows which videos the others have read
-        table.close(video for cache in caches for video in cache.videos())
     for cache in caches:
         cache.hold_back(FailureTable(failures, STAGE))
     return caches[0], caches[1] if len(caches) > 1 else None
