@@ -1,6 +1,7 @@
 """Answers as JSON lines, by one worker or several."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -95,7 +96,7 @@ def test_other_options_and_another_video_are_asked_again(mae_folder, videos, tmp
 
 
 def test_another_model_in_a_worker_is_refused(mae_folder, videos, tmp_path):
-    plan = answering._Plan(question(mae_folder, plus=7), Here(), ("another",), 9.0, 1, str(tmp_path))
+    plan = answering._Plan(question(mae_folder, plus=7), Here(), ("another",), 9.0, 1, os.getcwd())
     with pytest.raises(ValueError, match="Put the same model there on all machines"):
         answering.answer_shard(videos, plan)
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +17,7 @@ from internvideo_hf.inference.rows import Loader, Read, Work, run_rows
 from internvideo_hf.inference.runner import RunSettings
 from internvideo_hf.models.internvideo_mae.modeling_internvideo_mae_detection import pad_boxes
 from internvideo_hf.tasks.box_views import MULTIPLE, Geometry, Pixels, evaluation_view, pad_batch
+from internvideo_hf.utils.storage import AnyPath
 from internvideo_hf.video.errors import VideoDecodeError
 
 Sample = dict[str, Any]
@@ -118,7 +118,7 @@ def run_boxes(
     model: PreTrainedModel,
     work: Work[PreTrainedModel],
     settings: RunSettings,
-    parts: Path | None,
+    parts: AnyPath | None,
     moment: str,
 ) -> BoxAnswers:
     """Run a model over the boxes of key frames; those of one file follow each other, so that it is decoded once.
