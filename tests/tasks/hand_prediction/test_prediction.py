@@ -65,6 +65,15 @@ def test_the_last_second_before_the_moment_is_observed(video, row, frames, secon
     assert torch.cat([place for (place,) in places]).reshape(-1, 2).tolist() == pytest.approx(way(3)[frames], abs=0.1)
 
 
+def test_decoders_send_bytes_and_the_inputs_are_the_same(video):
+    read = reader(num_clips=2)
+    views, raw = read({"video": video}), read({"video": video}, raw=True)
+    called = read.processor(video, num_clips=2, num_crops=1, return_tensors="pt")["pixel_values_videos"]
+    assert raw["pixel_values_videos"].pixels.dtype == np.uint8 and views["pixel_values_videos"].shape == called.shape
+    assert torch.equal(raw.pop("pixel_values_videos").normalized(), views.pop("pixel_values_videos"))
+    assert raw.keys() == views.keys() and all(torch.equal(raw[name], views[name]) for name in raw)
+
+
 def test_a_moment_that_shows_nothing_and_small_copies_are_refused(video):
     for row, words in (
         ({"frame": 0}, "no frame is before"),

@@ -18,7 +18,7 @@ from internvideo_hf.inference.runner import Views, logits_of_views
 from internvideo_hf.models.common.hand_prediction import HAND_LABELS, HAND_TIMES
 from internvideo_hf.models.common.loading import classes_of
 from internvideo_hf.models.common.narrowing import known
-from internvideo_hf.processing.video_processing import InternVideoVideoProcessor, read_selected
+from internvideo_hf.processing.video_processing import InternVideoVideoProcessor, RawPixels, read_selected
 from internvideo_hf.tasks.hand_prediction.metrics import HANDS, POINTS_SHAPE
 from internvideo_hf.tasks.hand_prediction.views import Placement, placement_of
 from internvideo_hf.video.errors import VideoDecodeError
@@ -82,7 +82,7 @@ class ClipReader:
     num_clips: int
     points_of_video: bool
 
-    def __call__(self, row: Row) -> Views:
+    def __call__(self, row: Row, *, raw: bool = False) -> dict[str, Any]:
         """Return `pixel_values_videos`, `placements` and `about`.
 
         They are `(clips, frames, 3, height, width)`; `(4,)` float64, a `Placement`; and `(3,)` float64, width and
@@ -92,14 +92,17 @@ class ClipReader:
             row: `video`, its name; `file`, a video of any kind that `VideoReader` takes, if that is not the name; the
                 moment before which the clip ends: `frame`, an index, or `second`; the end of the video without; and
                 `points`, true ones, if they are to be checked.
+            raw: leave normalization to the process that takes the clips, see `InternVideoVideoProcessor.raw_frames`.
 
         Raises:
             VideoDecodeError: if the frames cannot be read, there are none before the moment, or they are smaller than
                 those that were annotated.
         """
         frames, metadata = self.read(row, partial(self.processor.sample_frames, num_clips=self.num_clips))
-        options = {"num_clips": self.num_clips, "num_crops": 1, "return_tensors": "pt"}
-        pixels = self.processor.process_frames([frames], [metadata], **options)[PIXELS]
+        options = {"num_clips": self.num_clips, "num_crops": 1}
+        pixels = self.processor.raw_frames(frames, metadata, **options)
+        if not raw and isinstance(pixels, RawPixels):
+            pixels = pixels.normalized()
         height, width = frames.shape[1:3]
         place = Placement() if self.points_of_video else placement_of(self.processor, height, width)
         second = row.get("second") or metadata.total_num_frames / known(metadata.fps)
