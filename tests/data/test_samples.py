@@ -12,7 +12,7 @@ from video.clips import decode_in_order, write_video
 from internvideo_hf.data.collation import VideoCollator
 from internvideo_hf.data.dataset import VideoDataset
 from internvideo_hf.data.samples import SampleSettings, make_sample
-from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
+from internvideo_hf.processing.video_processing import InternVideoVideoProcessor, RawPixels
 from internvideo_hf.video import VideoDecodeError
 from internvideo_hf.video.augment import normalize
 
@@ -47,6 +47,25 @@ def test_evaluation_has_the_processors_pixels(rows):
     sample = make_sample(row, settings(**WHOLE, view="processor", view_options={"processor": processor}), 0)
     expected = processor(row["video"], return_tensors="pt")["pixel_values_videos"][0]
     assert torch.equal(sample["pixel_values_videos"], expected)
+
+
+@pytest.mark.parametrize("method", ["pil_bilinear", "torch_bilinear"])
+def test_raw_samples_of_a_processor_normalize_to_the_same_bits(rows, method):
+    processor = InternVideoVideoProcessor(
+        size={"shortest_edge": 20}, crop_size={"height": 16, "width": 16}, resize_method=method, channel_order="bgr"
+    )
+    # One frame a second of videos of one or two seconds: the others are blank.
+    chosen = {"sampler": "retrieval_fps", "sampler_options": {}, "num_frames": 4}
+    how = settings(**chosen, view="processor", view_options={"processor": processor})
+    row = rows[-1]
+    expected, raw = make_sample(row, how, 0), make_sample(row, how, 0, raw=True)
+    pixels = raw["pixel_values_videos"]
+    assert expected["pixel_values_videos"][0].any() and not expected["pixel_values_videos"][-1].any()
+    assert isinstance(pixels, RawPixels) == (method == "pil_bilinear") and raw.keys() == expected.keys()
+    made = pixels.normalized() if isinstance(pixels, RawPixels) else pixels
+    assert torch.equal(made, expected["pixel_values_videos"])
+    drawn = (make_sample(row, settings(), 0, raw=raw)["pixel_values_videos"] for raw in (False, True))
+    assert torch.equal(*drawn)  # views for training are as they were
 
 
 def test_a_span_of_seconds_keeps_to_its_frames(tmp_path):

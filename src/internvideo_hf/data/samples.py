@@ -8,7 +8,7 @@ once for both, with the same draws of crop, flip and colors.
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor
+from transformers.video_utils import VideoMetadata
 
 from internvideo_hf.utils.names import lookup
 from internvideo_hf.video.augment import (
@@ -135,7 +136,12 @@ def sample_seed(seed: int, epoch: int, index: int) -> int:
 
 
 def make_sample(
-    row: Row, settings: SampleSettings | Mapping[str, SampleSettings], seed: int, content: bytes | None = None
+    row: Row,
+    settings: SampleSettings | Mapping[str, SampleSettings],
+    seed: int,
+    content: bytes | None = None,
+    *,
+    raw: bool = False,
 ) -> Sample:
     """Read the clip of a row and make its views.
 
@@ -144,6 +150,8 @@ def make_sample(
         settings: how; for a model of several inputs, by their names.
         seed: in [0, 2**32); two calls with one seed give the same sample, bit for bit.
         content: the bytes of the video file; where None they are read from `row["video"]`.
+        raw: leave the normalization of the view "processor" to the process that takes the sample, where it is of
+            integers: its pixels are the processor's `RawPixels` then, without their axis of views.
 
     Returns:
         `pixel_values_videos`, float32, shape (num_frames, 3, height, width), with more than one view (num_views, ...);
@@ -169,7 +177,11 @@ def make_sample(
         draws = {name: Randomness.seeded(sample_seed(seed, 0, 0)) for name in inputs}
     sample: Sample = {}
     for (name, how), frames in zip(inputs.items(), clips, strict=True):
-        sample |= _make_views(frames, chosen[name] == BLANK, how, draws[name], name)
+        blank = chosen[name] == BLANK
+        if raw and how.num_views == 1 and how.mask is None and _has_raw_view(how):
+            sample[name] = _raw_view(frames, blank, how)
+        else:
+            sample |= _make_views(frames, blank, how, draws[name], name)
     if row.get("label") is not None:
         sample["labels"] = torch.tensor(row["label"])
     if row.get("caption") is not None:
@@ -245,6 +257,20 @@ def _make_views(
         key: views[0][key] if settings.num_views == 1 else torch.stack([view[key] for view in views])
         for key in views[0]
     }
+
+
+def _has_raw_view(settings: SampleSettings) -> bool:
+    return settings.view == "processor" and hasattr(settings.view_options["processor"], "raw_frames")
+
+
+def _raw_view(frames: np.ndarray, blank: np.ndarray, settings: SampleSettings) -> Any:
+    """Make the view of a video processor, but leave its last step."""
+    frames = frames[..., CHANNEL_ORDERS[settings.channel_order]]
+    metadata = VideoMetadata(total_num_frames=len(frames))
+    metadata.frames_indices = np.where(blank, BLANK, np.arange(len(frames))).tolist()
+    options = {"do_sample_frames": False, "num_clips": 1, "num_crops": 1}
+    made = settings.view_options["processor"].raw_frames(frames, metadata, **options)
+    return made[0] if isinstance(made, Tensor) else replace(made, pixels=made.pixels[0], blank=made.blank[0])
 
 
 def _make_view(

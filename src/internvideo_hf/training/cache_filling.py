@@ -15,7 +15,6 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 
@@ -223,14 +222,17 @@ def _backbone(filling: Filling, device: str | None) -> FrozenBackbone:
     return backbone
 
 
-def read_clip(clip: Clip, settings: SampleSettings | Mapping[str, SampleSettings]) -> dict[str, Tensor]:
+def read_clip(
+    clip: Clip, settings: SampleSettings | Mapping[str, SampleSettings], *, raw: bool = False
+) -> dict[str, Any]:
     """Decode a clip, and return its inputs of the model by name.
 
     Args:
         clip: of the list.
         settings: of the samples.
+        raw: as of `make_sample`; views for training are augmented between whole numbers, and stay float32.
     """
-    sample = make_sample(clip.row, settings, clip.seed)
+    sample = make_sample(clip.row, settings, clip.seed, raw=raw)
     return {name: value for name, value in sample.items() if name.endswith(PIXELS)}
 
 
@@ -296,7 +298,7 @@ def fill_batches(
         for clip in batch:
             _, result = next(results)
             if not isinstance(result, VideoDecodeError):
-                inputs.append((clip, to_tensors(result)))
+                inputs.append((clip, to_tensors(result, backbone.device)))
             elif clip.path in paths:
                 yield clip, result
         if inputs:

@@ -18,6 +18,7 @@ from internvideo_hf.data.executors import processes
 from internvideo_hf.data.executors.parts import Engine
 from internvideo_hf.data.failures import FailureTable
 from internvideo_hf.data.samples import Row, Sample
+from internvideo_hf.inference.rows import read_arrays
 from internvideo_hf.training.cache_filling import (
     STAGE,
     Batch,
@@ -165,6 +166,9 @@ class FeatureCache(Dataset[Sample]):
         self._remove_leftovers()
         self.model.train(False)
         pool = processes.Processes() if workers else None
+        read: Callable[[Clip], Any] = partial(read_clip, settings=self.dataset.settings)
+        if workers:
+            read = partial(read_arrays, read=read, folder=os.getcwd())
         try:
             for view in range(views):
                 self.set_epoch(view)
@@ -173,7 +177,7 @@ class FeatureCache(Dataset[Sample]):
                 outcomes = fill_batches(
                     batches,
                     self.model,
-                    partial(read_clip, settings=self.dataset.settings),
+                    read,
                     pool or processes,
                     max(1, workers),
                     dtype=self.autocast_dtype,
