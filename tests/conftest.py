@@ -14,7 +14,7 @@ from pathlib import Path
 import forks  # noqa: F401  # what "forkserver" imports once
 import pytest
 import torch
-from transformers import AutoConfig, AutoProcessor
+from transformers import AutoConfig, AutoModel, AutoProcessor
 from vocabulary import cut_vocabulary
 
 from internvideo_hf.checkpoints import convert_checkpoint
@@ -145,6 +145,46 @@ def small_folder(mm_folder: Path) -> Path:
     processor.video_processor.crop_size = {"height": 64, "width": 64}
     processor.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def thin_folder(small_folder: Path) -> Path:
+    """Return an InternVideo-MM of one layer a tower with random weights and the processor of the small one."""
+    folder = small_folder.with_name("internvideo-mm-1-layer")
+    shutil.copytree(small_folder, folder)
+    config = AutoConfig.from_pretrained(folder)
+    config.vision_config.num_hidden_layers = config.text_config.num_hidden_layers = 1
+    config.vision_config.global_layers = [0]
+    torch.manual_seed(0)
+    model = AutoModel.from_config(config)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)  # new ones hold zeros, which would hide what they do
+    torch.nn.init.constant_(model.logit_scale, 3.0)
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def exported_classifier(mae_folder: Path) -> Path:
+    """Return the small VideoMAE classifier as ONNX."""
+    return exported(mae_folder)
+
+
+@pytest.fixture(scope="session")
+def exported_dual(thin_folder: Path) -> Path:
+    """Return the InternVideo-MM of one layer as ONNX."""
+    return exported(thin_folder)
+
+
+def exported(folder: Path) -> Path:
+    """Export a model as ONNX beside its folder; skip the test where the extra is absent."""
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package, reason="needs the extra export")
+    from internvideo_hf.export.run import Settings, export_model
+
+    out = folder.with_name(f"{folder.name}-onnx")
+    export_model(folder, out, Settings("onnx"))
+    return out
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """Import rules, read from the source, and the effect of `import internvideo_hf` in a fresh interpreter.
 
     utils  <  recipes  <  video  <  models  <  data · processing  <  auto  <  checkpoints  <  inference  <  tasks
-    <  training · evaluation · search · curation  <  serving  <  demo  <  cli
+    <  training · evaluation · search · curation  <  serving  <  demo  <  export  <  cli
 
 A module imports from lower layers and its own package. In addition: `models` never import `video`, `processing` or
 `data`; `video` never imports transformers; a family imports another only if `FAMILIES` allows it; a task never imports
@@ -38,13 +38,14 @@ LAYERS = (
     ("training", "evaluation", "search", "curation"),
     ("serving",),
     ("demo",),
+    ("export",),
     ("cli",),
     ("__main__",),
 )
 HEIGHT = {part: height for height, parts in enumerate(LAYERS) for part in parts}
 FRONT_DOOR = ("", "registration")
 BEHIND_FRONT_DOOR = ("auto", "registration", "tasks", "utils")  # tables of text, and old names
-USE_FRONT_DOOR = ("demo", "cli", "__main__")
+USE_FRONT_DOOR = ("demo", "export", "cli", "__main__")
 PIXELS = ("video", "processing", "data")
 FAMILIES = {"internvideo_mm": {"uniformerv2"}, "internvideo": {"internvideo_mae", "uniformerv2"}}
 AT_THE_TOP = 3  # modules beside `__init__`

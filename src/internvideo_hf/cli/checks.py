@@ -25,6 +25,7 @@ EXTRAS = {
     "scenedetect": "curation",
     "onnx": "export",
     "onnxruntime": "export",
+    "onnxscript": "export",
     "pycocotools": "detection",
     "scipy": "open-set",
     "sklearn": "open-set",

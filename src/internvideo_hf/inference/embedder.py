@@ -30,11 +30,12 @@ from internvideo_hf.inference.runner import (
     read_views,
 )
 from internvideo_hf.models.common.dual_encoder import comparison_problem
+from internvideo_hf.models.common.exported.modeling import ExportedModel
 from internvideo_hf.models.common.loading import load_strict
 from internvideo_hf.processing.processing import InternVideoProcessor
 from internvideo_hf.processing.scripts import warn_of_foreign
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
-from internvideo_hf.utils.fingerprints import tensors_sha256
+from internvideo_hf.utils.fingerprints import json_sha256, tensors_sha256
 from internvideo_hf.utils.pretrained import load_pretrained
 from internvideo_hf.utils.storage import AnyPath
 
@@ -248,7 +249,22 @@ def pixel_settings(processor: VideoProcessor) -> dict[str, dict[str, Any]]:
 
 
 def fingerprint(model: PreTrainedModel, video_processor: InternVideoVideoProcessor, tokenizer: Any = None) -> str:
-    """Hash everything that affects embeddings; names and number of the files do not matter."""
+    """Hash everything that affects embeddings; names and number of the files do not matter.
+
+    An exported model has the hash of the one that it was exported from, where it has the same processor and differs by
+    the rounding of floating-point numbers alone.
+    """
+    about = facts(model, video_processor, tokenizer)
+    if not isinstance(model, ExportedModel):
+        return f"sha256:{tensors_sha256(model.state_dict(), about)[:32]}"
+    same = model.manifest.embeddings
+    if same is not None and same["facts"] == json_sha256(about):
+        return str(same["fingerprint"])
+    return f"sha256:{json_sha256([model.manifest.identity, about])[:32]}"
+
+
+def facts(model: PreTrainedModel, video_processor: InternVideoVideoProcessor, tokenizer: Any = None) -> dict[str, Any]:
+    """Return everything that affects embeddings but the weights, as JSON; see `fingerprint`."""
     pixels = video_processor.to_dict()
     about: dict[str, Any] = {
         "model": _settings(model.config),
@@ -256,7 +272,7 @@ def fingerprint(model: PreTrainedModel, video_processor: InternVideoVideoProcess
     }
     if tokenizer is not None:
         about["words"] = [sorted(tokenizer.get_vocab().items()), tokenizer.model_max_length]
-    return f"sha256:{tensors_sha256(model.state_dict(), about)[:32]}"
+    return about
 
 
 def _settings(config: PreTrainedConfig) -> dict[str, Any]:

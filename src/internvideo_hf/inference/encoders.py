@@ -15,6 +15,7 @@ from transformers.video_utils import VideoMetadata
 from internvideo_hf.auto import FAMILIES
 from internvideo_hf.checkpoints.model_names import resolve_model
 from internvideo_hf.inference.runner import load_model, video_features
+from internvideo_hf.models.common.exported.modeling import ExportedModel
 from internvideo_hf.models.common.loading import revision
 from internvideo_hf.processing.video_processing import RawPixels
 from internvideo_hf.utils.names import check_name, with_article
@@ -105,6 +106,8 @@ class VideoEncoder:
             )
         # Ours interpolate their positions; V-JEPA 2 has rotary ones.
         fixed = None if self.is_ours else getattr(config, "num_frames", None)
+        if isinstance(self.model, ExportedModel):
+            fixed = self.model.num_frames
         if fixed is not None and window != fixed:
             raise ValueError(f"window={window} must be {fixed}, the frames of this model's positions (--window).")
 

@@ -30,6 +30,7 @@ from internvideo_hf.data.executors.parts import Engine
 from internvideo_hf.data.executors.processes import start_workers
 from internvideo_hf.data.failures import FailureTable, TooManyFailuresError, one_video
 from internvideo_hf.data.samples import Row, clip_span, frame_rate
+from internvideo_hf.models.common.exported.modeling import ExportedModel
 from internvideo_hf.models.common.loading import load_strict
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor, read_selected
 from internvideo_hf.utils.devices import DTYPES, default_device, default_workers
@@ -116,6 +117,11 @@ def load_model(
     if number_type is not None:
         model.to(number_type)  # type: ignore[arg-type]  # transformers' wrapper hides the signature
     model.to(default_device(device))  # type: ignore[arg-type]  # transformers' wrapper hides the signature
+    if device is not None and isinstance(model, ExportedModel) and torch.device(device).type != model.device.type:
+        raise ValueError(
+            f"{name} is exported and runs on the CPU, not on {device}. Give the folder that it was exported from, or "
+            "leave the device out (--device, --gpus)."
+        )
     model.eval()
     return model
 

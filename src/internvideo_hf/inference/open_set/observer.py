@@ -21,6 +21,7 @@ from internvideo_hf.inference.open_set.scorer import OpenSetScorer, Subject
 from internvideo_hf.inference.rows import Loader, Work, of_views, run_rows, video_name
 from internvideo_hf.inference.runner import RunSettings, Views, cast_of, logits_of_views
 from internvideo_hf.models.common.configuration import evidential_settings
+from internvideo_hf.models.common.exported.modeling import ExportedModel
 from internvideo_hf.models.common.narrowing import of_type
 from internvideo_hf.utils.fingerprints import json_sha256
 from internvideo_hf.utils.storage import AnyPath
@@ -54,6 +55,11 @@ class Observer:
             ValueError: if the method is for other models, or a member has other classes.
         """
         model = classifier.model
+        if isinstance(model, ExportedModel) and ("features" in method.reads or isinstance(method, MonteCarloDropout)):
+            raise ValueError(
+                f"{classifier.name} is exported and gives logits alone, and the method reads features or random "
+                "passes. Give the folder that it was exported from."
+            )
         if isinstance(method, MonteCarloDropout) and method.rate is None and not _dropout_layers(model):
             raise ValueError(
                 f"{classifier.name} has no dropout layers with a rate above 0. Set rate=0.5, the published rate of "

@@ -20,6 +20,7 @@ from internvideo_hf.inference.open_set.methods import Method, make_method
 from internvideo_hf.inference.open_set.observations import Observations
 from internvideo_hf.inference.open_set.thresholds import find_threshold
 from internvideo_hf.inference.runner import cast_of
+from internvideo_hf.models.common.exported.modeling import ExportedModel
 from internvideo_hf.models.common.loading import classes_of, load_strict
 from internvideo_hf.utils.files import atomic_directory
 from internvideo_hf.utils.fingerprints import tensors_sha256
@@ -66,6 +67,8 @@ class Subject:
                 f"{list(heads or [])} does not choose one of several classes, as open-set recognition needs. Give one "
                 "of two classes or more."
             )
+        if isinstance(model, ExportedModel):
+            return cls(f"sha256:{model.manifest.identity[:32]}", classes, views)
         as_saved = model if cast_of(model) is None else load_strict(type(model), str(model.name_or_path))
         return cls(f"sha256:{tensors_sha256(as_saved.state_dict())[:32]}", classes, views)
 

@@ -1,17 +1,25 @@
 """The base class of all models."""
 
 from collections.abc import Callable
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 from transformers import initialization as init
 
+from internvideo_hf.models.common.exported.manifest import is_exported
 from internvideo_hf.models.common.layer_groups import LayerGroups
 
 
 class VideoPreTrainedModel(LayerGroups):
-    """State once what every family supports; a class that differs overrides the flag."""
+    """State once what every family supports; a class that differs overrides the flag.
 
+    Attributes:
+        export_kind: what an exported folder is to hold that takes the place of the class, a name in
+            `exported.modeling.KINDS`; None where the class is not exported.
+    """
+
+    export_kind: ClassVar[str | None] = None
     main_input_name = "pixel_values_videos"
     input_modalities = ["video"]
     supports_gradient_checkpointing = True
@@ -20,6 +28,22 @@ class VideoPreTrainedModel(LayerGroups):
     _supports_flex_attn = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """Load a model; see transformers' `PreTrainedModel.from_pretrained`.
+
+        Args:
+            pretrained_model_name_or_path: see there; of a folder that `internvideo export` wrote, the exported model.
+            args: see there.
+            kwargs: see there.
+        """
+        if not is_exported(pretrained_model_name_or_path):
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        from internvideo_hf.models.common.exported.modeling import load_exported  # late: it is rarely needed
+
+        loading = bool(kwargs.get("output_loading_info"))
+        return load_exported(cls, pretrained_model_name_or_path, kwargs.get("config"), loading)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

@@ -1,7 +1,7 @@
 """The forward of a video classifier, and its loss."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -20,6 +20,7 @@ class ClassificationHead(VideoPreTrainedModel):
     """The result of a classifier, from its logits."""
 
     accepts_loss_kwargs = False  # the loss is a plain mean
+    export_kind: ClassVar[str | None] = "classifier"
     output_class: type[ModelOutput] = ImageClassifierOutput
 
     def result(self, logits: torch.Tensor, labels: torch.Tensor | None, **outputs: Any) -> ModelOutput:

@@ -1,7 +1,7 @@
 """Dual encoders of video and text: embeddings, similarities, contrastive loss."""
 
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -82,6 +82,7 @@ class DualEncoder(VideoPreTrainedModel):
             None for all. The outputs then hold no towers' own outputs.
     """
 
+    export_kind: ClassVar[str | None] = "dual_encoder"
     input_modalities = ["video", "text"]
     grad_cache: int | None = None
     # The loss is a mean over pairs; see "accepts_loss_kwargs" in transformers' Trainer for what this prevents.

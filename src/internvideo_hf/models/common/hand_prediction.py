@@ -48,6 +48,7 @@ class HandPredictionHead(VideoClassifier):
     The model has `config.num_labels` outputs: 20 for Ego4D (`HAND_LABELS`), 2 for each point otherwise.
     """
 
+    export_kind = None
     accepts_loss_kwargs = True  # a sum, divided by the known labels of the entire step: see `forward`
 
     def __init__(self, config: PreTrainedConfig):

@@ -7,6 +7,7 @@ from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 from transformers.models.auto.auto_factory import _BaseAutoModelClass
 
+from internvideo_hf.models.common.exported.manifest import EXPORT_FILE, is_exported
 from internvideo_hf.utils.fingerprints import files_sha256
 from internvideo_hf.utils.names import with_article
 from internvideo_hf.utils.pretrained import load_pretrained, shard_names
@@ -64,6 +65,8 @@ def revision(name: str | Path, model: PreTrainedModel) -> str:
     """
     if commit := getattr(model.config, "_commit_hash", None):
         return str(commit)
+    if is_exported(name):  # whose manifest has the hashes of all other files
+        return f"sha256:{files_sha256(name, ('config.json', EXPORT_FILE))[:16]}"
     patterns: tuple[str, ...] = ("config.json", "*.safetensors", "*.bin")
     for index in Path(name).glob("*.index.json"):
         if set(shard_names(index)) != {file.name for file in Path(name).glob(f"*{Path(index.name[:-11]).suffix}")}:

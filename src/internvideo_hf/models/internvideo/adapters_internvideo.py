@@ -98,7 +98,7 @@ class FrozenEncoders(VideoPreTrainedModel):
                 kwargs, pretrained_model_name_or_path = others | {"config": config, "state_dict": tensors}, None
         loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
-        if model.config.freeze_encoders:
+        if model.config.freeze_encoders and isinstance(model, FrozenEncoders):  # an exported one is none
             model.freeze_backbone()  # loading has put new parameters in the place of the frozen ones
         return loaded
 

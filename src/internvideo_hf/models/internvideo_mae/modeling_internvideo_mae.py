@@ -185,6 +185,7 @@ class InternVideoMAEPreTrainedModel(VideoPreTrainedModel):
 class InternVideoMAEModel(InternVideoMAEPreTrainedModel):
     """The video encoder without a head."""
 
+    export_kind = "encoder"
     _can_record_outputs = {
         "hidden_states": InternVideoMAELayer,
         "attentions": OutputRecorder(Attention, index=1, layer_name="self_attn"),

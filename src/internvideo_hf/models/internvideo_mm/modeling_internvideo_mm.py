@@ -250,6 +250,7 @@ class InternVideoMMGenerationOutput(VideoTextOutput):
 class InternVideoMMForConditionalGeneration(InternVideoMMModel, GenerationMixin):
     """InternVideo-MM with its caption decoder: similarity of videos and texts, and captions."""
 
+    export_kind = None
     main_input_name = "input_ids"  # of `generate`: what it continues
     _keys_to_ignore_on_load_unexpected = None
 

@@ -181,6 +181,7 @@ class UniFormerPreTrainedModel(VideoPreTrainedModel):
 class UniFormerModel(UniFormerPreTrainedModel):
     """The UniFormer video encoder without a head."""
 
+    export_kind = "encoder"
     _can_record_outputs = {
         "hidden_states": UniFormerLayer,
         "attentions": OutputRecorder(Attention, index=1, layer_name="self_attn"),

@@ -282,6 +282,7 @@ class UniFormerV2PreTrainedModel(VideoPreTrainedModel):
 class UniFormerV2Model(UniFormerV2PreTrainedModel):
     """The UniFormerV2 video encoder without a head; also loads out of the folder of an InternVideo-MM model."""
 
+    export_kind = "encoder"
     _keys_to_ignore_on_load_unexpected = [
         r"^(text_model|text_projection|visual_projection|post_layernorm|logit_scale)"
     ]

@@ -109,6 +109,7 @@ class ViCLIPVisionPreTrainedModel(VideoPreTrainedModel):
 class ViCLIPVisionModel(ViCLIPVisionPreTrainedModel):
     """ViCLIP's video tower alone; also loads out of the folder of a ViCLIP model or classifier."""
 
+    export_kind = "encoder"
     _keys_to_ignore_on_load_unexpected = [r"^(text_model|text_projection|visual_projection|temperature$|classifier)"]
 
     _can_record_outputs = {

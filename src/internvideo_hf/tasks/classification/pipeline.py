@@ -22,6 +22,7 @@ from internvideo_hf.inference.open_set.scorer import UNKNOWN, OpenSetScorer
 from internvideo_hf.inference.pipeline import VideoPipeline, check_count, inputs_of
 from internvideo_hf.inference.runner import logits_of_views
 from internvideo_hf.models.common.configuration import head_slices
+from internvideo_hf.models.common.exported.modeling import ExportedClassifier
 from internvideo_hf.models.common.loading import classes_of
 from internvideo_hf.models.common.narrowing import known
 from internvideo_hf.processing.video_processing import list_videos
@@ -76,7 +77,8 @@ class MultiViewVideoClassificationPipeline(VideoPipeline):
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        if not getattr(self.model.config, "id2label", None) or not hasattr(self.model, "classifier"):
+        has_head = hasattr(self.model, "classifier") or isinstance(self.model, ExportedClassifier)
+        if not getattr(self.model.config, "id2label", None) or not has_head:
             raise ValueError(
                 f"{type(self.model).__name__} is not a classifier: convert a fine-tuned checkpoint, or load one with "
                 "AutoModelForVideoClassification."

@@ -1,0 +1,48 @@
+"""The command that exports a model for other runtimes: `export`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from internvideo_hf.cli.options import MODEL_HELP, Quiet, resolve_model
+from internvideo_hf.cli.reporting import say, silence_transformers
+
+
+def export(
+    model: Annotated[str, typer.Argument(help=MODEL_HELP)],
+    out: Annotated[Path, typer.Argument(help="Folder to write; it appears only when complete.")],
+    format: Annotated[str, typer.Option(help='"onnx", for onnxruntime.')] = "onnx",  # noqa: A002  # the option's name
+    dtype: Annotated[str, typer.Option(help='Number type of the weights: "float32".')] = "float32",
+    frames: Annotated[
+        int | None, typer.Option(min=1, help="Frames of a clip, fixed in the export (default: the processor's).")
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Height and width of frames in pixels (default: the processor's).")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it holds a model.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Export a classifier, an encoder, or a model of video and text, for runtimes other than torch, on the CPU.
+
+    OUT is a model's folder for every command that runs such a model, with processor and labels: `classify`,
+    `zero-shot`, `index`, `extract`, `evaluate`. Batches are of any size, frames and size are fixed. Each output is
+    compared with torch's on drawn clips, and OUT is not written where it differs by more than rounding.
+
+    Example: internvideo export vit-b-k400 vit-b-k400-onnx --format onnx
+
+    Example: internvideo export internvideo-mm-l14 internvideo-mm-l14-onnx --frames 16
+    """
+    silence_transformers()
+    from internvideo_hf.export.run import Settings, export_model
+
+    settings = Settings(format, dtype, frames, size)
+    manifest = export_model(
+        resolve_model(model), out, settings, overwrite=overwrite, say=(lambda text: None) if quiet else say
+    )
+    if quiet:
+        return
+    for name, found in manifest.agreement.items():
+        say(f"  {name}: cosine {found.cosine:.6f}, largest difference {found.difference:.2g} of {found.scale:.2g}")
+    total = sum(int(entry["bytes"]) for entry in manifest.files.values())
+    say(f"Wrote {out}: {', '.join(manifest.functions)} as {manifest.format}, {manifest.dtype}, {total / 1e6:,.1f} MB.")

@@ -1,0 +1,207 @@
+"""Export a model: trace its functions, write them, compare them with torch, and keep the folder if they agree."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoProcessor, AutoVideoProcessor
+from transformers.modeling_utils import PreTrainedModel
+
+import internvideo_hf
+from internvideo_hf.auto import FAMILIES
+from internvideo_hf.checkpoints.cards import write_card
+from internvideo_hf.checkpoints.model_names import resolve_model
+from internvideo_hf.checkpoints.saving import check_replaceable
+from internvideo_hf.export.functions import functions_of
+from internvideo_hf.export.parity import BOUNDS, check, compare
+from internvideo_hf.export.samples import drawn_inputs, fix_size
+from internvideo_hf.export.writers import WRITERS
+from internvideo_hf.inference.embedder import facts, fingerprint
+from internvideo_hf.inference.runner import cosine_scale
+from internvideo_hf.models.common.base import VideoPreTrainedModel
+from internvideo_hf.models.common.classification import VideoClassifier
+from internvideo_hf.models.common.exported.graphs import open_graphs
+from internvideo_hf.models.common.exported.manifest import (
+    EXPORT_FILE,
+    NUMBERS,
+    Agreement,
+    Function,
+    Manifest,
+    is_exported,
+)
+from internvideo_hf.models.common.exported.modeling import KINDS
+from internvideo_hf.models.common.loading import load_strict
+from internvideo_hf.utils.files import atomic_directory, atomic_write_text, check_output
+from internvideo_hf.utils.fingerprints import file_sha256, json_sha256, tensors_sha256
+from internvideo_hf.utils.names import check_name, with_article
+from internvideo_hf.utils.pretrained import load_pretrained
+
+_UNLISTED = ("README.md", EXPORT_FILE)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a model is exported.
+
+    Args:
+        format: a name in `WRITERS`.
+        dtype: number type of the weights, a name in `NUMBERS`.
+        frames: of a clip; as the processor is configured if None.
+        size: height and width of the frames in pixels; as the processor is configured if None.
+
+    Raises:
+        ValueError: if a name is unknown, or a number is below 1.
+    """
+
+    format: str
+    dtype: str = "float32"
+    frames: int | None = None
+    size: int | None = None
+
+    def __post_init__(self) -> None:
+        check_name(self.format, WRITERS, "format")
+        check_name(self.dtype, NUMBERS, "dtype")
+        for name, number in (("frames", self.frames), ("size", self.size)):
+            if number is not None and number < 1:
+                raise ValueError(f"{name}={number} must be at least 1.")
+
+
+def export_model(
+    model: str | Path,
+    output_dir: str | Path,
+    settings: Settings,
+    *,
+    overwrite: bool = False,
+    say: Callable[[str], object] = lambda text: None,
+) -> Manifest:
+    """Export a model into a folder that every command takes in its place; nothing is written unless it agrees.
+
+    Args:
+        model: folder or name of a model of this package; see `resolve_model`.
+        output_dir: the folder to write, atomically.
+        settings: format, number type, frames and size.
+        overwrite: replace `output_dir` if it holds a model.
+        say: is told what is done next.
+
+    Returns:
+        The content of `export.json`.
+
+    Raises:
+        ValueError: if the model is not one that is exported, does not take the frames or the size, or the format
+            lacks an operator; `ParityError` if an output differs from torch's by more than `BOUNDS`.
+        FileExistsError: if `output_dir` is in the way.
+        ModuleNotFoundError: if the extra `export` is not installed.
+    """
+    output_dir, name = Path(output_dir), resolve_model(model)
+    check_replaceable(output_dir, overwrite)
+    if Path(name).is_dir() and Path(name).resolve() == output_dir.resolve():
+        raise FileExistsError(f"{output_dir} holds the model itself. Choose another folder.")
+    source, processor = _load(name)
+    video_processor = getattr(processor, "video_processor", processor)
+    fix_size(video_processor, settings.frames, settings.size)
+    clips, texts = drawn_inputs(video_processor, None if processor is video_processor else processor)
+    kind = str(source.export_kind)
+    functions = functions_of(source, kind, clips, texts)
+    check_output(output_dir, 4 * source.num_parameters())
+    with atomic_directory(output_dir) as folder:
+        described: dict[str, Function] = {}
+        measured: dict[str, Agreement] = {}
+        for function in functions:
+            say(f"Tracing {function.name} in {', '.join(map(_shape, function.inputs.values()))}")
+            file = WRITERS[settings.format](function, folder)
+            described[function.name] = Function(file, *function.ports())
+        manifest = _describe(source, processor, settings, described)
+        say("Comparing with torch")
+        graphs = open_graphs(folder, manifest)
+        for function in functions:
+            found = compare(function, graphs[function.name])
+            check(function.name, found, BOUNDS[settings.dtype])
+            measured |= {f"{function.name}.{output}": entry for output, entry in found.items()}
+        _save_settings(source, processor, folder)
+        manifest = _with_files(manifest, folder, measured)
+        atomic_write_text(folder / EXPORT_FILE, manifest.to_json())
+        _write_card(folder, name, manifest, source)
+    return manifest
+
+
+def _load(name: str) -> tuple[VideoPreTrainedModel, Any]:
+    """Load a model in float32 on the CPU, and its processor: of video and text, or of videos."""
+    if is_exported(name):
+        raise ValueError(f"{name} is exported already. Give the folder that it was exported from.")
+    config = load_pretrained(AutoConfig, name)
+    family, architecture = FAMILIES.get(config.model_type), (config.architectures or [""])[0]
+    if family is None:
+        raise ValueError(f"{name} is of the family {config.model_type}, none of this package: {', '.join(FAMILIES)}.")
+    classes = {model_class.__name__: model_class for model_class in family.models.values()}
+    model_class = classes.get(architecture)
+    if model_class is None or model_class.export_kind not in KINDS:
+        raise ValueError(
+            f"{name} holds {with_article(architecture or config.model_type)}, which is not exported. Give an encoder, "
+            "a classifier, or a model of video and text."
+        )
+    model = load_strict(model_class, name).float().eval()
+    assert isinstance(model, VideoPreTrainedModel)
+    return model, load_pretrained(AutoProcessor if family.processor_name else AutoVideoProcessor, name)
+
+
+def _describe(
+    source: PreTrainedModel, processor: Any, settings: Settings, functions: Mapping[str, Function]
+) -> Manifest:
+    encoder = source.encoder if isinstance(source, VideoClassifier) else source  # what AutoModel loads
+    video_processor, embeddings = getattr(processor, "video_processor", processor), None
+    if len(video_processor.branches) == 1 and settings.dtype != "int8":
+        parts = (encoder, video_processor, getattr(processor, "tokenizer", None))
+        embeddings = {"fingerprint": fingerprint(*parts), "facts": json_sha256(facts(*parts))}
+    return Manifest(
+        settings.format,
+        settings.dtype,
+        type(source).__name__,
+        functions,
+        {},
+        internvideo_hf.__version__,
+        source.num_parameters(),
+        tensors_sha256(source.state_dict()),
+        embeddings,
+        cosine_scale(source).item(),
+    )
+
+
+def _save_settings(source: PreTrainedModel, processor: Any, folder: Path) -> None:
+    """Save configuration and processor as those of any model."""
+    source.config.dtype = torch.float32  # of inputs and outputs
+    source.config.architectures = [type(source).__name__]
+    if getattr(source.config, "adapters_only", False):
+        source.config.adapters_only = False
+    source.config.save_pretrained(folder)
+    processor.save_pretrained(folder)
+
+
+def _with_files(manifest: Manifest, folder: Path, measured: Mapping[str, Agreement]) -> Manifest:
+    files = {
+        path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
+        for path in sorted(folder.iterdir())
+        if path.name not in _UNLISTED
+    }
+    return Manifest(**vars(manifest) | {"files": files, "agreement": dict(measured)})
+
+
+def _write_card(folder: Path, name: str, manifest: Manifest, source: PreTrainedModel) -> None:
+    facts = [
+        f"{output}: cosine {found.cosine:.6f}, largest difference {found.difference:.2g} (largest value "
+        f"{found.scale:.2g})"
+        for output, found in manifest.agreement.items()
+    ]
+    write_card(
+        folder,
+        f"{Path(name).name}, exported",
+        family=source.config.model_type,
+        provenance=f"Weights of {Path(name).name} in {manifest.dtype}, as {manifest.format}, written by `internvideo "
+        "export`. Every command of internvideo-hf takes the folder as it takes any model's.",
+        sections={"Agreement with torch in float32, on drawn clips": facts, "License": "That of the model."},
+    )
+
+
+def _shape(tensor: torch.Tensor) -> str:
+    return " x ".join(map(str, tensor.shape[1:]))

@@ -1,0 +1,96 @@
+"""Graphs of exported models, and the runtimes that compute them."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from internvideo_hf.models.common.exported.manifest import FORMATS, Function, Manifest
+
+Run = Callable[[list[np.ndarray[Any, Any]]], list[np.ndarray[Any, Any]]]
+"""Computes the outputs of a graph from its inputs, both in its order."""
+
+
+class Graph:
+    """A function of an exported model, on the CPU.
+
+    Args:
+        name: of the function.
+        function: its inputs and outputs.
+        run: computes it.
+    """
+
+    def __init__(self, name: str, function: Function, run: Run):
+        self.name, self.function, self._run = name, function, run
+
+    def __call__(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Compute the outputs by name, on the CPU.
+
+        Args:
+            inputs: by name, on any device.
+
+        Raises:
+            ValueError: if one has another shape than the model was exported for.
+        """
+        arrays = []
+        for name, port in self.function.inputs.items():
+            tensor = inputs[name]
+            if not port.takes(tuple(tensor.shape)):
+                expected = ", ".join(map(str, port.shape))
+                raise ValueError(
+                    f"{name} has the shape {tuple(tensor.shape)}, expected ({expected}), for which the model was "
+                    "exported. Export it for other frames and sizes by --frames and --size."
+                )
+            arrays.append(tensor.detach().to("cpu", getattr(torch, port.dtype)).contiguous().numpy())
+        return dict(zip(self.function.outputs, map(torch.from_numpy, self._run(arrays)), strict=True))
+
+
+def open_graphs(folder: str | Path, manifest: Manifest) -> dict[str, Graph]:
+    """Open the functions of an exported folder, by name.
+
+    Args:
+        folder: of the graphs.
+        manifest: of `read_manifest`.
+
+    Raises:
+        ValueError: if a graph is damaged.
+        ModuleNotFoundError: if the package that runs the format is not installed.
+    """
+    opener = _OPENERS[manifest.format]
+    found: dict[str, Graph] = {}
+    for name, function in manifest.functions.items():
+        path = Path(folder) / function.file
+        try:
+            run = opener(path, function)
+        except (ModuleNotFoundError, MemoryError):
+            raise
+        except Exception as error:  # noqa: BLE001  # of many kinds, and the file is another's
+            cause = " ".join(str(error).split())[:300]
+            raise ValueError(
+                f"{path} cannot be opened by {FORMATS[manifest.format]} ({cause}). Export the model again."
+            ) from error
+        found[name] = Graph(name, function, run)
+    return found
+
+
+def _open_onnx(path: Path, function: Function) -> Run:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3  # errors
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    names = [entry.name for entry in session.get_inputs()]
+    if names != list(function.inputs) or [entry.name for entry in session.get_outputs()] != list(function.outputs):
+        raise ValueError(f"its inputs are {', '.join(names)}, expected {', '.join(function.inputs)}")
+
+    def run(arrays: list[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
+        outputs: list[np.ndarray[Any, Any]] = session.run(None, dict(zip(names, arrays, strict=True)))
+        return outputs
+
+    return run
+
+
+_OPENERS: dict[str, Callable[[Path, Function], Run]] = {"onnx": _open_onnx}

@@ -1,0 +1,198 @@
+"""`export.json`: what an exported folder holds, and the check that it holds nothing else."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from internvideo_hf.utils.fingerprints import file_sha256
+from internvideo_hf.utils.names import lookup, with_article
+
+EXPORT_FILE = "export.json"
+VERSION = 1
+"""Of the layout of exported folders."""
+FORMATS = {"onnx": "onnxruntime"}
+"""Format -> the package that runs it."""
+NUMBERS = ("float32",)
+"""Number types of exported weights."""
+_FREE = ("README.md", EXPORT_FILE)  # files that are not listed
+_LARGEST = 1 << 20  # bytes of the file
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+BATCH = "batch"
+"""Name of the axis of clips or texts."""
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output of a function.
+
+    Args:
+        shape: a number for each fixed axis, a name for any other.
+        dtype: "float32" or "int64".
+    """
+
+    shape: tuple[int | str, ...]
+    dtype: str = "float32"
+
+    def takes(self, shape: tuple[int, ...]) -> bool:
+        """Return whether a tensor of a shape fits."""
+        return len(shape) == len(self.shape) and all(
+            isinstance(fixed, str) or fixed == length for fixed, length in zip(self.shape, shape, strict=True)
+        )
+
+
+@dataclass(frozen=True)
+class Function:
+    """A function of the model, which a runtime computes.
+
+    Args:
+        file: its graph, a name in the folder.
+        inputs: by name, in the order of the graph.
+        outputs: the same.
+    """
+
+    file: str
+    inputs: Mapping[str, Port]
+    outputs: Mapping[str, Port]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How near an output comes to that of torch in float32.
+
+    Args:
+        difference: the largest one.
+        scale: the largest absolute value of torch's.
+        cosine: the smallest one of all clips or texts.
+    """
+
+    difference: float
+    scale: float
+    cosine: float
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What an exported folder holds.
+
+    Args:
+        format: a name in `FORMATS`.
+        dtype: number type of the weights, a name in `NUMBERS`; inputs and outputs are float32 in any case.
+        architecture: class of the model.
+        functions: by name: "video", "text".
+        files: name -> bytes and SHA-256, of all files but this one and the card.
+        package: version of this package that wrote it.
+        parameters: of the model.
+        weights: hash of the tensors of the model that was exported.
+        embeddings: "fingerprint" of its embeddings and "facts", the hash of what else affects them, where those of the
+            export differ by rounding alone; None otherwise.
+        cosine_scale: learned factor of the cosines, of a model of video and text.
+        agreement: output, such as "video.logits" -> how near it comes to torch's.
+        calibration: of int8: what it was calibrated with, and what it cost.
+        version: of the layout.
+    """
+
+    format: str
+    dtype: str
+    architecture: str
+    functions: Mapping[str, Function]
+    files: Mapping[str, Mapping[str, Any]]
+    package: str
+    parameters: int
+    weights: str
+    embeddings: Mapping[str, str] | None = None
+    cosine_scale: float = 1.0
+    agreement: Mapping[str, Agreement] = field(default_factory=dict)
+    calibration: Mapping[str, Any] | None = None
+    version: int = VERSION
+
+    @property
+    def identity(self) -> str:
+        """What identifies its answers: the model's tensors, for any format of floating-point numbers."""
+        return self.weights if self.dtype != "int8" else f"{self.weights} int8 {json.dumps(self.calibration)}"
+
+    def to_json(self) -> str:
+        """Return the text of the file."""
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+
+def is_exported(source: Any) -> bool:
+    """Return whether a model's source is a folder that `internvideo export` wrote.
+
+    Args:
+        source: a folder, or a name on the Hub.
+    """
+    return isinstance(source, str | Path) and (Path(source) / EXPORT_FILE).is_file()
+
+
+def read_manifest(folder: str | Path) -> Manifest:
+    """Read `export.json`, and check that the folder holds the files that it lists, and no others.
+
+    Args:
+        folder: that `internvideo export` wrote.
+
+    Raises:
+        ValueError: if it is damaged, of another version, or holds other files.
+    """
+    folder = Path(folder)
+    file = folder / EXPORT_FILE
+    again = "Export the model again."
+    if file.stat().st_size > _LARGEST:
+        raise ValueError(f"{file} has {file.stat().st_size} bytes, too many for a list of files. {again}")
+    try:
+        content = json.loads(file.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file} is not valid JSON ({error}). {again}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{file}: expected a JSON object, got {with_article(type(content).__name__)}. {again}")
+    if content.get("version") != VERSION:
+        raise ValueError(
+            f"{file} is of version {content.get('version')} of the layout, expected {VERSION}. Export the model again "
+            "with this version of internvideo-hf."
+        )
+    try:
+        manifest = _parse(content)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"{file} is damaged: {str(error) or type(error).__name__}. {again}") from error
+    _check_files(folder, manifest)
+    return manifest
+
+
+def _parse(content: dict[str, Any]) -> Manifest:
+    lookup(FORMATS, content["format"], "format")
+    functions = {str(name): _function(entry) for name, entry in content["functions"].items()}
+    files = {
+        name: {"bytes": int(entry["bytes"]), "sha256": str(entry["sha256"])}
+        for name, entry in content["files"].items()
+    }
+    for name in [*files, *(function.file for function in functions.values())]:
+        if not _NAME.fullmatch(name) or name not in files:
+            raise ValueError(f"{name!r} is not the name of a listed file beside it")
+    agreement = {str(name): Agreement(**values) for name, values in content["agreement"].items()}
+    known = {entry: content[entry] for entry in Manifest.__dataclass_fields__ if entry in content}
+    return Manifest(**known | {"functions": functions, "files": files, "agreement": agreement})
+
+
+def _function(entry: Mapping[str, Any]) -> Function:
+    inputs, outputs = (
+        {str(name): Port(tuple(port["shape"]), str(port["dtype"])) for name, port in entry[kind].items()}
+        for kind in ("inputs", "outputs")
+    )
+    return Function(str(entry["file"]), inputs, outputs)
+
+
+def _check_files(folder: Path, manifest: Manifest) -> None:
+    there = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+    if foreign := sorted(there - {*manifest.files, *_FREE}):
+        raise ValueError(
+            f"{folder} holds {foreign[0]}, which {EXPORT_FILE} does not list. An exported folder holds what the "
+            "export wrote and nothing else: remove it, or export the model again."
+        )
+    for name, entry in manifest.files.items():
+        path = folder / name
+        if not path.is_file():
+            raise ValueError(f"{folder} lacks {name}. Copy the folder again, or export the model again.")
+        if path.stat().st_size != entry["bytes"] or file_sha256(path) != entry["sha256"]:
+            raise ValueError(f"{path} is not the file that was exported. Copy it again, or export the model again.")

@@ -1,0 +1,45 @@
+"""`export`: outputs and refusals."""
+
+import pytest
+from program import assert_refused, run
+
+
+@pytest.fixture(autouse=True)
+def _extra():
+    pytest.importorskip("onnxscript", reason="needs the extra export")
+
+
+def test_export_writes_a_folder_that_commands_take(mae_folder, bikes, tmp_path):
+    out = tmp_path / "out"
+    result = run("export", mae_folder, out, "--frames", 4, "--size", 32)
+    assert result.returncode == 0, result.stderr
+    assert "Tracing video in 4 x 3 x 32 x 32" in result.stdout and "video.logits: cosine 1.000000" in result.stdout
+    answer = run("classify", bikes, "--model", out, "--top-k", 1, "--device", "cpu", "--quiet")
+    assert answer.returncode == 0 and "bikes.mp4" in answer.stdout, answer.stderr
+    features = run("extract", bikes, "--model", out, "--window", 4, "--stride", 200, "--out", tmp_path / "f", "-q")
+    assert features.returncode == 0 and list((tmp_path / "f").glob("*.safetensors")), features.stderr
+    classes = tmp_path / "videos/val/abseiling"
+    classes.mkdir(parents=True)
+    (classes / "bikes.mp4").symlink_to(bikes)
+    score = tmp_path / "score.json"
+    options = ("--data-root", tmp_path / "videos", "--workers", 0, "--device", "cpu", "--out", score, "--quiet")
+    evaluated = run("evaluate", "--model", out, *options)
+    assert evaluated.returncode == 0 and score.is_file(), evaluated.stderr
+    assert_refused(run("export", mae_folder, out), "--overwrite")
+    assert_refused(run("export", out, tmp_path / "again"), "is exported already")
+    assert_refused(run("classify", bikes, "--model", out, "--dtype", "float16"), "was exported in float32")
+    (out / "extra.py").touch()
+    assert_refused(run("classify", bikes, "--model", out), "extra.py, which export.json does not list")
+
+
+def test_export_refuses_and_leaves_nothing_behind(mae_folder, mae_pretrained_folder, tmp_path):
+    refusals = [
+        (("export", mae_folder, tmp_path / "x", "--format", "onxn"), "onnx"),
+        (("export", mae_folder, tmp_path / "x", "--dtype", "int3"), "int3"),
+        (("export", mae_folder, tmp_path / "x", "--size", 60), "60, is not a multiple of the patch size 16"),
+        (("export", mae_pretrained_folder, tmp_path / "x"), "not exported"),
+        (("export", "no-such-model", tmp_path / "x"), "no-such-model"),
+    ]
+    for arguments, word in refusals:
+        assert_refused(run(*arguments), word)
+    assert not list(tmp_path.iterdir())
