@@ -5,11 +5,13 @@ python benchmarks/scale.py frames [--videos 200]
 python benchmarks/scale.py engines [--videos 1000]
 python benchmarks/scale.py commit [--clips 10000000]
 python benchmarks/scale.py stores [--clips 100000]
+python benchmarks/scale.py update [--videos 1000000]
 """
 
 import argparse
 import resource
 import shutil
+import statistics
 import tempfile
 import time
 import warnings
@@ -23,13 +25,15 @@ import torch
 
 from internvideo_hf.checkpoints.model_names import demo_path
 from internvideo_hf.data.executors.local import LocalEngine
-from internvideo_hf.data.executors.parts import PartFolder, cut, shard_key
+from internvideo_hf.data.executors.parts import Part, PartFolder, cut, shard_key
 from internvideo_hf.data.executors.processes import Processes
 from internvideo_hf.data.verification import verify_video
 from internvideo_hf.demo.tour import draw_clips
 from internvideo_hf.inference.rows import read_arrays, to_tensors
 from internvideo_hf.inference.runner import read_views
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
+from internvideo_hf.search import index as index_module
+from internvideo_hf.search import sharding, sync
 from internvideo_hf.search.index import VideoIndex
 from internvideo_hf.search.stores.base import VectorStore
 from internvideo_hf.search.stores.local import LocalStore
@@ -39,7 +43,7 @@ from internvideo_hf.search.stores.segments import SEGMENT_ROWS, Segment, Video
 WINDOWS = 10  # clips of a video in the simulation of commits
 DIM = 64
 COMMIT_ROWS = 1000  # of a commit whose cost is measured
-COMMITS = 5  # of which the mean is
+COMMITS = 5  # of which the median is taken
 SETTINGS = {"model": "m", "fingerprint": "f", "window": 8.0, "stride": None, "dtype": "float16"}
 
 
@@ -146,11 +150,49 @@ def commit(folder: Path, clips: int) -> None:
         for start in range(0, clips, rows):
             count = min(rows, clips - start) // WINDOWS
             store.upsert(segment_of(start // WINDOWS, count, embeddings[: count * WINDOWS]))
+    del store
     with timed("opening it"):
         store = LocalStore.load(folder / "index")
     with timed("its videos, as an update reads them"):
         assert len(store.known().videos) == clips // WINDOWS
     print(f"header: {(folder / 'index/index.json').stat().st_size:,} bytes")
+
+
+def update(folder: Path, count: int) -> None:
+    """Add a long list of new videos to an index, as the command does, with drawn rows in place of models."""
+    names = [f"/data/{number // 1000:05}/{number:08}.mp4" for number in range(count)]
+    for module in (sync, sharding):
+        module.stamp = lambda path: (1, 1)  # type: ignore[attr-defined]
+    index_module.find_videos = lambda sources, metadata: list(sources)  # type: ignore[attr-defined]
+    index = VideoIndex(demo_path("demo-mm"), dtype="float16", folder=folder / "index", device="cpu")
+    assert index.encoder.fingerprint  # the model is loaded
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with timed(f"{count:,} new videos of a clip each to an index"):
+        change = index.update(names, engine=Drawn())
+    assert len(change.new) == len(index) == count
+    more = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    print(f"the most memory besides the list itself: {more / count:.0f} bytes a video")
+
+
+class Drawn:
+    """An `Engine` that writes parts with drawn rows."""
+
+    workers = decoders = 1
+
+    def map_ordered(
+        self, task: Any, items: Sequence[Any], workers: int, name_of: Callable[[Any], str], *, timeout: float | None
+    ) -> Iterator[tuple[Any, None]]:
+        """Write the part of each shard."""
+        parts = task.keywords["parts"]
+        for shard in items:
+            count = len(shard.items)
+            rows = torch.nn.functional.normalize(torch.randn(count, DIM), dim=1).half()
+            tensors = {"embeddings": rows, "spans": torch.zeros(count, 2).double()}
+            tensors |= {"video": torch.arange(count), "number": torch.zeros(count).long()}
+            videos = [[path, 1, 1, f"{hash(path) % 2**64:032x}", 1, {}] for path, _ in shard.items]
+            notes = {"outcomes": [{"video": video, "held": 1} for video in videos], "videos": videos}
+            parts.write(shard.key, Part(tensors, notes))
+            yield shard, None
 
 
 def stores(folder: Path, clips: int) -> None:
@@ -160,30 +202,34 @@ def stores(folder: Path, clips: int) -> None:
             store, rows, size = new_store(dict(SETTINGS), place), 0, COMMIT_ROWS
             while size <= clips:
                 with store.writing():
-                    cost_of_commits(store, range(rows, size, COMMIT_ROWS), server_seconds)
+                    costs_of_commits(store, range(rows, size, COMMIT_ROWS), server_seconds)
                     rows = size + COMMITS * COMMIT_ROWS
-                    for what in ("new videos", "videos that are there"):
-                        total = cost_of_commits(store, range(size, rows, COMMIT_ROWS), server_seconds)
-                        print(f"{place}, {size:,} rows, {COMMIT_ROWS} of {what}: {total / COMMITS:.3f} s", flush=True)
+                    for window, what in ((0, "new videos"), (WINDOWS, "videos that are there")):
+                        costs = costs_of_commits(store, range(size, rows, COMMIT_ROWS), server_seconds, window)
+                        cost = statistics.median(costs)
+                        print(f"{place}, {size:,} rows, {COMMIT_ROWS} of {what}: {cost:.3f} s", flush=True)
                 size *= 10
 
 
-def cost_of_commits(store: VectorStore, starts: Sequence[int], server_seconds: Callable[[], float]) -> float:
-    """Return the CPU seconds of commits, with those of a server.
+def costs_of_commits(
+    store: VectorStore, starts: Sequence[int], server_seconds: Callable[[], float], window: int = 0
+) -> list[float]:
+    """Return the CPU seconds of each commit, with those of a server.
 
     Args:
         store: takes the rows.
         starts: rows before each commit.
         server_seconds: returns what a server has used so far.
+        window: the first one of each video.
     """
     embeddings = torch.nn.functional.normalize(torch.randn(COMMIT_ROWS, DIM), dim=1).half()
-    total = 0.0
+    seconds = []
     for start in starts:
-        segment = segment_of(start // WINDOWS, COMMIT_ROWS // WINDOWS, embeddings)
+        segment = segment_of(start // WINDOWS, COMMIT_ROWS // WINDOWS, embeddings, window)
         begin = time.process_time() + server_seconds()
         store.upsert(segment)
-        total += time.process_time() + server_seconds() - begin
-    return total
+        seconds.append(time.process_time() + server_seconds() - begin)
+    return seconds
 
 
 @contextmanager
@@ -207,11 +253,11 @@ def database() -> Iterator[tuple[str, Callable[[], float]]]:
             server.cleanup()
 
 
-def segment_of(first: int, count: int, embeddings: torch.Tensor) -> Segment:
-    """Return the rows of some videos."""
+def segment_of(first: int, count: int, embeddings: torch.Tensor, window: int = 0) -> Segment:
+    """Return rows of some videos, from a window on."""
     names = [f"/data/{number // 1000:05}/{number:08}.mp4" for number in range(first, first + count)]
-    videos = [Video(name, 1, 1, f"{number:032x}", WINDOWS) for number, name in enumerate(names, first)]
-    number = torch.arange(WINDOWS).repeat(count)
+    videos = [Video(name, 1, 1, f"{number:032x}", window + WINDOWS) for number, name in enumerate(names, first)]
+    number = torch.arange(window, window + WINDOWS).repeat(count)
     spans = torch.stack([8.0 * number, 8.0 * number + 8], dim=1).double()
     return Segment(videos, embeddings, spans, torch.arange(count).repeat_interleave(WINDOWS), number)
 
@@ -219,7 +265,7 @@ def segment_of(first: int, count: int, embeddings: torch.Tensor) -> Segment:
 def main() -> None:
     """Run one of the measurements."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("workers", "frames", "engines", "commit", "stores"))
+    parser.add_argument("what", choices=("workers", "frames", "engines", "commit", "stores", "update"))
     parser.add_argument("--videos", type=int)
     parser.add_argument("--clips", type=int)
     arguments = parser.parse_args()
@@ -232,8 +278,10 @@ def main() -> None:
             engines(Path(folder), arguments.videos or 1000)
         elif arguments.what == "commit":
             commit(Path(folder), arguments.clips or 10_000_000)
-        else:
+        elif arguments.what == "stores":
             stores(Path(folder), arguments.clips or 100_000)
+        else:
+            update(Path(folder), arguments.videos or 1_000_000)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from internvideo_hf.inference.embedder import Embedder
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
 from internvideo_hf.search.clips import Clips, Task, Windowing, in_pieces, normalized, read_clips
 from internvideo_hf.search.stores.base import VectorStore
-from internvideo_hf.search.stores.segments import Segment, Video
+from internvideo_hf.search.stores.segments import NO_METADATA, Segment, Video
 from internvideo_hf.search.sync import Todo
 from internvideo_hf.utils.journal import Stopwatch
 from internvideo_hf.video.errors import VideoDecodeError
@@ -90,7 +90,7 @@ def name_of_piece(piece: Task) -> str:
 
 def video_of(piece: Task, clips: Clips, metadata: Mapping[str, Any] | None = None) -> Video:
     """Return the entry of the video that clips were read from."""
-    return Video(piece[0], clips.size, clips.mtime, clips.content, len(clips.spans), dict(metadata or {}))
+    return Video(piece[0], clips.size, clips.mtime, clips.content, len(clips.spans), metadata or NO_METADATA)
 
 
 class Account:

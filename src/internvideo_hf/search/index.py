@@ -407,8 +407,9 @@ class VideoIndex:
         *,
         retry: bool = False,
     ) -> Change:
-        found = survey(dict.fromkeys(map(_absolute, videos)), known)
-        changes = plan(known, found, prune, {_absolute(video): values for video, values in metadata.items()})
+        said = {_absolute(video): values for video, values in metadata.items()}
+        # What is known of each file goes when the plan is made: there may be millions.
+        changes = plan(known, survey(dict.fromkeys(map(_absolute, videos)), known), prune, said)
         place = None if self.place is None else self._beside(".failures.jsonl")
         with FailureTable(place, "index", retry=retry) as failures:
             rest, held = failures.divide(changes.embed)
@@ -478,7 +479,8 @@ def _strings(videos: Sequence[str | Path]) -> list[str]:
 
 
 def _absolute(video: str) -> str:
-    return video if is_url(video) else os.path.abspath(os.path.expanduser(video))
+    path = video if is_url(video) else os.path.abspath(os.path.expanduser(video))
+    return video if path == video else path  # the same text once: there may be millions
 
 
 def _is_below(path: str, roots: Sequence[str]) -> bool:

@@ -151,14 +151,15 @@ def _settle(shard: Shard[Task], part: Part | VideoDecodeError, account: Account)
             refused.add(piece[0])
     if not part.tensors:
         return None
-    videos = [Video(*values) for values in part.notes["videos"]]
+    own = {path: path for path, _ in shard.items}  # so that each path is in memory once
+    videos = [Video(own[path], *values) for path, *values in part.notes["videos"]]
     embeddings, spans, video, number = (part.tensors[name] for name in _TENSORS)
     return Segment(videos, embeddings, spans, video, number).without(refused)
 
 
 def _with_metadata(segment: Segment, todo: Mapping[str, Todo]) -> Segment:
     """Return rows with what the list says of their videos, which no worker needs to know."""
-    videos = [replace(video, metadata=dict(todo[video.path].metadata)) for video in segment.videos]
+    videos = [replace(video, metadata=todo[video.path].metadata) for video in segment.videos]
     return replace(segment, videos=videos)
 
 

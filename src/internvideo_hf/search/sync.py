@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from internvideo_hf.data.contents import content_hash, exists, stamp
 from internvideo_hf.data.failures import shown_name
 from internvideo_hf.search.stores.base import Known, VectorStore
-from internvideo_hf.search.stores.segments import Video
+from internvideo_hf.search.stores.segments import NO_METADATA, Video
 from internvideo_hf.video.errors import VideoDecodeError
 
 
@@ -77,7 +77,10 @@ class Todo(NamedTuple):
 
     numbers: tuple[int, ...] | None = None
     content: str | None = None
-    metadata: Mapping[str, Any] = MappingProxyType({})
+    metadata: Mapping[str, Any] = NO_METADATA
+
+
+_WHOLE = Todo()  # of all new videos: there may be millions
 
 
 @dataclass
@@ -160,7 +163,7 @@ def plan(
                 result.copies.append((twin.path, entry))
         elif before is None:
             change.new.append(path)
-            embed[path] = Todo(metadata=said or {})
+            embed[path] = Todo(metadata=said) if said else _WHOLE
         elif file.error is not None:
             cause = f"it cannot be read ({file.error})"
             change.failures.append(VideoDecodeError(path, cause, "Its embeddings stay as they are."))

@@ -37,7 +37,7 @@ def test_another_format_is_refused(tmp_path):
         LanceStore.load(f"lance:{tmp_path / 'index'}")
 
 
-def test_new_videos_are_added_without_a_look_at_the_others(tmp_path, monkeypatch):
+def test_new_rows_are_added_without_a_merge(tmp_path, monkeypatch):
     merged, merge = [], lance._merge
 
     def note(table, key, rows):
@@ -48,6 +48,8 @@ def test_new_videos_are_added_without_a_look_at_the_others(tmp_path, monkeypatch
     stores = [LanceStore(dict(SETTINGS), f"lance:{tmp_path / 'index'}") for _ in range(2)]
     stores[0].upsert(rows_of("/a", [0], 2))
     stores[0].upsert(rows_of("/b", [0], 1))
+    assert merged == []
+    stores[0].upsert(rows_of("/a", [1], 2))
     assert merged == []
     stores[0].upsert(rows_of("/a", [0, 1], 2))
     stores[1].upsert(rows_of("/c", [0], 1))

@@ -72,7 +72,7 @@ class LanceStore(DatabaseStore):
         self.folder = None if is_url(self._uri) else Path(self._uri).absolute()
         self._database: Any = None
         self._cached: dict[str, torch.Tensor] = {}
-        self._paths: tuple[int, set[str]] | None = None  # the version of the table, and the videos that it holds
+        self._numbers: tuple[int, dict[str, int]] | None = None  # as `_known_numbers` returns them
         self._commits = 0
 
     def _connect(self) -> Any:
@@ -157,26 +157,27 @@ class LanceStore(DatabaseStore):
         self._commit(rows)
 
     def _commit(self, rows: Any) -> None:
-        """Write rows of Arrow; those of new videos without a look at the others."""
+        """Write rows of Arrow; a merge reads the keys of all rows, so that new ones are added without it."""
         table = self._table()
-        version, known = self._known_paths(table)
-        paths = set(rows["path"].to_pylist())
-        if paths.isdisjoint(known):
-            table.add(rows)
-        else:
+        version, known = self._known_numbers(table)
+        new = _numbers(rows)
+        if any(known.get(path, 0) & numbers for path, numbers in new.items()):
             _merge(table, "id", rows)
-        known |= paths
-        self._paths = (table.version, known) if table.version == version + 1 else None  # another process has written
+        else:
+            table.add(rows)
+        is_alone = table.version == version + 1  # else another process has written
+        known.update((path, known.get(path, 0) | numbers) for path, numbers in new.items())
         self._commits += 1
         if self._commits % _COMMITS_A_FILE == 0:
             table.optimize()
+        self._numbers = (table.version, known) if is_alone else None
 
-    def _known_paths(self, table: Any) -> tuple[int, set[str]]:
-        """Return the version of a table, and the paths of its videos, as text."""
-        if self._paths is None or self._paths[0] != table.version:
-            paths = table.search().select(["path"]).to_arrow()["path"].unique().to_pylist()
-            self._paths = table.version, set(paths)
-        return self._paths
+    def _known_numbers(self, table: Any) -> tuple[int, dict[str, int]]:
+        """Return the version of a table, and the numbers of its clips by path; see `_numbers`."""
+        if self._numbers is None or self._numbers[0] != table.version:
+            version = table.version
+            self._numbers = version, _numbers(table.search().select(["path", "number"]).to_arrow())
+        return self._numbers
 
     def _add_columns(self, new: Mapping[str, str]) -> None:
         import pyarrow
@@ -329,6 +330,13 @@ def require_lancedb() -> Any:
 
 def _merge(table: Any, key: str, rows: Any) -> None:
     table.merge_insert(key).when_matched_update_all().when_not_matched_insert_all().execute(rows)
+
+
+def _numbers(rows: Any) -> dict[str, int]:
+    """Return the numbers of the clips of each video, by its path as text: bits of a whole number, which is small."""
+    grouped = rows.select(["path", "number"]).group_by("path").aggregate([("number", "list")])
+    found = zip(grouped["path"].to_pylist(), grouped["number_list"].to_pylist(), strict=True)
+    return {path: sum(1 << number for number in {*numbers}) for path, numbers in found}
 
 
 def _is_among(paths: Sequence[str]) -> Any:

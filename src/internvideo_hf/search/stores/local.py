@@ -374,7 +374,7 @@ def _with_codes(segment: Segment) -> Segment:
 
 
 def _save_segment(copies: Copies, segment: Segment) -> None:
-    """Write rows to a new file, and map their embeddings from there."""
+    """Write rows to a new file, and map them from there."""
     videos = json.dumps([_entry(video) for video in segment.videos]).encode()
     tensors = {
         "embeddings": segment.embeddings.contiguous(),
@@ -387,7 +387,9 @@ def _save_segment(copies: Copies, segment: Segment) -> None:
         tensors |= {f"{_CODES}{name}": tensor.contiguous() for name, tensor in vars(segment.codes).items()}
     file = f"rows-{tensors_sha256(tensors)[:12]}.safetensors"  # the same rows make the same folder
     mapped = load_file(copies.put(file, lambda path: save_file(tensors, path)))
-    segment.embeddings, segment.codes, segment.file = mapped["embeddings"], _pop_codes(mapped), file
+    segment.codes, segment.file = _pop_codes(mapped), file
+    segment.embeddings, segment.spans = mapped["embeddings"], mapped["spans"]
+    segment.video, segment.number = mapped["video"], mapped["number"]
 
 
 def _entry(video: Video) -> list[Any]:

@@ -15,7 +15,10 @@ Clip = tuple[str, float | None, float | None]
 SEGMENT_ROWS = 65536  # segments are merged up to this size, so that a change rewrites little of a large index
 
 
-@dataclass(frozen=True)
+NO_METADATA: Mapping[str, Any] = {}  # one for all videos: an index may hold millions
+
+
+@dataclass(frozen=True, slots=True)
 class Video:
     """A video of an index.
 
@@ -33,7 +36,7 @@ class Video:
     mtime: int
     content: str
     clips: int
-    metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    metadata: Mapping[str, Any] = field(default_factory=lambda: NO_METADATA, hash=False)
 
 
 @dataclass
