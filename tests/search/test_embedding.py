@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from internvideo_hf.search.clips import CHUNK_FRAMES, Clips, Windowing
-from internvideo_hf.search.embedding import embed_videos
+from internvideo_hf.search.embedding import Account, embed_videos
 from internvideo_hf.search.stores.local import LocalStore
+from internvideo_hf.search.stores.segments import Video
 from internvideo_hf.search.sync import Todo
 from internvideo_hf.video.errors import VideoDecodeError
 
@@ -102,3 +103,12 @@ def test_an_interrupted_run_keeps_what_is_embedded(store):
     with pytest.raises(KeyboardInterrupt):
         embed([("a",)], store, encoder, a=10)
     assert store.known().missing == {"a": (4, 5, 6, 7, 8, 9)} and len(store) == 4
+
+
+def test_videos_that_an_earlier_run_began_follow_the_first_pieces_of_others():
+    todo = {"/begun": Todo((1, 2), "x"), "/new": Todo()}
+    account = Account(todo, Encoder().video_processor, lambda done, total: None)
+    assert account.next_pieces() == [("/new", None)]
+    assert account.take(("/new", None), Video("/new", 1, 1, "y", 3), 1)
+    assert account.next_pieces() == [("/begun", (1, 2)), ("/new", (1, 2))]
+    assert account.next_pieces() == []

@@ -116,15 +116,22 @@ class Account:
         self.failed: dict[str, VideoDecodeError] = {}
         self._on_failed = on_failed
         self._processor, self._on_done, self._done = processor, on_done, 0
-        self._pieces: list[Task] = []
+        self._first: list[Task] = [(path, None) for path, (numbers, _, _) in todo.items() if numbers is None]
+        self._rest: list[Task] = []
         for path, (numbers, _, _) in todo.items():
-            self._pieces += [(path, piece) for piece in ([None] if numbers is None else in_pieces(numbers, processor))]
-        self._waiting = Counter(path for path, _ in self._pieces)
+            self._rest += [] if numbers is None else [(path, piece) for piece in in_pieces(numbers, processor)]
+        self._waiting = Counter(path for path, _ in (*self._first, *self._rest))
         self._contents = {path: content for path, (_, content, _) in todo.items() if content is not None}
 
     def next_pieces(self) -> list[Task]:
-        """Return what is left: at first a piece of each video, then the others of those that turned out longer."""
-        pieces, self._pieces = self._pieces, []
+        """Return what is left: at first a piece of each video, then the others of those that turned out longer.
+
+        Videos that an earlier run began have their turn with the latter, so that rows are in the order of one run.
+        """
+        if self._first:
+            pieces, self._first = self._first, []
+        else:
+            pieces, self._rest = self._rest, []
         return pieces
 
     def take(self, piece: Task, outcome: Video | Exception, held: int = 0) -> bool:
@@ -149,7 +156,7 @@ class Account:
             is_kept = True
             if numbers is None:
                 rest = in_pieces(range(held, outcome.clips), self._processor)
-                self._pieces += [(path, piece) for piece in rest]
+                self._rest += [(path, piece) for piece in rest]
                 self._waiting[path] += len(rest)
         self._waiting[path] -= 1
         self._done += self._waiting[path] == 0
