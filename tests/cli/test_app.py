@@ -157,7 +157,8 @@ def test_options_of_running_a_model_are_the_same_in_every_command():
         for option in commands[name].params
     }
     for option, default, commands_without in (
-        ("--dtype", "auto", ()),
+        ("--dtype", "saved", ()),
+        ("--compile", None, ()),
         ("--device", None, ()),
         ("--batch-size", 8, ("search", "demo")),  # one query, one clip at a time
     ):

@@ -31,7 +31,7 @@ from internvideo_hf.cli import (
     training,
 )
 from internvideo_hf.cli.checks import EXTRAS
-from internvideo_hf.cli.options import takes_addresses, takes_videos
+from internvideo_hf.cli.options import runs_models, takes_addresses, takes_videos
 from internvideo_hf.cli.reporting import REFUSED, say
 from internvideo_hf.utils.names import without_number
 from internvideo_hf.utils.passwords import without_passwords
@@ -52,27 +52,27 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     models.merge,
     models.fuse,
     export.export,
-    takes_addresses(inference.zero_shot),
-    takes_addresses(inference.classify),
-    takes_addresses(open_set.calibrate),
-    takes_addresses(language.caption),
-    takes_addresses(language.ask),
-    takes_addresses(inference.extract),
-    takes_addresses(localization.localize),
-    takes_addresses(grounding.ground),
-    takes_addresses(detection.detect_actions),
-    takes_addresses(inference.reconstruct),
+    runs_models(takes_addresses(inference.zero_shot)),
+    runs_models(takes_addresses(inference.classify)),
+    runs_models(takes_addresses(open_set.calibrate)),
+    runs_models(takes_addresses(language.caption)),
+    runs_models(takes_addresses(language.ask)),
+    runs_models(takes_addresses(inference.extract)),
+    runs_models(takes_addresses(localization.localize)),
+    runs_models(takes_addresses(grounding.ground)),
+    runs_models(takes_addresses(detection.detect_actions)),
+    runs_models(takes_addresses(inference.reconstruct)),
     takes_addresses(data.scan),
     takes_videos(data.shrink),
-    takes_addresses(search.index),
-    takes_addresses(search.search),
+    runs_models(takes_addresses(search.index)),
+    runs_models(takes_addresses(search.search)),
     search.dedup,
-    takes_videos(serving.serve),
-    takes_addresses(demo.demo),
+    runs_models(takes_videos(serving.serve)),
+    runs_models(takes_addresses(demo.demo)),
     demo.make_demo_data,
     takes_addresses(training.train),
     takes_addresses(training.cache),
-    takes_addresses(evaluation.evaluate),
+    runs_models(takes_addresses(evaluation.evaluate)),
     training.recipes,
     doctor.doctor,
 )

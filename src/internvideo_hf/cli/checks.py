@@ -26,6 +26,7 @@ EXTRAS = {
     "onnx": "export",
     "onnxruntime": "export",
     "onnxscript": "export",
+    "torchao": "int8",
     "pycocotools": "detection",
     "scipy": "open-set",
     "sklearn": "open-set",

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from internvideo_hf.cli.options import (
-    AUTO,
     OR_STORED,
     OR_STORED_OUTPUT,
+    SAVED,
     Address,
     DataRoot,
     Device,
@@ -26,6 +26,7 @@ from internvideo_hf.cli.options import (
     parse_device,
     parse_dtype,
     resolve_model,
+    runs_models,
     worker_count,
 )
 from internvideo_hf.cli.reporting import PARTIAL, REFUSED, say, silence_transformers
@@ -263,7 +264,7 @@ def build(
     address: Address = None,
     gpus: Gpus = None,
     video_timeout: VideoTimeout = None,
-    dtype: Dtype = AUTO,
+    dtype: Dtype = SAVED,
     device: Device = None,
     quiet: Quiet = False,
 ) -> None:
@@ -312,7 +313,7 @@ def build(
         similarity=None if similarity is None else _found(resolve_model(similarity, DUAL_ENCODER)),
         aesthetics=None if clip is None or aesthetic_head is None else (_found(clip), aesthetic_head.absolute()),
         device=parse_device(device),
-        dtype=parse_dtype(dtype),
+        dtype=parse_dtype(dtype, device),
     )
     where = engine_of(engine, address, gpus, jobs, device, apart=video_timeout is not None)
     report = build_dataset(
@@ -329,7 +330,7 @@ def build(
     _report_build(report, place, quiet)
 
 
-COMMANDS: tuple[Callable[..., None], ...] = (build, div, flt, aes, training_list)
+COMMANDS: tuple[Callable[..., None], ...] = (runs_models(build), div, flt, aes, training_list)
 
 
 def _cut(records: list[Path], out: Path, cut: "ScoreCut", count: int | None, seed: int, quiet: bool) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from internvideo_hf.cli.options import AUTO, AsJson, Device, Dtype, Jobs, Quiet, check_folder, worker_count
+from internvideo_hf.cli.options import SAVED, AsJson, Device, Dtype, Jobs, Quiet, check_folder, worker_count
 from internvideo_hf.cli.reporting import attempt, print_json, remarks, report_failures, say, silence_transformers
 from internvideo_hf.cli.search import open_index
 
@@ -49,7 +49,7 @@ def demo(
     model: Annotated[
         str | None, typer.Option(help="With --index: new folder of the index's model, if it was moved.")
     ] = None,
-    dtype: Dtype = AUTO,
+    dtype: Dtype = SAVED,
     device: Device = None,
     as_json: AsJson = False,
     quiet: Quiet = False,

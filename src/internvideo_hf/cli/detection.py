@@ -13,8 +13,8 @@ import typer
 from internvideo_hf.cli.inference import Writer, unique_videos, writers_of
 from internvideo_hf.cli.lines import Lines, Workers, check_no_source, write_list
 from internvideo_hf.cli.options import (
-    AUTO,
     MODEL_HELP,
+    SAVED,
     Address,
     AsJson,
     BatchSize,
@@ -88,7 +88,7 @@ def detect_actions(
         Path | None, typer.Option(help=f"Picture of key frames with boxes and labels, such as out.png; {_OF_SEVERAL}.")
     ] = None,
     batch_size: BatchSize = 8,
-    dtype: Dtype = AUTO,
+    dtype: Dtype = SAVED,
     out: Lines = None,
     engine: EngineName = "local",
     address: Address = None,
@@ -114,7 +114,7 @@ def detect_actions(
     """
     workers = Workers(engine, address, gpus, video_timeout, device, retry)
     workers.check(out, {"--json": as_json, "--csv": csv, "--video": video, "--montage": montage})
-    number_type, named = parse_dtype(dtype), unique_videos(videos, quiet)
+    number_type, named = parse_dtype(dtype, device), unique_videos(videos, quiet)
     seconds = 1.0 if every is None else _parse_every(every)
     of_detector = {"--every": every, "--person-class": person_class, "--min-person-score": min_person_score}
     given = _given_boxes(boxes, detector, of_detector)

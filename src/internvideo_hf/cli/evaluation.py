@@ -7,10 +7,10 @@ import typer
 
 from internvideo_hf.cli.kinds import kind_for
 from internvideo_hf.cli.options import (
-    AUTO,
     MODEL_HELP,
     OR_STORED,
     OR_STORED_OUTPUT,
+    SAVED,
     Address,
     BatchSize,
     Device,
@@ -60,7 +60,7 @@ def evaluate(
         ),
     ] = None,
     batch_size: BatchSize = 8,
-    dtype: Dtype = AUTO,
+    dtype: Dtype = SAVED,
     workers: Annotated[
         int | None, typer.Option(min=0, help="Decoding processes (default: one per core, at most 8).")
     ] = None,
@@ -125,7 +125,7 @@ def evaluate(
     if list_all:
         _list_protocols()
         return
-    number_type = parse_dtype(dtype)
+    number_type = parse_dtype(dtype, device)
     changes = [*(changes or []), *([] if number_type is None else [f"dtype={number_type}"])]
     options = {
         "data_root": data_root,

@@ -10,8 +10,8 @@ from internvideo_hf.cli.inference import unique_videos
 from internvideo_hf.cli.lines import Lines, Workers, write_list
 from internvideo_hf.cli.localization import extract_video
 from internvideo_hf.cli.options import (
-    AUTO,
     MODEL_HELP,
+    SAVED,
     Address,
     AsJson,
     BatchSize,
@@ -53,7 +53,7 @@ def ground(
         bool, typer.Option("--keep-features", help="Keep the features beside each video, for the next call.")
     ] = False,
     batch_size: BatchSize = 8,
-    dtype: Dtype = AUTO,
+    dtype: Dtype = SAVED,
     out: Lines = None,
     engine: EngineName = "local",
     address: Address = None,
@@ -85,7 +85,7 @@ def ground(
     asked = [query.strip() for query in queries]
     if not all(asked):
         raise ValueError('A sentence is empty. Give it in quotes, such as "a man opens the door".')
-    number_type, named = parse_dtype(dtype), unique_videos([video], quiet)
+    number_type, named = parse_dtype(dtype, device), unique_videos([video], quiet)
     head = resolve_model(model, GROUNDER)
     remark_on_scripts(asked)
     how: dict[str, Any] = {"encoder": encoder, "text_encoder": text_encoder, "batch_size": batch_size}

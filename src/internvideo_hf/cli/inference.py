@@ -11,11 +11,11 @@ import typer
 
 from internvideo_hf.cli.lines import Lines, Workers, check_no_source, load_pipeline, pipeline_question, write_list
 from internvideo_hf.cli.options import (
-    AUTO,
     AUTOENCODER_HELP,
     CLASSIFIER_HELP,
     MODEL_HELP,
     OR_STORED_OUTPUT,
+    SAVED,
     Address,
     AsJson,
     BatchSize,
@@ -76,7 +76,7 @@ def zero_shot(
         int, typer.Option(min=1, max=MOST_VIEWS, help="Clips per video; their scores are averaged.")
     ] = 1,
     batch_size: BatchSize = 8,
-    dtype: Dtype = AUTO,
+    dtype: Dtype = SAVED,
     out: Lines = None,
     engine: EngineName = "local",
     address: Address = None,
@@ -99,7 +99,7 @@ def zero_shot(
     if template is not None and prompts is not None:
         raise ValueError("Give --template or --prompts, not both.")
     options = {"hypothesis_template": template, "prompts": prompts}
-    number_type = parse_dtype(dtype)
+    number_type = parse_dtype(dtype, device)
     named, model = named_videos(videos, quiet), resolve_model(model, DUAL_ENCODER)
     remark_on_scripts(candidates)
     given: dict[str, Any] = {
@@ -164,7 +164,7 @@ def classify(
     csv: Annotated[Path | None, typer.Option(help="Also write a table, a line for each answer to a video.")] = None,
     top_k: TopK = 5,
     batch_size: BatchSize = 8,
-    dtype: Dtype = AUTO,
+    dtype: Dtype = SAVED,
     out: Lines = None,
     engine: EngineName = "local",
     address: Address = None,
@@ -189,7 +189,7 @@ def classify(
     """
     workers = Workers(engine, address, gpus, video_timeout, device, retry)
     workers.check(out, {"--json": as_json, "--csv": csv})
-    clips_and_crops, number_type = parse_views(views), parse_dtype(dtype)
+    clips_and_crops, number_type = parse_views(views), parse_dtype(dtype, device)
     if csv is not None:
         from internvideo_hf.utils.files import check_output_file
 
@@ -358,7 +358,7 @@ def extract(
     ] = None,
     retry: Retry = False,
     batch_size: BatchSize = 8,
-    dtype: Dtype = AUTO,
+    dtype: Dtype = SAVED,
     device: Device = None,
     quiet: Quiet = False,
 ) -> None:
@@ -379,7 +379,7 @@ def extract(
 
     Example: internvideo extract talk.mp4 --model facebook/vjepa2-vitl-fpc64-256 --window 4s --stride 2s --out features
     """
-    number_type, named = parse_dtype(dtype), unique_videos(videos, quiet)
+    number_type, named = parse_dtype(dtype, device), unique_videos(videos, quiet)
     model = resolve_model(model, any_family=True)
     if engine == "ray" and os.path.isdir(model):
         model = os.path.abspath(model)
@@ -479,7 +479,7 @@ def reconstruct(
     columns: Annotated[int, typer.Option(min=1, help="Frames to draw.")] = 8,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the mask.")] = 0,
     batch_size: BatchSize = 8,
-    dtype: Dtype = AUTO,
+    dtype: Dtype = SAVED,
     device: Device = None,
     quiet: Quiet = False,
 ) -> None:
@@ -489,7 +489,7 @@ def reconstruct(
 
     Example: internvideo reconstruct clips --model vit-h-pretrained --out grids
     """
-    number_type, named = parse_dtype(dtype), unique_videos(videos, quiet)
+    number_type, named = parse_dtype(dtype, device), unique_videos(videos, quiet)
     model = resolve_model(model, AUTOENCODER)
     pictures = output_files(out, videos, named, ".png")
     silence_transformers()

@@ -8,8 +8,8 @@ from internvideo_hf.cli.inference import answer_each, named_videos
 from internvideo_hf.cli.lines import Lines, Workers, load_pipeline, pipeline_question, write_list
 from internvideo_hf.cli.options import (
     ANSWERER_HELP,
-    AUTO,
     CAPTIONER_HELP,
+    SAVED,
     Address,
     AsJson,
     Device,
@@ -50,7 +50,7 @@ def caption(
         typer.Option("--sample", help="Draw each token by its probability; with --beams, in a search."),
     ] = False,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of --sample; every video starts from it.")] = 0,
-    dtype: Dtype = AUTO,
+    dtype: Dtype = SAVED,
     out: Lines = None,
     engine: EngineName = "local",
     address: Address = None,
@@ -74,7 +74,7 @@ def caption(
     """
     workers = Workers(engine, address, gpus, video_timeout, device, retry)
     workers.check(out, {"--json": as_json})
-    number_type = parse_dtype(dtype)
+    number_type = parse_dtype(dtype, device)
     named, model = named_videos(videos, quiet), resolve_model(model, CAPTIONER)
     options: dict[str, Any] = {"num_beams": beams or (1 if sample else 3), "do_sample": sample}
     if text is not None:
@@ -103,7 +103,7 @@ def ask(
     questions: Annotated[list[str], typer.Argument(help="One question or several, each in quotes.")],
     model: Annotated[str, typer.Option(help=ANSWERER_HELP)],
     top_k: Annotated[int, typer.Option(min=1, help="Answers to show per question.")] = 5,
-    dtype: Dtype = AUTO,
+    dtype: Dtype = SAVED,
     out: Lines = None,
     engine: EngineName = "local",
     address: Address = None,
@@ -132,7 +132,7 @@ def ask(
     asked = [question for question in questions if clean_text(question)]
     if not asked:
         raise ValueError('The question is empty. Give it in quotes, such as "what does the man do?".')
-    number_type = parse_dtype(dtype)
+    number_type = parse_dtype(dtype, device)
     named, model = named_videos([video], quiet), resolve_model(model, ANSWERER)
     remark_on_scripts(asked)
     kind = ("video-question-answering", "AutoModelForVisualQuestionAnswering", model)

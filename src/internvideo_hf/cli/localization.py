@@ -11,8 +11,8 @@ import typer
 from internvideo_hf.cli.inference import Writer, unique_videos, writers_of
 from internvideo_hf.cli.lines import Lines, Workers, write_list
 from internvideo_hf.cli.options import (
-    AUTO,
     MODEL_HELP,
+    SAVED,
     Address,
     AsJson,
     BatchSize,
@@ -89,7 +89,7 @@ def localize(
         bool, typer.Option("--keep-features", help="Keep the features beside each video, for the next call.")
     ] = False,
     batch_size: BatchSize = 8,
-    dtype: Dtype = AUTO,
+    dtype: Dtype = SAVED,
     out: Lines = None,
     engine: EngineName = "local",
     address: Address = None,
@@ -116,7 +116,7 @@ def localize(
     workers = Workers(engine, address, gpus, video_timeout, device, retry)
     files = {"--timeline": timeline, "--vtt": vtt, "--ass": ass, "--activitynet": activitynet, "--features": features}
     workers.check(out, {"--json": as_json, **files})
-    number_type, named = parse_dtype(dtype), unique_videos(videos, quiet)
+    number_type, named = parse_dtype(dtype, device), unique_videos(videos, quiet)
     head = resolve_model(model, FEATURE_HEAD)
     if out is not None:
         timing = {"--stride": stride, "--fps": fps, "--window": window}

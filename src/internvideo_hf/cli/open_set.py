@@ -8,8 +8,8 @@ import typer
 
 from internvideo_hf.cli.inference import parse_views
 from internvideo_hf.cli.options import (
-    AUTO,
     CLASSIFIER_HELP,
+    SAVED,
     AsJson,
     BatchSize,
     DataRoot,
@@ -56,7 +56,7 @@ def calibrate(
     ] = None,
     data_root: DataRoot = None,
     batch_size: BatchSize = 8,
-    dtype: Dtype = AUTO,
+    dtype: Dtype = SAVED,
     workers: Annotated[
         int | None, typer.Option(min=0, help="Decoding processes (default: one per core, at most 8).")
     ] = None,
@@ -84,7 +84,11 @@ def calibrate(
 
     Example: internvideo calibrate vit-b-k400 val.csv rate=0.5 --method mc_dropout --views 1x3 --out unknown-k400
     """
-    clips_and_crops, number_type, options = parse_views(views), parse_dtype(dtype), _parse_options(settings or [])
+    clips_and_crops, number_type, options = (
+        parse_views(views),
+        parse_dtype(dtype, device),
+        _parse_options(settings or []),
+    )
     name = resolve_model(model, CLASSIFIER)
     silence_transformers()
     from internvideo_hf.tasks.open_set.calibration import calibrate as fit

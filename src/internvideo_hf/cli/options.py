@@ -36,9 +36,9 @@ Device = Annotated[
 Dtype = Annotated[
     str,
     typer.Option(
-        help='Number type in which the model runs: "auto" as it is saved, "float32", "float16" or "bfloat16". The '
-        "last two hold a number in half the bytes of float32, for GPUs with little memory; they round more, so "
-        "answers change a little."
+        help='Number type in which the model runs: "saved", "float32", "float16", "bfloat16", "int8" for its weights '
+        '(extra `int8`), or "auto" for bfloat16 where the device multiplies it fast, else as saved. All but float32 '
+        "take less memory and round more: answers change a little."
     ),
 ]
 BatchSize = Annotated[
@@ -53,7 +53,7 @@ CLASSIFIER_HELP = MODEL_HELP.replace("model", "classifier", 1)
 AUTOENCODER_HELP = MODEL_HELP.replace("converted model", "pretrained VideoMAE", 1)
 CAPTIONER_HELP = MODEL_HELP.replace("model", "InternVideo-MM with its caption decoder", 1)
 ANSWERER_HELP = MODEL_HELP.replace("model", "question-answering model", 1)
-AUTO = "auto"
+SAVED = "saved"
 """Value of --dtype: the number type in which a model is saved."""
 Jobs = Annotated[int | None, typer.Option(min=1, help="Worker processes (default: one per core).")]
 EngineName = Annotated[
@@ -111,6 +111,25 @@ _DOWNLOADS = {
         bool | None, typer.Option("--allow-playlists", help="URLs: fetch what an HLS playlist (.m3u8) names.")
     ],
 }
+# Field of `ModelSettings` -> the option of commands that run a model.
+_RUNNING = {
+    "compile": Annotated[
+        bool | None,
+        typer.Option(
+            "--compile",
+            help="Compile the model for this device: the first batch takes a minute longer, each one less time.",
+        ),
+    ],
+}
+
+
+def runs_models(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of running models to a command.
+
+    Args:
+        command: a command with --dtype.
+    """
+    return _with_settings(command, "internvideo_hf.inference.precision", "ModelSettings", _RUNNING)
 
 
 def takes_videos(command: Callable[..., None]) -> Callable[..., None]:
@@ -222,11 +241,19 @@ def parse_device(name: str | None) -> "torch.device | None":
         raise ValueError(f"--device {name}: {cause.rstrip('.')}. Leave it out for {default_device()}.") from error
 
 
-def parse_dtype(name: str) -> str | None:
-    """Check --dtype, before the work begins; None is the number type in which the model is saved."""
-    from internvideo_hf.utils.devices import DTYPES
+def parse_dtype(name: str, device: str | None) -> str | None:
+    """Check --dtype, before the work begins; None is the number type in which the model is saved.
 
-    return None if check_name(name, (AUTO, *DTYPES), "--dtype") == AUTO else name
+    Args:
+        name: the value of --dtype.
+        device: the value of --device, on which "auto" depends.
+    """
+    from internvideo_hf.utils.devices import NUMBER_TYPES, fastest_dtype
+
+    check_name(name, (SAVED, "auto", *NUMBER_TYPES), "--dtype")
+    if name == "auto":
+        return fastest_dtype(parse_device(device))
+    return None if name == SAVED else name
 
 
 def worker_count(jobs: int | None, tasks: int) -> int:

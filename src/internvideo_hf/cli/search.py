@@ -9,10 +9,10 @@ import typer
 
 from internvideo_hf.cli.kinds import not_of_kind
 from internvideo_hf.cli.options import (
-    AUTO,
     MODEL_HELP,
     OR_STORED,
     OR_STORED_OUTPUT,
+    SAVED,
     Address,
     AsJson,
     BatchSize,
@@ -71,7 +71,7 @@ def index(
         bool, typer.Option("--approximate", help="Also build an approximate index, for a million clips and more.")
     ] = False,
     batch_size: BatchSize = 8,
-    dtype: Dtype = AUTO,
+    dtype: Dtype = SAVED,
     jobs: Annotated[int | None, typer.Option(min=1, help="Decoding processes (default: one per core).")] = None,
     engine: EngineName = "local",
     address: Address = None,
@@ -105,7 +105,7 @@ def index(
         "window": _parse_seconds("--window", window),
         "stride": _parse_seconds("--stride", stride),
         "store-dtype": store_dtype,
-        "dtype": parse_dtype(dtype),
+        "dtype": parse_dtype(dtype, device),
     }
     if model is not None:
         named, model = model, resolve_model(model)
@@ -167,7 +167,7 @@ def search(
         bool, typer.Option("--approximate", help="Use the approximate index built by `index --approximate`.")
     ] = False,
     model: Annotated[str | None, typer.Option(help="New folder of the index's model, if it was moved.")] = None,
-    dtype: Dtype = AUTO,
+    dtype: Dtype = SAVED,
     device: Device = None,
     as_json: AsJson = False,
 ) -> None:
@@ -294,7 +294,7 @@ def open_index(folder: str | Path, model: str | None, device: str | None, dtype:
         device: the value of --device.
         dtype: the value of --dtype.
     """
-    number_type = parse_dtype(dtype)
+    number_type = parse_dtype(dtype, device)
     from internvideo_hf.search.index import VideoIndex
 
     gallery = VideoIndex.load(folder, model=model, device=parse_device(device), model_dtype=number_type)
@@ -339,7 +339,7 @@ def _open_or_new_index(folder: str | Path, model: str | None, options: dict[str,
         "--window": index.windowing.window,
         "--stride": index.windowing.stride,
         "--store-dtype": index.dtype,
-        "--dtype": index.store.settings.get("model_dtype", AUTO),
+        "--dtype": index.store.settings.get("model_dtype", SAVED),
     }
     asked = {f"--{name}": value for name, value in options.items() if value is not None}
     if changes := changed_settings({name: made[name] for name in asked}, asked):

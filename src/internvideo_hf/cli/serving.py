@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from internvideo_hf.cli.options import (
-    AUTO,
     MODEL_HELP,
+    SAVED,
     BatchSize,
     Device,
     Dtype,
@@ -51,7 +51,7 @@ def serve(
     max_memory: Annotated[float, typer.Option(help="Gigabytes that decoding one video may take.")] = 4,
     batch_size: BatchSize = 8,
     jobs: Annotated[int | None, typer.Option(min=1, help="Decoding processes (default: one per core).")] = None,
-    dtype: Dtype = AUTO,
+    dtype: Dtype = SAVED,
     device: Device = None,
     quiet: Quiet = False,
 ) -> None:
@@ -82,7 +82,7 @@ def serve(
         video_timeout=video_timeout,
         max_memory=round(max_memory * 1000 * _MB),
     )
-    key, number_type = server.read_key(key_file), parse_dtype(dtype)
+    key, number_type = server.read_key(key_file), parse_dtype(dtype, device)
     taken = server.listen(host, port)
     with taken:
         resolve_model(model)

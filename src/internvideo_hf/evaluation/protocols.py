@@ -15,7 +15,7 @@ from internvideo_hf.recipes.reading import EVALUATIONS as REGISTRY
 from internvideo_hf.recipes.reading import RecipeError, build, check_known
 from internvideo_hf.tasks import evaluation_tasks
 from internvideo_hf.tasks.protocol import VIEWS, Evaluation, Protocol, Published, check_list
-from internvideo_hf.utils.devices import DTYPES
+from internvideo_hf.utils.devices import NUMBER_TYPES
 from internvideo_hf.utils.names import check_name, lookup
 
 
@@ -118,7 +118,7 @@ def load_ensemble(name: str | Path, overrides: Sequence[str] = ()) -> EnsemblePr
 
 def _check_dtype(dtype: str | None) -> None:
     if dtype is not None:
-        lookup(DTYPES, dtype, "dtype", RecipeError)
+        check_name(dtype, NUMBER_TYPES, "dtype", RecipeError)
 
 
 def _check_ensemble(protocol: EnsembleProtocol) -> None:

@@ -30,11 +30,12 @@ from internvideo_hf.data.executors.parts import Engine
 from internvideo_hf.data.executors.processes import start_workers
 from internvideo_hf.data.failures import FailureTable, TooManyFailuresError, one_video
 from internvideo_hf.data.samples import Row, clip_span, frame_rate
+from internvideo_hf.inference.precision import compile_if_asked, set_number_type
 from internvideo_hf.models.common.exported.modeling import ExportedModel
 from internvideo_hf.models.common.loading import load_strict
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor, read_selected
-from internvideo_hf.utils.devices import DTYPES, default_device, default_workers
-from internvideo_hf.utils.names import lookup
+from internvideo_hf.utils.devices import INT8, NUMBER_TYPES, default_device, default_workers
+from internvideo_hf.utils.names import check_name
 from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.reader import VideoReader
 from internvideo_hf.video.sampling import SAMPLERS
@@ -107,15 +108,16 @@ def load_model(
         auto_class: an Auto class of transformers.
         name: a folder, or a name on the Hub.
         device: where it runs; the accelerator if there is one.
-        dtype: number type of its weights, a name in `internvideo_hf.utils.devices.DTYPES`; as saved if None.
+        dtype: number type of its weights, a name in `internvideo_hf.utils.devices.NUMBER_TYPES`; as saved if None.
 
     Raises:
         ValueError: if weights are missing, or the number type is unknown.
     """
-    number_type = None if dtype is None else lookup(DTYPES, dtype, "dtype")
+    if dtype is not None:
+        check_name(dtype, NUMBER_TYPES, "dtype")
     model = load_strict(auto_class, name)
-    if number_type is not None:
-        model.to(number_type)  # type: ignore[arg-type]  # transformers' wrapper hides the signature
+    if dtype is not None:
+        set_number_type(model, dtype)
     model.to(default_device(device))  # type: ignore[arg-type]  # transformers' wrapper hides the signature
     if device is not None and isinstance(model, ExportedModel) and torch.device(device).type != model.device.type:
         raise ValueError(
@@ -123,6 +125,7 @@ def load_model(
             "leave the device out (--device, --gpus)."
         )
     model.eval()
+    compile_if_asked(model)
     return model
 
 
@@ -146,6 +149,8 @@ def cast_of(model: PreTrainedModel) -> str | None:
     Args:
         model: from `load_model`.
     """
+    if getattr(model, "number_type", None) == INT8:
+        return INT8
     return None if model.dtype == model.config.dtype else str(model.dtype).removeprefix("torch.")
 
 

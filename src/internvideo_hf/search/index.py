@@ -29,7 +29,7 @@ from internvideo_hf.search.where import parse
 from internvideo_hf.utils import devices
 from internvideo_hf.utils.files import MIN_ROOM, check_output
 from internvideo_hf.utils.fingerprints import json_sha256, text_sha256
-from internvideo_hf.utils.names import lookup
+from internvideo_hf.utils.names import check_name, lookup
 from internvideo_hf.utils.storage import AnyPath
 from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.sources import describe, is_url
@@ -83,7 +83,7 @@ class VideoIndex:
     ):
         lookup(DTYPES, dtype, "dtype")
         if model_dtype is not None:
-            lookup(devices.DTYPES, model_dtype, "model_dtype")
+            check_name(model_dtype, devices.NUMBER_TYPES, "model_dtype")
         self.windowing, self.dtype = Windowing(window, stride), dtype
         # Valid from any working directory; a name on the Hub stays as it is.
         self.model = os.path.abspath(model) if Path(model).is_dir() else str(model)

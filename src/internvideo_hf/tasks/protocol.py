@@ -345,8 +345,8 @@ class Protocol:
         num_clips: clips of each video; those of the released model's test if None, or as its processor is configured.
             `processor.num_clips` means the same.
         num_crops: crops of each clip; the same.
-        dtype: number type of the model's weights and pixels, a name in `internvideo_hf.utils.devices.DTYPES`; as the
-            model is saved if None.
+        dtype: number type of the model's weights and pixels, a name in `utils.devices.NUMBER_TYPES`; as the model is
+            saved if None.
         published_dtype: number type by which the published scores were computed; None if it is not stated.
         merge: the average with CLIP; None if the model is not averaged.
         factor: the factor of the cosine, the "model"'s own or "one". It affects dual softmax and averaged

@@ -1,11 +1,18 @@
 """The default device, and the number types of models."""
 
 import os
+import re
+from functools import cache
+from pathlib import Path
 
 import torch
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 """Name in a command or a protocol -> number type."""
+INT8 = "int8"
+NUMBER_TYPES = (*DTYPES, INT8)
+"""What a model may run in; with "int8", its weights alone are of that type."""
+_BFLOAT16_FLAGS = {"amx_bf16", "avx512_bf16"}  # of x86; without them, bfloat16 is much slower than float32
 
 
 def default_device(device: str | torch.device | None = None) -> torch.device:
@@ -17,6 +24,29 @@ def default_device(device: str | torch.device | None = None) -> torch.device:
     if device is None and torch.accelerator.is_available():
         device = torch.accelerator.current_accelerator()
     return torch.device("cpu" if device is None else device)
+
+
+def fastest_dtype(device: str | torch.device | None = None) -> str | None:
+    """Return the fastest number type whose answers change little: "bfloat16" where the hardware multiplies it.
+
+    Args:
+        device: where the model runs; see `default_device`.
+
+    Returns:
+        A name in `DTYPES`; None for the type in which a model is saved.
+    """
+    kind = default_device(device).type
+    if kind == "cpu":
+        return "bfloat16" if _BFLOAT16_FLAGS & _cpu_flags() else None
+    return "bfloat16" if kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else None
+
+
+@cache
+def _cpu_flags() -> frozenset[str]:
+    """Return the names of what the CPU can do; none where the system does not tell."""
+    cpuinfo = Path("/proc/cpuinfo")
+    found = re.search(r"^flags\s*:(.*)$", cpuinfo.read_text(), re.MULTILINE) if cpuinfo.is_file() else None
+    return frozenset(found[1].split() if found else ())
 
 
 def default_workers(workers: int | None = None) -> int:

@@ -7,7 +7,7 @@ its functions; no weights are loaded into torch, and nothing of it can be traine
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import torch
 from torch import nn
@@ -122,14 +122,24 @@ class ExportedModel(PreTrainedModel):
         Raises:
             ValueError: if a number type other than float32 is asked for.
         """
-        asked = [value for value in (*args, *kwargs.values()) if isinstance(value, torch.dtype)]
-        if any(dtype != self.dtype for dtype in asked):
-            name = str(asked[0]).removeprefix("torch.")
-            raise ValueError(
-                f"{self.name_or_path} was exported in {self.manifest.dtype} and cannot run in {name}. Leave the "
-                f"number type out, or export the model by `internvideo export --dtype {name}`."
-            )
+        for value in (*args, *kwargs.values()):
+            if isinstance(value, torch.dtype) and value != self.dtype:
+                self.refuse(f"cannot run in {value}".replace("torch.", ""))
         return self
+
+    def refuse(self, what: str) -> NoReturn:
+        """Refuse to change how it runs.
+
+        Args:
+            what: such as "cannot run in float16".
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(
+            f"{self.name_or_path} was exported in {self.manifest.dtype} and {what}. Leave that out, or export the "
+            "model in the number type that you need, by `internvideo export --dtype`."
+        )
 
     def compute(self, name: str, inputs: Mapping[str, Any]) -> ExportedOutput:
         """Compute a function.
