@@ -101,6 +101,24 @@ def build(model, folder, videos, on_done=lambda done, total: None):
     return index.update([videos], batch_size=4, engine=cluster.RayEngine(), on_done=on_done)
 
 
+def variable(name):
+    return os.environ.get(name)
+
+
+def variables(name):
+    """Return a variable of the environment of this worker, and of a child of its task."""
+    tasks = cluster.RayEngine().executor()
+    return variable(name), [result for _, result in tasks.map_ordered(variable, [name], 1)][0]
+
+
+def test_workers_and_decoders_have_the_settings_of_the_command_but_no_key(nodes, monkeypatch):
+    monkeypatch.setenv("INTERNVIDEO_READ_MAX_PIXELS", "77")
+    monkeypatch.setenv("INTERNVIDEO_API_KEY", "secret")
+    names = ["INTERNVIDEO_READ_MAX_PIXELS", "INTERNVIDEO_API_KEY"]
+    found = dict(cluster.RayEngine().map_ordered(variables, names, 1))
+    assert found == {names[0]: ("77", "77"), names[1]: (None, None)}
+
+
 def test_the_index_is_equal_byte_for_byte(nodes, small_folder, videos, local, tmp_path):
     engine = cluster.RayEngine()
     assert (engine.workers, engine.decoders) == (2, 1)

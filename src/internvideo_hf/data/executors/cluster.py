@@ -9,7 +9,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeAlias
 
 from internvideo_hf.data.executors.base import Executor, Item, Result
 from internvideo_hf.data.executors.processes import Child, outcome_of
@@ -21,6 +21,9 @@ _AHEAD = 2  # items for each decoder that are in progress, or wait to be taken; 
 _ANSWER = 5.0  # seconds in which a cluster answers; Ray itself tries for minutes
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # of HTTP/2, with no settings
 _SETTINGS = 4  # the type of the frame with which a server of HTTP/2 answers, in its fourth byte
+# How names of environment variables begin that hold settings of a command; keys and passwords are not among them.
+_VARIABLES = ("INTERNVIDEO_DOWNLOAD_", "INTERNVIDEO_READ_", "INTERNVIDEO_RUN_", "INTERNVIDEO_STORES")
+_Environment: TypeAlias = tuple[tuple[str, str], ...]
 
 
 def require_ray() -> ModuleType:
@@ -190,7 +193,7 @@ class _Actors:
             self._start()
 
     def _start(self) -> None:
-        actor = self._actor.remote()
+        actor = self._actor.remote(_environment())
         self._busy[actor.ready.remote()] = (-1, actor)
 
     def next_result(self, turn: int) -> tuple[int, Any]:
@@ -246,7 +249,14 @@ class _Actors:
 
 
 class _Runner:
-    """What an actor does."""
+    """What an actor does.
+
+    Args:
+        environment: settings of the process that started it, see `_environment`.
+    """
+
+    def __init__(self, environment: _Environment):
+        os.environ.update(environment)
 
     def ready(self) -> None:
         """Return when the actor has started."""
@@ -271,11 +281,11 @@ class _Tasks:
         """Run a task for every item in child processes of Ray's; see `base.Executor`."""
         ray = require_ray()
         decode = ray.remote(num_cpus=1, max_retries=_ATTEMPTS - 1)(_run_in_child)
-        shared, remaining = ray.put(task), iter(items)
+        shared, remaining, settings = ray.put(task), iter(items), _environment()
         pending: deque[tuple[Item, Any]] = deque()
         while True:
             while len(pending) < _AHEAD * workers and (following := next(remaining, None)) is not None:
-                pending.append((following, decode.remote(shared, following, name_of(following), timeout)))
+                pending.append((following, decode.remote(shared, following, name_of(following), timeout, settings)))
             if not pending:
                 return
             item, reference = pending.popleft()
@@ -287,11 +297,17 @@ class _Tasks:
 
 
 def _run_in_child(
-    task: Callable[[Item], Result], item: Item, name: str, timeout: float | None
+    task: Callable[[Item], Result], item: Item, name: str, timeout: float | None, environment: _Environment
 ) -> Result | VideoDecodeError:
-    return _child().run(task, item, name, timeout)
+    return _child(environment).run(task, item, name, timeout)
 
 
 @cache
-def _child() -> Child:
+def _child(environment: _Environment) -> Child:
+    os.environ.update(environment)  # which the child takes over
     return Child()
+
+
+def _environment() -> _Environment:
+    """Return this package's settings in the environment: workers of a cluster have that of their machine instead."""
+    return tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith(_VARIABLES)))
