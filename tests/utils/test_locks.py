@@ -172,6 +172,17 @@ def test_a_lock_in_a_store_is_written_again_and_its_loss_is_an_error(stored, mon
     assert json.loads((stored / LOCK).read_text())["host"] == "another"
 
 
+def test_a_lock_in_a_store_that_was_deleted_is_made_again(stored, monkeypatch):
+    monkeypatch.setattr(locks, "_BEAT", 0.05)
+    with lock_folder(stored):
+        (stored / LOCK).unlink()
+        deadline = time.monotonic() + 20
+        while not (stored / LOCK).exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert json.loads((stored / LOCK).read_text())["pid"] == os.getpid()
+    assert stored.files() == []
+
+
 def test_a_folder_of_a_store_is_no_object(stored):
     stored.write_bytes(b"")
     with pytest.raises(FileExistsError, match="is an object"), lock_folder(stored):

@@ -208,10 +208,14 @@ def _beat(place: StoragePath, content: bytes, ended: threading.Event, lost: thre
     """Write a lock again from time to time, until it ends, or another process has taken it over."""
     while not ended.wait(_BEAT):
         with suppress(OSError):  # the store may be out of reach for a moment
-            if place.read_bytes() != content:
-                lost.set()
-                return
-            place.write_bytes(content)
+            try:
+                if place.read_bytes() != content:
+                    lost.set()
+                    return
+            except FileNotFoundError:  # somebody deleted it, or is taking it over
+                place.write_bytes(content, is_new=True)
+            else:
+                place.write_bytes(content)
 
 
 def _is_dead(place: StoragePath, known: dict[str, Any]) -> bool:
