@@ -239,35 +239,54 @@ def soak(clips: list[bytes], minutes: float, clients: int, model: str) -> None:
         print(f"| quarter {fraction + 1} | {middle['own']:.0f} | {middle['all']:.0f} | {middle['files']:.0f} |")
 
 
+def processor_time(process: psutil.Process) -> tuple[float, float]:
+    """Return the seconds that a service's own process and its decoders have computed."""
+    own = process.cpu_times()
+    children = [child.cpu_times() for child in process.children(recursive=True)]
+    return own.user + own.system, sum(child.user + child.system for child in children)
+
+
 def batching(clips: list[bytes], seconds: float, rounds: int, clients: int, model: str) -> None:
     """Print what batches are worth, for good requests of each kind."""
     kinds = {name: kind for name, kind in kinds_of(clips).items() if kind.status == 200}
     if model == "demo-classifier":
         kinds = {"own labels": Kind(1, 200, lambda draw: ("classify", upload(draw.choice(clips))))}
-    rates: dict[tuple[str, str], list[float]] = {}
-    times: dict[tuple[str, str], list[float]] = {}
-    with service(model, "--batch-size", "8") as (together, _), service(model, "--batch-size", "1") as (alone, _):
-        ways = {"one client": (together, 1), f"{clients} clients, batches of 1": (alone, clients)}
-        ways[f"{clients} clients, batches of 8"] = (together, clients)
+    seen: dict[tuple[str, str], list[Load]] = {}
+    work: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    with service(model, "--batch-size", "8") as together, service(model, "--batch-size", "1") as alone:
+        one, apart, batched = "one client", f"{clients} clients, batches of 1", f"{clients} clients, batches of 8"
+        ways = {one: (*together, 1), apart: (*alone, clients), batched: (*together, clients)}
         for number in range(rounds + 1):  # the first round is not counted
-            for (name, kind), (way, (address, count)) in itertools.product(kinds.items(), ways.items()):
+            for (name, kind), (way, (address, process, count)) in itertools.product(kinds.items(), ways.items()):
+                before = processor_time(process)
                 result = asyncio.run(load(address, {name: kind}, count, seconds if number else 5, seed=number))
                 assert set(result.statuses) == {(name, 200)}, result.statuses
                 if number:
-                    rates.setdefault((name, way), []).append(result.rate)
-                    times.setdefault((name, way), []).extend(result.seconds)
-        text = httpx.get(f"{together}/metrics").text
-    print("| request | way | requests/s, each round | p50, s | p95, s | to one client | to batches of 1 |")
-    print("|---|---|---|---:|---:|---:|---:|")
-    for (name, way), own in rates.items():
-        names = list(ways)
-        to_one, to_alone = (
-            statistics.median(a / b for a, b in zip(own, rates[name, other], strict=True)) for other in names[:2]
-        )
-        ordered = sorted(times[name, way])
-        shown = ", ".join(f"{rate:.0f}" for rate in own)
-        p50, p95 = statistics.median(ordered), ordered[int(0.95 * len(ordered))]
-        print(f"| {name} | {way} | {shown} | {p50:.3f} | {p95:.3f} | {to_one:.2f} | {to_alone:.2f} |")
+                    seen.setdefault((name, way), []).append(result)
+                    used = zip(processor_time(process), before, strict=True)
+                    work.setdefault((name, way), []).append(tuple(now - then for now, then in used))  # type: ignore[arg-type]
+        text = httpx.get(f"{together[0]}/metrics").text
+    print("| request | way | requests/s, each round | p50, s | p95, s | CPU of a request, ms: service + decoders |")
+    print("|---|---|---|---:|---:|---:|")
+    for (name, way), own in seen.items():
+        times = sorted(second for one_load in own for second in one_load.seconds)
+        shown = ", ".join(f"{one_load.rate:.0f}" for one_load in own)
+        p50, p95 = statistics.median(times), times[int(0.95 * len(times))]
+        parts = [1000 * sum(part) / len(times) for part in zip(*work[name, way], strict=True)]
+        print(f"| {name} | {way} | {shown} | {p50:.3f} | {p95:.3f} | {parts[0]:.1f} + {parts[1]:.1f} |")
+    print("\n| request | requests/s: 8 to one client | 8 to 1 | CPU: 1 to 8 | CPU of the service alone: 1 to 8 |")
+    print("|---|---:|---:|---:|---:|")
+    for name in kinds:
+        rates = {way: [one_load.rate for one_load in seen[name, way]] for way in ways}
+        ratios = [
+            statistics.median(a / b for a, b in zip(rates[batched], rates[way], strict=True)) for way in (one, apart)
+        ]
+        cpu = {}
+        for way in (apart, batched):
+            answered = sum(len(one_load.seconds) for one_load in seen[name, way])
+            cpu[way] = [sum(part) / answered for part in zip(*work[name, way], strict=True)]
+        ratios += [sum(cpu[apart]) / sum(cpu[batched]), cpu[apart][0] / cpu[batched][0]]
+        print(f"| {name} | {' | '.join(f'{ratio:.2f}' for ratio in ratios)} |")
     calls, items = (float(re.search(rf"batch_items_{word} (\S+)", text)[1]) for word in ("count", "sum"))  # type: ignore[index]
     print(f"\nmean batch of the service with batches of 8, all ways together: {items / calls:.1f}")
 

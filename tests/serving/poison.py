@@ -9,7 +9,7 @@ from internvideo_hf.serving.models import Reading
 
 
 class PoisonReading(Reading):
-    """A file that begins with KILL kills the process, one that begins with HANG never ends."""
+    """A file that begins with KILL kills the process, one that begins with HANG never ends; "once" kills it once."""
 
     def __call__(self, source, limits):
         head = Path(source.address).read_bytes()[:4]
@@ -17,7 +17,11 @@ class PoisonReading(Reading):
             os.kill(os.getpid(), signal.SIGKILL)
         while head == b"HANG":
             time.sleep(0.1)
-        return super().__call__(source, limits)
+        found = super().__call__(source, limits)
+        if "once" in source.name and not (mark := Path(source.folder, "mark")).exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return found
 
 
 def poisoned(reading):

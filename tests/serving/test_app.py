@@ -197,6 +197,13 @@ def test_a_bad_video_is_its_own_failure(client, content, words):
     assert embed(client, VIDEO, IMAGE).shape[0] == 2
 
 
+def test_a_video_whose_decoder_was_lost_once_is_read_again(client, videos, served):
+    answer = client.post("/v1/embeddings", files={"file": ("once.mp4", clip(videos).read_bytes())})
+    assert answer.status_code == 200, answer.text
+    expected = served.embedder.embed_video(str(clip(videos)))[0]
+    assert answer.json()["data"][0]["embedding"] == pytest.approx(expected.tolist(), abs=1e-5)
+
+
 def test_what_is_too_large_or_too_long_is_refused(client, tmp_path):
     answer = client.post("/v1/embeddings", files={"file": bytes(1_100_000)})
     assert_refused(answer, 413, "too_large", "at most 1000000 are taken")

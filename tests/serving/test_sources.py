@@ -11,7 +11,7 @@ from video.clips import write_video
 
 from internvideo_hf.serving.errors import RequestError
 from internvideo_hf.serving.limits import Access, Limits
-from internvideo_hf.serving.sources import Source, fetch, is_remote, opened, own_file, source_of
+from internvideo_hf.serving.sources import Source, fetch, is_remote, named, opened, own_file, source_of
 from internvideo_hf.video import VideoDecodeError
 
 
@@ -118,8 +118,10 @@ def test_a_video_is_opened_within_the_limits(video, tmp_path):
 def test_uploaded_images_are_known_by_their_content(kind, tmp_path):
     path = own_file(tmp_path)
     Image.new("RGB", (20, 10), (200, 0, 0)).save(path, kind)
-    with opened(Source(str(path), "input", str(tmp_path)), "auto", Limits()) as reader:
-        assert reader.read([0]).shape == (1, 10, 20, 3)
+    source = Source(str(named(path)), "input", str(tmp_path))
+    for _ in range(2):  # a decoder that was lost leaves it for the next
+        with opened(source, "auto", Limits()) as reader:
+            assert reader.read([0]).shape == (1, 10, 20, 3)
 
 
 @pytest.mark.parametrize(

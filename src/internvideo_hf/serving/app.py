@@ -31,7 +31,7 @@ from internvideo_hf.serving.limits import Access, Limits
 from internvideo_hf.serving.metrics import CONTENT_TYPE, Metrics
 from internvideo_hf.serving.models import CAPTION, CLASSIFY, EMBEDDINGS, LOCALIZE, SEARCH, ServedModel
 from internvideo_hf.serving.service import Service
-from internvideo_hf.serving.sources import Source, own_file, source_of
+from internvideo_hf.serving.sources import Source, named, own_file, source_of
 from internvideo_hf.utils.files import DiskFullError
 from internvideo_hf.utils.names import printable
 from internvideo_hf.utils.scratch import scratch_directory
@@ -214,7 +214,7 @@ async def _content(request: Request, folder: _Folder, limits: Limits) -> tuple[b
                 if size > limits.max_bytes:
                     message = f"{label}: it has {size} bytes, and at most {limits.max_bytes} are taken."
                     raise RequestError(message, 413, "too_large", "file")
-                uploads.append(Source(str(path), label, str(folder.path)))
+                uploads.append(Source(str(named(path)), label, str(folder.path)))
             else:
                 message = f"The field {printable(name)!r} is unknown. Give file, once or more, and request."
                 raise RequestError(message, param=printable(name))

@@ -72,6 +72,17 @@ def own_file(folder: Path) -> Path:
     return Path(path)
 
 
+def named(path: Path) -> Path:
+    """Give a file of a request the ending by which readers know an image, and return its path.
+
+    Not in a decoder, where a second attempt would look for the first name.
+
+    Args:
+        path: the complete file.
+    """
+    return path.rename(path.with_suffix(_image_suffix(path)))
+
+
 def is_remote(source: Source) -> bool:
     """Return whether a video is to be fetched before a decoder can open it."""
     return source.address.partition(":")[0].lower() in ("http", "https")
@@ -97,7 +108,7 @@ def fetch(source: Source, access: Access, limits: Limits) -> Source:
     folder = Path(source.folder)
     try:
         download = Download(source.address, settings, allowed=access.hosts, folder=folder)
-        path = download.path.rename(own_file(folder))
+        path = named(download.path.rename(own_file(folder)))
     except VideoDecodeError as error:
         raise VideoDecodeError(source.name, error.cause, error.advice) from error
     return Source(str(path), source.name, source.folder)
@@ -117,9 +128,7 @@ def opened(source: Source, backend: str, limits: Limits) -> Iterator[VideoReader
     """
     tempfile.tempdir = source.folder  # a decoder that is killed leaves nothing elsewhere
     path = Path(source.address)
-    if path.parent == Path(source.folder):
-        path = path.rename(path.with_suffix(_image_suffix(path)))
-    elif path.stat().st_size > limits.max_bytes:
+    if path.stat().st_size > limits.max_bytes:
         cause = f"it has {path.stat().st_size} bytes, and at most {limits.max_bytes} are taken"
         raise VideoDecodeError(source.name, cause, "Send a smaller file.")
     with VideoReader(path, backend=backend) as reader:
@@ -148,7 +157,7 @@ def _of_data(url: str, name: str, folder: Path, limits: Limits) -> Source:
         raise _refused(name, f"the content of the data: URL is not base64 ({error}).") from error
     path = own_file(folder)
     path.write_bytes(decoded)
-    return Source(str(path), name, str(folder))
+    return Source(str(named(path)), name, str(folder))
 
 
 def _of_path(url: str, name: str, folder: Path, access: Access) -> Source:
