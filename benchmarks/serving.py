@@ -22,7 +22,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -115,11 +115,13 @@ class Load:
         seconds: times of good requests.
         statuses: counts by kind and status.
         wall: seconds in all.
+        undeserved: answers that no request of its kind deserves.
     """
 
     seconds: list[float]
     statuses: Counter[tuple[str, int]]
     wall: float
+    undeserved: list[str] = field(default_factory=list)
 
     @property
     def rate(self) -> float:
@@ -138,8 +140,8 @@ class Client:
         self._host, self._port = address.removeprefix("http://").split(":")
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
-    async def send(self, path: str, content: dict[str, Any]) -> int:
-        """Send a request, and return the status of its answer; 0 if the connection is lost."""
+    async def send(self, path: str, content: dict[str, Any]) -> tuple[int, bytes]:
+        """Send a request, and return status and body of its answer; 0 if the connection is lost."""
         request = httpx.Request("POST", f"http://{self._host}:{self._port}/v1/{path}", **content)
         head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
         try:
@@ -150,13 +152,13 @@ class Client:
                 await writer.drain()
             answer = (await reader.readuntil(b"\r\n\r\n")).lower()
             length = re.search(rb"content-length: (\d+)", answer)
-            await (reader.readexactly(int(length[1])) if length else reader.read())
+            body = await (reader.readexactly(int(length[1])) if length else reader.read())
         except (ConnectionError, asyncio.IncompleteReadError):
             self.close()
-            return 0
+            return 0, b""
         if b"connection: close" in answer:
             self.close()
-        return int(answer.split(b" ")[1])
+        return int(answer.split(b" ")[1]), body
 
     def close(self) -> None:
         """Close the connection."""
@@ -176,8 +178,10 @@ async def load(address: str, kinds: dict[str, Kind], clients: int, duration: flo
             name = draw.choices(names, weights)[0]
             path, content = kinds[name].build(draw)
             sent = time.perf_counter()
-            status = await client.send(path, content)
+            status, body = await client.send(path, content)
             result.statuses[name, status] += 1
+            if status != kinds[name].status:
+                result.undeserved.append(f"{name}: {status} {body.decode()[:300]}")
             if status == 200:
                 result.seconds.append(time.perf_counter() - sent)
         client.close()
@@ -206,10 +210,11 @@ async def watch(process: psutil.Process, seconds: float, found: list[dict[str, f
         if time.perf_counter() - begin > seconds:
             return
         found.append(memory(process))
-        decoders = [child for child in process.children(recursive=True) if not child.children()]
+        # Those of the process that is copied for each.
+        decoders = [child for child in process.children(recursive=True) if child.ppid() != process.pid]
         if turn % 5 == 0 and decoders:
             with contextlib.suppress(psutil.Error):
-                random.choice(decoders[-2:]).kill()
+                random.choice(decoders).kill()
 
 
 def soak(clips: list[bytes], minutes: float, clients: int, model: str) -> None:
@@ -230,8 +235,9 @@ def soak(clips: list[bytes], minutes: float, clients: int, model: str) -> None:
         got = {status: count for (own, status), count in result.statuses.items() if own == name}
         right = got.pop(kind.status, 0)
         print(f"| {name} | {kind.status} | {right} | {got or 'none'} |")
+    print("".join(f"\n{line}" for line in result.undeserved))
     ordered = sorted(result.seconds)
-    print(f"\ngood requests: p50 {statistics.median(ordered):.3f} s, p95 {ordered[int(0.95 * good)]:.3f} s")
+    print(f"good requests: p50 {statistics.median(ordered):.3f} s, p95 {ordered[int(0.95 * good)]:.3f} s")
     print("\n| part of the time | own process, MB | all processes, MB | open files |\n|---|---:|---:|---:|")
     for fraction in range(4):
         quarter = found[len(found) * fraction // 4 : len(found) * (fraction + 1) // 4]
