@@ -43,7 +43,7 @@ def served(drawn):
 @pytest.fixture(scope="module")
 def app(served, files, videos):
     access = Access((files.removeprefix("http://"),), (videos,))
-    limits = Limits(max_bytes=1_000_000, max_seconds=5, video_timeout=3, max_videos=4)
+    limits = Limits(max_bytes=1_000_000, max_seconds=5, video_timeout=10, max_videos=4)
     return create_app(served, limits=limits, access=access, decoders=2)
 
 
@@ -52,7 +52,7 @@ def client(app):
     plain = ServedModel.reading
     patch = pytest.MonkeyPatch()
     patch.setattr(ServedModel, "reading", lambda self, ability: poisoned(plain(self, ability)))
-    with running(app) as address, httpx.Client(base_url=address, timeout=60) as client:
+    with running(app) as address, httpx.Client(base_url=address, timeout=110) as client:
         yield client
     patch.undo()
     assert not app.state.folder.exists(), "nothing is left"
@@ -187,7 +187,7 @@ def test_other_models_paths_methods_and_types_are_refused(client):
         (b"no video at all", "file[0] (clip.mp4): "),
         (b"", "file[0] (clip.mp4): the file is empty"),
         (b"KILL", "file[0] (clip.mp4): the decoder killed its process, or memory ran out."),
-        (b"HANG", "file[0] (clip.mp4): the decoder did not finish within 3 seconds"),
+        (b"HANG", "file[0] (clip.mp4): the decoder did not finish within 10 seconds"),
     ],
 )
 def test_a_bad_video_is_its_own_failure(client, content, words):
