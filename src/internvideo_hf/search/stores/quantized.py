@@ -26,7 +26,7 @@ from functools import cache
 import torch
 
 LEVELS = 127  # codes are -127 to 127
-_CHUNK_ROWS = 8192  # of 768 codes: 6 MB
+_CHUNK_ROWS = 32_768  # whose sums of integers, 256 kB, are still in the cache when they become estimates
 _QUANTIZED_ROWS = (
     256  # at once, since larger tensors of float64 would cost more time for their memory than for the sums
 )
@@ -92,23 +92,24 @@ class Codes:
         # Two numbers of 8 bits for each of the query: one value that is far larger than the others costs no accuracy.
         coarse, coarse_step, rest = _in_levels(query.double())
         fine, fine_step, rest = _in_levels(rest)
+        levels = torch.stack([coarse, fine], dim=1)  # one product of both takes as long as one of them
         norm, reach, slack = query.double().norm().item(), self.reach.item(), rounding(query)
         estimates = torch.empty(len(self.codes))
         for start in range(0, len(self.codes), _CHUNK_ROWS):
-            chunk = self.codes[start : start + _CHUNK_ROWS]  # the second product finds it in the cache
-            found = estimates[start : start + len(chunk)]
-            torch.mul(torch._int_mm(chunk, coarse)[:, 0], coarse_step, out=found)
-            found.add_(torch._int_mm(chunk, fine)[:, 0], alpha=fine_step)
+            sums = torch._int_mm(self.codes[start : start + _CHUNK_ROWS], levels)
+            found = estimates[start : start + len(sums)]
+            torch.mul(sums[:, 0], coarse_step, out=found)
+            found.add_(sums[:, 1], alpha=fine_step)
         estimates.mul_(self.step).add_(self.center @ query)
         constant = rest.norm().item() * reach + slack * (self.center.norm().item() + reach)
         return estimates, (self.error * (norm + slack)).add_(estimates).add_(constant)
 
 
 def _in_levels(values: torch.Tensor) -> tuple[torch.Tensor, float, torch.Tensor]:
-    """Return values of float64 as a column of int8, the size of a level, and what is left out."""
+    """Return values of float64 as int8, the size of a level, and what is left out."""
     step = max(values.abs().max().item() / LEVELS, 1e-300)
     levels = (values / step).round()
-    return levels.to(torch.int8)[:, None], step, values - step * levels
+    return levels.to(torch.int8), step, values - step * levels
 
 
 def rounding(query: torch.Tensor) -> float:
@@ -143,7 +144,7 @@ def integer_product_pays(dim: int) -> bool:
     if not integer_product_is_exact(dim):
         return False
     codes = torch.ones(2048, dim, dtype=torch.int8)
-    rows, query = codes.float(), codes[0][:, None]
+    rows, query = codes.float(), torch.ones(dim, 2, dtype=torch.int8)
     return _seconds(lambda: torch._int_mm(codes, query)) < _seconds(lambda: rows @ rows[0])
 
 
@@ -157,11 +158,12 @@ def integer_product_is_exact(dim: int) -> bool:
         dim: size of an embedding.
     """
     codes = torch.tensor([[LEVELS], [-LEVELS]], dtype=torch.int8).expand(2, dim).repeat(1024, 1)
+    query = codes[:2].T.contiguous()
     try:
-        found = [torch._int_mm(codes, query[:, None])[:, 0] for query in codes[:2]]
+        found = torch._int_mm(codes, query)
     except (AttributeError, RuntimeError, NotImplementedError):
         return False
-    return all(torch.equal(a, codes.int() @ query.int()) for a, query in zip(found, codes[:2], strict=True))
+    return torch.equal(found, codes.int() @ query.int())
 
 
 def _seconds(call: Callable[[], object]) -> float:
