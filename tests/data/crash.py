@@ -25,6 +25,15 @@ def double_or_hang(item: int) -> int:
     return 2 * item
 
 
+def double_or_die(item: int) -> int:
+    """Twice the item; 3 kills the process, 4 never ends."""
+    if item == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    while item == 4:
+        time.sleep(0.1)
+    return 2 * item
+
+
 def die_once(item: tuple[int, Path]) -> int:
     """Twice the number; the first call for 3 kills the process, and leaves a mark."""
     number, mark = item
