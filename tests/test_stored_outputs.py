@@ -91,7 +91,7 @@ def test_lists_become_the_lines_of_a_disk(bucket, disk):
     options = ("--model", demo_path("demo-classifier"), "--device", "cpu", "-q")
     for root in (bucket, disk):
         assert run("classify", root / "in", "--out", root / "out/answers.jsonl", *options).returncode == 1
-    assert (bucket / "out").files() == ["answers.jsonl"]
+    assert (bucket / "out").files() == ["answers.jsonl", "answers.jsonl.failures.jsonl"]
     there = (bucket / "out/answers.jsonl").read_text().replace(str(bucket), str(disk))
     found, expected = lines_of(there), lines_of((disk / "out/answers.jsonl").read_text())
     assert [entry["video"] for entry in found] == [entry["video"] for entry in expected]
@@ -136,7 +136,8 @@ def test_videos_lists_results_and_reports_of_an_evaluation_may_be_stored(bucket,
     assert found["damaged"][0]["video"].endswith("in/bad.mp4") and (bucket / "out/result.json").exists()
     names = sorted(str(file.relative_to(disk / "report")) for file in disk.glob("report/**/*") if file.is_file())
     assert (bucket / "report").files() == names and "summary.txt" in names
-    assert [name for name in (bucket / "out").files() if "result" in name] == ["result.json"]
+    written = [name for name in (bucket / "out").files() if "result" in name]
+    assert written == ["result.json", "result.json.failures.jsonl"]
     again = run("evaluate", *options, "--data-root", bucket / "in", "--report", bucket / "in")
     assert_refused(again, "holds other files than a report")
 
