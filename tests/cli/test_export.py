@@ -32,14 +32,20 @@ def test_export_writes_a_folder_that_commands_take(mae_folder, bikes, tmp_path):
     assert_refused(run("classify", bikes, "--model", out), "extra.py, which export.json does not list")
 
 
-def test_export_refuses_and_leaves_nothing_behind(mae_folder, mae_pretrained_folder, tmp_path):
+def test_export_refuses_and_leaves_nothing_behind(mae_folder, mae_pretrained_folder, bikes, tmp_path):
+    noise = tmp_path / "noise.mp4"
+    noise.write_bytes(b"noise")
     refusals = [
         (("export", mae_folder, tmp_path / "x", "--format", "onxn"), "onnx"),
         (("export", mae_folder, tmp_path / "x", "--dtype", "int3"), "int3"),
         (("export", mae_folder, tmp_path / "x", "--size", 60), "60, is not a multiple of the patch size 16"),
         (("export", mae_pretrained_folder, tmp_path / "x"), "not exported"),
+        (("export", mae_folder, tmp_path / "x", "--dtype", "float16"), "float32, int8"),
+        (("export", mae_folder, tmp_path / "x", "--dtype", "int8"), "int8 needs some"),
+        (("export", mae_folder, tmp_path / "x", "--calibrate", bikes), "other number types none"),
+        (("export", mae_folder, tmp_path / "x", "--dtype", "int8", "--calibrate", noise), "noise.mp4"),
         (("export", "no-such-model", tmp_path / "x"), "no-such-model"),
     ]
     for arguments, word in refusals:
         assert_refused(run(*arguments), word)
-    assert not list(tmp_path.iterdir())
+    assert list(tmp_path.iterdir()) == [noise]

@@ -138,6 +138,10 @@ class TestRefusals:
             Settings("onnxx")
         with pytest.raises(ValueError, match="float8"):
             Settings("onnx", "float8")
+        with pytest.raises(ValueError, match="int8 needs some"):
+            Settings("onnx", "int8")
+        with pytest.raises(ValueError, match="float32 with 1 videos"):
+            Settings("onnx", calibrate=("clip.mp4",))
         with pytest.raises(ValueError, match="size=0 must be at least 1"):
             Settings("onnx", size=0)
 

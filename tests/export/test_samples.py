@@ -4,7 +4,8 @@ import pytest
 import torch
 from transformers import AutoProcessor, AutoVideoProcessor
 
-from internvideo_hf.export.samples import SAMPLES, drawn_inputs, fix_size
+from internvideo_hf.export.samples import SAMPLES, calibration_clips, drawn_inputs, fix_size
+from internvideo_hf.video.errors import VideoDecodeError
 
 
 def test_clips_are_drawn_in_the_frames_and_size_of_the_export(mae_folder):
@@ -39,3 +40,12 @@ def test_sizes_of_a_fused_model_stay():
 
     with pytest.raises(ValueError, match="Leave out --frames and --size"):
         fix_size(Fused(), 8, None)
+
+
+def test_clips_of_calibration_are_read_and_a_bad_one_refused(mae_folder, bikes, tmp_path):
+    processor = AutoVideoProcessor.from_pretrained(mae_folder)
+    first, second = calibration_clips(processor, [str(bikes), str(bikes)])
+    assert first[0].shape == (1, 16, 3, 64, 64) and (first[0] == second[0]).all()
+    (tmp_path / "noise.mp4").write_bytes(b"noise")
+    with pytest.raises(VideoDecodeError, match=r"noise\.mp4"):
+        calibration_clips(processor, [str(bikes), str(tmp_path / "noise.mp4")])

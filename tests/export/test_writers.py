@@ -5,7 +5,9 @@ import torch
 from torch import nn
 
 from internvideo_hf.export.functions import Traceable
-from internvideo_hf.export.writers import trace, write_onnx
+from internvideo_hf.export.writers import WRITERS, trace, write_onnx
+from internvideo_hf.models.common.exported.graphs import open_graphs
+from internvideo_hf.models.common.exported.manifest import Function, Manifest
 
 
 class Mean(nn.Module):
@@ -27,7 +29,44 @@ def test_a_trace_holds_for_any_batch_and_length(function, shape):
 def test_onnx_has_the_names_of_inputs_and_outputs(function, tmp_path):
     onnx = pytest.importorskip("onnx", reason="needs the extra export")
     pytest.importorskip("onnxscript", reason="needs the extra export")
-    assert write_onnx(function, tmp_path) == "video.onnx"
+    assert write_onnx(function, tmp_path, "float32", ()) == "video.onnx"
     graph = onnx.load(tmp_path / "video.onnx").graph
     assert [entry.name for entry in graph.input] == ["x"] and [entry.name for entry in graph.output] == ["y"]
     assert [axis.dim_param != "" for axis in graph.input[0].type.tensor_type.shape.dim] == [True, True, False]
+
+
+class Layers(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second = nn.Linear(32, 64), nn.Linear(64, 16)
+
+    def forward(self, *inputs):
+        return (self.second(torch.relu(self.first(inputs[0]))),)
+
+
+@pytest.mark.parametrize(
+    ("form", "dtype", "packages", "error"),
+    [
+        ("onnx", "int8", ("onnxruntime", "onnxscript"), 0.05),
+        ("openvino", "float32", ("openvino", "onnxscript"), 1e-5),
+        ("openvino", "bfloat16", ("openvino", "onnxscript"), 0.05),
+        ("openvino", "float16", ("openvino", "onnxscript"), 0.01),
+        ("openvino", "int8", ("openvino", "nncf", "onnxscript"), 0.05),
+    ],
+)
+def test_what_is_written_computes_the_same_within_its_rounding(form, dtype, packages, error, tmp_path):
+    for package in packages:
+        pytest.importorskip(package, reason="needs the extras export and openvino")
+    clips = torch.randn(8, 1, 5, 32)
+    function = Traceable("video", Layers().eval(), {"x": torch.cat(list(clips[:2]))}, ("y",))
+    file = WRITERS[form](function, tmp_path, dtype, [[clip.numpy()] for clip in clips] if dtype == "int8" else [])
+    assert not [path for path in tmp_path.iterdir() if path.is_dir()]
+    manifest = Manifest(form, dtype, "Layers", {"video": Function(file, *function.ports())}, {}, "0", 0, "")
+    graph, inputs = open_graphs(tmp_path, manifest)["video"], {"x": torch.cat(list(clips[-3:]))}
+    found, expected = graph(inputs)["y"], function.reference(inputs)["y"]
+    largest = (found - expected).abs().max() / expected.abs().max()
+    assert largest < error and (dtype == "float32" or largest > 0)
+    if dtype == "int8":
+        weights = sum(path.stat().st_size for path in tmp_path.iterdir() if path.suffix in (".data", ".bin"))
+        assert weights < 4 * (32 * 64 + 64 * 16) or form == "onnx"  # of float32

@@ -27,6 +27,8 @@ EXTRAS = {
     "onnxruntime": "export",
     "onnxscript": "export",
     "torchao": "int8",
+    "openvino": "openvino",
+    "nncf": "openvino",
     "pycocotools": "detection",
     "scipy": "open-set",
     "sklearn": "open-set",

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from internvideo_hf.cli.inference import named_videos
 from internvideo_hf.cli.options import MODEL_HELP, Quiet, resolve_model
 from internvideo_hf.cli.reporting import say, silence_transformers
 
@@ -12,8 +13,22 @@ from internvideo_hf.cli.reporting import say, silence_transformers
 def export(
     model: Annotated[str, typer.Argument(help=MODEL_HELP)],
     out: Annotated[Path, typer.Argument(help="Folder to write; it appears only when complete.")],
-    format: Annotated[str, typer.Option(help='"onnx", for onnxruntime.')] = "onnx",  # noqa: A002  # the option's name
-    dtype: Annotated[str, typer.Option(help='Number type of the weights: "float32".')] = "float32",
+    format: Annotated[str, typer.Option(help='"onnx", for onnxruntime, or "openvino".')] = "onnx",  # noqa: A002  # the option's name
+    dtype: Annotated[
+        str,
+        typer.Option(
+            help='Number type of the weights: "float32", "int8" (of the video tower, see --calibrate), for openvino '
+            'also "bfloat16" and "float16".'
+        ),
+    ] = "float32",
+    calibrate: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LIST",
+            help="int8: video, folder of videos or list, on which the ranges of activations are measured; may be "
+            "repeated. Take about 100 of the kind that the model will see.",
+        ),
+    ] = None,
     frames: Annotated[
         int | None, typer.Option(min=1, help="Frames of a clip, fixed in the export (default: the processor's).")
     ] = None,
@@ -31,12 +46,13 @@ def export(
 
     Example: internvideo export vit-b-k400 vit-b-k400-onnx --format onnx
 
-    Example: internvideo export internvideo-mm-l14 internvideo-mm-l14-onnx --frames 16
+    Example: internvideo export vit-b-k400 vit-b-k400-int8 --format openvino --dtype int8 --calibrate val.csv
     """
     silence_transformers()
     from internvideo_hf.export.run import Settings, export_model
 
-    settings = Settings(format, dtype, frames, size)
+    videos = [video for video, _ in named_videos(calibrate, quiet)] if calibrate else []
+    settings = Settings(format, dtype, frames, size, tuple(videos))
     manifest = export_model(
         resolve_model(model), out, settings, overwrite=overwrite, say=(lambda text: None) if quiet else say
     )

@@ -31,7 +31,12 @@ class Bound:
         return f"a cosine of at least {self.cosine:g}{largest}"
 
 
-BOUNDS = {"float32": Bound(0.99999, 1e-4)}
+BOUNDS = {
+    "float32": Bound(0.99999, 1e-4),
+    "float16": Bound(0.9999),
+    "bfloat16": Bound(0.999),
+    "int8": Bound(0.99),
+}
 """Number type of the weights -> bound of every output."""
 
 

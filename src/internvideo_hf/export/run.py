@@ -14,9 +14,9 @@ from internvideo_hf.auto import FAMILIES
 from internvideo_hf.checkpoints.cards import write_card
 from internvideo_hf.checkpoints.model_names import resolve_model
 from internvideo_hf.checkpoints.saving import check_replaceable
-from internvideo_hf.export.functions import functions_of
+from internvideo_hf.export.functions import Traceable, functions_of
 from internvideo_hf.export.parity import BOUNDS, check, compare
-from internvideo_hf.export.samples import drawn_inputs, fix_size
+from internvideo_hf.export.samples import calibration_clips, drawn_inputs, fix_size
 from internvideo_hf.export.writers import WRITERS
 from internvideo_hf.inference.embedder import facts, fingerprint
 from internvideo_hf.inference.runner import cosine_scale
@@ -31,7 +31,7 @@ from internvideo_hf.models.common.exported.manifest import (
     Manifest,
     is_exported,
 )
-from internvideo_hf.models.common.exported.modeling import KINDS
+from internvideo_hf.models.common.exported.modeling import KINDS, VIDEO
 from internvideo_hf.models.common.loading import load_strict
 from internvideo_hf.utils.files import atomic_directory, atomic_write_text, check_output
 from internvideo_hf.utils.fingerprints import file_sha256, json_sha256, tensors_sha256
@@ -47,22 +47,29 @@ class Settings:
 
     Args:
         format: a name in `WRITERS`.
-        dtype: number type of the weights, a name in `NUMBERS`.
+        dtype: number type of the weights, one of `NUMBERS` for the format.
         frames: of a clip; as the processor is configured if None.
         size: height and width of the frames in pixels; as the processor is configured if None.
+        calibrate: for int8: videos, on which the ranges of activations are measured.
 
     Raises:
-        ValueError: if a name is unknown, or a number is below 1.
+        ValueError: if a name is unknown, a number is below 1, or int8 and videos come without each other.
     """
 
     format: str
     dtype: str = "float32"
     frames: int | None = None
     size: int | None = None
+    calibrate: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_name(self.format, WRITERS, "format")
-        check_name(self.dtype, NUMBERS, "dtype")
+        check_name(self.dtype, NUMBERS[self.format], f"dtype of {self.format}")
+        if (self.dtype == "int8") != bool(self.calibrate):
+            raise ValueError(
+                f"dtype={self.dtype} with {len(self.calibrate)} videos of calibration: int8 needs some, such as 100 "
+                "of the kind that the model will see (--calibrate), and other number types none."
+            )
         for name, number in (("frames", self.frames), ("size", self.size)):
             if number is not None and number < 1:
                 raise ValueError(f"{name}={number} must be at least 1.")
@@ -105,25 +112,31 @@ def export_model(
     kind = str(source.export_kind)
     functions = functions_of(source, kind, clips, texts)
     check_output(output_dir, 4 * source.num_parameters())
+    measured_on = calibration_clips(video_processor, settings.calibrate)
     with atomic_directory(output_dir) as folder:
         described: dict[str, Function] = {}
         measured: dict[str, Agreement] = {}
         for function in functions:
             say(f"Tracing {function.name} in {', '.join(map(_shape, function.inputs.values()))}")
-            file = WRITERS[settings.format](function, folder)
+            file = WRITERS[settings.format](function, folder, _dtype_of(function, settings), measured_on)
             described[function.name] = Function(file, *function.ports())
         manifest = _describe(source, processor, settings, described)
         say("Comparing with torch")
         graphs = open_graphs(folder, manifest)
         for function in functions:
             found = compare(function, graphs[function.name])
-            check(function.name, found, BOUNDS[settings.dtype])
+            check(function.name, found, BOUNDS[_dtype_of(function, settings)])
             measured |= {f"{function.name}.{output}": entry for output, entry in found.items()}
         _save_settings(source, processor, folder)
         manifest = _with_files(manifest, folder, measured)
         atomic_write_text(folder / EXPORT_FILE, manifest.to_json())
         _write_card(folder, name, manifest, source)
     return manifest
+
+
+def _dtype_of(function: Traceable, settings: Settings) -> str:
+    """Return the number type of a function's weights: of int8 the video tower alone, as no text calibrates."""
+    return "float32" if settings.dtype == "int8" and function.name != VIDEO else settings.dtype
 
 
 def _load(name: str) -> tuple[VideoPreTrainedModel, Any]:
@@ -165,6 +178,7 @@ def _describe(
         tensors_sha256(source.state_dict()),
         embeddings,
         cosine_scale(source).item(),
+        calibration={"clips": len(settings.calibrate)} if settings.dtype == "int8" else None,
     )
 
 

@@ -1,15 +1,16 @@
 """Real inputs of a model, from drawn clips and their captions, in the frames and the size of an export."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from internvideo_hf.demo.synthetic import canonical_caption, clip_at, write_clip
-from internvideo_hf.inference.runner import VideoProcessor
+from internvideo_hf.inference.runner import VideoProcessor, read_views
 from internvideo_hf.processing.processing import InternVideoProcessor
 
 SAMPLES = 3
@@ -72,6 +73,26 @@ def drawn_inputs(
         return found, None
     captions = [canonical_caption(clip) for clip in clips]
     return found, texts(text=captions, truncation=True, return_tensors="pt")["input_ids"]
+
+
+def calibration_clips(processor: VideoProcessor, videos: Sequence[str]) -> list[list[np.ndarray[Any, Any]]]:
+    """Read one clip of each video, as inputs of a model.
+
+    Args:
+        processor: after `fix_size`.
+        videos: files or addresses.
+
+    Returns:
+        For each video its inputs, `(1, frames, channels, height, width)` float32 each.
+
+    Raises:
+        VideoDecodeError: if a video cannot be read.
+    """
+    found = []
+    for video in tqdm(videos, desc="Reading clips of calibration", unit="video", delay=2):
+        views = read_views({"video": video}, processor, 1, 1)
+        found.append([pixels[:1].float().numpy() for pixels in views.values()])
+    return found
 
 
 def _process(branch: Any, frames: np.ndarray[Any, Any]) -> torch.Tensor:

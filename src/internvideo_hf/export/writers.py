@@ -1,28 +1,101 @@
 """Writers of graphs, one for each format."""
 
+import os
 import re
+import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
 from internvideo_hf.export.functions import Traceable
 
+Clips = Sequence[list[np.ndarray[Any, Any]]]
+"""Inputs of calibration, each a batch of one, in the order of the function's inputs."""
 
-def write_onnx(function: Traceable, folder: Path) -> str:
+
+def write_onnx(function: Traceable, folder: Path, dtype: str, clips: Clips) -> str:
     """Write a function as ONNX, its weights in a file beside it, and return the name of the graph's file.
 
     Args:
         function: with inputs.
         folder: to write into.
+        dtype: of the weights: "float32" or "int8", with one scale for each channel.
+        clips: for int8, what the ranges of activations are measured on.
 
     Raises:
         ValueError: if the format lacks an operator of the model.
     """
+    name = f"{function.name}.onnx"
+    if dtype != "int8":
+        _write_plain_onnx(function, folder / name)
+        return name
+    from onnxruntime import quantization
+
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        plain, prepared = Path(scratch) / "plain.onnx", Path(scratch) / "prepared.onnx"
+        _write_plain_onnx(function, plain)
+        large = {"save_as_external_data": True, "all_tensors_to_one_file": True}
+        quantization.quant_pre_process(str(plain), str(prepared), skip_symbolic_shape=True, **large)
+        quantization.quantize_static(
+            str(prepared),
+            str(folder / name),
+            _Reader(function, clips),
+            quant_format=quantization.QuantFormat.QDQ,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+            per_channel=True,
+            op_types_to_quantize=["MatMul", "Gemm", "Conv"],
+            use_external_data_format=True,
+        )
+    return name
+
+
+def write_openvino(function: Traceable, folder: Path, dtype: str, clips: Clips) -> str:
+    """Write a function for OpenVINO, its weights in a file beside it, and return the name of the graph's file.
+
+    Args:
+        function: with inputs.
+        folder: to write into.
+        dtype: of the weights. bfloat16 is a hint to the runtime, whose weights are stored in float32: it rounds where
+            the CPU has such instructions, and nowhere else.
+        clips: for int8, what the ranges of activations are measured on.
+
+    Raises:
+        ValueError: if the format lacks an operator of the model.
+    """
+    import openvino
+
+    name = f"{function.name}.xml"
+    with tempfile.TemporaryDirectory() as scratch:
+        plain = Path(scratch) / "plain.onnx"
+        _write_plain_onnx(function, plain)
+        # Not by its converter, which reports its use to Intel.
+        model = openvino.Core().read_model(plain)
+        if dtype == "int8":
+            model = _quantized(model, function, clips)
+        openvino.save_model(model, folder / name, compress_to_fp16=dtype == "float16")
+    return name
+
+
+def _quantized(model: Any, function: Traceable, clips: Clips) -> Any:
+    os.environ.setdefault("NNCF_CI", "1")  # or it would report its use to Intel
+    import nncf
+
+    inputs = [dict(zip(function.inputs, arrays, strict=True)) for arrays in clips]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return nncf.quantize(
+            model, nncf.Dataset(inputs), model_type=nncf.ModelType.TRANSFORMER, subset_size=len(inputs)
+        )
+
+
+def _write_plain_onnx(function: Traceable, path: Path) -> None:
     import onnxscript  # noqa: F401  # torch would name it in a long text
 
-    name = f"{function.name}.onnx"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -39,8 +112,7 @@ def write_onnx(function: Traceable, folder: Path) -> str:
         except Exception as error:  # of many kinds
             raise ValueError(f"The function {function.name!r} cannot be written as ONNX: {_cause(error)}.") from error
         assert program is not None  # of the exporter by dynamo
-        program.save(str(folder / name), external_data=True)
-    return name
+        program.save(str(path), external_data=True)
 
 
 def trace(function: Traceable) -> torch.export.ExportedProgram:
@@ -62,6 +134,22 @@ def trace(function: Traceable) -> torch.export.ExportedProgram:
         )
 
 
+class _Reader:
+    """The calibration clips as onnxruntime asks for them."""
+
+    def __init__(self, function: Traceable, clips: Clips):
+        self._names, self._left = list(function.inputs), iter(clips)
+
+    def get_next(self) -> dict[str, np.ndarray[Any, Any]] | None:
+        """Return the inputs of the next clip, or None behind the last."""
+        arrays = next(self._left, None)
+        return None if arrays is None else dict(zip(self._names, arrays, strict=True))
+
+    def __iter__(self) -> Iterator[dict[str, np.ndarray[Any, Any]]]:
+        while (inputs := self.get_next()) is not None:
+            yield inputs
+
+
 def _cause(error: BaseException) -> str:
     """Return what went wrong, from an error whose text fills pages."""
     texts: list[str] = []
@@ -76,5 +164,5 @@ def _cause(error: BaseException) -> str:
     return line.strip().rstrip(".")[:300]
 
 
-WRITERS: dict[str, Callable[[Traceable, Path], str]] = {"onnx": write_onnx}
+WRITERS: dict[str, Callable[[Traceable, Path, str, Clips], str]] = {"onnx": write_onnx, "openvino": write_openvino}
 """Format -> its writer."""

@@ -63,7 +63,7 @@ def open_graphs(folder: str | Path, manifest: Manifest) -> dict[str, Graph]:
     for name, function in manifest.functions.items():
         path = Path(folder) / function.file
         try:
-            run = opener(path, function)
+            run = opener(path, function, manifest.dtype)
         except (ModuleNotFoundError, MemoryError):
             raise
         except Exception as error:  # noqa: BLE001  # of many kinds, and the file is another's
@@ -75,7 +75,7 @@ def open_graphs(folder: str | Path, manifest: Manifest) -> dict[str, Graph]:
     return found
 
 
-def _open_onnx(path: Path, function: Function) -> Run:
+def _open_onnx(path: Path, function: Function, dtype: str) -> Run:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -83,8 +83,7 @@ def _open_onnx(path: Path, function: Function) -> Run:
     options.log_severity_level = 3  # errors
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     names = [entry.name for entry in session.get_inputs()]
-    if names != list(function.inputs) or [entry.name for entry in session.get_outputs()] != list(function.outputs):
-        raise ValueError(f"its inputs are {', '.join(names)}, expected {', '.join(function.inputs)}")
+    _check_names(names, [entry.name for entry in session.get_outputs()], function)
 
     def run(arrays: list[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
         outputs: list[np.ndarray[Any, Any]] = session.run(None, dict(zip(names, arrays, strict=True)))
@@ -93,4 +92,32 @@ def _open_onnx(path: Path, function: Function) -> Run:
     return run
 
 
-_OPENERS: dict[str, Callable[[Path, Function], Run]] = {"onnx": _open_onnx}
+def _open_openvino(path: Path, function: Function, dtype: str) -> Run:
+    import openvino
+
+    # Without a hint, OpenVINO computes in bfloat16 where the CPU can. float16 is how weights are stored.
+    settings = {
+        "INFERENCE_PRECISION_HINT": "bf16" if dtype == "bfloat16" else "f32",
+        "INFERENCE_NUM_THREADS": str(torch.get_num_threads()),
+    }
+    core = openvino.Core()
+    compiled = core.compile_model(core.read_model(path), "CPU", settings)
+    names = [port.get_any_name() for port in compiled.inputs]
+    _check_names(names, [port.get_any_name() for port in compiled.outputs], function)
+
+    def run(arrays: list[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
+        results = compiled(dict(zip(names, arrays, strict=True)))
+        return [np.array(results[port]) for port in compiled.outputs]
+
+    return run
+
+
+def _check_names(inputs: list[str], outputs: list[str], function: Function) -> None:
+    if inputs != list(function.inputs) or outputs != list(function.outputs):
+        raise ValueError(
+            f"its inputs are {', '.join(inputs)}, expected {', '.join(function.inputs)}; its outputs are "
+            f"{', '.join(outputs)}, expected {', '.join(function.outputs)}"
+        )
+
+
+_OPENERS: dict[str, Callable[[Path, Function, str], Run]] = {"onnx": _open_onnx, "openvino": _open_openvino}

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from internvideo_hf.utils.fingerprints import file_sha256
-from internvideo_hf.utils.names import lookup, with_article
+from internvideo_hf.utils.names import check_name, lookup, with_article
 
 EXPORT_FILE = "export.json"
 VERSION = 1
 """Of the layout of exported folders."""
-FORMATS = {"onnx": "onnxruntime"}
+FORMATS = {"onnx": "onnxruntime", "openvino": "openvino"}
 """Format -> the package that runs it."""
-NUMBERS = ("float32",)
-"""Number types of exported weights."""
+NUMBERS = {"onnx": ("float32", "int8"), "openvino": ("float32", "bfloat16", "float16", "int8")}
+"""Format -> number types of its weights; "int8" of the video tower alone."""
 _FREE = ("README.md", EXPORT_FILE)  # files that are not listed
 _LARGEST = 1 << 20  # bytes of the file
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -79,7 +79,7 @@ class Manifest:
 
     Args:
         format: a name in `FORMATS`.
-        dtype: number type of the weights, a name in `NUMBERS`; inputs and outputs are float32 in any case.
+        dtype: number type of the weights, of `NUMBERS`; inputs and outputs are float32 in any case.
         architecture: class of the model.
         functions: by name: "video", "text".
         files: name -> bytes and SHA-256, of all files but this one and the card.
@@ -161,7 +161,7 @@ def read_manifest(folder: str | Path) -> Manifest:
 
 
 def _parse(content: dict[str, Any]) -> Manifest:
-    lookup(FORMATS, content["format"], "format")
+    check_name(content["dtype"], lookup(NUMBERS, content["format"], "format"), "dtype")
     functions = {str(name): _function(entry) for name, entry in content["functions"].items()}
     files = {
         name: {"bytes": int(entry["bytes"]), "sha256": str(entry["sha256"])}
