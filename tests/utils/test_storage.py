@@ -16,6 +16,7 @@ from internvideo_hf.utils.storage import StoragePath, as_path, check_address, do
     [
         ("s3://bucket/a/b.csv", StoragePath("s3://bucket/a/b.csv")),
         (Path("s3://bucket/a/b.csv"), StoragePath("s3://bucket/a/b.csv")),
+        (Path("s3://"), StoragePath("s3://")),  # which no store opens, and no folder is
         ("S3://bucket/a/", StoragePath("s3://bucket/a")),
         ("hf://datasets/owner/name", StoragePath("hf://datasets/owner/name")),
         ("a/b.csv", Path("a/b.csv")),

@@ -38,7 +38,7 @@ ALLOWED = "INTERNVIDEO_STORES"
 NAMED_SCHEMES = "s3://, gs://, az:// or hf://"
 """The schemes for messages."""
 _ADDRESS = re.compile(rf"({'|'.join(SCHEMES)})://", re.IGNORECASE)
-_COLLAPSED = re.compile(rf"({'|'.join(SCHEMES)}):/+", re.IGNORECASE)
+_COLLAPSED = re.compile(rf"({'|'.join(SCHEMES)}):(?:/+|$)", re.IGNORECASE)
 # Entries of what stores say of an object that change with its content, and of when it was written.
 _TAGS = ("ETag", "etag", "md5Hash", "content_md5", "blob_id", "oid")
 _TIMES = ("LastModified", "last_modified", "updated", "mtime", "created")
