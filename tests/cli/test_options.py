@@ -74,6 +74,12 @@ def test_a_device_that_is_not_there_is_refused_in_one_line(mae_folder, bikes):
     assert parse_device(None) is None and parse_device("cpu") == torch.device("cpu")
 
 
+@pytest.mark.parametrize("command", ["index", "extract", "localize", "classify"])
+@pytest.mark.parametrize("seconds", ["inf", "1e300", "0"])
+def test_seconds_that_no_clock_counts_are_refused(command, seconds):
+    assert_refused(run(command, "x", "--model", "x", "--out", "x", "--video-timeout", seconds), "'--video-timeout'")
+
+
 def test_options_of_a_cluster_belong_together(monkeypatch):
     with pytest.raises(ValueError, match="Add --engine ray"):
         engine_of("local", "auto", None, None, None)

@@ -181,6 +181,8 @@ def test_montage_shows_the_hits(made, tmp_path):
         (("index", "{videos}"), ("--out", "--store")),
         (("index", "{videos}", "--out", "x", "--store", "lance:x"), ("--out", "--store")),
         (("index", "{videos}", "--store", "mysql://me:s3cret@h"), ("mysql://me:***@h", "postgresql://")),
+        (("index", "{videos}", "--out", "postgresql://me:s3cret@h/db"), ("--out postgresql://me:***@h/db", "--store")),
+        (("index", "{videos}", "--out", "lance:x"), ("--out lance:x", "--store")),
         (("index", "{videos}", "--out", "{index}", "--window", "2s"), ("--window 1.0", "new index")),
         (("index", "{videos}", "--out", "{index}", "--window", "long"), ("8s",)),
         (("index", "{videos}", "--out", "{index}", "--model", "{viclip}"), ("another model",)),

@@ -43,6 +43,16 @@ def die_once(item: tuple[int, Path]) -> int:
     return 2 * number
 
 
+class EndsAtItsStart:
+    """An actor of a machine that lacks what it needs."""
+
+    def __init__(self, environment: object):
+        raise ImportError("there is no such package")
+
+    def ready(self) -> None:
+        """Return when the actor has started."""
+
+
 def slow_first(item: int) -> int:
     """Twice the item; 0 takes longest."""
     time.sleep(0.0 if item else 0.5)

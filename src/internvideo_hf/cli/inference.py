@@ -13,6 +13,7 @@ from internvideo_hf.cli.lines import Lines, Workers, check_no_source, load_pipel
 from internvideo_hf.cli.options import (
     AUTOENCODER_HELP,
     CLASSIFIER_HELP,
+    LONGEST_TIMEOUT,
     MODEL_HELP,
     OR_STORED_OUTPUT,
     SAVED,
@@ -352,6 +353,7 @@ def extract(
         float | None,
         typer.Option(
             min=0.1,
+            max=LONGEST_TIMEOUT,
             help="Seconds after which a decoder counts as hung, and its video fails (default: 600; no limit with one "
             "model in this process).",
         ),

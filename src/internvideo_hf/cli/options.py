@@ -73,12 +73,22 @@ Gpus = Annotated[
         min=1, help="Accelerators to use, each with a model of its own (default: 1; with --engine ray all of them)."
     ),
 ]
+LONGEST_TIMEOUT = 1e6  # seconds; the system counts milliseconds in 32 bits
 VideoTimeout = Annotated[
     float | None,
     typer.Option(
         min=0.1,
-        help="Seconds after which a decoder counts as hung (default: 600, or 3600 for whole videos; none with one "
-        "worker process).",
+        max=LONGEST_TIMEOUT,
+        help="Seconds after which a decoder counts as hung (default: 600, or 3600 for whole videos; none where this "
+        "process decodes).",
+    ),
+]
+AnswerTimeout = Annotated[
+    float | None,
+    typer.Option(
+        min=0.1,
+        max=LONGEST_TIMEOUT,
+        help="Seconds after which a video, which is decoded where the model is, counts as hung (default: none).",
     ),
 ]
 Retry = Annotated[

@@ -315,6 +315,9 @@ def _place_of(out: Path | None, store: str | None) -> str | Path:
     from internvideo_hf.search.stores.opening import is_store_address
 
     if out is not None:
+        if re.match(r"lance:|postgres(ql)?:/", str(out)):
+            address = without_passwords(str(out).replace(":/", "://", 1))  # of two slashes, a path keeps one
+            raise ValueError(f"--out {address}: --out names a folder. Give the address of a store by --store.")
         return str(stored) if isinstance(stored := as_path(out), StoragePath) else out
     if store is None or not is_store_address(store):
         raise ValueError(f"--store {without_passwords(str(store))}: expected {STORES}. A folder is named by --out.")

@@ -6,7 +6,17 @@ from typing import Annotated
 
 import typer
 
-from internvideo_hf.cli.options import OR_STORED, Address, Device, EngineName, Gpus, Quiet, Retry, engine_of
+from internvideo_hf.cli.options import (
+    LONGEST_TIMEOUT,
+    OR_STORED,
+    Address,
+    Device,
+    EngineName,
+    Gpus,
+    Quiet,
+    Retry,
+    engine_of,
+)
 from internvideo_hf.cli.reporting import report_failures, say
 
 RecipeName = Annotated[str, typer.Argument(help="A name from `internvideo recipes`, or a .yaml file.")]
@@ -72,7 +82,10 @@ def cache(
     gpus: Gpus = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Decoding processes (default: one per core).")] = None,
     video_timeout: Annotated[
-        float | None, typer.Option(min=0.1, help="Seconds after which a decoder counts as hung (default: 600).")
+        float | None,
+        typer.Option(
+            min=0.1, max=LONGEST_TIMEOUT, help="Seconds after which a decoder counts as hung (default: 600)."
+        ),
     ] = None,
     retry: Retry = False,
     device: Device = None,

@@ -255,6 +255,14 @@ def test_items_that_kill_or_hang_their_actors_are_failures(nodes):
     assert "its worker was lost 3 times" in str(results.pop(3)) and results == {0: 0, 1: 2, 2: 4, 5: 10}
 
 
+def test_workers_that_end_at_their_start_are_not_started_without_end(nodes, monkeypatch):
+    from data.crash import EndsAtItsStart, double
+
+    monkeypatch.setattr(cluster, "_Runner", EndsAtItsStart)
+    with pytest.raises(RuntimeError, match=r"end as soon as they start \(.*no such package\)"):
+        list(cluster.RayEngine().map_ordered(double, [1, 2], 2))
+
+
 def test_a_cache_is_equal_though_an_actor_is_killed(nodes, tmp_path, monkeypatch):
     from training import cache_work
 

@@ -3,11 +3,14 @@
 import os
 
 import pytest
+from object_stores import new_memory
 from search.rows import rows_of
 from search.stores.conftest import SETTINGS
 
 from internvideo_hf.search.stores import lance
 from internvideo_hf.search.stores.lance import CLIPS, LanceStore
+from internvideo_hf.utils.locks import LockedError
+from internvideo_hf.utils.storage import StoragePath
 
 lancedb = pytest.importorskip("lancedb")
 
@@ -27,6 +30,19 @@ def test_files_of_others_are_not_taken_for_a_store(tmp_path):
     (tmp_path / "rows.csv").touch()
     with pytest.raises(ValueError, match="holds something else"):
         LanceStore(dict(SETTINGS), f"lance:{tmp_path}")
+    with pytest.raises(ValueError, match="names no folder"):
+        LanceStore(dict(SETTINGS), "lance:")
+
+
+def test_one_process_at_a_time_writes_in_an_object_store():
+    address = new_memory()
+    first, second = (LanceStore(dict(SETTINGS), f"lance:{address}") for _ in range(2))
+    with first.writing(), pytest.raises(LockedError, match=f"is being written by process {os.getpid()} on "):
+        with second.writing():
+            pass
+    with second.writing():
+        pass
+    assert not StoragePath(address).exists()  # no lock is left
 
 
 def test_another_format_is_refused(tmp_path):

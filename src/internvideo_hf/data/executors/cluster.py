@@ -16,7 +16,7 @@ from internvideo_hf.data.executors.processes import Child, outcome_of
 from internvideo_hf.data.failures import HUNG, KILLED, LOST
 from internvideo_hf.video.errors import VideoDecodeError
 
-_ATTEMPTS = 3  # at a shard whose worker was lost, or at a decoder whose machine was
+_ATTEMPTS = 3  # at a shard whose worker was lost, at a decoder whose machine was, or at starting a worker
 _AHEAD = 2  # items for each decoder that are in progress, or wait to be taken; shards for each worker
 _ANSWER = 5.0  # seconds in which a cluster answers; Ray itself tries for minutes
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # of HTTP/2, with no settings
@@ -188,6 +188,7 @@ class _Actors:
         self._timeout = timeout
         self._begins: dict[Any, float] = {}  # when items began, by what is awaited
         self._idle: list[Any] = []
+        self._failed_starts, self._most_failed_starts = 0, _ATTEMPTS * workers  # one after the other
         self._window = _AHEAD * workers
         for _ in range(min(workers, len(items))):
             self._start()
@@ -219,8 +220,17 @@ class _Actors:
                 result = error
             else:
                 self._idle.append(actor)
-            if isinstance(result, self._ray.exceptions.RayActorError):
+            is_lost = isinstance(result, self._ray.exceptions.RayActorError)
+            if number < 0:
+                self._failed_starts = self._failed_starts + 1 if is_lost else 0
+            if is_lost and (number >= 0 or self._failed_starts < self._most_failed_starts):
                 self._start()
+            if not (self._busy or self._idle):
+                cause = str(result).strip().splitlines()[-1].strip()[:200]
+                raise RuntimeError(
+                    f"The workers end as soon as they start ({cause}). All machines of the cluster need the same "
+                    "Python, Ray and version of this package."
+                )
             if number < 0:
                 continue
             errors = self._ray.exceptions

@@ -202,7 +202,7 @@ def run_shards(
         except FileNotFoundError as error:
             raise FileNotFoundError(
                 f"A worker wrote {shard.key}{_SUFFIX}, and it is not in {parts.folder}, which must be on a disk that "
-                "all machines share. Name another place for the output (--out)."
+                "all machines share. Name another place for the output (--out); with --store, run in another folder."
             ) from error
         yield shard, part
 

@@ -22,6 +22,7 @@ from internvideo_hf.search.stores.segments import Clip, Segment, Video
 from internvideo_hf.search.where import All, Any_, Compare, IsNull, Not, Where, columns_of
 from internvideo_hf.utils.locks import is_own_file, lock_folder
 from internvideo_hf.utils.passwords import without_passwords
+from internvideo_hf.utils.storage import as_path, is_stored
 from internvideo_hf.video.sources import is_url
 
 SCHEME = "lance:"
@@ -42,9 +43,10 @@ _left: list[Any] = []  # connections of the process that this one was forked fro
 class LanceStore(DatabaseStore):
     """A `VectorStore` in a LanceDB database of its own.
 
-    A row's key is its video and number, declared as Lance's primary key, so that writing a row again replaces it. In a
-    folder, one process at a time may change the store; in a bucket, see to it that only one does. A process that was
-    forked cannot use a store that was open before.
+    A row's key is its video and number, declared as Lance's primary key, so that writing a row again replaces it. One
+    process at a time may change the store. In a bucket, that is a lock of this package, written by the package of its
+    scheme (`storage.SCHEMES`); LanceDB itself opens others, too, where nothing keeps two writers apart. A process that
+    was forked cannot use a store that was open before.
 
     Args:
         settings: of the index, see `base.SETTINGS`.
@@ -67,7 +69,9 @@ class LanceStore(DatabaseStore):
 
     def _open(self, address: str) -> None:
         require_lancedb()
-        self._uri = address.removeprefix(SCHEME)
+        if not (uri := address.removeprefix(SCHEME)):
+            raise ValueError(f"{address} names no folder: expected lance:PATH.")
+        self._uri = uri
         self.place = without_passwords(address)
         self.folder = None if is_url(self._uri) else Path(self._uri).absolute()
         self._database: Any = None
@@ -98,8 +102,9 @@ class LanceStore(DatabaseStore):
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """Hold the right to change the folder."""
-        with contextlib.nullcontext() if self.folder is None else lock_folder(self.folder):
+        """Hold the right to change the folder, also of an object store."""
+        place = as_path(self._uri) if self.folder is None else self.folder
+        with lock_folder(place) if self.folder is not None or is_stored(self._uri) else contextlib.nullcontext():
             self._agree()
             yield
 
