@@ -10,12 +10,16 @@ from object_stores import s3, write
 from program import assert_refused, run
 from safetensors.torch import load as load_tensors
 from safetensors.torch import load_file
+from search.rows import rows_of
+from search.stores.conftest import SETTINGS
 from training.recipes import write_data, write_recipe
 from video.clips import video_bytes, write_video
 
 from internvideo_hf.checkpoints.model_names import demo_path
 from internvideo_hf.recipes.reading import RecipeError
+from internvideo_hf.search.stores.opening import load_store, new_store
 from internvideo_hf.training.run import _cache_folder
+from internvideo_hf.utils.locks import LOCK, LockedError
 from internvideo_hf.utils.storage import StoragePath
 
 pytestmark = pytest.mark.slow
@@ -194,3 +198,18 @@ def test_a_store_that_refuses_is_named_before_the_work(bucket, tmp_path):
     assert_refused(run("scan", tmp_path / "v.mp4", "--out", bucket / "in"), "is a folder")
     assert_refused(run("scan", tmp_path / "v.mp4", "--out", "hf://datasets/o/n/bad.json"), "hf:// is only read")
     assert_refused(run("shrink", tmp_path / "v.mp4", "--out", bucket / "in/a.mp4"), "is a file")
+
+
+def test_an_index_of_lancedb_in_a_bucket_has_one_writer(bucket, monkeypatch):
+    pytest.importorskip("lancedb")
+    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+    address = f"lance:{bucket}/lance"
+    first, second = (new_store(dict(SETTINGS), address) for _ in range(2))
+    with first.writing():
+        first.upsert(rows_of("/a", [0, 1], 2))
+        with pytest.raises(LockedError, match="is being written by process"), second.writing():
+            pass
+    with second.writing():
+        second.upsert(rows_of("/bb", [0], 1))
+    assert list(load_store(address).known().videos) == ["/a", "/bb"]
+    assert not any(name.startswith(LOCK) for name in (bucket / "lance").files())

@@ -47,6 +47,18 @@ def test_only_changes_are_copied_either_way(place, tmp_path, moved):
         assert (mirror.folder / "deep/a").read_text() == "4" and moved == [("down", "a")]
 
 
+def test_names_that_lead_elsewhere_are_refused(place, tmp_path):
+    write(f"{place}/b/..c/d..e", b"1")
+    write(f"{place}/b/../../../.profile", b"2")
+    with pytest.raises(ValueError, match=r"holds 'b/\.\./\.\./\.\./\.profile', a name that leads out"):
+        with mirrored(place, tmp_path / "builds"):
+            pass
+    assert not (tmp_path / ".profile").exists() and len(place.files()) == 2
+    (place / "b/../../../.profile").unlink()
+    with mirrored(place, tmp_path / "builds") as mirror:
+        assert (mirror.folder / "b/..c/d..e").read_text() == "1"
+
+
 def test_what_was_done_before_an_error_is_there_and_one_process_writes(place, tmp_path):
     with pytest.raises(KeyError), mirrored(place, tmp_path) as mirror:
         (mirror.folder / "a").write_text("1")

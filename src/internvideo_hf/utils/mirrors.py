@@ -36,8 +36,14 @@ class Mirror:
 
         Raises:
             OSError: if an object cannot be read.
+            ValueError: if the name of one leads out of the folder (`..`).
         """
         there = {name: state for name, state in self.place.states().items() if not _is_own(name)}
+        for name in there:
+            if ".." in name.split("/"):  # whoever writes to the store would write anywhere on this disk
+                raise ValueError(
+                    f"{self.place} holds {name!r}, a name that leads out of the folder. Delete the object."
+                )
         for name, state in there.items():
             same = self._same.get(name)
             if same is None or same[0] != state or not (self.folder / name).is_file():

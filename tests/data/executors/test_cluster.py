@@ -260,7 +260,7 @@ def test_workers_that_end_at_their_start_are_not_started_without_end(nodes, monk
 
     monkeypatch.setattr(cluster, "_Runner", EndsAtItsStart)
     with pytest.raises(RuntimeError, match=r"end as soon as they start \(.*no such package\)"):
-        list(cluster.RayEngine().map_ordered(double, [1, 2], 2))
+        list(cluster.RayEngine().map_ordered(double, [1, 2], 1))
 
 
 def test_a_cache_is_equal_though_an_actor_is_killed(nodes, tmp_path, monkeypatch):
