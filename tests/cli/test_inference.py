@@ -249,7 +249,10 @@ def watched(model):
 @pytest.mark.parametrize(
     ("option", "words"),
     [
-        (("--dtype", "float61"), ("--dtype: got 'float61', expected one of auto, float32", "Did you mean float16?")),
+        (
+            ("--dtype", "float61"),
+            ("--dtype: got 'float61', expected one of saved, auto, float32", "Did you mean float16?"),
+        ),
         (("--batch-size", "0"), ("Invalid value for '--batch-size'", "1")),
         (("--batch-size", "-3"), ("Invalid value for '--batch-size'", "1")),
     ],

@@ -87,8 +87,6 @@ def test_options_of_a_cluster_belong_together(monkeypatch):
         engine_of("ray", None, None, 4, None)
     with pytest.raises(ValueError, match="--engine"):
         engine_of("rye", None, None, None, None)
-    with pytest.raises(ValueError, match='expected "auto" or HOST:PORT'):
-        engine_starter("ray", "nowhere", None, None, None)  # which starts nothing
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ImportError, match=r'pip install "internvideo-hf\[ray\]"'):
         engine_of("ray", None, None, None, None)
@@ -120,3 +118,9 @@ def test_decoders_are_processes_unless_there_is_a_cluster(monkeypatch):
     cluster = SimpleNamespace(workers=2, decoders=3, executor=lambda: "tasks")
     monkeypatch.setattr(options, "engine_of", lambda *arguments: cluster)
     assert decoders("ray", "auto", None, 2) == {"jobs": 6, "executor": "tasks"}
+
+
+def test_an_address_is_checked_before_ray_starts(monkeypatch):
+    monkeypatch.setattr("internvideo_hf.data.executors.cluster.require_ray", lambda: None)
+    with pytest.raises(ValueError, match='expected "auto" or HOST:PORT'):
+        engine_starter("ray", "nowhere", None, None, None)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tempfile
 
 import numpy as np
 import pytest
@@ -13,6 +14,12 @@ from internvideo_hf.inference.rows import to_tensors
 from internvideo_hf.serving.limits import Limits
 from internvideo_hf.serving.models import ServedModel, same_shapes
 from internvideo_hf.serving.sources import Source
+
+
+@pytest.fixture(autouse=True)
+def own_temporary_folder(monkeypatch):
+    """Undo what a decoder, which is a process of its own but here, does to the folder of temporary files."""
+    monkeypatch.setattr(tempfile, "tempdir", tempfile.gettempdir())
 
 
 def read(served: ServedModel, ability: str, video: object) -> dict:

@@ -89,6 +89,8 @@ def test_nothing_else_loads_from_folders():
     assert sorted(found) == [
         "adapters_internvideo.py: InternVideoConfig.from_pretrained",  # inside from_pretrained; runs no code
         "adapters_internvideo.py: super().from_pretrained",
+        "base.py: super().from_pretrained",  # inside from_pretrained
+        "modeling.py: model_class.config_class.from_pretrained",  # of an exported model; runs no code
         "pretrained.py: auto_class.from_pretrained",
         "processing.py: super().from_pretrained",  # inside from_pretrained
     ]
