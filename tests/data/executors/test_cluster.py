@@ -133,6 +133,9 @@ def test_workers_and_decoders_have_the_settings_of_the_command_but_no_key(nodes,
     names = ["INTERNVIDEO_READ_MAX_PIXELS", "INTERNVIDEO_API_KEY"]
     found = dict(cluster.RayEngine().map_ordered(variables, names, 1))
     assert found == {names[0]: ("77", "77"), names[1]: (None, None)}
+    monkeypatch.delenv("INTERNVIDEO_READ_MAX_PIXELS")
+    found = dict(cluster.RayEngine().map_ordered(variables, names[:1], 1))
+    assert found == {names[0]: (None, None)}, "Ray gives the same processes to the next command"
 
 
 def test_the_index_is_equal_though_videos_kill_and_hang_their_decoders(

@@ -266,7 +266,7 @@ class _Runner:
     """
 
     def __init__(self, environment: _Environment):
-        os.environ.update(environment)
+        _adopt(environment)
 
     def ready(self) -> None:
         """Return when the actor has started."""
@@ -309,15 +309,25 @@ class _Tasks:
 def _run_in_child(
     task: Callable[[Item], Result], item: Item, name: str, timeout: float | None, environment: _Environment
 ) -> Result | VideoDecodeError:
+    _adopt(environment)  # which a child takes over when it starts
     return _child(environment).run(task, item, name, timeout)
 
 
 @cache
 def _child(environment: _Environment) -> Child:
-    os.environ.update(environment)  # which the child takes over
     return Child()
 
 
 def _environment() -> _Environment:
     """Return this package's settings in the environment: workers of a cluster have that of their machine instead."""
     return tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith(_VARIABLES)))
+
+
+_OF_MACHINE = _environment()  # a worker imports this before it adopts anything
+
+
+def _adopt(environment: _Environment) -> None:
+    """Take the settings of a command over those of this machine; those that the process had for another one go."""
+    for name, _ in _environment():
+        del os.environ[name]
+    os.environ.update([*_OF_MACHINE, *environment])
