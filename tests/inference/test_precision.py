@@ -4,32 +4,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from models.model_checks import move_from_start
+from tasks.small_classifiers import write_classifier
 from transformers import AutoModel, AutoModelForVideoClassification
 
-from internvideo_hf import UniFormerV2Config, UniFormerV2ForVideoClassification
 from internvideo_hf.inference.runner import cast_of, load_model
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    place = tmp_path_factory.mktemp("model")
-    config = UniFormerV2Config(
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        hidden_size=32,
-        image_size=32,
-        patch_size=16,
-        num_frames=4,
-        global_layers=[1],
-        num_labels=3,
-    )
-    torch.manual_seed(0)
-    move_from_start(UniFormerV2ForVideoClassification(config), seed=0).save_pretrained(place)
-    return place
+    return write_classifier(tmp_path_factory.mktemp("model"), num_labels=3)
 
 
-CLIPS = torch.rand(2, 4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+CLIPS = torch.rand(2, 3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
 @torch.no_grad()

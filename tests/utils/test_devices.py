@@ -35,9 +35,9 @@ def test_the_fastest_number_type_of_a_cpu_is_what_its_flags_say(monkeypatch, fla
     text = f"processor\t: 0\nvmx flags\t: amx_bf16\nflags\t\t: {flags}\n\nprocessor\t: 1\n"
     monkeypatch.setattr(Path, "is_file", lambda path: str(path) == "/proc/cpuinfo")
     monkeypatch.setattr(Path, "read_text", lambda path: text)
-    devices._cpu_flags.cache_clear()
+    devices.cpu_info.cache_clear()
     assert devices.fastest_dtype("cpu") == expected
-    devices._cpu_flags.cache_clear()
+    devices.cpu_info.cache_clear()
 
 
 def test_the_fastest_number_type_of_other_devices(monkeypatch):

@@ -16,6 +16,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from internvideo_hf.data.executors.base import Refusal
 from internvideo_hf.data.executors.parts import Engine
 from internvideo_hf.data.executors.processes import WHOLE_TIMEOUT, map_unordered, time_limit
 from internvideo_hf.data.record_files import json_line
@@ -209,23 +210,16 @@ class _Workers:
             return
         loaded = partial(_work_loaded, work=work, stage=stage.on_device(None), engine=engine)
         for item, result in engine.map_ordered(loaded, items, engine.workers, name, timeout=limit):
-            if isinstance(result, _Refusal):
+            if isinstance(result, Refusal):
                 raise result.error
             yield item, result
-
-
-@dataclass(frozen=True)
-class _Refusal:
-    """Why a worker has no model, which executors would take for the fault of a row."""
-
-    error: Exception
 
 
 def _work_loaded(item: Any, work: Callable[..., Any], stage: Any, engine: Engine) -> Any:
     try:
         loaded = _loaded(stage, engine.device())
     except Exception as error:
-        return _Refusal(error)
+        return Refusal(error)
     return work(item, stage=loaded)
 
 

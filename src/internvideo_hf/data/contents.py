@@ -33,6 +33,14 @@ def stamp(video: str) -> tuple[int, int]:
     return sum(s.st_size for s in statuses), max((s.st_mtime_ns for s in statuses), default=0)
 
 
+def stamp_if_there(video: str) -> tuple[int, int]:
+    """Return `stamp`, or `(-1, -1)` where there is nothing: the reader of the video reports that."""
+    try:
+        return stamp(video)
+    except OSError:
+        return -1, -1
+
+
 def content_hash(video: str) -> str:
     """Hash all of a file, or all files of a folder with their names; of an http(s) address, itself.
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import av
 
-from internvideo_hf.data.contents import stamp
+from internvideo_hf.data.contents import stamp_if_there
 from internvideo_hf.utils.files import DiskFullError, atomic_write_text, is_disk_full, remove_leftovers_of
 from internvideo_hf.utils.journal import Stopwatch
 from internvideo_hf.utils.names import reason_of, without_number
@@ -26,6 +26,7 @@ _CHECK = "Check the file, or leave it out."
 KILLED = "the decoder killed its process, or memory ran out"
 HUNG = "the decoder did not finish within {:g} seconds (--video-timeout)"
 LOST = "its worker was lost {} times"
+_LOST_AMONG_OTHERS = "the workers that had it and others to {} died"
 _POISON = tuple(cause.partition("{")[0] for cause in (KILLED, HUNG, LOST))
 
 
@@ -72,6 +73,16 @@ def failure_of(video: str, error: Exception) -> VideoDecodeError:
     if isinstance(error, OSError) and not advice:
         cause = f"it cannot be read ({cause})"
     return VideoDecodeError(name, cause, f"{advice}." if advice else _CHECK)
+
+
+def lost_among_others(video: str, doing: str) -> VideoDecodeError:
+    """Return the failure of a video whose shard was lost each time, which does not tell which of its videos is guilty.
+
+    Args:
+        video: path or address of the video.
+        doing: what was to be done with it, such as "embed".
+    """
+    return VideoDecodeError(video, _LOST_AMONG_OTHERS.format(doing), "Look at their messages, and run again.")
 
 
 @contextmanager
@@ -285,8 +296,8 @@ class FailureTable:
 
 
 def _stamp(video: str) -> tuple[int, int]:
-    with suppress(OSError, ValueError):
-        return stamp(video)
+    with suppress(ValueError):  # a name that no file can have
+        return stamp_if_there(video)
     return -1, -1
 
 

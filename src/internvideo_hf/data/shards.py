@@ -29,7 +29,7 @@ from internvideo_hf.utils.locks import lock_folder
 from internvideo_hf.utils.names import reason_of, with_article
 from internvideo_hf.video.downloads import DownloadSettings, open_address
 from internvideo_hf.video.errors import VideoDecodeError
-from internvideo_hf.video.sources import check_path, is_url
+from internvideo_hf.video.sources import check_file, is_url
 
 INDEX = "shards.json"
 _TIMEOUT = 60  # seconds without data from a server
@@ -91,7 +91,7 @@ def _write_all(
         for number in numbers:
             try:
                 with one_video(rows[number]["video"]):
-                    good.append((number, _video_file(rows[number]["video"])))
+                    good.append((number, check_file(rows[number]["video"], "Encode its frames as a video first.")))
             except VideoDecodeError as error:
                 failures.append(error)
         if good and not path.exists():
@@ -109,15 +109,6 @@ def _claim(folder: Path, index: dict[str, Any]) -> None:
     if not path.exists() and any(folder.glob("*.tar")):
         raise FileExistsError(f"{folder} holds tar files of something else. Choose another folder.")
     atomic_write_text(path, json.dumps(index, indent=1))
-
-
-def _video_file(video: str) -> Path:
-    if is_url(video):
-        raise VideoDecodeError(video, "it is an address", "Download it first.")
-    path = check_path(video)
-    if path.is_dir():
-        raise VideoDecodeError(video, "it is a folder", "Encode its frames as a video first.")
-    return path
 
 
 def _add(shard: tarfile.TarFile, number: int, file: Path, row: Row) -> None:

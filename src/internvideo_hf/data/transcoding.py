@@ -31,7 +31,7 @@ from internvideo_hf.video.hdr import is_hdr
 from internvideo_hf.video.reader import VideoReader
 from internvideo_hf.video.rgb import Orientation, orientation, to_rgb
 from internvideo_hf.video.settings import ReadSettings
-from internvideo_hf.video.sources import check_path, is_url
+from internvideo_hf.video.sources import check_file, is_url
 
 _MARK = "internvideo shrink "  # prefix of the settings in the comment of a file that we wrote
 _SETTINGS_FILE = "shrink.json"  # of a folder in a store
@@ -110,12 +110,7 @@ def _local_file(source: str) -> Iterator[Path]:
         with closing(StoredCopy(source, DownloadSettings.default())) as copy:
             yield copy.path
         return
-    if is_url(source):
-        raise VideoDecodeError(source, "it is an address", "Download it first.")
-    path = check_path(source)
-    if path.is_dir():
-        raise VideoDecodeError(source, "it is a folder", "Frame files can be read as fast as they are.")
-    yield path
+    yield check_file(source, "Frame files can be read as fast as they are.")
 
 
 def cut_video(reader: VideoReader, target: str | Path, frames: range, settings: TranscodeSettings) -> None:

@@ -26,6 +26,7 @@ from internvideo_hf.models.common.exported.graphs import open_graphs
 from internvideo_hf.models.common.exported.manifest import (
     EXPORT_FILE,
     NUMBERS,
+    UNLISTED,
     Agreement,
     Function,
     Manifest,
@@ -37,8 +38,6 @@ from internvideo_hf.utils.files import atomic_directory, atomic_write_text, chec
 from internvideo_hf.utils.fingerprints import file_sha256, json_sha256, tensors_sha256
 from internvideo_hf.utils.names import check_name, with_article
 from internvideo_hf.utils.pretrained import load_pretrained
-
-_UNLISTED = ("README.md", EXPORT_FILE)
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ def export_model(
         output_dir: the folder to write, atomically.
         settings: format, number type, frames and size.
         overwrite: replace `output_dir` if it holds a model.
-        say: is told what is done next.
+        say: called with a text that says what comes next.
 
     Returns:
         The content of `export.json`.
@@ -196,7 +195,7 @@ def _with_files(manifest: Manifest, folder: Path, measured: Mapping[str, Agreeme
     files = {
         path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
         for path in sorted(folder.iterdir())
-        if path.name not in _UNLISTED
+        if path.name not in UNLISTED
     }
     return Manifest(**vars(manifest) | {"files": files, "agreement": dict(measured)})
 

@@ -12,12 +12,12 @@ import torch
 from tqdm import tqdm
 from transformers import AutoConfig
 
-from internvideo_hf.data.contents import stamp
+from internvideo_hf.data.contents import stamp_if_there
 from internvideo_hf.data.executors import processes
 from internvideo_hf.data.executors.parts import Engine, Part, PartFolder, Shard, run_shards, shard_key
-from internvideo_hf.data.failures import FailureTable, one_video
-from internvideo_hf.inference.rows import Loader, enter_folder, read_arrays, to_tensors
-from internvideo_hf.models.common.loading import revision
+from internvideo_hf.data.failures import FailureTable, lost_among_others, one_video
+from internvideo_hf.inference.rows import Loader, enter_worker, read_arrays, to_tensors
+from internvideo_hf.models.common.loading import check_revision, revision
 from internvideo_hf.utils.devices import default_device
 from internvideo_hf.utils.files import atomic_path, check_output_file
 from internvideo_hf.utils.fingerprints import file_sha256
@@ -187,17 +187,13 @@ def _failed(error: VideoDecodeError) -> dict[str, Any]:
 
 def _lost(shard: Shard[str], error: VideoDecodeError) -> list[dict[str, Any]]:
     """Return the failures of a shard that has no part; of several videos, nothing is known of any one."""
-    cause, advice = error.cause, error.advice
     if len(shard.items) > 1:
-        cause, advice = "the workers that had it and others to answer died", "Look at their messages, and run again."
-    return [_failed(VideoDecodeError(video, cause, advice)) for video in shard.items]
+        return [_failed(lost_among_others(video, "answer")) for video in shard.items]
+    return [_failed(VideoDecodeError(shard.items[0], error.cause, error.advice))]
 
 
 def _facts(video: str) -> list[Any]:
-    try:
-        return [video, *stamp(video)]
-    except OSError:  # the failure of the video is told by its reader
-        return [video, -1, -1]
+    return [video, *stamp_if_there(video)]
 
 
 def _revision(model: str) -> str:
@@ -218,10 +214,7 @@ def answer_shard(videos: Sequence[str], plan: _Plan) -> Part:
     Raises:
         ValueError: if the models are not those of the run.
     """
-    device = plan.engine.device()
-    enter_folder(plan.folder)
-    if device == "cpu":
-        torch.set_num_threads(plan.threads)
+    device = enter_worker(plan.engine, plan.folder, plan.threads)
     answerer = _answerer(plan.question, plan.revisions, device)
     read, rest = answerer.reader(), [video for video in videos if video not in plan.held]
     if read is None:
@@ -246,9 +239,5 @@ def _entry(answerer: Answerer, video: str, inputs: Any, device: str | None) -> d
 @lru_cache(maxsize=1)
 def _answerer(question: Question, expected: tuple[str, ...], device: str | None) -> Any:
     for model, wanted in zip(question.models, expected, strict=True):
-        if (found := _revision(model)) != wanted:
-            raise ValueError(
-                f"A worker finds another model at {model}: its revision is {found}, that of the run {wanted}. Put the "
-                "same model there on all machines."
-            )
+        check_revision(model, _revision(model), wanted)
     return question.loader.function(question.loader.name, device=device, **dict(question.loader.options))

@@ -12,6 +12,7 @@ import torch
 
 from internvideo_hf.data.contents import stamp
 from internvideo_hf.data.executors import processes
+from internvideo_hf.data.executors.base import Refusal
 from internvideo_hf.data.executors.parts import Engine
 from internvideo_hf.inference.features import (
     BLOCK,
@@ -20,6 +21,7 @@ from internvideo_hf.inference.features import (
     Outline,
     extract_to_file,
 )
+from internvideo_hf.models.common.loading import check_revision
 from internvideo_hf.processing.video_processing import RawPixels
 from internvideo_hf.utils.storage import AnyPath
 from internvideo_hf.video.errors import VideoDecodeError
@@ -73,25 +75,18 @@ def extract_on_engine(
     """
     task = partial(_extract, settings=settings, engine=engine, timeout=timeout or processes.TIMEOUT)
     for target, result in engine.map_ordered(task, targets, engine.workers, _video_of):
-        if isinstance(result, _Refusal):
-            raise ValueError(result.message)
+        if isinstance(result, Refusal):
+            raise result.error
         yield target, result
 
 
-class _Refusal(NamedTuple):
-    """Why a worker can extract nothing, which executors would take for the fault of a video."""
-
-    message: str
-
-
-def _extract(target: Target, settings: Extraction, engine: Engine, timeout: float) -> bool | _Refusal:
+def _extract(target: Target, settings: Extraction, engine: Engine, timeout: float) -> bool | Refusal:
     facts = tuple(sorted(settings.extractor.items()))
     extractor = _extractor(facts, engine.device())
-    if extractor.settings.revision != settings.revision:
-        return _Refusal(
-            f"A worker finds another model at {extractor.name}: its revision is {extractor.settings.revision}, that "
-            f"of the run {settings.revision}. Put the same model there on all machines."
-        )
+    try:
+        check_revision(extractor.name, extractor.settings.revision, settings.revision)
+    except ValueError as error:
+        return Refusal(error)
     return extract_to_file(extractor, *target, **settings.output, decoding=_Pieces(engine, timeout))
 
 

@@ -43,12 +43,12 @@ def set_number_type(model: PreTrainedModel, dtype: str) -> None:
         ValueError: if the name is unknown, or it is an exported model of another number type.
         ImportError: if "int8" lacks torchao.
     """
-    if dtype == INT8 and isinstance(model, ExportedModel):
-        model.refuse("cannot run in int8")
-    if dtype == INT8:
-        _quantize_weights(model)
-    else:
+    if dtype != INT8:
         model.to(lookup(DTYPES, dtype, "dtype"))  # type: ignore[arg-type]  # transformers' wrapper hides the signature
+    elif isinstance(model, ExportedModel):
+        model.refuse("cannot run in int8")
+    else:
+        _quantize_weights(model)
     model.number_type = dtype  # type: ignore[assignment]  # nn.Module's annotation knows tensors and modules alone
 
 

@@ -19,13 +19,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from internvideo_hf.data.contents import stamp
+from internvideo_hf.data.contents import stamp_if_there
 from internvideo_hf.data.executors import processes
 from internvideo_hf.data.executors.parts import Engine, Part, PartFolder, Shard, run_shards, shard_key
-from internvideo_hf.data.failures import one_video
+from internvideo_hf.data.failures import lost_among_others, one_video
 from internvideo_hf.data.samples import Row
 from internvideo_hf.inference.runner import RunSettings, Views, check_damaged, read_videos, stack_views
-from internvideo_hf.models.common.loading import revision
+from internvideo_hf.models.common.loading import check_revision, revision
 from internvideo_hf.processing.video_processing import RawPixels
 from internvideo_hf.utils.devices import default_device
 from internvideo_hf.utils.journal import Journal, delete_parts
@@ -393,17 +393,13 @@ def _facts(row: Row, work: Work[Any], states: dict[str, tuple[int, int]]) -> lis
     """
     file = _file_of(row, work)
     if file not in states:
-        try:
-            states[file] = stamp(file)
-        except OSError:  # the failure of the video is told by its reader
-            states[file] = -1, -1
+        states[file] = stamp_if_there(file)
     return [{name: value for name, value in row.items() if name not in ("source", "failure")}, *states[file]]
 
 
 def _lost(shard: Shard[Row]) -> Part:
     """Return the part of a shard whose workers died each time that it was tried."""
-    cause, advice = "the workers that had it and others to answer died", "Look at their messages, and run again."
-    failures = (VideoDecodeError(video_of(row), cause, advice) for row in shard.items)
+    failures = (lost_among_others(video_of(row), "answer") for row in shard.items)
     return Part({}, {str(place): _note(error) for place, error in enumerate(failures)})
 
 
@@ -420,10 +416,7 @@ def answer_shard(rows: Sequence[Row], plan: _Plan[Any]) -> Part:
     Raises:
         ValueError: if the model is not the one of the run.
     """
-    work, device = plan.work, plan.engine.device()
-    enter_folder(plan.folder)
-    if device == "cpu":
-        torch.set_num_threads(plan.threads)
+    work, device = plan.work, enter_worker(plan.engine, plan.folder, plan.threads)
     subject = _subject(work.loader, plan.revision, device)
     batches = (rows[first : first + plan.at_once] for first in range(0, len(rows), plan.at_once))
     units = [unit for batch in batches for unit in _units(batch, work)]
@@ -458,11 +451,7 @@ def _unit_name(rows: Sequence[Row]) -> str:
 @lru_cache(maxsize=1)
 def _subject(loader: Loader, expected: str, device: str | None) -> Any:
     subject = loader.function(loader.name, device=device, **dict(loader.options))
-    if (found := loader.revision(subject)) != expected:
-        raise ValueError(
-            f"A worker finds another model at {loader.name}: its revision is {found}, that of the run {expected}. Put "
-            "the same model there on all machines."
-        )
+    check_revision(loader.name, loader.revision(subject), expected)
     return subject
 
 
@@ -526,6 +515,21 @@ def _as_tensor(value: Any, device: str | torch.device | None) -> Any:
 
 def _tensor(array: np.ndarray[Any, Any]) -> Tensor:
     return torch.from_numpy(array if array.flags.writeable else array.copy())  # a cluster's are shared
+
+
+def enter_worker(engine: Engine, folder: str, threads: int) -> str | None:
+    """Make a worker compute as the process of the run would, and return the device of its model.
+
+    Args:
+        engine: whose worker this is.
+        folder: from which relative paths start.
+        threads: of that process; on a CPU, sums have other bits with others.
+    """
+    enter_folder(folder)
+    device = engine.device()
+    if device == "cpu":
+        torch.set_num_threads(threads)
+    return device
 
 
 def enter_folder(folder: str) -> None:

@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 
-from internvideo_hf.data.contents import stamp
+from internvideo_hf.data.contents import stamp_if_there
 from internvideo_hf.data.executors import processes
 from internvideo_hf.data.executors.parts import Engine, Part, PartFolder, Shard, cut, run_shards, shard_key
+from internvideo_hf.data.failures import lost_among_others
 from internvideo_hf.inference.embedder import Embedder
 from internvideo_hf.search.clips import Clips, Task, Windowing, read_clips
 from internvideo_hf.search.embedding import Account, Batches, name_of_piece, path_of, video_of
@@ -129,19 +130,14 @@ def _embedder(model: str, device: str | None, dtype: str | None) -> Embedder:
 
 def _facts(piece: Task) -> list[object]:
     path, numbers = piece
-    try:
-        size, mtime = stamp(path)
-    except OSError:  # the failure of the video is told by its reader
-        size, mtime = -1, -1
-    return [path, size, mtime, numbers]
+    return [path, *stamp_if_there(path), numbers]
 
 
 def _settle(shard: Shard[Task], part: Part | VideoDecodeError, account: Account) -> Segment | None:
     """Count the pieces of a shard, and return its rows."""
     if isinstance(part, VideoDecodeError):
         for piece in shard.items:
-            cause = "the workers that had it and others to embed died"
-            account.take(piece, VideoDecodeError(piece[0], cause, "Look at their messages, and run again."))
+            account.take(piece, lost_among_others(piece[0], "embed"))
         return None
     refused = set()
     for piece, outcome in zip(shard.items, part.notes["outcomes"], strict=True):

@@ -20,10 +20,10 @@ from transformers.modeling_utils import PreTrainedModel
 
 from internvideo_hf.checkpoints.starting import start_from
 from internvideo_hf.data.collation import VideoCollator
-from internvideo_hf.data.executors.base import Executor
+from internvideo_hf.data.executors.base import Executor, Refusal
 from internvideo_hf.data.executors.parts import Engine
 from internvideo_hf.data.samples import PIXELS, Row, SampleSettings, make_sample
-from internvideo_hf.inference.rows import enter_folder, read_arrays, to_tensors
+from internvideo_hf.inference.rows import enter_worker, read_arrays, to_tensors
 from internvideo_hf.utils.devices import default_device
 from internvideo_hf.utils.files import atomic_write
 from internvideo_hf.utils.fingerprints import tensors_sha256
@@ -132,12 +132,6 @@ class Filling:
     folder: str = field(compare=False)
 
 
-class Refusal(NamedTuple):
-    """Why a worker can compute nothing, which executors would take for the fault of a video."""
-
-    error: Exception
-
-
 def load_backbone(
     device: str | None, model_class: type[PreTrainedModel], config: PreTrainedConfig, start: Path | None, seed: int
 ) -> FrozenBackbone:
@@ -190,10 +184,7 @@ def fill_shard(shard: Shard, filling: Filling, engine: Engine) -> list[tuple[int
         The numbers of the clips that failed, and why; or the error that ends the run.
     """
     try:
-        enter_folder(filling.folder)
-        device = engine.device()
-        if device == "cpu":
-            torch.set_num_threads(filling.threads)
+        device = enter_worker(engine, filling.folder, filling.threads)
         outcomes = fill_batches(
             shard.batches,
             _backbone(filling, device),

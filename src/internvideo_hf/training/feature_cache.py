@@ -15,8 +15,9 @@ from tqdm import tqdm
 
 from internvideo_hf.data.dataset import VideoDataset
 from internvideo_hf.data.executors import processes
+from internvideo_hf.data.executors.base import Refusal
 from internvideo_hf.data.executors.parts import Engine
-from internvideo_hf.data.failures import FailureTable
+from internvideo_hf.data.failures import FailureTable, lost_among_others
 from internvideo_hf.data.samples import Row, Sample
 from internvideo_hf.inference.rows import read_arrays
 from internvideo_hf.training.cache_filling import (
@@ -25,7 +26,6 @@ from internvideo_hf.training.cache_filling import (
     Clip,
     Filling,
     FrozenBackbone,
-    Refusal,
     Shard,
     cut,
     fill_batches,
@@ -334,9 +334,8 @@ def fill_on_engine(
 
 def _lost(shard: Shard) -> list[tuple[int, VideoDecodeError]]:
     """Return the failures of a shard whose workers died each time that it was tried."""
-    cause, advice = "the workers that had it and others to compute died", "Look at their messages, and run again."
     missing = (clip for batch in shard.batches for clip in batch if not clip.path.is_file())
-    return [(clip.number, VideoDecodeError(video_of(clip), cause, advice)) for clip in missing]
+    return [(clip.number, lost_among_others(video_of(clip), "compute")) for clip in missing]
 
 
 def _count(batches: Sequence[Batch]) -> int:

@@ -37,16 +37,16 @@ def fastest_dtype(device: str | torch.device | None = None) -> str | None:
     """
     kind = default_device(device).type
     if kind == "cpu":
-        return "bfloat16" if _BFLOAT16_FLAGS & _cpu_flags() else None
+        flags = re.search(r"^flags\s*:(.*)$", cpu_info(), re.MULTILINE)
+        return "bfloat16" if flags and _BFLOAT16_FLAGS & set(flags[1].split()) else None
     return "bfloat16" if kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else None
 
 
 @cache
-def _cpu_flags() -> frozenset[str]:
-    """Return the names of what the CPU can do; none where the system does not tell."""
-    cpuinfo = Path("/proc/cpuinfo")
-    found = re.search(r"^flags\s*:(.*)$", cpuinfo.read_text(), re.MULTILINE) if cpuinfo.is_file() else None
-    return frozenset(found[1].split() if found else ())
+def cpu_info() -> str:
+    """Return what Linux tells of the CPU; nothing on other systems."""
+    file = Path("/proc/cpuinfo")
+    return file.read_text() if file.is_file() else ""
 
 
 def default_workers(workers: int | None = None) -> int:

@@ -4,6 +4,8 @@ import hashlib
 import os
 import socket
 import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 _FOREIGN_AGE = 86400.0  # seconds after which a temporary file of another machine counts as left over
@@ -32,6 +34,21 @@ def may_run(process: str, file: Path) -> bool:
     if machine and machine != machine_mark():
         return time.time() - file.stat().st_mtime < _FOREIGN_AGE
     return is_running(int(number))
+
+
+def own_entries(folder: str, pattern: str, is_kind: Callable[[int], bool]) -> Iterator[Path]:
+    """Yield what this user made in a folder that others write to, too; never a link.
+
+    Args:
+        folder: such as that of temporary files.
+        pattern: of names.
+        is_kind: of the mode of an entry, such as `stat.S_ISDIR`.
+    """
+    for path in Path(folder).glob(pattern):
+        with suppress(OSError):
+            status = path.lstat()
+            if is_kind(status.st_mode) and (not hasattr(os, "getuid") or status.st_uid == os.getuid()):
+                yield path
 
 
 def is_running(process: int) -> bool:

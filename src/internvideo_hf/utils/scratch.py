@@ -5,12 +5,12 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from internvideo_hf.utils.locks import LOCK, lock_folder
-from internvideo_hf.utils.processes import is_running
+from internvideo_hf.utils.processes import is_running, own_entries
 
 _OLD = 86400.0  # seconds; a process of another container has numbers that mean nothing here
 
@@ -22,7 +22,7 @@ def scratch_directory(kind: str) -> Iterator[Path]:
     Args:
         kind: what it is for, a part of its name.
     """
-    for folder in _own(f"internvideo-{kind}-*", stat.S_ISDIR):
+    for folder in own_entries(tempfile.gettempdir(), f"internvideo-{kind}-*", stat.S_ISDIR):
         # Its owner holds the lock for as long as it runs.
         with suppress(OSError):
             if (folder / LOCK).exists():
@@ -46,19 +46,10 @@ def scratch_file(kind: str, suffix: str, folder: Path | None = None) -> tuple[in
     Returns:
         Its open handle and its path.
     """
-    for file in _own(f"internvideo-{kind}-*", stat.S_ISREG):
+    for file in own_entries(tempfile.gettempdir(), f"internvideo-{kind}-*", stat.S_ISREG):
         process = file.name.split("-")[2]
         with suppress(OSError):
             is_old = time.time() - file.stat().st_mtime > _OLD
             if is_old and process.isdecimal() and not is_running(int(process)):
                 file.unlink()
     return tempfile.mkstemp(prefix=f"internvideo-{kind}-{os.getpid()}-", suffix=suffix, dir=folder)
-
-
-def _own(pattern: str, is_kind: Callable[[int], bool]) -> Iterator[Path]:
-    """Yield the entries of the directory for temporary files that this user made; never a link."""
-    for path in Path(tempfile.gettempdir()).glob(pattern):
-        with suppress(OSError):
-            status = path.lstat()
-            if is_kind(status.st_mode) and (not hasattr(os, "getuid") or status.st_uid == os.getuid()):
-                yield path

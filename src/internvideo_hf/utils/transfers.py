@@ -1,8 +1,8 @@
 """Files and folders of object stores by way of temporary files on a disk of this machine."""
 
-import os
 import re
 import shutil
+import stat
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 
-from internvideo_hf.utils.processes import may_run, process_mark
+from internvideo_hf.utils.processes import may_run, own_entries, process_mark
 from internvideo_hf.utils.storage import AnyPath, StoragePath, download, upload
 
 _PREFIX = "internvideo-transfer-"
@@ -119,9 +119,8 @@ def _temporary_folder() -> Iterator[Path]:
 @lru_cache
 def _remove_leftovers(directory: str) -> None:
     """Delete what killed processes of this user left, once in each process."""
-    for folder in Path(directory).glob(f"{_PREFIX}*"):
+    for folder in own_entries(directory, f"{_PREFIX}*", stat.S_ISDIR):
         match = re.fullmatch(r"(\d+@[0-9a-f]{6})-\w+", folder.name.removeprefix(_PREFIX))
         with suppress(OSError):
-            is_own = not hasattr(os, "getuid") or folder.lstat().st_uid == os.getuid()
-            if match and is_own and not folder.is_symlink() and not may_run(match[1], folder):
+            if match and not may_run(match[1], folder):
                 shutil.rmtree(folder, ignore_errors=True)

@@ -106,6 +106,24 @@ def split_address(url: str) -> SplitResult:
     return parts
 
 
+def check_file(path: str, of_folders: str) -> Path:
+    """Return the absolute path of an existing file; see `check_path`.
+
+    Args:
+        path: path of a file.
+        of_folders: advice where it is a folder.
+
+    Raises:
+        VideoDecodeError: also if it is an address or a folder.
+    """
+    if is_url(path):
+        raise VideoDecodeError(path, "it is an address", "Download it first.")
+    file = check_path(path)
+    if file.is_dir():
+        raise VideoDecodeError(path, "it is a folder", of_folders)
+    return file
+
+
 def check_path(path: str) -> Path:
     """Return the absolute path of an existing folder or of an existing file that is not empty.
 

@@ -1,12 +1,18 @@
 """The interface of executors: one task for many items, by several workers."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from internvideo_hf.video.errors import VideoDecodeError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+class Refusal(NamedTuple):
+    """What a task returns that can do nothing for any item: its error, if raised, would count as that of one video."""
+
+    error: Exception
 
 
 class Executor(Protocol):

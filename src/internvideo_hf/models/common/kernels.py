@@ -1,11 +1,12 @@
 """The fastest matrix product of this machine."""
 
 from functools import cache
-from pathlib import Path
 
 import torch
 from einops import rearrange
 from torch import nn
+
+from internvideo_hf.utils.devices import cpu_info
 
 
 @cache
@@ -15,13 +16,11 @@ def convolution_is_faster() -> bool:
     torch gives matrix products to MKL, which leaves half of the AVX-512 units of AMD's processors idle, and
     convolutions to oneDNN, which does not: about half the time (benchmarks/README.md).
     """
-    cpuinfo = Path("/proc/cpuinfo")
     return (
         torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
         and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         and torch.backends.cpu.get_cpu_capability() == "AVX512"
-        and cpuinfo.is_file()
-        and "AuthenticAMD" in cpuinfo.read_text()
+        and "AuthenticAMD" in cpu_info()
     )
 
 

@@ -75,6 +75,24 @@ def revision(name: str | Path, model: PreTrainedModel) -> str:
     return f"sha256:{files_sha256(name, patterns)[:16]}"
 
 
+def check_revision(name: str, found: str, expected: str) -> None:
+    """Refuse a model that a worker has loaded, and that is not the one of the run.
+
+    Args:
+        name: its folder, or its name on the Hub.
+        found: its `revision`.
+        expected: that of the process of the run.
+
+    Raises:
+        ValueError: if they differ.
+    """
+    if found != expected:
+        raise ValueError(
+            f"A worker finds another model at {name}: its revision is {found}, that of the run {expected}. Put the "
+            "same model there on all machines."
+        )
+
+
 def classes_of(config: PreTrainedConfig) -> list[str]:
     """Return the names of the classes in the order of a classifier's scores, however its config.json is sorted.
 

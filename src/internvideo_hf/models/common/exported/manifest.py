@@ -17,7 +17,8 @@ FORMATS = {"onnx": "onnxruntime", "openvino": "openvino"}
 """Format -> the package that runs it."""
 NUMBERS = {"onnx": ("float32", "int8"), "openvino": ("float32", "bfloat16", "float16", "int8")}
 """Format -> number types of its weights; "int8" of the video tower alone."""
-_FREE = ("README.md", EXPORT_FILE)  # files that are not listed
+UNLISTED = ("README.md", EXPORT_FILE)
+"""Files of an exported folder that `Manifest.files` leaves out."""
 _LARGEST = 1 << 20  # bytes of the file
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 BATCH = "batch"
@@ -185,7 +186,7 @@ def _function(entry: Mapping[str, Any]) -> Function:
 
 def _check_files(folder: Path, manifest: Manifest) -> None:
     there = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
-    if foreign := sorted(there - {*manifest.files, *_FREE}):
+    if foreign := sorted(there - {*manifest.files, *UNLISTED}):
         raise ValueError(
             f"{folder} holds {foreign[0]}, which {EXPORT_FILE} does not list. An exported folder holds what the "
             "export wrote and nothing else: remove it, or export the model again."
