@@ -75,6 +75,7 @@ def write_manifest(folder: Path, **changed: object) -> None:
         "package": "0.1.0",
         "parameters": 3,
         "weights": "0" * 64,
+        "graphs": "1" * 64,
         "embeddings": None,
         "cosine_scale": 1.0,
         "agreement": {},

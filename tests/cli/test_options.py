@@ -18,9 +18,11 @@ from internvideo_hf.cli.options import (
     engine_of,
     engine_starter,
     parse_device,
+    parse_dtype,
     read_json,
     takes_addresses,
 )
+from internvideo_hf.utils import devices
 from internvideo_hf.video.downloads import DownloadSettings
 
 LABELS = "riding a bike, cooking pasta, playing chess"
@@ -124,3 +126,11 @@ def test_an_address_is_checked_before_ray_starts(monkeypatch):
     monkeypatch.setattr("internvideo_hf.data.executors.cluster.require_ray", lambda: None)
     with pytest.raises(ValueError, match='expected "auto" or HOST:PORT'):
         engine_starter("ray", "nowhere", None, None, None)
+
+
+def test_auto_leaves_exported_models_as_they_are(monkeypatch, tmp_path):
+    monkeypatch.setattr(devices, "fastest_dtype", lambda device: "bfloat16")
+    assert parse_dtype("auto", None, "model", None) == "bfloat16"
+    (tmp_path / "export.json").touch()
+    assert parse_dtype("auto", None, None, str(tmp_path)) is None
+    assert parse_dtype("bfloat16", None, str(tmp_path)) == "bfloat16", "what is asked for is refused later"

@@ -125,7 +125,7 @@ def evaluate(
     if list_all:
         _list_protocols()
         return
-    number_type = parse_dtype(dtype, device)
+    number_type = parse_dtype(dtype, device, model, *(ensemble or ()))
     changes = [*(changes or []), *([] if number_type is None else [f"dtype={number_type}"])]
     options = {
         "data_root": data_root,

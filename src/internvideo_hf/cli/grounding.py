@@ -85,7 +85,7 @@ def ground(
     asked = [query.strip() for query in queries]
     if not all(asked):
         raise ValueError('A sentence is empty. Give it in quotes, such as "a man opens the door".')
-    number_type, named = parse_dtype(dtype, device), unique_videos([video], quiet)
+    number_type, named = parse_dtype(dtype, device, encoder), unique_videos([video], quiet)
     head = resolve_model(model, GROUNDER)
     remark_on_scripts(asked)
     how: dict[str, Any] = {"encoder": encoder, "text_encoder": text_encoder, "batch_size": batch_size}

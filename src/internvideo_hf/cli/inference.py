@@ -100,7 +100,7 @@ def zero_shot(
     if template is not None and prompts is not None:
         raise ValueError("Give --template or --prompts, not both.")
     options = {"hypothesis_template": template, "prompts": prompts}
-    number_type = parse_dtype(dtype, device)
+    number_type = parse_dtype(dtype, device, model)
     named, model = named_videos(videos, quiet), resolve_model(model, DUAL_ENCODER)
     remark_on_scripts(candidates)
     given: dict[str, Any] = {
@@ -190,7 +190,7 @@ def classify(
     """
     workers = Workers(engine, address, gpus, video_timeout, device, retry)
     workers.check(out, {"--json": as_json, "--csv": csv})
-    clips_and_crops, number_type = parse_views(views), parse_dtype(dtype, device)
+    clips_and_crops, number_type = parse_views(views), parse_dtype(dtype, device, model)
     if csv is not None:
         from internvideo_hf.utils.files import check_output_file
 
@@ -381,7 +381,7 @@ def extract(
 
     Example: internvideo extract talk.mp4 --model facebook/vjepa2-vitl-fpc64-256 --window 4s --stride 2s --out features
     """
-    number_type, named = parse_dtype(dtype, device), unique_videos(videos, quiet)
+    number_type, named = parse_dtype(dtype, device, model), unique_videos(videos, quiet)
     model = resolve_model(model, any_family=True)
     if engine == "ray" and os.path.isdir(model):
         model = os.path.abspath(model)
@@ -491,7 +491,7 @@ def reconstruct(
 
     Example: internvideo reconstruct clips --model vit-h-pretrained --out grids
     """
-    number_type, named = parse_dtype(dtype, device), unique_videos(videos, quiet)
+    number_type, named = parse_dtype(dtype, device, model), unique_videos(videos, quiet)
     model = resolve_model(model, AUTOENCODER)
     pictures = output_files(out, videos, named, ".png")
     silence_transformers()

@@ -74,7 +74,7 @@ def caption(
     """
     workers = Workers(engine, address, gpus, video_timeout, device, retry)
     workers.check(out, {"--json": as_json})
-    number_type = parse_dtype(dtype, device)
+    number_type = parse_dtype(dtype, device, model)
     named, model = named_videos(videos, quiet), resolve_model(model, CAPTIONER)
     options: dict[str, Any] = {"num_beams": beams or (1 if sample else 3), "do_sample": sample}
     if text is not None:
@@ -132,7 +132,7 @@ def ask(
     asked = [question for question in questions if clean_text(question)]
     if not asked:
         raise ValueError('The question is empty. Give it in quotes, such as "what does the man do?".')
-    number_type = parse_dtype(dtype, device)
+    number_type = parse_dtype(dtype, device, model)
     named, model = named_videos([video], quiet), resolve_model(model, ANSWERER)
     remark_on_scripts(asked)
     kind = ("video-question-answering", "AutoModelForVisualQuestionAnswering", model)

@@ -116,7 +116,7 @@ def localize(
     workers = Workers(engine, address, gpus, video_timeout, device, retry)
     files = {"--timeline": timeline, "--vtt": vtt, "--ass": ass, "--activitynet": activitynet, "--features": features}
     workers.check(out, {"--json": as_json, **files})
-    number_type, named = parse_dtype(dtype, device), unique_videos(videos, quiet)
+    number_type, named = parse_dtype(dtype, device, model, encoder, classifier), unique_videos(videos, quiet)
     head = resolve_model(model, FEATURE_HEAD)
     if out is not None:
         timing = {"--stride": stride, "--fps": fps, "--window": window}

@@ -86,7 +86,7 @@ def calibrate(
     """
     clips_and_crops, number_type, options = (
         parse_views(views),
-        parse_dtype(dtype, device),
+        parse_dtype(dtype, device, model),
         _parse_options(settings or []),
     )
     name = resolve_model(model, CLASSIFIER)

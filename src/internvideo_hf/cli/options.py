@@ -251,18 +251,20 @@ def parse_device(name: str | None) -> "torch.device | None":
         raise ValueError(f"--device {name}: {cause.rstrip('.')}. Leave it out for {default_device()}.") from error
 
 
-def parse_dtype(name: str, device: str | None) -> str | None:
+def parse_dtype(name: str, device: str | None, *models: str | Path | None) -> str | None:
     """Check --dtype, before the work begins; None is the number type in which the model is saved.
 
     Args:
         name: the value of --dtype.
         device: the value of --device, on which "auto" depends.
+        models: values of options that name models; "auto" leaves exported ones in the number type that they have.
     """
+    from internvideo_hf.models.common.exported.manifest import is_exported
     from internvideo_hf.utils.devices import NUMBER_TYPES, fastest_dtype
 
     check_name(name, (SAVED, "auto", *NUMBER_TYPES), "--dtype")
     if name == "auto":
-        return fastest_dtype(parse_device(device))
+        return None if any(map(is_exported, models)) else fastest_dtype(parse_device(device))
     return None if name == SAVED else name
 
 

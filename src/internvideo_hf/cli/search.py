@@ -105,7 +105,7 @@ def index(
         "window": _parse_seconds("--window", window),
         "stride": _parse_seconds("--stride", stride),
         "store-dtype": store_dtype,
-        "dtype": parse_dtype(dtype, device),
+        "dtype": parse_dtype(dtype, device, model),
     }
     if model is not None:
         named, model = model, resolve_model(model)
@@ -294,10 +294,13 @@ def open_index(folder: str | Path, model: str | None, device: str | None, dtype:
         device: the value of --device.
         dtype: the value of --dtype.
     """
-    number_type = parse_dtype(dtype, device)
     from internvideo_hf.search.index import VideoIndex
 
-    gallery = VideoIndex.load(folder, model=model, device=parse_device(device), model_dtype=number_type)
+    number_type = parse_dtype(dtype, device, model)
+    where: dict[str, Any] = {"model": model, "device": parse_device(device)}
+    gallery = VideoIndex.load(folder, **where, model_dtype=number_type)
+    if dtype == "auto" and parse_dtype(dtype, device, gallery.model) != number_type:  # its own model is exported
+        gallery = VideoIndex.load(folder, **where)
     _check_model_of(folder, gallery)
     return gallery
 

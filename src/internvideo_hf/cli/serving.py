@@ -82,7 +82,7 @@ def serve(
         video_timeout=video_timeout,
         max_memory=round(max_memory * 1000 * _MB),
     )
-    key, number_type = server.read_key(key_file), parse_dtype(dtype, device)
+    key, number_type = server.read_key(key_file), parse_dtype(dtype, device, model)
     taken = server.listen(host, port)
     with taken:
         resolve_model(model)

@@ -35,7 +35,7 @@ from internvideo_hf.models.common.exported.manifest import (
 from internvideo_hf.models.common.exported.modeling import KINDS, VIDEO
 from internvideo_hf.models.common.loading import load_strict
 from internvideo_hf.utils.files import atomic_directory, atomic_write_text, check_output
-from internvideo_hf.utils.fingerprints import file_sha256, json_sha256, tensors_sha256
+from internvideo_hf.utils.fingerprints import file_sha256, files_sha256, json_sha256, tensors_sha256
 from internvideo_hf.utils.names import check_name, with_article
 from internvideo_hf.utils.pretrained import load_pretrained
 
@@ -119,7 +119,7 @@ def export_model(
             say(f"Tracing {function.name} in {', '.join(map(_shape, function.inputs.values()))}")
             file = WRITERS[settings.format](function, folder, _dtype_of(function, settings), measured_on)
             described[function.name] = Function(file, *function.ports())
-        manifest = _describe(source, processor, settings, described)
+        manifest = _describe(source, processor, settings, described, folder)
         say("Comparing with torch")
         graphs = open_graphs(folder, manifest)
         for function in functions:
@@ -159,8 +159,9 @@ def _load(name: str) -> tuple[VideoPreTrainedModel, Any]:
 
 
 def _describe(
-    source: PreTrainedModel, processor: Any, settings: Settings, functions: Mapping[str, Function]
+    source: PreTrainedModel, processor: Any, settings: Settings, functions: Mapping[str, Function], folder: Path
 ) -> Manifest:
+    """Describe an export whose folder holds the graphs and nothing else."""
     encoder = source.encoder if isinstance(source, VideoClassifier) else source  # what AutoModel loads
     video_processor, embeddings = getattr(processor, "video_processor", processor), None
     if len(video_processor.branches) == 1 and settings.dtype != "int8":
@@ -175,6 +176,7 @@ def _describe(
         internvideo_hf.__version__,
         source.num_parameters(),
         tensors_sha256(source.state_dict()),
+        files_sha256(folder, ("*",)),
         embeddings,
         cosine_scale(source).item(),
         calibration={"clips": len(settings.calibrate)} if settings.dtype == "int8" else None,

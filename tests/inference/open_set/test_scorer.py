@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from handmade_export import write_folder
 from inference.open_set.drawn import CLASSES, QUICK, observations
 from inference.test_classifier import folder  # noqa: F401  # a fixture
 from safetensors.torch import load_file, save_file
@@ -101,6 +102,19 @@ def test_another_model_is_refused(folder):  # noqa: F811
     model.classifier.weight.data[0, 0] += 1e-3
     with pytest.raises(ValueError, match="of the same classes with other weights"):
         scorer.check(Subject.of(model))
+
+
+def test_a_scorer_of_int8_is_of_one_calibration(tmp_path):
+    first, second = (
+        InternVideoMAEForVideoClassification.from_pretrained(
+            write_folder(tmp_path / graphs, dtype="int8", graphs=graphs * 64, calibration={"clips": 100})
+        )
+        for graphs in "12"
+    )
+    scorer = OpenSetScorer("energy").fit(SEEN, Subject.of(first))
+    scorer.check(Subject.of(first))
+    with pytest.raises(ValueError, match="of the same classes with other weights"):
+        scorer.check(Subject.of(second))
 
 
 def test_classifiers_of_no_choice_are_refused(folder):  # noqa: F811

@@ -1,6 +1,7 @@
 """What an exported folder may hold, and what is refused."""
 
 import json
+import re
 
 import pytest
 from handmade_export import write_folder, write_manifest
@@ -28,6 +29,16 @@ def test_a_manifest_is_read_as_it_was_written(folder):
 def test_fixed_axes_fit_one_length_and_named_ones_any():
     port = Port(("batch", 2, 3))
     assert port.takes((7, 2, 3)) and not port.takes((7, 2, 4)) and not port.takes((2, 3))
+
+
+@pytest.mark.parametrize(("dtype", "other"), [("int8", True), ("float32", False)])
+def test_the_graphs_identify_int8_alone(folder, dtype, other):
+    found = []
+    for graphs in ("1" * 64, "2" * 64):
+        write_manifest(folder, dtype=dtype, graphs=graphs, calibration={"clips": 100})
+        found.append(read_manifest(folder).identity)
+    assert all(re.fullmatch("[0-9a-f]{64}", identity) for identity in found)
+    assert (found[0] != found[1]) is other and ("0" * 64 in found) is not other
 
 
 @pytest.mark.parametrize("name", ["helper.py", "model.safetensors", "weights.bin", "notes"])

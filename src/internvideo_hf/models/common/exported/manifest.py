@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from internvideo_hf.utils.fingerprints import file_sha256
+from internvideo_hf.utils.fingerprints import file_sha256, json_sha256
 from internvideo_hf.utils.names import check_name, lookup, with_article
 
 EXPORT_FILE = "export.json"
@@ -87,6 +87,7 @@ class Manifest:
         package: version of this package that wrote it.
         parameters: of the model.
         weights: hash of the tensors of the model that was exported.
+        graphs: hash of the files of the functions.
         embeddings: "fingerprint" of its embeddings and "facts", the hash of what else affects them, where those of the
             export differ by rounding alone; None otherwise.
         cosine_scale: learned factor of the cosines, of a model of video and text.
@@ -103,6 +104,7 @@ class Manifest:
     package: str
     parameters: int
     weights: str
+    graphs: str
     embeddings: Mapping[str, str] | None = None
     cosine_scale: float = 1.0
     agreement: Mapping[str, Agreement] = field(default_factory=dict)
@@ -111,8 +113,11 @@ class Manifest:
 
     @property
     def identity(self) -> str:
-        """What identifies its answers: the model's tensors, for any format of floating-point numbers."""
-        return self.weights if self.dtype != "int8" else f"{self.weights} int8 {json.dumps(self.calibration)}"
+        """A hash of what its answers depend on: the model's tensors, for any format of floating-point numbers.
+
+        Of int8 it is that of the graphs, as calibration on other videos gives other answers.
+        """
+        return self.weights if self.dtype != "int8" else json_sha256([self.format, self.dtype, self.graphs])
 
     def to_json(self) -> str:
         """Return the text of the file."""
