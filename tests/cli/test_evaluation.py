@@ -58,6 +58,16 @@ def test_all_protocols_are_listed():
     assert "retrieval/vatex_finetuned" in listed.stdout and "zero_shot/viclip_k700" in listed.stdout
 
 
+@pytest.mark.parametrize(
+    ("beside", "named"),
+    [(["--gpus", 2], "--gpus"), (["retrieval/msrvtt"], "protocol"), (["--model", "x", "-q"], "--model, --quiet")],
+)
+def test_a_list_of_protocols_takes_nothing_beside_it(beside, named):
+    refused = run("evaluate", "--list", *beside)
+    assert_refused(refused, f"--list is asked for alone. Leave out {named}.")
+    assert not refused.stdout
+
+
 def test_a_detector_of_transformers_is_taken_and_another_model_refused(tmp_path):
     write_rt_detr(tmp_path / "detector")
     write_scod(tmp_path / "annotations/fho_scod_val.json", write_drawn(tmp_path, 1))

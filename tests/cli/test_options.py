@@ -1,5 +1,6 @@
 """Values of shared options."""
 
+import math
 import os
 import sys
 from types import SimpleNamespace
@@ -12,11 +13,13 @@ from typer.testing import CliRunner
 
 from internvideo_hf.cli import options
 from internvideo_hf.cli.options import (
+    AnswerTimeout,
     Quiet,
     Videos,
     decoders,
     engine_of,
     engine_starter,
+    has_limit,
     parse_device,
     parse_dtype,
     read_json,
@@ -77,9 +80,25 @@ def test_a_device_that_is_not_there_is_refused_in_one_line(mae_folder, bikes):
 
 
 @pytest.mark.parametrize("command", ["index", "extract", "localize", "classify"])
-@pytest.mark.parametrize("seconds", ["inf", "1e300", "0"])
+@pytest.mark.parametrize("seconds", ["inf", "1e300", "nan", "0.01", "soon"])
 def test_seconds_that_no_clock_counts_are_refused(command, seconds):
-    assert_refused(run(command, "x", "--model", "x", "--out", "x", "--video-timeout", seconds), "'--video-timeout'")
+    result = run(command, "x", "--model", "x", "--out", "x", "--video-timeout", seconds)
+    assert_refused(result, "'--video-timeout'", f"{seconds}: expected seconds")
+
+
+@pytest.mark.parametrize("given", [[], ["--video-timeout", "9"], *(["--video-timeout", v] for v in ("0", "none"))])
+def test_a_limit_of_time_can_be_switched_off(given):
+    seen = []
+
+    def command(video_timeout: AnswerTimeout = None) -> None:
+        """Do nothing."""
+        seen.append(video_timeout)
+
+    program = typer.Typer()
+    program.command()(command)
+    assert CliRunner().invoke(program, given).exit_code == 0
+    expected = {0: None, "9": 9.0}.get(given[-1] if given else 0, math.inf)
+    assert seen == [expected] and has_limit(seen[0]) == (expected == 9.0)
 
 
 def test_options_of_a_cluster_belong_together(monkeypatch):

@@ -187,13 +187,23 @@ def test_montage_shows_the_hits(made, tmp_path):
         (("index", "{videos}", "--out", "{index}", "--window", "long"), ("8s",)),
         (("index", "{videos}", "--out", "{index}", "--model", "{viclip}"), ("another model",)),
         (("index", "{videos}", "--out", "{videos}", "--model", "{model}"), ("something else",)),
-        (("index", "{videos}/none", "--out", "{videos}/../new", "--model", "{model}", "--jobs", "1"), ("none",)),
+        (
+            ("index", "{videos}/none", "--out", "{videos}/../new", "--model", "{model}", "--jobs", "1"),
+            ("{videos}/none: no such file",),
+        ),
+        (
+            ("index", "{videos}/no.mp4", "{videos}/n", "--out", "{videos}/../new", "--model", "{model}"),
+            ("None of the 2 videos exists, such as {videos}/no.mp4",),
+        ),
+        (("index", "none", "--out", "hf://datasets/o/n/x", "--model", "{model}"), ("hf:// is only read",)),
+        (("index", "none", "--store", "lance:hf://datasets/o/n/x", "--model", "{model}"), ("hf:// is only read",)),
     ],
 )
 def test_a_mistake_is_refused_in_one_line(made, small_folder, viclip_folder, arguments, words):
     names = {"index": made / "index", "videos": made / "videos", "model": small_folder, "viclip": viclip_folder}
-    assert_refused(run(*(argument.format(**names) for argument in arguments)), *words)
-    assert not (made / "new").exists()
+    refused = run(*(argument.format(**names) for argument in arguments))
+    assert_refused(refused, *(word.format(**names) for word in words))
+    assert not list(made.glob("new*")) and "0 videos" not in refused.stdout
 
 
 def test_an_index_keeps_the_number_types_it_was_made_with(made, tmp_path):

@@ -1,6 +1,7 @@
 """Answers as JSON lines, by one worker or several."""
 
 import json
+import math
 import os
 from pathlib import Path
 
@@ -59,6 +60,16 @@ def test_what_kills_its_decoder_is_not_tried_again(mae_folder, videos, tmp_path,
     write_lines(out, videos, asked, Here(), quiet=True, retry=True)
     assert lines_of(out)[1]["number"] == 11
     assert [row["video"] for row in FailureTable.beside(out, "answer")] == [videos[3], videos[5]]
+
+
+@pytest.mark.parametrize(
+    ("decodes_apart", "asked", "of_shards"),
+    [(False, None, 3600.0), (False, 7.0, 7.0), (False, math.inf, None), (True, None, None)],
+)
+def test_a_model_that_decodes_has_a_limit_of_time(mae_folder, videos, tmp_path, decodes_apart, asked, of_shards):
+    engine = Here()
+    write_lines(tmp_path / "out.jsonl", videos, question(mae_folder, decodes_apart), engine, timeout=asked, quiet=True)
+    assert engine.timeout == of_shards and lines_of(tmp_path / "out.jsonl")[0]["number"] == 10
 
 
 def test_retry_asks_the_shards_that_have_failures_again(mae_folder, videos, tmp_path):

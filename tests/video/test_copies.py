@@ -1,5 +1,6 @@
 """Local copies of videos in object stores."""
 
+import os
 import pickle
 import subprocess
 import sys
@@ -70,6 +71,22 @@ def test_copies_end_with_their_process_or_with_the_next_one(scratch):
     assert len(list(scratch.iterdir())) == 3
     copies._clean_up()
     assert [file.name for file in scratch.iterdir()] == [others]
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="files have no owner")
+def test_copies_of_another_user_and_links_stay(scratch, monkeypatch):
+    killed = subprocess.Popen([sys.executable, "-c", ""])
+    killed.wait()
+    left, link = (scratch / f"internvideo-copy-{copies._MACHINE}-{killed.pid}-{name}.mp4" for name in ("left", "link"))
+    left.touch()
+    link.symlink_to(__file__)
+    user = os.getuid()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getuid", lambda: user + 1)
+        copies.remove_leftover_copies()
+        assert left.exists()
+    copies.remove_leftover_copies()
+    assert not left.exists() and link.is_symlink()
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from internvideo_hf.cli.options import (
     VideoTimeout,
     check_folder,
     engine_of,
+    has_limit,
     parse_device,
     parse_dtype,
     resolve_model,
@@ -315,7 +316,7 @@ def build(
         device=parse_device(device),
         dtype=parse_dtype(dtype, device),
     )
-    where = engine_of(engine, address, gpus, jobs, device, apart=video_timeout is not None)
+    where = engine_of(engine, address, gpus, jobs, device, apart=has_limit(video_timeout))
     report = build_dataset(
         sources,
         place if where is None else place.absolute(),

@@ -20,7 +20,9 @@ from internvideo_hf.cli.options import (
     Quiet,
     Retry,
     VideoTimeout,
+    check_alone,
     engine_starter,
+    has_limit,
     parse_device,
     parse_dtype,
     resolve_model,
@@ -31,6 +33,7 @@ from internvideo_hf.utils.storage import as_path
 
 
 def evaluate(
+    context: typer.Context,
     protocol: Annotated[
         str | None, typer.Argument(help="A name from --list, or a .yaml file (default: classification/custom).")
     ] = None,
@@ -123,6 +126,7 @@ def evaluate(
     Example: internvideo evaluate internvideo_d --ensemble vit-h-k400 --ensemble uniformerv2-l-k400 --data-root k400
     """
     if list_all:
+        check_alone(context, "--list")
         _list_protocols()
         return
     number_type = parse_dtype(dtype, device, model, *(ensemble or ()))
@@ -140,7 +144,7 @@ def evaluate(
             gpus,
             workers or None,
             device,
-            apart=video_timeout is not None,
+            apart=has_limit(video_timeout),
             jobs_option="--workers",
         ),
         "timeout": video_timeout,

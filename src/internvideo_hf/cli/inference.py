@@ -13,7 +13,6 @@ from internvideo_hf.cli.lines import Lines, Workers, check_no_source, load_pipel
 from internvideo_hf.cli.options import (
     AUTOENCODER_HELP,
     CLASSIFIER_HELP,
-    LONGEST_TIMEOUT,
     MODEL_HELP,
     OR_STORED_OUTPUT,
     SAVED,
@@ -31,6 +30,7 @@ from internvideo_hf.cli.options import (
     VideoTimeout,
     check_folder,
     engine_of,
+    has_limit,
     parse_device,
     parse_dtype,
     read_text,
@@ -349,15 +349,7 @@ def extract(
     engine: EngineName = "local",
     address: Address = None,
     gpus: Gpus = None,
-    video_timeout: Annotated[
-        float | None,
-        typer.Option(
-            min=0.1,
-            max=LONGEST_TIMEOUT,
-            help="Seconds after which a decoder counts as hung, and its video fails (default: 600; no limit with one "
-            "model in this process).",
-        ),
-    ] = None,
+    video_timeout: VideoTimeout = None,
     retry: Retry = False,
     batch_size: BatchSize = 8,
     dtype: Dtype = SAVED,
@@ -395,7 +387,7 @@ def extract(
     from internvideo_hf.inference.features import FeatureExtractor, FeatureOptions, extract_to_file
 
     options: FeatureOptions = {"fps": fps, "layer": layer, "pooling": pooling}
-    workers = engine_of(engine, address, gpus, None, device, apart=video_timeout is not None)
+    workers = engine_of(engine, address, gpus, None, device, apart=has_limit(video_timeout))
     where = parse_device(device) if workers is None else "cpu"  # the models are elsewhere
     extractor = FeatureExtractor(model, window, stride, batch_size, where, max_memory, number_type, **options)
     folder.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import math
 import os
 from collections.abc import Callable, Mapping
 from functools import partial, wraps
@@ -73,23 +74,39 @@ Gpus = Annotated[
         min=1, help="Accelerators to use, each with a model of its own (default: 1; with --engine ray all of them)."
     ),
 ]
-LONGEST_TIMEOUT = 1e6  # seconds; the system counts milliseconds in 32 bits
+_SHORTEST, _LONGEST = 0.1, 1e6  # seconds; the system counts milliseconds in 32 bits
+_NO_LIMIT = ("0", "none")
+
+
+def _parse_timeout(text: str) -> float:
+    """Parse --video-timeout; `math.inf` is no limit."""
+    if text.strip().lower() in _NO_LIMIT:
+        return math.inf
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not _SHORTEST <= seconds <= _LONGEST:
+        raise typer.BadParameter(
+            f"{text}: expected seconds, {_SHORTEST:g} to {_LONGEST:.0f}, or 0 or none for no limit."
+        )
+    return seconds
+
+
+def _timeout_option(what: str, default: str) -> Any:
+    return typer.Option(
+        parser=_parse_timeout,
+        metavar="SECONDS",
+        help=f"Seconds after which {what} counts as hung (default: {default}); 0 or none for no limit.",
+    )
+
+
+DecoderTimeout = Annotated[float | None, _timeout_option("a decoder", "600")]
 VideoTimeout = Annotated[
-    float | None,
-    typer.Option(
-        min=0.1,
-        max=LONGEST_TIMEOUT,
-        help="Seconds after which a decoder counts as hung (default: 600, or 3600 for whole videos; none where this "
-        "process decodes).",
-    ),
+    float | None, _timeout_option("a decoder", "600, or 3600 for whole videos; no limit where this process decodes")
 ]
 AnswerTimeout = Annotated[
-    float | None,
-    typer.Option(
-        min=0.1,
-        max=LONGEST_TIMEOUT,
-        help="Seconds after which a video, which is decoded where the model is, counts as hung (default: none).",
-    ),
+    float | None, _timeout_option("a video, which is decoded where the model is,", "3600, and no limit without --out")
 ]
 Retry = Annotated[
     bool, typer.Option("--retry", help="Try again what has killed or hung its decoder in an earlier run.")
@@ -188,6 +205,23 @@ def _with_settings(
     return with_settings
 
 
+def check_alone(context: typer.Context, option: str) -> None:
+    """Refuse arguments beside an option with which the command does nothing else.
+
+    Args:
+        context: of the command.
+        option: as the user writes it.
+    """
+    given = [one.opts[0] for one in context.command.params if _is_given(context, str(one.name))]
+    if others := [name for name in given if name != option]:
+        raise ValueError(f"{option} is asked for alone. Leave out {', '.join(others)}.")
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
 def resolve_model(model: str, kind: str | None = None, *, any_family: bool = False) -> str:
     """Return the folder or Hub repository id of a model, after checking that it may be one; see `model_names`.
 
@@ -266,6 +300,15 @@ def parse_dtype(name: str, device: str | None, *models: str | Path | None) -> st
     if name == "auto":
         return None if any(map(is_exported, models)) else fastest_dtype(parse_device(device))
     return None if name == SAVED else name
+
+
+def has_limit(timeout: float | None) -> bool:
+    """Return whether --video-timeout names seconds, for which a video is decoded in a process that can be ended.
+
+    Args:
+        timeout: the value of --video-timeout.
+    """
+    return timeout is not None and timeout != math.inf
 
 
 def worker_count(jobs: int | None, tasks: int) -> int:

@@ -101,6 +101,7 @@ def index(
     """
     if (out is None) == (store is None):
         raise ValueError("Say where the index is: a folder by --out, or the address of a store by --store.")
+    place = _place_of(out, store)
     options = {
         "window": _parse_seconds("--window", window),
         "stride": _parse_seconds("--stride", stride),
@@ -114,13 +115,12 @@ def index(
     silence_transformers()
     from tqdm import tqdm
 
-    from internvideo_hf.data.folders import find_videos
     from internvideo_hf.search.stores.nearest import require_faiss
 
-    place, workers = _place_of(out, store), engine_of(engine, address, gpus, jobs, device)
+    workers = engine_of(engine, address, gpus, jobs, device)
     if approximate and store is None:
         require_faiss()
-    attempts = len(find_videos(videos, on_left_out=remarks(quiet), metadata={}))
+    attempts = _count_videos(videos, quiet)
     gallery = _open_or_new_index(place, model, options, parse_device(device))
     with tqdm(desc="Indexing", unit="video", disable=quiet) as bar:
         change = gallery.update(
@@ -265,6 +265,15 @@ def dedup(
     )
 
 
+def _count_videos(sources: list[str], quiet: bool) -> int:
+    """Return how many videos there are to index; their list, which may be long, is not kept."""
+    from internvideo_hf.data.folders import check_some_exist, find_videos
+
+    found = find_videos(sources, on_left_out=remarks(quiet), metadata={})
+    check_some_exist(found)
+    return len(found)
+
+
 def _remark_on_texts(named: str, model: str) -> None:
     """Say before videos are embedded that an index of them will not be found by text."""
     found = kind_of(Path(model))
@@ -314,16 +323,19 @@ def _check_model_of(folder: str | Path, index: "VideoIndex") -> None:
 
 
 def _place_of(out: Path | None, store: str | None) -> str | Path:
-    """Return where an index is, of --out and --store, after checking the address."""
+    """Return where an index is to be written, of --out and --store, after checking the address."""
     from internvideo_hf.search.stores.opening import is_store_address
+    from internvideo_hf.utils.transfers import check_scheme
 
     if out is not None:
         if re.match(r"lance:|postgres(ql)?:/", str(out)):
             address = without_passwords(str(out).replace(":/", "://", 1))  # of two slashes, a path keeps one
             raise ValueError(f"--out {address}: --out names a folder. Give the address of a store by --store.")
-        return str(stored) if isinstance(stored := as_path(out), StoragePath) else out
+        check_scheme(stored := as_path(out))
+        return str(stored) if isinstance(stored, StoragePath) else out
     if store is None or not is_store_address(store):
         raise ValueError(f"--store {without_passwords(str(store))}: expected {STORES}. A folder is named by --out.")
+    check_scheme(as_path(store.removeprefix("lance:")))
     return store
 
 

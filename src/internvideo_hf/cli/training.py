@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from internvideo_hf.cli.options import (
-    LONGEST_TIMEOUT,
     OR_STORED,
     Address,
+    DecoderTimeout,
     Device,
     EngineName,
     Gpus,
@@ -81,12 +81,7 @@ def cache(
     address: Address = None,
     gpus: Gpus = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Decoding processes (default: one per core).")] = None,
-    video_timeout: Annotated[
-        float | None,
-        typer.Option(
-            min=0.1, max=LONGEST_TIMEOUT, help="Seconds after which a decoder counts as hung (default: 600)."
-        ),
-    ] = None,
+    video_timeout: DecoderTimeout = None,
     retry: Retry = False,
     device: Device = None,
     quiet: Quiet = False,

@@ -199,11 +199,12 @@ class _Workers:
         stage, engine = self._stage, self._engine
         if engine is None:
             count = 1 if stage.runs_model else self._jobs
-            limit = time_limit(self._timeout, count, WHOLE_TIMEOUT)
+            limit = time_limit(self._timeout, WHOLE_TIMEOUT, apart=count > 1)
             limit = None if limit is None or stage.runs_model else limit * rows
             yield from map_unordered(partial(work, stage=stage), items, count, name, timeout=limit)
             return
-        limit = (self._timeout or WHOLE_TIMEOUT) * rows
+        limit = time_limit(self._timeout, WHOLE_TIMEOUT)
+        limit = None if limit is None else limit * rows
         if not stage.runs_model:
             task, count = partial(work, stage=stage), engine.workers * engine.decoders
             yield from engine.executor().map_ordered(task, items, count, name, timeout=limit)

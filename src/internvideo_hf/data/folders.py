@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from internvideo_hf.data.contents import exists
+from internvideo_hf.data.failures import shown_name
 from internvideo_hf.data.finding import VIDEO_SUFFIXES, left_out_line, list_folder
 from internvideo_hf.data.manifests import read_manifest
 from internvideo_hf.data.records import MANIFEST_SUFFIXES, shards_of
@@ -50,6 +52,25 @@ def find_videos(
             metadata.update(read_metadata(source, data_root))
     found = name_videos(sources, data_root, on_left_out=on_left_out, extra_columns=metadata is not None)
     return list(dict(found))
+
+
+def check_some_exist(videos: Sequence[str]) -> None:
+    """Refuse videos of which none exists, before the work begins: the fault is none of a video.
+
+    Args:
+        videos: paths and addresses; those of http(s) are not asked for.
+
+    Raises:
+        FileNotFoundError: if there is none of them.
+    """
+    if not videos or any(map(exists, videos)):
+        return
+    if len(videos) == 1:
+        raise FileNotFoundError(f"{shown_name(videos[0])}: no such file or folder. Check the path.")
+    raise FileNotFoundError(
+        f"None of the {len(videos)} videos exists, such as {shown_name(videos[0])}. Check the paths, and where they "
+        "start from."
+    )
 
 
 def name_videos(

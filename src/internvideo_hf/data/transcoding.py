@@ -342,10 +342,10 @@ def transcode_videos(
     task = partial(_transcode_pair, settings=settings)
     pairs = list(targets.items())
     if executor is None:
-        limit = time_limit(timeout, jobs, WHOLE_TIMEOUT)
+        limit = time_limit(timeout, WHOLE_TIMEOUT, apart=jobs > 1)
         results = map_unordered(task, pairs, jobs, _source_of, timeout=limit)
     else:
-        results = executor.map_ordered(task, pairs, jobs, _source_of, timeout=timeout or WHOLE_TIMEOUT)
+        results = executor.map_ordered(task, pairs, jobs, _source_of, timeout=time_limit(timeout, WHOLE_TIMEOUT))
     for (video, _), result in results:
         if isinstance(result, VideoDecodeError):
             failures.append(str(result))

@@ -90,9 +90,9 @@ def verify_videos(
     errors = {}
     default, task = WHOLE_TIMEOUT if whole else TIMEOUT, partial(verify_video, whole=whole)
     if executor is None:
-        results = map_unordered(task, videos, jobs, timeout=time_limit(timeout, jobs, default))
+        results = map_unordered(task, videos, jobs, timeout=time_limit(timeout, default, apart=jobs > 1))
     else:
-        results = executor.map_ordered(task, videos, jobs, timeout=timeout or default)
+        results = executor.map_ordered(task, videos, jobs, timeout=time_limit(timeout, default))
     for video, result in results:
         if isinstance(result, VideoDecodeError):
             errors[video] = failure_of(video, result)  # named as in the list

@@ -66,7 +66,7 @@ class _Plan:
     question: Question
     engine: Engine
     revisions: tuple[str, ...]
-    timeout: float
+    timeout: float | None
     threads: int
     folder: str
     held: Mapping[str, VideoDecodeError] = field(default_factory=dict)
@@ -95,7 +95,7 @@ def write_lines(
         question: what is asked.
         engine: runs the workers.
         timeout: seconds after which a decoder counts as hung, 600 by default; where the model decodes, a whole video,
-            without a limit by default.
+            3600 by default. `math.inf` for no limit.
         retry: try again what has killed or hung its decoder.
         quiet: no progress bar.
         description: of the progress bar.
@@ -154,7 +154,7 @@ def answer_videos(
         question,
         engine,
         tuple(map(_revision, question.models)),
-        processes.TIMEOUT if timeout is None else timeout,
+        processes.time_limit(timeout, processes.TIMEOUT),
         torch.get_num_threads(),
         getcwd(),
         held,
@@ -162,7 +162,7 @@ def answer_videos(
     about = [question.loader.options, plan.revisions, [file_sha256(file) for file in question.files]]
     groups = [tuple(videos[start : start + size]) for start in range(0, len(videos), size)]
     shards = [Shard(shard_key(map(_facts, group), about), group) for group in groups]
-    whole = None if question.decodes_apart else timeout
+    whole = None if question.decodes_apart else processes.time_limit(timeout, processes.WHOLE_TIMEOUT)
     todo = [shard for shard in shards if any(video not in held for video in shard.items)]
     answered = run_shards(partial(answer_shard, plan=plan), todo, engine, parts, timeout=whole)
     for shard in shards:

@@ -73,14 +73,15 @@ def extract_on_engine(
         ValueError: if a worker finds another model.
         DiskFullError: if there is no room.
     """
-    task = partial(_extract, settings=settings, engine=engine, timeout=timeout or processes.TIMEOUT)
+    limit = processes.time_limit(timeout, processes.TIMEOUT)
+    task = partial(_extract, settings=settings, engine=engine, timeout=limit)
     for target, result in engine.map_ordered(task, targets, engine.workers, _video_of):
         if isinstance(result, Refusal):
             raise result.error
         yield target, result
 
 
-def _extract(target: Target, settings: Extraction, engine: Engine, timeout: float) -> bool | Refusal:
+def _extract(target: Target, settings: Extraction, engine: Engine, timeout: float | None) -> bool | Refusal:
     facts = tuple(sorted(settings.extractor.items()))
     extractor = _extractor(facts, engine.device())
     try:
@@ -121,10 +122,10 @@ class _Pieces:
 
     Args:
         engine: whose worker this is.
-        timeout: seconds after which a decoder counts as hung.
+        timeout: seconds after which a decoder counts as hung; None for no limit.
     """
 
-    def __init__(self, engine: Engine, timeout: float):
+    def __init__(self, engine: Engine, timeout: float | None):
         self._engine, self._timeout = engine, timeout
 
     def outline(self, video: str) -> Outline:

@@ -320,7 +320,7 @@ class _Plan(Generic[Subject]):
         work: of the list.
         engine: whose worker it is.
         at_once: rows of a batch.
-        timeout: seconds after which a decoder counts as hung.
+        timeout: seconds after which a decoder counts as hung; None for no limit.
         threads: of the process that runs the list; sums have other bits with others.
         folder: from which relative paths start.
         revision: of the model there; a worker that finds another one refuses.
@@ -329,7 +329,7 @@ class _Plan(Generic[Subject]):
     work: Work[Subject]
     engine: Engine
     at_once: int
-    timeout: float
+    timeout: float | None
     threads: int
     folder: str
     revision: str
@@ -349,7 +349,7 @@ def _run_shards(
     if parts is None:
         raise ValueError("Several workers leave their parts in a folder beside the result. Name its file (--out).")
     at_once = settings.videos_at_once(work.views)
-    timeout = processes.TIMEOUT if settings.timeout is None else settings.timeout
+    timeout = processes.time_limit(settings.timeout, processes.TIMEOUT)
     plan = _Plan(work, engine, at_once, timeout, torch.get_num_threads(), os.getcwd(), found_revision)
     about = [_LAYOUT, found_revision, settings.batch_size, at_once]
     facts = partial(_facts, work=work, states={})

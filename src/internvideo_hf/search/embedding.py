@@ -53,7 +53,7 @@ def embed_videos(
     Returns:
         One error per video that could not be read, or not to the end.
     """
-    timeout = processes.time_limit(timeout, workers, processes.TIMEOUT)
+    timeout = processes.time_limit(timeout, processes.TIMEOUT, apart=workers > 1)
     task = partial(read_clips, processor=encoder.video_processor, windowing=windowing)
     account = Account(todo, encoder.video_processor, on_done, on_failed)
     batches, stopwatch = Batches(encoder, batch_size), Stopwatch()

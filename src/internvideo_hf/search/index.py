@@ -10,7 +10,7 @@ import torch
 
 from internvideo_hf.data.contents import exists
 from internvideo_hf.data.executors.parts import Engine, PartFolder
-from internvideo_hf.data.executors.processes import TIMEOUT
+from internvideo_hf.data.executors.processes import TIMEOUT, time_limit
 from internvideo_hf.data.failures import FailureTable
 from internvideo_hf.data.folders import find_videos, is_folder
 from internvideo_hf.inference.embedder import Embedder
@@ -250,7 +250,8 @@ class VideoIndex:
             jobs: processes that decode; 1 decodes in this process, which a video may kill or hang, unless there is a
                 `timeout`.
             engine: runs models and decoders in place of this process and `jobs`; the index gets the same rows.
-            timeout: seconds after which a decoder counts as hung, and its video as unreadable; 600 by default.
+            timeout: seconds after which a decoder counts as hung, and its video as unreadable; 600 by default, and
+                `math.inf` for no limit.
             batch_size: clips per forward pass.
             retry: also try again what has killed or hung its decoder.
             on_done: progress callback `(done, total)`, in videos.
@@ -437,7 +438,7 @@ class VideoIndex:
             if engine is None:
                 options: dict[str, Any] = {"workers": jobs, "timeout": timeout, "batch_size": batch_size}
                 return embed_videos(todo, self.store, self.encoder, self.windowing, **calls, **options)
-            encoder, limit = self.encoder, TIMEOUT if timeout is None else timeout
+            encoder, limit = self.encoder, time_limit(timeout, TIMEOUT)
             settings = ShardSettings(
                 self.model, encoder.fingerprint, self.windowing, batch_size, self._model_dtype, limit
             )

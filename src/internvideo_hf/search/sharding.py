@@ -28,7 +28,7 @@ class ShardSettings:
         windowing: how videos are divided into clips.
         batch_size: clips per forward pass.
         dtype: number type in which the model runs; as saved if None.
-        timeout: seconds after which a decoder counts as hung.
+        timeout: seconds after which a decoder counts as hung; None for no limit.
     """
 
     model: str
@@ -36,7 +36,7 @@ class ShardSettings:
     windowing: Windowing
     batch_size: int = 8
     dtype: str | None = None
-    timeout: float = processes.TIMEOUT
+    timeout: float | None = processes.TIMEOUT
 
 
 def embed_on_engine(

@@ -118,7 +118,7 @@ class Filling:
         load: returns the model on a device; a `partial` of a function of an importable module.
         settings: of the samples of each list.
         dtype: type of mixed precision; None for none.
-        timeout: seconds after which a decoder counts as hung.
+        timeout: seconds after which a decoder counts as hung; None for no limit.
         threads: of the process that reads the list; sums have other bits with others.
         folder: from which relative paths start.
     """
@@ -127,7 +127,7 @@ class Filling:
     load: Callable[[str | None], FrozenBackbone] = field(compare=False)
     settings: tuple[SampleSettings | Mapping[str, SampleSettings], ...] = field(compare=False)
     dtype: torch.dtype | None = field(compare=False)
-    timeout: float = field(compare=False)
+    timeout: float | None = field(compare=False)
     threads: int = field(compare=False)
     folder: str = field(compare=False)
 

@@ -305,7 +305,7 @@ def fill_on_engine(
         load,
         tuple(cache.dataset.settings for cache in caches),
         first.autocast_dtype,
-        processes.TIMEOUT if timeout is None else timeout,
+        processes.time_limit(timeout, processes.TIMEOUT),
         torch.get_num_threads(),
         os.getcwd(),
     )

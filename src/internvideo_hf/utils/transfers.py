@@ -82,10 +82,22 @@ def check_writable(folder: StoragePath) -> None:
         OSError: if it cannot be written, or the store is only read.
         ImportError: if the package of the store is missing.
     """
-    scheme = str(folder).partition("://")[0]
-    if scheme in _READ_ONLY:
-        raise OSError(f"{folder} cannot be written: {scheme}:// is only read. Write to a disk, and upload that.")
+    check_scheme(folder)
     _try_writing(str(folder))
+
+
+def check_scheme(place: AnyPath) -> None:
+    """Refuse an output in a store that is only read, before the store is asked for anything.
+
+    Args:
+        place: of the output.
+
+    Raises:
+        OSError: if it is in such a store.
+    """
+    scheme = str(place).partition("://")[0]
+    if isinstance(place, StoragePath) and scheme in _READ_ONLY:
+        raise OSError(f"{place} cannot be written: {scheme}:// is only read. Write to a disk, and upload that.")
 
 
 @lru_cache

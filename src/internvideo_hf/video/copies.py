@@ -3,6 +3,7 @@
 import atexit
 import os
 import re
+import stat
 import tempfile
 import threading
 import time
@@ -10,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from internvideo_hf.utils.names import reason_of
-from internvideo_hf.utils.processes import is_running, machine_mark
+from internvideo_hf.utils.processes import is_running, machine_mark, own_entries
 from internvideo_hf.utils.storage import State, download, state_of
 from internvideo_hf.video.downloads import DownloadSettings
 from internvideo_hf.video.errors import VideoDecodeError
@@ -109,11 +110,11 @@ def _keep(key: _Key | None, path: Path | None) -> None:
 
 
 def remove_leftover_copies() -> None:
-    """Delete the copies of processes of this machine that were killed."""
-    for file in Path(tempfile.gettempdir()).glob(f"{_PREFIX}{_MACHINE}-*"):
+    """Delete the copies of processes of this user and machine that were killed."""
+    for file in own_entries(tempfile.gettempdir(), f"{_PREFIX}{_MACHINE}-*", stat.S_ISREG):
         process = file.name.removeprefix(f"{_PREFIX}{_MACHINE}-").partition("-")[0]
         with suppress(OSError):
-            if process.isdecimal() and not is_running(int(process)) and not file.is_symlink():
+            if process.isdecimal() and not is_running(int(process)):
                 file.unlink()
 
 

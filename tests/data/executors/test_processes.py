@@ -1,5 +1,6 @@
 """The process pool."""
 
+import math
 import os
 import signal
 import subprocess
@@ -108,7 +109,8 @@ def test_a_child_ends_with_its_parent(tmp_path):
 
 
 def test_only_processes_have_a_limit_by_default():
-    assert time_limit(None, 1, 600) is None and time_limit(None, 2, 600) == 600 and time_limit(5, 1, 600) == 5
+    assert time_limit(None, 600, apart=False) is None and time_limit(None, 600) == 600
+    assert time_limit(5, 600, apart=False) == time_limit(5, 600) == 5 and time_limit(math.inf, 600) is None
 
 
 def test_one_job_stays_in_this_process():

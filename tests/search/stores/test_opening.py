@@ -20,6 +20,11 @@ def test_folders_and_addresses_are_told_apart(tmp_path):
         assert is_store_address(text) is expected
 
 
+def test_a_store_that_is_only_read_is_refused_before_it_is_asked():
+    with pytest.raises(OSError, match="hf:// is only read"):
+        new_store({}, "hf://datasets/owner/name/index")
+
+
 @pytest.mark.parametrize(
     ("module", "address", "extra"),
     [

@@ -1,5 +1,6 @@
 """Processes for decoding that survive videos which kill or hang their decoder."""
 
+import math
 import multiprocessing
 import os
 import queue
@@ -53,15 +54,17 @@ def map_ordered(
     return _map(task, items, workers, name_of, timeout, is_ordered=True)
 
 
-def time_limit(timeout: float | None, workers: int, default: float) -> float | None:
-    """Return the seconds that an item may take: those asked for, or the default where processes decode.
+def time_limit(timeout: float | None, default: float, *, apart: bool = True) -> float | None:
+    """Return the seconds that an item may take: those asked for, or the default; None for no limit.
 
     Args:
-        timeout: as asked for, or None.
-        workers: how many items are in progress at once.
-        default: seconds for more than one worker.
+        timeout: as asked for; None for the default, `math.inf` for no limit.
+        default: `TIMEOUT` or `WHOLE_TIMEOUT`.
+        apart: processes decode; this one has no limit by default, since nothing could end it.
     """
-    return default if timeout is None and workers > 1 else timeout
+    if timeout is None:
+        return default if apart else None
+    return None if timeout == math.inf else timeout
 
 
 class Child:

@@ -28,6 +28,7 @@ from internvideo_hf.utils.fingerprints import tensors_sha256, text_sha256
 from internvideo_hf.utils.locks import is_own_file, lock_folder
 from internvideo_hf.utils.names import reason_of
 from internvideo_hf.utils.storage import AnyPath
+from internvideo_hf.utils.transfers import check_scheme
 
 FORMAT = 1
 HEADER = "index.json"
@@ -244,6 +245,7 @@ class LocalStore:
         return self._cached[name]
 
     def _settle_in(self, folder: AnyPath) -> None:
+        check_scheme(folder)
         if (folder / HEADER).exists():
             raise ValueError(f"{folder} holds an index: open it with VideoIndex.load, or name a new folder.")
         if folder.exists() and (not folder.is_dir() or not all(map(_is_unfinished, folder.iterdir()))):
