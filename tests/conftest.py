@@ -11,7 +11,7 @@ import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
-import forks  # noqa: F401  # what "forkserver" imports once
+import forks  # what "forkserver" imports once
 import pytest
 import torch
 from transformers import AutoConfig, AutoModel, AutoProcessor
@@ -23,6 +23,7 @@ from internvideo_hf.data.executors import processes
 from internvideo_hf.demo.synthetic import canonical_caption
 from internvideo_hf.demo.tour import draw_clips
 from internvideo_hf.search.index import VideoIndex
+from internvideo_hf.serving import pool
 
 ROOT = Path(__file__).parent.parent
 GOLDEN_ROOT = ROOT / "tests/golden"
@@ -46,6 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     # Fresh interpreters all the same, but torch is imported once for all of them.
     processes._START = "forkserver"
+    pool.PRELOAD = forks.HEAVY  # the same for all tests, some of which need a process without this package
 
 
 def pytest_collection_finish() -> None:

@@ -12,7 +12,7 @@ from internvideo_hf.video.backends import PyAVDecoder
 def double(item: int) -> int:
     """Twice the item; 3 kills the process, 5 is refused."""
     if item == 3:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGSEGV)
     if item == 5:
         raise ValueError("five is refused")
     return 2 * item
@@ -28,7 +28,7 @@ def double_or_hang(item: int) -> int:
 def double_or_die(item: int) -> int:
     """Twice the item; 3 kills the process, 4 never ends."""
     if item == 3:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGSEGV)
     while item == 4:
         time.sleep(0.1)
     return 2 * item

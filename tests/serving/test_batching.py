@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from internvideo_hf.serving.batching import Batcher
+from internvideo_hf.serving.errors import RequestError
 
 
 class Doubling:
@@ -95,5 +96,6 @@ def test_who_gives_up_takes_out_the_item(batcher, work):
 def test_after_the_stop_nothing_is_taken(work):
     batcher = Batcher(3)
     batcher.stop()
-    with pytest.raises(RuntimeError, match="stops"):
+    with pytest.raises(RequestError, match="stops") as refused:
         asyncio.run(batcher.run("a", work, 1))
+    assert refused.value.status == 503

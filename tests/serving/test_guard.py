@@ -40,6 +40,34 @@ async def ask(guard, path="/v1/embeddings", *, method="POST", body=b"a", length=
     return sent[0]["status"], json.loads(text) if text.startswith(b"{") else text.decode()
 
 
+class Client:
+    """A client that sends a body in pieces, and may go."""
+
+    def __init__(self, *pieces: bytes | None):
+        self.pieces, self.sent = list(pieces), []
+
+    async def receive(self):
+        """Return the next piece; None means that it has gone."""
+        if not self.pieces:
+            await asyncio.sleep(60)
+        piece = self.pieces.pop(0)
+        if piece is None:
+            return {"type": "http.disconnect"}
+        return {"type": "http.request", "body": piece, "more_body": any(self.pieces)}
+
+    async def send(self, message):
+        """Note what is sent, and how much of the request was not read by then."""
+        self.sent.append((message, len(self.pieces)))
+
+    async def ask(self, guard, **headers) -> None:
+        """Send a request."""
+        headers = {"content-length": "3", **headers}
+        named = [(name.encode(), value.encode()) for name, value in headers.items()]
+        await guard(
+            {"type": "http", "path": "/v1/embeddings", "method": "POST", "headers": named}, self.receive, self.send
+        )
+
+
 def make(key=None, names=None, **limits) -> Guard:
     return Guard(echo, Limits(**limits), Metrics(), key, names, ["/v1/embeddings", "/health"])
 
@@ -118,6 +146,56 @@ def test_a_request_that_takes_or_comes_too_long_is_ended():
     late, unsent = run(ask(guard, body=b"wait5"), ask(guard, body=None))
     assert late[0] == 504 and late[1]["error"]["message"].startswith("The request took longer than 0.2 seconds.")
     assert unsent[0] == 408 and run(ask(guard))[0][0] == 200
+
+
+def test_the_work_of_a_client_that_goes_is_ended():
+    ended = []
+
+    async def work(scope, receive, send):
+        while (await receive()).get("more_body"):
+            pass
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.append(True)
+
+    metrics = Metrics()
+    client = Client(b"a", b"b", None)
+    run(client.ask(Guard(work, Limits(), metrics, endpoints=["/v1/embeddings"])))
+    assert ended and not client.sent
+    assert 'internvideo_requests_total{endpoint="/v1/embeddings",status="499"} 1.0' in metrics.text().decode()
+    assert "internvideo_requests_in_progress 0.0" in metrics.text().decode()
+
+
+def test_a_failure_of_the_application_is_not_lost():
+    async def fail(scope, receive, send):
+        raise KeyError("a")
+
+    with pytest.raises(KeyError):
+        run(Client(b"a").ask(Guard(fail, Limits(), Metrics())))
+
+
+def test_a_refused_request_is_taken_before_the_connection_closes():
+    client = Client(b"a", b"b", b"c")
+    run(client.ask(make("secret")))
+    assert [(m["type"], m.get("more_body"), left) for m, left in client.sent] == [
+        ("http.response.start", None, 3),
+        ("http.response.body", True, 3),  # the client has the answer, and may stop
+        ("http.response.body", None, 0),
+    ]
+    headers = dict(client.sent[0][0]["headers"])
+    assert int(headers[b"content-length"]) == len(client.sent[1][0]["body"]) and headers[b"connection"] == b"close"
+    client = Client(b"a", None, b"c")
+    run(client.ask(make("secret")))
+    assert client.pieces == [b"c"] and client.sent[0][0]["status"] == 401
+
+
+def test_a_refusal_that_time_mends_says_when():
+    guard = make(max_queue=1)
+    clients = [Client(b"wait0.2"), Client(b"a")]
+    run(*(client.ask(guard) for client in clients))
+    (start, _), *_ = clients[1].sent
+    assert start["status"] == 429 and dict(start["headers"])[b"retry-after"] == b"1"
 
 
 def test_requests_are_counted_by_known_paths():

@@ -6,7 +6,9 @@ import pytest
 from data.crash import double, double_or_hang
 from serving.poison import allocate, die_once, refuse, remember, was_prepared
 
-from internvideo_hf.data.executors.processes import KILLED
+from internvideo_hf.data.executors.processes import KILLED, NoProcessError
+from internvideo_hf.serving import pool as module
+from internvideo_hf.serving.errors import RequestError
 from internvideo_hf.serving.pool import Pool, prepare_decoder
 from internvideo_hf.video import VideoDecodeError
 
@@ -45,6 +47,48 @@ def test_a_process_that_cannot_be_prepared_is_said_at_the_start():
             asyncio.run(pool.start())
     finally:
         pool.stop()
+
+
+class Failing:
+    """A process that cannot be started the first times."""
+
+    is_stopped = False
+    is_running = False
+
+    def __init__(self, failures: int):
+        self.failures = failures
+
+    def run(self, task, item, name, timeout=None, alone=None):
+        """Fail, or return the item."""
+        if self.failures:
+            self.failures -= 1
+            raise NoProcessError("They end.")
+        self.is_running = True
+        return item
+
+    def stop(self):
+        """Do nothing."""
+
+    close = stop
+
+
+def test_what_no_process_can_be_started_for_is_told_to_come_again(monkeypatch, caplog):
+    def run(*failures: int) -> list:
+        pool = Pool(len(failures), remember)
+        pool._children, pool._idle = [], [Failing(number) for number in failures]
+
+        async def go():
+            return [await asyncio.gather(pool.run(double, 4, "4", 30), return_exceptions=True) for _ in range(2)]
+
+        found = [one for (one,) in asyncio.run(go())]
+        pool.stop()
+        return found
+
+    monkeypatch.setattr(module, "_PAUSE", 0.01)
+    first, second = run(4)  # two at the task and one after each
+    assert isinstance(first, RequestError) and (first.status, first.code) == (503, "no_decoder") and second == 4
+    assert first.headers == {"retry-after": "5"} and "They end." in caplog.text
+    assert run(2) == [4, 4] and run(99, 0) == [4, 4], "another process takes it"
 
 
 def test_who_gives_up_takes_out_what_waits():

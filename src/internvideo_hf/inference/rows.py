@@ -306,7 +306,7 @@ def _failures(rows: Sequence[Row], error: VideoDecodeError) -> list[VideoDecodeE
 def _read_arrays(rows: Sequence[Row], read: Callable[..., Any], together: bool, folder: str) -> list[Any]:
     """Read rows in a decoder; see `read_arrays`."""
     _enter_decoder(folder)
-    return [_to_arrays(inputs) for inputs in _read_unit(rows, _raw(read), together)]
+    return [to_arrays(inputs) for inputs in _read_unit(rows, _raw(read), together)]
 
 
 # ---- several workers ------------------------------------------------------------------------------------------------
@@ -476,7 +476,7 @@ def read_arrays(row: Any, read: Callable[..., Any], folder: str) -> Any:
         folder: from which relative paths start.
     """
     _enter_decoder(folder)
-    return _to_arrays(_raw(read)(row))
+    return to_arrays(_raw(read)(row))
 
 
 def _raw(read: Callable[..., Any]) -> Callable[..., Any]:
@@ -489,7 +489,12 @@ def _enter_decoder(folder: str) -> None:
     torch.set_num_threads(1)  # the processes share the cores
 
 
-def _to_arrays(inputs: Any) -> Any:
+def to_arrays(inputs: Any) -> Any:
+    """Return inputs of a model for another process; `to_tensors` undoes it.
+
+    Args:
+        inputs: by name; anything else stays as it is.
+    """
     if isinstance(inputs, dict):
         return {name: value.numpy() if isinstance(value, Tensor) else value for name, value in inputs.items()}
     return inputs

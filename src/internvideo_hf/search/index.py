@@ -140,6 +140,16 @@ class VideoIndex:
         """Return the number of clips."""
         return len(self.store)
 
+    def refresh(self) -> None:
+        """See what other processes have changed since this index was opened; cheap where nothing has.
+
+        One in an object store stays as it is.
+
+        Raises:
+            ValueError: if there is no index now, or one of other settings; it stays as it is.
+        """
+        self.store.refresh()
+
     @property
     def folder(self) -> AnyPath | None:
         """Folder of the index; None in memory, in LanceDB and in a database."""

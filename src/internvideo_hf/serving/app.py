@@ -22,11 +22,12 @@ from pydantic import BaseModel, ValidationError
 from pydantic.json_schema import models_json_schema
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.requests import ClientDisconnect
 
 from internvideo_hf.serving import schemas
 from internvideo_hf.serving.errors import RequestError, error_body
 from internvideo_hf.serving.examples import EXAMPLES
-from internvideo_hf.serving.guard import Guard
+from internvideo_hf.serving.guard import CLOSED, Guard
 from internvideo_hf.serving.limits import Access, Limits
 from internvideo_hf.serving.metrics import CONTENT_TYPE, Metrics
 from internvideo_hf.serving.models import CAPTION, CLASSIFY, EMBEDDINGS, LOCALIZE, SEARCH, ServedModel
@@ -53,6 +54,7 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
     413: {"model": schemas.Error, "description": "The request or a video is too large."},
     422: {"model": schemas.Error, "description": "A video cannot be read or fetched."},
     429: {"model": schemas.Error, "description": "Too many requests are in progress."},
+    503: {"model": schemas.Error, "description": "No decoder could be started, or the service stops."},
     504: {"model": schemas.Error, "description": "The request took too long."},
 }
 _ABOUT = """One video model behind HTTP: the requests of OpenAI's `/v1/embeddings` with the content parts of vLLM, and
@@ -366,7 +368,11 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(RequestError)
     async def refused(request: Request, error: RequestError) -> JSONResponse:
-        return JSONResponse(error.to_dict(), error.status)
+        return JSONResponse(error.to_dict(), error.status, error.headers)
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(request: Request, error: ClientDisconnect) -> Response:
+        return Response(status_code=CLOSED)
 
     @app.exception_handler(VideoDecodeError)
     async def unreadable(request: Request, error: VideoDecodeError) -> JSONResponse:

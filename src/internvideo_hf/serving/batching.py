@@ -7,6 +7,8 @@ from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
+from internvideo_hf.serving.errors import RequestError
+
 Work = Callable[[Sequence[Any]], Sequence[Any]]
 """Items -> a result of each."""
 
@@ -44,11 +46,14 @@ class Batcher:
             key: items with the same key may go into one call.
             work: what is called; the same for all items with this key.
             item: one of its arguments.
+
+        Raises:
+            RequestError: if the thread has ended.
         """
         future: Future[Any] = Future()
         with self._change:
             if self._is_stopped:
-                raise RuntimeError("The service stops.")
+                raise RequestError("The service stops.", 503, "stopping")
             self._waiting.append(_Entry(key, work, item, future))
             self._change.notify()
         return await asyncio.wrap_future(future)  # a caller that gives up takes the item out

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+_HEADERS = {429: {"retry-after": "1"}, 503: {"retry-after": "5"}, 401: {"www-authenticate": "Bearer"}}
+
 
 class RequestError(Exception):
     """A request is refused.
@@ -16,6 +18,11 @@ class RequestError(Exception):
     def __init__(self, message: str, status: int = 400, code: str = "invalid_request", param: str | None = None):
         super().__init__(message)
         self.message, self.status, self.code, self.param = message, status, code, param
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers of the response beside those of every one."""
+        return _HEADERS.get(self.status, {})
 
     def to_dict(self) -> dict[str, Any]:
         """Return the body of the response, in the shape of OpenAI's errors."""

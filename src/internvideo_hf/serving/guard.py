@@ -7,6 +7,7 @@ import ipaddress
 import json
 import time
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,6 +18,10 @@ from internvideo_hf.serving.metrics import Metrics
 _OPEN = ("/health", "/docs", "/openapi.json")
 """Paths that need no key: they say nothing of the model's videos, and take no time of it."""
 
+_LINGER = 5.0  # seconds
+CLOSED = 499
+"""Status, for figures only, of a request whose client has gone."""
+
 _Scope = MutableMapping[str, Any]
 _Receive = Callable[[], Awaitable[_Scope]]
 _Send = Callable[[_Scope], Awaitable[None]]
@@ -24,7 +29,7 @@ _App = Callable[[_Scope, _Receive, _Send], Awaitable[None]]
 
 
 class Guard:
-    """Refuses requests before their body is read, and ends those that take too long.
+    """Refuses requests before their body is read, and ends those that take too long or whose client goes.
 
     Args:
         app: the application behind it.
@@ -59,17 +64,18 @@ class Guard:
             else:
                 await send({"type": "websocket.close", "code": 1008})
             return
-        begin, answer = time.perf_counter(), _Answer(receive, send)
+        begin, answer = time.perf_counter(), _Answer(receive, send, _is_work(scope))
         endpoint = scope["path"] if scope["path"] in self._endpoints else "other"
         try:
             await self._guarded(scope, answer)
         finally:
-            self._metrics.requests.labels(endpoint, str(answer.status or 500)).inc()
+            status = answer.status or (CLOSED if answer.is_gone else 500)
+            self._metrics.requests.labels(endpoint, str(status)).inc()
             self._metrics.seconds.labels(endpoint).observe(time.perf_counter() - begin)
 
     async def _guarded(self, scope: _Scope, answer: "_Answer") -> None:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        is_work = scope["method"] not in ("GET", "HEAD", "OPTIONS")
+        is_work = _is_work(scope)
         try:
             self._check_caller(scope["path"], headers)
             size = self._check_size(headers) if is_work else 0
@@ -81,7 +87,10 @@ class Guard:
         self._metrics.in_progress.set(self._in_progress)
         try:
             async with asyncio.timeout(self._limits.timeout) as clock:
-                await self._app(scope, answer.receive, answer.send)
+                if is_work:
+                    await self._attended(scope, answer)
+                else:
+                    await self._app(scope, answer.receive, answer.send)
         except TimeoutError:
             if not clock.expired() or answer.status is not None:
                 raise
@@ -89,11 +98,27 @@ class Guard:
             late = (f"The request took longer than {seconds}. Try again later.", 504)
             if not answer.is_received:
                 late = (f"The request did not arrive within {seconds}.", 408)
-            await answer.refuse(RequestError(*late, "timeout"))
+            await answer.refuse(RequestError(*late, "timeout"), is_late=True)
         finally:
             self._in_progress -= is_work
             self._bytes -= size
             self._metrics.in_progress.set(self._in_progress)
+
+    async def _attended(self, scope: _Scope, answer: "_Answer") -> None:
+        """Pass a request on, and end it when its client goes: nobody would read the answer."""
+        work = asyncio.ensure_future(self._app(scope, answer.receive, answer.send))
+        going = asyncio.ensure_future(answer.gone())
+        try:
+            await asyncio.wait((work, going), return_when=asyncio.FIRST_COMPLETED)
+            if not answer.is_gone:
+                await asyncio.wait((work,))
+        finally:
+            is_done = work.done()
+            work.cancel()
+            going.cancel()
+            await asyncio.gather(work, going, return_exceptions=True)
+        if is_done:
+            work.result()
 
     def _check_caller(self, path: str, headers: dict[str, str]) -> None:
         """Refuse who may not ask."""
@@ -125,31 +150,78 @@ class _Answer:
 
     Attributes:
         status: of the response, once it has begun.
-        is_received: the whole request has come.
+        is_gone: the client has closed the connection before its answer.
+
+    Args:
+        receive: of the server.
+        send: of the server.
+        has_body: the request may have one.
     """
 
-    def __init__(self, receive: _Receive, send: _Send):
+    def __init__(self, receive: _Receive, send: _Send, has_body: bool):
         self._receive, self._send = receive, send
+        self._waits_for_body, self._is_sent = has_body, False
+        self._all_received = asyncio.Event()
         self.status: int | None = None
-        self.is_received = False
+        self.is_gone = False
+
+    @property
+    def is_received(self) -> bool:
+        """Whether the whole request has come."""
+        return self._all_received.is_set()
 
     async def receive(self) -> _Scope:
         message = await self._receive()
-        if message["type"] == "http.request" and not message.get("more_body", False):
-            self.is_received = True
+        if message["type"] == "http.disconnect":
+            self.is_gone |= not self._is_sent
+        elif not message.get("more_body", False):
+            self._all_received.set()
         return message
+
+    async def gone(self) -> None:
+        """Return when the client has gone, or has the answer, after its whole request has come."""
+        await self._all_received.wait()
+        while (await self.receive())["type"] != "http.disconnect":
+            await asyncio.sleep(0.1)  # servers may say at once, again and again, that there is no more
 
     async def send(self, message: _Scope) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
+        elif not message.get("more_body", False):
+            if self._waits_for_body and not self.is_received:
+                await self._send({**message, "more_body": True})
+                await self._discard()
+                message = {"type": "http.response.body"}
+            self._is_sent = True
         await self._send(message)
 
-    async def refuse(self, error: RequestError) -> None:
-        headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
-        headers += [(b"retry-after", b"1")] if error.status == 429 else []
-        headers += [(b"www-authenticate", b"Bearer")] if error.status == 401 else []
-        await self.send({"type": "http.response.start", "status": error.status, "headers": headers})
-        await self.send({"type": "http.response.body", "body": json.dumps(error.to_dict()).encode()})
+    async def refuse(self, error: RequestError, is_late: bool = False) -> None:
+        """Send a refusal.
+
+        Args:
+            error: the refusal.
+            is_late: what is left of the request is not waited for.
+        """
+        self._waits_for_body &= not is_late
+        content = json.dumps(error.to_dict()).encode()
+        headers = {"content-type": "application/json", "content-length": str(len(content)), "connection": "close"}
+        pairs = [(name.encode(), value.encode()) for name, value in (headers | error.headers).items()]
+        await self.send({"type": "http.response.start", "status": error.status, "headers": pairs})
+        await self.send({"type": "http.response.body", "body": content})
+
+    async def _discard(self) -> None:
+        """Take what is left of a request that is answered early.
+
+        A client that is still sending when the connection closes loses the answer with it.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER):
+                while not self.is_received and not self.is_gone:
+                    await self.receive()
+
+
+def _is_work(scope: _Scope) -> bool:
+    return scope["method"] not in ("GET", "HEAD", "OPTIONS")
 
 
 def _digest(key: str) -> bytes:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -31,9 +31,11 @@ from internvideo_hf.inference.kinds import (
     kind_of,
 )
 from internvideo_hf.inference.pipeline import inputs_of
+from internvideo_hf.inference.rows import to_arrays, to_tensors
 from internvideo_hf.inference.runner import load_model
 from internvideo_hf.inference.untrimmed import encoder_of, extract_features, extractor_for, resizing_of
 from internvideo_hf.models.common.loading import check_classifier
+from internvideo_hf.processing.video_processing import RawPixels
 from internvideo_hf.search.index import VideoIndex
 from internvideo_hf.serving.limits import Limits
 from internvideo_hf.serving.pool import limit_memory
@@ -68,7 +70,7 @@ class Reading:
     options: dict[str, Any] = field(default_factory=dict)
 
     def __call__(self, source: Source, limits: Limits) -> dict[str, Any]:
-        """Return the model's inputs by name, as arrays, which outlive the process that made them.
+        """Return the model's inputs by name, for `to_tensors`, where possible before they are normalized.
 
         Raises:
             VideoDecodeError: if the video cannot be read, or is beyond a limit.
@@ -76,8 +78,7 @@ class Reading:
         torch.set_num_threads(1)  # the processes share the cores
         decoder = next(iter(self.processor.branches.values())).decoder
         with opened(source, decoder, limits) as reader:
-            inputs = inputs_of(reader, self.processor, self.options)
-        return {name: pixels.numpy() for name, pixels in inputs.items()}
+            return cast(dict[str, Any], to_arrays(inputs_of(reader, self.processor, self.options, raw=True)))
 
 
 @dataclass(frozen=True)
@@ -238,14 +239,15 @@ class ServedModel:
         assert self.embedder is not None  # all others have one
         return Reading(self.embedder.video_processor, dict(ONE_VIEW) if ability == CAPTION else {})
 
-    def embed(self, batch: Sequence[dict[str, Tensor]]) -> list[Tensor]:
+    def embed(self, batch: Sequence[dict[str, Any]]) -> list[Tensor]:
         """Return the unit vectors of videos, `(dim,)` each.
 
         Args:
-            batch: inputs of each video, of the same shapes.
+            batch: of each video what its `Reading` returned, of the same shapes.
         """
         assert self.embedder is not None
-        return list(self.embedder.embed_clips(torch.stack([inputs["pixel_values_videos"] for inputs in batch])))
+        clips = [to_tensors(inputs, self.embedder.device)["pixel_values_videos"] for inputs in batch]
+        return list(self.embedder.embed_clips(torch.stack(clips)))
 
     def embed_texts(self, batch: Sequence[Sequence[str]]) -> list[Tensor]:
         """Return the unit vectors of the texts of requests, `(texts, dim)` each.
@@ -264,15 +266,16 @@ class ServedModel:
             return 0
         return sum(map(len, processor.tokenizer(list(texts), verbose=False)["input_ids"]))
 
-    def answer(self, ability: str, options: tuple[tuple[str, Any], ...], batch: Sequence[dict[str, Tensor]]) -> Any:
+    def answer(self, ability: str, options: tuple[tuple[str, Any], ...], batch: Sequence[dict[str, Any]]) -> Any:
         """Return the answers of a pipeline for videos.
 
         Args:
             ability: `CLASSIFY` or `CAPTION`.
             options: of a call.
-            batch: inputs of each video, of the same shapes.
+            batch: of each video what its `Reading` returned, of the same shapes.
         """
-        return self.pipeline(ability).answer_batch(batch, **dict(options))
+        pipe = self.pipeline(ability)
+        return pipe.answer_batch([to_tensors(inputs, pipe.device) for inputs in batch], **dict(options))
 
     def pipeline(self, ability: str) -> Any:
         """Return the pipeline of an ability.
@@ -298,5 +301,9 @@ def _captioner(folder: str, embedder: Embedder, dtype: str | None) -> VideoToTex
 
 
 def same_shapes(inputs: dict[str, Any]) -> tuple[Any, ...]:
-    """Return what inputs must have in common to go through the model together."""
-    return tuple(np.shape(value) for value in inputs.values())
+    """Return what inputs must have in common to go through the model together.
+
+    Args:
+        inputs: of a `Reading`.
+    """
+    return tuple(np.shape(value.pixels if isinstance(value, RawPixels) else value) for value in inputs.values())

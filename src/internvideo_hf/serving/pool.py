@@ -1,6 +1,7 @@
 """Processes that decode the videos of requests; a video that kills or hangs one costs its own request only."""
 
 import asyncio
+import logging
 import multiprocessing
 import threading
 from collections.abc import Callable
@@ -10,7 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from internvideo_hf.data.executors.processes import Child
+from internvideo_hf.data.executors.processes import Child, NoProcessError
+from internvideo_hf.serving.errors import RequestError
 from internvideo_hf.video.errors import VideoDecodeError
 
 try:
@@ -18,13 +20,17 @@ try:
 except ImportError:  # not on Windows
     resource = None  # type: ignore[assignment]
 
-_PRELOAD = ["torch", "torchvision", "transformers.modeling_utils", "transformers.processing_utils"]
+# Each process imports the main module of this one again, which is the command line's.
+PRELOAD = ["torch", "torchvision", "internvideo_hf.cli", "internvideo_hf.serving.models"]
+_PAUSE = 1.0  # seconds between attempts at starting a process again
+_log = logging.getLogger(__name__)
 
 
 class Pool:
     """Processes that run tasks for requests, each with a thread of this process that waits for it.
 
-    A process that was lost is started again before it gets another task.
+    A process that was lost is started again before it gets another task. One that cannot be started leaves its task to
+    another, and tries again after a pause.
 
     Args:
         size: number of processes.
@@ -32,15 +38,16 @@ class Pool:
     """
 
     def __init__(self, size: int, prepare: Callable[[None], Any]):
-        # A copy of a process that has imported everything: a new interpreter would take seconds of a core.
+        # A copy of a process that has imported everything: a new interpreter would take seconds of a core, and as
+        # many more where other work has the cores; whatever ends processes then could end each before it is ready.
         method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
         if method == "forkserver":
-            multiprocessing.get_context(method).set_forkserver_preload(_PRELOAD)
+            multiprocessing.get_context(method).set_forkserver_preload(PRELOAD)
         self._children = [Child(place=place, method=method) for place in range(size)]
         self._prepare, self._alone = prepare, threading.Lock()
         self._threads = ThreadPoolExecutor(size, "decoder")
         self._idle = list(self._children)
-        self._lock = threading.Lock()
+        self._lock, self._is_ending = threading.Lock(), threading.Event()
 
     async def start(self) -> None:
         """Start the processes.
@@ -61,9 +68,12 @@ class Pool:
 
         Raises:
             VideoDecodeError: if the item fails, or kills or hangs the process.
+            RequestError: if no process can be started.
         """
         future: Future[Any] = Future()
-        self._threads.submit(self._work, future, task, item, name, timeout)
+        # A task that kills its process runs once more in a new one, which is to be prepared, too.
+        prepared = partial(_prepared, prepare=self._prepare, task=task)
+        self._threads.submit(self._work, future, prepared, item, name, timeout)
         result = await asyncio.wrap_future(future)  # a caller that gives up takes out what has not begun
         if isinstance(result, VideoDecodeError):
             raise result
@@ -71,30 +81,46 @@ class Pool:
 
     def stop(self) -> None:
         """End the processes, whatever they do."""
+        self._is_ending.set()
         for child in self._children:
             child.stop()
         self._threads.shutdown(cancel_futures=True)
         for child in self._children:
             child.close()
 
-    def _work(self, future: "Future[Any]", task: Callable[[Any], Any], item: Any, name: str, timeout: float) -> None:
-        if not future.set_running_or_notify_cancel():
+    def _work(
+        self,
+        future: "Future[Any]",
+        task: Callable[[Any], Any],
+        item: Any,
+        name: str,
+        timeout: float,
+        is_second: bool = False,
+    ) -> None:
+        if not is_second and not future.set_running_or_notify_cancel():
             return
         with self._lock:
             child = self._idle.pop()  # there are as many as threads
         try:
-            # A task that kills its process runs once more in a new one, which is to be prepared, too.
-            prepared = partial(_prepared, prepare=self._prepare, task=task)
-            future.set_result(child.run(prepared, item, name, timeout, self._alone))
+            future.set_result(child.run(task, item, name, timeout, self._alone))
+        except NoProcessError as error:
+            _log.error("%s", error)
+            with suppress(RuntimeError):  # no thread takes it if the service stops
+                if not is_second:
+                    self._threads.submit(self._work, future, task, item, name, timeout, True)
+                    return
+            future.set_exception(RequestError("No decoder could be started. Try again later.", 503, "no_decoder"))
         except Exception as error:  # noqa: BLE001  # the caller's
             future.set_exception(error)
         except BaseException:  # noqa: BLE001  # it was stopped
-            future.set_exception(RuntimeError("The service stops."))
+            future.set_exception(RequestError("The service stops.", 503, "stopping"))
         finally:
             # After the answer: it takes time, and is none of this request's.
             if not child.is_running and not child.is_stopped:
-                with suppress(Exception):
+                try:
                     self._ready(child)
+                except Exception:  # noqa: BLE001  # said when a task meets it
+                    self._is_ending.wait(_PAUSE)
             with self._lock:
                 self._idle.append(child)
 

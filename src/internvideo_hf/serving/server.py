@@ -10,6 +10,7 @@ from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from internvideo_hf.utils.names import reason_of
 
@@ -17,6 +18,8 @@ KEY_VARIABLE = "INTERNVIDEO_API_KEY"
 _LOCAL = ("127.0.0.1", "::1", "localhost")
 _SWITCH = 5e-4  # seconds; requests and the model take turns, and by default each would wait 5 ms for its own
 _KEEP_ALIVE = 15  # seconds that an idle connection stays
+_PATIENCE = 30  # seconds for the head of a request
+_LOOK = 5  # seconds between looks at a connection without a request
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -105,6 +108,7 @@ def run(app: FastAPI, sockets: socket.socket, on_start: Callable[[], None], pati
     """
     config = uvicorn.Config(
         app,
+        http=Connection,
         log_level="warning",
         access_log=False,
         lifespan="on",
@@ -125,6 +129,26 @@ def run(app: FastAPI, sockets: socket.socket, on_start: Callable[[], None], pati
             signal.signal(number, handler)
     if not server.has_started:
         raise RuntimeError("The service could not start; the message above says why.")
+
+
+class Connection(AutoHTTPProtocol):  # type: ignore[misc, valid-type]  # one of two classes
+    """A connection that is closed where no request comes: uvicorn would keep it as long as its client likes."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to look at it."""
+        super().connection_made(transport)
+        self._last, self._since = None, self.loop.time()
+        self.loop.call_later(_LOOK, self._look)
+
+    def _look(self) -> None:
+        if self.transport.is_closing():
+            return
+        if self.cycle is not self._last or (self.cycle is not None and not self.cycle.response_complete):
+            self._last, self._since = self.cycle, self.loop.time()
+        elif self.loop.time() - self._since > _PATIENCE:
+            self.transport.close()
+            return
+        self.loop.call_later(_LOOK, self._look)
 
 
 class _Server(uvicorn.Server):

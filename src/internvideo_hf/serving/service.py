@@ -1,6 +1,7 @@
 """What answers requests: decoders, the model's thread, and the index, put together."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +10,6 @@ from typing import Any
 
 from torch import Tensor
 
-from internvideo_hf.inference.rows import to_tensors
 from internvideo_hf.models.common.loading import classes_of
 from internvideo_hf.search.hits import Hits
 from internvideo_hf.serving.batching import Batcher
@@ -22,6 +22,7 @@ from internvideo_hf.serving.sources import Source, fetch, is_remote
 from internvideo_hf.utils.devices import default_workers
 from internvideo_hf.video.errors import VideoDecodeError
 
+_log = logging.getLogger(__name__)
 FETCHES = 64
 """Videos that are fetched at once."""
 
@@ -197,8 +198,16 @@ class Service:
             assert source is not None
             query = await self._embed(source)
         name = source.name if source is not None else str(text)
-        search = partial(self.model.index.search_embedding, query[None], name, is_text=source is None, **options)
+        search = partial(self._search, query[None], name, is_text=source is None, **options)
         return await asyncio.get_running_loop().run_in_executor(self._searching, search)
+
+    def _search(self, query: Tensor, name: str, **options: Any) -> Hits:
+        assert self.model.index is not None
+        try:
+            self.model.index.refresh()
+        except ValueError as error:
+            _log.error("The index stays as it was: %s", error)
+        return self.model.index.search_embedding(query, name, **options)
 
     async def _answer(self, ability: str, sources: Sequence[Source], options: dict[str, Any]) -> list[Any]:
         known = tuple(options.items())
@@ -210,7 +219,7 @@ class Service:
         return vector
 
     async def _run(self, ability: str, source: Source, key: tuple[Any, ...], work: Any) -> Any:
-        inputs = to_tensors(await self._read(self.model.reading(ability), source))
+        inputs = await self._read(self.model.reading(ability), source)
         return await self._batcher.run((*key, same_shapes(inputs)), work, inputs)
 
     async def _read(self, reading: Any, source: Source) -> Any:

@@ -56,6 +56,63 @@ def test_an_item_whose_process_died_once_is_run_again(tmp_path):
     assert (tmp_path / "mark").exists()
 
 
+class Unlucky(processes.Child):
+    """A process that is lost as it is told: at its start, when an item comes, or by a signal while the item runs."""
+
+    def __init__(self, *losses: str | int):
+        super().__init__()
+        self.losses, self.lost = list(losses), None
+
+    def _start(self):
+        if self.losses[:1] == ["start"]:
+            self.losses.pop(0)
+            raise EOFError
+        return self
+
+    def send(self, what: object) -> None:
+        """Take an item."""
+
+    def poll(self, timeout: float | None) -> bool:
+        """Say that the answer has come."""
+        return True
+
+    def recv(self) -> object:
+        """Say that the item begins, and give its result next."""
+        if self.losses:
+            if self.losses[0] == "begin" or isinstance(self.losses[0], int) and self.begun:
+                self.lost = self.losses.pop(0)
+                raise EOFError
+        self.begun = not self.begun
+        return "result", "done"
+
+    def _end(self) -> int | None:
+        self.begun = False
+        return -self.lost if isinstance(self.lost, int) else None
+
+    begun = False
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.parametrize(
+    ("losses", "found"),
+    [
+        ([signal.SIGSEGV], "done"),
+        ([signal.SIGSEGV] * 2, KILLED),
+        ([signal.SIGKILL] * 2, "done"),
+        ([signal.SIGKILL] * 3, KILLED),
+        ([signal.SIGKILL, signal.SIGSEGV], KILLED),
+        (["start", "begin", signal.SIGSEGV, "begin", "start"], "done"),
+        (["start", "start", "begin"], "The processes that decode end as soon as they start"),
+    ],
+)
+def test_an_item_is_blamed_only_for_processes_that_are_lost_while_it_runs(losses, found):
+    try:
+        result = Unlucky(*losses).run(double, 4, "4")
+    except processes.NoProcessError as error:
+        result = error
+    assert found in str(result)
+
+
 @pytest.mark.slow
 def test_videos_that_kill_or_hang_their_decoder_are_failures(tmp_path, bikes):
     videos = [str(tmp_path / name) for name in ("a.mp4", "kills.mp4", "b.mp4", "hangs.mp4", "c.mp4")]

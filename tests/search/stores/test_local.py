@@ -79,6 +79,31 @@ def test_cached_tensors_are_computed_once_and_again_if_damaged(tmp_path):
     assert torch.equal(LocalStore.load(tmp_path / "index").cached("ones", compute), torch.ones(2)) and len(calls) == 2
 
 
+def test_a_reader_sees_what_another_process_writes_when_it_looks(tmp_path, monkeypatch):
+    folder = tmp_path / "index"
+    writer = LocalStore(dict(SETTINGS), folder)
+    writer.upsert(rows_of("/a", [0], 1))
+    reader = LocalStore.load(folder)
+    writer.upsert(rows_of("/b", [0, 1], 2))
+    assert len(reader) == 1
+    reader.refresh()
+    assert len(reader) == 3 and sorted(reader.known().videos) == ["/a", "/b"]
+    monkeypatch.setattr(LocalStore, "_take_over", lambda self: pytest.fail("nothing has changed"))
+    reader.refresh()
+    writer.refresh()
+    LocalStore({**SETTINGS}).refresh()  # in memory
+    monkeypatch.undo()
+    # One of another model, or none, leaves a reader as it is.
+    header = (folder / "index.json").read_text()
+    (folder / "index.json").write_text(header.replace("sha256:0", "sha256:11"))
+    with pytest.raises(ValueError, match="with other settings"):
+        reader.refresh()
+    reader.refresh()
+    (folder / "index.json").unlink()
+    reader.refresh()
+    assert len(reader) == 3
+
+
 def test_a_header_without_a_setting_is_refused(tmp_path):
     LocalStore(dict(SETTINGS), tmp_path / "index").upsert(rows_of("/a", [0], 1))
     header = json.loads((tmp_path / "index/index.json").read_text())

@@ -20,7 +20,9 @@ TIMEOUT = 600.0  # seconds for a few frames of a video; it may lie on a slow dis
 WHOLE_TIMEOUT = 3600.0  # seconds for all frames of a video; it may be a film
 _START = "spawn"  # a decoder's threads do not survive a fork
 _AHEAD = 4  # items for each process that are in progress, or wait to be taken
-_ATTEMPTS = 2  # at an item that kills its process: memory may have run out for another's sake
+_ATTEMPTS = 2  # at an item whose process ends itself, as a decoder does that crashes
+_ATTEMPTS_KILLED = 3  # at one whose process is killed, as for memory: another's may have run it out
+_KILL = -getattr(signal, "SIGKILL", 0)  # exit code; Windows has none of it
 _STARTS = 3  # attempts at starting a process
 _GRACE = 3.0  # seconds in which a process may delete its unfinished files
 
@@ -48,7 +50,7 @@ def map_ordered(
     """Run a task for every item in spawned processes, or in this one; see `base.Executor`.
 
     One worker without a timeout is this process, which a video can kill or hang. In a process of its own, an item that
-    kills it is run once more, and no other such item beside it. The result of one that kills its process again, or
+    kills it is run again, and no other such item beside it. The result of one that kills its process again, or
     does not finish in time, is a `VideoDecodeError`.
     """
     return _map(task, items, workers, name_of, timeout, is_ordered=True)
@@ -65,6 +67,10 @@ def time_limit(timeout: float | None, default: float, *, apart: bool = True) -> 
     if timeout is None:
         return default if apart else None
     return None if timeout == math.inf else timeout
+
+
+class NoProcessError(RuntimeError):
+    """No process can be started, which is no item's fault."""
 
 
 class Child:
@@ -107,14 +113,13 @@ class Child:
 
         Raises:
             DiskFullError, ImportError: if `task` raises one, which concerns all items.
-            RuntimeError: if no process can be started.
+            NoProcessError: if no process can be started.
         """
-        for attempt in range(_ATTEMPTS):
-            with (alone if attempt else None) or nullcontext():
-                connection = self._start()
+        lost = 0
+        while True:
+            with (alone if lost else None) or nullcontext():
+                connection = self._begin(task, item, name)
                 try:
-                    connection.send((task, item, name))
-                    connection.recv()  # it begins
                     if not connection.poll(timeout):
                         self._end()
                         return VideoDecodeError(
@@ -122,14 +127,16 @@ class Child:
                         )
                     kind, result = connection.recv()
                 except (EOFError, OSError):
-                    self._end()
+                    code = self._end()
                     if self.is_stopped:
                         raise _Stopped from None
-                    continue
+                    lost += 1
+                    if lost < (_ATTEMPTS_KILLED if code == _KILL else _ATTEMPTS):
+                        continue
+                    return VideoDecodeError(name, KILLED, "Leave the video out, or encode it again.")
             if kind == "error":
                 raise result
             return result  # type: ignore[no-any-return]
-        return VideoDecodeError(name, KILLED, "Leave the video out, or encode it again.")
 
     @property
     def is_running(self) -> bool:
@@ -146,47 +153,62 @@ class Child:
         if (process := self._process) is not None:
             process.terminate()
 
+    def _begin(self, task: Callable[[Item], Result], item: Item, name: str) -> Connection:
+        """Hand an item to the process, and return the connection to it when it begins; a process lost before is not
+        the item's doing."""
+        for _ in range(_STARTS):
+            with suppress(EOFError, OSError):
+                connection = self._start()
+                connection.send((task, item, name))
+                connection.recv()  # it begins
+                return connection
+            self._end()
+            if self.is_stopped:
+                raise _Stopped
+        raise NoProcessError(
+            "The processes that decode end as soon as they start; their messages stand above. A script that starts "
+            'them needs `if __name__ == "__main__":` around its own work; with one job (--jobs 1) none is started.'
+        )
+
     def _start(self) -> Connection:
         """Return the connection to the process, which is started unless it runs."""
         if self._connection is not None and self._process.is_alive():
             return self._connection
         self._end()
         context = multiprocessing.get_context(self._method or _START)
-        for _ in range(_STARTS):
-            ours, theirs = context.Pipe()
-            process = context.Process(  # type: ignore[attr-defined]
-                target=_serve, args=(theirs, self._place), daemon=self._is_leaf
-            )
+        ours, theirs = context.Pipe()
+        process = context.Process(  # type: ignore[attr-defined]
+            target=_serve, args=(theirs, self._place), daemon=self._is_leaf
+        )
+        try:
             with without_interrupts():
                 process.start()
+        except BaseException:
+            ours.close()
+            raise
+        finally:
             theirs.close()
-            self._process, self._connection = process, ours
-            if self.is_stopped:
-                process.terminate()
-            with suppress(EOFError, OSError):
-                ours.recv()
-                return ours
-            self._end()
-            if self.is_stopped:
-                raise _Stopped
-        raise RuntimeError(
-            "The processes that decode end as soon as they start; their messages stand above. A script that starts "
-            'them needs `if __name__ == "__main__":` around its own work; with one job (--jobs 1) none is started.'
-        )
+        self._process, self._connection = process, ours
+        if self.is_stopped:
+            process.terminate()
+        ours.recv()
+        return ours
 
-    def _end(self) -> None:
-        """Make sure that the process is gone."""
+    def _end(self) -> int | None:
+        """Make sure that the process is gone, and return its exit code; None if there was none."""
         process, connection = self._process, self._connection
         self._process = self._connection = None
         if connection is not None:
             connection.close()
-        if process is not None:
-            if process.is_alive():
-                process.terminate()
-                process.join(_GRACE)
-            if process.is_alive():
-                process.kill()
-            process.join()
+        if process is None:
+            return None
+        if process.is_alive():
+            process.terminate()
+            process.join(_GRACE)
+        if process.is_alive():
+            process.kill()
+        process.join()
+        return process.exitcode  # type: ignore[no-any-return]
 
 
 class Processes:

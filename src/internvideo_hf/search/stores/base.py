@@ -70,6 +70,13 @@ class VectorStore(Protocol):
             LockedError: if another process holds it.
         """
 
+    def refresh(self) -> None:
+        """See what other processes have changed, where a store holds what it once read.
+
+        Raises:
+            ValueError: if there is no index now that it can read; its rows stay those that it has.
+        """
+
     def known(self) -> Known:
         """Return the videos, without reading embeddings."""
 

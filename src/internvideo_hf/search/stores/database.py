@@ -45,6 +45,9 @@ class DatabaseStore(ABC):
         """Return whether there is an index at an address."""
         return cls._at(address)._has_index()
 
+    def refresh(self) -> None:  # noqa: B027  # a store may have nothing to do
+        """Do nothing: each call asks the database."""
+
     @classmethod
     def _at(cls, address: str) -> Self:
         store = cls.__new__(cls)

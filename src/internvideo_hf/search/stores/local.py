@@ -68,6 +68,7 @@ class LocalStore:
         self._paths: set[str] | None = None  # of the videos of all segments, once they are needed
         self._cached: dict[str, torch.Tensor] = {}
         self._header = ""  # as this store last read or wrote it
+        self._stamp: tuple[int, ...] | None = None  # of its file
         if folder is not None:
             self._settle_in(folder)
 
@@ -94,6 +95,15 @@ class LocalStore:
                     self._take_over()
             yield
 
+    def refresh(self) -> None:
+        """See the rows that another process has written since, if the folder is on a disk."""
+        if not isinstance(self.folder, Path):
+            return  # an object store would be asked each time
+        stamp = _stamp(self.folder)
+        if stamp not in (None, self._stamp):
+            self._stamp = stamp  # what cannot be read is not tried again until it changes
+            self._take_over()
+
     def _take_over(self) -> None:
         """Read what another process wrote since this store was opened."""
         assert self.folder is not None  # memory has no other process
@@ -103,6 +113,7 @@ class LocalStore:
     def _read(self, folder: AnyPath) -> None:
         copies = Copies(folder)
         for attempt in range(_ATTEMPTS):
+            stamp = _stamp(folder)
             text, header = _read_header(folder)
             try:
                 segments = [_load_segment(folder, file, copies) for file in header["parts"]]
@@ -113,6 +124,7 @@ class LocalStore:
                     raise
         copies.keep(header["parts"])
         self.folder, self.segments, self._header, self._copies = folder, segments, text, copies
+        self._stamp = stamp
         self._approximate = self._paths = None
         self.settings |= {name: header[name] for name in (*SETTINGS, *OPTIONAL) if name in header}
 
@@ -288,7 +300,7 @@ class LocalStore:
         }
         text = json.dumps(header, indent=1, ensure_ascii=False)
         atomic_write_text(folder / HEADER, text)
-        self._header = text
+        self._header, self._stamp = text, _stamp(folder)
         copies.keep(files)
         current = {*files, self._approximate_name()}
         for pattern in _OWN_FILES[:2]:
@@ -317,6 +329,15 @@ class LocalStore:
 def _is_unfinished(file: AnyPath) -> bool:
     """Return whether a file is what a process leaves that is killed before it writes the first header."""
     return is_own_file(file) or any(fnmatch(file.name, pattern) for pattern in _OWN_FILES)
+
+
+def _stamp(folder: AnyPath) -> tuple[int, ...] | None:
+    """Return what tells a header's file from those before; None if it is not there, or in an object store."""
+    if isinstance(folder, Path):
+        with contextlib.suppress(OSError):
+            found = (folder / HEADER).stat()
+            return found.st_ino, found.st_size, found.st_mtime_ns
+    return None
 
 
 def _read_header(folder: AnyPath) -> tuple[str, dict[str, Any]]:
