@@ -53,6 +53,11 @@ class EndsAtItsStart:
         """Return when the actor has started."""
 
 
+def blocked_signals(item: object) -> set[int]:
+    """Return the signals that this process does not see."""
+    return set(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+
+
 def slow_first(item: int) -> int:
     """Twice the item; 0 takes longest."""
     time.sleep(0.0 if item else 0.5)

@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing import resource_tracker
 
 import dying
 import pytest
-from data.crash import die_once, double, double_or_hang, process_of, slow_first, verify
+from data.crash import blocked_signals, die_once, double, double_or_hang, process_of, slow_first, verify
 
 from internvideo_hf.data.executors import processes
-from internvideo_hf.data.executors.processes import KILLED, Processes, map_ordered, map_unordered, time_limit
+from internvideo_hf.data.executors.processes import KILLED, Child, Processes, map_ordered, map_unordered, time_limit
 from internvideo_hf.utils.files import DiskFullError, atomic_path
 from internvideo_hf.utils.processes import is_running
 from internvideo_hf.video import VideoDecodeError
@@ -146,6 +147,20 @@ def test_leaving_early_ends_the_processes():
 def test_a_task_that_cannot_be_loaded_ends_the_batch():
     with pytest.raises(Exception, match=r"pickle|local object"):
         list(map_unordered(lambda item: item, [1, 2], 2))
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="masks of signals are POSIX's")
+def test_the_first_process_never_sees_ctrl_c_as_the_others_do(monkeypatch):
+    tracker = resource_tracker.ResourceTracker()  # as in a program that has started none
+    for name in ("ensure_running", "getfd"):
+        monkeypatch.setattr(resource_tracker, name, getattr(tracker, name))
+    child = Child()
+    try:
+        assert signal.SIGINT in child.run(blocked_signals, None, "")
+    finally:
+        child.close()
+        tracker._stop()
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -339,6 +340,10 @@ def start_workers(loader: Iterable[Item]) -> Iterator[Item]:
 @contextmanager
 def without_interrupts() -> Iterator[None]:
     """Hold back Ctrl-C for a block; processes that it starts never see one, and print no tracebacks."""
+    has_masks = hasattr(signal, "pthread_sigmask")
+    if has_masks:
+        # Python starts it with the first process, and then lets Ctrl-C through to that one, whatever the mask was.
+        resource_tracker.ensure_running()
     came: list[int] = []
     handler = signal.getsignal(signal.SIGINT)
     # The mask is for the processes. In this one the system hands the signal to any other thread, so Python's handler
@@ -346,7 +351,6 @@ def without_interrupts() -> Iterator[None]:
     is_handled = threading.current_thread() is threading.main_thread() and handler is not None
     if is_handled and handler is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
-    has_masks = hasattr(signal, "pthread_sigmask")
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if has_masks else set()
     try:
         yield
