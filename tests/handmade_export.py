@@ -80,6 +80,7 @@ def write_manifest(folder: Path, **changed: object) -> None:
         "cosine_scale": 1.0,
         "agreement": {},
         "calibration": None,
+        "scores": {},
         "version": 1,
     }
     (folder / "export.json").write_text(json.dumps(content | changed))

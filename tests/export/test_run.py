@@ -17,7 +17,6 @@ from internvideo_hf.inference.features import FeatureExtractor
 from internvideo_hf.inference.open_set.observer import scorer_for
 from internvideo_hf.inference.open_set.scorer import Subject
 from internvideo_hf.inference.runner import RunSettings
-from internvideo_hf.models.common.loading import load_strict
 from internvideo_hf.search.index import VideoIndex
 from internvideo_hf.video import VideoReader
 
@@ -60,7 +59,7 @@ class TestClassifier:
         for options in ({}, {"pooling": "mean"}):
             with VideoReader(bikes) as reader:
                 ours, theirs = (
-                    torch.cat(list(FeatureExtractor(folder, 16, 100, device="cpu", **options).rows(reader)))
+                    torch.cat(list(FeatureExtractor(folder, 16, 200, device="cpu", **options).rows(reader)))
                     for folder in (exported_classifier, mae_folder)
                 )
             torch.testing.assert_close(ours, theirs, **CLOSE)
@@ -165,15 +164,5 @@ class TestRefusals:
     def test_a_difference_above_the_bound_writes_nothing(self, mae_folder, tmp_path, monkeypatch):
         monkeypatch.setitem(BOUNDS, "float32", Bound(1.1))
         with pytest.raises(ParityError, match="differs from torch: its logits has a cosine of 1.0000"):
-            export_model(mae_folder, tmp_path / "out", Settings("onnx"))
+            export_model(mae_folder, tmp_path / "out", Settings("pt2", frames=2, size=32))
         assert not list(tmp_path.iterdir())
-
-    def test_an_operator_that_the_format_lacks_is_named(self, mae_folder, tmp_path, monkeypatch):
-        model = load_strict(AutoModel, mae_folder)
-        forward = type(model).pool
-        monkeypatch.setattr(type(model), "pool", lambda self, states: forward(self, torch.special.i1e(states)))
-        with pytest.raises(
-            ValueError, match=r"cannot be written as ONNX: the format has no operator for .*i1e\."
-        ) as refused:
-            export_model(mae_folder, tmp_path / "out", Settings("onnx"))
-        assert "\n" not in str(refused.value) and not list(tmp_path.iterdir())

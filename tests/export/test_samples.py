@@ -4,8 +4,7 @@ import pytest
 import torch
 from transformers import AutoProcessor, AutoVideoProcessor
 
-from internvideo_hf.export.samples import SAMPLES, calibration_clips, drawn_inputs, fix_size
-from internvideo_hf.video.errors import VideoDecodeError
+from internvideo_hf.export.samples import SAMPLES, drawn_inputs, fix_size, read_clips
 
 
 def test_clips_are_drawn_in_the_frames_and_size_of_the_export(mae_folder):
@@ -42,10 +41,19 @@ def test_sizes_of_a_fused_model_stay():
         fix_size(Fused(), 8, None)
 
 
-def test_clips_of_calibration_are_read_and_a_bad_one_refused(mae_folder, bikes, tmp_path):
+def test_unreadable_videos_are_passed_over_and_named(mae_folder, bikes, tmp_path):
     processor = AutoVideoProcessor.from_pretrained(mae_folder)
-    first, second = calibration_clips(processor, [str(bikes), str(bikes)])
-    assert first[0].shape == (1, 16, 3, 64, 64) and (first[0] == second[0]).all()
     (tmp_path / "noise.mp4").write_bytes(b"noise")
-    with pytest.raises(VideoDecodeError, match=r"noise\.mp4"):
-        calibration_clips(processor, [str(bikes), str(tmp_path / "noise.mp4")])
+    rows = [{"video": str(tmp_path / "noise.mp4")}, {"video": str(bikes)}]
+    told = []
+    ((number, inputs),) = read_clips(processor, rows, "Reading", told.append)
+    assert number == 1 and inputs["pixel_values_videos"].shape == (1, 16, 3, 64, 64)
+    assert len(told) == 1 and "noise.mp4" in told[0]
+
+
+def test_videos_of_which_none_can_be_read_are_refused(mae_folder, tmp_path):
+    processor = AutoVideoProcessor.from_pretrained(mae_folder)
+    (tmp_path / "noise.mp4").write_bytes(b"noise")
+    for rows, word in (([{"video": str(tmp_path / "noise.mp4")}], r"None of 1 videos.*noise\.mp4"), ([], "none")):
+        with pytest.raises(ValueError, match=word):
+            list(read_clips(processor, rows, "Reading"))

@@ -13,12 +13,14 @@ from internvideo_hf.cli.reporting import say, silence_transformers
 def export(
     model: Annotated[str, typer.Argument(help=MODEL_HELP)],
     out: Annotated[Path, typer.Argument(help="Folder to write; it appears only when complete.")],
-    format: Annotated[str, typer.Option(help='"onnx", for onnxruntime, or "openvino".')] = "onnx",  # noqa: A002  # the option's name
+    format: Annotated[  # noqa: A002  # the option's name
+        str, typer.Option(help='"onnx", for onnxruntime, "openvino", or "pt2", of torch.export, for other programs.')
+    ] = "onnx",
     dtype: Annotated[
         str,
         typer.Option(
-            help='Number type of the weights: "float32", "int8" (of the video tower, see --calibrate), for openvino '
-            'also "bfloat16" and "float16".'
+            help='Number type of the weights: "float32"; "int8" (of the video tower, see --calibrate) for onnx and '
+            'openvino; "bfloat16" and "float16" for openvino and pt2.'
         ),
     ] = "float32",
     calibrate: Annotated[
@@ -27,6 +29,14 @@ def export(
             metavar="LIST",
             help="int8: video, folder of videos or list, on which the ranges of activations are measured; may be "
             "repeated. Take about 100 of the kind that the model will see.",
+        ),
+    ] = None,
+    evaluate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST",
+            help="List of videos with labels (classifiers) or captions (models of video and text), or a folder of "
+            "clips by class: report top-1 or R@1, in torch and after the export.",
         ),
     ] = None,
     frames: Annotated[
@@ -42,17 +52,18 @@ def export(
 
     OUT is a model's folder for every command that runs such a model, with processor and labels: `classify`,
     `zero-shot`, `index`, `extract`, `evaluate`. Batches are of any size, frames and size are fixed. Each output is
-    compared with torch's on drawn clips, and OUT is not written where it differs by more than rounding.
+    compared with torch's on drawn clips, and OUT is not written where it differs by more than rounding. No command
+    takes OUT of pt2, since opening such files runs code that they hold.
 
     Example: internvideo export vit-b-k400 vit-b-k400-onnx --format onnx
 
-    Example: internvideo export vit-b-k400 vit-b-k400-int8 --format openvino --dtype int8 --calibrate val.csv
+    Example: internvideo export vit-b-k400 vit-b-k400-int8 --dtype int8 --calibrate train.csv --evaluate val.csv
     """
     silence_transformers()
     from internvideo_hf.export.run import Settings, export_model
 
     videos = [video for video, _ in named_videos(calibrate, quiet)] if calibrate else []
-    settings = Settings(format, dtype, frames, size, tuple(videos))
+    settings = Settings(format, dtype, frames, size, tuple(videos), evaluate)
     manifest = export_model(
         resolve_model(model), out, settings, overwrite=overwrite, say=(lambda text: None) if quiet else say
     )
@@ -60,5 +71,7 @@ def export(
         return
     for name, found in manifest.agreement.items():
         say(f"  {name}: cosine {found.cosine:.6f}, largest difference {found.difference:.2g} of {found.scale:.2g}")
+    for name, score in manifest.scores.items():
+        say(f"  {name} of {score.videos:,} videos: {score.after:.1f} %, in torch {score.before:.1f} %")
     total = sum(int(entry["bytes"]) for entry in manifest.files.values())
     say(f"Wrote {out}: {', '.join(manifest.functions)} as {manifest.format}, {manifest.dtype}, {total / 1e6:,.1f} MB.")

@@ -1,7 +1,7 @@
 """Export a model: trace its functions, write them, compare them with torch, and keep the folder if they agree."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,11 @@ from internvideo_hf.checkpoints.model_names import resolve_model
 from internvideo_hf.checkpoints.saving import check_replaceable
 from internvideo_hf.export.functions import Traceable, functions_of
 from internvideo_hf.export.parity import BOUNDS, check, compare
-from internvideo_hf.export.samples import calibration_clips, drawn_inputs, fix_size
-from internvideo_hf.export.writers import WRITERS
+from internvideo_hf.export.samples import drawn_inputs, fix_size, read_clips
+from internvideo_hf.export.scoring import read_samples, score
+from internvideo_hf.export.writers import WRITERS, Clips
 from internvideo_hf.inference.embedder import facts, fingerprint
-from internvideo_hf.inference.runner import cosine_scale
+from internvideo_hf.inference.runner import VideoProcessor, cosine_scale
 from internvideo_hf.models.common.base import VideoPreTrainedModel
 from internvideo_hf.models.common.classification import VideoClassifier
 from internvideo_hf.models.common.exported.graphs import open_graphs
@@ -50,6 +51,7 @@ class Settings:
         frames: of a clip; as the processor is configured if None.
         size: height and width of the frames in pixels; as the processor is configured if None.
         calibrate: for int8: videos, on which the ranges of activations are measured.
+        evaluate: a list on which the model and its export are scored; see `scoring.read_samples`.
 
     Raises:
         ValueError: if a name is unknown, a number is below 1, or int8 and videos come without each other.
@@ -60,6 +62,7 @@ class Settings:
     frames: int | None = None
     size: int | None = None
     calibrate: tuple[str, ...] = ()
+    evaluate: str | None = None
 
     def __post_init__(self) -> None:
         check_name(self.format, WRITERS, "format")
@@ -105,32 +108,42 @@ def export_model(
     if Path(name).is_dir() and Path(name).resolve() == output_dir.resolve():
         raise FileExistsError(f"{output_dir} holds the model itself. Choose another folder.")
     source, processor = _load(name)
-    video_processor = getattr(processor, "video_processor", processor)
-    fix_size(video_processor, settings.frames, settings.size)
-    clips, texts = drawn_inputs(video_processor, None if processor is video_processor else processor)
     kind = str(source.export_kind)
-    functions = functions_of(source, kind, clips, texts)
+    samples = None if settings.evaluate is None else read_samples(settings.evaluate, source, kind, name)
+    videos: VideoProcessor = getattr(processor, "video_processor", processor)
+    texts = None if processor is videos else processor
+    fix_size(videos, settings.frames, settings.size)
+    functions = {function.name: function for function in functions_of(source, kind, *drawn_inputs(videos, texts))}
     check_output(output_dir, 4 * source.num_parameters())
-    measured_on = calibration_clips(video_processor, settings.calibrate)
+    clips = _calibration_clips(videos, settings, say)
     with atomic_directory(output_dir) as folder:
         described: dict[str, Function] = {}
         measured: dict[str, Agreement] = {}
-        for function in functions:
-            say(f"Tracing {function.name} in {', '.join(map(_shape, function.inputs.values()))}")
-            file = WRITERS[settings.format](function, folder, _dtype_of(function, settings), measured_on)
-            described[function.name] = Function(file, *function.ports())
-        manifest = _describe(source, processor, settings, described, folder)
+        for name_of, function in functions.items():
+            say(f"Tracing {name_of} in {', '.join(map(_shape, function.inputs.values()))}")
+            file = WRITERS[settings.format](function, folder, _dtype_of(function, settings), clips)
+            described[name_of] = Function(file, *function.ports())
+        manifest = _describe(source, processor, settings, described, folder, len(clips))
         say("Comparing with torch")
-        graphs = open_graphs(folder, manifest)
-        for function in functions:
-            found = compare(function, graphs[function.name])
-            check(function.name, found, BOUNDS[_dtype_of(function, settings)])
-            measured |= {f"{function.name}.{output}": entry for output, entry in found.items()}
+        graphs = open_graphs(folder, manifest, is_own=True)
+        for name_of, function in functions.items():
+            found = compare(function, graphs[name_of])
+            check(name_of, found, BOUNDS[_dtype_of(function, settings)])
+            measured |= {f"{name_of}.{output}": entry for output, entry in found.items()}
+        scores = {} if samples is None else score(samples, functions, graphs, videos, texts, say)
         _save_settings(source, processor, folder)
-        manifest = _with_files(manifest, folder, measured)
+        manifest = replace(manifest, files=_files_of(folder), agreement=measured, scores=scores)
         atomic_write_text(folder / EXPORT_FILE, manifest.to_json())
         _write_card(folder, name, manifest, source)
     return manifest
+
+
+def _calibration_clips(processor: VideoProcessor, settings: Settings, say: Callable[[str], object]) -> Clips:
+    rows = [{"video": video} for video in settings.calibrate]
+    if not rows:
+        return []
+    clips = read_clips(processor, rows, "Reading clips of calibration", say)
+    return [[pixels.numpy() for pixels in inputs.values()] for _, inputs in clips]
 
 
 def _dtype_of(function: Traceable, settings: Settings) -> str:
@@ -159,7 +172,12 @@ def _load(name: str) -> tuple[VideoPreTrainedModel, Any]:
 
 
 def _describe(
-    source: PreTrainedModel, processor: Any, settings: Settings, functions: Mapping[str, Function], folder: Path
+    source: PreTrainedModel,
+    processor: Any,
+    settings: Settings,
+    functions: Mapping[str, Function],
+    folder: Path,
+    clips: int,
 ) -> Manifest:
     """Describe an export whose folder holds the graphs and nothing else."""
     encoder = source.encoder if isinstance(source, VideoClassifier) else source  # what AutoModel loads
@@ -179,7 +197,7 @@ def _describe(
         files_sha256(folder, ("*",)),
         embeddings,
         cosine_scale(source).item(),
-        calibration={"clips": len(settings.calibrate)} if settings.dtype == "int8" else None,
+        calibration={"clips": clips} if settings.dtype == "int8" else None,
     )
 
 
@@ -193,13 +211,12 @@ def _save_settings(source: PreTrainedModel, processor: Any, folder: Path) -> Non
     processor.save_pretrained(folder)
 
 
-def _with_files(manifest: Manifest, folder: Path, measured: Mapping[str, Agreement]) -> Manifest:
-    files = {
+def _files_of(folder: Path) -> dict[str, dict[str, Any]]:
+    return {
         path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
         for path in sorted(folder.iterdir())
         if path.name not in UNLISTED
     }
-    return Manifest(**vars(manifest) | {"files": files, "agreement": dict(measured)})
 
 
 def _write_card(folder: Path, name: str, manifest: Manifest, source: PreTrainedModel) -> None:
@@ -208,13 +225,21 @@ def _write_card(folder: Path, name: str, manifest: Manifest, source: PreTrainedM
         f"{found.scale:.2g})"
         for output, found in manifest.agreement.items()
     ]
+    scores = [
+        f"{name}: {found.after:.1f} %, in torch {found.before:.1f} % ({found.videos} videos)"
+        for name, found in manifest.scores.items()
+    ]
     write_card(
         folder,
         f"{Path(name).name}, exported",
         family=source.config.model_type,
         provenance=f"Weights of {Path(name).name} in {manifest.dtype}, as {manifest.format}, written by `internvideo "
         "export`. Every command of internvideo-hf takes the folder as it takes any model's.",
-        sections={"Agreement with torch in float32, on drawn clips": facts, "License": "That of the model."},
+        sections={
+            "Agreement with torch in float32, on drawn clips": facts,
+            **({"Scores": scores} if scores else {}),
+            "License": "That of the model.",
+        },
     )
 
 

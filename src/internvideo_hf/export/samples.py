@@ -1,7 +1,7 @@
 """Real inputs of a model, from drawn clips and their captions, in the frames and the size of an export."""
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from internvideo_hf.data.failures import one_video
+from internvideo_hf.data.samples import Row
 from internvideo_hf.demo.synthetic import canonical_caption, clip_at, write_clip
 from internvideo_hf.inference.runner import VideoProcessor, read_views
 from internvideo_hf.processing.processing import InternVideoProcessor
+from internvideo_hf.video.errors import VideoDecodeError
 
 SAMPLES = 3
 """Drawn clips of the comparison with torch, and their captions."""
@@ -75,24 +78,41 @@ def drawn_inputs(
     return found, texts(text=captions, truncation=True, return_tensors="pt")["input_ids"]
 
 
-def calibration_clips(processor: VideoProcessor, videos: Sequence[str]) -> list[list[np.ndarray[Any, Any]]]:
-    """Read one clip of each video, as inputs of a model.
+def read_clips(
+    processor: VideoProcessor,
+    rows: Sequence[Row],
+    description: str,
+    say: Callable[[str], object] = lambda text: None,
+) -> Iterator[tuple[int, dict[str, torch.Tensor]]]:
+    """Read one clip of each video, and pass over the videos that cannot be read.
 
     Args:
         processor: after `fix_size`.
-        videos: files or addresses.
+        rows: see `read_views`.
+        description: of the progress bar.
+        say: called with a line for each unreadable video.
 
-    Returns:
-        For each video its inputs, `(1, frames, channels, height, width)` float32 each.
+    Yields:
+        The number of a row, and the inputs of the model by name, `(1, frames, channels, height, width)` float32 each.
 
     Raises:
-        VideoDecodeError: if a video cannot be read.
+        ValueError: at the end, if no video can be read.
     """
-    found = []
-    for video in tqdm(videos, desc="Reading clips of calibration", unit="video", delay=2):
-        views = read_views({"video": video}, processor, 1, 1)
-        found.append([pixels[:1].float().numpy() for pixels in views.values()])
-    return found
+    failures: list[VideoDecodeError] = []
+    for number, row in enumerate(tqdm(rows, desc=description, unit="video", delay=2)):
+        try:
+            with one_video(str(row["video"])):
+                views = read_views(row, processor, 1, 1)
+        except VideoDecodeError as error:
+            failures.append(error)
+            say(f"Left out: {error}")
+            continue
+        yield number, {name: pixels[:1].float() for name, pixels in views.items()}
+    if len(failures) == len(rows):
+        raise ValueError(
+            f"None of {len(rows)} videos can be read"
+            + (f"; the first: {failures[0]}" if failures else ", as there are none. Give others.")
+        )
 
 
 def _process(branch: Any, frames: np.ndarray[Any, Any]) -> torch.Tensor:

@@ -5,11 +5,14 @@ import re
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from internvideo_hf.export.functions import Traceable
 
@@ -79,6 +82,44 @@ def write_openvino(function: Traceable, folder: Path, dtype: str, clips: Clips) 
             model = _quantized(model, function, clips)
         openvino.save_model(model, folder / name, compress_to_fp16=dtype == "float16")
     return name
+
+
+def write_pt2(function: Traceable, folder: Path, dtype: str, clips: Clips) -> str:
+    """Write a function as `torch.export.save` does, and return the name of the file.
+
+    Args:
+        function: with inputs.
+        folder: to write into.
+        dtype: of the weights, in which it computes; inputs and outputs are float32.
+        clips: of no use.
+
+    Raises:
+        ValueError: if the function cannot be traced.
+    """
+    name = f"{function.name}.pt2"
+    if dtype != "float32":
+        number_type = getattr(torch, dtype)
+        function = replace(function, module=_Cast(deepcopy(function.module).to(number_type), number_type))
+    try:
+        program = trace(function)
+    except Exception as error:  # of many kinds
+        raise ValueError(f"The function {function.name!r} cannot be traced: {_cause(error)}.") from error
+    program.example_inputs = None  # megabytes
+    torch.export.save(program, folder / name)
+    return name
+
+
+class _Cast(nn.Module):
+    """A function that computes in another number type than that of its inputs and outputs."""
+
+    def __init__(self, module: nn.Module, dtype: torch.dtype):
+        super().__init__()
+        self.module, self.dtype = module, dtype
+
+    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Compute the outputs in float32."""
+        cast = (tensor.to(self.dtype) if tensor.is_floating_point() else tensor for tensor in inputs)
+        return tuple(tensor.float() for tensor in self.module(*cast))
 
 
 def _quantized(model: Any, function: Traceable, clips: Clips) -> Any:
@@ -164,5 +205,9 @@ def _cause(error: BaseException) -> str:
     return line.strip().rstrip(".")[:300]
 
 
-WRITERS: dict[str, Callable[[Traceable, Path, str, Clips], str]] = {"onnx": write_onnx, "openvino": write_openvino}
+WRITERS: dict[str, Callable[[Traceable, Path, str, Clips], str]] = {
+    "onnx": write_onnx,
+    "openvino": write_openvino,
+    "pt2": write_pt2,
+}
 """Format -> its writer."""

@@ -1,8 +1,13 @@
 """Graphs of an exported folder, computed by onnxruntime."""
 
+import pickle
+import zipfile
+from pathlib import Path
+
 import pytest
 import torch
 from handmade_export import write_folder, write_manifest
+from transformers import AutoModelForVideoClassification
 
 from internvideo_hf.models.common.exported.graphs import open_graphs
 from internvideo_hf.models.common.exported.manifest import read_manifest
@@ -59,3 +64,34 @@ def test_other_inputs_than_the_manifest_says_are_refused(tmp_path):
     write_manifest(folder, functions={"video": {"file": "video.onnx", "inputs": {"x": port}, "outputs": {"y": port}}})
     with pytest.raises(ValueError, match="its inputs are pixel_values_videos, expected x"):
         open_graphs(folder, read_manifest(folder))
+
+
+class Evil:
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return Path.touch, (Path(self.mark),)
+
+
+def test_pt2_is_refused_and_nothing_in_it_runs(tmp_path):
+    folder, mark = write_folder(tmp_path / "model"), tmp_path / "ran"
+    module = torch.nn.Linear(2, 2)
+    program = torch.export.export(module, (torch.rand(1, 2),))
+    torch.export.save(program, folder / "video.pt2")
+    with zipfile.ZipFile(folder / "video.pt2") as whole:
+        entries = {name: whole.read(name) for name in whole.namelist()}
+    evil = pickle.dumps(Evil(str(mark)))
+    with zipfile.ZipFile(folder / "video.pt2", "w", zipfile.ZIP_STORED) as changed:
+        for name, content in entries.items():
+            changed.writestr(name, evil if "/data/" in name and not name.endswith(".json") else content)
+    port = {"shape": ["batch", 2], "dtype": "float32"}
+    functions = {"video": {"file": "video.pt2", "inputs": {"x": port}, "outputs": {"logits": port}}}
+    write_manifest(folder, format="pt2", functions=functions)
+    with pytest.raises(ValueError, match=r"exported as pt2, for other programs: torch\.export\.load runs code"):
+        open_graphs(folder, read_manifest(folder))
+    with pytest.raises(ValueError, match="exported as pt2"):
+        AutoModelForVideoClassification.from_pretrained(folder)
+    assert not mark.exists()
+    pickle.loads(evil)  # which is what it would have done
+    assert mark.exists()

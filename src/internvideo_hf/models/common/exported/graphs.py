@@ -47,17 +47,24 @@ class Graph:
         return dict(zip(self.function.outputs, map(torch.from_numpy, self._run(arrays)), strict=True))
 
 
-def open_graphs(folder: str | Path, manifest: Manifest) -> dict[str, Graph]:
+def open_graphs(folder: str | Path, manifest: Manifest, *, is_own: bool = False) -> dict[str, Graph]:
     """Open the functions of an exported folder, by name.
 
     Args:
         folder: of the graphs.
         manifest: of `read_manifest`.
+        is_own: this process wrote the graphs, so that it may run what is in them.
 
     Raises:
-        ValueError: if a graph is damaged.
+        ValueError: if a graph is damaged, or of a format that runs code of the file when it is opened.
         ModuleNotFoundError: if the package that runs the format is not installed.
     """
+    if manifest.format == "pt2" and not is_own:
+        # Its reader unpickles weights, evaluates expressions of shapes and executes the text of guards.
+        raise ValueError(
+            f"{folder} was exported as pt2, for other programs: torch.export.load runs code that such files hold, and "
+            "is not called here. Export the model as onnx or openvino for this one."
+        )
     opener = _OPENERS[manifest.format]
     found: dict[str, Graph] = {}
     for name, function in manifest.functions.items():
@@ -112,6 +119,16 @@ def _open_openvino(path: Path, function: Function, dtype: str) -> Run:
     return run
 
 
+def _open_pt2(path: Path, function: Function, dtype: str) -> Run:
+    module = torch.export.load(path).module()
+
+    def run(arrays: list[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
+        with torch.inference_mode():
+            return [tensor.numpy() for tensor in module(*map(torch.from_numpy, arrays))]
+
+    return run
+
+
 def _check_names(inputs: list[str], outputs: list[str], function: Function) -> None:
     if inputs != list(function.inputs) or outputs != list(function.outputs):
         raise ValueError(
@@ -120,4 +137,8 @@ def _check_names(inputs: list[str], outputs: list[str], function: Function) -> N
         )
 
 
-_OPENERS: dict[str, Callable[[Path, Function, str], Run]] = {"onnx": _open_onnx, "openvino": _open_openvino}
+_OPENERS: dict[str, Callable[[Path, Function, str], Run]] = {
+    "onnx": _open_onnx,
+    "openvino": _open_openvino,
+    "pt2": _open_pt2,
+}

@@ -13,9 +13,13 @@ from internvideo_hf.utils.names import check_name, lookup, with_article
 EXPORT_FILE = "export.json"
 VERSION = 1
 """Of the layout of exported folders."""
-FORMATS = {"onnx": "onnxruntime", "openvino": "openvino"}
+FORMATS = {"onnx": "onnxruntime", "openvino": "openvino", "pt2": "torch"}
 """Format -> the package that runs it."""
-NUMBERS = {"onnx": ("float32", "int8"), "openvino": ("float32", "bfloat16", "float16", "int8")}
+NUMBERS = {
+    "onnx": ("float32", "int8"),
+    "openvino": ("float32", "bfloat16", "float16", "int8"),
+    "pt2": ("float32", "bfloat16", "float16"),
+}
 """Format -> number types of its weights; "int8" of the video tower alone."""
 UNLISTED = ("README.md", EXPORT_FILE)
 """Files of an exported folder that `Manifest.files` leaves out."""
@@ -75,6 +79,21 @@ class Agreement:
 
 
 @dataclass(frozen=True)
+class Score:
+    """What a model and its export reach on the same videos.
+
+    Args:
+        before: by torch in float32, in percent.
+        after: by the export, in percent.
+        videos: their number.
+    """
+
+    before: float
+    after: float
+    videos: int
+
+
+@dataclass(frozen=True)
 class Manifest:
     """What an exported folder holds.
 
@@ -92,7 +111,8 @@ class Manifest:
             export differ by rounding alone; None otherwise.
         cosine_scale: learned factor of the cosines, of a model of video and text.
         agreement: output, such as "video.logits" -> how near it comes to torch's.
-        calibration: of int8: what it was calibrated with, and what it cost.
+        calibration: of int8: "clips", on how many the ranges of activations were measured.
+        scores: such as "top-1" -> what it was in torch, and is now, where the export was given a list.
         version: of the layout.
     """
 
@@ -109,6 +129,7 @@ class Manifest:
     cosine_scale: float = 1.0
     agreement: Mapping[str, Agreement] = field(default_factory=dict)
     calibration: Mapping[str, Any] | None = None
+    scores: Mapping[str, Score] = field(default_factory=dict)
     version: int = VERSION
 
     @property
@@ -177,8 +198,9 @@ def _parse(content: dict[str, Any]) -> Manifest:
         if not _NAME.fullmatch(name) or name not in files:
             raise ValueError(f"{name!r} is not the name of a listed file beside it")
     agreement = {str(name): Agreement(**values) for name, values in content["agreement"].items()}
+    scores = {str(name): Score(**values) for name, values in content.get("scores", {}).items()}
     known = {entry: content[entry] for entry in Manifest.__dataclass_fields__ if entry in content}
-    return Manifest(**known | {"functions": functions, "files": files, "agreement": agreement})
+    return Manifest(**known | {"functions": functions, "files": files, "agreement": agreement, "scores": scores})
 
 
 def _function(entry: Mapping[str, Any]) -> Function:
