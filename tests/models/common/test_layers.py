@@ -4,12 +4,14 @@ import pytest
 import torch
 from models.model_checks import draw
 from transformers import BertConfig
+from transformers.activations import ACT2FN
 from transformers.models.bert.modeling_bert import BertLayer
 
 from internvideo_hf.models.common.layers import (
     DropPath,
     PatchConv,
     PostNormLayer,
+    QuickGELU,
     drop_path_rates,
     resample_position_rows,
     select_tokens,
@@ -30,6 +32,22 @@ def test_drop_path_keeps_the_mean_and_drops_whole_samples():
 def test_drop_path_rates_rise_linearly_from_zero():
     assert drop_path_rates(0.3, 4) == pytest.approx([0.0, 0.1, 0.2, 0.3])
     assert drop_path_rates(0.3, 1) == [0.0] and drop_path_rates(0.3, 0) == []
+
+
+def test_quick_gelu_is_that_of_transformers_and_leaves_its_input():
+    torch.manual_seed(0)
+    tokens = (3 * torch.randn(2, 5, 8)).requires_grad_()
+    results = []
+    for activation in (QuickGELU(), ACT2FN["quick_gelu"]):
+        values = activation(tokens)
+        results.append((values.detach(), *torch.autograd.grad(values.square().sum(), tokens)))
+    with torch.no_grad():
+        before = tokens.clone()
+        results.append((QuickGELU()(tokens), results[0][1]))
+    assert torch.equal(tokens, before)
+    for values, gradient in results:
+        torch.testing.assert_close(values, results[1][0], rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(gradient, results[1][1], rtol=1e-5, atol=1e-5)
 
 
 def test_tokens_are_selected_in_their_order():
