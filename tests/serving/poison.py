@@ -14,7 +14,7 @@ class PoisonReading(Reading):
     def __call__(self, source, limits):
         head = Path(source.address).read_bytes()[:4]
         if head == b"KILL":
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGSEGV)
         while head == b"HANG":
             time.sleep(0.1)
         found = super().__call__(source, limits)
@@ -27,33 +27,3 @@ class PoisonReading(Reading):
 def poisoned(reading):
     """Return a reading that some files kill."""
     return PoisonReading(reading.processor, reading.options)
-
-
-def remember(_: None) -> None:
-    """Prepare a process."""
-    os.environ["PREPARED"] = "1"
-
-
-def was_prepared(_: object) -> str | None:
-    """Return what `remember` has left."""
-    return os.environ.get("PREPARED")
-
-
-def die_once(mark: Path) -> str | None:
-    """Return what `remember` has left; the first call kills the process, and leaves a mark."""
-    if not mark.exists():
-        mark.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return os.environ.get("PREPARED")
-
-
-def refuse(_: None) -> None:
-    """Fail to prepare."""
-    raise ValueError("there is no model. Name one.")
-
-
-def allocate(size: int) -> int:
-    """Take memory."""
-    import numpy as np
-
-    return len(np.ones(size, np.uint8))

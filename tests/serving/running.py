@@ -11,10 +11,10 @@ from internvideo_hf.serving.server import listen
 
 
 @contextlib.contextmanager
-def running(app) -> Iterator[str]:
-    """Serve an application, and give its address."""
+def running(app, **options) -> Iterator[str]:
+    """Serve an application with options of uvicorn, and give its address."""
     taken = listen("127.0.0.1", 0)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on"))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on", **options))
     thread = threading.Thread(target=server.run, args=([taken],), daemon=True)
     thread.start()
     while not server.started:

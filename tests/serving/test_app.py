@@ -2,7 +2,9 @@
 
 import base64
 import json
+import socket
 import time
+from dataclasses import replace
 
 import httpx
 import numpy as np
@@ -16,6 +18,7 @@ pytest.importorskip("fastapi", reason="the extra serve is not installed")
 from serving.poison import poisoned  # noqa: E402
 from serving.running import running  # noqa: E402
 
+from internvideo_hf.data.executors.processes import Child, NoProcessError  # noqa: E402
 from internvideo_hf.serving.app import create_app  # noqa: E402
 from internvideo_hf.serving.examples import EXAMPLES, IMAGE, VIDEO  # noqa: E402
 from internvideo_hf.serving.limits import Access, Limits  # noqa: E402
@@ -44,7 +47,7 @@ def served(drawn):
 def app(served, files, videos):
     access = Access((files.removeprefix("http://"),), (videos,))
     limits = Limits(max_bytes=1_000_000, max_seconds=5, video_timeout=10, max_videos=4)
-    return create_app(served, limits=limits, access=access, decoders=2)
+    return create_app(served, limits=limits, access=access, decoders=1)
 
 
 @pytest.fixture(scope="module")
@@ -179,6 +182,34 @@ def test_other_models_paths_methods_and_types_are_refused(client):
     assert_refused(answer, 400, "invalid_request", "The field 'fil' is unknown")
     answer = client.post("/v1/search", files={"file": b"a"}, data={"request": "[]"})
     assert_refused(answer, 400, "invalid_request", "Input should be an object")
+    answer = client.post("/v1/search", files=[("file", b"a"), ("file", b"b")])
+    assert_refused(answer, 400, "invalid_request", "One file is searched for, and 2 came.")
+    assert_refused(client.delete("/health"), 405, "method_not_allowed", "Method Not Allowed")
+
+
+def test_a_service_whose_decoders_do_not_start_says_so_and_goes_on(client, videos, monkeypatch):
+    content = clip(videos).read_bytes()
+
+    def fail(*arguments: object) -> None:
+        raise NoProcessError("They end.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Child, "run", fail)
+        answer = client.post("/v1/embeddings", files={"file": content})
+        assert_refused(answer, 503, "no_decoder", "No decoder could be started. Try again later.")
+        assert answer.headers["retry-after"] == "5"
+    assert client.post("/v1/embeddings", files={"file": content}).status_code == 200
+
+
+def test_a_client_loses_no_answer_that_comes_while_it_sends(client):
+    address = client.base_url
+    with socket.create_connection((address.host, address.port)) as sending:
+        head = "POST /v1/embeddings HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9000000\r\n\r\n"
+        sending.sendall(head.encode())
+        sending.sendall(bytes(9_000_000))  # which the service refuses after the head
+        with sending.makefile("rb") as answer:
+            assert b"413" in answer.readline()
+            assert b"too_large" in answer.read()
 
 
 @pytest.mark.parametrize(
@@ -187,13 +218,16 @@ def test_other_models_paths_methods_and_types_are_refused(client):
         (b"no video at all", "file[0] (clip.mp4): "),
         (b"", "file[0] (clip.mp4): the file is empty"),
         (b"KILL", "file[0] (clip.mp4): the decoder killed its process, or memory ran out."),
-        (b"HANG", "file[0] (clip.mp4): the decoder did not finish within 10 seconds"),
+        (b"HANG", "file[0] (clip.mp4): the decoder did not finish within 0.5 seconds"),
     ],
 )
-def test_a_bad_video_is_its_own_failure(client, content, words):
+def test_a_bad_video_is_its_own_failure(client, app, monkeypatch, content, words):
+    if content == b"HANG":
+        monkeypatch.setattr(app.state.service, "limits", replace(app.state.service.limits, video_timeout=0.5))
     answer = client.post("/v1/embeddings", files={"file": ("clip.mp4", content)})
     error = assert_refused(answer, 422, "unreadable_video", words)
     assert "/" not in error["message"].replace("(clip.mp4)", "") and error["param"] == "file[0]"
+    monkeypatch.undo()
     assert embed(client, VIDEO, IMAGE).shape[0] == 2
 
 
@@ -236,20 +270,23 @@ def test_nothing_is_left_behind_and_figures_are_kept(client, app):
     assert model["id"] == "demo-mm" and model["abilities"] == ["embeddings", "classify", "search"]
 
 
-def test_the_examples_of_the_other_models_run(tmp_path):
-    for name, ability in (
+@pytest.mark.parametrize(
+    ("name", "ability"),
+    [
         ("demo-captioner", "caption"),
-        ("demo-actionformer", "localize"),
-        ("demo-classifier", "classify"),
-    ):
-        app = create_app(ServedModel.load(name, device="cpu"), key="secret", decoders=1)
-        headers = {"authorization": "Bearer secret"}
-        with running(app) as address, httpx.Client(base_url=address, timeout=60, headers=headers) as client:
-            assert client.get("/openapi.json").json()["security"] == [{"key": []}]
-            for title, example in EXAMPLES[ability].items():
-                answer = client.post(f"/v1/{ability}", json=example)
-                if "given labels" in title:
-                    assert_refused(answer, 400, "invalid_request", "12 labels of its own. Leave out labels")
-                else:
-                    assert answer.status_code == 200 and len(answer.json()["data"]) == 1, answer.text
-            assert client.get("/v1/models", headers={"authorization": "Bearer wrong"}).status_code == 401
+        pytest.param("demo-actionformer", "localize", marks=pytest.mark.slow),
+        pytest.param("demo-classifier", "classify", marks=pytest.mark.slow),
+    ],
+)
+def test_the_examples_of_the_other_models_run(name, ability):
+    app = create_app(ServedModel.load(name, device="cpu"), key="secret", decoders=1)
+    headers = {"authorization": "Bearer secret"}
+    with running(app) as address, httpx.Client(base_url=address, timeout=60, headers=headers) as client:
+        assert client.get("/openapi.json").json()["security"] == [{"key": []}]
+        for title, example in EXAMPLES[ability].items():
+            answer = client.post(f"/v1/{ability}", json=example)
+            if "given labels" in title:
+                assert_refused(answer, 400, "invalid_request", "12 labels of its own. Leave out labels")
+            else:
+                assert answer.status_code == 200 and len(answer.json()["data"]) == 1, answer.text
+        assert client.get("/v1/models", headers={"authorization": "Bearer wrong"}).status_code == 401

@@ -1,17 +1,24 @@
 """Limits and what may be named."""
 
+import re
 from dataclasses import fields
+from inspect import signature
 
 import pytest
 
+from internvideo_hf.cli.serving import serve
 from internvideo_hf.serving.limits import Access, Limits
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Limits)])
 @pytest.mark.parametrize("value", [0, -1, float("inf"), float("nan")])
 def test_a_limit_is_a_number_above_0(name, value):
-    with pytest.raises(ValueError, match=f"{name}={value}.*--{name.replace('_', '-')}"):
+    with pytest.raises(ValueError, match=f"{name}={value}: expected a number above 0") as refused:
         Limits(**{name: value})
+    options = re.findall("--[a-z-]+", str(refused.value))
+    assert [option.strip("-").replace("-", "_") for option in options] == [
+        parameter for parameter in signature(serve).parameters if parameter.replace("mb", "bytes") == name
+    ]
 
 
 def test_a_body_holds_the_largest_video_in_base64():

@@ -98,6 +98,7 @@ def test_labels_are_those_of_the_pipeline(model, task, options, videos):
         assert np.allclose([e["score"] for e in mine], [e["score"] for e in theirs], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_actions_are_those_of_the_pipeline(tmp_path):
     from internvideo_hf.demo.tour import LONG, draw_long_video
 
@@ -125,6 +126,10 @@ def test_what_cannot_be_served_is_refused(answerer, tmp_path):
     ):
         ServedModel.load(answerer)
     shutil.copytree(demo_path("demo-mm"), tmp_path / "broken")
-    (tmp_path / "broken/model.safetensors").unlink()
+    weights = tmp_path / "broken/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="The weights of .*broken are damaged .*Convert or download it again"):
+        ServedModel.load(tmp_path / "broken", device="cpu")
+    weights.unlink()
     with pytest.raises(Exception, match="model.safetensors|weights"):
         ServedModel.load(tmp_path / "broken", device="cpu")

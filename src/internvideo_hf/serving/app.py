@@ -307,7 +307,9 @@ def _add_routes(app: FastAPI) -> None:
         source = None
         if text is None or call.uploads:
             parts = [] if body.query is None else [("query", body.query)]
-            (source,) = await call.sources(parts)
+            source, *others = await call.sources(parts)
+            if others:
+                raise RequestError(f"One file is searched for, and {len(others) + 1} came.", param="file")
         options = {"top_k": body.top_k, "per_video": body.per_video, "where": body.where}
         hits = (await service.search(text, source, options)).to_dict()
         return {"data": hits["hits"], "clips": hits["clips"], "matches": hits["matches"], "model": service.model.name}

@@ -64,7 +64,8 @@ class Guard:
             else:
                 await send({"type": "websocket.close", "code": 1008})
             return
-        begin, answer = time.perf_counter(), _Answer(receive, send, _is_work(scope))
+        may_have_body = scope["method"] not in ("GET", "HEAD", "OPTIONS")
+        begin, answer = time.perf_counter(), _Answer(receive, send, may_have_body)
         endpoint = scope["path"] if scope["path"] in self._endpoints else "other"
         try:
             await self._guarded(scope, answer)
@@ -75,7 +76,7 @@ class Guard:
 
     async def _guarded(self, scope: _Scope, answer: "_Answer") -> None:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        is_work = _is_work(scope)
+        is_work = scope["method"] == "POST"
         try:
             self._check_caller(scope["path"], headers)
             size = self._check_size(headers) if is_work else 0
@@ -218,10 +219,6 @@ class _Answer:
             async with asyncio.timeout(_LINGER):
                 while not self.is_received and not self.is_gone:
                     await self.receive()
-
-
-def _is_work(scope: _Scope) -> bool:
-    return scope["method"] not in ("GET", "HEAD", "OPTIONS")
 
 
 def _digest(key: str) -> bytes:

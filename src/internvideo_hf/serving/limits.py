@@ -4,6 +4,16 @@ import math
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+_OPTIONS = {
+    "max_bytes": " (--max-mb)",
+    "max_seconds": " (--max-seconds)",
+    "max_frames": " (--max-frames)",
+    "max_queue": " (--max-queue)",
+    "timeout": " (--timeout)",
+    "video_timeout": " (--video-timeout)",
+    "max_memory": " (--max-memory)",
+}
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -36,8 +46,7 @@ class Limits:
         for field in fields(self):
             value = getattr(self, field.name)
             if not 0 < value < math.inf:
-                option = f"--{field.name.replace('_', '-')}"
-                raise ValueError(f"{field.name}={value}: expected a number above 0 ({option}).")
+                raise ValueError(f"{field.name}={value}: expected a number above 0{_OPTIONS.get(field.name, '')}.")
 
     @property
     def max_body(self) -> int:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from safetensors import SafetensorError
 from transformers import AutoConfig
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
@@ -21,10 +22,13 @@ def load_strict(model_class: type[_BaseAutoModelClass] | type[PreTrainedModel], 
         model: a folder, or a name on the Hub.
 
     Raises:
-        ValueError: if weights are missing or misshapen, or the folder holds a model for another task.
+        ValueError: if weights are missing, misshapen or damaged, or the folder holds a model for another task.
     """
     loaded: PreTrainedModel
-    loaded, loading = load_pretrained(model_class, model, output_loading_info=True)
+    try:
+        loaded, loading = load_pretrained(model_class, model, output_loading_info=True)
+    except SafetensorError as error:
+        raise ValueError(f"The weights of {model} are damaged ({error}). Convert or download it again.") from error
     gaps = sorted(loading["missing_keys"]) + sorted(str(entry[0]) for entry in loading["mismatched_keys"])
     if not gaps:
         return loaded
