@@ -61,6 +61,7 @@ def test_ctrl_c_ends_a_command_in_one_line(command, tmp_path, monkeypatch):
     def stop(*args, **kwargs):
         raise KeyboardInterrupt
 
+    (tmp_path / "v.mp4").touch()
     name, arguments = COMMANDS_THAT_TAKE_LONG[command]
     monkeypatch.setattr(f"internvideo_hf.data.{name}", stop)
     monkeypatch.chdir(tmp_path)

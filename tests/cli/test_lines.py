@@ -43,6 +43,22 @@ def test_options_that_do_not_go_together_are_refused(arguments, words):
     assert_refused(run(*arguments), words)
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["classify", "--model", "demo-classifier", "--out", "out.jsonl"],
+        ["localize", "--model", "demo-actionformer", "--out", "out.jsonl"],
+        ["extract", "--model", "demo-classifier", "--out", "out"],
+        ["shrink", "--out", "out"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_names_of_which_none_exists_leave_nothing_behind(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert_refused(run(command[0], "none", *command[1:]), "internvideo: none: no such file or folder. Check the path.")
+    assert not list(tmp_path.iterdir())
+
+
 def test_answers_are_those_of_the_pipeline(mm_folder, videos, tmp_path):
     options = {"candidate_labels": ["a bike", "a cake"], "num_clips": 2, "max_views": 1}
     asked = pipeline_question(*ZERO_SHOT, str(mm_folder), None, options)

@@ -184,7 +184,7 @@ def test_extract_takes_seconds_layers_and_poolings(folder, tmp_path):
     assert told == {"window": 4, "stride": 2, "sampled_fps": 8.0, "layer": 1, "pooling": "tokens"}
     assert load_file(tmp_path / "clip.mp4.safetensors")["features"].shape == (4, 8, 16)  # 2 tubelets of 2 x 2 patches
     assert (tmp_path / "clip.mp4.parquet").is_file()
-    call = ("extract", "x.mp4", "--model", folder / "encoder", "--out", tmp_path)
+    call = ("extract", folder / "videos/clip.mp4", "--model", folder / "encoder", "--out", tmp_path / "other")
     rounded = run(*call, "--window", "0.6s", "--stride", "0.2s")
     assert "At 6.667 frames a second, the stride is 0.15 s, 1 frames, in place of 0.2 s." in rounded.stderr
     assert_refused(run(*call, "--pooling", "max"), "pooling: got 'max', expected one of auto, mean, tokens, attention")

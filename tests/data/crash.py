@@ -58,6 +58,13 @@ def blocked_signals(item: object) -> set[int]:
     return set(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
 
 
+def has_shared_lock(item: object) -> bool:
+    """Return whether progress bars of this process hold a lock of the system."""
+    from tqdm import tqdm
+
+    return hasattr(tqdm.get_lock(), "mp_lock")
+
+
 def slow_first(item: int) -> int:
     """Twice the item; 0 takes longest."""
     time.sleep(0.0 if item else 0.5)

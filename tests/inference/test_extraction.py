@@ -112,9 +112,10 @@ def test_another_model_in_a_worker_is_refused(mae_folder, targets):
 
 
 @pytest.mark.slow
-def test_a_limit_of_time_extracts_in_a_process_of_its_own(mae_folder, targets, tmp_path):
+def test_a_limit_of_time_extracts_in_a_process_of_its_own(mae_folder, targets, tmp_path, capfd):
     options = ("--model", mae_folder, "--device", "cpu", "--out")
     done = run("extract", *(video for video, _ in targets), *options, tmp_path / "limited", "--video-timeout", 250)
     assert done.returncode == 1 and "broken.mp4" in done.stderr
+    assert "LOAD REPORT" not in capfd.readouterr().err, "of transformers, in the worker"
     run("extract", *(video for video, _ in targets), *options, tmp_path / "plain", "--quiet")
     assert contents(tmp_path / "limited") == contents(tmp_path / "plain") != {}

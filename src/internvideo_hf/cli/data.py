@@ -106,13 +106,14 @@ def shrink(
     from tqdm import tqdm
 
     from internvideo_hf.data.failures import FailureTable
-    from internvideo_hf.data.folders import find_videos
+    from internvideo_hf.data.folders import check_some_exist, find_videos
     from internvideo_hf.data.transcoding import TranscodeSettings, targets_of, transcode_videos, videos_there
     from internvideo_hf.video.sources import is_url
 
     settings, folder = TranscodeSettings(short_side, keyframe_interval, quality), as_path(out)
     check_folder(folder)
     found = find_videos(videos, data_root, on_left_out=remarks(quiet))
+    check_some_exist(found)
     workers = decoders(engine, address, jobs, len(found))
     if engine == "ray":
         found = [video if is_url(video) else os.path.abspath(video) for video in found]

@@ -379,6 +379,9 @@ def extract(
         model = os.path.abspath(model)
     folder = as_path(out)
     check_folder(folder)
+    from internvideo_hf.data.folders import check_some_exist
+
+    check_some_exist([video for video, _ in named])
     silence_transformers()
     from tqdm import tqdm
 

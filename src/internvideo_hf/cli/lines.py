@@ -92,8 +92,10 @@ def write_list(
         description: of the progress bar.
         failed: messages about what failed before.
     """
+    from internvideo_hf.data.folders import check_some_exist
     from internvideo_hf.inference.answering import write_lines
 
+    check_some_exist(videos)
     place = as_path(out)
     check_no_source([place], list(videos), "--out")
     engine = engine_of(workers.engine, workers.address, workers.gpus, None, workers.device, apart=True)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -98,7 +99,9 @@ def show_progress(bar: Any, done: int, total: int) -> None:
 
 
 def silence_transformers() -> None:
-    """Hide transformers' progress bars and warnings: the commands show their own."""
+    """Hide transformers' progress bars and warnings, also in workers that start later: the commands show their own."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     from transformers.utils import logging
 
     logging.set_verbosity_error()

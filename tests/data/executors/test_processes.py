@@ -10,7 +10,16 @@ from multiprocessing import resource_tracker
 
 import dying
 import pytest
-from data.crash import blocked_signals, die_once, double, double_or_hang, process_of, slow_first, verify
+from data.crash import (
+    blocked_signals,
+    die_once,
+    double,
+    double_or_hang,
+    has_shared_lock,
+    process_of,
+    slow_first,
+    verify,
+)
 
 from internvideo_hf.data.executors import processes
 from internvideo_hf.data.executors.processes import KILLED, Child, Processes, map_ordered, map_unordered, time_limit
@@ -154,9 +163,10 @@ def test_the_first_process_never_sees_ctrl_c_as_the_others_do(monkeypatch):
     tracker = resource_tracker.ResourceTracker()  # as in a program that has started none
     for name in ("ensure_running", "getfd"):
         monkeypatch.setattr(resource_tracker, name, getattr(tracker, name))
-    child = Child()
+    child = Child(is_leaf=False)
     try:
         assert signal.SIGINT in child.run(blocked_signals, None, "")
+        assert not child.run(has_shared_lock, None, ""), "it would outlive the process"
     finally:
         child.close()
         tracker._stop()

@@ -285,6 +285,8 @@ def outcome_of(task: Callable[[Item], Result], item: Item, name: str) -> Result 
 def _serve(connection: Connection, place: int) -> None:
     """Run what comes over a connection, until it closes; the main function of a process."""
     _prepare_worker()
+    if not multiprocessing.current_process().daemon:
+        _keep_bars_apart()
     _Worker.place = place
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
@@ -329,6 +331,13 @@ def _stop_worker(number: int, frame: object) -> None:
 def _prepare_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # where masks do not exist
     signal.signal(signal.SIGTERM, _stop_worker)
+
+
+def _keep_bars_apart() -> None:
+    """Give progress bars a lock of this process: tqdm's is a semaphore, which a process leaves behind when ended."""
+    from tqdm import tqdm
+
+    tqdm.set_lock(threading.RLock())
 
 
 def start_workers(loader: Iterable[Item]) -> Iterator[Item]:

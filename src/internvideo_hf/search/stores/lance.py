@@ -324,6 +324,7 @@ def require_lancedb() -> Any:
     Raises:
         ImportError: if it is not installed (extra `lance`).
     """
+    os.environ.setdefault("LANCEDB_LOG", "error")  # it warns that a new table is new
     try:
         import lancedb
     except ImportError as error:
