@@ -1,10 +1,13 @@
 """Load on `internvideo serve`: many clients, good and bad requests, memory, and what batches are worth.
 
-python benchmarks/serving.py soak [--minutes 3] [--clients 64]
+python benchmarks/serving.py soak [--requests 3840] [--clients 64]
 python benchmarks/serving.py batching [--seconds 20] [--rounds 3] [--model demo-mm]
 
 soak: each client sends one request after the other, most with videos, one in six bad in some way, and each has the one
-status that it deserves. Every ten seconds a decoder is killed, as a video may do. Memory is that of all processes.
+status that it deserves. 3840 are what 64 clients send in ten minutes that think for ten seconds before each; here they
+think for none. Every ten seconds a decoder is killed, as a video may do. Memory is that of all processes. Then one
+client sends one request at a time, for comparison; and at last more clients come, and with larger files, than the
+limits of the service allow, so that some are to be told to come again (429).
 batching: the same good requests by one client and by many, to services with batches of 8 and of 1, in turns.
 """
 
@@ -32,6 +35,7 @@ import psutil
 from internvideo_hf.demo.tour import draw_clips
 
 MAX_MB = 2
+GONE = 499  # no status, but that of a client that went
 
 
 @dataclass(frozen=True)
@@ -42,11 +46,13 @@ class Kind:
         weight: how often it comes.
         status: that it deserves.
         build: returns path and content of one, for a random number generator.
+        patience: seconds after which its client goes.
     """
 
     weight: int
     status: int
     build: Callable[[random.Random], tuple[str, dict[str, Any]]]
+    patience: float | None = None
 
 
 def upload(content: bytes, **request: Any) -> dict[str, Any]:
@@ -75,8 +81,9 @@ def kinds_of(clips: list[bytes]) -> dict[str, Kind]:
         "no video": bad("classify", 422, lambda draw: upload(draw.randbytes(5000), labels=labels)),
         "own network": bad("embeddings", 422, lambda draw: {"json": {"input": part("http://127.0.0.1:9/a.mp4")}}),
         "file of the server": bad("embeddings", 400, lambda draw: {"json": {"input": part("file:///etc/passwd")}}),
-        "too large": bad("embeddings", 413, lambda draw: upload(bytes(MAX_MB * 1_200_000))),
+        "too large": bad("embeddings", 413, lambda draw: upload(bytes(MAX_MB * 3_000_000))),
         "unknown field": bad("classify", 400, lambda draw: upload(draw.choice(clips), lables=labels)),
+        "client that goes": Kind(2, GONE, lambda draw: ("embeddings", upload(draw.choice(clips))), 0.05),
     }
 
 
@@ -167,22 +174,29 @@ class Client:
         self._streams = None
 
 
-async def load(address: str, kinds: dict[str, Kind], clients: int, duration: float, seed: int = 0) -> Load:
-    """Send requests from many clients for some time."""
+async def load(
+    address: str, kinds: dict[str, Kind], clients: int, duration: float, seed: int = 0, requests: int | None = None
+) -> Load:
+    """Send requests from many clients for some time, or a number of them."""
     names, weights = list(kinds), [kind.weight for kind in kinds.values()]
     result, begin = Load([], Counter(), 0), time.perf_counter()
+    remaining = itertools.count() if requests is None else iter(range(requests))
 
     async def go(number: int) -> None:
         draw, client = random.Random(seed * 1000 + number), Client(address)
-        while time.perf_counter() < begin + duration:
+        while time.perf_counter() < begin + duration and next(remaining, None) is not None:
             name = draw.choices(names, weights)[0]
             path, content = kinds[name].build(draw)
             sent = time.perf_counter()
-            status, body = await client.send(path, content)
+            try:
+                status, body = await asyncio.wait_for(client.send(path, content), kinds[name].patience)
+            except TimeoutError:
+                client.close()
+                status, body = GONE, b""
             result.statuses[name, status] += 1
-            if status != kinds[name].status:
+            if status not in (kinds[name].status, 200 if kinds[name].status == GONE else None):
                 result.undeserved.append(f"{name}: {status} {body.decode()[:300]}")
-            if status == 200:
+            if status == kinds[name].status == 200:
                 result.seconds.append(time.perf_counter() - sent)
         client.close()
 
@@ -202,12 +216,11 @@ def memory(process: psutil.Process) -> dict[str, float]:
     return {"own": own / 1e6, "all": (own + of_children) / 1e6, "files": process.num_fds()}
 
 
-async def watch(process: psutil.Process, seconds: float, found: list[dict[str, float]]) -> None:
+async def watch(process: psutil.Process, work: "asyncio.Task[Load]", found: list[dict[str, float]]) -> None:
     """Note the memory every two seconds, and kill a decoder every ten."""
-    begin = time.perf_counter()
     for turn in itertools.count(1):
-        await asyncio.sleep(2)
-        if time.perf_counter() - begin > seconds:
+        await asyncio.wait((work,), timeout=2)
+        if work.done():
             return
         found.append(memory(process))
         # Those of the process that is copied for each.
@@ -217,32 +230,64 @@ async def watch(process: psutil.Process, seconds: float, found: list[dict[str, f
                 random.choice(decoders).kill()
 
 
-def soak(clips: list[bytes], minutes: float, clients: int, model: str) -> None:
-    """Print what a mixed load sees, and what it takes."""
-    kinds, seconds, found = kinds_of(clips), minutes * 60, []
-    with service(model) as (address, process):
-
-        async def go() -> Load:
-            await load(address, kinds, clients, min(20.0, seconds), seed=1)  # the first ones, not counted
-            result, _ = await asyncio.gather(load(address, kinds, clients, seconds), watch(process, seconds, found))
-            return result
-
-        result = asyncio.run(go())
-    good, bad = len(result.seconds), sum(result.statuses.values()) - len(result.seconds)
-    print(f"{good} good and {bad} bad requests in {result.wall:.0f} s by {clients} clients: {result.rate:.0f} good/s")
+def print_statuses(result: Load, kinds: dict[str, Kind]) -> None:
+    """Print what each kind of request got."""
     print("\n| request | deserves | got it | got others |\n|---|---:|---:|---|")
     for name, kind in kinds.items():
         got = {status: count for (own, status), count in result.statuses.items() if own == name}
         right = got.pop(kind.status, 0)
         print(f"| {name} | {kind.status} | {right} | {got or 'none'} |")
     print("".join(f"\n{line}" for line in result.undeserved))
+
+
+def print_times(what: str, result: Load) -> None:
+    """Print rate and times of good requests."""
     ordered = sorted(result.seconds)
-    print(f"good requests: p50 {statistics.median(ordered):.3f} s, p95 {ordered[int(0.95 * good)]:.3f} s")
+    p50, p95 = statistics.median(ordered), ordered[int(0.95 * len(ordered))]
+    print(f"{what}: {result.rate:.1f} good requests/s, p50 {p50:.3f} s, p95 {p95:.3f} s")
+
+
+def soak(clips: list[bytes], requests: int, clients: int, model: str) -> None:
+    """Print what a mixed load sees, and what it takes."""
+    kinds, found = kinds_of(clips), []
+    good_kinds = {name: kind for name, kind in kinds.items() if kind.status == 200}
+    with service(model) as (address, process):
+
+        async def go() -> Load:
+            await load(address, kinds, clients, 15, seed=1)  # the first ones, not counted
+            work = asyncio.ensure_future(load(address, kinds, clients, 3600, requests=requests))
+            await watch(process, work, found)
+            return await work
+
+        result = asyncio.run(go())
+        one = asyncio.run(load(address, good_kinds, 1, 20, seed=2))
+        many = asyncio.run(load(address, good_kinds, clients, 20, seed=3))
+    good, bad = len(result.seconds), sum(result.statuses.values()) - len(result.seconds)
+    print(f"{good} good and {bad} bad requests in {result.wall:.0f} s by {clients} clients")
+    print_statuses(result, kinds)
+    print_times("mixed load", result)
+    print_times("good ones only, one at a time", one)
+    print_times(f"good ones only, {clients} clients", many)
     print("\n| part of the time | own process, MB | all processes, MB | open files |\n|---|---:|---:|---:|")
     for fraction in range(4):
         quarter = found[len(found) * fraction // 4 : len(found) * (fraction + 1) // 4]
         middle = {name: statistics.median(entry[name] for entry in quarter) for name in ("own", "all", "files")}
         print(f"| quarter {fraction + 1} | {middle['own']:.0f} | {middle['all']:.0f} | {middle['files']:.0f} |")
+
+
+def overload(clips: list[bytes], clients: int, model: str) -> None:
+    """Print what requests beyond the limits get: those of the queue, and those of all bytes together."""
+    some = {"video": Kind(1, 200, lambda draw: ("embeddings", upload(draw.choice(clips))))}
+    large = {"large file, no video": Kind(1, 422, lambda draw: ("embeddings", upload(bytes(MAX_MB * 950_000))))}
+    for what, kinds, options in (("queue", some, ("--max-queue", str(clients // 4))), ("bytes", large, ())):
+        with service(model, *options) as (address, _):
+            result = asyncio.run(load(address, kinds, clients, 8))
+            after = asyncio.run(load(address, kinds, 1, 1))
+        print(f"\nmore than the limit of {what}: {dict(result.statuses)}; one client after it: {dict(after.statuses)}")
+        (kind,) = kinds.values()
+        statuses = {status for _, status in result.statuses}
+        assert statuses == {kind.status, 429}, f"expected answers and 429: {result.undeserved[:3]}"
+        assert {status for _, status in after.statuses} == {kind.status}, after.undeserved[:3]
 
 
 def processor_time(process: psutil.Process) -> tuple[float, float]:
@@ -300,7 +345,7 @@ def batching(clips: list[bytes], seconds: float, rounds: int, clients: int, mode
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("soak", "batching"))
-    parser.add_argument("--minutes", type=float, default=3)
+    parser.add_argument("--requests", type=int, default=3840)
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--clients", type=int, default=64)
@@ -310,7 +355,8 @@ def main() -> None:
         drawn = draw_clips(Path(folder), 24, seed=1)
         clips = [(Path(folder) / clip.video).read_bytes() for clip in drawn]
     if arguments.what == "soak":
-        soak(clips, arguments.minutes, arguments.clients, arguments.model)
+        soak(clips, arguments.requests, arguments.clients, arguments.model)
+        overload(clips, arguments.clients, arguments.model)
     else:
         batching(clips, arguments.seconds, arguments.rounds, arguments.clients, arguments.model)
 

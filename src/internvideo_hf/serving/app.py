@@ -7,6 +7,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -133,6 +134,7 @@ def create_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         with ExitStack() as stack:
             app.state.folder = stack.enter_context(scratch_directory("serve"))
+            app.state.removing = stack.enter_context(ThreadPoolExecutor(1, "removing"))
             app.state.service = service = Service(model, limits, access, metrics, decoders, batch_size)
             stack.callback(service.stop)
             await service.start()
@@ -155,7 +157,7 @@ def _call_of(ability: str) -> Callable[..., Any]:
     async def read(request: Request) -> AsyncIterator[Call[Any]]:
         service: Service = request.app.state.service
         service.require(ability)
-        folder = _Folder(request.app.state.folder)
+        folder = _Folder(request.app.state.folder, request.app.state.removing)
         try:
             text, uploads = await _content(request, folder, service.limits)
             body = await _apart(len(text), _parse, kind, text)
@@ -174,10 +176,11 @@ class _Folder:
 
     Args:
         parent: where it is made.
+        removing: removes it: each of many calls of the system would wait for the thread of the model to give way.
     """
 
-    def __init__(self, parent: Path):
-        self._parent = parent
+    def __init__(self, parent: Path, removing: ThreadPoolExecutor):
+        self._parent, self._removing = parent, removing
         self._made: Path | None = None
 
     @property
@@ -188,7 +191,7 @@ class _Folder:
 
     def remove(self) -> None:
         if self._made is not None:
-            shutil.rmtree(self._made, ignore_errors=True)
+            self._removing.submit(shutil.rmtree, self._made, ignore_errors=True)
 
 
 async def _apart(size: int, work: Callable[..., Any], *arguments: Any) -> Any:
