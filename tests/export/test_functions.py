@@ -2,10 +2,19 @@
 
 import pytest
 import torch
+from transformers import AutoModelForMultimodalLM
 
-from internvideo_hf import InternVideoMAEForOpenSetClassification, InternVideoMMModel
+from internvideo_hf import (
+    ActionFormerConfig,
+    ActionFormerForTemporalLocalization,
+    InternVideoMAEForOpenSetClassification,
+    InternVideoMMModel,
+)
 from internvideo_hf.export.functions import functions_of
-from internvideo_hf.models.common.exported.manifest import Port
+from internvideo_hf.export.samples import drawn_features
+from internvideo_hf.models.common.exported.graphs import Graph
+from internvideo_hf.models.common.exported.manifest import Function, Port
+from internvideo_hf.models.common.exported.modeling import ExportedCaptioner, ExportedLocalizer
 
 
 @pytest.fixture(scope="module")
@@ -39,3 +48,64 @@ def test_a_dual_encoder_gives_both_towers(thin_folder, clips):
         expected = model.get_text_features(ids).pooler_output
     torch.testing.assert_close(text.reference({"input_ids": ids})["pooler_output"], expected)
     assert outputs["pooler_output"] == video.ports()[1]["pooler_output"] == Port(("batch", expected.shape[1]))
+
+
+def graphs_of(functions):
+    """Return graphs that torch computes, where an export has a runtime."""
+
+    def graph(function):
+        module = torch.no_grad()(function.module)
+        run = lambda arrays: [tensor.numpy() for tensor in module(*map(torch.from_numpy, arrays))]  # noqa: E731
+        return Graph(function.name, Function("", *function.ports()), run)
+
+    return {function.name: graph(function) for function in functions}
+
+
+@pytest.mark.parametrize("options", [{"num_beams": 1}, {"num_beams": 3, "num_return_sequences": 2}])
+def test_captions_without_a_cache_are_those_of_torch(captioner, options):
+    model = AutoModelForMultimodalLM.from_pretrained(captioner).eval()
+    config = model.config.vision_config
+    clips = {"pixel_values_videos": torch.rand(2, 2, 3, config.image_size, config.image_size)}
+    ids = torch.tensor([[1, 5, 9, 4], [1, 9, 3, 2]])
+    functions = functions_of(model, "captioner", clips, ids)
+    assert [function.name for function in functions] == ["video", "text", "caption"]
+    assert functions[2].ports()[0]["input_ids"] == Port(("batch", "tokens"), "int64")
+    exported = ExportedCaptioner(model.config, None, graphs_of(functions))
+    exported.generation_config = model.generation_config
+    expected = model.generate(*clips.values(), max_new_tokens=6, **options)
+    assert torch.equal(exported.generate(*clips.values(), max_new_tokens=6, **options), expected)
+    begun = torch.tensor([[1, 5, 9]])
+    assert torch.equal(
+        exported.generate(*clips.values(), begun, max_new_tokens=3),
+        model.generate(*clips.values(), begun, max_new_tokens=3),
+    )
+
+
+@pytest.fixture(scope="module")
+def head():
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_attention_heads": 2, "num_levels": 3, "max_sequence_length": 16}
+    config = ActionFormerConfig(feature_size=8, num_labels=4, attention_windows=5, **sizes)
+    return ActionFormerForTemporalLocalization(config).eval()
+
+
+@pytest.mark.parametrize("length", [16, 9, 1])
+def test_levels_of_a_head_are_those_of_torch(head, length):
+    functions = functions_of(head, "localizer", drawn_features(head.config), None)
+    exported, features = ExportedLocalizer(head.config, None, graphs_of(functions)), torch.randn(2, length, 8)
+    mask = torch.ones(2, length).bool()
+    mask[1, max(1, length // 2) :] = False
+    for options in ({}, {"attention_mask": mask}):
+        with torch.no_grad():
+            expected = head(features, **options)
+        found = exported(features, **options)
+        for name in ("logits", "offsets", "masks"):
+            for ours, theirs in zip(found[name], expected[name], strict=True):
+                torch.testing.assert_close(ours, theirs)
+
+
+def test_features_beyond_the_length_of_an_exported_head_are_refused(head):
+    functions = functions_of(head, "localizer", drawn_features(head.config), None)
+    exported = ExportedLocalizer(head.config, None, graphs_of(functions))
+    with pytest.raises(ValueError, match="a length of 17, and .* was exported for at most 16"):
+        exported(torch.randn(1, 17, 8))

@@ -48,10 +48,11 @@ def export(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it holds a model.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Export a classifier, an encoder, or a model of video and text, for runtimes other than torch, on the CPU.
+    """Export a model for runtimes other than torch, on the CPU.
 
-    OUT is a model's folder for every command that runs such a model, with processor and labels: `classify`,
-    `zero-shot`, `index`, `extract`, `evaluate`. Batches are of any size, frames and size are fixed. Each output is
+    Classifiers, encoders, models of video and text or of captions, and ActionFormers are exported. OUT is a model's
+    folder for every command that runs such a model, with processor and labels: `classify`, `zero-shot`, `index`,
+    `extract`, `evaluate`, `caption`, `localize`. Batches are of any size, frames and size are fixed. Each output is
     compared with torch's on drawn clips, and OUT is not written where it differs by more than rounding. No command
     takes OUT of pt2, since opening such files runs code that they hold.
 

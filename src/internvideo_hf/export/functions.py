@@ -10,7 +10,7 @@ from transformers.modeling_utils import PreTrainedModel
 
 from internvideo_hf.models.common.classification import VideoClassifier
 from internvideo_hf.models.common.exported.manifest import BATCH, Port
-from internvideo_hf.models.common.exported.modeling import TEXT, VIDEO
+from internvideo_hf.models.common.exported.modeling import CAPTION, HEAD, TEXT, VIDEO
 
 _ENCODED = ("pooler_output", "last_hidden_state")
 
@@ -105,6 +105,31 @@ class _Texts(_Function):
         return found
 
 
+class _Visual(_Function):
+    """The video tower, with its projection and the tokens that a caption decoder reads."""
+
+    def compute(self, **inputs: torch.Tensor) -> Mapping[str, torch.Tensor]:
+        found = self.model.get_video_features(**inputs, return_dict=True)
+        (pixels,) = inputs.values()
+        return {**found, "visual_tokens": self.model._pool_tokens(found["last_hidden_state"], pixels)}
+
+
+class _Caption(_Function):
+    """The scores of the token that follows."""
+
+    def compute(self, **inputs: torch.Tensor) -> Mapping[str, torch.Tensor]:
+        found = self.model(**inputs, logits_to_keep=1, use_cache=False, return_dict=True)
+        return {"logits": found["logits"][:, -1]}
+
+
+class _Head(_Function):
+    """A head on features, whose levels follow each other along the positions."""
+
+    def compute(self, **inputs: torch.Tensor) -> Mapping[str, torch.Tensor]:
+        found = self.model(**inputs, return_dict=True)
+        return {name: torch.cat(found[name], dim=1) for name in self.outputs}
+
+
 def functions_of(
     model: PreTrainedModel, kind: str, clips: Mapping[str, torch.Tensor], texts: torch.Tensor | None
 ) -> list[Traceable]:
@@ -113,7 +138,8 @@ def functions_of(
     Args:
         model: in evaluation mode.
         kind: its `export_kind`.
-        clips: real inputs by name, `(clips, frames, channels, height, width)`; two clips or more.
+        clips: real inputs by name, `(clips, frames, channels, height, width)`; two clips or more. Of a head those of
+            `drawn_features`.
         texts: token ids of real texts, `(texts, tokens)`; None for a model without texts.
     """
     if kind == "encoder":
@@ -124,13 +150,18 @@ def functions_of(
         if isinstance(model, VideoClassifier):
             return [_traceable(VIDEO, _Classifier, model, clips, (*scores, *_ENCODED))]
         return [_traceable(VIDEO, _Function, model, clips, scores)]
+    if kind == "localizer":
+        return [_traceable(HEAD, _Head, model, clips, ("logits", "offsets"))]
     assert texts is not None  # its processor has a tokenizer
     longest = model.config.text_config.max_position_embeddings
     variable = {"input_ids": {1: ("tokens", longest)}}
-    return [
-        _traceable(VIDEO, _Videos, model, clips, _ENCODED),
-        _traceable(TEXT, _Texts, model, {"input_ids": texts}, _ENCODED, variable),
-    ]
+    text = _traceable(TEXT, _Texts, model, {"input_ids": texts}, _ENCODED, variable)
+    if kind == "dual_encoder":
+        return [_traceable(VIDEO, _Videos, model, clips, _ENCODED), text]
+    video = _traceable(VIDEO, _Visual, model, clips, (*_ENCODED, "visual_tokens"))
+    tokens = video.reference(clips)["visual_tokens"]
+    begun = {"visual_tokens": tokens, "input_ids": texts[:, :-1].contiguous()}  # a view's strides would bind the trace
+    return [video, text, _traceable(CAPTION, _Caption, model, begun, ("logits",), variable)]
 
 
 def _traceable(

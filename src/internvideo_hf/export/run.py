@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoProcessor, AutoVideoProcessor
+from transformers import AutoConfig, AutoModel, AutoProcessor, AutoVideoProcessor
 from transformers.modeling_utils import PreTrainedModel
 
 import internvideo_hf
@@ -15,8 +15,8 @@ from internvideo_hf.checkpoints.cards import write_card
 from internvideo_hf.checkpoints.model_names import resolve_model
 from internvideo_hf.checkpoints.saving import check_replaceable
 from internvideo_hf.export.functions import Traceable, functions_of
-from internvideo_hf.export.parity import BOUNDS, check, compare
-from internvideo_hf.export.samples import drawn_inputs, fix_size, read_clips
+from internvideo_hf.export.parity import BOUNDS, ParityError, check, compare
+from internvideo_hf.export.samples import drawn_features, drawn_inputs, fix_size, read_clips
 from internvideo_hf.export.scoring import read_samples, score
 from internvideo_hf.export.writers import WRITERS, Clips
 from internvideo_hf.inference.embedder import facts, fingerprint
@@ -33,8 +33,9 @@ from internvideo_hf.models.common.exported.manifest import (
     Manifest,
     is_exported,
 )
-from internvideo_hf.models.common.exported.modeling import KINDS, VIDEO
+from internvideo_hf.models.common.exported.modeling import KINDS, VIDEO, ExportedCaptioner
 from internvideo_hf.models.common.loading import load_strict
+from internvideo_hf.models.common.narrowing import known
 from internvideo_hf.utils.files import atomic_directory, atomic_write_text, check_output
 from internvideo_hf.utils.fingerprints import file_sha256, files_sha256, json_sha256, tensors_sha256
 from internvideo_hf.utils.names import check_name, with_article
@@ -112,8 +113,13 @@ def export_model(
     samples = None if settings.evaluate is None else read_samples(settings.evaluate, source, kind, name)
     videos: VideoProcessor = getattr(processor, "video_processor", processor)
     texts = None if processor is videos else processor
-    fix_size(videos, settings.frames, settings.size)
-    functions = {function.name: function for function in functions_of(source, kind, *drawn_inputs(videos, texts))}
+    if processor is None:
+        _check_without_videos(name, settings)
+        inputs, ids = drawn_features(source.config), None
+    else:
+        fix_size(videos, settings.frames, settings.size)
+        inputs, ids = drawn_inputs(videos, texts)
+    functions = {function.name: function for function in functions_of(source, kind, inputs, ids)}
     check_output(output_dir, 4 * source.num_parameters())
     clips = _calibration_clips(videos, settings, say)
     with atomic_directory(output_dir) as folder:
@@ -123,19 +129,37 @@ def export_model(
             say(f"Tracing {name_of} in {', '.join(map(_shape, function.inputs.values()))}")
             file = WRITERS[settings.format](function, folder, _dtype_of(function, settings), clips)
             described[name_of] = Function(file, *function.ports())
-        manifest = _describe(source, processor, settings, described, folder, len(clips))
+        manifest = _describe(name, source, processor, settings, described, folder, len(clips))
         say("Comparing with torch")
         graphs = open_graphs(folder, manifest, is_own=True)
         for name_of, function in functions.items():
             found = compare(function, graphs[name_of])
             check(name_of, found, BOUNDS[_dtype_of(function, settings)])
             measured |= {f"{name_of}.{output}": entry for output, entry in found.items()}
+        if kind == "captioner" and settings.dtype == "float32":
+            _compare_captions(source, functions[VIDEO].inputs, ExportedCaptioner(source.config, manifest, graphs))
         scores = {} if samples is None else score(samples, functions, graphs, videos, texts, say)
         _save_settings(source, processor, folder)
         manifest = replace(manifest, files=_files_of(folder), agreement=measured, scores=scores)
         atomic_write_text(folder / EXPORT_FILE, manifest.to_json())
         _write_card(folder, name, manifest, source)
     return manifest
+
+
+def _check_without_videos(name: str, settings: Settings) -> None:
+    if settings.dtype == "int8":
+        raise ValueError(f"{name} reads features, and int8 is calibrated on videos. Choose another --dtype.")
+    for option, value in (("frames", settings.frames), ("size", settings.size)):
+        if value is not None:
+            raise ValueError(f"{name} reads features of another model, and no videos. Leave out --{option}.")
+
+
+def _compare_captions(source: Any, clips: Mapping[str, torch.Tensor], exported: ExportedCaptioner) -> None:
+    """Refuse an export that writes other captions than torch, by the best token each time."""
+    exported.generation_config = source.generation_config
+    expected, got = (model.generate(*clips.values(), num_beams=1, do_sample=False) for model in (source, exported))
+    if not torch.equal(expected, got):
+        raise ParityError("The exported model writes other captions of drawn clips than torch. Nothing was written.")
 
 
 def _calibration_clips(processor: VideoProcessor, settings: Settings, say: Callable[[str], object]) -> Clips:
@@ -152,7 +176,7 @@ def _dtype_of(function: Traceable, settings: Settings) -> str:
 
 
 def _load(name: str) -> tuple[VideoPreTrainedModel, Any]:
-    """Load a model in float32 on the CPU, and its processor: of video and text, or of videos."""
+    """Load a model in float32 on the CPU, and its processor: of video and text, of videos, or None."""
     if is_exported(name):
         raise ValueError(f"{name} is exported already. Give the folder that it was exported from.")
     config = load_pretrained(AutoConfig, name)
@@ -164,14 +188,17 @@ def _load(name: str) -> tuple[VideoPreTrainedModel, Any]:
     if model_class is None or model_class.export_kind not in KINDS:
         raise ValueError(
             f"{name} holds {with_article(architecture or config.model_type)}, which is not exported. Give an encoder, "
-            "a classifier, or a model of video and text."
+            "a classifier, a model of video and text or of captions, or an ActionFormer."
         )
     model = load_strict(model_class, name).float().eval()
     assert isinstance(model, VideoPreTrainedModel)
+    if model.export_kind == "localizer":
+        return model, None
     return model, load_pretrained(AutoProcessor if family.processor_name else AutoVideoProcessor, name)
 
 
 def _describe(
+    name: str,
     source: PreTrainedModel,
     processor: Any,
     settings: Settings,
@@ -180,9 +207,13 @@ def _describe(
     clips: int,
 ) -> Manifest:
     """Describe an export whose folder holds the graphs and nothing else."""
-    encoder = source.encoder if isinstance(source, VideoClassifier) else source  # what AutoModel loads
     video_processor, embeddings = getattr(processor, "video_processor", processor), None
-    if len(video_processor.branches) == 1 and settings.dtype != "int8":
+    if processor is not None and len(video_processor.branches) == 1 and settings.dtype != "int8":
+        encoder: Any = source  # what AutoModel loads
+        if isinstance(source, VideoClassifier):
+            encoder = source.encoder
+        elif source.export_kind == "captioner":
+            encoder = load_strict(AutoModel, name).float()
         parts = (encoder, video_processor, getattr(processor, "tokenizer", None))
         embeddings = {"fingerprint": fingerprint(*parts), "facts": json_sha256(facts(*parts))}
     return Manifest(
@@ -208,7 +239,10 @@ def _save_settings(source: PreTrainedModel, processor: Any, folder: Path) -> Non
     if getattr(source.config, "adapters_only", False):
         source.config.adapters_only = False
     source.config.save_pretrained(folder)
-    processor.save_pretrained(folder)
+    if source.can_generate():
+        known(source.generation_config).save_pretrained(folder)
+    if processor is not None:
+        processor.save_pretrained(folder)
 
 
 def _files_of(folder: Path) -> dict[str, dict[str, Any]]:
@@ -236,7 +270,7 @@ def _write_card(folder: Path, name: str, manifest: Manifest, source: PreTrainedM
         provenance=f"Weights of {Path(name).name} in {manifest.dtype}, as {manifest.format}, written by `internvideo "
         "export`. Every command of internvideo-hf takes the folder as it takes any model's.",
         sections={
-            "Agreement with torch in float32, on drawn clips": facts,
+            "Agreement with torch in float32, on drawn inputs": facts,
             **({"Scores": scores} if scores else {}),
             "License": "That of the model.",
         },

@@ -17,7 +17,7 @@ from internvideo_hf.processing.processing import InternVideoProcessor
 from internvideo_hf.video.errors import VideoDecodeError
 
 SAMPLES = 3
-"""Drawn clips of the comparison with torch, and their captions."""
+"""Drawn clips of the comparison with torch, and their captions; or features."""
 
 
 def fix_size(processor: VideoProcessor, frames: int | None, size: int | None) -> None:
@@ -76,6 +76,19 @@ def drawn_inputs(
         return found, None
     captions = [canonical_caption(clip) for clip in clips]
     return found, texts(text=captions, truncation=True, return_tensors="pt")["input_ids"]
+
+
+def drawn_features(config: Any) -> dict[str, torch.Tensor]:
+    """Return random features of videos for a head, of its full length, of a part and of one window, and their mask.
+
+    Args:
+        config: of the head, with `feature_size` and `max_sequence_length`.
+    """
+    length = config.max_sequence_length
+    lengths = torch.tensor([length, (length + 1) // 2, 1])
+    mask = (torch.arange(length) < lengths[:, None]).long()
+    features = torch.randn(SAMPLES, length, config.feature_size, generator=torch.Generator().manual_seed(0))
+    return {"features": features * mask[..., None], "attention_mask": mask}
 
 
 def read_clips(

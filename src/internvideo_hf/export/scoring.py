@@ -48,7 +48,7 @@ def read_samples(path: str | Path, model: PreTrainedModel, kind: str, name: str 
         rows = read_labelled_clips(data, root, name, classes_of(model.config))
         videos, owners = unique_clips(rows)
         return Samples(videos, owners, labels=np.array([row["label"] for row in rows]))
-    if kind != "dual_encoder":
+    if kind not in ("dual_encoder", "captioner"):
         raise ValueError(
             f"{name} names no classes and takes no texts, so that a list of labels or captions gives no score. Leave "
             "out --evaluate."

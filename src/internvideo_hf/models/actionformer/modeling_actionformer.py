@@ -345,6 +345,7 @@ class ActionFormerModel(ActionFormerPreTrainedModel):
 class ActionFormerForTemporalLocalization(ActionFormerPreTrainedModel):
     """The pyramid with a neck and two heads that all levels share: scores of the classes, and boundaries."""
 
+    export_kind = "localizer"
     accepts_loss_kwargs = True  # sums over points, divided by a number of the entire step: see `begin_step`
 
     loss_normalizer: torch.Tensor

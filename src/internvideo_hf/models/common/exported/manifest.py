@@ -101,7 +101,7 @@ class Manifest:
         format: a name in `FORMATS`.
         dtype: number type of the weights, of `NUMBERS`; inputs and outputs are float32 in any case.
         architecture: class of the model.
-        functions: by name: "video", "text".
+        functions: by name: "video", "text", "caption", "head".
         files: name -> bytes and SHA-256, of all files but this one and the card.
         package: version of this package that wrote it.
         parameters: of the model.

@@ -11,17 +11,20 @@ from typing import Any, ClassVar, NoReturn
 
 import torch
 from torch import nn
+from transformers import GenerationConfig
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import ModelOutput
 
+from internvideo_hf.models.common.captions import CaptionGenerationMixin
 from internvideo_hf.models.common.exported.graphs import Graph, open_graphs
 from internvideo_hf.models.common.exported.manifest import Manifest, read_manifest
+from internvideo_hf.models.common.narrowing import known
 from internvideo_hf.models.common.outputs import VideoTextOutput
 from internvideo_hf.utils.names import with_article
 
-VIDEO, TEXT = "video", "text"
-"""Names of functions: of clips, of texts."""
+VIDEO, TEXT, CAPTION, HEAD = "video", "text", "caption", "head"
+"""Names of functions: of clips, of texts, of the next token of captions, of features."""
 
 
 @dataclass
@@ -33,12 +36,29 @@ class ExportedOutput(ModelOutput):
         uncertainty: of an open-set classifier, `(batch,)`.
         pooler_output: `(batch, width)`.
         last_hidden_state: `(batch, tokens, hidden_size)`.
+        visual_tokens: of a model of captions, `(batch, num_visual_queries, hidden_size)`.
     """
 
     logits: torch.Tensor | None = None
     uncertainty: torch.Tensor | None = None
     pooler_output: torch.Tensor | None = None
     last_hidden_state: torch.Tensor | None = None
+    visual_tokens: torch.Tensor | None = None
+
+
+@dataclass
+class ExportedLocalization(ModelOutput):
+    """Actions at every position of every level, as of a head in torch.
+
+    Attributes:
+        logits: of each level, `(batch, positions, num_labels)`.
+        offsets: of each level, `(batch, positions, 2)`.
+        masks: of each level, `(batch, positions)`, True on real positions.
+    """
+
+    logits: tuple[torch.Tensor, ...] | None = None
+    offsets: tuple[torch.Tensor, ...] | None = None
+    masks: tuple[torch.Tensor, ...] | None = None
 
 
 class ExportedTower:
@@ -250,10 +270,104 @@ class ExportedDualEncoder(ExportedModel):
         return VideoTextOutput(logits_per_video=logits, logits_per_text=logits.T, video_embeds=video, text_embeds=text)
 
 
+class ExportedCaptioner(ExportedDualEncoder, CaptionGenerationMixin):
+    """A model of video and text that also writes captions, by all tokens so far for each token."""
+
+    needs = {**ExportedDualEncoder.needs, CAPTION: "logits"}
+    main_input_name = "input_ids"
+
+    def get_visual_tokens(self, pixel_values_videos: torch.Tensor, **options: Any) -> torch.Tensor:
+        """Encode clips for the caption decoder.
+
+        Args:
+            pixel_values_videos: `(batch, frames, channels, height, width)`.
+            options: see `compute`.
+        """
+        return known(self.get_video_features(pixel_values_videos, **options).visual_tokens)
+
+    def forward(  # type: ignore[override]  # that of a model of captions
+        self,
+        pixel_values_videos: torch.Tensor | None = None,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        visual_tokens: torch.Tensor | None = None,
+        logits_to_keep: int = 0,
+        **options: Any,
+    ) -> ExportedOutput:
+        """Predict the token that follows.
+
+        Args:
+            pixel_values_videos: `(batch, frames, channels, height, width)`; not needed with `visual_tokens`.
+            input_ids: the tokens so far, without padding, `(batch, tokens)`.
+            attention_mask: not needed: attention is causal.
+            visual_tokens: of `get_visual_tokens`.
+            logits_to_keep: as 1, which is what there is.
+            options: see `compute`.
+
+        Returns:
+            `logits`, `(batch, 1, vocab_size)`.
+        """
+        if visual_tokens is None:
+            visual_tokens = self.get_visual_tokens(known(pixel_values_videos))
+        outputs = self.compute(CAPTION, {"visual_tokens": visual_tokens, "input_ids": input_ids, **options})
+        return ExportedOutput(logits=known(outputs.logits)[:, None])
+
+    def generate(self, *args: Any, **kwargs: Any) -> Any:
+        """Write captions; see `CaptionGenerationMixin.generate`.
+
+        Args:
+            args: see there.
+            kwargs: see there; there is no cache.
+        """
+        return super().generate(*args, **kwargs | {"use_cache": False})
+
+
+class ExportedLocalizer(ExportedModel):
+    """A head that localizes actions in features."""
+
+    needs = {HEAD: "logits"}
+    main_input_name = "features"
+    input_modalities = ["time"]
+
+    def forward(self, features: torch.Tensor, attention_mask: torch.Tensor | None = None) -> ExportedLocalization:
+        """Localize actions.
+
+        Args:
+            features: of each video, `(batch, length, feature_size)`.
+            attention_mask: `(batch, length)`, True or 1 on real positions, which come first; None if all are.
+
+        Raises:
+            ValueError: if the features are longer than the model was exported for.
+        """
+        graph = self.graphs[HEAD]
+        length = int(graph.function.inputs["features"].shape[1])
+        if features.shape[1] > length:
+            raise ValueError(
+                f"features has a length of {features.shape[1]}, and {self.name_or_path} was exported for at most "
+                f"{length}. Give the folder that it was exported from, or a larger stride (--stride)."
+            )
+        rest = length - features.shape[1]
+        mask = torch.ones(features.shape[:2]) if attention_mask is None else attention_mask
+        inputs = {
+            "features": nn.functional.pad(features, (0, 0, 0, rest)),
+            "attention_mask": nn.functional.pad(mask.long(), (0, rest)),
+        }
+        outputs = graph(inputs)
+        positions = [length // stride for stride in self.config.strides]
+        masks = tuple(inputs["attention_mask"].bool()[:, ::stride] for stride in self.config.strides)
+        return ExportedLocalization(
+            logits=torch.split(outputs["logits"], positions, dim=1),
+            offsets=torch.split(outputs["offsets"], positions, dim=1),
+            masks=masks,
+        )
+
+
 KINDS: dict[str, type[ExportedModel]] = {
     "encoder": ExportedEncoder,
     "classifier": ExportedClassifier,
     "dual_encoder": ExportedDualEncoder,
+    "captioner": ExportedCaptioner,
+    "localizer": ExportedLocalizer,
 }
 """`export_kind` of a model class -> what stands in its place."""
 
@@ -288,6 +402,8 @@ def load_exported(
     # Under the name of the class that it stands for: pipelines and messages tell models by it.
     model: ExportedModel = type(model_class.__name__, (kind,), {})(config, manifest, open_graphs(folder, manifest))
     model.config._name_or_path = model.name_or_path = str(folder)
+    if isinstance(model, ExportedCaptioner):
+        model.generation_config = GenerationConfig.from_pretrained(folder)
     return (model, {"missing_keys": [], "mismatched_keys": []}) if output_loading_info else model
 
 
