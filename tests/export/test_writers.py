@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from internvideo_hf.export.functions import Traceable
-from internvideo_hf.export.writers import WRITERS, trace, write_onnx, write_pt2
+from internvideo_hf.export.writers import WRITERS, trace, write_onnx, write_openvino, write_pt2
 from internvideo_hf.models.common.exported.graphs import open_graphs
 from internvideo_hf.models.common.exported.manifest import Function, Manifest
 
@@ -64,6 +64,57 @@ def test_what_is_written_computes_the_same_within_its_rounding(form, dtype, pack
     if dtype == "int8":
         weights = sum(path.stat().st_size for path in tmp_path.iterdir() if path.suffix in (".data", ".bin"))
         assert weights < 4 * (32 * 64 + 64 * 16) or form == "onnx"  # of float32
+
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.patches, self.query = nn.Linear(32, 32), nn.Linear(32, 32)
+
+    def forward(self, *inputs):
+        tokens = torch.relu(self.patches(inputs[0]))
+        return (torch.softmax(self.query(tokens) @ tokens.mT, dim=-1) @ tokens,)
+
+
+def attention_in_int8(write, folder):
+    clips = torch.randn(4, 1, 5, 32)
+    function = Traceable("video", Attention().eval(), {"x": torch.cat(list(clips[:2]))}, ("y",))
+    write(function, folder, "int8", [[clip.numpy()] for clip in clips])
+
+
+def test_onnx_in_int8_leaves_patches_and_attention_in_float32(tmp_path):
+    pytest.importorskip("onnxruntime", reason="needs the extra export")
+    onnx = pytest.importorskip("onnx", reason="needs the extra export")
+    attention_in_int8(write_onnx, tmp_path)
+    nodes = onnx.load(tmp_path / "video.onnx").graph.node
+    makers = {output: node.op_type for node in nodes for output in node.output}
+    products = [[makers.get(name) == "DequantizeLinear" for name in node.input] for node in nodes if is_product(node)]
+    assert sorted(map(all, products)) == [False, False, False, True]
+
+
+def is_product(node):
+    return node.op_type in ("MatMul", "Gemm", "FusedMatMul")
+
+
+def test_openvino_in_int8_leaves_attention_in_floating_point(tmp_path):
+    openvino = pytest.importorskip("openvino", reason="needs the extra openvino")
+    pytest.importorskip("nncf", reason="needs the extra openvino")
+    attention_in_int8(write_openvino, tmp_path)
+    nodes = openvino.Core().read_model(tmp_path / "video.xml").get_ops()
+    rounded = [
+        all(leads_to_rounding(port.get_source_output().get_node()) for port in node.inputs())
+        for node in nodes
+        if node.get_type_name() == "MatMul"
+    ]
+    assert sorted(rounded) == [False, False, True, True]
+
+
+def leads_to_rounding(node):
+    while node.get_type_name() in ("Convert", "Multiply", "Subtract", "Reshape"):
+        if any(i.get_source_output().get_element_type().get_type_name() == "i8" for i in node.inputs()):
+            return True
+        node = node.input(0).get_source_output().get_node()
+    return node.get_type_name() == "FakeQuantize"
 
 
 class Bessel(nn.Module):

@@ -53,10 +53,10 @@ def write_onnx(function: Traceable, folder: Path, dtype: str, clips: Clips) -> s
             weight_type=quantization.QuantType.QInt8,
             per_channel=True,
             op_types_to_quantize=list(_QUANTIZED),
-            nodes_to_exclude=[_first_product(prepared)],
             use_external_data_format=True,
-            # Of attention, rounding the scores between its two products takes longer than it saves.
-            extra_options={"MatMulConstBOnly": True},
+            nodes_to_exclude=_kept_in_float(prepared),
+            # Sums stay in float32: rounding them takes time, and precision.
+            extra_options={"OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm", "Conv"]},
         )
     return name
 
@@ -138,12 +138,12 @@ def _quantized(model: Any, function: Traceable, clips: Clips) -> Any:
             nncf.Dataset(inputs),
             model_type=nncf.ModelType.TRANSFORMER,
             subset_size=len(inputs),
-            # Of attention, rounding the scores between its two products takes longer than it saves.
             ignored_scope=nncf.IgnoredScope(names=_products_without_weights(model)),
         )
 
 
 def _products_without_weights(model: Any) -> list[str]:
+    """Return the names of those in attention: rounding the scores takes longer than it saves."""
     products = [node for node in model.get_ops() if node.get_type_name() == "MatMul"]
     return [
         node.get_friendly_name()
@@ -193,8 +193,11 @@ def trace(function: Traceable) -> torch.export.ExportedProgram:
         )
 
 
-def _first_product(path: Path) -> str:
-    """Return the name of the first product of an ONNX graph, that of the patches: in int8 it loses the most accuracy.
+def _kept_in_float(path: Path) -> list[str]:
+    """Return the names of products of an ONNX graph that int8 leaves out.
+
+    The first, that of the patches, loses the most accuracy. In attention, which multiplies no weights, rounding the
+    scores takes longer than it saves.
 
     Args:
         path: of the graph, whose nodes are in the order of computation.
@@ -202,7 +205,9 @@ def _first_product(path: Path) -> str:
     import onnx
 
     graph = onnx.load(path, load_external_data=False).graph
-    return next((node.name for node in graph.node if node.op_type in _QUANTIZED), "")
+    weights = {weight.name for weight in graph.initializer}
+    products = [node for node in graph.node if node.op_type in _QUANTIZED]
+    return [node.name for node in products if node is products[0] or weights.isdisjoint(node.input)]
 
 
 class _Reader:
