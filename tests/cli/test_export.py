@@ -1,5 +1,7 @@
 """`export`: outputs and refusals."""
 
+import sys
+
 import pytest
 from program import assert_refused, run
 
@@ -44,8 +46,29 @@ def test_export_refuses_and_leaves_nothing_behind(mae_folder, mae_pretrained_fol
         (("export", mae_folder, tmp_path / "x", "--dtype", "int8"), "int8 needs some"),
         (("export", mae_folder, tmp_path / "x", "--calibrate", bikes), "other number types none"),
         (("export", mae_folder, tmp_path / "x", "--dtype", "int8", "--calibrate", noise), "noise.mp4"),
+        (("export", mae_folder, tmp_path / "x", "--format", "pt2", "--dtype", "int8"), "float32, bfloat16, float16"),
+        (("export", mae_folder, tmp_path / "x", "--evaluate", tmp_path / "missing.csv"), "missing.csv"),
+        (("export", "demo-actionformer", tmp_path / "x", "--frames", 8), "Leave out --frames"),
+        (("export", "demo-actionformer", tmp_path / "x", "--dtype", "int8", "--calibrate", bikes), "reads features"),
+        (("export", mae_folder, noise), "noise.mp4"),
         (("export", "no-such-model", tmp_path / "x"), "no-such-model"),
     ]
     for arguments, word in refusals:
         assert_refused(run(*arguments), word)
     assert list(tmp_path.iterdir()) == [noise]
+
+
+def test_a_missing_extra_is_named(mae_folder, tmp_path, monkeypatch):
+    for package in ("onnxscript", "openvino"):
+        monkeypatch.setitem(sys.modules, package, None)
+    arguments = (mae_folder, tmp_path / "out", "--frames", 2, "--size", 32)
+    assert_refused(run("export", *arguments), "internvideo-hf[export]")
+    assert_refused(run("export", *arguments, "--format", "openvino"), "internvideo-hf[openvino]")
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_command_opens_pt2(mae_folder, bikes, tmp_path):
+    out = tmp_path / "out"
+    result = run("export", mae_folder, out, "--format", "pt2", "--frames", 2, "--size", 32)
+    assert result.returncode == 0 and "video.logits: cosine 1.000000" in result.stdout, result.stderr
+    assert_refused(run("classify", bikes, "--model", out), "exported as pt2, for other programs")
