@@ -20,6 +20,7 @@ def test_a_card_holds_its_parts_in_order(tmp_path):
         base_models=["owner/base"],
         facts=["Source: here", "License of the weights: none"],
         sections={"Left out": ["a buffer: `step`"], "License": "Ask."},
+        stock=True,
     )
     card = ModelCard.load(tmp_path / "README.md")
     assert card.data.to_dict() == {
@@ -35,7 +36,7 @@ def test_a_card_holds_its_parts_in_order(tmp_path):
 
 
 def test_a_card_without_optional_parts_has_no_empty_ones(tmp_path):
-    write_card(tmp_path, "A model", family="viclip", provenance="Made by hand.")
+    write_card(tmp_path, "A model", family="viclip", provenance="Made by hand.", stock=True)
     card = ModelCard.load(tmp_path / "README.md")
     assert card.text == "\n# A model\n\nMade by hand.\n"
     assert not {"pipeline_tag", "base_model"} & set(card.data.to_dict())
@@ -43,7 +44,8 @@ def test_a_card_without_optional_parts_has_no_empty_ones(tmp_path):
 
 def test_a_model_without_an_original_says_that_it_is_a_reading(tmp_path):
     write_card(tmp_path, "A head", family="vslnet", provenance="Trained.", sections={"License": "Ask."})
-    heading, text, last = ModelCard.load(tmp_path / "README.md").text.split("\n\n## ")
+    heading, text, loading, last = ModelCard.load(tmp_path / "README.md").text.split("\n\n## ")
+    assert loading.startswith("Loading\n\n") and "`pip install internvideo-hf`" in loading
     assert heading == "\n# A head\n\nTrained." and last.startswith("License")
     assert text.startswith("Model\n\nA head on features in the manner of VSLNet (arXiv 2004.13931)")
     assert "neither code nor weights of its head" in text and "a reading of VSLNet's paper, not a port" in text

@@ -28,7 +28,7 @@ class TestClassifier:
     def test_the_folder_holds_processor_labels_and_figures(self, exported_classifier, mae_folder):
         assert {path.name for path in exported_classifier.iterdir()} == {
             *("README.md", "config.json", "export.json", "video_preprocessor_config.json"),
-            *("video.onnx", "video.onnx.data"),
+            *("internvideo_loader.py", "video.onnx", "video.onnx.data"),
         }
         content = json.loads((exported_classifier / "export.json").read_text())
         assert content["format"] == "onnx" and content["dtype"] == "float32" and content["package"]

@@ -7,6 +7,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from transformers.configuration_utils import PreTrainedConfig
 
 from internvideo_hf.utils.files import atomic_write, atomic_write_text
+from internvideo_hf.utils.loader import MODULE
 
 # Task of a pipeline of ours -> the Hub's tag nearest to it, where the Hub lists such models under another.
 # None where a tag would promise a pipeline of transformers that gives other answers.
@@ -34,6 +35,11 @@ _ARGUMENTS = {
     "zero-shot-video-classification": ', candidate_labels=["a dog", "a cat"]',
     "video-question-answering": ', question="what does the man do?"',
 }
+LOADING = (
+    "The classes are in a package: `pip install internvideo-hf`. After `import internvideo_hf`, transformers' Auto "
+    "classes and pipelines load this folder; without that import they do with `trust_remote_code=True`, which runs "
+    f"`{MODULE}.py`, and that imports the installed package."
+)
 # Family -> what of the model itself is ours, where there is no original to be equal to.
 _READINGS = {
     "vslnet": "A head on features in the manner of VSLNet (arXiv 2004.13931), with words from a text tower. "
@@ -53,6 +59,7 @@ def write_card(
     base_models: Sequence[str] = (),
     facts: Sequence[str] = (),
     sections: Mapping[str, str | Sequence[str]] | None = None,
+    stock: bool = False,
 ) -> None:
     """Write the model card of a folder.
 
@@ -65,6 +72,7 @@ def write_card(
         base_models: models on the Hub that this one is made of.
         facts: entries of a list below the provenance, such as source and license.
         sections: heading -> a paragraph, or the entries of a list.
+        stock: whether transformers' own classes load the folder, without this package.
     """
     data = ModelCardData(
         library_name="transformers",
@@ -77,7 +85,8 @@ def write_card(
     if facts:
         parts.append(_text(facts))
     reading = {"Model": _READINGS[family]} if family in _READINGS else {}
-    parts += [_section(heading, content) for heading, content in (reading | dict(sections or {})).items()]
+    loading = {} if stock else {"Loading": LOADING}
+    parts += [_section(heading, content) for heading, content in (reading | loading | dict(sections or {})).items()]
     atomic_write(folder / "README.md", ModelCard("\n\n".join(parts) + "\n").save)
 
 

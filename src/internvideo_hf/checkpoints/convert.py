@@ -353,4 +353,5 @@ def _write_card(
         pipeline_tag=tag,
         facts=facts,
         sections=({"Use": pipeline_snippet(tag, stock)} if tag else {}) | {"Left out": left_out or "Nothing."},
+        stock=stock,
     )

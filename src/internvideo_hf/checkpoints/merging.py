@@ -18,6 +18,7 @@ from internvideo_hf.checkpoints.errors import CheckpointError
 from internvideo_hf.checkpoints.model_names import resolve_known
 from internvideo_hf.checkpoints.saving import check_replaceable, save_safetensors
 from internvideo_hf.utils.files import atomic_directory
+from internvideo_hf.utils.loader import MODULE, write_module
 from internvideo_hf.utils.names import unknown_name
 from internvideo_hf.utils.pretrained import check_model_folder, shard_names
 
@@ -138,6 +139,8 @@ def merge_checkpoints(
         for file in folders[0].iterdir():
             if file.is_file() and file.suffix in DESCRIBING and file.name not in NOT_DESCRIBING:
                 shutil.copy(file, folder / file.name)
+            elif file.name == f"{MODULE}.py":
+                write_module(folder)  # not a copy: it may be anyone's code
         sources = ", ".join(f"`{source.name}`" for source in folders)
         append_to_card(
             folder,

@@ -16,6 +16,7 @@ from internvideo_hf.processing.video_processing import (
     preprocess_together,
     raw_together,
 )
+from internvideo_hf.utils.loader import SavedWithLoader
 from internvideo_hf.utils.names import did_you_mean, nearest
 from internvideo_hf.utils.pretrained import load_pretrained
 
@@ -48,7 +49,7 @@ CALL_OPTIONS = ("video_metadata", "return_metadata", "do_sample_frames", "return
 FILE_KEYS = ("video_processor_type", "processor_class", "auto_map")  # in saved settings, beside options
 
 
-class InternVideoFusedVideoProcessor(BaseVideoProcessor):
+class InternVideoFusedVideoProcessor(SavedWithLoader, BaseVideoProcessor):
     """Turns videos into the two inputs of the fused model; each video is decoded once.
 
     Frames, size and statistics are those of each encoder's own processor. Call it like an
@@ -86,6 +87,10 @@ class InternVideoFusedVideoProcessor(BaseVideoProcessor):
             elif name not in FILE_KEYS:
                 _check_shared(name)
         self._check_options([{} for _ in INPUTS])
+
+    def auto_classes(self) -> dict[str, str]:
+        """Return the Auto class of video processors -> the name of this class."""
+        return {"AutoVideoProcessor": type(self).__name__}
 
     @classmethod
     def from_encoders(cls, internvideo_mae: str | Path, uniformerv2: str | Path) -> "InternVideoFusedVideoProcessor":

@@ -15,6 +15,7 @@ from transformers.utils import cached_file, logging
 
 from internvideo_hf.processing.scripts import is_foreign
 from internvideo_hf.utils.files import atomic_write_text
+from internvideo_hf.utils.loader import SavedWithLoader
 
 logger = logging.get_logger(__name__)
 NULL_CAPTIONS = "null_captions.json"
@@ -50,7 +51,7 @@ class TextLengthError(ValueError):
         return f"{self.args[0]} Shorten it."
 
 
-class InternVideoProcessor(ProcessorMixin):
+class InternVideoProcessor(SavedWithLoader, ProcessorMixin):
     """Turns videos into `pixel_values_videos` and texts into `input_ids`.
 
     Args:
@@ -67,6 +68,10 @@ class InternVideoProcessor(ProcessorMixin):
 
     def __init__(self, video_processor: Any = None, tokenizer: Any = None) -> None:
         super().__init__(video_processor, tokenizer)  # type: ignore[no-untyped-call]
+
+    def auto_classes(self) -> dict[str, str]:
+        """Return the Auto class of processors -> the name of this class."""
+        return {"AutoProcessor": type(self).__name__}
 
     @classmethod
     def from_pretrained(  # type: ignore[override]  # of any options

@@ -20,6 +20,7 @@ from transformers.utils.generic import TensorType
 from transformers.video_processing_utils import BaseVideoProcessor
 from transformers.video_utils import VideoMetadata
 
+from internvideo_hf.utils.loader import SavedWithLoader
 from internvideo_hf.utils.names import check_name, lookup
 from internvideo_hf.utils.pretrained import MOST_VIEWS
 from internvideo_hf.video import BLANK, RESIZE_METHODS, SAMPLERS, VideoReader, crop, resize_exact, resize_short_side
@@ -132,7 +133,7 @@ def _normalizer() -> "InternVideoVideoProcessor":
     return InternVideoVideoProcessor()
 
 
-class InternVideoVideoProcessor(BaseVideoProcessor):
+class InternVideoVideoProcessor(SavedWithLoader, BaseVideoProcessor):
     """Turns videos of any kind into `pixel_values_videos`.
 
     Call it with one video or several (a list, an iterator, a column of `datasets`), each of a kind that
@@ -179,7 +180,12 @@ class InternVideoVideoProcessor(BaseVideoProcessor):
     released_views: list[int] | None = None
 
     def __init__(self, **kwargs: Unpack[InternVideoVideoProcessorKwargs]) -> None:
+        kwargs.pop("auto_map", None)  # type: ignore[typeddict-item]  # of the folder, written anew where this is saved
         super().__init__(**kwargs)  # type: ignore[misc]  # declared for transformers' options
+
+    def auto_classes(self) -> dict[str, str]:
+        """Return the Auto class of video processors -> the name of this class."""
+        return {"AutoVideoProcessor": type(self).__name__}
 
     def configure(self, options: Mapping[str, Any]) -> None:
         """Set options; another sampler takes none of the former one's `sampler_kwargs`.

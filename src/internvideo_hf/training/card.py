@@ -98,6 +98,7 @@ def write_card(folder: Path, config: PreTrainedConfig, origin: Origin, progress:
         "(`recipe.yaml`) and the log.",
         pipeline_tag=task,
         sections=sections,
+        stock=not type(config).__module__.startswith("internvideo_hf."),
     )
 
 

@@ -101,6 +101,7 @@ def test_a_head_of_another_data_set_needs_what_no_shape_contains(golden, tmp_pat
     assert sorted(path.name for path in (tmp_path / "model").iterdir()) == [
         "README.md",
         "config.json",
+        "internvideo_loader.py",
         "model.safetensors",
     ]
     assert "features of a video encoder" in (tmp_path / "model/README.md").read_text()

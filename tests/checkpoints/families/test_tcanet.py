@@ -67,6 +67,7 @@ def test_both_layouts_of_files_are_read(wrapper, content, tmp_path):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "README.md",
         "config.json",
+        "internvideo_loader.py",
         "model.safetensors",
     ]
 

@@ -68,7 +68,8 @@ def test_a_batch_keeps_lengths_and_segments_apart():
 def test_a_head_learns_and_names_its_features(run, data):
     config = json.loads((run / "final/config.json").read_text())
     assert config["features"] == {"encoder": None, "window": 10, "stride": 5, "fps": 10}
-    assert sorted(path.name for path in (run / "final").iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    files = ["README.md", "config.json", "internvideo_loader.py", "model.safetensors"]
+    assert sorted(path.name for path in (run / "final").iterdir()) == files
     assert "16 videos of the list `annotations.json`" in (run / "final/README.md").read_text()
     result = score(data, run / "final", report=data / "report")
     assert result["scores"]["mAP@0.50"] > 50 and result["data"]["videos"] == 8

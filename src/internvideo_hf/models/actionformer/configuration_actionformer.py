@@ -5,8 +5,8 @@ from itertools import pairwise
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
-from transformers.configuration_utils import PreTrainedConfig
 
+from internvideo_hf.models.common.configuration import VideoConfig
 from internvideo_hf.models.common.narrowing import known
 from internvideo_hf.models.common.overrides import check_features
 from internvideo_hf.utils.names import lookup
@@ -74,7 +74,7 @@ DATA_SETS: dict[str, dict[str, Any]] = {
 
 
 @strict
-class ActionFormerConfig(PreTrainedConfig):
+class ActionFormerConfig(VideoConfig):
     """Sizes of an ActionFormer, its losses and its decoding; the defaults are InternVideo's head for THUMOS-14.
 
     A position is one feature of a video. Level `l` of the pyramid has every `2**l`-th position. A grid unit is the

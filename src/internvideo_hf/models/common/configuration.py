@@ -1,4 +1,4 @@
-"""What the configurations of all classifiers of videos share."""
+"""What the configurations of all models, and those of all classifiers of videos, share."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -6,15 +6,37 @@ from typing import Any
 
 from huggingface_hub.dataclasses import strict
 from transformers.configuration_utils import PreTrainedConfig
+from transformers.models.auto import modeling_auto
 
 from internvideo_hf.models.common.evidential import EvidentialSettings
+from internvideo_hf.utils.loader import SavedWithLoader
 from internvideo_hf.utils.names import did_you_mean, nearest
 
 _OPTIONAL = ("label_heads", "evidential", "points_of_video")
 
 
 @strict
-class ClassifierConfig(PreTrainedConfig):
+class VideoConfig(SavedWithLoader, PreTrainedConfig):
+    """The base of all configurations that a folder's `config.json` holds."""
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        kwargs.pop("auto_map", None)  # of the folder, not of the model; written anew where this is saved
+        super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
+
+    def auto_classes(self) -> dict[str, str]:
+        """Return the Auto classes of transformers that load the folder -> the names of the classes they return."""
+        classes = {"AutoConfig": type(self).__name__}
+        for name, auto_class in vars(modeling_auto).items():
+            mapping = getattr(auto_class, "_model_mapping", None)
+            if name.startswith("AutoModel") and mapping is not None and type(self) in mapping:
+                model_class = mapping[type(self)].__name__
+                if name == "AutoModel" or model_class in (self.architectures or ()):
+                    classes[name] = model_class
+        return classes
+
+
+@strict
+class ClassifierConfig(VideoConfig):
     """Fields of the classification heads, which encoders and models without a head do not read.
 
     Args:
@@ -38,7 +60,7 @@ class ClassifierConfig(PreTrainedConfig):
         if self.label_heads is not None and self.id2label is None and kwargs.get("num_labels") is None:
             self.id2label = dict(enumerate(names_of_heads(self.label_heads)))
             self.label2id = {name: number for number, name in self.id2label.items()}
-        super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
+        super().__post_init__(**kwargs)
         if self.label_heads is not None:  # config.json sorts them, and the classes are numbered
             places = {name: number for number, name in (self.id2label or {}).items()}
             first = {head: places.get(f"{head}: {names[0]}", -1) for head, names in self.label_heads.items() if names}
@@ -120,4 +142,4 @@ def evidential_settings(config: PreTrainedConfig) -> EvidentialSettings:
         raise ValueError(f"evidential={given} has a value of the wrong type: {error}.") from error
 
 
-__all__ = ["ClassifierConfig"]
+__all__ = ["ClassifierConfig", "VideoConfig"]

@@ -4,6 +4,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import CLIPTextConfig
 from transformers.configuration_utils import PreTrainedConfig, SubConfigSpec
 
+from internvideo_hf.models.common.configuration import VideoConfig
 from internvideo_hf.models.common.narrowing import of_type
 from internvideo_hf.models.uniformerv2.configuration_uniformerv2 import UniFormerV2Config
 from internvideo_hf.utils.pretrained import check_sizes
@@ -60,7 +61,7 @@ class InternVideoMMDecoderConfig(PreTrainedConfig):
 
 
 @strict
-class InternVideoMMConfig(PreTrainedConfig):
+class InternVideoMMConfig(VideoConfig):
     """Sizes of InternVideo-MM; the defaults are the released B/16.
 
     Args:

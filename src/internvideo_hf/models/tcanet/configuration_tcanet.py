@@ -3,8 +3,8 @@
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
-from transformers.configuration_utils import PreTrainedConfig
 
+from internvideo_hf.models.common.configuration import VideoConfig
 from internvideo_hf.models.common.overrides import check_features
 from internvideo_hf.utils.pretrained import check_sizes
 
@@ -20,7 +20,7 @@ FUSION = {"classes": 3, "max_segments": 100, "combine": "product", "sharpness": 
 
 
 @strict
-class TCANetConfig(PreTrainedConfig):
+class TCANetConfig(VideoConfig):
     """Sizes of TCANet; the defaults are the public one for HACS, on SlowFast features.
 
     Args:

@@ -4,7 +4,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import CLIPTextConfig
 from transformers.configuration_utils import PreTrainedConfig, SubConfigSpec
 
-from internvideo_hf.models.common.configuration import ClassifierConfig
+from internvideo_hf.models.common.configuration import ClassifierConfig, VideoConfig
 from internvideo_hf.models.common.narrowing import of_type
 from internvideo_hf.utils.pretrained import check_sizes
 
@@ -12,7 +12,7 @@ CONTEXT_LENGTH = 32  # tokens of a text, of every released model
 
 
 @strict
-class ViCLIPVisionConfig(PreTrainedConfig):
+class ViCLIPVisionConfig(VideoConfig):
     """Sizes of ViCLIP's video tower; the defaults are the released B/16.
 
     Args:

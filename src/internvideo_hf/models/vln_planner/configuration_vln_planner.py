@@ -1,13 +1,13 @@
 """Configuration of the planner of vision-language navigation."""
 
 from huggingface_hub.dataclasses import strict
-from transformers.configuration_utils import PreTrainedConfig
 
+from internvideo_hf.models.common.configuration import VideoConfig
 from internvideo_hf.utils.pretrained import check_sizes
 
 
 @strict
-class VLNPlannerConfig(PreTrainedConfig):
+class VLNPlannerConfig(VideoConfig):
     """Sizes of the planner; the defaults are those of the public one on InternVideo's ViT-L.
 
     Args:

@@ -1,13 +1,13 @@
 """Configuration of the predictor of waypoints."""
 
 from huggingface_hub.dataclasses import strict
-from transformers.configuration_utils import PreTrainedConfig
 
+from internvideo_hf.models.common.configuration import VideoConfig
 from internvideo_hf.utils.pretrained import check_sizes
 
 
 @strict
-class VLNWaypointsConfig(PreTrainedConfig):
+class VLNWaypointsConfig(VideoConfig):
     """Sizes of the predictor of waypoints; the defaults are those of the public one.
 
     Args:

@@ -3,14 +3,14 @@
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
-from transformers.configuration_utils import PreTrainedConfig
 
+from internvideo_hf.models.common.configuration import VideoConfig
 from internvideo_hf.models.common.overrides import check_features
 from internvideo_hf.utils.pretrained import check_sizes
 
 
 @strict
-class VSLNetConfig(PreTrainedConfig):
+class VSLNetConfig(VideoConfig):
     """Sizes of a VSLNet and its losses; the defaults are those of the paper and its code.
 
     A row is one feature of a video. The widths are of VideoMAE-L's features and of CLIP's text tower beside ViT-B.
