@@ -22,6 +22,7 @@ from internvideo_hf.models.common.exported.manifest import Manifest, read_manife
 from internvideo_hf.models.common.narrowing import known
 from internvideo_hf.models.common.outputs import VideoTextOutput
 from internvideo_hf.utils.names import with_article
+from internvideo_hf.utils.pretrained import load_pretrained
 
 VIDEO, TEXT, CAPTION, HEAD = "video", "text", "caption", "head"
 """Names of functions: of clips, of texts, of the next token of captions, of features."""
@@ -403,7 +404,7 @@ def load_exported(
     model: ExportedModel = type(model_class.__name__, (kind,), {})(config, manifest, open_graphs(folder, manifest))
     model.config._name_or_path = model.name_or_path = str(folder)
     if isinstance(model, ExportedCaptioner):
-        model.generation_config = GenerationConfig.from_pretrained(folder)
+        model.generation_config = load_pretrained(GenerationConfig, folder)
     return (model, {"missing_keys": [], "mismatched_keys": []}) if output_loading_info else model
 
 
