@@ -51,6 +51,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     models.released,
     models.merge,
     models.fuse,
+    models.push,
     export.export,
     runs_models(takes_addresses(inference.zero_shot)),
     runs_models(takes_addresses(inference.classify)),

@@ -1,4 +1,4 @@
-"""Commands that write model folders: `convert`, `released`, `merge`, `fuse`."""
+"""Commands that write and publish model folders: `convert`, `released`, `merge`, `fuse`, `push`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -216,3 +216,29 @@ def fuse(
             f"Wrote {out}: {model.config.num_labels} classes, cross-model attention after layers {layers} of the "
             f"masked encoder; {trainable:,} of {model.num_parameters():,} parameters are trainable."
         )
+
+
+def push(
+    folder: Annotated[Path, typer.Argument(help="Folder of a model, with its card (README.md).")],
+    name: Annotated[str, typer.Argument(help="Repository on the Hub, owner/name; created if it is missing.")],
+    private: Annotated[bool, typer.Option("--private", help="Create the repository for yourself alone.")] = False,
+    revision: Annotated[str | None, typer.Option(help="Branch to commit to (default: the main one).")] = None,
+    message: Annotated[str | None, typer.Option(help="Message of the commit.")] = None,
+    create_pr: Annotated[bool, typer.Option("--create-pr", help="Open a pull request instead.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Publish a model's folder on the Hub in one commit, with its card, which must name license and tags.
+
+    Logs and the state of training stay behind, and are listed. Log in first: `hf auth login`, or HF_TOKEN.
+
+    Example: internvideo push vit-b-k400 you/vit-b-k400 --private
+    """
+    silence_transformers()
+    from internvideo_hf.checkpoints.publishing import push_folder
+
+    done = push_folder(folder, name, private=private, revision=revision, message=message, create_pr=create_pr)
+    if quiet:
+        return
+    for file, reason in done.left_out.items():
+        say(f"left out  {printable(file)}  ({reason})")
+    say(f"Published {len(done.files)} files of {folder}: {done.address}")

@@ -1,0 +1,113 @@
+"""A model's folder is published on a server that plays the Hub, and plain transformers loads it from there."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from program import assert_refused, run
+from repositories import Repositories, serve
+
+from internvideo_hf.checkpoints.model_names import demo_path
+from internvideo_hf.checkpoints.publishing import check_publishable, files_to_publish
+
+LOAD = """
+import sys
+from transformers import AutoModel, AutoProcessor
+
+model = AutoModel.from_pretrained("you/mm", trust_remote_code=True)
+processor = AutoProcessor.from_pretrained("you/mm", trust_remote_code=True)
+model.save_pretrained(sys.argv[1])
+print("loaded", type(processor).__name__)
+"""
+STATE = (
+    "optimizer.pt",
+    "scheduler.pt",
+    "rng_state.pth",
+    "training_args.bin",
+    "trainer_state.json",
+    "events.out.tfevents.1",
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    shutil.copytree(demo_path("demo-mm"), tmp_path / "mm")
+    return tmp_path / "mm"
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Serve repositories, and let this process and those that it starts take the server for the Hub."""
+    from huggingface_hub import constants
+
+    published: Repositories = {}
+    with serve(published) as address:
+        monkeypatch.setattr(constants, "ENDPOINT", address)
+        settings = {"ENDPOINT": address, "TOKEN": "hf_you", "HOME": str(tmp_path / "home"), "HUB_DISABLE_XET": "1"}
+        for name, value in settings.items():
+            monkeypatch.setenv(f"HF_{name}", value)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        yield published
+
+
+def test_a_folder_is_published_and_loads_from_there(hub, folder, tmp_path):
+    from transformers import AutoModel, AutoProcessor
+
+    AutoModel.from_pretrained(folder).save_pretrained(folder)
+    AutoProcessor.from_pretrained(folder).save_pretrained(folder)
+    for name in STATE:
+        (folder / name).write_bytes(b"state")
+    shutil.copytree(demo_path("demo-classifier"), folder / "checkpoint-3")
+    done = run("push", folder, "you/mm", "--message", "The toy")
+    assert done.returncode == 0, done.stderr
+    left = {*STATE, "checkpoint-3", "log.jsonl", "log-actions.jsonl", "log-locked.jsonl", "log-scenes.jsonl"}
+    assert {line.split()[2] for line in done.stdout.splitlines() if line.startswith("left out")} == left
+    kept = {file.name for file in folder.iterdir()} - left
+    assert hub["you/mm"] == {name: (folder / name).read_bytes() for name in kept}
+    assert f"Published {len(kept)} files" in done.stdout and "/you/mm/commit/" in done.stdout
+
+    command = [sys.executable, "-c", LOAD, str(tmp_path / "again")]
+    loaded = subprocess.run(command, capture_output=True, text=True, env=os.environ, stdin=subprocess.DEVNULL)
+    assert loaded.returncode == 0, loaded.stderr
+    assert loaded.stdout.splitlines()[-1] == "loaded InternVideoProcessor"
+    for name in ("config.json", "model.safetensors"):
+        assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_what_is_no_model_is_refused(hub, folder, tmp_path):
+    def refused(*words: str, name: str = "you/mm") -> None:
+        assert_refused(run("push", folder, name), *words)
+        assert not hub
+
+    refused("owner/name", name="mm")
+    card = (folder / "README.md").read_text()
+    (folder / "README.md").unlink()
+    refused("has no card")
+    (folder / "README.md").write_text("# A model without a head\n")
+    refused("has no license")
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n# A model\n")
+    refused("has no tags")
+    (folder / "README.md").write_text("---\nlicense: [\n---\n# A model\n")
+    refused("not valid YAML")
+    (folder / "README.md").write_text(card)
+    (folder / "model.safetensors").unlink()
+    refused("holds no model")
+    shutil.rmtree(folder)
+    refused("is no folder")
+
+
+def test_a_training_run_is_refused_and_its_model_named(tmp_path):
+    shutil.copytree(demo_path("demo-mm"), tmp_path / "run/final")
+    with pytest.raises(ValueError, match=r"run/final"):
+        check_publishable(tmp_path / "run")
+
+
+def test_parts_of_a_model_belong_to_it(folder):
+    shutil.copytree(demo_path("demo-classifier"), folder / "encoder")
+    (folder / "notes.pptx").write_bytes(b"")
+    files, left_out = files_to_publish(folder)
+    assert "encoder/model.safetensors" in files and "model.safetensors" in files
+    assert left_out["notes.pptx"] == "no file of a model" and left_out["encoder/log.jsonl"] == "a log"
