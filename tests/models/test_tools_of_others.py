@@ -90,7 +90,7 @@ def test_attentions_that_the_kernel_does_not_compute_come_with_advice(family, cl
 def test_saved_pipeline_loads_and_answers_the_same(family, task, classifiers, noise, tmp_path):
     before = pipeline(task, model=classifiers / family, device="cpu")
     before.save_pretrained(tmp_path)
-    assert not list(tmp_path.glob("*.py"))
+    assert [path.name for path in tmp_path.glob("*.py")] == ["internvideo_loader.py"]  # and no copy of a class
     assert pipeline(task, model=tmp_path, device="cpu")(noise[0]) == before(noise[0])
 
 
@@ -200,7 +200,7 @@ def test_saved_pipelines_of_video_and_text_load_and_answer_the_same(small_folder
             classify.save_pretrained(tmp_path)
     # Weights of another file lie at other addresses, for which the kernels round differently.
     assert found[1] == pytest.approx(found[0], abs=1e-6)
-    assert not list(tmp_path.glob("*.py"))
+    assert [path.name for path in tmp_path.glob("*.py")] == ["internvideo_loader.py"]  # and no copy of a class
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -54,7 +54,7 @@ def write_onnx(function: Traceable, folder: Path, dtype: str, clips: Clips) -> s
             per_channel=True,
             op_types_to_quantize=list(_QUANTIZED),
             use_external_data_format=True,
-            nodes_to_exclude=_kept_in_float(prepared),
+            nodes_to_exclude=_kept_in_float_by_onnx(prepared),
             # Sums stay in float32: rounding them takes time, and precision.
             extra_options={"OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm", "Conv"]},
         )
@@ -138,17 +138,18 @@ def _quantized(model: Any, function: Traceable, clips: Clips) -> Any:
             nncf.Dataset(inputs),
             model_type=nncf.ModelType.TRANSFORMER,
             subset_size=len(inputs),
-            ignored_scope=nncf.IgnoredScope(names=_products_without_weights(model)),
+            ignored_scope=nncf.IgnoredScope(names=_kept_in_float(model)),
         )
 
 
-def _products_without_weights(model: Any) -> list[str]:
-    """Return the names of those in attention: rounding the scores takes longer than it saves."""
-    products = [node for node in model.get_ops() if node.get_type_name() == "MatMul"]
+def _kept_in_float(model: Any) -> list[str]:
+    """Return the names of products of a model of OpenVINO that int8 leaves out, as `_kept_in_float_by_onnx` does."""
+    products = [node for node in model.get_ordered_ops() if node.get_type_name() in ("MatMul", "Convolution")]
     return [
         node.get_friendly_name()
         for node in products
-        if all(port.get_source_output().get_node().get_type_name() != "Constant" for port in node.inputs())
+        if node is products[0]
+        or all(port.get_source_output().get_node().get_type_name() != "Constant" for port in node.inputs())
     ]
 
 
@@ -193,7 +194,7 @@ def trace(function: Traceable) -> torch.export.ExportedProgram:
         )
 
 
-def _kept_in_float(path: Path) -> list[str]:
+def _kept_in_float_by_onnx(path: Path) -> list[str]:
     """Return the names of products of an ONNX graph that int8 leaves out.
 
     The first, that of the patches, loses the most accuracy. In attention, which multiplies no weights, rounding the
