@@ -42,7 +42,7 @@ from internvideo_hf.checkpoints.transformers_videomae import export
 from internvideo_hf.demo.synthetic import clip_at, write_clip
 from internvideo_hf.export.run import Settings, export_model
 from internvideo_hf.inference.runner import load_model
-from internvideo_hf.utils.devices import cpu_info
+from internvideo_hf.utils.devices import cpu_flags
 
 QUICK = dict(hidden_size=48, num_hidden_layers=2, num_attention_heads=3, image_size=64)
 FLAGS = ("avx2", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
@@ -179,7 +179,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    there = [flag for flag in FLAGS if f" {flag} " in cpu_info()]
+    there = [flag for flag in FLAGS if flag in cpu_flags()]
     print(environment(), end="\n\n")
     print(
         f"onnxruntime {onnxruntime.__version__}, OpenVINO {openvino.__version__.split('-')[0]}, {options.threads} "

@@ -13,10 +13,40 @@ Repositories = dict[str, dict[str, bytes]]
 """Name of a repository -> its files."""
 
 
-def handler_of(repositories: Repositories) -> type[servers.Quiet]:
-    class Handler(servers.Quiet):
-        protocol_version = "HTTP/1.1"
+class Hub(servers.Quiet):
+    """What answers of the Hub have in common."""
 
+    protocol_version = "HTTP/1.1"
+
+    def do_HEAD(self):
+        self.do_GET()
+
+    def answer(self, content) -> None:
+        self.send(json.dumps(content).encode(), "application/json")
+
+    def send(self, body: bytes, kind: str, status: int = 200, headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        for name, value in {
+            "Content-Type": kind,
+            "Content-Length": len(body),
+            "ETag": f'"{hashlib.sha256(body).hexdigest()}"',
+            "X-Repo-Commit": COMMIT,
+            **(headers or {}),
+        }.items():
+            self.send_header(name, str(value))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def missing(self, code: str) -> None:
+        self.send_response(404)
+        for name, value in {"X-Error-Code": code, "X-Repo-Commit": COMMIT, "Content-Length": "0"}.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+
+def handler_of(repositories: Repositories) -> type[servers.Quiet]:
+    class Handler(Hub):
         def do_POST(self):
             body = (
                 self.rfile.read(int(self.headers["Content-Length"]))
@@ -51,9 +81,6 @@ def handler_of(repositories: Repositories) -> type[servers.Quiet]:
             self.rfile.readline()
             return read
 
-        def do_HEAD(self):
-            self.do_GET()
-
         def do_GET(self):
             path = self.path.split("?")[0]
             if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)(/.*)?", path):
@@ -73,28 +100,6 @@ def handler_of(repositories: Repositories) -> type[servers.Quiet]:
                     self.send(repositories[match[1]][match[2]], "application/octet-stream")
             else:
                 self.missing("RepoNotFound")
-
-        def answer(self, content) -> None:
-            self.send(json.dumps(content).encode(), "application/json")
-
-        def send(self, body: bytes, kind: str) -> None:
-            self.send_response(200)
-            for name, value in {
-                "Content-Type": kind,
-                "Content-Length": len(body),
-                "ETag": f'"{hashlib.sha256(body).hexdigest()}"',
-                "X-Repo-Commit": COMMIT,
-            }.items():
-                self.send_header(name, str(value))
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(body)
-
-        def missing(self, code: str) -> None:
-            self.send_response(404)
-            for name, value in {"X-Error-Code": code, "X-Repo-Commit": COMMIT, "Content-Length": "0"}.items():
-                self.send_header(name, value)
-            self.end_headers()
 
     return Handler
 

@@ -102,6 +102,11 @@ def slug(name: str) -> str:
     return re.sub(r"\s+", "-", name.strip().lower())
 
 
+def is_repository_name(name: str) -> bool:
+    """Return whether a name may be that of a repository on the Hub, owner/name."""
+    return re.fullmatch(r"[\w][\w.-]*/[\w][\w.-]*", name) is not None
+
+
 def resolve_model(model: str | Path) -> str:
     """Return the folder or the Hub's name of a model.
 
@@ -126,7 +131,7 @@ def resolve_model(model: str | Path) -> str:
         )
     if released_row(name) is not None:
         return str(released(name))
-    if re.fullmatch(r"[\w][\w.-]*/[\w][\w.-]*", name):
+    if is_repository_name(name):
         return name
     known = [*DEMO_MODELS, *(row["name"] for row in released_rows())]
     raise ValueError(

@@ -9,6 +9,7 @@ import yaml
 from huggingface_hub import CommitOperationAdd, HfApi, ModelCard
 from huggingface_hub.errors import HfHubHTTPError
 
+from internvideo_hf.checkpoints.model_names import is_repository_name
 from internvideo_hf.models.common.exported.manifest import EXPORT_FILE, is_exported
 from internvideo_hf.utils.loader import MODULE
 from internvideo_hf.utils.pretrained import check_model_folder
@@ -66,7 +67,7 @@ def push_folder(
     """
     folder = Path(folder)
     check_publishable(folder)
-    if not re.fullmatch(r"[\w][\w.-]*/[\w][\w.-]*", name):
+    if not is_repository_name(name):
         raise ValueError(f"{name!r} is no repository of the Hub, expected owner/name, such as you/{folder.name}.")
     files, left_out = files_to_publish(folder)
     operations = [CommitOperationAdd(file, folder / file) for file in files]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from internvideo_hf.cli.options import SAVED, AsJson, Device, Dtype, Jobs, Quiet, check_folder, worker_count
+from internvideo_hf.cli.options import SAVED, AsJson, Device, Dtype, Jobs, Quiet, check_folder, is_given, worker_count
 from internvideo_hf.cli.reporting import attempt, print_json, remarks, report_failures, say, silence_transformers
 from internvideo_hf.cli.search import open_index
 
@@ -89,8 +89,7 @@ def _check_demo_options(context: typer.Context) -> None:
     }
     has_index = context.params["index"] is not None
     for name, option in (of_tour if has_index else of_page).items():
-        source = context.get_parameter_source(name)
-        if source is None or source.name != "COMMANDLINE":
+        if not is_given(context, name):
             continue
         if has_index:
             raise ValueError(f"{option} belongs to the tour, but --index serves a page. Leave out one of the two.")

@@ -212,12 +212,18 @@ def check_alone(context: typer.Context, option: str) -> None:
         context: of the command.
         option: as the user writes it.
     """
-    given = [one.opts[0] for one in context.command.params if _is_given(context, str(one.name))]
+    given = [one.opts[0] for one in context.command.params if is_given(context, str(one.name))]
     if others := [name for name in given if name != option]:
         raise ValueError(f"{option} is asked for alone. Leave out {', '.join(others)}.")
 
 
-def _is_given(context: typer.Context, name: str) -> bool:
+def is_given(context: typer.Context, name: str) -> bool:
+    """Return whether the user has given a parameter, rather than its default.
+
+    Args:
+        context: of the command.
+        name: of the parameter in Python.
+    """
     source = context.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
 

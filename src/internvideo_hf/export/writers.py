@@ -54,9 +54,9 @@ def write_onnx(function: Traceable, folder: Path, dtype: str, clips: Clips) -> s
             per_channel=True,
             op_types_to_quantize=list(_QUANTIZED),
             use_external_data_format=True,
-            nodes_to_exclude=_kept_in_float_by_onnx(prepared),
+            nodes_to_exclude=_kept_in_float_of_onnx(prepared),
             # Sums stay in float32: rounding them takes time, and precision.
-            extra_options={"OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm", "Conv"]},
+            extra_options={"OpTypesToExcludeOutputQuantization": list(_QUANTIZED)},
         )
     return name
 
@@ -138,12 +138,29 @@ def _quantized(model: Any, function: Traceable, clips: Clips) -> Any:
             nncf.Dataset(inputs),
             model_type=nncf.ModelType.TRANSFORMER,
             subset_size=len(inputs),
-            ignored_scope=nncf.IgnoredScope(names=_kept_in_float(model)),
+            ignored_scope=nncf.IgnoredScope(names=_kept_in_float_of_openvino(model)),
         )
 
 
-def _kept_in_float(model: Any) -> list[str]:
-    """Return the names of products of a model of OpenVINO that int8 leaves out, as `_kept_in_float_by_onnx` does."""
+def _kept_in_float_of_onnx(path: Path) -> list[str]:
+    """Return the names of products of an ONNX graph that int8 leaves out.
+
+    The first, that of the patches, loses the most accuracy. In attention, which multiplies no weights, rounding the
+    scores takes longer than it saves.
+
+    Args:
+        path: of the graph, whose nodes are in the order of computation.
+    """
+    import onnx
+
+    graph = onnx.load(path, load_external_data=False).graph
+    weights = {weight.name for weight in graph.initializer}
+    products = [node for node in graph.node if node.op_type in _QUANTIZED]
+    return [node.name for node in products if node is products[0] or weights.isdisjoint(node.input)]
+
+
+def _kept_in_float_of_openvino(model: Any) -> list[str]:
+    """Return the same of a model of OpenVINO; see `_kept_in_float_of_onnx`."""
     products = [node for node in model.get_ordered_ops() if node.get_type_name() in ("MatMul", "Convolution")]
     return [
         node.get_friendly_name()
@@ -192,23 +209,6 @@ def trace(function: Traceable) -> torch.export.ExportedProgram:
         return torch.export.export(
             function.module, tuple(function.inputs.values()), dynamic_shapes={"inputs": tuple(shapes)}, strict=False
         )
-
-
-def _kept_in_float_by_onnx(path: Path) -> list[str]:
-    """Return the names of products of an ONNX graph that int8 leaves out.
-
-    The first, that of the patches, loses the most accuracy. In attention, which multiplies no weights, rounding the
-    scores takes longer than it saves.
-
-    Args:
-        path: of the graph, whose nodes are in the order of computation.
-    """
-    import onnx
-
-    graph = onnx.load(path, load_external_data=False).graph
-    weights = {weight.name for weight in graph.initializer}
-    products = [node for node in graph.node if node.op_type in _QUANTIZED]
-    return [node.name for node in products if node is products[0] or weights.isdisjoint(node.input)]
 
 
 class _Reader:

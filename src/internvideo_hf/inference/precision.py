@@ -77,7 +77,7 @@ def compile_if_asked(model: PreTrainedModel) -> None:
         _check_compiler()
     # Towers of a dual encoder are called one by one, without its own `forward`.
     towers = [tower for name in _TOWERS if isinstance(tower := getattr(model, name, None), nn.Module)]
-    # oneDNN lays out a weight anew in each call, unless the compiler knows that it stays.
+    # oneDNN reorders a weight in each call, unless the compiler knows that it is constant.
     options: dict[str, Any] = {"freezing": True} if model.device.type == "cpu" else {}
     for module in towers or [model]:
         module.compile(options=options)

@@ -66,6 +66,7 @@ class InternVideoFusedVideoProcessor(SavedWithLoader, BaseVideoProcessor):
         ValueError: if a processor is missing, an option is not shared, or the processors differ in a shared option.
     """
 
+    loaded_by = "AutoVideoProcessor"
     valid_kwargs = InternVideoFusedVideoProcessorKwargs  # type: ignore[assignment]  # declared for images
     model_input_names = list(INPUTS.values())
 
@@ -87,10 +88,6 @@ class InternVideoFusedVideoProcessor(SavedWithLoader, BaseVideoProcessor):
             elif name not in FILE_KEYS:
                 _check_shared(name)
         self._check_options([{} for _ in INPUTS])
-
-    def auto_classes(self) -> dict[str, str]:
-        """Return the Auto class of video processors -> the name of this class."""
-        return {"AutoVideoProcessor": type(self).__name__}
 
     @classmethod
     def from_encoders(cls, internvideo_mae: str | Path, uniformerv2: str | Path) -> "InternVideoFusedVideoProcessor":

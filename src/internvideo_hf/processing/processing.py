@@ -63,15 +63,12 @@ class InternVideoProcessor(SavedWithLoader, ProcessorMixin):
             calibrated, see `internvideo_hf.search.calibration`; None where it has none.
     """
 
+    loaded_by = "AutoProcessor"
     text_kwargs = {"padding": True}
     null_captions: dict[str, Any] | None = None
 
     def __init__(self, video_processor: Any = None, tokenizer: Any = None) -> None:
         super().__init__(video_processor, tokenizer)  # type: ignore[no-untyped-call]
-
-    def auto_classes(self) -> dict[str, str]:
-        """Return the Auto class of processors -> the name of this class."""
-        return {"AutoProcessor": type(self).__name__}
 
     @classmethod
     def from_pretrained(  # type: ignore[override]  # of any options

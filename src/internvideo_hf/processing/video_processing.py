@@ -150,6 +150,7 @@ class InternVideoVideoProcessor(SavedWithLoader, BaseVideoProcessor):
         ValueError: if an option is invalid; the message names the valid ones.
     """
 
+    loaded_by = "AutoVideoProcessor"
     valid_kwargs = InternVideoVideoProcessorKwargs  # type: ignore[assignment]  # declared for images
     model_input_names = ["pixel_values_videos"]
 
@@ -180,12 +181,8 @@ class InternVideoVideoProcessor(SavedWithLoader, BaseVideoProcessor):
     released_views: list[int] | None = None
 
     def __init__(self, **kwargs: Unpack[InternVideoVideoProcessorKwargs]) -> None:
-        kwargs.pop("auto_map", None)  # type: ignore[typeddict-item]  # of the folder, written anew where this is saved
+        kwargs.pop("auto_map", None)  # type: ignore[typeddict-item]  # of the folder, written again where this is saved
         super().__init__(**kwargs)  # type: ignore[misc]  # declared for transformers' options
-
-    def auto_classes(self) -> dict[str, str]:
-        """Return the Auto class of video processors -> the name of this class."""
-        return {"AutoVideoProcessor": type(self).__name__}
 
     def configure(self, options: Mapping[str, Any]) -> None:
         """Set options; another sampler takes none of the former one's `sampler_kwargs`.

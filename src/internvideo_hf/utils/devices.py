@@ -37,9 +37,14 @@ def fastest_dtype(device: str | torch.device | None = None) -> str | None:
     """
     kind = default_device(device).type
     if kind == "cpu":
-        flags = re.search(r"^flags\s*:(.*)$", cpu_info(), re.MULTILINE)
-        return "bfloat16" if flags and _BFLOAT16_FLAGS & set(flags[1].split()) else None
+        return "bfloat16" if _BFLOAT16_FLAGS & cpu_flags() else None
     return "bfloat16" if kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else None
+
+
+def cpu_flags() -> set[str]:
+    """Return the names of what an x86 CPU can do, as Linux tells them; none elsewhere."""
+    found = re.search(r"^flags\s*:(.*)$", cpu_info(), re.MULTILINE)
+    return set(found[1].split()) if found else set()
 
 
 @cache

@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from internvideo_hf.utils.files import atomic_write_text
 
@@ -35,7 +35,12 @@ class SavedWithLoader:
     """A configuration or processor that, where it is saved, says where its class is, and writes the module there.
 
     Loaded by transformers with `trust_remote_code=True`, the folder then imports the installed package.
+
+    Attributes:
+        loaded_by: the Auto class that loads a processor.
     """
+
+    loaded_by: ClassVar[str]
 
     @classmethod
     def register_for_auto_class(cls, auto_class: Any = None) -> None:
@@ -47,7 +52,7 @@ class SavedWithLoader:
 
     def auto_classes(self) -> dict[str, str]:
         """Return the Auto classes that load the folder -> the names of the classes that they return."""
-        raise NotImplementedError
+        return {self.loaded_by: type(self).__name__}
 
     def to_json_file(self, json_file_path: Any, *args: Any, **kwargs: Any) -> None:
         """Write the settings, and the module beside them; see transformers' `to_json_file`.

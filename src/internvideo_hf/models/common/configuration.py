@@ -20,7 +20,7 @@ class VideoConfig(SavedWithLoader, PreTrainedConfig):
     """The base of all configurations that a folder's `config.json` holds."""
 
     def __post_init__(self, **kwargs: Any) -> None:
-        kwargs.pop("auto_map", None)  # of the folder, not of the model; written anew where this is saved
+        kwargs.pop("auto_map", None)  # of the folder, not of the model; written again where this is saved
         super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
 
     def auto_classes(self) -> dict[str, str]:

@@ -123,8 +123,8 @@ class Attention(nn.Module):
 class QuickGELU(nn.Module):
     """`x * sigmoid(1.702 x)` as CLIP has it, computed as `silu(1.702 x) / 1.702`.
 
-    transformers' class makes two tensors more, each as large as the widest of the layer. A third of its time goes
-    into fetching their memory from the system (benchmarks/README.md).
+    transformers' class makes two tensors more, each as large as the widest of the layer; most of its time goes into
+    fetching their memory from the system (benchmarks/README.md).
     """
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
