@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
@@ -9,6 +10,7 @@ from transformers.configuration_utils import PreTrainedConfig
 from transformers.models.auto import modeling_auto
 
 from internvideo_hf.models.common.evidential import EvidentialSettings
+from internvideo_hf.models.common.sentence_transformers import write_modules
 from internvideo_hf.utils.loader import SavedWithLoader
 from internvideo_hf.utils.names import did_you_mean, nearest
 
@@ -25,12 +27,37 @@ class VideoConfig(SavedWithLoader, PreTrainedConfig):
 
     def auto_classes(self) -> dict[str, str]:
         """Return the Auto classes of transformers that load the folder -> the names of the classes they return."""
-        classes = {"AutoConfig": type(self).__name__}
+        models = {name: model_class.__name__ for name, model_class in self._model_classes().items()}
+        return {"AutoConfig": type(self).__name__, **models}
+
+    def to_json_file(self, json_file_path: Any, *args: Any, **kwargs: Any) -> None:
+        """Write the settings, and beside them what other libraries need to load the model.
+
+        Args:
+            json_file_path: the file.
+            args: see transformers' `to_json_file`.
+            kwargs: see there.
+        """
+        super().to_json_file(json_file_path, *args, **kwargs)
+        if self._is_dual_encoder():
+            write_modules(Path(json_file_path).parent)
+
+    def _is_dual_encoder(self) -> bool:
+        """Return whether the model that is saved embeds videos and texts in one space."""
+        methods = ("get_video_features", "get_text_features")
+        return getattr(self, "projection_dim", None) is not None and any(
+            model_class.__name__ in (self.architectures or ()) and all(hasattr(model_class, name) for name in methods)
+            for model_class in self._model_classes().values()
+        )
+
+    def _model_classes(self) -> dict[str, type]:
+        """Return the Auto classes that load the folder -> the model classes."""
+        classes = {}
         for name, auto_class in vars(modeling_auto).items():
             mapping = getattr(auto_class, "_model_mapping", None)
             if name.startswith("AutoModel") and mapping is not None and type(self) in mapping:
-                model_class = mapping[type(self)].__name__
-                if name == "AutoModel" or model_class in (self.architectures or ()):
+                model_class = mapping[type(self)]
+                if name == "AutoModel" or model_class.__name__ in (self.architectures or ()):
                     classes[name] = model_class
         return classes
 
