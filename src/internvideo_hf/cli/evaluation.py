@@ -28,7 +28,7 @@ from internvideo_hf.cli.options import (
     resolve_model,
 )
 from internvideo_hf.cli.reporting import report_failures, say, silence_transformers
-from internvideo_hf.inference.kinds import CLASSIFIER, OBJECT_DETECTOR
+from internvideo_hf.inference.kinds import CLASSIFIER, DUAL_ENCODER, OBJECT_DETECTOR
 from internvideo_hf.utils.storage import as_path
 
 
@@ -181,6 +181,10 @@ def _or_default(protocol: str | None, changes: list[str], default: str) -> tuple
     return (default, [protocol, *changes]) if "=" in protocol else (protocol, changes)
 
 
+# Kinds of models that are evaluated in transformers' own classes, too.
+_OF_ANY_FAMILY = (CLASSIFIER, DUAL_ENCODER, OBJECT_DETECTOR)
+
+
 def _evaluate_model(
     protocol: str | None,
     changes: list[str],
@@ -196,7 +200,7 @@ def _evaluate_model(
     loaded = load_protocol(protocol, changes)
     if model is not None:
         kind = kind_for(loaded.task)
-        model = resolve_model(model, kind, any_family=kind == OBJECT_DETECTOR)
+        model = resolve_model(model, kind, any_family=kind in _OF_ANY_FAMILY)
     elif evaluation_tasks()[loaded.task].needs_model(loaded):
         raise ValueError(
             "Give --model, or members of an ensemble by --ensemble; `internvideo evaluate --list` shows the protocols."

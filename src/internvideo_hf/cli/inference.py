@@ -11,6 +11,7 @@ import typer
 
 from internvideo_hf.cli.lines import Lines, Workers, check_no_source, load_pipeline, pipeline_question, write_list
 from internvideo_hf.cli.options import (
+    ANY_MODEL_HELP,
     AUTOENCODER_HELP,
     CLASSIFIER_HELP,
     MODEL_HELP,
@@ -306,7 +307,7 @@ def _lines(result: dict[str, Any], estimates: bool = False) -> list[str]:
 
 def extract(
     videos: Videos,
-    model: Annotated[str, typer.Option(help=MODEL_HELP)],
+    model: Annotated[str, typer.Option(help=ANY_MODEL_HELP)],
     out: Annotated[
         Path, typer.Option(help=f"Folder for NAME.safetensors and NAME.json of each video; {OR_STORED_OUTPUT}.")
     ],

@@ -50,6 +50,10 @@ BatchSize = Annotated[
     ),
 ]
 MODEL_HELP = "Folder of a converted model, a name of `internvideo released`, or a Hub repository id."
+ANY_MODEL_HELP = (
+    "Folder of a converted model, or of a video encoder of transformers or sentence-transformers (VideoMAE, V-JEPA 2, "
+    "VideoPrism, X-CLIP, ...); a name of `internvideo released`, or a Hub repository id."
+)
 CLASSIFIER_HELP = MODEL_HELP.replace("model", "classifier", 1)
 AUTOENCODER_HELP = MODEL_HELP.replace("converted model", "pretrained VideoMAE", 1)
 CAPTIONER_HELP = MODEL_HELP.replace("model", "InternVideo-MM with its caption decoder", 1)

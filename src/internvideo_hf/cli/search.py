@@ -9,7 +9,7 @@ import typer
 
 from internvideo_hf.cli.kinds import not_of_kind
 from internvideo_hf.cli.options import (
-    MODEL_HELP,
+    ANY_MODEL_HELP,
     OR_STORED,
     OR_STORED_OUTPUT,
     SAVED,
@@ -57,7 +57,7 @@ def index(
     store: Annotated[str | None, typer.Option(help=f"Keep the index elsewhere: {STORES}. In place of --out.")] = None,
     model: Annotated[
         str | None,
-        typer.Option(help=f"{MODEL_HELP[:-1]}; an existing index names its own."),
+        typer.Option(help=f"{ANY_MODEL_HELP[:-1]}; an existing index names its own."),
     ] = None,
     window: Annotated[
         str | None, typer.Option(help="Cut videos into windows of this length, such as 8s (default: no cuts).")
@@ -109,7 +109,7 @@ def index(
         "dtype": parse_dtype(dtype, device, model),
     }
     if model is not None:
-        named, model = model, resolve_model(model)
+        named, model = model, resolve_model(model, any_family=True)
         if not quiet:
             _remark_on_texts(named, model)
     silence_transformers()
@@ -133,6 +133,8 @@ def index(
             on_done=partial(show_progress, bar),
         )
     if not quiet:
+        if gallery.remark:
+            say(gallery.remark, err=True)
         counts = {name: len(value) for name, value in vars(change).items() if name != "failures" and value}
         summary = ", ".join(f"{count} {name}" for name, count in counts.items()) or "nothing to do"
         say(f"{gallery.place or place}: {len(gallery.videos)} videos in {len(gallery)} clips ({summary}).")

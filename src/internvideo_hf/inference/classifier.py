@@ -24,8 +24,10 @@ from internvideo_hf.inference.runner import (
     logits_of_views,
     read_views,
 )
+from internvideo_hf.inference.stock import is_stock, load_stock_classifier
 from internvideo_hf.models.common.configuration import head_slices
 from internvideo_hf.models.common.loading import check_classifier, classes_of
+from internvideo_hf.processing.stock import StockVideoProcessor
 from internvideo_hf.utils.pretrained import load_pretrained
 from internvideo_hf.utils.storage import AnyPath
 
@@ -48,6 +50,10 @@ class Classifier:
     num_clips: int
     num_crops: int
 
+    def __post_init__(self) -> None:
+        if isinstance(self.processor, StockVideoProcessor):
+            self.processor.check_views(self.num_clips, self.num_crops)
+
     @classmethod
     def load(
         cls,
@@ -60,7 +66,7 @@ class Classifier:
         """Load a classifier.
 
         Args:
-            name: a converted folder, or a name on the Hub.
+            name: a converted folder, or a classifier of transformers, or a name on the Hub.
             num_clips: clips of each video; those of the released test if None, or as the processor is configured.
             num_crops: crops of each clip; the same.
             device: where it runs; the accelerator if there is one.
@@ -71,8 +77,13 @@ class Classifier:
         """
         name = resolve_model(name)
         check_classifier(name)
-        model = load_model(AutoModelForVideoClassification, name, device, dtype)
-        processor = load_pretrained(AutoVideoProcessor, name)
+        model: PreTrainedModel
+        processor: VideoProcessor
+        if is_stock(name):
+            model, processor = load_stock_classifier(name, device, dtype)
+        else:
+            model = load_model(AutoModelForVideoClassification, name, device, dtype)
+            processor = load_pretrained(AutoVideoProcessor, name)
         clips, crops = processor.views
         return cls(str(name), model, processor, num_clips or clips, num_crops or crops)
 

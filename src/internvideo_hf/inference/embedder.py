@@ -29,6 +29,7 @@ from internvideo_hf.inference.runner import (
     merge_embeddings,
     read_views,
 )
+from internvideo_hf.inference.stock import is_stock, load_stock
 from internvideo_hf.models.common.dual_encoder import comparison_problem
 from internvideo_hf.models.common.exported.modeling import ExportedModel
 from internvideo_hf.models.common.loading import load_strict
@@ -111,7 +112,8 @@ class Embedder:
     A model without texts (VideoMAE, UniFormerV2) gives its pooled features, for search by video and image only.
 
     Args:
-        model: folder or name of any model of this package; see `resolve_model`.
+        model: folder or name of any model of this package, or of a video encoder of others (`inference.stock`); see
+            `resolve_model`.
         device: where the model runs; the accelerator if there is one.
         processor_options: settings of the video processor to override, such as `{"num_frames": 16}`.
         dtype: number type of weights and pixels, such as "float16"; as saved if None.
@@ -135,19 +137,31 @@ class Embedder:
         dtype: str | None = None,
     ):
         self.name = model = resolve_model(model)
-        self.model = load_model(AutoModel, model, device, dtype)
-        self.device = self.model.device
         self.processor: InternVideoProcessor | None = None
+        self.video_processor: InternVideoVideoProcessor
+        self._stock = load_stock(model, device, dtype) if is_stock(model) else None
+        if self._stock is not None:
+            # They have the interface of ours, as far as it is used around a model.
+            stock: Any = self._stock
+            self.model: PreTrainedModel = stock.model
+            self.video_processor, self.processor, self.text_problem = stock[1:]
+        else:
+            self.model = load_model(AutoModel, model, device, dtype)
+            self._load_processors()
+        self.device = self.model.device
+        self.video_processor.configure(processor_options or {})
+        self.logit_scale = cosine_scale(self.model).item()
+
+    def _load_processors(self) -> None:
+        model = self.name
         if FAMILIES[self.model.config.model_type].processor is not None:
             self.processor = load_pretrained(AutoProcessor, model)
             if not isinstance(self.processor, InternVideoProcessor):
                 raise ValueError(f"{model} has no processor of videos and texts. Convert or download it again.")
-            self.video_processor: InternVideoVideoProcessor = self.processor.video_processor
+            self.video_processor = self.processor.video_processor
         else:
             self.video_processor = load_pretrained(AutoVideoProcessor, model)
-        self.video_processor.configure(processor_options or {})
         self.text_problem = comparison_problem(self.model, self._tokenizer)
-        self.logit_scale = cosine_scale(self.model).item()
 
     @property
     def _tokenizer(self) -> Any:
@@ -159,6 +173,8 @@ class Embedder:
 
         The number type in which the model runs does not count: it changes embeddings by rounding alone.
         """
+        if self._stock is not None:
+            return self._stock.fingerprint
         as_saved = self.model if cast_of(self.model) is None else load_strict(AutoModel, self.name)
         return fingerprint(as_saved, self.video_processor, self._tokenizer)
 

@@ -14,7 +14,6 @@ Pixels, logits and unnormalized features are never averaged.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from inspect import signature
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -38,7 +37,6 @@ from internvideo_hf.utils.devices import INT8, NUMBER_TYPES, default_device, def
 from internvideo_hf.utils.names import check_name
 from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.reader import VideoReader
-from internvideo_hf.video.sampling import SAMPLERS
 
 Views = dict[str, Tensor]
 """A model's inputs by name, `(views, frames, channels, height, width)` each."""
@@ -180,7 +178,9 @@ def video_features(model: PreTrainedModel, pixels: Tensor) -> Tensor:
         pixels: `(clips, frames, channels, height, width)`.
     """
     embed = getattr(model, "get_video_features", model)
-    features: Tensor = embed(pixel_values_videos=pixels.to(model.device, model.dtype)).pooler_output
+    # Frames that were left as decoded are whole numbers, for a model that processes them itself.
+    dtype = model.dtype if pixels.is_floating_point() else pixels.dtype
+    features: Tensor = embed(pixel_values_videos=pixels.to(model.device, dtype)).pooler_output
     return features.float()
 
 
@@ -239,8 +239,8 @@ def read_views(
         partial(branch.sample_frames, num_clips=num_clips) if branch.do_sample_frames else None
         for branch in branches.values()
     ]
-    samplers = [branch.sampler for branch in branches.values() if branch.do_sample_frames]
-    span = partial(_span, row=row, samplers=samplers)
+    by_time = any(branch.samples_by_time for branch in branches.values())
+    span = partial(_span, row=row, by_time=by_time)
     read = read_selected(row["video"], rules, first.decoder, first.input_channel_order, span)
     return {
         name: branch.raw_frames(frames, metadata, **options)
@@ -250,8 +250,8 @@ def read_views(
     }
 
 
-def _span(reader: VideoReader, row: Row, samplers: Sequence[str]) -> tuple[int, int]:
-    if any("fps" in signature(SAMPLERS[sampler]).parameters for sampler in samplers):
+def _span(reader: VideoReader, row: Row, by_time: bool) -> tuple[int, int]:
+    if by_time:
         frame_rate(reader, row)  # raises a VideoDecodeError, which concerns this video alone
     return clip_span(reader, row)
 

@@ -206,6 +206,11 @@ class InternVideoVideoProcessor(SavedWithLoader, BaseVideoProcessor):
         clips, crops = self.released_views or (self.num_clips, self.num_crops)
         return clips, crops
 
+    @property
+    def samples_by_time(self) -> bool:
+        """Whether the rule that selects frames needs the video's frame rate."""
+        return self.do_sample_frames and "fps" in inspect.signature(SAMPLERS[self.sampler]).parameters
+
     def sample_frames(  # type: ignore[override]  # a rule selects the frames, not fps
         self,
         metadata: VideoMetadata,

@@ -3,6 +3,7 @@
 import multiprocessing
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -76,8 +77,8 @@ class Clips:
         content: hash of the whole file.
         spans: begin and end of all clips of the video in seconds, `(clips, 2)`, float64; NaN without times.
         numbers: the clips that `pixels` holds.
-        pixels: `(len(numbers), views, frames, channels, height, width)`; uint8 before they are normalized, a quarter
-            of the size, or float32, which `normalized` leaves as they are.
+        pixels: `(len(numbers), views, frames, channels, height, width)`, or a list where the clips differ; uint8
+            before they are normalized, a quarter of the size, or float32, which `normalized` leaves as they are.
         size: bytes of the file when it was read.
         mtime: its modification time then, in nanoseconds.
         blank: the frames that stand for none, `(len(numbers), views, frames)`, of uint8; None for none.
@@ -116,7 +117,12 @@ def read_clips(task: Task, processor: InternVideoVideoProcessor, windowing: Wind
         if numbers is None:
             numbers = tuple(range(min(len(spans), clips_at_once(processor))))
         pixels, blank = zip(*(_pixels(reader, processor, *bounds[number]) for number in numbers), strict=True)
-    return Clips(content, spans, numbers, np.stack(pixels), size, mtime, np.stack(blank))
+    return Clips(content, spans, numbers, _together(pixels), size, mtime, _together(blank))
+
+
+def _together(arrays: Sequence[np.ndarray]) -> Any:
+    """Return arrays as one; as they are where their shapes differ, as of windows with frames by the second."""
+    return np.stack(arrays) if len({array.shape for array in arrays}) == 1 else list(arrays)
 
 
 def normalized(

@@ -219,7 +219,13 @@ class Batches:
         return segment
 
     def _embed_batch(self) -> None:
-        batch, self._waiting = self._waiting[: self._batch_size], self._waiting[self._batch_size :]
+        # What follows each other and has one shape: all that comes, but of processors that keep the frames' size.
+        first = self._waiting[0][3].shape
+        size = next(
+            (place for place, clip in enumerate(self._waiting[: self._batch_size]) if clip[3].shape != first),
+            self._batch_size,
+        )
+        batch, self._waiting = self._waiting[:size], self._waiting[size:]
         pixels = np.stack([pixels for _, _, _, pixels, _ in batch])
         blank = np.stack([blank for _, _, _, _, blank in batch])
         encoder = self._encoder

@@ -55,7 +55,8 @@ class VideoIndex:
     '/home/me/holidays/beach.mp4'
 
     Args:
-        model: folder or Hub name of any model of this package; without a text encoder, search is by video and image.
+        model: folder or Hub name of any model of this package, or of a video encoder of others (`inference.stock`);
+            without a text encoder, search is by video and image.
         window: seconds of a window; None takes every video whole.
         stride: seconds from the start of one window to the start of the next; the window by default.
         dtype: number type of the embeddings, "float32" or "float16"; the latter takes half the space and changes
@@ -207,6 +208,11 @@ class VideoIndex:
             # Now that the model has been compared with the embeddings, its name may replace the recorded one.
             settings.update(model=self.model, fingerprint=encoder.fingerprint)
         return self._encoder
+
+    @property
+    def remark(self) -> str:
+        """How clips get their frames where the model's processor does not say it; "" if it does, or is not loaded."""
+        return "" if self._encoder is None else getattr(self._encoder.video_processor, "remark", "")
 
     def add(
         self,
