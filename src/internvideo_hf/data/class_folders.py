@@ -4,15 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from internvideo_hf.data.finding import VIDEO_SUFFIXES, list_folder
+from internvideo_hf.data.shard_files import SPLIT_NAMES, SPLITS, find_split, shards_of, split_of
 from internvideo_hf.utils.storage import AnyPath, StoragePath, as_path, below
 
-SPLITS = (
-    ("train", "training"),
-    ("val", "valid", "validation", "validate", "dev"),
-    ("test", "testing", "eval", "evaluation"),
-)
-"""Names of the lists or folders of each split, without suffix; those of `datasets`, and Kinetics' "validate"."""
-_SPLIT_NAMES = {name for names in SPLITS for name in names}
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 """Names of the list that a folder of `datasets.load_dataset("videofolder")` may hold."""
 _NAMED = 8  # entries of a folder that a message names
@@ -38,7 +32,7 @@ def read_class_folders(folder: str | AnyPath) -> Iterator[dict[str, str | None]]
     if not files:
         raise LookupError(f"it holds no videos; there are {_entries(folder)}")
     first = sorted({file.parts[0] for file in files})
-    if all(name.lower() in _SPLIT_NAMES for name in first) and all(len(file.parts) > 2 for file in files):
+    if all(name.lower() in SPLIT_NAMES for name in first) and all(len(file.parts) > 2 for file in files):
         raise LookupError(f"it holds the splits {', '.join(first)}; name one of them, such as {folder / first[0]}")
     for file in files:
         yield {"file": str(file), "class_folder": file.parts[0] if len(file.parts) > 1 else None}
@@ -48,7 +42,8 @@ def find_list(data_root: str | AnyPath, name: str, suffixes: tuple[str, ...]) ->
     """Return the path of a list of videos, or of the list or folder that takes its place.
 
     Where `train.csv` is missing, another list or a folder of that split's name does, such as `train.txt` or
-    `training/`; lists come first. For a training list, the data root does itself, if it has folders of classes.
+    `training/`; lists come first, then shards, such as `train-*.parquet`, also in the folder `data`. For a training
+    list, the data root does itself, if it has folders of classes, a list of its own, or shards of no split.
 
     Args:
         data_root: folder that the name is relative to.
@@ -71,7 +66,9 @@ def find_list(data_root: str | AnyPath, name: str, suffixes: tuple[str, ...]) ->
     found = found or [entry for entry in entries if entry.name.lower() in names and entry.is_dir()]
     if len(found) > 1:
         raise LookupError(f"there is no {name}, but {', '.join(entry.name for entry in found)}; name one of them")
-    if not found and names == SPLITS[0] and path.parent == root and _has_class_folders(root):
+    if not found and len(found := find_split(path.parent, names)) > 1:
+        raise LookupError(f"there is no {name}, but {', '.join(map(str, found))}; name one of them")
+    if not found and names == SPLITS[0] and path.parent == root and _is_one_list(root):
         return root
     return found[0] if found else path
 
@@ -81,11 +78,19 @@ def describe_folder(folder: AnyPath) -> str:
     return f"{folder} holds {_entries(folder)}" if folder.is_dir() else f"there is no folder {folder}"
 
 
+def _is_one_list(folder: AnyPath) -> bool:
+    """Return whether a folder is a list of one split: by its classes, its own list, or its shards."""
+    if any((folder / name).is_file() for name in METADATA) or _has_class_folders(folder):
+        return True
+    shards = shards_of(folder)
+    return bool(shards) and all(split_of(shard) is None for shard in shards)
+
+
 def _has_class_folders(folder: AnyPath) -> bool:
     """Return whether a folder has folders of videos, none of which is that of a split, and no videos beside them."""
     shown = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
     folders = [entry for entry in shown if entry.is_dir()]
-    if any(entry.name.lower() in _SPLIT_NAMES for entry in folders) or any(
+    if any(entry.name.lower() in SPLIT_NAMES for entry in folders) or any(
         entry.suffix.lower() in VIDEO_SUFFIXES for entry in shown if entry not in folders
     ):
         return False

@@ -8,19 +8,27 @@ import os
 from pathlib import Path
 
 from internvideo_hf.data.finding import list_folder
-from internvideo_hf.utils.fingerprints import file_sha256, text_sha256
+from internvideo_hf.data.shard_files import is_pattern, shards_of
+from internvideo_hf.utils.fingerprints import ends_sha256, file_sha256, text_sha256
 from internvideo_hf.utils.storage import AnyPath, StoragePath, as_path, is_stored, state_of
+from internvideo_hf.video.members import read_member, split_member
 from internvideo_hf.video.sources import is_url
+
+_END = 1 << 20  # bytes at both ends of a file that may hold videos; parquet has the places of all values at its end
+_WITH_VIDEOS = (".arrow", ".tar")
 
 
 def stamp(video: str) -> tuple[int, int]:
     """Return size and modification time of a file, or of a folder's files together; `(-1, -1)` for http(s) addresses.
 
-    In place of its time, an object of a store has a number of its entity tag, if the store gives one.
+    In place of its time, an object of a store has a number of its entity tag, if the store gives one. Of a video in
+    another file, they are those of the file.
 
     Raises:
         OSError: if it does not exist.
     """
+    if (member := split_member(video)) is not None:
+        video = member[0]
     if is_stored(video):
         return state_of(video)[:2]
     if is_url(video):
@@ -44,11 +52,16 @@ def stamp_if_there(video: str) -> tuple[int, int]:
 def content_hash(video: str) -> str:
     """Hash all of a file, or all files of a folder with their names; of an http(s) address, itself.
 
-    Of an object of a store, its size and entity tag are hashed, where the store gives one, and nothing is read.
+    Of an object of a store, its size and entity tag are hashed, where the store gives one, and nothing is read. Of a
+    video in another file, its own bytes are.
 
     Raises:
         OSError: if it cannot be read.
     """
+    content = read_member(video)
+    if isinstance(content, bytes):
+        return hashlib.sha256(content).hexdigest()[:32]
+    video = content
     if is_stored(video):
         return (state_of(video).content or _sha256(StoragePath(video)))[:32]
     path = Path(video)
@@ -63,10 +76,16 @@ def content_hash(video: str) -> str:
 def list_sha256(path: str | AnyPath) -> str:
     """Return the SHA-256 of a list of videos: of the file, or of the names of a folder's videos and of their folders.
 
+    Of shards, names, sizes, first and last bytes are hashed: videos may lie in them.
+
     Args:
-        path: a list, or a folder of clips by class.
+        path: a list, a folder of clips by class, or what `shard_files.shards_of` takes.
     """
     path = as_path(path)
+    if shards := shards_of(path) if is_pattern(path) or path.is_dir() else []:
+        return text_sha256("".join(f"{shard.name} {_ends_sha256(shard)}\n" for shard in shards))
+    if path.suffix.lower() in _WITH_VIDEOS:
+        return _ends_sha256(path)
     if isinstance(path, StoragePath):
         return text_sha256("".join(f"{name}\n" for name in path.files())) if path.is_dir() else _sha256(path)
     if not path.is_dir():
@@ -76,10 +95,19 @@ def list_sha256(path: str | AnyPath) -> str:
 
 
 def exists(video: str) -> bool:
-    """Return whether a file, a folder or an object of a store exists; other addresses are not asked."""
+    """Return whether a file, a folder or an object of a store exists; other addresses are not asked.
+
+    Of a video in another file, that file is asked for.
+    """
+    if (member := split_member(video)) is not None:
+        video = member[0]
     if is_stored(video):
         return StoragePath(video).exists()
     return is_url(video) or os.path.exists(video)
+
+
+def _ends_sha256(path: AnyPath) -> str:
+    return content_hash(str(path)) if isinstance(path, StoragePath) else ends_sha256(path, _END)
 
 
 def _sha256(path: StoragePath) -> str:

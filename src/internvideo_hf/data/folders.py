@@ -13,9 +13,11 @@ from internvideo_hf.data.contents import exists
 from internvideo_hf.data.failures import shown_name
 from internvideo_hf.data.finding import VIDEO_SUFFIXES, left_out_line, list_folder
 from internvideo_hf.data.manifests import read_manifest
-from internvideo_hf.data.records import MANIFEST_SUFFIXES, shards_of
+from internvideo_hf.data.records import MANIFEST_SUFFIXES
+from internvideo_hf.data.shard_files import shards_of
 from internvideo_hf.utils.names import distinct_names
 from internvideo_hf.utils.storage import NAMED_SCHEMES, AnyPath, as_path, check_address, is_stored
+from internvideo_hf.video.members import split_member
 from internvideo_hf.video.sources import describe, is_url
 from internvideo_hf.video.stills import is_image_file
 
@@ -103,9 +105,12 @@ def name_videos(
     for source in sources:
         _check_scheme(source)
         if _is_manifest(source):
-            rows = read_manifest(source, data_root, **_ANY_ROWS, drop_extra=extra_columns)
             path = as_path(source)
             root = data_root or (path if is_folder(source) else path.parent)
+            lists = _lists_of(source)
+            rows = (
+                row for one in lists for row in read_manifest(one, data_root, **_ANY_ROWS, drop_extra=extra_columns)
+            )
             videos = list(dict.fromkeys(row["video"] for row in rows))
         elif is_folder(source):
             root, videos = source, _videos_in(as_path(source), left_out, keep_empty)
@@ -135,7 +140,8 @@ def read_metadata(manifest: str, data_root: str | AnyPath | None = None) -> dict
         ManifestError: if the manifest is invalid.
     """
     found: dict[str, dict[str, Any]] = {}
-    for row in read_manifest(manifest, data_root, **_ANY_ROWS, keep_extra=True):
+    lists = _lists_of(manifest)
+    for row in (row for one in lists for row in read_manifest(one, data_root, **_ANY_ROWS, keep_extra=True)):
         values = {re.sub(r"\W+", "_", name.strip().lower(), flags=re.ASCII): v for name, v in row["extra"].items()}
         kept = {name: _plain(value) for name, value in values.items() if isinstance(value, str | int | float)}
         found.setdefault(row["video"], {name: value for name, value in kept.items() if value not in (None, "")})
@@ -184,6 +190,12 @@ def _is_manifest(source: str) -> bool:
     return path.suffix.lower() in MANIFEST_SUFFIXES or (is_folder(source) and bool(shards_of(path)))
 
 
+def _lists_of(source: str) -> list[AnyPath]:
+    """Return the lists of a folder of shards, of all splits that it holds; a list as it is."""
+    path = as_path(source)
+    return shards_of(path) if is_folder(source) else [path]
+
+
 def is_folder(source: str) -> bool:
     """Return whether a source is a folder: of the disk if it exists, of a store if its name is none of a file.
 
@@ -191,6 +203,8 @@ def is_folder(source: str) -> bool:
         source: as of `find_videos`.
     """
     if is_stored(source):
+        if split_member(source) is not None:
+            return False
         suffix = as_path(source).suffix.lower()
         return source.endswith("/") or suffix not in (*VIDEO_SUFFIXES, *MANIFEST_SUFFIXES)
     return not is_url(source) and os.path.isdir(source)  # False for names that no folder can have

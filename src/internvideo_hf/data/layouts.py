@@ -74,7 +74,7 @@ def _pretraining_line(record: Record) -> Iterator[Record]:
 _NAMES_OF_COLUMNS = {
     "video": (
         *("video", "path", "video_path", "filename", "file_name", "file", "filepath", "file_path"),
-        *("clip", "clip_path", "video_file", "video_name", "url"),
+        *("clip", "clip_path", "video_file", "video_file_name", "video_name", "url"),
     ),
     "label": (
         "label",
@@ -94,6 +94,8 @@ _NAMES_OF_COLUMNS = {
     "num_frames": ("num_frames", "total_frames"),
 }
 """Column -> names that a header may give it, in capitals or not."""
+FILE_NAMES = _NAMES_OF_COLUMNS["video"]
+"""Names of columns that say which file a video is."""
 _MEANING_OF = {name: column for column, names in _NAMES_OF_COLUMNS.items() for name in names}
 _WITHOUT_MEANING = ("split", "", "unnamed: 0")  # the last two are the row numbers of pandas
 
@@ -118,6 +120,23 @@ def _named(record: Record) -> Iterator[Record]:
         yield {**row, "caption": caption}
 
 
+class DatasetRecord(dict[str, Any]):
+    """A record of a data set as `datasets` reads it, which may have columns that mean nothing for videos."""
+
+    def sorted_out(self) -> tuple[Record, Record]:
+        """Divide the record as `split_extra` does; of several columns of one meaning, the first known name counts."""
+        names = {name.strip().lower(): name for name in reversed(self)}
+        chosen = {
+            meaning: names[next(known for known in spellings if known in names)]
+            for meaning, spellings in _NAMES_OF_COLUMNS.items()
+            if any(known in names for known in spellings)
+        }
+        known = {meaning: self[name] for meaning, name in chosen.items()}
+        extra = {name: value for name, value in self.items() if name not in chosen.values()}
+        extra |= {meaning: known[meaning] for meaning in ("label", "caption") if meaning in known}
+        return known | ({"split": self[names["split"]]} if "split" in names else {}), extra
+
+
 def split_extra(record: Record) -> tuple[Record, Record]:
     """Divide a record of a named list into what a layout reads, and all that is said of the video besides its frames.
 
@@ -126,8 +145,11 @@ def split_extra(record: Record) -> tuple[Record, Record]:
 
     Returns:
         The record without the columns that mean nothing for videos; and these, with `label`, `caption` and `split`.
+        A `DatasetRecord` comes under our own names.
         Of lists without such names, the record and nothing.
     """
+    if isinstance(record, DatasetRecord):
+        return record.sorted_out()
     layout = named_layout(record)
     if layout is None or layout.rows is not _named:
         return record, {}

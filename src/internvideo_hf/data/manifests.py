@@ -8,15 +8,16 @@ The FORMAT of a file is detected from its content, and its name must agree: text
 objects, or a published document: MSR-VTT's, or one that has something for each id), jsonl, parquet (a file, a folder
 of shards, or a pattern such as `train-*.parquet`), pickle (MSVD's captions; only lists, dicts and texts are
 unpickled). The LAYOUT says what its rows mean; `LAYOUTS` lists them. A folder of clips in folders by class is a list,
-too; so is a folder with the metadata.csv of `datasets`' "videofolder". Lists and videos may be in object stores, see
-`utils.storage`.
+too; so is a folder with the metadata.csv of `datasets`' "videofolder". Parquet and Arrow with a column of videos, as
+`datasets` writes them, and tar shards of WebDataset are lists of the videos in them, see `dataset_files`. Lists and
+videos may be in object stores, see `utils.storage`.
 """
 
 import math
 import os
 import posixpath
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -24,10 +25,12 @@ from typing import TYPE_CHECKING, Any
 
 from transformers.utils import logging
 
+from internvideo_hf.data.contents import exists
 from internvideo_hf.data.finding import VideoTree, read_ids
 from internvideo_hf.data.layouts import (
     LAYOUTS,
     BadRow,
+    DatasetRecord,
     Layout,
     Record,
     is_missing,
@@ -37,7 +40,8 @@ from internvideo_hf.data.layouts import (
     split_extra,
     whole_number,
 )
-from internvideo_hf.data.records import MANIFEST_SUFFIXES, ManifestError, read_records, require_datasets, shards_of
+from internvideo_hf.data.records import MANIFEST_SUFFIXES, ManifestError, class_names, read_records, require_datasets
+from internvideo_hf.data.shard_files import shards_of
 from internvideo_hf.utils.names import lookup, nearest
 from internvideo_hf.utils.storage import AnyPath, StoragePath, as_path
 from internvideo_hf.video.sources import is_url
@@ -212,7 +216,7 @@ def _address(video: Any, data_root: AnyPath, check_files: bool) -> str:
         scheme, _, rest = path.partition("://")
         bucket, _, key = rest.partition("/")
         return f"{scheme}://{bucket}{posixpath.normpath(f'/{key}')}"
-    if check_files and not os.path.exists(path):
+    if check_files and not exists(path):
         raise _NoFile(
             f"there is no {path}",
             "Give the folder that paths begin in by --data-root (in Python, data_root). `internvideo scan LIST` lists "
@@ -373,7 +377,9 @@ def read_manifest(
             path that is none, a row twice, or no row at all; if a video of `only` has no row.
         ValueError: if the layout is unknown.
     """
-    return _read(as_path(path).expanduser(), data_root, ManifestOptions(**options))
+    settings = ManifestOptions(**options)
+    path = as_path(path).expanduser()
+    return _read(path, data_root, replace(settings, labels=_known_classes(path, settings) or settings.labels))
 
 
 def _read(path: AnyPath, data_root: str | AnyPath | None, options: ManifestOptions) -> Iterator[dict[str, Any]]:
@@ -430,12 +436,13 @@ def _given_rows(
     """Yield the place, the layout and what the list says of each video that is kept; nothing is checked yet."""
     layout = None if options.layout is None else lookup(LAYOUTS, options.layout, "layout")
     for place, record in read_records(path, options.columns):
-        record = {name: value for name, value in record.items() if name not in options.ignore}
+        is_loose = options.keep_extra or options.drop_extra or isinstance(record, DatasetRecord)
+        record = _like(record, {name: value for name, value in record.items() if name not in options.ignore})
         extra: Record = {}
-        if options.keep_extra or options.drop_extra:
-            record, extra = split_extra(record)
         try:
             record = _with_labels_of(record, options.heads or ())
+            if is_loose:
+                record, extra = split_extra(record)
             layout = layout or layout_of(record)
             for given in selection.rows(record, layout):
                 yield place, layout, {**given, "extra": extra} if options.keep_extra else given
@@ -455,11 +462,15 @@ def _with_labels_of(record: Record, heads: Collection[str]) -> Record:
             'Add the others, or write one column "labels" with all of them, such as `cut|onion`.',
         )
     others = {name: value for name, value in record.items() if name not in columns}
-    return others | {"labels": [record[str(name)] for name in columns]}
+    return _like(record, {**others, "labels": [record[str(name)] for name in columns]})
+
+
+def _like(record: Record, content: Record) -> Record:
+    return DatasetRecord(content) if isinstance(record, DatasetRecord) else content
 
 
 def find_classes(path: str | AnyPath, **options: Any) -> list[str]:
-    """Return the names that the labels of a list are, each once, sorted.
+    """Return the names that the labels of a list are, each once: in the order of its `ClassLabel`, or sorted.
 
     Args:
         path: as of `read_manifest`.
@@ -469,6 +480,8 @@ def find_classes(path: str | AnyPath, **options: Any) -> list[str]:
         ManifestError: if the list cannot be read.
     """
     path, settings = as_path(path).expanduser(), ManifestOptions(**options)
+    if (known := class_names(path)) is not None:
+        return known
     rows = _given_rows(path, settings, _Selection(path, settings))
     labels = (_entries(row.get("label")) if settings.several else [row.get("label")] for _, _, row in rows)
     return sorted({_text_of(label) for entries in labels for label in entries or () if not is_missing(label)})
@@ -567,10 +580,14 @@ def load_manifest(
     """
     datasets = require_datasets()
     features = datasets.Features({name: datasets.Value(kind) for name, kind in COLUMNS.items()})
+    if known := _known_classes(as_path(path), ManifestOptions(**options)):
+        options["labels"] = known
     if options.get("numbers"):
         features["label"] = datasets.Sequence(datasets.Value("float64"))
     elif options.get("several"):
         features["label"] = datasets.Sequence(features["label"])
+    if known:
+        features["label"] = _class_label(known, options)
     if streaming:
         arguments = {"path": path, "data_root": data_root, "options": options | {"allow_duplicates": True}}
         return datasets.IterableDataset.from_generator(_generate, features=features, gen_kwargs=arguments)
@@ -578,9 +595,22 @@ def load_manifest(
         return datasets.Dataset(_table(read_manifest(path, data_root, **options), features.arrow_schema))
     except TextLabelError:
         options["labels"] = find_classes(path, **options)
-    named = datasets.ClassLabel(names=options["labels"])
-    features["label"] = datasets.Sequence(named) if options.get("several") else named
+    features["label"] = _class_label(options["labels"], options)
     return datasets.Dataset(_table(read_manifest(path, data_root, **options), features.arrow_schema))
+
+
+def _class_label(names: Sequence[str], options: Mapping[str, Any]) -> Any:
+    import datasets
+
+    label = datasets.ClassLabel(names=list(names))
+    return datasets.Sequence(label) if options.get("several") else label
+
+
+def _known_classes(path: AnyPath, options: ManifestOptions) -> list[str] | None:
+    """Return the names of classes that a list brings, where nobody has given others and labels are classes."""
+    if options.labels is not None or options.heads is not None or options.numbers or not options.check_labels:
+        return None
+    return class_names(path.expanduser())
 
 
 def _table(rows: Iterator[dict[str, Any]], schema: Any) -> Any:

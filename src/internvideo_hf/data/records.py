@@ -1,25 +1,31 @@
 """Records of lists of videos, from files of any format and from folders of clips by class."""
 
+import contextlib
 import csv
 import json
 import os
 import pickle
-import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
+from internvideo_hf.data import dataset_files
 from internvideo_hf.data.class_folders import METADATA, describe_folder, find_list, read_class_folders
-from internvideo_hf.data.finding import list_folder
-from internvideo_hf.data.layouts import READ_LISTS, Record, delimiter_of, named_layout
+from internvideo_hf.data.dataset_files import Columns
+from internvideo_hf.data.layouts import (
+    FILE_NAMES,
+    READ_LISTS,
+    BadRow,
+    DatasetRecord,
+    Record,
+    delimiter_of,
+    named_layout,
+)
+from internvideo_hf.data.shard_files import is_pattern, shards_of, split_of
 from internvideo_hf.utils.names import reason_of, with_article
 from internvideo_hf.utils.storage import AnyPath, as_path
-
-_CHUNK = 20_000  # rows of parquet that are Python objects at a time
-_PATTERN = re.compile(r"[*?\[]")
-Columns: TypeAlias = Callable[[Any], Sequence[str]]
-"""Chooses columns of a `pyarrow.Schema`."""
+from internvideo_hf.video.members import MemberError
 
 
 class ManifestError(ValueError):
@@ -106,6 +112,8 @@ _NAMES_OF_FORMATS = {
     ".json": ("json", "jsonl"),
     ".jsonl": ("jsonl",),
     ".parquet": ("parquet",),
+    ".arrow": ("arrow",),
+    ".tar": ("tar",),
     ".pkl": ("pickle",),
     ".pickle": ("pickle",),
 }
@@ -145,6 +153,10 @@ def _format_of_content(start: bytes) -> str:
         return "parquet"
     if start[:1] == pickle.PROTO:
         return "pickle"
+    if start[:6] == b"ARROW1" or start[:4] == b"\xff\xff\xff\xff":
+        return "arrow"
+    if start[257:262] == b"ustar":
+        return "tar"
     text = start.decode("utf-8", errors="replace").lstrip("\ufeff").lstrip()
     if text[:1] == "[":
         return "json"
@@ -240,22 +252,17 @@ def _jsonl_records(path: AnyPath) -> Iterator[tuple[str, Record]]:
         yield place, _object(record, path, place, advice)
 
 
-def _parquet_records(path: AnyPath, columns: Columns | None = None) -> Iterator[tuple[str, Record]]:
-    pyarrow = require_pyarrow()
-    from pyarrow.parquet import ParquetFile
-
+def _table_records(path: AnyPath, kind: str, columns: Columns | None = None) -> Iterator[tuple[str, Record]]:
+    pyarrow = None if kind == "tar" else require_pyarrow()
+    damaged = () if pyarrow is None else pyarrow.ArrowException
     try:
-        number = 0
-        # A row group at a time, and of an object in a store only the bytes of these columns.
-        with path.open("rb") as file, ParquetFile(file) as parquet:
-            names = None if columns is None else columns(parquet.schema_arrow)
-            for batch in parquet.iter_batches(_CHUNK, columns=names or None):
-                for record in batch.to_pylist():
-                    number += 1
-                    yield f"row {number}", record
-    except pyarrow.ArrowException as error:
+        for number, record in enumerate(_TABLES[kind](path, columns), 1):
+            yield f"row {number}", record
+    except BadRow as bad:
+        raise ManifestError(str(path), None, *bad.args) from bad
+    except damaged as error:
         raise ManifestError(
-            str(path), None, f"it is not valid parquet ({error})"[:300], "Download it again."
+            str(path), None, f"it is not valid {kind} ({error})"[:300], "Download it again."
         ) from error
 
 
@@ -284,6 +291,11 @@ def _pickle_records(path: AnyPath) -> Iterator[tuple[str, Record]]:
         yield f"record {number}", record
 
 
+_TABLES: dict[str, Callable[[AnyPath, Columns | None], Iterator[Record]]] = {
+    "parquet": dataset_files.parquet_records,
+    "arrow": dataset_files.arrow_records,
+    "tar": dataset_files.tar_records,
+}
 _FORMATS: dict[str, Callable[[AnyPath], Iterator[tuple[str, Record]]]] = {
     "text": _text_records,
     "json": _json_records,
@@ -295,9 +307,16 @@ _FORMATS: dict[str, Callable[[AnyPath], Iterator[tuple[str, Record]]]] = {
 def _folder_records(path: AnyPath, columns: Columns | None) -> Iterator[tuple[str, Record]]:
     for name in METADATA:
         if (path / name).is_file():
-            yield from read_records(path / name, columns)
+            yield from _metadata_records(path / name, columns)
             return
     if shards := shards_of(path):
+        if len(splits := {split: file for file in reversed(shards) if (split := split_of(file))}) > 1:
+            raise ManifestError(
+                str(path),
+                None,
+                f"it holds the splits {', '.join(sorted(splits))}",
+                f"Name the shards of one, such as {_pattern_of(*next(iter(splits.items())))}.",
+            )
         yield from _shard_records(shards, columns)
         return
     try:
@@ -307,40 +326,31 @@ def _folder_records(path: AnyPath, columns: Columns | None) -> Iterator[tuple[st
         raise ManifestError(str(path), None, str(error), READ_LISTS) from None
 
 
+def _metadata_records(file: AnyPath, columns: Columns | None) -> Iterator[tuple[str, Record]]:
+    """Yield the rows of the list in a folder of "videofolder"."""
+    for place, row in read_records(file, columns):
+        if not any(name.strip().lower() in FILE_NAMES for name in row):
+            raise ManifestError(
+                str(file), place, f"there is no file_name, but {', '.join(map(str, row))}", "Add it to each row."
+            )
+        yield place, DatasetRecord(row)
+
+
+def _pattern_of(split: str, shard: AnyPath) -> AnyPath:
+    return shard.parent if shard.parent.name == split else shard.with_name(f"{split}-*{shard.suffix}")
+
+
 def _shard_records(shards: list[AnyPath], columns: Columns | None) -> Iterator[tuple[str, Record]]:
     for shard in shards:
         for place, record in read_records(shard, columns):
             yield f"{place} of {shard.name}", record
 
 
-def shards_of(path: AnyPath) -> list[AnyPath]:
-    """Return the shards of a list: the files that a pattern means, or those of a folder of parquet without videos.
-
-    Args:
-        path: a folder, or a path whose name is a pattern, such as `lists/train-*.parquet`.
-
-    Returns:
-        In the order of their names; none where the path is anything else.
-    """
-    if path.suffix.lower() in MANIFEST_SUFFIXES and _PATTERN.search(path.name):
-        if isinstance(path, Path) and path.exists():
-            return []
-        return _sorted(path.parent.glob(path.name))
-    if isinstance(path, Path) and not path.is_dir():
-        return []
-    files = _sorted(file for file in path.iterdir() if file.suffix.lower() == ".parquet")
-    return files if files and not list_folder(path).videos else []
-
-
-def _sorted(paths: Iterable[AnyPath]) -> list[AnyPath]:
-    return sorted(paths, key=str)
-
-
 def read_records(path: str | AnyPath, columns: Columns | None = None) -> Iterator[tuple[str, Record]]:
     """Read a list of any format record by record, unchanged; a line of text has "line" and "delimiter".
 
-    Lists in object stores are read as those of the disk. Parquet may be one file, a folder of shards or a pattern
-    (`train-*.parquet`), and is read a row group at a time.
+    Lists in object stores are read as those of the disk. A list may be a folder of shards or a pattern, see
+    `shard_files`; parquet is read a row group at a time.
 
     Args:
         path: the list, or a folder.
@@ -353,13 +363,30 @@ def read_records(path: str | AnyPath, columns: Columns | None = None) -> Iterato
         ManifestError: if the list cannot be read.
     """
     path = as_path(path)
-    if shards := shards_of(path) if _PATTERN.search(path.name) else []:
+    if shards := shards_of(path) if path.suffix.lower() in MANIFEST_SUFFIXES and is_pattern(path) else []:
         return _shard_records(shards, columns)
     # A store is not asked whether an object with the name of a list is a folder.
     if (isinstance(path, Path) or path.suffix.lower() not in MANIFEST_SUFFIXES) and path.is_dir():
         return _folder_records(path, columns)
     kind = _format_of(path)
-    return _parquet_records(path, columns) if kind == "parquet" else _FORMATS[kind](path)
+    return _table_records(path, kind, columns) if kind in _TABLES else _FORMATS[kind](path)
+
+
+def class_names(path: str | AnyPath) -> list[str] | None:
+    """Return the names of the classes that `datasets` has left in a list of parquet or Arrow; None without.
+
+    Args:
+        path: as of `read_records`; of several shards, the first counts.
+    """
+    file = as_path(path)
+    if file.suffix.lower() not in MANIFEST_SUFFIXES or is_pattern(file):
+        file = next(iter(shards_of(file)), file)
+    if file.suffix.lower() not in (".parquet", ".arrow") or not file.exists():
+        return None
+    # What is damaged or none of these is refused by its reader.
+    with contextlib.suppress(ManifestError, BadRow, MemberError, require_pyarrow().ArrowException):
+        return dataset_files.class_names(file) if _format_of(file) == file.suffix.lower()[1:] else None
+    return None
 
 
 def list_path(data_root: str | AnyPath, name: str) -> Path:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
@@ -29,6 +29,7 @@ from internvideo_hf.utils.locks import lock_folder
 from internvideo_hf.utils.names import reason_of, with_article
 from internvideo_hf.video.downloads import DownloadSettings, open_address
 from internvideo_hf.video.errors import VideoDecodeError
+from internvideo_hf.video.members import StrictTarInfo
 from internvideo_hf.video.sources import check_file, is_url
 
 INDEX = "shards.json"
@@ -239,22 +240,6 @@ def _number(name: str) -> int:
     return zlib.crc32(name.encode())
 
 
-class _StrictTarInfo(tarfile.TarInfo):
-    """A header that takes only a tar file's own end mark for its end.
-
-    `tarfile` takes a damaged header, and the end of a truncated file, for the end of the archive.
-    """
-
-    @classmethod
-    def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
-        try:
-            return super().fromtarfile(archive)
-        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # public, and not in the stub
-            raise
-        except tarfile.HeaderError as error:
-            raise tarfile.ReadError(f"it is cut off or damaged at byte {archive.offset}: {error}") from error
-
-
 def read_shard(shard: str) -> Iterator[tuple[Row, bytes, str]]:
     """Read a tar file from front to back.
 
@@ -277,7 +262,7 @@ def read_shard(shard: str) -> Iterator[tuple[Row, bytes, str]]:
 def _samples(shard: str) -> Iterator[tuple[Row | VideoDecodeError, bytes, str]]:
     """Yield as `read_shard`, with its error in the place of a row that cannot be read."""
     try:
-        with _open(shard) as file, tarfile.open(fileobj=file, mode="r|*", tarinfo=_StrictTarInfo) as tar:
+        with _open(shard) as file, tarfile.open(fileobj=file, mode="r|*", tarinfo=StrictTarInfo) as tar:
             name = ""
             members: dict[str, bytes] = {}
             for member in tar:

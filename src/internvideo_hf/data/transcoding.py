@@ -28,6 +28,7 @@ from internvideo_hf.video.copies import StoredCopy
 from internvideo_hf.video.downloads import DownloadSettings
 from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.hdr import is_hdr
+from internvideo_hf.video.members import read_member
 from internvideo_hf.video.reader import VideoReader
 from internvideo_hf.video.rgb import Orientation, orientation, to_rgb
 from internvideo_hf.video.settings import ReadSettings
@@ -104,8 +105,13 @@ def transcode_video(source: str | Path, target: str | AnyPath, settings: Transco
 
 
 @contextmanager
-def _local_file(source: str) -> Iterator[Path]:
-    """Yield the file of a video, or a copy of an object of a store."""
+def _local_file(source: str) -> Iterator[Path | bytes]:
+    """Yield the file of a video, the bytes of one that lies in another, or a copy of an object of a store."""
+    content = read_member(source)
+    if isinstance(content, bytes):
+        yield content
+        return
+    source = content
     if is_stored(source):
         with closing(StoredCopy(source, DownloadSettings.default())) as copy:
             yield copy.path

@@ -13,6 +13,7 @@ from internvideo_hf.utils.files import atomic_write_text, remove_leftovers_of
 from internvideo_hf.utils.storage import AnyPath
 from internvideo_hf.video.containers import open_container
 from internvideo_hf.video.errors import VideoDecodeError
+from internvideo_hf.video.members import read_member
 from internvideo_hf.video.reader import VideoReader
 from internvideo_hf.video.sources import is_url
 
@@ -50,13 +51,18 @@ def verify_video(video: str, *, whole: bool = False) -> int:
 
 def _promised_frames(video: str) -> int:
     """Return the number of frames that the header announces; 0 where it announces none."""
-    if is_url(video) or not Path(video).is_file():
+    file = read_member(video)
+    if isinstance(file, str) and (is_url(file) or not Path(file).is_file()):
         return 0
     # The reader reports what is wrong with a file; some formats of images are no videos here.
-    with contextlib.suppress(VideoDecodeError), open_container(Path(video).absolute()) as container:
+    with contextlib.suppress(VideoDecodeError), open_container(_as_file(file)) as container:
         stream = container.streams.best("video")
         return 0 if stream is None else stream.frames
     return 0
+
+
+def _as_file(file: str | bytes) -> Path | bytes:
+    return file if isinstance(file, bytes) else Path(file).absolute()
 
 
 def verify_videos(

@@ -13,6 +13,7 @@ from internvideo_hf.data.contents import content_hash, stamp
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor, RawPixels, normalize
 from internvideo_hf.video import BLANK, VideoReader
 from internvideo_hf.video.errors import VideoDecodeError
+from internvideo_hf.video.members import split_member
 from internvideo_hf.video.sources import check_path, is_url
 
 CHUNK_FRAMES = 64  # about 40 MB of pixels at 224 x 224, which a process returns in one piece
@@ -108,7 +109,7 @@ def read_clips(task: Task, processor: InternVideoVideoProcessor, windowing: Wind
     video, numbers = task
     if multiprocessing.parent_process() is not None:
         torch.set_num_threads(1)  # the processes share the cores
-    if not is_url(video):
+    if not is_url(video) and split_member(video) is None:
         check_path(video)
     # Before the frames are read: if the file changes meanwhile, the next run finds it changed.
     (size, mtime), content = stamp(video), content_hash(video)

@@ -22,7 +22,8 @@ from internvideo_hf.data.layouts import READ_LISTS
 from internvideo_hf.data.manifests import load_manifest
 from internvideo_hf.data.records import list_path
 from internvideo_hf.data.samples import VIEWS, SampleSettings
-from internvideo_hf.data.shards import ShardDataset
+from internvideo_hf.data.shard_files import is_pattern, shards_of
+from internvideo_hf.data.shards import INDEX, ShardDataset
 from internvideo_hf.inference.embedder import embed_texts
 from internvideo_hf.processing.fused_video_processing import InternVideoFusedVideoProcessor
 from internvideo_hf.processing.processing import InternVideoProcessor, clean_text
@@ -110,7 +111,7 @@ class TrainingData:
     """The lists of a recipe, read once.
 
     Args:
-        train: rows, or a directory of tar shards.
+        train: rows, or a directory of tar shards that `write_shards` wrote, which are streamed.
         validation: the same; None for no validation.
         classes: the names of the classes or answers, of several heads by their names, or the number of classes; None
             for tasks without.
@@ -229,7 +230,7 @@ def _path_of(data_root: Path, name: str) -> Path:
 
 def _validation_path(data_root: Path, name: str) -> Path:
     path = _path_of(data_root, name)
-    if not path.exists():
+    if not (path.exists() or (is_pattern(path) and shards_of(path))):
         raise RecipeError(_NO_VALIDATION.format(name=name, found=describe_folder(path.parent)))
     return path
 
@@ -238,7 +239,7 @@ def _read_list(
     path: Path, videos: str | None, data: DataSettings, task_name: str, data_root: Path, labels: list[str] | None
 ) -> "datasets.Dataset | Path":
     task = training_task(task_name)
-    if path.is_dir() and any(path.glob("*.tar")):
+    if (path / INDEX).is_file():
         return path
     only = None if videos is None else below(data_root, videos)
     rows = load_manifest(

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from internvideo_hf.utils.names import check_name
+from internvideo_hf.utils.names import check_name, reason_of
 from internvideo_hf.utils.storage import is_stored
 from internvideo_hf.video.animation import (
     AnimatedPicture,
@@ -36,6 +36,7 @@ from internvideo_hf.video.copies import StoredCopy
 from internvideo_hf.video.downloads import Download, DownloadOptions, DownloadSettings
 from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.index import FrameIndex
+from internvideo_hf.video.members import read_member
 from internvideo_hf.video.sampling import BLANK
 from internvideo_hf.video.settings import ReadSettings
 from internvideo_hf.video.sources import check_path, describe, encoded_video, is_url
@@ -43,6 +44,7 @@ from internvideo_hf.video.stills import Frames, StillFrames, frame_files, frames
 
 _Decoder: TypeAlias = PyAVDecoder | DecordDecoder | TorchCodecDecoder | StillFrames | AnimatedPicture
 BACKENDS = ("auto", "pyav", "decord", "torchcodec")
+_CHECK_THE_DATA = "Write the file again, or leave the row out."
 _KINDS = (
     "a path, an http(s) URL, an object of a store (s3://, gs://, ...), bytes, a file object opened in binary mode, "
     "a numpy or torch array of frames, a PIL image, a list or a generator of PIL images or of arrays, a folder of "
@@ -63,7 +65,8 @@ class VideoReader:
     first use. So does the first use after `close`.
 
     Args:
-        source: a path, an http(s) URL, an object of a store (`s3://bucket/a.mp4`), which is copied to a temporary file
+        source: a path, also through a file that holds the video (`train.parquet/17`, see `video.members`), an http(s)
+            URL, an object of a store (`s3://bucket/a.mp4`), which is copied to a temporary file
             with the credentials of this process (`INTERNVIDEO_STORES=none` refuses them, see `utils.storage`), bytes,
             a binary file object (read from its present place to its end), uint8 frames `(frames, height, width, 3)` or
             `(frames, 3, height, width)` in RGB as an array or a tensor on any device, a PIL image, a list of PIL
@@ -341,7 +344,9 @@ class VideoReader:
         durations = None
         if isinstance(self._source, str):
             source = self._local_file(self._source)
-            if source.is_dir():
+            if isinstance(source, bytes):
+                pass
+            elif source.is_dir():
                 source = frame_files(source, self._label)
             elif is_image_file(source) and not is_animated_png(source) and not is_animated_webp(source):
                 source = [source]
@@ -356,7 +361,14 @@ class VideoReader:
         _open_readers.add(self)
         return self._decoder
 
-    def _local_file(self, source: str) -> Path:
+    def _local_file(self, source: str) -> Path | bytes:
+        try:
+            content = read_member(source)
+        except OSError as error:
+            raise VideoDecodeError(self._label, reason_of(error), _CHECK_THE_DATA) from error
+        if isinstance(content, bytes):
+            return content
+        source = content
         if not is_url(source):
             return check_path(source)
         if self._download is None or not self._download.path.exists():
