@@ -21,13 +21,15 @@ from internvideo_hf.cli.options import (
     Retry,
     VideoTimeout,
     check_alone,
+    check_folder,
     engine_starter,
     has_limit,
+    is_given,
     parse_device,
     parse_dtype,
     resolve_model,
 )
-from internvideo_hf.cli.reporting import report_failures, say, silence_transformers
+from internvideo_hf.cli.reporting import remarks, report_failures, say, silence_transformers
 from internvideo_hf.inference.kinds import CLASSIFIER, DUAL_ENCODER, OBJECT_DETECTOR
 from internvideo_hf.utils.storage import as_path
 
@@ -52,8 +54,14 @@ def evaluate(
         Path,
         typer.Option(help=f"Folder that the protocol's lists start from, and that holds the videos; {OR_STORED}."),
     ] = Path("."),
+    tasks: Annotated[
+        str | None, typer.Option(help="Tasks of a benchmark of mteb, with commas between them (default: all).")
+    ] = None,
     out: Annotated[
-        Path | None, typer.Option(help=f"JSON file for the result, such as result.json; {OR_STORED_OUTPUT}.")
+        Path | None,
+        typer.Option(
+            help=f"JSON file for the result, such as result.json; {OR_STORED_OUTPUT}. Of mteb, a folder for its files."
+        ),
     ] = None,
     report: Annotated[
         Path | None,
@@ -113,7 +121,13 @@ def evaluate(
     failures.jsonl) has a row for each damaged video, and the next evaluation passes over those that kill or hang their
     decoder.
 
+    mteb/NAME is a benchmark or a task of mteb (extra mteb), such as mteb/MVEB, the leaderboard of video embeddings. It
+    fetches its own data, --out is the folder of its result files, and tasks that need what the model does not take,
+    such as sound, are left out.
+
     Example: internvideo evaluate classification/k400 --model vit-b-k400 --data-root k400 --out result.json
+
+    Example: internvideo evaluate mteb/MVEB --model internvideo-mm-l14 --tasks MSVDV2TRetrieval --out mveb
 
     Example: internvideo evaluate zero_shot/k400 --model internvideo-mm-l14 --data-root k400 --out zero.json --gpus 8
 
@@ -129,6 +143,14 @@ def evaluate(
         check_alone(context, "--list")
         _list_protocols()
         return
+    if protocol is not None and protocol.startswith(_MTEB):
+        _refuse_for_mteb(context, changes)
+        number_type = parse_dtype(dtype, device, model)
+        settings = {"batch_size": batch_size, "workers": workers, "max_damaged": max_damaged, "quiet": quiet}
+        _evaluate_on_mteb(protocol, tasks, model, out, device, dtype=number_type, **settings)
+        return
+    if tasks is not None:
+        raise ValueError("--tasks is of a benchmark of mteb, such as `internvideo evaluate mteb/MVEB`.")
     number_type = parse_dtype(dtype, device, model, *(ensemble or ()))
     changes = [*(changes or []), *([] if number_type is None else [f"dtype={number_type}"])]
     options = {
@@ -170,6 +192,7 @@ def _list_protocols() -> None:
 
     titles = {name: load_protocol(name).title for name in protocol_names()}
     titles |= {name: load_ensemble(name).title for name in ensemble_names()}
+    titles[f"{_MTEB}NAME"] = "a benchmark or task of mteb, such as mteb/MVEB (extra mteb)"
     for name, title in sorted(titles.items()):
         say(f"{name:32} {title}")
 
@@ -216,6 +239,48 @@ def _evaluate_model(
         place = as_path(report)
         say(f"\n{(place / 'summary.txt').read_text(encoding='utf-8')}\nThe report is in {place}.")
     return result
+
+
+_MTEB = "mteb/"
+_NOT_OF_MTEB = ("ensemble", "scores", "data_root", "report", "engine", "address", "gpus", "video_timeout", "retry")
+
+
+def _refuse_for_mteb(context: typer.Context, changes: list[str] | None) -> None:
+    if changes:
+        raise ValueError(f"Tasks of mteb have no settings: leave out {changes[0]}.")
+    if given := [name for name in _NOT_OF_MTEB if is_given(context, name)]:
+        raise ValueError(f"Tasks of mteb do not take --{given[0].replace('_', '-')}. Leave it out.")
+
+
+def _evaluate_on_mteb(
+    name: str,
+    tasks: str | None,
+    model: str | None,
+    out: Path | None,
+    device: str | None,
+    **options: Any,
+) -> None:
+    if model is None or out is None:
+        raise ValueError("mteb needs --model, and --out, the folder of its result files.")
+    check_folder(out)
+    silence_transformers()
+    from internvideo_hf.evaluation.mteb_run import evaluate_on_mteb, find_tasks, table
+
+    only = [] if tasks is None else [part for task in tasks.split(",") if (part := task.strip())]
+    found = find_tasks(name, only)
+    resolve_model(model, any_family=True)  # which may download and convert it
+    outcome = evaluate_on_mteb(
+        model,
+        found,
+        out,
+        device=parse_device(device),
+        on_task=lambda task, number, total: remarks(options["quiet"])(f"{number}/{total} {task}"),
+        **options,
+    )
+    say(table(outcome))
+    say(f"The results are in {out / 'results'}.")
+    failures = [f"{task}: {cause}" for task, cause in outcome.failed.items()] + outcome.damaged
+    report_failures(failures, len(outcome.scores) + len(outcome.failed) + len(outcome.damaged))
 
 
 def _evaluate_ensemble(
