@@ -51,3 +51,19 @@ def test_an_object_of_a_store_is_told_by_size_and_version_and_a_list_by_its_byte
         stamp(f"{folder}/none.mp4")
     assert list_sha256(write(f"{folder}/a.csv", b"x.mp4,1\n")) == hashlib.sha256(b"x.mp4,1\n").hexdigest()
     assert list_sha256(folder) == hashlib.sha256(b"a.csv\nv.mp4\n").hexdigest()
+
+
+def test_lists_of_shards_and_of_metadata_are_told_apart(tmp_path):
+    (tmp_path / "data").mkdir()
+    found = set()
+    for content in (b"one", b"two"):
+        (tmp_path / "data/train-0.parquet").write_bytes(content)
+        assert list_sha256(tmp_path / "data/train-*.parquet") == list_sha256(tmp_path / "data")
+        found.add(list_sha256(tmp_path / "data"))
+        (tmp_path / "metadata.csv").write_bytes(content)
+        (tmp_path / "a.mp4").touch()
+        found.add(list_sha256(tmp_path))
+        (tmp_path / "x.tar").write_bytes(content)
+        found.add(list_sha256(tmp_path / "x.tar"))
+        (tmp_path / "x.tar").unlink()
+    assert len(found) == 6

@@ -1,12 +1,15 @@
 """Datasets repeat bit for bit, and treat unreadable videos by their policy."""
 
+import json
 import runpy
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from data.sets import make_dataset
 from data.settings import batches, settings
 from torch.utils.data import DataLoader
 
@@ -90,3 +93,28 @@ def test_the_benchmark_runs(tmp_path, monkeypatch, capsys):
     )
     runpy.run_path(str(script), run_name="__main__")
     assert "loader" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("embed", "decode"), [(True, False), (True, True), (False, True)])
+def test_a_data_set_with_a_column_of_videos_is_as_good_as_files(rows, embed, decode):
+    videos = [row["video"] for row in rows]
+    column = make_dataset(videos, embed=embed).cast_column("video", datasets.Video(decode=decode))
+    files = [{"video": video, "label": number % 2} for number, video in enumerate(videos)]
+    by_column, by_file = (VideoDataset(table, settings(), seed=7) for table in (column, files))
+    assert_equal(batches(by_column, 2), batches(by_file))
+    assert by_column[3]["video"] == ("3/3.mp4" if embed else videos[3])
+
+
+def test_bad_rows_of_a_data_set_are_named_by_their_number(rows, tmp_path):
+    good = Path(rows[0]["video"]).read_bytes()
+    content = [{"bytes": good, "path": "a.mp4"}, {"bytes": b"no video", "path": "a.mp4"}, None, "none/a.mp4"]
+    features = datasets.Features({"video": datasets.Video(), "label": datasets.Value("int64")})
+    column = datasets.Dataset.from_dict({"video": content, "label": [0] * 4}, features)
+    failures = FailureLog(tmp_path / "failed.jsonl")
+    dataset = VideoDataset(column, settings(), on_error="skip", failures=failures)
+    (batch,) = DataLoader(dataset, 4, collate_fn=VideoCollator())
+    assert len(batch["labels"]) == 1
+    found = [json.loads(line) for line in (tmp_path / "failed.jsonl").read_text().splitlines()]
+    assert [failure["index"] for failure in found] == [1, 2, 3]
+    assert [failure["video"] for failure in found] == ["1/a.mp4", "2", "none/a.mp4"]
+    assert "the row has neither bytes nor a path" in found[1]["cause"]

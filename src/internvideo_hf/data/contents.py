@@ -7,6 +7,7 @@ import hashlib
 import os
 from pathlib import Path
 
+from internvideo_hf.data.class_folders import METADATA
 from internvideo_hf.data.finding import list_folder
 from internvideo_hf.data.shard_files import is_pattern, shards_of
 from internvideo_hf.utils.fingerprints import ends_sha256, file_sha256, text_sha256
@@ -76,7 +77,8 @@ def content_hash(video: str) -> str:
 def list_sha256(path: str | AnyPath) -> str:
     """Return the SHA-256 of a list of videos: of the file, or of the names of a folder's videos and of their folders.
 
-    Of shards, names, sizes, first and last bytes are hashed: videos may lie in them.
+    A metadata.csv in the folder counts, too. Of shards, names, sizes, first and last bytes are hashed: videos may lie
+    in them.
 
     Args:
         path: a list, a folder of clips by class, or what `shard_files.shards_of` takes.
@@ -90,8 +92,9 @@ def list_sha256(path: str | AnyPath) -> str:
         return text_sha256("".join(f"{name}\n" for name in path.files())) if path.is_dir() else _sha256(path)
     if not path.is_dir():
         return file_sha256(path)
-    files = list_folder(path).videos
-    return text_sha256("".join(f"{Path(file).relative_to(path).as_posix()}\n" for file in files))
+    names = [f"{Path(file).relative_to(path).as_posix()}\n" for file in list_folder(path).videos]
+    about = next((file for name in METADATA if (file := path / name).is_file()), None)
+    return text_sha256("".join([*names, *([] if about is None else [file_sha256(about)])]))
 
 
 def exists(video: str) -> bool:

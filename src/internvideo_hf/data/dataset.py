@@ -1,6 +1,7 @@
 """Map-style dataset: rows of a manifest as training and evaluation samples."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch.utils.data import Dataset
@@ -9,8 +10,22 @@ from internvideo_hf.data.failures import FailureLog, one_video
 from internvideo_hf.data.samples import Row, Sample, SampleSettings, make_sample, sample_seed
 from internvideo_hf.utils.names import check_name
 from internvideo_hf.video.errors import VideoDecodeError
+from internvideo_hf.video.members import member_name
+from internvideo_hf.video.sources import encoded_video
 
 ON_ERROR = ("raise", "skip")
+NO_VIDEO = {"bytes": None, "path": None}
+"""What `datasets.Video` makes of a row without a video."""
+
+
+def _undecoded(rows: Sequence[Row]) -> Sequence[Row]:
+    """Return rows without the decoder of `datasets`, which would decode each video with torchcodec."""
+    feature = getattr(rows, "features", None)
+    video: Any = feature.get("video") if isinstance(feature, Mapping) else None
+    if not getattr(video, "decode", False):
+        return rows
+    undecoded: Sequence[Row] = rows.cast_column("video", type(video)(decode=False))  # type: ignore[attr-defined]
+    return undecoded
 
 
 def check_policy(on_error: str, failures: FailureLog | None) -> None:
@@ -34,7 +49,8 @@ class VideoDataset(Dataset[Sample]):
     No reader is kept, so workers may be forked or spawned.
 
     Args:
-        rows: a `datasets.Dataset` from `load_manifest`, or a list of such dicts.
+        rows: a `datasets.Dataset` from `load_manifest`, one with a column `video` of the feature `Video`, whose bytes
+            are decoded where they are, or a list of such dicts; `label` and `caption` where they are wanted.
         settings: how a row becomes a sample; for a model of several inputs, by their names.
         seed: at least 0.
         on_error: "raise", or "skip": a video that cannot be read gives `{"failure": ...}`, which `VideoCollator`
@@ -57,7 +73,7 @@ class VideoDataset(Dataset[Sample]):
         check_policy(on_error, failures)
         if len(rows) == 0:
             raise ValueError("rows: got none, expected at least one; check the manifest")
-        self.rows = rows
+        self.rows = _undecoded(rows)
         self.settings = settings
         self.seed = seed
         self.failures = failures
@@ -94,10 +110,18 @@ class VideoDataset(Dataset[Sample]):
         """
         if not 0 <= index < len(self.rows):
             raise IndexError(f"index: got {index}, expected 0 to {len(self.rows) - 1}")
-        index = int(index)
+        index, row = int(index), self.rows[int(index)]
+        name, encoded = str(row["video"]), encoded_video(row["video"])
+        if encoded is not None or row["video"] is None:
+            content, path = (encoded["bytes"], encoded["path"]) if encoded is not None else (None, None)
+            # Names in a data set may be equal, such as clip.mp4; rows with bytes are told apart by their numbers.
+            name = (content is None and path) or member_name("", index, path)
+            row = {**row, "video": {"bytes": content, "path": name if content or path else None}}
         try:
-            with one_video(str(self.rows[index]["video"])):
-                return self.make(self.rows[index], self.seed_of(index))
+            with one_video(name):
+                if row["video"] == NO_VIDEO:
+                    raise VideoDecodeError(name, "the row has neither bytes nor a path", "Leave it out.")
+                return self.make(row, self.seed_of(index))
         except VideoDecodeError as error:
             return self.fail(index, error)
 

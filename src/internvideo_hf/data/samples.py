@@ -32,6 +32,7 @@ from internvideo_hf.video.masking import MASKS
 from internvideo_hf.video.randomness import Randomness
 from internvideo_hf.video.reader import VideoReader
 from internvideo_hf.video.sampling import BLANK, SAMPLERS
+from internvideo_hf.video.sources import describe, encoded_video
 from internvideo_hf.video.transforms import CHANNEL_ORDERS
 
 _AT_A_TIME = 1e-6  # seconds; a time that is a frame's own, but for rounding, means that frame
@@ -146,7 +147,8 @@ def make_sample(
     """Read the clip of a row and make its views.
 
     Args:
-        row: with `video`, and what else is known of `label`, `caption`, `start`, `end`, `num_frames`.
+        row: with `video`, a name or a row of `datasets.Video`, and what else is known of `label`, `caption`, `start`,
+            `end`, `num_frames`.
         settings: how; for a model of several inputs, by their names.
         seed: in [0, 2**32); two calls with one seed give the same sample, bit for bit.
         content: the bytes of the video file; where None they are read from `row["video"]`.
@@ -162,6 +164,9 @@ def make_sample(
     Raises:
         VideoDecodeError: if the frames cannot be read. It names the row's video, also where `content` is given.
     """
+    if (encoded := encoded_video(row["video"])) is not None:
+        content = encoded["bytes"] or content
+        row = {**row, "video": encoded["path"] or describe(row["video"])}
     inputs = {PIXELS: settings} if isinstance(settings, SampleSettings) else settings
     draws = {name: Randomness.seeded(seed) for name in inputs}
     try:

@@ -20,13 +20,15 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from internvideo_hf.data.dataset import check_policy
+from internvideo_hf.data.dataset_files import sample_row
 from internvideo_hf.data.failures import FailureLog, one_video
 from internvideo_hf.data.finding import VIDEO_SUFFIXES
+from internvideo_hf.data.layouts import DatasetRecord
 from internvideo_hf.data.manifests import COLUMNS
 from internvideo_hf.data.samples import Row, Sample, SampleSettings, make_sample, sample_seed
 from internvideo_hf.utils.files import atomic_path, atomic_write_text, remove_leftovers
 from internvideo_hf.utils.locks import lock_folder
-from internvideo_hf.utils.names import reason_of, with_article
+from internvideo_hf.utils.names import reason_of
 from internvideo_hf.video.downloads import DownloadSettings, open_address
 from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.members import StrictTarInfo
@@ -295,13 +297,7 @@ def _sample(shard: str, name: str, members: dict[str, bytes]) -> tuple[Row | Vid
     if video is None:
         return VideoDecodeError(label, f"there is no video beside {', '.join(members)}", _DAMAGED), b"", name
     try:
-        row = json.loads(members[".json"]) if ".json" in members else {}
-        if not isinstance(row, dict):
-            raise ValueError(f"its JSON is {with_article(type(row).__name__)}, expected an object")
-        if ".txt" in members:
-            row["caption"] = members[".txt"].decode()
-        if ".cls" in members:
-            row["label"] = int(members[".cls"])
+        row, _ = DatasetRecord(sample_row(members)).sorted_out()
         _check_types(row)
     except (ValueError, RecursionError, MemoryError) as error:
         return VideoDecodeError(label, f"its row cannot be read ({error})", _DAMAGED), b"", name

@@ -10,6 +10,7 @@ from transformers.configuration_utils import PreTrainedConfig
 
 from internvideo_hf.checkpoints import cards
 from internvideo_hf.data.contents import list_sha256
+from internvideo_hf.data.shard_files import shards_of
 from internvideo_hf.models.common.loading import classes_of
 from internvideo_hf.training.inputs import TrainingData
 from internvideo_hf.training.recipes import Recipe
@@ -121,13 +122,14 @@ def _list(setting: str, path: Path, data: TrainingData, task: str | None) -> str
     labels = rows["label"][:] if task == "video-classification" else []
     of_class = () if labels and isinstance(labels[0], list) else Counter(labels).values()
     per_class = f", {min(of_class)} to {max(of_class)} of a class" if of_class else ""
+    hashed = "of the ends of its shards " if shards_of(path) else "of the names of its files " if path.is_dir() else ""
     kind = "folder" if path.is_dir() else "list"
     with_boxes = "timestamp" in rows.column_names or "true_boxes" in rows.column_names
     what = "clips" if "label" in rows.column_names else "key frames" if with_boxes else "videos"
     what = "frames" if "moment" in rows.column_names else "queries" if "text" in rows.column_names else what
     return (
         f"{label}: {len(rows)} {what} of the {kind} `{_code(path.resolve().name)}`{per_class} (SHA-256 "
-        f"{'of the names of its files ' if path.is_dir() else ''}`{list_sha256(path)}`)"
+        f"{hashed}`{list_sha256(path)}`)"
     )
 
 
