@@ -37,7 +37,7 @@ def test_a_newcomer_converts_and_publishes_a_model(random_checkpoint, drawn, tmp
     ask = ("zero-shot", video, "--labels", "a dog, a cat", "--json", "--model")
     local = json.loads(newcomer.say(*ask, "mm")) if outside else []
 
-    published: Repositories = {}
+    published = Repositories()
     with serve(published) as address:
         settings = {"ENDPOINT": address, "TOKEN": "hf_you", "HOME": str(tmp_path / "home")}
         settings |= {"HUB_DISABLE_XET": "1", "HUB_DISABLE_UPDATE_CHECK": "1"}

@@ -42,6 +42,14 @@ def test_a_card_without_optional_parts_has_no_empty_ones(tmp_path):
     assert not {"pipeline_tag", "base_model"} & set(card.data.to_dict())
 
 
+def test_the_card_of_a_dual_encoder_says_what_else_loads_it(tmp_path):
+    InternVideoMMConfig(architectures=["InternVideoMMModel"]).save_pretrained(tmp_path)
+    write_card(tmp_path, "A model", family="internvideo_mm", provenance="Made by hand.")
+    card = ModelCard.load(tmp_path / "README.md")
+    assert card.data.tags == ["internvideo_hf", "video", "internvideo_mm", "sentence-transformers"]
+    assert "a sentence-transformers model of texts and videos" in card.text
+
+
 def test_a_model_without_an_original_says_that_it_is_a_reading(tmp_path):
     write_card(tmp_path, "A head", family="vslnet", provenance="Trained.", sections={"License": "Ask."})
     heading, text, loading, last = ModelCard.load(tmp_path / "README.md").text.split("\n\n## ")

@@ -43,7 +43,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Serve repositories, and let this process and those that it starts take the server for the Hub."""
     from huggingface_hub import constants
 
-    published: Repositories = {}
+    published = Repositories()
     with serve(published) as address:
         monkeypatch.setattr(constants, "ENDPOINT", address)
         settings = {"ENDPOINT": address, "TOKEN": "hf_you", "HOME": str(tmp_path / "home"), "HUB_DISABLE_XET": "1"}
@@ -75,6 +75,39 @@ def test_a_folder_is_published_and_loads_from_there(hub, folder, tmp_path):
     assert loaded.stdout.splitlines()[-1] == "loaded InternVideoProcessor"
     for name in ("config.json", "model.safetensors"):
         assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_a_branch_is_made_and_the_main_one_stays(hub, folder):
+    assert run("push", folder, "you/mm").returncode == 0
+    (folder / "recipe.yaml").write_text("of a test\n")
+    for _ in range(2):  # the second time, the branch is there
+        done = run("push", folder, "you/mm", "--revision", "tests/one")
+        assert done.returncode == 0, done.stderr
+    assert hub["you/mm@tests/one"]["recipe.yaml"] == b"of a test\n"
+    assert hub["you/mm"]["recipe.yaml"] != b"of a test\n" and set(hub) == {"you/mm", "you/mm@tests/one"}
+
+
+def test_a_pull_request_is_opened_for_a_repository_of_others(hub, folder):
+    hub["others/mm"] = {"README.md": b"theirs"}
+    hub.foreign.add("others/mm")
+    refused = run("push", folder, "others/mm")
+    assert_refused(refused, "does not let you write to others/mm (403)", "hf auth login")
+    done = run("push", folder, "others/mm", "--create-pr")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.rstrip().endswith("/others/mm/discussions/1")
+    assert hub["others/mm"] == {"README.md": b"theirs"}
+    assert hub["others/mm@refs/pr/1"]["README.md"] == (folder / "README.md").read_bytes()
+    both = run("push", folder, "others/mm", "--create-pr", "--revision", "tests")
+    assert_refused(both, "A pull request is for the main branch, not for tests: leave out --revision or --create-pr")
+
+
+def test_a_repository_is_private_if_it_is_asked_for(hub, folder):
+    for name, options in (("you/open", ()), ("you/mine", ("--private",))):
+        assert run("push", folder, name, *options).returncode == 0
+    expected = {"you/open": None, "you/mine": "private"}  # an organization may have private ones by default
+    assert hub.visibility == expected and set(hub) == set(expected)
+    assert run("push", folder, "you/open", "--private").returncode == 0
+    assert hub.visibility == expected  # what is there stays as it is
 
 
 def test_what_is_no_model_is_refused(hub, folder, tmp_path):

@@ -6,6 +6,7 @@ from pathlib import Path
 from huggingface_hub import ModelCard, ModelCardData
 from transformers.configuration_utils import PreTrainedConfig
 
+from internvideo_hf.models.common.sentence_transformers import has_modules
 from internvideo_hf.utils.files import atomic_write, atomic_write_text
 from internvideo_hf.utils.loader import MODULE
 
@@ -40,6 +41,9 @@ LOADING = (
     "classes and pipelines load this folder; without that import they do with `trust_remote_code=True`, which runs "
     f"`{MODULE}.py`, and that imports the installed package."
 )
+_ENCODER = (
+    " It is a sentence-transformers model of texts and videos, too: `SentenceTransformer` loads it the same way."
+)
 # Family -> what of the model itself is ours, where there is no original to be equal to.
 _READINGS = {
     "vslnet": "A head on features in the manner of VSLNet (arXiv 2004.13931), with words from a text tower. "
@@ -64,7 +68,7 @@ def write_card(
     """Write the model card of a folder.
 
     Args:
-        folder: with the model.
+        folder: with the model, whose settings are there already.
         title: the heading.
         family: `model_type` of the model, a tag.
         provenance: where the weights come from, in a sentence or two.
@@ -74,9 +78,10 @@ def write_card(
         sections: heading -> a paragraph, or the entries of a list.
         stock: whether transformers' own classes load the folder, without this package.
     """
+    is_encoder = has_modules(folder)
     data = ModelCardData(
         library_name="transformers",
-        tags=["internvideo_hf", "video", family],
+        tags=["internvideo_hf", "video", family, *(["sentence-transformers"] if is_encoder else [])],
         pipeline_tag=_HUB_TAGS.get(pipeline_tag or "", pipeline_tag),
         base_model=list(base_models) or None,
         license="other",
@@ -85,7 +90,7 @@ def write_card(
     if facts:
         parts.append(_text(facts))
     reading = {"Model": _READINGS[family]} if family in _READINGS else {}
-    loading = {} if stock else {"Loading": LOADING}
+    loading = {} if stock else {"Loading": LOADING + (_ENCODER if is_encoder else "")}
     parts += [_section(heading, content) for heading, content in (reading | loading | dict(sections or {})).items()]
     atomic_write(folder / "README.md", ModelCard("\n\n".join(parts) + "\n").save)
 

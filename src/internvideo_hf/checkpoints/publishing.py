@@ -56,25 +56,31 @@ def push_folder(
     Args:
         folder: of a model, with its card.
         name: of the repository, "owner/name".
-        private: create a private repository; an existing one stays as it is.
+        private: create a private repository; otherwise as the owner's settings say. An existing one stays as it is.
         revision: branch to commit to, created if it is missing; the main one if None.
         message: of the commit.
         create_pr: open a pull request, instead of committing.
 
     Raises:
-        ValueError: if the folder holds no model, its card is missing or incomplete, or the name is none of the Hub.
+        ValueError: if the folder holds no model, its card is missing or incomplete, the name is none of the Hub, or a
+            pull request is asked for another branch than the main one.
         OSError: if the Hub does not answer, or refuses.
     """
     folder = Path(folder)
     check_publishable(folder)
     if not is_repository_name(name):
         raise ValueError(f"{name!r} is no repository of the Hub, expected owner/name, such as you/{folder.name}.")
+    if create_pr and revision is not None:
+        raise ValueError(
+            f"A pull request is for the main branch, not for {revision}: leave out --revision or --create-pr (in "
+            "Python, revision and create_pr)."
+        )
     files, left_out = files_to_publish(folder)
     operations = [CommitOperationAdd(file, folder / file) for file in files]
     api = HfApi()
     try:
-        api.create_repo(name, private=private, exist_ok=True)
-        if revision is not None and not create_pr:
+        api.create_repo(name, private=private or None, exist_ok=True)  # None: as the owner's other repositories
+        if revision is not None:
             api.create_branch(name, branch=revision, exist_ok=True)
         commit = api.create_commit(
             name,

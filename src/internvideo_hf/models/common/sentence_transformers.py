@@ -46,3 +46,12 @@ def write_modules(folder: Path) -> None:
     for name, content in _FILES.items():
         if not (folder / name).exists():
             atomic_write_text(folder / name, json.dumps(content, indent=2) + "\n")
+
+
+def has_modules(folder: Path) -> bool:
+    """Return whether sentence-transformers reads a folder as a model of its own.
+
+    Args:
+        folder: of a model.
+    """
+    return all((folder / name).exists() for name in _FILES)
