@@ -70,7 +70,9 @@ def test_convert_says_whose_classes_a_head_has(mae_folder, tmp_path):
     assert_refused(run("convert", checkpoint, tmp_path / "x", "--head", "k401"), "k400")
     stock = run("convert", checkpoint, tmp_path / "stock", "--to", "transformers-videomae")
     assert stock.returncode == 0, stock.stderr
-    assert json.loads((tmp_path / "stock/config.json").read_text())["model_type"] == "videomae"
+    config = json.loads((tmp_path / "stock/config.json").read_text())
+    assert config["model_type"] == "videomae" and "auto_map" not in config  # transformers needs nothing else
+    assert not list((tmp_path / "stock").glob("*.py"))
     assert_refused(run("convert", checkpoint, tmp_path / "x", "--to", "onnx"), "transformers-videomae")
     assert_refused(run("convert", checkpoint, tmp_path / "x", "--task", "action_detection"), "no action detector")
     assert_refused(run("convert", checkpoint, tmp_path / "x", "--task", "detection"), "action_detection")
