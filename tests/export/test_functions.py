@@ -89,7 +89,7 @@ def head():
     return ActionFormerForTemporalLocalization(config).eval()
 
 
-@pytest.mark.parametrize("length", [16, 9, 1])
+@pytest.mark.parametrize("length", [16, 9, 1, 17, 41])
 def test_levels_of_a_head_are_those_of_torch(head, length):
     functions = functions_of(head, "localizer", drawn_features(head.config), None)
     exported, features = ExportedLocalizer(head.config, None, graphs_of(functions)), torch.randn(2, length, 8)
@@ -104,8 +104,31 @@ def test_levels_of_a_head_are_those_of_torch(head, length):
                 torch.testing.assert_close(ours, theirs)
 
 
-def test_features_beyond_the_length_of_an_exported_head_are_refused(head):
-    functions = functions_of(head, "localizer", drawn_features(head.config), None)
-    exported = ExportedLocalizer(head.config, None, graphs_of(functions))
-    with pytest.raises(ValueError, match="a length of 17, and .* was exported for at most 16"):
-        exported(torch.randn(1, 17, 8))
+def test_torchs_own_format_takes_the_length_of_training_alone(head):
+    (function,) = functions_of(head, "localizer", drawn_features(head.config, is_fixed=True), None)
+    assert not function.variable and function.ports()[0]["features"] == Port(("batch", 16, 8))
+
+
+def test_frames_are_of_any_number_where_none_has_an_embedding(mae_folder, thin_folder):
+    clips = {"pixel_values_videos": torch.rand(2, 6, 3, 64, 64)}
+    mae = InternVideoMAEForOpenSetClassification.from_pretrained(mae_folder).eval()
+    (fixed,) = functions_of(mae, "classifier", clips, None)
+    assert not fixed.variable
+    config = InternVideoMMModel.config_class.from_pretrained(thin_folder)
+    for has_downsampling, frames in ((False, "frames"), (True, "2*frames")):
+        config.vision_config.temporal_downsampling = has_downsampling
+        model = InternVideoMMModel(config).eval()
+        video, _ = functions_of(model, "dual_encoder", clips, torch.tensor([[1, 5, 9]]))
+        inputs, outputs = video.ports()
+        assert inputs["pixel_values_videos"].shape[:2] == ("batch", frames)
+        assert isinstance(outputs["last_hidden_state"].shape[1], str)
+        assert outputs["pooler_output"] == Port(("batch", config.projection_dim))
+
+
+@pytest.mark.parametrize("frames", [3, 5])
+def test_frames_that_no_trace_can_vary_stay_fixed(thin_folder, frames):
+    config = InternVideoMMModel.config_class.from_pretrained(thin_folder)
+    config.vision_config.temporal_downsampling = True
+    clips = {"pixel_values_videos": torch.rand(2, frames, 3, 64, 64)}
+    video, _ = functions_of(InternVideoMMModel(config).eval(), "dual_encoder", clips, torch.tensor([[1, 5, 9]]))
+    assert not video.variable and video.ports()[0]["pixel_values_videos"].shape[1] == frames

@@ -19,8 +19,8 @@ def export(
     dtype: Annotated[
         str,
         typer.Option(
-            help='Number type of the weights: "float32"; "int8" (of the video tower, see --calibrate) for onnx and '
-            'openvino; "bfloat16" and "float16" for openvino and pt2.'
+            help='Number type of the weights: "float32"; "float16"; "bfloat16" for openvino and pt2; "int8" (of the '
+            "video tower, see --calibrate) for onnx and openvino."
         ),
     ] = "float32",
     calibrate: Annotated[
@@ -39,9 +39,7 @@ def export(
             "clips by class: report top-1 or R@1, in torch and after the export.",
         ),
     ] = None,
-    frames: Annotated[
-        int | None, typer.Option(min=1, help="Frames of a clip, fixed in the export (default: the processor's).")
-    ] = None,
+    frames: Annotated[int | None, typer.Option(min=1, help="Frames of a clip (default: the processor's).")] = None,
     size: Annotated[
         int | None, typer.Option(min=1, help="Height and width of frames in pixels (default: the processor's).")
     ] = None,
@@ -52,9 +50,10 @@ def export(
 
     Classifiers, encoders, models of video and text or of captions, and ActionFormers are exported. OUT is a model's
     folder for every command that runs such a model, with processor and labels: `classify`, `zero-shot`, `index`,
-    `extract`, `evaluate`, `caption`, `localize`. Batches are of any size, frames and size are fixed. Each output is
-    compared with torch's on drawn clips, and OUT is not written where it differs by more than rounding. No command
-    takes OUT of pt2, since opening such files runs code that they hold.
+    `extract`, `evaluate`, `caption`, `localize`. Batches are of any size; the size of frames is fixed, and so is their
+    number in models that have an embedding for each (VideoMAE, ViCLIP). Each output is compared with torch's on drawn
+    clips, and OUT is not written where it differs by more than rounding. No command takes OUT of pt2, since opening
+    such files runs code that they hold.
 
     Example: internvideo export vit-b-k400 vit-b-k400-onnx --format onnx
 

@@ -115,7 +115,8 @@ def export_model(
     texts = None if processor is videos else processor
     if processor is None:
         _check_without_videos(name, settings)
-        inputs, ids = drawn_features(source.config), None
+        # torch's own format keeps the comparisons of lengths that a trace makes, and refuses shorter ones than these.
+        inputs, ids = drawn_features(source.config, is_fixed=settings.format == "pt2"), None
     else:
         fix_size(videos, settings.frames, settings.size)
         inputs, ids = drawn_inputs(videos, texts)

@@ -78,13 +78,14 @@ def drawn_inputs(
     return found, texts(text=captions, truncation=True, return_tensors="pt")["input_ids"]
 
 
-def drawn_features(config: Any) -> dict[str, torch.Tensor]:
-    """Return random features of videos for a head, of its full length, of a part and of one window, and their mask.
+def drawn_features(config: Any, *, is_fixed: bool = False) -> dict[str, torch.Tensor]:
+    """Return random features of videos for a head, and their mask: of a long video, of half of it and of one window.
 
     Args:
-        config: of the head, with `feature_size` and `max_sequence_length`.
+        config: of the head.
+        is_fixed: the long one is as long as those of training; otherwise longer.
     """
-    length = config.max_sequence_length
+    length = config.padded_length(config.max_sequence_length + (0 if is_fixed else 1))
     lengths = torch.tensor([length, (length + 1) // 2, 1])
     mask = (torch.arange(length) < lengths[:, None]).long()
     features = torch.randn(SAMPLES, length, config.feature_size, generator=torch.Generator().manual_seed(0))

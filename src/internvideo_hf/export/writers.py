@@ -1,5 +1,6 @@
 """Writers of graphs, one for each format."""
 
+import logging
 import os
 import re
 import tempfile
@@ -27,7 +28,7 @@ def write_onnx(function: Traceable, folder: Path, dtype: str, clips: Clips) -> s
     Args:
         function: with inputs.
         folder: to write into.
-        dtype: of the weights: "float32" or "int8", with one scale for each channel.
+        dtype: of the weights: "float32", "float16", in which it computes, or "int8", with one scale for each channel.
         clips: for int8, what the ranges of activations are measured on.
 
     Raises:
@@ -35,7 +36,7 @@ def write_onnx(function: Traceable, folder: Path, dtype: str, clips: Clips) -> s
     """
     name = f"{function.name}.onnx"
     if dtype != "int8":
-        _write_plain_onnx(function, folder / name)
+        _write_plain_onnx(_in(dtype, function), folder / name)
         return name
     from onnxruntime import quantization
 
@@ -101,16 +102,21 @@ def write_pt2(function: Traceable, folder: Path, dtype: str, clips: Clips) -> st
         ValueError: if the function cannot be traced.
     """
     name = f"{function.name}.pt2"
-    if dtype != "float32":
-        number_type = getattr(torch, dtype)
-        function = replace(function, module=_Cast(deepcopy(function.module).to(number_type), number_type))
     try:
-        program = trace(function)
+        program = trace(_in(dtype, function))
     except Exception as error:  # of many kinds
         raise ValueError(f"The function {function.name!r} cannot be traced: {_cause(error)}.") from error
     program.example_inputs = None  # megabytes
     torch.export.save(program, folder / name)
     return name
+
+
+def _in(dtype: str, function: Traceable) -> Traceable:
+    """Return a function that computes in a number type, its inputs and outputs in float32."""
+    if dtype == "float32":
+        return function
+    number_type = getattr(torch, dtype)
+    return replace(function, module=_Cast(deepcopy(function.module).to(number_type), number_type))
 
 
 class _Cast(nn.Module):
@@ -130,6 +136,7 @@ def _quantized(model: Any, function: Traceable, clips: Clips) -> Any:
     os.environ.setdefault("NNCF_CI", "1")  # or it would report its use to Intel
     import nncf
 
+    nncf.set_log_level(logging.WARNING)  # or it would name every layer
     inputs = [dict(zip(function.inputs, arrays, strict=True)) for arrays in clips]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -193,7 +200,7 @@ def _write_plain_onnx(function: Traceable, path: Path) -> None:
 
 
 def trace(function: Traceable) -> torch.export.ExportedProgram:
-    """Trace a function for any batch.
+    """Trace a function for any batch, and any length of its variable axes.
 
     Args:
         function: with inputs.
@@ -202,8 +209,10 @@ def trace(function: Traceable) -> torch.export.ExportedProgram:
     shapes = []
     for name in function.inputs:
         axes = {0: dims["batch"]}
-        for axis, (label, longest) in function.variable.get(name, {}).items():
-            axes[axis] = dims.setdefault(label, torch.export.Dim(label, min=2, max=longest))
+        for number, axis in function.variable.get(name, {}).items():
+            least, longest = axis.least // axis.step, axis.longest // axis.step
+            unit = dims.setdefault(axis.name, torch.export.Dim(axis.name, min=least, max=longest))
+            axes[number] = axis.step * unit
         shapes.append(axes)
     with torch.no_grad():
         return torch.export.export(

@@ -126,14 +126,15 @@ class ActionFormerAttention(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         batch, length = query.shape[:2]
         block, reach = max(2 * self.reach, LEAST_BLOCK), self.reach
-        rest = -length % block
+        blocks = (length + block - 1) // block
+        rest = blocks * block - length
 
         def neighborhoods(part: torch.Tensor) -> torch.Tensor:
             """Return each block with half a window on both sides, `(b, blocks, c, block + 2 reach)`."""
             return nn.functional.pad(part, (0, 0, reach, rest + reach)).unfold(1, block + 2 * reach, block)
 
         query = nn.functional.pad(query, (0, 0, 0, rest))
-        query = rearrange(query, "b (m n) (k d) -> (b m) k n d", n=block, k=self.num_heads)
+        query = rearrange(query, "b (m n) (k d) -> (b m) k n d", m=blocks, n=block, k=self.num_heads)
         key, value = (
             rearrange(neighborhoods(part), "b m (k d) n -> (b m) k n d", k=self.num_heads) for part in (key, value)
         )

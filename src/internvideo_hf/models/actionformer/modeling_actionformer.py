@@ -118,7 +118,7 @@ class ActionFormerPositions(nn.Module):
         return sine_table(*self.shape) / self.shape[1] ** 0.5
 
     def forward(self, length: int) -> torch.Tensor:
-        if length <= self.shape[0]:
+        if not torch.compiler.is_exporting() and length <= self.shape[0]:
             return self.table[:length]
         rows = self.table.float().T[None]
         return nn.functional.interpolate(rows, size=length, mode="linear", align_corners=False)[0].T
@@ -151,8 +151,9 @@ class ActionFormerLayer(GradientCheckpointingLayer):
         attended = self.dropout(self.self_attn(self.layer_norm1(hidden_states), mask, **kwargs)[0])
         if self.stride > 1:
             # Padded positions are 0, and may be the largest beside the last real one.
-            pooled = nn.functional.max_pool1d(hidden_states.transpose(1, 2), 3, self.stride, padding=1)
-            hidden_states = pooled.transpose(1, 2)
+            # In two dimensions: that of one binds a trace to the length of its example.
+            pooled = nn.functional.max_pool2d(hidden_states[:, None], (3, 1), (self.stride, 1), padding=(1, 0))
+            hidden_states = pooled[:, 0]
         hidden_states = masked(hidden_states, mask) + self.drop_path(self.layer_scale1(attended))
         branch = masked(self.dropout(self.mlp(self.layer_norm2(hidden_states))), mask)
         return hidden_states + self.drop_path(self.layer_scale2(branch))
@@ -336,7 +337,8 @@ class ActionFormerModel(ActionFormerPreTrainedModel):
                 f"features has a length of {shape[1]}, expected {config.max_sequence_length} or less in training. "
                 "Crop the sequence, or raise max_sequence_length."
             )
-        rest = config.padded_length(shape[1]) - shape[1]
+        # Whoever exports the model pads before: a comparison of lengths would bind the trace to its result.
+        rest = 0 if torch.compiler.is_exporting() else config.padded_length(shape[1]) - shape[1]
         mask = nn.functional.pad(attention_mask.to(features.device).bool(), (0, rest))
         features = nn.functional.pad(features, (0, 0, 0, rest))
         return features.masked_fill(~mask[..., None], 0.0), mask

@@ -45,6 +45,13 @@ class VideoPreTrainedModel(LayerGroups):
         loading = bool(kwargs.get("output_loading_info"))
         return load_exported(cls, pretrained_model_name_or_path, kwargs.get("config"), loading)
 
+    def frames_step(self) -> int | None:
+        """Return the number whose multiples an exported model takes as frames of a clip.
+
+        None for the number that it is exported for alone: the place of each frame has an embedding, re-sampled for it.
+        """
+        return None
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         """Initialize a module as transformers does, or as `init_weight_with` says."""

@@ -146,6 +146,10 @@ class InternVideoMMPreTrainedModel(VideoPreTrainedModel):
     }
     backbone_groups = ("vision", "text")
 
+    def frames_step(self) -> int | None:
+        """See `VideoPreTrainedModel.frames_step`."""
+        return 2 if of_type(self.config.vision_config, UniFormerV2Config).temporal_downsampling else 1
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)

@@ -177,6 +177,10 @@ class UniFormerPreTrainedModel(VideoPreTrainedModel):
     }
     backbone_groups = ("embeddings", "layers", "norm")
 
+    def frames_step(self) -> int | None:
+        """See `VideoPreTrainedModel.frames_step`."""
+        return 2
+
 
 class UniFormerModel(UniFormerPreTrainedModel):
     """The UniFormer video encoder without a head."""

@@ -265,6 +265,10 @@ class UniFormerV2PreTrainedModel(VideoPreTrainedModel):
     }
     backbone_groups = ("embeddings", "layers")  # what the released "frozen" models leave as CLIP made it
 
+    def frames_step(self) -> int | None:
+        """See `VideoPreTrainedModel.frames_step`."""
+        return 2 if self.config.temporal_downsampling else 1
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         """Initialize weights so that global blocks start silent and an image ViT's weights keep their answers."""

@@ -29,6 +29,8 @@ def test_a_manifest_is_read_as_it_was_written(folder):
 def test_fixed_axes_fit_one_length_and_named_ones_any():
     port = Port(("batch", 2, 3))
     assert port.takes((7, 2, 3)) and not port.takes((7, 2, 4)) and not port.takes((2, 3))
+    even = Port(("batch", "2*frames", 3))
+    assert even.takes((1, 4, 3)) and even.takes((7, 6, 3)) and not even.takes((1, 5, 3))
 
 
 @pytest.mark.parametrize(("dtype", "other"), [("int8", True), ("float32", False)])

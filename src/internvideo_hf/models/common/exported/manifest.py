@@ -16,7 +16,7 @@ VERSION = 1
 FORMATS = {"onnx": "onnxruntime", "openvino": "openvino", "pt2": "torch"}
 """Format -> the package that runs it."""
 NUMBERS = {
-    "onnx": ("float32", "int8"),
+    "onnx": ("float32", "float16", "int8"),
     "openvino": ("float32", "bfloat16", "float16", "int8"),
     "pt2": ("float32", "bfloat16", "float16"),
 }
@@ -34,7 +34,7 @@ class Port:
     """An input or output of a function.
 
     Args:
-        shape: a number for each fixed axis, a name for any other.
+        shape: a number for each fixed axis, a name for any other, such as "frames", or "2*frames" for multiples of 2.
         dtype: "float32" or "int64".
     """
 
@@ -44,7 +44,8 @@ class Port:
     def takes(self, shape: tuple[int, ...]) -> bool:
         """Return whether a tensor of a shape fits."""
         return len(shape) == len(self.shape) and all(
-            isinstance(fixed, str) or fixed == length for fixed, length in zip(self.shape, shape, strict=True)
+            length % _step(axis) == 0 if isinstance(axis, str) else length == axis
+            for axis, length in zip(self.shape, shape, strict=True)
         )
 
 
@@ -145,6 +146,12 @@ class Manifest:
         return json.dumps(asdict(self), indent=2) + "\n"
 
 
+def _step(axis: str) -> int:
+    """Return the number of whose multiples an axis is."""
+    factor, _, _ = axis.rpartition("*")
+    return int(factor or 1)
+
+
 def is_exported(source: Any) -> bool:
     """Return whether a model's source is a folder that `internvideo export` wrote.
 
@@ -208,6 +215,9 @@ def _function(entry: Mapping[str, Any]) -> Function:
         {str(name): Port(tuple(port["shape"]), str(port["dtype"])) for name, port in entry[kind].items()}
         for kind in ("inputs", "outputs")
     )
+    for name, port in inputs.items():
+        if any(_step(axis) < 1 for axis in port.shape if isinstance(axis, str)):
+            raise ValueError(f"{name} has an axis of a multiple below 1")
     return Function(str(entry["file"]), inputs, outputs)
 
 

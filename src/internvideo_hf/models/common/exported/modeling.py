@@ -120,9 +120,10 @@ class ExportedModel(PreTrainedModel):
         return torch.float32
 
     @property
-    def num_frames(self) -> int:
-        """Frames of the clips that it takes."""
-        return int(next(iter(self.graphs[VIDEO].function.inputs.values())).shape[1])
+    def num_frames(self) -> int | None:
+        """Frames of the clips that it takes; None for any number."""
+        frames = next(iter(self.graphs[VIDEO].function.inputs.values())).shape[1]
+        return frames if isinstance(frames, int) else None
 
     def num_parameters(self, only_trainable: bool = False, exclude_embeddings: bool = False) -> int:
         """Return the number of parameters of the model that was exported.
@@ -336,17 +337,8 @@ class ExportedLocalizer(ExportedModel):
         Args:
             features: of each video, `(batch, length, feature_size)`.
             attention_mask: `(batch, length)`, True or 1 on real positions, which come first; None if all are.
-
-        Raises:
-            ValueError: if the features are longer than the model was exported for.
         """
-        graph = self.graphs[HEAD]
-        length = int(graph.function.inputs["features"].shape[1])
-        if features.shape[1] > length:
-            raise ValueError(
-                f"features has a length of {features.shape[1]}, and {self.name_or_path} was exported for at most "
-                f"{length}. Give the folder that it was exported from, or a larger stride (--stride)."
-            )
+        graph, length = self.graphs[HEAD], self.config.padded_length(features.shape[1])
         rest = length - features.shape[1]
         mask = torch.ones(features.shape[:2]) if attention_mask is None else attention_mask
         inputs = {
