@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from internvideo_hf.cli.lines import Lines, Workers, check_no_source, load_pipeline, pipeline_question, write_list
+from internvideo_hf.cli.lines import (
+    Dataset,
+    Lines,
+    Workers,
+    answer_set_of,
+    check_dataset,
+    check_no_source,
+    load_pipeline,
+    pipeline_question,
+    write_dataset,
+    write_list,
+)
 from internvideo_hf.cli.options import (
     ANY_MODEL_HELP,
     AUTOENCODER_HELP,
@@ -54,6 +65,7 @@ from internvideo_hf.utils.storage import as_path
 
 if TYPE_CHECKING:
     from internvideo_hf.data.executors.parts import Engine
+    from internvideo_hf.inference.answer_sets import AnswerSet
     from internvideo_hf.inference.extraction import Extraction
     from internvideo_hf.utils.storage import AnyPath
 
@@ -80,6 +92,7 @@ def zero_shot(
     batch_size: BatchSize = 8,
     dtype: Dtype = SAVED,
     out: Lines = None,
+    dataset: Dataset = None,
     engine: EngineName = "local",
     address: Address = None,
     gpus: Gpus = None,
@@ -97,6 +110,7 @@ def zero_shot(
     """
     workers = Workers(engine, address, gpus, video_timeout, device, retry)
     workers.check(out, {"--json": as_json})
+    check_dataset(dataset)
     candidates = _labels(labels, labels_file)
     if template is not None and prompts is not None:
         raise ValueError("Give --template or --prompts, not both.")
@@ -112,13 +126,14 @@ def zero_shot(
     }
     given |= {name: value for name, value in options.items() if value is not None}
     kind = ("zero-shot-video-classification", "AutoModel", model)
+    answer_set = answer_set_of(dataset, model, candidates, {**given, "dtype": dtype}, ("similarity",))
     if out is not None:
-        asked = pipeline_question(*kind, number_type, given)
-        write_list(out, [video for video, _ in named], asked, workers, quiet=quiet, description="Classifying")
+        asked, listed = pipeline_question(*kind, number_type, given), [video for video, _ in named]
+        write_list(out, listed, asked, workers, quiet=quiet, description="Classifying", dataset=answer_set)
         return
     answer = load_pipeline(*kind, device, number_type, **given)
     answer.embed_labels()  # whose mistakes are none of a video's
-    answer_each([video for video, _ in named], answer, as_json, quiet)
+    answer_each([video for video, _ in named], answer, as_json, quiet, dataset=answer_set)
 
 
 def named_videos(sources: list[str], quiet: bool) -> list[tuple[str, str]]:
@@ -168,6 +183,7 @@ def classify(
     batch_size: BatchSize = 8,
     dtype: Dtype = SAVED,
     out: Lines = None,
+    dataset: Dataset = None,
     engine: EngineName = "local",
     address: Address = None,
     gpus: Gpus = None,
@@ -188,9 +204,12 @@ def classify(
     Example: internvideo classify clips --model run/final --open-set run/final --csv answers.csv
 
     Example: internvideo classify videos.csv --model vit-b-k400 --out answers.jsonl --engine ray --address auto
+
+    Example: internvideo classify data/test-*.parquet --model vit-b-k400 --dataset answers
     """
     workers = Workers(engine, address, gpus, video_timeout, device, retry)
     workers.check(out, {"--json": as_json, "--csv": csv})
+    check_dataset(dataset)
     clips_and_crops, number_type = parse_views(views), parse_dtype(dtype, device, model)
     if csv is not None:
         from internvideo_hf.utils.files import check_output_file
@@ -198,12 +217,14 @@ def classify(
         check_output_file(csv)
     named, model = named_videos(videos, quiet), resolve_model(model, CLASSIFIER)
     silence_transformers()
-    from internvideo_hf.models.common.loading import check_classifier
+    from internvideo_hf.models.common.loading import check_classifier, classes_of
 
-    check_classifier(model)
+    classes = [*classes_of(check_classifier(model)), *(() if open_set is None else ("unknown",))]
     options: dict[str, Any] = {"merge": merge, "max_views": batch_size, "top_k": top_k, **clips_and_crops}
     options |= {} if open_set is None else {"open_set": open_set}
     kind = ("multi-view-video-classification", "AutoModelForVideoClassification", model)
+    numbers = () if open_set is None else ("uncertainty", "threshold")
+    answer_set = answer_set_of(dataset, model, classes, {**options, "dtype": dtype}, numbers)
     if out is not None:
         scorer = [] if open_set is None else [*Path(open_set).glob("open_set.*"), *Path(open_set).glob("*/open_set.*")]
         asked = pipeline_question(
@@ -214,11 +235,13 @@ def classify(
             files=sorted(scorer),
             decodes_apart=open_set is None,
         )
-        write_list(out, [video for video, _ in named], asked, workers, quiet=quiet, description="Classifying")
+        listed = [video for video, _ in named]
+        write_list(out, listed, asked, workers, quiet=quiet, description="Classifying", dataset=answer_set)
         return
     answer = load_pipeline(*kind, device, number_type, processor="video_processor", **options)
     estimates = answer.model.config.problem_type == "regression"
-    answer_each([video for video, _ in named], answer, as_json, quiet, csv=csv, estimates=estimates)
+    listed = [video for video, _ in named]
+    answer_each(listed, answer, as_json, quiet, csv=csv, estimates=estimates, dataset=answer_set)
 
 
 def parse_views(text: str | None) -> dict[str, int]:
@@ -243,6 +266,7 @@ def answer_each(
     failed: Sequence[str] = (),
     csv: Path | None = None,
     estimates: bool = False,
+    dataset: "AnswerSet | None" = None,
 ) -> None:
     """Print a pipeline's answer for each readable video, and list the others, and what failed before, at the end.
 
@@ -255,6 +279,7 @@ def answer_each(
         failed: messages about what failed before.
         csv: table of all answers to write; None for none.
         estimates: the scores are numbers of any size, not probabilities.
+        dataset: of all answers to write; None for none.
     """
     from tqdm import tqdm
 
@@ -271,6 +296,8 @@ def answer_each(
             tqdm.write("\n".join(map(printable, [video, *lines])))
     if csv is not None:
         _write_answers(csv, answers)
+    if dataset is not None:
+        write_dataset(dataset, answers, quiet)
     if as_json:
         print_json(answers)
     report_failures(failures, len(videos) + len(failed))

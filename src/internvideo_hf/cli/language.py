@@ -5,7 +5,16 @@ from typing import Annotated, Any
 import typer
 
 from internvideo_hf.cli.inference import answer_each, named_videos
-from internvideo_hf.cli.lines import Lines, Workers, load_pipeline, pipeline_question, write_list
+from internvideo_hf.cli.lines import (
+    Dataset,
+    Lines,
+    Workers,
+    answer_set_of,
+    check_dataset,
+    load_pipeline,
+    pipeline_question,
+    write_list,
+)
 from internvideo_hf.cli.options import (
     ANSWERER_HELP,
     CAPTIONER_HELP,
@@ -52,6 +61,7 @@ def caption(
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of --sample; every video starts from it.")] = 0,
     dtype: Dtype = SAVED,
     out: Lines = None,
+    dataset: Dataset = None,
     engine: EngineName = "local",
     address: Address = None,
     gpus: Gpus = None,
@@ -74,6 +84,7 @@ def caption(
     """
     workers = Workers(engine, address, gpus, video_timeout, device, retry)
     workers.check(out, {"--json": as_json})
+    check_dataset(dataset)
     number_type = parse_dtype(dtype, device, model)
     named, model = named_videos(videos, quiet), resolve_model(model, CAPTIONER)
     options: dict[str, Any] = {"num_beams": beams or (1 if sample else 3), "do_sample": sample}
@@ -83,9 +94,10 @@ def caption(
     if max_new_tokens is not None:
         options["max_new_tokens"] = max_new_tokens
     kind = ("video-to-text", "AutoModelForMultimodalLM", model)
+    answer_set = answer_set_of(dataset, model, None, {**options, "seed": seed, "dtype": dtype})
     if out is not None:
-        asked = pipeline_question(*kind, number_type, options, seed=seed)
-        write_list(out, [video for video, _ in named], asked, workers, quiet=quiet, description="Describing")
+        asked, listed = pipeline_question(*kind, number_type, options, seed=seed), [video for video, _ in named]
+        write_list(out, listed, asked, workers, quiet=quiet, description="Describing", dataset=answer_set)
         return
     pipe = load_pipeline(*kind, device, number_type, **options)
     from transformers import set_seed
@@ -95,7 +107,7 @@ def caption(
         found: list[dict[str, Any]] = pipe(video)
         return found
 
-    answer_each([video for video, _ in named], describe, as_json, quiet, "Describing")
+    answer_each([video for video, _ in named], describe, as_json, quiet, "Describing", dataset=answer_set)
 
 
 def ask(

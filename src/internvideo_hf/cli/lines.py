@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +17,7 @@ from internvideo_hf.utils.storage import AnyPath, as_path
 if TYPE_CHECKING:
     import torch
 
+    from internvideo_hf.inference.answer_sets import AnswerSet
     from internvideo_hf.inference.answering import Question
 
 Lines = Annotated[
@@ -25,6 +26,15 @@ Lines = Annotated[
         help=f"File for JSON lines, such as answers.jsonl ({OR_STORED_OUTPUT}): one line a video, in the order of the "
         "list, `error` where it failed. The models then run in processes of their own (--gpus, --engine), and the "
         "same command continues after an interruption. Failures are also rows of FILE.failures.jsonl."
+    ),
+]
+
+Dataset = Annotated[
+    Path | None,
+    typer.Option(
+        "--dataset",
+        help="Also write the answers as a data set for `datasets.load_dataset` (extra `train`): a folder with parquet "
+        "and a card, which takes the place of an earlier one.",
     ),
 ]
 
@@ -80,6 +90,7 @@ def write_list(
     quiet: bool,
     description: str,
     failed: Sequence[str] = (),
+    dataset: "AnswerSet | None" = None,
 ) -> None:
     """Write the answers to videos as JSON lines, list failures, and exit with their exit code.
 
@@ -91,6 +102,7 @@ def write_list(
         quiet: value of --quiet.
         description: of the progress bar.
         failed: messages about what failed before.
+        dataset: to write, too.
     """
     from internvideo_hf.data.folders import check_some_exist
     from internvideo_hf.inference.answering import write_lines
@@ -105,7 +117,55 @@ def write_list(
     failures += write_lines(place, videos, question, engine, **how, description=description)
     if not quiet:
         say(f"Wrote {place}: {len(videos)} lines.")
+    if dataset is not None:
+        from internvideo_hf.inference.answer_sets import read_answers
+
+        write_dataset(dataset, read_answers(place), quiet)
     report_failures(failures, len(videos) + len(failed))
+
+
+def check_dataset(folder: Path | None) -> None:
+    """Refuse a value of --dataset that cannot be written, before the work begins."""
+    if folder is not None:
+        from internvideo_hf.inference.answer_sets import check_answer_folder
+
+        check_answer_folder(folder)
+
+
+def answer_set_of(
+    folder: Path | None,
+    model: str,
+    classes: Sequence[str] | None,
+    settings: Mapping[str, Any],
+    numbers: tuple[str, ...] = (),
+) -> "AnswerSet | None":
+    """Return what --dataset asks for; None without it.
+
+    Args:
+        folder: value of --dataset.
+        model: that answers.
+        classes: names that answers may be; None for texts.
+        settings: for the card.
+        numbers: as of `AnswerSet`.
+    """
+    if folder is None:
+        return None
+    from internvideo_hf.inference.answer_sets import AnswerSet
+
+    return AnswerSet(folder, model, classes, settings, numbers)
+
+
+def write_dataset(dataset: "AnswerSet", answers: Iterable[Mapping[str, Any]], quiet: bool) -> None:
+    """Write answers as a data set, and say so.
+
+    Args:
+        dataset: to write.
+        answers: as of `AnswerSet.write`.
+        quiet: value of --quiet.
+    """
+    rows = dataset.write(answers)
+    if not quiet:
+        say(f"Wrote {dataset.folder}: {rows} rows and a card.", err=True)
 
 
 class PipelineAnswerer:

@@ -153,7 +153,7 @@ def answer_videos(
     plan = _Plan(
         question,
         engine,
-        tuple(map(_revision, question.models)),
+        tuple(map(model_revision, question.models)),
         processes.time_limit(timeout, processes.TIMEOUT),
         torch.get_num_threads(),
         getcwd(),
@@ -196,7 +196,12 @@ def _facts(video: str) -> list[Any]:
     return [video, *stamp_if_there(video)]
 
 
-def _revision(model: str) -> str:
+def model_revision(model: str) -> str:
+    """Return what identifies the weights of a model that is not loaded; see `models.common.loading.revision`.
+
+    Args:
+        model: folder, or name on the Hub.
+    """
     config: Any = load_pretrained(AutoConfig, model)
     return revision(model, SimpleNamespace(config=config))  # type: ignore[arg-type]  # its files say the rest
 
@@ -239,5 +244,5 @@ def _entry(answerer: Answerer, video: str, inputs: Any, device: str | None) -> d
 @lru_cache(maxsize=1)
 def _answerer(question: Question, expected: tuple[str, ...], device: str | None) -> Any:
     for model, wanted in zip(question.models, expected, strict=True):
-        check_revision(model, _revision(model), wanted)
+        check_revision(model, model_revision(model), wanted)
     return question.loader.function(question.loader.name, device=device, **dict(question.loader.options))
