@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from pathlib import PurePosixPath
 
 import servers
 from repositories import COMMIT, Hub
@@ -24,11 +25,16 @@ def handler_of(files: dict[str, bytes]) -> type[servers.Quiet]:
             if path == f"/api/datasets/{NAME}":
                 self.answer({"id": NAME, "sha": COMMIT, "siblings": [], "private": False, "tags": []})
             elif listed:
-                below = [name for name in files if name.startswith(f"{listed[1]}/" if listed[1] else "")]
+                top = f"{listed[1]}/" if listed[1] else ""
+                below = [name for name in files if name.startswith(top)]
                 if listed[1] and not below:
                     self.missing("EntryNotFound")
                 else:
-                    self.answer([self.entry(name) for name in below])
+                    parents = [str(path) for name in below for path in PurePosixPath(name).parents]
+                    names = [*below, *(name for name in parents if len(name) > len(top) and name != ".")]
+                    if "recursive=true" not in self.path.lower():
+                        names = [name for name in names if "/" not in name.removeprefix(top)]
+                    self.answer([self.entry(name) for name in dict.fromkeys(names)])
             elif asked and asked[1] in files:
                 content = files[asked[1]]
                 part = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers["Range"] or "")
@@ -39,6 +45,8 @@ def handler_of(files: dict[str, bytes]) -> type[servers.Quiet]:
                 self.missing("EntryNotFound")
 
         def entry(self, name: str) -> dict[str, object]:
+            if name not in files:
+                return {"type": "directory", "path": name, "size": 0, "oid": hashlib.sha1(name.encode()).hexdigest()}
             content = files[name]
             return {"type": "file", "path": name, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
 

@@ -5,10 +5,13 @@ import json
 import shutil
 from pathlib import Path
 
+import dataset_repositories
 import datasets
 import pyarrow as pa
 import pytest
+import servers
 from data.sets import CLASSES, make_dataset, write_tar
+from object_stores import new_memory, write
 from pyarrow import parquet
 
 from internvideo_hf import VideoReader
@@ -268,3 +271,38 @@ def test_a_sample_without_a_video_is_one_bad_item(videos, tmp_path):
     path = write_tar(tmp_path / "x.tar", {"1.txt": b"a", "2.mp4": video})
     assert find_videos([str(path)]) == [f"{path}/1", f"{path}/2.mp4"]
     assert frames_of(f"{path}/2.mp4") == FRAMES[0]
+
+
+@pytest.mark.parametrize("name", ["data/train-*.parquet", "data", "", "000000.tar"])
+def test_data_sets_in_stores_are_read_where_they_are(videos, tmp_path, name):
+    make_dataset(videos).to_parquet(tmp_path / "x.parquet")
+    content = [Path(video).read_bytes() for video in videos]
+    tar = write_tar(tmp_path / "x.tar", {f"{number}.mp4": content[number] for number in range(6)})
+    root = new_memory()
+    write(
+        f"{root}/{'000000.tar' if name.endswith('tar') else 'data/train-00000-of-00001.parquet'}",
+        (tar if name.endswith("tar") else tmp_path / "x.parquet").read_bytes(),
+    )
+    found = [row["video"] for row in read_manifest(f"{root}/{name}".rstrip("/"), check_labels=False)]
+    assert [read_member(video) for video in found] == content and all(video.startswith(root) for video in found)
+    assert [frames_of(video) for video in found[::-1]] == FRAMES[::-1]
+
+
+def test_a_data_set_on_the_hub_is_read_where_it_is(videos, tmp_path, monkeypatch):
+    from huggingface_hub import HfFileSystem, constants
+
+    make_dataset(videos).to_parquet(tmp_path / "x.parquet")
+    files = {"data/test-00000-of-00001.parquet": (tmp_path / "x.parquet").read_bytes(), "README.md": b"# Clips\n"}
+    with servers.serve(dataset_repositories.handler_of(files)) as address:
+        monkeypatch.setattr(constants, "ENDPOINT", address)
+        template = f"{address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        HfFileSystem.clear_instance_cache()
+        for name in ("/data/test-*.parquet", "/data", ""):
+            table = load_manifest(f"hf://datasets/{dataset_repositories.NAME}{name}")
+            assert table.features["label"].names == CLASSES and table["label"][:] == [0, 1] * 3
+            assert [frames_of(video) for video in table["video"]] == FRAMES
+        root = f"hf://datasets/{dataset_repositories.NAME}"
+        assert str(list_path(root, "test.csv")) == f"{root}/data/test-*.parquet"
+    HfFileSystem.clear_instance_cache()
