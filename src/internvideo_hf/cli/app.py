@@ -26,6 +26,7 @@ from internvideo_hf.cli import (
     localization,
     models,
     open_set,
+    probing,
     search,
     serving,
     training,
@@ -74,6 +75,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     takes_addresses(training.train),
     takes_addresses(training.cache),
     runs_models(takes_addresses(evaluation.evaluate)),
+    runs_models(takes_addresses(probing.probe)),
     training.recipes,
     doctor.doctor,
 )

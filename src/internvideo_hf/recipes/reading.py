@@ -132,6 +132,8 @@ class RecipeRegistry:
 
 EVALUATIONS = RecipeRegistry("evaluation", "internvideo evaluate --list", "processor.num_frames=16")
 """The published evaluations."""
+PROBES = RecipeRegistry("probes", "internvideo probe --help", "epochs=50")
+"""The classifiers on frozen features."""
 
 
 class _Loader(yaml.SafeLoader):
