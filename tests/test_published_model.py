@@ -6,6 +6,9 @@ The Hub is a local server. Plain transformers, sentence-transformers and mteb lo
 
 import json
 import os
+import re
+import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 from program import run
 from repositories import Repositories, serve
 from transformers import AutoModel, AutoProcessor
@@ -66,6 +70,13 @@ model = SentenceTransformer("you/mm", device="cpu", trust_remote_code=True)
 result = mteb.evaluate(model, mocks.MockSTSTask(), cache=mteb.ResultCache(sys.argv[1]), co2_tracker=False)
 print(json.dumps([result.model_name, result.task_results[0].get_score()]))
 """
+# In the place of tasks with the names on the page, which would be fetched, small ones are known to mteb.
+PAGE = """
+import mteb
+from evaluation.mteb_tasks import renamed
+
+mteb.get_tasks = renamed
+"""
 IMPORT = "import internvideo_hf\n"
 # As where the package is not installed: it cannot be imported, and nothing is known of it.
 HIDE = """
@@ -82,6 +93,12 @@ importlib.metadata.Distribution.from_name = from_name
 """
 
 
+def commands(start: str) -> list[list[str]]:
+    """Return the words behind "internvideo" of the page's commands that begin so."""
+    lines = (ROOT / "docs/hub.md").read_text().splitlines()
+    return [shlex.split(line)[1:] for line in lines if line.startswith(start)]
+
+
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """Publish the toy model of video and text, and return the environment of processes that find it."""
@@ -96,8 +113,14 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
         patch.setattr(constants, "ENDPOINT", address)
         patch.setattr(constants, "HF_HUB_DISABLE_XET", True)
         patch.setenv("HF_TOKEN", "hf_you")
-        done = run("push", folder, "you/mm")
-        assert done.returncode == 0, done.stderr
+        published["others/mm"] = {}
+        published.foreign.add("others/mm")
+        patch.chdir(folder.parent)
+        for command in commands("internvideo push"):  # of the page
+            done = run(*command)
+            assert done.returncode == 0, done.stderr
+        assert set(published) == {"you/mm", "you/mm@trial", "others/mm", "others/mm@refs/pr/1"}
+        assert published.visibility == {"you/mm": "private"}
         assert {"modules.json", "internvideo_loader.py", "model.safetensors"} < set(published["you/mm"])
         settings = {"HF_ENDPOINT": address, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
         yield {**os.environ, **settings, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -115,10 +138,12 @@ def expected(videos: list[str], drawn: tuple[Path, list[str]]) -> tuple[np.ndarr
     return torch.cat([own.embed_video(video) for video in videos]).numpy(), own.embed_texts(drawn[1]).numpy()
 
 
-def fresh(code: str, hub: dict[str, str], *arguments: object) -> subprocess.CompletedProcess:
+def fresh(
+    code: str, hub: dict[str, str], *arguments: object, folder: Path | None = None
+) -> subprocess.CompletedProcess:
     """Run code in an interpreter of its own, of which nobody answers questions."""
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=hub, stdin=subprocess.DEVNULL)
+    return subprocess.run(command, capture_output=True, text=True, env=hub, cwd=folder, stdin=subprocess.DEVNULL)
 
 
 @pytest.mark.parametrize("library", [TRANSFORMERS, SENTENCES], ids=["transformers", "sentence-transformers"])
@@ -163,3 +188,29 @@ def test_mteb_scores_it_and_reads_the_results(hub, videos, drawn, expected, tmp_
     (found,) = mteb.ResultCache(tmp_path / "alone").load_results().model_results
     model, score = json.loads(alone.stdout.splitlines()[-1])
     assert (found.model_name, found.task_results[0].get_score()) == (model, pytest.approx(score, abs=1e-6))
+
+
+def test_the_page_is_right(hub, videos, tmp_path, monkeypatch):
+    mteb = pytest.importorskip("mteb", reason="needs the extra mteb")
+    from evaluation.mteb_tasks import named, renamed
+    from mteb.benchmarks.benchmark import Benchmark
+
+    shutil.copytree(demo_path("demo-mm"), tmp_path / "mm")
+    shutil.copy(videos[0], tmp_path / "clip.mp4")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(mteb, "get_tasks", renamed)
+    monkeypatch.setattr(mteb, "get_benchmarks", lambda: [Benchmark(name="MVEB", tasks=renamed())])
+    asked = commands("internvideo evaluate")
+    assert len(asked) == 2
+    for command in asked:
+        done = run(*command, "--device", "cpu")
+        assert done.returncode == 0, done.stderr
+    assert {file.stem for file in (tmp_path / "mveb/results").rglob("*.json")} == {*named(renamed()), "model_meta"}
+
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs/hub.md").read_text(), re.M | re.S)
+    says = "print(similarity.shape, result.task_results[0].task_name, meta.name)"
+    done = fresh("\n".join([PAGE, *blocks, says]), hub, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == (
+        "torch.Size([1, 1]) MSVDV2TRetrieval OpenGVLab/ViCLIP-L-14-InternVid-10M-FLT"
+    )
