@@ -1,7 +1,9 @@
 """Whoever has a data set of `datasets` or WebDataset trains, evaluates, classifies and indexes it as it is."""
 
+import glob
 import json
 import re
+import shlex
 import shutil
 import tempfile
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import datasets
 import pyarrow as pa
 import pytest
+from conftest import ROOT
 from data.sets import write_tar
 from program import assert_refused, run
 from pyarrow import parquet
@@ -16,6 +19,11 @@ from pyarrow import parquet
 from internvideo_hf.demo.synthetic import ACTIONS, clip_at
 
 KINDS = ("parquet", "saved", "videofolder", "webdataset")
+SOME_SLOW = [
+    "parquet",
+    "webdataset",
+    *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("saved", "videofolder")),
+]
 SPLITS = {"train": 6, "validation": 3, "test": 3}
 CLASSES = list(ACTIONS)[::-1]  # the bundled classifier has them the other way round
 LISTS = {
@@ -27,7 +35,7 @@ LISTS = {
 
 QUICK = (
     *("training.max_steps=1", "training.warmup_steps=0", "training.dataloader_num_workers=0"),
-    "training.per_device_train_batch_size=2",
+    *("training.per_device_train_batch_size=2", "batch_size=2"),
 )
 
 
@@ -90,7 +98,7 @@ def test_a_classifier_is_evaluated_by_names_and_answers(sets, kind):
     assert [answer["results"][0]["label"] for answer in answers] == [clip_at("test", n, 1).action for n in range(3)]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SOME_SLOW)
 def test_a_classifier_learns(sets, kind):
     settings = ("data.labels=null", "data.train=train.csv", "data.validation=val.csv", "data.missing=skip")
     good("train", "demo/classifier", "--data-root", sets / kind, "--output-dir", "run", *settings, *QUICK, "-q")
@@ -104,14 +112,14 @@ def test_a_classifier_learns(sets, kind):
     assert any(answers.rglob("*")) and "failed" not in card
 
 
-@pytest.mark.parametrize("kind", ["parquet", "webdataset"])
+@pytest.mark.parametrize("kind", ["webdataset", pytest.param("parquet", marks=pytest.mark.slow)])
 def test_captions_teach_a_dual_encoder(sets, kind):
     settings = ("data.train=train.csv", "data.validation=val.csv", "data.similar_batches=null")
     good("train", "demo/viclip", "--data-root", sets / kind, "--output-dir", "run", *settings, *QUICK, "-q")
     assert (Path("run/final/model.safetensors")).is_file()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SOME_SLOW)
 def test_an_index_finds_what_a_caption_says(sets, drawn, kind):
     source = sets / kind / LISTS[kind]
     good("index", source, "--model", "demo-mm", "--out", "x.index", "--jobs", 1)
@@ -197,3 +205,27 @@ def test_bad_lists_are_refused_in_one_line(sets):
     assert not Path("run").exists()
     unknown = ("data.labels=null", "data.train=strange.parquet", "data.validation=null", "--output-dir", "run")
     assert_refused(run("train", "demo/classifier", "--data-root", ".", *unknown), "the label is 77, expected 0 to 11")
+
+
+def test_the_page_on_data_sets_does_what_it_says(sets, capsys):
+    page = (ROOT / "docs/datasets.md").read_text()
+    assert "docs/datasets.md" in (ROOT / "README.md").read_text()
+    shutil.copytree(sets / "parquet", "mine")
+    shutil.copytree(sets / "saved", "saved")
+    for number, split in enumerate(("train", "test")):
+        Path("shards").mkdir(exist_ok=True)
+        shutil.copy(sets / f"webdataset/{split}-000000.tar", f"shards/{number:06d}.tar")
+    commands = [line for block in re.findall(r"```bash\n(.*?)```", page, re.S) for line in block.splitlines()]
+    quick = {"train": QUICK[2:], "index": ("--jobs", "1"), "scan": ("--jobs", "1")}
+    for line in commands:
+        name, *words = shlex.split(line, posix=True)[1:]
+        words = [file for word in words for file in (sorted(glob.glob(word)) if "*" in word else [word])]
+        good(name, *words, *quick.get(name, ()))
+    assert len(commands) == 6 and len(datasets.load_dataset("answers", split="predictions")) == 3
+    assert len(list(Path("features").rglob("*.safetensors"))) == 3
+    snippets = re.findall(r"```python\n(.*?)```", page, re.S)
+    for code in snippets:
+        exec(compile(code, "docs/datasets.md", "exec"), {"__name__": "__main__"})
+    printed = capsys.readouterr().out.splitlines()
+    assert len(snippets) == 2 and sum(line.startswith("[{'score': ") for line in printed) == SPLITS["train"]
+    assert sum("/mine/data/test-00000-of-00001.parquet/" in line for line in printed) == SPLITS["test"]
