@@ -232,6 +232,26 @@ def test_what_is_no_encoder_of_videos_is_refused_in_one_line(tmp_path, videos):
         assert_refused(refused, "empty holds no model")
 
 
+def test_commands_index_and_search(folder, videos, tmp_path):
+    index = tmp_path / "index"
+    made = run("index", videos, "--model", folder / "xclip", "--out", index, "--device", "cpu", "--jobs", 1)
+    assert made.returncode == 0, made.stderr
+    assert "does not say which frames it takes: clips have 4" in made.stderr
+    for query in (["--video", videos / "long.mp4"], ["a dog runs"]):
+        found = run("search", index, *query, "--device", "cpu", "--json")
+        assert found.returncode == 0, found.stderr
+        assert len(json.loads(found.stdout)["hits"]) == 2
+    refused = run("classify", videos, "--model", folder / "videomae-classifier")
+    assert_refused(refused, "A video encoder of transformers is for `extract`, `index`, `probe`")
+
+
+def test_a_folder_without_a_processor_says_so(folder, videos, tmp_path):
+    shutil.copytree(folder / "videomae", tmp_path / "model", ignore=shutil.ignore_patterns("*preprocessor*"))
+    refused = run("index", videos, "--model", tmp_path / "model", "--out", tmp_path / "index", "--quiet")
+    assert_refused(refused, "has no processor of videos beside its weights (video_preprocessor_config.json")
+    assert not (tmp_path / "index").exists()
+
+
 def test_no_code_of_a_folder_runs(folder, tmp_path, videos):
     shutil.copytree(folder / "st/sentences", tmp_path / "st")
     (tmp_path / "st/evil.py").write_text("raise SystemExit('ran')")

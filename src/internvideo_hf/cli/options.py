@@ -263,8 +263,9 @@ def _check_family(folder: Path) -> None:
         raise ValueError(f"{folder} holds no model: it has no config.json with a model_type. Convert the model again.")
     if family not in FAMILIES:
         raise ValueError(
-            f"{unknown_name(family, FAMILIES, f'model_type in {config}')} If it comes from `convert --to "
-            "transformers-...`, load it with transformers' own pipelines."
+            f"{unknown_name(family, FAMILIES, f'model_type in {config}')} A video encoder of transformers is for "
+            "`extract`, `index`, `probe`, `localize --encoder` and `evaluate`; the rest is for transformers' own "
+            "pipelines."
         )
 
 

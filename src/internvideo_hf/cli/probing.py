@@ -1,6 +1,7 @@
 """The command that trains small classifiers on frozen features: `probe`."""
 
-from functools import partial
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -100,8 +101,15 @@ def probe(
     settings = RunSettings(batch_size, workers, max_damaged, quiet)
     options: dict[str, Any] = {"validation": validation, "data_root": data_root, "shots": numbers, "seeds": seeds}
     options |= {"settings": settings, "device": parse_device(device), "dtype": number_type}
-    with tqdm(desc="Training probes", unit="probe", disable=quiet) as bar:
-        progress = partial(show_progress, bar)
+    with ExitStack() as stack:
+
+        @cache
+        def bar() -> Any:  # when the first probe is trained: features have a bar of their own
+            return stack.enter_context(tqdm(desc="Training probes", unit="probe", disable=quiet))
+
+        def progress(done: int, total: int) -> None:
+            show_progress(bar(), done, total)
+
         result = probing.probe(
             model, train, probes, out, **options, max_memory=max_memory, retry=retry, on_fit=progress
         )

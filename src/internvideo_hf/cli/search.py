@@ -318,7 +318,7 @@ def open_index(folder: str | Path, model: str | None, device: str | None, dtype:
 
 def _check_model_of(folder: str | Path, index: "VideoIndex") -> None:
     try:
-        resolve_model(index.model)
+        resolve_model(index.model, any_family=True)
     except ValueError as error:
         place = without_passwords(str(folder))
         raise ValueError(f"The model of {place}: {error} If it was moved, give its new folder by --model.") from error

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -60,8 +59,6 @@ class LinearSettings:
         source: origins of the numbers.
     """
 
-    features: ClassVar[str] = "pooled"
-
     title: str
     probe: str
     penalties: list[float]
@@ -69,6 +66,11 @@ class LinearSettings:
     held_out: float
     iterations: int
     source: list[str] = field(default_factory=list)
+
+    @property
+    def features(self) -> str:
+        """What it reads of a clip."""
+        return "pooled"
 
     @property
     def tried(self) -> list[float]:
@@ -133,8 +135,6 @@ class AttentiveSettings:
         source: origins of the numbers.
     """
 
-    features: ClassVar[str] = "tokens"
-
     title: str
     probe: str
     depth: int
@@ -149,6 +149,11 @@ class AttentiveSettings:
     batch_size: int
     warmup: float
     source: list[str] = field(default_factory=list)
+
+    @property
+    def features(self) -> str:
+        """What it reads of a clip."""
+        return "tokens"
 
     @property
     def tried(self) -> list[float]:

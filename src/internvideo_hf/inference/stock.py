@@ -13,6 +13,7 @@ Which frames a clip has, `processing.stock` says.
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -40,7 +41,7 @@ from internvideo_hf.inference.runner import load_model
 from internvideo_hf.processing.stock import PIXELS, StockTextProcessor, StockVideoProcessor
 from internvideo_hf.utils.devices import NUMBER_TYPES, default_device
 from internvideo_hf.utils.fingerprints import files_sha256, json_sha256
-from internvideo_hf.utils.names import check_name, reason_of
+from internvideo_hf.utils.names import check_name
 from internvideo_hf.utils.pretrained import check_model_folder, load_pretrained
 
 _MODULES = "modules.json"
@@ -375,13 +376,13 @@ def _load_processors(name: str | Path, model: Any) -> tuple[Any, StockTextProces
             processor = None
         if (tokenizer := getattr(processor, "tokenizer", None)) is not None:
             return processor, StockTextProcessor(processor, tokenizer, getattr(processor, "text_kwargs", None))
-    reasons = []
     for auto_class in (AutoVideoProcessor, AutoImageProcessor):
-        try:
+        with suppress(OSError, ValueError, TypeError, KeyError):
             return load_pretrained(auto_class, name), None
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            reasons.append(reason_of(error))
-    raise ValueError(f"{name} has no processor of videos beside its weights ({reasons[0]}). Save it there.")
+    raise ValueError(
+        f"{name} has no processor of videos beside its weights (video_preprocessor_config.json, or "
+        "preprocessor_config.json). Save it there by its save_pretrained."
+    )
 
 
 def _modules_of(name: str | Path) -> list[dict[str, Any]] | None:
