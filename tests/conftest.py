@@ -197,3 +197,21 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     index = VideoIndex(demo_path("demo-mm"), window=1, folder=folder / "index", device="cpu")
     assert not index.update([folder / "test"]).failures
     return folder, [canonical_caption(clip) for clip in clips]
+
+
+@pytest.fixture(scope="session")
+def set_desk_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the files that snippets of README and docs name; tests work on copies."""
+    from desk import set_desk
+
+    folder = tmp_path_factory.mktemp("desk")
+    set_desk(folder)
+    return folder
+
+
+@pytest.fixture
+def desk(set_desk_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a new folder with the files that snippets of README and docs name, as the working directory."""
+    shutil.copytree(set_desk_once, tmp_path / "desk")
+    monkeypatch.chdir(tmp_path / "desk")
+    return tmp_path / "desk"

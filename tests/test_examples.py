@@ -6,17 +6,10 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
 
 import pytest
 from conftest import ROOT
 from program import run
-from transformers import CLIPConfig, CLIPModel
-from video.clips import write_video
-
-from internvideo_hf import UniFormerV2Config, UniFormerV2ForVideoClassification, build_processor
-from internvideo_hf.demo.tour import draw_clips, draw_long_video
-from internvideo_hf.recipes.labels import load_labels
 
 EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("[0-9]*.py"))
 # Example -> the clip that it tells of, and the right answer.
@@ -63,39 +56,6 @@ def snippets(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
 
 
-@pytest.fixture(scope="module")
-def desk(tmp_path_factory) -> Path:
-    """Return a folder with the files that the README's snippets name."""
-    folder = tmp_path_factory.mktemp("readme")
-    write = runpy.run_path(str(ROOT / "tests/released/random_mm.py"))
-    write["write_captioner"](folder / "InternVideo-MM-L-14.ckpt")
-    write["write_answerer"](folder / "msrvtt.ckpt", 3)
-    (folder / "msrvtt_train_ans2label.json").write_text('{"ride": 0, "sing": 1}')
-    clip = write_video(folder / "clip.mp4", 90)
-    draw_clips(folder / "demo", 12, seed=1)  # as `internvideo demo` leaves them
-    draw_long_video(folder / "demo", seed=1)
-    (folder / "videos").mkdir()
-    (folder / "videos/bikes.mp4").write_bytes(clip.read_bytes())
-    (folder / "train.csv").write_text("bikes.mp4,0\n")
-    write = runpy.run_path(str(ROOT / "tests/released/random_videomae.py"))
-    write["write_classifier"](folder / "vit_b_hybrid_pt_800e_k400_ft.pth")
-    write["write_pretrained"](folder / "mae-b.bin")
-    write_uniformerv2(folder / "uniformerv2-b-k400")
-    (folder / "msrvtt").mkdir()
-    (folder / "msrvtt/video7.mp4").write_bytes(clip.read_bytes())
-    lines = "key,vid_key,video_id,sentence\nret7,msr7,video7,people ride their bikes\n"
-    (folder / "msrvtt/MSRVTT_JSFUSION_test.csv").write_text(lines)
-    (folder / "k400").mkdir()
-    (folder / "k400/bikes.mp4").write_bytes(clip.read_bytes())
-    (folder / "k400/test.csv").write_text("bikes.mp4,0\n")
-    sizes = {"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 3, "num_attention_heads": 3}
-    vision, text = sizes | {"image_size": 32, "patch_size": 16}, sizes | {"vocab_size": 60}
-    CLIPModel(CLIPConfig(vision_config=vision, text_config=text)).save_pretrained(
-        folder / "openai/clip-vit-base-patch16"
-    )
-    return folder
-
-
 # Begin of a command of the README -> its right answer, of the clips that `internvideo demo` draws.
 RIGHT = {
     "internvideo classify demo/": r"\n *\d+\.\d%  grows\n",
@@ -107,18 +67,8 @@ RIGHT = {
 }
 
 
-def write_uniformerv2(folder: Path) -> None:
-    """Write a small UniFormerV2 with random weights, as `internvideo convert` does."""
-    sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "global_layers": [0, 1]}
-    classes = dict(enumerate(load_labels("k400")))
-    config = UniFormerV2Config(**sizes, image_size=32, patch_size=16, id2label=classes)
-    UniFormerV2ForVideoClassification(config).save_pretrained(folder)
-    build_processor(config).save_pretrained(folder)
-
-
-def test_readme_commands_run_in_order(desk, monkeypatch):
+def test_readme_commands_run_in_order(desk):
     # The two commands that install are run by .ci/run, which reads them from the README.
-    monkeypatch.chdir(desk)
     commands = [line for block in snippets("bash") for line in block.splitlines() if line.startswith("internvideo ")]
     assert len(commands) >= 3
     for command in commands:
@@ -129,8 +79,7 @@ def test_readme_commands_run_in_order(desk, monkeypatch):
                 assert re.search(answer, result.stdout), f"{command}\n{result.stdout}"
 
 
-def test_readme_python_runs_from_top_to_bottom(desk, monkeypatch):
-    monkeypatch.chdir(desk)
+def test_readme_python_runs_from_top_to_bottom(desk):
     blocks = snippets("python")
     assert len(blocks) >= 4
     exec(compile("\n".join(blocks), "README.md", "exec"), {"__name__": "__main__"})

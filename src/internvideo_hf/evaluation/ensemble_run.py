@@ -77,8 +77,8 @@ def evaluate_ensemble(
             folder of the scores tells.
 
     Returns:
-        The content of the file: `protocol`, `settings`, `members` (each with its own scores), `scores`, `published`,
-        `damaged`, and versions. `internvideo_hf.evaluation.report.ensemble_table` prints it.
+        The content of the file, with `protocol`, `settings`, `members` (each with its own scores), `scores`,
+        `published`, `damaged`, and versions. `internvideo_hf.evaluation.report.ensemble_table` prints it.
 
     Raises:
         RecipeError: if protocol and members do not match.

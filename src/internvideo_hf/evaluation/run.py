@@ -82,8 +82,8 @@ def evaluate(
         retry: also try again what killed or hung its decoder in an earlier evaluation into the same file.
 
     Returns:
-        The content of the file: `protocol`, `settings`, `model`, `data`, `scores`, `published`, `damaged`, device and
-        versions. `internvideo_hf.evaluation.report.table` prints it.
+        The content of the file, with `protocol`, `settings`, `model`, `data`, `scores`, `published`, `damaged`, device
+        and versions. `internvideo_hf.evaluation.report.table` prints it.
 
     Raises:
         RecipeError: if protocol and model do not match.

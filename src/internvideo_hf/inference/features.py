@@ -189,7 +189,7 @@ class FeatureExtractor:
 
     @cached_property
     def row_shape(self) -> tuple[int, ...]:
-        """Shape of a row: `(dim,)`, or `(tokens, dim)`; one window of black frames is encoded to find it."""
+        """Shape of a row, `(dim,)` or `(tokens, dim)`; one window of black frames is encoded to find it."""
         blank = self._process(np.zeros((self.settings.window, 480, 640, 3), np.uint8))
         return tuple(self._embed(blank[None]).shape[1:])
 

@@ -185,8 +185,8 @@ def retrieval_metrics(
         ties: a name in `TIES`.
 
     Returns:
-        `{"text_to_video": {"plain": scores, "dual_softmax": scores}, "video_to_text": ...}`, with the scores of
-        `rank_scores`.
+        The scores of `rank_scores` by direction ("text_to_video" and "video_to_text"), then by "plain" and
+        "dual_softmax".
 
     Raises:
         ValueError: as `retrieval_ranks`.

@@ -202,7 +202,7 @@ class InternVideoVideoProcessor(SavedWithLoader, BaseVideoProcessor):
 
     @property
     def views(self) -> tuple[int, int]:
-        """Clips and crops of each video by which the model is tested: the released test's, or as configured."""
+        """Clips and crops of each video by which the model is tested, the released test's or as configured."""
         clips, crops = self.released_views or (self.num_clips, self.num_crops)
         return clips, crops
 

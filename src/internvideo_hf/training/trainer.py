@@ -141,7 +141,7 @@ class VideoTrainer(Trainer):
 
     Raises:
         ValueError: if the arguments do not fit each other or the model.
-        LossError (in training): if a loss or a gradient is not finite; the step is not taken and nothing is saved.
+        LossError: in training, if a loss or a gradient is not finite; the step is not taken and nothing is saved.
     """
 
     args: VideoTrainingArguments

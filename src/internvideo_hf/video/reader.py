@@ -126,7 +126,7 @@ class VideoReader:
 
     @property
     def name(self) -> str:
-        """Name of the source for messages: path, address, or what it is."""
+        """Name of the source for messages, such as its path or address."""
         return self._label
 
     @property

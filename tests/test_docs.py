@@ -1,0 +1,94 @@
+"""The pages in docs: snippets run, generated pages equal their sources, and the site builds without a warning."""
+
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from snippets import parse_command, read_snippets, run_snippets
+
+DOCS = ROOT / "docs"
+PAGES = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
+RUN = [path for path in PAGES if any(s.reason is None for s in read_snippets(path.read_text(encoding="utf-8")))]
+# Pages whose snippets take more than a few seconds; index.md is the start that everybody tries.
+SLOW: set[str] = set()
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(DOCS).as_posix()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, id=name_of(path), marks=[pytest.mark.slow] if name_of(path) in SLOW else []) for path in RUN],
+)
+def test_snippets_run_from_top_to_bottom(path, desk):
+    run_snippets(path)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
+def test_every_snippet_is_run_or_marked(path):
+    text = path.read_text(encoding="utf-8")
+    snippets = read_snippets(text)
+    # By another way than the reader's: fences of all kinds, in lists and quotes, too.
+    fences = r"^[ >]*(?:```+|~~~+) *\{?(?:code-block\} *)?(?:bash|sh|shell|console|python)"
+    assert len(snippets) == len(re.findall(fences, text, re.M))
+    for snippet in snippets:
+        if snippet.reason is not None:
+            assert len(snippet.reason.split()) >= 3, f"{name_of(path)}, line {snippet.line}: say why it is not run"
+        elif snippet.language == "bash":
+            lines = [line for line in snippet.code.splitlines() if line]
+            assert all(line.startswith("internvideo ") for line in lines), f"{name_of(path)}, line {snippet.line}"
+
+
+def test_commands_that_are_not_run_are_valid_calls():
+    snippets = [s for path in PAGES for s in read_snippets(path.read_text(encoding="utf-8")) if s.reason is not None]
+    commands = [line for s in snippets for line in s.code.splitlines() if line.startswith("internvideo ")]
+    assert len(commands) > 50
+    for command in commands:
+        parse_command(command)
+
+
+def test_the_reader_finds_blocks_marks_and_lines():
+    page = "# a\n\n```bash\ninternvideo doctor\n```\n\n<!-- not run: no cluster here -->\n```python\nx = 1\n```\n"
+    assert read_snippets(page) == [
+        (4, "bash", "internvideo doctor\n", None),
+        (9, "python", "x = 1\n", "no cluster here"),
+    ]
+    assert {s.reason for s in read_snippets(f"<!-- nothing here is run: as a test -->\n{page}")} == {"as a test"}
+
+
+@pytest.mark.parametrize(
+    "text", ["```bash\ninternvideo no-such-command\n```\n", "```bash\nls\n```\n", "```python\nassert False\n```\n"]
+)
+def test_a_snippet_that_fails_is_an_error(tmp_path, text):
+    (tmp_path / "page.md").write_text(text)
+    with pytest.raises(AssertionError):
+        run_snippets(tmp_path / "page.md")
+
+
+def test_generated_pages_are_those_of_their_sources(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["generate.py", "--check"])
+    code = runpy.run_path(str(DOCS / "generate.py"))["main"]()
+    assert code == 0, capsys.readouterr().err
+
+
+def test_a_generated_page_that_was_edited_is_found(monkeypatch, capsys, tmp_path):
+    generate = runpy.run_path(str(DOCS / "generate.py"))
+    page = generate["PAGES"]
+    monkeypatch.setitem(page, "cli.md", lambda: "# Commands\n")
+    monkeypatch.setattr(sys, "argv", ["generate.py", "--check"])
+    assert generate["main"]() == 1
+    assert capsys.readouterr().err.startswith("cli.md: ")
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning(tmp_path):
+    pytest.importorskip("furo", reason="needs the extra docs")
+    command = [sys.executable, "-m", "sphinx", "-q", "-n", "-W", "--keep-going", str(DOCS), str(tmp_path / "site")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "site/reference/api.html").read_text(encoding="utf-8").count("<dt") > 500
