@@ -10,6 +10,7 @@ import torch
 mteb = pytest.importorskip("mteb", reason="needs the extra mteb")
 
 from datasets import Dataset, Video  # noqa: E402
+from stock_models import write_stock  # noqa: E402
 
 from internvideo_hf.checkpoints.model_names import converted_folder, demo_path, released_row  # noqa: E402
 from internvideo_hf.data.failures import TooManyFailuresError  # noqa: E402
@@ -86,6 +87,13 @@ def test_a_model_without_texts_takes_videos_alone(mae_folder, drawn):
     assert encoder.mteb_model_meta.modalities == ["video"]
     found = encode(encoder, video=[str(drawn[0] / "test/00000.mp4")])
     np.testing.assert_allclose(np.linalg.norm(found), 1, atol=1e-6)
+
+
+def test_a_model_of_transformers_is_taken_too(tmp_path, drawn):
+    encoder = load(write_stock("videomae", tmp_path / "theirs"), **HERE)
+    meta = encoder.mteb_model_meta
+    assert (meta.name, meta.modalities, meta.max_tokens) == ("local/theirs", ["video"], None)
+    assert encode(encoder, video=[str(drawn[0] / "test/00000.mp4")]).shape == (1, meta.embed_dim)
 
 
 def test_names():

@@ -13,7 +13,6 @@ import mteb.mocks.mock_tasks as mocks  # noqa: E402
 from evaluation.mteb_tasks import VIDEO_TASKS, Broken, DrawnRetrieval, named, ndcg  # noqa: E402
 from mteb.benchmarks.benchmark import Benchmark  # noqa: E402
 
-from internvideo_hf.evaluation import mteb_run  # noqa: E402
 from internvideo_hf.evaluation.mteb_encoder import VideoTextEncoder  # noqa: E402
 from internvideo_hf.evaluation.mteb_run import evaluate_on_mteb, find_tasks, table  # noqa: E402
 from internvideo_hf.inference.embedder import Embedder  # noqa: E402
@@ -94,10 +93,10 @@ def test_tasks_that_need_what_the_model_does_not_take_are_left_out(tmp_path, mae
 
 
 def test_tasks_and_benchmarks_are_found_by_name():
-    names = named(find_tasks("mteb/MVEB"))
+    names = named(find_tasks("MVEB"))
     assert names == named(mteb.get_benchmark("MVEB").tasks) and len(names) == 23
     assert named(find_tasks("mveb(video)", ["kinetics600v"])) == ["Kinetics600V"]
-    assert named(find_tasks("mteb/MSVDV2TRetrieval")) == ["MSVDV2TRetrieval"]
+    assert named(find_tasks("MSVDV2TRetrieval")) == ["MSVDV2TRetrieval"]
 
 
 TASKS = [mocks.MockVideoClassification, Broken, mocks.MockVideoRetrievalT2V]
@@ -150,6 +149,11 @@ def test_what_does_not_go_together_is_refused(mine, tmp_path, case):
     assert len(told.stderr.strip().splitlines()) == 1 and not (tmp_path / "out").exists()
 
 
+def test_a_head_on_features_is_refused(mine, tmp_path):
+    told = run("evaluate", "mteb/Mine", "--model", "demo-actionformer", "--out", tmp_path / "out")
+    assert_refused(told, "demo-actionformer is not an encoder: it holds an ActionFormerForTemporalLocalization.")
+
+
 def test_model_and_folder_are_needed(tmp_path):
     assert_refused(run("evaluate", "mteb/MVEB", "--model", "demo-mm"), "mteb needs --model, and --out")
 
@@ -161,4 +165,3 @@ def test_without_mteb_the_command_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.delattr(sys.modules["internvideo_hf.evaluation"], "mteb_run")
     told = evaluate(tmp_path, "mteb/MVEB")
     assert_refused(told, "mteb is not installed: pip install 'internvideo-hf[mteb]'")
-    assert mteb_run.PREFIX == "mteb/"

@@ -1,11 +1,13 @@
 """Scoring of models and ensembles: `evaluate`."""
 
+import os
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from internvideo_hf.cli.kinds import kind_for
+from internvideo_hf.cli.kinds import how_to_use, kind_for, not_of_kind
 from internvideo_hf.cli.options import (
     MODEL_HELP,
     OR_STORED,
@@ -30,7 +32,16 @@ from internvideo_hf.cli.options import (
     resolve_model,
 )
 from internvideo_hf.cli.reporting import remarks, report_failures, say, silence_transformers
-from internvideo_hf.inference.kinds import CLASSIFIER, DUAL_ENCODER, OBJECT_DETECTOR
+from internvideo_hf.inference.kinds import (
+    CLASSIFIER,
+    DUAL_ENCODER,
+    ENCODER,
+    FEATURE_HEAD,
+    GROUNDER,
+    NAVIGATOR,
+    OBJECT_DETECTOR,
+    kind_of,
+)
 from internvideo_hf.utils.storage import as_path
 
 
@@ -147,7 +158,7 @@ def evaluate(
         _refuse_for_mteb(context, changes)
         number_type = parse_dtype(dtype, device, model)
         settings = {"batch_size": batch_size, "workers": workers, "max_damaged": max_damaged, "quiet": quiet}
-        _evaluate_on_mteb(protocol, tasks, model, out, device, dtype=number_type, **settings)
+        _evaluate_on_mteb(protocol.removeprefix(_MTEB), tasks, model, out, device, dtype=number_type, **settings)
         return
     if tasks is not None:
         raise ValueError("--tasks is of a benchmark of mteb, such as `internvideo evaluate mteb/MVEB`.")
@@ -252,6 +263,12 @@ def _refuse_for_mteb(context: typer.Context, changes: list[str] | None) -> None:
         raise ValueError(f"Tasks of mteb do not take --{given[0].replace('_', '-')}. Leave it out.")
 
 
+def _check_reads_videos(model: str, folder: str) -> None:
+    kind = kind_of(Path(folder))
+    if kind is not None and kind[0] in (FEATURE_HEAD, GROUNDER, NAVIGATOR):
+        raise ValueError(f"{not_of_kind(model, kind[1], ENCODER)} {how_to_use(model, kind[0])}")
+
+
 def _evaluate_on_mteb(
     name: str,
     tasks: str | None,
@@ -264,11 +281,14 @@ def _evaluate_on_mteb(
         raise ValueError("mteb needs --model, and --out, the folder of its result files.")
     check_folder(out)
     silence_transformers()
-    from internvideo_hf.evaluation.mteb_run import evaluate_on_mteb, find_tasks, table
+    warnings.filterwarnings("ignore", module="sklearn")  # of classes without a prediction
+    if options["quiet"]:
+        os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    from internvideo_hf.evaluation.mteb_run import RESULTS, evaluate_on_mteb, find_tasks, table
 
     only = [] if tasks is None else [part for task in tasks.split(",") if (part := task.strip())]
     found = find_tasks(name, only)
-    resolve_model(model, any_family=True)  # which may download and convert it
+    _check_reads_videos(model, resolve_model(model, any_family=True))  # which may download and convert it
     outcome = evaluate_on_mteb(
         model,
         found,
@@ -278,7 +298,8 @@ def _evaluate_on_mteb(
         **options,
     )
     say(table(outcome))
-    say(f"The results are in {out / 'results'}.")
+    if outcome.scores:
+        say(f"The results are in {out / RESULTS}.")
     failures = [f"{task}: {cause}" for task, cause in outcome.failed.items()] + outcome.damaged
     report_failures(failures, len(outcome.scores) + len(outcome.failed) + len(outcome.damaged))
 

@@ -26,6 +26,9 @@ _AUTHORS, _OURS, _LOCAL = "OpenGVLab", "internvideo_hf", "local"
 """Owners of the released models, of the toy models and of other folders in mteb's names, which are owner/name."""
 
 
+_NO_LIMIT = 10**9  # tokens; where tokenizers know none, they name a number above it
+
+
 class VideoTextEncoder(AbsEncoder):
     """A model as mteb calls it: it embeds the videos, the texts, or both of each row.
 
@@ -260,11 +263,12 @@ def _facts(embedder: Embedder) -> dict[str, Any]:
     model: Any = embedder.model
     tokenizer = None if embedder.processor is None else embedder.processor.tokenizer
     takes_texts = embedder.text_problem is None
+    longest = tokenizer.model_max_length if takes_texts and tokenizer is not None else _NO_LIMIT
     return {
         "n_parameters": model.num_parameters() or None,
         "memory_usage_mb": sum(value.nbytes for value in model.parameters()) / 2**20 or None,
         "embed_dim": getattr(model.config, "projection_dim", None) or getattr(model.config, "hidden_size", None),
-        "max_tokens": tokenizer.model_max_length if takes_texts and tokenizer is not None else None,
+        "max_tokens": longest if longest < _NO_LIMIT else None,
         "modalities": ["video", "text"] if takes_texts else ["video"],
     }
 

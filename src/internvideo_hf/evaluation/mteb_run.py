@@ -12,15 +12,13 @@ from mteb.abstasks import AbsTask, AbsTaskRetrieval
 from mteb.cache import ResultCache
 from mteb.types import PromptType
 
-from internvideo_hf.data.failures import OF_THE_BATCH, TooManyFailuresError
+from internvideo_hf.data.failures import TooManyFailuresError
 from internvideo_hf.evaluation.mteb_encoder import load
 from internvideo_hf.inference.runner import RunSettings
-from internvideo_hf.utils.files import check_output
+from internvideo_hf.utils.files import DiskFullError, check_output
 from internvideo_hf.utils.locks import lock_file
 from internvideo_hf.utils.names import did_you_mean, nearest, reason_of
 
-PREFIX = "mteb/"
-"""Of mteb's names among the protocols."""
 RESULTS = "results"
 """The folder of mteb's result files in the output folder."""
 
@@ -65,26 +63,25 @@ def find_tasks(name: str, only: Sequence[str] = ()) -> list[AbsTask]:
     """Return tasks of mteb by name.
 
     Args:
-        name: of a benchmark or of a task, with or without "mteb/", such as "mteb/MVEB"; capitals do not matter.
+        name: of a benchmark or of a task, such as "MVEB"; capitals do not matter.
         only: names of the benchmark's tasks to take; all if empty.
 
     Raises:
         ValueError: if a name is unknown; the message names the nearest ones.
     """
-    wanted = name.removeprefix(PREFIX)
     benchmarks = {
         alias: benchmark
         for benchmark in mteb.get_benchmarks()
         for alias in (benchmark.name, *(benchmark.aliases or ()))
     }
     by_lower_case = {alias.lower(): benchmark for alias, benchmark in benchmarks.items()}
-    if wanted.lower() in by_lower_case:
-        benchmark = by_lower_case[wanted.lower()]
+    if name.lower() in by_lower_case:
+        benchmark = by_lower_case[name.lower()]
         tasks = _by_name(benchmark.tasks)
         names = [_known(one, list(tasks), f"{benchmark.name} has no task") for one in only]
         return [tasks[one] for one in names or tasks]
     tasks = _by_name(mteb.get_tasks(exclude_superseded=False))
-    found = _known(wanted, [*tasks, *benchmarks], "mteb has no benchmark or task")
+    found = _known(name, [*tasks, *benchmarks], "mteb has no benchmark or task")
     if only:
         raise ValueError(f"{found} is a task of mteb, not a benchmark: leave out --tasks (only).")
     return [tasks[found]]
@@ -163,8 +160,8 @@ def evaluate_on_mteb(
                 )
             except TooManyFailuresError as error:
                 outcome.failed[name] = str(error)
-            except OF_THE_BATCH:
-                raise
+            except DiskFullError:
+                raise  # as the others would
             except Exception as error:  # noqa: BLE001  # of the data set, the network or the task
                 outcome.failed[name] = f"{type(error).__name__}: {reason_of(error)}"
             else:
@@ -181,7 +178,9 @@ def table(outcome: Outcome) -> str:
     """
     width = max((len(score.task) for score in outcome.scores), default=4)
     metric = max((len(score.metric) for score in outcome.scores), default=6)
-    lines = [f"{outcome.model} on mteb {mteb.__version__}", f"{'task':{width}}  {'metric':{metric}}   score"]
+    lines = [f"{outcome.model} on mteb {mteb.__version__}"]
+    if outcome.scores:
+        lines.append(f"{'task':{width}}  {'metric':{metric}}   score")
     lines += [f"{score.task:{width}}  {score.metric:{metric}}  {100 * score.value:6.2f}" for score in outcome.scores]
     if len(outcome.scores) > 1:
         mean = sum(score.value for score in outcome.scores) / len(outcome.scores)
