@@ -17,6 +17,7 @@ from internvideo_hf.inference.untrimmed import (
     VideoFeatures,
     extract_features,
     extractor_for,
+    features_file,
     read_given,
     resizing_of,
 )
@@ -142,3 +143,10 @@ def test_a_video_shorter_than_a_window_is_refused(extractor, tmp_path):
         extract_features(extractor, short)
     with pytest.raises(VideoDecodeError, match="every window has a damaged frame"):
         extract_features(extractor, write_holed(tmp_path / "holed.mkv", 12, 1, 12))
+
+
+def test_kept_features_lie_beside_the_video_or_the_file_that_it_lies_in(extractor, tmp_path):
+    (tmp_path / "x.tar").touch()
+    beside, inside = (features_file(extractor, f"{tmp_path}/{name}", keep=True) for name in ("a.mp4", "x.tar/b/a.mp4"))
+    assert beside.parent == inside.parent == tmp_path
+    assert beside.name.startswith("a.mp4.") and inside.name.startswith("x.tar.b.a.mp4.")

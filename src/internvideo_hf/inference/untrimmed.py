@@ -33,6 +33,7 @@ from internvideo_hf.utils.fingerprints import json_sha256, text_sha256
 from internvideo_hf.utils.settings import changed_settings
 from internvideo_hf.video import VideoReader
 from internvideo_hf.video.errors import VideoDecodeError
+from internvideo_hf.video.members import split_member
 from internvideo_hf.video.sources import is_url
 
 
@@ -237,12 +238,15 @@ def features_file(extractor: FeatureExtractor, video: str, *, keep: bool) -> Pat
     Args:
         extractor: encoder and windows.
         video: path or address.
-        keep: beside the video, or in the current folder for an address; in the cache of models otherwise.
+        keep: beside the video, or the file that it lies in, or in the current folder for an address; in the cache of
+            models otherwise.
     """
     settings = json_sha256(extractor.settings.facts())[:8]
     if not keep:
         source = video if is_url(video) else str(Path(video).absolute())
         return cache_folder() / "localize" / f"{text_sha256(source)[:24]}.{settings}.safetensors"
+    if (member := split_member(video)) is not None:
+        video = ".".join([member[0], *member[1].split("/")])
     place = Path(Path(urlsplit(video).path).name or "video") if is_url(video) else Path(video)
     return place.with_name(f"{place.name}.{settings}.safetensors")
 
