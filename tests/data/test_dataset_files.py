@@ -209,6 +209,22 @@ def test_classes_that_are_called_by_numbers(videos, tmp_path):
     assert found["label"][:] == [0, 1] and found.features["label"].names == ["10", "2"]
 
 
+def test_a_list_that_load_manifest_has_made_is_read_back(videos, tmp_path):
+    for names in (CLASSES, ["10", "2"]):
+        (tmp_path / "x.csv").write_text("".join(f"{video},{names[n % 2]}\n" for n, video in enumerate(videos)))
+        table = load_manifest(tmp_path / "x.csv", labels=None if names == CLASSES else names)
+        table = table.cast_column("label", datasets.ClassLabel(names=sorted(names) if names == CLASSES else names))
+        table.to_parquet(tmp_path / "x.parquet")
+        again = load_manifest(tmp_path / "x.parquet")
+        assert again.to_list() == table.to_list() and again.features["label"] == table.features["label"]
+
+
+def test_a_predicate_sees_all_columns(videos, tmp_path):
+    make_dataset(videos, weight=[n / 10 for n in range(6)]).to_parquet(tmp_path / "x.parquet")
+    found = load_manifest(tmp_path / "x.parquet", keep=lambda record: record["weight"] > 0.25)
+    assert [Path(video).name for video in found["video"]] == ["3.mp4", "4.mp4", "5.mp4"]
+
+
 def test_several_labels(tmp_path):
     features = datasets.Features(
         {"video": datasets.Video(decode=False), "labels": datasets.List(datasets.ClassLabel(names=CLASSES))}

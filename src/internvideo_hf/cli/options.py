@@ -26,7 +26,8 @@ OR_STORED_OUTPUT = "also in an object store: s3://, gs://, az://"
 Videos = Annotated[
     list[str],
     typer.Argument(
-        help=f"Video files, folders of videos or of frames, lists (csv, json, ...), or http(s) URLs; {OR_STORED}."
+        help="Video files, folders of videos or of frames, lists (csv, json, parquet, tar, ...), or http(s) URLs; "
+        f"{OR_STORED}."
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Hide progress bars and status messages.")]

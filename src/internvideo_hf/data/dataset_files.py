@@ -47,9 +47,9 @@ def parquet_records(path: AnyPath, columns: Columns | None = None) -> Iterator[R
     with path.open("rb") as file, ParquetFile(file) as parquet:
         schema = parquet.schema_arrow
         if (column := _video_column(schema)) is None:
-            names = None if columns is None else columns(schema)
+            names, classes = None if columns is None else columns(schema), _class_labels(schema)
             for batch in parquet.iter_batches(_CHUNK, columns=names or None):
-                yield from batch.to_pylist()
+                yield from (_named_classes(record, classes) for record in batch.to_pylist())
             return
         plain = _plain_schema(schema, column)
         names = [name for name in (plain.names if columns is None else columns(plain)) if name != "video"]
@@ -147,10 +147,13 @@ def _namer(path: AnyPath, schema: Any, column: str) -> Callable[[int, bool, str 
 
     def named(row: int, has_bytes: bool, name: str | None, others: Record) -> Record:
         video = member_name(file, row, name) if has_bytes or not name else name
-        found = {key: _with_names(value, classes[key]) if key in classes else value for key, value in others.items()}
-        return DatasetRecord({"video": video, **found})
+        return DatasetRecord({"video": video, **_named_classes(others, classes)})
 
     return named
+
+
+def _named_classes(record: Record, classes: Mapping[str, list[str]]) -> Record:
+    return {key: _with_names(value, classes[key]) if key in classes else value for key, value in record.items()}
 
 
 def _class_labels(schema: Any) -> dict[str, list[str]]:

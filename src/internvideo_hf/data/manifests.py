@@ -440,11 +440,11 @@ def _given_rows(
         record = _like(record, {name: value for name, value in record.items() if name not in options.ignore})
         extra: Record = {}
         try:
-            record = _with_labels_of(record, options.heads or ())
+            whole = record = _with_labels_of(record, options.heads or ())
             if is_loose:
                 record, extra = split_extra(record)
             layout = layout or layout_of(record)
-            for given in selection.rows(record, layout):
+            for given in selection.rows(record, layout, whole):
                 yield place, layout, {**given, "extra": extra} if options.keep_extra else given
         except BadRow as bad:
             raise _error(path, place, bad) from None
@@ -496,8 +496,8 @@ class _Selection:
         self.found: set[str] = set()
         self.splits: set[str] = set()
 
-    def rows(self, record: Record, layout: Layout) -> Iterator[Record]:
-        """Yield what a record says of the videos that are kept."""
+    def rows(self, record: Record, layout: Layout, whole: Record) -> Iterator[Record]:
+        """Yield what a record says of the videos that are kept; the predicate sees the whole record."""
         if missing := missing_columns(layout, record):
             raise BadRow(f"there is no {', '.join(sorted(missing))}", "Every row needs it.")
         split, keep = self.options.split, self.options.keep
@@ -505,7 +505,7 @@ class _Selection:
             if "split" not in record:
                 raise BadRow("no split is named", "Leave out split, or use keep.")
             self.splits.add(str(record["split"]))
-        if (split is not None and record["split"] != split) or (keep is not None and not keep(record)):
+        if (split is not None and record["split"] != split) or (keep is not None and not keep(whole)):
             return
         for given in layout.rows(record):
             if self.wanted is not None:
