@@ -178,6 +178,9 @@ def test_a_model_is_known_by_its_weights_processor_and_vocabulary(folder, videos
     shutil.copytree(folder / "xclip", copy)
     before = Embedder(folder / "xclip", device="cpu").fingerprint
     assert Embedder(copy, device="cpu").fingerprint == before
+    (copy / "checkpoint-5").mkdir()  # what training leaves is no part of the model
+    (copy / "checkpoint-5/config.json").write_text("{}")
+    assert Embedder(copy, device="cpu").fingerprint == before
     VideoIndex(copy, device="cpu", folder=tmp_path / "index").update([videos])
     file = copy / "processor_config.json"
     file.write_text(file.read_text().replace('"shortest_edge": 32', '"shortest_edge": 40'))
@@ -189,6 +192,10 @@ def test_a_model_is_known_by_its_weights_processor_and_vocabulary(folder, videos
     modules = tmp_path / "st/modules.json"
     modules.write_text(json.dumps(json.loads(modules.read_text())[:1]))  # vectors of any length
     assert FeatureExtractor(tmp_path / "st", 4, device="cpu").settings.revision != revision
+    tokenizer = copy / "tokenizer.json"
+    before = Embedder(copy, device="cpu").fingerprint
+    tokenizer.write_text(tokenizer.read_text() + "\n")
+    assert Embedder(copy, device="cpu").fingerprint != before
 
 
 @pytest.mark.parametrize("name", ["videomae", "xclip", "st/sentences"])

@@ -34,7 +34,6 @@ from internvideo_hf.cli.options import (
 from internvideo_hf.cli.reporting import remarks, report_failures, say, silence_transformers
 from internvideo_hf.inference.kinds import (
     CLASSIFIER,
-    DUAL_ENCODER,
     ENCODER,
     FEATURE_HEAD,
     GROUNDER,
@@ -216,7 +215,7 @@ def _or_default(protocol: str | None, changes: list[str], default: str) -> tuple
 
 
 # Kinds of models that are evaluated in transformers' own classes, too.
-_OF_ANY_FAMILY = (CLASSIFIER, DUAL_ENCODER, OBJECT_DETECTOR)
+_OF_ANY_FAMILY = (CLASSIFIER, OBJECT_DETECTOR)
 
 
 def _evaluate_model(

@@ -265,8 +265,8 @@ def _check_family(folder: Path) -> None:
     if family not in FAMILIES:
         raise ValueError(
             f"{unknown_name(family, FAMILIES, f'model_type in {config}')} A video encoder of transformers is for "
-            "`extract`, `index`, `probe`, `localize --encoder` and `evaluate`; the rest is for transformers' own "
-            "pipelines."
+            "`extract`, `index`, `probe`, `localize --encoder`, and a classifier for `evaluate`; the rest is for "
+            "transformers' own pipelines."
         )
 
 

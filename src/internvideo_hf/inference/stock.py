@@ -40,13 +40,16 @@ from internvideo_hf.inference.precision import set_number_type
 from internvideo_hf.inference.runner import load_model
 from internvideo_hf.processing.stock import PIXELS, StockTextProcessor, StockVideoProcessor
 from internvideo_hf.utils.devices import NUMBER_TYPES, default_device
-from internvideo_hf.utils.fingerprints import files_sha256, json_sha256
+from internvideo_hf.utils.fingerprints import files_sha256, json_sha256, tensors_sha256
 from internvideo_hf.utils.names import check_name
 from internvideo_hf.utils.pretrained import check_model_folder, load_pretrained
 
 _MODULES = "modules.json"
-# What makes a model another one: settings, weights and vocabularies, in whatever folder below its own.
-_FILES = ("**/*.json", "**/*.safetensors", "**/*.bin", "**/*.txt", "**/*.model")
+# What makes a model another one: settings, weights and vocabularies; not what training left beside them.
+_FILES = (
+    *("*config*.json", "*.index.json", "*.safetensors", "*.bin", _MODULES),
+    *("*token*.json", "vocab*", "merges.txt", "*.model"),
+)
 
 
 class Stock(NamedTuple):
@@ -167,7 +170,7 @@ class StockEncoder(nn.Module):
     @property
     def identity(self) -> str:
         """What identifies weights, settings and vocabulary; see `identity_of`."""
-        return identity_of(self.name, self.config)
+        return identity_of(self.name, self)
 
     def num_parameters(self) -> int:
         """Return the number of weights."""
@@ -261,7 +264,7 @@ class SentenceEncoder(nn.Module):
     @property
     def identity(self) -> str:
         """What identifies weights, settings and vocabulary; see `identity_of`."""
-        return identity_of(self.name, self.config)
+        return identity_of(self.name, self)
 
     def num_parameters(self) -> int:
         """Return the number of weights."""
@@ -304,7 +307,7 @@ class SentenceEncoder(nn.Module):
         if "token_embeddings" not in outputs or options.get("output_hidden_states"):
             raise ValueError(
                 f"{self.name} is a sentence-transformers model that gives one vector of a clip, no tokens and no "
-                "layers. Give the folder of its transformers model, or leave out --pooling and --layer."
+                "layers. Give the folder of its transformers model, or leave out --pooling, --layer, --kind attentive."
             )
         return BaseModelOutputWithPooling(last_hidden_state=outputs["token_embeddings"])
 
@@ -317,16 +320,20 @@ _AS_SAMPLED = {"video": {"do_sample_frames": False}}
 _QUIET = {"convert_to_tensor": True, "show_progress_bar": False}
 
 
-def identity_of(name: str | Path, config: PreTrainedConfig) -> str:
+def identity_of(name: str | Path, model: StockEncoder | SentenceEncoder) -> str:
     """Return what identifies a model with its processor and vocabulary: its commit on the Hub, or a hash of files.
 
     Args:
         name: the folder, or the name on the Hub.
-        config: loaded from there.
+        model: loaded from there.
     """
-    if not Path(name).is_dir() and (commit := getattr(config, "_commit_hash", None)):
-        return str(commit)
-    return f"sha256:{files_sha256(name, _FILES)[:32]}"
+    if (folder := Path(name)).is_dir():
+        file = folder / _MODULES
+        parts = [module.get("path", "") for module in json.loads(file.read_bytes())] if file.is_file() else []
+        patterns = [f"{part}/{pattern}" for part in dict.fromkeys(["", *parts]) for pattern in _FILES]
+        return f"sha256:{files_sha256(folder, tuple(pattern.lstrip('/') for pattern in patterns))[:32]}"
+    commit = getattr(model.config, "_commit_hash", None)
+    return commit or f"sha256:{tensors_sha256(model.state_dict(), model.config.to_diff_dict())[:32]}"
 
 
 # ---- loading --------------------------------------------------------------------------------------------------------
