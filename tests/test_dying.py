@@ -29,6 +29,7 @@ from internvideo_hf.demo.synthetic import NUM_FRAMES, SPLITS, make_data_set
 from internvideo_hf.demo.tour import draw_clips
 from internvideo_hf.evaluation.ensembles import Scores
 from internvideo_hf.evaluation.run import prepare_out, write_result
+from internvideo_hf.inference.answer_sets import AnswerSet
 from internvideo_hf.tasks.action_detection.detection import Detections
 from internvideo_hf.tasks.action_detection.detectors import People
 from internvideo_hf.tasks.action_detection.drawing import draw_video
@@ -98,6 +99,11 @@ def _nobody() -> Detections:
 def _subset(folder: Path) -> None:
     write_records(folder / "t.json", ({"YoutubeID": f"{number:011d}"} for number in range(90)))
     div_subset([folder / "t.json"], folder / "div.jsonl", 80)
+
+
+def _answers(folder: Path) -> None:
+    answers = ({"video": f"{number}.mp4", "results": [{"label": "a", "score": 0.5}]} for number in range(2000))
+    AnswerSet(folder / "answers", str(demo_path("demo-classifier")), ["a", "b"], {}).write(answers)
 
 
 def _read(folder: Path, pattern: str, read: object) -> None:
@@ -177,7 +183,15 @@ def _writers(videos: list[str]) -> dict[str, Writer]:
             "model",
             lambda out: merge_checkpoints(demo_path("demo-mm"), [demo_path("demo-mm")], out / "model", overwrite=True),
             lambda out: _read(out, "model/model.safetensors", load_file),
-            7,
+            10,
+        ),
+        "classify --dataset": Writer(
+            "answers",
+            _answers,
+            lambda out: _read(
+                out, "answers", lambda folder: len(list(read_records(folder / "data"))) == 2000 or 1 / 0
+            ),
+            2,
         ),
     }
 
