@@ -43,6 +43,11 @@ def test_all_tasks_of_videos_leave_results_that_mteb_reads(done):
     assert str(out) not in json.dumps(about)
 
 
+def test_the_other_family_of_video_and_text_takes_all_tasks(viclip_folder, tmp_path):
+    outcome = evaluate_on_mteb(viclip_folder, [task() for task in VIDEO_TASKS], tmp_path, **HERE)
+    assert len(outcome.scores) == 7 and not outcome.failed and not outcome.left_out
+
+
 def test_a_score_is_that_of_our_embeddings(drawn, tmp_path):
     files = sorted((drawn[0] / "test").glob("*.mp4"))
     own = Embedder("demo-mm", device="cpu")
