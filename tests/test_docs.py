@@ -10,6 +10,8 @@ import pytest
 from conftest import ROOT
 from snippets import parse_command, read_snippets, run_snippets
 
+from internvideo_hf.auto import FAMILIES
+
 DOCS = ROOT / "docs"
 PAGES = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
 RUN = [path for path in PAGES if any(s.reason is None for s in read_snippets(path.read_text(encoding="utf-8")))]
@@ -83,6 +85,11 @@ def test_a_generated_page_that_was_edited_is_found(monkeypatch, capsys, tmp_path
     monkeypatch.setattr(sys, "argv", ["generate.py", "--check"])
     assert generate["main"]() == 1
     assert capsys.readouterr().err.startswith("cli.md: ")
+
+
+def test_every_model_family_has_a_page():
+    pages = "".join(path.read_text(encoding="utf-8") for path in (DOCS / "models").glob("*.md"))
+    assert {family.folder for family in FAMILIES.values()} == set(re.findall(r"/api\.md#(\w+)\)", pages))
 
 
 @pytest.mark.slow
