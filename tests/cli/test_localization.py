@@ -4,12 +4,14 @@ import json
 import shutil
 
 import pytest
+import torch
 from PIL import Image
 from program import assert_refused, run
 from safetensors.torch import load_file
+from stock_models import write_stock
 from tasks.temporal_localization.heads import write_encoder, write_head, write_holed
-from transformers import pipeline
-from video.clips import write_video
+from transformers import AutoModel, VideoMAEImageProcessor, pipeline
+from video.clips import decode_in_order, write_video
 
 from internvideo_hf.inference.features import FeatureExtractor
 
@@ -96,6 +98,25 @@ def test_features_are_kept_and_read_again(folder, tmp_path, monkeypatch):
     assert run(*call).stdout == first.stdout
     given = run("localize", clip, "--model", folder / "head", "--features", kept, "--json", "-q")
     assert given.stdout == first.stdout, given.stderr
+
+
+def test_features_may_be_those_of_an_encoder_of_transformers(tmp_path):
+    clip = write_video(tmp_path / "clip.mp4", 40)
+    encoder = write_stock("videomae", tmp_path / "encoder")
+    head = write_head(tmp_path / "head", encoder)
+    done = run("localize", clip, "--model", head, "--keep-features", "--json", "-q")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)
+    (kept,) = tmp_path.glob("clip.mp4.*.safetensors")
+    model, processor = AutoModel.from_pretrained(encoder).eval(), VideoMAEImageProcessor.from_pretrained(encoder)
+    frames = decode_in_order(clip)
+    with torch.no_grad():
+        inputs = processor([list(frames[start : start + 4]) for start in range(0, 37, 2)], return_tensors="pt")
+        expected = model(**inputs).last_hidden_state.mean(dim=1)
+    torch.testing.assert_close(load_file(kept)["features"], expected, atol=1e-5, rtol=1e-5)
+    other = write_stock("videoprism", tmp_path / "other")
+    refused = run("localize", clip, "--model", head, "--encoder", other)
+    assert_refused(refused, "was trained on features of", "makes others")
 
 
 def test_a_killed_call_is_taken_up_where_it_was(folder, tmp_path, monkeypatch, cache):

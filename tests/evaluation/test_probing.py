@@ -157,6 +157,7 @@ def test_an_attentive_probe_reads_the_tokens_in_half_precision(clips, model, tmp
     assert (stored.float() - expected).flatten(1).abs().amax(dim=1).min() < 1e-2
     with pytest.raises(ValueError, match=r"The tokens of 24 clips, 8 x 16 each, take .*--max-memory=1e-06"):
         probe(model, clips, recipes, tmp_path / "out", seeds=1, max_memory=1e-6, **HERE)
+    assert ClipEncoder("demo-mm", "tokens", "cpu").shape()[-1] == 96
     by_time = write_stock("vjepa2-fps", tmp_path / "by_time")
     with pytest.raises(ValueError, match="clips have different numbers of tokens"):
         probe(by_time, clips, recipes, tmp_path / "other", seeds=1, **HERE)

@@ -42,6 +42,17 @@ def test_a_model_with_positions_for_some_frames_gets_as_many():
     assert sampled(by_time, 2, 10.0) == [0, 0, 0, 0]
 
 
+def test_a_rule_of_the_processors_class_counts():
+    class Last(VJEPA2VideoProcessor):
+        def sample_frames(self, metadata, num_frames=None, **kwargs):
+            return np.arange(metadata.total_num_frames)[-num_frames:]
+
+    processor = StockVideoProcessor(Last(num_frames=4), JEPA, "jepa")
+    assert sampled(processor, 10) == [6, 7, 8, 9]
+    assert (processor.num_frames, processor.is_variable) == (4, False)
+    assert StockVideoProcessor(Last(fps=2), JEPA, "jepa").is_variable
+
+
 def test_frames_by_the_second_are_those_of_a_call(tmp_path: Path):
     video = write_video(tmp_path / "clip.mp4", 40)
     stock = VJEPA2VideoProcessor(crop_size=SIDE, fps=4, do_sample_frames=True)

@@ -139,7 +139,7 @@ class ClipEncoder:
             ValueError: if clips have different numbers of tokens.
         """
         processor = self.encoder.processor
-        if self.features == "tokens" and processor.samples_by_time and getattr(processor, "fixed", None) is None:
+        if self.features == "tokens" and getattr(processor, "is_variable", False):
             raise ValueError(
                 f"{self.encoder.name} samples frames by the second, so that clips have different numbers of tokens, "
                 "and an attentive probe needs equal ones. Set num_frames in its video_preprocessor_config.json."

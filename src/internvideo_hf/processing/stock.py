@@ -79,8 +79,10 @@ class StockVideoProcessor:
         tubelet = getattr(vision, "tubelet_size", 1)
         self.multiple: int = tubelet if isinstance(tubelet, int) else tubelet[0]
         self.remark = ""
-        self._number: int | None = self._options.get("num_frames")
-        if self._number is None and not self._has_rule:
+        rule = getattr(type(self._own), "sample_frames", None)
+        is_own = rule is not None and rule is not BaseVideoProcessor.sample_frames
+        self._number: int | None = None if is_own else self._options.get("num_frames")
+        if self._number is None and not is_own and self._options.get("fps") is None:
             if built is None:
                 raise ValueError(
                     f"{name} does not say how many frames it takes, neither in its processor (num_frames, fps) nor in "
@@ -93,21 +95,19 @@ class StockVideoProcessor:
             )
 
     @property
-    def _has_rule(self) -> bool:
-        """Whether the processor has another rule than a number of frames."""
-        rule = getattr(type(self._own), "sample_frames", None)
-        is_own = rule is not None and rule is not BaseVideoProcessor.sample_frames
-        return is_own or self._options.get("fps") is not None
-
-    @property
     def samples_by_time(self) -> bool:
         """Whether the rule needs the video's frame rate."""
         return self._number is None and self._options.get("fps") is not None
 
     @property
+    def is_variable(self) -> bool:
+        """Whether the number of frames depends on the video."""
+        return self.fixed is None and self._number is None and self._options.get("num_frames") is None
+
+    @property
     def num_frames(self) -> int:
         """Frames of a clip; where their number depends on the video, one that is usual."""
-        return self.fixed or self._number or _USUAL_FRAMES
+        return self.fixed or self._number or self._options.get("num_frames") or _USUAL_FRAMES
 
     @property
     def branches(self) -> dict[str, InternVideoVideoProcessor]:
@@ -121,7 +121,11 @@ class StockVideoProcessor:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings of the processor, and the number of frames."""
-        return {**self._own.to_dict(), "do_sample_frames": True, "num_frames": self.fixed or self._number}
+        return {
+            **self._own.to_dict(),
+            "do_sample_frames": True,
+            "num_frames": None if self.is_variable else self.num_frames,
+        }
 
     def configure(self, options: Mapping[str, Any]) -> None:
         """Set the number of frames; views of which there is one stay as they are.
