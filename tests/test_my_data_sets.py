@@ -127,6 +127,10 @@ def test_an_index_finds_what_a_caption_says(sets, drawn, kind):
     assert re.search(r"1\. .*(00001\.mp4|/1\.mp4)$", found, re.M) and Path("hits.png").stat().st_size > 1000
     again = good("index", source, "--out", "x.index", "--jobs", 1)
     assert "3 unchanged" in again
+    chosen = good("search", "x.index", drawn[1][1], "--where", "id = 2", "--top-k", 3)
+    assert len(re.findall(r"^[ *] +\d+\. .*\.mp4$", chosen, re.M)) == 1 and re.search(
+        r"(00002|/2)\.mp4$", chosen, re.M
+    )
 
 
 def test_features_and_small_copies_lie_below_the_name_of_the_file(sets):

@@ -322,3 +322,17 @@ def test_a_data_set_on_the_hub_is_read_where_it_is(videos, tmp_path, monkeypatch
         root = f"hf://datasets/{dataset_repositories.NAME}"
         assert str(list_path(root, "test.csv")) == f"{root}/data/test-*.parquet"
     HfFileSystem.clear_instance_cache()
+
+
+def test_the_metadata_of_a_folder_come_with_its_videos(videos, tmp_path):
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+        for video in videos[:2]:
+            shutil.copy(video, tmp_path / split)
+    write_metadata(tmp_path / "train/metadata.csv", [{"file_name": "1.mp4", "score": "3", "caption": "a wave"}])
+    (tmp_path / "test/metadata.csv").write_text("what,ever\n1,2\n")
+    lines, metadata = [], {}
+    found = find_videos([str(tmp_path)], metadata=metadata, on_left_out=lines.append)
+    assert len(found) == 4
+    assert metadata == {f"{tmp_path}/train/1.mp4": {"score": 3.0, "caption": "a wave"}}
+    assert any(f"No metadata: {tmp_path}/test/metadata.csv: there is no file_name" in line for line in lines)

@@ -9,12 +9,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from internvideo_hf.data.class_folders import METADATA
 from internvideo_hf.data.contents import exists
 from internvideo_hf.data.failures import shown_name
 from internvideo_hf.data.finding import VIDEO_SUFFIXES, left_out_line, list_folder
+from internvideo_hf.data.layouts import FILE_NAMES
 from internvideo_hf.data.manifests import read_manifest
-from internvideo_hf.data.records import MANIFEST_SUFFIXES
-from internvideo_hf.data.shard_files import shards_of
+from internvideo_hf.data.records import MANIFEST_SUFFIXES, ManifestError, read_records
+from internvideo_hf.data.shard_files import SPLIT_NAMES, shards_of
 from internvideo_hf.utils.names import distinct_names
 from internvideo_hf.utils.storage import NAMED_SCHEMES, AnyPath, as_path, check_address, is_stored
 from internvideo_hf.video.members import split_member
@@ -41,7 +43,8 @@ def find_videos(
             manifests, and folders of shards of parquet. Folders and manifests may be in object stores.
         data_root: folder that relative paths of manifests start from.
         on_left_out: called with one line about the entries of folders that are no videos, if there are any.
-        metadata: takes the other columns of manifests, by video, see `read_metadata`; None refuses such columns.
+        metadata: takes the other columns of manifests, by video, see `read_metadata`, and of a metadata.csv in a
+            folder, or in its folders of splits; None refuses such columns.
 
     Raises:
         ManifestError: if a manifest is invalid. Paths need not exist.
@@ -50,8 +53,11 @@ def find_videos(
         OSError: if an object store cannot be asked for a folder.
     """
     if metadata is not None:
-        for source in filter(_is_manifest, sources):
-            metadata.update(read_metadata(source, data_root))
+        for source in sources:
+            if _is_manifest(source):
+                metadata.update(read_metadata(source, data_root))
+            elif is_folder(source):
+                metadata.update(_folder_metadata(as_path(source), on_left_out))
     found = name_videos(sources, data_root, on_left_out=on_left_out, extra_columns=metadata is not None)
     return list(dict(found))
 
@@ -147,6 +153,22 @@ def read_metadata(manifest: str, data_root: str | AnyPath | None = None) -> dict
         found.setdefault(row["video"], {name: value for name, value in kept.items() if value not in (None, "")})
     for column in {name for values in found.values() for name in values}:
         _parse_column([values for values in found.values() if column in values], column)
+    return found
+
+
+def _folder_metadata(folder: AnyPath, on_left_out: Callable[[str], object]) -> dict[str, dict[str, Any]]:
+    """Return what the metadata.csv of a "videofolder" says; one that cannot be read is of something else."""
+    found: dict[str, dict[str, Any]] = {}
+    splits = [entry for entry in folder.iterdir() if entry.name.lower() in SPLIT_NAMES] if folder.is_dir() else []
+    for place in [folder, *splits]:
+        for file in [file for name in METADATA if (file := place / name).is_file()][:1]:
+            try:
+                _, first = next(read_records(file), ("", {}))
+                if not any(name.strip().lower() in FILE_NAMES for name in first):
+                    raise ManifestError(str(file), None, "there is no file_name", "Name the list that is meant.")
+                found.update(read_metadata(str(file)))
+            except ManifestError as error:
+                on_left_out(f"No metadata: {error}")
     return found
 
 
