@@ -206,12 +206,14 @@ def class_names(path: AnyPath) -> list[str] | None:
 def tar_records(path: AnyPath, columns: Columns | None = None) -> Iterator[Record]:
     """Yield the samples of a tar file, which is not compressed, from its headers and rows; videos are not read.
 
+    A sample whose row cannot be read comes under the name of the row's member, which is no video.
+
     Args:
         path: the file.
         columns: not asked: rows are read whole.
 
     Raises:
-        BadRow: if the file is damaged, holds no video, or a row is none.
+        BadRow: if the file is damaged, or holds no video.
     """
     has_videos = False
     try:
@@ -222,12 +224,12 @@ def tar_records(path: AnyPath, columns: Columns | None = None) -> Iterator[Recor
                 about = {
                     kind: content for kind, content in members.items() if kind in _ABOUT and isinstance(content, bytes)
                 }
-                try:
-                    row = sample_row(about)
-                except (ValueError, RecursionError) as error:
-                    raise BadRow(f"the row of {stem} cannot be read ({error})", "Write the shard again.") from error
                 # A sample without a video is named without an ending: reading it says what is there.
                 name = stem if ending is None else str(members[ending])
+                try:
+                    row = sample_row(about)
+                except (ValueError, RecursionError):
+                    row, name = {}, f"{stem}{next(iter(about))}"  # a bad item, and no end of the list
                 yield DatasetRecord({**row, "video": posixpath.join(str(path.absolute()), name)})
     except (tarfile.TarError, OSError, EOFError) as error:
         raise BadRow(
