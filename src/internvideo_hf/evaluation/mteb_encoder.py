@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,6 @@ REVISION = "released"
 """Of the released models, each of which has one file."""
 _AUTHORS, _OURS, _LOCAL = "OpenGVLab", "internvideo_hf", "local"
 """Owners of the released models, of the toy models and of other folders in mteb's names, which are owner/name."""
-
-
 _NO_LIMIT = 10**9  # tokens; where tokenizers know none, they name a number above it
 
 
@@ -100,12 +99,7 @@ class VideoTextEncoder(AbsEncoder):
         dataset: Dataset = inputs.dataset
         found = []
         if "video" in dataset.features:
-            settings = RunSettings(
-                batch_size or self._settings.batch_size,
-                self._settings.workers,
-                self._settings.max_damaged,
-                self._settings.quiet,
-            )
+            settings = replace(self._settings, batch_size=batch_size or self._settings.batch_size)
             embeddings, causes = self.embedder.embed_videos(_Videos(dataset, task_metadata.name), settings)
             self.causes += causes.values()
             found.append(torch.nan_to_num(embeddings))
