@@ -141,7 +141,7 @@ def test_an_interrupted_extraction_goes_on(clips, model, tmp_path, monkeypatch):
     assert whole["scores"] == found["scores"]
 
 
-def test_an_attentive_probe_reads_the_tokens_in_half_precision(clips, model, tmp_path):
+def test_an_attentive_probe_reads_the_tokens_in_half_precision(clips, model, tmp_path, monkeypatch):
     recipes = {"attentive": load_probe("attentive", ["learning_rates=[3e-3]", "least_steps=5", "epochs=1"])}
     result = probe(model, clips, recipes, tmp_path / "out", seeds=1, **HERE)
     assert (result["model"]["tokens"], result["model"]["dim"]) == (8, 16)
@@ -158,6 +158,10 @@ def test_an_attentive_probe_reads_the_tokens_in_half_precision(clips, model, tmp
     with pytest.raises(ValueError, match=r"The tokens of 24 clips, 8 x 16 each, take .*--max-memory=1e-06"):
         probe(model, clips, recipes, tmp_path / "out", seeds=1, max_memory=1e-6, **HERE)
     assert ClipEncoder("demo-mm", "tokens", "cpu").shape()[-1] == 96
+    encoder.encode({"pixels": torch.zeros(1, 1, 4, 3, 32, 32)})
+    monkeypatch.setattr(encoder.encoder, "encode", lambda clips: torch.zeros(len(clips), 12, 16))
+    with pytest.raises(ValueError, match="gives clips of other sizes other numbers of tokens"):
+        encoder.encode({"pixels": torch.zeros(1, 1, 4, 3, 32, 48)})
     by_time = write_stock("vjepa2-fps", tmp_path / "by_time")
     with pytest.raises(ValueError, match="clips have different numbers of tokens"):
         probe(by_time, clips, recipes, tmp_path / "other", seeds=1, **HERE)

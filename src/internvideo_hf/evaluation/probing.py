@@ -98,6 +98,7 @@ class ClipEncoder:
     ):
         pooling = "tokens" if features == "tokens" else "auto"
         self.encoder, self.features = VideoEncoder(model, pooling=pooling, device=device, dtype=dtype), features
+        self._shape: torch.Size | None = None
 
     @property
     def model(self) -> Any:
@@ -125,9 +126,18 @@ class ClipEncoder:
 
         Args:
             views: one of each clip.
+
+        Raises:
+            ValueError: if they have another shape than those of other clips.
         """
         (pixels,) = views.values()
         found = self.encoder.encode(torch.as_tensor(pixels).flatten(0, 1))
+        if self._shape not in (None, found.shape[1:]):
+            raise ValueError(
+                f"{self.encoder.name} gives clips of other sizes other numbers of tokens, and an attentive probe "
+                "needs equal ones. Let its processor crop frames (do_center_crop, crop_size), or take --kind linear."
+            )
+        self._shape = found.shape[1:]
         found = found.to(_TOKENS) if self.features == "tokens" else found
         check_finite(found.numpy(), f"A feature of {self.encoder.name}")
         return {self.features: found}
