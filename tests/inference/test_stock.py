@@ -187,6 +187,14 @@ def test_a_model_is_known_by_its_weights_processor_and_vocabulary(folder, videos
     assert Embedder(copy, device="cpu").fingerprint != before
     with pytest.raises(ValueError, match="made with another model or processor"):
         VideoIndex.load(tmp_path / "index", device="cpu").search(video=videos / "long.mp4")
+    shutil.copytree(folder / "videomae", tmp_path / "mae")
+    extractor = FeatureExtractor(tmp_path / "mae", 4, 36, device="cpu")
+    extract_to_file(extractor, videos / "long.mp4", tmp_path / "f.safetensors")
+    file = tmp_path / "mae/preprocessor_config.json"
+    file.write_text(file.read_text().replace("0.5", "0.4"))
+    changed = FeatureExtractor(tmp_path / "mae", 4, 36, device="cpu")
+    with pytest.raises(FileExistsError, match=r"features of other settings \(model"):
+        extract_to_file(changed, videos / "long.mp4", tmp_path / "f.safetensors")
     shutil.copytree(folder / "st/sentences", tmp_path / "st")
     revision = FeatureExtractor(tmp_path / "st", 4, device="cpu").settings.revision
     modules = tmp_path / "st/modules.json"

@@ -118,8 +118,7 @@ class ClipEncoder:
     @property
     def identity(self) -> list[Any]:
         """What its features depend on."""
-        own = getattr(self.model, "identity", self.encoder.revision)
-        return [own, cast_of(self.model), pixel_settings(self.encoder.processor), self.features]
+        return [self.encoder.revision, cast_of(self.model), pixel_settings(self.encoder.processor), self.features]
 
     def encode(self, views: Views) -> dict[str, torch.Tensor]:
         """Return the features of clips, `(clips, dim)` float32, or `(clips, tokens, dim)` in half precision.

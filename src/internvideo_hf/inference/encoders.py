@@ -13,7 +13,7 @@ from transformers.video_utils import VideoMetadata
 from internvideo_hf.auto import FAMILIES
 from internvideo_hf.checkpoints.model_names import resolve_model
 from internvideo_hf.inference.runner import load_model, video_features
-from internvideo_hf.inference.stock import SentenceEncoder, is_stock, load_stock
+from internvideo_hf.inference.stock import is_stock, load_stock
 from internvideo_hf.models.common.exported.modeling import ExportedModel
 from internvideo_hf.models.common.loading import revision
 from internvideo_hf.processing.stock import StockVideoProcessor
@@ -77,9 +77,9 @@ class VideoEncoder:
 
     @property
     def revision(self) -> str:
-        """Commit of the model on the Hub, or the hash of its files."""
-        if isinstance(self.model, SentenceEncoder):  # some of its weights are in folders below
-            return self.model.identity
+        """Commit of the model on the Hub, or the hash of its files; of others, with those of the processor."""
+        if not self.is_ours:
+            return str(self.model.identity)
         return revision(self.name, self.model)
 
     @property
