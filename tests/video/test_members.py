@@ -8,6 +8,7 @@ import tempfile
 
 import pyarrow as pa
 import pytest
+from object_stores import new_memory, write
 from pyarrow import parquet
 from video.clips import write_video
 
@@ -87,6 +88,15 @@ def test_a_file_that_is_written_again_is_read_again(rows, clips, tmp_path):
     assert read_member(f"{file}/0") == clips[0].read_bytes()
     parquet.write_table(table(rows[1:3]), file)
     assert read_member(f"{file}/0") == clips[1].read_bytes()
+
+
+def test_an_object_that_is_written_again_is_read_again(rows, clips):
+    address = f"{new_memory()}/x.parquet"
+    for number in (0, 3):
+        content = io.BytesIO()
+        parquet.write_table(table(rows[number : number + 1]), content)
+        write(address, content.getvalue())
+        assert read_member(f"{address}/0/a.mp4") == clips[number].read_bytes()
 
 
 def test_a_row_without_bytes_is_the_file_of_its_path(rows, clips, tmp_path):

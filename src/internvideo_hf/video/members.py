@@ -22,7 +22,7 @@ from itertools import accumulate
 from typing import Any, Protocol, Self
 
 from internvideo_hf.utils.names import printable, reason_of
-from internvideo_hf.utils.storage import as_path, is_stored
+from internvideo_hf.utils.storage import as_path, is_stored, state_of
 
 MEMBER_SUFFIXES = (".parquet", ".arrow", ".tar")
 """Suffixes of files that hold videos."""
@@ -304,8 +304,11 @@ _lock = threading.Lock()
 
 def _opened(file: str) -> _File:
     """Return a file that is kept open, or open it; one that was written again is another."""
-    status = None if is_stored(file) else os.stat(file)
-    key = (file, 0, 0) if status is None else (os.path.abspath(file), status.st_size, status.st_mtime_ns)
+    if is_stored(file):
+        key = (file, *state_of(file)[:2])
+    else:
+        status = os.stat(file)
+        key = (os.path.abspath(file), status.st_size, status.st_mtime_ns)
     if key not in _open:
         try:
             opened = _KINDS[as_path(file).suffix.lower()](file)
