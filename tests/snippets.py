@@ -62,17 +62,21 @@ def run_snippets(path: Path) -> dict[int, str]:
     return printed
 
 
-def parse_command(line: str) -> None:
+def parse_command(line: str) -> list[str]:
     """Read a command as the program does, which refuses what it does not know, and run nothing.
 
     Args:
         line: such as "internvideo doctor --json".
+
+    Returns:
+        Its words behind "internvideo".
     """
-    command, words = command_of(app), shlex.split(line, comments=True)[1:]
+    every = shlex.split(line, comments=True)[1:]
+    command, words = command_of(app), list(every)
     while hasattr(command, "commands"):
         command = command.commands[words.pop(0)]
     with command.make_context(command.name, words):
-        pass
+        return every
 
 
 def _run_command(line: str, where: str) -> str:
