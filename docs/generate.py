@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 import internvideo_hf.models
@@ -198,6 +199,14 @@ def api_groups() -> dict[str, list[str]]:
     return {heading: groups.pop(heading) for heading in order} | groups
 
 
+def own_methods(model: type[PreTrainedModel]) -> list[str]:
+    """Return the documented methods of a model, such as `forward`, that it has of classes of this package."""
+    own = [base for base in model.__mro__ if base.__module__.startswith("internvideo_hf.")]
+    names = dict.fromkeys(name for base in own for name in vars(base) if not name.startswith("_"))
+    # A method without a text of its own is one of transformers, adapted.
+    return [name for name in names if inspect.isroutine(getattr(model, name)) and getattr(model, name).__doc__]
+
+
 def api_page() -> str:
     """Return the page that has autodoc write the docstrings of all public names."""
     parts = [
@@ -207,10 +216,12 @@ def api_page() -> str:
     for heading, names in api_groups().items():
         parts.append(f"## {heading}\n\n```{{eval-rst}}")
         for name in names:
-            is_class = name.startswith("models.") or inspect.isclass(getattr(internvideo_hf, name))
+            value = None if name.startswith("models.") else getattr(internvideo_hf, name)
+            is_class = value is None or inspect.isclass(value)
             parts.append(f".. auto{'class' if is_class else 'function'}:: internvideo_hf.{name}")
             if is_class and heading != "Auto classes" and not name.startswith("models."):
-                parts.append("   :members:\n   :member-order: bysource")
+                members = f" {', '.join(own_methods(value))}" if issubclass(value, PreTrainedModel) else ""
+                parts.append(f"   :members:{members}\n   :member-order: bysource")
         parts.append("```\n")
     return "\n".join(parts)
 
