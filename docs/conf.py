@@ -1,5 +1,7 @@
 """Settings of Sphinx: `sphinx-build -n -W --keep-going docs docs/_build` (extra `docs`)."""
 
+import re
+
 from sphinx.application import Sphinx
 
 import internvideo_hf
@@ -34,6 +36,6 @@ def setup(app: Sphinx) -> None:
     """Let links to the benchmarks, which GitHub shows in their own folder, lead to the site's page."""
 
     def rewrite(app: Sphinx, name: str, source: list[str]) -> None:
-        source[0] = source[0].replace("](../benchmarks/README.md", "](benchmarks.md")
+        source[0] = re.sub(r"\]\(((?:\.\./)*)\.\./benchmarks/README\.md", r"](\1benchmarks.md", source[0])
 
     app.connect("source-read", rewrite)

@@ -18,7 +18,14 @@ DOCS = ROOT / "docs"
 PAGES = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
 RUN = [path for path in PAGES if any(s.reason is None for s in read_snippets(path.read_text(encoding="utf-8")))]
 # Pages whose snippets take more than five seconds; .ci/run runs them, too.
-SLOW = {"index.md", "howto/finetune.md", "howto/unknowns.md", "models/actionformer.md"}
+SLOW = {
+    "index.md",
+    "howto/detect.md",
+    "howto/finetune.md",
+    "howto/pretrain.md",
+    "howto/unknowns.md",
+    "models/actionformer.md",
+}
 
 
 def name_of(path: Path) -> str:
