@@ -40,7 +40,7 @@ def test_export_refuses_and_leaves_nothing_behind(mae_folder, mae_pretrained_fol
     refusals = [
         (("export", mae_folder, tmp_path / "x", "--format", "onxn"), "onnx"),
         (("export", mae_folder, tmp_path / "x", "--dtype", "int3"), "int3"),
-        (("export", mae_folder, tmp_path / "x", "--size", 60), "60, is not a multiple of the patch size 16"),
+        (("export", mae_folder, tmp_path / "x", "--size", 60), "size=60 is not a multiple of the patch size 16"),
         (("export", mae_pretrained_folder, tmp_path / "x"), "not exported"),
         (("export", mae_folder, tmp_path / "x", "--dtype", "bfloat16"), "float32, float16, int8"),
         (("export", mae_folder, tmp_path / "x", "--dtype", "int8"), "int8 needs some"),

@@ -10,13 +10,14 @@ from transformers import AutoModel, AutoProcessor, AutoVideoProcessor, pipeline
 
 from internvideo_hf import InternVideoMMModel
 from internvideo_hf.export.parity import BOUNDS, Bound, ParityError
-from internvideo_hf.export.run import Settings, export_model
+from internvideo_hf.export.run import Settings, _calibration_clips, export_model
 from internvideo_hf.inference.classifier import Classifier
 from internvideo_hf.inference.embedder import Embedder
 from internvideo_hf.inference.features import FeatureExtractor
 from internvideo_hf.inference.open_set.observer import scorer_for
 from internvideo_hf.inference.open_set.scorer import Subject
 from internvideo_hf.inference.runner import RunSettings
+from internvideo_hf.models.common.exported.modeling import ExportedModel
 from internvideo_hf.search.index import VideoIndex
 from internvideo_hf.video import VideoReader
 
@@ -55,7 +56,7 @@ class TestClassifier:
             assert [answer["label"] for answer in ours] == [answer["label"] for answer in theirs]
             assert ours[0]["score"] == pytest.approx(theirs[0]["score"], abs=1e-5)
 
-    def test_features_are_those_of_torch(self, exported_classifier, mae_folder, bikes):
+    def test_features_are_those_of_torch(self, exported_classifier, mae_folder, bikes, monkeypatch):
         for options in ({}, {"pooling": "mean"}):
             with VideoReader(bikes) as reader:
                 ours, theirs = (
@@ -65,14 +66,18 @@ class TestClassifier:
             torch.testing.assert_close(ours, theirs, **CLOSE)
         with pytest.raises(ValueError, match="window=8 must be 16"):
             FeatureExtractor(exported_classifier, 8, device="cpu")
+        monkeypatch.setattr(ExportedModel, "num_frames", None)  # as where no frame has an embedding
+        FeatureExtractor(exported_classifier, 8, device="cpu")
         with pytest.raises(ValueError, match="no output_hidden_states"):
             FeatureExtractor(exported_classifier, 16, layer=1, device="cpu")
 
     def test_it_runs_on_the_cpu_in_its_own_number_type(self, exported_classifier):
         with pytest.raises(ValueError, match="runs on the CPU, not on meta"):
             Classifier.load(exported_classifier, device="meta")
-        with pytest.raises(ValueError, match="cannot run in bfloat16"):
-            Classifier.load(exported_classifier, dtype="bfloat16")
+        for dtype in ("bfloat16", "int8"):
+            with pytest.raises(ValueError, match=f"exported in float32 and cannot run in {dtype}"):
+                Classifier.load(exported_classifier, dtype=dtype)
+        assert Classifier.load(exported_classifier, device="cpu", dtype="float32").model.dtype == torch.float32
 
     def test_open_set_methods_that_read_logits_take_it(self, exported_classifier, mae_folder):
         ours, theirs = (Classifier.load(folder, device="cpu") for folder in (exported_classifier, mae_folder))
@@ -110,6 +115,10 @@ class TestDualEncoder:
         ours, theirs = again.search("a bike", top_k=1), index.search("a bike", top_k=1)
         assert ours[0].start == theirs[0].start
 
+    def test_its_tokenizer_is_that_of_the_model(self, exported_dual, thin_folder):
+        ours, theirs = (json.loads((folder / "tokenizer.json").read_text()) for folder in (exported_dual, thin_folder))
+        assert ours == theirs and ours["truncation"] is None and ours["padding"] is None
+
     def test_similarities_are_those_of_torch(self, exported_dual, thin_folder, bikes):
         processor = AutoProcessor.from_pretrained(exported_dual)
         inputs = processor(videos=[str(bikes)], text=["a bike", "rain"], return_tensors="pt")
@@ -146,12 +155,20 @@ class TestRefusals:
 
     @pytest.mark.parametrize(
         ("settings", "word"),
-        [({"size": 60}, "height, 60, is not a multiple of the patch size 16"), ({"frames": 3}, "number of frames, 3")],
+        [({"size": 60}, "size=60 is not a multiple of the patch size 16"), ({"frames": 3}, "number of frames, 3")],
     )
     def test_sizes_that_positions_cannot_take_are_refused(self, mae_folder, tmp_path, settings, word):
         with pytest.raises(ValueError, match=word):
             export_model(mae_folder, tmp_path / "out", Settings("onnx", **settings))
         assert not list(tmp_path.iterdir())
+
+    def test_clips_of_calibration_are_taken_evenly(self, bikes, mae_folder, monkeypatch):
+        monkeypatch.setattr("internvideo_hf.export.run.CALIBRATION", 2)
+        said, seen = [], []
+        monkeypatch.setattr("internvideo_hf.export.run.read_clips", lambda p, rows, *_: seen.extend(rows) or [])
+        settings = Settings("onnx", "int8", calibrate=("a", "b", "c", "d", "e"))
+        assert _calibration_clips(None, settings, said.append) == []
+        assert [row["video"] for row in seen] == ["a", "c"] and "Of 5 videos of calibration, 2 are taken" in said[0]
 
     def test_a_processor_without_a_fixed_size_needs_one(self, mae_folder, tmp_path):
         folder = shutil.copytree(mae_folder, tmp_path / "model")

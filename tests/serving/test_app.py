@@ -244,9 +244,13 @@ def test_what_is_too_large_or_too_long_is_refused(client, tmp_path):
     assert_refused(
         client.post("/v1/embeddings", files={"file": bytes(4_000_000)}), 413, "too_large", "The request has"
     )
+    answer = client.post("/v1/embeddings", json={"input": [[1]] * 100_000})
+    assert_refused(answer, 413, "too_large", "at most 100000 are taken")
     long = write_video(tmp_path / "long.mp4", 180)
     answer = client.post("/v1/embeddings", files={"file": long.open("rb")})
-    assert_refused(answer, 422, "unreadable_video", "it has 6.0 seconds, and at most 5 are taken")
+    assert_refused(
+        answer, 422, "unreadable_video", "it has 6.0 seconds, and at most 5 are taken. Send a shorter part."
+    )
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "0.0.0.0", "2130706433", "169.254.169.254"])

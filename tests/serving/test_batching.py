@@ -45,12 +45,12 @@ def batcher(sizes):
 
 
 def gather(batcher, work, *items):
-    """Run items, `(key, item)`, that all wait when the first has begun."""
+    """Run items, `(key, item)` or `(key, item, size)`, that all wait when the first has begun."""
 
     async def go():
         tasks = []
-        for key, item in items:
-            tasks.append(asyncio.ensure_future(batcher.run(key, work, item)))
+        for key, item, *size in items:
+            tasks.append(asyncio.ensure_future(batcher.run(key, work, item, *size)))
             if len(tasks) == 1:
                 await work.has_begun()
         await asyncio.sleep(0)
@@ -63,6 +63,19 @@ def gather(batcher, work, *items):
 def test_what_waits_goes_together_up_to_the_size(batcher, work, sizes):
     assert gather(batcher, work, *(("a", number) for number in range(6))) == [0, 2, 4, 6, 8, 10]
     assert work.calls == [[0], [1, 2, 3], [4, 5]] and sizes == [1, 3, 2]
+
+
+def test_items_count_by_their_sizes(batcher, work):
+    items = [("a", 0), ("a", 1, 2), ("a", 2, 2), ("a", 3), ("a", 4, 5), ("a", 5)]
+    assert gather(batcher, work, *items) == [0, 2, 4, 6, 8, 10]
+    assert work.calls == [[0], [1], [2, 3], [4], [5]]
+
+
+def test_too_few_results_end_no_thread(batcher):
+    found = asyncio.run(batcher.run("a", lambda items: items, 1))
+    with pytest.raises(ValueError, match="0 results for 1 items"):
+        asyncio.run(batcher.run("a", lambda items: [], 1))
+    assert found == asyncio.run(batcher.run("a", lambda items: items, 1)) == 1
 
 
 def test_only_equal_keys_go_together_and_the_longest_wait_comes_first(batcher, work):

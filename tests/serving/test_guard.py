@@ -112,6 +112,16 @@ def test_a_local_service_answers_to_its_own_names_only(host, status):
     assert run(ask(make(), host=host))[0][0] == 200
 
 
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [("http://localhost:8000", 200), ("https://evil.example", 403), ("http://localhost:9000", 403), ("null", 403)],
+)
+def test_a_local_service_answers_no_page_of_another_site(origin, status):
+    guard = make(names=["localhost"])
+    assert run(ask(guard, host="localhost:8000", origin=origin))[0][0] == status
+    assert run(ask(make(), host="localhost:8000", origin=origin))[0][0] == 200  # with a key, which pages lack
+
+
 def test_sizes_are_told_and_limited():
     guard = make(max_bytes=3)
     largest = Limits(max_bytes=3).max_body

@@ -1,6 +1,11 @@
 """What a service does beside its routes; tests/serving/test_app.py has these on a port."""
 
 import asyncio
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -11,7 +16,8 @@ from internvideo_hf.serving.errors import RequestError  # noqa: E402
 from internvideo_hf.serving.limits import Access, Limits  # noqa: E402
 from internvideo_hf.serving.metrics import Metrics  # noqa: E402
 from internvideo_hf.serving.models import ServedModel  # noqa: E402
-from internvideo_hf.serving.service import Service  # noqa: E402
+from internvideo_hf.serving.service import FETCHES_OF_REQUEST, Service  # noqa: E402
+from internvideo_hf.serving.sources import Source  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -53,3 +59,32 @@ def test_the_first_failure_ends_the_others(service):
     with pytest.raises(ValueError, match="one"):
         asyncio.run(service._all([wait(), fail()]))
     assert seen.ended
+
+
+def test_a_request_fetches_few_videos_at_once_and_keeps_none(service, tmp_path, monkeypatch):
+    lock, now, most = threading.Lock(), set(), []
+
+    def fetch(source, access, limits):
+        path = Path(source.folder) / source.name
+        with lock:
+            now.add(path)
+            most.append(len(now))
+        path.write_bytes(b"content")
+        time.sleep(0.02)
+        return replace(source, address=str(path))
+
+    async def run(task, source, name, timeout):
+        with lock:
+            now.discard(Path(source.address))
+        return Path(source.address).read_bytes()
+
+    monkeypatch.setattr(sys.modules[Service.__module__], "fetch", fetch)
+    monkeypatch.setattr(service._pool, "run", run)
+    sources = [Source(f"http://host/{number}", str(number), str(tmp_path)) for number in range(12)]
+
+    async def read():
+        turns = asyncio.Semaphore(FETCHES_OF_REQUEST)
+        return await service._all([service._read(print, source, turns) for source in sources])
+
+    assert asyncio.run(read()) == [b"content"] * 12
+    assert max(most) == FETCHES_OF_REQUEST and not list(tmp_path.iterdir())

@@ -39,9 +39,12 @@ def export(
             "clips by class: report top-1 or R@1, in torch and after the export.",
         ),
     ] = None,
-    frames: Annotated[int | None, typer.Option(min=1, help="Frames of a clip (default: the processor's).")] = None,
+    frames: Annotated[
+        int | None, typer.Option(min=1, max=4096, help="Frames of a clip (default: the processor's).")
+    ] = None,
     size: Annotated[
-        int | None, typer.Option(min=1, help="Height and width of frames in pixels (default: the processor's).")
+        int | None,
+        typer.Option(min=1, max=4096, help="Height and width in pixels (default: the processor's)."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it holds a model.")] = False,
     quiet: Quiet = False,

@@ -60,7 +60,7 @@ def failure_of(video: str, error: Exception) -> VideoDecodeError:
             return error
         # Of a folder of frames the error names one.
         file = f"{error.source}: " if error.source.startswith(os.path.join(os.path.abspath(video), "")) else ""
-        return VideoDecodeError(name, f"{file}{error.cause}", error.advice)
+        return type(error)(name, f"{file}{error.cause}", error.advice)
     if isinstance(error, av.FFmpegError):
         return VideoDecodeError(name, f"FFmpeg cannot read it ({reason_of(error)})", _CHECK)
     text = (without_number(error).strip().splitlines() or [""])[0][:_LONGEST_CAUSE]

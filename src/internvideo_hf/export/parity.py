@@ -17,10 +17,12 @@ class Bound:
     Args:
         cosine: the least one of any clip or text.
         difference: the largest one, as a fraction of the largest value; None for any.
+        advice: what to do about a larger one.
     """
 
     cosine: float
     difference: float | None = None
+    advice: str = "Choose another --dtype or --format."
 
     def __str__(self) -> str:
         largest = (
@@ -35,7 +37,7 @@ BOUNDS = {
     "float32": Bound(0.99999, 1e-4),
     "float16": Bound(0.9999),
     "bfloat16": Bound(0.999),
-    "int8": Bound(0.99),
+    "int8": Bound(0.99, advice="Give more videos of calibration (100 are usual), or choose another --format."),
 }
 """Number type of the weights -> bound of every output."""
 
@@ -56,7 +58,13 @@ def compare(function: Traceable, graph: Graph) -> dict[str, Agreement]:
     for inputs in (function.inputs, first, *([function.shortest()] if function.variable else [])):
         expected, got = function.reference(inputs), graph(inputs)
         for output, tensor in expected.items():
-            measured = agreement(tensor, got[output])
+            try:
+                measured = agreement(tensor, got[output])
+            except ParityError as error:
+                raise ParityError(
+                    f"The exported function {function.name!r} differs from torch: in its {output}, {error}. Nothing "
+                    "was written. Choose another --dtype or --format."
+                ) from error
             found[output] = worse(found[output], measured) if output in found else measured
     return found
 
@@ -110,5 +118,5 @@ def check(name: str, measured: Mapping[str, Agreement], bound: Bound) -> None:
             raise ParityError(
                 f"The exported function {name!r} differs from torch: its {output} has a cosine of {found.cosine:.6f} "
                 f"and a largest difference of {found.difference:.2g} where the largest value is {found.scale:.2g}, "
-                f"expected {bound}. Nothing was written."
+                f"expected {bound}. Nothing was written. {bound.advice}"
             )

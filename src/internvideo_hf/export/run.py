@@ -1,6 +1,7 @@
 """Export a model: trace its functions, write them, compare them with torch, and keep the folder if they agree."""
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,9 @@ from internvideo_hf.utils.fingerprints import file_sha256, files_sha256, json_sh
 from internvideo_hf.utils.names import check_name, with_article
 from internvideo_hf.utils.pretrained import load_pretrained
 
+CALIBRATION = 256
+"""The most clips that ranges of activations are measured on: all are in memory."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -51,7 +55,7 @@ class Settings:
         dtype: number type of the weights, one of `NUMBERS` for the format.
         frames: of a clip; as the processor is configured if None.
         size: height and width of the frames in pixels; as the processor is configured if None.
-        calibrate: for int8: videos, on which the ranges of activations are measured.
+        calibrate: for int8: videos, on which the ranges of activations are measured, on `CALIBRATION` at most.
         evaluate: a list on which the model and its export are scored; see `scoring.read_samples`.
 
     Raises:
@@ -113,12 +117,15 @@ def export_model(
     samples = None if settings.evaluate is None else read_samples(settings.evaluate, source, kind, name)
     videos: VideoProcessor = getattr(processor, "video_processor", processor)
     texts = None if processor is videos else processor
+    as_saved = processor
     if processor is None:
         _check_without_videos(name, settings)
         # torch's own format keeps the comparisons of lengths that a trace makes, and refuses shorter ones than these.
         inputs, ids = drawn_features(source.config, is_fixed=settings.format == "pt2"), None
     else:
+        _check_size(source.config, settings.size)
         fix_size(videos, settings.frames, settings.size)
+        as_saved = deepcopy(processor)  # a tokenizer remembers how it was called
         inputs, ids = drawn_inputs(videos, texts)
     functions = {function.name: function for function in functions_of(source, kind, inputs, ids)}
     check_output(output_dir, 4 * source.num_parameters())
@@ -140,11 +147,17 @@ def export_model(
         if kind == "captioner" and settings.dtype == "float32":
             _compare_captions(source, functions[VIDEO].inputs, ExportedCaptioner(source.config, manifest, graphs))
         scores = {} if samples is None else score(samples, functions, graphs, videos, texts, say)
-        _save_settings(source, processor, folder)
+        _save_settings(source, as_saved, folder)
         manifest = replace(manifest, files=_files_of(folder), agreement=measured, scores=scores)
         atomic_write_text(folder / EXPORT_FILE, manifest.to_json())
         _write_card(folder, name, manifest, source)
     return manifest
+
+
+def _check_size(config: Any, size: int | None) -> None:
+    patch = getattr(getattr(config, "vision_config", config), "patch_size", None)
+    if size is not None and patch is not None and size % patch:
+        raise ValueError(f"size={size} is not a multiple of the patch size {patch}. Choose another --size.")
 
 
 def _check_without_videos(name: str, settings: Settings) -> None:
@@ -164,9 +177,13 @@ def _compare_captions(source: Any, clips: Mapping[str, torch.Tensor], exported: 
 
 
 def _calibration_clips(processor: VideoProcessor, settings: Settings, say: Callable[[str], object]) -> Clips:
-    rows = [{"video": video} for video in settings.calibrate]
-    if not rows:
+    videos = settings.calibrate
+    if not videos:
         return []
+    if (number := len(videos)) > CALIBRATION:
+        say(f"Of {number} videos of calibration, {CALIBRATION} are taken, evenly over the list")
+        videos = tuple(videos[place * number // CALIBRATION] for place in range(CALIBRATION))
+    rows = [{"video": video} for video in videos]
     clips = read_clips(processor, rows, "Reading clips of calibration", say)
     return [[pixels.numpy() for pixels in inputs.values()] for _, inputs in clips]
 

@@ -6,6 +6,7 @@ import re
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -134,11 +135,12 @@ class _Cast(nn.Module):
 
 def _quantized(model: Any, function: Traceable, clips: Clips) -> Any:
     os.environ.setdefault("NNCF_CI", "1")  # or it would report its use to Intel
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it misses CUDA, which is of no use here
     import nncf
 
     nncf.set_log_level(logging.WARNING)  # or it would name every layer
     inputs = [dict(zip(function.inputs, arrays, strict=True)) for arrays in clips]
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _without_bars():
         warnings.simplefilter("ignore")
         return nncf.quantize(
             model,
@@ -147,6 +149,19 @@ def _quantized(model: Any, function: Traceable, clips: Clips) -> Any:
             subset_size=len(inputs),
             ignored_scope=nncf.IgnoredScope(names=_kept_in_float_of_openvino(model)),
         )
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Keep the progress bars of nncf off the terminal, for which it has no switch."""
+    from rich import get_console
+
+    console = get_console()
+    was_quiet, console.quiet = console.quiet, True
+    try:
+        yield
+    finally:
+        console.quiet = was_quiet
 
 
 def _kept_in_float_of_onnx(path: Path) -> list[str]:

@@ -109,10 +109,9 @@ class VideoEncoder:
                 f"window={window} must be a multiple of {tubelet}, the frames of this model's tubelets (--window)."
             )
         # Ours interpolate their positions, unless they are exported.
-        if isinstance(self.model, ExportedModel) and window != self.model.num_frames:
-            raise ValueError(
-                f"window={window} must be {self.model.num_frames}, the frames of this model's positions (--window)."
-            )
+        fixed = self.model.num_frames if isinstance(self.model, ExportedModel) else None
+        if fixed is not None and window != fixed:
+            raise ValueError(f"window={window} must be {fixed}, the frames of this model's positions (--window).")
 
     @property
     def process(self) -> Callable[[np.ndarray], torch.Tensor]:

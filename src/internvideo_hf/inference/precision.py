@@ -43,10 +43,11 @@ def set_number_type(model: PreTrainedModel, dtype: str) -> None:
         ValueError: if the name is unknown, or it is an exported model of another number type.
         ImportError: if "int8" lacks torchao.
     """
-    if dtype != INT8:
+    if isinstance(model, ExportedModel):
+        if dtype != model.manifest.dtype:
+            model.refuse(f"cannot run in {dtype}")
+    elif dtype != INT8:
         model.to(lookup(DTYPES, dtype, "dtype"))  # type: ignore[arg-type]  # transformers' wrapper hides the signature
-    elif isinstance(model, ExportedModel):
-        model.refuse("cannot run in int8")
     else:
         _quantize_weights(model)
     model.number_type = dtype  # type: ignore[assignment]  # nn.Module's annotation knows tensors and modules alone
@@ -72,7 +73,7 @@ def compile_if_asked(model: PreTrainedModel) -> None:
     if not from_environment(ModelSettings(), PREFIX).compile:
         return
     if isinstance(model, ExportedModel):
-        model.refuse("cannot be compiled")
+        model.refuse("cannot be compiled", "Leave out --compile (INTERNVIDEO_RUN_COMPILE).")
     if model.device.type == "cpu":
         _check_compiler()
     # Towers of a dual encoder are called one by one, without its own `forward`.

@@ -33,7 +33,7 @@ from internvideo_hf.serving.limits import Access, Limits
 from internvideo_hf.serving.metrics import CONTENT_TYPE, Metrics
 from internvideo_hf.serving.models import CAPTION, CLASSIFY, EMBEDDINGS, LOCALIZE, SEARCH, ServedModel
 from internvideo_hf.serving.service import Service
-from internvideo_hf.serving.sources import Source, named, own_file, source_of
+from internvideo_hf.serving.sources import LimitError, Source, named, own_file, source_of
 from internvideo_hf.utils.files import DiskFullError
 from internvideo_hf.utils.names import printable
 from internvideo_hf.utils.scratch import scratch_directory
@@ -41,6 +41,8 @@ from internvideo_hf.video.errors import VideoDecodeError
 
 Body = TypeVar("Body", bound=BaseModel)
 _SMALL = 1 << 17  # bytes
+_ELEMENTS = 100_000
+"""Elements of a request's JSON: each takes a hundred times its bytes when it is parsed, while all others wait."""
 
 _REQUESTS: dict[str, type[BaseModel]] = {
     EMBEDDINGS: schemas.EmbeddingsRequest,
@@ -126,7 +128,7 @@ def create_app(
         key: that requests must carry; None for none.
         names: see `Guard`.
         decoders: decoding processes; one per core, at most 8, if None.
-        batch_size: the most videos per forward pass.
+        batch_size: the most clips per forward pass; those of one video go together in any case.
     """
     limits, access, metrics = limits or Limits(), access or Access(), Metrics()
 
@@ -233,6 +235,9 @@ def _save(upload: UploadFile, path: Path) -> int:
 
 
 def _parse(kind: type[BaseModel], text: bytes) -> Any:
+    if (elements := sum(map(text.count, b",[{"))) > _ELEMENTS:
+        message = f"The JSON has about {elements} elements, and at most {_ELEMENTS} are taken."
+        raise RequestError(message, 413, "too_large")
     try:
         return kind.model_validate_json(text)
     except ValidationError as error:
@@ -381,8 +386,9 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(VideoDecodeError)
     async def unreadable(request: Request, error: VideoDecodeError) -> JSONResponse:
-        # Its advice is about options of commands and of Python.
-        text = printable(error.source if error.cause is None else f"{error.source}: {error.cause}.")
+        # The advice of others is about options of commands and of Python.
+        advice = f" {error.advice}" if isinstance(error, LimitError) else ""
+        text = printable(error.source if error.cause is None else f"{error.source}: {error.cause}.{advice}")
         return respond(text, 422, "unreadable_video", error.source.partition(" ")[0])
 
     @app.exception_handler(ValueError)

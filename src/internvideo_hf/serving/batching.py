@@ -17,6 +17,7 @@ class _Entry(NamedTuple):
     key: Hashable
     work: Work
     item: Any
+    size: int
     future: "Future[Any]"
 
 
@@ -27,7 +28,7 @@ class Batcher:
     that is alone is run alone.
 
     Args:
-        size: the most items of a call.
+        size: the most that the items of a call have together; one item may have more.
         on_batch: called with the number of items of each call.
     """
 
@@ -39,13 +40,14 @@ class Batcher:
         self._thread = threading.Thread(target=self._loop, name="model", daemon=True)
         self._thread.start()
 
-    async def run(self, key: Hashable, work: Work, item: Any) -> Any:
+    async def run(self, key: Hashable, work: Work, item: Any, size: int = 1) -> Any:
         """Return the result for an item.
 
         Args:
             key: items with the same key may go into one call.
             work: what is called; the same for all items with this key.
             item: one of its arguments.
+            size: of the item.
 
         Raises:
             RequestError: if the thread has ended.
@@ -54,7 +56,7 @@ class Batcher:
         with self._change:
             if self._is_stopped:
                 raise RequestError("The service stops.", 503, "stopping")
-            self._waiting.append(_Entry(key, work, item, future))
+            self._waiting.append(_Entry(key, work, item, size, future))
             self._change.notify()
         return await asyncio.wrap_future(future)  # a caller that gives up takes the item out
 
@@ -78,15 +80,21 @@ class Batcher:
 
     def _take(self) -> list[_Entry]:
         """Take the entry that waits longest, and others with its key."""
-        first = self._waiting.popleft()
-        others = [entry for entry in self._waiting if entry.key == first.key][: self._size - 1]
-        for entry in others:
+        batch = [self._waiting.popleft()]
+        room = self._size - batch[0].size
+        for entry in [entry for entry in self._waiting if entry.key == batch[0].key]:
+            if entry.size > room:
+                break
             self._waiting.remove(entry)
-        return [first, *others]
+            batch.append(entry)
+            room -= entry.size
+        return batch
 
     def _answer(self, entries: Sequence[_Entry]) -> None:
         try:
             results = entries[0].work([entry.item for entry in entries])
+            if len(results) != len(entries):
+                raise ValueError(f"{len(results)} results for {len(entries)} items.")
         except Exception as error:  # noqa: BLE001  # the caller's
             if len(entries) == 1:
                 entries[0].future.set_exception(error)

@@ -37,7 +37,8 @@ class Guard:
         metrics: figures to count.
         key: that requests must carry (`Authorization: Bearer KEY`); None for none.
         names: hosts under which the service may be asked for, beside numeric addresses; None for any. A web site can
-            let its own name point to this machine (DNS rebinding), and its requests then carry that name.
+            let its own name point to this machine (DNS rebinding), and its requests then carry that name. Pages of
+            other sites are refused as well, unless this is None.
         endpoints: paths to count by; all others are counted as "other".
     """
 
@@ -123,8 +124,13 @@ class Guard:
 
     def _check_caller(self, path: str, headers: dict[str, str]) -> None:
         """Refuse who may not ask."""
-        if self._names is not None and not _is_own(headers.get("host", ""), self._names):
-            raise RequestError("The service does not answer under this name.", 403, "wrong_host")
+        if self._names is not None:
+            host, origin = headers.get("host", ""), headers.get("origin")
+            if not _is_own(host, self._names):
+                raise RequestError("The service does not answer under this name.", 403, "wrong_host")
+            # A form of a web site is sent without asking, though its answer is kept from the site.
+            if origin is not None and origin.partition("://")[2].lower() != host.lower():
+                raise RequestError("The service does not answer pages of other sites.", 403, "wrong_origin")
         if self._key is None or path in _OPEN:
             return
         scheme, _, given = headers.get("authorization", "").partition(" ")

@@ -34,6 +34,7 @@ from internvideo_hf.inference.pipeline import inputs_of
 from internvideo_hf.inference.rows import to_arrays, to_tensors
 from internvideo_hf.inference.runner import load_model
 from internvideo_hf.inference.untrimmed import encoder_of, extract_features, extractor_for, resizing_of
+from internvideo_hf.models.common.exported.modeling import ExportedModel
 from internvideo_hf.models.common.loading import check_classifier
 from internvideo_hf.processing.video_processing import RawPixels
 from internvideo_hf.search.index import VideoIndex
@@ -295,7 +296,10 @@ def _classifier(folder: str, device: Any, dtype: str | None) -> MultiViewVideoCl
 
 def _captioner(folder: str, embedder: Embedder, dtype: str | None) -> VideoToTextPipeline:
     model = load_model(AutoModelForMultimodalLM, folder, embedder.device, dtype)
-    for name, module in embedder.model.named_children():  # the same weights: once in memory
+    # The same weights, once in memory.
+    if isinstance(model, ExportedModel):
+        model.graphs = {**model.graphs, **cast(ExportedModel, embedder.model).graphs}
+    for name, module in embedder.model.named_children():
         setattr(model, name, module)
     return VideoToTextPipeline(model=model, processor=load_pretrained(AutoProcessor, folder), device=model.device)
 

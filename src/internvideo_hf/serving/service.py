@@ -3,9 +3,11 @@
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -23,8 +25,12 @@ from internvideo_hf.utils.devices import default_workers
 from internvideo_hf.video.errors import VideoDecodeError
 
 _log = logging.getLogger(__name__)
-FETCHES = 64
-"""Videos that are fetched at once."""
+FETCHES = 32
+"""Videos that are fetched, or lie on the disk for a decoder, at once."""
+FETCHES_OF_REQUEST = 4
+"""How many of them one request may have: slow servers of one must not keep the others waiting."""
+DECODED = 64
+"""Videos that are decoded, or wait for the model, at once."""
 
 
 class Service:
@@ -36,7 +42,7 @@ class Service:
         access: what requests may name.
         metrics: figures to count.
         decoders: processes; one per core, at most 8, if None. Of a model that finds actions one, which holds it.
-        batch_size: videos per forward pass.
+        batch_size: clips per forward pass; those of one video go together in any case.
     """
 
     def __init__(
@@ -57,6 +63,7 @@ class Service:
         self._batcher = Batcher(batch_size, metrics.batches.observe)
         self._searching = ThreadPoolExecutor(1, "search")
         self._fetching = ThreadPoolExecutor(FETCHES, "fetch")
+        self._on_disk, self._in_memory = asyncio.Semaphore(FETCHES), asyncio.Semaphore(DECODED)
 
     async def start(self) -> None:
         """Start the decoders, and compute what the first search would wait for.
@@ -98,7 +105,8 @@ class Service:
         Raises:
             VideoDecodeError: if one cannot be read.
         """
-        return await self._all([self._embed(source) for source in sources])
+        turns = asyncio.Semaphore(FETCHES_OF_REQUEST)
+        return await self._all([self._embed(source, turns) for source in sources])
 
     async def embed_texts(self, texts: Sequence[str]) -> list[Tensor]:
         """Return the unit vectors of texts, `(dim,)` each.
@@ -176,7 +184,8 @@ class Service:
             VideoDecodeError: if a video cannot be read.
         """
         assert self.model.localizing is not None
-        found = await self._all([self._read(self.model.localizing, source) for source in sources])
+        turns = asyncio.Semaphore(FETCHES_OF_REQUEST)
+        found = await self._all([self._read(self.model.localizing, source, turns) for source in sources])
         return [actions.best(top_k, threshold).to_dict() for actions in found]
 
     async def search(self, text: str | None, source: Source | None, options: dict[str, Any]) -> Hits:
@@ -196,7 +205,7 @@ class Service:
             (query,) = await self.embed_texts([text])
         else:
             assert source is not None
-            query = await self._embed(source)
+            query = await self._embed(source, asyncio.Semaphore(1))
         name = source.name if source is not None else str(text)
         search = partial(self._search, query[None], name, is_text=source is None, **options)
         return await asyncio.get_running_loop().run_in_executor(self._searching, search)
@@ -212,32 +221,61 @@ class Service:
     async def _answer(self, ability: str, sources: Sequence[Source], options: dict[str, Any]) -> list[Any]:
         known = tuple(options.items())
         work = partial(self.model.answer, ability, known)
-        return await self._all([self._run(ability, source, (ability, known), work) for source in sources])
+        turns = asyncio.Semaphore(FETCHES_OF_REQUEST)
+        return await self._all([self._run(ability, source, turns, (ability, known), work) for source in sources])
 
-    async def _embed(self, source: Source) -> Tensor:
-        vector: Tensor = await self._run(EMBEDDINGS, source, (EMBEDDINGS,), self.model.embed)
+    async def _embed(self, source: Source, turns: asyncio.Semaphore) -> Tensor:
+        vector: Tensor = await self._run(EMBEDDINGS, source, turns, (EMBEDDINGS,), self.model.embed)
         return vector
 
-    async def _run(self, ability: str, source: Source, key: tuple[Any, ...], work: Any) -> Any:
-        inputs = await self._read(self.model.reading(ability), source)
-        return await self._batcher.run((*key, same_shapes(inputs)), work, inputs)
+    async def _run(
+        self, ability: str, source: Source, turns: asyncio.Semaphore, key: tuple[Any, ...], work: Any
+    ) -> Any:
+        async with AsyncExitStack() as place:
+            inputs = await self._read(self.model.reading(ability), source, turns, place)
+            shapes = same_shapes(inputs)
+            return await self._batcher.run((*key, shapes), work, inputs, max(shape[0] for shape in shapes))
 
-    async def _read(self, reading: Any, source: Source) -> Any:
+    async def _read(
+        self, reading: Any, source: Source, turns: asyncio.Semaphore, place: AsyncExitStack | None = None
+    ) -> Any:
+        """Return what a decoder makes of a video.
+
+        Args:
+            reading: see `models.Reading`.
+            source: the video.
+            turns: for the videos that its request fetches.
+            place: takes the video's place in memory, which it has until the model has answered.
+        """
         task = partial(reading, limits=self.limits)
         # What decodes a whole video takes as long as the request may.
         timeout = self.limits.timeout if self.model.localizing is not None else self.limits.video_timeout
         begin = time.perf_counter()
         try:
-            if is_remote(source):
-                fetching = partial(fetch, source, self.access, self.limits)
-                source = await asyncio.get_running_loop().run_in_executor(self._fetching, fetching)
-            found = await self._pool.run(task, source, source.name, timeout)
+            async with self._local(source, turns) as local:
+                if place is not None:
+                    await place.enter_async_context(self._in_memory)
+                found = await self._pool.run(task, local, source.name, timeout)
         except VideoDecodeError:
             self.metrics.videos.labels("unreadable").inc()
             raise
         self.metrics.videos.labels("read").inc()
         self.metrics.reading.observe(time.perf_counter() - begin)
         return found
+
+    @asynccontextmanager
+    async def _local(self, source: Source, turns: asyncio.Semaphore) -> AsyncIterator[Source]:
+        """Fetch a video that has an address, and delete it when it is decoded."""
+        if not is_remote(source):
+            yield source
+            return
+        async with turns, self._on_disk:
+            fetching = partial(fetch, source, self.access, self.limits)
+            local = await asyncio.get_running_loop().run_in_executor(self._fetching, fetching)
+            try:
+                yield local
+            finally:
+                Path(local.address).unlink(missing_ok=True)
 
     async def _all(self, calls: Sequence[Any]) -> list[Any]:
         """Await all; the first failure ends the others."""

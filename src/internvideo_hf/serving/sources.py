@@ -25,6 +25,10 @@ _IMAGES = ((b"\x89PNG\r\n\x1a\n", ".png"), (b"\xff\xd8\xff", ".jpg"), (b"BM", ".
 _WEBP = (b"RIFF", b"WEBP")
 
 
+class LimitError(VideoDecodeError):
+    """A video is beyond a limit of the service; its advice is for clients."""
+
+
 @dataclass(frozen=True)
 class Source:
     """A video of a request, as a decoder gets it.
@@ -130,7 +134,7 @@ def opened(source: Source, backend: str, limits: Limits) -> Iterator[VideoReader
     path = Path(source.address)
     if path.stat().st_size > limits.max_bytes:
         cause = f"it has {path.stat().st_size} bytes, and at most {limits.max_bytes} are taken"
-        raise VideoDecodeError(source.name, cause, "Send a smaller file.")
+        raise LimitError(source.name, cause, "Send a smaller file.")
     with VideoReader(path, backend=backend) as reader:
         _check(reader, source.name, limits)
         yield reader
@@ -139,10 +143,10 @@ def opened(source: Source, backend: str, limits: Limits) -> Iterator[VideoReader
 def _check(reader: VideoReader, name: str, limits: Limits) -> None:
     if reader.num_frames > limits.max_frames:
         cause = f"it has {reader.num_frames} frames, and at most {limits.max_frames} are taken"
-        raise VideoDecodeError(name, cause, "Send a shorter part.")
+        raise LimitError(name, cause, "Send a shorter part.")
     if (reader.duration or 0) > limits.max_seconds:
         cause = f"it has {reader.duration:.1f} seconds, and at most {limits.max_seconds:g} are taken"
-        raise VideoDecodeError(name, cause, "Send a shorter part.")
+        raise LimitError(name, cause, "Send a shorter part.")
 
 
 def _of_data(url: str, name: str, folder: Path, limits: Limits) -> Source:

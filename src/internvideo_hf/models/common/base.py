@@ -42,8 +42,7 @@ class VideoPreTrainedModel(LayerGroups):
             return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         from internvideo_hf.models.common.exported.modeling import load_exported  # late: it is rarely needed
 
-        loading = bool(kwargs.get("output_loading_info"))
-        return load_exported(cls, pretrained_model_name_or_path, kwargs.get("config"), loading)
+        return load_exported(cls, pretrained_model_name_or_path, **kwargs)
 
     def frames_step(self) -> int | None:
         """Return the number whose multiples an exported model takes as frames of a clip.

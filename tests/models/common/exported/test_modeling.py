@@ -1,11 +1,15 @@
 """Exported models in the place of model classes."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from handmade_export import write_folder
 from transformers import AutoModel, AutoModelForVideoClassification
 
 from internvideo_hf import UniFormerV2ForVideoClassification, UniFormerV2Model
+from internvideo_hf.models.common.exported.graphs import Graph
+from internvideo_hf.models.common.exported.manifest import Port
 from internvideo_hf.models.common.exported.modeling import ExportedClassifier, ExportedEncoder
 from internvideo_hf.models.common.loading import load_strict, revision
 from internvideo_hf.models.uniformerv2.modeling_uniformerv2 import UniFormerV2ForHandPrediction
@@ -59,6 +63,24 @@ def test_it_has_the_interface_of_a_model(folder):
         model.to(torch.float16)
     with pytest.raises(ValueError, match="Copy its folder"):
         model.save_pretrained("elsewhere")
+
+
+def test_options_that_would_change_it_are_refused(folder):
+    model_class = UniFormerV2ForVideoClassification
+    assert model_class.from_pretrained(folder, dtype="auto", num_labels=3).config.num_labels == 3
+    with pytest.raises(ValueError, match="was exported in float32 and cannot run in bfloat16"):
+        model_class.from_pretrained(folder, dtype=torch.bfloat16)
+    with pytest.raises(ValueError, match="has num_labels=3, not 4. Leave that out"):
+        model_class.from_pretrained(folder, num_labels=4)
+
+
+def test_what_the_runtime_refuses_is_said_in_one_line(folder, capfd):
+    graph = load_strict(AutoModelForVideoClassification, folder).graphs["video"]
+    with pytest.raises(ValueError, match="The exported function 'video' failed: .*[Ii]nvalid") as refused:
+        Graph("video", replace(graph.function, inputs={"pixel_values_videos": Port(("batch", 3))}), graph._run)(
+            {"pixel_values_videos": torch.rand(1, 3)}
+        )
+    assert "\n" not in str(refused.value) and not capfd.readouterr().err
 
 
 def test_what_the_graph_does_not_give_is_refused(folder, clips):

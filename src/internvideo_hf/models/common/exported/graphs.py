@@ -1,6 +1,7 @@
 """Graphs of exported models, and the runtimes that compute them."""
 
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ class Graph:
             inputs: by name, on any device.
 
         Raises:
-            ValueError: if one has another shape than the model was exported for.
+            ValueError: if one has another shape than the model was exported for, or the runtime fails.
         """
         arrays = []
         for name, port in self.function.inputs.items():
@@ -45,15 +46,24 @@ class Graph:
                     "exported. Export it for other frames and sizes by --frames and --size."
                 )
             arrays.append(tensor.detach().to("cpu", getattr(torch, port.dtype)).contiguous().numpy())
-        return dict(zip(self.function.outputs, map(torch.from_numpy, self._run(arrays)), strict=True))
+        try:
+            computed = self._run(arrays)
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001  # of many kinds
+            raise ValueError(f"The exported function {self.name!r} failed: {_line_of(error)}.") from error
+        return dict(zip(self.function.outputs, map(torch.from_numpy, computed), strict=True))
 
 
-def open_graphs(folder: str | Path, manifest: Manifest, *, is_own: bool = False) -> dict[str, Graph]:
+def open_graphs(
+    folder: str | Path, manifest: Manifest, *, names: Collection[str] | None = None, is_own: bool = False
+) -> dict[str, Graph]:
     """Open the functions of an exported folder, by name.
 
     Args:
         folder: of the graphs.
         manifest: of `read_manifest`.
+        names: of the functions; all if None.
         is_own: this process wrote the graphs, so that it may run what is in them.
 
     Raises:
@@ -69,18 +79,23 @@ def open_graphs(folder: str | Path, manifest: Manifest, *, is_own: bool = False)
     opener = _OPENERS[manifest.format]
     found: dict[str, Graph] = {}
     for name, function in manifest.functions.items():
+        if names is not None and name not in names:
+            continue
         path = Path(folder) / function.file
         try:
             run = opener(path, function, manifest.dtype)
         except (ModuleNotFoundError, MemoryError):
             raise
         except Exception as error:  # noqa: BLE001  # of many kinds, and the file is another's
-            cause = " ".join(str(error).split())[:300]
             raise ValueError(
-                f"{path} cannot be opened by {FORMATS[manifest.format]} ({cause}). Export the model again."
+                f"{path} cannot be opened by {FORMATS[manifest.format]} ({_line_of(error)}). Export the model again."
             ) from error
         found[name] = Graph(name, function, run)
     return found
+
+
+def _line_of(error: Exception) -> str:
+    return " ".join(str(error).split())[:300].rstrip(".")
 
 
 def _open_onnx(path: Path, function: Function, dtype: str) -> Run:
@@ -88,7 +103,7 @@ def _open_onnx(path: Path, function: Function, dtype: str) -> Run:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3  # errors
+    options.log_severity_level = 4  # what fails is raised
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     names = [entry.name for entry in session.get_inputs()]
     _check_names(names, [entry.name for entry in session.get_outputs()], function)
@@ -117,9 +132,12 @@ def _open_openvino(path: Path, function: Function, dtype: str) -> Run:
     names = [port.get_any_name() for port in compiled.inputs]
     _check_names(names, [port.get_any_name() for port in compiled.outputs], function)
 
+    turn = threading.Lock()  # a compiled model has one place for inputs and outputs
+
     def run(arrays: list[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
-        results = compiled(dict(zip(names, arrays, strict=True)))
-        return [np.array(results[port]) for port in compiled.outputs]
+        with turn:
+            results = compiled(dict(zip(names, arrays, strict=True)))
+            return [np.array(results[port]) for port in compiled.outputs]
 
     return run
 

@@ -27,6 +27,8 @@ from internvideo_hf.utils.pretrained import load_pretrained
 VIDEO, TEXT, CAPTION, HEAD = "video", "text", "caption", "head"
 """Names of functions: of clips, of texts, of the next token of captions, of features."""
 
+_OTHER_TYPE = "Leave that out, or export the model in the number type that you need, by `internvideo export --dtype`."
+
 
 @dataclass
 class ExportedOutput(ModelOutput):
@@ -149,19 +151,17 @@ class ExportedModel(PreTrainedModel):
                 self.refuse(f"cannot run in {value}".replace("torch.", ""))
         return self
 
-    def refuse(self, what: str) -> NoReturn:
+    def refuse(self, what: str, advice: str = _OTHER_TYPE) -> NoReturn:
         """Refuse to change how it runs.
 
         Args:
             what: such as "cannot run in float16".
+            advice: what to do.
 
         Raises:
             ValueError: always.
         """
-        raise ValueError(
-            f"{self.name_or_path} was exported in {self.manifest.dtype} and {what}. Leave that out, or export the "
-            "model in the number type that you need, by `internvideo export --dtype`."
-        )
+        raise ValueError(f"{self.name_or_path} was exported in {self.manifest.dtype} and {what}. {advice}")
 
     def compute(self, name: str, inputs: Mapping[str, Any]) -> ExportedOutput:
         """Compute a function.
@@ -366,7 +366,11 @@ KINDS: dict[str, type[ExportedModel]] = {
 
 
 def load_exported(
-    model_class: Any, folder: str | Path, config: PreTrainedConfig | None, output_loading_info: bool
+    model_class: Any,
+    folder: str | Path,
+    config: PreTrainedConfig | None = None,
+    output_loading_info: bool = False,
+    **options: Any,
 ) -> ExportedModel | tuple[ExportedModel, dict[str, list[str]]]:
     """Load an exported folder in the place of a model class.
 
@@ -375,9 +379,11 @@ def load_exported(
         folder: that `internvideo export` wrote.
         config: of the model; read from the folder if None.
         output_loading_info: also return which weights are missing, namely none.
+        options: others of `from_pretrained`.
 
     Raises:
-        ValueError: if the folder is damaged, of another version, or of a model that cannot take the class's place.
+        ValueError: if the folder is damaged, of another version, or of a model that cannot take the class's place; if
+            an option asks for another number type or another configuration.
     """
     manifest = read_manifest(folder)
     kind = KINDS.get(model_class.export_kind or "")
@@ -393,11 +399,24 @@ def load_exported(
     if config is None:
         config = model_class.config_class.from_pretrained(folder)
     # Under the name of the class that it stands for: pipelines and messages tell models by it.
-    model: ExportedModel = type(model_class.__name__, (kind,), {})(config, manifest, open_graphs(folder, manifest))
+    graphs = open_graphs(folder, manifest, names=kind.needs)
+    model: ExportedModel = type(model_class.__name__, (kind,), {})(config, manifest, graphs)
     model.config._name_or_path = model.name_or_path = str(folder)
+    _check_options(model, options)
     if isinstance(model, ExportedCaptioner):
         model.generation_config = load_pretrained(GenerationConfig, folder)
     return (model, {"missing_keys": [], "mismatched_keys": []}) if output_loading_info else model
+
+
+def _check_options(model: ExportedModel, options: Mapping[str, Any]) -> None:
+    """Refuse options of `from_pretrained` that would change the model."""
+    for name, value in options.items():
+        if name in ("dtype", "torch_dtype"):
+            number_type = str(value).removeprefix("torch.")
+            if number_type not in ("None", "auto", "float32", model.manifest.dtype):
+                model.refuse(f"cannot run in {number_type}")
+        elif hasattr(model.config, name) and getattr(model.config, name) != value:
+            model.refuse(f"has {name}={getattr(model.config, name)!r}, not {value!r}", "Leave that out.")
 
 
 def _run(graph: Graph, inputs: Mapping[str, Any]) -> dict[str, torch.Tensor]:
