@@ -216,10 +216,15 @@ def api_page() -> str:
     for heading, names in api_groups().items():
         parts.append(f"## {heading}\n\n```{{eval-rst}}")
         for name in names:
+            if heading == "Auto classes":
+                models = [family.model_names[name] for family in auto.FAMILIES.values() if name in family.model_names]
+                loads = ", ".join(f"`{model.rpartition('.')[2]}`" for model in models)
+                parts.append(f".. py:class:: internvideo_hf.{name}\n\n   Loads {loads}.\n")
+                continue
             value = None if name.startswith("models.") else getattr(internvideo_hf, name)
             is_class = value is None or inspect.isclass(value)
             parts.append(f".. auto{'class' if is_class else 'function'}:: internvideo_hf.{name}")
-            if is_class and heading != "Auto classes" and not name.startswith("models."):
+            if is_class and not name.startswith("models."):
                 members = f" {', '.join(own_methods(value))}" if issubclass(value, PreTrainedModel) else ""
                 parts.append(f"   :members:{members}\n   :member-order: bysource")
         parts.append("```\n")
