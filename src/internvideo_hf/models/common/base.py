@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from transformers import initialization as init
 
-from internvideo_hf.models.common.exported.manifest import is_exported
+from internvideo_hf.models.common.exported.manifest import download_export, is_exported
 from internvideo_hf.models.common.layer_groups import LayerGroups
 
 
@@ -34,15 +34,21 @@ class VideoPreTrainedModel(LayerGroups):
         """Load a model; see transformers' `PreTrainedModel.from_pretrained`.
 
         Args:
-            pretrained_model_name_or_path: see there; of a folder that `internvideo export` wrote, the exported model.
+            pretrained_model_name_or_path: see there; of a folder that `internvideo export` wrote, also on the
+                Hub, the exported model.
             args: see there.
             kwargs: see there.
         """
-        if not is_exported(pretrained_model_name_or_path):
-            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        source = pretrained_model_name_or_path
+        if not is_exported(source):
+            try:
+                return super().from_pretrained(source, *args, **kwargs)
+            except OSError:  # it has no weights
+                if (source := download_export(source, kwargs)) is None:
+                    raise
         from internvideo_hf.models.common.exported.modeling import load_exported  # late: it is rarely needed
 
-        return load_exported(cls, pretrained_model_name_or_path, **kwargs)
+        return load_exported(cls, source, **kwargs)
 
     def frames_step(self) -> int | None:
         """Return the number whose multiples an exported model takes as frames of a clip.

@@ -5,9 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 from handmade_export import write_folder
+from huggingface_hub import constants
 from transformers import AutoModel, AutoModelForVideoClassification
 
 from internvideo_hf import UniFormerV2ForVideoClassification, UniFormerV2Model
+from internvideo_hf.models.common.exported import manifest
 from internvideo_hf.models.common.exported.graphs import Graph
 from internvideo_hf.models.common.exported.manifest import Port
 from internvideo_hf.models.common.exported.modeling import ExportedClassifier, ExportedEncoder
@@ -35,6 +37,29 @@ def test_auto_classes_and_classes_load_it(folder, clips):
         assert model.config.num_labels == 3 and model.name_or_path == str(folder)
         logits = model(pixel_values_videos=clips).logits
         torch.testing.assert_close(logits[:, 2], 2 * clips.sum(dim=(1, 2, 3, 4)))
+
+
+def test_it_is_loaded_from_the_hub(folder, monkeypatch):
+    asked = []
+
+    def download(name, file, revision):
+        asked.append((name, file, revision))
+        return str(folder / file)
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(manifest, "hf_hub_download", download)
+    model = UniFormerV2ForVideoClassification.from_pretrained("you/model", revision="trial")
+    assert isinstance(model, ExportedClassifier)
+    first, *others = asked
+    assert first == ("you/model", "export.json", "trial")
+    assert {(file, commit) for _, file, commit in others} == {(name, folder.name) for name in model.manifest.files}
+
+
+def test_what_is_not_there_is_said_as_of_any_model(monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    for source in ("you/model", "no-such-folder"):
+        with pytest.raises(OSError, match="connect"):
+            UniFormerV2ForVideoClassification.from_pretrained(source)
 
 
 def test_the_encoder_of_a_classifier_pools(folder, clips):

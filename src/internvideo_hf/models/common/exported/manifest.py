@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import hf_hub_download
+
 from internvideo_hf.utils.fingerprints import file_sha256, json_sha256
 from internvideo_hf.utils.names import check_name, lookup, with_article
 
@@ -24,6 +26,7 @@ NUMBERS = {
 UNLISTED = ("README.md", EXPORT_FILE)
 """Files of an exported folder that `Manifest.files` leaves out."""
 _LARGEST = 1 << 20  # bytes of the file
+_AGAIN = "Export the model again."
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 BATCH = "batch"
 """Name of the axis of clips or texts."""
@@ -161,6 +164,32 @@ def is_exported(source: Any) -> bool:
     return isinstance(source, str | Path) and (Path(source) / EXPORT_FILE).is_file()
 
 
+def download_export(source: Any, options: Mapping[str, Any]) -> Path | None:
+    """Download an exported folder from the Hub, and return where it is; None if there is none.
+
+    Args:
+        source: a name on the Hub; of anything else there is none.
+        options: of `from_pretrained`, such as `revision`.
+    """
+    name = str(source)
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or Path(name).exists():
+        return None
+    where = {
+        key: value
+        for key in ("revision", "cache_dir", "token", "local_files_only")
+        if (value := options.get(key)) is not None
+    }
+    try:
+        folder = Path(hf_hub_download(name, EXPORT_FILE, **where)).parent
+    except OSError:  # that there is no model, is said already
+        return None
+    where["revision"] = folder.name  # the commit
+    for file in _load(folder)["files"]:
+        if _NAME.fullmatch(file):
+            hf_hub_download(name, file, **where)
+    return folder
+
+
 def read_manifest(folder: str | Path) -> Manifest:
     """Read `export.json`, and check that the folder holds the files that it lists, and no others.
 
@@ -171,16 +200,8 @@ def read_manifest(folder: str | Path) -> Manifest:
         ValueError: if it is damaged, of another version, or holds other files.
     """
     folder = Path(folder)
+    content = _load(folder)
     file = folder / EXPORT_FILE
-    again = "Export the model again."
-    if file.stat().st_size > _LARGEST:
-        raise ValueError(f"{file} has {file.stat().st_size} bytes, too many for a list of files. {again}")
-    try:
-        content = json.loads(file.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file} is not valid JSON ({error}). {again}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{file}: expected a JSON object, got {with_article(type(content).__name__)}. {again}")
     if content.get("version") != VERSION:
         raise ValueError(
             f"{file} is of version {content.get('version')} of the layout, expected {VERSION}. Export the model again "
@@ -189,9 +210,25 @@ def read_manifest(folder: str | Path) -> Manifest:
     try:
         manifest = _parse(content)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"{file} is damaged: {str(error) or type(error).__name__}. {again}") from error
+        raise ValueError(f"{file} is damaged: {str(error) or type(error).__name__}. {_AGAIN}") from error
     _check_files(folder, manifest)
     return manifest
+
+
+def _load(folder: Path) -> dict[str, Any]:
+    """Return the content of the file, checked to be an object with a table of files."""
+    file = folder / EXPORT_FILE
+    if file.stat().st_size > _LARGEST:
+        raise ValueError(f"{file} has {file.stat().st_size} bytes, too many for a list of files. {_AGAIN}")
+    try:
+        content = json.loads(file.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file} is not valid JSON ({error}). {_AGAIN}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{file}: expected a JSON object, got {with_article(type(content).__name__)}. {_AGAIN}")
+    if not isinstance(content.get("files"), dict):
+        raise ValueError(f"{file} is damaged: it lists no files. {_AGAIN}")
+    return content
 
 
 def _parse(content: dict[str, Any]) -> Manifest:
