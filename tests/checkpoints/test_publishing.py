@@ -1,5 +1,6 @@
 """A model's folder is published on a server that plays the Hub, and plain transformers loads it from there."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from program import assert_refused, run
 from repositories import Repositories, serve
+from transformers import AutoModel
 
 from internvideo_hf.checkpoints.model_names import demo_path
 from internvideo_hf.checkpoints.publishing import check_publishable, files_to_publish
@@ -63,7 +65,15 @@ def test_a_folder_is_published_and_loads_from_there(hub, folder, tmp_path):
     shutil.copytree(demo_path("demo-classifier"), folder / "checkpoint-3")
     done = run("push", folder, "you/mm", "--message", "The toy")
     assert done.returncode == 0, done.stderr
-    left = {*STATE, "checkpoint-3", "log.jsonl", "log-actions.jsonl", "log-locked.jsonl", "log-scenes.jsonl"}
+    left = {
+        *STATE,
+        "checkpoint-3",
+        "SHA256SUMS",
+        "log.jsonl",
+        "log-actions.jsonl",
+        "log-locked.jsonl",
+        "log-scenes.jsonl",
+    }
     assert {line.split()[2] for line in done.stdout.splitlines() if line.startswith("left out")} == left
     kept = {file.name for file in folder.iterdir()} - left
     assert hub["you/mm"] == {name: (folder / name).read_bytes() for name in kept}
@@ -75,6 +85,37 @@ def test_a_folder_is_published_and_loads_from_there(hub, folder, tmp_path):
     assert loaded.stdout.splitlines()[-1] == "loaded InternVideoProcessor"
     for name in ("config.json", "model.safetensors"):
         assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_a_folder_that_others_could_not_load_is_published_with_its_loader(hub, tmp_path, monkeypatch):
+    folder = shutil.copytree(demo_path("demo-classifier"), tmp_path / "cls")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert "internvideo_loader.py" not in before
+    done = run("push", folder, "you/cls")
+    assert done.returncode == 0 and "SHA256SUMS" in done.stdout, done.stderr
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    published = hub["you/cls"]
+    assert not {"SHA256SUMS", "log.jsonl"} & set(published)
+    for name, auto_class in (("config.json", "AutoConfig"), ("video_preprocessor_config.json", "AutoVideoProcessor")):
+        content = json.loads(published[name])
+        assert auto_class in content.pop("auto_map") and content == json.loads(before[name])
+    for name, content in published.items():
+        (folder / name).write_bytes(content)
+    AutoModel.from_pretrained(folder).save_pretrained(tmp_path / "saved")
+    for name in ("internvideo_loader.py", "config.json"):
+        if name == "config.json":
+            ours, theirs = (json.loads((place / name).read_text()) for place in (folder, tmp_path / "saved"))
+            assert ours["auto_map"].items() >= theirs["auto_map"].items()
+        else:
+            assert (folder / name).read_bytes() == (tmp_path / "saved" / name).read_bytes()
+
+
+def test_a_hub_that_does_not_answer_is_named(folder, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("HF_TOKEN", "hf_you")
+    assert_refused(run("push", folder, "you/mm"), "The Hub at http://127.0.0.1:9 does not answer")
 
 
 def test_a_branch_is_made_and_the_main_one_stays(hub, folder):

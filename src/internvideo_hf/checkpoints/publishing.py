@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from huggingface_hub import CommitOperationAdd, HfApi, ModelCard
+from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, constants
 from huggingface_hub.errors import HfHubHTTPError
+from transformers import AutoConfig
 
 from internvideo_hf.checkpoints.model_names import is_repository_name
 from internvideo_hf.models.common.exported.manifest import EXPORT_FILE, is_exported
-from internvideo_hf.utils.loader import MODULE
-from internvideo_hf.utils.pretrained import check_model_folder
+from internvideo_hf.utils.loader import MODULE, SavedWithLoader, files_with_loader
+from internvideo_hf.utils.names import reason_of
+from internvideo_hf.utils.pretrained import check_model_folder, load_pretrained
 
 _TRAINING = "of training, not of the model"
 # Pattern of a file's name -> why it stays behind. The first that fits counts.
@@ -20,9 +22,10 @@ _LEFT_OUT = (
     (re.compile(r"\..*|.*\.(tmp|lock|part)"), "hidden or temporary"),
     (re.compile(r"(optimizer|scheduler|scaler|rng_state|random_states|training_args|trainer_state).*"), _TRAINING),
     (re.compile(r"events\.out\.tfevents.*|.*\.(jsonl|log)"), "a log"),
+    (re.compile("SHA256SUMS"), "sums of files, some of which stay here"),
 )
 _KEPT = re.compile(
-    rf".*\.(safetensors|json|md|txt|yaml|jinja|model)|pytorch_model.*\.bin|SHA256SUMS|LICENSE.*|NOTICE|{MODULE}\.py"
+    rf".*\.(safetensors|json|md|txt|yaml|jinja|model)|pytorch_model.*\.bin|LICENSE.*|NOTICE|{MODULE}\.py"
 )
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin", EXPORT_FILE)
 
@@ -76,7 +79,9 @@ def push_folder(
             "Python, revision and create_pr)."
         )
     files, left_out = files_to_publish(folder)
-    operations = [CommitOperationAdd(file, folder / file) for file in files]
+    added = _loader_of(folder)
+    files = tuple(sorted({*files, *added}))
+    operations = [CommitOperationAdd(file, added.get(file, folder / file)) for file in files]
     api = HfApi()
     try:
         api.create_repo(name, private=private or None, exist_ok=True)  # None: as the owner's other repositories
@@ -97,7 +102,20 @@ def push_folder(
             f"The Hub does not let you write to {name} ({status}). Log in by `hf auth login`, or set HF_TOKEN, with a "
             "token that may write there."
         ) from error
+    except Exception as error:
+        # Of the library beneath, which is not the same in all versions.
+        if not type(error).__name__.startswith("Connect"):
+            raise
+        raise OSError(
+            f"The Hub at {constants.ENDPOINT} does not answer ({reason_of(error)}). Check the network, or HF_ENDPOINT."
+        ) from error
     return Published(str(commit.pr_url or commit.commit_url), files, left_out)
+
+
+def _loader_of(folder: Path) -> dict[str, bytes]:
+    """Return what a folder of this package lacks for others to load it: older versions saved it without."""
+    config = load_pretrained(AutoConfig, folder)
+    return files_with_loader(folder, config.auto_classes()) if isinstance(config, SavedWithLoader) else {}
 
 
 def check_publishable(folder: Path) -> None:
@@ -126,7 +144,8 @@ def check_publishable(folder: Path) -> None:
     try:
         data = ModelCard.load(file).data
     except (ValueError, yaml.YAMLError) as error:
-        raise ValueError(f"The head of {file} is not valid YAML ({error}). Mend what is between its `---`.") from error
+        cause = " ".join(str(error).split())
+        raise ValueError(f"The head of {file} is not valid YAML ({cause}). Mend what is between its `---`.") from error
     for field in ("license", "tags"):
         if not data.get(field):
             raise ValueError(f"{file} has no {field}. Add `{field}:` to its head, between the lines of `---`.")

@@ -78,6 +78,29 @@ def write_module(folder: Path) -> None:
     atomic_write_text(folder / f"{MODULE}.py", _SOURCE)
 
 
+def files_with_loader(folder: Path, classes: Mapping[str, str]) -> dict[str, bytes]:
+    """Return the files by which others load a folder that was saved without them: settings with `auto_map`, a module.
+
+    Args:
+        folder: of a model of this package.
+        classes: Auto class -> name of the class, of its configuration.
+    """
+    found: dict[str, bytes] = {}
+    for name in ("config.json", "processor_config.json", "video_preprocessor_config.json"):
+        if not (folder / name).is_file():
+            continue
+        content, by = json.loads((folder / name).read_text(encoding="utf-8")), dict(classes)
+        if name != "config.json":
+            by = {
+                auto_class: content[setting]
+                for auto_class, (setting, names) in _PROCESSORS.items()
+                if content.get(setting) in names
+            }
+        if by and "auto_map" not in content:
+            found[name] = (json.dumps(_with_map(content, by), indent=2) + "\n").encode()
+    return {**found, f"{MODULE}.py": _SOURCE.encode()} if found else {}
+
+
 def _with_map(content: Mapping[str, Any], classes: Mapping[str, str]) -> dict[str, Any]:
     inner = content.get("video_processor")
     if isinstance(inner, Mapping):  # a processor's, which AutoVideoProcessor loads, too

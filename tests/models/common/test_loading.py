@@ -1,5 +1,7 @@
 """Models load with every weight or not at all."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from models.uniformerv2.test_modeling_uniformerv2 import tiny_config
@@ -27,6 +29,18 @@ def test_missing_weights_are_an_error_that_names_them(folder):
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ValueError, match="lacks weights: classifier.bias. Convert or download it again"):
         load_strict(AutoModelForVideoClassification, folder)
+
+
+def test_code_in_weights_is_not_run(folder):
+    class Code:
+        def __reduce__(self):
+            return Path.touch, (folder / "ran",)
+
+    (folder / "model.safetensors").unlink()
+    torch.save({"classifier.bias": Code()}, folder / "pytorch_model.bin")
+    with pytest.raises(ValueError, match="hold code, which is not run. Get them as model.safetensors"):
+        load_strict(AutoModelForVideoClassification, folder)
+    assert not (folder / "ran").exists()
 
 
 def test_a_model_without_the_head_is_named(tmp_path):

@@ -1,5 +1,6 @@
 """Strict model loading, revision fingerprints, class names."""
 
+import pickle
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -29,6 +30,10 @@ def load_strict(model_class: type[_BaseAutoModelClass] | type[PreTrainedModel], 
         loaded, loading = load_pretrained(model_class, model, output_loading_info=True)
     except SafetensorError as error:
         raise ValueError(f"The weights of {model} are damaged ({error}). Convert or download it again.") from error
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"The weights of {model} are damaged, or hold code, which is not run. Get them as model.safetensors."
+        ) from error
     gaps = sorted(loading["missing_keys"]) + sorted(str(entry[0]) for entry in loading["mismatched_keys"])
     if not gaps:
         return loaded
