@@ -172,6 +172,35 @@ def test_texts_and_classes_beside_videos(videos, tmp_path):
     ]
 
 
+def test_samples_are_named_up_to_the_first_dot_of_a_file_as_in_datasets(videos, tmp_path):
+    content = [Path(video).read_bytes() for video in videos[:2]]
+    members = {"v1.0/x.front.mp4": content[0], "v1.0/x.json": b'{"label": "a"}', "._y.front.mp4": b"x", "README": b"x"}
+    path = write_tar(tmp_path / "x.tar", {**members, "v1.0/y.front.mp4": content[1], "v1.0/y.json": b'{"label": "b"}'})
+    expected = datasets.load_dataset("webdataset", data_files=str(path), split="train")
+    assert expected["__key__"] == ["v1.0/x", "v1.0/y"]
+    found = [record for _, record in read_records(path)]
+    assert found == [
+        {"label": "a", "video": f"{path}/v1.0/x.front.mp4"},
+        {"label": "b", "video": f"{path}/v1.0/y.front.mp4"},
+    ]
+    assert [row["label"] for row in expected["json"]] == [record["label"] for record in found]
+    assert [read_member(record["video"]) for record in found] == content
+
+
+def test_the_video_and_its_texts_in_a_sample_of_several_fields(tmp_path):
+    members = {"1.depth.mp4": b"d", "1.mp4": b"v", "1.depth.txt": b"depth", "1.txt": b"plain", "2.gif": b"g"}
+    members |= {"2.webm": b"v", "clip_0.5.mp4": b"v", "clip_0.5.cls": b"dog", "clip_0.cls": b"cat"}
+    path = write_tar(tmp_path / "x.tar", members)
+    assert [record for _, record in read_records(path)] == [
+        {"video": f"{path}/1.mp4", "caption": "plain"},
+        {"video": f"{path}/2.webm"},
+        {"video": f"{path}/clip_0.5.mp4", "label": "dog"},
+    ]
+    write_tar(path, {"d/2024.01.mp4": b"v", "d/2024.02.mp4": b"v"})
+    with pytest.raises(ManifestError, match=r"x\.tar: the sample d/2024: \.01\.mp4, \.02\.mp4 are several videos"):
+        list(read_records(path))
+
+
 def test_only_the_columns_that_mean_something_are_read(videos, tmp_path):
     made = make_dataset(videos, weight=[0.5] * 6, embedding=[[1.0]] * 6, text=[f"clip {n}" for n in range(6)])
     made.rename_columns({"video": "mp4", "label": "class"}).to_parquet(tmp_path / "x.parquet")

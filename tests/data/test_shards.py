@@ -117,6 +117,21 @@ def test_files_of_other_tools_have_captions_and_classes(rows, tmp_path):
     assert (sample["captions"], int(sample["labels"])) == ("a wave", 3)
 
 
+def test_samples_are_named_up_to_the_first_dot_of_a_file(rows, tmp_path):
+    video = open(rows[0]["video"], "rb").read()
+    members = {
+        "v1.0/x.front.mp4": video,
+        "v1.0/x.json": b'{"label": 3}',
+        "v1.0/x.front.txt": b"a wave",
+        "._x.mp4": b"x",
+    }
+    ((row, content, name),) = read_shard(str(write_tar(tmp_path / "x.tar", members)))
+    assert (row["label"], row["caption"], content, name) == (3, "a wave", video, "v1.0/x")
+    path = write_tar(tmp_path / "y.tar", {"x.a.mp4": video, "x.b.mp4": video})
+    with pytest.raises(VideoDecodeError, match=r"y.tar/x: \.a\.mp4, \.b\.mp4 are several videos"):
+        list(read_shard(str(path)))
+
+
 def test_bad_videos_and_shards_are_named(rows, folder, tmp_path):
     video = open(rows[0]["video"], "rb").read()
     path = write_tar(tmp_path / "x.tar", {"1.mp4": b"no video", "2.mp4": video, "2.cls": b"2"})

@@ -7,7 +7,7 @@ its names. Of parquet, no bytes of videos are read but where only some rows have
 import json
 import posixpath
 import tarfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from internvideo_hf.data.finding import VIDEO_SUFFIXES
@@ -19,6 +19,7 @@ from internvideo_hf.video.members import (
     features_of,
     member_name,
     open_arrow,
+    split_sample,
     tar_members,
     video_column,
 )
@@ -213,23 +214,25 @@ def tar_records(path: AnyPath, columns: Columns | None = None) -> Iterator[Recor
         columns: not asked: rows are read whole.
 
     Raises:
-        BadRow: if the file is damaged, or holds no video.
+        BadRow: if the file is damaged, or holds no video, or a sample with several.
     """
     has_videos = False
     try:
         with path.open("rb") as file:
-            for stem, members in _samples(file):
-                ending = next((ending for ending in members if ending in VIDEO_SUFFIXES), None)
-                has_videos |= ending is not None
-                about = {
-                    kind: content for kind, content in members.items() if kind in _ABOUT and isinstance(content, bytes)
-                }
-                # A sample without a video is named without an ending: reading it says what is there.
-                name = stem if ending is None else str(members[ending])
+            for sample, members in _samples(file):
                 try:
-                    row = sample_row(about)
+                    video = video_field(members)
+                except ValueError as error:
+                    raise BadRow(f"the sample {sample}: {error}", "Rename the others, or unpack it.") from error
+                has_videos |= video is not None
+                texts = {field: content for field, content in members.items() if isinstance(content, bytes)}
+                # A sample without a video is named without an ending: reading it says what is there.
+                name = sample if video is None else str(members[video])
+                try:
+                    row = sample_row(texts, video)
                 except (ValueError, RecursionError):
-                    row, name = {}, f"{stem}{next(iter(about))}"  # a bad item, and no end of the list
+                    # A bad item, and no end of the list.
+                    row, name = {}, f"{sample}{next(iter(_text_fields(texts, video).values()))}"
                 yield DatasetRecord({**row, "video": posixpath.join(str(path.absolute()), name)})
     except (tarfile.TarError, OSError, EOFError) as error:
         raise BadRow(
@@ -240,40 +243,74 @@ def tar_records(path: AnyPath, columns: Columns | None = None) -> Iterator[Recor
 
 
 def _samples(file: Any) -> Iterator[tuple[str, dict[str, bytes | str]]]:
-    """Yield the samples of a tar file: ending -> content of what says something, name of the others."""
-    stem, members = "", dict[str, bytes | str]()
+    """Yield the samples of a tar file: field -> content of what says something, name of the others."""
+    last, members = "", dict[str, bytes | str]()
     for name, member in tar_members(file):
-        own, _, ending = name.rpartition(".")
-        if own != stem and members:
-            yield stem, members
+        if (split := split_sample(name)) is None:
+            continue
+        sample, field = split
+        if sample != last and members:
+            yield last, members
             members = {}
-        stem, kind = own, f".{ending.lower()}"
-        if kind in _ABOUT and member.size <= _LONGEST_TEXT:
+        last = sample
+        if field.endswith(_ABOUT) and member.size <= _LONGEST_TEXT:
             place = file.tell()
             file.seek(member.offset_data)
-            members[kind] = file.read(member.size)
+            members[field] = file.read(member.size)
             file.seek(place)
         else:
-            members[kind] = name
+            members[field] = name
     if members:
-        yield stem, members
+        yield last, members
 
 
-def sample_row(members: Mapping[str, bytes]) -> Record:
+def video_field(fields: Collection[str]) -> str | None:
+    """Return the field of a sample of WebDataset that is its video, by its last suffix; None without one.
+
+    Args:
+        fields: of the sample, as `split_sample` returns them.
+
+    Raises:
+        ValueError: if there are several, and not just one of them is a suffix alone.
+    """
+    found = [field for field in fields if field[field.rindex(".") :] in VIDEO_SUFFIXES]
+    # An animated preview is not taken for its video.
+    found = [field for field in found if not field.endswith(".gif")] or found
+    if len(found) > 1:
+        plain = [field for field in found if field.count(".") == 1]
+        if len(plain) != 1:
+            raise ValueError(
+                f"{', '.join(found)} are several videos of one sample, which is named up to the first dot; expected "
+                "one, or one without a second dot in its name"
+            )
+        found = plain
+    return found[0] if found else None
+
+
+def _text_fields(fields: Collection[str], video: str | None) -> dict[str, str]:
+    """Return the field of each kind of `_ABOUT` that a sample has: that of its video's own name, or the plain one."""
+    own = "" if video is None else video[: video.rindex(".")]
+    chosen = {kind: next((field for field in (own + kind, kind) if field in fields), "") for kind in _ABOUT}
+    return {kind: field for kind, field in chosen.items() if field}
+
+
+def sample_row(members: Mapping[str, bytes], video: str | None) -> Record:
     """Return what a sample of WebDataset says of its video: its JSON, its text as the caption, its class as the label.
 
     Args:
-        members: ending of a member's name -> its content.
+        members: field -> its content.
+        video: the field that is the video. Beside `.front.mp4`, a field such as `.front.json` counts before `.json`.
 
     Raises:
         ValueError, RecursionError: if the JSON is none, or no object.
     """
-    row = json.loads(members[".json"]) if ".json" in members else {}
+    texts = {kind: members[field] for kind, field in _text_fields(members, video).items()}
+    row = json.loads(texts[".json"]) if ".json" in texts else {}
     if not isinstance(row, dict):
         raise ValueError(f"its JSON is {with_article(type(row).__name__)}, expected an object")
-    if ".txt" in members:
-        row["caption"] = members[".txt"].decode().strip()
-    if ".cls" in members:
-        text = members[".cls"].decode().strip()
+    if ".txt" in texts:
+        row["caption"] = texts[".txt"].decode().strip()
+    if ".cls" in texts:
+        text = texts[".cls"].decode().strip()
         row["label"] = int(text) if text.isascii() and text.removeprefix("-").isdecimal() else text
     return row

@@ -20,9 +20,8 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from internvideo_hf.data.dataset import check_policy
-from internvideo_hf.data.dataset_files import sample_row
+from internvideo_hf.data.dataset_files import sample_row, video_field
 from internvideo_hf.data.failures import FailureLog, one_video
-from internvideo_hf.data.finding import VIDEO_SUFFIXES
 from internvideo_hf.data.layouts import DatasetRecord
 from internvideo_hf.data.manifests import COLUMNS
 from internvideo_hf.data.samples import Row, Sample, SampleSettings, make_sample, sample_seed
@@ -31,7 +30,7 @@ from internvideo_hf.utils.locks import lock_folder
 from internvideo_hf.utils.names import reason_of
 from internvideo_hf.video.downloads import DownloadSettings, open_address
 from internvideo_hf.video.errors import VideoDecodeError
-from internvideo_hf.video.members import StrictTarInfo
+from internvideo_hf.video.members import StrictTarInfo, split_sample
 from internvideo_hf.video.sources import check_file, is_url
 
 INDEX = "shards.json"
@@ -268,17 +267,19 @@ def _samples(shard: str) -> Iterator[tuple[Row | VideoDecodeError, bytes, str]]:
             name = ""
             members: dict[str, bytes] = {}
             for member in tar:
-                if not member.isfile() or (opened := tar.extractfile(member)) is None:
+                if not member.isfile() or (split := split_sample(member.name)) is None:
                     continue
-                stem, _, ending = member.name.rpartition(".")
-                if stem != name and members:
+                if (opened := tar.extractfile(member)) is None:
+                    continue
+                sample, field = split
+                if sample != name and members:
                     yield _sample(shard, name, members)
                     members = {}
-                name = stem
+                name = sample
                 content = opened.read()
                 if len(content) != member.size:
                     raise tarfile.ReadError(f"{member.name} is cut off")
-                members[f".{ending.lower()}"] = content
+                members[field] = content
             if members:
                 yield _sample(shard, name, members)
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
@@ -293,15 +294,18 @@ def _open(shard: str) -> Any:
 
 def _sample(shard: str, name: str, members: dict[str, bytes]) -> tuple[Row | VideoDecodeError, bytes, str]:
     label = f"{shard}/{name}"
-    video = next((content for ending, content in members.items() if ending in VIDEO_SUFFIXES), None)
-    if video is None:
+    try:
+        field = video_field(members)
+    except ValueError as error:
+        return VideoDecodeError(label, str(error), "Rename the others in the shard."), b"", name
+    if field is None:
         return VideoDecodeError(label, f"there is no video beside {', '.join(members)}", _DAMAGED), b"", name
     try:
-        row, _ = DatasetRecord(sample_row(members)).sorted_out()
+        row, _ = DatasetRecord(sample_row(members, field)).sorted_out()
         _check_types(row)
     except (ValueError, RecursionError, MemoryError) as error:
         return VideoDecodeError(label, f"its row cannot be read ({error})", _DAMAGED), b"", name
-    return {**{column: row.get(column) for column in COLUMNS}, "video": label}, video, name
+    return {**{column: row.get(column) for column in COLUMNS}, "video": label}, members[field], name
 
 
 _TYPES: dict[str, tuple[type, ...]] = {

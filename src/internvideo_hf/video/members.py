@@ -219,7 +219,7 @@ class _Tar:
 
     def read(self, name: str) -> bytes | str:
         if name not in self._places:
-            beside = [member for member in self._places if member.rpartition(".")[0] == name]
+            beside = [member for member in self._places if (split_sample(member) or ("",))[0] == name]
             raise MemberError(f"there is no video beside {', '.join(beside)}" if beside else f"it holds no {name}")
         begin, size = self._places[name]
         self._file.seek(begin)
@@ -270,6 +270,21 @@ def tar_members(file: Any) -> Iterator[tuple[str, tarfile.TarInfo]]:
                 raise tarfile.ReadError(f"{member.name} is cut off")
             if member.isfile():
                 yield posixpath.normpath(f"/{member.name}").lstrip("/"), member
+
+
+def split_sample(name: str) -> tuple[str, str] | None:
+    """Split the name of a member of a tar file into its sample and its field, as WebDataset does: at the first dot.
+
+    Args:
+        name: of a file, below folders whose dots do not count.
+
+    Returns:
+        The sample, with its folders, and the field from the dot on, in small letters, such as `.front.mp4`; None for
+        a member of no sample: one without a dot, or a hidden one.
+    """
+    folder, slash, own = name.rpartition("/")
+    sample, dot, field = own.partition(".")
+    return (f"{folder}{slash}{sample}", f".{field.lower()}") if sample and dot else None
 
 
 def _column_of(schema: Any) -> str:
