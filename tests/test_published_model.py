@@ -199,7 +199,7 @@ def test_the_page_is_right(hub, videos, tmp_path, monkeypatch):
     shutil.copy(videos[0], tmp_path / "clip.mp4")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(mteb, "get_tasks", renamed)
-    monkeypatch.setattr(mteb, "get_benchmarks", lambda: [Benchmark(name="MVEB", tasks=renamed())])
+    monkeypatch.setattr(mteb, "get_benchmarks", lambda: [Benchmark(name="MVEB(text, video)", tasks=renamed())])
     asked = commands("internvideo evaluate")
     assert len(asked) == 2
     for command in asked:

@@ -1,10 +1,13 @@
 """Evaluation by mteb: all its tasks of videos, its own result files, resumption, and the command."""
 
 import json
+import re
+import shlex
 import sys
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from program import assert_refused, run
 
 mteb = pytest.importorskip("mteb", reason="needs the extra mteb")
@@ -93,8 +96,14 @@ def test_tasks_that_need_what_the_model_does_not_take_are_left_out(tmp_path, mae
     assert outcome.left_out == {"MockVideoAudioClassification": "audio", "MockVideoRetrievalT2V": "text"}
     assert [score.task for score in outcome.scores] == ["MockVideoClassification"]
     assert "left out: MockVideoRetrievalT2V, which needs text" in table(outcome)
-    with pytest.raises(ValueError, match="demo-mm takes none of the tasks: MockVideoAudioClassification needs audio"):
+    with pytest.raises(
+        ValueError,
+        match="demo-mm takes none of the tasks: MockVideoAudioClassification needs audio. .*"
+        r'"mteb/MVEB\(text, video\)"\.',
+    ):
         evaluate_on_mteb("demo-mm", tasks[0], tmp_path, **HERE)
+    with pytest.raises(ValueError, match=r'needs text\. Take .*"mteb/MVEB\(video\)", or a model of video and text\.'):
+        evaluate_on_mteb(mae_folder, tasks[1], tmp_path, **HERE)
 
 
 def test_tasks_and_benchmarks_are_found_by_name():
@@ -102,6 +111,31 @@ def test_tasks_and_benchmarks_are_found_by_name():
     assert names == named(mteb.get_benchmark("MVEB").tasks) and len(names) == 23
     assert named(find_tasks("mveb(video)", ["kinetics600v"])) == ["Kinetics600V"]
     assert named(find_tasks("MSVDV2TRetrieval")) == ["MSVDV2TRetrieval"]
+
+
+def test_the_benchmarks_of_a_task_are_named_where_it_is_not_in_the_one_asked_for():
+    with pytest.raises(ValueError, match=r'MVEB\(v1\) has no task .*"mteb/MVEB\(text, video\)"\. Name that benchmark'):
+        find_tasks("MVEB", ["msvdv2tretrieval"])
+    alone = "VCDBCoreRetrieval"  # in no benchmark
+    assert all(alone not in named(one.tasks) for one in mteb.get_benchmarks())
+    with pytest.raises(ValueError, match=f"nor has another benchmark. Name the task alone, mteb/{alone}"):
+        find_tasks("MVEB", [alone])
+
+
+def test_commands_in_texts_name_benchmarks_and_tasks_of_mteb():
+    """Nothing stands in for mteb here; names alone need no data."""
+    commands = []
+    for file in ("README.md", "CHANGELOG.md", "docs/hub.md", "docs/peers.md", "docs/reference/cli.md"):
+        text = (ROOT / file).read_text(encoding="utf-8")
+        commands += re.findall(r'internvideo evaluate "?mteb/(?!\.\.\.)[^`\n]*', text)
+    assert len(commands) >= 4
+    for command in commands:
+        words = shlex.split(command)
+        only = words[words.index("--tasks") + 1].split(",") if "--tasks" in words else []
+        assert find_tasks(words[2].removeprefix("mteb/"), [name.strip() for name in only]), command
+    page = (ROOT / "docs/hub.md").read_text(encoding="utf-8")
+    named_there = re.findall(r'`"?mteb/([^`"]+)"?`', page) + re.findall(r'get_tasks\(tasks=\["(\w+)"\]\)', page)
+    assert len(named_there) >= 5 and all(find_tasks(name) for name in named_there)
 
 
 TASKS = [mocks.MockVideoClassification, Broken, mocks.MockVideoRetrievalT2V]

@@ -137,7 +137,7 @@ def evaluate(
 
     Example: internvideo evaluate classification/k400 --model vit-b-k400 --data-root k400 --out result.json
 
-    Example: internvideo evaluate mteb/MVEB --model internvideo-mm-l14 --tasks MSVDV2TRetrieval --out mveb
+    Example: internvideo evaluate mteb/MVEB --model internvideo-mm-l14 --tasks MSVDT2VRetrieval --out mveb
 
     Example: internvideo evaluate zero_shot/k400 --model internvideo-mm-l14 --data-root k400 --out zero.json --gpus 8
 

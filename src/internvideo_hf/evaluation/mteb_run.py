@@ -9,6 +9,7 @@ from typing import Any
 import mteb
 import torch
 from mteb.abstasks import AbsTask, AbsTaskRetrieval
+from mteb.benchmarks.benchmark import Benchmark
 from mteb.cache import ResultCache
 from mteb.types import PromptType
 
@@ -67,7 +68,7 @@ def find_tasks(name: str, only: Sequence[str] = ()) -> list[AbsTask]:
         only: names of the benchmark's tasks to take; all if empty.
 
     Raises:
-        ValueError: if a name is unknown; the message names the nearest ones.
+        ValueError: if a name is unknown; the message names the nearest ones, or the benchmarks that have the task.
     """
     benchmarks = {
         alias: benchmark
@@ -78,7 +79,7 @@ def find_tasks(name: str, only: Sequence[str] = ()) -> list[AbsTask]:
     if name.lower() in by_lower_case:
         benchmark = by_lower_case[name.lower()]
         tasks = _by_name(benchmark.tasks)
-        names = [_known(one, list(tasks), f"{benchmark.name} has no task") for one in only]
+        names = [_of_benchmark(one, benchmark, list(tasks), by_lower_case.values()) for one in only]
         return [tasks[one] for one in names or tasks]
     tasks = _by_name(mteb.get_tasks(exclude_superseded=False))
     found = _known(name, [*tasks, *benchmarks], "mteb has no benchmark or task")
@@ -89,6 +90,20 @@ def find_tasks(name: str, only: Sequence[str] = ()) -> list[AbsTask]:
 
 def _by_name(tasks: Iterable[AbsTask]) -> dict[str, AbsTask]:
     return {task.metadata.name: task for task in tasks}
+
+
+def _of_benchmark(name: str, benchmark: Benchmark, tasks: Sequence[str], others: Iterable[Benchmark]) -> str:
+    """Return the name of a benchmark's task as it is spelled, or tell which benchmarks have it."""
+    lower, lack = name.lower(), f"{benchmark.name} has no task"
+    if lower in map(str.lower, tasks):
+        return _known(name, tasks, lack)
+    owners = {one.name: one for one in others if lower in map(str.lower, _by_name(one.tasks))}
+    if owners:
+        named = " and ".join(f'"mteb/{min((one.name, *(one.aliases or ())), key=len)}"' for one in owners.values())
+        raise ValueError(f"{lack} {name!r}, which is in {named}. Name that benchmark, or the task alone, mteb/{name}.")
+    if lower in map(str.lower, _by_name(mteb.get_tasks(exclude_superseded=False))):
+        raise ValueError(f"{lack} {name!r}, nor has another benchmark. Name the task alone, mteb/{name}.")
+    return _known(name, tasks, lack)
 
 
 def _known(name: str, known: Sequence[str], lack: str) -> str:
@@ -142,7 +157,10 @@ def evaluate_on_mteb(
     fitting = [task for task in tasks if task.metadata.name not in outcome.left_out]
     if not fitting:
         name, needs = next(iter(outcome.left_out.items()))
-        raise ValueError(f"{model} takes none of the tasks: {name} needs {needs}.")
+        known = encoder.mteb_model_meta.modalities
+        advice = f'Take others, such as those of "mteb/MVEB({"text, video" if "text" in known else "video"})"'
+        advice += ", or a model of video and text." if "text" in needs else "."
+        raise ValueError(f"{model} takes none of the tasks: {name} needs {needs}. {advice}")
     out.mkdir(parents=True, exist_ok=True)
     with lock_file(out / RESULTS):
         _remove_torn(out / RESULTS)
