@@ -56,3 +56,11 @@ def test_model_and_folder_must_be_named(clips, tmp_path):
     assert_refused(run("probe", clips), "by --model", "--out FOLDER")
     head = run("probe", clips, "--model", "demo-actionformer", "--out", tmp_path / "o", "--quiet")
     assert_refused(head, "is a head on features, not an encoder of videos")
+
+
+def test_too_many_unreadable_clips_end_it_in_one_line_without_a_name_of_a_class(clips, model, tmp_path):
+    rows = clips.read_text().splitlines()
+    listed = tmp_path / "list.csv"
+    listed.write_text("\n".join([*rows, "test/gone.mp4,a", ""]))
+    refused = run("probe", listed, "--data-root", clips.parent, "--model", model, "--out", tmp_path / "o", "--quiet")
+    assert_refused(refused, "internvideo: 1 of the first ")

@@ -11,11 +11,21 @@ from sklearn.linear_model import LogisticRegression
 from stock_models import write_stock
 from transformers import AutoModel, VideoMAEImageProcessor
 
-from internvideo_hf import VideoReader
+from internvideo_hf import VideoDecodeError, VideoReader
 from internvideo_hf.data.failures import TooManyFailuresError
 from internvideo_hf.evaluation import probing
 from internvideo_hf.evaluation.probes import load_probe
-from internvideo_hf.evaluation.probing import ALL, ClipEncoder, Clips, draw, probe, read_clips, split_test, table
+from internvideo_hf.evaluation.probing import (
+    ALL,
+    ClipEncoder,
+    Clips,
+    check_shots,
+    draw,
+    probe,
+    read_clips,
+    split_test,
+    table,
+)
 from internvideo_hf.inference.runner import RunSettings
 
 HERE = {"device": "cpu", "settings": RunSettings(workers=0, quiet=True, max_damaged=0.5)}
@@ -188,6 +198,59 @@ def test_unreadable_clips_are_left_out_of_training_and_wrong_in_the_test(clips, 
     strict = options | {"settings": RunSettings(workers=0, quiet=True, max_damaged=0.0)}
     with pytest.raises(TooManyFailuresError):
         probe(model, clips / "train_bad.csv", LINEAR, tmp_path / "strict", **strict)
+
+
+def test_clips_that_become_readable_are_trained_on(clips, model, tmp_path, monkeypatch):
+    whole = probe(
+        model, clips / "train.csv", LINEAR, tmp_path / "whole", validation=clips / "val.csv", seeds=1, **HERE
+    )
+    read, options = probing.read_views, {"validation": clips / "val.csv", "seeds": 1, "retry": True, **HERE}
+
+    def broken(row, processor, **settings):
+        if Path(row["video"]).parts[-2:] in (("red", "0.mp4"), ("blue", "6.mp4")):
+            raise VideoDecodeError(str(row["video"]), "the disk was away", "Try again.")
+        return read(row, processor, **settings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(probing, "read_views", broken)
+        few = probe(model, clips / "train.csv", LINEAR, tmp_path / "out", **options)
+    assert few["scores"][0]["clips"] == [14] and len(few["damaged"]) == 2
+    again = probe(model, clips / "train.csv", LINEAR, tmp_path / "out", **options)
+    assert again["scores"][0]["clips"] == [15] and not again["damaged"]
+    assert again["scores"] == whole["scores"]
+
+
+def test_a_refused_probe_leaves_no_folder_and_keeps_one(clips, model, tmp_path):
+    def refused(out: Path) -> None:
+        with pytest.raises(ValueError, match="is not an encoder|no encoder|head on features"):
+            probe("demo-actionformer", clips / "train.csv", LINEAR, out, validation=clips / "val.csv", **HERE)
+
+    refused(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "mine").mkdir()
+    refused(tmp_path / "mine")
+    assert list((tmp_path / "mine").iterdir()) == []
+
+
+@pytest.mark.parametrize("content", ["[]", '{"a": 1}', "3", "{"])
+def test_a_file_that_holds_no_trained_probes_is_refused(clips, model, tmp_path, content):
+    (tmp_path / "fits.json").write_text(content)
+    with pytest.raises(ValueError, match=r"fits\.json is no.*Delete it\."):
+        probe(model, clips / "train.csv", LINEAR, tmp_path, validation=clips / "val.csv", seeds=1, **HERE)
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ([0, 0, 0, 1], r"'b' has 1 to train on\. Take"),
+        ([0, 0, 1], r"'b' has 1 to train on, and 1 other class has too few\. Take"),
+        ([0, 1, 2], r"'a' has 1 to train on, and 2 other classes have too few\. Take"),
+    ],
+)
+def test_classes_of_too_few_clips_are_counted(labels, words):
+    rows = [{"video": f"{n}.mp4"} for n in range(len(labels))]
+    with pytest.raises(ValueError, match=words):
+        check_shots(Clips(rows, np.array(labels)), (3,), "abc"[: max(labels) + 1], np.ones(len(labels), dtype=bool))
 
 
 def test_draws_are_the_same_whatever_the_order_of_the_list():

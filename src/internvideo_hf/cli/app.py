@@ -156,7 +156,9 @@ def main() -> None:
         if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS:
             message = f"{error.name} is not installed: pip install 'internvideo-hf[{EXTRAS[error.name]}]'."
         message = without_passwords(message)
-        plain = isinstance(error, ValueError | OSError | ImportError)
+        # Others' errors of rare kinds say little without their name; our own say it all.
+        is_own = type(error).__module__.startswith(f"{internvideo_hf.__name__}.")
+        plain = is_own or isinstance(error, ValueError | OSError | ImportError)
         say(f"internvideo: {message if plain else f'{type(error).__name__}: {message}'}", err=True)
         sys.exit(REFUSED)
     except KeyboardInterrupt:

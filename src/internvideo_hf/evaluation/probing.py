@@ -33,7 +33,7 @@ from internvideo_hf.tasks.protocol import model_facts, unique_clips
 from internvideo_hf.utils.devices import default_device
 from internvideo_hf.utils.files import atomic_write_text, check_output
 from internvideo_hf.utils.fingerprints import json_sha256
-from internvideo_hf.utils.locks import lock_file
+from internvideo_hf.utils.locks import lock_folder
 
 ALL = "all"
 """In place of a number of clips of each class: all that the list has."""
@@ -250,7 +250,8 @@ def check_shots(clips: Clips, shots: Sequence[int | str], classes: Sequence[str]
     wanted = max((int(shot) for shot in shots if shot != ALL), default=1)
     if number < wanted:
         few = sum(counts[label] < wanted for label in range(len(classes)))
-        also = f", and {few - 1} other classes have too few" if few > 1 else ""
+        others = {1: "", 2: ", and 1 other class has too few"}
+        also = others.get(few, f", and {few - 1} other classes have too few")
         raise ValueError(
             f"{wanted} clips of each class are asked for, and {classes[least]!r} has {number} to train on{also}. Take "
             f"fewer (--shots), or add clips{' that can be read' if not is_there.all() else ''}."
@@ -371,10 +372,9 @@ def probe(
     check_shots(train, shots, classes, np.ones(len(train.rows), dtype=bool))
     if both := set(train.names) & set(test.names):
         raise ValueError(f"{min(both)} is both in {source} and in {validation}. Test on clips that train no probe.")
-    out.mkdir(parents=True, exist_ok=True)
     rows, cut = [*train.rows, *test.rows], len(train.rows)
     facts: dict[str, Any] = {}
-    with lock_file(out / RESULT), FailureTable(out / "failures.jsonl", "probe", retry=retry) as failures:
+    with lock_folder(out), FailureTable(out / "failures.jsonl", "probe", retry=retry) as failures:
         run = replace(settings, failures=failures)
         fits = _Fits(out / "fits.json")
         scores: list[dict[str, Any]] = []
@@ -387,7 +387,10 @@ def probe(
                 fitted = []
                 for seed in range(seeds):
                     places = draw(train, shot, seed, features.is_there[:cut])
-                    about = [key, asdict(recipe), shot, seed, train.labels.tolist(), test.labels.tolist(), cut]
+                    labels = [train.labels.tolist(), test.labels.tolist()]
+                    # What could not be read may be readable in a later run, with the same key.
+                    there = features.is_there.tolist()
+                    about = [key, asdict(recipe), shot, seed, *labels, cut, there]
                     one = partial(_fit, recipe, features, places, train, test, len(classes), seed, device)
                     fitted.append(fits.get(json_sha256(about), one))
                     on_fit(done := done + 1, total)
@@ -529,6 +532,8 @@ class _Fits:
             self._known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         except ValueError as error:
             raise ValueError(f"{path} is not valid JSON ({error}). Delete it.") from error
+        if not (isinstance(self._known, dict) and all(isinstance(one, dict) for one in self._known.values())):
+            raise ValueError(f"{path} is no table of trained probes. Delete it.")
 
     def get(self, key: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Return what is known by a key, or compute and keep it."""
