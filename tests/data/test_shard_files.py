@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from internvideo_hf.data.class_folders import find_list
-from internvideo_hf.data.records import MANIFEST_SUFFIXES
+from internvideo_hf.data.records import MANIFEST_SUFFIXES, ManifestError, read_records
 from internvideo_hf.data.shard_files import is_pattern, shards_of, split_of
 
 
@@ -27,6 +27,10 @@ def names_of(folder: Path, name: str) -> list[str]:
         (["a-1.parquet", "a-0.parquet", "b.parquet"], "a-*.parquet", ["a-0.parquet", "a-1.parquet"]),
         ([], "{008..011}.tar", ["008.tar", "009.tar", "010.tar", "011.tar"]),
         ([], "{a,b}-{0..1}.tar", ["a-0.tar", "a-1.tar", "b-0.tar", "b-1.tar"]),
+        ([], "{9..010}.tar", ["9.tar", "10.tar"]),
+        ([], "{02..00}.tar", ["02.tar", "01.tar", "00.tar"]),
+        ([], "{test-000..test-001}.tar", []),
+        (["{a}-0.tar", "{a}-1.tar"], "{a}-*.tar", ["{a}-0.tar", "{a}-1.tar"]),
         (["a-0.tar", "b-0.tar", "c-0.tar"], "{a,b}-*.tar", ["a-0.tar", "b-0.tar"]),
         (["d/1.tar", "d/0.tar", "d/shards.json"], "d", ["d/0.tar", "d/1.tar"]),
         (["d/data/train-0.parquet", "d/README.md"], "d", ["d/data/train-0.parquet"]),
@@ -51,6 +55,19 @@ def test_folders_of_save_to_disk_say_which_files_are_theirs(tmp_path):
     assert names_of(tmp_path, "two") == ["two/train/data.arrow", "two/test/data.arrow"]
     (tmp_path / "two/dataset_dict.json").write_text("[")
     assert names_of(tmp_path, "two") == []
+
+
+@pytest.mark.parametrize("name", ["{0..1000000}.tar", "{000..999}-{000..999}-{a,b}.tar", "{0..9999999999999}.tar"])
+def test_braces_that_name_too_many_files_are_refused(tmp_path, name):
+    with pytest.raises(ValueError, match="its braces name more than 1,000,000 files") as raised:
+        shards_of(tmp_path / name)
+    assert str(raised.value).startswith(f"{tmp_path}/{name}: ")
+
+
+def test_braces_of_no_range_stand_in_the_message_as_they_were_given(tmp_path):
+    with pytest.raises(ManifestError) as raised:
+        list(read_records(tmp_path / "{test-000..test-001}.tar"))
+    assert str(raised.value).startswith(f"{tmp_path}/{{test-000..test-001}}.tar: it cannot be opened")
 
 
 def test_a_name_that_exists_is_no_pattern(tmp_path):

@@ -1,6 +1,7 @@
 """Which files a list of videos is made of: the shards of folders and patterns, and the splits that they belong to."""
 
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -19,8 +20,7 @@ SPLITS = (
 """Names of the lists or folders of each split, without suffix; those of `datasets`, and Kinetics' "validate"."""
 SPLIT_NAMES = {name for names in SPLITS for name in names}
 _PATTERN = re.compile(r"[*?\[]")
-_BRACES = re.compile(r"\{([^{}]*)\}")
-_RANGE = re.compile(r"(\d+)\.\.(\d+)")
+_BRACES = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")  # others are letters of the name, as in a shell
 _MOST_EXPANDED = 1_000_000
 _NAMED_SHARD = re.compile(r"([A-Za-z]+)[-_.]")
 
@@ -45,8 +45,15 @@ def shards_of(path: AnyPath) -> list[AnyPath]:
 
     Returns:
         In the order of their names; none where the path is anything else. Files that braces name need not exist.
+
+    Raises:
+        ValueError: if braces name more than a million files.
     """
     if is_pattern(path):
+        if math.prod(map(_count, _BRACES.finditer(path.name))) > _MOST_EXPANDED:
+            raise ValueError(
+                f"{path}: its braces name more than {_MOST_EXPANDED:,} files. Name fewer, such as by `*` for braces."
+            )
         named = [path.with_name(name) for name in _expanded(path.name)]
         return [
             file
@@ -86,18 +93,29 @@ def _of_one_kind(entries: Iterable[AnyPath]) -> list[AnyPath]:
     return next(filter(None, by_kind.values()), [])
 
 
+def _count(braces: re.Match[str]) -> int:
+    """Return how many names braces stand for."""
+    first, last, entries = braces.groups()
+    return abs(int(last) - int(first)) + 1 if entries is None else entries.count(",") + 1
+
+
 def _expanded(name: str) -> Iterator[str]:
     """Yield the names that one with braces stands for."""
     found = _BRACES.search(name)
     if found is None:
         yield name
         return
-    parts = found[1].split(",")
-    if (numbers := _RANGE.fullmatch(found[1])) and 0 <= int(numbers[2]) - int(numbers[1]) < _MOST_EXPANDED:
-        width = len(numbers[1])
-        parts = [f"{number:0{width}d}" for number in range(int(numbers[1]), int(numbers[2]) + 1)]
+    first, last, entries = found.groups()
+    parts: Iterable[str] = entries.split(",") if entries is not None else _numbers(first, last)
     for part in parts:
         yield from _expanded(f"{name[: found.start()]}{part}{name[found.end() :]}")
+
+
+def _numbers(first: str, last: str) -> Iterator[str]:
+    """Yield the numbers from one to another, also downwards, as wide as the first is written."""
+    begin, end = int(first), int(last)
+    step = 1 if begin <= end else -1
+    return (f"{number:0{len(first)}d}" for number in range(begin, end + step, step))
 
 
 def split_of(shard: AnyPath) -> str | None:
