@@ -53,6 +53,22 @@ def test_what_is_left_out_is_counted_in_one_line(tmp_path):
     assert find_videos([str(tmp_path / "a.mp4")], on_left_out=lines.append) and len(lines) == 1
 
 
+def test_files_of_metadata_that_are_read_are_not_left_out(tmp_path):
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+        (tmp_path / split / "a.mp4").touch()
+        (tmp_path / split / "metadata.csv").write_text("file_name,score\na.mp4,3\n")
+    lines, metadata = [], {}
+    assert len(find_videos([str(tmp_path)], on_left_out=lines.append, metadata=metadata)) == 2
+    assert lines == [] and len(metadata) == 2
+    (tmp_path / "other.csv").touch()
+    (tmp_path / "test/metadata.csv").write_text("what,ever\n1,2\n")
+    find_videos([str(tmp_path)], on_left_out=lines.append, metadata={})
+    assert lines[-1] == "Left out 2 files and folders: 2 .csv."
+    find_videos([str(tmp_path)], on_left_out=lines.append)  # nobody reads the metadata
+    assert lines[-1] == "Left out 3 files and folders: 3 .csv."
+
+
 def test_videos_of_one_name_get_names_of_their_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("a/x.mp4", "b/x.mp4", "b/y.mp4"):

@@ -5,8 +5,9 @@ import os
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from internvideo_hf.data.class_folders import METADATA
@@ -52,13 +53,16 @@ def find_videos(
         ImportError: if the package of an object store is missing.
         OSError: if an object store cannot be asked for a folder.
     """
+    used: Counter[str] = Counter()
     if metadata is not None:
         for source in sources:
             if _is_manifest(source):
                 metadata.update(read_metadata(source, data_root))
             elif is_folder(source):
-                metadata.update(_folder_metadata(as_path(source), on_left_out))
-    found = name_videos(sources, data_root, on_left_out=on_left_out, extra_columns=metadata is not None)
+                for file, content in _folder_metadata(as_path(source), on_left_out):
+                    metadata.update(content)
+                    used[file.suffix] += 1
+    found = name_videos(sources, data_root, on_left_out=on_left_out, extra_columns=metadata is not None, used=used)
     return list(dict(found))
 
 
@@ -88,6 +92,7 @@ def name_videos(
     on_left_out: Callable[[str], object] = lambda line: None,
     keep_empty: bool = False,
     extra_columns: bool = False,
+    used: Mapping[str, int] = MappingProxyType({}),
 ) -> list[tuple[str, str]]:
     """List the videos that some sources name, as often as they do, with a name for each below its source.
 
@@ -97,6 +102,7 @@ def name_videos(
         on_left_out: as of `find_videos`.
         keep_empty: take a folder without videos for one video that cannot be read, so that it fails alone.
         extra_columns: let manifests have columns that mean nothing for videos.
+        used: suffix -> number of files in folders that are no videos, and not left out.
 
     Returns:
         Each video, and its path below the folder that was named, or below the data root of the list; its file name
@@ -123,7 +129,7 @@ def name_videos(
         else:
             root, videos = "", [source]
         found += [(video, _name_below(video, root)) for video in videos]
-    if line := left_out_line(left_out):
+    if line := left_out_line(left_out - Counter(used)):
         on_left_out(line)
     return found
 
@@ -156,9 +162,10 @@ def read_metadata(manifest: str, data_root: str | AnyPath | None = None) -> dict
     return found
 
 
-def _folder_metadata(folder: AnyPath, on_left_out: Callable[[str], object]) -> dict[str, dict[str, Any]]:
-    """Return what the metadata.csv of a "videofolder" says; one that cannot be read is of something else."""
-    found: dict[str, dict[str, Any]] = {}
+def _folder_metadata(
+    folder: AnyPath, on_left_out: Callable[[str], object]
+) -> Iterator[tuple[AnyPath, dict[str, dict[str, Any]]]]:
+    """Yield each metadata.csv of a "videofolder" and what it says; one that cannot be read is of something else."""
     splits = [entry for entry in folder.iterdir() if entry.name.lower() in SPLIT_NAMES] if folder.is_dir() else []
     for place in [folder, *splits]:
         for file in [file for name in METADATA if (file := place / name).is_file()][:1]:
@@ -166,10 +173,11 @@ def _folder_metadata(folder: AnyPath, on_left_out: Callable[[str], object]) -> d
                 _, first = next(read_records(file), ("", {}))
                 if not any(name.strip().lower() in FILE_NAMES for name in first):
                     raise ManifestError(str(file), None, "there is no file_name", "Name the list that is meant.")
-                found.update(read_metadata(str(file)))
+                content = read_metadata(str(file))
             except ManifestError as error:
                 on_left_out(f"No metadata: {error}")
-    return found
+            else:
+                yield file, content
 
 
 def _plain(value: str | float) -> str | float | None:
