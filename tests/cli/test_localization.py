@@ -117,6 +117,12 @@ def test_features_may_be_those_of_an_encoder_of_transformers(tmp_path):
     other = write_stock("videoprism", tmp_path / "other")
     refused = run("localize", clip, "--model", head, "--encoder", other)
     assert_refused(refused, "was trained on features of", "makes others")
+    longer = write_head(tmp_path / "longer", None, features={"window": 16, "stride": 2})
+    refused = run("localize", clip, "--model", longer, "--encoder", encoder)
+    assert_refused(
+        refused, "was trained on windows of 16 frames", "encoder cannot take: window=16 must be 4", "--features"
+    )
+    assert "--window" not in refused.stderr  # which does not go with an encoder
 
 
 def test_a_killed_call_is_taken_up_where_it_was(folder, tmp_path, monkeypatch, cache):

@@ -28,6 +28,10 @@ head. mean: of all tokens of a layer. tokens: all of them. attention: the model'
 _ATTENTION = ("VJEPA2AttentivePooler", "VideoPrismMultiheadAttentionPoolingHead")
 
 
+class WindowError(ValueError):
+    """A model cannot take windows of so many frames."""
+
+
 class VideoEncoder:
     """A video encoder with its processor, of this package or of others; `inference.stock` says what those give.
 
@@ -98,20 +102,23 @@ class VideoEncoder:
             window: frames of a clip.
 
         Raises:
-            ValueError: naming the number that it takes.
+            WindowError: naming the number that it takes.
         """
         if not self.is_ours:
-            self.processor.check_frames(window, "window", " (--window)")
+            try:
+                self.processor.check_frames(window, "window", " (--window)")
+            except ValueError as error:
+                raise WindowError(str(error)) from error
             return
         tubelet = getattr(self.model.config, "tubelet_size", 1)
         if window % tubelet:
-            raise ValueError(
+            raise WindowError(
                 f"window={window} must be a multiple of {tubelet}, the frames of this model's tubelets (--window)."
             )
         # Ours interpolate their positions, unless they are exported.
         fixed = self.model.num_frames if isinstance(self.model, ExportedModel) else None
         if fixed is not None and window != fixed:
-            raise ValueError(f"window={window} must be {fixed}, the frames of this model's positions (--window).")
+            raise WindowError(f"window={window} must be {fixed}, the frames of this model's positions (--window).")
 
     @property
     def process(self) -> Callable[[np.ndarray], torch.Tensor]:

@@ -21,6 +21,7 @@ from internvideo_hf.data.features import (
     resize_rows,
     settings_of,
 )
+from internvideo_hf.inference.encoders import WindowError
 from internvideo_hf.inference.features import (
     FeatureExtractor,
     extract_to_file,
@@ -115,7 +116,15 @@ def extractor_for(
             f"{head} was trained on windows of {window:g} frames, {stride:g} apart, and windows have whole frames. "
             "Give features with their stride and frames a second (--features, --stride, --fps)."
         )
-    extractor = FeatureExtractor(name, int(window), int(stride), **how, **options)
+    try:
+        extractor = FeatureExtractor(name, int(window), int(stride), **how, **options)
+    except WindowError as error:
+        cause = str(error).replace(" (--window)", "").rstrip(".")
+        raise ValueError(
+            f"{head} was trained on windows of {window:g} frames, which {name} cannot take: {cause}. Give the encoder "
+            "that it was trained with (feature_extractor, --encoder), or features with their stride and frames a "
+            "second (--features, --stride, --fps)."
+        ) from error
     check_extractor(config, extractor, head)
     return extractor
 
