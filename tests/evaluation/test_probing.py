@@ -274,8 +274,16 @@ def test_a_part_of_each_class_is_kept_for_the_test():
     assert np.bincount(test.labels).tolist() == [3, 3, 3]
     assert not set(train.names) & set(test.names)
     assert len(train.rows) + len(test.rows) == 30
-    with pytest.raises(ValueError, match="the only clip of its class"):
+    with pytest.raises(ValueError, match=r"the only clip of its class.*--validation\.$"):
         split_test(made(3, 3))
+
+
+def test_a_header_of_other_names_is_suspected(tmp_path):
+    (tmp_path / "list.csv").write_text("foo,bar\na.mp4,red\nb.mp4,red\n")
+    with pytest.raises(
+        ValueError, match=r"foo is the only clip of its class.*header, name its columns video, label\."
+    ):
+        split_test(read_clips(tmp_path / "list.csv", None))
 
 
 def test_wrong_lists_are_refused(clips, model, tmp_path):

@@ -20,6 +20,7 @@ import torch
 
 from internvideo_hf.data.contents import list_sha256, stamp_if_there
 from internvideo_hf.data.failures import FailureTable
+from internvideo_hf.data.finding import VIDEO_SUFFIXES
 from internvideo_hf.data.manifests import find_classes, read_manifest
 from internvideo_hf.data.records import ManifestError
 from internvideo_hf.data.samples import Row
@@ -34,6 +35,7 @@ from internvideo_hf.utils.devices import default_device
 from internvideo_hf.utils.files import atomic_write_text, check_output
 from internvideo_hf.utils.fingerprints import json_sha256
 from internvideo_hf.utils.locks import lock_folder
+from internvideo_hf.video.sources import is_url
 
 ALL = "all"
 """In place of a number of clips of each class: all that the list has."""
@@ -202,9 +204,12 @@ def split_test(clips: Clips, ratio: float = TEST_PART) -> tuple[Clips, Clips]:
     test: list[int] = []
     for places in _by_class(clips):
         if len(places) < 2:
+            name = clips.names[places[0]]
+            is_file = is_url(name) or name.lower().endswith(VIDEO_SUFFIXES)
             raise ValueError(
-                f"{clips.names[places[0]]} is the only clip of its class, and one is needed for the test. Add others, "
-                "or give the clips to test on by --validation."
+                f"{name} is the only clip of its class, and one is needed for the test. Add others, or give the clips "
+                "to test on by --validation."
+                + ("" if is_file else " If the list begins with a header, name its columns video, label.")
             )
         order = np.random.default_rng(0).permutation(places)
         test += order[: max(1, round(ratio * len(order)))].tolist()
