@@ -238,8 +238,9 @@ def test_what_is_no_encoder_of_videos_is_refused_in_one_line(tmp_path, videos):
     BertModel(BertConfig(vocab_size=8, hidden_size=16, num_hidden_layers=1, num_attention_heads=2)).save_pretrained(
         tmp_path / "bert"
     )
-    made = run("index", videos, "--model", tmp_path / "bert", "--out", tmp_path / "index", "--quiet")
+    made = run("index", videos, "--model", tmp_path / "bert", "--out", tmp_path / "index")
     assert_refused(made, "is not an encoder of videos: its model_type is bert")
+    assert "Indexing" not in made.stderr
     assert not (tmp_path / "index").exists()
     (tmp_path / "empty").mkdir()
     for command in (("index", videos), ("extract", videos)):

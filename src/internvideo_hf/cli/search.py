@@ -122,7 +122,8 @@ def index(
         require_faiss()
     attempts = _count_videos(videos, quiet)
     gallery = _open_or_new_index(place, model, options, parse_device(device))
-    with tqdm(desc="Indexing", unit="video", disable=quiet) as bar:
+    # The delay has the bar wait for a first video: the model may be refused before.
+    with tqdm(desc="Indexing", unit="video", delay=0.1, disable=quiet) as bar:
         change = gallery.update(
             videos,
             jobs=worker_count(jobs, attempts),
