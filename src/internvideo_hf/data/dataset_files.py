@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from internvideo_hf.data.finding import VIDEO_SUFFIXES
 from internvideo_hf.data.layouts import BadRow, DatasetRecord, Record
-from internvideo_hf.utils.names import reason_of, with_article
+from internvideo_hf.utils.names import printable, reason_of, with_article
 from internvideo_hf.utils.storage import AnyPath
 from internvideo_hf.video.members import (
     MemberError,
@@ -223,7 +223,9 @@ def tar_records(path: AnyPath, columns: Columns | None = None) -> Iterator[Recor
                 try:
                     video = video_field(members)
                 except ValueError as error:
-                    raise BadRow(f"the sample {sample}: {error}", "Rename the others, or unpack it.") from error
+                    raise BadRow(
+                        f"the sample {printable(sample)}: {error}", "Rename the others, or unpack it."
+                    ) from error
                 has_videos |= video is not None
                 texts = {field: content for field, content in members.items() if isinstance(content, bytes)}
                 # A sample without a video is named without an ending: reading it says what is there.
@@ -279,8 +281,9 @@ def video_field(fields: Collection[str]) -> str | None:
     if len(found) > 1:
         plain = [field for field in found if field.count(".") == 1]
         if len(plain) != 1:
+            shown = ", ".join(map(printable, found[:3])) + (", ..." if len(found) > 3 else "")
             raise ValueError(
-                f"{', '.join(found)} are several videos of one sample, which is named up to the first dot; expected "
+                f"{shown} are several videos of one sample, which is named up to the first dot; expected "
                 "one, or one without a second dot in its name"
             )
         found = plain
