@@ -2,8 +2,11 @@
 
 import hashlib
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import PurePosixPath
 
+import pytest
 import servers
 from repositories import COMMIT, Hub
 
@@ -51,3 +54,23 @@ def handler_of(files: dict[str, bytes]) -> type[servers.Quiet]:
             return {"type": "file", "path": name, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
 
     return Handler
+
+
+@contextmanager
+def as_the_hub(files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Serve a repository, and let this process take the server for the Hub.
+
+    Args:
+        files: as of `handler_of`.
+        monkeypatch: of the test.
+    """
+    from huggingface_hub import HfFileSystem, constants
+
+    with servers.serve(handler_of(files)) as address:
+        monkeypatch.setattr(constants, "ENDPOINT", address)
+        template = f"{address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        HfFileSystem.clear_instance_cache()
+        yield
+    HfFileSystem.clear_instance_cache()

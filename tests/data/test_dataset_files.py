@@ -9,7 +9,6 @@ import dataset_repositories
 import datasets
 import pyarrow as pa
 import pytest
-import servers
 from data.sets import CLASSES, make_dataset, write_tar
 from object_stores import new_memory, write
 from pyarrow import parquet
@@ -343,23 +342,15 @@ def test_data_sets_in_stores_are_read_where_they_are(videos, tmp_path, name):
 
 
 def test_a_data_set_on_the_hub_is_read_where_it_is(videos, tmp_path, monkeypatch):
-    from huggingface_hub import HfFileSystem, constants
-
     make_dataset(videos).to_parquet(tmp_path / "x.parquet")
     files = {"data/test-00000-of-00001.parquet": (tmp_path / "x.parquet").read_bytes(), "README.md": b"# Clips\n"}
-    with servers.serve(dataset_repositories.handler_of(files)) as address:
-        monkeypatch.setattr(constants, "ENDPOINT", address)
-        template = f"{address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        HfFileSystem.clear_instance_cache()
+    with dataset_repositories.as_the_hub(files, monkeypatch):
         for name in ("/data/test-*.parquet", "/data", ""):
             table = load_manifest(f"hf://datasets/{dataset_repositories.NAME}{name}")
             assert table.features["label"].names == CLASSES and table["label"][:] == [0, 1] * 3
             assert [frames_of(video) for video in table["video"]] == FRAMES
         root = f"hf://datasets/{dataset_repositories.NAME}"
         assert str(list_path(root, "test.csv")) == f"{root}/data/test-*.parquet"
-    HfFileSystem.clear_instance_cache()
 
 
 def test_the_metadata_of_a_folder_come_with_its_videos(videos, tmp_path):

@@ -1,11 +1,11 @@
 """Tar shards: every sample once for any number of workers; errors name damage."""
 
-import io
 import tarfile
 from itertools import islice
 
 import pytest
 import torch
+from data.sets import write_tar
 from data.settings import settings, write_videos
 from servers import serve_folder
 from torch.utils.data import DataLoader
@@ -99,15 +99,6 @@ def test_missing_videos_are_told_and_left_out(rows, tmp_path):
     failures = write_shards([*rows[:2], {"video": str(tmp_path / "none.mp4")}], tmp_path / "out")
     assert [error.source for error in failures] == [str(tmp_path / "none.mp4")]
     assert len(list(read_shard(str(tmp_path / "out/000000.tar")))) == 2
-
-
-def write_tar(path, members: dict[str, bytes]):
-    with tarfile.open(path, "w") as tar:
-        for name, content in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
-    return path
 
 
 def test_files_of_other_tools_have_captions_and_classes(rows, tmp_path):

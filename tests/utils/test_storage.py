@@ -7,7 +7,6 @@ from pathlib import Path
 import dataset_repositories
 import fsspec
 import pytest
-import servers
 from object_stores import new_memory, s3, write
 
 from internvideo_hf.utils.storage import StoragePath, as_path, check_address, download, is_stored, state_of, upload
@@ -166,15 +165,8 @@ def test_s3_tells_objects_by_entity_tags_and_copies_of_them_are_the_same(tmp_pat
 
 
 def test_files_of_a_dataset_on_the_hub_are_listed_and_read(tmp_path, monkeypatch):
-    from huggingface_hub import HfFileSystem, constants
-
     files = {"clips/a.mp4": b"x" * 2000, "clips/deep/b.mp4": b"y" * 3000, "train.csv": b"video\n"}
-    with servers.serve(dataset_repositories.handler_of(files)) as address:
-        monkeypatch.setattr(constants, "ENDPOINT", address)
-        template = f"{address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        HfFileSystem.clear_instance_cache()
+    with dataset_repositories.as_the_hub(files, monkeypatch):
         folder = f"hf://datasets/{dataset_repositories.NAME}"
         assert StoragePath(f"{folder}/clips").files() == ["a.mp4", "deep/b.mp4"]
         assert StoragePath(f"{folder}/train.csv").read_bytes() == b"video\n"
@@ -184,4 +176,3 @@ def test_files_of_a_dataset_on_the_hub_are_listed_and_read(tmp_path, monkeypatch
         assert (tmp_path / "b.mp4").read_bytes() == b"y" * 3000
         with pytest.raises(FileNotFoundError):
             state_of(f"{folder}/clips/none.mp4")
-    HfFileSystem.clear_instance_cache()

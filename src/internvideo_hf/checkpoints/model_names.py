@@ -11,7 +11,7 @@ from transformers.utils import logging
 
 from internvideo_hf.checkpoints.released import released_rows
 from internvideo_hf.utils.locks import lock_file
-from internvideo_hf.utils.names import did_you_mean, lookup, nearest
+from internvideo_hf.utils.names import did_you_mean, is_repository_name, lookup, nearest
 
 logger = logging.get_logger(__name__)
 ASSETS = Path(__file__).parents[1] / "assets"
@@ -100,11 +100,6 @@ def converted_folder(row: Mapping[str, Any]) -> Path:
 def slug(name: str) -> str:
     """Return a name in lower case with "-" for spaces, as in the names of folders."""
     return re.sub(r"\s+", "-", name.strip().lower())
-
-
-def is_repository_name(name: str) -> bool:
-    """Return whether a name may be that of a repository on the Hub, owner/name."""
-    return re.fullmatch(r"[\w][\w.-]*/[\w][\w.-]*", name) is not None
 
 
 def resolve_model(model: str | Path) -> str:

@@ -10,10 +10,9 @@ from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, constants
 from huggingface_hub.errors import HfHubHTTPError
 from transformers import AutoConfig
 
-from internvideo_hf.checkpoints.model_names import is_repository_name
 from internvideo_hf.models.common.exported.manifest import EXPORT_FILE, is_exported
 from internvideo_hf.utils.loader import MODULE, SavedWithLoader, files_with_loader
-from internvideo_hf.utils.names import reason_of
+from internvideo_hf.utils.names import is_repository_name, reason_of
 from internvideo_hf.utils.pretrained import check_model_folder, load_pretrained
 
 _TRAINING = "of training, not of the model"

@@ -19,6 +19,8 @@ from internvideo_hf.cli.options import (
     Dtype,
     EngineName,
     Gpus,
+    LoaderWorkers,
+    MaxDamaged,
     Quiet,
     Retry,
     VideoTimeout,
@@ -82,10 +84,8 @@ def evaluate(
     ] = None,
     batch_size: BatchSize = 8,
     dtype: Dtype = SAVED,
-    workers: Annotated[
-        int | None, typer.Option(min=0, help="Decoding processes (default: one per core, at most 8).")
-    ] = None,
-    max_damaged: Annotated[float, typer.Option(min=0.0, max=0.99, help="Tolerated ratio of damaged videos.")] = 0.01,
+    workers: LoaderWorkers = None,
+    max_damaged: MaxDamaged = 0.01,
     engine: EngineName = "local",
     address: Address = None,
     gpus: Gpus = None,

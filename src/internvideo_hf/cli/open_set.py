@@ -15,6 +15,8 @@ from internvideo_hf.cli.options import (
     DataRoot,
     Device,
     Dtype,
+    LoaderWorkers,
+    MaxDamaged,
     Quiet,
     parse_device,
     parse_dtype,
@@ -57,10 +59,8 @@ def calibrate(
     data_root: DataRoot = None,
     batch_size: BatchSize = 8,
     dtype: Dtype = SAVED,
-    workers: Annotated[
-        int | None, typer.Option(min=0, help="Decoding processes (default: one per core, at most 8).")
-    ] = None,
-    max_damaged: Annotated[float, typer.Option(min=0.0, max=0.99, help="Tolerated ratio of damaged videos.")] = 0.01,
+    workers: LoaderWorkers = None,
+    max_damaged: MaxDamaged = 0.01,
     device: Device = None,
     as_json: AsJson = False,
     quiet: Quiet = False,

@@ -50,6 +50,10 @@ BatchSize = Annotated[
         help="The most clips (views, windows) per forward pass. Fewer if memory runs out, more for a large GPU.",
     ),
 ]
+LoaderWorkers = Annotated[
+    int | None, typer.Option(min=0, help="Decoding processes (default: one per core, at most 8).")
+]
+MaxDamaged = Annotated[float, typer.Option(min=0.0, max=0.99, help="Tolerated ratio of damaged videos.")]
 MODEL_HELP = "Folder of a converted model, a name of `internvideo released`, or a Hub repository id."
 ANY_MODEL_HELP = (
     "Folder of a converted model, or of a video encoder of transformers or sentence-transformers (VideoMAE, V-JEPA 2, "

@@ -15,6 +15,8 @@ from internvideo_hf.cli.options import (
     DataRoot,
     Device,
     Dtype,
+    LoaderWorkers,
+    MaxDamaged,
     Quiet,
     Retry,
     check_folder,
@@ -53,10 +55,8 @@ def probe(
     max_memory: Annotated[float, typer.Option(min=0.001, help="The most gigabytes that features may take.")] = 8.0,
     batch_size: BatchSize = 8,
     dtype: Dtype = SAVED,
-    workers: Annotated[
-        int | None, typer.Option(min=0, help="Decoding processes (default: one per core, at most 8).")
-    ] = None,
-    max_damaged: Annotated[float, typer.Option(min=0.0, max=0.99, help="Tolerated ratio of damaged videos.")] = 0.01,
+    workers: LoaderWorkers = None,
+    max_damaged: MaxDamaged = 0.01,
     retry: Retry = False,
     device: Device = None,
     as_json: AsJson = False,

@@ -15,11 +15,12 @@ from mteb.models.model_implementations import MODEL_REGISTRY
 from mteb.models.model_meta import ModelMeta, ScoringFunction
 
 from internvideo_hf.auto import FAMILIES
-from internvideo_hf.checkpoints.model_names import DEMO_MODELS, is_repository_name, released_row
+from internvideo_hf.checkpoints.model_names import DEMO_MODELS, released_row
 from internvideo_hf.checkpoints.released import released_rows
 from internvideo_hf.data.samples import Row
 from internvideo_hf.inference.embedder import Embedder
 from internvideo_hf.inference.runner import RunSettings, cast_of
+from internvideo_hf.utils.names import is_repository_name
 
 REVISION = "released"
 """Of the released models, each of which has one file."""

@@ -142,7 +142,7 @@ def evaluate_on_mteb(
         dtype: number type of weights and pixels, under which mteb keeps the results apart; as saved if None.
         max_damaged: fraction of the videos of a task that may be unreadable, in [0, 1).
         quiet: no progress bars.
-        on_task: is told each task before it runs: its name, its number and how many there are.
+        on_task: called before each task with its name, its number and the number of tasks.
 
     Raises:
         ValueError: if the model takes none of the tasks.

@@ -170,8 +170,9 @@ def read_clips(source: str | Path, data_root: str | Path | None, classes: Sequen
     Raises:
         ManifestError: if the list is invalid, a row has no label or another class, or a clip has two labels.
     """
-    names = list(classes or find_classes(source))
-    if others := [name for name in find_classes(source) if name not in names]:
+    own = find_classes(source)
+    names = list(classes or own)
+    if others := [name for name in own if name not in names]:
         raise ManifestError(
             str(source), None, f"class {others[0]!r} has no training clips", "Give lists of the same classes."
         )
@@ -378,6 +379,7 @@ def probe(
     if both := set(train.names) & set(test.names):
         raise ValueError(f"{min(both)} is both in {source} and in {validation}. Test on clips that train no probe.")
     rows, cut = [*train.rows, *test.rows], len(train.rows)
+    labels = [train.labels.tolist(), test.labels.tolist()]
     facts: dict[str, Any] = {}
     with lock_folder(out), FailureTable(out / "failures.jsonl", "probe", retry=retry) as failures:
         run = replace(settings, failures=failures)
@@ -388,13 +390,12 @@ def probe(
             where: dict[str, Any] = {"device": device, "dtype": dtype, "max_memory": max_memory}
             features, facts, causes, key = extract(model, recipe.features, rows, out, run, **where)
             check_shots(train, shots, classes, features.is_there[:cut])
+            # What could not be read may be readable in a later run, with the same key.
+            there = features.is_there.tolist()
             for shot in shots:
                 fitted = []
                 for seed in range(seeds):
                     places = draw(train, shot, seed, features.is_there[:cut])
-                    labels = [train.labels.tolist(), test.labels.tolist()]
-                    # What could not be read may be readable in a later run, with the same key.
-                    there = features.is_there.tolist()
                     about = [key, asdict(recipe), shot, seed, *labels, cut, there]
                     one = partial(_fit, recipe, features, places, train, test, len(classes), seed, device)
                     fitted.append(fits.get(json_sha256(about), one))

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -65,13 +66,14 @@ class Traceable:
         """
         return dict(zip(self.outputs, self.module(*(inputs[name] for name in self.inputs)), strict=True))
 
-    def shortest(self) -> dict[str, torch.Tensor]:
-        """Return the inputs cut to the shortest lengths of their variable axes, by name."""
-        found = dict(self.inputs)
+    @cached_property
+    def examples(self) -> list[tuple[Mapping[str, torch.Tensor], dict[str, torch.Tensor]]]:
+        """The inputs, and those cut to the shortest lengths of axes that vary, each with its outputs in torch."""
+        shortest = dict(self.inputs)
         for name, axes in self.variable.items():
             for number, axis in axes.items():
-                found[name] = found[name].narrow(number, 0, axis.least).contiguous()
-        return found
+                shortest[name] = shortest[name].narrow(number, 0, axis.least).contiguous()
+        return [(inputs, self.reference(inputs)) for inputs in (self.inputs, *([shortest] if self.variable else []))]
 
     def ports(self) -> tuple[dict[str, Port], dict[str, Port]]:
         """Return the inputs and the outputs as a manifest describes them."""
@@ -81,7 +83,7 @@ class Traceable:
             for number, axis in self.variable.get(name, {}).items():
                 shape[number] = names[tensor.shape[number]] = str(axis)
             inputs[name] = Port(tuple(shape), str(tensor.dtype).removeprefix("torch."))
-        outputs, shortest = self.reference(self.inputs), self.reference(self.shortest())
+        (_, outputs), (_, shortest) = self.examples[0], self.examples[-1]
         described = {}
         for name, tensor in outputs.items():
             lengths = zip(tensor.shape[1:], shortest[name].shape[1:], strict=True)

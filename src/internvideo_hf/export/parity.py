@@ -55,8 +55,8 @@ def compare(function: Traceable, graph: Graph) -> dict[str, Agreement]:
     """
     first = {name: tensor[:1] for name, tensor in function.inputs.items()}
     found: dict[str, Agreement] = {}
-    for inputs in (function.inputs, first, *([function.shortest()] if function.variable else [])):
-        expected, got = function.reference(inputs), graph(inputs)
+    for inputs, expected in (*function.examples, (first, function.reference(first))):
+        got = graph(inputs)
         for output, tensor in expected.items():
             try:
                 measured = agreement(tensor, got[output])

@@ -45,7 +45,7 @@ class AnswerSet:
     numbers: tuple[str, ...] = ()
 
     def write(self, answers: Iterable[Mapping[str, Any]]) -> int:
-        """Write the data set: whole or not at all, in place of an earlier one.
+        """Write the data set atomically, in place of an earlier one.
 
         Args:
             answers: of each video `video` and `results`, the best first, or `error`; read once, and not held.

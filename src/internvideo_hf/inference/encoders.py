@@ -89,11 +89,8 @@ class VideoEncoder:
     @property
     def num_frames(self) -> int | None:
         """Frames of the clips that the model was built for; None if it does not say."""
-        if self.is_ours:
-            known: int | None = self.processor.num_frames
-            return known or getattr(self.model.config, "frames_per_clip", None)
-        vision = getattr(self.model.config, "vision_config", None) or self.model.config
-        return getattr(vision, "num_frames", None) or getattr(vision, "frames_per_clip", None)
+        number: int | None = self.processor.num_frames if self.is_ours else self.processor.built
+        return number
 
     def check_window(self, window: int) -> None:
         """Refuse a number of frames that the model cannot take.

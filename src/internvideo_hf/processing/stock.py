@@ -41,6 +41,7 @@ class StockVideoProcessor:
 
     Attributes:
         fixed: the number of frames that the model takes; None for any.
+        built: the number of frames that it was built for; None if it does not say.
         multiple: frames of a tubelet, of which a clip has a multiple.
         remark: where the number of frames comes from if the processor does not say it; else "".
 
@@ -75,7 +76,7 @@ class StockVideoProcessor:
         self._configured: dict[str, Any] = {}
         vision: Any = getattr(config, "vision_config", None) or config
         self.fixed: int | None = getattr(vision, "num_frames", None)
-        built = self.fixed or getattr(vision, "frames_per_clip", None)
+        self.built: int | None = self.fixed or getattr(vision, "frames_per_clip", None)
         tubelet = getattr(vision, "tubelet_size", 1)
         self.multiple: int = tubelet if isinstance(tubelet, int) else tubelet[0]
         self.remark = ""
@@ -83,15 +84,15 @@ class StockVideoProcessor:
         is_own = rule is not None and rule is not BaseVideoProcessor.sample_frames
         self._number: int | None = None if is_own else self._options.get("num_frames")
         if self._number is None and not is_own and self._options.get("fps") is None:
-            if built is None:
+            if self.built is None:
                 raise ValueError(
                     f"{name} does not say how many frames it takes, neither in its processor (num_frames, fps) nor in "
                     "its config.json. Add num_frames to its video_preprocessor_config.json."
                 )
-            self._number = built
+            self._number = self.built
             self.remark = (
-                f"The processor of {name} does not say which frames it takes: clips have {built}, for which the model "
-                "was built, spread evenly."
+                f"The processor of {name} does not say which frames it takes: clips have {self.built}, for which the "
+                "model was built, spread evenly."
             )
 
     @property

@@ -40,6 +40,11 @@ def clock(seconds: float) -> str:
     return f"{tenths // 36000}:{tenths // 600 % 60:02d}:{tenths // 10 % 60:02d}.{tenths % 10}"
 
 
+def is_repository_name(name: str) -> bool:
+    """Return whether a name may be that of a repository on the Hub, owner/name."""
+    return re.fullmatch(r"[\w][\w.-]*/[\w][\w.-]*", name) is not None
+
+
 def without_number(text: object) -> str:
     """Return a message without the numbers that Python puts before the system's errors, such as `[Errno 2]`."""
     return _ERROR_NUMBER.sub("", str(text))

@@ -5,6 +5,8 @@ import math
 import torch
 from torch import nn
 
+from internvideo_hf.models.common.layers import MLP
+
 
 class AttentiveProbe(nn.Module):
     """Classifies clips by their tokens, in the shape of V-JEPA's probes.
@@ -56,7 +58,7 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.heads, self.norm, self.norm_mlp = heads, nn.LayerNorm(width), nn.LayerNorm(width)
         self.to_query_key_value, self.project = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.mlp = _mlp(width, mlp_ratio)
+        self.mlp = MLP(width, int(width * mlp_ratio), "gelu")
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """Mix the tokens of each clip.
@@ -86,7 +88,7 @@ class AttentionPooling(nn.Module):
         self.heads, self.norm, self.norm_mlp = heads, nn.LayerNorm(width), nn.LayerNorm(width)
         self.to_query, self.to_value = nn.Linear(width, width), nn.Linear(width, width)
         self.to_key = nn.Linear(width, width, bias=False)  # a bias would cancel in the softmax
-        self.project, self.mlp = nn.Linear(width, width), _mlp(width, mlp_ratio)
+        self.project, self.mlp = nn.Linear(width, width), MLP(width, int(width * mlp_ratio), "gelu")
 
     def forward(self, query: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """Return one vector of each clip, `(clips, width)`.
@@ -107,8 +109,3 @@ class AttentionPooling(nn.Module):
         query = query + self.project(found)
         pooled: torch.Tensor = query + self.mlp(self.norm_mlp(query))
         return pooled
-
-
-def _mlp(width: int, ratio: float) -> nn.Sequential:
-    hidden = int(width * ratio)
-    return nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))

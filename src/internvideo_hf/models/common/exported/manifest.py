@@ -10,7 +10,7 @@ from typing import Any
 from huggingface_hub import hf_hub_download
 
 from internvideo_hf.utils.fingerprints import file_sha256, json_sha256
-from internvideo_hf.utils.names import check_name, lookup, with_article
+from internvideo_hf.utils.names import check_name, is_repository_name, lookup, with_article
 
 EXPORT_FILE = "export.json"
 VERSION = 1
@@ -172,7 +172,7 @@ def download_export(source: Any, options: Mapping[str, Any]) -> Path | None:
         options: of `from_pretrained`, such as `revision`.
     """
     name = str(source)
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or Path(name).exists():
+    if not is_repository_name(name) or Path(name).exists():
         return None
     where = {
         key: value
