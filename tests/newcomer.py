@@ -1,4 +1,4 @@
-"""A newcomer at the shell and in Python, who knows what README and `--help` say."""
+"""A newcomer at the shell and in Python, who knows what README, the pages on jobs, and `--help` say."""
 
 import contextlib
 import functools
@@ -32,12 +32,13 @@ class Newcomer:
 
     def __init__(self, outside: bool = False):
         self.outside = outside
-        self.readme = (ROOT / "README.md").read_text()
+        pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "docs/howto").glob("*.md")]
+        self.pages = "".join(page.read_text() for page in pages)
 
     def say(self, *command: object, code: int = 0) -> str:
         """Run a command, each option of which its `--help` lists, and return what it prints."""
         name, *arguments = map(str, command)
-        assert f"internvideo {name}" in self.readme
+        assert f"internvideo {name}" in self.pages
         for option in (argument for argument in arguments if argument.startswith("--")):
             assert re.search(rf"{option}\b", help_of(name)), f"internvideo {name} --help does not say {option}"
         done = (run_outside if self.outside else run)(name, *arguments)
@@ -45,9 +46,9 @@ class Newcomer:
         return done.stdout
 
     def python(self, code: str) -> str:
-        """Run a snippet, each name of this package in which the README says, and return what it prints."""
+        """Run a snippet, each name of this package in which a page says, and return what it prints."""
         for name in re.findall(r"internvideo_hf\.(\w+)|pipeline\(\"([\w-]+)\"", code):
-            assert "".join(name) in self.readme, f"the README does not say {name}"
+            assert "".join(name) in self.pages, f"no page says {name}"
         if self.outside:
             done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
             assert done.returncode == 0, done.stderr

@@ -1,10 +1,9 @@
-"""A newcomer classifies their own folders of clips, by commands that README and `--help` say."""
+"""A newcomer classifies their own folders of clips, by commands that our pages and `--help` say."""
 
 import json
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
 from newcomer import Newcomer
 from program import run
 from transformers import AutoConfig
@@ -32,9 +31,8 @@ def desk(tmp_path_factory) -> Path:
 
 def test_a_newcomer_classifies_their_folders_of_clips(desk, monkeypatch):
     monkeypatch.chdir(desk)
-    say = Newcomer().say
-    readme = (ROOT / "README.md").read_text()
-    assert "videos/train/CLASS/clip.mp4" in readme and "evaluate --model run/final --data-root videos" in readme
+    say, pages = Newcomer().say, Newcomer().pages
+    assert "videos/train/CLASS/clip.mp4" in pages and "evaluate --model run/final --data-root videos" in pages
     few = ["batch_size=4", "training.max_steps=2", "training.per_device_train_batch_size=4"]
     few += ["training.dataloader_num_workers=0"]  # no time for processes
     recipe = "uniformerv2/finetune_base"

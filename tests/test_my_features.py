@@ -1,4 +1,4 @@
-"""A newcomer plots features of their own videos, by what README and `--help` say."""
+"""A newcomer plots features of their own videos, by what our pages and `--help` say."""
 
 import json
 import shutil
@@ -51,7 +51,7 @@ def test_a_newcomer_plots_features_of_their_videos(drawn, tmp_path, monkeypatch,
     # Clips of 32 frames at 16 a second: windows begin at 0 and 16.
     about = json.loads(Path("features/b/1.mp4.json").read_text())
     assert about["seconds"] == [[0, 1], [1, 2]] and (about["fps"], about["rows"]) == (16, 2)
-    assert 'numpy.load("features/clip.mp4.npy")' in newcomer.readme
+    assert 'np.load("features/00006.mp4.npy")' in newcomer.pages
     videos, dim, *points = map(int, newcomer.python(PLOT).split())
     assert (videos, points) == (3, [3, 2])
     with Image.open("plot.png") as picture:

@@ -1,4 +1,4 @@
-"""A newcomer converts a released checkpoint and publishes it, by what README and `--help` say."""
+"""A newcomer converts a released checkpoint and publishes it, by what our pages and `--help` say."""
 
 import json
 import shutil

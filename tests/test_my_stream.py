@@ -1,4 +1,4 @@
-"""A newcomer labels a stream in Python, by what README and `--help` say."""
+"""A newcomer labels a stream in Python, by what our pages and `--help` say."""
 
 import json
 
@@ -39,7 +39,7 @@ print(json.dumps([answers[0]["label"] for answers in (whole, *several)]))
 def test_a_newcomer_labels_a_stream_as_it_comes(drawn, outside):
     folder, captions = drawn
     newcomer = Newcomer(outside)
-    assert "for start, end, seen in internvideo_hf.stream_windows(" in newcomer.readme
+    assert "for start, end, seen in internvideo_hf.stream_windows(" in newcomer.pages
     files = [str(folder / f"test/{number:05d}.mp4") for number in range(3)]
     printed = newcomer.python(STREAM.format(labels=json.dumps(captions), files=files))
     *answers, others = map(json.loads, printed.splitlines())

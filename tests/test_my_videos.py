@@ -1,4 +1,4 @@
-"""A newcomer searches their own videos, by commands that README and `--help` say."""
+"""A newcomer searches their own videos, by commands that our pages and `--help` say."""
 
 import contextlib
 import re
@@ -36,7 +36,7 @@ def hits(printed: str) -> list[str]:
 def test_a_newcomer_searches_their_videos(desk, outside):
     newcomer = Newcomer(outside)
     say, videos = newcomer.say, Path("videos").resolve()
-    assert "internvideo index videos --model" in newcomer.readme and "--montage hits.png" in newcomer.readme
+    assert "internvideo index videos --model" in newcomer.pages and "--montage hits.png" in newcomer.pages
     made = say("index", "videos", "--model", "demo-mm", "--out", "videos.index", "--jobs", 1)
     assert made == "videos.index: 6 videos in 6 clips (6 new).\n"
 
