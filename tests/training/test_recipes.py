@@ -22,11 +22,11 @@ from internvideo_hf.models.internvideo_mm.modeling_internvideo_mm import InternV
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
 from internvideo_hf.recipes.captions import clean_caption
 from internvideo_hf.recipes.labels import load_labels
+from internvideo_hf.recipes.reading import TRAININGS
 from internvideo_hf.tasks.question_answering.data import LAYOUTS as QUESTIONS
 from internvideo_hf.training.inputs import TrainingData
 from internvideo_hf.training.parameter_groups import parameter_groups
 from internvideo_hf.training.recipes import (
-    REGISTRY,
     Recipe,
     RecipeError,
     build_model,
@@ -854,7 +854,7 @@ def test_unknown_recipe_is_refused_with_the_nearest():
 
 @pytest.mark.parametrize("missing", ["title", "batch_size", "training"])
 def test_missing_key_is_refused(missing):
-    content = REGISTRY.read(SOME)
+    content = TRAININGS.read(SOME)
     del content[missing]
     with pytest.raises(RecipeError, match=f"{missing} must be given"):
         parse_recipe(content)
@@ -924,12 +924,12 @@ def test_file_that_is_no_recipe_is_refused(text, cause, tmp_path):
 )
 def test_numbers_are_read_as_everyone_writes_them(text, number, tmp_path):
     (tmp_path / "run.yaml").write_text(f"training: {{learning_rate: {text}}}")
-    assert REGISTRY.read(tmp_path / "run.yaml")["training"]["learning_rate"] == number
+    assert TRAININGS.read(tmp_path / "run.yaml")["training"]["learning_rate"] == number
 
 
 def test_text_that_looks_like_no_number_stays_text(tmp_path):
     (tmp_path / "run.yaml").write_text("values: [1e, e-3, 1e-3x, 5 clips]")
-    assert REGISTRY.read(tmp_path / "run.yaml")["values"] == ["1e", "e-3", "1e-3x", "5 clips"]
+    assert TRAININGS.read(tmp_path / "run.yaml")["values"] == ["1e", "e-3", "1e-3x", "5 clips"]
 
 
 def test_lists_of_ids_choose_the_videos_for_training_and_for_validation(tmp_path):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from internvideo_hf.cli.completion import model_names
 from internvideo_hf.cli.inference import Writer, unique_videos, writers_of
 from internvideo_hf.cli.lines import Lines, Workers, check_no_source, write_list
 from internvideo_hf.cli.options import (
@@ -45,7 +46,12 @@ _SECONDS = re.compile(r"(\d+\.?\d*|\.\d+) ?s?")
 
 def detect_actions(
     videos: Videos,
-    model: Annotated[str, typer.Option(help=MODEL_HELP.replace("converted model", "converted action detector"))],
+    model: Annotated[
+        str,
+        typer.Option(
+            help=MODEL_HELP.replace("converted model", "converted action detector"), autocompletion=model_names
+        ),
+    ],
     detector: Annotated[
         str | None,
         typer.Option(

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from internvideo_hf.cli.completion import model_names, protocol_names
 from internvideo_hf.cli.kinds import how_to_use, kind_for, not_of_kind
 from internvideo_hf.cli.options import (
     MODEL_HELP,
@@ -49,12 +50,15 @@ from internvideo_hf.utils.storage import as_path
 def evaluate(
     context: typer.Context,
     protocol: Annotated[
-        str | None, typer.Argument(help="A name from --list, or a .yaml file (default: classification/custom).")
+        str | None,
+        typer.Argument(
+            help="A name from --list, or a .yaml file (default: classification/custom).", autocompletion=protocol_names
+        ),
     ] = None,
     changes: Annotated[
         list[str] | None, typer.Argument(help="Settings to change, such as processor.num_frames=16.")
     ] = None,
-    model: Annotated[str | None, typer.Option(help=MODEL_HELP)] = None,
+    model: Annotated[str | None, typer.Option(help=MODEL_HELP, autocompletion=model_names)] = None,
     ensemble: Annotated[
         list[str] | None,
         typer.Option(help="Ensemble member: a classifier's folder, or a file of its scores; repeatable."),

@@ -5,13 +5,14 @@ from typing import Annotated
 
 import typer
 
+from internvideo_hf.cli.completion import model_names
 from internvideo_hf.cli.inference import named_videos
 from internvideo_hf.cli.options import MODEL_HELP, Quiet, resolve_model
 from internvideo_hf.cli.reporting import say, silence_transformers
 
 
 def export(
-    model: Annotated[str, typer.Argument(help=MODEL_HELP)],
+    model: Annotated[str, typer.Argument(help=MODEL_HELP, autocompletion=model_names)],
     out: Annotated[Path, typer.Argument(help="Folder to write; it appears only when complete.")],
     format: Annotated[  # noqa: A002  # the option's name
         str, typer.Option(help='"onnx", for onnxruntime, "openvino", or "pt2", of torch.export, for other programs.')

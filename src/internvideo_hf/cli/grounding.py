@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from internvideo_hf.cli.completion import model_names
 from internvideo_hf.cli.inference import unique_videos
 from internvideo_hf.cli.lines import Lines, Workers, write_list
 from internvideo_hf.cli.localization import extract_video
@@ -41,7 +42,10 @@ if TYPE_CHECKING:
 def ground(
     video: Annotated[str, typer.Argument(help="Video file, folder or list of videos, or http(s) URL.")],
     queries: Annotated[list[str], typer.Argument(help="One sentence or several, each in quotes.")],
-    model: Annotated[str, typer.Option(help=MODEL_HELP.replace("converted model", "head, such as a VSLNet"))],
+    model: Annotated[
+        str,
+        typer.Option(help=MODEL_HELP.replace("converted model", "head, such as a VSLNet"), autocompletion=model_names),
+    ],
     encoder: Annotated[
         str | None, typer.Option(help="Model that makes the head's features of videos (default: its own).")
     ] = None,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from internvideo_hf.cli.completion import model_names
 from internvideo_hf.cli.lines import (
     Dataset,
     Lines,
@@ -72,7 +73,7 @@ if TYPE_CHECKING:
 
 def zero_shot(
     videos: Videos,
-    model: Annotated[str, typer.Option(help=MODEL_HELP)],
+    model: Annotated[str, typer.Option(help=MODEL_HELP, autocompletion=model_names)],
     labels: Annotated[
         str | None, typer.Option(help='Comma-separated labels: "a dog, a cat"; or a .txt file, one a line.')
     ] = None,
@@ -164,7 +165,7 @@ def _labels(labels: str | None, file: Path | None) -> list[str]:
 
 def classify(
     videos: Videos,
-    model: Annotated[str, typer.Option(help=CLASSIFIER_HELP)],
+    model: Annotated[str, typer.Option(help=CLASSIFIER_HELP, autocompletion=model_names)],
     views: Annotated[
         str | None,
         typer.Option(help="Clips x crops per video, such as 1x1, averaged (default: those of the released test)."),
@@ -334,7 +335,7 @@ def _lines(result: dict[str, Any], estimates: bool = False) -> list[str]:
 
 def extract(
     videos: Videos,
-    model: Annotated[str, typer.Option(help=ANY_MODEL_HELP)],
+    model: Annotated[str, typer.Option(help=ANY_MODEL_HELP, autocompletion=model_names)],
     out: Annotated[
         Path, typer.Option(help=f"Folder for NAME.safetensors and NAME.json of each video; {OR_STORED_OUTPUT}.")
     ],
@@ -497,7 +498,7 @@ def _extract_on_engine(
 
 def reconstruct(
     videos: Videos,
-    model: Annotated[str, typer.Option(help=AUTOENCODER_HELP)],
+    model: Annotated[str, typer.Option(help=AUTOENCODER_HELP, autocompletion=model_names)],
     out: Annotated[Path, typer.Option(help="Image to write, such as grid.png; of several videos a folder, NAME.png.")],
     mask: Annotated[str, typer.Option(help="Masking: tube, random, running_cell, ...")] = "tube",
     mask_ratio: Annotated[float, typer.Option(help="Ratio of masked tubelets, above 0 and below 1.")] = 0.9,

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
+from internvideo_hf.cli.completion import model_names
 from internvideo_hf.cli.inference import answer_each, named_videos
 from internvideo_hf.cli.lines import (
     Dataset,
@@ -38,7 +39,7 @@ from internvideo_hf.inference.kinds import ANSWERER, CAPTIONER
 
 def caption(
     videos: Videos,
-    model: Annotated[str, typer.Option(help=CAPTIONER_HELP)],
+    model: Annotated[str, typer.Option(help=CAPTIONER_HELP, autocompletion=model_names)],
     text: Annotated[str | None, typer.Option(help='Beginning of every caption, such as "a man".')] = None,
     beams: Annotated[
         int | None,
@@ -113,7 +114,7 @@ def caption(
 def ask(
     video: Annotated[str, typer.Argument(help="Video file, folder or list of videos, or http(s) URL.")],
     questions: Annotated[list[str], typer.Argument(help="One question or several, each in quotes.")],
-    model: Annotated[str, typer.Option(help=ANSWERER_HELP)],
+    model: Annotated[str, typer.Option(help=ANSWERER_HELP, autocompletion=model_names)],
     top_k: Annotated[int, typer.Option(min=1, help="Answers to show per question.")] = 5,
     dtype: Dtype = SAVED,
     out: Lines = None,

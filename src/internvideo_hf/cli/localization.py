@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from internvideo_hf.cli.completion import model_names
 from internvideo_hf.cli.inference import Writer, unique_videos, writers_of
 from internvideo_hf.cli.lines import Lines, Workers, write_list
 from internvideo_hf.cli.options import (
@@ -44,7 +45,12 @@ _OF_SEVERAL = "of several videos a folder"
 
 def localize(
     videos: Videos,
-    model: Annotated[str, typer.Option(help=MODEL_HELP.replace("converted model", "head, such as an ActionFormer"))],
+    model: Annotated[
+        str,
+        typer.Option(
+            help=MODEL_HELP.replace("converted model", "head, such as an ActionFormer"), autocompletion=model_names
+        ),
+    ],
     encoder: Annotated[
         str | None,
         typer.Option(

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from internvideo_hf.cli.completion import released_names
 from internvideo_hf.cli.options import AsJson, Quiet, read_json, resolve_model
 from internvideo_hf.cli.reporting import print_json, say, silence_transformers
 from internvideo_hf.utils.names import lookup, printable
@@ -100,7 +101,10 @@ def convert(
 
 
 def released(
-    name: Annotated[str | None, typer.Argument(help="Released model to fetch, such as InternVideo-MM-L-14.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(help="Released model to fetch, such as InternVideo-MM-L-14.", autocompletion=released_names),
+    ] = None,
     file: Annotated[
         Path | None, typer.Option("--from", help="Its released file, if you have it: nothing is downloaded.")
     ] = None,

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from internvideo_hf.cli.completion import model_names
 from internvideo_hf.cli.inference import parse_views
 from internvideo_hf.cli.options import (
     CLASSIFIER_HELP,
@@ -27,7 +28,7 @@ from internvideo_hf.inference.kinds import CLASSIFIER
 
 
 def calibrate(
-    model: Annotated[str, typer.Argument(help=CLASSIFIER_HELP)],
+    model: Annotated[str, typer.Argument(help=CLASSIFIER_HELP, autocompletion=model_names)],
     validation: Annotated[
         str, typer.Argument(metavar="VAL.CSV", help="List of known videos and labels, or folder of clips by class.")
     ],

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from internvideo_hf.cli.completion import model_names
 from internvideo_hf.cli.options import (
     ANY_MODEL_HELP,
     SAVED,
@@ -35,7 +36,7 @@ def probe(
     changes: Annotated[
         list[str] | None, typer.Argument(help="Changes of the probe's recipe, such as epochs=50 or depth=4.")
     ] = None,
-    model: Annotated[str | None, typer.Option(help=ANY_MODEL_HELP)] = None,
+    model: Annotated[str | None, typer.Option(help=ANY_MODEL_HELP, autocompletion=model_names)] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the features, what was trained so far, and result.json.")
     ] = None,

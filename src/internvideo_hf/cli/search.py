@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from internvideo_hf.cli.completion import model_names
 from internvideo_hf.cli.kinds import not_of_kind
 from internvideo_hf.cli.options import (
     ANY_MODEL_HELP,
@@ -57,7 +58,7 @@ def index(
     store: Annotated[str | None, typer.Option(help=f"Keep the index elsewhere: {STORES}. In place of --out.")] = None,
     model: Annotated[
         str | None,
-        typer.Option(help=f"{ANY_MODEL_HELP[:-1]}; an existing index names its own."),
+        typer.Option(help=f"{ANY_MODEL_HELP[:-1]}; an existing index names its own.", autocompletion=model_names),
     ] = None,
     window: Annotated[
         str | None, typer.Option(help="Cut videos into windows of this length, such as 8s (default: no cuts).")

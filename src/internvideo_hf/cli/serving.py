@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from internvideo_hf.cli.completion import model_names
 from internvideo_hf.cli.options import (
     MODEL_HELP,
     SAVED,
@@ -22,7 +23,7 @@ _MB = 1_000_000
 
 
 def serve(
-    model: Annotated[str, typer.Argument(help=MODEL_HELP)],
+    model: Annotated[str, typer.Argument(help=MODEL_HELP, autocompletion=model_names)],
     index: Annotated[
         str | None, typer.Option(help="Index of this model to search in: its folder, or the address of its store.")
     ] = None,

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from internvideo_hf.cli.completion import recipe_names, training_names
 from internvideo_hf.cli.options import (
     OR_STORED,
     Address,
@@ -19,7 +20,9 @@ from internvideo_hf.cli.options import (
 )
 from internvideo_hf.cli.reporting import report_failures, say
 
-RecipeName = Annotated[str, typer.Argument(help="A name from `internvideo recipes`, or a .yaml file.")]
+RecipeName = Annotated[
+    str, typer.Argument(help="A name from `internvideo recipes`, or a .yaml file.", autocompletion=training_names)
+]
 Changes = Annotated[list[str] | None, typer.Argument(help="Settings to change, such as training.learning_rate=1e-4.")]
 ListsRoot = Annotated[
     Path, typer.Option(help=f"Folder that the recipe's lists, and the paths in them, start from; {OR_STORED}.")
@@ -125,22 +128,27 @@ def _hide_progress(quiet: bool) -> None:
 
 def recipes(
     recipe: Annotated[
-        str | None, typer.Argument(help="Recipe to show: a name, that of a protocol of evaluate, or a .yaml file.")
+        str | None,
+        typer.Argument(
+            help="Recipe to show: a name, that of a protocol of evaluate, or a .yaml file.",
+            autocompletion=recipe_names,
+        ),
     ] = None,
 ) -> None:
     """List the training recipes, or show one with the recipe that sets each value.
 
     Example: internvideo recipes videomae/finetune_base_k400
     """
-    from internvideo_hf.recipes.reading import EVALUATIONS
-    from internvideo_hf.training.recipes import REGISTRY, load_recipe, recipe_names
+    from internvideo_hf.recipes.reading import EVALUATIONS, TRAININGS
 
     if recipe in EVALUATIONS.names():
         say(EVALUATIONS.show(recipe))
         return
     if recipe is not None:
-        load_recipe(recipe)
-        say(REGISTRY.show(recipe))
+        from internvideo_hf.training.recipes import load_recipe
+
+        load_recipe(recipe)  # refuses what is invalid in a file
+        say(TRAININGS.show(recipe))
         return
-    for name in recipe_names():
-        say(f"{name:45} {load_recipe(name).title}")
+    for name in TRAININGS.names():
+        say(f"{name:45} {TRAININGS.read(name)['title']}")

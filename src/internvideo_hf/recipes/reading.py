@@ -130,6 +130,8 @@ class RecipeRegistry:
         return self.files[name].read_text(encoding="utf-8"), name
 
 
+TRAININGS = RecipeRegistry("", "internvideo recipes")
+"""The released training runs, and those of the demo."""
 EVALUATIONS = RecipeRegistry("evaluation", "internvideo evaluate --list", "processor.num_frames=16")
 """The published evaluations."""
 PROBES = RecipeRegistry("probes", "internvideo probe --help", "epochs=50")

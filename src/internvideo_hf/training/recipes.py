@@ -18,7 +18,7 @@ from internvideo_hf.data.collation import EQUAL_CAPTIONS
 from internvideo_hf.data.dataset import ON_ERROR
 from internvideo_hf.data.samples import PIXELS
 from internvideo_hf.models.common.overrides import check_overrides, configuration_errors
-from internvideo_hf.recipes.reading import RecipeError, RecipeRegistry, build, check_kind, check_known, fill_up
+from internvideo_hf.recipes.reading import TRAININGS, RecipeError, build, check_kind, check_known, fill_up
 from internvideo_hf.tasks import training_tasks
 from internvideo_hf.tasks.base import Training
 from internvideo_hf.tasks.protocol import BoxData, FeatureData, FrameData, HandData, InteractionData, QueryData
@@ -230,12 +230,11 @@ class Recipe:
 
 TRANSFORMERS = "transformers"
 """Family in recipes of tasks that train models of transformers."""
-REGISTRY = RecipeRegistry("", "internvideo recipes")
 
 
 def recipe_names() -> list[str]:
     """Return the names of all recipes of the package, such as "videomae/finetune_base_k400"."""
-    return REGISTRY.names()
+    return TRAININGS.names()
 
 
 def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -248,7 +247,7 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: if there is no such recipe, or a key or value is invalid.
     """
-    return parse_recipe(REGISTRY.read(name, overrides), str(name))
+    return parse_recipe(TRAININGS.read(name, overrides), str(name))
 
 
 def parse_recipe(content: Mapping[str, Any], name: str = "recipe") -> Recipe:
