@@ -308,6 +308,13 @@ CUSTOM = {
     "temporal_grounding/custom",
 }
 
+# Recipes whose pixels are made in less time than the released ones -> the option of the view that says so
+FAST_PIXELS = {
+    **dict.fromkeys(("videomae/finetune_base", "uniformerv2/finetune_base"), {"augmentation_backend": "tensor"}),
+    **dict.fromkeys(("videomae/pretrain_small", "question_answering/custom"), {"method": "torchvision_bilinear"}),
+    **dict.fromkeys(("viclip/finetune_base", "viclip/finetune_base_small_gpu"), {"method": "torchvision_bicubic"}),
+}
+
 # Run -> clips a step, GPUs, learning rate, layer decay, epochs, mAP
 ACTION_DETECTION = {
     "ava_base": (16 * 32, 32, 2.5e-4, 0.75, 30, None),
@@ -946,3 +953,14 @@ def test_lists_of_ids_choose_the_videos_for_training_and_for_validation(tmp_path
     for rows, videos in ((read.train, ["v0.mp4", "v2.mp4"]), (read.validation, ["v1.mp4"])):
         assert [Path(row["video"]).name for row in rows] == [video for video in videos for _ in range(2)]
         assert rows["caption"] == ["a", "b"] * len(videos)
+
+
+def test_only_recipes_for_videos_of_your_own_have_other_pixels_than_the_released_runs():
+    fast = {"tensor", "torchvision_bilinear", "torchvision_bicubic"}
+    found = {}
+    for name in recipe_names():
+        clip = load_recipe(name).data.clip
+        options = {} if clip is None else clip.view_options
+        if chosen := {key: value for key, value in options.items() if isinstance(value, str) and value in fast}:
+            found[name] = chosen
+    assert found == FAST_PIXELS

@@ -10,6 +10,8 @@ from models.model_checks import draw
 from transformers import TrainerCallback, TrainerState
 
 from internvideo_hf import InternVideoMAEForVideoClassification
+from internvideo_hf.data.collation import VideoCollator
+from internvideo_hf.data.raw_clips import RawClips
 from internvideo_hf.training.schedules import SCHEDULES
 from internvideo_hf.training.trainer import (
     LossError,
@@ -118,6 +120,37 @@ def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path):
         assert torch.equal(again.model.state_dict()[name], tensor), name
     for name, tensor in whole.average.tensors.items():
         assert torch.equal(again.average.tensors[name], tensor), name
+
+
+def test_training_on_bytes_ends_with_the_weights_of_training_on_normalized_clips(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (12, FRAMES, 3, SIDE, SIDE), generator=generator, dtype=torch.uint8)
+    raw = [
+        {
+            "pixel_values_videos": RawClips(clip, torch.arange(FRAMES) == 3, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)),
+            "labels": torch.tensor(index % 5),
+            "seed": index,
+            "video": f"{index}.mp4",
+        }
+        for index, clip in enumerate(pixels)
+    ]
+    whole = [sample | {"pixel_values_videos": sample["pixel_values_videos"].normalized()} for sample in raw]
+    runs = []
+    for samples, workers in ((raw, 2), (whole, 0)):
+        run = trainer(
+            tmp_path / str(workers),
+            data_collator=VideoCollator(mixup={"num_labels": 5}, keep_names=True),
+            dataloader_num_workers=workers,
+            max_steps=3,
+            eval_strategy="steps",
+            eval_steps=3,
+        )
+        run.train_dataset, run.eval_dataset = samples, samples[:4]
+        run.train()
+        runs.append(run)
+    for name, tensor in runs[0].model.state_dict().items():
+        assert torch.equal(runs[1].model.state_dict()[name], tensor), name
+    assert logged(runs[0], "eval_loss") == logged(runs[1], "eval_loss") != []
 
 
 def test_no_worker_outlives_the_training(tmp_path):

@@ -5,7 +5,6 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor
 
 from internvideo_hf.video import augment
@@ -18,13 +17,12 @@ from internvideo_hf.video.augment import (
     multi_scale_crop,
     normalize,
     pretraining_view,
-    rand_augment,
-    rand_augment_tracked,
     random_erasing,
     random_flip,
     random_resized_crop,
     repeated_views,
 )
+from internvideo_hf.video.rand_augment import rand_augment
 from internvideo_hf.video.randomness import Randomness
 
 HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
@@ -125,90 +123,6 @@ def test_a_crop_snaps_to_the_wanted_size_even_beyond_the_frame() -> None:
     views = torch.cat([multi_scale_crop(frames, 22, randomness=Randomness.seeded(seed)) for seed in range(100)])
     assert set(views.unique().tolist()) >= {0, 200}
     assert all(side in (0, 200) for side in views[:, :, 11, 11].unique().tolist())
-
-
-# ---- RandAugment ----------------------------------------------------------------------------------------------------
-
-
-def operate(name: str, level: float, pixels: list[list[int]]) -> list[list[int]]:
-    """One operation on a grey picture; colours stay grey."""
-    image = Image.fromarray(np.repeat(np.array(pixels, dtype=np.uint8)[..., None], 3, axis=2))
-    result = np.asarray(augment._OPERATIONS[name].apply(image, level))
-    assert (result == result[..., :1]).all()
-    return result[..., 0].tolist()
-
-
-@pytest.mark.parametrize(
-    ("name", "level", "pixels", "expected"),
-    [
-        ("auto_contrast", 0.7, [[50, 100, 150]], [[0, 127, 255]]),
-        ("invert", 0.7, [[0, 100, 255]], [[255, 155, 0]]),
-        ("posterize", 0.0, [[15, 16, 255]], [[0, 16, 240]]),
-        ("posterize", 0.7, [[63, 64, 255]], [[0, 64, 192]]),
-        ("posterize", 1.0, [[0, 64, 255]], [[0, 0, 0]]),
-        ("solarize", 0.0, [[0, 100, 255]], [[0, 100, 255]]),
-        ("solarize", 0.5, [[0, 127, 128, 255]], [[0, 127, 127, 0]]),
-        ("solarize_add", 0.5, [[0, 100, 127, 128, 255]], [[55, 155, 182, 128, 255]]),
-        ("brightness", -1.0, [[0, 100, 200]], [[0, 10, 20]]),
-        ("brightness", 1.0, [[0, 100, 200]], [[0, 190, 255]]),
-        ("contrast", 0.0, [[0, 100, 200]], [[0, 100, 200]]),
-        ("contrast", 1.0, [[80, 100, 120]], [[62, 100, 138]]),
-        ("color", -1.0, [[0, 100, 200]], [[0, 100, 200]]),
-        ("sharpness", 0.0, [[0, 100, 200]], [[0, 100, 200]]),
-        # 0.45 of 20 columns is 9: the picture moves left, and grey comes in.
-        ("translate_x", 1.0, [list(range(20))], [[*range(9, 20), *[128] * 9]]),
-        ("translate_x", -1.0, [list(range(20))], [[*[128] * 9, *range(11)]]),
-        ("translate_y", 1.0, [[y] for y in range(20)], [[y] for y in [*range(9, 20), *[128] * 9]]),
-        ("shear_x", 0.0, [[10, 20], [30, 40]], [[10, 20], [30, 40]]),
-        ("shear_y", 0.0, [[10, 20], [30, 40]], [[10, 20], [30, 40]]),
-        ("rotate", 0.0, [[10, 20], [30, 40]], [[10, 20], [30, 40]]),
-    ],
-)
-def test_operation_table(name, level, pixels, expected) -> None:
-    assert operate(name, level, pixels) == expected
-
-
-@pytest.mark.parametrize("level", [0.0, 0.3, 0.7, 1.0])
-@pytest.mark.parametrize("name", augment._OPERATIONS)
-def test_operations_keep_the_size_at_every_level(name: str, level: float) -> None:
-    signs = (1, -1) if augment._OPERATIONS[name].is_signed else (1,)
-    for sign in signs:
-        image = augment._OPERATIONS[name].apply(Image.fromarray(np.full((5, 7, 3), 90, np.uint8)), sign * level)
-        assert (image.size, image.mode) == ((7, 5), "RGB")
-
-
-@pytest.mark.parametrize("seed", range(8))
-def test_rand_augment_says_where_it_moves_the_picture(seed: int, monkeypatch) -> None:
-    moving = {name: entry for name, entry in augment._OPERATIONS.items() if entry.source is not None}
-    assert list(moving) == ["rotate", "shear_x", "shear_y", "translate_x", "translate_y"]
-    monkeypatch.setattr(augment, "_OPERATIONS", moving)
-    frames = torch.full((1, 3, 120, 160), 128, dtype=torch.uint8)  # as what lies outside
-    frames[:, :, 50:56, 70:78] = 255  # the center is at x = 74, y = 53
-    found, moved = rand_augment_tracked(frames, magnitude=3, num_operations=3, randomness=Randomness.seeded(seed))
-    weight = found[0, 0].double() - 128
-    weight[weight.abs() < 8] = 0
-    center = [
-        float((weight.sum(axis) * (torch.arange(size) + 0.5)).sum() / weight.sum())
-        for axis, size in ((0, 160), (1, 120))
-    ]
-    assert moved @ [74, 53, 1] == pytest.approx([*center, 1], abs=0.3)
-    assert torch.equal(found, rand_augment(frames, magnitude=3, num_operations=3, randomness=Randomness.seeded(seed)))
-
-
-def test_rand_augment_without_operations_changes_nothing() -> None:
-    assert torch.equal(rand_augment(noise(), num_operations=0, randomness=Randomness.seeded(0)), noise())
-
-
-def test_half_of_the_operations_are_applied(monkeypatch: pytest.MonkeyPatch) -> None:
-    levels = []
-    recorder = augment._Operation(lambda image, level: levels.append(level) or image, is_signed=True)
-    monkeypatch.setattr(augment, "_OPERATIONS", {"recorder": recorder})
-    randomness = Randomness.seeded(0)
-    for _ in range(1000):
-        rand_augment(noise(1, 2, 2), randomness=randomness)
-    assert 1900 < len(levels) < 2100
-    assert abs(np.mean(levels)) < 0.05
-    np.testing.assert_allclose([np.abs(levels).mean(), np.abs(levels).std()], [0.7, 0.05], atol=0.01)
 
 
 # ---- crop, flip, erasing --------------------------------------------------------------------------------------------

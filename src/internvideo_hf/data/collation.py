@@ -2,19 +2,21 @@
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from internvideo_hf.data.failures import TooManyFailuresError
+from internvideo_hf.data.raw_clips import Mixing, RawClips
 from internvideo_hf.data.samples import PIXELS, Sample
 from internvideo_hf.utils.names import check_name
 from internvideo_hf.video.augment import collate_views
-from internvideo_hf.video.mixup import mix_batch
 
 _OF_EACH_VIEW = (PIXELS, "bool_masked_pos")  # suffixes of the names of fields that each view has for itself
+_BLANK = "blank_"  # before the name of pixels, while they are collated
+_MIXING = "mixing"  # of a batch that is still to be mixed
 TARGETS = ("labels", "captions")
 EQUAL_CAPTIONS = ("text", "label")
 
@@ -71,7 +73,8 @@ class VideoCollator:
             `pixel_values_videos`, float32, shape (videos * views, frames, channels, height, width), and the other
             input where a model has two; the samples' other fields, repeated for each view: `labels`, int64, shape
             (videos * views,), or float32, (videos * views, num_labels) with mixup; `bool_masked_pos`, bool,
-            (videos * views, tokens); the captions.
+            (videos * views, tokens); the captions. Samples of `RawClips` give `RawClips`, and `finish_batch` takes the
+            steps that they lack.
 
         Raises:
             TooManyFailuresError: if no sample of the batch could be read.
@@ -88,7 +91,7 @@ class VideoCollator:
             read = [_blank_like(read[0]) if "failure" in sample else sample for sample in given]
         videos = [_views({key: sample[key] for key in sample.keys() - self.left_out}) for sample in read]
         captions = [view.pop("captions") for views in videos for view in views if "captions" in view]
-        batch: dict[str, Any] = collate_views(videos)
+        batch = _collated(videos)
         if captions and len(captions) != len(batch["pixel_values_videos"]):
             raise ValueError(
                 f"captions: got {len(captions)} for {len(batch['pixel_values_videos'])} views, expected one for each; "
@@ -113,12 +116,31 @@ class VideoCollator:
         return batch
 
 
+def finish_batch(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """Normalize the clips of a batch and mix them, on the device that has them.
+
+    Args:
+        batch: of `VideoCollator`; without `RawClips` it stays as it is.
+
+    Returns:
+        The batch that the collator makes of normalized clips.
+    """
+    finished: dict[str, Any] = {
+        name: value.normalized() if isinstance(value, RawClips) else value for name, value in batch.items()
+    }
+    if (mixing := finished.pop(_MIXING, None)) is not None:
+        finished[PIXELS], finished["labels"] = mixing(finished[PIXELS], finished["labels"])
+    return finished
+
+
 def _mix(batch: dict[str, Any], options: Mapping[str, Any], seeds: list[int]) -> None:
     if "labels" not in batch:
         raise ValueError("mixup: got samples without labels, expected a label for each; add them to the manifest")
-    # From the samples' own seeds, so that it does not matter which worker makes the batch.
-    generator = np.random.RandomState(np.random.SeedSequence(seeds).generate_state(1)[0])
-    batch[PIXELS], batch["labels"] = mix_batch(batch[PIXELS], batch["labels"], **options, generator=generator)
+    mixing = Mixing(options, seeds)
+    if isinstance(batch[PIXELS], RawClips):
+        batch[_MIXING] = mixing
+    else:
+        batch[PIXELS], batch["labels"] = mixing(batch[PIXELS], batch["labels"])
 
 
 def _numbers(texts: Sequence[str]) -> Tensor:
@@ -128,11 +150,17 @@ def _numbers(texts: Sequence[str]) -> Tensor:
 
 def _blank_like(sample: Sample) -> Sample:
     """Make a sample with blank pixels and ignored targets."""
-    pixels = {name: torch.zeros_like(value) for name, value in sample.items() if name.endswith(PIXELS)}
+    pixels = {name: _blank(value) for name, value in sample.items() if name.endswith(PIXELS)}
     blank = {**sample, **pixels, "video": ""}
     if "labels" in sample:
         blank["labels"] = torch.full_like(sample["labels"], -100)
     return blank | ({"captions": ""} if "captions" in sample else {})
+
+
+def _blank(pixels: Tensor | RawClips) -> Tensor | RawClips:
+    if isinstance(pixels, RawClips):
+        return replace(pixels, blank=torch.ones_like(pixels.blank))
+    return torch.zeros_like(pixels)
 
 
 def _views(sample: Sample) -> list[dict[str, Any]]:
@@ -142,3 +170,15 @@ def _views(sample: Sample) -> list[dict[str, Any]]:
         {name: value[view] if name.endswith(_OF_EACH_VIEW) else value for name, value in sample.items()}
         for view in range(len(sample[PIXELS]))
     ]
+
+
+def _collated(videos: Sequence[Sequence[dict[str, Any]]]) -> dict[str, Any]:
+    """Collate views; pixels that are not normalized by their tensors."""
+    kinds = {name: value for name, value in videos[0][0].items() if isinstance(value, RawClips)}
+    for view in (view for views in videos for view in views):
+        for name in kinds.keys() & view.keys():
+            view[name], view[_BLANK + name] = view[name].pixels, view[name].blank
+    batch: dict[str, Any] = collate_views(videos)
+    for name, kind in kinds.items():
+        batch[name] = replace(kind, pixels=batch[name], blank=batch.pop(_BLANK + name))
+    return batch

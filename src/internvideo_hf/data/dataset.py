@@ -56,6 +56,8 @@ class VideoDataset(Dataset[Sample]):
         on_error: "raise", or "skip": a video that cannot be read gives `{"failure": ...}`, which `VideoCollator`
             leaves out, so that its batch is smaller. It never becomes another video.
         failures: with "skip", the log that ends the run when too many fail.
+        raw: leave normalization to `finish_batch`, where it is the last step of a view, see `make_sample`; views of a
+            processor stay normalized.
 
     Raises:
         ValueError: if there are no rows, or the policy is unknown.
@@ -69,6 +71,7 @@ class VideoDataset(Dataset[Sample]):
         seed: int = 0,
         on_error: str = "raise",
         failures: FailureLog | None = None,
+        raw: bool = False,
     ):
         check_policy(on_error, failures)
         if len(rows) == 0:
@@ -77,6 +80,7 @@ class VideoDataset(Dataset[Sample]):
         self.settings = settings
         self.seed = seed
         self.failures = failures
+        self.raw = raw
         # In shared memory: workers that outlive an epoch see the next one's number.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
@@ -98,7 +102,7 @@ class VideoDataset(Dataset[Sample]):
             row: of the list.
             seed: see `seed_of`.
         """
-        return make_sample(row, self.settings, seed)
+        return make_sample(row, self.settings, seed, raw=self.raw)
 
     def __getitem__(self, index: int) -> Sample:
         """Make the sample of a row; see `make_sample`.

@@ -18,6 +18,7 @@ from einops import rearrange
 from torch import Tensor
 from transformers.video_utils import VideoMetadata
 
+from internvideo_hf.data.raw_clips import RawClips
 from internvideo_hf.utils.names import lookup
 from internvideo_hf.video.augment import (
     contrastive_view,
@@ -114,7 +115,7 @@ class SampleSettings:
 
 
 # What `make_sample` fills in by itself.
-_FILLED_IN = ("frames", "length", "num_frames", "num_clips", "generator", "randomness", "fps")
+_FILLED_IN = ("frames", "length", "num_frames", "num_clips", "generator", "randomness", "fps", "normalized")
 
 
 def _check_options(name: str, function: Callable[..., Any], options: Mapping[str, Any]) -> None:
@@ -152,8 +153,8 @@ def make_sample(
         settings: how; for a model of several inputs, by their names.
         seed: in [0, 2**32); two calls with one seed give the same sample, bit for bit.
         content: the bytes of the video file; where None they are read from `row["video"]`.
-        raw: leave the normalization of the view "processor" to the process that takes the sample, where it is of
-            integers: its pixels are the processor's `RawPixels` then, without their axis of views.
+        raw: leave normalization to the process that takes the sample, where it is the last step: the pixels are
+            `RawClips` then; those of the view "processor" its `RawPixels`, without their axis of views.
 
     Returns:
         `pixel_values_videos`, float32, shape (num_frames, 3, height, width), with more than one view (num_views, ...);
@@ -186,7 +187,7 @@ def make_sample(
         if raw and how.num_views == 1 and how.mask is None and _has_raw_view(how):
             sample[name] = _raw_view(frames, blank, how)
         else:
-            sample |= _make_views(frames, blank, how, draws[name], name)
+            sample |= _make_views(frames, blank, how, draws[name], name, raw)
     if row.get("label") is not None:
         sample["labels"] = torch.tensor(row["label"])
     if row.get("caption") is not None:
@@ -250,18 +251,26 @@ def clip_span(reader: VideoReader, row: Row) -> tuple[int, int]:
 
 
 def _make_views(
-    frames: np.ndarray, blank: np.ndarray, settings: SampleSettings, randomness: Randomness, name: str
-) -> dict[str, Tensor]:
+    frames: np.ndarray, blank: np.ndarray, settings: SampleSettings, randomness: Randomness, name: str, raw: bool
+) -> dict[str, Any]:
     """Make all views of a clip, stacked where there are several, their pixels under `name`."""
     clip = rearrange(torch.from_numpy(frames), "t h w c -> t c h w")
     if settings.channel_order != "rgb":  # indexing copies
         clip = clip[:, CHANNEL_ORDERS[settings.channel_order]]
-    make = partial(_make_view, blank=torch.from_numpy(blank), settings=settings, randomness=randomness, name=name)
+    raw = raw and settings.view != "processor"
+    make = partial(_make_view, settings=settings, randomness=randomness, name=name, raw=raw)
     views = repeated_views(clip, settings.num_views, make)
-    return {
+    made: dict[str, Any] = {
         key: views[0][key] if settings.num_views == 1 else torch.stack([view[key] for view in views])
         for key in views[0]
     }
+    is_blank, pixels = torch.from_numpy(blank), made[name]
+    if pixels.dtype == torch.uint8:
+        mean, std = (tuple(settings.view_options[option]) for option in ("mean", "std"))
+        made[name] = RawClips(pixels, is_blank.expand(pixels.shape[:-3]), mean, std)
+    elif is_blank.any():
+        made[name] = pixels.masked_fill(is_blank[:, None, None, None], 0)
+    return made
 
 
 def _has_raw_view(settings: SampleSettings) -> bool:
@@ -279,11 +288,10 @@ def _raw_view(frames: np.ndarray, blank: np.ndarray, settings: SampleSettings) -
 
 
 def _make_view(
-    frames: Tensor, blank: Tensor, settings: SampleSettings, randomness: Randomness, name: str
+    frames: Tensor, settings: SampleSettings, randomness: Randomness, name: str, raw: bool
 ) -> dict[str, Tensor]:
-    pixels = VIEWS[settings.view](frames, **settings.view_options, randomness=randomness)
-    if blank.any():
-        pixels = pixels.masked_fill(blank[:, None, None, None], 0)
+    options = dict(settings.view_options) | ({"normalized": False} if raw else {})
+    pixels = VIEWS[settings.view](frames, **options, randomness=randomness)
     view = {name: pixels}
     if settings.mask is not None:
         # After the pixels, from the same streams: the order of the original (golden case vm_preprocess).

@@ -152,6 +152,7 @@ class ShardDataset(IterableDataset[Sample]):
         on_error: "raise" or "skip".
         failures: with "skip", the log that ends the run when too many fail, out of the samples that the worker has
             met, as their total is unknown.
+        raw: see `VideoDataset`.
 
     Raises:
         ValueError: if there are fewer shards than processes, or the policy is unknown.
@@ -169,6 +170,7 @@ class ShardDataset(IterableDataset[Sample]):
         repeat: bool = False,
         on_error: str = "raise",
         failures: FailureLog | None = None,
+        raw: bool = False,
     ):
         check_policy(on_error, failures)
         if isinstance(shards, str | Path) and Path(shards).is_dir():
@@ -186,6 +188,7 @@ class ShardDataset(IterableDataset[Sample]):
         self.world_size = world_size
         self.repeat = repeat
         self.failures = failures
+        self.raw = raw
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
     def set_epoch(self, epoch: int) -> None:
@@ -208,7 +211,8 @@ class ShardDataset(IterableDataset[Sample]):
                     if isinstance(row, VideoDecodeError):
                         raise row
                     with one_video(row["video"]):
-                        sample = make_sample(row, self.settings, sample_seed(self.seed, epoch, _number(name)), content)
+                        seed = sample_seed(self.seed, epoch, _number(name))
+                        sample = make_sample(row, self.settings, seed, content, raw=self.raw)
                 except VideoDecodeError as error:
                     if self.failures is None:
                         raise

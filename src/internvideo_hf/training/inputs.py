@@ -323,7 +323,7 @@ def make_dataset(
     """
     on_error = "raise" if failures is None else "skip"
     if not isinstance(source, Path):
-        return VideoDataset(source, settings, on_error=on_error, failures=failures, seed=seed)
+        return VideoDataset(source, settings, on_error=on_error, failures=failures, seed=seed, raw=training)
     if not training:
         return ShardDataset(source, settings, on_error=on_error, failures=failures, seed=seed)
     return ShardDataset(
@@ -336,6 +336,7 @@ def make_dataset(
         repeat=world_size > 1,
         on_error=on_error,
         failures=failures,
+        raw=True,
     )
 
 

@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from transformers.trainer_pt_utils import find_batch_size
 from transformers.utils import logging
 
+from internvideo_hf.data.collation import finish_batch
 from internvideo_hf.models.common.layer_groups import LayerGroups
 from internvideo_hf.models.common.open_set import OpenSetHead
 from internvideo_hf.training.batch_norms import MODES, BatchNorms
@@ -295,6 +296,11 @@ class VideoTrainer(Trainer):
             if hasattr(model, "begin_step"):
                 model.begin_step(num_items)
         return batches, num_items
+
+    def _prepare_inputs(self, inputs: Any) -> Any:
+        """Move a batch to the device; what the loader left to do is done there, see `RawClips`."""
+        prepared = super()._prepare_inputs(inputs)
+        return finish_batch(prepared) if isinstance(prepared, Mapping) else prepared
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Train on a batch, and add its loss to the mean of the training."""

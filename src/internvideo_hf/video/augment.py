@@ -4,6 +4,7 @@
 - `size`: side of the resulting square in pixels.
 - `mean`, `std`: one number a channel, in [0, 1].
 - `randomness`: source of the draws.
+- `normalized`: False to leave `normalize` to the caller, where it is the last step: the view is uint8 then.
 - Returns frames of the same type, except `normalize` and the views, which return float32; the input is not changed.
 - Raises ValueError for frames of a wrong shape or type, and for a number out of range.
 
@@ -17,44 +18,28 @@ frames.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
-import numpy as np
 import torch
 import torchvision.transforms.v2.functional as tv
-from einops import rearrange
-from numpy.typing import NDArray
-from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 from torch.utils.data import default_collate
 
+from internvideo_hf.utils.names import check_name
+from internvideo_hf.video.rand_augment import apply_steps, check_clip, check_pixels, draw_steps
 from internvideo_hf.video.randomness import Randomness, draw_integer
 from internvideo_hf.video.transforms import FLOAT_RESIZE_METHODS, resize_exact, resize_short_side
 
 View = TypeVar("View")
 
+AUGMENTATION_BACKENDS = ("pil", "tensor")
+"""pil: the released pixels. tensor: in less time, but other pixels; see `finetuning_view`."""
+
 # ---- shared pieces --------------------------------------------------------------------------------------------------
 
 
-def _check_frames(frames: Tensor) -> None:
-    if frames.ndim != 4:
-        raise ValueError(
-            f"frames: got shape {tuple(frames.shape)}, expected (frames, channels, height, width); augment one clip "
-            "at a time"
-        )
-
-
-def _check_pixels(frames: Tensor) -> None:
-    _check_frames(frames)
-    if frames.dtype != torch.uint8:
-        raise ValueError(
-            f"frames: got {frames.dtype}, expected uint8; take this step before the frames are normalized"
-        )
-
-
 def _check_normalized(frames: Tensor) -> None:
-    _check_frames(frames)
+    check_clip(frames)
     if not frames.is_floating_point():
         raise ValueError(f"frames: got {frames.dtype}, expected a float type; normalize the frames before this step")
 
@@ -69,11 +54,15 @@ def normalize(frames: Tensor, *, mean: Sequence[float], std: Sequence[float]) ->
 
     Normalized frames are refused, which would be divided by 255 twice.
     """
-    _check_pixels(frames)
+    check_pixels(frames)
     # Decoders give the channels last; rows of one channel side by side make all that follows faster.
     pixels = frames.to(torch.float32, memory_format=torch.contiguous_format)
     # Divided, because torchvision's `to_dtype` multiplies by 1 / 255, which rounds differently.
     return tv.normalize(pixels.div_(255), list(mean), list(std), inplace=True)
+
+
+def _finish(frames: Tensor, mean: Sequence[float], std: Sequence[float], normalized: bool) -> Tensor:
+    return normalize(frames, mean=mean, std=std) if normalized else frames.contiguous()
 
 
 # ---- pre-training ---------------------------------------------------------------------------------------------------
@@ -105,7 +94,7 @@ def multi_scale_crop(
     corners and the center. Draws: `python`, the shape and the place. Source: VideoMAE pre-training (corner cropping
     and scale jittering of TSN, arXiv:1608.00859).
     """
-    _check_pixels(frames)
+    check_pixels(frames)
     height, width = frames.shape[-2:]
     sides = [int(min(height, width) * scale) for scale in scales]
     sides = [size if abs(side - size) <= _CROP_SNAP else side for side in sides]
@@ -116,162 +105,6 @@ def multi_scale_crop(
     # more than the frame has, the crop reaches beyond it, into black.
     top, left = top * ((height - crop_height) // 4), left * ((width - crop_width) // 4)
     return resize_exact(tv.crop(frames, top, left, crop_height, crop_width), (size, size), method=method)
-
-
-# ---- RandAugment ----------------------------------------------------------------------------------------------------
-
-_FILL = (128, 128, 128)
-_MAX_MAGNITUDE = 10
-_OPERATION_PROBABILITY = 0.5
-_DEGREES = 30  # of a rotation at the highest level
-
-
-class _Operation(NamedTuple):
-    """A change of one picture by a level in [0, 1], or in [-1, 1] with an equal chance for both signs.
-
-    `source`: (level, width, height) -> of an operation that moves the picture, the matrix from places of pixels after
-    it to those before, see `rand_augment_tracked`.
-    """
-
-    apply: Callable[[Image.Image, float], Image.Image]
-    is_signed: bool = False
-    source: Callable[[float, int, int], Sequence[Sequence[float]]] | None = None
-
-
-def _shearing(x: float, y: float) -> _Operation:
-    return _moving(lambda level, width, height: ((1, x * level, 0), (y * level, 1, 0)))
-
-
-def _translation(x: float, y: float) -> _Operation:
-    return _moving(lambda level, width, height: ((1, 0, level * x * width), (0, 1, level * y * height)))
-
-
-def _moving(source: Callable[[float, int, int], Sequence[Sequence[float]]]) -> _Operation:
-    def apply(image: Image.Image, level: float) -> Image.Image:
-        first, second = source(level, image.width, image.height)
-        return _affine(image, (*first, *second))
-
-    return _Operation(apply, is_signed=True, source=source)
-
-
-def _rotated(level: float, width: int, height: int) -> Sequence[Sequence[float]]:
-    """Return the matrix of Pillow's rotation around the center, to the left for a positive level."""
-    angle = math.radians(-_DEGREES * level)
-    cos, sin, x, y = math.cos(angle), math.sin(angle), width / 2, height / 2
-    return (cos, sin, x - cos * x - sin * y), (-sin, cos, y + sin * x - cos * y)
-
-
-def _affine(image: Image.Image, matrix: tuple[float, ...]) -> Image.Image:
-    return image.transform(
-        image.size, Image.Transform.AFFINE, matrix, resample=Image.Resampling.BICUBIC, fillcolor=_FILL
-    )
-
-
-def _posterize(image: Image.Image, level: float) -> Image.Image:
-    # Not `ImageOps.posterize`, which refuses to clear all 8 bits, as the highest level does.
-    cleared_bits = 4 + int(level * 4)
-    return image.point([value >> cleared_bits << cleared_bits for value in range(256)] * 3)
-
-
-def _solarize_add(image: Image.Image, level: float) -> Image.Image:
-    added = int(level * 110)
-    return image.point([min(value + added, 255) if value < 128 else value for value in range(256)] * 3)
-
-
-def _enhance(kind: type, image: Image.Image, level: float) -> Image.Image:
-    return kind(image).enhance(1 + level * 0.9)
-
-
-# The draw is an index: the order is part of it.
-_OPERATIONS: dict[str, _Operation] = {
-    "auto_contrast": _Operation(lambda image, level: ImageOps.autocontrast(image)),
-    "equalize": _Operation(lambda image, level: ImageOps.equalize(image)),
-    "invert": _Operation(lambda image, level: ImageOps.invert(image)),
-    "rotate": _Operation(
-        lambda image, level: image.rotate(level * _DEGREES, resample=Image.Resampling.BICUBIC, fillcolor=_FILL),
-        is_signed=True,
-        source=_rotated,
-    ),
-    "posterize": _Operation(_posterize),
-    "solarize": _Operation(lambda image, level: ImageOps.solarize(image, 256 - int(level * 256))),
-    "solarize_add": _Operation(_solarize_add),
-    "color": _Operation(partial(_enhance, ImageEnhance.Color), is_signed=True),
-    "contrast": _Operation(partial(_enhance, ImageEnhance.Contrast), is_signed=True),
-    "brightness": _Operation(partial(_enhance, ImageEnhance.Brightness), is_signed=True),
-    "sharpness": _Operation(partial(_enhance, ImageEnhance.Sharpness), is_signed=True),
-    "shear_x": _shearing(0.3, 0),
-    "shear_y": _shearing(0, 0.3),
-    "translate_x": _translation(0.45, 0),
-    "translate_y": _translation(0, 0.45),
-}
-
-
-def rand_augment(
-    frames: Tensor,
-    *,
-    magnitude: float = 7,
-    num_operations: int = 4,
-    magnitude_std: float = 0.5,
-    randomness: Randomness,
-) -> Tensor:
-    """Change colors and geometry by `num_operations` random operations, each with a chance of one half; uint8.
-
-    An operation can come twice. Its strength is a normal draw around `magnitude`, clipped to [0, 10]; both are the
-    same for all frames. The defaults are the released `rand-m7-n4-mstd0.5-inc1`. Draws: `numpy`, the operations; then
-    of each `python`, whether it is applied, and if so its strength and, where it has one, its sign. Source:
-    RandAugment (arXiv:1909.13719) as timm has it, strength growing with the magnitude; outside the frame lies gray
-    128.
-    """
-    return rand_augment_tracked(
-        frames,
-        magnitude=magnitude,
-        num_operations=num_operations,
-        magnitude_std=magnitude_std,
-        randomness=randomness,
-    )[0]
-
-
-def rand_augment_tracked(
-    frames: Tensor,
-    *,
-    magnitude: float = 7,
-    num_operations: int = 4,
-    magnitude_std: float = 0.5,
-    randomness: Randomness,
-) -> tuple[Tensor, NDArray[np.float64]]:
-    """Apply `rand_augment`, and say where it moved the picture, so that points can follow.
-
-    Returns:
-        The frames; and the affine matrix `(3, 3)` from (x, y, 1) before to after, in pixels from the left and the
-        upper edge of the frame, so that the center of the first pixel is at (0.5, 0.5).
-    """
-    _check_pixels(frames)
-    if frames.shape[1] != 3:
-        raise ValueError(f"frames: got {frames.shape[1]} channels, expected 3; repeat a gray one three times")
-    if not 0 <= magnitude <= _MAX_MAGNITUDE:
-        raise ValueError(f"magnitude: got {magnitude}, expected a number in [0, {_MAX_MAGNITUDE}]; VideoMAE's is 7")
-    if num_operations < 0 or magnitude_std < 0:
-        raise ValueError(
-            f"num_operations, magnitude_std: got {num_operations}, {magnitude_std}, expected at least 0; 0 turns "
-            "either off"
-        )
-    images = [Image.fromarray(picture) for picture in rearrange(frames, "t c h w -> t h w c").cpu().numpy()]
-    operations, moved = list(_OPERATIONS.values()), np.eye(3)
-    chosen = [draw_integer(randomness.numpy, 0, len(operations)) for _ in range(num_operations)]
-    for operation in (operations[index] for index in chosen):
-        if randomness.python.random() > _OPERATION_PROBABILITY:
-            continue
-        # Reference: no deviation, no draw.
-        strength = randomness.python.gauss(magnitude, magnitude_std) if magnitude_std else magnitude
-        level = min(_MAX_MAGNITUDE, max(0, strength)) / _MAX_MAGNITUDE
-        if operation.is_signed and randomness.python.random() > 0.5:
-            level = -level
-        images = [operation.apply(image, level) for image in images]
-        if operation.source is not None:
-            source = np.vstack([operation.source(level, *images[0].size), (0, 0, 1)])
-            moved = np.linalg.inv(source) @ moved
-    augmented = torch.from_numpy(np.stack([np.asarray(image) for image in images])).to(frames.device)
-    return rearrange(augmented, "t h w c -> t c h w").contiguous(), moved
 
 
 # ---- fine-tuning ----------------------------------------------------------------------------------------------------
@@ -345,7 +178,7 @@ def random_resized_crop(
     rectangle: `python`, area and ratio; `numpy`, one that is not used; where it fits, `python`, first row and first
     column. Source: VideoMAE fine-tuning.
     """
-    (_check_normalized if method in FLOAT_RESIZE_METHODS else _check_frames)(frames)
+    (_check_normalized if method in FLOAT_RESIZE_METHODS else check_clip)(frames)
     top, left, height, width = draw_resized_crop(
         frames.shape[-2], frames.shape[-1], area, ratio, randomness=randomness
     )
@@ -358,22 +191,30 @@ def random_flip(frames: Tensor, *, probability: float = 0.5, randomness: Randomn
     Never for labels that tell left from right, as Something-Something's: a probability of 0. Draws: `numpy`, one;
     none for a probability of 0. Source: VideoMAE fine-tuning.
     """
-    _check_frames(frames)
+    check_clip(frames)
     _check_probability(probability)
     if probability and randomness.numpy.uniform() < probability:
         return frames.flip(-1)
     return frames
 
 
-def random_erasing(frames: Tensor, *, probability: float = 0.25, randomness: Randomness) -> Tensor:
+def random_erasing(
+    frames: Tensor,
+    *,
+    probability: float = 0.25,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    randomness: Randomness,
+) -> Tensor:
     """Replace a rectangle, the same in all frames, by noise of mean 0 and variance 1, another in every frame.
 
-    Takes normalized frames. The rectangle has 2 to 33 % of the area and a height of 0.3 to 3.3 widths; after 100 that
-    do not fit, none is erased. Draws: none for a probability of 0; `python`, whether; for each rectangle area and
-    ratio, where it fits first row and first column; `torch`, the noise, frame by frame. Source: VideoMAE fine-tuning
-    (random erasing, arXiv:1708.04896, mode 'pixel').
+    Takes normalized frames; or uint8 with the `mean` and `std` by which they will be normalized, to which the noise is
+    rounded, and clipped where it lies beyond black or white. The rectangle has 2 to 33 % of the area and a height of
+    0.3 to 3.3 widths; after 100 that do not fit, none is erased. Draws: none for a probability of 0; `python`,
+    whether; for each rectangle area and ratio, where it fits first row and first column; `torch`, the noise, frame by
+    frame. Source: VideoMAE fine-tuning (random erasing, arXiv:1708.04896, mode 'pixel').
     """
-    _check_normalized(frames)
+    (_check_normalized if mean is None or std is None else check_pixels)(frames)
     _check_probability(probability)
     if not probability or randomness.python.random() > probability:
         return frames
@@ -385,13 +226,16 @@ def random_erasing(frames: Tensor, *, probability: float = 0.25, randomness: Ran
     else:
         return frames
     top, left = _draw_offset(height - erased_height, width - erased_width, randomness)
+    dtype = frames.dtype if frames.is_floating_point() else torch.float32
     # Frame by frame: torch draws few numbers in another way than many.
-    noise = [
-        torch.randn(channels, erased_height, erased_width, generator=randomness.torch, dtype=frames.dtype)
-        for _ in frames
-    ]
+    noise = torch.stack(
+        [torch.randn(channels, erased_height, erased_width, generator=randomness.torch, dtype=dtype) for _ in frames]
+    )
+    if mean is not None and std is not None:
+        scale, shift = (torch.tensor(values, dtype=dtype)[:, None, None] * 255 for values in (std, mean))
+        noise = noise.mul_(scale).add_(shift).round_().clamp_(0, 255)
     erased = frames.clone()
-    erased[..., top : top + erased_height, left : left + erased_width] = torch.stack(noise).to(frames.device)
+    erased[..., top : top + erased_height, left : left + erased_width] = noise.to(frames.device)
     return erased
 
 
@@ -399,13 +243,22 @@ def random_erasing(frames: Tensor, *, probability: float = 0.25, randomness: Ran
 
 
 def pretraining_view(
-    frames: Tensor, size: int, *, mean: Sequence[float], std: Sequence[float], randomness: Randomness
+    frames: Tensor,
+    size: int,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    method: str = "pil_bilinear",
+    normalized: bool = True,
+    randomness: Randomness,
 ) -> Tensor:
     """Make one view of a clip for masked video modeling: `multi_scale_crop`, then `normalize`; no flip (released).
 
-    Source: VideoMAE pre-training.
+    `method`: a name in `RESIZE_METHODS` that takes uint8; "torchvision_bilinear" takes less time than the released
+    one, from which it differs by a gray level here and there. Source: VideoMAE pre-training.
     """
-    return normalize(multi_scale_crop(frames, size, randomness=randomness), mean=mean, std=std)
+    cropped = multi_scale_crop(frames, size, method=method, randomness=randomness)
+    return _finish(cropped, mean, std, normalized)
 
 
 def corner_view(
@@ -415,6 +268,7 @@ def corner_view(
     mean: Sequence[float],
     std: Sequence[float],
     flip_probability: float = 0.5,
+    normalized: bool = True,
     randomness: Randomness,
 ) -> Tensor:
     """Make one view of a clip for open-set training: a square at a corner or in the center, flipped, `normalize`.
@@ -426,7 +280,8 @@ def corner_view(
     frames = multi_scale_crop(
         frames, size, scales=(1, 0.8), gap=0, num_places=5, method="cv2_linear", randomness=randomness
     )
-    return normalize(random_flip(frames, probability=flip_probability, randomness=randomness), mean=mean, std=std)
+    flipped = random_flip(frames, probability=flip_probability, randomness=randomness)
+    return _finish(flipped, mean, std, normalized)
 
 
 def finetuning_view(
@@ -437,15 +292,31 @@ def finetuning_view(
     std: Sequence[float],
     flip_probability: float = 0.5,
     erasing_probability: float = 0.25,
+    augmentation_backend: str = "pil",
+    normalized: bool = True,
     randomness: Randomness,
 ) -> Tensor:
     """Make one view of a clip for classification, in the released order: normalized BEFORE it is resized.
 
     `rand_augment`, `normalize`, `random_resized_crop`, `random_flip` (probability 0 for Something-Something),
     `random_erasing`. Source: VideoMAE fine-tuning.
+
+    `augmentation_backend`: "pil", the released pixels, always float32; or "tensor", which takes a fraction of the
+    time. It makes the same draws, and applies them in the order that is usual for pictures, so that what is cropped
+    off costs nothing: crop, resized with antialias, flip, `rand_augment` with bilinear geometry, whose shifts are
+    fractions of the crop then, and erasing; all in uint8, so that `normalize` comes last.
     """
-    frames = rand_augment(frames, randomness=randomness)
+    check_name(augmentation_backend, AUGMENTATION_BACKENDS, "augmentation_backend")
+    check_pixels(frames)
+    steps = draw_steps(randomness=randomness)
     rows, columns = frames.shape[-2:]
+    if augmentation_backend == "tensor":
+        frames = random_resized_crop(frames, size, method="torchvision_bilinear", randomness=randomness)
+        frames = random_flip(frames, probability=flip_probability, randomness=randomness)
+        frames = apply_steps(frames, steps, backend="tensor")
+        frames = random_erasing(frames, probability=erasing_probability, mean=mean, std=std, randomness=randomness)
+        return _finish(frames, mean, std, normalized)
+    frames = apply_steps(frames, steps)
     top, left, height, width = draw_resized_crop(rows, columns, randomness=randomness)
     # Pixel by pixel, so that what lies outside the crop can be left out.
     frames = normalize(frames[..., top : top + height, left : left + width], mean=mean, std=std)
@@ -463,6 +334,7 @@ def contrastive_view(
     area: tuple[float, float] = (0.5, 1.0),
     flip_probability: float = 0.5,
     method: str = "torchvision_bicubic",
+    normalized: bool = True,
     randomness: Randomness,
 ) -> Tensor:
     """Make one view of a clip for training with texts: `random_resized_crop`, bicubic, `random_flip`, `normalize`.
@@ -471,9 +343,10 @@ def contrastive_view(
     uint8; the torchvision that ViCLIP pins has no antialias ("torchvision_v1_bicubic"). Source: ViCLIP training. The
     distribution is the released one; the draws are this module's, not torchvision's.
     """
-    _check_pixels(frames)
+    check_pixels(frames)
     cropped = random_resized_crop(frames, size, area=area, ratio=(3 / 4, 4 / 3), method=method, randomness=randomness)
-    return normalize(random_flip(cropped, probability=flip_probability, randomness=randomness), mean=mean, std=std)
+    flipped = random_flip(cropped, probability=flip_probability, randomness=randomness)
+    return _finish(flipped, mean, std, normalized)
 
 
 def cropped_view(
@@ -484,6 +357,7 @@ def cropped_view(
     std: Sequence[float],
     squash: bool = True,
     method: str = "pil_bicubic",
+    normalized: bool = True,
     randomness: Randomness,
 ) -> Tensor:
     """Make one view of a clip for training with questions: resize, cut a square at a random place, `normalize`.
@@ -492,14 +366,14 @@ def cropped_view(
     `method`: a name in `RESIZE_METHODS` that takes uint8. Draws: `python`, first row and first column. Source:
     InternVideo-MM's question answering; the distribution is the released one, the draws are not torchvision's.
     """
-    _check_pixels(frames)
+    check_pixels(frames)
     side = size * 256 // 224
     if squash:
         resized = resize_exact(frames, (side, side), method=method)
     else:
         resized = resize_short_side(frames, side, method=method)
     top, left = _draw_offset(resized.shape[-2] - size, resized.shape[-1] - size, randomness)
-    return normalize(resized[..., top : top + size, left : left + size], mean=mean, std=std)
+    return _finish(resized[..., top : top + size, left : left + size], mean, std, normalized)
 
 
 def repeated_views(frames: Tensor, num_views: int, make_view: Callable[[Tensor], View]) -> list[View]:

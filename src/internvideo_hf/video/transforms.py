@@ -54,8 +54,8 @@ def _resize_torch(frames: Tensor, size: tuple[int, int], mode: str) -> Tensor:
     return interpolate(frames, size=size, mode=mode, align_corners=False)
 
 
-def _resize_torchvision_bicubic(frames: Tensor, size: tuple[int, int]) -> Tensor:
-    return tv.resize(frames, list(size), interpolation=tv.InterpolationMode.BICUBIC, antialias=True)
+def _resize_torchvision(frames: Tensor, size: tuple[int, int], mode: tv.InterpolationMode) -> Tensor:
+    return tv.resize(frames, list(size), interpolation=mode, antialias=True)
 
 
 def _resize_torchvision_v1_bicubic(frames: Tensor, size: tuple[int, int]) -> Tensor:
@@ -114,7 +114,8 @@ RESIZE_METHODS: dict[str, Callable[[Tensor, tuple[int, int]], Tensor]] = {
     "pil_bicubic": partial(_resize_pil, resample=Image.Resampling.BICUBIC),
     "torch_bilinear": partial(_resize_torch, mode="bilinear"),
     "torch_bicubic": partial(_resize_torch, mode="bicubic"),
-    "torchvision_bicubic": _resize_torchvision_bicubic,
+    "torchvision_bilinear": partial(_resize_torchvision, mode=tv.InterpolationMode.BILINEAR),
+    "torchvision_bicubic": partial(_resize_torchvision, mode=tv.InterpolationMode.BICUBIC),
     "torchvision_v1_bicubic": _resize_torchvision_v1_bicubic,
     "cv2_linear": _resize_cv2_linear,
 }
@@ -125,6 +126,7 @@ torch_*: float, no antialias, half-pixel centers (UniFormerV2: bilinear, AFTER n
 torchvision_v1_bicubic: no antialias, uint8 by way of float, or float (ViCLIP training code, with the torchvision that
 it pins, on uint8).
 torchvision_bicubic: antialias, uint8 or float, as torchvision does by default from 0.17 on (ViCLIP's option).
+torchvision_bilinear: the same with two neighbors (no released model; for training, as Pillow within a gray level).
 cv2_linear: OpenCV's fixed-point bilinear, uint8, no antialias (VideoMAE, ViCLIP demo)."""
 
 FLOAT_RESIZE_METHODS = ("torch_bilinear", "torch_bicubic")

@@ -8,7 +8,7 @@ from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
 from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.hand_prediction.views import Placement, TrainingView, placement_of, view_size
 from internvideo_hf.tasks.protocol import HandData
-from internvideo_hf.video import augment
+from internvideo_hf.video import rand_augment as operations
 from internvideo_hf.video.randomness import Randomness
 
 
@@ -59,8 +59,8 @@ def view(**changes) -> TrainingView:
 @pytest.mark.parametrize("moves", [False, True])
 @pytest.mark.parametrize("flip", [0, 1])
 def test_points_move_with_the_picture_in_training(seed, moves, flip, monkeypatch):
-    moving = {name: entry for name, entry in augment._OPERATIONS.items() if entry.source is not None}
-    monkeypatch.setattr(augment, "_OPERATIONS", {"shear_x": moving["shear_x"], "rotate": moving["rotate"]})
+    moving = {name: entry for name, entry in operations._OPERATIONS.items() if entry.source is not None}
+    monkeypatch.setattr(operations, "_OPERATIONS", {"shear_x": moving["shear_x"], "rotate": moving["rotate"]})
     pixels, points = view(rand_augment=moves, flip=flip)(
         frames_with_square(80, 45), np.array([[80.0, 45.0], [0.0, 0.0]]), Randomness.seeded(seed)
     )

@@ -14,7 +14,8 @@ from torch import Tensor
 from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
 from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.tasks.protocol import HandData
-from internvideo_hf.video.augment import draw_resized_crop, normalize, rand_augment_tracked, random_erasing
+from internvideo_hf.video.augment import draw_resized_crop, normalize, random_erasing
+from internvideo_hf.video.rand_augment import rand_augment_tracked
 from internvideo_hf.video.randomness import Randomness
 from internvideo_hf.video.transforms import CHANNEL_ORDERS, crop_offset, resize_exact, short_side_size
 

@@ -1,0 +1,378 @@
+"""RandAugment of clips, in two forms: Pillow's pixels bit for bit, and bilinear ones in less time.
+
+Each operation is defined by what Pillow does to one picture, which is what the released models were trained on. It is
+applied to all frames at once, as planes of one channel: changes of single values by a table, others in whole numbers.
+Only the geometry differs between the forms: Pillow's is bicubic.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from einops import rearrange
+from numpy.typing import NDArray
+from PIL import Image, ImageEnhance, ImageOps
+from torch import Tensor
+from torch.nn.functional import affine_grid, grid_sample
+
+from internvideo_hf.video.randomness import Randomness, draw_integer
+
+Planes = NDArray[np.uint8]
+Matrix = Sequence[Sequence[float]]
+
+_GRAY = 128
+_FILL = (_GRAY,) * 3
+_MAX_MAGNITUDE = 10
+_OPERATION_PROBABILITY = 0.5
+_DEGREES = 30  # of a rotation at the highest level
+# Weights of red, green and blue in Pillow's gray, in units of 2 ** -16.
+_LUMA = (19595, 38470, 7471)
+
+
+def check_clip(frames: Tensor) -> None:
+    """Refuse frames that are not those of one clip.
+
+    Raises:
+        ValueError: if they are not.
+    """
+    if frames.ndim != 4:
+        raise ValueError(
+            f"frames: got shape {tuple(frames.shape)}, expected (frames, channels, height, width); augment one clip "
+            "at a time"
+        )
+
+
+def check_pixels(frames: Tensor) -> None:
+    """Refuse frames that are not a clip of whole numbers.
+
+    Raises:
+        ValueError: if they are not.
+    """
+    check_clip(frames)
+    if frames.dtype != torch.uint8:
+        raise ValueError(
+            f"frames: got {frames.dtype}, expected uint8; take this step before the frames are normalized"
+        )
+
+
+class Step(NamedTuple):
+    """An operation to be applied.
+
+    Attributes:
+        name: of the operation.
+        level: its strength in [0, 1], or in [-1, 1].
+    """
+
+    name: str
+    level: float
+
+
+class _Operation(NamedTuple):
+    """A change of pictures by a level in [0, 1], or in [-1, 1] with an equal chance for both signs.
+
+    Attributes:
+        apply: changes one picture; the reference.
+        on_planes: changes all frames, `(frames, 3, height, width)`, to the same pixels.
+        is_signed: whether levels can be negative.
+        source: (level, width, height) -> of an operation that moves the picture, the matrix from places of pixels
+            after it to those before, see `rand_augment_tracked`.
+    """
+
+    apply: Callable[[Image.Image, float], Image.Image]
+    on_planes: Callable[[Planes, float], Planes]
+    is_signed: bool = False
+    source: Callable[[float, int, int], Matrix] | None = None
+
+
+# ---- operations on one picture --------------------------------------------------------------------------------------
+
+
+def _moved(image: Image.Image, level: float, source: Callable[[float, int, int], Matrix]) -> Image.Image:
+    first, second = source(level, image.width, image.height)
+    return image.transform(
+        image.size, Image.Transform.AFFINE, (*first, *second), resample=Image.Resampling.BICUBIC, fillcolor=_FILL
+    )
+
+
+def _rotated(level: float, width: int, height: int) -> Matrix:
+    """Return the matrix of Pillow's rotation around the center, to the left for a positive level."""
+    angle = math.radians(-_DEGREES * level)
+    cos, sin, x, y = math.cos(angle), math.sin(angle), width / 2, height / 2
+    return (cos, sin, x - cos * x - sin * y), (-sin, cos, y + sin * x - cos * y)
+
+
+def _posterize(image: Image.Image, level: float) -> Image.Image:
+    # Not `ImageOps.posterize`, which refuses to clear all 8 bits, as the highest level does.
+    cleared_bits = 4 + int(level * 4)
+    return image.point([value >> cleared_bits << cleared_bits for value in range(256)] * 3)
+
+
+def _solarize_add(image: Image.Image, level: float) -> Image.Image:
+    added = int(level * 110)
+    return image.point([min(value + added, 255) if value < 128 else value for value in range(256)] * 3)
+
+
+def _factor(level: float) -> float:
+    return 1 + level * 0.9
+
+
+def _enhance(image: Image.Image, level: float, kind: type) -> Image.Image:
+    enhanced: Image.Image = kind(image).enhance(_factor(level))
+    return enhanced
+
+
+# ---- the same on all frames -----------------------------------------------------------------------------------------
+
+
+def _by_table(planes: Planes, level: float, apply: Callable[[Image.Image, float], Image.Image]) -> Planes:
+    """Apply what changes each value by itself: to all values once, and to the planes by the table of the results."""
+    ramp = Image.fromarray(np.arange(256, dtype=np.uint8).repeat(3).reshape(1, 256, 3))
+    return _looked_up(planes, np.asarray(apply(ramp, level))[0, :, 0])
+
+
+def _looked_up(planes: Planes, table: Planes) -> Planes:
+    # As bytes: numpy's own look-up first makes eight bytes of each index.
+    return np.frombuffer(planes.tobytes().translate(table.tobytes()), np.uint8).reshape(planes.shape)
+
+
+def _by_plane(planes: Planes, level: float, apply: Callable[[Image.Image], Image.Image]) -> Planes:
+    """Apply what changes each channel by itself."""
+    changed = np.empty_like(planes)
+    for place in np.ndindex(planes.shape[:2]):
+        changed[place] = np.asarray(apply(Image.fromarray(planes[place])))
+    return changed
+
+
+def _gray(planes: Planes) -> Planes:
+    """Return Pillow's gray of the frames, `(frames, height, width)`."""
+    total = np.full(planes[:, 0].shape, 1 << 15, np.uint32)  # a half, to round
+    for channel, weight in enumerate(_LUMA):
+        total += np.multiply(planes[:, channel], weight, dtype=np.uint32)
+    total >>= 16
+    return total.astype(np.uint8)
+
+
+def _blended(first: Planes, second: Planes, level: float) -> Planes:
+    """Return Pillow's `first + factor * (second - first)` of planes of the same shape."""
+    one, other = (Image.fromarray(planes.reshape(-1, planes.shape[-1])) for planes in (first, second))
+    return np.asarray(Image.blend(one, other, _factor(level))).reshape(second.shape)
+
+
+def _color(planes: Planes, level: float) -> Planes:
+    return _blended(np.broadcast_to(_gray(planes)[:, None], planes.shape), planes, level)
+
+
+def _contrast(planes: Planes, level: float) -> Planes:
+    ramp, changed = np.arange(256, dtype=np.uint8)[None], np.empty_like(planes)
+    for place, gray in enumerate(_gray(planes)):
+        mean = int(int(gray.sum()) / gray.size + 0.5)
+        table = _blended(np.full_like(ramp, mean), ramp, level)
+        changed[place] = _looked_up(planes[place], table)
+    return changed
+
+
+def _sharpness(planes: Planes, level: float) -> Planes:
+    # Pillow's filter leaves the border as it is, as it does with smaller pictures.
+    smooth = planes.copy()
+    if min(planes.shape[-2:]) > 2:
+        for place in np.ndindex(planes.shape[:2]):
+            plane = planes[place].astype(np.uint16)
+            rows = plane[:-2] + plane[1:-1] + plane[2:]
+            total = rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:] + 4 * plane[1:-1, 1:-1]
+            # Thirteenths, rounded; none lies in the middle between two whole numbers.
+            smooth[place][1:-1, 1:-1] = total * np.float32(1 / 13) + np.float32(0.5)
+    return _blended(smooth, planes, level)
+
+
+def _by_picture(planes: Planes, level: float, apply: Callable[[Image.Image, float], Image.Image]) -> Planes:
+    pictures = [Image.fromarray(picture) for picture in np.ascontiguousarray(rearrange(planes, "t c h w -> t h w c"))]
+    changed = np.stack([np.asarray(apply(picture, level)) for picture in pictures])
+    return np.ascontiguousarray(rearrange(changed, "t h w c -> t c h w"))
+
+
+def _bilinear(planes: Planes, matrix: Matrix) -> Planes:
+    """Move the picture as `_moved`, but bilinear, in float32."""
+    count, channels, height, width = planes.shape
+    (a, b, c), (d, e, f) = matrix
+    # The same from -1 to 1, as torch has it.
+    ratio = height / width
+    theta = [
+        [a, b * ratio, a + b * ratio + 2 * c / width - 1],
+        [d / ratio, e, d / ratio + e + 2 * f / height - 1],
+    ]
+    grid = affine_grid(torch.tensor([theta], dtype=torch.float32), [1, 1, height, width], align_corners=False)
+    # Frames and channels last, which are moved alike: each place is computed once, and what it takes lies together.
+    pixels = np.ascontiguousarray(planes.reshape(count * channels, -1).T).astype(np.float32)
+    pixels -= _GRAY  # so that torch's zeros outside of the picture are gray
+    frames = torch.from_numpy(pixels).view(1, height, width, -1).permute(0, 3, 1, 2)
+    moved = grid_sample(frames, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    values = moved.permute(0, 2, 3, 1).reshape(height * width, -1).numpy() + np.float32(_GRAY + 0.5)
+    return np.ascontiguousarray(values.astype(np.uint8).T).reshape(planes.shape)
+
+
+# ---- the table of operations ----------------------------------------------------------------------------------------
+
+
+def _of_values(apply: Callable[[Image.Image, float], Image.Image], is_signed: bool = False) -> _Operation:
+    return _Operation(apply, partial(_by_table, apply=apply), is_signed)
+
+
+def _of_channels(apply: Callable[[Image.Image], Image.Image]) -> _Operation:
+    return _Operation(lambda image, level: apply(image), partial(_by_plane, apply=apply))
+
+
+def _enhancing(kind: type, on_planes: Callable[[Planes, float], Planes]) -> _Operation:
+    return _Operation(partial(_enhance, kind=kind), on_planes, is_signed=True)
+
+
+def _moving(source: Callable[[float, int, int], Matrix]) -> _Operation:
+    apply = partial(_moved, source=source)
+    return _Operation(apply, partial(_by_picture, apply=apply), is_signed=True, source=source)
+
+
+def _shearing(x: float, y: float) -> _Operation:
+    return _moving(lambda level, width, height: ((1, x * level, 0), (y * level, 1, 0)))
+
+
+def _translation(x: float, y: float) -> _Operation:
+    return _moving(lambda level, width, height: ((1, 0, level * x * width), (0, 1, level * y * height)))
+
+
+def _rotate(image: Image.Image, level: float) -> Image.Image:
+    return image.rotate(level * _DEGREES, resample=Image.Resampling.BICUBIC, fillcolor=_FILL)
+
+
+# The draw is an index: the order is part of it.
+_OPERATIONS: dict[str, _Operation] = {
+    "auto_contrast": _of_channels(ImageOps.autocontrast),
+    "equalize": _of_channels(ImageOps.equalize),
+    "invert": _of_values(lambda image, level: ImageOps.invert(image)),
+    "rotate": _Operation(_rotate, partial(_by_picture, apply=_rotate), is_signed=True, source=_rotated),
+    "posterize": _of_values(_posterize),
+    "solarize": _of_values(lambda image, level: ImageOps.solarize(image, 256 - int(level * 256))),
+    "solarize_add": _of_values(_solarize_add),
+    "color": _enhancing(ImageEnhance.Color, _color),
+    "contrast": _enhancing(ImageEnhance.Contrast, _contrast),
+    "brightness": _of_values(partial(_enhance, kind=ImageEnhance.Brightness), is_signed=True),
+    "sharpness": _enhancing(ImageEnhance.Sharpness, _sharpness),
+    "shear_x": _shearing(0.3, 0),
+    "shear_y": _shearing(0, 0.3),
+    "translate_x": _translation(0.45, 0),
+    "translate_y": _translation(0, 0.45),
+}
+
+
+# ---- RandAugment ----------------------------------------------------------------------------------------------------
+
+
+def draw_steps(
+    *, magnitude: float = 7, num_operations: int = 4, magnitude_std: float = 0.5, randomness: Randomness
+) -> list[Step]:
+    """Draw the operations of `rand_augment`, which are the same for all frames.
+
+    Args:
+        magnitude: see `rand_augment`.
+        num_operations: see `rand_augment`.
+        magnitude_std: see `rand_augment`.
+        randomness: of the draws.
+
+    Raises:
+        ValueError: if a number is out of range.
+    """
+    if not 0 <= magnitude <= _MAX_MAGNITUDE:
+        raise ValueError(f"magnitude: got {magnitude}, expected a number in [0, {_MAX_MAGNITUDE}]; VideoMAE's is 7")
+    if num_operations < 0 or magnitude_std < 0:
+        raise ValueError(
+            f"num_operations, magnitude_std: got {num_operations}, {magnitude_std}, expected at least 0; 0 turns "
+            "either off"
+        )
+    names, steps = list(_OPERATIONS), []
+    chosen = [draw_integer(randomness.numpy, 0, len(names)) for _ in range(num_operations)]
+    for name in (names[index] for index in chosen):
+        if randomness.python.random() > _OPERATION_PROBABILITY:
+            continue
+        # Reference: no deviation, no draw.
+        strength = randomness.python.gauss(magnitude, magnitude_std) if magnitude_std else magnitude
+        level = min(_MAX_MAGNITUDE, max(0, strength)) / _MAX_MAGNITUDE
+        if _OPERATIONS[name].is_signed and randomness.python.random() > 0.5:
+            level = -level
+        steps.append(Step(name, level))
+    return steps
+
+
+def apply_steps(frames: Tensor, steps: Sequence[Step], *, backend: str = "pil") -> Tensor:
+    """Apply drawn operations to all frames of a clip.
+
+    Args:
+        frames: RGB, uint8, `(frames, 3, height, width)`.
+        steps: from `draw_steps`.
+        backend: "pil" for Pillow's bicubic geometry, "tensor" for bilinear geometry in less time.
+
+    Raises:
+        ValueError: if the frames are not RGB.
+    """
+    if frames.shape[1] != 3:
+        raise ValueError(f"frames: got {frames.shape[1]} channels, expected 3; repeat a gray one three times")
+    planes = np.ascontiguousarray(frames.cpu().numpy())
+    for name, level in steps:
+        operation = _OPERATIONS[name]
+        if backend == "tensor" and operation.source is not None:
+            planes = _bilinear(planes, operation.source(level, planes.shape[3], planes.shape[2]))
+        else:
+            planes = operation.on_planes(planes, level)
+    # Pillow and tables give arrays that cannot be written, of which torch warns.
+    return torch.from_numpy(planes if planes.flags.writeable else planes.copy()).to(frames.device)
+
+
+def rand_augment(
+    frames: Tensor,
+    *,
+    magnitude: float = 7,
+    num_operations: int = 4,
+    magnitude_std: float = 0.5,
+    randomness: Randomness,
+) -> Tensor:
+    """Change colors and geometry by `num_operations` random operations, each with a chance of one half; uint8.
+
+    An operation can come twice. Its strength is a normal draw around `magnitude`, clipped to [0, 10]; both are the
+    same for all frames. The defaults are the released `rand-m7-n4-mstd0.5-inc1`. Draws: `numpy`, the operations; then
+    of each `python`, whether it is applied, and if so its strength and, where it has one, its sign. Source:
+    RandAugment (arXiv:1909.13719) as timm has it, strength growing with the magnitude; outside the frame lies gray
+    128.
+    """
+    return rand_augment_tracked(
+        frames,
+        magnitude=magnitude,
+        num_operations=num_operations,
+        magnitude_std=magnitude_std,
+        randomness=randomness,
+    )[0]
+
+
+def rand_augment_tracked(
+    frames: Tensor,
+    *,
+    magnitude: float = 7,
+    num_operations: int = 4,
+    magnitude_std: float = 0.5,
+    randomness: Randomness,
+) -> tuple[Tensor, NDArray[np.float64]]:
+    """Apply `rand_augment`, and say where it moved the picture, so that points can follow.
+
+    Returns:
+        The frames; and the affine matrix `(3, 3)` from (x, y, 1) before to after, in pixels from the left and the
+        upper edge of the frame, so that the center of the first pixel is at (0.5, 0.5).
+    """
+    check_pixels(frames)
+    steps = draw_steps(
+        magnitude=magnitude, num_operations=num_operations, magnitude_std=magnitude_std, randomness=randomness
+    )
+    height, width = frames.shape[-2:]
+    moved = np.eye(3)
+    for name, level in steps:
+        if (matrix_of := _OPERATIONS[name].source) is not None:
+            moved = np.linalg.inv(np.vstack([matrix_of(level, width, height), (0, 0, 1)])) @ moved
+    return apply_steps(frames, steps), moved
