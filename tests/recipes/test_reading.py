@@ -4,10 +4,9 @@ import pytest
 import yaml
 
 from internvideo_hf.evaluation import protocols
-from internvideo_hf.recipes.reading import RecipeError, RecipeRegistry
-from internvideo_hf.training import recipes
+from internvideo_hf.recipes.reading import TRAININGS, RecipeError, RecipeRegistry
 
-ALL = [(registry, name) for registry in (recipes.REGISTRY, protocols.REGISTRY) for name in sorted(registry.files)]
+ALL = [(registry, name) for registry in (TRAININGS, protocols.REGISTRY) for name in sorted(registry.files)]
 DEEPEST = 2  # who reads a recipe opens three files
 
 
@@ -25,7 +24,7 @@ def test_a_shown_recipe_reads_back_equal(registry, name, tmp_path):
 
 
 def test_a_shown_recipe_names_the_source_of_each_value():
-    lines = recipes.REGISTRY.show("videomae/finetune_base_k400").splitlines()
+    lines = TRAININGS.show("videomae/finetune_base_k400").splitlines()
     for line in (
         "  learning_rate: 0.001  # from videomae/_finetune",
         "    drop_path_rate: 0.1  # from videomae/_base",
@@ -84,18 +83,18 @@ def test_a_circle_is_refused(tmp_path):
 def test_texts_that_are_no_recipe_are_refused_at_once(tmp_path, text, cause):
     (tmp_path / "own.yaml").write_text(text)
     with pytest.raises(RecipeError, match=rf"own\.yaml.*{cause}"):
-        recipes.REGISTRY.read(tmp_path / "own.yaml")
+        TRAININGS.read(tmp_path / "own.yaml")
 
 
 def test_the_bomb_is_refused_in_overrides_too():
     with pytest.raises(RecipeError, match="data=.*the value is not valid YAML.*repeats the value"):
-        recipes.REGISTRY.read("demo/mm", ["data=&a [*a]"])
+        TRAININGS.read("demo/mm", ["data=&a [*a]"])
 
 
 def test_aliases_that_repeat_a_value_are_read(tmp_path):
     # As `safe_dump` writes a list that stands in two places.
     (tmp_path / "own.yaml").write_text("a: &id001 [1, 2]\nb: *id001\n")
-    assert recipes.REGISTRY.read(tmp_path / "own.yaml") == {"a": [1, 2], "b": [1, 2]}
+    assert TRAININGS.read(tmp_path / "own.yaml") == {"a": [1, 2], "b": [1, 2]}
 
 
 @pytest.mark.parametrize(
@@ -113,11 +112,11 @@ def test_aliases_that_repeat_a_value_are_read(tmp_path):
 def test_the_file_that_extends_what_cannot_be_is_named(tmp_path, extends, words):
     (tmp_path / "mine.yaml").write_text(f"extends: {extends}", encoding="utf-8")
     with pytest.raises(RecipeError, match=words):
-        recipes.REGISTRY.read(tmp_path / "mine.yaml")
+        TRAININGS.read(tmp_path / "mine.yaml")
 
 
 def test_a_change_without_a_value_is_refused_with_an_example_of_the_command():
     with pytest.raises(RecipeError, match="such as training.learning_rate=1e-4"):
-        recipes.REGISTRY.read("videomae/finetune_base", ["mixup"])
+        TRAININGS.read("videomae/finetune_base", ["mixup"])
     with pytest.raises(RecipeError, match="such as processor.num_frames=16"):
         protocols.REGISTRY.read("retrieval/msrvtt", ["merge"])
