@@ -11,6 +11,7 @@ from internvideo_hf.data.dataset import VideoDataset
 from internvideo_hf.data.raw_clips import RawClips
 from internvideo_hf.data.samples import make_sample
 from internvideo_hf.data.shards import ShardDataset, write_shards
+from internvideo_hf.processing.video_processing import InternVideoVideoProcessor
 
 FAST = {"view": "finetuning", "view_options": PIXELS | {"augmentation_backend": "tensor", "erasing_probability": 1}}
 VIEWS = {
@@ -55,6 +56,15 @@ def test_shards_give_bytes_as_lists_do(rows, tmp_path):
 def test_what_is_normalized_before_its_last_step_stays_so(rows):
     expected, sample = (VideoDataset(rows, settings(), raw=raw)[0]["pixel_values_videos"] for raw in (False, True))
     assert torch.equal(sample, expected)
+
+
+def test_views_of_a_processor_stay_normalized(rows):
+    side = {"height": 16, "width": 16}
+    processor = InternVideoVideoProcessor(size=side, crop_size=side, resize_method="pil_bilinear")
+    how = settings(view="processor", view_options={"processor": processor})
+    raw, expected = (batches(VideoDataset(rows[:2], how, raw=raw), 0) for raw in (True, False))
+    assert raw[0]["pixel_values_videos"].dtype == torch.float32
+    assert torch.equal(raw[0]["pixel_values_videos"], expected[0]["pixel_values_videos"])
 
 
 def test_an_unreadable_video_of_an_evaluation_is_blank(rows):

@@ -58,13 +58,13 @@ def test_raw_samples_of_a_processor_normalize_to_the_same_bits(rows, method):
     chosen = {"sampler": "retrieval_fps", "sampler_options": {}, "num_frames": 4}
     how = settings(**chosen, view="processor", view_options={"processor": processor})
     row = rows[-1]
-    expected, raw = make_sample(row, how, 0), make_sample(row, how, 0, raw=True)
+    expected, raw = make_sample(row, how, 0), make_sample(row, how, 0, raw_processor=True)
     pixels = raw["pixel_values_videos"]
     assert expected["pixel_values_videos"][0].any() and not expected["pixel_values_videos"][-1].any()
     assert isinstance(pixels, RawPixels) == (method == "pil_bilinear") and raw.keys() == expected.keys()
     made = pixels.normalized() if isinstance(pixels, RawPixels) else pixels
     assert torch.equal(made, expected["pixel_values_videos"])
-    drawn = (make_sample(row, settings(), 0, raw=raw)["pixel_values_videos"] for raw in (False, True))
+    drawn = (make_sample(row, settings(), 0, raw_processor=raw)["pixel_values_videos"] for raw in (False, True))
     assert torch.equal(*drawn)  # views for training are as they were
 
 

@@ -144,6 +144,7 @@ def make_sample(
     content: bytes | None = None,
     *,
     raw: bool = False,
+    raw_processor: bool = False,
 ) -> Sample:
     """Read the clip of a row and make its views.
 
@@ -153,8 +154,10 @@ def make_sample(
         settings: how; for a model of several inputs, by their names.
         seed: in [0, 2**32); two calls with one seed give the same sample, bit for bit.
         content: the bytes of the video file; where None they are read from `row["video"]`.
-        raw: leave normalization to the process that takes the sample, where it is the last step: the pixels are
-            `RawClips` then; those of the view "processor" its `RawPixels`, without their axis of views.
+        raw: leave normalization to `finish_batch`, where it is the last step of a view for training: the pixels are
+            `RawClips` then.
+        raw_processor: leave the last step of the view "processor" to the caller: the pixels are the processor's
+            `RawPixels`, without their axis of views.
 
     Returns:
         `pixel_values_videos`, float32, shape (num_frames, 3, height, width), with more than one view (num_views, ...);
@@ -184,7 +187,7 @@ def make_sample(
     sample: Sample = {}
     for (name, how), frames in zip(inputs.items(), clips, strict=True):
         blank = chosen[name] == BLANK
-        if raw and how.num_views == 1 and how.mask is None and _has_raw_view(how):
+        if raw_processor and how.num_views == 1 and how.mask is None and _has_raw_view(how):
             sample[name] = _raw_view(frames, blank, how)
         else:
             sample |= _make_views(frames, blank, how, draws[name], name, raw)

@@ -22,7 +22,6 @@ from internvideo_hf.checkpoints.starting import start_from
 from internvideo_hf.data.collation import VideoCollator
 from internvideo_hf.data.executors.base import Executor, Refusal
 from internvideo_hf.data.executors.parts import Engine
-from internvideo_hf.data.raw_clips import RawClips
 from internvideo_hf.data.samples import PIXELS, Row, SampleSettings, make_sample
 from internvideo_hf.inference.rows import enter_worker, read_arrays, to_tensors
 from internvideo_hf.utils.devices import default_device
@@ -222,11 +221,10 @@ def read_clip(
     Args:
         clip: of the list.
         settings: of the samples.
-        raw: as of `make_sample`, of views of a processor; those for training are normalized.
+        raw: as `raw_processor` of `make_sample`.
     """
-    sample = make_sample(clip.row, settings, clip.seed, raw=raw)
-    pixels = {name: value for name, value in sample.items() if name.endswith(PIXELS)}
-    return {name: value.normalized() if isinstance(value, RawClips) else value for name, value in pixels.items()}
+    sample = make_sample(clip.row, settings, clip.seed, raw_processor=raw)
+    return {name: value for name, value in sample.items() if name.endswith(PIXELS)}
 
 
 def _can_be_read(clip: Clip, read: Callable[[Clip], Any]) -> bool:
