@@ -23,7 +23,7 @@ def noise(num_frames: int = 3, height: int = 20, width: int = 31) -> Tensor:
 def smooth(num_frames: int = 2, height: int = 48, width: int = 64) -> Tensor:
     """Return frames of slow waves, other ones in each channel and frame."""
     rows, columns = np.mgrid[0:height, 0:width]
-    waves = [128 + 90 * np.sin(rows / (9 + k)) * np.cos(columns / (11 - k) + k) for k in range(3 * num_frames)]
+    waves = [128 + 90 * np.sin(rows / (9 + k)) * np.cos(columns / (6 + k) + k) for k in range(3 * num_frames)]
     return torch.from_numpy(np.stack(waves).astype(np.uint8)).view(num_frames, 3, height, width)
 
 
@@ -111,7 +111,9 @@ def test_rand_augment_without_operations_changes_nothing() -> None:
 
 def test_half_of_the_operations_are_applied(monkeypatch: pytest.MonkeyPatch) -> None:
     levels = []
-    recorder = operations._Operation(by_pillow, lambda planes, level: levels.append(level) or planes, is_signed=True)
+    recorder = operations._Operation(
+        by_pillow, lambda planes, level, region: levels.append(level) or planes, is_signed=True
+    )
     monkeypatch.setattr(operations, "_OPERATIONS", {"recorder": recorder})
     randomness = Randomness.seeded(0)
     for _ in range(1000):
@@ -149,6 +151,24 @@ def test_many_operations_have_the_pixels_of_pillow(seed: int) -> None:
     for name, level in draw_steps(num_operations=6, randomness=Randomness.seeded(seed)):
         expected = by_pillow(expected, name, level)
     assert torch.equal(rand_augment(given, num_operations=6, randomness=Randomness.seeded(seed)), expected)
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_a_region_is_that_of_the_whole(seed: int) -> None:
+    given = smooth(6, height=40, width=53)
+    steps = draw_steps(num_operations=5, randomness=Randomness.seeded(seed))
+    for backend in ("pil", "tensor"):
+        whole = apply_steps(given, steps, backend=backend)
+        for top, left, height, width in ((0, 0, 40, 53), (3, 7, 21, 30), (39, 52, 1, 1), (10, 0, 30, 5)):
+            part = apply_steps(given, steps, region=(top, left, height, width), backend=backend)
+            assert torch.equal(part, whole[..., top : top + height, left : left + width])
+
+
+def test_a_line_of_which_parts_are_moved_by_rounding_has_the_pixels_of_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operations, "_neighbors", lambda *_: None)  # as where one is found
+    for name in ("shear_x", "translate_y"):
+        found = apply_steps(smooth(), [Step(name, 0.37)], region=(5, 6, 20, 30))
+        assert torch.equal(found, by_pillow(smooth(), name, 0.37)[..., 5:25, 6:36])
 
 
 @pytest.mark.parametrize("name", operations._OPERATIONS)

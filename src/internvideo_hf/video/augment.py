@@ -316,10 +316,9 @@ def finetuning_view(
         frames = apply_steps(frames, steps, backend="tensor")
         frames = random_erasing(frames, probability=erasing_probability, mean=mean, std=std, randomness=randomness)
         return _finish(frames, mean, std, normalized)
-    frames = apply_steps(frames, steps)
-    top, left, height, width = draw_resized_crop(rows, columns, randomness=randomness)
-    # Pixel by pixel, so that what lies outside the crop can be left out.
-    frames = normalize(frames[..., top : top + height, left : left + width], mean=mean, std=std)
+    crop = draw_resized_crop(rows, columns, randomness=randomness)
+    # Normalized pixel by pixel, so that what lies outside the crop can be left out.
+    frames = normalize(apply_steps(frames, steps, region=crop), mean=mean, std=std)
     frames = resize_exact(frames, (size, size), method="torch_bilinear")
     frames = random_flip(frames, probability=flip_probability, randomness=randomness)
     return random_erasing(frames, probability=erasing_probability, randomness=randomness)

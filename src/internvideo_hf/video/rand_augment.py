@@ -21,6 +21,7 @@ from torch.nn.functional import affine_grid, grid_sample
 from internvideo_hf.video.randomness import Randomness, draw_integer
 
 Planes = NDArray[np.uint8]
+Floats = NDArray[np.float64]
 Matrix = Sequence[Sequence[float]]
 
 _GRAY = 128
@@ -28,6 +29,8 @@ _FILL = (_GRAY,) * 3
 _MAX_MAGNITUDE = 10
 _OPERATION_PROBABILITY = 0.5
 _DEGREES = 30  # of a rotation at the highest level
+# So few that what is computed of them stays in the processor's cache.
+_FRAMES_AT_A_TIME = 4
 # Weights of red, green and blue in Pillow's gray, in units of 2 ** -16.
 _LUMA = (19595, 38470, 7471)
 
@@ -70,19 +73,43 @@ class Step(NamedTuple):
     level: float
 
 
+class Region(NamedTuple):
+    """A rectangle of a picture, in pixels.
+
+    Attributes:
+        top: its first row.
+        left: its first column.
+        height: rows.
+        width: columns.
+    """
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """The rows and columns."""
+        return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
+
+
 class _Operation(NamedTuple):
     """A change of pictures by a level in [0, 1], or in [-1, 1] with an equal chance for both signs.
 
     Attributes:
         apply: changes one picture; the reference.
-        on_planes: changes all frames, `(frames, 3, height, width)`, to the same pixels.
+        on_planes: (frames `(frames, 3, height, width)`, level, region) -> the region of the changed frames, to the
+            same pixels.
+        is_local: whether each pixel depends on itself alone.
         is_signed: whether levels can be negative.
         source: (level, width, height) -> of an operation that moves the picture, the matrix from places of pixels
             after it to those before, see `rand_augment_tracked`.
     """
 
     apply: Callable[[Image.Image, float], Image.Image]
-    on_planes: Callable[[Planes, float], Planes]
+    on_planes: Callable[[Planes, float, Region], Planes]
+    is_local: bool = False
     is_signed: bool = False
     source: Callable[[float, int, int], Matrix] | None = None
 
@@ -90,18 +117,36 @@ class _Operation(NamedTuple):
 # ---- operations on one picture --------------------------------------------------------------------------------------
 
 
-def _moved(image: Image.Image, level: float, source: Callable[[float, int, int], Matrix]) -> Image.Image:
+def _moved(
+    image: Image.Image,
+    level: float,
+    size: tuple[int, int] | None = None,
+    *,
+    source: Callable[[float, int, int], Matrix],
+) -> Image.Image:
+    """Move a picture; with `size`, only that many columns and rows of the result."""
     first, second = source(level, image.width, image.height)
     return image.transform(
-        image.size, Image.Transform.AFFINE, (*first, *second), resample=Image.Resampling.BICUBIC, fillcolor=_FILL
+        size or image.size,
+        Image.Transform.AFFINE,
+        (*first, *second),
+        resample=Image.Resampling.BICUBIC,
+        fillcolor=_FILL,
     )
 
 
 def _rotated(level: float, width: int, height: int) -> Matrix:
     """Return the matrix of Pillow's rotation around the center, to the left for a positive level."""
-    angle = math.radians(-_DEGREES * level)
-    cos, sin, x, y = math.cos(angle), math.sin(angle), width / 2, height / 2
-    return (cos, sin, x - cos * x - sin * y), (-sin, cos, y + sin * x - cos * y)
+    angle = math.radians(-(_DEGREES * level % 360))
+    cos, sin, x, y = round(math.cos(angle), 15), round(math.sin(angle), 15), width / 2, height / 2
+    # In the order of Pillow, for the same bits.
+    return (cos, sin, cos * -x + sin * -y + x), (-sin, cos, -sin * -x + cos * -y + y)
+
+
+def _rotate(image: Image.Image, level: float, size: tuple[int, int] | None = None) -> Image.Image:
+    if size is None:
+        return image.rotate(level * _DEGREES, resample=Image.Resampling.BICUBIC, fillcolor=_FILL)
+    return _moved(image, level, size, source=_rotated)
 
 
 def _posterize(image: Image.Image, level: float) -> Image.Image:
@@ -127,10 +172,12 @@ def _enhance(image: Image.Image, level: float, kind: type) -> Image.Image:
 # ---- the same on all frames -----------------------------------------------------------------------------------------
 
 
-def _by_table(planes: Planes, level: float, apply: Callable[[Image.Image, float], Image.Image]) -> Planes:
+def _by_table(
+    planes: Planes, level: float, region: Region, apply: Callable[[Image.Image, float], Image.Image]
+) -> Planes:
     """Apply what changes each value by itself: to all values once, and to the planes by the table of the results."""
     ramp = Image.fromarray(np.arange(256, dtype=np.uint8).repeat(3).reshape(1, 256, 3))
-    return _looked_up(planes, np.asarray(apply(ramp, level))[0, :, 0])
+    return _looked_up(planes[..., *region.slices], np.asarray(apply(ramp, level))[0, :, 0])
 
 
 def _looked_up(planes: Planes, table: Planes) -> Planes:
@@ -138,11 +185,11 @@ def _looked_up(planes: Planes, table: Planes) -> Planes:
     return np.frombuffer(planes.tobytes().translate(table.tobytes()), np.uint8).reshape(planes.shape)
 
 
-def _by_plane(planes: Planes, level: float, apply: Callable[[Image.Image], Image.Image]) -> Planes:
+def _by_channel(planes: Planes, level: float, region: Region, apply: Callable[[Image.Image], Image.Image]) -> Planes:
     """Apply what changes each channel by itself."""
-    changed = np.empty_like(planes)
+    changed = np.empty_like(planes[..., *region.slices])
     for place in np.ndindex(planes.shape[:2]):
-        changed[place] = np.asarray(apply(Image.fromarray(planes[place])))
+        changed[place] = np.asarray(apply(Image.fromarray(planes[place])))[region.slices]
     return changed
 
 
@@ -161,20 +208,21 @@ def _blended(first: Planes, second: Planes, level: float) -> Planes:
     return np.asarray(Image.blend(one, other, _factor(level))).reshape(second.shape)
 
 
-def _color(planes: Planes, level: float) -> Planes:
+def _color(planes: Planes, level: float, region: Region) -> Planes:
+    planes = planes[..., *region.slices]
     return _blended(np.broadcast_to(_gray(planes)[:, None], planes.shape), planes, level)
 
 
-def _contrast(planes: Planes, level: float) -> Planes:
-    ramp, changed = np.arange(256, dtype=np.uint8)[None], np.empty_like(planes)
+def _contrast(planes: Planes, level: float, region: Region) -> Planes:
+    ramp, changed = np.arange(256, dtype=np.uint8)[None], np.empty_like(planes[..., *region.slices])
     for place, gray in enumerate(_gray(planes)):
         mean = int(int(gray.sum()) / gray.size + 0.5)
         table = _blended(np.full_like(ramp, mean), ramp, level)
-        changed[place] = _looked_up(planes[place], table)
+        changed[place] = _looked_up(planes[place][..., *region.slices], table)
     return changed
 
 
-def _sharpness(planes: Planes, level: float) -> Planes:
+def _sharpness(planes: Planes, level: float, region: Region) -> Planes:
     # Pillow's filter leaves the border as it is, as it does with smaller pictures.
     smooth = planes.copy()
     if min(planes.shape[-2:]) > 2:
@@ -184,18 +232,108 @@ def _sharpness(planes: Planes, level: float) -> Planes:
             total = rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:] + 4 * plane[1:-1, 1:-1]
             # Thirteenths, rounded; none lies in the middle between two whole numbers.
             smooth[place][1:-1, 1:-1] = total * np.float32(1 / 13) + np.float32(0.5)
-    return _blended(smooth, planes, level)
+    return _blended(smooth[..., *region.slices], planes[..., *region.slices], level)
 
 
-def _by_picture(planes: Planes, level: float, apply: Callable[[Image.Image, float], Image.Image]) -> Planes:
-    pictures = [Image.fromarray(picture) for picture in np.ascontiguousarray(rearrange(planes, "t c h w -> t h w c"))]
-    changed = np.stack([np.asarray(apply(picture, level)) for picture in pictures])
-    return np.ascontiguousarray(rearrange(changed, "t h w c -> t c h w"))
+def _by_rotation(planes: Planes, level: float, region: Region) -> Planes:
+    return _by_picture(planes, level, region, _rotate)
+
+
+def _by_picture(
+    planes: Planes, level: float, region: Region, apply: Callable[[Image.Image, float, tuple[int, int]], Image.Image]
+) -> Planes:
+    end = region.left + region.width, region.top + region.height
+    changed = np.empty((len(planes), 3, region.height, region.width), np.uint8)
+    for place, picture in enumerate(np.ascontiguousarray(rearrange(planes, "t c h w -> t h w c"))):
+        # From the first row and column on, from where Pillow computes places: from others they round otherwise.
+        moved = np.asarray(apply(Image.fromarray(picture), level, end))
+        changed[place] = rearrange(moved[region.slices], "h w c -> c h w")
+    return changed
+
+
+def _along_an_axis(
+    planes: Planes, level: float, region: Region, source: Callable[[float, int, int], Matrix]
+) -> Planes:
+    """Move rows or columns along themselves by Pillow's bicubic filter, which changes nothing across them.
+
+    In its arithmetic, double precision in its order, but with one filter in the place of five, and places computed
+    once for all frames.
+    """
+    matrix = source(level, planes.shape[3], planes.shape[2])
+    by_columns = matrix[1] == (0, 1, 0)
+    rows, columns = (np.arange(part.start, part.stop) + 0.5 for part in region.slices)
+    of_column, of_row, shift = matrix[0 if by_columns else 1]
+    places = of_column * columns[None, :] + of_row * rows[:, None] + shift
+    outside = (places < 0) | (places >= planes.shape[3 if by_columns else 2])
+    places -= 0.5
+    before = np.floor(places)
+    places -= before  # how far behind the pixel before
+    neighbors = _neighbors(planes, before.astype(np.int64), region, by_columns)
+    if neighbors is None:
+        return _by_picture(planes, level, region, partial(_moved, source=source))
+    changed = np.empty((*planes.shape[:2], region.height, region.width), np.uint8)
+    value = np.empty_like(places)
+    for place in np.ndindex(planes.shape[:2]):
+        near = neighbors[place].astype(np.int16)
+        v1, v2, v3, v4 = (
+            near[:, k : k + region.width] if by_columns else near[k : k + region.height] for k in range(4)
+        )
+        first, both = v1 - v2, v3 - v4
+        both += first
+        np.multiply(places, -both, out=value)
+        both += first
+        value += both
+        value *= places
+        value += v3 - v1
+        value *= places
+        value += v2
+        np.clip(value, 0, 255, out=value)
+        changed[place] = value  # cut off, not rounded
+    changed[..., outside] = _GRAY
+    return changed
+
+
+def _neighbors(planes: Planes, before: NDArray[np.int64], region: Region, by_columns: bool) -> Planes | None:
+    """Return the pixels that a filter of four takes: for pixel k of a line of the region those at k to k + 3.
+
+    Args:
+        planes: the frames.
+        before: row or column of the second of the four, for each pixel of the region.
+        region: of the result.
+        by_columns: whether lines are rows, and places in them columns.
+
+    Returns:
+        The region with three more columns, or rows; None if a line is not moved as a whole, for places are rounded.
+    """
+    lines, along = (1, 0) if by_columns else (0, 1)
+    shape = [region.height, region.width]
+    shape[lines] += 3
+    near = np.empty((*planes.shape[:2], *shape), np.uint8)
+    # With the lines first.
+    given, wanted = (planes, near) if by_columns else (planes.swapaxes(2, 3), near.swapaxes(2, 3))
+    before = before if by_columns else before.T
+    start = region.slices[lines].start
+    steps = before - np.arange(start, start + before.shape[1])
+    if (steps != steps[:, :1]).any():
+        return None
+    ends = np.flatnonzero(np.diff(steps[:, 0])) + 1  # of runs of lines with the same step
+    first_line, size, count = region.slices[along].start, given.shape[3], wanted.shape[3]
+    for run in np.split(np.arange(len(steps)), ends):
+        first = start + int(steps[run[0], 0]) - 1
+        source = given[:, :, first_line + run[0] : first_line + run[-1] + 1]
+        target = wanted[:, :, run[0] : run[-1] + 1]
+        # Beyond the edge lies the pixel at the edge, again and again.
+        low = min(max(-first, 0), count)
+        high = max(min(size - first, count), low)
+        target[..., low:high] = source[..., first + low : first + high]
+        target[..., :low] = source[..., :1]
+        target[..., high:] = source[..., -1:]
+    return near
 
 
 def _bilinear(planes: Planes, matrix: Matrix) -> Planes:
     """Move the picture as `_moved`, but bilinear, in float32."""
-    count, channels, height, width = planes.shape
+    height, width = planes.shape[2:]
     (a, b, c), (d, e, f) = matrix
     # The same from -1 to 1, as torch has it.
     ratio = height / width
@@ -204,33 +342,33 @@ def _bilinear(planes: Planes, matrix: Matrix) -> Planes:
         [d / ratio, e, d / ratio + e + 2 * f / height - 1],
     ]
     grid = affine_grid(torch.tensor([theta], dtype=torch.float32), [1, 1, height, width], align_corners=False)
-    # Frames and channels last, which are moved alike: each place is computed once, and what it takes lies together.
-    pixels = np.ascontiguousarray(planes.reshape(count * channels, -1).T).astype(np.float32)
-    pixels -= _GRAY  # so that torch's zeros outside of the picture are gray
-    frames = torch.from_numpy(pixels).view(1, height, width, -1).permute(0, 3, 1, 2)
-    moved = grid_sample(frames, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    values = moved.permute(0, 2, 3, 1).reshape(height * width, -1).numpy() + np.float32(_GRAY + 0.5)
-    return np.ascontiguousarray(values.astype(np.uint8).T).reshape(planes.shape)
+    # Frames as channels, which are moved alike; around gray, since outside of the picture torch has zeros.
+    pixels = np.subtract(planes.reshape(1, -1, height, width), _GRAY, dtype=np.float32)
+    moved = grid_sample(
+        torch.from_numpy(pixels), grid, mode="bilinear", padding_mode="zeros", align_corners=False
+    ).numpy()
+    moved += np.float32(_GRAY + 0.5)
+    return moved.astype(np.uint8).reshape(planes.shape)
 
 
 # ---- the table of operations ----------------------------------------------------------------------------------------
 
 
 def _of_values(apply: Callable[[Image.Image, float], Image.Image], is_signed: bool = False) -> _Operation:
-    return _Operation(apply, partial(_by_table, apply=apply), is_signed)
+    return _Operation(apply, partial(_by_table, apply=apply), is_local=True, is_signed=is_signed)
 
 
 def _of_channels(apply: Callable[[Image.Image], Image.Image]) -> _Operation:
-    return _Operation(lambda image, level: apply(image), partial(_by_plane, apply=apply))
+    return _Operation(lambda image, level: apply(image), partial(_by_channel, apply=apply))
 
 
-def _enhancing(kind: type, on_planes: Callable[[Planes, float], Planes]) -> _Operation:
-    return _Operation(partial(_enhance, kind=kind), on_planes, is_signed=True)
+def _enhancing(kind: type, on_planes: Callable[[Planes, float, Region], Planes], is_local: bool = False) -> _Operation:
+    return _Operation(partial(_enhance, kind=kind), on_planes, is_local, is_signed=True)
 
 
 def _moving(source: Callable[[float, int, int], Matrix]) -> _Operation:
-    apply = partial(_moved, source=source)
-    return _Operation(apply, partial(_by_picture, apply=apply), is_signed=True, source=source)
+    on_planes = partial(_along_an_axis, source=source)
+    return _Operation(partial(_moved, source=source), on_planes, is_signed=True, source=source)
 
 
 def _shearing(x: float, y: float) -> _Operation:
@@ -241,20 +379,16 @@ def _translation(x: float, y: float) -> _Operation:
     return _moving(lambda level, width, height: ((1, 0, level * x * width), (0, 1, level * y * height)))
 
 
-def _rotate(image: Image.Image, level: float) -> Image.Image:
-    return image.rotate(level * _DEGREES, resample=Image.Resampling.BICUBIC, fillcolor=_FILL)
-
-
 # The draw is an index: the order is part of it.
 _OPERATIONS: dict[str, _Operation] = {
     "auto_contrast": _of_channels(ImageOps.autocontrast),
     "equalize": _of_channels(ImageOps.equalize),
     "invert": _of_values(lambda image, level: ImageOps.invert(image)),
-    "rotate": _Operation(_rotate, partial(_by_picture, apply=_rotate), is_signed=True, source=_rotated),
+    "rotate": _Operation(_rotate, _by_rotation, is_signed=True, source=_rotated),
     "posterize": _of_values(_posterize),
     "solarize": _of_values(lambda image, level: ImageOps.solarize(image, 256 - int(level * 256))),
     "solarize_add": _of_values(_solarize_add),
-    "color": _enhancing(ImageEnhance.Color, _color),
+    "color": _enhancing(ImageEnhance.Color, _color, is_local=True),
     "contrast": _enhancing(ImageEnhance.Contrast, _contrast),
     "brightness": _of_values(partial(_enhance, kind=ImageEnhance.Brightness), is_signed=True),
     "sharpness": _enhancing(ImageEnhance.Sharpness, _sharpness),
@@ -303,12 +437,16 @@ def draw_steps(
     return steps
 
 
-def apply_steps(frames: Tensor, steps: Sequence[Step], *, backend: str = "pil") -> Tensor:
+def apply_steps(
+    frames: Tensor, steps: Sequence[Step], *, region: tuple[int, int, int, int] | None = None, backend: str = "pil"
+) -> Tensor:
     """Apply drawn operations to all frames of a clip.
 
     Args:
         frames: RGB, uint8, `(frames, 3, height, width)`.
         steps: from `draw_steps`.
+        region: first row, first column, height and width of the part of the result that is returned, which spares
+            what does not reach it; None for all of it.
         backend: "pil" for Pillow's bicubic geometry, "tensor" for bilinear geometry in less time.
 
     Raises:
@@ -316,15 +454,25 @@ def apply_steps(frames: Tensor, steps: Sequence[Step], *, backend: str = "pil") 
     """
     if frames.shape[1] != 3:
         raise ValueError(f"frames: got {frames.shape[1]} channels, expected 3; repeat a gray one three times")
-    planes = np.ascontiguousarray(frames.cpu().numpy())
-    for name, level in steps:
-        operation = _OPERATIONS[name]
-        if backend == "tensor" and operation.source is not None:
-            planes = _bilinear(planes, operation.source(level, planes.shape[3], planes.shape[2]))
-        else:
-            planes = operation.on_planes(planes, level)
-    # Pillow and tables give arrays that cannot be written, of which torch warns.
-    return torch.from_numpy(planes if planes.flags.writeable else planes.copy()).to(frames.device)
+    whole = Region(0, 0, *frames.shape[-2:])
+    part = whole if region is None else Region(*region)
+    # Up to the last operation that looks beyond a pixel, the whole picture is needed.
+    last = max((k for k, step in enumerate(steps) if not _OPERATIONS[step.name].is_local), default=-1)
+    given = frames.cpu().numpy()
+    made = np.empty((*given.shape[:2], part.height, part.width), np.uint8)
+    for first in range(0, len(given), _FRAMES_AT_A_TIME):
+        block = given[first : first + _FRAMES_AT_A_TIME]
+        planes = np.ascontiguousarray(block[..., *part.slices] if last < 0 else block)
+        for k, (name, level) in enumerate(steps):
+            operation = _OPERATIONS[name]
+            size = Region(0, 0, *planes.shape[2:])
+            if backend == "tensor" and operation.source is not None:
+                planes = _bilinear(planes, operation.source(level, size.width, size.height))
+                planes = planes[..., *part.slices] if k == last else planes
+            else:
+                planes = operation.on_planes(planes, level, part if k == last else size)
+        made[first : first + _FRAMES_AT_A_TIME] = planes
+    return torch.from_numpy(made).to(frames.device)
 
 
 def rand_augment(
