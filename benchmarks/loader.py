@@ -1,9 +1,12 @@
 """Overhead of the training loader: samples per second, compared with decoding alone.
 
-python benchmarks/loader.py [--videos 48] [--seconds 10] [--workers 2] [--rounds 3]
+python benchmarks/loader.py [--videos 48] [--seconds 10] [--workers 2] [--rounds 3] [--views NAME ...] [--threads]
 
 Both read the same frames of the same videos with the same number of workers; decoding alone returns only their number,
-the loader augments them (VideoMAE fine-tuning, 16 frames of 224 x 224) and returns batches.
+the loader augments them (16 frames of 224 x 224) and returns batches, whose clips are bytes where normalization comes
+last, as `internvideo train` sends them to the device. "on the CPU" normalizes them in the process that trains, too.
+Ratios are those of samples a second, and of CPU time, which other work on the machine disturbs less. `--threads` has
+threads in the place of processes.
 """
 
 import argparse
@@ -11,27 +14,37 @@ import datetime
 import importlib.metadata
 import os
 import platform
+import resource
 import statistics
 import tempfile
 import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import av
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
-from internvideo_hf.data.collation import VideoCollator
+from internvideo_hf.data.collation import VideoCollator, finish_batch
 from internvideo_hf.data.dataset import VideoDataset
 from internvideo_hf.data.samples import SampleSettings, sample_seed
 from internvideo_hf.video import SAMPLERS, VideoReader
 
+PROCESSES = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
 HEIGHT, WIDTH, RATE, KEYFRAME_INTERVAL, BATCH = 320, 426, 30, 12, 8
 IMAGENET = {"size": 224, "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+FAST = IMAGENET | {"augmentation_backend": "tensor"}
+RESIZED = IMAGENET | {"method": "torchvision_bilinear"}
 VIEWS = {
-    "pretraining": SampleSettings(16, "videomae_pretrain", "pretraining", view_options=IMAGENET),
+    "finetuning": SampleSettings(16, "videomae_dense_train", "finetuning", view_options=FAST),
+    "finetuning-pil": SampleSettings(16, "videomae_dense_train", "finetuning", view_options=IMAGENET),
+    "pretraining": SampleSettings(16, "videomae_pretrain", "pretraining", view_options=RESIZED),
+    "pretraining-pil": SampleSettings(16, "videomae_pretrain", "pretraining", view_options=IMAGENET),
     "contrastive": SampleSettings(16, "videomae_dense_train", "contrastive", view_options=IMAGENET),
-    "finetuning": SampleSettings(16, "videomae_dense_train", "finetuning", view_options=IMAGENET),
+    "finetuning-2-views": SampleSettings(16, "videomae_dense_train", "finetuning", view_options=FAST, num_views=2),
 }
 
 
@@ -55,42 +68,69 @@ def main() -> None:
     parser.add_argument("--videos", type=int, default=48, help="samples of an epoch")
     parser.add_argument("--seconds", type=float, default=10, help="length of each video")
     parser.add_argument("--workers", type=int, default=2, help="processes of the loader")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds of which the median is printed")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of which medians and the best are printed")
+    parser.add_argument("--views", nargs="+", default=list(VIEWS), choices=list(VIEWS), help="what is measured")
+    parser.add_argument("--threads", action="store_true", help="threads in the place of processes")
     arguments = parser.parse_args()
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("av", "torch"))
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("av", "torch", "pillow"))
     machine = platform.processor() or platform.machine()
-    print(f"{datetime.date.today()}, {machine}, {os.cpu_count()} cores, {arguments.workers} workers, {versions}\n")
-    print("| view | decoding alone, samples/s | loader, samples/s | loader / decoding |\n|---|---:|---:|---:|")
+    kind = "threads" if arguments.threads else "processes"
+    print(f"{datetime.date.today()}, {machine}, {os.cpu_count()} cores, {arguments.workers} {kind}, {versions}")
+    print(f"load average {os.getloadavg()[0]:.1f}\n")
+    print("| view | decoding, samples/s | loader / decoding, median | best | CPU time, median | best | on the CPU |")
+    print("|---|---:|---:|---:|---:|---:|---:|")
     with tempfile.TemporaryDirectory() as folder:
         # A few files are enough: the system keeps them in memory in either case.
         paths = [write(Path(folder, f"{number}.mp4"), arguments.seconds, number) for number in range(4)]
         rows = [{"video": str(paths[i % len(paths)]), "label": i % 10} for i in range(arguments.videos)]
-        for name, settings in VIEWS.items():
-            compare(name, rows, settings, arguments)
+        for name in arguments.views:
+            compare(name, rows, VIEWS[name], arguments)
+    print(f"\nload average {os.getloadavg()[0]:.1f}")
 
 
 def compare(name: str, rows: list[dict], settings: SampleSettings, arguments: argparse.Namespace) -> None:
-    loaders = {
-        "decoding": DataLoader(DecodingAlone(rows, settings), BATCH, num_workers=arguments.workers),
-        "loader": DataLoader(
-            VideoDataset(rows, settings), BATCH, num_workers=arguments.workers, collate_fn=VideoCollator()
-        ),
+    decoding, whole = DecodingAlone(rows, settings), VideoDataset(rows, settings, raw=True)
+    collate = VideoCollator()
+    if arguments.threads:
+        run = partial(by_threads, workers=arguments.workers)
+    else:
+        run = partial(by_processes, workers=arguments.workers)
+    passes = {
+        "decoding": lambda: run(decoding, default_collate),
+        "loader": lambda: run(whole, collate),
+        "normalized": lambda: map(finish_batch, run(whole, collate)),
     }
-    # In turns, so that a slow moment of the machine meets both.
-    rounds = [
-        {key: samples_per_second(loader, len(rows)) for key, loader in loaders.items()}
-        for _ in range(arguments.rounds)
-    ]
-    alone, whole = (statistics.median(speeds[key] for speeds in rounds) for key in loaders)
-    ratio = statistics.median(speeds["loader"] / speeds["decoding"] for speeds in rounds)
-    print(f"| {name} | {alone:.1f} | {whole:.1f} | {ratio:.2f} |", flush=True)
+    # In turns, so that a slow moment of the machine meets all.
+    rounds = [{key: spent(batches) for key, batches in passes.items()} for _ in range(arguments.rounds)]
+    speed = statistics.median(len(rows) / spent["decoding"][0] for spent in rounds)
+    cells = []
+    for key, place in (("loader", 0), ("loader", 1), ("normalized", 0)):
+        ratios = [spent["decoding"][place] / spent[key][place] for spent in rounds]
+        cells += [f"{statistics.median(ratios):.2f}", f"{max(ratios):.2f}"]
+    print(f"| {name} | {speed:.1f} | {' | '.join(cells[:5])} |", flush=True)
 
 
-def samples_per_second(loader: DataLoader, samples: int) -> float:
-    start = time.perf_counter()
-    for _ in loader:
+def spent(batches: Callable[[], Iterable[object]]) -> tuple[float, float]:
+    """Return the seconds, and the CPU seconds of all processes, until the last batch."""
+    start, cpu = time.perf_counter(), cpu_seconds()
+    for _ in batches():
         pass
-    return samples / (time.perf_counter() - start)
+    return time.perf_counter() - start, cpu_seconds() - cpu
+
+
+def cpu_seconds() -> float:
+    return sum(resource.getrusage(who).ru_utime + resource.getrusage(who).ru_stime for who in PROCESSES)
+
+
+def by_processes(dataset: Dataset, collate: Callable, workers: int) -> Iterable[object]:
+    return DataLoader(dataset, BATCH, num_workers=workers, collate_fn=collate)
+
+
+def by_threads(dataset: Dataset, collate: Callable, workers: int) -> Iterable[object]:
+    """Make batches by threads, as many in progress as of a loader with so many workers."""
+    with ThreadPoolExecutor(workers) as pool:
+        numbers = [range(first, min(first + BATCH, len(dataset))) for first in range(0, len(dataset), BATCH)]
+        yield from pool.map(lambda batch: collate([dataset[number] for number in batch]), numbers)
 
 
 def write(path: Path, seconds: float, seed: int) -> Path:

@@ -61,8 +61,17 @@ def normalize(frames: Tensor, *, mean: Sequence[float], std: Sequence[float]) ->
     return tv.normalize(pixels.div_(255), list(mean), list(std), inplace=True)
 
 
+def _normalize_pixels_last(frames: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Normalize to the bits of `normalize`, with the channels of a pixel side by side, as torch resizes three."""
+    count, channels, height, width = frames.shape
+    rows = frames.permute(0, 2, 3, 1).contiguous().view(count, height, width * channels).to(torch.float32)
+    of_row = [torch.tensor(values, dtype=torch.float32).repeat(width) for values in (mean, std)]
+    rows.div_(255).sub_(of_row[0]).div_(of_row[1])
+    return rows.view(count, height, width, channels).permute(0, 3, 1, 2)
+
+
 def _finish(frames: Tensor, mean: Sequence[float], std: Sequence[float], normalized: bool) -> Tensor:
-    return normalize(frames, mean=mean, std=std) if normalized else frames.contiguous()
+    return normalize(frames, mean=mean, std=std) if normalized else frames
 
 
 # ---- pre-training ---------------------------------------------------------------------------------------------------
@@ -318,8 +327,8 @@ def finetuning_view(
         return _finish(frames, mean, std, normalized)
     crop = draw_resized_crop(rows, columns, randomness=randomness)
     # Normalized pixel by pixel, so that what lies outside the crop can be left out.
-    frames = normalize(apply_steps(frames, steps, region=crop), mean=mean, std=std)
-    frames = resize_exact(frames, (size, size), method="torch_bilinear")
+    frames = _normalize_pixels_last(apply_steps(frames, steps, region=crop), mean, std)
+    frames = resize_exact(frames, (size, size), method="torch_bilinear").contiguous()
     frames = random_flip(frames, probability=flip_probability, randomness=randomness)
     return random_erasing(frames, probability=erasing_probability, randomness=randomness)
 

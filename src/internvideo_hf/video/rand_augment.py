@@ -7,7 +7,7 @@ Only the geometry differs between the forms: Pillow's is bicubic.
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -21,8 +21,9 @@ from torch.nn.functional import affine_grid, grid_sample
 from internvideo_hf.video.randomness import Randomness, draw_integer
 
 Planes = NDArray[np.uint8]
+Shorts = NDArray[np.int16]
 Floats = NDArray[np.float64]
-Matrix = Sequence[Sequence[float]]
+Matrix = tuple[tuple[float, float, float], tuple[float, float, float]]
 
 _GRAY = 128
 _FILL = (_GRAY,) * 3
@@ -185,12 +186,32 @@ def _looked_up(planes: Planes, table: Planes) -> Planes:
     return np.frombuffer(planes.tobytes().translate(table.tobytes()), np.uint8).reshape(planes.shape)
 
 
-def _by_channel(planes: Planes, level: float, region: Region, apply: Callable[[Image.Image], Image.Image]) -> Planes:
-    """Apply what changes each channel by itself."""
+def _by_channel(planes: Planes, level: float, region: Region, table_of: Callable[[Planes], Planes]) -> Planes:
+    """Apply what changes each value of a channel alike, by a table that depends on the channel."""
     changed = np.empty_like(planes[..., *region.slices])
     for place in np.ndindex(planes.shape[:2]):
-        changed[place] = np.asarray(apply(Image.fromarray(planes[place])))[region.slices]
+        changed[place] = _looked_up(planes[place][region.slices], table_of(planes[place]))
     return changed
+
+
+def _stretching(plane: Planes) -> Planes:
+    """Return the table of Pillow's `autocontrast`: the lowest value becomes 0, the highest 255."""
+    values, low, high = np.arange(256), int(plane.min()), int(plane.max())
+    if low == high:
+        return values.astype(np.uint8)
+    scale = 255 / (high - low)
+    return (values * scale - low * scale).clip(0, 255).astype(np.uint8)  # cut off, not rounded
+
+
+def _equalizing(plane: Planes) -> Planes:
+    """Return the table of Pillow's `equalize`: each value becomes the share of those below it, in steps of 1 / 255."""
+    counts = np.array(Image.fromarray(plane).histogram())
+    values = np.arange(256)
+    step = (plane.size - int(counts[counts > 0][-1])) // 255
+    if step == 0:
+        return values.astype(np.uint8)
+    below = np.cumsum(counts) - counts
+    return ((step // 2 + below) // step).clip(0, 255).astype(np.uint8)
 
 
 def _gray(planes: Planes) -> Planes:
@@ -224,15 +245,21 @@ def _contrast(planes: Planes, level: float, region: Region) -> Planes:
 
 def _sharpness(planes: Planes, level: float, region: Region) -> Planes:
     # Pillow's filter leaves the border as it is, as it does with smaller pictures.
-    smooth = planes.copy()
-    if min(planes.shape[-2:]) > 2:
+    height, width = planes.shape[2:]
+    smooth = planes[..., *region.slices].copy()
+    if min(height, width) > 2:
+        (top, left), (bottom, right) = (
+            (max(part.start, 1) for part in region.slices),
+            (min(part.stop, size - 1) for part, size in zip(region.slices, (height, width), strict=True)),
+        )
+        inner = slice(top - region.top, bottom - region.top), slice(left - region.left, right - region.left)
         for place in np.ndindex(planes.shape[:2]):
-            plane = planes[place].astype(np.uint16)
+            plane = planes[place][top - 1 : bottom + 1, left - 1 : right + 1].astype(np.uint16)
             rows = plane[:-2] + plane[1:-1] + plane[2:]
             total = rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:] + 4 * plane[1:-1, 1:-1]
             # Thirteenths, rounded; none lies in the middle between two whole numbers.
-            smooth[place][1:-1, 1:-1] = total * np.float32(1 / 13) + np.float32(0.5)
-    return _blended(smooth[..., *region.slices], planes[..., *region.slices], level)
+            smooth[place][inner] = total * np.float32(1 / 13) + np.float32(0.5)
+    return _blended(smooth, planes[..., *region.slices], level)
 
 
 def _by_rotation(planes: Planes, level: float, region: Region) -> Planes:
@@ -272,25 +299,28 @@ def _along_an_axis(
     if neighbors is None:
         return _by_picture(planes, level, region, partial(_moved, source=source))
     changed = np.empty((*planes.shape[:2], region.height, region.width), np.uint8)
-    value = np.empty_like(places)
     for place in np.ndindex(planes.shape[:2]):
         near = neighbors[place].astype(np.int16)
         v1, v2, v3, v4 = (
             near[:, k : k + region.width] if by_columns else near[k : k + region.height] for k in range(4)
         )
-        first, both = v1 - v2, v3 - v4
-        both += first
-        np.multiply(places, -both, out=value)
-        both += first
-        value += both
-        value *= places
-        value += v3 - v1
-        value *= places
-        value += v2
-        np.clip(value, 0, 255, out=value)
-        changed[place] = value  # cut off, not rounded
+        changed[place] = _cubic(v1, v2, v3, v4, places)
     changed[..., outside] = _GRAY
     return changed
+
+
+def _cubic(v1: Shorts, v2: Shorts, v3: Shorts, v4: Shorts, fractions: Floats) -> Floats:
+    """Return Pillow's cubic between the second and the third of four pixels, in [0, 255], to be cut off."""
+    first, both = v1 - v2, v3 - v4
+    both += first
+    value = fractions * -both
+    both += first
+    value += both
+    value *= fractions
+    value += v3 - v1
+    value *= fractions
+    value += v2
+    return np.clip(value, 0, 255, out=value)
 
 
 def _neighbors(planes: Planes, before: NDArray[np.int64], region: Region, by_columns: bool) -> Planes | None:
@@ -334,21 +364,26 @@ def _neighbors(planes: Planes, before: NDArray[np.int64], region: Region, by_col
 def _bilinear(planes: Planes, matrix: Matrix) -> Planes:
     """Move the picture as `_moved`, but bilinear, in float32."""
     height, width = planes.shape[2:]
-    (a, b, c), (d, e, f) = matrix
-    # The same from -1 to 1, as torch has it.
-    ratio = height / width
-    theta = [
-        [a, b * ratio, a + b * ratio + 2 * c / width - 1],
-        [d / ratio, e, d / ratio + e + 2 * f / height - 1],
-    ]
-    grid = affine_grid(torch.tensor([theta], dtype=torch.float32), [1, 1, height, width], align_corners=False)
     # Frames as channels, which are moved alike; around gray, since outside of the picture torch has zeros.
     pixels = np.subtract(planes.reshape(1, -1, height, width), _GRAY, dtype=np.float32)
+    grid = _grid(matrix, height, width)
     moved = grid_sample(
         torch.from_numpy(pixels), grid, mode="bilinear", padding_mode="zeros", align_corners=False
     ).numpy()
     moved += np.float32(_GRAY + 0.5)
     return moved.astype(np.uint8).reshape(planes.shape)
+
+
+@lru_cache(maxsize=4)  # for the next frames of a clip
+def _grid(matrix: Matrix, height: int, width: int) -> Tensor:
+    """Return the places before of all pixels, as torch has them: from -1 to 1."""
+    (a, b, c), (d, e, f) = matrix
+    ratio = height / width
+    theta = [
+        [a, b * ratio, a + b * ratio + 2 * c / width - 1],
+        [d / ratio, e, d / ratio + e + 2 * f / height - 1],
+    ]
+    return affine_grid(torch.tensor([theta], dtype=torch.float32), [1, 1, height, width], align_corners=False)
 
 
 # ---- the table of operations ----------------------------------------------------------------------------------------
@@ -358,8 +393,8 @@ def _of_values(apply: Callable[[Image.Image, float], Image.Image], is_signed: bo
     return _Operation(apply, partial(_by_table, apply=apply), is_local=True, is_signed=is_signed)
 
 
-def _of_channels(apply: Callable[[Image.Image], Image.Image]) -> _Operation:
-    return _Operation(lambda image, level: apply(image), partial(_by_channel, apply=apply))
+def _of_channels(apply: Callable[[Image.Image], Image.Image], table_of: Callable[[Planes], Planes]) -> _Operation:
+    return _Operation(lambda image, level: apply(image), partial(_by_channel, table_of=table_of))
 
 
 def _enhancing(kind: type, on_planes: Callable[[Planes, float, Region], Planes], is_local: bool = False) -> _Operation:
@@ -381,8 +416,8 @@ def _translation(x: float, y: float) -> _Operation:
 
 # The draw is an index: the order is part of it.
 _OPERATIONS: dict[str, _Operation] = {
-    "auto_contrast": _of_channels(ImageOps.autocontrast),
-    "equalize": _of_channels(ImageOps.equalize),
+    "auto_contrast": _of_channels(ImageOps.autocontrast, _stretching),
+    "equalize": _of_channels(ImageOps.equalize, _equalizing),
     "invert": _of_values(lambda image, level: ImageOps.invert(image)),
     "rotate": _Operation(_rotate, _by_rotation, is_signed=True, source=_rotated),
     "posterize": _of_values(_posterize),
