@@ -11,10 +11,15 @@ author = "The internvideo_hf contributors"
 project_copyright = author
 version = release = internvideo_hf.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 html_theme = "furo"
 html_title = f"{project} {version}"
 exclude_patterns = ["_build"]
+nb_execution_mode = "auto"  # notebooks are stored without outputs, and run by the build
+nb_execution_in_temp = True
+nb_execution_raise_on_error = True
+nb_execution_timeout = 600
+nb_output_stderr = "remove"
 myst_heading_anchors = 3  # `page.md#a-heading`, as GitHub has it
 default_role = "code"  # `name` in docstrings is code, as in Markdown
 autodoc_inherit_docstrings = False  # transformers writes its own in Markdown
