@@ -22,11 +22,17 @@ RUN = [path for path in OF_SITE if any(s.reason is None for s in read_snippets(p
 SLOW = {
     "index.md",
     "howto/detect.md",
+    "howto/export.md",
     "howto/finetune.md",
+    "howto/ground.md",
     "howto/pretrain.md",
+    "howto/scale_out.md",
+    "howto/serve.md",
     "howto/unknowns.md",
     "models/actionformer.md",
 }
+NEEDS = {"howto/export.md": ["onnxscript", "onnxruntime"], "howto/serve.md": ["fastapi", "httpx"]}
+"""Page -> packages of extras."""
 
 
 def name_of(path: Path) -> str:
@@ -38,6 +44,8 @@ def name_of(path: Path) -> str:
     [pytest.param(path, id=name_of(path), marks=[pytest.mark.slow] if name_of(path) in SLOW else []) for path in RUN],
 )
 def test_snippets_run_from_top_to_bottom(path, desk):
+    for package in NEEDS.get(name_of(path), ()):
+        pytest.importorskip(package, reason="needs an extra")
     run_snippets(path)
 
 
