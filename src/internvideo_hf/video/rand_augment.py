@@ -1,8 +1,8 @@
 """RandAugment of clips, in two forms: Pillow's pixels bit for bit, and bilinear ones in less time.
 
 Each operation is defined by what Pillow does to one picture, which is what the released models were trained on. It is
-applied to all frames at once, as planes of one channel: changes of single values by a table, others in whole numbers.
-Only the geometry differs between the forms: Pillow's is bicubic.
+applied to a few frames at once, as planes of one channel: changes of single values by a table, moves along an axis by
+one filter in the place of five. Only the geometry differs between the forms: Pillow's is bicubic.
 """
 
 import math
@@ -335,19 +335,19 @@ def _neighbors(planes: Planes, before: NDArray[np.int64], region: Region, by_col
     Returns:
         The region with three more columns, or rows; None if a line is not moved as a whole, for places are rounded.
     """
-    lines, along = (1, 0) if by_columns else (0, 1)
+    moving, across = (1, 0) if by_columns else (0, 1)
     shape = [region.height, region.width]
-    shape[lines] += 3
+    shape[moving] += 3
     near = np.empty((*planes.shape[:2], *shape), np.uint8)
-    # With the lines first.
+    # With the columns of all lines last, which move.
     given, wanted = (planes, near) if by_columns else (planes.swapaxes(2, 3), near.swapaxes(2, 3))
     before = before if by_columns else before.T
-    start = region.slices[lines].start
+    start, first_line = region.slices[moving].start, region.slices[across].start
     steps = before - np.arange(start, start + before.shape[1])
     if (steps != steps[:, :1]).any():
         return None
     ends = np.flatnonzero(np.diff(steps[:, 0])) + 1  # of runs of lines with the same step
-    first_line, size, count = region.slices[along].start, given.shape[3], wanted.shape[3]
+    size, count = given.shape[3], wanted.shape[3]
     for run in np.split(np.arange(len(steps)), ends):
         first = start + int(steps[run[0], 0]) - 1
         source = given[:, :, first_line + run[0] : first_line + run[-1] + 1]
