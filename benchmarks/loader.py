@@ -102,11 +102,11 @@ def compare(name: str, rows: list[dict], settings: SampleSettings, arguments: ar
     }
     # In turns, so that a slow moment of the machine meets all.
     rounds = [{key: spent(batches) for key, batches in passes.items()} for _ in range(arguments.rounds)]
-    speed = statistics.median(len(rows) / spent["decoding"][0] for spent in rounds)
+    speed = statistics.median(len(rows) / one["decoding"][0] for one in rounds)
     cells = []
     for key, place in (("loader", 0), ("loader", 1), ("normalized", 0)):
-        ratios = [spent["decoding"][place] / spent[key][place] for spent in rounds]
-        best = min(spent["decoding"][place] for spent in rounds) / min(spent[key][place] for spent in rounds)
+        ratios = [one["decoding"][place] / one[key][place] for one in rounds]
+        best = min(one["decoding"][place] for one in rounds) / min(one[key][place] for one in rounds)
         cells += [f"{statistics.median(ratios):.2f}", f"{best:.2f}"]
     print(f"| {name} | {speed:.1f} | {' | '.join(cells[:5])} |", flush=True)
 

@@ -318,14 +318,13 @@ def finetuning_view(
     check_name(augmentation_backend, AUGMENTATION_BACKENDS, "augmentation_backend")
     check_pixels(frames)
     steps = draw_steps(randomness=randomness)
-    rows, columns = frames.shape[-2:]
     if augmentation_backend == "tensor":
         frames = random_resized_crop(frames, size, method="torchvision_bilinear", randomness=randomness)
         frames = random_flip(frames, probability=flip_probability, randomness=randomness)
         frames = apply_steps(frames, steps, backend="tensor")
         frames = random_erasing(frames, probability=erasing_probability, mean=mean, std=std, randomness=randomness)
         return _finish(frames, mean, std, normalized)
-    crop = draw_resized_crop(rows, columns, randomness=randomness)
+    crop = draw_resized_crop(*frames.shape[-2:], randomness=randomness)
     # Normalized pixel by pixel, so that what lies outside the crop can be left out.
     frames = _normalize_pixels_last(apply_steps(frames, steps, region=crop), mean, std)
     frames = resize_exact(frames, (size, size), method="torch_bilinear").contiguous()

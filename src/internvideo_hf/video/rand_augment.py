@@ -8,7 +8,7 @@ one filter in the place of five. Only the geometry differs between the forms: Pi
 import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -262,10 +262,6 @@ def _sharpness(planes: Planes, level: float, region: Region) -> Planes:
     return _blended(smooth, planes[..., *region.slices], level)
 
 
-def _by_rotation(planes: Planes, level: float, region: Region) -> Planes:
-    return _by_picture(planes, level, region, _rotate)
-
-
 def _by_picture(
     planes: Planes, level: float, region: Region, apply: Callable[[Image.Image, float, tuple[int, int]], Image.Image]
 ) -> Planes:
@@ -419,7 +415,7 @@ _OPERATIONS: dict[str, _Operation] = {
     "auto_contrast": _of_channels(ImageOps.autocontrast, _stretching),
     "equalize": _of_channels(ImageOps.equalize, _equalizing),
     "invert": _of_values(lambda image, level: ImageOps.invert(image)),
-    "rotate": _Operation(_rotate, _by_rotation, is_signed=True, source=_rotated),
+    "rotate": _Operation(_rotate, partial(_by_picture, apply=_rotate), is_signed=True, source=_rotated),
     "posterize": _of_values(_posterize),
     "solarize": _of_values(lambda image, level: ImageOps.solarize(image, 256 - int(level * 256))),
     "solarize_add": _of_values(_solarize_add),
@@ -443,10 +439,10 @@ def draw_steps(
     """Draw the operations of `rand_augment`, which are the same for all frames.
 
     Args:
-        magnitude: see `rand_augment`.
-        num_operations: see `rand_augment`.
-        magnitude_std: see `rand_augment`.
-        randomness: of the draws.
+        magnitude: strength around which operations are drawn, 0-10.
+        num_operations: how many are drawn.
+        magnitude_std: standard deviation of the strength; 0 for none.
+        randomness: source of the draws.
 
     Raises:
         ValueError: if a number is out of range.
@@ -510,15 +506,10 @@ def apply_steps(
     return torch.from_numpy(made).to(frames.device)
 
 
-def rand_augment(
-    frames: Tensor,
-    *,
-    magnitude: float = 7,
-    num_operations: int = 4,
-    magnitude_std: float = 0.5,
-    randomness: Randomness,
-) -> Tensor:
+def rand_augment(frames: Tensor, **options: Any) -> Tensor:
     """Change colors and geometry by `num_operations` random operations, each with a chance of one half; uint8.
+
+    `options`: those of `draw_steps`.
 
     An operation can come twice. Its strength is a normal draw around `magnitude`, clipped to [0, 10]; both are the
     same for all frames. The defaults are the released `rand-m7-n4-mstd0.5-inc1`. Draws: `numpy`, the operations; then
@@ -526,33 +517,18 @@ def rand_augment(
     RandAugment (arXiv:1909.13719) as timm has it, strength growing with the magnitude; outside the frame lies gray
     128.
     """
-    return rand_augment_tracked(
-        frames,
-        magnitude=magnitude,
-        num_operations=num_operations,
-        magnitude_std=magnitude_std,
-        randomness=randomness,
-    )[0]
+    return rand_augment_tracked(frames, **options)[0]
 
 
-def rand_augment_tracked(
-    frames: Tensor,
-    *,
-    magnitude: float = 7,
-    num_operations: int = 4,
-    magnitude_std: float = 0.5,
-    randomness: Randomness,
-) -> tuple[Tensor, NDArray[np.float64]]:
-    """Apply `rand_augment`, and say where it moved the picture, so that points can follow.
+def rand_augment_tracked(frames: Tensor, **options: Any) -> tuple[Tensor, NDArray[np.float64]]:
+    """Apply `rand_augment`, with its options, and say where it moved the picture, so that points can follow.
 
     Returns:
         The frames; and the affine matrix `(3, 3)` from (x, y, 1) before to after, in pixels from the left and the
         upper edge of the frame, so that the center of the first pixel is at (0.5, 0.5).
     """
     check_pixels(frames)
-    steps = draw_steps(
-        magnitude=magnitude, num_operations=num_operations, magnitude_std=magnitude_std, randomness=randomness
-    )
+    steps = draw_steps(**options)
     height, width = frames.shape[-2:]
     moved = np.eye(3)
     for name, level in steps:
