@@ -11,9 +11,10 @@ from transformers import AutoConfig, AutoTokenizer
 import internvideo_hf
 from internvideo_hf.checkpoints.errors import CheckpointError
 from internvideo_hf.checkpoints.starting import start_from
+from internvideo_hf.demo.close_ups import make_data_set as make_close_ups
 from internvideo_hf.demo.queried import make_data_set as make_queried
 from internvideo_hf.demo.scores import ATTRIBUTES, demo_scores
-from internvideo_hf.demo.synthetic import make_data_set
+from internvideo_hf.demo.synthetic import ACTIONS, SHAPES, make_data_set
 from internvideo_hf.demo.untrimmed import make_data_set as make_untrimmed
 from internvideo_hf.inference.features import FeatureExtractor, extract_to_file
 from internvideo_hf.training.inputs import TrainingData, make_sampler, make_tokenizer
@@ -30,7 +31,7 @@ def data(tmp_path_factory) -> Path:
     return folder
 
 
-def run(name: str, data: Path, folder: Path, start: Path | None = None) -> Path:
+def run(name: str, data: Path, folder: Path, start: Path | str | None = None) -> Path:
     return train(load_recipe(f"demo/{name}", SHORT), data, folder / name, start=start, quiet=True)
 
 
@@ -44,44 +45,50 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-@pytest.mark.slow  # four trainings; the next test has what they hand on
-def test_four_stages_hand_on_what_each_has_learned(data, tmp_path):
-    scenes = run("mm_scenes", data, tmp_path)
-    with pytest.raises(RecipeError, match="starts from demo/mm_scenes"):
-        run("mm_actions", data, tmp_path)
-    actions = run("mm_actions", data, tmp_path, scenes)
-    tower, trained = weights(scenes, "vision_model."), weights(actions, "vision_model.")
-    assert tower.keys() == trained.keys() and not same(tower, trained)
+@pytest.mark.slow  # five trainings; the next test has what they hand on
+def test_five_stages_hand_on_what_each_has_learned(data, tmp_path):
+    stills = tmp_path / "close-ups"
+    make_close_ups(stills, 24)
+    near = run("mm_near", stills, tmp_path)
+    with pytest.raises(RecipeError, match="starts from demo/mm_near"):
+        run("mm_stills", stills, tmp_path)
+    far = run("mm_stills", stills, tmp_path, near)
+    assert AutoConfig.from_pretrained(far).label_heads == AutoConfig.from_pretrained(near).label_heads
+    actions = run("mm_actions", data, tmp_path, far)
+    towers = [weights(folder, "vision_model.") for folder in (near, far, actions)]
+    assert all(one.keys() == towers[0].keys() for one in towers)
+    assert not same(towers[0], towers[1]) and not same(towers[1], towers[2])
+    assert AutoConfig.from_pretrained(actions).num_frames == 8
 
     locked = run("mm_locked", data, tmp_path, actions)
-    assert same(weights(locked, "vision_model."), trained)
+    assert same(weights(locked, "vision_model."), towers[2])
 
     last = run("mm", data, tmp_path, locked)
-    assert not same(weights(last, "vision_model."), trained) and not same(
+    assert not same(weights(last, "vision_model."), towers[2]) and not same(
         weights(last, "text_model."), weights(locked, "text_model.")
     )
     assert demo_scores(last, data)["clips"].keys() == {"text_to_video", "video_to_text", *ATTRIBUTES}
 
 
 def test_what_a_tower_starts_from(data, tmp_path):
-    recipe = load_recipe("demo/mm_actions")
-    scenes, classifier = build_model(load_recipe("demo/mm_scenes").model, None, 600), build_model(recipe.model, 12)
-    for folder, model in (("scenes", scenes), ("classifier", classifier)):
+    recipe, heads = load_recipe("demo/mm_actions"), {"action": list(ACTIONS), "shape": list(SHAPES)}
+    dual, classifier = build_model(load_recipe("demo/mm_locked").model, None, 600), build_model(recipe.model, heads)
+    for folder, model in (("dual", dual), ("classifier", classifier)):
         model.save_pretrained(tmp_path / folder)
-    started = start_from(build_model(load_recipe("demo/mm_scenes").model, None, 600), tmp_path / "classifier")
+    started = start_from(build_model(load_recipe("demo/mm_locked").model, None, 600), tmp_path / "classifier")
     assert same(started.vision_model.state_dict(), classifier.vision_model.state_dict())
-    started = start_from(build_model(recipe.model, 12), tmp_path / "scenes")
-    assert same(started.vision_model.state_dict(), scenes.vision_model.state_dict())
+    started = start_from(build_model(recipe.model, heads), tmp_path / "dual")
+    assert same(started.vision_model.state_dict(), dual.vision_model.state_dict())
     with pytest.raises(CheckpointError, match="expected 'viclip', or one with the same kind of video tower"):
         start_from(build_model(load_recipe("demo/viclip").model, None, 600), tmp_path / "classifier")
-    other = build_model(load_recipe("demo/mm_actions", ["model.config.hidden_size=64"]).model, 12)
+    other = build_model(load_recipe("demo/mm_actions", ["model.config.hidden_size=64"]).model, heads)
     with pytest.raises(ValueError, match="has the shape"):
-        start_from(other, tmp_path / "scenes")
+        start_from(other, tmp_path / "dual")
 
 
-@pytest.mark.parametrize("name", ["mm_scenes", pytest.param("viclip", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["mm", pytest.param("viclip", marks=pytest.mark.slow)])
 def test_a_dual_encoder_comes_with_its_own_words_and_is_scored(name, data, tmp_path):
-    final = run(name, data, tmp_path)
+    final = run(name, data, tmp_path, "random" if name == "mm" else None)
     tokenizer = AutoTokenizer.from_pretrained(final)
     assert len(tokenizer) < 800 and tokenizer.model_max_length == 32
     saved = json.loads((final / "tokenizer.json").read_text())

@@ -184,8 +184,8 @@ def make_demo_data(
         int | None,
         typer.Option(
             min=1,
-            help="Training videos (default: 4000; --untrimmed: 200; --queries: 150; --boxed: 2000; --future: 3000); "
-            "more to test.",
+            help="Training videos (default: 4000; --untrimmed: 200; --queries: 150; --boxed: 2000; --future: 3000; "
+            "--close-ups: 6000); more to test.",
             show_default=False,
         ),
     ] = None,
@@ -201,6 +201,12 @@ def make_demo_data(
     ] = False,
     future: Annotated[
         bool, typer.Option("--future", help="Videos of a shape whose way can be foreseen, annotated as Ego4D's hands.")
+    ] = False,
+    close_ups: Annotated[
+        bool,
+        typer.Option(
+            "--close-ups", help="Stills of the shapes from near and far, with what they show, to begin with."
+        ),
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the videos.")] = 0,
     jobs: Jobs = None,
@@ -219,10 +225,13 @@ def make_demo_data(
     Example: internvideo make-demo-data many-shapes --boxed
 
     Example: internvideo make-demo-data foreseen --future
+
+    Example: internvideo make-demo-data close-ups --close-ups
     """
     from tqdm import tqdm
 
     from internvideo_hf.demo import boxed as videos_of_several
+    from internvideo_hf.demo import close_ups as stills
     from internvideo_hf.demo import future as foreseen_videos
     from internvideo_hf.demo import queried as asked_videos
     from internvideo_hf.demo import synthetic
@@ -233,6 +242,7 @@ def make_demo_data(
         "--queries": (queries, asked_videos),
         "--boxed": (boxed, videos_of_several),
         "--future": (future, foreseen_videos),
+        "--close-ups": (close_ups, stills),
     }
     chosen = {option: kind for option, (is_chosen, kind) in asked.items() if is_chosen}
     if len(chosen) > 1:

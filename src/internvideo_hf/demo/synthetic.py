@@ -49,6 +49,8 @@ SETTINGS = "settings.json"
 """File with the settings of the data set; it marks the folder as ours."""
 ATTRIBUTES_LIST = "attributes.jsonl"
 """File with the attributes of every clip, one line each, with the fields of `Clip`."""
+CHANGING = "changing"
+"""The size of a clip whose action changes it, where each clip has one."""
 
 _CONSTRUCTION = 2  # version; increment it when clips look different or their captions read differently
 _CLIPS = 4000
@@ -686,6 +688,8 @@ Actions, compositions, backgrounds and sizes are balanced. In `val`, `test` and 
   are incomplete: one names shape and action only, one size and background.
 - `attributes.jsonl`: one line per clip of all splits: `video`, `split`, `index`, `shape`, `colour`, `action`,
   `background`, `size` (null if the action changes it), and the five `captions` of `train_captions.jsonl`.
+- `train_attributes.jsonl`, `val_attributes.jsonl`: one line per clip: `video`, and one name each of `shape.txt`,
+  `colour.txt`, `action.txt`, `background.txt` and `size.txt`, where a size that the action changes is "changing".
 - `train_questions.jsonl`, and so on: three lines per clip: a `question` about its color, action or background, and its
   `answer`, a line of `answers.txt`. In `train` the wording varies.
 - `labels.txt`: the names of the actions. `settings.json`: the settings of the data set.
@@ -736,20 +740,21 @@ def write_clip(clip: Clip, path: str | Path, seed: int = 0) -> None:
     write_frames(render(clip, seed), path, RATE)
 
 
-def write_frames(frames: Iterable[np.ndarray], path: str | Path, rate: int) -> None:
+def write_frames(frames: Iterable[np.ndarray], path: str | Path, rate: int, width: int = WIDTH) -> None:
     """Write drawn frames into an MP4 file (H.264), atomically.
 
     Args:
-        frames: RGB, uint8, shape (height, width, 3) each.
+        frames: RGB, uint8, shape (width, width, 3) each.
         path: the file.
         rate: frames per second.
+        width: of a frame, an even number of pixels.
 
     Raises:
         OSError: if the file cannot be written.
     """
     with atomic_path(Path(path)) as temporary, av.open(str(temporary), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=rate)
-        stream.width = stream.height = WIDTH
+        stream.width = stream.height = width
         stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1  # the bytes depend on the number of threads
         # Every frame is a keyframe with the same quantizer, so that decoded frames reveal no more than rendered ones:
@@ -938,6 +943,22 @@ def _write_lists(out: Path, planned: list[Clip], seed: int) -> None:
     in_training = (clip for clip in planned if clip.split == "train")
     write("train_captions.jsonl", (_row(clip, caption) for clip in in_training for caption in captions(clip, seed)))
     write(ATTRIBUTES_LIST, ({"video": c.video, **asdict(c), "captions": captions(c, seed)} for c in planned))
+    values: dict[str, Iterable[str]] = {
+        "shape": SHAPES,
+        "colour": COLORS,
+        "action": ACTIONS,
+        "background": BACKGROUNDS,
+        "size": (*SIZES, CHANGING),
+    }
+    for split in ("train", "val"):
+        rows = (
+            {name: getattr(clip, name) or CHANGING for name in ("video", *values)}
+            for clip in planned
+            if clip.split == split
+        )
+        write(f"{split}_attributes.jsonl", rows)
+    for name, words in values.items():
+        atomic_write_text(out / f"{name}.txt", "".join(f"{word}\n" for word in words))
     for split in SPLITS:
         asked = ((clip.video, *pair) for clip in planned if clip.split == split for pair in questions(clip, seed))
         write(f"{split}_questions.jsonl", ({"video": v, "question": q, "answer": a} for v, q, a in asked))

@@ -1,0 +1,227 @@
+"""Synthetic stills of the demo's shapes, from near, from some way off and from far, with what a frame shows.
+
+A small transformer that starts from nothing hardly learns to tell the shapes of `internvideo_hf.demo.synthetic` apart:
+they turn to any angle, stand anywhere and cover few patches. From near, in the middle of the picture, it learns them in
+minutes; what it has learned then helps with those that are farther away.
+
+The frames of a video are stills: they have the same shape, color, background and size, and all else is drawn anew for
+each. A frame shows no action, so that none can be learned from the shape and color that it went with in training.
+"""
+
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from internvideo_hf.demo.synthetic import (
+    BACKGROUNDS,
+    COLORS,
+    SHAPES,
+    SIZES,
+    WIDTH,
+    Scene,
+    Track,
+    radius_at,
+    sizes_of_splits,
+    write_data_set,
+    write_frames,
+)
+from internvideo_hf.utils.files import atomic_write_text
+
+DISTANCES: dict[str, int] = {"near": 64, "middle": 96, "far": WIDTH}
+"""Name -> pixels that a frame shows, in width and height; a far one is as large as the frames of clips."""
+SUBSETS = ("train", "val")
+"""Names of the splits, in the order of their files."""
+VIDEOS = 6000
+"""Videos of `train`, by default, a third of them from each distance."""
+NUM_FRAMES = 16
+"""Stills of a video."""
+
+_CONSTRUCTION = 1  # version; increment it when videos look different
+_RATE = 16  # frames per second; any would do
+_HELD_OUT = 25  # training videos for one of `val`
+_VIDEO_BYTES = 16_000  # of a video's file, on average
+_HALF = 30  # pixels from a shape's middle that a near frame holds at least: the radius of the largest
+_WORDS: dict[str, Collection[str]] = {"shape": SHAPES, "colour": COLORS, "background": BACKGROUNDS, "size": SIZES}
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the stills of a video have in common.
+
+    Args:
+        subset: one of `SUBSETS`.
+        index: number within the split, from 0.
+        distance: name in `DISTANCES`.
+        shape: name in `SHAPES`.
+        colour: name in `COLORS`.
+        background: name in `BACKGROUNDS`.
+        size: name in `SIZES`.
+    """
+
+    subset: str
+    index: int
+    distance: str
+    shape: str
+    colour: str
+    background: str
+    size: str
+
+    @property
+    def video(self) -> str:
+        """Path of the file, relative to the data set."""
+        return f"{self.subset}/{self.index:05d}.mp4"
+
+
+def split_sizes(videos: int = VIDEOS) -> dict[str, int]:
+    """Return the number of videos per split.
+
+    Args:
+        videos: videos of `train`, at least 1; `val` has one for 25 of them.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    return sizes_of_splits(videos, SUBSETS, _HELD_OUT)
+
+
+def look_at(subset: str, index: int, seed: int = 0) -> Look:
+    """Return the look of the video with a given number. Looks are balanced; `val` is seen from far alone.
+
+    As in all splits but one of the clips, no shape has the color at its own place in the list; see
+    `internvideo_hf.demo.synthetic`.
+
+    Args:
+        subset: one of `SUBSETS`.
+        index: from 0.
+        seed: at least 0.
+    """
+    number, place = divmod(index, len(DISTANCES)) if subset == "train" else (index, len(DISTANCES) - 1)
+    looks = [
+        (shape, color, background, size)
+        for s, shape in enumerate(SHAPES)
+        for c, color in enumerate(COLORS)
+        if s != c
+        for background in BACKGROUNDS
+        for size in SIZES
+    ]
+    order = np.random.default_rng((seed, SUBSETS.index(subset), place)).permutation(len(looks))
+    return Look(subset, index, list(DISTANCES)[place], *looks[order[number % len(looks)]])
+
+
+def render(look: Look, seed: int = 0) -> Iterator[np.ndarray]:
+    """Draw the stills of a video.
+
+    Args:
+        look: what they have in common.
+        seed: at least 0.
+
+    Yields:
+        RGB, uint8, shape (width, width, 3), with the width of `DISTANCES`. Frames from near and from the middle hold
+        the whole shape, but for three pixels; in one from far it may lie across the border, as in clips.
+    """
+    rng = np.random.default_rng((seed, SUBSETS.index(look.subset), look.index, NUM_FRAMES))
+    width = DISTANCES[look.distance]
+    off = (width - 2 * _HALF) / 2 + 3 if width < WIDTH else WIDTH / 2
+    cut = slice((WIDTH - width) // 2, (WIDTH + width) // 2)
+    for _ in range(NUM_FRAMES):
+        scene = Scene.sample(rng, look.background, [(look.colour, look.shape)])
+        place = (list(SIZES).index(look.size) + rng.uniform()) / len(SIZES)
+        x, y = WIDTH / 2 + rng.uniform(-off, off, 2)
+        pose = Track(*(np.array([value]) for value in (x, y, rng.uniform(0, 2 * np.pi))), radius_at(np.array([place])))
+        yield scene.draw(rng, [pose], 0, np.zeros(2), rng.uniform(0, WIDTH, 2))[cut, cut]
+
+
+_CARD = """---
+license: apache-2.0
+task_categories:
+- video-classification
+---
+
+# Torus shapes, close-ups
+
+Synthetic stills of the shapes of `internvideo make-demo-data`, from near ({near} x {near} pixels), from the middle
+({middle} x {middle}) and from far ({far} x {far}, as clips are). A video has {frames} of them, in no order, which share
+shape, color, background and size. Made by
+
+    internvideo make-demo-data OUT --close-ups --clips {videos} --seed {seed}
+
+## Files
+
+- `near.jsonl`: the videos of `train` from near. `train.jsonl`: the others. `val.jsonl`: others from far. One line per
+  video: `video`, and what it shows: `shape`, `colour`, `background`, `size`.
+- `shape.txt`, `colour.txt`, `background.txt`, `size.txt`: the names, one a line. `settings.json`: the settings of the
+  data set.
+
+{train} videos to train on, {val} to validate. From the near ones a model learns what shapes are, and from the others to
+see them in clips: recipes `demo/mm_near` and `demo/mm_stills`.
+
+## License
+
+Apache-2.0. The data set contains no filmed material, and none of other data sets.
+"""
+
+
+def make_data_set(
+    out: str | Path,
+    videos: int = VIDEOS,
+    *,
+    seed: int = 0,
+    jobs: int = 1,
+    on_done: Callable[[], object] = lambda: None,
+) -> int:
+    """Write the data set: videos, lists, names and a card. Resumable.
+
+    `OUT/README.md` describes the files.
+
+    Args:
+        out: the folder to write: new, empty, or with a part of the same data set.
+        videos: videos of `train`; see `split_sizes`.
+        seed: at least 0.
+        jobs: processes.
+        on_done: called after each video.
+
+    Returns:
+        The number of videos that already existed.
+
+    Raises:
+        FileExistsError: if `out` holds other files.
+        LockedError: if another process writes into `out`.
+        OSError: if a file cannot be written; a DiskFullError if there is no room.
+        ValueError: if a number is out of range.
+    """
+    out, sizes = Path(out), split_sizes(videos)
+    if seed < 0:
+        raise ValueError(f"seed: got {seed}, expected at least 0.")
+    looks = [look_at(subset, index, seed) for subset, size in sizes.items() for index in range(size)]
+
+    def write_lists() -> None:
+        parts: Mapping[str, Callable[[Look], bool]] = {
+            "near": lambda look: look.subset == "train" and look.distance == "near",
+            "train": lambda look: look.subset == "train" and look.distance != "near",
+            "val": lambda look: look.subset == "val",
+        }
+        for name, is_in in parts.items():
+            rows = (_row(look) for look in looks if is_in(look))
+            atomic_write_text(out / f"{name}.jsonl", "".join(f"{json.dumps(row)}\n" for row in rows))
+        for name, words in _WORDS.items():
+            atomic_write_text(out / f"{name}.txt", "".join(f"{word}\n" for word in words))
+        atomic_write_text(
+            out / "README.md", _CARD.format(**DISTANCES, **sizes, frames=NUM_FRAMES, videos=videos, seed=seed)
+        )
+
+    settings = {"close_ups": _CONSTRUCTION, "videos": videos, "seed": seed}
+    write = partial(_write_video, seed=seed)
+    return write_data_set(out, looks, write, settings, lambda look: _VIDEO_BYTES, write_lists, jobs, on_done)
+
+
+def _write_video(look: Look, path: Path, seed: int) -> None:
+    write_frames(render(look, seed), path, _RATE, DISTANCES[look.distance])
+
+
+def _row(look: Look) -> dict[str, Any]:
+    return {"video": look.video, **{name: getattr(look, name) for name in _WORDS}}
