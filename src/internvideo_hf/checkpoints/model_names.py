@@ -15,10 +15,14 @@ from internvideo_hf.utils.names import did_you_mean, is_repository_name, lookup,
 
 logger = logging.get_logger(__name__)
 ASSETS = Path(__file__).parents[1] / "assets"
-DEMO_MODELS = {name: ASSETS / name for name in ("demo-mm", "demo-classifier", "demo-captioner", "demo-actionformer")}
-"""Name -> folder. demo-mm: an InternVideo-MM (dual encoder). demo-classifier: a UniFormerV2 with 12 actions.
-demo-captioner: demo-mm with a caption decoder. demo-actionformer: an ActionFormer that finds the actions in long
-videos, on features of demo-classifier."""
+DEMO_MODELS = {
+    name: ASSETS / name
+    for name in ("demo-mm", "demo-classifier", "demo-captioner", "demo-answers", "demo-actionformer", "demo-detector")
+}
+"""Name -> folder. demo-mm: an InternVideo-MM (dual encoder). demo-classifier: a UniFormerV2 with 12 actions, and a
+scorer that tells where a video shows none of them. demo-captioner, demo-answers: demo-mm with a decoder of captions or
+of answers. demo-actionformer: an ActionFormer that finds the actions in long videos, on features of demo-classifier.
+demo-detector: a VideoMAE that tells what each of several shapes does."""
 _FORMAT = "converted-3"  # of the cache; a new number where conversions change
 
 
@@ -29,7 +33,7 @@ def demo_path(name: str) -> Path:
     meaningless. Each folder's README.md describes the training and the scores.
 
     Args:
-        name: "demo-mm", "demo-classifier", "demo-captioner" or "demo-actionformer".
+        name: of `DEMO_MODELS`, such as "demo-mm".
 
     Raises:
         ValueError: if the name is unknown.

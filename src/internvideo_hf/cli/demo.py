@@ -2,6 +2,7 @@
 
 import contextlib
 import threading
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from itertools import chain, count
@@ -15,11 +16,17 @@ from internvideo_hf.cli.reporting import attempt, print_json, remarks, report_fa
 from internvideo_hf.cli.search import open_index
 
 if TYPE_CHECKING:
-    from internvideo_hf.demo.untrimmed import Script
-    from internvideo_hf.search.index import VideoIndex
-    from internvideo_hf.tasks.temporal_localization.localization import Localization
+    from PIL.Image import Image
 
-_TIMELINE = "timeline.png"
+    from internvideo_hf.demo.tour import Labeled, Labeler
+    from internvideo_hf.search.index import VideoIndex
+
+# Titles of the parts of the contact sheet.
+_ROWS = "Labels, captions and answers: demo-classifier, demo-mm, demo-captioner, demo-answers"
+_SEARCH = "Search: demo-mm"
+_ACTIONS = "Actions in a long video: demo-actionformer"
+_BOXES = "What each of several shapes does: demo-detector"
+_UNKNOWN = "No action that it knows: demo-classifier"
 
 
 def demo(
@@ -54,7 +61,10 @@ def demo(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Draw clips, then label, describe and search them, and find the actions in a long video, with bundled toy models.
+    """Show every task in one picture, on clips drawn for it and with bundled toy models.
+
+    Labels, captions and answers of clips; search; actions in a long video; what each of several shapes does; videos
+    that show nothing that the model knows.
 
     The models are small and were trained on drawn shapes: on real videos their answers are meaningless. For real
     videos, use released checkpoints with `internvideo convert`, `classify`, `zero-shot`, `index` and `search`.
@@ -116,8 +126,8 @@ def _give_tour(out: Path, clips: int, seed: int, videos: list[str] | None, as_js
     from tqdm import tqdm
 
     from internvideo_hf.data.folders import name_videos
-    from internvideo_hf.demo import tour
-    from internvideo_hf.demo.synthetic import Clip
+    from internvideo_hf.demo import sheet, tour
+    from internvideo_hf.demo.synthetic import QUESTIONS, Clip
     from internvideo_hf.utils.pictures import save_picture
 
     found_in = name_videos(videos or (), on_left_out=remarks(quiet), keep_empty=True)
@@ -129,47 +139,67 @@ def _give_tour(out: Path, clips: int, seed: int, videos: list[str] | None, as_js
     label = tour.Labeler()
     labeled: list[tour.Labeled] = []
     failures: list[str] = []
-    for file, clip in tqdm(files, "Labeling", disable=quiet):
-        answers = attempt(partial(label, clip=clip), file, failures)
-        if answers is not None:
+    for number, (file, clip) in enumerate(tqdm(files, "Labeling", disable=quiet)):
+        asked = list(QUESTIONS)[number % len(QUESTIONS)]
+        if (answers := attempt(partial(label, clip=clip, asked=asked), file, failures)) is not None:
             labeled.append(answers)
     if not labeled:
         report_failures(failures, len(files))
-    found = [] if videos else tour.search(labeled)
-    long_video = None if videos else _find_actions(out, seed)
-    sheet = _free(out / "videos.png") if videos else out / "contact_sheet.png"
-    save_picture(tour.contact_sheet(labeled), sheet)
+    answered = {
+        "labels": tour.label_table(labeled),
+        "captions": tour.caption_table(labeled),
+        "answers": tour.reply_table(labeled),
+    }
+    content: dict[str, Any] = {"limits": tour.LIMITS, "labels": [asdict(entry) for entry in labeled]}
+    parts = [(_ROWS, sheet.rows(labeled))]
+    if not videos:
+        _show_rest(out, seed, label, labeled, answered, content, parts)
+    picture = _free(out / "videos.png") if videos else out / "contact_sheet.png"
+    save_picture(sheet.stacked(parts), picture)
     if as_json:
-        print_json(
-            {
-                "limits": tour.LIMITS,
-                "labels": [asdict(entry) for entry in labeled],
-                "search": [hits.to_dict() for hits in found],
-                "actions": None if long_video is None else long_video[1].to_dict(),
-            }
-        )
+        print_json(content)
     else:
-        say(f"{tour.label_table(labeled)}\n\n{tour.caption_table(labeled)}")
-        if found:
-            say(f"\n{tour.search_table(found, labeled)}")
-        written = str(sheet)
-        if long_video is not None:
-            say(f"\n{tour.action_table(long_video[1], long_video[0])}")
-            written = f"{sheet} and {out / _TIMELINE}"
-        say(f"\nWrote {written}.\n{tour.LIMITS}")
+        tables = "\n\n".join(answered.values())
+        say(f"{tables}\n\nWrote {picture}.\n{tour.LIMITS}")
     report_failures(failures, len(files))
 
 
-def _find_actions(out: Path, seed: int) -> "tuple[Script, Localization]":
-    """Draw a long video, find the actions in it, and draw both into a picture."""
-    from internvideo_hf.demo import tour
+def _show_rest(
+    out: Path,
+    seed: int,
+    label: "Labeler",
+    labeled: "Sequence[Labeled]",
+    tables: dict[str, str],
+    content: dict[str, Any],
+    parts: "list[tuple[str, Image]]",
+) -> None:
+    """Search the clips, and draw and look through videos of other kinds; add tables, JSON and pictures."""
+    from internvideo_hf.demo import sheet, tour
+    from internvideo_hf.search.hits import montage
+    from internvideo_hf.tasks.action_detection.drawing import draw_montage
     from internvideo_hf.tasks.temporal_localization.timeline import draw_timeline
-    from internvideo_hf.utils.pictures import save_picture
+
+    found = tour.search(labeled)
+    tables["search"] = tour.search_table(found, labeled)
+    content["search"] = [hits.to_dict() for hits in found]
+    parts.append((_SEARCH, montage(found[0].hits, title=found[0].query)))
 
     script = tour.draw_long_video(out, seed)
-    found = tour.localize(str(out / tour.LONG))
-    save_picture(draw_timeline(str(out / tour.LONG), found), out / _TIMELINE)
-    return script, found
+    actions = tour.localize(str(out / tour.LONG))
+    tables["actions"] = tour.action_table(actions, script)
+    content["actions"] = actions.to_dict()
+    parts.append((_ACTIONS, draw_timeline(str(out / tour.LONG), actions)))
+
+    crowd = tour.draw_crowd(out, seed)
+    detections = tour.detect(str(out / tour.CROWD), crowd, seed)
+    tables["boxes"] = tour.crowd_table(detections, crowd)
+    content["boxes"] = detections.to_dict(top_k=1)
+    parts.append((_BOXES, draw_montage(str(out / tour.CROWD), detections, top_k=1)))
+
+    strangers = [label(video) for video in tour.draw_strangers(out, seed)]
+    tables["unknown"] = tour.stranger_table(strangers)
+    content["unknown"] = [asdict(entry) for entry in strangers]
+    parts.append((_UNKNOWN, sheet.rows(strangers)))
 
 
 def _free(path: Path) -> Path:

@@ -1,8 +1,8 @@
 """Synthetic stills of the demo's shapes, from near, from some way off and from far, with what a frame shows.
 
 A small transformer that starts from nothing hardly learns to tell the shapes of `internvideo_hf.demo.synthetic` apart:
-they turn to any angle, stand anywhere and cover few patches. From near, in the middle of the picture, it learns them in
-minutes; what it has learned then helps with those that are farther away.
+they turn to any angle, stand anywhere and cover few patches. From near, in the middle of the picture, it learns them
+in minutes; what it has learned then helps with those that are farther away.
 
 The frames of a video are stills: they have the same shape, color, background and size, and all else is drawn anew for
 each. A frame shows no action, so that none can be learned from the shape and color that it went with in training.
@@ -131,8 +131,8 @@ def render(look: Look, seed: int = 0) -> Iterator[np.ndarray]:
     for _ in range(NUM_FRAMES):
         scene = Scene.sample(rng, look.background, [(look.colour, look.shape)])
         place = (list(SIZES).index(look.size) + rng.uniform()) / len(SIZES)
-        x, y = WIDTH / 2 + rng.uniform(-off, off, 2)
-        pose = Track(*(np.array([value]) for value in (x, y, rng.uniform(0, 2 * np.pi))), radius_at(np.array([place])))
+        x, y = WIDTH / 2 + rng.uniform(-off, off, (2, 1))
+        pose = Track(x, y, rng.uniform(0, 2 * np.pi, 1), radius_at(np.array([place])))
         yield scene.draw(rng, [pose], 0, np.zeros(2), rng.uniform(0, WIDTH, 2))[cut, cut]
 
 
@@ -145,8 +145,8 @@ task_categories:
 # Torus shapes, close-ups
 
 Synthetic stills of the shapes of `internvideo make-demo-data`, from near ({near} x {near} pixels), from the middle
-({middle} x {middle}) and from far ({far} x {far}, as clips are). A video has {frames} of them, in no order, which share
-shape, color, background and size. Made by
+({middle} x {middle}) and from far ({far} x {far}, as clips are). A video has {frames} of them, in no order, which
+share shape, color, background and size. Made by
 
     internvideo make-demo-data OUT --close-ups --clips {videos} --seed {seed}
 
@@ -157,8 +157,8 @@ shape, color, background and size. Made by
 - `shape.txt`, `colour.txt`, `background.txt`, `size.txt`: the names, one a line. `settings.json`: the settings of the
   data set.
 
-{train} videos to train on, {val} to validate. From the near ones a model learns what shapes are, and from the others to
-see them in clips: recipes `demo/mm_near` and `demo/mm_stills`.
+{train} videos to train on, {val} to validate. From the near ones a model learns what shapes are, and from the others
+to see them in clips: recipes `demo/mm_near` and `demo/mm_stills`.
 
 ## License
 

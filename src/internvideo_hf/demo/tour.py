@@ -1,51 +1,60 @@
-"""A tour with the bundled toy models: draw clips, label, describe and search them; find actions in a long video."""
+"""A tour with the bundled toy models, one task after the other.
+
+It draws clips, labels and describes them, asks about them and searches them; it finds actions in a long video, what
+each of several shapes does, and which videos show no action that it knows.
+"""
 
 import json
 import os
 import re
-import textwrap
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 from transformers import (
     AutoModel,
     AutoModelForMultimodalLM,
     AutoModelForVideoClassification,
+    AutoModelForVisualQuestionAnswering,
     AutoProcessor,
     AutoVideoProcessor,
     pipeline,
 )
 
 from internvideo_hf.checkpoints.model_names import demo_path
-from internvideo_hf.data.failures import one_video
+from internvideo_hf.demo import boxed
 from internvideo_hf.demo.scores import ATTRIBUTES, attributes_in
 from internvideo_hf.demo.synthetic import (
     ATTRIBUTES_LIST,
     BACKGROUNDS,
     COLORS,
+    NUM_FRAMES,
+    QUESTIONS,
     SETTINGS,
     SHAPES,
     Clip,
+    Scene,
     canonical_caption,
     clip_at,
     write_clip,
+    write_frames,
 )
+from internvideo_hf.demo.synthetic import RATE as CLIP_RATE
 from internvideo_hf.demo.untrimmed import RATE, Script, script_at, write_video
+from internvideo_hf.inference.open_set.scorer import UNKNOWN
 from internvideo_hf.models.common.loading import load_strict
 from internvideo_hf.search.hits import Hits
 from internvideo_hf.search.index import VideoIndex
+from internvideo_hf.tasks.action_detection.detection import Detections
+from internvideo_hf.tasks.action_detection.detectors import GivenBoxes
 from internvideo_hf.tasks.detections import overlap_in_time
 from internvideo_hf.tasks.temporal_localization.localization import Action, Localization
 from internvideo_hf.utils.files import atomic_write_text, remove_leftovers
 from internvideo_hf.utils.locks import lock_folder
 from internvideo_hf.utils.names import distinct_names, printable
-from internvideo_hf.utils.pictures import FAINT, FONT_SIZE, GAP, INK, LINE, MISSING, PAPER, fitted
 from internvideo_hf.utils.pretrained import load_pretrained
-from internvideo_hf.video import VideoReader
-from internvideo_hf.video.errors import VideoDecodeError
 
 LIMITS = (
     "These toy models know the drawn shapes of `internvideo make-demo-data` only; on real videos their answers are "
@@ -56,14 +65,15 @@ LIMITS = (
 WORDS: dict[str, Collection[str]] = {"colour": COLORS, "shape": SHAPES, "background": BACKGROUNDS}
 """Attributes that demo-mm labels, and the words for each. The action is left to demo-classifier."""
 
-LONG = "long.mp4"
-"""Name of the long video."""
+LONG, CROWD, STRANGERS = "long.mp4", "crowd.mp4", "strangers"
+"""Names of the long video, of that with several shapes, and of the folder of videos without a shape."""
 
 _SHORTEST_OF = 8  # long videos, since a tour should take seconds
+_LARGEST_OF = 8  # crowds
 _MIN_SCORE, _MIN_OVERLAP = 0.3, 0.5  # of actions to show; in time, of those that count as found
 _SENTENCES = 24  # per word, each with other words around it
-_FRAMES, _FRAME, _TEXT = 6, 96, 580  # contact sheet: frames per clip, pixels of their sides, pixels of the text column
-_INKS = {"+": (20, 120, 50), "-": (180, 30, 30), "": FAINT}  # by `Answer.mark`
+_STRANGERS = 3  # videos of no known action
+_GROUND_STEP = 0.5  # pixels that the background of such a video moves from a frame to the next
 
 
 @dataclass(frozen=True)
@@ -87,6 +97,19 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Doubt:
+    """Whether a video shows an action of demo-classifier.
+
+    Attributes:
+        is_unknown: whether it shows none, as far as the classifier can tell.
+        share: of videos with a known action, those that are better known, 0-1.
+    """
+
+    is_unknown: bool
+    share: float
+
+
+@dataclass(frozen=True)
 class Labeled:
     """A video with the models' answers.
 
@@ -95,12 +118,18 @@ class Labeled:
         truth: its true caption; None if unknown.
         answers: "action", by demo-classifier, and the keys of `WORDS`, by demo-mm.
         caption: by demo-captioner.
+        question: about the video.
+        reply: to it, by demo-answers.
+        doubt: of demo-classifier.
     """
 
     video: str
     truth: str | None
     answers: dict[str, Answer]
     caption: str = ""
+    question: str = ""
+    reply: Answer | None = None
+    doubt: Doubt | None = None
 
 
 def draw_clips(folder: Path, clips: int, seed: int, on_done: Callable[[], object] = lambda: None) -> list[Clip]:
@@ -147,14 +176,14 @@ def _draw(folder: Path, drawn: list[Clip], seed: int, on_done: Callable[[], obje
 class Labeler:
     """Labels the action of a video with demo-classifier, its color, shape and background zero-shot with demo-mm.
 
-    It describes the video with demo-captioner.
+    It describes the video with demo-captioner, and asks demo-answers about it.
 
     >>> Labeler()("clip.mp4").answers["colour"].label
     'red'
     """
 
     def __init__(self) -> None:
-        path = demo_path("demo-classifier")
+        self._known = path = demo_path("demo-classifier")
         self._classify = pipeline(  # type: ignore[call-overload]  # the stub knows transformers' own tasks only
             "multi-view-video-classification",
             model=load_strict(AutoModelForVideoClassification, path),
@@ -181,25 +210,42 @@ class Labeler:
             model=load_strict(AutoModelForMultimodalLM, path),
             processor=load_pretrained(AutoProcessor, path),
         )
+        path = demo_path("demo-answers")
+        self._ask = pipeline(  # type: ignore[call-overload]  # as above
+            "video-question-answering",
+            model=load_strict(AutoModelForVisualQuestionAnswering, path),
+            processor=load_pretrained(AutoProcessor, path),
+        )
 
-    def __call__(self, video: str, clip: Clip | None = None) -> Labeled:
-        """Label and describe a video.
+    def __call__(self, video: str, clip: Clip | None = None, asked: str = "colour") -> Labeled:
+        """Label and describe a video, and ask about it.
 
         Args:
             video: a file.
             clip: its true attributes, if known.
+            asked: name in `QUESTIONS`.
 
         Raises:
             VideoDecodeError: if the video cannot be read.
         """
-        best = {"action": self._classify(video, top_k=1)[0]}
+        doubt, best = self._action(video)
         best |= {name: compare(video)[0] for name, compare in self._compare.items()}
         answers = {
             name: Answer(answer["label"], answer["score"], None if clip is None else getattr(clip, name))
             for name, answer in best.items()
         }
         truth = None if clip is None else canonical_caption(clip)
-        return Labeled(video, truth, answers, self._describe(video)[0]["generated_text"])
+        question = QUESTIONS[asked][0]
+        found = self._ask(video, question=question, top_k=1)[0]
+        reply = Answer(found["answer"], found["score"], None if clip is None else getattr(clip, asked))
+        return Labeled(video, truth, answers, self._describe(video)[0]["generated_text"], question, reply, doubt)
+
+    def _action(self, video: str) -> tuple[Doubt, dict[str, Any]]:
+        """Return whether the classifier knows what happens, and its best label."""
+        first, *others = self._classify(video, top_k=1, open_set=str(self._known))
+        is_unknown = first["label"] == UNKNOWN
+        verdict, label = (first, others[0]) if is_unknown else (others[-1], first)
+        return Doubt(is_unknown, verdict["score"]), {"action": label}
 
 
 def search(labeled: Sequence[Labeled], top_k: int = 3) -> list[Hits]:
@@ -231,8 +277,7 @@ def label_table(labeled: Sequence[Labeled]) -> str:
         right = {name: sum(entry.answers[name].mark == "+" for entry in labeled) for name in names}
         counts = ", ".join(f"{name} {count}" for name, count in right.items())
         lines.append(
-            f"+ right, - wrong; right of {len(labeled)}: {counts}. demo-classifier labels the action, demo-mm the "
-            "rest; it can hardly distinguish shapes."
+            f"+ right, - wrong; right of {len(labeled)}: {counts}. By demo-classifier (action) and demo-mm (the rest)."
         )
     return "\n".join(lines)
 
@@ -252,6 +297,18 @@ def caption_table(labeled: Sequence[Labeled]) -> str:
     return _aligned(rows) + (f"\nBy demo-captioner; wrong of {len(labeled)}: {counts}." if known else "")
 
 
+def reply_table(labeled: Sequence[Labeled]) -> str:
+    """Format questions and answers as a table with one line per video."""
+    rows, right, known = [["clip", "question", "answer"]], 0, labeled[0].truth is not None
+    for clip, entry in zip(distinct_names([entry.video for entry in labeled]), labeled, strict=True):
+        assert entry.reply is not None
+        reply = entry.reply
+        right += reply.mark == "+"
+        rows.append([printable(clip), entry.question, f"{reply.mark or ' '} {reply.label} {reply.score:.0%}"])
+    counts = f"; + right, - wrong; {right} of {len(labeled)} right" if known else ""
+    return f"{_aligned(rows)}\nBy demo-answers{counts}."
+
+
 def search_table(found: Sequence[Hits], labeled: Sequence[Labeled]) -> str:
     """Format the first hit of each search as a table with one line per sentence."""
     rows = [["search", "first hit", "cosine"]]
@@ -265,6 +322,38 @@ def search_table(found: Sequence[Hits], labeled: Sequence[Labeled]) -> str:
             ]
         )
     return f"{_aligned(rows)}\n+ right clip, - wrong clip; {sum(true)} of {len(true)} found."
+
+
+def draw_strangers(folder: Path, seed: int) -> list[str]:
+    """Write `folder/strangers/0.mp4` and so on, videos of backgrounds without a shape, and return their paths.
+
+    Args:
+        folder: exists.
+        seed: at least 0.
+    """
+    rng, paths = np.random.default_rng(seed), []
+    for number, background in enumerate(rng.permutation(list(BACKGROUNDS))[:_STRANGERS]):
+        scene, way = Scene.sample(rng, background, []), rng.uniform(-_GROUND_STEP, _GROUND_STEP, 2)
+        path = folder / STRANGERS / f"{number}.mp4"
+        path.parent.mkdir(exist_ok=True)
+        frames = (scene.draw(rng, [], t, np.zeros(2), t * way) for t in range(NUM_FRAMES))
+        write_frames(frames, path, CLIP_RATE)
+        paths.append(str(path))
+    return paths
+
+
+def draw_crowd(folder: Path, seed: int) -> boxed.Script:
+    """Write `folder/crowd.mp4`, in which several shapes do something each, and return what.
+
+    Args:
+        folder: exists.
+        seed: at least 1; videos of seed 0 were trained on.
+    """
+    script = max(
+        (boxed.script_at("test", index, seed) for index in range(_LARGEST_OF)), key=lambda one: len(one.actors)
+    )
+    write_frames(boxed.render(script, seed), folder / CROWD, boxed.RATE)
+    return script
 
 
 def draw_long_video(folder: Path, seed: int) -> Script:
@@ -293,6 +382,52 @@ def localize(video: str) -> Localization:
     return Localization(actions, found["duration"], found["gaps"])
 
 
+def detect(video: str, script: boxed.Script, seed: int) -> Detections:
+    """Find what each of several shapes does with demo-detector, in boxes that are given.
+
+    Args:
+        video: of `draw_crowd`.
+        script: what happens in it.
+        seed: of the video.
+    """
+    given = [{"time": second, "boxes": boxed.boxes(script, second, seed).tolist()} for second in boxed.KEY_SECONDS]
+    find = pipeline(  # type: ignore[call-overload]  # as above
+        "video-action-detection", model=str(demo_path("demo-detector"))
+    )
+    found: Detections = find.detector.detect(video, GivenBoxes(given).of(video))
+    return found
+
+
+def crowd_table(found: Detections, script: boxed.Script) -> str:
+    """Format what each shape does as a table, next to the truth."""
+    rows, right = [["time", "shape", "action", "truth"]], 0
+    for place, time in enumerate(found.times.tolist()):
+        for person in found.people_at(place, top_k=1):
+            actor, best = script.actors[person.box_index], person.actions[0]
+            is_right = best.label == actor.action
+            right += is_right
+            shown = f"{'+' if is_right else '-'} {best.label} {best.score:.0%}"
+            rows.append([f"{time:.1f} s", f"{actor.color} {actor.shape}", shown, actor.action])
+    return (
+        f"{_aligned(rows)}\nBy demo-detector in {CROWD}, in boxes that are given; + right, - wrong; {right} of "
+        f"{len(rows) - 1} right."
+    )
+
+
+def stranger_table(strangers: Sequence[Labeled]) -> str:
+    """Format what demo-classifier says of videos that show no action that it knows."""
+    rows, found = [["no shape", "action", "known videos that are better known"]], 0
+    for entry in strangers:
+        assert entry.doubt is not None
+        found += entry.doubt.is_unknown
+        said = "+ unknown" if entry.doubt.is_unknown else f"- {entry.answers['action'].label}"
+        rows.append([printable(Path(entry.video).name), said, f"{entry.doubt.share:.0%}"])
+    return (
+        f"{_aligned(rows)}\nBy demo-classifier, whose threshold lets 95 % of the videos with a known action through; "
+        f"{found} of {len(strangers)} found."
+    )
+
+
 def action_table(found: Localization, script: Script) -> str:
     """Format the actions of a long video as a table, next to what happens in it."""
     true = [(one.action, one.start / RATE, one.end / RATE) for one in script.segments]
@@ -314,56 +449,6 @@ def action_table(found: Localization, script: Script) -> str:
 def _aligned(rows: Sequence[Sequence[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
-
-
-def contact_sheet(labeled: Sequence[Labeled]) -> Image.Image:
-    """Draw a row per video: frames, the truth and the answers, green if right and red if wrong.
-
-    Frames that cannot be read are left grey: a model may have answered from others.
-    """
-    font = ImageFont.load_default(FONT_SIZE)
-    lines = 2 + max(len(entry.answers) for entry in labeled)  # truth, answers and caption
-    width, height = GAP + _FRAMES * (_FRAME + 2) + GAP + _TEXT, max(_FRAME, lines * LINE) + GAP
-    limits = textwrap.wrap(LIMITS, 120)
-    foot = GAP + len(labeled) * height
-    sheet = Image.new("RGB", (width, foot + len(limits) * LINE + GAP), PAPER)
-    draw = ImageDraw.Draw(sheet)
-    clips = distinct_names([entry.video for entry in labeled])
-    for row, entry in enumerate(labeled):
-        top = GAP + row * height
-        for column, frame in enumerate(_frames(entry.video)):
-            sheet.paste(frame, (GAP + column * (_FRAME + 2), top))
-        answers = [
-            (f"{a.mark} {name}: {a.label} ({a.score:.0%})".strip(), _INKS[a.mark]) for name, a in entry.answers.items()
-        ]
-        title = ": ".join(filter(None, (clips[row], entry.truth)))
-        caption = [(f"caption: {entry.caption}", INK)] if entry.caption else []
-        for line, (text, ink) in enumerate([(title, INK), *answers, *caption]):
-            draw.text((width - _TEXT, top + line * LINE), fitted(text, font, _TEXT - GAP), ink, font)
-    for line, text in enumerate(limits):
-        draw.text((GAP, foot + line * LINE), text, INK, font)
-    return sheet
-
-
-def _frames(video: str) -> list[Image.Image]:
-    with VideoReader(video) as reader:
-        wanted = np.linspace(0, reader.num_frames - 1, _FRAMES).round().astype(int).tolist()
-        try:
-            with one_video(video):
-                pictures = [Image.fromarray(frame) for frame in reader.read(wanted)]
-        except VideoDecodeError:  # one by one only now, since each is decoded from its keyframe on
-            pictures = [_frame(reader, video, index) for index in wanted]
-    for picture in pictures:
-        picture.thumbnail((_FRAME, _FRAME), Image.Resampling.LANCZOS)
-    return pictures
-
-
-def _frame(reader: VideoReader, video: str, index: int) -> Image.Image:
-    try:
-        with one_video(video):
-            return Image.fromarray(reader.read([index])[0])
-    except VideoDecodeError:
-        return Image.new("RGB", (_FRAME, _FRAME), MISSING)
 
 
 def _sentences_around(name: str) -> list[str]:
