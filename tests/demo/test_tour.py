@@ -1,6 +1,7 @@
 """`internvideo demo`: clips, answers and files."""
 
 import json
+import re
 from itertools import takewhile
 
 import numpy as np
@@ -9,7 +10,8 @@ from PIL import Image
 from program import run
 
 from internvideo_hf import VideoDecodeError, VideoReader
-from internvideo_hf.demo import tour
+from internvideo_hf.demo import sheet, tour
+from internvideo_hf.demo.boxed import script_at as script_of_several
 from internvideo_hf.demo.scores import attributes_in
 from internvideo_hf.demo.synthetic import ACTIONS, canonical_caption, clip_at
 from internvideo_hf.demo.tour import Answer
@@ -46,15 +48,29 @@ def test_every_clip_has_a_caption_and_what_is_wrong_in_it(shown):
     assert lines[13].startswith("By demo-captioner; wrong of 12: action ")
 
 
-def test_every_sentence_is_searched_for(shown):
+def test_every_clip_is_asked_about_in_turn(shown):
     lines = shown[1].stdout.splitlines()[30:45]
+    assert lines[0].split() == ["clip", "question", "answer"]
+    clips = [clip_at("test", index, 1) for index in range(12)]
+    right = 0
+    for number, (line, clip) in enumerate(zip(lines[1:13], clips, strict=True)):
+        attribute = ("colour", "action", "background")[number % 3]
+        assert {"colour": "color", "action": "do", "background": "behind"}[attribute] in line.split("?")[0]
+        mark, *words, score = line.split("?")[1].split()
+        assert mark == ("+" if " ".join(words) == getattr(clip, attribute) else "-") and score.endswith("%")
+        right += mark == "+"
+    assert lines[13] == f"By demo-answers; + right, - wrong; {right} of 12 right." and right > 8
+
+
+def test_every_sentence_is_searched_for(shown):
+    lines = shown[1].stdout.splitlines()[45:60]
     assert lines[0].split() == ["search", "first", "hit", "cosine"]
     assert all(line.startswith("a ") and ".mp4" in line for line in lines[1:13])
     assert int(lines[13].split("; ")[1].split()[0]) > 6
 
 
-def test_actions_of_the_long_video_are_found_and_drawn(shown):
-    out, result = shown
+def test_actions_of_the_long_video_are_found(shown):
+    _, result = shown
     lines = result.stdout[result.stdout.index("\nfrom ") + 1 :].splitlines()
     assert lines[0].split() == ["from", "to", "action", "score"]
     script = min((script_at("testing", index, 1) for index in range(8)), key=lambda script: script.num_frames)
@@ -72,8 +88,33 @@ def test_actions_of_the_long_video_are_found_and_drawn(shown):
         assert mark == ("+" if near else "-")
         right += near
     assert right >= len(true) - 1 and f"{right} of {len(true)} found" in result.stdout
-    with Image.open(out / "timeline.png") as picture:
-        assert picture.getcolors(10) is None
+
+
+def test_what_each_of_several_shapes_does_is_told(shown):
+    lines = shown[1].stdout[shown[1].stdout.index("\ntime ") + 1 :].splitlines()
+    scripts = (script_of_several("test", index, 1) for index in range(8))
+    actors = max(scripts, key=lambda script: len(script.actors)).actors
+    right = 0
+    for line, actor in zip(lines[1:], actors * 2, strict=False):
+        time, _, who, said, truth = (
+            part.strip() for part in re.match(r"(\S+) (s)  (.*?)  (.*?)  (.*)", line).groups()
+        )
+        assert time in ("1.0", "2.0") and who == f"{actor.color} {actor.shape}" and truth == actor.action
+        is_right = said[2:].rsplit(" ", 1)[0] == actor.action
+        assert said[0] == ("+" if is_right else "-")
+        right += is_right
+    assert f"{right} of {2 * len(actors)} right." in lines[1 + 2 * len(actors)] and right > len(actors)
+
+
+def test_videos_without_a_shape_are_doubted(shown):
+    out, result = shown
+    lines = result.stdout[result.stdout.index("\nno shape ") + 1 :].splitlines()
+    marks = [line.split()[1] for line in lines[1:4]]
+    assert set(marks) <= {"+", "-"} and len(list((out / tour.STRANGERS).iterdir())) == 3
+    assert f"{marks.count('+')} of 3 found" in lines[4] and "+" in marks
+    for line, mark in zip(lines[1:4], marks, strict=True):
+        share = int(line.split()[-1].rstrip("%"))
+        assert (mark == "+") == ("unknown" in line) == (share >= 95)
 
 
 def test_it_says_what_the_weights_know_and_draws_a_sheet(shown):
@@ -137,10 +178,10 @@ def test_what_breaks_off_while_it_is_labeled_or_drawn_costs_no_other(bikes, tmp_
     whole = VideoReader.read
     monkeypatch.setattr(VideoReader, "read", read)
     answer = Answer("grows", 0.5, None)
-    sheet = np.asarray(tour.contact_sheet([tour.Labeled(str(bikes), None, {"action": answer})]))
-    assert (sheet == MISSING).all(axis=-1).sum() > 96 * 96 / 2
+    drawn = np.asarray(sheet.rows([tour.Labeled(str(bikes), None, {"action": answer})]))
+    assert (drawn == MISSING).all(axis=-1).sum() > 96 * 96 / 2
 
-    def label(self, video, clip=None):
+    def label(self, video, clip=None, asked=""):
         if video == "huge.mp4":
             raise RuntimeError("out of memory")
         return tour.Labeled(video, None, {"action": answer})
@@ -153,7 +194,7 @@ def test_what_breaks_off_while_it_is_labeled_or_drawn_costs_no_other(bikes, tmp_
 
 def test_the_sheet_of_a_video_replaces_neither_that_of_the_tour_nor_one_of_before(bikes, tmp_path, monkeypatch):
     answer = tour.Labeled(str(bikes), None, {"action": Answer("grows", 0.5, None)})
-    monkeypatch.setattr(tour.Labeler, "__call__", lambda self, video, clip=None: answer)
+    monkeypatch.setattr(tour.Labeler, "__call__", lambda self, video, clip=None, asked="": answer)
     names = ["contact_sheet.png", "videos.png"]
     for name in names:
         (tmp_path / name).write_text("of before")
@@ -165,11 +206,13 @@ def test_the_sheet_of_a_video_replaces_neither_that_of_the_tour_nor_one_of_befor
 
 def test_an_address_is_passed_on_as_it_is(tmp_path, monkeypatch):
     answer = tour.Labeled("http://127.0.0.1:9/a.mp4", None, {"action": Answer("grows", 0.5, None)})
-    asked = []
-    monkeypatch.setattr(tour.Labeler, "__call__", lambda self, video, clip=None: asked.append(video) or answer)
-    monkeypatch.setattr(tour, "contact_sheet", lambda labeled: Image.new("RGB", (8, 8)))
+    asked_for = []
+    monkeypatch.setattr(
+        tour.Labeler, "__call__", lambda self, video, clip=None, asked="": asked_for.append(video) or answer
+    )
+    monkeypatch.setattr(sheet, "rows", lambda labeled: Image.new("RGB", (8, 8)))
     assert run("demo", "--out", tmp_path, "--video", answer.video, "--quiet").returncode == 0
-    assert asked == [answer.video]
+    assert asked_for == [answer.video]
 
 
 def test_a_clip_that_failed_leaves_the_others_their_places(shown):
@@ -204,7 +247,7 @@ def test_videos_of_a_folder_and_a_list_are_labeled_and_told_apart(bikes, tmp_pat
         (tmp_path / name / "x.mp4").symlink_to(bikes)
     (tmp_path / "list.csv").write_text("b/x.mp4,0\n")
     answer = {"action": Answer("grows", 0.5, None)}
-    monkeypatch.setattr(tour, "Labeler", lambda: lambda video, clip=None: tour.Labeled(video, None, answer))
+    monkeypatch.setattr(tour, "Labeler", lambda: lambda video, clip=None, asked="": tour.Labeled(video, None, answer))
     sources = ("--video", tmp_path / "a", "--video", tmp_path / "list.csv")
     done = run("demo", "--out", tmp_path / "out", *sources, "--quiet")
     assert done.returncode == 0, done.stderr

@@ -176,7 +176,6 @@ def _show_rest(
     """Search the clips, and draw and look through videos of other kinds; add tables, JSON and pictures."""
     from internvideo_hf.demo import sheet, tour
     from internvideo_hf.search.hits import montage
-    from internvideo_hf.tasks.action_detection.drawing import draw_montage
     from internvideo_hf.tasks.temporal_localization.timeline import draw_timeline
 
     found = tour.search(labeled)
@@ -194,9 +193,9 @@ def _show_rest(
     detections = tour.detect(str(out / tour.CROWD), crowd, seed)
     tables["boxes"] = tour.crowd_table(detections, crowd)
     content["boxes"] = detections.to_dict(top_k=1)
-    parts.append((_BOXES, draw_montage(str(out / tour.CROWD), detections, top_k=1)))
+    parts.append((_BOXES, sheet.crowd(str(out / tour.CROWD), detections)))
 
-    strangers = [label(video) for video in tour.draw_strangers(out, seed)]
+    strangers = [label.doubt(video) for video in tour.draw_strangers(out, seed)]
     tables["unknown"] = tour.stranger_table(strangers)
     content["unknown"] = [asdict(entry) for entry in strangers]
     parts.append((_UNKNOWN, sheet.rows(strangers)))

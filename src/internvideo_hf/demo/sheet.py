@@ -8,12 +8,15 @@ from PIL import Image, ImageDraw, ImageFont
 
 from internvideo_hf.data.failures import one_video
 from internvideo_hf.demo.tour import LIMITS, Labeled
+from internvideo_hf.tasks.action_detection.detection import Detections
+from internvideo_hf.tasks.action_detection.drawing import draw_people
 from internvideo_hf.utils.names import distinct_names
-from internvideo_hf.utils.pictures import FAINT, FONT_SIZE, GAP, INK, LINE, MISSING, PAPER, fitted
+from internvideo_hf.utils.pictures import FAINT, FONT_SIZE, GAP, INK, LINE, MISSING, PAPER, contact_sheet, fitted
 from internvideo_hf.video import VideoReader
 from internvideo_hf.video.errors import VideoDecodeError
 
 _FRAMES, _FRAME, _TEXT = 6, 96, 580  # of a row: frames of the clip, pixels of their sides, pixels of the text column
+_TILE = 300  # pixels of the sides of a key frame
 _TITLE = 17  # pixels of the letters of a title
 _INKS = {"+": (20, 120, 50), "-": (180, 30, 30), "": FAINT}  # by `Answer.mark`
 
@@ -57,6 +60,21 @@ def rows(labeled: Sequence[Labeled]) -> Image.Image:
             place = (picture.width - _TEXT, row * height + line * LINE)
             draw.text(place, fitted(text, font, _TEXT - GAP), ink, font)
     return picture
+
+
+def crowd(video: str, found: Detections) -> Image.Image:
+    """Draw each key frame with a box and the best action of each shape.
+
+    Args:
+        video: path.
+        found: what the shapes do.
+    """
+    tiles = []
+    with VideoReader(video) as reader:
+        for place, (frame, time) in enumerate(zip(found.frames, found.times.tolist(), strict=True)):
+            picture = draw_people(reader.read([frame])[0], found.people_at(place, top_k=1), (_TILE, _TILE))
+            tiles.append((picture, [f"{time:.1f} s"]))
+    return contact_sheet(tiles, (_TILE, _TILE), len(tiles))
 
 
 def _lines(clip: str, entry: Labeled) -> list[tuple[str, tuple[int, ...]]]:

@@ -228,8 +228,8 @@ class Labeler:
         Raises:
             VideoDecodeError: if the video cannot be read.
         """
-        doubt, best = self._action(video)
-        best |= {name: compare(video)[0] for name, compare in self._compare.items()}
+        doubt, action = self._action(video)
+        best = {"action": action} | {name: compare(video)[0] for name, compare in self._compare.items()}
         answers = {
             name: Answer(answer["label"], answer["score"], None if clip is None else getattr(clip, name))
             for name, answer in best.items()
@@ -240,12 +240,24 @@ class Labeler:
         reply = Answer(found["answer"], found["score"], None if clip is None else getattr(clip, asked))
         return Labeled(video, truth, answers, self._describe(video)[0]["generated_text"], question, reply, doubt)
 
+    def doubt(self, video: str) -> Labeled:
+        """Label the action of a video, if it is one that the classifier knows.
+
+        Args:
+            video: a file.
+
+        Raises:
+            VideoDecodeError: if the video cannot be read.
+        """
+        doubt, best = self._action(video)
+        return Labeled(video, None, {"action": Answer(best["label"], best["score"], None)}, doubt=doubt)
+
     def _action(self, video: str) -> tuple[Doubt, dict[str, Any]]:
         """Return whether the classifier knows what happens, and its best label."""
         first, *others = self._classify(video, top_k=1, open_set=str(self._known))
         is_unknown = first["label"] == UNKNOWN
         verdict, label = (first, others[0]) if is_unknown else (others[-1], first)
-        return Doubt(is_unknown, verdict["score"]), {"action": label}
+        return Doubt(is_unknown, verdict["score"]), label
 
 
 def search(labeled: Sequence[Labeled], top_k: int = 3) -> list[Hits]:
@@ -301,8 +313,8 @@ def reply_table(labeled: Sequence[Labeled]) -> str:
     """Format questions and answers as a table with one line per video."""
     rows, right, known = [["clip", "question", "answer"]], 0, labeled[0].truth is not None
     for clip, entry in zip(distinct_names([entry.video for entry in labeled]), labeled, strict=True):
-        assert entry.reply is not None
-        reply = entry.reply
+        if (reply := entry.reply) is None:
+            continue
         right += reply.mark == "+"
         rows.append([printable(clip), entry.question, f"{reply.mark or ' '} {reply.label} {reply.score:.0%}"])
     counts = f"; + right, - wrong; {right} of {len(labeled)} right" if known else ""
