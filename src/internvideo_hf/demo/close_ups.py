@@ -9,7 +9,7 @@ each. A frame shows no action, so that none can be learned from the shape and co
 """
 
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -43,7 +43,7 @@ NUM_FRAMES = 16
 
 _CONSTRUCTION = 1  # version; increment it when videos look different
 _RATE = 16  # frames per second; any would do
-_HELD_OUT = 25  # training videos for one of `val`
+_HELD_OUT = 10  # training videos for one of `val`
 _VIDEO_BYTES = 16_000  # of a video's file, on average
 _HALF = 30  # pixels from a shape's middle that a near frame holds at least: the radius of the largest
 _WORDS: dict[str, Collection[str]] = {"shape": SHAPES, "colour": COLORS, "background": BACKGROUNDS, "size": SIZES}
@@ -81,7 +81,7 @@ def split_sizes(videos: int = VIDEOS) -> dict[str, int]:
     """Return the number of videos per split.
 
     Args:
-        videos: videos of `train`, at least 1; `val` has one for 25 of them.
+        videos: videos of `train`, at least 1; `val` has a tenth of that, at least one.
 
     Raises:
         ValueError: if there is none.
@@ -90,7 +90,7 @@ def split_sizes(videos: int = VIDEOS) -> dict[str, int]:
 
 
 def look_at(subset: str, index: int, seed: int = 0) -> Look:
-    """Return the look of the video with a given number. Looks are balanced; `val` is seen from far alone.
+    """Return the look of the video with a given number. Looks are balanced, and distances take turns.
 
     As in all splits but one of the clips, no shape has the color at its own place in the list; see
     `internvideo_hf.demo.synthetic`.
@@ -100,7 +100,7 @@ def look_at(subset: str, index: int, seed: int = 0) -> Look:
         index: from 0.
         seed: at least 0.
     """
-    number, place = divmod(index, len(DISTANCES)) if subset == "train" else (index, len(DISTANCES) - 1)
+    number, place = divmod(index, len(DISTANCES))
     looks = [
         (shape, color, background, size)
         for s, shape in enumerate(SHAPES)
@@ -152,7 +152,7 @@ share shape, color, background and size. Made by
 
 ## Files
 
-- `near.jsonl`: the videos of `train` from near. `train.jsonl`: the others. `val.jsonl`: others from far. One line per
+- `train_near.jsonl`, `val_near.jsonl`: the videos from near. `train.jsonl`, `val.jsonl`: the others. One line per
   video: `video`, and what it shows: `shape`, `colour`, `background`, `size`.
 - `shape.txt`, `colour.txt`, `background.txt`, `size.txt`: the names, one a line. `settings.json`: the settings of the
   data set.
@@ -200,14 +200,10 @@ def make_data_set(
     looks = [look_at(subset, index, seed) for subset, size in sizes.items() for index in range(size)]
 
     def write_lists() -> None:
-        parts: Mapping[str, Callable[[Look], bool]] = {
-            "near": lambda look: look.subset == "train" and look.distance == "near",
-            "train": lambda look: look.subset == "train" and look.distance != "near",
-            "val": lambda look: look.subset == "val",
-        }
-        for name, is_in in parts.items():
-            rows = (_row(look) for look in looks if is_in(look))
-            atomic_write_text(out / f"{name}.jsonl", "".join(f"{json.dumps(row)}\n" for row in rows))
+        for subset in SUBSETS:
+            for name, is_near in ((f"{subset}_near", True), (subset, False)):
+                rows = (_row(look) for look in looks if look.subset == subset and (look.distance == "near") == is_near)
+                atomic_write_text(out / f"{name}.jsonl", "".join(f"{json.dumps(row)}\n" for row in rows))
         for name, words in _WORDS.items():
             atomic_write_text(out / f"{name}.txt", "".join(f"{word}\n" for word in words))
         atomic_write_text(
