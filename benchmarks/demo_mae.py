@@ -1,11 +1,11 @@
-"""Gain of masked pretraining on synthetic videos: fine-tuning with few labels, with and without it.
+"""Gain of masked pretraining on drawn close-ups: fine-tuning with few labels, with and without it.
 
-    internvideo make-demo-data shapes --clips 10000
-    python benchmarks/demo_mae.py shapes runs/mae [--labels 1200] [--seeds 0 1 2]
+    internvideo make-demo-data close-ups --close-ups
+    python benchmarks/demo_mae.py close-ups runs/mae [--labels 30 120 480] [--seeds 0 1 2]
 
-Pretrains once with the recipe demo/mae_pretrain, without labels. Then, for each seed, fine-tunes with
-demo/mae_finetune from it and from random weights, for the same number of steps, on the first --labels clips, in which
-all actions are equally frequent. Writes curves.png and prints a table. Resumable.
+Pretrains once for each seed with the recipe demo/mae_pretrain, without labels. Then fine-tunes with demo/mae_finetune
+from it and from random weights, for the same number of steps, on the first videos of the list, in which all looks are
+equally frequent. Writes curves.png and prints a table. Resumable.
 """
 
 import argparse
@@ -14,8 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from internvideo_hf.demo.scores import demo_scores
-from internvideo_hf.demo.synthetic import ACTIONS
+from internvideo_hf.demo.synthetic import SHAPES
 from internvideo_hf.training.recipes import load_recipe
 from internvideo_hf.training.run import train
 
@@ -23,82 +22,70 @@ ARMS = {"pretrained": "from masked pretraining", "random": "from nothing"}
 
 
 def validation(run: Path) -> list[tuple[float, float]]:
-    """Return (step, top-1 accuracy on `val`) of a run."""
+    """Return (step, top-1 accuracy on `val_near`) of a run."""
     entries = map(json.loads, (run / "log.jsonl").read_text().splitlines())
-    return [(entry["step"], entry["eval_top-1"]) for entry in entries if "eval_top-1" in entry]
+    return [(entry["step"], entry["eval_shape-top-1"]) for entry in entries if "eval_shape-top-1" in entry]
 
 
-def draw(curves: dict[str, list[list[tuple[float, float]]]], path: Path, labels: int) -> None:
-    """Plot mean and range over seeds of each arm."""
+def draw(curves: dict[tuple[int, str], list[list[tuple[float, float]]]], path: Path) -> None:
+    """Plot mean and range over seeds: a panel for each number of labels, a line for each arm."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.subplots()
-    for arm, runs in curves.items():
-        steps = [step for step, _ in runs[0]]
-        values = np.array([[value for _, value in run] for run in runs])
-        axes.plot(steps, values.mean(axis=0), label=ARMS[arm])
-        axes.fill_between(steps, values.min(axis=0), values.max(axis=0), alpha=0.2)
-    axes.axhline(100 / len(ACTIONS), color="grey", linestyle=":", label="chance")
-    axes.set(
-        title=f"{len(ACTIONS)} actions, {labels} labels, unseen compositions (val)", xlabel="step", ylabel="top-1, %"
-    )
-    axes.legend()
+    counts = list(dict.fromkeys(count for count, _ in curves))
+    figure = Figure(figsize=(3.2 * len(counts), 3.2), layout="constrained")
+    panels = figure.subplots(1, len(counts), sharey=True, squeeze=False)[0]
+    for panel, count in zip(panels, counts, strict=True):
+        for arm, title in ARMS.items():
+            runs = curves[count, arm]
+            steps = [step for step, _ in runs[0]]
+            values = np.array([[value for _, value in run] for run in runs])
+            panel.plot(steps, values.mean(axis=0), label=title)
+            panel.fill_between(steps, values.min(axis=0), values.max(axis=0), alpha=0.2)
+        panel.axhline(100 / len(SHAPES), color="grey", linestyle=":", label="chance")
+        panel.set(title=f"{count} labeled videos", xlabel="step")
+    panels[0].set_ylabel("shape, top-1, %")
+    panels[0].legend()
     figure.savefig(path, dpi=120)
 
 
 def main() -> None:
     """Run what is missing, then draw and print."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("data", type=Path, help="the folder that `internvideo make-demo-data` wrote")
+    parser.add_argument("data", type=Path, help="the folder that `internvideo make-demo-data --close-ups` wrote")
     parser.add_argument("out", type=Path, help="the folder for the runs")
-    parser.add_argument("--labels", type=int, default=1200, help="labeled clips, a multiple of 12")
+    parser.add_argument("--labels", type=int, nargs="+", default=[30, 120, 480], help="labeled videos of 16 stills")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--changes", nargs="*", default=[], help="settings to change in both recipes")
     options = parser.parse_args()
     try:
-        lines = (options.data / "train.jsonl").read_text().splitlines(keepends=True)
+        lines = (options.data / "train_near.jsonl").read_text().splitlines(keepends=True)
     except OSError as error:
-        parser.error(f"{options.data} is not a folder that `internvideo make-demo-data` wrote: {error}")
-    if options.labels < 1 or options.labels % len(ACTIONS) or options.labels > len(lines):
-        parser.error(
-            f"--labels {options.labels}: a multiple of {len(ACTIONS)}, {len(lines)} at most, has as many of each."
-        )
-    pretrained = train(
-        load_recipe("demo/mae_pretrain", options.changes), options.data, options.out / "pretrain", quiet=True
-    )
-
-    few = (options.out / f"train_{options.labels}.jsonl").resolve()
-    few.write_text("".join(lines[: options.labels]))
-    starts = {"pretrained": str(pretrained), "random": "random"}
-    curves = {arm: [] for arm in ARMS}
-    scores = {arm: [] for arm in ARMS}
+        parser.error(f"{options.data} is not a folder that `internvideo make-demo-data --close-ups` wrote: {error}")
+    if not all(0 < count <= len(lines) for count in options.labels):
+        parser.error(f"--labels: got {options.labels}, expected 1 to {len(lines)}.")
+    curves: dict[tuple[int, str], list[list[tuple[float, float]]]] = {}
     for seed in options.seeds:
-        for arm, start in starts.items():
-            changes = [f"data.train={few}", f"training.seed={seed}", f"training.data_seed={seed}"]
-            run = options.out / f"{arm}-{options.labels}-{seed}"
-            final = train(
-                load_recipe("demo/mae_finetune", [*changes, *options.changes]),
-                options.data,
-                run,
-                start=start,
-                quiet=True,
-            )
-            curves[arm].append(validation(run))
-            scores[arm].append(
-                {
-                    split: demo_scores(final, options.data, split)["clips"]["action"]
-                    for split in ("val", "test", "hard")
-                }
-            )
-    draw(curves, options.out / "curves.png", options.labels)
-    print("| start | " + " | ".join(scores["random"][0]) + " |\n|---|" + "---|" * 3)
-    for arm, found in scores.items():
+        seeds = [f"training.seed={seed}", f"training.data_seed={seed}", *options.changes]
+        pretrained = train(
+            load_recipe("demo/mae_pretrain", seeds), options.data, options.out / f"pretrain-{seed}", quiet=True
+        )
+        for count in options.labels:
+            few = (options.out / f"train_{count}.jsonl").resolve()
+            few.write_text("".join(lines[:count]))
+            for arm, start in (("pretrained", str(pretrained)), ("random", "random")):
+                run = options.out / f"{arm}-{count}-{seed}"
+                recipe = load_recipe("demo/mae_finetune", [f"data.train={few}", *seeds])
+                train(recipe, options.data, run, start=start, quiet=True)
+                curves.setdefault((count, arm), []).append(validation(run))
+    draw(curves, options.out / "curves.png")
+    print("| start | " + " | ".join(f"{count} videos" for count in options.labels) + " |")
+    print("|---|" + "---:|" * len(options.labels))
+    for arm, title in ARMS.items():
         cells = []
-        for split in found[0]:
-            values = [entry[split] for entry in found]
+        for count in options.labels:
+            values = [run[-1][1] for run in curves[count, arm]]
             cells.append(f"{np.mean(values):.1f} ({min(values):.1f} to {max(values):.1f})")
-        print(f"| {ARMS[arm]} | " + " | ".join(cells) + " |")
+        print(f"| {title} | " + " | ".join(cells) + " |")
 
 
 if __name__ == "__main__":
