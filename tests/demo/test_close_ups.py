@@ -61,6 +61,7 @@ def test_lists_name_the_videos_and_what_they_show(folder):
     for name, widths in {"train_near": {64}, "train": {96, 128}, "val_near": {64}, "val": {96, 128}}.items():
         frames = [decode_in_order(folder / row["video"]) for row in rows[name]]
         assert {one[0].shape[1] for one in frames} == widths and all(len(one) == NUM_FRAMES for one in frames)
+    assert (folder / "near.txt").read_text().split() == [row["video"] for row in rows["train_near"]]
     look = look_at("train", 0)
     assert rows["train_near"][0] == {"video": "train/00000.mp4"} | {
         name: getattr(look, name) for name in ("shape", "colour", "background", "size")

@@ -120,13 +120,13 @@ def test_a_classifier_is_scored(data, tmp_path):
 
 
 @pytest.mark.slow
-def test_masked_pretraining_and_what_comes_of_it(data, tmp_path):
-    pretrained = run("mae_pretrain", data, tmp_path)
-    final = run("mae_finetune", data, tmp_path, pretrained)
-    scores = demo_scores(final, data, "val")
-    assert set(scores["clips"]) == {"action"}
+def test_masked_pretraining_and_what_comes_of_it(tmp_path):
+    stills = tmp_path / "close-ups"
+    make_close_ups(stills, 24)
+    pretrained = run("mae_pretrain", stills, tmp_path)
+    final = run("mae_finetune", stills, tmp_path, pretrained)
     log = [json.loads(line) for line in (final.parent / "log.jsonl").read_text().splitlines()]
-    assert any("eval_top-1" in entry for entry in log)
+    assert any("eval_shape-top-1" in entry for entry in log)
 
 
 def test_a_dual_encoder_keeps_the_words_that_it_starts_with(data, tmp_path):

@@ -154,6 +154,7 @@ share shape, color, background and size. Made by
 
 - `train_near.jsonl`, `val_near.jsonl`: the videos from near. `train.jsonl`, `val.jsonl`: the others. One line per
   video: `video`, and what it shows: `shape`, `colour`, `background`, `size`.
+- `near.txt`: the videos of `train_near.jsonl` without labels, one a line.
 - `shape.txt`, `colour.txt`, `background.txt`, `size.txt`: the names, one a line. `settings.json`: the settings of the
   data set.
 
@@ -204,6 +205,8 @@ def make_data_set(
             for name, is_near in ((f"{subset}_near", True), (subset, False)):
                 rows = (_row(look) for look in looks if look.subset == subset and (look.distance == "near") == is_near)
                 atomic_write_text(out / f"{name}.jsonl", "".join(f"{json.dumps(row)}\n" for row in rows))
+        near = (look.video for look in looks if look.subset == "train" and look.distance == "near")
+        atomic_write_text(out / "near.txt", "".join(f"{video}\n" for video in near))
         for name, words in _WORDS.items():
             atomic_write_text(out / f"{name}.txt", "".join(f"{word}\n" for word in words))
         atomic_write_text(
