@@ -4,12 +4,14 @@
     python benchmarks/demo_mae.py close-ups runs/mae [--labels 30 120 480] [--seeds 0 1 2]
 
 Pretrains once for each seed with the recipe demo/mae_pretrain, without labels. Then fine-tunes with demo/mae_finetune
-from it and from random weights, for the same number of steps, on the first videos of the list, in which all looks are
-equally frequent. Writes curves.png and prints a table. Resumable.
+from it and from random weights, for the same number of steps, on the first videos of each shape, as many of one as of
+another, the same for all seeds. The videos of val_near show what those of train_near do, in other poses. Writes
+curves.png and prints a table. Resumable.
 """
 
 import argparse
 import json
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +24,7 @@ ARMS = {"pretrained": "from masked pretraining", "random": "from nothing"}
 
 
 def validation(run: Path) -> list[tuple[float, float]]:
-    """Return (step, top-1 accuracy on `val_near`) of a run."""
+    """Return (step, top-1 accuracy of the shape on `val_near`) of a run."""
     entries = map(json.loads, (run / "log.jsonl").read_text().splitlines())
     return [(entry["step"], entry["eval_shape-top-1"]) for entry in entries if "eval_shape-top-1" in entry]
 
@@ -50,7 +52,7 @@ def draw(curves: dict[tuple[int, str], list[list[tuple[float, float]]]], path: P
 
 def main() -> None:
     """Run what is missing, then draw and print."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("data", type=Path, help="the folder that `internvideo make-demo-data --close-ups` wrote")
     parser.add_argument("out", type=Path, help="the folder for the runs")
     parser.add_argument("--labels", type=int, nargs="+", default=[30, 120, 480], help="labeled videos of 16 stills")
@@ -61,8 +63,13 @@ def main() -> None:
         lines = (options.data / "train_near.jsonl").read_text().splitlines(keepends=True)
     except OSError as error:
         parser.error(f"{options.data} is not a folder that `internvideo make-demo-data --close-ups` wrote: {error}")
-    if not all(0 < count <= len(lines) for count in options.labels):
-        parser.error(f"--labels: got {options.labels}, expected 1 to {len(lines)}.")
+    if wrong := [count for count in options.labels if not 0 < count <= len(lines)]:
+        parser.error(
+            f"--labels: got {wrong[0]}, expected 1 to {len(lines)}, the videos of {options.data}/train_near.jsonl. "
+            "Give fewer, or make a larger data set."
+        )
+    of_shapes = [[line for line in lines if json.loads(line)["shape"] == shape] for shape in SHAPES]
+    lines = [line for turn in zip_longest(*of_shapes) for line in turn if line is not None]
     curves: dict[tuple[int, str], list[list[tuple[float, float]]]] = {}
     for seed in options.seeds:
         seeds = [f"training.seed={seed}", f"training.data_seed={seed}", *options.changes]

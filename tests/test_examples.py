@@ -56,7 +56,7 @@ RIGHT = {
     "internvideo classify demo/test/00006.mp4 --model demo-classifier": r"\n *\d+\.\d%  grows\n",
     "internvideo caption demo/": r"\n  a small red [a-z]+ shakes from side to side over a cloudy background\n",
     "internvideo zero-shot demo/": r"demo/test/00006.mp4\n *\d+\.\d%  a cross grows ",
-    "internvideo ask ": r"clip.mp4\n  what does the man do\?\n *\d+\.\d%  (ride|sing)\n",
+    "internvideo ask ": r"00010.mp4\n  what color is it\?\n *\d+\.\d%  red\n",
     "internvideo localize demo/": r"long.mp4\n(  .*%\n){3}",
     "internvideo search demo.index": r"choice .*\n\*  1\. .*/00010.mp4\n",
 }

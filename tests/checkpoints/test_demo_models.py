@@ -13,6 +13,7 @@ from transformers import (
     AutoModel,
     AutoModelForMultimodalLM,
     AutoModelForVideoClassification,
+    AutoModelForVisualQuestionAnswering,
     AutoProcessor,
     AutoVideoProcessor,
 )
@@ -35,10 +36,11 @@ SEED = 20261126  # of no clip that a model was trained or chosen on
 def test_the_files_are_those_that_were_packed(name):
     folder = internvideo_hf.demo_path(name)
     sums = dict(reversed(line.split("  ")) for line in (folder / CHECKSUMS).read_text().splitlines())
-    assert set(sums) == {file.name for file in folder.iterdir()} - {CHECKSUMS}
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    assert set(sums) == {file.relative_to(folder).as_posix() for file in files} - {CHECKSUMS}
     for file, expected in sums.items():
         assert hashlib.sha256((folder / file).read_bytes()).hexdigest() == expected, file
-    assert sum(file.stat().st_size for file in folder.iterdir()) < 10e6
+    assert sum(file.stat().st_size for file in files) < 10e6
     assert {"README.md", "config.json", "log.jsonl", "model.safetensors", "recipe.yaml"} <= set(sums)
 
 
@@ -54,6 +56,8 @@ def test_weights_are_stored_in_half_and_compute_in_single_precision():
         "demo-mm": AutoModel,
         "demo-classifier": AutoModelForVideoClassification,
         "demo-captioner": AutoModelForMultimodalLM,
+        "demo-answers": AutoModelForVisualQuestionAnswering,
+        "demo-detector": auto_class("AutoModelForVideoActionDetection"),
         "demo-actionformer": auto_class("AutoModelForTemporalLocalization"),
     }
     assert set(kinds) == set(DEMO_MODELS)

@@ -33,9 +33,9 @@ def test_stills_differ_and_show_the_color_and_from_near_all_of_the_shape(distanc
     assert frames.shape == (NUM_FRAMES, WIDTHS[distance], WIDTHS[distance], 3)
     red = frames[..., 0] - frames[..., 1:].max(-1) > 60
     areas = red.sum((1, 2))
-    # A square of circumradius r covers 2 r^2 pixels; large ones have r from 22 to 30.
-    if distance != "far":
-        assert (areas > 0.9 * 2 * 22**2).all() and (areas < 1.1 * 2 * 30**2).all()
+    # A square of circumradius r covers 2 r^2 pixels; large ones have r from 22 to 30. What leaves a far frame on one
+    # side enters it on the other.
+    assert (areas > 0.9 * 2 * 22**2).all() and (areas < 1.1 * 2 * 30**2).all()
     middles = np.array([np.argwhere(one).mean(0) for one in red])
     assert middles.std(0).min() > 1 and len({frame.tobytes() for frame in frames}) == NUM_FRAMES
 
@@ -78,6 +78,21 @@ def test_it_goes_on_and_gives_the_same_bytes(folder, tmp_path):
     (again / name).unlink()
     assert make_data_set(again, 30) == 32
     assert (again / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_names_and_numbers_are_checked():
+    for arguments, word in ((("tset", 0), "split"), (("train", -1), "index"), (("train", 0, -1), "seed")):
+        with pytest.raises(ValueError, match=word):
+            look_at(*arguments)
+
+
+def test_the_least_set_has_no_empty_list_and_a_smaller_one_is_refused(tmp_path):
+    assert make_data_set(tmp_path / "least", 3) == 0
+    lists = {path.name: path.read_text() for path in (tmp_path / "least").glob("*.jsonl")}
+    assert len(lists) == 4 and all(lists.values())
+    result = run("make-demo-data", str(tmp_path / "none"), "--close-ups", "--clips", "2")
+    assert result.returncode == 2 and "clips: got 2, expected at least 3" in result.stderr
+    assert not (tmp_path / "none").exists()
 
 
 def test_command(tmp_path):

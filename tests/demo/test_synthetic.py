@@ -266,6 +266,12 @@ def test_videos_and_lists_are_as_the_card_says(folder):
     assert attributes[0]["shape"] == clip_at("train", 0).shape and attributes[0]["captions"] == captions(
         clip_at("train", 0)
     )
+    shown = [json.loads(line) for line in (folder / "train_attributes.jsonl").read_text().splitlines()]
+    names = {name: (folder / f"{name}.txt").read_text().splitlines() for name in shown[0] if name != "video"}
+    assert len(shown) == 12 and [row["action"] for row in shown] == list(ACTIONS)
+    assert all(row[name] in words for row in shown for name, words in names.items())
+    sizes = [row["size"] for row in shown]
+    assert [size == "changing" for size in sizes] == [name in ("grows", "shrinks") for name in ACTIONS]
     card = (folder / "README.md").read_text()
     assert "--clips 12 --seed 0" in card and "{" not in card.split("# Torus shapes")[1]
 

@@ -1,6 +1,7 @@
 """`internvideo demo`: clips, answers and files."""
 
 import json
+import os
 import re
 from itertools import takewhile
 
@@ -29,9 +30,9 @@ def test_every_clip_is_a_line_with_labels_scores_and_truth(shown):
     out, result = shown
     assert result.returncode == 0 and not result.stderr, result.stderr
     lines = result.stdout.splitlines()
-    assert lines[0].split() == ["clip", "action", "colour", "shape", "background", "truth"]
+    assert lines[0].split() == ["clip", "action", "colour", "background", "truth"]
     for line, action in zip(lines[1:13], ACTIONS, strict=True):
-        assert line.count("%") == 4 and action in line.split("%")[-1]
+        assert line.count("%") == 3 and action in line.split("%")[-1]
     assert lines[13].startswith("+ right, - wrong; right of 12: action ")
     # The test of the weights says how often they are right; here, that the marks are true at all.
     assert int(lines[13].split("action ")[1].split(",")[0]) == sum(line.split()[1] == "+" for line in lines[1:13]) > 6
@@ -95,11 +96,10 @@ def test_what_each_of_several_shapes_does_is_told(shown):
     scripts = (script_of_several("test", index, 1) for index in range(8))
     actors = max(scripts, key=lambda script: len(script.actors)).actors
     right = 0
-    for line, actor in zip(lines[1:], actors * 2, strict=False):
-        time, _, who, said, truth = (
-            part.strip() for part in re.match(r"(\S+) (s)  (.*?)  (.*?)  (.*)", line).groups()
-        )
-        assert time in ("1.0", "2.0") and who == f"{actor.color} {actor.shape}" and truth == actor.action
+    for line, actor in zip(lines[1 : 1 + 2 * len(actors)], actors * 2, strict=True):
+        time, box, who, said, truth = re.split(r" {2,}", line)
+        assert time in ("1.0 s", "2.0 s") and box.isdigit()
+        assert who == f"{actor.color} {actor.shape}" and truth == actor.action
         is_right = said[2:].rsplit(" ", 1)[0] == actor.action
         assert said[0] == ("+" if is_right else "-")
         right += is_right
@@ -108,21 +108,32 @@ def test_what_each_of_several_shapes_does_is_told(shown):
 
 def test_videos_without_a_shape_are_doubted(shown):
     out, result = shown
-    lines = result.stdout[result.stdout.index("\nno shape ") + 1 :].splitlines()
-    marks = [line.split()[1] for line in lines[1:4]]
-    assert set(marks) <= {"+", "-"} and len(list((out / tour.STRANGERS).iterdir())) == 3
-    assert f"{marks.count('+')} of 3 found" in lines[4] and "+" in marks
-    for line, mark in zip(lines[1:4], marks, strict=True):
-        share = int(line.split()[-1].rstrip("%"))
-        assert (mark == "+") == ("unknown" in line) == (share >= 95)
+    lines = result.stdout[result.stdout.index("\nplain.mp4 ") + 1 :].splitlines()
+    assert sorted(path.name for path in (out / tour.NO_SHAPE).iterdir()) == ["dotted.mp4", "plain.mp4", "striped.mp4"]
+    marks = [line.split()[1] for line in lines[:3]]
+    for line, mark, background in zip(lines[:3], marks, ("plain", "dotted", "striped"), strict=True):
+        assert line.startswith(f"{background}.mp4") and line.endswith(f"no shape on a {background} background")
+        assert mark == ("+" if "unknown" in line else "-")
+    assert f"right of 3: action {marks.count('+')}." in lines[3] and marks.count("+") >= 2
 
 
 def test_it_says_what_the_weights_know_and_draws_a_sheet(shown):
     out, result = shown
     assert tour.LIMITS in result.stdout
-    with Image.open(out / "contact_sheet.png") as sheet:
-        assert sheet.height > 12 * 96 and sheet.getcolors(10) is None
+    with Image.open(out / "contact_sheet.png") as picture:
+        assert picture.width >= 1300 and picture.height > 2000 and picture.getcolors(10) is None
     assert len(list((out / "test").glob("*.mp4"))) == 12
+
+
+def test_the_sheet_holds_all_parts_in_their_order():
+    colors = [(200, 0, 0), (0, 200, 0), (0, 0, 200)]
+    parts = [
+        sheet.Part("title", Image.new("RGB", (300 + 10 * n, 40), color), {}, {}) for n, color in enumerate(colors)
+    ]
+    drawn = np.asarray(sheet.stacked(parts))
+    places = [np.flatnonzero((drawn == color).all(axis=-1).any(axis=1)) for color in colors]
+    assert [len(rows) for rows in places] == [40] * 3 and drawn.shape[1] == 320
+    assert places[0][-1] < places[1][0] and places[1][-1] < places[2][0] < len(drawn) - 50
 
 
 def test_another_seed_draws_other_clips_and_none_of_training(tmp_path):
@@ -145,6 +156,11 @@ def test_clips_of_before_are_replaced_and_other_videos_are_not(tmp_path):
     mine.write_text("mine")
     result = run("demo", "--out", tmp_path / "mine", "--clips", 1)
     assert result.returncode == 2 and "no demo has drawn" in result.stderr and mine.read_text() == "mine"
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / tour.CROWD).write_text("mine")
+    result = run("demo", "--out", other, "--clips", 1)
+    assert result.returncode == 2 and "no demo has drawn" in result.stderr and os.listdir(other) == [tour.CROWD]
 
 
 def test_json_holds_the_same(tmp_path):
@@ -155,6 +171,7 @@ def test_json_holds_the_same(tmp_path):
     assert found["labels"][0]["caption"].startswith("a ")
     assert found["limits"] == tour.LIMITS
     assert [entry["clips"] for entry in found["search"]] == [2, 2]
+    assert found["actions"]["segments"] and found["boxes"] and len(found["unknown"]) == 3
 
 
 def test_a_video_of_the_users_is_labeled_with_a_warning_and_a_damaged_one_costs_no_other(bikes, tmp_path):

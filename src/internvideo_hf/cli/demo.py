@@ -2,8 +2,6 @@
 
 import contextlib
 import threading
-from collections.abc import Sequence
-from dataclasses import asdict
 from functools import partial
 from itertools import chain, count
 from pathlib import Path
@@ -16,17 +14,7 @@ from internvideo_hf.cli.reporting import attempt, print_json, remarks, report_fa
 from internvideo_hf.cli.search import open_index
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
-    from internvideo_hf.demo.tour import Labeled, Labeler
     from internvideo_hf.search.index import VideoIndex
-
-# Titles of the parts of the contact sheet.
-_ROWS = "Labels, captions and answers: demo-classifier, demo-mm, demo-captioner, demo-answers"
-_SEARCH = "Search: demo-mm"
-_ACTIONS = "Actions in a long video: demo-actionformer"
-_BOXES = "What each of several shapes does: demo-detector"
-_UNKNOWN = "No action that it knows: demo-classifier"
 
 
 def demo(
@@ -61,10 +49,10 @@ def demo(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Show every task in one picture, on clips drawn for it and with bundled toy models.
+    """Run every task on clips drawn for it, with bundled toy models, and draw one contact sheet.
 
-    Labels, captions and answers of clips; search; actions in a long video; what each of several shapes does; videos
-    that show nothing that the model knows.
+    Shows labels, captions and answers; search; the actions in a long video; what each of several shapes does; and
+    videos without a known action. With --video: labels, captions and answers only.
 
     The models are small and were trained on drawn shapes: on real videos their answers are meaningless. For real
     videos, use released checkpoints with `internvideo convert`, `classify`, `zero-shot`, `index` and `search`.
@@ -145,60 +133,21 @@ def _give_tour(out: Path, clips: int, seed: int, videos: list[str] | None, as_js
             labeled.append(answers)
     if not labeled:
         report_failures(failures, len(files))
-    answered = {
-        "labels": tour.label_table(labeled),
-        "captions": tour.caption_table(labeled),
-        "answers": tour.reply_table(labeled),
-    }
-    content: dict[str, Any] = {"limits": tour.LIMITS, "labels": [asdict(entry) for entry in labeled]}
-    parts = [(_ROWS, sheet.rows(labeled))]
+    parts = [sheet.labels_part(labeled)]
     if not videos:
-        _show_rest(out, seed, label, labeled, answered, content, parts)
+        parts += sheet.search_part(labeled), sheet.actions_part(out, seed), sheet.boxes_part(out, seed)
+        parts.append(sheet.unknown_part(label, out, seed))
     picture = _free(out / "videos.png") if videos else out / "contact_sheet.png"
     save_picture(sheet.stacked(parts), picture)
     if as_json:
+        content: dict[str, Any] = {"limits": tour.LIMITS, "search": [], "actions": None, "boxes": None, "unknown": []}
+        for part in parts:
+            content |= part.values
         print_json(content)
     else:
-        tables = "\n\n".join(answered.values())
+        tables = "\n\n".join(table for part in parts for table in part.tables.values())
         say(f"{tables}\n\nWrote {picture}.\n{tour.LIMITS}")
     report_failures(failures, len(files))
-
-
-def _show_rest(
-    out: Path,
-    seed: int,
-    label: "Labeler",
-    labeled: "Sequence[Labeled]",
-    tables: dict[str, str],
-    content: dict[str, Any],
-    parts: "list[tuple[str, Image]]",
-) -> None:
-    """Search the clips, and draw and look through videos of other kinds; add tables, JSON and pictures."""
-    from internvideo_hf.demo import sheet, tour
-    from internvideo_hf.search.hits import montage
-    from internvideo_hf.tasks.temporal_localization.timeline import draw_timeline
-
-    found = tour.search(labeled)
-    tables["search"] = tour.search_table(found, labeled)
-    content["search"] = [hits.to_dict() for hits in found]
-    parts.append((_SEARCH, montage(found[0].hits, title=found[0].query)))
-
-    script = tour.draw_long_video(out, seed)
-    actions = tour.localize(str(out / tour.LONG))
-    tables["actions"] = tour.action_table(actions, script)
-    content["actions"] = actions.to_dict()
-    parts.append((_ACTIONS, draw_timeline(str(out / tour.LONG), actions)))
-
-    crowd = tour.draw_crowd(out, seed)
-    detections = tour.detect(str(out / tour.CROWD), crowd, seed)
-    tables["boxes"] = tour.crowd_table(detections, crowd)
-    content["boxes"] = detections.to_dict(top_k=1)
-    parts.append((_BOXES, sheet.crowd(str(out / tour.CROWD), detections)))
-
-    strangers = [label.doubt(video) for video in tour.draw_strangers(out, seed)]
-    tables["unknown"] = tour.stranger_table(strangers)
-    content["unknown"] = [asdict(entry) for entry in strangers]
-    parts.append((_UNKNOWN, sheet.rows(strangers)))
 
 
 def _free(path: Path) -> Path:
@@ -234,14 +183,14 @@ def make_demo_data(
     close_ups: Annotated[
         bool,
         typer.Option(
-            "--close-ups", help="Stills of the shapes from near and far, with what they show, to begin with."
+            "--close-ups", help="Stills of a shape, from near to far, labeled with shape, color, background and size."
         ),
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the videos.")] = 0,
     jobs: Jobs = None,
     quiet: Quiet = False,
 ) -> None:
-    """Make a small data set of drawn videos to try training with: labels, sentences, actions in time or boxes, ways.
+    """Make a small data set of drawn videos to try training with: labels, sentences, actions in time or boxes.
 
     Resumable: rerun the same command after an interruption. OUT/README.md describes the files.
 

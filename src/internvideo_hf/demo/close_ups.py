@@ -1,11 +1,11 @@
-"""Synthetic stills of the demo's shapes, from near, from some way off and from far, with what a frame shows.
+"""Synthetic stills of the demo's shapes at three distances, with labels.
 
 A small transformer that starts from nothing hardly learns to tell the shapes of `internvideo_hf.demo.synthetic` apart:
-they turn to any angle, stand anywhere and cover few patches. From near, in the middle of the picture, it learns them
-in minutes; what it has learned then helps with those that are farther away.
+they turn to any angle, stand anywhere and cover few patches. From near, in the middle of the picture, the model learns
+them in minutes; what it has learned then helps with those that are farther away.
 
-The frames of a video are stills: they have the same shape, color, background and size, and all else is drawn anew for
-each. A frame shows no action, so that none can be learned from the shape and color that it went with in training.
+The frames of a video are stills: they have the same shape, color, background and size, and all else is sampled anew
+for each. A frame shows no action, so that none can be learned from the shape and color that it went with in training.
 """
 
 import json
@@ -31,6 +31,7 @@ from internvideo_hf.demo.synthetic import (
     write_frames,
 )
 from internvideo_hf.utils.files import atomic_write_text
+from internvideo_hf.utils.names import lookup
 
 DISTANCES: dict[str, int] = {"near": 64, "middle": 96, "far": WIDTH}
 """Name -> pixels that a frame shows, in width and height; a far one is as large as the frames of clips."""
@@ -45,7 +46,9 @@ _CONSTRUCTION = 1  # version; increment it when videos look different
 _RATE = 16  # frames per second; any would do
 _HELD_OUT = 10  # training videos for one of `val`
 _VIDEO_BYTES = 16_000  # of a video's file, on average
-_HALF = 30  # pixels from a shape's middle that a near frame holds at least: the radius of the largest
+_LARGEST = max(size.radii[1] for size in SIZES.values())  # pixels
+_CUT = 3  # pixels of the largest shape that may lie outside a frame
+_STILLS = 16  # random stream of the pixels
 _WORDS: dict[str, Collection[str]] = {"shape": SHAPES, "colour": COLORS, "background": BACKGROUNDS, "size": SIZES}
 
 
@@ -81,12 +84,15 @@ def split_sizes(videos: int = VIDEOS) -> dict[str, int]:
     """Return the number of videos per split.
 
     Args:
-        videos: videos of `train`, at least 1; `val` has a tenth of that, at least one.
+        videos: videos of `train`, at least one from each distance; `val` has a tenth of that, and as many at least.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if there are fewer.
     """
-    return sizes_of_splits(videos, SUBSETS, _HELD_OUT)
+    least = len(DISTANCES)
+    if videos < least:
+        raise ValueError(f"clips: got {videos}, expected at least {least}, one from each distance. Ask for more.")
+    return {subset: max(size, least) for subset, size in sizes_of_splits(videos, SUBSETS, _HELD_OUT).items()}
 
 
 def look_at(subset: str, index: int, seed: int = 0) -> Look:
@@ -99,7 +105,13 @@ def look_at(subset: str, index: int, seed: int = 0) -> Look:
         subset: one of `SUBSETS`.
         index: from 0.
         seed: at least 0.
+
+    Raises:
+        ValueError: if the split is unknown, or a number is negative.
     """
+    lookup(dict.fromkeys(SUBSETS), subset, "split")
+    if index < 0 or seed < 0:
+        raise ValueError(f"index: got {index}, seed: got {seed}; expected both to be at least 0.")
     number, place = divmod(index, len(DISTANCES))
     looks = [
         (shape, color, background, size)
@@ -121,12 +133,12 @@ def render(look: Look, seed: int = 0) -> Iterator[np.ndarray]:
         seed: at least 0.
 
     Yields:
-        RGB, uint8, shape (width, width, 3), with the width of `DISTANCES`. Frames from near and from the middle hold
-        the whole shape, but for three pixels; in one from far it may lie across the border, as in clips.
+        RGB, uint8, shape (width, width, 3), with the width of `DISTANCES`. Near and middle frames cut at most three
+        pixels off a shape; in a far one it may lie across the border, as in clips.
     """
-    rng = np.random.default_rng((seed, SUBSETS.index(look.subset), look.index, NUM_FRAMES))
+    rng = np.random.default_rng((seed, SUBSETS.index(look.subset), look.index, _STILLS))
     width = DISTANCES[look.distance]
-    off = (width - 2 * _HALF) / 2 + 3 if width < WIDTH else WIDTH / 2
+    off = WIDTH / 2 if look.distance == "far" else width / 2 - _LARGEST + _CUT
     cut = slice((WIDTH - width) // 2, (WIDTH + width) // 2)
     for _ in range(NUM_FRAMES):
         scene = Scene.sample(rng, look.background, [(look.colour, look.shape)])
@@ -144,11 +156,13 @@ task_categories:
 
 # Torus shapes, close-ups
 
-Synthetic stills of the shapes of `internvideo make-demo-data`, from near ({near} x {near} pixels), from the middle
-({middle} x {middle}) and from far ({far} x {far}, as clips are). A video has {frames} of them, in no order, which
-share shape, color, background and size. Made by
+Synthetic stills of the shapes of `internvideo make-demo-data`, from near ({near} x {near} pixels), from a middle
+distance ({middle} x {middle}) and from far ({far} x {far}, as clips are). Each video has {frames} stills, in no order,
+of the same shape, color, background and size. Made by
 
     internvideo make-demo-data OUT --close-ups --clips {videos} --seed {seed}
+
+The command gives identical files with the same versions of numpy, PyAV and x264 on the same kind of processor.
 
 ## Files
 
@@ -158,8 +172,9 @@ share shape, color, background and size. Made by
 - `shape.txt`, `colour.txt`, `background.txt`, `size.txt`: the names, one a line. `settings.json`: the settings of the
   data set.
 
-{train} videos to train on, {val} to validate. From the near ones a model learns what shapes are, and from the others
-to see them in clips: recipes `demo/mm_near` and `demo/mm_stills`.
+{train} videos to train on, {val} to validate, which show the same combinations, drawn with other poses and noise. No
+shape has the color of its own place in the list: these are the pairs of `hard` of the clips. From the near ones a
+model learns what shapes are, and from the others to see them in clips: recipes `demo/mm_near` and `demo/mm_stills`.
 
 ## License
 

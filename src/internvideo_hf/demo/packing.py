@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from internvideo_hf.checkpoints.saving import check_replaceable, save_safetensors
+from internvideo_hf.inference.open_set.scorer import FOLDER as SCORER
 from internvideo_hf.training.run_directory import FINAL, LOG, RECIPE
 from internvideo_hf.utils.files import atomic_directory
 from internvideo_hf.utils.fingerprints import file_sha256
@@ -31,6 +32,7 @@ def pack(runs: Sequence[str | Path], out: str | Path, *, overwrite: bool = False
     Raises:
         FileExistsError: if `out` holds other files, or a model and `overwrite` is not set.
         ValueError: if `runs` is empty, or two directories have the same name.
+        FileExistsError: also if `out` holds a scorer of videos without a known action, which is of the old weights.
         OSError: if a run has not finished, or a file cannot be read or written.
     """
     folders, out = [Path(run).resolve() for run in runs], Path(out)
@@ -41,6 +43,10 @@ def pack(runs: Sequence[str | Path], out: str | Path, *, overwrite: bool = False
         if not (each / FINAL / WEIGHTS).is_file():
             raise FileNotFoundError(f"{each} holds no {FINAL}/{WEIGHTS}: expected a finished run of `train`.")
     check_replaceable(out, overwrite)
+    if (scorer := out / SCORER).exists():
+        raise FileExistsError(
+            f"{scorer} is of the old weights. Delete it, and run `internvideo calibrate` later."
+        )
     card = out / "README.md" if (out / "README.md").is_file() else run / FINAL / "README.md"
     with atomic_directory(out) as folder:
         shutil.copytree(run / FINAL, folder, dirs_exist_ok=True)
@@ -55,8 +61,8 @@ def pack(runs: Sequence[str | Path], out: str | Path, *, overwrite: bool = False
 
 def write_checksums(folder: Path) -> None:
     """Write SHA256SUMS for all files of a folder, in the format of `sha256sum`."""
-    files = sorted(path for path in folder.iterdir() if path.name != CHECKSUMS)
-    lines = [f"{file_sha256(file)}  {file.name}\n" for file in files]
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / CHECKSUMS)
+    lines = [f"{file_sha256(file)}  {file.relative_to(folder).as_posix()}\n" for file in files]
     (folder / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
 
 

@@ -2,40 +2,106 @@
 
 import textwrap
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from internvideo_hf.data.failures import one_video
-from internvideo_hf.demo.tour import LIMITS, Labeled
-from internvideo_hf.tasks.action_detection.detection import Detections
-from internvideo_hf.tasks.action_detection.drawing import draw_people
+from internvideo_hf.demo import tour
+from internvideo_hf.demo.tour import LIMITS, Labeled, Labeler
+from internvideo_hf.search.hits import montage
+from internvideo_hf.tasks.action_detection.drawing import draw_montage
+from internvideo_hf.tasks.temporal_localization.timeline import draw_timeline
 from internvideo_hf.utils.names import distinct_names
-from internvideo_hf.utils.pictures import FAINT, FONT_SIZE, GAP, INK, LINE, MISSING, PAPER, contact_sheet, fitted
+from internvideo_hf.utils.pictures import FAINT, FONT_SIZE, GAP, INK, LINE, MISSING, PAPER, fitted
 from internvideo_hf.video import VideoReader
 from internvideo_hf.video.errors import VideoDecodeError
 
-_FRAMES, _FRAME, _TEXT = 6, 96, 580  # of a row: frames of the clip, pixels of their sides, pixels of the text column
-_TILE = 300  # pixels of the sides of a key frame
+_FRAMES, _FRAME, _TEXT = 6, 96, 640  # of a row: frames of the clip, pixels of their sides, pixels of the text column
 _TITLE = 17  # pixels of the letters of a title
 _INKS = {"+": (20, 120, 50), "-": (180, 30, 30), "": FAINT}  # by `Answer.mark`
 
 
-def stacked(parts: Sequence[tuple[str, Image.Image]]) -> Image.Image:
-    """Draw pictures below each other, each below its title, and the limits of the toy models below all.
+@dataclass(frozen=True)
+class Part:
+    """A part of the tour.
 
     Args:
-        parts: title and picture.
+        title: above its picture on the sheet.
+        picture: of the answers.
+        tables: key in JSON -> the answers as text.
+        values: key in JSON -> the answers as plain values.
     """
+
+    title: str
+    picture: Image.Image
+    tables: dict[str, str]
+    values: dict[str, Any]
+
+
+def labels_part(labeled: Sequence[Labeled]) -> Part:
+    """Show labels, captions and answers about videos."""
+    tables = {
+        "labels": tour.label_table(labeled),
+        "captions": tour.caption_table(labeled),
+        "answers": tour.reply_table(labeled),
+    }
+    title = "Labels, captions and answers: demo-classifier, demo-mm, demo-captioner, demo-answers"
+    return Part(title, rows(labeled), tables, {"labels": [asdict(entry) for entry in labeled]})
+
+
+def search_part(labeled: Sequence[Labeled]) -> Part:
+    """Search videos by the caption of each."""
+    found = tour.search(labeled)
+    picture = montage(found[0].hits, title=found[0].query)
+    values = [hits.to_dict() for hits in found]
+    title = "Search: demo-mm, by the caption of the first clip"
+    return Part(title, picture, {"search": tour.search_table(found, labeled)}, {"search": values})
+
+
+def actions_part(folder: Path, seed: int) -> Part:
+    """Draw a long video, and find its actions."""
+    script, video = tour.draw_long_video(folder, seed), str(folder / tour.LONG)
+    found = tour.localize(video)
+    table = tour.action_table(found, script)
+    title = "Actions in a long video: demo-actionformer"
+    return Part(title, draw_timeline(video, found), {"actions": table}, {"actions": found.to_dict()})
+
+
+def boxes_part(folder: Path, seed: int) -> Part:
+    """Draw a video of several shapes, and find what each does."""
+    script, video = tour.draw_crowd(folder, seed), str(folder / tour.CROWD)
+    found = tour.detect(video, script, seed)
+    picture = draw_montage(video, found, top_k=1, noun=("shape", "shapes"))
+    table = tour.crowd_table(found, script)
+    return Part(
+        "Actions of several shapes: demo-detector", picture, {"boxes": table}, {"boxes": found.to_dict(top_k=1)}
+    )
+
+
+def unknown_part(label: Labeler, folder: Path, seed: int) -> Part:
+    """Draw videos without a shape, and find that their action is unknown."""
+    labeled = [label.label_or_doubt(*drawn) for drawn in tour.draw_backgrounds(folder, seed).items()]
+    table = tour.label_table(labeled, tour.BY_CLASSIFIER)
+    title = "Videos without a known action: demo-classifier"
+    return Part(title, rows(labeled), {"unknown": table}, {"unknown": [asdict(entry) for entry in labeled]})
+
+
+def stacked(parts: Sequence[Part]) -> Image.Image:
+    """Draw the pictures of parts below each other, each below its title, then the limits of the toy models."""
     title, font = ImageFont.load_default(_TITLE), ImageFont.load_default(FONT_SIZE)
-    limits = textwrap.wrap(LIMITS, 120)
-    heights = [_TITLE + 2 * GAP + picture.height for _, picture in parts]
-    width = max(picture.width for _, picture in parts)
+    width = max(part.picture.width for part in parts)
+    letters = round((width - 2 * GAP) / font.getlength("n"))
+    limits = textwrap.wrap(LIMITS.replace("`", ""), letters)
+    heights = [_TITLE + 2 * GAP + part.picture.height for part in parts]
     sheet = Image.new("RGB", (width, sum(heights) + (len(limits) + 1) * LINE), PAPER)
     draw, top = ImageDraw.Draw(sheet), 0
-    for (text, picture), height in zip(parts, heights, strict=True):
-        draw.text((GAP, top + GAP), text, INK, title)
-        sheet.paste(picture, (0, top + height - picture.height))
+    for part, height in zip(parts, heights, strict=True):
+        draw.text((GAP, top + GAP), part.title, INK, title)
+        sheet.paste(part.picture, (0, top + height - part.picture.height))
         top += height
     for line, text in enumerate(limits):
         draw.text((GAP, top + GAP + line * LINE), text, INK, font)
@@ -62,21 +128,6 @@ def rows(labeled: Sequence[Labeled]) -> Image.Image:
     return picture
 
 
-def crowd(video: str, found: Detections) -> Image.Image:
-    """Draw each key frame with a box and the best action of each shape.
-
-    Args:
-        video: path.
-        found: what the shapes do.
-    """
-    tiles = []
-    with VideoReader(video) as reader:
-        for place, (frame, time) in enumerate(zip(found.frames, found.times.tolist(), strict=True)):
-            picture = draw_people(reader.read([frame])[0], found.people_at(place, top_k=1), (_TILE, _TILE))
-            tiles.append((picture, [f"{time:.1f} s"]))
-    return contact_sheet(tiles, (_TILE, _TILE), len(tiles))
-
-
 def _lines(clip: str, entry: Labeled) -> list[tuple[str, tuple[int, ...]]]:
     lines: list[tuple[str, tuple[int, ...]]] = [(": ".join(filter(None, (clip, entry.truth))), INK)]
     for name, answer in entry.answers.items():
@@ -86,8 +137,6 @@ def _lines(clip: str, entry: Labeled) -> list[tuple[str, tuple[int, ...]]]:
     if entry.reply is not None:
         reply = entry.reply
         lines.append((f"{reply.mark} {entry.question} {reply.label} ({reply.score:.0%})".strip(), _INKS[reply.mark]))
-    if entry.doubt is not None and entry.doubt.is_unknown:
-        lines.append((f"unknown: {entry.doubt.share:.0%} of videos with a known action are better known", INK))
     return lines
 
 

@@ -50,7 +50,7 @@ SETTINGS = "settings.json"
 ATTRIBUTES_LIST = "attributes.jsonl"
 """File with the attributes of every clip, one line each, with the fields of `Clip`."""
 CHANGING = "changing"
-"""The size of a clip whose action changes it, where each clip has one."""
+"""Label of the size of a clip whose action changes it, in lists where each clip has one."""
 
 _CONSTRUCTION = 2  # version; increment it when clips look different or their captions read differently
 _CLIPS = 4000
@@ -747,7 +747,7 @@ def write_frames(frames: Iterable[np.ndarray], path: str | Path, rate: int, widt
         frames: RGB, uint8, shape (width, width, 3) each.
         path: the file.
         rate: frames per second.
-        width: of a frame, an even number of pixels.
+        width: width and height of a frame, an even number of pixels.
 
     Raises:
         OSError: if the file cannot be written.

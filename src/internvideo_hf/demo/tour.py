@@ -1,7 +1,7 @@
 """A tour with the bundled toy models, one task after the other.
 
 It draws clips, labels and describes them, asks about them and searches them; it finds actions in a long video, what
-each of several shapes does, and which videos show no action that it knows.
+each of several shapes does, and which videos show none of the known actions.
 """
 
 import json
@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from transformers import (
@@ -33,7 +32,6 @@ from internvideo_hf.demo.synthetic import (
     NUM_FRAMES,
     QUESTIONS,
     SETTINGS,
-    SHAPES,
     Clip,
     Scene,
     canonical_caption,
@@ -62,18 +60,27 @@ LIMITS = (
 )
 """Shown with every answer."""
 
-WORDS: dict[str, Collection[str]] = {"colour": COLORS, "shape": SHAPES, "background": BACKGROUNDS}
-"""Attributes that demo-mm labels, and the words for each. The action is left to demo-classifier."""
+WORDS: dict[str, Collection[str]] = {"colour": COLORS, "background": BACKGROUNDS}
+"""Attributes that demo-mm labels, and the words for each. The action is left to demo-classifier, and the shape is left
+out: one in three would be wrong."""
 
-LONG, CROWD, STRANGERS = "long.mp4", "crowd.mp4", "strangers"
+LONG, CROWD, NO_SHAPE = "long.mp4", "crowd.mp4", "no_shape"
 """Names of the long video, of that with several shapes, and of the folder of videos without a shape."""
+BY_CLASSIFIER = (
+    "By demo-classifier; unknown: the percentage of videos with a known action of which it is surer, from 95 % on"
+)
+BY_BOTH = "By demo-classifier (action) and demo-mm (the rest)"
+"""What ends the tables of labels."""
 
 _SHORTEST_OF = 8  # long videos, since a tour should take seconds
 _LARGEST_OF = 8  # crowds
 _MIN_SCORE, _MIN_OVERLAP = 0.3, 0.5  # of actions to show; in time, of those that count as found
 _SENTENCES = 24  # per word, each with other words around it
-_STRANGERS = 3  # videos of no known action
-_GROUND_STEP = 0.5  # pixels that the background of such a video moves from a frame to the next
+_NO_SHAPE = (
+    "plain",
+    "dotted",
+    "striped",
+)  # backgrounds; the card of demo-classifier has the others, which it finds less
 
 
 @dataclass(frozen=True)
@@ -97,19 +104,6 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Doubt:
-    """Whether a video shows an action of demo-classifier.
-
-    Attributes:
-        is_unknown: whether it shows none, as far as the classifier can tell.
-        share: of videos with a known action, those that are better known, 0-1.
-    """
-
-    is_unknown: bool
-    share: float
-
-
-@dataclass(frozen=True)
 class Labeled:
     """A video with the models' answers.
 
@@ -117,10 +111,9 @@ class Labeled:
         video: its path.
         truth: its true caption; None if unknown.
         answers: "action", by demo-classifier, and the keys of `WORDS`, by demo-mm.
-        caption: by demo-captioner.
-        question: about the video.
-        reply: to it, by demo-answers.
-        doubt: of demo-classifier.
+        caption: the caption by demo-captioner; empty if none was asked for.
+        question: the question asked; empty if none was.
+        reply: the answer to it by demo-answers.
     """
 
     video: str
@@ -129,7 +122,6 @@ class Labeled:
     caption: str = ""
     question: str = ""
     reply: Answer | None = None
-    doubt: Doubt | None = None
 
 
 def draw_clips(folder: Path, clips: int, seed: int, on_done: Callable[[], object] = lambda: None) -> list[Clip]:
@@ -144,12 +136,12 @@ def draw_clips(folder: Path, clips: int, seed: int, on_done: Callable[[], object
         on_done: called after each clip.
 
     Raises:
-        FileExistsError: if the folder holds videos that no demo has drawn.
+        FileExistsError: if the folder holds videos of the names of a tour's that no tour has drawn.
         LockedError: if another process writes into the folder.
         OSError: if a file cannot be written.
     """
-    videos, listed = folder / "test", folder / ATTRIBUTES_LIST
-    if (folder / SETTINGS).exists() or (videos.exists() and not listed.exists()):
+    drawn = any((folder / name).exists() for name in ("test", LONG, CROWD, NO_SHAPE))
+    if (folder / SETTINGS).exists() or (drawn and not (folder / ATTRIBUTES_LIST).exists()):
         raise FileExistsError(
             f"{folder} holds videos that no demo has drawn and that would be overwritten. Give another folder."
         )
@@ -228,8 +220,8 @@ class Labeler:
         Raises:
             VideoDecodeError: if the video cannot be read.
         """
-        doubt, action = self._action(video)
-        best = {"action": action} | {name: compare(video)[0] for name, compare in self._compare.items()}
+        best = {"action": self._classify(video, top_k=1)[0]}
+        best |= {name: compare(video)[0] for name, compare in self._compare.items()}
         answers = {
             name: Answer(answer["label"], answer["score"], None if clip is None else getattr(clip, name))
             for name, answer in best.items()
@@ -238,26 +230,21 @@ class Labeler:
         question = QUESTIONS[asked][0]
         found = self._ask(video, question=question, top_k=1)[0]
         reply = Answer(found["answer"], found["score"], None if clip is None else getattr(clip, asked))
-        return Labeled(video, truth, answers, self._describe(video)[0]["generated_text"], question, reply, doubt)
+        return Labeled(video, truth, answers, self._describe(video)[0]["generated_text"], question, reply)
 
-    def doubt(self, video: str) -> Labeled:
-        """Label the action of a video, if it is one that the classifier knows.
+    def label_or_doubt(self, video: str, background: str) -> Labeled:
+        """Label the action of a video without a shape, or say that it is unknown, which is right.
 
         Args:
             video: a file.
+            background: name in `BACKGROUNDS`.
 
         Raises:
             VideoDecodeError: if the video cannot be read.
         """
-        doubt, best = self._action(video)
-        return Labeled(video, None, {"action": Answer(best["label"], best["score"], None)}, doubt=doubt)
-
-    def _action(self, video: str) -> tuple[Doubt, dict[str, Any]]:
-        """Return whether the classifier knows what happens, and its best label."""
-        first, *others = self._classify(video, top_k=1, open_set=str(self._known))
-        is_unknown = first["label"] == UNKNOWN
-        verdict, label = (first, others[0]) if is_unknown else (others[-1], first)
-        return Doubt(is_unknown, verdict["score"]), label
+        best = self._classify(video, top_k=1, open_set=str(self._known))[0]
+        answer = Answer(best["label"], best["score"], UNKNOWN)
+        return Labeled(video, f"no shape on a {background} background", {"action": answer})
 
 
 def search(labeled: Sequence[Labeled], top_k: int = 3) -> list[Hits]:
@@ -276,8 +263,13 @@ def search(labeled: Sequence[Labeled], top_k: int = 3) -> list[Hits]:
     return [index.search(entry.truth, top_k=top_k) for entry in labeled]
 
 
-def label_table(labeled: Sequence[Labeled]) -> str:
-    """Format the answers as a table with one line per video, next to the truth if it is known."""
+def label_table(labeled: Sequence[Labeled], end: str = BY_BOTH) -> str:
+    """Format the answers as a table with one line per video, next to the truth if it is known.
+
+    Args:
+        labeled: the videos.
+        end: the last words of the table, without a period.
+    """
     known = labeled[0].truth is not None
     names = list(labeled[0].answers)
     rows = [["clip", *names, *(["truth"] if known else [])]]
@@ -288,9 +280,7 @@ def label_table(labeled: Sequence[Labeled]) -> str:
     if known:
         right = {name: sum(entry.answers[name].mark == "+" for entry in labeled) for name in names}
         counts = ", ".join(f"{name} {count}" for name, count in right.items())
-        lines.append(
-            f"+ right, - wrong; right of {len(labeled)}: {counts}. By demo-classifier (action) and demo-mm (the rest)."
-        )
+        lines.append(f"+ right, - wrong; right of {len(labeled)}: {counts}. {end}.")
     return "\n".join(lines)
 
 
@@ -313,11 +303,10 @@ def reply_table(labeled: Sequence[Labeled]) -> str:
     """Format questions and answers as a table with one line per video."""
     rows, right, known = [["clip", "question", "answer"]], 0, labeled[0].truth is not None
     for clip, entry in zip(distinct_names([entry.video for entry in labeled]), labeled, strict=True):
-        if (reply := entry.reply) is None:
-            continue
-        right += reply.mark == "+"
-        rows.append([printable(clip), entry.question, f"{reply.mark or ' '} {reply.label} {reply.score:.0%}"])
-    counts = f"; + right, - wrong; {right} of {len(labeled)} right" if known else ""
+        if (reply := entry.reply) is not None:
+            right += reply.mark == "+"
+            rows.append([printable(clip), entry.question, f"{reply.mark or ' '} {reply.label} {reply.score:.0%}"])
+    counts = f"; + right, - wrong; {right} of {len(rows) - 1} right" if known else ""
     return f"{_aligned(rows)}\nBy demo-answers{counts}."
 
 
@@ -336,22 +325,25 @@ def search_table(found: Sequence[Hits], labeled: Sequence[Labeled]) -> str:
     return f"{_aligned(rows)}\n+ right clip, - wrong clip; {sum(true)} of {len(true)} found."
 
 
-def draw_strangers(folder: Path, seed: int) -> list[str]:
-    """Write `folder/strangers/0.mp4` and so on, videos of backgrounds without a shape, and return their paths.
+def draw_backgrounds(folder: Path, seed: int) -> dict[str, str]:
+    """Write videos of backgrounds without a shape, `folder/no_shape/plain.mp4` and so on.
 
     Args:
         folder: exists.
         seed: at least 0.
+
+    Returns:
+        Path -> name in `BACKGROUNDS`.
     """
-    rng, paths = np.random.default_rng(seed), []
-    for number, background in enumerate(rng.permutation(list(BACKGROUNDS))[:_STRANGERS]):
-        scene, way = Scene.sample(rng, background, []), rng.uniform(-_GROUND_STEP, _GROUND_STEP, 2)
-        path = folder / STRANGERS / f"{number}.mp4"
-        path.parent.mkdir(exist_ok=True)
-        frames = (scene.draw(rng, [], t, np.zeros(2), t * way) for t in range(NUM_FRAMES))
-        write_frames(frames, path, CLIP_RATE)
-        paths.append(str(path))
-    return paths
+    rng, drawn = np.random.default_rng(seed), {}
+    (folder / NO_SHAPE).mkdir(exist_ok=True)
+    remove_leftovers(folder / NO_SHAPE)
+    for background in _NO_SHAPE:
+        scene, still = Scene.sample(rng, background, []), np.zeros(2)
+        path = folder / NO_SHAPE / f"{background}.mp4"
+        write_frames((scene.draw(rng, [], t, still, still) for t in range(NUM_FRAMES)), path, CLIP_RATE)
+        drawn[str(path)] = background
+    return drawn
 
 
 def draw_crowd(folder: Path, seed: int) -> boxed.Script:
@@ -359,7 +351,7 @@ def draw_crowd(folder: Path, seed: int) -> boxed.Script:
 
     Args:
         folder: exists.
-        seed: at least 1; videos of seed 0 were trained on.
+        seed: at least 0; seed 0 gives test videos of the model's card.
     """
     script = max(
         (boxed.script_at("test", index, seed) for index in range(_LARGEST_OF)), key=lambda one: len(one.actors)
@@ -412,31 +404,17 @@ def detect(video: str, script: boxed.Script, seed: int) -> Detections:
 
 def crowd_table(found: Detections, script: boxed.Script) -> str:
     """Format what each shape does as a table, next to the truth."""
-    rows, right = [["time", "shape", "action", "truth"]], 0
+    rows, right = [["time", "box", "shape", "action", "truth"]], 0
     for place, time in enumerate(found.times.tolist()):
         for person in found.people_at(place, top_k=1):
             actor, best = script.actors[person.box_index], person.actions[0]
             is_right = best.label == actor.action
             right += is_right
             shown = f"{'+' if is_right else '-'} {best.label} {best.score:.0%}"
-            rows.append([f"{time:.1f} s", f"{actor.color} {actor.shape}", shown, actor.action])
+            rows.append([f"{time:.1f} s", str(person.track), f"{actor.color} {actor.shape}", shown, actor.action])
     return (
         f"{_aligned(rows)}\nBy demo-detector in {CROWD}, in boxes that are given; + right, - wrong; {right} of "
         f"{len(rows) - 1} right."
-    )
-
-
-def stranger_table(strangers: Sequence[Labeled]) -> str:
-    """Format what demo-classifier says of videos that show no action that it knows."""
-    rows, found = [["no shape", "action", "known videos that are better known"]], 0
-    for entry in strangers:
-        assert entry.doubt is not None
-        found += entry.doubt.is_unknown
-        said = "+ unknown" if entry.doubt.is_unknown else f"- {entry.answers['action'].label}"
-        rows.append([printable(Path(entry.video).name), said, f"{entry.doubt.share:.0%}"])
-    return (
-        f"{_aligned(rows)}\nBy demo-classifier, whose threshold lets 95 % of the videos with a known action through; "
-        f"{found} of {len(strangers)} found."
     )
 
 

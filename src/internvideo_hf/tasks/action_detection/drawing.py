@@ -125,7 +125,13 @@ def _common(one: _Rectangle, other: _Rectangle) -> float:
     return max(width, 0.0) * max(height, 0.0)
 
 
-def draw_montage(video: str, found: Detections, top_k: int | None = None, min_score: float = 0.0) -> Image.Image:
+def draw_montage(
+    video: str,
+    found: Detections,
+    top_k: int | None = None,
+    min_score: float = 0.0,
+    noun: tuple[str, str] = ("person", "people"),
+) -> Image.Image:
     """Draw key frames with people beside each other, evenly over the video; of one without people, its key frames.
 
     Args:
@@ -133,6 +139,7 @@ def draw_montage(video: str, found: Detections, top_k: int | None = None, min_sc
         found: its people.
         top_k: actions of a person to name.
         min_score: least score of an action to name, 0-1.
+        noun: word for what is in a box, and its plural.
 
     Raises:
         VideoDecodeError: if the video cannot be read.
@@ -148,7 +155,7 @@ def draw_montage(video: str, found: Detections, top_k: int | None = None, min_sc
         for place in chosen:
             people = found.people_at(place, top_k, min_score)
             picture = draw_people(reader.read([found.frames[place]])[0], people, (TILE_SIDE, TILE_SIDE))
-            count = "1 person" if len(people) == 1 else f"{len(people)} people"
+            count = f"{len(people)} {noun[len(people) != 1]}"
             tiles.append((picture, [f"{clock(found.times[place])}   {count}"]))
     return contact_sheet(tiles, tiles[0][0].size, COLUMNS)
 
