@@ -1,6 +1,7 @@
 """The synthetic data set: its content, no action visible in a single frame, reliable files."""
 
 import json
+import re
 import shutil
 from collections import Counter
 from dataclasses import replace
@@ -266,6 +267,10 @@ def test_videos_and_lists_are_as_the_card_says(folder):
     assert attributes[0]["shape"] == clip_at("train", 0).shape and attributes[0]["captions"] == captions(
         clip_at("train", 0)
     )
+    untold = load_manifest(folder / "val_shapeless.jsonl")["caption"]
+    assert untold == [
+        re.sub("|".join(SHAPES), "shape", caption) for caption in load_manifest(folder / "val.jsonl")["caption"]
+    ]
     shown = [json.loads(line) for line in (folder / "train_attributes.jsonl").read_text().splitlines()]
     names = {name: (folder / f"{name}.txt").read_text().splitlines() for name in shown[0] if name != "video"}
     assert len(shown) == 12 and [row["action"] for row in shown] == list(ACTIONS)

@@ -13,7 +13,7 @@ from internvideo_hf.checkpoints.errors import CheckpointError
 from internvideo_hf.checkpoints.starting import start_from
 from internvideo_hf.demo.close_ups import make_data_set as make_close_ups
 from internvideo_hf.demo.queried import make_data_set as make_queried
-from internvideo_hf.demo.scores import ATTRIBUTES, demo_scores
+from internvideo_hf.demo.scores import ATTRIBUTES, TOLD, demo_scores
 from internvideo_hf.demo.synthetic import ACTIONS, SHAPES, make_data_set
 from internvideo_hf.demo.untrimmed import make_data_set as make_untrimmed
 from internvideo_hf.inference.features import FeatureExtractor, extract_to_file
@@ -102,7 +102,7 @@ def test_a_dual_encoder_comes_with_its_own_words_and_is_scored(name, data, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("name", "scored"), [("captioning", ATTRIBUTES), ("question_answering", ("colour", "action", "background"))]
+    ("name", "scored"), [("captioning", TOLD), ("question_answering", ("colour", "action", "background"))]
 )
 def test_a_decoder_learns_on_frozen_towers_and_is_scored(name, scored, data, tmp_path):
     start = internvideo_hf.demo_path("demo-mm")

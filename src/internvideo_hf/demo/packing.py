@@ -44,9 +44,7 @@ def pack(runs: Sequence[str | Path], out: str | Path, *, overwrite: bool = False
             raise FileNotFoundError(f"{each} holds no {FINAL}/{WEIGHTS}: expected a finished run of `train`.")
     check_replaceable(out, overwrite)
     if (scorer := out / SCORER).exists():
-        raise FileExistsError(
-            f"{scorer} is of the old weights. Delete it, and run `internvideo calibrate` later."
-        )
+        raise FileExistsError(f"{scorer} is of the old weights. Delete it, and run `internvideo calibrate` later.")
     card = out / "README.md" if (out / "README.md").is_file() else run / FINAL / "README.md"
     with atomic_directory(out) as folder:
         shutil.copytree(run / FINAL, folder, dirs_exist_ok=True)

@@ -47,6 +47,8 @@ ATTRIBUTES: dict[str, Collection[str]] = {
     "shape": SHAPES,
 }
 """Attributes of captions, and the values of each."""
+TOLD = tuple(name for name in ATTRIBUTES if name != "shape")
+"""Attributes that the captions of the recipe demo/captioning tell."""
 
 _WORDINGS: dict[str, dict[str, tuple[str, ...]]] = {
     attribute: {name: (name, *getattr(values[name], "other_words", ())) for name in values}
@@ -68,7 +70,7 @@ def demo_scores(model: str | Path, data_root: str | Path, split: str = "test") -
 
     Dual encoder: `text_to_video` and `video_to_text`, R@1 among all clips and captions of the split; and for each of
     `ATTRIBUTES` the accuracy of choosing the clip's caption among those that differ from it in this attribute only.
-    Model of captions: for each of `ATTRIBUTES`, how often the words for it in the best caption by greedy search are
+    Model of captions: for each of `TOLD`, how often the words for it in the best caption by greedy search are
     right; see `attributes_in`. Model of answers: the accuracy for each of `QUESTIONS`. Classifier: `action`, its
     accuracy.
 
@@ -132,7 +134,7 @@ def _by_class(model: Any, processor: Any, clips: Sequence[Clip], pixels: Iterato
 
 def _by_caption(model: Any, processor: Any, clips: Sequence[Clip], pixels: Iterator[torch.Tensor]) -> dict[str, float]:
     said = [attributes_in(processor.decode_text(ids)) for part in pixels for ids in model.generate(part)]
-    return {name: _accuracy(clips, name, [words[name] for words in said]) for name in ATTRIBUTES}
+    return {name: _accuracy(clips, name, [words[name] for words in said]) for name in TOLD}
 
 
 def _by_answer(model: Any, processor: Any, clips: Sequence[Clip], pixels: Iterator[torch.Tensor]) -> dict[str, float]:

@@ -382,6 +382,11 @@ def canonical_caption(clip: Clip) -> str:
     return _sentence(clip, _TEMPLATES[0], clip.action, clip.size)
 
 
+def shapeless_caption(clip: Clip) -> str:
+    """Return the evaluation caption with "shape" for the shape's name, as in "a small red shape moves up ..."."""
+    return canonical_caption(clip).replace(clip.shape, "shape")
+
+
 def captions(clip: Clip, seed: int = 0) -> list[str]:
     """Return five training captions: three complete ones, one of shape and action, one of size and background.
 
@@ -684,6 +689,7 @@ Actions, compositions, backgrounds and sizes are balanced. In `val`, `test` and 
 
 - `train.jsonl`, `val.jsonl`, `test.jsonl`, `hard.jsonl`: one line per clip. `video`: relative path; `label`: the
   action, from 0, in the order of `labels.txt`; `caption`: one sentence from a fixed template.
+- `train_shapeless.jsonl`, `val_shapeless.jsonl`: the same, but the caption says "shape" for the shape's name.
 - `train_captions.jsonl`: five lines per clip of `train`, with captions of different form and wording; the last two
   are incomplete: one names shape and action only, one size and background.
 - `attributes.jsonl`: one line per clip of all splits: `video`, `split`, `index`, `shape`, `colour`, `action`,
@@ -951,6 +957,8 @@ def _write_lists(out: Path, planned: list[Clip], seed: int) -> None:
         "size": (*SIZES, CHANGING),
     }
     for split in ("train", "val"):
+        clips = (clip for clip in planned if clip.split == split)
+        write(f"{split}_shapeless.jsonl", (_row(clip, shapeless_caption(clip)) for clip in clips))
         rows = (
             {name: getattr(clip, name) or CHANGING for name in ("video", *values)}
             for clip in planned

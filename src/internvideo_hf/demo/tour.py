@@ -24,7 +24,7 @@ from transformers import (
 
 from internvideo_hf.checkpoints.model_names import demo_path
 from internvideo_hf.demo import boxed
-from internvideo_hf.demo.scores import ATTRIBUTES, attributes_in
+from internvideo_hf.demo.scores import TOLD, attributes_in
 from internvideo_hf.demo.synthetic import (
     ATTRIBUTES_LIST,
     BACKGROUNDS,
@@ -32,6 +32,7 @@ from internvideo_hf.demo.synthetic import (
     NUM_FRAMES,
     QUESTIONS,
     SETTINGS,
+    SHAPES,
     Clip,
     Scene,
     canonical_caption,
@@ -60,9 +61,8 @@ LIMITS = (
 )
 """Shown with every answer."""
 
-WORDS: dict[str, Collection[str]] = {"colour": COLORS, "background": BACKGROUNDS}
-"""Attributes that demo-mm labels, and the words for each. The action is left to demo-classifier, and the shape is left
-out: one in three would be wrong."""
+WORDS: dict[str, Collection[str]] = {"colour": COLORS, "shape": SHAPES, "background": BACKGROUNDS}
+"""Attributes that demo-mm labels, and the words for each. The action is left to demo-classifier."""
 
 LONG, CROWD, NO_SHAPE = "long.mp4", "crowd.mp4", "no_shape"
 """Names of the long video, of that with several shapes, and of the folder of videos without a shape."""
@@ -287,12 +287,12 @@ def label_table(labeled: Sequence[Labeled], end: str = BY_BOTH) -> str:
 def caption_table(labeled: Sequence[Labeled]) -> str:
     """Format the captions as a table with one line per video, next to what they get wrong if the truth is known."""
     known = labeled[0].truth is not None
-    rows, wrong = [["clip", "caption", *(["wrong"] if known else [])]], dict.fromkeys(ATTRIBUTES, 0)
+    rows, wrong = [["clip", "caption", *(["wrong"] if known else [])]], dict.fromkeys(TOLD, 0)
     for clip, entry in zip(distinct_names([entry.video for entry in labeled]), labeled, strict=True):
         rows.append([printable(clip), entry.caption])
         if entry.truth is not None:
             said, true = attributes_in(entry.caption), attributes_in(entry.truth)
-            missed = [name for name in ATTRIBUTES if true[name] is not None and said[name] != true[name]]
+            missed = [name for name in TOLD if true[name] is not None and said[name] != true[name]]
             rows[-1].append(", ".join(missed))
             wrong |= {name: wrong[name] + 1 for name in missed}
     counts = ", ".join(f"{name} {count}" for name, count in wrong.items())
