@@ -94,7 +94,7 @@ def stacked(parts: Sequence[Part]) -> Image.Image:
     """Draw the pictures of parts below each other, each below its title, then the limits of the toy models."""
     title, font = ImageFont.load_default(_TITLE), ImageFont.load_default(FONT_SIZE)
     width = max(part.picture.width for part in parts)
-    letters = round((width - 2 * GAP) / font.getlength("n"))
+    letters = max(40, round((width - 2 * GAP) / font.getlength("n")))
     limits = textwrap.wrap(LIMITS.replace("`", ""), letters)
     heights = [_TITLE + 2 * GAP + part.picture.height for part in parts]
     sheet = Image.new("RGB", (width, sum(heights) + (len(limits) + 1) * LINE), PAPER)
