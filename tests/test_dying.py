@@ -170,7 +170,7 @@ def _writers(videos: list[str]) -> dict[str, Writer]:
             "00001.mp4",
             _data_set,
             lambda out: _read(out, "*/0*.mp4", lambda file: len(decode_in_order(file)) == NUM_FRAMES or 1 / 0),
-            22,
+            31,
         ),
         "make-demo-data --untrimmed": Writer("validation_0000.mp4", _untrimmed, _check_untrimmed, 7),
         "demo": Writer(

@@ -1,8 +1,8 @@
 """Folders written by version 0.1 before its modules moved: they load, answer and resume as before.
 
-`saved/v0_1` holds an adapters-only fused model with the two classifiers that it refers to, an index, features, the
-scores of an ensemble member, and a run interrupted after the first of two epochs. `expected.*` are that version's
-outputs.
+`saved/v0_1` holds an adapters-only fused model with the two classifiers that it refers to, an index and its model,
+features, the scores of an ensemble member, and a run interrupted after the first of two epochs. `expected.*` are that
+version's outputs.
 """
 
 import json
@@ -18,7 +18,6 @@ from transformers import AutoModelForVideoClassification, AutoVideoProcessor
 from internvideo_hf import (
     FeatureExtractor,
     VideoIndex,
-    demo_path,
     evaluate_ensemble,
     load_ensemble,
     load_recipe,
@@ -46,7 +45,7 @@ def test_adapters_of_a_fused_model_load_and_answer(tensors):
 
 def test_an_index_opens_and_finds_the_same(tensors, tmp_path):
     shutil.copytree(SAVED / "index", tmp_path / "index")  # where a search keeps the null captions' embeddings
-    index = VideoIndex.load(tmp_path / "index", model=demo_path("demo-mm"), device="cpu")
+    index = VideoIndex.load(tmp_path / "index", model=SAVED / "demo-mm", device="cpu")
     hits = index.search(EXPECTED["query"], top_k=4)
     found = [[Path(hit.video).name, hit.start, hit.end] for hit in hits]
     assert found == EXPECTED["hits"]

@@ -70,9 +70,10 @@ def test_a_folder_is_published_and_loads_from_there(hub, folder, tmp_path):
         "checkpoint-3",
         "SHA256SUMS",
         "log.jsonl",
-        "log-actions.jsonl",
-        "log-locked.jsonl",
-        "log-scenes.jsonl",
+        "log-mm_near.jsonl",
+        "log-mm_stills.jsonl",
+        "log-mm_actions.jsonl",
+        "log-mm_locked.jsonl",
     }
     assert {line.split()[2] for line in done.stdout.splitlines() if line.startswith("left out")} == left
     kept = {file.name for file in folder.iterdir()} - left
@@ -89,11 +90,11 @@ def test_a_folder_is_published_and_loads_from_there(hub, folder, tmp_path):
 
 def test_a_folder_that_others_could_not_load_is_published_with_its_loader(hub, tmp_path, monkeypatch):
     folder = shutil.copytree(demo_path("demo-classifier"), tmp_path / "cls")
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
     assert "internvideo_loader.py" not in before
     done = run("push", folder, "you/cls")
     assert done.returncode == 0 and "SHA256SUMS" in done.stdout, done.stderr
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
     published = hub["you/cls"]
     assert not {"SHA256SUMS", "log.jsonl"} & set(published)
     for name, auto_class in (("config.json", "AutoConfig"), ("video_preprocessor_config.json", "AutoVideoProcessor")):
