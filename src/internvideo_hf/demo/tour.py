@@ -76,11 +76,8 @@ _SHORTEST_OF = 8  # long videos, since a tour should take seconds
 _LARGEST_OF = 8  # crowds
 _MIN_SCORE, _MIN_OVERLAP = 0.3, 0.5  # of actions to show; in time, of those that count as found
 _SENTENCES = 24  # per word, each with other words around it
-_NO_SHAPE = (
-    "plain",
-    "dotted",
-    "striped",
-)  # backgrounds; the card of demo-classifier has the others, which it finds less
+# Backgrounds; the others, which it doubts less, are in the card of demo-classifier.
+_NO_SHAPE = "plain", "dotted", "striped"
 
 
 @dataclass(frozen=True)
