@@ -20,9 +20,9 @@ DEMO_MODELS = {
     for name in ("demo-mm", "demo-classifier", "demo-captioner", "demo-answers", "demo-actionformer", "demo-detector")
 }
 """Name -> folder. demo-mm: an InternVideo-MM (dual encoder). demo-classifier: a UniFormerV2 with 12 actions, and an
-open-set scorer. demo-captioner, demo-answers: demo-mm with a decoder of captions or
-of answers. demo-actionformer: an ActionFormer that finds the actions in long videos, on features of demo-classifier.
-demo-detector: a VideoMAE that classifies the action of each of several shapes."""
+open-set scorer. demo-captioner, demo-answers: demo-mm with a decoder of captions or of answers. demo-actionformer: an
+ActionFormer that finds the actions in long videos, on features of demo-classifier. demo-detector: a VideoMAE that
+classifies the action of each of several shapes."""
 _FORMAT = "converted-3"  # of the cache; a new number where conversions change
 
 

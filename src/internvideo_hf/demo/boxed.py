@@ -24,6 +24,7 @@ from internvideo_hf.demo.synthetic import (
     Scene,
     Track,
     cover,
+    plan_videos,
     radius_at,
     sizes_of_splits,
     split_of,
@@ -32,7 +33,7 @@ from internvideo_hf.demo.synthetic import (
     write_data_set,
     write_frames,
 )
-from internvideo_hf.utils.files import atomic_write_text
+from internvideo_hf.utils.files import atomic_write_lines, atomic_write_text
 
 RATE = 8
 """Frames per second."""
@@ -327,17 +328,14 @@ def make_data_set(
         OSError: if a file cannot be written; a DiskFullError if there is no room.
         ValueError: if a number is out of range.
     """
-    out, sizes = Path(out), split_sizes(videos)
-    if seed < 0:
-        raise ValueError(f"seed: got {seed}, expected at least 0.")
-    scripts = [script_at(subset, index, seed) for subset, size in sizes.items() for index in range(size)]
+    out, scripts = Path(out), plan_videos(script_at, split_sizes(videos), seed)
 
     def write_lists() -> None:
         for subset in SUBSETS:
             _write_rows(out / f"{subset}.csv", annotations, scripts, subset, seed)
             if subset != "train":
                 _write_rows(out / f"{subset}_detections.csv", detections, scripts, subset, seed)
-        atomic_write_text(out / "labels.txt", "".join(f"{name}\n" for name in ACTIONS))
+        atomic_write_lines(out / "labels.txt", ACTIONS)
         atomic_write_text(out / "README.md", _card(videos, seed))
 
     settings = {"boxed": _CONSTRUCTION, "videos": videos, "seed": seed}

@@ -4,8 +4,8 @@ A small transformer that starts from nothing hardly learns to tell the shapes of
 they turn to any angle, stand anywhere and cover few patches. From near, in the middle of the picture, the model learns
 them in minutes; what it has learned then helps with those that are farther away.
 
-The frames of a video are stills: they have the same shape, color, background and size, and all else is sampled anew
-for each. A frame shows no action, so that none can be learned from the shape and color that it went with in training.
+Each frame of a video is a still: shape, color, background and size stay the same, and everything else is resampled. A
+still shows no action, so that a model cannot learn which actions went with a shape and a color in training.
 """
 
 import json
@@ -25,12 +25,13 @@ from internvideo_hf.demo.synthetic import (
     WIDTH,
     Scene,
     Track,
+    plan_videos,
     radius_at,
     sizes_of_splits,
     write_data_set,
     write_frames,
 )
-from internvideo_hf.utils.files import atomic_write_text
+from internvideo_hf.utils.files import atomic_write_lines, atomic_write_text
 from internvideo_hf.utils.names import lookup
 
 DISTANCES: dict[str, int] = {"near": 64, "middle": 96, "far": WIDTH}
@@ -211,19 +212,17 @@ def make_data_set(
         ValueError: if a number is out of range.
     """
     out, sizes = Path(out), split_sizes(videos)
-    if seed < 0:
-        raise ValueError(f"seed: got {seed}, expected at least 0.")
-    looks = [look_at(subset, index, seed) for subset, size in sizes.items() for index in range(size)]
+    looks = plan_videos(look_at, sizes, seed)
 
     def write_lists() -> None:
         for subset in SUBSETS:
             for name, is_near in ((f"{subset}_near", True), (subset, False)):
                 rows = (_row(look) for look in looks if look.subset == subset and (look.distance == "near") == is_near)
-                atomic_write_text(out / f"{name}.jsonl", "".join(f"{json.dumps(row)}\n" for row in rows))
+                atomic_write_lines(out / f"{name}.jsonl", map(json.dumps, rows))
         near = (look.video for look in looks if look.subset == "train" and look.distance == "near")
-        atomic_write_text(out / "near.txt", "".join(f"{video}\n" for video in near))
+        atomic_write_lines(out / "near.txt", near)
         for name, words in _WORDS.items():
-            atomic_write_text(out / f"{name}.txt", "".join(f"{word}\n" for word in words))
+            atomic_write_lines(out / f"{name}.txt", words)
         atomic_write_text(
             out / "README.md", _CARD.format(**DISTANCES, **sizes, frames=NUM_FRAMES, videos=videos, seed=seed)
         )

@@ -25,6 +25,7 @@ from internvideo_hf.demo.synthetic import (
     WIDTH,
     Scene,
     Track,
+    plan_videos,
     sizes_of_splits,
     tremble,
     write_data_set,
@@ -342,10 +343,7 @@ def make_data_set(
         OSError: if a file cannot be written; a DiskFullError if there is no room.
         ValueError: if a number is out of range.
     """
-    out, sizes = Path(out), split_sizes(videos)
-    if seed < 0:
-        raise ValueError(f"seed: got {seed}, expected at least 0.")
-    scripts = [script_at(subset, index, seed) for subset, size in sizes.items() for index in range(size)]
+    out, scripts = Path(out), plan_videos(script_at, split_sizes(videos), seed)
 
     def write_lists() -> None:
         for subset in SUBSETS:

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from internvideo_hf.data.failures import one_video
 from internvideo_hf.demo import tour
-from internvideo_hf.demo.tour import LIMITS, Labeled, Labeler
+from internvideo_hf.demo.tour import Labeled, Labeler
 from internvideo_hf.search.hits import montage
 from internvideo_hf.tasks.action_detection.drawing import draw_montage
 from internvideo_hf.tasks.temporal_localization.timeline import draw_timeline
@@ -95,7 +95,7 @@ def stacked(parts: Sequence[Part]) -> Image.Image:
     title, font = ImageFont.load_default(_TITLE), ImageFont.load_default(FONT_SIZE)
     width = max(part.picture.width for part in parts)
     letters = max(40, round((width - 2 * GAP) / font.getlength("n")))
-    limits = textwrap.wrap(LIMITS.replace("`", ""), letters)
+    limits = textwrap.wrap(tour.LIMITS.replace("`", ""), letters)
     heights = [_TITLE + 2 * GAP + part.picture.height for part in parts]
     sheet = Image.new("RGB", (width, sum(heights) + (len(limits) + 1) * LINE), PAPER)
     draw, top = ImageDraw.Draw(sheet), 0

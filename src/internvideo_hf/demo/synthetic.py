@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import av
 import numpy as np
@@ -28,6 +28,7 @@ import numpy as np
 from internvideo_hf.data.executors.processes import map_unordered
 from internvideo_hf.utils.files import (
     atomic_path,
+    atomic_write_lines,
     atomic_write_text,
     check_output,
     is_temporary_of,
@@ -58,6 +59,8 @@ _CLIP_BYTES = 50_000  # of a clip's file, on average
 _HELD_OUT = 20  # clips per action in each held-out split, for `_CLIPS` training clips
 _POSE, _SCENE, _WORDS, _ORDER, _ASKING = range(5)  # independent random streams of a clip
 _TIMES = np.arange(NUM_FRAMES)
+
+_Plan = TypeVar("_Plan")
 
 
 # ---- shapes and backgrounds -----------------------------------------------------------------------------------------
@@ -801,10 +804,7 @@ def make_data_set(
         OSError: if a file cannot be written; a DiskFullError if there is no room.
         ValueError: if a number is out of range.
     """
-    out, sizes = Path(out), split_sizes(clips)
-    if seed < 0:
-        raise ValueError(f"seed: got {seed}, expected at least 0.")
-    planned = [clip_at(split, index, seed) for split, size in sizes.items() for index in range(size)]
+    out, planned = Path(out), plan_videos(clip_at, split_sizes(clips), seed)
 
     def write_lists() -> None:
         _write_lists(out, planned, seed)
@@ -813,6 +813,22 @@ def make_data_set(
     settings = {"construction": _CONSTRUCTION, "clips": clips, "seed": seed}
     write = partial(write_clip, seed=seed)
     return write_data_set(out, planned, write, settings, lambda clip: _CLIP_BYTES, write_lists, jobs, on_done)
+
+
+def plan_videos(plan_at: Callable[[str, int, int], _Plan], sizes: Mapping[str, int], seed: int) -> list[_Plan]:
+    """Return the plans of all videos of a data set, split after split.
+
+    Args:
+        plan_at: (split, number in it, seed) gives the plan of a video.
+        sizes: split -> its number of videos.
+        seed: at least 0.
+
+    Raises:
+        ValueError: if the seed is negative.
+    """
+    if seed < 0:
+        raise ValueError(f"seed: got {seed}, expected at least 0.")
+    return [plan_at(split, index, seed) for split, size in sizes.items() for index in range(size)]
 
 
 def sizes_of_splits(videos: int, splits: Sequence[str], ratio: int) -> dict[str, int]:
@@ -966,12 +982,12 @@ def _write_lists(out: Path, planned: list[Clip], seed: int) -> None:
         )
         write(f"{split}_attributes.jsonl", rows)
     for name, words in values.items():
-        atomic_write_text(out / f"{name}.txt", "".join(f"{word}\n" for word in words))
+        atomic_write_lines(out / f"{name}.txt", words)
     for split in SPLITS:
         asked = ((clip.video, *pair) for clip in planned if clip.split == split for pair in questions(clip, seed))
         write(f"{split}_questions.jsonl", ({"video": v, "question": q, "answer": a} for v, q, a in asked))
-    atomic_write_text(out / "labels.txt", "".join(f"{name}\n" for name in ACTIONS))
-    atomic_write_text(out / "answers.txt", "".join(f"{answer}\n" for answer in ANSWERS))
+    atomic_write_lines(out / "labels.txt", ACTIONS)
+    atomic_write_lines(out / "answers.txt", ANSWERS)
 
 
 def _row(clip: Clip, caption: str) -> dict[str, Any]:

@@ -50,7 +50,7 @@ from internvideo_hf.tasks.action_detection.detection import Detections
 from internvideo_hf.tasks.action_detection.detectors import GivenBoxes
 from internvideo_hf.tasks.detections import overlap_in_time
 from internvideo_hf.tasks.temporal_localization.localization import Action, Localization
-from internvideo_hf.utils.files import atomic_write_text, remove_leftovers
+from internvideo_hf.utils.files import atomic_write_lines, remove_leftovers
 from internvideo_hf.utils.locks import lock_folder
 from internvideo_hf.utils.names import distinct_names, printable
 from internvideo_hf.utils.pretrained import load_pretrained
@@ -69,8 +69,9 @@ LONG, CROWD, NO_SHAPE = "long.mp4", "crowd.mp4", "no_shape"
 BY_CLASSIFIER = (
     "By demo-classifier; unknown: the percentage of videos with a known action of which it is surer, from 95 % on"
 )
+"""Last words of the table of videos without a shape."""
 BY_BOTH = "By demo-classifier (action) and demo-mm (the rest)"
-"""What ends the tables of labels."""
+"""Last words of the table of labels."""
 
 _SHORTEST_OF = 8  # long videos, since a tour should take seconds
 _LARGEST_OF = 8  # crowds
@@ -153,7 +154,7 @@ def _draw(folder: Path, drawn: list[Clip], seed: int, on_done: Callable[[], obje
         for line in listed.read_text(encoding="utf-8").splitlines():
             (videos / Path(json.loads(line)["video"]).name).unlink(missing_ok=True)
     rows = [{"video": clip.video, **asdict(clip)} for clip in drawn]
-    atomic_write_text(listed, "".join(f"{json.dumps(row)}\n" for row in rows))
+    atomic_write_lines(listed, map(json.dumps, rows))
     for clip in drawn:
         path = folder / clip.video
         path.parent.mkdir(parents=True, exist_ok=True)

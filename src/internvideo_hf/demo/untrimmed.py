@@ -22,13 +22,14 @@ from internvideo_hf.demo.synthetic import (
     WIDTH,
     Scene,
     Track,
+    plan_videos,
     radius_at,
     sizes_of_splits,
     ways,
     write_data_set,
     write_frames,
 )
-from internvideo_hf.utils.files import atomic_write_text
+from internvideo_hf.utils.files import atomic_write_lines, atomic_write_text
 
 RATE = 8
 """Frames per second."""
@@ -300,14 +301,11 @@ def make_data_set(
         OSError: if a file cannot be written; a DiskFullError if there is no room.
         ValueError: if a number is out of range.
     """
-    out, sizes = Path(out), split_sizes(videos)
-    if seed < 0:
-        raise ValueError(f"seed: got {seed}, expected at least 0.")
-    scripts = [script_at(subset, index, seed) for subset, size in sizes.items() for index in range(size)]
+    out, scripts = Path(out), plan_videos(script_at, split_sizes(videos), seed)
 
     def write_lists() -> None:
         atomic_write_text(out / ANNOTATIONS, json.dumps(annotations(scripts), indent=1) + "\n")
-        atomic_write_text(out / "labels.txt", "".join(f"{name}\n" for name in ACTIONS))
+        atomic_write_lines(out / "labels.txt", ACTIONS)
         atomic_write_text(out / "README.md", _card(scripts, videos, seed))
 
     settings = {"untrimmed": _CONSTRUCTION, "videos": videos, "seed": seed}

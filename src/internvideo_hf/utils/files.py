@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -180,6 +180,16 @@ def atomic_write_text(path: str | AnyPath, text: str) -> None:
     Names of files that are not UTF-8 hold lone surrogates. They are written as `\udce9`, which JSON reads as the same.
     """
     atomic_write(path, lambda temporary: temporary.write_text(text, encoding="utf-8", errors="backslashreplace"))
+
+
+def atomic_write_lines(path: str | AnyPath, lines: Iterable[str]) -> None:
+    """Write lines of UTF-8, each with its line feed; see `atomic_write_text`.
+
+    Args:
+        path: the file.
+        lines: without line feeds.
+    """
+    atomic_write_text(path, "".join(f"{line}\n" for line in lines))
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
