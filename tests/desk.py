@@ -7,7 +7,7 @@ from transformers import CLIPConfig, CLIPModel
 from video.clips import write_video
 
 from internvideo_hf import UniFormerV2Config, UniFormerV2ForVideoClassification, build_processor
-from internvideo_hf.demo.tour import draw_clips, draw_long_video
+from internvideo_hf.demo.tour import draw_backgrounds, draw_clips, draw_long_video
 from internvideo_hf.recipes.labels import load_labels
 
 TESTS = Path(__file__).parent
@@ -26,6 +26,7 @@ def set_desk(folder: Path) -> None:
     clip = write_video(folder / "clip.mp4", 90)
     draw_clips(folder / "demo", 12, seed=1)  # as `internvideo demo` leaves them
     draw_long_video(folder / "demo", seed=1)
+    draw_backgrounds(folder / "demo", seed=1)
     (folder / "videos").mkdir()
     (folder / "videos/bikes.mp4").write_bytes(clip.read_bytes())
     (folder / "train.csv").write_text("bikes.mp4,0\n")

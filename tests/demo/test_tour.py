@@ -57,7 +57,7 @@ def test_every_clip_is_asked_about_in_turn(shown):
     clips = [clip_at("test", index, 1) for index in range(12)]
     right = 0
     for number, (line, clip) in enumerate(zip(lines[1:13], clips, strict=True)):
-        attribute = ("colour", "action", "background")[number % 3]
+        attribute = ("colour", "action", "background")[(number + number // 3) % 3]
         assert {"colour": "color", "action": "do", "background": "behind"}[attribute] in line.split("?")[0]
         mark, *words, score = line.split("?")[1].split()
         assert mark == ("+" if " ".join(words) == getattr(clip, attribute) else "-") and score.endswith("%")

@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -24,6 +25,7 @@ def test_same_settings_resume_and_others_are_named(tmp_path):
     check_recipe(tmp_path, recipe(learning_rate=1.0), None)  # no checkpoint yet
     (tmp_path / "checkpoint-1").mkdir()
     check_recipe(tmp_path, recipe(), "weights")
+    check_recipe(tmp_path, replace(recipe(), title="Another", notes=["another"]), "weights")
     with pytest.raises(RecipeError, match=r"--start-from weights, now none; training.learning_rate .*, now 1.0\)"):
         check_recipe(tmp_path, recipe(learning_rate=1.0), None)
     (tmp_path / "versions.json").unlink()

@@ -128,7 +128,8 @@ def _give_tour(out: Path, clips: int, seed: int, videos: list[str] | None, as_js
     labeled: list[tour.Labeled] = []
     failures: list[str] = []
     for number, (file, clip) in enumerate(tqdm(files, "Labeling", disable=quiet)):
-        asked = list(QUESTIONS)[number % len(QUESTIONS)]
+        # In turn, from one further on in each round: clips take the actions in turn, too, and would share a question.
+        asked = list(QUESTIONS)[(number + number // len(QUESTIONS)) % len(QUESTIONS)]
         if (answers := attempt(partial(label, clip=clip, asked=asked), file, failures)) is not None:
             labeled.append(answers)
     if not labeled:

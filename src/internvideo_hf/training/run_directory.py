@@ -9,7 +9,7 @@ import shutil
 import sys
 import tempfile
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ ANSWERS = "answers"  # of the final model to the validation list
 SECONDS_BETWEEN_PLOTS = 30
 RECIPE, VERSIONS, LOG, CURVES, FINAL = "recipe.yaml", "versions.json", "log.jsonl", "curves.png", "final"
 
+_REMARKS: dict[str, Any] = {"title": "", "source": [], "notes": [], "expected": None}
 _PACKAGES = ("internvideo_hf", "torch", "torchvision", "transformers", "accelerate", "datasets", "peft", "deepspeed")
 
 
@@ -87,7 +88,7 @@ def check_recipe(folder: Path, recipe: Recipe, start: str | None) -> None:
         start: initial weights of this run.
 
     Raises:
-        RecipeError: if the directory holds a run of other settings, or of unknown ones.
+        RecipeError: if the directory holds a run of other settings, or of unknown ones. Titles and notes are none.
     """
     if not list(folder.glob("checkpoint-*")) and not (folder / FINAL).is_dir():
         return
@@ -95,9 +96,9 @@ def check_recipe(folder: Path, recipe: Recipe, start: str | None) -> None:
         raise RecipeError(f"{folder} contains checkpoints but no {RECIPE} or {VERSIONS}. Give another --output-dir.")
     # Parsed, so that keys of earlier versions and settings that they lack compare by meaning.
     saved = load_yaml((folder / RECIPE).read_text(encoding="utf-8"), str(folder / RECIPE), yaml.SafeLoader)
-    before = _plain(parse_recipe(saved, str(folder / RECIPE)))
+    before, now = (_plain(replace(one, **_REMARKS)) for one in (parse_recipe(saved, str(folder / RECIPE)), recipe))
     before["--start-from"] = json.loads((folder / VERSIONS).read_text(encoding="utf-8"))["start_from"]
-    if changes := changed_settings(before, {**_plain(recipe), "--start-from": start}):
+    if changes := changed_settings(before, {**now, "--start-from": start}):
         raise RecipeError(
             f"{folder} holds a run of another recipe ({changes}). Give the same settings to resume, or another "
             "--output-dir for a new run."
