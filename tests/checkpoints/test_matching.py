@@ -206,7 +206,7 @@ def test_activitynet_has_three_names(data_set):
 def test_an_unknown_data_set_names_the_nearest():
     with pytest.raises(ValueError, match=r"data_set: got 'msrvt', expected one of .*Did you mean msrvtt\?"):
         find("pytorch_model.bin", "internvideo_mm", data_set="msrvt")
-    with pytest.raises(ValueError, match="no released file of viclip is told by its data set"):
+    with pytest.raises(ValueError, match="no released file of viclip belongs to a data set"):
         find("mine.pth", "viclip", data_set="msrvtt")
     with pytest.raises(CheckpointError, match="has a classification head.*--head"):
         find("ViT-H.pth", "internvideo_mae", data_set="ssv2", classes=174)

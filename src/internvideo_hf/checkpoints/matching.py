@@ -129,7 +129,7 @@ def _row_of_data_set(rows: Sequence[Row], family: str, data_set: str) -> Row:
         if _slug(data_set) in data_set_names(row):
             return row
     if not candidates:
-        raise ValueError(f"data_set: got {data_set!r}, but no released file of {family} is told by its data set.")
+        raise ValueError(f"data_set: got {data_set!r}, but no released file of {family} belongs to a data set.")
     return lookup({data_set_names(row)[0]: row for row in candidates}, data_set, "data_set")
 
 

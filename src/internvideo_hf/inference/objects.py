@@ -60,13 +60,13 @@ def detector_processor(name: str | Path, option: str) -> Any:
         option: see `detector_config`.
 
     Raises:
-        ValueError: if it makes no boxes of the detector's outputs.
+        ValueError: if it cannot turn the detector's outputs into boxes.
     """
     processor: Any = load_pretrained(AutoImageProcessor, resolve_model(name))
     if not hasattr(processor, "post_process_object_detection"):
         raise ValueError(
-            f"{name} has {with_article(type(processor).__name__)}, which makes no boxes of the detector's answers. "
-            f"Give another detector ({option})."
+            f"{name} has {with_article(type(processor).__name__)}, which cannot turn the outputs of a "
+            f"detector into boxes. Give another detector ({option})."
         )
     return processor
 

@@ -227,8 +227,8 @@ class StockVideoProcessor:
         pixels = next((inputs[name] for name in PIXELS if name in inputs), None)
         if not isinstance(pixels, torch.Tensor) or pixels.ndim != 5:
             raise ValueError(
-                f"{self._name} is not an encoder of clips: {type(self._stock).__name__} makes no pixels of frames, "
-                "(clips, frames, channels, height, width). Give a model such as VideoMAE, V-JEPA 2 or X-CLIP."
+                f"{self._name} is not an encoder of clips: {type(self._stock).__name__} does not return pixels of "
+                "shape (clips, frames, channels, height, width). Give a model such as VideoMAE, V-JEPA 2 or X-CLIP."
             )
         return pixels[0]
 

@@ -211,7 +211,7 @@ class StoragePath:
             return bytes(files.cat_file(path))
 
     def write_bytes(self, content: bytes, *, is_new: bool = False) -> None:
-        """Write the object, whole or not at all.
+        """Write the object, in full or not at all.
 
         Args:
             content: of the object.

@@ -1,7 +1,7 @@
 """Shards of a list, and the files that hold their results until one process has taken them.
 
 A shard has a key made of all that its result depends on, and its result is a file named by the key, which appears
-whole or not at all. So it does not matter which process or machine computes it, nor how often; what is done is seen
+in full or not at all. So it does not matter which process or machine computes it, nor how often; what is done is seen
 from the names in the folder.
 """
 

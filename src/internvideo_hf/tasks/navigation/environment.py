@@ -1,4 +1,4 @@
-"""What an agent needs of the world: panoramas, places to go to, moves, and the path that it went.
+"""What an agent needs of the world: panoramas, places to go to, moves, and its path so far.
 
 `world.PanoramaWorld` is one in memory, and `habitat.HabitatEnvironment` one of the simulator of VLN-CE.
 """
