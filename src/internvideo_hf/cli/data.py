@@ -98,6 +98,9 @@ def shrink(
 ) -> None:
     """Re-encode videos for training: small, fast to seek in, without sound.
 
+    H.264 cannot be decoded at a reduced size: training decodes whole frames, however small its crops are. Videos that
+    were shrunk once save this in every epoch.
+
     Resumable: rerun the same command after an interruption. All outputs end in .mp4 (H.264). Videos that fail are rows
     of failures.jsonl in OUT.
 
