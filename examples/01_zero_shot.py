@@ -26,8 +26,8 @@ print(f"The clip: {canonical_caption(clip)}")
 
 # 3. Classify. From a shell: internvideo zero-shot VIDEO --model MODEL --labels "..."
 classify = pipeline("zero-shot-video-classification", model=MODEL)
-others = [color for color in ("red", "green", "blue") if color != clip.colour]
+others = [color for color in ("red", "green", "blue") if color != clip.color]
 # The toy model was trained on whole sentences; on parts of them, such as "a blue arrow", it is often wrong.
-labels = [f"a {color} {clip.shape} that {clip.action}" for color in (clip.colour, *others)]
+labels = [f"a {color} {clip.shape} that {clip.action}" for color in (clip.color, *others)]
 for answer in classify(FOLDER / clip.video, candidate_labels=labels, hypothesis_template="there is {}"):
     print(f"{answer['score']:6.1%}  {answer['label']}")

@@ -329,7 +329,7 @@ def test_a_missing_tensor_is_named_and_nothing_is_written(name, released, conver
     assert_nothing_written(tmp_path)
 
 
-# One more of these is another model of the same family: a larger vocabulary, longer texts, a fourth colour channel.
+# One more of these is another model of the same family: a larger vocabulary, longer texts, a fourth color channel.
 SIZES_OF_THEIR_OWN = {
     ("clip.token_embedding.weight", 0),
     ("clip.positional_embedding", 0),

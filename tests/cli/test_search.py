@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from program import assert_refused, run
-from search.gallery import COLOURS, gallery, picture
+from search.gallery import COLORS, gallery, picture
 
 from internvideo_hf.search import index as index_module
 from internvideo_hf.utils.locks import lock_folder
@@ -159,7 +159,7 @@ def test_montage_shows_the_hits(made, tmp_path):
     left, top = 8 + 104, 33 + 56
     tile = pixels[top + 4 : top + 28, left + 4 : left + 44]
     assert hits[0]["video"].endswith("red.mp4")
-    assert np.abs(tile.mean(axis=(0, 1)) - COLOURS["red"]).max() < 40
+    assert np.abs(tile.mean(axis=(0, 1)) - COLORS["red"]).max() < 40
     assert list(sheet.parent.iterdir()) == [sheet]
 
 

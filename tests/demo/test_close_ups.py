@@ -19,16 +19,16 @@ LOOKS = [look_at("train", index) for index in range(900)]
 
 def test_looks_are_balanced_at_every_distance_and_leave_out_the_pairs_of_hard():
     for distance in WIDTHS:
-        looks = {(one.shape, one.colour, one.background, one.size) for one in LOOKS if one.distance == distance}
+        looks = {(one.shape, one.color, one.background, one.size) for one in LOOKS if one.distance == distance}
         assert len(looks) == 300
-    for table, name in ((SHAPES, "shape"), (COLORS, "colour"), (BACKGROUNDS, "background"), (SIZES, "size")):
+    for table, name in ((SHAPES, "shape"), (COLORS, "color"), (BACKGROUNDS, "background"), (SIZES, "size")):
         assert set(Counter(getattr(look, name) for look in LOOKS).values()) == {900 // len(table)}
-    assert all(list(SHAPES).index(look.shape) != list(COLORS).index(look.colour) for look in LOOKS)
+    assert all(list(SHAPES).index(look.shape) != list(COLORS).index(look.color) for look in LOOKS)
 
 
 @pytest.mark.parametrize("distance", WIDTHS)
 def test_stills_differ_and_show_the_color_and_from_near_all_of_the_shape(distance):
-    look = replace(LOOKS[0], distance=distance, shape="square", colour="red", size="large", background="plain")
+    look = replace(LOOKS[0], distance=distance, shape="square", color="red", size="large", background="plain")
     frames = np.stack(list(render(look))).astype(int)
     assert frames.shape == (NUM_FRAMES, WIDTHS[distance], WIDTHS[distance], 3)
     red = frames[..., 0] - frames[..., 1:].max(-1) > 60
@@ -64,7 +64,7 @@ def test_lists_name_the_videos_and_what_they_show(folder):
     assert (folder / "near.txt").read_text().split() == [row["video"] for row in rows["train_near"]]
     look = look_at("train", 0)
     assert rows["train_near"][0] == {"video": "train/00000.mp4"} | {
-        name: getattr(look, name) for name in ("shape", "colour", "background", "size")
+        name: getattr(look, name) for name in ("shape", "color", "background", "size")
     }
     assert (folder / "size.txt").read_text() == "small\nlarge\n"
     assert "internvideo make-demo-data OUT --close-ups --clips 30 --seed 0" in (folder / "README.md").read_text()

@@ -65,10 +65,10 @@ def test_a_dual_encoder_is_scored_by_the_caption_and_by_one_changed_word(data, c
     assert found["text_to_video"] == pytest.approx(100 * (ranks == 0).float().mean().item())
     colors = []
     for number, clip in enumerate(clips):
-        texts = [captions[number].replace(f" {clip.colour} ", f" {color} ") for color in COLORS]
+        texts = [captions[number].replace(f" {clip.color} ", f" {color} ") for color in COLORS]
         assert captions[number] in texts
         colors.append(texts[logits(texts)[number].argmax()] == captions[number])
-    assert found["colour"] == pytest.approx(100 * np.mean(colors))
+    assert found["color"] == pytest.approx(100 * np.mean(colors))
 
 
 def test_a_caption_says_what_its_words_and_their_synonyms_say():
@@ -84,15 +84,15 @@ def test_a_caption_says_what_its_words_and_their_synonyms_say():
 def test_captions_and_answers_are_scored_by_what_they_say(data, clips, monkeypatch):
     """Models that say of each clip what they are told to; the last of three clips gets a wrong color."""
     told = [canonical_caption(clip) for clip in clips]
-    told[-1] = told[-1].replace(f" {clips[-1].colour} ", " no ")
+    told[-1] = told[-1].replace(f" {clips[-1].color} ", " no ")
     processor = SimpleNamespace(decode_text=lambda ids: told[ids])
     model = SimpleNamespace(generate=lambda part: part)
     found = scores._by_caption(model, processor, clips, iter([list(range(len(clips)))]))
     share = 100 * (len(clips) - 1) / len(clips)
-    assert found == dict.fromkeys(("action", "background", "size"), 100.0) | {"colour": pytest.approx(share)}
+    assert found == dict.fromkeys(("action", "background", "size"), 100.0) | {"color": pytest.approx(share)}
 
     names = [*COLORS, *ACTIONS, *BACKGROUNDS]
-    rows = [[names.index(clip.colour), names.index(clip.action), names.index(clip.background)] for clip in clips]
+    rows = [[names.index(clip.color), names.index(clip.action), names.index(clip.background)] for clip in clips]
     rows[0][1] = (rows[0][1] - len(COLORS) + 1) % len(ACTIONS) + len(COLORS)  # another action
 
     def answer(clip, ids):
@@ -101,7 +101,7 @@ def test_captions_and_answers_are_scored_by_what_they_say(data, clips, monkeypat
     answer.config = SimpleNamespace(id2label=dict(enumerate(names)), num_labels=len(names))
     processor = SimpleNamespace(encode_questions=lambda questions: {"input_ids": list(questions)})
     found = scores._by_answer(answer, processor, clips, iter([torch.arange(len(clips))]))
-    assert found == {"colour": 100.0, "action": pytest.approx(share), "background": 100.0}
+    assert found == {"color": 100.0, "action": pytest.approx(share), "background": 100.0}
 
 
 def test_splits_and_folders_that_are_none_are_refused(data, tmp_path, monkeypatch, capsys):

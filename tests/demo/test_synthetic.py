@@ -63,7 +63,7 @@ def test_no_composition_is_in_two_splits_and_every_pair_of_test_is_seen_in_train
     for split, size in split_sizes().items():
         for index in range(size):
             clip = clip_at(split, index)
-            seen[split].add((clip.shape, clip.colour, clip.action))
+            seen[split].add((clip.shape, clip.color, clip.action))
     assert {split: len(triples) for split, triples in seen.items()} == {
         "train": 240,
         "val": 60,
@@ -88,10 +88,10 @@ def test_actions_and_looks_are_spread_evenly(split):
         assert set(backgrounds) == set(BACKGROUNDS) and max(backgrounds.values()) - min(backgrounds.values()) <= 6
         assert set(sizes) == ({None} if ACTIONS[action].changes_size else set(SIZES))
         assert max(sizes.values()) - min(sizes.values()) <= 6
-    for name, table in (("shape", SHAPES), ("colour", COLORS)):
+    for name, table in (("shape", SHAPES), ("color", COLORS)):
         counts = Counter(getattr(clip, name) for clip in clips)
         assert all(abs(counts[word] / len(clips) - 1 / 6) < 0.03 for word in table), counts
-    triples = Counter((clip.shape, clip.colour, clip.action) for clip in clips)
+    triples = Counter((clip.shape, clip.color, clip.action) for clip in clips)
     assert max(triples.values()) - min(triples.values()) <= 2
 
 
@@ -125,7 +125,7 @@ def test_sentences_are_short_of_few_words_and_held_out_ones_all_differ():
         assert len(set(five)) == 5
         words |= {word for sentence in [*five, canonical_caption(clip)] for word in sentence.split()}
         assert max(len(sentence.split()) for sentence in five) <= 18
-        assert five[3].startswith(f"the {clip.shape} ") and clip.colour not in five[3].split()
+        assert five[3].startswith(f"the {clip.shape} ") and clip.color not in five[3].split()
         assert five[4].startswith("something ") and five[4].endswith(f"over a {clip.background} background")
     assert len(words) < 80
     for split in ("val", "test", "hard"):

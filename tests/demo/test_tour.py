@@ -30,7 +30,7 @@ def test_every_clip_is_a_line_with_labels_scores_and_truth(shown):
     out, result = shown
     assert result.returncode == 0 and not result.stderr, result.stderr
     lines = result.stdout.splitlines()
-    assert lines[0].split() == ["clip", "action", "colour", "shape", "background", "truth"]
+    assert lines[0].split() == ["clip", "action", "color", "shape", "background", "truth"]
     for line, action in zip(lines[1:13], ACTIONS, strict=True):
         assert line.count("%") == 4 and action in line.split("%")[-1]
     assert lines[13].startswith("+ right, - wrong; right of 12: action ")
@@ -57,8 +57,8 @@ def test_every_clip_is_asked_about_in_turn(shown):
     clips = [clip_at("test", index, 1) for index in range(12)]
     right = 0
     for number, (line, clip) in enumerate(zip(lines[1:13], clips, strict=True)):
-        attribute = ("colour", "action", "background")[(number + number // 3) % 3]
-        assert {"colour": "color", "action": "do", "background": "behind"}[attribute] in line.split("?")[0]
+        attribute = ("color", "action", "background")[(number + number // 3) % 3]
+        assert {"color": "color", "action": "do", "background": "behind"}[attribute] in line.split("?")[0]
         mark, *words, score = line.split("?")[1].split()
         assert mark == ("+" if " ".join(words) == getattr(clip, attribute) else "-") and score.endswith("%")
         right += mark == "+"

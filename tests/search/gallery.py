@@ -9,26 +9,26 @@ import numpy as np
 from internvideo_hf.search import embedding
 
 RATE = 10
-COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 40, 220), "grey": (120, 120, 120)}
+COLORS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 40, 220), "grey": (120, 120, 120)}
 
 
-def picture(colour: str, height: int = 32, width: int = 48) -> np.ndarray:
-    """One frame: a colour with its own pattern, so that even random weights tell them apart."""
+def picture(color: str, height: int = 32, width: int = 48) -> np.ndarray:
+    """One frame: a color with its own pattern, so that even random weights tell them apart."""
     y, x = np.mgrid[0:height, 0:width]
-    pattern = np.sin((x if colour in ("red", "blue") else y) / (2 + 3 * list(COLOURS).index(colour)))
-    return np.clip(np.array(COLOURS[colour]) + 60 * pattern[..., None], 0, 255).astype(np.uint8)
+    pattern = np.sin((x if color in ("red", "blue") else y) / (2 + 3 * list(COLORS).index(color)))
+    return np.clip(np.array(COLORS[color]) + 60 * pattern[..., None], 0, 255).astype(np.uint8)
 
 
 def write(path: Path, *scenes: tuple[str, int], size: tuple[int, int] = (32, 48)) -> Path:
-    """Write a video of scenes, each a colour and its number of frames at 10 a second."""
+    """Write a video of scenes, each a color and its number of frames at 10 a second."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=RATE)
         (stream.height, stream.width), stream.pix_fmt = size, "yuv420p"
         stream.codec_context.time_base = Fraction(1, RATE)
         stream.codec_context.thread_count = 1
-        for number, colour in enumerate(colour for colour, frames in scenes for _ in range(frames)):
-            frame = av.VideoFrame.from_ndarray(picture(colour, *size), format="rgb24")
+        for number, color in enumerate(color for color, frames in scenes for _ in range(frames)):
+            frame = av.VideoFrame.from_ndarray(picture(color, *size), format="rgb24")
             frame.pts, frame.time_base = number, Fraction(1, RATE)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))

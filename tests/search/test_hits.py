@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from search.gallery import COLOURS, write
+from search.gallery import COLORS, write
 
 from internvideo_hf.search.hits import Hit, Hits, montage
 from internvideo_hf.utils.pictures import contact_sheet
@@ -14,7 +14,7 @@ def test_montage_of_a_video_that_is_gone_has_a_grey_tile(tmp_path):
     sheet = montage(hits, columns=2, title="a long title " * 30)
     assert sheet.size == (8 + 2 * 264, 33 + 203)
     pixels = np.asarray(sheet).astype(int)
-    assert np.abs(pixels[60:140, 60:200].mean(axis=(0, 1)) - COLOURS["blue"]).max() < 40
+    assert np.abs(pixels[60:140, 60:200].mean(axis=(0, 1)) - COLORS["blue"]).max() < 40
     assert (pixels[40, 300] == 225).all()
     with pytest.raises(ValueError, match="at least one"):
         montage([])

@@ -14,7 +14,7 @@ from video.clips import write_video
 from internvideo_hf.recipes.labels import load_labels
 
 VIDEOS = 4
-SENTENCES = ["a wave in red", "water", "a slow dance of colours, it seems", "noise"]
+SENTENCES = ["a wave in red", "water", "a slow dance of colors, it seems", "noise"]
 CLASSES = "data.labels=hmdb51"  # 400 classes in 16 sentences each would take half a minute
 HERE = ("--workers", 0, "--device", "cpu", "--quiet")
 

@@ -102,7 +102,7 @@ def test_a_dual_encoder_comes_with_its_own_words_and_is_scored(name, data, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("name", "scored"), [("captioning", TOLD), ("question_answering", ("colour", "action", "background"))]
+    ("name", "scored"), [("captioning", TOLD), ("question_answering", ("color", "action", "background"))]
 )
 def test_a_decoder_learns_on_frozen_towers_and_is_scored(name, scored, data, tmp_path):
     start = internvideo_hf.demo_path("demo-mm")

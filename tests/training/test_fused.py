@@ -130,7 +130,7 @@ class TestSamples:
         options = {"size": 16, "mean": [0.5] * 3, "std": [0.25] * 3}
         return SampleSettings(4, "videomae_dense_train", "finetuning", {"sampling_rate": 2}, options | changes)
 
-    def test_both_inputs_are_cut_flipped_and_coloured_alike(self, tmp_path):
+    def test_both_inputs_are_cut_flipped_and_colored_alike(self, tmp_path):
         row = write_videos(tmp_path, 1)[0]
         twice = {"pixel_values_videos": self.settings(), "uniformerv2_pixel_values_videos": self.settings()}
         sample = make_sample(row, twice, seed=3)

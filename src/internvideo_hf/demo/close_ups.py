@@ -50,7 +50,7 @@ _VIDEO_BYTES = 16_000  # of a video's file, on average
 _LARGEST = max(size.radii[1] for size in SIZES.values())  # pixels
 _CUT = 3  # pixels of the largest shape that may lie outside a frame
 _STILLS = 16  # random stream of the pixels
-_WORDS: dict[str, Collection[str]] = {"shape": SHAPES, "colour": COLORS, "background": BACKGROUNDS, "size": SIZES}
+_WORDS: dict[str, Collection[str]] = {"shape": SHAPES, "color": COLORS, "background": BACKGROUNDS, "size": SIZES}
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Look:
         index: number within the split, from 0.
         distance: name in `DISTANCES`.
         shape: name in `SHAPES`.
-        colour: name in `COLORS`.
+        color: name in `COLORS`.
         background: name in `BACKGROUNDS`.
         size: name in `SIZES`.
     """
@@ -71,7 +71,7 @@ class Look:
     index: int
     distance: str
     shape: str
-    colour: str
+    color: str
     background: str
     size: str
 
@@ -142,7 +142,7 @@ def render(look: Look, seed: int = 0) -> Iterator[np.ndarray]:
     off = WIDTH / 2 if look.distance == "far" else width / 2 - _LARGEST + _CUT
     cut = slice((WIDTH - width) // 2, (WIDTH + width) // 2)
     for _ in range(NUM_FRAMES):
-        scene = Scene.sample(rng, look.background, [(look.colour, look.shape)])
+        scene = Scene.sample(rng, look.background, [(look.color, look.shape)])
         place = (list(SIZES).index(look.size) + rng.uniform()) / len(SIZES)
         x, y = WIDTH / 2 + rng.uniform(-off, off, (2, 1))
         pose = Track(x, y, rng.uniform(0, 2 * np.pi, 1), radius_at(np.array([place])))
@@ -168,9 +168,9 @@ The command gives identical files with the same versions of numpy, PyAV and x264
 ## Files
 
 - `train_near.jsonl`, `val_near.jsonl`: the videos from near. `train.jsonl`, `val.jsonl`: the others. One line per
-  video: `video`, and what it shows: `shape`, `colour`, `background`, `size`.
+  video: `video`, and what it shows: `shape`, `color`, `background`, `size`.
 - `near.txt`: the videos of `train_near.jsonl` without labels, one a line.
-- `shape.txt`, `colour.txt`, `background.txt`, `size.txt`: the names, one a line. `settings.json`: the settings of the
+- `shape.txt`, `color.txt`, `background.txt`, `size.txt`: the names, one a line. `settings.json`: the settings of the
   data set.
 
 {train} videos to train on, {val} to validate, which show the same combinations, drawn with other poses and noise. No

@@ -41,7 +41,7 @@ from internvideo_hf.video.reader import VideoReader
 
 ATTRIBUTES: dict[str, Collection[str]] = {
     "action": ACTIONS,
-    "colour": COLORS,
+    "color": COLORS,
     "background": BACKGROUNDS,
     "size": SIZES,
     "shape": SHAPES,
@@ -54,7 +54,7 @@ _WORDINGS: dict[str, dict[str, tuple[str, ...]]] = {
     attribute: {name: (name, *getattr(values[name], "other_words", ())) for name in values}
     for attribute, values in (
         ("action", ACTIONS),
-        ("colour", dict.fromkeys(COLORS)),
+        ("color", dict.fromkeys(COLORS)),
         ("background", dict.fromkeys(BACKGROUNDS)),
         ("size", SIZES),
         ("shape", dict.fromkeys(SHAPES)),

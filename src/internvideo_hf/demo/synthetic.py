@@ -267,7 +267,7 @@ class Clip:
         split: one of `SPLITS`.
         index: number within the split, from 0.
         shape: name in `SHAPES`.
-        colour: name in `COLORS`.
+        color: name in `COLORS`.
         action: name in `ACTIONS`.
         background: name in `BACKGROUNDS`.
         size: name in `SIZES`; None if the action changes it.
@@ -279,7 +279,7 @@ class Clip:
     split: str
     index: int
     shape: str
-    colour: str
+    color: str
     action: str
     background: str
     size: str | None
@@ -287,7 +287,7 @@ class Clip:
     def __post_init__(self) -> None:
         lookup(dict.fromkeys(SPLITS), self.split, "split")
         lookup(SHAPES, self.shape, "shape")
-        lookup(COLORS, self.colour, "colour")
+        lookup(COLORS, self.color, "color")
         lookup(ACTIONS, self.action, "action")
         lookup(BACKGROUNDS, self.background, "background")
         if self.size is not None:
@@ -373,7 +373,7 @@ _TEMPLATES = (
 
 
 def _sentence(clip: Clip, template: str, action: str, size: str | None) -> str:
-    thing = " ".join(filter(None, (size, clip.colour, clip.shape)))
+    thing = " ".join(filter(None, (size, clip.color, clip.shape)))
     return template.format(thing=thing, action=action, background=clip.background)
 
 
@@ -410,7 +410,7 @@ def captions(clip: Clip, seed: int = 0) -> list[str]:
 # ---- questions ------------------------------------------------------------------------------------------------------
 
 QUESTIONS: dict[str, tuple[str, str, str]] = {
-    "colour": ("what color is it?", "which color does the shape have?", "what is the color of the shape?"),
+    "color": ("what color is it?", "which color does the shape have?", "what is the color of the shape?"),
     "action": ("what does it do?", "how does it move?", "what is the shape doing?"),
     "background": ("what is behind it?", "what does the background look like?", "which background is there?"),
 }
@@ -520,7 +520,7 @@ def render(clip: Clip, seed: int = 0) -> np.ndarray:
     """
     pose, rng = track(clip, seed), _generator(seed, clip.split, clip.index, _SCENE)
     camera, start, drift = tremble(rng, NUM_FRAMES), rng.uniform(0, WIDTH, 2), rng.normal(0, 0.35, 2)
-    scene = Scene.sample(rng, clip.background, [(clip.colour, clip.shape)])
+    scene = Scene.sample(rng, clip.background, [(clip.color, clip.shape)])
     frames = np.empty((NUM_FRAMES, WIDTH, WIDTH, 3), np.uint8)
     # Frame by frame: all at once do not fit the processor's cache, which is slower.
     for t, frame in enumerate(frames):
@@ -695,10 +695,10 @@ Actions, compositions, backgrounds and sizes are balanced. In `val`, `test` and 
 - `train_shapeless.jsonl`, `val_shapeless.jsonl`: the same, but the caption says "shape" for the shape's name.
 - `train_captions.jsonl`: five lines per clip of `train`, with captions of different form and wording; the last two
   are incomplete: one names shape and action only, one size and background.
-- `attributes.jsonl`: one line per clip of all splits: `video`, `split`, `index`, `shape`, `colour`, `action`,
+- `attributes.jsonl`: one line per clip of all splits: `video`, `split`, `index`, `shape`, `color`, `action`,
   `background`, `size` (null if the action changes it), and the five `captions` of `train_captions.jsonl`.
 - `train_attributes.jsonl`, `val_attributes.jsonl`: one line per clip: `video`, and one name each of `shape.txt`,
-  `colour.txt`, `action.txt`, `background.txt` and `size.txt`, where a size that the action changes is "changing".
+  `color.txt`, `action.txt`, `background.txt` and `size.txt`, where a size that the action changes is "changing".
 - `train_questions.jsonl`, and so on: three lines per clip: a `question` about its color, action or background, and its
   `answer`, a line of `answers.txt`. In `train` the wording varies.
 - `labels.txt`: the names of the actions. `settings.json`: the settings of the data set.
@@ -967,7 +967,7 @@ def _write_lists(out: Path, planned: list[Clip], seed: int) -> None:
     write(ATTRIBUTES_LIST, ({"video": c.video, **asdict(c), "captions": captions(c, seed)} for c in planned))
     values: dict[str, Iterable[str]] = {
         "shape": SHAPES,
-        "colour": COLORS,
+        "color": COLORS,
         "action": ACTIONS,
         "background": BACKGROUNDS,
         "size": (*SIZES, CHANGING),

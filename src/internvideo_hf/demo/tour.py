@@ -61,7 +61,7 @@ LIMITS = (
 )
 """Shown with every answer."""
 
-WORDS: dict[str, Collection[str]] = {"colour": COLORS, "shape": SHAPES, "background": BACKGROUNDS}
+WORDS: dict[str, Collection[str]] = {"color": COLORS, "shape": SHAPES, "background": BACKGROUNDS}
 """Attributes that demo-mm labels, and the words for each. The action is left to demo-classifier."""
 
 LONG, CROWD, NO_SHAPE = "long.mp4", "crowd.mp4", "no_shape"
@@ -168,7 +168,7 @@ class Labeler:
 
     It describes the video with demo-captioner, and asks demo-answers about it.
 
-    >>> Labeler()("clip.mp4").answers["colour"].label
+    >>> Labeler()("clip.mp4").answers["color"].label
     'red'
     """
 
@@ -207,7 +207,7 @@ class Labeler:
             processor=load_pretrained(AutoProcessor, path),
         )
 
-    def __call__(self, video: str, clip: Clip | None = None, asked: str = "colour") -> Labeled:
+    def __call__(self, video: str, clip: Clip | None = None, asked: str = "color") -> Labeled:
         """Label and describe a video, and ask about it.
 
         Args:

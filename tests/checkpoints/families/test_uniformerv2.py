@@ -276,7 +276,7 @@ def test_a_released_name_tells_that_a_gate_is_missing(golden, tmp_path):
         convert_checkpoint(source, tmp_path / "model", config_overrides=overrides)
 
 
-def test_frames_and_colours_of_a_motion_model_do_not_hang_on_its_name(golden, tmp_path):
+def test_frames_and_colors_of_a_motion_model_do_not_hang_on_its_name(golden, tmp_path):
     scene, motion = (
         torch.load(golden / f"ufv2_{name}/checkpoint.pth", weights_only=True) for name in ("global", "local_global")
     )

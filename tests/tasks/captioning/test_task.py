@@ -58,7 +58,7 @@ def data(tmp_path_factory) -> Path:
     root = write_data(tmp_path_factory.mktemp("captioning") / "data", 6)
     answers = ["red", "blue", "red", "blue", "red", "rare"]
     rows = [
-        {"video": f"{number}.mp4", "question": "which colour is it?", "answer": answer}
+        {"video": f"{number}.mp4", "question": "which color is it?", "answer": answer}
         for number, answer in enumerate(answers)
     ]
     for name, some in (("questions", rows), ("others", rows[3:])):
