@@ -3,7 +3,7 @@
 import pytest
 from PIL import Image, ImageFont
 
-from internvideo_hf.utils.pictures import check_picture, fitted, save_picture
+from internvideo_hf.utils.pictures import check_picture, fitted, save_picture, wrapped
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.JPG", "b/c.webp"])
@@ -30,3 +30,15 @@ def test_texts_are_shortened_to_a_width():
     short = fitted(text, font, width // 2)
     assert short.endswith("...") and text.startswith(short[:-3]) and font.getlength(short) <= width // 2
     assert fitted(text, font, 0) == "..."
+
+
+def test_texts_are_broken_at_spaces_and_only_then_shortened():
+    font = ImageFont.load_default(12)
+    text = "circles around counterclockwise"
+    first, second = font.getlength("circles around"), font.getlength("counterclockwise")
+    width = int(max(first, second)) + 1
+    assert wrapped(text, font, int(font.getlength(text)) + 1, 2) == [text]
+    assert wrapped(text, font, width, 2) == ["circles around", "counterclockwise"]
+    assert wrapped(text, font, width, 1) == [fitted(text, font, width)]
+    assert wrapped(text, font, int(first) + 1, 2)[1].endswith("...")
+    assert wrapped("", font, width, 2) == [""]

@@ -50,6 +50,18 @@ def fitted(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width:
     return f"{text}..."
 
 
+def wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int, lines: int) -> list[str]:
+    """Return a text in at most so many lines, broken at spaces; a line beyond a width in pixels is shortened."""
+    found = [""]
+    for word in text.split():
+        longer = f"{found[-1]} {word}".strip()
+        if len(found) < lines and found[-1] and font.getlength(longer) > width:
+            found.append(word)
+        else:
+            found[-1] = longer
+    return [fitted(line, font, width) for line in found]
+
+
 def contact_sheet(
     tiles: Sequence[tuple[Image.Image, Sequence[str]]], size: tuple[int, int], columns: int, title: str | None = None
 ) -> Image.Image:

@@ -14,7 +14,7 @@ from internvideo_hf.data.transcoding import TranscodeSettings, write_pictures
 from internvideo_hf.tasks.action_detection.detection import Detections, Person
 from internvideo_hf.utils.files import check_output, remove_leftovers_of
 from internvideo_hf.utils.names import clock
-from internvideo_hf.utils.pictures import COLORS, INK, PAPER, contact_sheet, fitted
+from internvideo_hf.utils.pictures import COLORS, INK, PAPER, contact_sheet, wrapped
 from internvideo_hf.video import VideoReader
 
 LEAST_SIDE, MOST_SIDE = 360, 720
@@ -25,6 +25,7 @@ REACH = 1.0
 """Seconds before and after a key frame in which its boxes are shown."""
 _LETTERS = 1 / 26  # of the shorter side
 _WIDEST = 0.45  # fraction of the picture's width that a label has, or its box, if that is wider
+_LINES = 2  # of an action's name
 _LUMINANCE = 0.299, 0.587, 0.114  # of red, green and blue
 
 _Rectangle = tuple[float, float, float, float]
@@ -78,7 +79,10 @@ def _label(person: Person, size: tuple[int, int]) -> _Label:
 def _sign(lines: tuple[tuple[str, str], ...], color: tuple[int, ...], letters: int, widest: int) -> Image.Image:
     """Return a label by itself: lines of text on a color."""
     font = ImageFont.load_default(letters)
-    shown = [fitted(text, font, round(widest - font.getlength(score))) + score for text, score in lines]
+    shown: list[str] = []
+    for text, score in lines:
+        *above, last = wrapped(text, font, round(widest - font.getlength(score)), _LINES)
+        shown += *above, last + score
     height = round(font.getbbox("\u00c1gy")[3]) + 2
     sign = Image.new("RGB", (int(max(map(font.getlength, shown))) + 6, height * len(shown) + 3), color)
     draw = ImageDraw.Draw(sign)
