@@ -41,7 +41,7 @@ def by_pillow(frames: Tensor, name: str, level: float) -> Tensor:
 
 
 def operate(name: str, level: float, pixels: list[list[int]]) -> list[list[int]]:
-    """One operation on a gray picture; colors stay grey."""
+    """One operation on a gray picture; colors stay gray."""
     image = Image.fromarray(np.repeat(np.array(pixels, dtype=np.uint8)[..., None], 3, axis=2))
     result = np.asarray(operations._OPERATIONS[name].apply(image, level))
     assert (result == result[..., :1]).all()

@@ -50,7 +50,7 @@ def spread_pictures(video: str, count: int) -> list[Image.Image]:
 
 
 def tile(video: str, start: float | None = None, end: float | None = None) -> Image.Image:
-    """Return the thumbnail of a clip, or a grey tile that says so if its video cannot be read any more."""
+    """Return the thumbnail of a clip, or a gray tile that says so if its video cannot be read any more."""
     try:
         with one_video(video):
             return thumbnail(video, start, end)

@@ -1,6 +1,5 @@
 """The contact sheet of the tour: every task in one picture."""
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from internvideo_hf.search.hits import montage
 from internvideo_hf.tasks.action_detection.drawing import draw_montage
 from internvideo_hf.tasks.temporal_localization.timeline import draw_timeline
 from internvideo_hf.utils.names import distinct_names
-from internvideo_hf.utils.pictures import FAINT, FONT_SIZE, GAP, INK, LINE, MISSING, PAPER, fitted
+from internvideo_hf.utils.pictures import FAINT, FONT_SIZE, GAP, INK, LINE, MISSING, PAPER, fitted, wrapped
 from internvideo_hf.video import VideoReader
 from internvideo_hf.video.errors import VideoDecodeError
 
@@ -94,8 +93,7 @@ def stacked(parts: Sequence[Part]) -> Image.Image:
     """Draw the pictures of parts below each other, each below its title, then the limits of the toy models."""
     title, font = ImageFont.load_default(_TITLE), ImageFont.load_default(FONT_SIZE)
     width = max(part.picture.width for part in parts)
-    letters = max(40, round((width - 2 * GAP) / font.getlength("n")))
-    limits = textwrap.wrap(tour.LIMITS.replace("`", ""), letters)
+    limits = wrapped(tour.LIMITS.replace("`", ""), font, width - 2 * GAP)
     heights = [_TITLE + 2 * GAP + part.picture.height for part in parts]
     sheet = Image.new("RGB", (width, sum(heights) + (len(limits) + 1) * LINE), PAPER)
     draw, top = ImageDraw.Draw(sheet), 0
@@ -111,7 +109,7 @@ def stacked(parts: Sequence[Part]) -> Image.Image:
 def rows(labeled: Sequence[Labeled]) -> Image.Image:
     """Draw a row per video: frames, the truth and the answers, green if right and red if wrong.
 
-    Frames that cannot be read are left grey: a model may have answered from others.
+    Frames that cannot be read are left gray: a model may have answered from others.
     """
     font = ImageFont.load_default(FONT_SIZE)
     clips = distinct_names([entry.video for entry in labeled])

@@ -973,13 +973,9 @@ def _write_lists(out: Path, planned: list[Clip], seed: int) -> None:
         "size": (*SIZES, CHANGING),
     }
     for split in ("train", "val"):
-        clips = (clip for clip in planned if clip.split == split)
+        clips = [clip for clip in planned if clip.split == split]
         write(f"{split}_shapeless.jsonl", (_row(clip, shapeless_caption(clip)) for clip in clips))
-        rows = (
-            {name: getattr(clip, name) or CHANGING for name in ("video", *values)}
-            for clip in planned
-            if clip.split == split
-        )
+        rows = ({name: getattr(clip, name) or CHANGING for name in ("video", *values)} for clip in clips)
         write(f"{split}_attributes.jsonl", rows)
     for name, words in values.items():
         atomic_write_lines(out / f"{name}.txt", words)

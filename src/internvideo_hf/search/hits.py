@@ -139,7 +139,7 @@ def montage(hits: Sequence[Hit], columns: int = 4, title: str | None = None) -> 
     apply, the others are labeled "no match".
 
     Args:
-        hits: in order, row by row. A video that cannot be read any more leaves a grey tile that says so.
+        hits: in order, row by row. A video that cannot be read any more leaves a gray tile that says so.
         columns: tiles per row.
         title: a line above the tiles.
 

@@ -355,7 +355,7 @@ class Protocol:
         caption_rule: cleaning of captions, a name in `internvideo_hf.recipes.captions`.
         generation: options of transformers' `generate` (captioning), such as `{"num_beams": 3}`.
         prompts: sentences around a class, a name in `internvideo_hf.recipes.load_prompts`.
-        open_set: how unknown videos are told (open set), the fields of
+        open_set: how unknown videos are recognized (open set), the fields of
             `internvideo_hf.tasks.open_set.evaluation.OpenSetSettings`.
         fusion: how `data.class_scores` name segments (temporal localization), the fields of
             `internvideo_hf.tasks.temporal_localization.decoding.Fusion`.

@@ -88,7 +88,8 @@ def check_recipe(folder: Path, recipe: Recipe, start: str | None) -> None:
         start: initial weights of this run.
 
     Raises:
-        RecipeError: if the directory holds a run of other settings, or of unknown ones. Titles and notes are none.
+        RecipeError: if the directory holds a run of other settings, or of unknown ones. Title, source, notes and
+            expected result are not settings.
     """
     if not list(folder.glob("checkpoint-*")) and not (folder / FINAL).is_dir():
         return

@@ -50,12 +50,14 @@ def fitted(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width:
     return f"{text}..."
 
 
-def wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int, lines: int) -> list[str]:
-    """Return a text in at most so many lines, broken at spaces; a line beyond a width in pixels is shortened."""
+def wrapped(
+    text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int, lines: int | None = None
+) -> list[str]:
+    """Return a text broken at spaces into lines, at most so many; a line beyond a width in pixels is shortened."""
     found = [""]
     for word in text.split():
         longer = f"{found[-1]} {word}".strip()
-        if len(found) < lines and found[-1] and font.getlength(longer) > width:
+        if len(found) != lines and found[-1] and font.getlength(longer) > width:
             found.append(word)
         else:
             found[-1] = longer

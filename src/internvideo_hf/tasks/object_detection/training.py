@@ -333,8 +333,8 @@ def load_detector(settings: Any, classes: list[str], start: str) -> tuple[Any, A
     processor = detector_processor(start, OPTION)
     if not hasattr(processor, "do_convert_annotations"):
         raise ValueError(
-            f"{start} has {with_article(type(processor).__name__)}, which makes no targets of boxes. Give a detector "
-            f"such as DETR or RT-DETR ({OPTION})."
+            f"{start} has {with_article(type(processor).__name__)}, which cannot turn boxes into targets. Give a "
+            f"detector such as DETR or RT-DETR ({OPTION})."
         )
     for name, value in settings.processor.items():
         if not hasattr(processor, name):
