@@ -50,6 +50,38 @@ def test_a_mistake_ends_the_process_with_2_and_no_traceback(tmp_path):
     assert_refused(done, "none.ckpt", "does not exist")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("demo", "--clips", "0"), r"Invalid value for '--clips'.*\b0\b.*\b1\b.* See `internvideo demo --help`\."),
+        (
+            ("demo", "--clips", "241"),
+            r"Invalid value for '--clips'.*\b241\b.*\b240\b.* See `internvideo demo --help`\.",
+        ),
+        (("demo", "--clips", "x"), r"Invalid value for '--clips'.*'x'.*integer.* See `internvideo demo --help`\."),
+        (("scan", "a", "--video-timeout", "-1"), r"Invalid value for '--video-timeout'.*-1.* 0\.1 to .* See `.*`\."),
+        (("caption", "a.mp4"), r"Missing option '--model'\. See `internvideo caption --help`\."),
+        (("scan",), r"Missing argument .*VIDEOS.*\. See `internvideo scan --help`\."),
+        (("scan", "a", "--job", "1"), r"No such option: '?--job'?.*--jobs.* See `internvideo scan --help`\."),
+        (("scam", "a"), r"No such command 'scam'[.?].* See `internvideo --help`\."),
+        (("--versio",), r"No such option: '?--versio'?.* See `internvideo --help`\."),
+        (("dataset", "buld"), r"No such command 'buld'[.?].* See `internvideo dataset --help`\."),
+    ],
+)
+def test_mistakes_in_arguments_end_in_one_line(arguments, line):
+    done = run(*arguments)
+    assert done.returncode == 2 and done.stdout == ""
+    assert re.fullmatch(f"internvideo: {line}\n", done.stderr, re.I), done.stderr
+    assert "?." not in done.stderr and ".." not in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [(), ("dataset",)])
+def test_without_arguments_the_help_is_shown(arguments):
+    done = run(*arguments)
+    assert "Usage: " in done.stdout + done.stderr and "Commands:" in done.stdout + done.stderr
+    assert "internvideo: " not in done.stderr
+
+
 COMMANDS_THAT_TAKE_LONG = {
     "scan": ("verification.verify_videos", ["v.mp4"]),
     "shrink": ("transcoding.transcode_videos", ["v.mp4", "--out", "out"]),

@@ -146,9 +146,9 @@ class TestRefusals:
             Settings("onnxx")
         with pytest.raises(ValueError, match="float8"):
             Settings("onnx", "float8")
-        with pytest.raises(ValueError, match="int8 needs some"):
+        with pytest.raises(ValueError, match="int8 needs videos of calibration"):
             Settings("onnx", "int8")
-        with pytest.raises(ValueError, match="float32 with 1 videos"):
+        with pytest.raises(ValueError, match="float32 takes no videos of calibration, got 1"):
             Settings("onnx", calibrate=("clip.mp4",))
         with pytest.raises(ValueError, match="size=0 must be at least 1"):
             Settings("onnx", size=0)

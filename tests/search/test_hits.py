@@ -2,23 +2,40 @@
 
 import numpy as np
 import pytest
+from PIL import ImageFont
 from search.gallery import COLORS, write
 
 from internvideo_hf.search.hits import Hit, Hits, montage
-from internvideo_hf.utils.pictures import contact_sheet
+from internvideo_hf.utils.pictures import FONT_SIZE, contact_sheet, wrapped
 
 
 def test_montage_of_a_video_that_is_gone_has_a_grey_tile(tmp_path):
     there = write(tmp_path / "there.mp4", ("blue", 5), size=(128, 224))
     hits = [Hit(str(there), 0.0, 0.5, 0.3, 0.9, 4.2, 0.995, 0.001, True), Hit("/gone.mp4", None, None, 0.2, 0.1)]
     sheet = montage(hits, columns=2, title="a long title " * 30)
-    assert sheet.size == (8 + 2 * 264, 33 + 203)
+    top = 8 + 3 * 17 + 8  # the title has three lines at most
+    assert sheet.size == (8 + 2 * 264, top + 203)
     pixels = np.asarray(sheet).astype(int)
-    assert np.abs(pixels[60:140, 60:200].mean(axis=(0, 1)) - COLORS["blue"]).max() < 40
-    assert (pixels[40, 300] == 225).all()
+    assert np.abs(pixels[top + 30 : top + 110, 60:200].mean(axis=(0, 1)) - COLORS["blue"]).max() < 40
+    assert (pixels[top + 10, 300] == 225).all()
     with pytest.raises(ValueError, match="at least one"):
         montage([])
     assert Hits("q", tuple(hits), 9).matches is True
+
+
+def test_the_sentence_stands_above_one_hit_in_full():
+    sentence = "a large blue arrow moves to the left over a dotted background"
+    hit = [Hit("/gone.mp4", None, None, 0.2, 0.1)]
+    narrow, plain = montage(hit, title=sentence), montage(hit)
+    assert narrow.width == plain.width and narrow.height == plain.height + 2 * 17 + 8
+    ink = (np.asarray(narrow.convert("L"))[: 8 + 2 * 17] < 128).any(axis=1)
+    assert ink[8 : 8 + 17].any() and ink[8 + 17 :].any(), "both lines hold words"
+    # The same words, drawn as lines of their own, leave the same pixels.
+    lines = wrapped(sentence, ImageFont.load_default(FONT_SIZE), narrow.width - 16)
+    assert " ".join(lines) == sentence and len(lines) == 2
+    for number, line in enumerate(lines):
+        alone = np.asarray(montage(hit, title=line))[8 : 8 + 17]
+        assert (np.asarray(narrow)[8 + 17 * number : 25 + 17 * number] == alone).all()
 
 
 def test_montage_marks_the_matches_without_color_alone(tmp_path, monkeypatch):

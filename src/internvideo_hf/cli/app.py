@@ -1,12 +1,13 @@
 """The program: its commands in the order of `--help`, and its exit."""
 
+import contextlib
 import functools
 import io
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 import typer
@@ -33,12 +34,36 @@ from internvideo_hf.cli import (
 )
 from internvideo_hf.cli.checks import EXTRAS
 from internvideo_hf.cli.options import runs_models, takes_addresses, takes_videos
-from internvideo_hf.cli.reporting import REFUSED, say
+from internvideo_hf.cli.reporting import REFUSED, UsageError, say, usage_line
 from internvideo_hf.utils.names import without_number
 from internvideo_hf.utils.passwords import without_passwords
 
+
+class _Program(typer.core.TyperGroup):
+    """The commands; mistakes in arguments end as all others do, in one line."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        with _usage_in_one_line():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _usage_in_one_line():
+            return super().invoke(ctx)
+
+
+@contextlib.contextmanager
+def _usage_in_one_line() -> Iterator[None]:
+    try:
+        yield
+    except UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # the help of a group of commands that is called alone
+            raise
+        raise ValueError(usage_line(error)) from error
+
+
 app = typer.Typer(
     name="internvideo",
+    cls=_Program,
     help="The InternVideo family of video foundation models, native in Hugging Face transformers.",
     epilog="Exit codes: 0 success, 1 partial success (failures are listed last), 2 refused (bad arguments, bad file).",
     no_args_is_help=True,

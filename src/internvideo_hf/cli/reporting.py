@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 PARTIAL, REFUSED = 1, 2
 """Exit codes."""
 
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # typer has click's, or a copy, by its version
+"""A mistake in arguments that typer finds."""
+
 T = TypeVar("T")
 DAMAGED = "damaged: nothing is known"
 """What is said of a stretch of a video."""
@@ -29,6 +32,21 @@ def say(text: object, err: bool = False) -> None:
         err: on stderr.
     """
     typer.echo(printable(text, keep="\n"), err=err)
+
+
+def usage_line(error: Any) -> str:
+    """Return a `UsageError` in one line: which argument, what was given, what was expected, and where help is."""
+    message = error.format_message().strip()
+    of_pydantic: list[Any] = getattr(error.__cause__, "errors", list)()
+    if of_pydantic:  # of newer typer, whose message does not repeat the value
+        argument, found, expected = message.partition("Input should be ")
+        if found:
+            expected = expected.partition(", unable")[0]
+            for long, short in (("greater than or equal to", "at least"), ("less than or equal to", "at most")):
+                expected = expected.replace(long, short)
+            message = f"{argument}got {of_pydantic[0]['input']!r}, expected {expected}"
+    command = "internvideo" if error.ctx is None else error.ctx.command_path
+    return f"{message}{'' if message.endswith(('.', '?', '!')) else '.'} See `{command} --help`."
 
 
 def attempt(

@@ -75,7 +75,9 @@ def find_list(data_root: str | AnyPath, name: str, suffixes: tuple[str, ...]) ->
 
 def describe_folder(folder: AnyPath) -> str:
     """Return one clause on what a folder holds, for a message about what it lacks."""
-    return f"{folder} holds {_entries(folder)}" if folder.is_dir() else f"there is no folder {folder}"
+    if not folder.is_dir():
+        return f"there is no folder {folder}"
+    return f"{'the working directory' if str(folder) == '.' else folder} holds {_entries(folder)}"
 
 
 def _is_one_list(folder: AnyPath) -> bool:

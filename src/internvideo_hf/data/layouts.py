@@ -15,11 +15,9 @@ from internvideo_hf.video.sources import is_url
 
 Record = Mapping[str, Any]
 READ_LISTS = (
-    "A list is one of: a folder with a folder of clips for each class; lines of `path,label`, between commas, "
-    "semicolons, tabs or spaces, the label a name or a number from 0; parquet, Arrow or tar files with videos, as "
-    "datasets and WebDataset write them; columns with a header, such as video (or path, "
-    "file_name), label (or class), caption, start and end; the csv of Kinetics; or published captions, such as "
-    "MSR-VTT's."
+    "A list is one of: a folder with a folder of clips for each class; lines of `path,label`; a table with a header, "
+    "such as video, label, caption, start and end; parquet, Arrow or tar files with videos; or a published list, such "
+    "as of Kinetics or MSR-VTT."
 )
 """What lists of videos may look like, for messages."""
 

@@ -136,7 +136,7 @@ def _format_of(path: AnyPath) -> str:
     except OSError as error:
         cause, advice = f"it cannot be opened ({reason_of(error)})", "Check the path and its rights."
         if isinstance(error, FileNotFoundError) and isinstance(path, Path):
-            cause, advice = f"{cause}; {describe_folder(path.parent)}", f"Check the path. {READ_LISTS}"
+            cause, advice = f"{cause}; {describe_folder(path.parent)}", "Check the path."
         raise ManifestError(str(path), None, cause, advice) from error
     if not start.removeprefix(b"\xef\xbb\xbf").strip():
         raise ManifestError(str(path), None, "it is empty", "Write it again, a row for each video.")

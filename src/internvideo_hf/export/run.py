@@ -72,10 +72,15 @@ class Settings:
     def __post_init__(self) -> None:
         check_name(self.format, WRITERS, "format")
         check_name(self.dtype, NUMBERS[self.format], f"dtype of {self.format}")
-        if (self.dtype == "int8") != bool(self.calibrate):
+        if self.dtype == "int8" and not self.calibrate:
             raise ValueError(
-                f"dtype={self.dtype} with {len(self.calibrate)} videos of calibration: int8 needs some, such as 100 "
-                "of the kind that the model will see (--calibrate), and other number types none."
+                "dtype=int8 needs videos of calibration. Name about 100 of the kind that the model will see "
+                "(--calibrate)."
+            )
+        if self.dtype != "int8" and self.calibrate:
+            raise ValueError(
+                f"dtype={self.dtype} takes no videos of calibration, got {len(self.calibrate)}. Choose dtype=int8, or "
+                "leave out --calibrate."
             )
         for name, number in (("frames", self.frames), ("size", self.size)):
             if number is not None and number < 1:

@@ -141,7 +141,7 @@ def montage(hits: Sequence[Hit], columns: int = 4, title: str | None = None) -> 
     Args:
         hits: in order, row by row. A video that cannot be read any more leaves a gray tile that says so.
         columns: tiles per row.
-        title: a line above the tiles.
+        title: above the tiles.
 
     Raises:
         ValueError: if there are no hits, or no columns.

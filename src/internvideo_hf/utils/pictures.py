@@ -12,6 +12,7 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 """Endings of files that pictures are written to."""
 
 GAP, LINE, FONT_SIZE = 8, 17, 13  # pixels: between things, of a line of text, of its letters
+_TITLE_LINES = 3  # of a contact sheet at most
 PAPER, INK, FAINT, MISSING = (255, 255, 255), (20, 20, 20), (110, 110, 110), (225, 225, 225)
 # Colors that people with color blindness tell apart (Okabe and Ito).
 COLORS = tuple(
@@ -73,7 +74,7 @@ def contact_sheet(
         tiles: a picture and its lines, as many for each.
         size: width and height of the largest picture, in pixels.
         columns: pictures in a row.
-        title: a line above all.
+        title: above all; broken into lines where the pictures are narrower, at most three.
 
     Raises:
         ValueError: if there are no tiles, or no columns.
@@ -82,12 +83,14 @@ def contact_sheet(
         raise ValueError(f"Got {len(tiles)} pictures and columns={columns}; a sheet needs at least one of each.")
     columns, rows = min(columns, len(tiles)), -(-len(tiles) // columns)
     font = ImageFont.load_default(FONT_SIZE)
-    top = GAP + (LINE + GAP if title else 0)
     cell = (size[0] + GAP, size[1] + len(tiles[0][1]) * LINE + GAP)
-    sheet = Image.new("RGB", (GAP + columns * cell[0], top + rows * cell[1]), PAPER)
+    width = GAP + columns * cell[0]
+    titles = wrapped(title, font, width - 2 * GAP, _TITLE_LINES) if title else []
+    top = GAP + (len(titles) * LINE + GAP if titles else 0)
+    sheet = Image.new("RGB", (width, top + rows * cell[1]), PAPER)
     draw = ImageDraw.Draw(sheet)
-    if title:
-        draw.text((GAP, GAP), fitted(title, font, sheet.width - 2 * GAP), INK, font)
+    for line, text in enumerate(titles):
+        draw.text((GAP, GAP + line * LINE), text, INK, font)
     for number, (picture, lines) in enumerate(tiles):
         left, upper = GAP + number % columns * cell[0], top + number // columns * cell[1]
         sheet.paste(picture, (left + (size[0] - picture.width) // 2, upper + (size[1] - picture.height) // 2))
