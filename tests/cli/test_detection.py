@@ -95,7 +95,7 @@ def test_boxes_may_be_given(folder, tmp_path):
     (tmp_path / "boxes.csv").write_text("clip,1,0.25,0,0.75,0.5,,0.5\nclip,0002,0.25,0,0.75,0.5,,1\n")
     call = ("detect-actions", folder / "videos", "--model", folder / "model", "--boxes", tmp_path / "boxes.csv", "-q")
     done = run(*call, "--json", "--top-k", 1)
-    assert done.returncode == 1 and "has no boxes of holed, but of 1 others" in done.stderr
+    assert done.returncode == 1 and "has no boxes of holed, but of clip." in done.stderr
     clip, holed = json.loads(done.stdout)
     assert "error" in holed and [one["time"] for one in clip["key_frames"]] == [1, 2]
     assert [(p["box"], p["score"], p["track"]) for one in clip["key_frames"] for p in one["people"]] == [

@@ -56,8 +56,11 @@ def test_a_folder_of_splits_or_without_videos_is_refused(tmp_path):
         load_manifest(tmp_path)
     # A class may be called so beside others.
     assert load_manifest(write(tmp_path, "plane/c.mp4")).features["label"].names == ["plane", "test", "train"]
-    with pytest.raises(ManifestError, match=r"holds no videos; there are a.png\. A list is one of: a folder"):
+    with pytest.raises(ManifestError, match=r"it holds a.png, and no videos\. A list is one of: a folder"):
         load_manifest(write(tmp_path / "pictures", "a.png"))
+    (tmp_path / "bare").mkdir()
+    with pytest.raises(ManifestError, match=r"bare: it holds no files, and no videos\. "):
+        load_manifest(tmp_path / "bare")
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,7 @@ def test_the_share_is_of_all_samples(tmp_path):
     ("error", "message"),
     [
         (IndexError("out of range"), "v.mp4: IndexError: out of range. Check the file, or leave it out."),
+        (ValueError("no boxes of v. Did you mean w?"), "v.mp4: no boxes of v. Did you mean w?"),
         (MemoryError(), "v.mp4: memory ran out. Check the file, or leave it out."),
         (OSError(5, "Input/output error"), "v.mp4: it cannot be read (Input/output error). Check"),
         (av.ArgumentError(0, "", "v.mp4"), "v.mp4: FFmpeg cannot read it (ArgumentError). Check"),
@@ -69,6 +70,7 @@ def test_any_exception_is_the_failure_of_its_video(error, message):
     with pytest.raises(VideoDecodeError) as failure, one_video("v.mp4"):
         raise error
     assert str(failure.value).startswith(message) and failure.value.source == "v.mp4"
+    assert "?." not in str(failure.value)
 
 
 def test_a_frame_of_a_folder_is_named_and_a_secret_is_not(tmp_path):

@@ -203,7 +203,7 @@ def test_split_and_keep_choose_rows(folder):
         ("k.csv", " \n", {}, "it is empty"),
         ("k.csv", "\ufeff\n", {}, "it is empty"),
         ("k.yaml", "a.mp4 0\n", {}, "ends in '.yaml'"),
-        ("list", "a.mp4 0\n", {}, "the name has no ending"),
+        ("list", "a.mp4 0\n", {}, "the name has no ending. Give a folder of clips by class, or a list"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_named_with_its_place(folder, name, content, options, words):

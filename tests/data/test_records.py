@@ -26,6 +26,8 @@ def test_a_list_that_is_not_there_is_met_with_what_is(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ManifestError, match=r"; the working directory holds mine.csv, walk/\. Check the path\.$"):
         list(read_records("val.csv"))
+    with pytest.raises(ManifestError, match=r"^videos: it cannot be opened \(No such file or directory\); the work"):
+        list(read_records("videos"))
     for name in ("train.csv", "training.txt", "train.json"):
         (tmp_path / name).touch()
     with pytest.raises(ManifestError, match=r"no train.tsv, but train.csv, train.json, training.txt; name one"):

@@ -30,7 +30,7 @@ def read_class_folders(folder: str | AnyPath) -> Iterator[dict[str, str | None]]
     files = [Path(file.removeprefix(root)) for file in list_folder(folder).videos]
     files = files if root else [file.relative_to(str(folder)) for file in files]
     if not files:
-        raise LookupError(f"it holds no videos; there are {_entries(folder)}")
+        raise LookupError(f"it holds {_entries(folder)}, and no videos")
     first = sorted({file.parts[0] for file in files})
     if all(name.lower() in SPLIT_NAMES for name in first) and all(len(file.parts) > 2 for file in files):
         raise LookupError(f"it holds the splits {', '.join(first)}; name one of them, such as {folder / first[0]}")
@@ -102,4 +102,4 @@ def _has_class_folders(folder: AnyPath) -> bool:
 def _entries(folder: AnyPath) -> str:
     names = sorted(f"{entry.name}/" if entry.is_dir() else entry.name for entry in folder.iterdir())
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more if names else "nothing"
+    return ", ".join(names[:_NAMED]) + more if names else "no files"

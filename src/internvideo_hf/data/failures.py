@@ -72,7 +72,7 @@ def failure_of(video: str, error: Exception) -> VideoDecodeError:
     cause, _, advice = (text or type(error).__name__).removesuffix(".").partition(". ")
     if isinstance(error, OSError) and not advice:
         cause = f"it cannot be read ({cause})"
-    return VideoDecodeError(name, cause, f"{advice}." if advice else _CHECK)
+    return VideoDecodeError(name, cause, f"{advice}{'' if advice.endswith('?') else '.'}" if advice else _CHECK)
 
 
 def lost_among_others(video: str, doing: str) -> VideoDecodeError:

@@ -24,7 +24,7 @@ from internvideo_hf.data.layouts import (
 )
 from internvideo_hf.data.shard_files import is_pattern, shards_of, split_of
 from internvideo_hf.utils.names import reason_of, with_article
-from internvideo_hf.utils.storage import AnyPath, as_path
+from internvideo_hf.utils.storage import AnyPath, StoragePath, as_path
 from internvideo_hf.video.members import MemberError
 
 
@@ -78,7 +78,9 @@ def read_json(path: AnyPath) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:  # also of a number of more than 4,300 digits
-        raise ManifestError(str(path), None, f"it is not valid JSON ({error})", "Download it again.") from error
+        raise ManifestError(
+            str(path), None, f"it is not valid JSON ({error})", "Correct it, or download it again."
+        ) from error
 
 
 def is_finite(number: float) -> bool:
@@ -123,12 +125,12 @@ MANIFEST_SUFFIXES = tuple(_NAMES_OF_FORMATS)
 
 def _format_of(path: AnyPath) -> str:
     suffix = path.suffix.lower()
-    if suffix not in _NAMES_OF_FORMATS:
+    if suffix not in _NAMES_OF_FORMATS and (isinstance(path, StoragePath) or path.exists()):
         raise ManifestError(
             str(path),
             None,
             f"the name ends in {suffix!r}" if suffix else "the name has no ending",
-            f"Name a list of videos by what it holds: {', '.join(_NAMES_OF_FORMATS)}. {READ_LISTS}",
+            f"Give a folder of clips by class, or a list whose name says its format: {', '.join(_NAMES_OF_FORMATS)}.",
         )
     try:
         with path.open("rb") as file:

@@ -10,6 +10,7 @@ from program import assert_refused, run
 from tasks.open_set.drawn import HERE, write_classifier
 from transformers import AutoModelForVideoClassification, AutoVideoProcessor, pipeline
 
+from internvideo_hf.checkpoints.model_names import demo_path
 from internvideo_hf.inference.open_set.observer import Observer
 from internvideo_hf.inference.open_set.scorer import OpenSetScorer
 from internvideo_hf.tasks.open_set.calibration import calibrate
@@ -100,6 +101,8 @@ def test_damaged_videos_are_named(known_model, known_data, tmp_path):
 def test_lists_and_folders_that_do_not_suit_are_refused(known_model, known_data, tmp_path):
     (tmp_path / "empty.csv").write_text("video,label\n")
     (tmp_path / "one.csv").write_text(f"{known_data}/clip00.mp4,runs\n{known_data}/clip03.mp4,runs\n")
+    (tmp_path / "short.csv").write_text(f"{known_data}/clip00.mp4,runs\n")
+    (tmp_path / "none.csv").write_text("a.mp4,runs\nb.mp4,jumps\n")
     (tmp_path / "full").mkdir()
     (tmp_path / "full/mine.txt").touch()
     val, quiet = known_data / "val.csv", ("--workers", 0, "-q")
@@ -107,6 +110,8 @@ def test_lists_and_folders_that_do_not_suit_are_refused(known_model, known_data,
         ((tmp_path / "empty.csv",), "no row"),
         ((tmp_path / "one.csv",), "All 2 videos of the validation list are of class 0"),
         ((known_data / "unknown.csv",), "'swims' is none of the 3 class names"),
+        ((tmp_path / "short.csv",), "has 1 readable videos, expected two or more"),
+        ((tmp_path / "none.csv",), "None of the 2 videos exists, such as"),
         ((tmp_path / "gone.csv",), "gone.csv"),
         ((val, "--out", tmp_path / "full"), "holds other files than a scorer"),
         ((val, "--out", tmp_path / "one.csv"), "one.csv is a file"),
@@ -121,6 +126,16 @@ def test_lists_and_folders_that_do_not_suit_are_refused(known_model, known_data,
     ):
         out = () if "--out" in arguments else ("--out", tmp_path / "scorer")
         assert_refused(run("calibrate", known_model, *arguments, *out, *quiet), words)
-    assert not (tmp_path / "scorer").exists()
+    assert not (tmp_path / "scorer").exists() and not list(tmp_path.glob(".*")), "nothing is left"
     assert_refused(run("calibrate", "demo-mm", val), "demo-mm is not a classifier")
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["mine.txt"]
+
+
+def test_the_scorer_of_a_bundled_model_is_not_replaced(known_data, tmp_path):
+    shipped = demo_path("demo-classifier") / "open_set/open_set.safetensors"
+    before = shipped.read_bytes()
+    (tmp_path / "val.csv").write_text(f"{known_data}/clip00.mp4,grows\n{known_data}/clip03.mp4,shrinks\n")
+    words = "demo-classifier is a model of the package, which keeps the scorer that came with it"
+    for name in ("demo-classifier", demo_path("demo-classifier")):
+        assert_refused(run("calibrate", name, tmp_path / "val.csv", "--workers", 0, "-q"), words, "--out")
+    assert shipped.read_bytes() == before

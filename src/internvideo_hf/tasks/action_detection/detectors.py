@@ -252,7 +252,9 @@ class GivenBoxes:
             name = video_id(str(video)) if isinstance(video, str | Path) else ""
         if name not in self._by_video:
             known = list(self._by_video)
-            others = f", but of {len(known)} others" if known else ", nor of any other video"
+            others = (
+                f", but of {', '.join(known[:3])}{', ...' * (len(known) > 3)}" if known else ", nor of any other video"
+            )
             raise ValueError(
                 f"{self._where} has no boxes of {name or 'a video without a name'}{others}."
                 f"{did_you_mean(nearest(name, known))}"

@@ -5,7 +5,9 @@ from typing import Any
 
 import torch
 
+from internvideo_hf.checkpoints.model_names import DEMO_MODELS
 from internvideo_hf.data.contents import list_sha256
+from internvideo_hf.data.folders import check_some_exist
 from internvideo_hf.data.records import list_path
 from internvideo_hf.inference.classifier import Classifier
 from internvideo_hf.inference.embedder import pixel_settings
@@ -64,7 +66,9 @@ def calibrate(
         `views`, `top-1` in percent, and `damaged` with a cause each.
 
     Raises:
-        ValueError: if the model chooses none of several classes, the list does not suit it, or the method needs more.
+        ValueError: if the model chooses none of several classes, the list does not suit it, the method needs more, or
+            the scorer of a bundled model would be replaced.
+        FileNotFoundError: if no video of the list exists.
         TooManyFailuresError: if more than `max_damaged` of the videos are unreadable.
     """
     settings = RunSettings(batch_size, workers, max_damaged, quiet)
@@ -74,6 +78,7 @@ def calibrate(
     subject, folder = observer.subject, _folder(out, classifier.name)
     file, root = str(Path(validation).absolute()), Path(validation).parent if data_root is None else Path(data_root)
     rows = read_labelled_clips(DataSettings(file), root, classifier.name, classifier.classes)
+    check_some_exist([row["video"] for row in rows])
     facts = [
         list_sha256(list_path(root, file)),
         [video_name(row) for row in rows],
@@ -84,7 +89,11 @@ def calibrate(
     parts = folder.with_name(f".{folder.name}.parts") / json_sha256(facts)[:12]
     with lock_file(folder):
         seen, kept, causes = observer.observe(rows, settings, parts, f"Classifying by {Path(classifier.name).name}")
-        scorer.fit(seen, subject)
+        try:
+            scorer.fit(seen, subject)
+        except ValueError:  # the list does not suit the method: what the model said of it serves no other run
+            delete_parts(parts.parent)
+            raise
         scorer.save(folder)
     delete_parts(parts.parent)
     assert seen.logits is not None and seen.labels is not None
@@ -106,6 +115,11 @@ def _folder(out: str | Path | None, model: str) -> Path:
     """Return the folder of the scorer, after a check that it may be written."""
     if out is None and not Path(model).is_dir():
         raise ValueError(f"{model} is on the Hub, where nothing can be kept beside it. Give a folder by out (--out).")
+    if out is None and Path(model).resolve() in DEMO_MODELS.values():
+        raise ValueError(
+            f"{Path(model).name} is a model of the package, which keeps the scorer that came with it. Give a "
+            "folder by out (--out)."
+        )
     folder = Path(model) / FOLDER if out is None else Path(out)
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"{folder} is a file. Give the name of a folder.")
