@@ -1,4 +1,4 @@
-"""InternVideo-MM (arXiv 2212.03191, section 3.2): videos and sentences in one space, captions, answers to questions.
+"""InternVideo-MM (arXiv 2212.03191, section 3.1): videos and sentences in one space, captions, answers to questions.
 
 A UniFormerV2 tower for video and CLIP's text transformer, both started from CLIP and trained further on videos.
 Differences from CLIP: the video tower (see `modeling_uniformerv2.py`), a learned embedding for masked words, and a
