@@ -23,6 +23,7 @@ import internvideo_hf.models
 from internvideo_hf import auto, tasks
 from internvideo_hf.checkpoints.released import published, released_rows
 from internvideo_hf.cli.app import app
+from internvideo_hf.evaluation.probes import PREFIX, probe_names
 from internvideo_hf.recipes.reading import EVALUATIONS, PROBES, TRAININGS
 
 FOLDER = Path(__file__).with_name("reference")
@@ -130,8 +131,8 @@ def protocols_page() -> str:
             for name, protocol in protocols.items()
         ]
         parts += [f"## {folder}\n", table(["protocol", "what it scores", "published"], rows)]
-    probes = [[f"`{name}`", PROBES.read(name)["title"]] for name in PROBES.names()]
-    parts += ["## Probes of `internvideo probe`\n", table(["probe", "what it trains on frozen features"], probes)]
+    probes = [[f"`{kind}`", PROBES.read(f"{PREFIX}{kind}")["title"]] for kind in probe_names()]
+    parts += ["## Probes of `internvideo probe`\n", table(["`--kind`", "what it trains on frozen features"], probes)]
     return "\n".join(parts)
 
 

@@ -36,7 +36,10 @@ def calibrate(
         list[str] | None, typer.Argument(help="Options of the method, such as temperature=2 or rate=0.5.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help='Folder for the result (default: "open_set" in the model\'s folder).')
+        Path | None,
+        typer.Option(
+            help='Folder for the result (default: "open_set" in the model\'s folder; bundled models need this option).'
+        ),
     ] = None,
     method: Annotated[
         str,
