@@ -171,7 +171,7 @@ def test_what_is_no_model_is_refused(hub, folder, tmp_path):
     (folder / "model.safetensors").unlink()
     refused("holds no model")
     shutil.rmtree(folder)
-    refused("is no folder")
+    refused("is not a folder")
 
 
 def test_a_training_run_is_refused_and_its_model_named(tmp_path):

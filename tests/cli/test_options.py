@@ -153,3 +153,9 @@ def test_auto_leaves_exported_models_as_they_are(monkeypatch, tmp_path):
     (tmp_path / "export.json").touch()
     assert parse_dtype("auto", None, None, str(tmp_path)) is None
     assert parse_dtype("bfloat16", None, str(tmp_path)) == "bfloat16", "what is asked for is refused later"
+
+
+def test_a_file_of_labels_that_is_not_there_is_named_with_a_remedy(tmp_path):
+    words = "none.txt cannot be read (No such file or directory). Check the path."
+    for option in ("--labels", "--labels-file"):
+        assert_refused(run("zero-shot", "a.mp4", "--model", "demo-mm", option, tmp_path / "none.txt"), words)

@@ -51,6 +51,8 @@ def test_classes_are_those_of_a_set_or_of_a_file(tmp_path):
             (tmp_path / name).write_text(content)
         with pytest.raises(RecipeError, match=words):
             read_classes(name, tmp_path)
+    with pytest.raises(RecipeError, match="mine.txt, the names of the classes: the data root .*gone is not a folder"):
+        read_classes("mine.txt", tmp_path / "gone")
     check_classes_name("gone.txt")
     with pytest.raises(RecipeError, match="data.labels: got 'k401'.*k400"):
         check_classes_name("k401")

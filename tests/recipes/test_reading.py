@@ -75,15 +75,17 @@ def test_a_circle_is_refused(tmp_path):
         ("a: " + "9" * 5000, "not valid YAML"),
         ("a: b\n" * 50_000, "more than the 200000"),
         ("a: \a", "not valid YAML"),
-        ("- a", "expected settings by name"),
-        ("", "expected settings by name"),
+        ("a: 1\nb: [1", r"not valid YAML: expected .* but got .* in line 2, column \d+\. Correct it\.$"),
+        ("- a", "holds a list, expected settings by name"),
+        ("", "holds nothing, expected settings by name"),
         ("!!python/object/apply:os.system [ls]", "not valid YAML"),
     ],
 )  # fmt: skip
 def test_texts_that_are_no_recipe_are_refused_at_once(tmp_path, text, cause):
     (tmp_path / "own.yaml").write_text(text)
-    with pytest.raises(RecipeError, match=rf"own\.yaml.*{cause}"):
+    with pytest.raises(RecipeError, match=rf"own\.yaml.*{cause}") as refused:
         TRAININGS.read(tmp_path / "own.yaml")
+    assert "\n" not in str(refused.value)
 
 
 def test_the_bomb_is_refused_in_overrides_too():

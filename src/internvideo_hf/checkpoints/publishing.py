@@ -127,7 +127,7 @@ def check_publishable(folder: Path) -> None:
         ValueError: naming what is missing, and how to add it.
     """
     if not folder.is_dir():
-        raise ValueError(f"{folder} is no folder. Give the folder of a model, as `internvideo convert` writes it.")
+        raise ValueError(f"{folder} is not a folder. Give the folder of a model, as `internvideo convert` writes it.")
     check_model_folder(folder)
     if not (folder / "config.json").is_file() or not any(any(folder.glob(pattern)) for pattern in _WEIGHTS):
         raise ValueError(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from internvideo_hf.utils.names import check_name, unknown_name, with_article
+from internvideo_hf.utils.names import check_name, reason_of, unknown_name, with_article
 from internvideo_hf.utils.storage import AnyPath, StoragePath
 
 if TYPE_CHECKING:
@@ -423,10 +423,13 @@ def read_text(path: Path) -> str:
     """Read a text file that a user wrote.
 
     Raises:
+        OSError: if it cannot be read.
         ValueError: if it is not UTF-8.
     """
     try:
         return path.read_text(encoding="utf-8-sig")  # editors on Windows begin files with a byte order mark
+    except OSError as error:
+        raise OSError(f"{path} cannot be read ({reason_of(error)}). Check the path.") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not a text file in UTF-8: {error}.") from error
 

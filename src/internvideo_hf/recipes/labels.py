@@ -10,7 +10,7 @@ from pathlib import Path
 
 from internvideo_hf.recipes.reading import RecipeError
 from internvideo_hf.utils.names import check_name, lookup, reason_of, unknown_name
-from internvideo_hf.utils.storage import below
+from internvideo_hf.utils.storage import as_path, below
 
 # Label set -> file of its class names.
 LABEL_SETS = {
@@ -66,6 +66,8 @@ def read_classes(name: str, data_root: str | Path) -> list[str]:
     if name in LABEL_SETS:
         return load_labels(name)
     path = below(data_root, name)
+    if isinstance(root := as_path(data_root), Path) and not root.is_dir():
+        raise RecipeError(f"{name}, the names of the classes: the data root {root} is not a folder. Check the path.")
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -17,7 +17,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
-from internvideo_hf.utils.names import did_you_mean, nearest, reason_of
+from internvideo_hf.utils.names import did_you_mean, nearest, reason_of, with_article
 
 _LONGEST, _MOST_VALUES = 200_000, 20_000  # characters, and values, of a recipe
 
@@ -194,7 +194,15 @@ def load_yaml(text: str, name: str, loader: type[yaml.SafeLoader] = _Loader) -> 
     except RecipeError:
         raise
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # such as of a day 32, and of 1000 brackets
-        raise RecipeError(f"{name} is not valid YAML: {error}") from error
+        raise RecipeError(f"{name} is not valid YAML: {_cause_of(error)}. Correct it.") from error
+
+
+def _cause_of(error: Exception) -> str:
+    """Return what is wrong in one line: YAML's own message draws the place below it."""
+    problem, mark = getattr(error, "problem", None), getattr(error, "problem_mark", None)
+    if problem is None or mark is None:
+        return " ".join(str(error).split()).rstrip(".")
+    return f"{problem} in line {mark.line + 1}, column {mark.column + 1}"
 
 
 def _count(node: yaml.Node, known: dict[int, int | None]) -> int:
@@ -213,7 +221,8 @@ def _count(node: yaml.Node, known: dict[int, int | None]) -> int:
 def _parse(text: str, name: str) -> dict[str, Any]:
     content = load_yaml(text, name)
     if not isinstance(content, dict):
-        raise RecipeError(f"{name} holds {type(content).__name__}, expected settings by name.")
+        held = "nothing" if content is None else with_article(type(content).__name__)
+        raise RecipeError(f"{name} holds {held}, expected settings by name. Write `name: value` lines.")
     return content
 
 
