@@ -105,8 +105,8 @@ def test_the_dual_encoder_finds_clips_of_unseen_compositions(fresh):
     clips = scores["clips"]
     # Three standard deviations of the difference of two samples of 240 at 70 %; 120 of them are no further away.
     assert list(clips.values()) == pytest.approx(said("demo-mm", "test"), abs=12.5)
-    assert clips["action"] >= 70 and clips["color"] >= 98 and clips["background"] >= 95 and clips["size"] >= 90
-    assert clips["text_to_video"] >= 90 and clips["shape"] >= 45  # chance is 0.4 and 16.7
+    assert clips["action"] >= 80 and clips["color"] >= 98 and clips["background"] >= 95 and clips["size"] >= 90
+    assert clips["text_to_video"] >= 90 and clips["shape"] >= 75  # chance is 0.4 and 16.7
     assert scores["first frame"]["action"] <= 20  # chance is 8.3: what tells actions is motion
 
 
