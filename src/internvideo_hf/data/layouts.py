@@ -15,9 +15,9 @@ from internvideo_hf.video.sources import is_url
 
 Record = Mapping[str, Any]
 READ_LISTS = (
-    "A list is one of: a folder with a folder of clips for each class; lines of `path,label`; a table with a header, "
-    "such as video, label, caption, start and end; parquet, Arrow or tar files with videos; or a published list, such "
-    "as of Kinetics or MSR-VTT."
+    "A list is one of: a folder with a folder of clips for each class; lines of `path,label`, also with semicolons, "
+    "tabs or spaces; a table with a header, such as video, label, caption, start and end; parquet, Arrow or tar files "
+    "with videos; or a published list, such as of Kinetics or MSR-VTT."
 )
 """What lists of videos may look like, for messages."""
 
