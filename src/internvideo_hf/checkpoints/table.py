@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from internvideo_hf.checkpoints.errors import CheckpointError
+from internvideo_hf.utils.names import listed
 
 
 @dataclass(frozen=True)
@@ -118,10 +119,10 @@ def convert_state_dict(
                 ) from error
     if unknown:
         raise CheckpointError(
-            f"The file holds {len(unknown)} tensors that are unknown in this model: {_some(unknown)}."
+            f"The file holds {len(unknown)} tensors that are unknown in this model: {listed(unknown)}."
         )
     if doubled:
-        raise CheckpointError(f"The file holds tensors of the model twice: {_some(doubled)}.")
+        raise CheckpointError(f"The file holds tensors of the model twice: {listed(doubled)}.")
     return converted, left_out
 
 
@@ -146,23 +147,23 @@ def check_complete(
     expected = model.state_dict()
     problems = []
     if missing := [released_name(name, table) for name in expected if name not in converted]:
-        problems.append(f"missing: {_some(list(dict.fromkeys(missing)))}")
+        problems.append(f"missing: {listed(list(dict.fromkeys(missing)))}")
     if surplus := [released_name(name, table) for name in converted if name not in expected]:
-        problems.append(f"not in a model of this size: {_some(list(dict.fromkeys(surplus)))}")
+        problems.append(f"not in a model of this size: {listed(list(dict.fromkeys(surplus)))}")
     shapes = [
         f"{released_name(name, table)} gives {tuple(converted[name].shape)}, expected {tuple(tensor.shape)}"
         for name, tensor in expected.items()
         if name in converted and converted[name].shape != tensor.shape
     ]
     if shapes:
-        problems.append(f"of another shape: {_some(shapes)}")
+        problems.append(f"of another shape: {listed(shapes)}")
     kinds = [
         f"{released_name(name, table)} holds {converted[name].dtype}"
         for name, tensor in expected.items()
         if name in converted and converted[name].is_floating_point() != tensor.is_floating_point()
     ]
     if kinds:
-        problems.append(f"of another kind of number: {_some(list(dict.fromkeys(kinds)))}")
+        problems.append(f"of another kind of number: {listed(list(dict.fromkeys(kinds)))}")
     if problems:
         raise CheckpointError(f"The tensors do not fit {type(model).__name__}; {'; '.join(problems)}. {advice}")
 
@@ -178,8 +179,3 @@ def released_name(name: str, table: Table) -> str:
 
 def _compile(pattern: str) -> re.Pattern[str]:
     return re.compile(re.escape(pattern).replace(r"\{\}", r"(\d+)").replace(r"\*", "(.+)"))
-
-
-def _some(items: Sequence[str], most: int = 8) -> str:
-    rest = f" and {len(items) - most} more" if len(items) > most else ""
-    return ", ".join(items[:most]) + rest

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import typer
 
-from internvideo_hf.utils.names import printable
+from internvideo_hf.utils.names import printable, sentence
 
 if TYPE_CHECKING:
     from internvideo_hf.video.errors import VideoDecodeError
@@ -46,7 +46,7 @@ def usage_line(error: Any) -> str:
                 expected = expected.replace(long, short)
             message = f"{argument}got {of_pydantic[0]['input']!r}, expected {expected}"
     command = "internvideo" if error.ctx is None else error.ctx.command_path
-    return f"{message}{'' if message.endswith(('.', '?', '!')) else '.'} See `{command} --help`."
+    return f"{sentence(message)} See `{command} --help`."
 
 
 def attempt(

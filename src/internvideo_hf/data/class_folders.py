@@ -5,11 +5,11 @@ from pathlib import Path
 
 from internvideo_hf.data.finding import VIDEO_SUFFIXES, list_folder
 from internvideo_hf.data.shard_files import SPLIT_NAMES, SPLITS, find_split, shards_of, split_of
+from internvideo_hf.utils.names import listed
 from internvideo_hf.utils.storage import AnyPath, StoragePath, as_path, below
 
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 """Names of the list that a folder of `datasets.load_dataset("videofolder")` may hold."""
-_NAMED = 8  # entries of a folder that a message names
 
 
 def read_class_folders(folder: str | AnyPath) -> Iterator[dict[str, str | None]]:
@@ -101,5 +101,4 @@ def _has_class_folders(folder: AnyPath) -> bool:
 
 def _entries(folder: AnyPath) -> str:
     names = sorted(f"{entry.name}/" if entry.is_dir() else entry.name for entry in folder.iterdir())
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more if names else "no files"
+    return listed(names) or "no files"

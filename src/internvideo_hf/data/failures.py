@@ -16,7 +16,7 @@ import av
 from internvideo_hf.data.contents import stamp_if_there
 from internvideo_hf.utils.files import DiskFullError, atomic_write_text, is_disk_full, remove_leftovers_of
 from internvideo_hf.utils.journal import Stopwatch
-from internvideo_hf.utils.names import reason_of, without_number
+from internvideo_hf.utils.names import reason_of, sentence, without_number
 from internvideo_hf.utils.storage import AnyPath, StoragePath, as_path
 from internvideo_hf.video.errors import VideoDecodeError
 from internvideo_hf.video.sources import describe, is_url
@@ -72,7 +72,7 @@ def failure_of(video: str, error: Exception) -> VideoDecodeError:
     cause, _, advice = (text or type(error).__name__).removesuffix(".").partition(". ")
     if isinstance(error, OSError) and not advice:
         cause = f"it cannot be read ({cause})"
-    return VideoDecodeError(name, cause, f"{advice}{'' if advice.endswith('?') else '.'}" if advice else _CHECK)
+    return VideoDecodeError(name, cause, sentence(advice) if advice else _CHECK)
 
 
 def lost_among_others(video: str, doing: str) -> VideoDecodeError:

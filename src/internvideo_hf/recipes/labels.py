@@ -66,11 +66,13 @@ def read_classes(name: str, data_root: str | Path) -> list[str]:
     if name in LABEL_SETS:
         return load_labels(name)
     path = below(data_root, name)
-    if isinstance(root := as_path(data_root), Path) and not root.is_dir():
-        raise RecipeError(f"{name}, the names of the classes: the data root {root} is not a folder. Check the path.")
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
+        if isinstance(root := as_path(data_root), Path) and not root.is_dir():
+            raise RecipeError(
+                f"{name}, the names of the classes: the data root {root} is not a folder. Check the path."
+            ) from error
         raise RecipeError(
             f"{unknown_name(name, LABEL_SETS, 'data.labels')} As a text file below the data root, it cannot be read "
             f"({reason_of(error)})."

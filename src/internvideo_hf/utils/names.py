@@ -1,4 +1,4 @@
-"""Lookup of names that a user wrote, with one wording for unknown ones; names of others on a terminal."""
+"""Lookup of names that a user wrote, with one wording for unknown ones; names and sentences in messages."""
 
 import difflib
 import os
@@ -124,8 +124,8 @@ def unknown_name(name: object, known: Collection[str], argument: str) -> str:
         argument: the user's word for the choice.
     """
     close = nearest(name, known)
-    listed = ", ".join(known) if len(known) <= _LISTED or not close else f"{', '.join(list(known)[:_LISTED])}, ..."
-    return f"{argument}: got {name!r}, expected one of {listed}.{did_you_mean(close)}"
+    shown = ", ".join(known) if len(known) <= _LISTED or not close else f"{', '.join(list(known)[:_LISTED])}, ..."
+    return f"{argument}: got {name!r}, expected one of {shown}.{did_you_mean(close)}"
 
 
 def nearest(name: object, known: Collection[str], n: int = 1, cutoff: float = 0.6) -> list[str]:
@@ -144,6 +144,23 @@ def with_article(noun: object) -> str:
     text = str(noun)
     vowel = re.match(r"\W*([aeio]|u(?!ni))", text, re.IGNORECASE)
     return f"{'an' if vowel else 'a'} {text}"
+
+
+def listed(names: Sequence[str], most: int = 8, separator: str = ", ") -> str:
+    """Return the first of several names, and how many more there are: "a, b and 7 more".
+
+    Args:
+        names: what to list.
+        most: names to show.
+        separator: between names.
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return separator.join(names[:most]) + more
+
+
+def sentence(text: str) -> str:
+    """Return a text with a period at its end, unless it has a mark there."""
+    return text if text.endswith((".", "?", "!")) else f"{text}."
 
 
 def did_you_mean(names: Collection[str], prefix: str = "") -> str:

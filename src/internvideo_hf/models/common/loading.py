@@ -11,7 +11,7 @@ from transformers.models.auto.auto_factory import _BaseAutoModelClass
 
 from internvideo_hf.models.common.exported.manifest import EXPORT_FILE, is_exported
 from internvideo_hf.utils.fingerprints import files_sha256
-from internvideo_hf.utils.names import with_article
+from internvideo_hf.utils.names import listed, with_article
 from internvideo_hf.utils.pretrained import load_pretrained, shard_names
 
 
@@ -42,8 +42,7 @@ def load_strict(model_class: type[_BaseAutoModelClass] | type[PreTrainedModel], 
     if architectures and not there & {name.split(".")[0] for name in gaps}:  # whole parts are missing, not weights
         expected = with_article(type(loaded).__name__)
         raise ValueError(f"{model} holds {with_article(architectures[0])}, expected {expected}.")
-    more = f" and {len(gaps) - 3} more" if len(gaps) > 3 else ""
-    raise ValueError(f"{model} lacks weights: {', '.join(gaps[:3])}{more}. Convert or download it again.")
+    raise ValueError(f"{model} lacks weights: {listed(gaps, 3)}. Convert or download it again.")
 
 
 def check_classifier(model: str | Path) -> PreTrainedConfig:

@@ -17,7 +17,7 @@ from internvideo_hf.data.records import read_json
 from internvideo_hf.inference.objects import ObjectDetector, Objects, detector_config
 from internvideo_hf.tasks.action_detection.annotations import MOST_BOXES, MOST_OUTSIDE, read_boxes
 from internvideo_hf.tasks.boxes import Size, clip, from_fractions, is_nonempty
-from internvideo_hf.utils.names import did_you_mean, nearest
+from internvideo_hf.utils.names import did_you_mean, listed, nearest
 
 THRESHOLD = 0.8
 """Least score of a person, as in the released test."""
@@ -117,9 +117,8 @@ def _class_number(name: str, classes: Mapping[int, str], person_class: str) -> i
         if label.strip().casefold() == person_class.strip().casefold():
             return number
     labels = list(classes.values())
-    more = f" and {len(labels) - _LISTED} more" if len(labels) > _LISTED else ""
     raise ValueError(
-        f"{name} has no class {person_class!r}; it detects {', '.join(labels[:_LISTED])}{more}."
+        f"{name} has no class {person_class!r}; it detects {listed(labels, _LISTED)}."
         f"{did_you_mean(nearest(person_class, labels))} Name the class of people (--person-class NAME)."
     )
 
@@ -252,9 +251,7 @@ class GivenBoxes:
             name = video_id(str(video)) if isinstance(video, str | Path) else ""
         if name not in self._by_video:
             known = list(self._by_video)
-            others = (
-                f", but of {', '.join(known[:3])}{', ...' * (len(known) > 3)}" if known else ", nor of any other video"
-            )
+            others = f", but of {listed(known, 3)}" if known else ", nor of any other video"
             raise ValueError(
                 f"{self._where} has no boxes of {name or 'a video without a name'}{others}."
                 f"{did_you_mean(nearest(name, known))}"

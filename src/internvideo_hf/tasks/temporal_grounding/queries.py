@@ -12,6 +12,7 @@ from internvideo_hf.data.finding import video_id
 from internvideo_hf.data.layouts import Record
 from internvideo_hf.data.manifests import read_manifest
 from internvideo_hf.data.records import ManifestError, read_json
+from internvideo_hf.utils.names import listed
 
 logger = logging.get_logger(__name__)
 _NAMED = 3  # queries without text that a warning names
@@ -127,5 +128,4 @@ def _of_clip(clip: Record, source: str, path: Path) -> Iterator[tuple[Query, Rec
 
 def _remark(path: Path, names: Sequence[str], what: str) -> None:
     if names:
-        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-        logger.warning(f"{path}: {len(names)} queries {what}: {'; '.join(names[:_NAMED])}{more}.")
+        logger.warning(f"{path}: {len(names)} queries {what}: {listed(names, _NAMED, '; ')}.")
